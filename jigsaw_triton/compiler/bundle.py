@@ -1,0 +1,149 @@
+"""What a plan compiles to, as values: model folders, workers, routes. Nothing here touches a disk; `store` does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.gpus.model import GpuId, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file copied as it is from where the user keeps it.
+
+    Attributes:
+        source: Absolute path.
+    """
+
+    source: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model of a Triton repository.
+
+    Attributes:
+        name: Folder and model name.
+        files: Path inside the folder (`config.pbtxt`, `1/model.py`) -> content.
+    """
+
+    name: str
+    files: Mapping[str, bytes | Artifact]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerModel:
+    """A variant as a worker loads it.
+
+    Attributes:
+        folder: Named `<graph>.<task>.<variant>.g<generation>`, the generation that brought it to this worker.
+        graph: Whose task it does.
+        task: Which it does.
+        variant: What does it.
+        instances: Triton instance count.
+        batch: Largest batch (its max_batch_size).
+        digest: Of everything that makes the folder except its name: equal digests are interchangeable.
+    """
+
+    folder: ModelFolder
+    graph: str
+    task: str
+    variant: str
+    instances: int
+    batch: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Model name on the worker."""
+        return self.folder.name
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The tritonserver of one MIG instance.
+
+    Attributes:
+        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is.
+        gpu: Where.
+        board: Name of the GPU's model.
+        placement: On the GPU.
+        memory_mib: Of the slice; None where unknown.
+        models: Sorted by name.
+    """
+
+    name: str
+    gpu: GpuId
+    board: str
+    placement: Placement
+    memory_mib: int | None
+    models: tuple[WorkerModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """A model on a worker that a dispatcher may send batches to.
+
+    Attributes:
+        worker: Name; its socket is `workers/<worker>.sock` in the run directory.
+        model: Model name on the worker.
+        batch: Most items in one batch.
+        slots: Batches it takes at a time; slot files are `slots/<worker>/<model>` in the run directory.
+    """
+
+    worker: str
+    model: str
+    batch: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """The model at the gateway that does a task by sending it to workers.
+
+    Attributes:
+        folder: Named `<graph>.<task>.g<generation>`; its route is `routes/<name>.json` in the run directory.
+        task: Which it does.
+        route: In the order of preference.
+    """
+
+    folder: ModelFolder
+    task: str
+    route: tuple[RouteEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """Model name at the gateway."""
+        return self.folder.name
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """A graph as the gateway serves it.
+
+    Attributes:
+        front: An ensemble of the graph's own name, the only model that clients see.
+        pipeline: The BLS model `<graph>.pipeline.g<generation>` behind the front; None where the front itself is the pipeline.
+        dispatchers: One a task, in topological order.
+        target: What `auto` became.
+    """
+
+    front: ModelFolder
+    pipeline: ModelFolder | None
+    dispatchers: tuple[Dispatcher, ...]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Everything compiled from one plan.
+
+    Attributes:
+        generation: The plan's number.
+        workers: By name, sorted.
+        graphs: By name, sorted.
+    """
+
+    generation: int
+    workers: Mapping[str, Worker]
+    graphs: Mapping[str, CompiledGraph]

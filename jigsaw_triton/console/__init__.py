@@ -1,0 +1,1 @@
+"""The status interface of a running system."""

@@ -1,0 +1,1 @@
+"""GPUs, slices, layouts and the MIG drivers."""

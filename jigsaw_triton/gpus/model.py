@@ -1,0 +1,139 @@
+"""GPUs and how they are cut: boards, MIG profiles, placements, layouts, clusters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
+"""Kinds of MIG instance, smallest first. `1gx2` is 1g with double memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigProfile:
+    """One kind of MIG instance on one model of board.
+
+    Attributes:
+        slice: Kind, one of `SLICES`.
+        name: As nvidia-smi prints it for this board; differs by driver, never an identity.
+        profile_id: What nvmlDeviceCreateGpuInstance takes.
+        nvml_enum: What nvmlDeviceGetGpuInstanceProfileInfo takes.
+        compute_slices: Of the board's compute slices.
+        memory_slices: Length of the interval that a placement takes.
+        sm: Streaming multiprocessors; None where not published.
+        memory_mib: None where not published.
+        max_instances: Per GPU.
+        starts: Where an instance may start.
+        media_exclusive: The `+me` form: at most one such instance a GPU.
+    """
+
+    slice: str
+    name: str
+    profile_id: int
+    nvml_enum: int
+    compute_slices: int
+    memory_slices: int
+    sm: int | None
+    memory_mib: int | None
+    max_instances: int
+    starts: tuple[int, ...]
+    media_exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A model of GPU.
+
+    Attributes:
+        name: As in cluster.yaml and the `gpu` column of profiles.csv: `A100-80GB`.
+        arch: `ampere`, `hopper`, `blackwell`, or `cpu` for the board that stands for this machine's processor.
+        nvml_names: Names under which NVML reports it.
+        compute_slices: Of a whole GPU.
+        memory_slices: Of a whole GPU.
+        mode_change: What a change of MIG mode needs: `gpu-reset` or `immediate`.
+        profiles: Slice kind -> profile; `+me` profiles are in `media_profiles`.
+        media_profiles: Slice kind -> media-exclusive profile.
+    """
+
+    name: str
+    arch: str
+    nvml_names: tuple[str, ...]
+    compute_slices: int
+    memory_slices: int
+    mode_change: Literal["gpu-reset", "immediate"]
+    profiles: Mapping[str, MigProfile]
+    media_profiles: Mapping[str, MigProfile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placement:
+    """A slice at a start on a GPU."""
+
+    start: int
+    slice: str
+
+    def __str__(self) -> str:
+        return f"{self.slice}@{self.start}"
+
+
+Layout = tuple[Placement, ...]
+"""The placements of one GPU, sorted by start."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GpuId:
+    """A GPU of a node."""
+
+    node: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU of the cluster and its model."""
+
+    id: GpuId
+    board: Board
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPorts:
+    """Where clients reach the gateway."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The machines a plan is made for.
+
+    Attributes:
+        gpus: Sorted by id.
+        driver: Of MIG.
+        engine: That starts workers.
+        gateway: Ports.
+    """
+
+    gpus: tuple[Gpu, ...]
+    driver: Literal["nvml", "emulated"] = "emulated"
+    engine: Literal["local", "ray"] = "local"
+    gateway: GatewayPorts = GatewayPorts()
+
+    @property
+    def compute_slices(self) -> int:
+        """Of all GPUs together."""
+        return sum(g.board.compute_slices for g in self.gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """A MIG instance as a driver reports it."""
+
+    gpu: GpuId
+    placement: Placement
+    uuid: str

@@ -1,0 +1,255 @@
+"""The task graph and what it is made of: immutable values, already checked by `graph.build`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+GRAPH_INPUTS = "inputs"
+"""The name under which references speak of the graph's own inputs: `inputs.FRAME`."""
+
+Target = Literal["auto", "ensemble", "bls"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Type of a tensor for one request (or one row), without a batch dimension.
+
+    Attributes:
+        dtype: A Triton data type: `UINT8`, `FP32`, `BYTES`, ...
+        shape: Dimensions; -1 where it varies.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def rows(self) -> "TensorType":
+        """The type of any number of these as rows of one tensor."""
+        return TensorType(self.dtype, (-1, *self.shape))
+
+    def row(self) -> "TensorType":
+        """The type of one row of this tensor."""
+        return TensorType(self.dtype, self.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """`task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
+
+    task: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.task}.{self.name}"
+
+    @property
+    def is_graph_input(self) -> bool:
+        """Whether this names an input of the graph."""
+        return self.task == GRAPH_INPUTS
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What a graph promises.
+
+    Attributes:
+        latency_ms: End to end at the gateway, at `percentile`.
+        percentile: In (0, 100).
+        accuracy: In (0, 1]: product along every path of accuracy over the task's best variant.
+        accuracy_mode: `floor` holds for each request, `mean` on average over requests.
+    """
+
+    latency_ms: float
+    percentile: float = 99.0
+    accuracy: float = 1.0
+    accuracy_mode: Literal["floor", "mean"] = "floor"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model that can do a task.
+
+    Attributes:
+        name: Unique in its task.
+        accuracy: Greater than 0, in whatever unit the task's variants share.
+        template: Folder name in model_repository_templates.
+        artifacts: File name in the model's version folder -> absolute path of the source file.
+        parameters: Passed to the variant's runner as strings.
+        yields: Output with rows -> expected rows per call.
+    """
+
+    name: str
+    accuracy: float
+    template: str
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    yields: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A task runs only when the one element of `tensor` is above `above` (or below `below`).
+
+    Attributes:
+        tensor: Numeric, one element a request, never one with rows.
+        above: The task runs when the element is greater. Exactly one of the two bounds is set.
+        below: The task runs when the element is less.
+        probability: Planning estimate in (0, 1].
+    """
+
+    tensor: TensorRef
+    above: float | None
+    below: float | None
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A node of the graph.
+
+    Attributes:
+        name: Unique in its graph.
+        inputs: Model input name -> where it comes from.
+        outputs: Model output name -> type of one call's output.
+        variants: At least one; ordered as written.
+        for_each: The tensor whose rows this task is called for, one call a row.
+        when: The condition under which it runs.
+    """
+
+    name: str
+    inputs: Mapping[str, TensorRef]
+    outputs: Mapping[str, TensorType]
+    variants: tuple[Variant, ...]
+    for_each: TensorRef | None = None
+    when: When | None = None
+
+    def variant(self, name: str) -> Variant:
+        """The variant of this name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise KeyError(name)
+
+    @property
+    def best_accuracy(self) -> float:
+        """Accuracy of the most accurate variant."""
+        return max(v.accuracy for v in self.variants)
+
+    def dependencies(self) -> frozenset[str]:
+        """Names of the tasks whose outputs this one needs (for_each and when included)."""
+        refs = [*self.inputs.values()]
+        if self.for_each is not None:
+            refs.append(self.for_each)
+        if self.when is not None:
+            refs.append(self.when.tensor)
+        return frozenset(r.task for r in refs if not r.is_graph_input)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input of the graph.
+
+    Attributes:
+        type: Per request.
+        rows: Planning estimate of the leading dimension where a task iterates over it.
+    """
+
+    type: TensorType
+    rows: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGraph:
+    """A DAG of tasks: one model name for clients.
+
+    Attributes:
+        name: The model name at the gateway.
+        slo: End to end.
+        inputs: Per request, without a batch dimension.
+        outputs: Output name for clients -> the tensor it is.
+        tasks: In a topological order that depends on the graph alone.
+        target: How the pipeline is to be compiled.
+        folder: Absolute folder of graph.yaml.
+        samples: Graph input -> absolute path of a .npy file with one real request's tensor (no batch dimension).
+    """
+
+    name: str
+    slo: Slo
+    inputs: Mapping[str, GraphInput]
+    outputs: Mapping[str, TensorRef]
+    tasks: Mapping[str, Task]
+    target: Target = "auto"
+    folder: Path = Path()
+    samples: Mapping[str, Path] = field(default_factory=dict)
+
+    def row_axis(self, ref: TensorRef) -> TensorRef | None:
+        """Which rows the tensor's leading dimension counts, as consumers see it.
+
+        The outputs of a task with `for_each` have one row for each row of what it iterates over, so tensors of several
+        tasks can share an axis. The outputs of a conditional task without `for_each` have 0 or 1 rows: an axis of
+        their own, named by the task's first output.
+
+        Returns:
+            The tensor that made the rows, or None where the tensor carries no added row dimension and was not declared
+            with a varying leading dimension that a task iterates over.
+        """
+        if ref.is_graph_input:
+            return ref if any(t.for_each == ref for t in self.tasks.values()) else None
+        task = self.tasks[ref.task]
+        if task.for_each is not None:
+            return self.row_axis(task.for_each) or task.for_each
+        if task.when is not None:
+            return TensorRef(task.name, next(iter(task.outputs)))
+        return ref if any(t.for_each == ref for t in self.tasks.values()) else None
+
+    def type_of(self, ref: TensorRef) -> TensorType:
+        """The tensor's type per request, as consumers and clients see it (row dimension included)."""
+        if ref.is_graph_input:
+            return self.inputs[ref.name].type
+        task = self.tasks[ref.task]
+        declared = task.outputs[ref.name]
+        return declared.rows() if task.for_each is not None or task.when is not None else declared
+
+    def iterated(self, task: Task, ref: TensorRef) -> bool:
+        """Whether `task` gets one row of `ref` a call (rather than the whole tensor)."""
+        if task.for_each is None:
+            return False
+        axis = self.row_axis(task.for_each) or task.for_each
+        return ref == task.for_each or self.row_axis(ref) == axis
+
+    def input_type(self, task: Task, name: str) -> TensorType:
+        """Type of one call's input: what the variant's model sees, without its batch dimension."""
+        ref = task.inputs[name]
+        declared = self.type_of(ref)
+        return declared.row() if self.iterated(task, ref) else declared
+
+    @property
+    def fans_out(self) -> bool:
+        """Whether any tensor carries rows that differ in number between requests."""
+        return any(t.for_each is not None or t.when is not None for t in self.tasks.values())
+
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """Every path from a task without dependencies to one that nothing depends on, sorted."""
+        successors: dict[str, list[str]] = {name: [] for name in self.tasks}
+        for task in self.tasks.values():
+            for dependency in task.dependencies():
+                successors[dependency].append(task.name)
+
+        def extend(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+            following = successors[path[-1]]
+            return [path] if not following else [p for n in following for p in extend((*path, n))]
+
+        roots = [t.name for t in self.tasks.values() if not t.dependencies()]
+        return tuple(sorted(p for root in roots for p in extend((root,))))
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A graph and the demand it is planned for, in requests a second at the gateway."""
+
+    graph: TaskGraph
+    demand_rps: float

@@ -1,0 +1,1 @@
+"""From graphs, cluster and profiles to a plan."""

@@ -1,0 +1,170 @@
+"""What the compiler tells the code inside tritonserver: JSON in the model's one config parameter `spec`.
+
+The standard library alone, because every model instance of every server imports it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SPEC_PARAMETER = "spec"
+"""Key of the config.pbtxt parameter that holds the JSON."""
+
+RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
+"""Environment of the gateway: the folder with `workers/*.sock`, `routes/*.json` and `slots/`."""
+
+CONDITION_INPUT = "JIGSAW_WHEN"
+"""Input of a conditional task's dispatcher that carries the condition's tensor."""
+
+ROUTE_VERSION = 1
+"""routes/<dispatcher>.json: {"version", "workers": [{"worker", "model", "batch", "slots"}]} (compiler.bundle.RouteEntry)."""
+
+Mode = Literal["stack", "rows", "items"]
+"""How a dispatcher makes batches for workers.
+
+stack: requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
+rows:  a `for_each` (or conditional) task; iterated inputs are [1, R, ...], their rows of many requests are joined, outputs are
+       [1, R, ...]; inputs that are not iterated are repeated for each row.
+items: shapes vary between requests, in or out; each item is a request of its own to the worker, sent side by side.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of one call (one item), without a batch dimension.
+
+    Attributes:
+        name: Model tensor name.
+        dtype: Triton data type.
+        shape: -1 where it varies.
+        iterated: Inputs of a `rows` dispatcher: whether one call gets one row of it.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    iterated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The task runs when the one element of input CONDITION_INPUT is above (below) the bound; one bound is set."""
+
+    above: float | None
+    below: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherSpec:
+    """A dispatcher.
+
+    Attributes:
+        graph: For messages and metrics.
+        task: Likewise.
+        mode: See `Mode`. A conditional task without for_each has mode `rows` with no iterated input: R is 0 or 1.
+        inputs: One call's.
+        outputs: One call's.
+        condition: Of a conditional task.
+        call_timeout_ms: A worker that has not answered a batch by then is taken for failed.
+        wait_timeout_ms: A batch waits this long for a free worker slot, then its requests fail as UNAVAILABLE.
+    """
+
+    graph: str
+    task: str
+    mode: Mode
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    condition: Condition | None = None
+    call_timeout_ms: int = 30_000
+    wait_timeout_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """A variant on a worker, run by the python backend.
+
+    Attributes:
+        runner: Name of a class in runtime.runners: `onnxruntime`, `torch`, `python`, `emulated`.
+        inputs: One item's.
+        outputs: One item's.
+        stack: Whether items are joined along the batch dimension and run at once; else one at a time.
+        threads: For the runner's own thread pools; at least 1.
+        parameters: The variant's own.
+        latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up to the next.
+        yields: `emulated`: output with rows -> expected rows a call.
+    """
+
+    runner: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stack: bool = True
+    threads: int = 1
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    yields: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStep:
+    """A dispatcher called by a BLS pipeline.
+
+    Attributes:
+        model: Name of the dispatcher.
+        inputs: Its input name -> tensor of the graph (`inputs.FRAME`, `detect.CROPS`).
+        outputs: Its output name -> tensor of the graph.
+    """
+
+    model: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """A graph as a BLS model.
+
+    Attributes:
+        graph: Name.
+        inputs: Graph input name -> tensor.
+        outputs: Graph output name -> tensor.
+        steps: In topological order; a step may start as soon as its inputs are there.
+    """
+
+    graph: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    steps: tuple[PipelineStep, ...]
+
+
+def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:
+    """One line, the same for equal specs."""
+    return json.dumps(asdict(spec), sort_keys=True, separators=(",", ":"))
+
+
+def dispatcher_from_json(text: str) -> DispatcherSpec:
+    """Reads what `to_json` wrote."""
+    data = json.loads(text)
+    condition = data.pop("condition")
+    return DispatcherSpec(
+        inputs=_tensors(data.pop("inputs")),
+        outputs=_tensors(data.pop("outputs")),
+        condition=Condition(**condition) if condition is not None else None,
+        **data,
+    )
+
+
+def runner_from_json(text: str) -> RunnerSpec:
+    """Reads what `to_json` wrote."""
+    data = json.loads(text)
+    return RunnerSpec(inputs=_tensors(data.pop("inputs")), outputs=_tensors(data.pop("outputs")), **data)
+
+
+def pipeline_from_json(text: str) -> PipelineSpec:
+    """Reads what `to_json` wrote."""
+    data = json.loads(text)
+    return PipelineSpec(steps=tuple(PipelineStep(**step) for step in data.pop("steps")), **data)
+
+
+def _tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(**{**item, "shape": tuple(item["shape"])}) for item in items)

@@ -1,0 +1,1 @@
+"""Tritonservers: finding, starting, speaking to and stopping them."""
