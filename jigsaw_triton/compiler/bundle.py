@@ -123,7 +123,7 @@ class CompiledGraph:
 
     Attributes:
         front: An ensemble of the graph's own name, the only model that clients see.
-        pipeline: The BLS model `<graph>.pipeline.g<generation>` behind the front; None where the front itself is the pipeline.
+        pipeline: The BLS model `<graph>.pipeline.g<generation>` behind the front; None where the front is the pipeline.
         dispatchers: One a task, in topological order.
         target: What `auto` became.
     """

@@ -1,4 +1,4 @@
-"""The plan: which configurations, how many, where; and what they are predicted to do. Immutable values and their JSON."""
+"""The plan: which configurations, how many, where, and what they are predicted to do; and its JSON."""
 
 import json
 from collections.abc import Mapping
