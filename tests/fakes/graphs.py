@@ -1,0 +1,139 @@
+"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, and the pieces they are made of.
+
+Nothing here checks anything: the graphs are right by construction, `build_graph` makes them from files.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from jigsaw_triton.graph.model import (
+    GRAPH_INPUTS,
+    GraphInput,
+    Slo,
+    Target,
+    Task,
+    TaskGraph,
+    TensorRef,
+    TensorType,
+    Variant,
+    When,
+)
+
+VECTOR = TensorType("FP32", (16,))
+VECTORS = VECTOR.rows()
+SCALAR = TensorType("FP32", (1,))
+LOOSE = Slo(latency_ms=1000.0, percentile=99.0, accuracy=0.5)
+
+
+def ref(text: str) -> TensorRef:
+    """`task.OUTPUT` or `inputs.NAME`."""
+    task, name = text.split(".")
+    return TensorRef(task, name)
+
+
+def variants(count: int = 1, *, yields: Mapping[str, float] | None = None) -> tuple[Variant, ...]:
+    """`v0`, `v1`, ... of accuracy 1.0, 0.9, ...: the first is the best; all of template `emulated`, of equal yields."""
+    return tuple(
+        Variant(f"v{i}", accuracy=round(1.0 - 0.1 * i, 6), template="emulated", yields=dict(yields or {}))
+        for i in range(count)
+    )
+
+
+def task(
+    name: str,
+    inputs: Mapping[str, str],
+    *,
+    outputs: Mapping[str, TensorType] | None = None,
+    of: Sequence[Variant] | None = None,
+    for_each: str | None = None,
+    when: When | None = None,
+) -> Task:
+    """A task; by default with one variant `v0` and one output `Y` of 16 floats."""
+    return Task(
+        name=name,
+        inputs={key: ref(value) for key, value in inputs.items()},
+        outputs=dict(outputs or {"Y": VECTOR}),
+        variants=tuple(of or variants()),
+        for_each=None if for_each is None else ref(for_each),
+        when=when,
+    )
+
+
+def graph(
+    tasks: Sequence[Task],
+    outputs: Mapping[str, str],
+    *,
+    name: str = "app",
+    slo: Slo = LOOSE,
+    inputs: Mapping[str, TensorType | GraphInput] | None = None,
+    target: Target = "auto",
+) -> TaskGraph:
+    """A graph of tasks given in topological order; by default with one input `X` of 16 floats."""
+    return TaskGraph(
+        name=name,
+        slo=slo,
+        inputs={
+            key: value if isinstance(value, GraphInput) else GraphInput(value)
+            for key, value in (inputs or {"X": VECTOR}).items()
+        },
+        outputs={key: ref(value) for key, value in outputs.items()},
+        tasks={item.name: item for item in tasks},
+        target=target,
+    )
+
+
+def chain(length: int = 2, *, variant_count: int = 1, name: str = "chain", slo: Slo = LOOSE) -> TaskGraph:
+    """X -> t0 -> t1 -> ... -> Y, 16 floats everywhere."""
+    tasks = [
+        task(f"t{i}", {"X": f"{GRAPH_INPUTS}.X" if i == 0 else f"t{i - 1}.Y"}, of=variants(variant_count))
+        for i in range(length)
+    ]
+    return graph(tasks, {"Y": f"t{length - 1}.Y"}, name=name, slo=slo)
+
+
+def fan_out(*, rows: float = 3.0, variant_count: int = 1, name: str = "fan_out", slo: Slo = LOOSE) -> TaskGraph:
+    """X -> detect -> (for each of CROPS) classify -> LABEL; detect gives BOX beside, one vector a request."""
+    detect = task(
+        "detect",
+        {"X": "inputs.X"},
+        outputs={"BOX": VECTOR, "CROPS": VECTORS},
+        of=variants(variant_count, yields={"CROPS": rows}),
+    )
+    classify = task(
+        "classify",
+        {"CROP": "detect.CROPS"},
+        outputs={"LABEL": TensorType("INT64", (1,))},
+        of=variants(variant_count),
+        for_each="detect.CROPS",
+    )
+    return graph([detect, classify], {"BOX": "detect.BOX", "LABEL": "classify.LABEL"}, name=name, slo=slo)
+
+
+def diamond(*, variant_count: int = 1, name: str = "diamond", slo: Slo = LOOSE) -> TaskGraph:
+    """X -> a -> (b, c) -> d -> Y, 16 floats everywhere."""
+    of = variants(variant_count)
+    return graph(
+        [
+            task("a", {"X": "inputs.X"}, of=of),
+            task("b", {"X": "a.Y"}, of=of),
+            task("c", {"X": "a.Y"}, of=of),
+            task("d", {"LEFT": "b.Y", "RIGHT": "c.Y"}, of=of),
+        ],
+        {"Y": "d.Y"},
+        name=name,
+        slo=slo,
+    )
+
+
+def conditional(
+    *, probability: float = 0.5, variant_count: int = 1, name: str = "conditional", slo: Slo = LOOSE
+) -> TaskGraph:
+    """X -> screen -> (where SCORE is above 0.5) inspect -> REPORT, which has 0 or 1 rows; SCORE goes out too."""
+    of = variants(variant_count)
+    screen = task("screen", {"X": "inputs.X"}, outputs={"SCORE": SCALAR, "Y": VECTOR}, of=of)
+    inspect = task(
+        "inspect",
+        {"X": "screen.Y"},
+        of=of,
+        when=When(ref("screen.SCORE"), above=0.5, below=None, probability=probability),
+    )
+    return graph([screen, inspect], {"SCORE": "screen.SCORE", "REPORT": "inspect.Y"}, name=name, slo=slo)
