@@ -60,13 +60,13 @@ class Board:
     compute_slices: int
     memory_slices: int
     mode_change: Literal["gpu-reset", "immediate"]
-    profiles: Mapping[str, MigProfile]
-    media_profiles: Mapping[str, MigProfile] = field(default_factory=dict)
+    profiles: Mapping[str, MigProfile] = field(hash=False)
+    media_profiles: Mapping[str, MigProfile] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
-    """A slice at a start on a GPU."""
+    """A slice at a start on a GPU; `slice` is one of `SLICES`, or ends in `+me` for the media-exclusive form."""
 
     start: int
     slice: str

@@ -1,0 +1,115 @@
+"""Which layouts MIG allows.
+
+The whole rule, as drivers apply it: intervals of memory slices do not overlap, no profile exceeds its maximum count,
+and at most one instance of a GPU is media-exclusive. Compute slices need no rule of their own.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+from jigsaw_triton.gpus.model import SLICES, Board, Layout, MigProfile, Placement
+
+MEDIA = "+me"
+"""What a placement's slice ends with where it is the media-exclusive form: `1g+me`."""
+
+Multiset = tuple[str, ...]
+"""Slice kinds with repetition, in the order of `SLICES`: `("1g", "1g", "2g", "3g")`."""
+
+
+def profile_of(board: Board, slice_: str) -> MigProfile | None:
+    """The profile of a slice kind, media-exclusive forms (`1g+me`) included; None where the board has none."""
+    if slice_.endswith(MEDIA):
+        return board.media_profiles.get(slice_.removesuffix(MEDIA))
+    return board.profiles.get(slice_)
+
+
+def occupied(profile: MigProfile, placement: Placement) -> range:
+    """The memory slices that a placement of this profile takes."""
+    return range(placement.start, placement.start + profile.memory_slices)
+
+
+def fits(board: Board, layout: Iterable[Placement]) -> str | None:
+    """Why these placements cannot all be on one GPU of this board; None where they can.
+
+    The order of the placements does not matter.
+    """
+    taken: dict[int, Placement] = {}
+    counts: Counter[str] = Counter()
+    exclusive: Placement | None = None
+    for placement in layout:
+        profile = profile_of(board, placement.slice)
+        if profile is None:
+            return f"{board.name} has no slice {placement.slice} (it has {', '.join(board.profiles)})"
+        if placement.start not in profile.starts:
+            starts = ", ".join(map(str, profile.starts))
+            return f"{placement.slice} of {board.name} cannot start at {placement.start} (only at {starts})"
+        for memory_slice in occupied(profile, placement):
+            if memory_slice in taken:
+                return f"{placement} overlaps {taken[memory_slice]}"
+            taken[memory_slice] = placement
+        counts[placement.slice] += 1
+        if counts[placement.slice] > profile.max_instances:
+            return f"{board.name} holds at most {profile.max_instances} of {placement.slice}"
+        if profile.media_exclusive and exclusive is not None:
+            return f"{exclusive} has the media engines already, so {placement} cannot"
+        exclusive = placement if profile.media_exclusive else exclusive
+    return None
+
+
+def multiset(layout: Iterable[Placement]) -> Multiset:
+    """The slice kinds of a layout, whatever their starts; media-exclusive forms are not among them."""
+    return tuple(sorted((p.slice for p in layout), key=SLICES.index))
+
+
+def maximal_layouts(board: Board, slices: Collection[str] = SLICES) -> tuple[Layout, ...]:
+    """Every layout of these slice kinds to which no further placement of them can be added, sorted.
+
+    Media-exclusive forms are left out: where one is wanted it stands in for a plain slice of its kind.
+
+    Args:
+        board: Whose.
+        slices: Kinds to use; those that the board lacks are passed over.
+    """
+    return _maximal_layouts(board, frozenset(slices))
+
+
+def maximal_multisets(board: Board, slices: Collection[str] = SLICES) -> Mapping[Multiset, Layout]:
+    """The distinct multisets of slice kinds among the maximal layouts, each with the first layout that has it.
+
+    One multiset may contain another (3g with four 1g contains 3g with three): it was made at other starts.
+
+    Args:
+        board: Whose.
+        slices: Kinds to use; those that the board lacks are passed over.
+    """
+    return _maximal_multisets(board, frozenset(slices))
+
+
+@lru_cache
+def _maximal_layouts(board: Board, slices: frozenset[str]) -> tuple[Layout, ...]:
+    places = sorted(
+        Placement(start, kind) for kind in board.profiles if kind in slices for start in board.profiles[kind].starts
+    )
+
+    def grown(layout: Layout, rest: list[Placement]) -> Iterator[Layout]:
+        """All layouts that extend this one by placements of `rest`, itself included."""
+        yield layout
+        for i, place in enumerate(rest):
+            wider = (*layout, place)
+            if fits(board, wider) is None:
+                yield from grown(wider, rest[i + 1 :])
+
+    def complete(layout: Layout) -> bool:
+        return all(fits(board, (*layout, place)) is not None for place in places)
+
+    return tuple(sorted(layout for layout in grown((), places) if layout and complete(layout)))
+
+
+@lru_cache
+def _maximal_multisets(board: Board, slices: frozenset[str]) -> Mapping[Multiset, Layout]:
+    found: dict[Multiset, Layout] = {}
+    for layout in _maximal_layouts(board, slices):
+        found.setdefault(multiset(layout), layout)
+    return MappingProxyType(dict(sorted(found.items())))
