@@ -1,0 +1,37 @@
+"""Where the files are that ship with the package and are not code: model templates and ready applications."""
+
+from pathlib import Path
+
+from jigsaw_triton.errors import JigsawError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def templates_dir() -> Path:
+    """Folder of the model templates, one folder a template.
+
+    Raises:
+        JigsawError: The installation is incomplete.
+    """
+    return _find("model_repository_templates")
+
+
+def applications_dir() -> Path:
+    """Folder of the ready applications, one folder an application.
+
+    Raises:
+        JigsawError: The installation is incomplete.
+    """
+    return _find("ensembles")
+
+
+def _find(name: str) -> Path:
+    # A wheel carries the folder inside the package, a checkout has it beside the package.
+    for folder in (_PACKAGE / "_share" / name, _PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise JigsawError(
+        f"the folder {name} is missing from this installation",
+        where=str(_PACKAGE),
+        hint="install the package again: pip install --force-reinstall jigsaw-triton",
+    )

@@ -1,0 +1,178 @@
+"""The tritonserver of this machine: one that is installed, else the one in a pinned package."""
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jigsaw_triton.errors import MissingDependencyError
+from jigsaw_triton.packages import Package, Progress, build_folder, extract
+from jigsaw_triton.servers import interpreter
+
+PACKAGE = Package(
+    name="nvidia-pytriton",
+    version="0.7.0",
+    filename="nvidia_pytriton-0.7.0-py3-none-manylinux_2_35_x86_64.whl",
+    sha256="21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
+    purpose="tritonserver",
+)
+"""Carries tritonserver, its python backend and their libraries; nothing else of it is used."""
+
+_PACKAGED_VERSION = "2.51.0"
+_PACKAGED_PYTHONS = ("3.11", "3.12")
+_PACKAGED_GLIBC = (2, 35)
+_ROOT = "pytriton/tritonserver"
+_LIBS = "nvidia_pytriton.libs"
+_OPT = Path("/opt/tritonserver")
+_STUB = "triton_python_backend_stub"
+_OFF_PATH = "take this tritonserver out of the way (PATH, /opt/tritonserver) to use the packaged one"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A tritonserver that can be started here.
+
+    Attributes:
+        binary: Absolute path.
+        backend_dir: For --backend-directory.
+        backends: Names of the backends there: `python`, `onnxruntime`.
+        version: Of the server: `2.51.0`; `unknown` where nothing tells it.
+        origin: Found on PATH, at /opt/tritonserver, or unpacked from the package.
+        env: Variables that the server needs, to be laid over the inherited ones.
+    """
+
+    binary: Path
+    backend_dir: Path
+    backends: frozenset[str]
+    version: str
+    origin: Literal["path", "opt", "package"]
+    env: Mapping[str, str] = field(repr=False)
+
+
+def find_installation(progress: Progress | None = None) -> Installation:
+    """The tritonserver to use: on PATH, else at /opt/tritonserver, else the packaged one, fetched if need be. Blocks.
+
+    Args:
+        progress: Told how far a download is.
+
+    Raises:
+        MissingDependencyError: The machine lacks something; the hint brings it.
+        ArtifactError: The package could not be fetched or unpacked.
+    """
+    found = find_installed()
+    return _installed(*found) if found else _packaged(progress)
+
+
+def find_installed() -> tuple[Path, Literal["path", "opt"]] | None:
+    """An installed tritonserver and where it was found; None where only the packaged one is left."""
+    if on_path := shutil.which("tritonserver"):
+        return Path(on_path).resolve(), "path"
+    if os.access(_OPT / "bin" / "tritonserver", os.X_OK):
+        return _OPT / "bin" / "tritonserver", "opt"
+    return None
+
+
+def require_packaged_platform() -> None:
+    """Says what keeps the packaged tritonserver from running here.
+
+    Raises:
+        MissingDependencyError: It does not run on this system or with this Python.
+    """
+    system, machine = platform.system(), platform.machine()
+    if system != "Linux" or machine != "x86_64":
+        raise MissingDependencyError(
+            f"the packaged tritonserver runs on Linux on x86-64, this is {system} on {machine}",
+            hint="run jigsaw-triton inside the container image nvcr.io/nvidia/tritonserver",
+        )
+    libc, version = platform.libc_ver()
+    if libc != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < _PACKAGED_GLIBC:
+        this = f"{libc or 'another C library'} {version}".rstrip()
+        raise MissingDependencyError(
+            f"the packaged tritonserver needs glibc 2.35 or later, this is {this}",
+            hint="use Ubuntu 22.04, Debian 12 or later, or the container image nvcr.io/nvidia/tritonserver",
+        )
+    if interpreter.VERSION not in _PACKAGED_PYTHONS:
+        raise MissingDependencyError(
+            f"the packaged tritonserver needs Python {' or '.join(_PACKAGED_PYTHONS)}, this is {interpreter.VERSION}",
+            where=sys.executable,
+            hint="make the virtual environment with one of them: python3.12 -m venv .venv",
+        )
+    interpreter.shared_library()
+
+
+def _packaged(progress: Progress | None) -> Installation:
+    require_packaged_platform()
+    version = interpreter.VERSION
+    stub = f"{_ROOT}/python_backend_stubs/{version}/{_STUB}"
+    backend = f"{_ROOT}/backends/python/"
+    folder = extract(
+        PACKAGE, {f"{_ROOT}/bin/tritonserver": None, backend: None, stub: None, f"{_LIBS}/": None}, progress
+    )
+
+    def link(fresh: Path) -> None:
+        (fresh / "python").mkdir()
+        for file in [folder / stub, *(folder / backend).iterdir()]:
+            (fresh / "python" / file.name).symlink_to(Path("..", "..", file.relative_to(folder)))
+
+    backend_dir = folder / "backends"
+    build_folder(backend_dir, link)
+    home = interpreter.prepare()
+    libraries = {**os.environ, "LD_LIBRARY_PATH": _append(str(folder / _LIBS), os.environ.get("LD_LIBRARY_PATH", ""))}
+    return Installation(
+        binary=folder / _ROOT / "bin" / "tritonserver",
+        backend_dir=backend_dir,
+        backends=frozenset({"python"}),
+        version=_PACKAGED_VERSION,
+        origin="package",
+        env=interpreter.environment(home, libraries),
+    )
+
+
+def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
+    root = binary.parent.parent
+    backend_dir = next((d for d in (root / "backends", _OPT / "backends") if d.is_dir()), root / "backends")
+    backends = frozenset(path.parent.name for path in backend_dir.glob("*/libtriton_*.so"))
+    stub = backend_dir / "python" / _STUB
+    if "python" not in backends or not stub.is_file():
+        raise MissingDependencyError(
+            "this tritonserver has no python backend, which dispatchers need",
+            where=str(binary),
+            hint=f"install it under {backend_dir / 'python'}, or {_OFF_PATH}",
+        )
+    built_for = stub_python(stub)
+    if built_for != interpreter.VERSION:
+        raise MissingDependencyError(
+            f"this tritonserver's python backend is built for Python {built_for}, this is {interpreter.VERSION}",
+            where=str(stub),
+            hint=f"install jigsaw-triton with Python {built_for}, or {_OFF_PATH}",
+        )
+    return Installation(
+        binary=binary,
+        backend_dir=backend_dir,
+        backends=backends,
+        version=_version(root),
+        origin=origin,
+        env=interpreter.environment(interpreter.prepare(), os.environ),
+    )
+
+
+def stub_python(stub: Path) -> str:
+    """The Python that a stub is linked to (`3.12`); `unknown` where it does not say."""
+    match = re.search(rb"libpython(3\.\d+)\.so", stub.read_bytes())
+    return match.group(1).decode() if match else "unknown"
+
+
+def _version(root: Path) -> str:
+    try:
+        return (root / "TRITON_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return os.environ.get("TRITON_SERVER_VERSION", "unknown")
+
+
+def _append(first: str, rest: str) -> str:
+    return f"{first}{os.pathsep}{rest}" if rest else first

@@ -1,0 +1,103 @@
+"""The Python that Triton's stubs run: this interpreter with this interpreter's packages.
+
+A stub embeds Python and ignores every PYTHON* variable (measured with tritonserver 24.10). It finds its prefix as any
+Python does, from the first `python3` on PATH, and its `libpython3.X.so.1.0` by the loader's search path. So a folder
+that is laid out like a virtual environment and comes first on both decides which packages a stub sees.
+"""
+
+import hashlib
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import jigsaw_triton
+from jigsaw_triton.errors import MissingDependencyError
+from jigsaw_triton.packages import build_folder, cache_dir
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Of the running interpreter: `3.11`."""
+
+
+def shared_library() -> Path:
+    """The running interpreter's own shared library.
+
+    Raises:
+        MissingDependencyError: It has none.
+    """
+    name = f"libpython{VERSION}.so.1.0"
+    folders = [Path(sys.base_prefix) / "lib"]
+    if libdir := sysconfig.get_config_var("LIBDIR"):
+        folders = [Path(libdir), Path(libdir) / (sysconfig.get_config_var("MULTIARCH") or ""), *folders]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise MissingDependencyError(
+        f"this Python has no shared library {name}, which Triton's Python backend needs",
+        where=sys.executable,
+        hint=f"on Debian and Ubuntu: apt-get install libpython{VERSION}; "
+        f"with pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force {VERSION}",
+    )
+
+
+def prepare() -> Path:
+    """Makes the folder in the cache that stands for this interpreter, or finds it there.
+
+    Returns:
+        The folder: put its `bin` first on PATH and its `lib` first on LD_LIBRARY_PATH.
+
+    Raises:
+        MissingDependencyError: See `shared_library`.
+        ArtifactError: The cache cannot be written.
+    """
+    library = shared_library()
+    files = {f"lib/python{VERSION}/site-packages/jigsaw.pth": _path_file(), "pyvenv.cfg": _config()}
+    links = {"bin/python3": _base_executable(), f"lib/{library.name}": library}
+    key = hashlib.sha256(repr((sorted(files.items()), sorted(links.items()))).encode()).hexdigest()[:12]
+    folder = cache_dir() / "interpreters" / f"python{VERSION}-{key}"
+    build_folder(folder, lambda fresh: _write(fresh, files, links))
+    return folder
+
+
+def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """PATH and LD_LIBRARY_PATH with the folder that `prepare` made in front of what is inherited."""
+    return {
+        "PATH": _join(folder / "bin", inherited.get("PATH", os.defpath)),
+        "LD_LIBRARY_PATH": _join(folder / "lib", inherited.get("LD_LIBRARY_PATH", "")),
+    }
+
+
+def _join(first: Path, rest: str) -> str:
+    return f"{first}{os.pathsep}{rest}" if rest else str(first)
+
+
+def _write(folder: Path, files: Mapping[str, str], links: Mapping[str, Path]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for name, target in links.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(target)
+
+
+def _base_executable() -> Path:
+    """The interpreter outside any virtual environment."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def _config() -> str:
+    return f"home = {_base_executable().parent}\ninclude-system-site-packages = false\n"
+
+
+def _path_file() -> str:
+    """Lines of a .pth file: this package first, then the packages beside it; `site` runs the lines with `import`."""
+    package = Path(jigsaw_triton.__file__).resolve().parent.parent
+    folders = [folder for folder in site.getsitepackages() if Path(folder).is_dir()]
+    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
+        folders.insert(0, site.getusersitepackages())
+    # A __pycache__ in a model's version folder changes its time stamp, and Triton would load the model anew for it.
+    lines = [str(package), "import sys; sys.dont_write_bytecode = True"]
+    lines += [f"import site; site.addsitedir({folder!r})" for folder in folders]
+    return "\n".join(lines) + "\n"
