@@ -1,15 +1,24 @@
-"""What a MIG driver does. `emulated` keeps MIG's rules in a file; `nvml` will speak to the silicon."""
+"""What a MIG driver does, and which one a cluster has.
 
+`emulated` keeps MIG's rules in a file; `nvml` will speak to the silicon.
+"""
+
+from pathlib import Path
 from typing import Protocol
 
-from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.emulated import EmulatedMigDriver
+from jigsaw_triton.gpus.model import Cluster, GpuId, MigInstance, Placement
+
+STATE_FILE = "mig.json"
+"""Of the emulated driver, in the state directory."""
 
 
 class MigDriver(Protocol):
     """Creates and destroys MIG instances. Calls block; run them in a thread from asyncio code."""
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances of the cluster, sorted by GPU and start."""
+        """All MIG instances that there are, whoever made them, sorted by GPU and start."""
         ...
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
@@ -28,3 +37,21 @@ class MigDriver(Protocol):
             InstanceInUseError: A process holds it.
         """
         ...
+
+
+def open_driver(cluster: Cluster, state_dir: Path) -> MigDriver:
+    """The driver that the cluster asks for.
+
+    Args:
+        cluster: Its GPUs and the name of its driver.
+        state_dir: Where the emulated driver keeps its state.
+
+    Raises:
+        InputError: This release has no such driver.
+    """
+    if cluster.driver == "nvml":
+        raise InputError(
+            "MIG on real GPUs (driver: nvml) is not in this release",
+            hint="write `driver: emulated` in cluster.yaml: MIG's rules hold, the models run on the processor",
+        )
+    return EmulatedMigDriver(state_dir / STATE_FILE, cluster.gpus)
