@@ -1,0 +1,191 @@
+"""What the controller's core asks its shell to do. Plain values; `shell` carries them out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.planner.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """Find a plan and compile it.
+
+    Attributes:
+        wanted: Graphs, cluster and profiles.
+        demand_rps: Graph -> requests a second to plan for.
+        generation: Number of the generation that comes of it.
+        reason: In the user's words.
+        running: The plan to stay close to.
+    """
+
+    wanted: Wanted
+    demand_rps: Mapping[str, float]
+    generation: int
+    reason: str
+    running: Plan | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartGateway:
+    """Start the gateway's tritonserver, without models."""
+
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class BringUp:
+    """Create a worker's MIG instance, start its tritonserver, load and verify its models; all of it or nothing."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModels:
+    """Load and verify further models on a running worker; all of them or none."""
+
+    worker: str
+    models: tuple[WorkerModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadGateway:
+    """Load and verify dispatchers and pipelines at the gateway, routes first; all of them or none.
+
+    Attributes:
+        models: In the order of loading.
+        routes: Dispatcher -> its route.
+    """
+
+    models: tuple[ModelFolder, ...]
+    routes: Mapping[str, tuple[RouteEntry, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Load a graph's front over the one that serves, and verify by index and by a probe through the whole graph."""
+
+    graph: str
+    front: ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class SetRoutes:
+    """Change where running dispatchers send batches.
+
+    Attributes:
+        routes: Dispatcher -> its new route.
+    """
+
+    routes: Mapping[str, tuple[RouteEntry, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadGateway:
+    """Unload models at the gateway and wait until each is gone, which is when its last request has been answered."""
+
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until none of these models of a worker has a batch in flight.
+
+    Attributes:
+        worker: Name.
+        slots: Model -> number of slots.
+    """
+
+    worker: str
+    slots: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModels:
+    """Unload models of a worker and remove their folders."""
+
+    worker: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Stop a worker's tritonserver and destroy its MIG instance."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class StopGateway:
+    """Stop the gateway's tritonserver."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWorker:
+    """Start a worker's tritonserver anew on the instance it had, with the models it had.
+
+    Attributes:
+        worker: With the models it had.
+        delay_s: To wait before.
+    """
+
+    worker: Worker
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestartGateway:
+    """Start the gateway anew with the models it had.
+
+    Attributes:
+        wanted: For the ports.
+        models: Dispatchers, pipelines, then fronts.
+        routes: Dispatcher -> route.
+        delay_s: To wait before.
+    """
+
+    wanted: Wanted
+    models: tuple[ModelFolder, ...]
+    routes: Mapping[str, tuple[RouteEntry, ...]]
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell what happened: a line of the event log.
+
+    Attributes:
+        kind: A word: `plan`, `transition`, `ready`, `worker`, `demand`, `error`, ...
+        text: A sentence.
+    """
+
+    kind: str
+    text: str
+
+
+Action = (
+    Solve
+    | StartGateway
+    | BringUp
+    | LoadModels
+    | LoadGateway
+    | Flip
+    | SetRoutes
+    | UnloadGateway
+    | Drain
+    | UnloadModels
+    | Retire
+    | StopGateway
+    | RestartWorker
+    | RestartGateway
+)
+"""Everything that ends with an event `Done` or `Failed`; a `Report` does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An action and the number under which its end is reported."""
+
+    id: int
+    action: Action

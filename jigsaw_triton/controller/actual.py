@@ -1,0 +1,66 @@
+"""What runs: the controller's knowledge of workers and gateway, changed only by what the shell reports done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker
+from jigsaw_triton.controller import actions as a
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """What runs.
+
+    Attributes:
+        gateway: Whether the gateway's tritonserver runs.
+        workers: Name -> the worker with the models that are loaded there.
+        models: Dispatchers and pipelines loaded at the gateway, by name.
+        fronts: Graph -> its front as it is loaded.
+        routes: Dispatcher -> its route as it is written.
+    """
+
+    gateway: bool = False
+    workers: Mapping[str, Worker] = field(default_factory=dict)
+    models: Mapping[str, ModelFolder] = field(default_factory=dict)
+    fronts: Mapping[str, ModelFolder] = field(default_factory=dict)
+    routes: Mapping[str, tuple[RouteEntry, ...]] = field(default_factory=dict)
+
+    def after(self, action: a.Action) -> "Actual":
+        """What runs once `action` is done."""
+        match action:
+            case a.StartGateway():
+                return replace(self, gateway=True)
+            case a.BringUp(worker):
+                return replace(self, workers={**self.workers, worker.name: worker})
+            case a.LoadModels(name, models):
+                worker = self.workers[name]
+                loaded = sorted([*worker.models, *models], key=lambda m: m.name)
+                return self._with_worker(replace(worker, models=tuple(loaded)))
+            case a.UnloadModels(name, gone):
+                if name not in self.workers:
+                    return self
+                worker = self.workers[name]
+                return self._with_worker(replace(worker, models=tuple(m for m in worker.models if m.name not in gone)))
+            case a.Retire(worker):
+                return replace(self, workers={n: w for n, w in self.workers.items() if n != worker.name})
+            case a.LoadGateway(folders, routes):
+                loaded_models = {**self.models, **{f.name: f for f in folders}}
+                return replace(self, models=loaded_models, routes={**self.routes, **routes})
+            case a.SetRoutes(routes):
+                return replace(self, routes={**self.routes, **routes})
+            case a.Flip(graph, front):
+                return replace(self, fronts={**self.fronts, graph: front})
+            case a.UnloadGateway(names):
+                return replace(
+                    self,
+                    models={n: f for n, f in self.models.items() if n not in names},
+                    fronts={n: f for n, f in self.fronts.items() if n not in names},
+                    routes={n: r for n, r in self.routes.items() if n not in names},
+                )
+            case a.StopGateway():
+                return Actual(workers=self.workers)
+            case _:
+                return self
+
+    def _with_worker(self, worker: Worker) -> "Actual":
+        return replace(self, workers={**self.workers, worker.name: worker})

@@ -1,0 +1,284 @@
+"""The controller's core: `step(state, event) -> (state, outputs)`. Pure: no clock, no file, no process.
+
+idle ── deploy ──► solving ── plan ──► changing ── last stage ──► ready ── load or deploy ──► solving ...
+
+A stage that fails before the fronts have flipped leads back to the generation that serves, or to nothing where none
+does. Every phase leads to stopping on `down`, and stopping to stopped.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.demand import Demand, Sample
+from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.state import Phase, Restarts, State
+from jigsaw_triton.controller.transition import stages_down, stages_to
+
+GATEWAY = "gateway"
+"""Name under which the gateway's restarts are kept, beside the workers' names."""
+
+Output = a.Issued | a.Report
+Outcome = tuple[State, tuple[Output, ...]]
+
+
+def step(state: State, event: e.Event) -> Outcome:
+    """What becomes of the state, and what the shell is to do."""
+    state, told = _absorb(state, event)
+    state, next_outputs = _advance(state)
+    return state, (*told, *next_outputs)
+
+
+def refusal(state: State) -> str | None:
+    """Why a deploy request can't be taken now; None when it can."""
+    if state.phase in (Phase.STOPPING, Phase.STOPPED):
+        return "the deployment is being taken down"
+    if state.queued is not None or (state.by_user and state.phase in (Phase.SOLVING, Phase.CHANGING)):
+        return "another deploy is under way"
+    return None
+
+
+# --- what an event says ---------------------------------------------------------------------------------------------
+
+
+def _absorb(state: State, event: e.Event) -> Outcome:
+    match event:
+        case e.DeployRequested(wanted):
+            return replace(state, queued=wanted), ()
+        case e.DownRequested():
+            stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False)
+            return stopping, (a.Report("down", "asked for by the user"),)
+        case e.Tick(now_s, rates_rps):
+            return _absorb_rates(replace(state, now_s=now_s), rates_rps), ()
+        case e.WorkerExited(worker, status):
+            return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
+        case e.GatewayExited(status):
+            return _restart(state, GATEWAY, f"the gateway ended unexpectedly ({status})")
+        case e.Solved() | e.Done() | e.Failed():
+            return _absorb_end(state, event)
+
+
+def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
+    """The end of an action."""
+    action = state.inflight.get(event.id)
+    if action is None:
+        return state, ()
+    inflight = {number: act for number, act in state.inflight.items() if number != event.id}
+    in_stage = event.id in state.stage_ids
+    state = replace(state, inflight=inflight, stage_ids=state.stage_ids - {event.id})
+    if isinstance(event, e.Failed):
+        return _absorb_failure(state, action, event.error, in_stage)
+    state = replace(state, actual=state.actual.after(action))
+    match action:
+        case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
+            return _adopt(state, action, Generation(action.wanted, event.plan, event.bundle))
+        case a.RestartWorker(worker):
+            return _restarted(state, worker.name)
+        case a.RestartGateway():
+            return _restarted(state, GATEWAY)
+    return state, ()
+
+
+def _absorb_failure(state: State, action: a.Action, error: str, in_stage: bool) -> Outcome:
+    match action:
+        case a.Solve(reason=reason):
+            if state.phase is not Phase.SOLVING:
+                return state, ()
+            return replace(state, phase=_settled(state), error=error), (a.Report("error", f"{error} ({reason})"),)
+        case a.RestartWorker(worker):
+            return _restart(_not_waiting(state, worker.name), worker.name, error)
+        case a.RestartGateway():
+            return _restart(_not_waiting(state, GATEWAY), GATEWAY, error)
+        case a.Retire() | a.StopGateway() if state.phase is Phase.STOPPING:
+            # Nothing else can be done about it: the end must come.
+            state = replace(state, actual=state.actual.after(action))
+    return replace(state, failed=state.failed or in_stage, error=error), (a.Report("error", error),)
+
+
+def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
+    """A plan was found: go there."""
+    demand = ", ".join(f"{name} {rps:.3g}/s" for name, rps in action.demand_rps.items())
+    slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
+    report = a.Report("plan", f"generation {new.bundle.generation} for {demand}: {slices} ({action.reason})")
+    running = state.running
+    if running is not None and new.serves_like(running):
+        kept = replace(new, bundle=running.bundle)
+        state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="")
+        return _quiet(state), (report, a.Report("ready", "nothing that runs has to change"))
+    stages = stages_to(state.actual, running, new)
+    return replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error=""), (report,)
+
+
+def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
+    if state.running is None:
+        return state
+    graphs = state.running.wanted.graphs
+    demand = {name: state.demand.get(name, Demand()) for name in graphs}
+    for name in graphs.keys() & rates_rps.keys():
+        demand[name] = demand[name].with_sample(Sample(state.now_s, rates_rps[name]), state.settings)
+    return replace(state, demand=demand)
+
+
+# --- servers that die -----------------------------------------------------------------------------------------------
+
+
+def _restart(state: State, name: str, cause: str) -> Outcome:
+    """Starts a dead server anew, later each time, until it has died too often."""
+    report = a.Report("error", cause)
+    known = name in state.actual.workers or (name == GATEWAY and state.actual.gateway)
+    restarts = state.restarts.get(name, Restarts())
+    if not known or restarts.waiting or state.phase in (Phase.STOPPING, Phase.STOPPED):
+        return state, (report,)
+    settings = state.settings
+    recent = tuple(t for t in restarts.at_s if t > state.now_s - settings.restart_window_s)
+    if len(recent) >= settings.restart_limit:
+        text = f"{name} died {len(recent)} times within {settings.restart_window_s:.0f} s and is given up"
+        lost = replace(restarts, lost=True)
+        return replace(state, restarts={**state.restarts, name: lost}), (report, a.Report("error", text))
+    delay_s = settings.restart_delay_s * 2 ** len(recent) if recent else 0.0
+    state = replace(state, restarts={**state.restarts, name: Restarts((*recent, state.now_s), waiting=True)})
+    state, issued = _issue(state, [_restart_action(state, name, delay_s)])
+    return state, (report, *issued)
+
+
+def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
+    if name != GATEWAY:
+        return a.RestartWorker(state.actual.workers[name], delay_s)
+    actual = state.actual
+    wanted = state.running.wanted if state.running is not None else state.wanted
+    if wanted is None:
+        raise ValueError("a gateway runs that nobody asked for")
+    return a.RestartGateway(wanted, (*actual.models.values(), *actual.fronts.values()), actual.routes, delay_s)
+
+
+def _not_waiting(state: State, name: str) -> State:
+    return replace(state, restarts={**state.restarts, name: replace(state.restarts[name], waiting=False)})
+
+
+def _restarted(state: State, name: str) -> Outcome:
+    return _not_waiting(state, name), (a.Report("restart", f"{name} serves again"),)
+
+
+# --- what to do next ------------------------------------------------------------------------------------------------
+
+
+def _advance(state: State) -> Outcome:
+    match state.phase:
+        case Phase.IDLE | Phase.READY:
+            return _advance_ready(state)
+        case Phase.CHANGING:
+            return _advance_change(state)
+        case Phase.STOPPING:
+            return _advance_stop(state)
+        case Phase.SOLVING | Phase.STOPPED:
+            return state, ()
+
+
+def _advance_ready(state: State) -> Outcome:
+    if state.queued is not None:
+        wanted = state.queued
+        state = replace(state, queued=None, by_user=True, wanted=wanted, demand={})
+        return _solve(state, wanted, wanted.demand_rps, "asked for by the user")
+    running = state.running
+    if running is None or state.now_s < state.quiet_until_s:
+        return state, ()
+    changes: dict[str, float] = {}
+    for name, demand in state.demand.items():
+        planned = running.plan.graphs[name].demand_rps
+        change = demand.change(planned, running.wanted.demand_rps[name], state.settings)
+        if change is not None:
+            changes[name] = change
+    if not changes:
+        return state, ()
+    planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
+    window_s = state.settings.rise_window_s
+    told = ", ".join(
+        f"{name} at {state.demand[name].mean_rps(window_s):.3g}/s, planned for {planned_for[name]:.3g}/s"
+        for name in changes
+    )
+    state = replace(state, by_user=False)
+    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, f"measured load: {told}")
+    return state, (a.Report("demand", told), *issued)
+
+
+def _solve(state: State, wanted: Wanted, demand_rps: Mapping[str, float], reason: str) -> Outcome:
+    running = state.running.plan if state.running is not None else None
+    action = a.Solve(wanted, demand_rps, state.next_generation, reason, running)
+    return _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
+
+
+def _advance_change(state: State) -> Outcome:
+    if state.stage_ids:
+        return state, ()
+    if state.stage is not None:
+        if state.stage.commits and not state.failed and state.pending is not None:
+            state = replace(state, running=state.pending, wanted=state.pending.wanted)
+        state = replace(state, stage=None)
+    committed = state.running is not None and state.running is state.pending
+    if state.failed and not committed:
+        return _roll_back(state)
+    if state.stages:
+        return _next_stage(state)
+    restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
+    text = "the generation before serves on" if state.rolling_back else "the new generation serves"
+    state = replace(state, phase=Phase.READY, pending=None, rolling_back=False, failed=False, restarts=restarts)
+    state, outputs = _advance_ready(_quiet(state))
+    return state, (a.Report("ready", text), *outputs)
+
+
+def _roll_back(state: State) -> Outcome:
+    if state.running is None:
+        return _advance_stop(replace(state, phase=Phase.STOPPING, stages=(), stage=None))
+    if state.rolling_back:
+        text = "the generation before could not be restored in full; deploy again or take it down"
+        ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
+        return _quiet(ready), (a.Report("error", text),)
+    stages = stages_to(state.actual, state.running, state.running)
+    state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True)
+    state, outputs = _advance_change(state)
+    return state, (a.Report("transition", "undo: back to the generation that serves"), *outputs)
+
+
+def _next_stage(state: State) -> Outcome:
+    stage, *rest = state.stages
+    state = replace(state, stage=stage, stages=tuple(rest))
+    state, issued = _issue(state, stage.actions)
+    state = replace(state, stage_ids=frozenset(o.id for o in issued if isinstance(o, a.Issued)))
+    report = a.Report("transition", stage.title)
+    if not stage.actions:
+        state, more = _advance(state)
+        return state, (report, *more)
+    return state, (report, *issued)
+
+
+def _advance_stop(state: State) -> Outcome:
+    """Down waits until nothing is under way (the shell gives up what it can), and then takes all down that runs."""
+    if state.inflight:
+        return state, ()
+    stages = stages_down(state.actual)
+    if stages:
+        return _next_stage(replace(state, stages=stages[:1]))
+    stopped = replace(state, phase=Phase.STOPPED, running=None, pending=None, stages=(), stage=None)
+    return stopped, (a.Report("stopped", "nothing runs any more"),)
+
+
+def _quiet(state: State) -> State:
+    """No change by measured load for a while."""
+    return replace(state, by_user=False, quiet_until_s=state.now_s + state.settings.cooldown_s)
+
+
+def _settled(state: State) -> Phase:
+    """Where a failed solve leaves the system."""
+    return Phase.READY if state.running is not None else Phase.STOPPING
+
+
+def _issue(state: State, actions: Iterable[a.Action]) -> tuple[State, tuple[Output, ...]]:
+    inflight = dict(state.inflight)
+    issued: list[Output] = []
+    number = state.next_id
+    for action in actions:
+        inflight[number] = action
+        issued.append(a.Issued(number, action))
+        number += 1
+    return replace(state, inflight=inflight, next_id=number), tuple(issued)

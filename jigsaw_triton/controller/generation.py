@@ -1,0 +1,54 @@
+"""What the user asked for, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.profiles.table import ProfileTable
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The input of a deployment.
+
+    Attributes:
+        graphs: By name.
+        demand_rps: Graph -> requests a second that are always provided for; load above it is followed.
+        profiles: By graph.
+        cluster: To serve on.
+    """
+
+    graphs: Mapping[str, TaskGraph]
+    demand_rps: Mapping[str, float]
+    profiles: Mapping[str, ProfileTable]
+    cluster: Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A plan that serves, or is about to.
+
+    Attributes:
+        wanted: What it was made for.
+        plan: Of the planner.
+        bundle: Of the compiler.
+    """
+
+    wanted: Wanted
+    plan: Plan
+    bundle: Bundle
+
+    def serves_like(self, other: "Generation") -> bool:
+        """Whether going from one to the other changes nothing that runs."""
+        return (
+            self.bundle.workers == other.bundle.workers
+            and self.wanted.graphs == other.wanted.graphs
+            and _targets(self.bundle) == _targets(other.bundle)
+        )
+
+
+def _targets(bundle: Bundle) -> dict[str, str]:
+    return {name: graph.target for name, graph in bundle.graphs.items()}
