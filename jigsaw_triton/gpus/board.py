@@ -1,0 +1,230 @@
+"""Drawing GPUs as boards: each a strip of memory slices, with what is on it as pieces, coloured by whose they are.
+
+Nothing here knows plans: who has one turns it into `Strip`s.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from jigsaw_triton.gpus.layouts import occupied, profile_of
+from jigsaw_triton.gpus.model import Board, Placement
+
+_PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
+"""Okabe and Ito (2008): told apart with any common kind of colour vision."""
+
+_NOBODY = "#BBBBBB"
+_TITLE_COLUMNS = 16
+_MOST_LINES = 4
+
+Span = tuple[str, str]
+"""Text and its style in rich's words (`black on #E69F00`); empty where it has none."""
+
+Row = tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A MIG instance in a drawing.
+
+    Attributes:
+        placement: Where it is.
+        label: What is in it; a line a newline.
+        key: Whose it is: pieces of one key have one colour. Empty for nobody's.
+    """
+
+    placement: Placement
+    label: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A GPU in a drawing.
+
+    Attributes:
+        title: Its name.
+        board: Its model.
+        pieces: In any order; they fit the board.
+    """
+
+    title: str
+    board: Board
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Memory slices that are one piece, or one that is free."""
+
+    start: int
+    length: int
+    piece: Piece | None
+
+
+def colours(strips: Iterable[Strip]) -> dict[str, str]:
+    """Key -> colour as `#RRGGBB`, for all keys in the drawing, sorted; after seven they come again."""
+    keys = sorted({piece.key for strip in strips for piece in strip.pieces} - {""})
+    return {key: _PALETTE[i % len(_PALETTE)] for i, key in enumerate(keys)}
+
+
+def draw_text(strips: Sequence[Strip], *, width: int = 80) -> tuple[Row, ...]:
+    """Draws the GPUs for a terminal; GPUs that are alike once, with their number.
+
+    Args:
+        strips: The GPUs.
+        width: Columns there are; legible from 50.
+
+    Returns:
+        Rows of spans. Without their styles (`plain`) they say the same.
+    """
+    palette = colours(strips)
+    alike: dict[tuple[Board, tuple[Piece, ...]], list[str]] = {}
+    for strip in strips:
+        pieces = tuple(sorted(strip.pieces, key=lambda p: p.placement))
+        alike.setdefault((strip.board, pieces), []).append(strip.title)
+    titles = {key: names[0] + (f" x{len(names)}" if len(names) > 1 else "") for key, names in alike.items()}
+    titles_width = min(_TITLE_COLUMNS, 1 + max((len(t) for k, v in titles.items() for t in (v, k[0].name)), default=0))
+    finest = max((board.memory_slices for board, _ in titles), default=1)
+    unit = max(2, (width - titles_width - 1) // finest)
+    rows: list[Row] = []
+    for (board, pieces), title in titles.items():
+        strip = Strip(title, board, pieces)
+        rows += [*_text_strip(strip, titles_width, unit * finest // board.memory_slices, palette), ()]
+    return (*rows, *_legend(palette, any(len(names) > 1 for names in alike.values()), width))
+
+
+def plain(rows: Iterable[Row]) -> str:
+    """The rows without styles, for files and pipes."""
+    return "".join("".join(text for text, _ in row).rstrip() + "\n" for row in rows)
+
+
+def draw_svg(strips: Sequence[Strip]) -> str:
+    """Draws the GPUs as an SVG document, in up to three columns; what is cut off is in the tooltips."""
+    palette = colours(strips)
+    columns = 1 if len(strips) <= 4 else 2 if len(strips) <= 16 else 3
+    breadth = 640 if columns == 1 else 480
+    lines = max((len(_lines(piece)) for strip in strips for piece in strip.pieces), default=1)
+    height = 14 * lines + 10
+    step_x, step_y = breadth + 24, height + 32
+    body = [
+        _svg_strip(strip, 12 + i % columns * step_x, 12 + i // columns * step_y, breadth, height, palette)
+        for i, strip in enumerate(strips)
+    ]
+    bottom = 12 + -(-len(strips) // columns) * step_y
+    body.append(_svg_legend(palette, bottom))
+    whole_x, whole_y = columns * step_x, bottom + 30
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole_x} {whole_y}" width="{whole_x}" '
+        f'height="{whole_y}" role="img" aria-label="{len(strips)} GPUs and their MIG instances" '
+        f'font-family="ui-monospace, monospace" font-size="11">\n<rect width="100%" height="100%" fill="#fff"/>\n'
+        + "".join(body)
+        + "</svg>\n"
+    )
+
+
+def _cells(strip: Strip) -> list[_Cell]:
+    cells: list[_Cell] = []
+    at = 0
+    for piece in sorted(strip.pieces, key=lambda p: p.placement):
+        profile = profile_of(strip.board, piece.placement.slice)
+        if profile is None:
+            raise ValueError(f"{strip.board.name} has no slice {piece.placement.slice}")
+        taken = occupied(profile, piece.placement)
+        cells += [_Cell(free, 1, None) for free in range(at, taken.start)]
+        cells.append(_Cell(taken.start, len(taken), piece))
+        at = taken.stop
+    cells += [_Cell(free, 1, None) for free in range(at, strip.board.memory_slices)]
+    return cells
+
+
+def _lines(piece: Piece) -> list[str]:
+    """The slice kind and the label, at most `_MOST_LINES` of it."""
+    label = piece.label.split("\n")
+    if len(label) > _MOST_LINES:
+        label = [*label[: _MOST_LINES - 1], f"+{len(label) - _MOST_LINES + 1} more"]
+    return [piece.placement.slice, *label]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def _colour(piece: Piece, palette: Mapping[str, str]) -> str:
+    return palette.get(piece.key, _NOBODY)
+
+
+def _ink(colour: str) -> str:
+    """Black or white, whichever is better read on the colour (relative luminance by ITU-R BT.709)."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else "white"
+
+
+def _text_strip(strip: Strip, titles_width: int, unit: int, palette: Mapping[str, str]) -> list[Row]:
+    cells = _cells(strip)
+    names = [strip.title, strip.board.name]
+    height = max([len(names), *(len(_lines(cell.piece)) for cell in cells if cell.piece is not None)])
+    rows: list[Row] = []
+    for i in range(height):
+        name = _cut(names[i], titles_width - 1) if i < len(names) else ""
+        row: list[Span] = [(name.ljust(titles_width), "bold" if i == 0 else "dim"), ("│", "dim")]
+        for cell in cells:
+            room = cell.length * unit - 1
+            if cell.piece is None:
+                row.append(("·" * room, "dim"))
+            else:
+                lines = _lines(cell.piece)
+                colour = _colour(cell.piece, palette)
+                text = _cut(lines[i], room) if i < len(lines) else ""
+                row.append((text.ljust(room), f"{_ink(colour)} on {colour}"))
+            row.append(("│", "dim"))
+        rows.append(tuple(row))
+    return rows
+
+
+def _legend(palette: Mapping[str, str], any_alike: bool, width: int) -> list[Row]:
+    entries: list[Row] = [(("■ ", colour), (key, "")) for key, colour in palette.items()]
+    entries.append((("· free", "dim"),))
+    if any_alike:
+        entries.append((("xN: N GPUs alike", "dim"),))
+    rows: list[Row] = [()]
+    room = width
+    for entry in entries:
+        breadth = 2 + sum(len(text) for text, _ in entry)
+        if breadth > room and rows[-1]:
+            rows.append(())
+            room = width
+        rows[-1] += (*entry, ("  ", ""))
+        room -= breadth
+    return rows
+
+
+def _svg_strip(strip: Strip, x: int, y: int, breadth: int, height: int, palette: Mapping[str, str]) -> str:
+    unit = breadth // strip.board.memory_slices
+    title = f"{escape(strip.title)} <tspan fill='#666'>{escape(strip.board.name)}</tspan>"
+    parts = [f'<g transform="translate({x} {y})">\n<text y="10">{title}</text>\n']
+    for cell in _cells(strip):
+        left, wide = cell.start * unit + 1, cell.length * unit - 2
+        box = f'x="{left}" y="16" width="{wide}" height="{height}" rx="4"'
+        if cell.piece is None:
+            parts.append(f'<rect {box} fill="none" stroke="#999" stroke-dasharray="2 3"/>\n')
+            continue
+        colour = _colour(cell.piece, palette)
+        told = escape(f"{cell.piece.placement} {cell.piece.label}".replace("\n", ", "))
+        parts.append(f'<g fill="{_ink(colour)}"><title>{told}</title><rect {box} fill="{colour}"/>\n')
+        for i, line in enumerate(_lines(cell.piece)):
+            weight = ' font-weight="bold"' if i == 0 else ""
+            text = escape(_cut(line, (wide - 8) // 7))
+            parts.append(f'<text x="{left + 5}" y="{30 + 14 * i}"{weight}>{text}</text>\n')
+        parts.append("</g>\n")
+    return "".join([*parts, "</g>\n"])
+
+
+def _svg_legend(palette: Mapping[str, str], y: int) -> str:
+    parts, x = [f'<g transform="translate(12 {y})">\n'], 0
+    for key, colour in palette.items():
+        parts.append(f'<rect x="{x}" width="12" height="12" rx="2" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 17}" y="10">{escape(key)}</text>\n')
+        x += 17 + 7 * len(key) + 16
+    parts.append(f'<rect x="{x}" width="12" height="12" rx="2" fill="none" stroke="#999" stroke-dasharray="2 3"/>')
+    return "".join([*parts, f'<text x="{x + 17}" y="10">free</text>\n</g>\n'])
