@@ -1,0 +1,278 @@
+"""Who may import whom, and who may touch the world. The checks read the sources, so imports inside functions count."""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "jigsaw_triton"
+ROOT = Path(__file__).resolve().parents[1] / PACKAGE
+
+# A part may import what stands before it. Parts of one line do not know each other.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("spec",),
+    ("graph",),
+    ("gpus", "profiles"),
+    ("planner",),
+    ("compiler",),
+    ("servers",),
+    ("controller",),
+    ("console", "evaluation"),
+    ("cli",),
+)
+RUNTIME = "runtime"
+COMMON = "common"
+"""The modules that lie in the package itself: errors and the like. All but `runtime` may import them."""
+
+RUNTIME_MAY_IMPORT = frozenset({"numpy", "triton_python_backend_utils"})
+RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"onnxruntime", "torch"}
+"""Each runner brings the library that it runs models with."""
+
+PURE_PARTS = ("graph", "gpus", "profiles", "planner", "compiler")
+SHELLS = frozenset(
+    {
+        "gpus.emulated",
+        "gpus.holders",
+        "planner.solve",
+        "planner.solver",
+        "planner.worker",
+        "compiler.store",
+        "compiler.templates",
+    }
+)
+"""The modules of pure parts through which they touch the world."""
+
+# fmt: off
+IO_MODULES = frozenset({
+    "aiohttp", "asyncio", "ctypes", "fcntl", "http", "logging", "multiprocessing", "os", "random", "requests",
+    "select", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys", "tempfile", "threading", "time",
+    "urllib", "uuid",
+})
+IO_CALLS = frozenset({
+    "open", "read_bytes", "read_text", "write_bytes", "write_text", "mkdir", "rmdir", "unlink", "rename",
+    "touch", "iterdir", "glob", "rglob", "stat",
+})
+# fmt: on
+
+Sources = Mapping[str, str]
+"""Module name below the package (`gpus.layouts`) -> its text."""
+
+
+@cache
+def sources() -> Sources:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+        for path in sorted(ROOT.rglob("*.py"))
+        if path != ROOT / "__init__.py" and "_share" not in path.parts
+    }
+
+
+def part(module: str) -> str:
+    head, _, rest = module.partition(".")
+    return head if rest or any(head in line for line in ORDER) or head == RUNTIME else COMMON
+
+
+def imports(module: str, text: str) -> Iterator[tuple[str, str | None]]:
+    """What a module imports anywhere: absolute module names, and the name taken from each."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            base = f"{PACKAGE}.{module}".split(".")[: -node.level] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield name, alias.name
+
+
+def own_imports(module: str, text: str, modules: Iterable[str]) -> set[str]:
+    """The package's own modules that a module imports, their names below the package."""
+    found = set()
+    for name, taken in imports(module, text):
+        if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
+            continue
+        below = name.removeprefix(PACKAGE).removeprefix(".")
+        submodule = ".".join(filter(None, (below, taken)))
+        if submodule in modules or below:
+            found.add(submodule if submodule in modules else below)
+    return found
+
+
+def back_imports(texts: Sources) -> list[str]:
+    """Imports that run against the order."""
+    rank = {name: i for i, line in enumerate(ORDER) for name in line}
+    found = []
+    for module, text in texts.items():
+        mine = part(module)
+        for other in sorted(own_imports(module, text, texts)):
+            theirs = part(other)
+            allowed = (
+                theirs == mine
+                or (mine in rank and theirs in rank and rank[theirs] < rank[mine])
+                or (mine in rank and theirs in (COMMON, RUNTIME))
+            )
+            if not allowed:
+                found.append(f"{module} imports {other}")
+    return found
+
+
+def io_uses(module: str, text: str) -> list[str]:
+    """The ways in which a module reaches the world beside it."""
+    found = [f"{module} imports {name}" for name, _ in imports(module, text) if name.split(".")[0] in IO_MODULES]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = (
+                called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
+            )
+            if name in IO_CALLS:
+                found.append(f"{module} calls {name}")
+    return found
+
+
+def reached(start: str, texts: Sources) -> set[str]:
+    """A module and all of the package that it imports, over any number of steps."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        module = waiting.pop()
+        if module not in found and module in texts:
+            found.add(module)
+            waiting += own_imports(module, texts[module], texts)
+    return found
+
+
+def may_import(module: str, name: str) -> bool:
+    """Whether a module of the runtime may import what is called `name`."""
+    libraries = RUNNERS_MAY_IMPORT if module.startswith(f"{RUNTIME}.runners.") else RUNTIME_MAY_IMPORT
+    top = name.split(".")[0]
+    return top in sys.stdlib_module_names or top in libraries or f"{name}.".startswith(f"{PACKAGE}.{RUNTIME}.")
+
+
+def prints(texts: Sources) -> list[str]:
+    return [
+        f"{module}:{node.lineno}"
+        for module, text in texts.items()
+        if part(module) != "cli"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+
+
+def test_every_part_has_its_place_in_the_order() -> None:
+    parts = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert parts <= {name for line in ORDER for name in line} | {RUNTIME}
+
+
+def test_imports_run_one_way() -> None:
+    assert back_imports(sources()) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: own_imports(module, text, sources()) for module, text in sources().items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_runtime_imports_nothing_of_the_rest() -> None:
+    foreign = [
+        f"{module} imports {name}"
+        for module, text in sources().items()
+        if part(module) == RUNTIME
+        for name, _ in imports(module, text)
+        if not may_import(module, name)
+    ]
+    assert foreign == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert list(imports("__init__", (ROOT / "__init__.py").read_text())) == []
+
+
+def test_pure_parts_touch_the_world_only_through_their_shells() -> None:
+    found = [
+        use
+        for module, text in sources().items()
+        if part(module) in PURE_PARTS and module not in SHELLS
+        for use in io_uses(module, text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("module", sorted(SHELLS))
+def test_a_shell_is_one_for_a_reason(module: str) -> None:
+    assert io_uses(module, sources()[module]) != []
+
+
+def test_nothing_that_the_controllers_core_reaches_touches_the_world() -> None:
+    texts = sources()
+    modules = reached("controller.core", texts)
+    assert len(modules) > 5
+    assert [use for module in sorted(modules) for use in io_uses(module, texts[module])] == []
+
+
+def test_only_the_command_line_prints() -> None:
+    assert prints(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "allowed"),
+    [
+        ("runtime.wire", "json", True),
+        ("runtime.wire", "numpy.typing", True),
+        ("runtime.wire", "jigsaw_triton.runtime.spec", True),
+        ("runtime.wire", "jigsaw_triton.errors", False),
+        ("runtime.wire", "jigsaw_triton", False),
+        ("runtime.wire", "torch", False),
+        ("runtime.runners.torch", "torch", True),
+        ("runtime.runners.torch", "requests", False),
+    ],
+)
+def test_what_the_runtime_may_import(module: str, name: str, allowed: bool) -> None:
+    assert may_import(module, name) is allowed
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "found"),
+    [
+        ("graph.build", "from jigsaw_triton.planner.plan import Plan", "graph.build imports planner.plan"),
+        ("graph.build", "def f():\n    import jigsaw_triton.cli.main", "graph.build imports cli.main"),
+        ("graph.build", "from ..planner import plan", "graph.build imports planner.plan"),
+        ("graph.build", "from jigsaw_triton import planner", "graph.build imports planner"),
+        ("graph.build", "if TYPE_CHECKING:\n    from jigsaw_triton.cli import main", "graph.build imports cli.main"),
+        ("gpus.model", "from jigsaw_triton.profiles.table import X", "gpus.model imports profiles.table"),
+        ("runtime.route", "from jigsaw_triton.errors import JigsawError", "runtime.route imports errors"),
+        ("errors", "from jigsaw_triton.graph.model import Task", "errors imports graph.model"),
+    ],
+)
+def test_a_back_import_is_found_wherever_it_stands(module: str, text: str, found: str) -> None:
+    others = dict.fromkeys(["planner", "planner.plan", "cli.main", "profiles.table", "errors", "graph.model"], "")
+    assert back_imports({**others, module: text}) == [found]
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("planner.plan", "from jigsaw_triton.graph.model import Task"),
+        ("planner.plan", "from jigsaw_triton.planner import problem"),
+        ("compiler.config", "from jigsaw_triton.runtime.spec import to_json"),
+        ("gpus.model", "from jigsaw_triton.errors import JigsawError"),
+        ("gpus.model", "import jigsaw_triton"),
+        ("gpus.model", "from jigsaw_triton import __version__"),
+    ],
+)
+def test_a_right_import_is_none(module: str, text: str) -> None:
+    assert back_imports({module: text}) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import os", "from os import path", "def f():\n    import socket", "p.write_text('')", "open('x')"]
+)
+def test_io_is_found(text: str) -> None:
+    assert len(io_uses("gpus.model", text)) == 1
