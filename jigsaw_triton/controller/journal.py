@@ -1,0 +1,119 @@
+"""The controller's memory on disk: events, actions before and after, and the MIG instances that are ours. SQLite."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS actions (
+  id INTEGER PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+  begun TEXT NOT NULL, ended TEXT, error TEXT);
+CREATE TABLE IF NOT EXISTS instances (
+  uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS generations (
+  number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEvent:
+    """A line of the event log."""
+
+    id: int
+    at: str
+    kind: str
+    text: str
+
+
+class Journal:
+    """An open journal. Every call is durable when it returns.
+
+    Args:
+        path: Made if it does not exist, readable by its owner alone.
+
+    Raises:
+        StateError: The file is not a journal, or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, SCHEMA_VERSION):
+                raise StateError(f"journal version {version}", where=str(path), hint="remove the file and deploy again")
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"the journal cannot be read ({error})", where=str(path), hint="remove the file and deploy again"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def event(self, kind: str, text: str) -> None:
+        """Adds a line to the event log."""
+        self._db.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", (_now(), kind, text))
+
+    def events(self, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
+        """The last `limit` events with an id greater than `after`, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, at, kind, text FROM events WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
+        ).fetchall()
+        return tuple(JournalEvent(*row) for row in reversed(rows))
+
+    def begin(self, number: int, kind: str, subject: str) -> int:
+        """Notes an action before it is carried out; returns the row for `end`."""
+        cursor = self._db.execute(
+            "INSERT INTO actions (number, kind, subject, begun) VALUES (?, ?, ?, ?)", (number, kind, subject, _now())
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end(self, row: int, error: str = "") -> None:
+        """Notes that an action has ended."""
+        self._db.execute("UPDATE actions SET ended = ?, error = ? WHERE id = ?", (_now(), error, row))
+
+    def keep_instance(self, instance: MigInstance) -> None:
+        """Notes that a MIG instance is ours."""
+        place = (instance.gpu.node, instance.gpu.index, instance.placement.slice, instance.placement.start)
+        self._db.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
+
+    def forget_instance(self, uuid: str) -> None:
+        """Notes that a MIG instance of ours is gone."""
+        self._db.execute("DELETE FROM instances WHERE uuid = ?", (uuid,))
+
+    def instances(self) -> tuple[MigInstance, ...]:
+        """MIG instances that are ours and were not noted as gone."""
+        rows = self._db.execute("SELECT uuid, node, gpu, slice, start FROM instances ORDER BY uuid").fetchall()
+        return tuple(
+            MigInstance(GpuId(node, gpu), Placement(start, kind), uuid) for uuid, node, gpu, kind, start in rows
+        )
+
+    def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
+        """Notes a plan."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)", (number, _now(), reason, json.dumps(plan))
+        )
+
+    def last_generation(self) -> int:
+        """The highest number noted; 0 where there is none."""
+        (number,) = self._db.execute("SELECT COALESCE(MAX(number), 0) FROM generations").fetchone()
+        return int(number)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

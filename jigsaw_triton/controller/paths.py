@@ -1,0 +1,98 @@
+"""Where a deployment keeps its files."""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The folders of one deployment.
+
+    Attributes:
+        state: What outlives a restart: journal, repositories, logs.
+        run: What does not: sockets, routes, slots. Short, because a socket's path is limited to 107 bytes.
+    """
+
+    state: Path
+    run: Path
+
+    @property
+    def journal(self) -> Path:
+        """SQLite file."""
+        return self.state / "journal.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the controller as long as it lives."""
+        return self.state / "controller.lock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Of the status interface."""
+        return self.run / "controller.sock"
+
+    @property
+    def logs(self) -> Path:
+        """One file a server, and the controller's own."""
+        return self.state / "logs"
+
+    def log(self, name: str) -> Path:
+        """Log file of a worker, of `gateway` or of `controller`."""
+        return self.logs / f"{name}.log"
+
+    @property
+    def gateway_repository(self) -> Path:
+        """Model repository of the gateway."""
+        return self.state / "repositories" / "gateway"
+
+    def worker_repository(self, worker: str) -> Path:
+        """Model repository of a worker."""
+        return self.state / "repositories" / "workers" / worker
+
+    def worker_socket(self, worker: str) -> Path:
+        """Unix socket of a worker."""
+        return self.run / "workers" / f"{worker}.sock"
+
+    def slots(self, worker: str, model: str) -> Path:
+        """Slot file of a model on a worker."""
+        return self.run / "slots" / worker / model
+
+    def create(self) -> None:
+        """Makes the folders, readable by their owner alone.
+
+        Raises:
+            InputError: A folder can't be made or belongs to somebody else.
+        """
+        for folder in (self.state, self.logs, self.gateway_repository, self.run, self.run / "workers"):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"the folder cannot be made ({error.strerror})",
+                    where=str(folder),
+                    hint="choose another with --state or JIGSAW_STATE",
+                ) from error
+        owner = self.run.stat()
+        if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
+            raise InputError("the folder is open to other users", where=str(self.run), hint="remove it")
+
+
+def deployment_paths(state: Path | None) -> Paths:
+    """The folders of the deployment that has its state in `state`.
+
+    Args:
+        state: None for the user's own, `$XDG_STATE_HOME/jigsaw-triton`.
+    """
+    if state is None:
+        base = os.environ.get("XDG_STATE_HOME")
+        state = (Path(base) if base else Path.home() / ".local" / "state") / "jigsaw-triton"
+    state = state.absolute()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    base_run = Path(runtime) if runtime and Path(runtime).is_dir() else Path(f"/tmp/jigsaw-triton-{os.getuid()}")
+    name = hashlib.sha256(str(state).encode()).hexdigest()[:10]
+    return Paths(state, base_run / (f"jigsaw-{name}" if runtime else name))
