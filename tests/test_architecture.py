@@ -1,6 +1,7 @@
 """Who may import whom, and who may touch the world. The checks read the sources, so imports inside functions count."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -219,6 +220,13 @@ def test_nothing_that_the_controllers_core_reaches_touches_the_world() -> None:
 
 def test_only_the_command_line_prints() -> None:
     assert prints(sources()) == []
+
+
+def test_the_page_on_the_architecture_names_modules_that_exist() -> None:
+    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", page))
+    assert len(named) > 10
+    assert sorted(name for name in named if not any((base / name).exists() for base in (ROOT, ROOT.parent))) == []
 
 
 @pytest.mark.parametrize(
