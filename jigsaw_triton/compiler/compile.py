@@ -1,0 +1,229 @@
+"""From a plan to a bundle: what every worker and the gateway load, and where each dispatcher sends its batches."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import dispatcher, ensemble, names, pipeline
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.route import route
+from jigsaw_triton.compiler.templates import Template, template
+from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import PlacedSlice, Plan, PlannedGpu
+from jigsaw_triton.profiles.table import ProfileTable
+
+PLAN_AGAIN = "plan again: the plan was made for another graph or cluster"
+
+
+def compile_plan(
+    plan: Plan,
+    graphs: Mapping[str, TaskGraph],
+    cluster: Cluster,
+    profiles: Mapping[str, ProfileTable],
+    *,
+    generation: int,
+    templates: Mapping[str, Template],
+    backends: frozenset[str],
+    identity: Identity,
+    running: Bundle | None = None,
+) -> Bundle:
+    """Compiles a plan. The same arguments give the same bytes.
+
+    A worker model that `running` has at the same place with the same digest is taken over as it is, name included, so
+    that nothing is loaded for it.
+
+    Args:
+        plan: That the planner made for these graphs on this cluster.
+        graphs: By name; exactly those of the plan.
+        cluster: Boards of its GPUs, and whether they are real.
+        profiles: By graph; needed where a variant has template `emulated`.
+        generation: Number of what is compiled, greater than that of `running`.
+        templates: Template folders by name.
+        backends: That the workers' tritonserver has.
+        identity: Path of an artifact -> a string that tells its content; see `store.Identities`.
+        running: What serves now.
+
+    Raises:
+        InputError: The plan does not fit the graphs or the cluster; a template, artifact, backend or profile is not
+            there; a graph cannot be expressed as its target asks.
+        ValueError: `generation` is not greater than that of `running`.
+    """
+    if running is not None and generation <= running.generation:
+        raise ValueError(f"generation {generation} does not follow {running.generation}")
+    _check_graphs(plan, graphs)
+    job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity)
+    boards = {gpu.id: gpu.board for gpu in cluster.gpus}
+    workers: dict[str, Worker] = {}
+    for gpu in plan.gpus:
+        board = boards.get(gpu.id)
+        if board is None or board.name != gpu.model:
+            raise InputError(f"the cluster has no {gpu.model} there", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
+        for placed in gpu.layout:
+            if placed.models:
+                worker = _worker(job, gpu, board, placed, running)
+                workers[worker.name] = worker
+    workers = dict(sorted(workers.items()))
+    compiled = {name: _graph(job, graphs[name], workers) for name in sorted(plan.graphs)}
+    names.require_unique((model.name for graph in compiled.values() for model in _models(graph)), where="gateway")
+    return Bundle(generation, workers, compiled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The arguments of `compile_plan`."""
+
+    plan: Plan
+    graphs: Mapping[str, TaskGraph]
+    cluster: Cluster
+    profiles: Mapping[str, ProfileTable]
+    generation: int
+    templates: Mapping[str, Template]
+    backends: frozenset[str]
+    identity: Identity
+
+    def template(self, name: str) -> Template:
+        """One of the compiler's own."""
+        return template(self.templates, name, where="compiler")
+
+
+def _check_graphs(plan: Plan, graphs: Mapping[str, TaskGraph]) -> None:
+    """Everything that the plan names exists, and the other way round.
+
+    Raises:
+        InputError: Something does not.
+    """
+    for name in sorted(graphs.keys() ^ plan.graphs.keys()):
+        where = "the plan" if name in graphs else "the graphs given"
+        raise InputError(f"graph {name!r} is not in {where}", where=name, hint=PLAN_AGAIN)
+    for name, graph in graphs.items():
+        for task in sorted(graph.tasks.keys() ^ plan.graphs[name].tasks.keys()):
+            where = "the plan" if task in graph.tasks else "the graph"
+            raise InputError(f"task {task!r} is not in {where}", where=name, hint=PLAN_AGAIN)
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            _check_slice(placed, graphs, where=f"GPU {gpu.id}, {placed.placement}")
+
+
+def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where: str) -> None:
+    """Its models exist, none of them twice.
+
+    Raises:
+        InputError: A model does not, or is.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    for model in placed.models:
+        if model.graph not in graphs or model.task not in graphs[model.graph].tasks:
+            raise InputError(f"there is no task {model.graph}.{model.task}", where=where, hint=PLAN_AGAIN)
+        task = graphs[model.graph].tasks[model.task]
+        if model.variant not in {variant.name for variant in task.variants}:
+            raise InputError(
+                f"task {model.graph}.{model.task} has no variant {model.variant!r}", where=where, hint=PLAN_AGAIN
+            )
+        replica = (model.graph, model.task, model.variant)
+        if replica in seen:
+            raise InputError(
+                f"the slice holds {'.'.join(replica)} twice",
+                where=where,
+                hint="give one replica more instances instead",
+            )
+        seen.add(replica)
+
+
+def _worker(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, running: Bundle | None) -> Worker:
+    placement = placed.placement
+    name = names.worker(gpu.id, placement)
+    if placement.slice not in board.profiles:
+        raise InputError(f"{board.name} has no slice {placement.slice}", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
+    server = Server(
+        board=board,
+        slice=placement.slice,
+        backends=job.backends,
+        gpu=job.cluster.driver == "nvml" and board.arch != "cpu",
+        shared=len(placed.models) > 1,
+    )
+    before = running.workers.get(name) if running is not None else None
+    kept = {_identity(model): model for model in before.models} if before is not None else {}
+    made = (
+        worker_model(
+            job.graphs[model.graph],
+            model,
+            server,
+            job.profiles.get(model.graph),
+            generation=job.generation,
+            templates=job.templates,
+            identity=job.identity,
+        )
+        for model in placed.models
+    )
+    models = sorted((kept.get(_identity(model), model) for model in made), key=lambda model: model.name)
+    names.require_unique((model.name for model in models), where=f"worker {name}")
+    return Worker(
+        name=name,
+        gpu=gpu.id,
+        board=board.name,
+        placement=placement,
+        memory_mib=board.profiles[placement.slice].memory_mib,
+        models=tuple(models),
+    )
+
+
+def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
+    """Equal for models that are the same but for the generation in their name."""
+    return model.graph, model.task, model.variant, model.digest
+
+
+def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
+    dispatchers = tuple(
+        dispatcher.dispatcher(
+            graph,
+            task,
+            job.plan.graphs[graph.name],
+            route(graph.name, task, workers),
+            job.template("dispatcher"),
+            generation=job.generation,
+        )
+        for task in graph.tasks.values()
+    )
+    reasons = ensemble.why_not(graph)
+    if graph.target == "ensemble" and reasons:
+        raise InputError(
+            f"an ensemble cannot express the graph: {'; '.join(reasons)}",
+            where=graph.name,
+            hint="set `target: bls` or leave `target` out",
+        )
+    if graph.target == "bls" or reasons:
+        model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation)
+        front = ensemble.front(
+            graph, (pipeline.front_step(graph, model),), job.template("ensemble"), max_batch=dispatcher.MAX_BATCH
+        )
+        compiled = CompiledGraph(front, model, dispatchers, "bls")
+        members = [model]
+    else:
+        # Rows of several items of a batch do not stack.
+        most = 1 if graph.fans_out else dispatcher.MAX_BATCH
+        front = ensemble.front(graph, ensemble.steps(graph, dispatchers), job.template("ensemble"), max_batch=most)
+        compiled = CompiledGraph(front, None, dispatchers, "ensemble")
+        members = [d.folder for d in dispatchers]
+    wrong = ensemble.check_ensemble(cfg.of_folder(front), _configs(members))
+    if wrong:
+        raise InputError(
+            f"Triton would not serve the graph: {'; '.join(wrong)}",
+            where=graph.name,
+            hint="rename the inputs, outputs or tasks named, or correct their types",
+        )
+    return compiled
+
+
+def _configs(folders: Iterable[ModelFolder]) -> dict[str, ModelConfig]:
+    return {folder.name: cfg.of_folder(folder) for folder in folders}
+
+
+def _models(graph: CompiledGraph) -> tuple[ModelFolder, ...]:
+    """Everything of a graph at the gateway."""
+    behind = (graph.pipeline,) if graph.pipeline is not None else ()
+    return (graph.front, *behind, *(d.folder for d in graph.dispatchers))

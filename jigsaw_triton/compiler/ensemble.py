@@ -1,0 +1,189 @@
+"""A graph as a native ensemble of dispatchers, and the rules that Triton holds ensembles to."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
+from jigsaw_triton.compiler.dispatcher import consumed
+from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
+from jigsaw_triton.graph.model import TaskGraph, TensorRef
+
+KEEP_FILE = f"{cfg.VERSION}/.keep"
+"""An ensemble has no files, but Triton wants its version folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A model of an ensemble.
+
+    Attributes:
+        model: Name.
+        inputs: Its input -> tensor of the ensemble.
+        outputs: Its output -> tensor of the ensemble; outputs that nothing uses are left out, as Triton demands.
+    """
+
+    model: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def output_types(graph: TaskGraph) -> cfg.Tensors:
+    """What clients get."""
+    return {name: graph.type_of(ref) for name, ref in graph.outputs.items()}
+
+
+def input_types(graph: TaskGraph) -> cfg.Tensors:
+    """What clients send."""
+    return {name: value.type for name, value in graph.inputs.items()}
+
+
+def used(graph: TaskGraph) -> frozenset[TensorRef]:
+    """Every tensor that a task or a client gets."""
+    refs = [ref for task in graph.tasks.values() for ref in consumed(task, where=graph.name).values()]
+    return frozenset((*refs, *graph.outputs.values()))
+
+
+def why_not(graph: TaskGraph) -> tuple[str, ...]:
+    """What an ensemble cannot express of a graph; empty where it can."""
+    reasons = []
+    names: dict[TensorRef, str] = {}
+    for name, ref in graph.outputs.items():
+        if ref.is_graph_input:
+            reasons.append(f"output {name} is the input {ref.name} as it came")
+        elif ref in names:
+            reasons.append(f"outputs {names[ref]} and {name} are the same tensor {ref}")
+        names.setdefault(ref, name)
+    return tuple(reasons)
+
+
+def steps(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> tuple[Step, ...]:
+    """One a dispatcher, for a graph that an ensemble can express."""
+    names = {ref: str(ref) for ref in used(graph)}
+    names |= {ref: ref.name for ref in names if ref.is_graph_input}
+    names |= {ref: name for name, ref in graph.outputs.items()}
+    found = []
+    for dispatcher in dispatchers:
+        task = graph.tasks[dispatcher.task]
+        made = {name: TensorRef(task.name, name) for name in task.outputs}
+        found.append(
+            Step(
+                model=dispatcher.name,
+                inputs={name: names[ref] for name, ref in consumed(task, where=graph.name).items()},
+                outputs={name: names[ref] for name, ref in made.items() if ref in names},
+            )
+        )
+    return tuple(found)
+
+
+def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_batch: int) -> ModelFolder:
+    """The model that clients see.
+
+    Args:
+        graph: Whose name, inputs and outputs it has.
+        members: In topological order.
+        template: Named `ensemble`.
+        max_batch: Most items in a client's request.
+    """
+    config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
+    config.name = graph.name
+    config.max_batch_size = max_batch
+    cfg.set_tensors(config, input_types(graph), output_types(graph))
+    config.ensemble_scheduling.ClearField("step")
+    for member in members:
+        config.ensemble_scheduling.step.add(
+            model_name=member.model, model_version=-1, input_map=member.inputs, output_map=member.outputs
+        )
+    return ModelFolder(graph.name, {CONFIG_FILE: cfg.render(config), KEEP_FILE: b""})
+
+
+def check_ensemble(config: ModelConfig, models: Mapping[str, ModelConfig]) -> tuple[str, ...]:
+    """The rules by which tritonserver 24.10 takes or refuses an ensemble, before it is asked.
+
+    Args:
+        config: Of the ensemble.
+        models: Name -> configuration of what its steps may call.
+
+    Returns:
+        What is wrong; empty where nothing is.
+    """
+    ports = [_Port(f"input {i.name}", i.name, i.data_type, tuple(i.dims)) for i in config.input]
+    ends = [_Port(f"output {o.name}", o.name, o.data_type, tuple(o.dims)) for o in config.output]
+    both = sorted({p.tensor for p in ports} & {e.tensor for e in ends})
+    # Triton loads such an ensemble, and its requests never end.
+    reasons = [f"{name} is both an input and an output" for name in both]
+    for step in config.ensemble_scheduling.step:
+        model = models.get(step.model_name)
+        if model is None:
+            reasons.append(f"there is no model {step.model_name}")
+            continue
+        if 0 < model.max_batch_size < config.max_batch_size:
+            reasons.append(f"{model.name} takes batches of {model.max_batch_size}, not of {config.max_batch_size}")
+        for mapping, tensors, kind, found in (
+            (step.input_map, model.input, "input", ends),
+            (step.output_map, model.output, "output", ports),
+        ):
+            known = {t.name: t for t in tensors}
+            reasons += [f"{model.name} has no {kind} {name}" for name in sorted(mapping) if name not in known]
+            found.extend(
+                _Port(f"{model.name}.{name}", mapping[name], t.data_type, tuple(t.dims))
+                for name, t in known.items()
+                if name in mapping
+            )
+        needed = [i.name for i in model.input if not i.optional]
+        reasons += [f"input {name} of {model.name} is not mapped" for name in needed if name not in step.input_map]
+    return (*reasons, *_check_edges(ports, ends), *_check_order(config))
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """Where an ensemble's tensor is made or used."""
+
+    owner: str
+    tensor: str
+    data_type: int
+    dims: tuple[int, ...]
+
+
+def _check_edges(makers: Iterable[_Port], users: Iterable[_Port]) -> list[str]:
+    """One maker a tensor, each tensor used, types alike at both ends."""
+    reasons = []
+    made: dict[str, _Port] = {}
+    for maker in makers:
+        if maker.tensor in made:
+            reasons.append(f"{made[maker.tensor].owner} and {maker.owner} both make {maker.tensor}")
+        made.setdefault(maker.tensor, maker)
+    unused = set(made)
+    for user in users:
+        unused.discard(user.tensor)
+        source = made.get(user.tensor)
+        if source is None:
+            reasons.append(f"nothing makes {user.tensor} for {user.owner}")
+            continue
+        if source.data_type != user.data_type:
+            types = (cfg.data_type_name(source.data_type), cfg.data_type_name(user.data_type))
+            reasons.append(f"{user.tensor} is {types[0]} from {source.owner} but {types[1]} for {user.owner}")
+        if not _alike(source.dims, user.dims):
+            dims = (cfg.shape_text(source.dims), cfg.shape_text(user.dims))
+            reasons.append(f"{user.tensor} is {dims[0]} from {source.owner} but {dims[1]} for {user.owner}")
+    return reasons + [f"nothing uses {tensor}" for tensor in sorted(unused)]
+
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return len(one) == len(other) and all(a == b or a < 0 or b < 0 for a, b in zip(one, other, strict=True))
+
+
+def _check_order(config: ModelConfig) -> list[str]:
+    """No step waits for its own result."""
+    waiting = list(config.ensemble_scheduling.step)
+    ready = {i.name for i in config.input}
+    while waiting:
+        able = [step for step in waiting if ready.issuperset(step.input_map.values())]
+        if not able:
+            names = ", ".join(step.model_name for step in waiting)
+            return [f"steps that can never start: {names}"]
+        ready.update(tensor for step in able for tensor in step.output_map.values())
+        waiting = [step for step in waiting if step not in able]
+    return []

@@ -1,0 +1,46 @@
+"""Names of what a plan compiles to. What a generation brings carries its number; fronts and workers do not."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import GpuId, Placement
+
+
+def worker(gpu: GpuId, placement: Placement) -> str:
+    """`<node>-<gpu index>-<slice>-<start>`: the place, so that what stays in place keeps its name."""
+    return f"{gpu.node}-{gpu.index}-{placement.slice}-{placement.start}"
+
+
+def worker_model(graph: str, task: str, variant: str, generation: int) -> str:
+    """`<graph>.<task>.<variant>.g<generation>`."""
+    return f"{graph}.{task}.{variant}.g{generation}"
+
+
+def dispatcher(graph: str, task: str, generation: int) -> str:
+    """`<graph>.<task>.g<generation>`."""
+    return f"{graph}.{task}.g{generation}"
+
+
+def pipeline(graph: str, generation: int) -> str:
+    """`<graph>.pipeline.g<generation>`."""
+    return f"{graph}.pipeline.g{generation}"
+
+
+def require_unique(names: Iterable[str], *, where: str) -> None:
+    """Refuses names that two models of one server would share.
+
+    Args:
+        names: Of all models of the server.
+        where: The server, for the message.
+
+    Raises:
+        InputError: Two names are the same: a task called `pipeline`, or dots in names that make two read alike.
+    """
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise InputError(
+            f"two models would be named {twice[0]!r}",
+            where=where,
+            hint="rename one of the graphs, tasks or variants that the name is made of",
+        )

@@ -1,0 +1,61 @@
+"""A graph as a BLS model: for what an ensemble cannot express."""
+
+from collections.abc import Iterable
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import ensemble, names
+from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
+from jigsaw_triton.compiler.dispatcher import MAX_BATCH, consumed
+from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
+from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
+from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
+
+
+def pipeline(
+    graph: TaskGraph, dispatchers: Iterable[Dispatcher], template: Template, *, generation: int
+) -> ModelFolder:
+    """Compiles the BLS model: one instance, since it hands requests on and does not wait.
+
+    Args:
+        graph: That it runs.
+        dispatchers: One a task, in topological order.
+        template: Named `pipeline`.
+        generation: In its name.
+    """
+    config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
+    config.name = names.pipeline(graph.name, generation)
+    config.max_batch_size = MAX_BATCH
+    cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph), ragged=True)
+    cfg.set_instances(config, 1)
+    cfg.set_spec(config, _spec(graph, dispatchers))
+    files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
+    if template.model_py is not None:
+        files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py
+    return ModelFolder(config.name, files)
+
+
+def front_step(graph: TaskGraph, model: ModelFolder) -> ensemble.Step:
+    """The one step of the ensemble that keeps the graph's name in front of its pipeline."""
+    return ensemble.Step(model.name, {name: name for name in graph.inputs}, {name: name for name in graph.outputs})
+
+
+def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
+    used = ensemble.used(graph)
+    return PipelineSpec(
+        graph=graph.name,
+        inputs={name: str(TensorRef(GRAPH_INPUTS, name)) for name in graph.inputs},
+        outputs={name: str(ref) for name, ref in graph.outputs.items()},
+        steps=tuple(
+            PipelineStep(
+                model=dispatcher.name,
+                inputs={n: str(r) for n, r in consumed(graph.tasks[dispatcher.task], where=graph.name).items()},
+                outputs={
+                    name: str(TensorRef(dispatcher.task, name))
+                    for name in graph.tasks[dispatcher.task].outputs
+                    if TensorRef(dispatcher.task, name) in used
+                },
+            )
+            for dispatcher in dispatchers
+        ),
+        split=graph.fans_out,
+    )

@@ -1,0 +1,266 @@
+"""Writes what was compiled: model folders, routes, whole bundles. The compiler's only writer.
+
+A folder or file appears whole or not at all: it is made under another name, then renamed. Model folders are made beside
+their repository, not in it, because Triton lists whatever a repository holds.
+"""
+
+import errno
+import filecmp
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jigsaw_triton.compiler.bundle import Artifact, Bundle, CompiledGraph, ModelFolder, RouteEntry, Worker
+from jigsaw_triton.compiler.route import route_json
+from jigsaw_triton.errors import InputError
+
+MANIFEST_FILE = "bundle.json"
+MANIFEST_VERSION = 1
+
+_BYTECODE = "__pycache__"
+"""What Python leaves in a version folder; no part of the model."""
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space there, or choose another folder",
+    errno.EDQUOT: "free some space there, or choose another folder",
+    errno.EROFS: "choose a folder on a file system that can be written to",
+    errno.EACCES: "choose a folder that you may write to, and files that you may read",
+    errno.EPERM: "choose a folder that you may write to, and files that you may read",
+    errno.ENOENT: "put the file back, or correct its path in graph.yaml",
+}
+
+
+class Identities:
+    """Tells the content of files by SHA-256; a file is read again only when its size or times have changed."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, int, int, int], str] = {}
+
+    def __call__(self, path: Path) -> str:
+        """The SHA-256 of a file.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        with _explained(path, "read"):
+            status = path.stat()
+            key = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if key not in self._known:
+                with path.open("rb") as file:
+                    self._known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._known[key]
+
+
+def write_model(folder: ModelFolder, repository: Path) -> Path:
+    """Brings a model into a repository.
+
+    A folder that is there and has the same content is left alone, its times included, so that Triton sees no change.
+    Artifacts are hard links to the user's files where the file system allows, else copies.
+
+    Args:
+        folder: What to write.
+        repository: Made where it is missing.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        InputError: No space, no permission, or an artifact is gone; nothing has changed then.
+    """
+    target = repository / folder.name
+    with _explained(target, "written"):
+        if target.is_dir() and _holds(target, folder):
+            return target
+        repository.mkdir(parents=True, exist_ok=True)
+        with _fresh(repository.parent) as fresh:
+            fresh.mkdir()
+            _fill(fresh, folder)
+            _replace(target, fresh)
+    return target
+
+
+def remove_model(name: str, repository: Path) -> None:
+    """Takes a model out of a repository; one that is not there is no error.
+
+    Raises:
+        InputError: It may not be removed.
+    """
+    target = repository / name
+    with _explained(target, "removed"), _fresh(repository.parent) as leaving, suppress(FileNotFoundError):
+        target.rename(leaving)
+
+
+def write_route(run_dir: Path, dispatcher: str, entries: Iterable[RouteEntry]) -> Path:
+    """Sets where a dispatcher sends batches; a reader sees the old route or the new one.
+
+    Args:
+        run_dir: Of the deployment.
+        dispatcher: Model name.
+        entries: In the order of preference.
+
+    Raises:
+        InputError: No space or no permission; the old route stands then.
+    """
+    target = run_dir / "routes" / f"{dispatcher}.json"
+    with _explained(target, "written"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _fresh(target.parent) as fresh:
+            fresh.write_bytes(route_json(entries))
+            fresh.replace(target)
+    return target
+
+
+def write_bundle(bundle: Bundle, out: Path) -> None:
+    """Writes all of a bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<dispatcher>.json`, `bundle.json`.
+
+    Args:
+        bundle: What to write.
+        out: New, empty, or an earlier bundle, which is replaced.
+
+    Raises:
+        InputError: The folder holds something else, or cannot be written; it is as it was then.
+    """
+    with _explained(out, "written"):
+        if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
+            raise InputError("the folder holds something else", where=str(out), hint="choose a new or an empty folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _fresh(out.parent) as fresh:
+            fresh.mkdir()
+            for worker in bundle.workers.values():
+                for model in worker.models:
+                    write_model(model.folder, fresh / "workers" / worker.name)
+            for graph in bundle.graphs.values():
+                for folder in _gateway_models(graph):
+                    write_model(folder, fresh / "gateway")
+                for dispatcher in graph.dispatchers:
+                    write_route(fresh, dispatcher.name, dispatcher.route)
+            (fresh / MANIFEST_FILE).write_text(json.dumps(manifest(bundle), indent=2) + "\n", encoding="utf-8")
+            _replace(out, fresh)
+
+
+def manifest(bundle: Bundle) -> dict[str, Any]:
+    """What is in a bundle, for readers: the content of bundle.json."""
+    return {
+        "version": MANIFEST_VERSION,
+        "generation": bundle.generation,
+        "workers": {name: _worker_entry(worker) for name, worker in bundle.workers.items()},
+        "graphs": {name: _graph_entry(graph) for name, graph in bundle.graphs.items()},
+    }
+
+
+def _worker_entry(worker: Worker) -> dict[str, Any]:
+    return {
+        "node": worker.gpu.node,
+        "gpu": worker.gpu.index,
+        "model": worker.board,
+        "slice": worker.placement.slice,
+        "start": worker.placement.start,
+        "memory_mib": worker.memory_mib,
+        "models": {
+            model.name: {
+                "graph": model.graph,
+                "task": model.task,
+                "variant": model.variant,
+                "instances": model.instances,
+                "batch": model.batch,
+                "digest": model.digest,
+            }
+            for model in worker.models
+        },
+    }
+
+
+def _graph_entry(graph: CompiledGraph) -> dict[str, Any]:
+    return {
+        "target": graph.target,
+        "front": graph.front.name,
+        "pipeline": graph.pipeline.name if graph.pipeline is not None else None,
+        "dispatchers": {d.task: d.name for d in graph.dispatchers},
+    }
+
+
+def _gateway_models(graph: CompiledGraph) -> tuple[ModelFolder, ...]:
+    behind = (graph.pipeline,) if graph.pipeline is not None else ()
+    return (*(d.folder for d in graph.dispatchers), *behind, graph.front)
+
+
+def _fill(target: Path, folder: ModelFolder) -> None:
+    for name, content in folder.files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Artifact):
+            _bring(content.source, path)
+        else:
+            path.write_bytes(content)
+
+
+def _bring(source: Path, path: Path) -> None:
+    """A hard link, or a copy across file systems and where links are not allowed."""
+    with _explained(source, "read"), source.open("rb"):
+        real = source.resolve()
+    try:
+        path.hardlink_to(real)
+    except OSError:
+        shutil.copyfile(real, path)
+
+
+def _holds(target: Path, folder: ModelFolder) -> bool:
+    """Whether a folder on disk has exactly the content."""
+    found = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file() and _BYTECODE not in p.parts}
+    if found != set(folder.files):
+        return False
+    for name, content in folder.files.items():
+        path = target / name
+        if isinstance(content, Artifact):
+            if not path.samefile(content.source) and not filecmp.cmp(path, content.source, shallow=False):
+                return False
+        elif path.read_bytes() != content:
+            return False
+    return True
+
+
+@contextmanager
+def _fresh(folder: Path) -> Iterator[Path]:
+    """A path in the folder that nothing has; what stands there at the end goes."""
+    path = folder / f".new-{uuid4().hex}"
+    try:
+        yield path
+    finally:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _replace(target: Path, fresh: Path) -> None:
+    """Puts a finished folder in its place; what stood there goes, or comes back where that fails."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    with _fresh(fresh.parent) as leaving:
+        target.rename(leaving)
+        try:
+            fresh.rename(target)
+        except OSError:
+            leaving.rename(target)
+            raise
+
+
+@contextmanager
+def _explained(place: Path, done: str) -> Iterator[None]:
+    """Turns what the operating system says into where it happened and what the user can do."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"this cannot be {done} ({error.strerror})",
+            where=str(place),
+            hint=_REMEDIES.get(error.errno or 0, "look at what is there"),
+        ) from error

@@ -1,0 +1,221 @@
+"""A variant as a worker loads it: its configuration, its files, and the digest that tells whether it may stay."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import Board
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.planner.plan import PlacedModel
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+
+PYTHON = "python"
+"""The backend that runs our own code."""
+
+PYTORCH = "pytorch"
+"""The backend that knows tensors by number."""
+
+VARIANT_FILE = "variant.py"
+"""What a variant's model.py is stored as where the template's stands in that place."""
+
+EMULATED = "emulated"
+"""The template that only takes the time a profile says."""
+
+SLICE_RESOURCE = "slice"
+"""What the models that share a slice ask Triton's rate limiter for, so that one execution runs at a time."""
+
+Identity = Callable[[Path], str]
+"""Tells a file's content by a string: equal strings, equal bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the compiler knows of the tritonserver of a slice.
+
+    Attributes:
+        board: Of its GPU.
+        slice: Kind of MIG instance.
+        backends: That it has.
+        gpu: Whether the slice is a real one, not an emulated one or the processor's.
+        shared: Whether it holds several models.
+    """
+
+    board: Board
+    slice: str
+    backends: frozenset[str]
+    gpu: bool
+    shared: bool
+
+
+def worker_model(
+    graph: TaskGraph,
+    placed: PlacedModel,
+    server: Server,
+    profile: ProfileTable | None,
+    *,
+    generation: int,
+    templates: Mapping[str, Template],
+    identity: Identity,
+) -> WorkerModel:
+    """Compiles one replica.
+
+    Args:
+        graph: That has the task and the variant.
+        placed: The replica.
+        server: Where it goes.
+        profile: Of the graph, for template `emulated`.
+        generation: That brings it.
+        templates: All there are.
+        identity: Of the content of artifacts.
+
+    Raises:
+        InputError: The variant's template, artifacts, backend or profile is not there.
+    """
+    task = graph.tasks[placed.task]
+    variant = task.variant(placed.variant)
+    where = f"{graph.name}.{task.name}.{variant.name}"
+    base = template(templates, variant.template, where=where)
+    config = _base_config(base, task, server.backends, where)
+    config.name = names.worker_model(graph.name, task.name, variant.name, generation)
+    config.max_batch_size = placed.batch
+    inputs = {name: graph.input_type(task, name) for name in task.inputs}
+    python = config.backend == PYTHON
+    cfg.set_tensors(config, inputs, task.outputs, ragged=python)
+    cfg.set_instances(config, placed.instances, gpu=server.gpu and base.name != EMULATED)
+    if server.shared:
+        config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
+    config.dynamic_batching.SetInParent()
+    if python:
+        spec = _runner_spec(base, task, variant, inputs, server, placed)
+        if base.name == EMULATED:
+            spec = replace(spec, latency_ms=_latency_ms(placed, server, profile, where), yields=dict(variant.yields))
+        cfg.set_spec(config, spec)
+    else:
+        for key, value in variant.parameters.items():
+            config.parameters[key].string_value = value
+    files = _files(base if python else None, variant, config, where)
+    return WorkerModel(
+        folder=ModelFolder(config.name, {CONFIG_FILE: cfg.render(config), **files}),
+        graph=graph.name,
+        task=task.name,
+        variant=variant.name,
+        instances=placed.instances,
+        batch=placed.batch,
+        digest=_digest(config, files, identity),
+    )
+
+
+def _base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
+    """The native base where the server has its backend, else the other."""
+    if base.native_config_text is not None:
+        native = cfg.parse(base.native_config_text, where=f"{base.name}/{NATIVE_CONFIG_FILE}")
+        if native.backend in backends and (native.backend != PYTORCH or _numbered(task)):
+            return native
+    config = cfg.parse(base.config_text, where=f"{base.name}/{CONFIG_FILE}")
+    if config.backend not in backends:
+        raise InputError(
+            f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
+            where=where,
+            hint=f"it has {', '.join(sorted(backends)) or 'none'}; use a tritonserver with that backend",
+        )
+    return config
+
+
+def _numbered(task: Task) -> bool:
+    """Whether the names of the tensors end with `__0`, `__1`, ... by which the pytorch backend tells them apart."""
+    sides = (task.inputs, task.outputs)
+    return all(name.endswith(f"__{index}") for side in sides for index, name in enumerate(side))
+
+
+def _runner_spec(
+    base: Template,
+    task: Task,
+    variant: Variant,
+    inputs: cfg.Tensors,
+    server: Server,
+    placed: PlacedModel,
+) -> RunnerSpec:
+    return RunnerSpec(
+        runner=base.name,
+        inputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in inputs.items()),
+        outputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in task.outputs.items()),
+        stack=not any(cfg.varies(t) for t in (*inputs.values(), *task.outputs.values())),
+        threads=_threads(server, placed.instances),
+        parameters=dict(variant.parameters),
+    )
+
+
+def _threads(server: Server, instances: int) -> int:
+    """Of one instance: where the processor is the board, its share of the slice's; on a GPU one thread feeds it."""
+    if server.board.arch != "cpu":
+        return 1
+    return max(1, server.board.profiles[server.slice].compute_slices // instances)
+
+
+def _latency_ms(placed: PlacedModel, server: Server, profile: ProfileTable | None, where: str) -> dict[str, float]:
+    """Batch size, up to the planned one -> median milliseconds with the planned instances on this slice."""
+    rows = profile.rows(task=placed.task, variant=placed.variant, gpu=server.board.name) if profile is not None else ()
+    latency = {
+        str(row.key.batch): row.latency_p50_ms
+        for row in rows
+        if (row.key.slice, row.key.instances) == (server.slice, placed.instances) and row.key.batch <= placed.batch
+    }
+    if str(placed.batch) not in latency:
+        raise InputError(
+            f"there is no profile of {placed.instances} instances at batch {placed.batch} on a {server.slice} slice"
+            f" of {server.board.name}, so the time to emulate is not known",
+            where=where,
+            hint="plan again with the profiles at hand, or bring those that the plan was made with",
+        )
+    return latency
+
+
+def _files(base: Template | None, variant: Variant, config: ModelConfig, where: str) -> dict[str, bytes | Artifact]:
+    """The version folder: the template's code and the variant's artifacts."""
+    code = base.model_py if base is not None else None
+    files: dict[str, bytes | Artifact] = {} if code is None else {f"{cfg.VERSION}/{MODEL_FILE}": code}
+    for name, source in sorted(variant.artifacts.items()):
+        path = PurePosixPath(cfg.VERSION, VARIANT_FILE if name == MODEL_FILE and code is not None else name)
+        if PurePosixPath(name).is_absolute() or ".." in path.parts or str(path) in files:
+            raise InputError(
+                f"an artifact cannot be stored as {name!r}",
+                where=where,
+                hint="name it by a file name that no other has",
+            )
+        files[str(path)] = Artifact(source)
+    wanted = config.default_model_filename
+    if wanted and f"{cfg.VERSION}/{wanted}" not in files:
+        raise InputError(
+            f"template {variant.template!r} needs a file {wanted!r}, which the variant does not have",
+            where=where,
+            hint=f"add it to the variant: `artifacts: {{{wanted}: <path>}}`",
+        )
+    return files
+
+
+def _digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
+    """SHA-256 of everything but the name; of an artifact, where it is and what is in it."""
+    nameless = ModelConfig()
+    nameless.CopyFrom(config)
+    nameless.name = ""
+    digest = hashlib.sha256()
+    parts: list[bytes] = [cfg.render(nameless)]
+    for path, content in sorted(files.items()):
+        parts.append(path.encode())
+        if isinstance(content, Artifact):
+            parts += [b"artifact", str(content.source).encode(), identity(content.source).encode()]
+        else:
+            parts += [b"bytes", content]
+    for part in parts:
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.compiler.compile import compile_plan
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
+from tests.compiler.samples import TEMPLATES, cluster, compiled, every, identity, plan, profile
+from tests.fakes.graphs import chain, fan_out, graph, ref, task
+
+
+def test_a_worker_a_slice_with_its_models() -> None:
+    bundle = compiled(chain(2))
+    assert bundle.generation == 3
+    assert list(bundle.workers) == ["n-0-1g-0", "n-0-1g-1"]
+    worker = bundle.workers["n-0-1g-1"]
+    assert (worker.gpu, worker.board, worker.placement) == (GpuId("n", 0), "A100-80GB", Placement(1, "1g"))
+    assert worker.memory_mib == 9728
+    (model,) = worker.models
+    assert (model.name, model.graph, model.task, model.variant) == ("chain.t1.v0.g3", "chain", "t1", "v0")
+    assert (model.instances, model.batch) == (2, 4)
+
+
+def test_dispatchers_come_in_topological_order() -> None:
+    assert [d.task for d in compiled(fan_out()).graphs["fan_out"].dispatchers] == ["detect", "classify"]
+
+
+def test_a_slice_left_empty_has_no_worker() -> None:
+    of = chain(1)
+    placed = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 1, 1)], (0, 1, "1g"): []}
+    assert list(compiled(of, plan([of], placed)).workers) == ["n-0-1g-0"]
+
+
+def test_several_graphs_share_gpus_and_slices() -> None:
+    one, two = chain(1, name="one"), chain(1, name="two")
+    models = [PlacedModel(name, "t0", "v0", 1, 1) for name in ("two", "one")]
+    bundle = compile_plan(
+        plan([two, one], {(0, 0, "1g"): models}),
+        {"two": two, "one": one},
+        cluster(),
+        {g.name: profile(g) for g in (one, two)},
+        generation=1,
+        templates=TEMPLATES,
+        backends=frozenset({"python"}),
+        identity=identity,
+    )
+    assert list(bundle.graphs) == ["one", "two"]
+    (worker,) = bundle.workers.values()
+    assert [m.name for m in worker.models] == ["one.t0.v0.g1", "two.t0.v0.g1"]
+    content = worker.models[0].folder.files["config.pbtxt"]
+    assert isinstance(content, bytes)
+    assert b"rate_limiter" in content
+
+
+def test_what_stays_the_same_at_its_place_keeps_running() -> None:
+    of = chain(2)
+    first = compiled(of)
+    placed = {
+        (0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 2, 4)],
+        (0, 1, "1g"): [PlacedModel("chain", "t1", "v0", 2, 8)],
+        (0, 2, "1g"): [PlacedModel("chain", "t1", "v0", 2, 4)],
+    }
+    second = compiled(of, plan([of], placed), generation=4, running=first)
+    assert second.workers["n-0-1g-0"] == first.workers["n-0-1g-0"]
+    assert [m.name for m in second.workers["n-0-1g-1"].models] == ["chain.t1.v0.g4"]
+    assert [m.name for m in second.workers["n-0-1g-2"].models] == ["chain.t1.v0.g4"]
+    first_task, second_task = second.graphs["chain"].dispatchers
+    assert (first_task.name, second_task.name) == ("chain.t0.g4", "chain.t1.g4")
+    assert [e.model for e in first_task.route] == ["chain.t0.v0.g3"]
+
+    third = compiled(of, plan([of], placed), generation=5, running=second)
+    assert third.workers == second.workers
+
+
+def test_variants_that_are_alike_keep_their_own_names() -> None:
+    of = chain(1, variant_count=2)
+    placed = {(0, 0, "1g"): [PlacedModel("chain", "t0", name, 1, 1) for name in ("v0", "v1")]}
+    first = compiled(of, plan([of], placed))
+    one, two = first.workers["n-0-1g-0"].models
+    assert one.digest == two.digest
+    assert compiled(of, plan([of], placed), generation=4, running=first).workers == first.workers
+
+
+def test_generations_only_rise() -> None:
+    running = compiled(chain(), generation=3)
+    with pytest.raises(ValueError, match="generation 3 does not follow 3"):
+        compiled(chain(), generation=3, running=running)
+
+
+def test_a_real_gpu_is_used_by_what_can_use_it() -> None:
+    def kinds(driver: str, board: str) -> str:
+        variant = replace(chain(1).tasks["t0"].variants[0], template="python")
+        of = replace(chain(1), tasks={"t0": replace(chain(1).tasks["t0"], variants=(variant,))})
+        bundle = compile_plan(
+            plan([of], {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 1, 1)]}, board=board),
+            {"chain": of},
+            Cluster((Gpu(GpuId("n", 0), CATALOG[board]),), driver="nvml" if driver == "nvml" else "emulated"),
+            {},
+            generation=1,
+            templates=TEMPLATES,
+            backends=frozenset({"python"}),
+            identity=identity,
+        )
+        content = bundle.workers["n-0-1g-0"].models[0].folder.files["config.pbtxt"]
+        assert isinstance(content, bytes)
+        return "GPU" if b"KIND_GPU" in content else "CPU"
+
+    assert kinds("nvml", "A100-80GB") == "GPU"
+    assert kinds("emulated", "A100-80GB") == "CPU"
+    assert kinds("nvml", "cpu") == "CPU"
+
+
+def other_board(of: Plan) -> Plan:
+    return replace(of, gpus=(replace(of.gpus[0], model="H100-80GB"),))
+
+
+def other_gpu(of: Plan) -> Plan:
+    return replace(of, gpus=(replace(of.gpus[0], id=GpuId("n", 9)),))
+
+
+def other_slice(of: Plan) -> Plan:
+    first, *rest = of.gpus[0].layout
+    layout = (PlacedSlice(Placement(0, "5g"), first.models), *rest)
+    return replace(of, gpus=(replace(of.gpus[0], layout=layout),))
+
+
+def other_models(*models: PlacedModel) -> Callable[[Plan], Plan]:
+    def change(of: Plan) -> Plan:
+        first, *rest = of.gpus[0].layout
+        return replace(of, gpus=(replace(of.gpus[0], layout=(replace(first, models=models), *rest)),))
+
+    return change
+
+
+def other_graph(of: Plan) -> Plan:
+    return replace(of, graphs={"old": of.graphs["chain"]})
+
+
+def other_tasks(of: Plan) -> Plan:
+    tasks = {"old": of.graphs["chain"].tasks["t0"], "t1": of.graphs["chain"].tasks["t1"]}
+    return replace(of, graphs={"chain": replace(of.graphs["chain"], tasks=tasks)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_board, "GPU n/0: the cluster has no H100-80GB there; plan again"),
+        (other_gpu, "GPU n/9: the cluster has no A100-80GB there; plan again"),
+        (other_slice, "GPU n/0: A100-80GB has no slice 5g; plan again"),
+        (other_models(PlacedModel("old", "t0", "v0", 1, 1)), "GPU n/0, 1g@0: there is no task old.t0; plan again"),
+        (other_models(PlacedModel("chain", "old", "v0", 1, 1)), "GPU n/0, 1g@0: there is no task chain.old; plan"),
+        (other_models(PlacedModel("chain", "t0", "v9", 1, 1)), "task chain.t0 has no variant 'v9'; plan again"),
+        (other_models(*[PlacedModel("chain", "t0", "v0", 1, 1)] * 2), "the slice holds chain.t0.v0 twice; give"),
+        (other_models(), "chain.t0: the plan gives this task no slice; plan again"),
+        (other_graph, "chain: graph 'chain' is not in the plan; plan again"),
+        (other_tasks, "chain: task 'old' is not in the graph; plan again"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_plan_of_something_else_is_refused(change: Callable[[Plan], Plan], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compiled(chain(2), change(every(chain(2))))
+    assert message in str(caught.value)
+
+
+def test_a_plan_of_graphs_not_given_is_refused() -> None:
+    with pytest.raises(InputError, match="graph 'chain' is not in the graphs given"):
+        compile_plan(
+            every(chain()),
+            {},
+            cluster(),
+            {},
+            generation=1,
+            templates=TEMPLATES,
+            backends=frozenset({"python"}),
+            identity=identity,
+        )
+
+
+def test_an_ensemble_asked_for_in_vain_says_why() -> None:
+    of = replace(chain(2), target="ensemble", outputs={"A": ref("t1.Y"), "B": ref("t1.Y")})
+    with pytest.raises(InputError, match="chain: an ensemble cannot express the graph: outputs A and B are the same"):
+        compiled(of)
+
+
+@pytest.mark.parametrize("target", ["ensemble", "bls"])
+def test_an_output_may_not_have_an_inputs_name(target: str) -> None:
+    of = graph([task("t", {"X": "inputs.X"})], {"X": "t.Y"}, target="bls" if target == "bls" else "ensemble")
+    with pytest.raises(InputError, match="Triton would not serve the graph: X is both an input and an output"):
+        compiled(of)
+
+
+def test_a_task_may_not_take_the_pipelines_name() -> None:
+    of: TaskGraph = graph([task("pipeline", {"X": "inputs.X"})], {"Y": "pipeline.Y"}, target="bls")
+    with pytest.raises(InputError, match=r"gateway: two models would be named 'app\.pipeline\.g3'; rename"):
+        compiled(of)

@@ -1,0 +1,59 @@
+from dataclasses import replace
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import CompiledGraph
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep, pipeline_from_json
+from tests.compiler.samples import compiled
+from tests.fakes.graphs import chain, conditional, fan_out, ref
+
+
+def as_bls(of: TaskGraph) -> CompiledGraph:
+    return compiled(replace(of, target="bls")).graphs[of.name]
+
+
+def spec_of(item: CompiledGraph) -> PipelineSpec:
+    assert item.pipeline is not None
+    return pipeline_from_json(cfg.of_folder(item.pipeline).parameters["spec"].string_value)
+
+
+def test_a_pipeline_runs_the_dispatchers_behind_the_graphs_name() -> None:
+    item = as_bls(chain(2))
+    assert item.target == "bls"
+    assert item.pipeline is not None
+    config, front = cfg.of_folder(item.pipeline), cfg.of_folder(item.front)
+    assert item.pipeline.files["1/model.py"] == b"pipeline"
+    assert (config.name, config.max_batch_size, config.instance_group[0].count) == ("chain.pipeline.g3", 64, 1)
+    assert not config.HasField("dynamic_batching")
+    (step,) = front.ensemble_scheduling.step
+    assert (front.name, front.max_batch_size, step.model_name) == ("chain", 64, "chain.pipeline.g3")
+    assert (dict(step.input_map), dict(step.output_map)) == ({"X": "X"}, {"Y": "Y"})
+
+
+def test_its_steps_name_tensors_as_the_graph_does() -> None:
+    assert spec_of(as_bls(conditional())) == PipelineSpec(
+        graph="conditional",
+        inputs={"X": "inputs.X"},
+        outputs={"SCORE": "screen.SCORE", "REPORT": "inspect.Y"},
+        steps=(
+            PipelineStep("conditional.screen.g3", {"X": "inputs.X"}, {"SCORE": "screen.SCORE", "Y": "screen.Y"}),
+            PipelineStep(
+                "conditional.inspect.g3", {"X": "screen.Y", "JIGSAW_WHEN": "screen.SCORE"}, {"Y": "inspect.Y"}
+            ),
+        ),
+        split=True,
+    )
+
+
+def test_clients_may_send_batches_even_where_rows_fan_out() -> None:
+    item = as_bls(fan_out())
+    assert item.pipeline is not None
+    assert [cfg.of_folder(folder).max_batch_size for folder in (item.front, item.pipeline)] == [64, 64]
+    assert (spec_of(item).split, spec_of(as_bls(chain())).split) == (True, False)
+
+
+def test_auto_becomes_a_pipeline_where_an_ensemble_cannot_say_it() -> None:
+    of = replace(chain(2), outputs={"Y": ref("t1.Y"), "SAME": ref("inputs.X")})
+    item = compiled(of).graphs["chain"]
+    assert item.target == "bls"
+    assert spec_of(item).outputs == {"Y": "t1.Y", "SAME": "inputs.X"}

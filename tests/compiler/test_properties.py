@@ -1,0 +1,167 @@
+"""What holds for every graph: checked on random ones with fan-out, conditions, tensors used twice or not at all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.planner.plan import PlacedModel, Plan
+from jigsaw_triton.runtime.spec import CONDITION_INPUT, dispatcher_from_json
+from tests.compiler.samples import compiled, plan
+from tests.fakes.graphs import graph, task, variants
+
+TYPES = st.builds(
+    TensorType, st.sampled_from(["FP32", "UINT8", "BYTES"]), st.sampled_from([(1,), (4,), (-1, 4), (-1, -1, 3)])
+)
+COMMON = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> TaskGraph:
+    """A graph of one to six tasks in which every input is used and every output leads to an end."""
+    inputs = {f"IN{i}": draw(TYPES) for i in range(draw(st.integers(1, 2)))}
+    known = {TensorRef(GRAPH_INPUTS, name): kind for name, kind in inputs.items()}
+    tasks: list[Task] = []
+    for number in range(draw(st.integers(1, 6))):
+        made = _task(draw, f"t{number}", known)
+        tasks.append(made)
+        rows = made.for_each is not None or made.when is not None
+        known |= {TensorRef(made.name, n): t.rows() if rows else t for n, t in made.outputs.items()}
+    used = {ref for item in tasks for ref in (*item.inputs.values(), *((item.when.tensor,) if item.when else ()))}
+    inputs = {name: kind for name, kind in inputs.items() if TensorRef(GRAPH_INPUTS, name) in used}
+    ends = [TensorRef(t.name, n) for t in tasks for n in t.outputs if TensorRef(t.name, n) not in used]
+    more = draw(st.lists(st.sampled_from(sorted(used, key=str)), unique=True, max_size=2))
+    outputs = {f"OUT{i}": str(ref) for i, ref in enumerate([*ends, *(r for r in more if not r.is_graph_input)])}
+    return graph(tasks, outputs or {"OUT": f"{tasks[-1].name}.A"}, inputs=inputs)
+
+
+def _task(draw: st.DrawFn, name: str, known: Mapping[TensorRef, TensorType]) -> Task:
+    refs = sorted(known, key=str)
+    picked = draw(st.lists(st.sampled_from(refs), min_size=1, max_size=3))
+    iterable = [ref for ref in picked if len(known[ref].shape) > 1 and known[ref].shape[0] == -1]
+    over = draw(st.sampled_from([None, *iterable]))
+    numbers = [ref for ref in refs if known[ref] in (TensorType("FP32", (1,)), TensorType("UINT8", (1,)))]
+    condition = draw(st.sampled_from([None, *numbers]))
+    return task(
+        name,
+        {f"I{i}": str(ref) for i, ref in enumerate(picked)},
+        outputs={key: draw(TYPES) for key in "AB"[: draw(st.integers(1, 2))]},
+        of=variants(draw(st.integers(1, 2))),
+        for_each=None if over is None else str(over),
+        when=None if condition is None else When(condition, 0.5, None, 0.5),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn, of: TaskGraph) -> Plan:
+    """A plan with one to three slices a task, some of them shared."""
+    placed: dict[tuple[int, int, str], list[PlacedModel]] = {}
+    at = 0
+    for item in of.tasks.values():
+        for _ in range(draw(st.integers(1, 3))):
+            variant = draw(st.sampled_from(item.variants)).name
+            model = PlacedModel(of.name, item.name, variant, draw(st.integers(1, 4)), draw(st.sampled_from([1, 2, 8])))
+            last = placed.get(((at - 1) // 7, (at - 1) % 7, "1g"), [])
+            share = draw(st.booleans())
+            if share and last and (item.name, variant) not in {(m.task, m.variant) for m in last}:
+                last.append(model)
+            else:
+                placed[(at // 7, at % 7, "1g")] = [model]
+                at += 1
+    return plan([of], placed)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[TaskGraph, Plan]:
+    of = draw(graphs())
+    return of, draw(plans(of))
+
+
+@COMMON
+@given(cases())
+def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
+    of, planned = case
+    item = compiled(of, planned).graphs[of.name]
+    assert item.target == "ensemble"
+    front = cfg.of_folder(item.front)
+    tasks = {d.name: (of.tasks[d.task], cfg.of_folder(d.folder)) for d in item.dispatchers}
+    maker: dict[str, TensorRef] = {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in front.input}
+    kinds: dict[str, tuple[int, list[int]]] = {i.name: (i.data_type, list(i.dims)) for i in front.input}
+    for step in front.ensemble_scheduling.step:
+        member, config = tasks[step.model_name]
+        wanted = {**member.inputs, **({CONDITION_INPUT: member.when.tensor} if member.when else {})}
+        assert {name: maker[tensor] for name, tensor in step.input_map.items()} == wanted
+        assert {i.name: (i.data_type, list(i.dims)) for i in config.input} == {
+            name: kinds[tensor] for name, tensor in step.input_map.items()
+        }
+        for output in config.output:
+            if output.name in step.output_map:
+                tensor = step.output_map[output.name]
+                assert tensor not in maker
+                maker[tensor] = TensorRef(member.name, output.name)
+                kinds[tensor] = (output.data_type, list(output.dims))
+    assert {o.name: maker[o.name] for o in front.output} == dict(of.outputs)
+    assert {o.name: (o.data_type, list(o.dims)) for o in front.output} == {o.name: kinds[o.name] for o in front.output}
+
+
+@COMMON
+@given(cases())
+def test_names_are_unique_and_routes_lead_to_models_that_take_one_call(case: tuple[TaskGraph, Plan]) -> None:
+    of, planned = case
+    bundle = compiled(of, planned)
+    item = bundle.graphs[of.name]
+    gateway = [item.front.name, *(d.name for d in item.dispatchers)]
+    assert len(set(gateway)) == len(gateway)
+    models = {(w.name, m.name): m for w in bundle.workers.values() for m in w.models}
+    assert len(models) == sum(len(w.models) for w in bundle.workers.values())
+    routed = []
+    for dispatcher in item.dispatchers:
+        spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
+        for entry in dispatcher.route:
+            model = models[entry.worker, entry.model]
+            routed.append((entry.worker, entry.model))
+            assert (model.task, model.batch, model.instances) == (dispatcher.task, entry.batch, entry.slots)
+            config = cfg.of_folder(model.folder)
+            assert _shapes(config.input) == {t.name: list(t.shape) for t in spec.inputs}
+            assert _shapes(config.output) == {t.name: list(t.shape) for t in spec.outputs}
+    assert sorted(routed) == sorted(models)
+
+
+def _shapes(tensors: Any) -> dict[str, list[int]]:
+    return {t.name: list(t.dims) for t in tensors}
+
+
+@COMMON
+@given(cases())
+def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskGraph, Plan]) -> None:
+    of, planned = case
+    first = compiled(of, planned)
+    assert compiled(of, planned) == first
+    second = compiled(of, planned, generation=4, running=first)
+    assert second.workers == first.workers
+    assert _routes(second.graphs[of.name]) == _routes(first.graphs[of.name])
+    assert {d.name for d in second.graphs[of.name].dispatchers} == {f"{of.name}.{name}.g4" for name in of.tasks}
+
+
+@COMMON
+@given(st.data(), cases())
+def test_only_what_changed_is_new(data: st.DataObject, case: tuple[TaskGraph, Plan]) -> None:
+    of, planned = case
+    first = compiled(of, planned)
+    second = compiled(of, data.draw(plans(of)), generation=4, running=first)
+    before = _placed(first)
+    for at, model in _placed(second).items():
+        assert model.name.endswith(".g3" if before.get(at) == model else ".g4")
+        assert (at in before and before[at].digest == model.digest) == model.name.endswith(".g3")
+
+
+def _placed(bundle: Bundle) -> dict[tuple[str, str, str], Any]:
+    return {(w.name, m.task, m.variant): m for w in bundle.workers.values() for m in w.models}
+
+
+def _routes(item: CompiledGraph) -> dict[str, Any]:
+    return {d.task: d.route for d in item.dispatchers}

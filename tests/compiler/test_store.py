@@ -1,0 +1,209 @@
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.compiler import store
+from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, RouteEntry
+from jigsaw_triton.errors import InputError
+from tests.compiler.samples import compiled
+from tests.fakes.graphs import chain, fan_out
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "user" / "s.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return path
+
+
+def folder(weights: Path, *, config: bytes = b"config") -> ModelFolder:
+    return ModelFolder("m.g1", {"config.pbtxt": config, "1/model.py": b"code", "1/model.onnx": Artifact(weights)})
+
+
+def content(root: Path) -> Mapping[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def digest(root: Path) -> str:
+    return hashlib.sha256(repr(content(root)).encode()).hexdigest()
+
+
+def test_a_model_is_written_with_its_artifacts(tmp_path: Path, weights: Path) -> None:
+    repository = tmp_path / "run" / "repository"
+    target = store.write_model(folder(weights), repository)
+    assert target == repository / "m.g1"
+    assert content(target) == {"config.pbtxt": b"config", "1/model.py": b"code", "1/model.onnx": b"weights"}
+    assert (target / "1" / "model.onnx").samefile(weights)
+    assert [p.name for p in repository.parent.iterdir()] == ["repository"]
+
+
+def test_an_artifact_behind_a_link_is_the_file_itself(tmp_path: Path, weights: Path) -> None:
+    link = tmp_path / "user" / "link.onnx"
+    link.symlink_to(weights)
+    target = store.write_model(folder(link), tmp_path / "repository")
+    assert not (target / "1" / "model.onnx").is_symlink()
+    assert (target / "1" / "model.onnx").samefile(weights)
+
+
+def test_an_artifact_is_copied_where_it_cannot_be_linked(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    assert (target / "1" / "model.onnx").read_bytes() == b"weights"
+    assert not (target / "1" / "model.onnx").samefile(weights)
+    before = (target / "1" / "model.onnx").stat()
+    store.write_model(folder(weights), tmp_path / "repository")
+    assert (target / "1" / "model.onnx").stat() == before
+
+
+def test_the_same_folder_is_left_alone(tmp_path: Path, weights: Path) -> None:
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    (target / "1" / "__pycache__").mkdir()
+    (target / "1" / "__pycache__" / "model.pyc").write_bytes(b"bytecode")
+    before = [(p, p.stat()) for p in (target, *target.rglob("*"))]
+    store.write_model(folder(weights), tmp_path / "repository")
+    assert [(p, p.stat()) for p in (target, *target.rglob("*"))] == before
+
+
+def test_another_folder_of_the_name_is_replaced_whole(tmp_path: Path, weights: Path) -> None:
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    (target / "stray").write_bytes(b"")
+    store.write_model(ModelFolder("m.g1", {"config.pbtxt": b"new"}), tmp_path / "repository")
+    assert content(target) == {"config.pbtxt": b"new"}
+    weights.unlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
+
+
+def test_an_artifact_that_changed_is_brought_again(tmp_path: Path, weights: Path) -> None:
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    weights.unlink()
+    weights.write_bytes(b"newer!!")
+    store.write_model(folder(weights), tmp_path / "repository")
+    assert (target / "1" / "model.onnx").read_bytes() == b"newer!!"
+
+
+def test_a_missing_artifact_is_named_and_nothing_changes(tmp_path: Path, weights: Path) -> None:
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    missing = tmp_path / "user" / "gone.onnx"
+    with pytest.raises(InputError, match=r"gone\.onnx: this cannot be read \(No such file.*put the file back"):
+        store.write_model(folder(missing, config=b"new"), tmp_path / "repository")
+    assert content(target)["config.pbtxt"] == b"config"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
+
+
+@pytest.mark.parametrize(("code", "remedy"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "choose a folder")])
+def test_a_disk_that_takes_no_more_leaves_nothing_half_done(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
+) -> None:
+    write = Path.write_bytes
+
+    def fill_up(self: Path, data: bytes) -> int:
+        if self.name == "model.py":
+            raise OSError(code, os.strerror(code))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(InputError, match=rf"m\.g1: this cannot be written .*{remedy}") as caught:
+        store.write_model(folder(weights), tmp_path / "repository")
+    assert caught.value.exit_code == 2
+    assert content(tmp_path) == {"user/s.onnx": b"weights"}
+    with pytest.raises(InputError, match="this cannot be written"):
+        store.write_bundle(compiled(chain()), tmp_path / "out")
+    assert content(tmp_path) == {"user/s.onnx": b"weights"}
+
+
+def test_a_file_in_the_way_of_a_folder_is_explained(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "repository").write_text("")
+    with pytest.raises(InputError, match=r"m\.g1: this cannot be written"):
+        store.write_model(folder(weights), tmp_path / "repository")
+
+
+def test_a_model_goes_and_may_go_twice(tmp_path: Path, weights: Path) -> None:
+    target = store.write_model(folder(weights), tmp_path / "repository")
+    store.remove_model("m.g1", tmp_path / "repository")
+    store.remove_model("m.g1", tmp_path / "repository")
+    assert not target.exists()
+    assert weights.read_bytes() == b"weights"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
+
+
+def test_a_route_is_replaced_at_once(tmp_path: Path) -> None:
+    for batch in (4, 8):
+        path = store.write_route(tmp_path, "g.t.g1", [RouteEntry("w", "m", batch, 2)])
+        assert path == tmp_path / "routes" / "g.t.g1.json"
+        assert json.loads(path.read_text())["workers"] == [{"worker": "w", "model": "m", "batch": batch, "slots": 2}]
+    assert [p.name for p in path.parent.iterdir()] == ["g.t.g1.json"]
+
+
+def test_a_bundle_on_disk(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    bundle = compiled(fan_out())
+    store.write_bundle(bundle, out)
+    assert sorted(content(out)) == [
+        "bundle.json",
+        "gateway/fan_out.classify.g3/1/model.py",
+        "gateway/fan_out.classify.g3/config.pbtxt",
+        "gateway/fan_out.detect.g3/1/model.py",
+        "gateway/fan_out.detect.g3/config.pbtxt",
+        "gateway/fan_out/1/.keep",
+        "gateway/fan_out/config.pbtxt",
+        "routes/fan_out.classify.g3.json",
+        "routes/fan_out.detect.g3.json",
+        "workers/n-0-1g-0/fan_out.detect.v0.g3/1/model.py",
+        "workers/n-0-1g-0/fan_out.detect.v0.g3/config.pbtxt",
+        "workers/n-0-1g-1/fan_out.classify.v0.g3/1/model.py",
+        "workers/n-0-1g-1/fan_out.classify.v0.g3/config.pbtxt",
+    ]
+    manifest = json.loads((out / "bundle.json").read_text())
+    assert (manifest["version"], manifest["generation"]) == (1, 3)
+    assert manifest["graphs"]["fan_out"] == {
+        "target": "ensemble",
+        "front": "fan_out",
+        "pipeline": None,
+        "dispatchers": {"detect": "fan_out.detect.g3", "classify": "fan_out.classify.g3"},
+    }
+    worker = manifest["workers"]["n-0-1g-1"]
+    assert (worker["node"], worker["gpu"], worker["slice"], worker["start"]) == ("n", 0, "1g", 1)
+    assert worker["models"]["fan_out.classify.v0.g3"]["batch"] == 4
+
+
+def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        store.write_bundle(compiled(fan_out()), tmp_path / name)
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+
+
+def test_an_earlier_bundle_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    store.write_bundle(compiled(fan_out()), out)
+    store.write_bundle(compiled(chain()), out)
+    assert sorted(p.name for p in (out / "gateway").iterdir()) == ["chain", "chain.t0.g3", "chain.t1.g3"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("dear")
+    with pytest.raises(InputError, match="mine: the folder holds something else; choose a new or an empty folder"):
+        store.write_bundle(compiled(chain()), mine)
+    assert content(mine) == {"thesis.tex": b"dear"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "out"]
+
+
+def test_identities_follow_content(tmp_path: Path, weights: Path) -> None:
+    identities = store.Identities()
+    first = identities(weights)
+    assert first == hashlib.sha256(b"weights").hexdigest()
+    assert identities(weights) == first
+    weights.write_bytes(b"other weights")
+    assert identities(weights) == hashlib.sha256(b"other weights").hexdigest()
+    with pytest.raises(InputError, match=r"gone: this cannot be read \(No such file"):
+        identities(tmp_path / "gone")

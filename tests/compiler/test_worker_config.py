@@ -1,0 +1,216 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import Artifact, WorkerModel
+from jigsaw_triton.compiler.templates import Template
+from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.graph.model import TaskGraph, TensorType, Variant
+from jigsaw_triton.planner.plan import PlacedModel
+from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec, runner_from_json
+from tests.compiler.samples import TEMPLATES, identity, profile
+from tests.fakes.graphs import VECTOR, chain, fan_out, graph, task
+
+SERVER = Server(CATALOG["A100-80GB"], "1g", frozenset({"python"}), gpu=False, shared=False)
+IMAGE = TensorType("UINT8", (-1, -1, 3))
+ONNX = Variant("s", 1.0, "onnxruntime", {"model.onnx": Path("/models/s.onnx")}, {"threshold": "0.5"})
+
+
+def detector(variant: Variant = ONNX) -> TaskGraph:
+    detect = task("detect", {"IMAGE": "inputs.FRAME"}, outputs={"BOXES": TensorType("FP32", (-1, 4))}, of=[variant])
+    return graph([detect], {"BOXES": "detect.BOXES"}, inputs={"FRAME": IMAGE})
+
+
+def made(
+    of: TaskGraph,
+    server: Server = SERVER,
+    *,
+    instances: int = 2,
+    batch: int = 4,
+    generation: int = 3,
+    templates: Mapping[str, Template] = TEMPLATES,
+    known: Identity = identity,
+) -> WorkerModel:
+    first = next(iter(of.tasks.values()))
+    placed = PlacedModel(of.name, first.name, first.variants[0].name, instances, batch)
+    return worker_model(of, placed, server, profile(of), generation=generation, templates=templates, identity=known)
+
+
+def config_of(model: WorkerModel) -> Any:
+    return cfg.of_folder(model.folder)
+
+
+def spec_of(model: WorkerModel) -> RunnerSpec:
+    return runner_from_json(config_of(model).parameters["spec"].string_value)
+
+
+def test_a_variant_runs_in_the_python_backend_where_its_own_is_missing() -> None:
+    model = made(detector())
+    config = config_of(model)
+
+    assert model.name == config.name == "app.detect.s.g3"
+    assert (config.backend, config.max_batch_size, model.batch, model.instances) == ("python", 4, 4, 2)
+    assert model.folder.files["1/model.py"] == b"runner"
+    assert model.folder.files["1/model.onnx"] == Artifact(Path("/models/s.onnx"))
+    assert spec_of(model) == RunnerSpec(
+        runner="onnxruntime",
+        inputs=(TensorSpec("IMAGE", "UINT8", (-1, -1, 3)),),
+        outputs=(TensorSpec("BOXES", "FP32", (-1, 4)),),
+        stack=False,
+        parameters={"threshold": "0.5"},
+    )
+    assert config.input[0].allow_ragged_batch
+    assert config.HasField("dynamic_batching")
+
+
+def test_a_variant_runs_natively_where_the_server_can() -> None:
+    model = made(detector(), replace(SERVER, backends=frozenset({"python", "onnxruntime"})))
+    config = config_of(model)
+
+    assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+    assert set(model.folder.files) == {"config.pbtxt", "1/model.onnx"}
+    assert {key: value.string_value for key, value in config.parameters.items()} == {"threshold": "0.5"}
+    assert not config.input[0].allow_ragged_batch
+
+
+def test_a_for_each_task_sees_one_row() -> None:
+    of = fan_out()
+    model = worker_model(
+        of,
+        PlacedModel("fan_out", "classify", "v0", 1, 8),
+        SERVER,
+        profile(of),
+        generation=1,
+        templates=TEMPLATES,
+        identity=identity,
+    )
+    assert list(config_of(model).input[0].dims) == [16]
+    assert spec_of(model).stack
+
+
+@pytest.mark.parametrize(
+    ("template", "board", "gpu", "kind"),
+    [
+        ("onnxruntime", "A100-80GB", True, "KIND_GPU"),
+        ("onnxruntime", "A100-80GB", False, "KIND_CPU"),
+        ("emulated", "A100-80GB", True, "KIND_CPU"),
+    ],
+)
+def test_a_gpu_is_asked_for_where_there_is_one_to_use(template: str, board: str, gpu: bool, kind: str) -> None:
+    model = made(detector(replace(ONNX, template=template)), replace(SERVER, board=CATALOG[board], gpu=gpu))
+    group = config_of(model).instance_group[0]
+    assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (2, kind)
+
+
+@pytest.mark.parametrize(
+    ("board", "slice_", "instances", "threads"),
+    [("cpu", "3g", 1, 3), ("cpu", "7g", 2, 3), ("cpu", "1g", 3, 1), ("A100-80GB", "7g", 1, 1)],
+)
+def test_threads_are_an_instances_share_of_the_processor(board: str, slice_: str, instances: int, threads: int) -> None:
+    server = replace(SERVER, board=CATALOG[board], slice=slice_)
+    assert spec_of(made(detector(), server, instances=instances)).threads == threads
+
+
+def test_models_that_share_a_slice_take_turns() -> None:
+    alone, shared = made(chain()), made(chain(), replace(SERVER, shared=True))
+    assert not config_of(alone).instance_group[0].HasField("rate_limiter")
+    (resource,) = config_of(shared).instance_group[0].rate_limiter.resources
+    assert (resource.name, getattr(resource, "global"), resource.count) == ("slice", True, 1)
+
+
+def test_an_emulated_variant_gets_its_times_and_yields() -> None:
+    spec = spec_of(made(fan_out(rows=2.5)))
+    assert spec.latency_ms == {"1": 11.0, "2": 12.0, "4": 14.0}
+    assert spec.yields == {"CROPS": 2.5}
+
+
+def test_an_emulated_variant_without_a_profile_is_refused() -> None:
+    with pytest.raises(InputError, match=r"chain\.t0\.v0: there is no profile of 2 instances at batch 3 on a 1g slice"):
+        made(chain(), batch=3)
+    with pytest.raises(InputError, match="plan again with the profiles"):
+        made(chain(), replace(SERVER, slice="2g"))
+
+
+def test_a_backend_that_is_missing_is_named() -> None:
+    templates = {**TEMPLATES, "mine": Template("mine", 'backend: "tensorrt"')}
+    with pytest.raises(
+        InputError, match=r"app\.detect\.s: template 'mine' needs the backend 'tensorrt'.*it has python"
+    ):
+        made(detector(replace(ONNX, template="mine")), templates=templates)
+
+
+def test_a_missing_artifact_is_named() -> None:
+    native = replace(SERVER, backends=frozenset({"onnxruntime"}))
+    with pytest.raises(InputError, match=r"needs a file 'model\.onnx'.*artifacts: \{model\.onnx: <path>\}"):
+        made(detector(replace(ONNX, artifacts={"other.onnx": Path("/other")})), native)
+
+
+@pytest.mark.parametrize("name", ["../config.pbtxt", "/etc/passwd"])
+def test_an_artifact_stays_in_its_folder(name: str) -> None:
+    with pytest.raises(InputError, match="an artifact cannot be stored as"):
+        made(detector(replace(ONNX, artifacts={name: Path("/x")})))
+
+
+def test_a_users_model_py_makes_room_for_the_templates() -> None:
+    model = made(detector(replace(ONNX, template="python", artifacts={"model.py": Path("/mine.py")})))
+    assert model.folder.files["1/model.py"] == b"runner"
+    assert model.folder.files["1/variant.py"] == Artifact(Path("/mine.py"))
+    with pytest.raises(InputError, match=r"an artifact cannot be stored as 'variant\.py'"):
+        made(detector(replace(ONNX, artifacts={"model.py": Path("/mine.py"), "variant.py": Path("/other.py")})))
+
+
+@pytest.mark.parametrize(("output", "backend"), [("BOXES__0", "pytorch"), ("BOXES", "python"), ("BOXES__1", "python")])
+def test_torch_runs_natively_where_names_are_numbers(output: str, backend: str) -> None:
+    variant = Variant("s", 1.0, "torch", {"model.pt": Path("/models/s.pt")})
+    detect = task("detect", {"IMAGE__0": "inputs.X"}, outputs={output: VECTOR}, of=[variant])
+    of = graph([detect], {"BOXES": f"detect.{output}"})
+    templates = {"torch": Template("torch", 'backend: "python"', 'backend: "pytorch"', b"runner")}
+    model = made(of, replace(SERVER, backends=frozenset({"python", "pytorch"})), templates=templates)
+    assert config_of(model).backend == backend
+
+
+def test_a_broken_base_is_named() -> None:
+    with pytest.raises(InputError, match=r"onnxruntime/config\.pbtxt: the base .* is not valid"):
+        made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", "backend python")})
+
+
+def test_what_a_base_says_beyond_our_fields_stays() -> None:
+    base = 'backend: "python"\ndynamic_batching { max_queue_delay_microseconds: 500 }\nresponse_cache { enable: true }'
+    config = config_of(made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", base)}))
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.response_cache.enable
+
+
+def test_a_digest_covers_all_but_the_name() -> None:
+    digest = made(detector()).digest
+    assert made(detector(), generation=9).digest == digest
+    changed = [
+        made(detector(), batch=8),
+        made(detector(), instances=1),
+        made(detector(), known=lambda path: "other content"),
+        made(detector(replace(ONNX, artifacts={"model.onnx": Path("/models/l.onnx")})), known=lambda path: "same"),
+        made(detector(replace(ONNX, parameters={"threshold": "0.6"}))),
+        made(
+            detector(),
+            templates={**TEMPLATES, "onnxruntime": replace(TEMPLATES["onnxruntime"], model_py=b"newer runner")},
+        ),
+    ]
+    digests = [model.digest for model in changed]
+    assert digest not in digests
+    assert len(set(digests)) == len(digests)
+
+
+def test_tensors_that_triton_cannot_have_are_refused() -> None:
+    scalar = graph([task("t", {"X": "inputs.X"}, outputs={"Y": TensorType("FP32", ())})], {"Y": "t.Y"})
+    with pytest.raises(InputError, match=r"tensor Y has no dimension; give it one"):
+        made(scalar)
+    unknown = graph([task("t", {"X": "inputs.X"}, outputs={"Y": TensorType("FP8", (1,))})], {"Y": "t.Y"})
+    with pytest.raises(InputError, match="Triton has no data type 'FP8'"):
+        made(unknown)
