@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.controller.generation import Generation, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +16,14 @@ class Solve:
         demand_rps: Graph -> requests a second to plan for.
         generation: Number of the generation that comes of it.
         reason: In the user's words.
-        running: The plan to stay close to.
+        running: The generation to stay close to.
     """
 
     wanted: Wanted
     demand_rps: Mapping[str, float]
     generation: int
     reason: str
-    running: Plan | None
+    running: Generation | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,12 @@
 """Requests that have arrived, from a server's counters. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from jigsaw_triton.servers.metrics import Sample
+
+_ENDED = ("nv_inference_request_success", "nv_inference_request_failure")
+_PENDING = "nv_inference_pending_request_count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +31,22 @@ def arrivals(before: Counters | None, now: Counters) -> float:
         return 0.0
     ended = now.ended - before.ended if now.ended >= before.ended else now.ended
     return max(0.0, ended + now.pending - before.pending)
+
+
+def counters(samples: Iterable[Sample], graphs: Iterable[str]) -> dict[str, Counters]:
+    """The counters of each graph's front; graphs that are not served are left out.
+
+    Args:
+        samples: Of the gateway's /metrics.
+        graphs: Names.
+    """
+    wanted = set(graphs)
+    ended: dict[str, float] = {}
+    pending: dict[str, float] = {}
+    for sample in samples:
+        model = sample.labels.get("model", "")
+        if model in wanted and sample.name in _ENDED:
+            ended[model] = ended.get(model, 0.0) + sample.value
+        elif model in wanted and sample.name == _PENDING:
+            pending[model] = sample.value
+    return {name: Counters(count, pending.get(name, 0.0)) for name, count in ended.items()}

@@ -68,7 +68,7 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     in_stage = event.id in state.stage_ids
     state = replace(state, inflight=inflight, stage_ids=state.stage_ids - {event.id})
     if isinstance(event, e.Failed):
-        return _absorb_failure(state, action, event.error, in_stage)
+        return _absorb_failure(state, action, event, in_stage)
     state = replace(state, actual=state.actual.after(action))
     match action:
         case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
@@ -80,12 +80,14 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     return state, ()
 
 
-def _absorb_failure(state: State, action: a.Action, error: str, in_stage: bool) -> Outcome:
+def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage: bool) -> Outcome:
+    error = failure.error
     match action:
         case a.Solve(reason=reason):
             if state.phase is not Phase.SOLVING:
                 return state, ()
-            return replace(state, phase=_settled(state), error=error), (a.Report("error", f"{error} ({reason})"),)
+            state = replace(state, phase=_settled(state), error=error, error_code=failure.code)
+            return _quiet(state), (a.Report("error", f"{error} ({reason})"),)
         case a.RestartWorker(worker):
             return _restart(_not_waiting(state, worker.name), worker.name, error)
         case a.RestartGateway():
@@ -93,7 +95,8 @@ def _absorb_failure(state: State, action: a.Action, error: str, in_stage: bool) 
         case a.Retire() | a.StopGateway() if state.phase is Phase.STOPPING:
             # Nothing else can be done about it: the end must come.
             state = replace(state, actual=state.actual.after(action))
-    return replace(state, failed=state.failed or in_stage, error=error), (a.Report("error", error),)
+    state = replace(state, failed=state.failed or in_stage, error=error, error_code=failure.code)
+    return state, (a.Report("error", error),)
 
 
 def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
@@ -104,10 +107,12 @@ def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
     running = state.running
     if running is not None and new.serves_like(running):
         kept = replace(new, bundle=running.bundle)
-        state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="")
+        state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
         return _quiet(state), (report, a.Report("ready", "nothing that runs has to change"))
     stages = stages_to(state.actual, running, new)
-    return replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error=""), (report,)
+    return replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0), (
+        report,
+    )
 
 
 def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
@@ -203,8 +208,7 @@ def _advance_ready(state: State) -> Outcome:
 
 
 def _solve(state: State, wanted: Wanted, demand_rps: Mapping[str, float], reason: str) -> Outcome:
-    running = state.running.plan if state.running is not None else None
-    action = a.Solve(wanted, demand_rps, state.next_generation, reason, running)
+    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running)
     return _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
 
 

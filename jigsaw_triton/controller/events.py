@@ -49,10 +49,12 @@ class Failed:
     Attributes:
         id: Of the action.
         error: For the user.
+        code: Exit code that goes with it (see errors).
     """
 
     id: int
     error: str
+    code: int = 1
 
 
 @dataclass(frozen=True, slots=True)

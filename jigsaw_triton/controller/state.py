@@ -70,6 +70,7 @@ class State:
         demand: Graph -> recent arrivals.
         quiet_until_s: No change by measured load before this.
         error: Of the last change that failed; empty when it succeeded.
+        error_code: Exit code that goes with it.
         next_id: Of the next action.
         next_generation: Number of the next plan.
     """
@@ -93,6 +94,7 @@ class State:
     demand: Mapping[str, Demand] = field(default_factory=dict)
     quiet_until_s: float = 0.0
     error: str = ""
+    error_code: int = 0
     next_id: int = 1
     next_generation: int = 1
 

@@ -1,0 +1,143 @@
+"""Carries out the core's actions, one method of the world's an action."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from jigsaw_triton.compiler.bundle import Bundle, RouteEntry
+from jigsaw_triton.compiler.compile import compile_plan
+from jigsaw_triton.compiler.rehearsal import rehearsal
+from jigsaw_triton.compiler.store import Identities, write_route
+from jigsaw_triton.compiler.templates import Template
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.runtime.slots import drain
+
+DRAIN_S = 60.0
+"""A batch that has not ended by then never will: the dispatcher's own deadline for a call is shorter."""
+
+
+class Executor:
+    """Carries out actions.
+
+    Args:
+        paths: Of the deployment.
+        fleet: Its servers.
+        templates: Of model repositories.
+        journal: Keeps the plans.
+    """
+
+    def __init__(self, paths: Paths, fleet: Fleet, templates: Mapping[str, Template], journal: Journal) -> None:
+        self._paths = paths
+        self._fleet = fleet
+        self._templates = templates
+        self._journal = journal
+        self._identities = Identities()
+        self._graphs: Mapping[str, TaskGraph] = {}
+
+    async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
+        """Plans and compiles."""
+        plan, bundle = await asyncio.to_thread(self._plan_and_compile, action)
+        self._journal.generation(action.generation, action.reason, plan.to_json())
+        self._graphs = action.wanted.graphs
+        return plan, bundle
+
+    async def run(self, action: a.Action) -> None:
+        """Carries out anything but `Solve`.
+
+        Raises:
+            JigsawError: It failed and left nothing behind.
+        """
+        match action:
+            case a.BringUp(worker):
+                await self._fleet.bring_up(worker)
+            case a.LoadModels(worker_name, models):
+                await self._fleet.load(worker_name, models)
+            case a.UnloadModels(worker_name, names):
+                await self._fleet.unload(worker_name, names)
+            case a.RestartWorker(worker, delay_s):
+                await self._fleet.restart(worker, delay_s)
+            case a.Drain(worker_name, slots):
+                await self._drain(worker_name, slots)
+            case a.Retire(worker):
+                await self._fleet.retire(worker.name)
+            case _:
+                await self._run_at_gateway(action)
+
+    async def _run_at_gateway(self, action: a.Action) -> None:
+        match action:
+            case a.StartGateway(wanted):
+                await self._fleet.start_gateway(wanted.cluster.gateway)
+            case a.RestartGateway(wanted, folders, routes, delay_s):
+                await self._set_routes(routes)
+                await self._fleet.restart_gateway(wanted.cluster.gateway, folders, delay_s)
+            case a.LoadGateway(folders, routes):
+                await self._set_routes(routes)
+                await self._fleet.load_gateway(folders)
+            case a.SetRoutes(routes):
+                await self._set_routes(routes)
+            case a.Flip(graph, front):
+                sample = await asyncio.to_thread(self._sample, graph)
+                await self._fleet.flip(front, rehearsal(front), sample)
+            case a.UnloadGateway(names):
+                await self._fleet.unload_gateway(names)
+                for name in names:
+                    (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
+            case a.StopGateway():
+                await self._fleet.stop_gateway()
+            case _:
+                raise ValueError(f"not an action to run: {action!r}")
+
+    def _plan_and_compile(self, action: a.Solve) -> tuple[Plan, Bundle]:
+        wanted, running = action.wanted, action.running
+        problem = Problem(
+            workloads=tuple(Workload(wanted.graphs[n], action.demand_rps[n]) for n in sorted(wanted.graphs)),
+            cluster=wanted.cluster,
+            profiles=wanted.profiles,
+            running=running.plan if running is not None else None,
+        )
+        plan = make_plan(problem, Options())
+        bundle = compile_plan(
+            plan,
+            wanted.graphs,
+            wanted.cluster,
+            wanted.profiles,
+            generation=action.generation,
+            templates=self._templates,
+            backends=self._fleet.installation.backends,
+            identity=self._identities,
+            running=running.bundle if running is not None else None,
+        )
+        return plan, bundle
+
+    async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
+        for dispatcher, entries in routes.items():
+            await asyncio.to_thread(write_route, self._paths.run, dispatcher, entries)
+
+    async def _drain(self, worker: str, slots: Mapping[str, int]) -> None:
+        for model, count in slots.items():
+            if not await asyncio.to_thread(self._drained, worker, model, count):
+                raise ServerError(f"a batch for {model} has not ended within {DRAIN_S:g} s", where=worker)
+
+    def _drained(self, worker: str, model: str, count: int) -> bool:
+        with drain(self._paths.slots(worker, model), count, DRAIN_S) as drained:
+            return drained
+
+    def _sample(self, graph: str) -> Arrays | None:
+        """A real request for a graph, with a batch dimension of 1; None where the graph brings none for each input."""
+        known = self._graphs.get(graph)
+        if known is None or known.samples.keys() != known.inputs.keys():
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            return {name: np.load(path, allow_pickle=False)[None] for name, path in known.samples.items()}
+        return None

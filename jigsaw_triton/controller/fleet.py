@@ -1,0 +1,326 @@
+"""The tritonservers of a deployment and the MIG instances under them: started, loaded, verified, stopped."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.errors import InstanceInUseError, ServerError
+from jigsaw_triton.gpus.driver import MigDriver
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.servers.client import TritonClient
+from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.probe import probe_inputs
+from jigsaw_triton.servers.process import ServerProcess
+
+STARTS_AT_ONCE = 4
+"""Servers that start side by side: starting is mostly waiting for interpreters to import."""
+
+_GONE_POLL_S = 0.02
+_IN_USE_TRIES = 25
+_IN_USE_WAIT_S = 0.2
+_STARTUP_S = 120.0
+_PROBE_S = 120.0
+_UNLOAD_S = 120.0
+
+
+@dataclass(slots=True)
+class Server:
+    """A running tritonserver.
+
+    Attributes:
+        process: Of the operating system.
+        client: To speak to it.
+        repository: Its models.
+        uuid: Of the MIG instance under it; empty for the gateway.
+        watch: Waits for its unexpected end.
+    """
+
+    process: ServerProcess
+    client: TritonClient
+    repository: Path
+    uuid: str = ""
+    watch: asyncio.Task[None] | None = None
+
+
+class Fleet:
+    """Carries out what concerns servers; each method does all of it or leaves nothing behind.
+
+    Args:
+        paths: Of the deployment.
+        installation: The tritonserver to run.
+        driver: Of MIG.
+        journal: Knows which MIG instances are ours.
+        secret: For the restricted protocols.
+        exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
+    """
+
+    GATEWAY = "gateway"
+
+    def __init__(
+        self,
+        paths: Paths,
+        installation: Installation,
+        driver: MigDriver,
+        journal: Journal,
+        secret: str,
+        exited: Callable[[str, int], None],
+    ) -> None:
+        self._paths = paths
+        self._installation = installation
+        self._driver = driver
+        self._journal = journal
+        self._secret = secret
+        self._exited = exited
+        self._servers: dict[str, Server] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    @property
+    def installation(self) -> Installation:
+        """The tritonserver that runs."""
+        return self._installation
+
+    def server(self, name: str) -> Server | None:
+        """A running server, or None."""
+        return self._servers.get(name)
+
+    def locked(self, name: str) -> asyncio.Lock:
+        """Held while anything is done to a server."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def destroy_leftovers(self) -> int:
+        """Destroys the MIG instances that an earlier controller of this deployment left; returns how many."""
+        present = {i.uuid for i in await asyncio.to_thread(self._driver.instances)}
+        leftovers = self._journal.instances()
+        for instance in leftovers:
+            if instance.uuid in present:
+                await self._destroy(instance.uuid)
+            else:
+                self._journal.forget_instance(instance.uuid)
+        return len(leftovers)
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    async def bring_up(self, worker: Worker) -> None:
+        """Creates the MIG instance, starts the server, loads and verifies its models."""
+        async with self.locked(worker.name):
+            instance = await asyncio.to_thread(self._driver.create, worker.gpu, worker.placement)
+            self._journal.keep_instance(instance)
+            try:
+                await self._start_worker(worker, instance.uuid)
+            except BaseException:
+                await asyncio.shield(self._remove(worker.name, instance.uuid))
+                raise
+
+    async def restart(self, worker: Worker, delay_s: float) -> None:
+        """Starts a dead worker anew on the instance it had, with the models it had."""
+        async with self.locked(worker.name):
+            dead = self._servers.get(worker.name)
+            if dead is None:
+                raise ServerError("there is no such worker", where=worker.name)
+            await self._stop(dead)
+            await asyncio.sleep(delay_s)
+            await self._start_worker(worker, dead.uuid)
+
+    async def retire(self, worker: str) -> None:
+        """Stops a worker and destroys its MIG instance. What it still works on is lost: drain it first."""
+        async with self.locked(worker):
+            server = self._servers.get(worker)
+            if server is not None:
+                await asyncio.shield(self._remove(worker, server.uuid))
+
+    async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
+        """Loads and verifies further models on a worker."""
+        async with self.locked(worker):
+            server = self._running(worker)
+            await self._load_all(server, [m.folder for m in models], probe=True)
+
+    async def unload(self, worker: str, models: Iterable[str]) -> None:
+        """Unloads models of a worker, waits until they are gone, and removes their folders."""
+        async with self.locked(worker):
+            await self._unload_all(self._running(worker), models)
+
+    async def _start_worker(self, worker: Worker, uuid: str) -> None:
+        command = worker_command(
+            self._installation,
+            name=worker.name,
+            repository=self._paths.worker_repository(worker.name),
+            run_dir=self._paths.run,
+            secret=self._secret,
+            device=uuid,
+            shared=len(worker.models) > 1,
+        )
+        server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
+        await self._load_all(server, [m.folder for m in worker.models], probe=True)
+
+    async def _remove(self, worker: str, uuid: str) -> None:
+        server = self._servers.pop(worker, None)
+        if server is not None:
+            await self._stop(server)
+        await self._destroy(uuid)
+        await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
+
+    async def _destroy(self, uuid: str) -> None:
+        for attempt in range(_IN_USE_TRIES):
+            try:
+                await asyncio.to_thread(self._driver.destroy, uuid)
+                break
+            except InstanceInUseError:
+                # Monitoring agents hold an instance for a moment, and a killed process lets go of it a moment later.
+                if attempt == _IN_USE_TRIES - 1:
+                    raise
+                await asyncio.sleep(_IN_USE_WAIT_S)
+        self._journal.forget_instance(uuid)
+
+    # --- the gateway -----------------------------------------------------------------------------------------------
+
+    async def start_gateway(self, ports: GatewayPorts) -> None:
+        """Starts the gateway without models."""
+        async with self.locked(self.GATEWAY):
+            await self._start_gateway(ports)
+
+    async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
+        """Starts a dead gateway anew with the models it had."""
+        async with self.locked(self.GATEWAY):
+            dead = self._servers.get(self.GATEWAY)
+            if dead is not None:
+                await self._stop(dead)
+            await asyncio.sleep(delay_s)
+            await self._start_gateway(ports)
+            await self._load_all(self._running(self.GATEWAY), models, probe=False)
+
+    async def stop_gateway(self) -> None:
+        """Stops the gateway; it may end what it works on for a few seconds."""
+        async with self.locked(self.GATEWAY):
+            server = self._servers.pop(self.GATEWAY, None)
+            if server is not None:
+                await asyncio.shield(self._stop(server, grace_s=5.0))
+            await asyncio.to_thread(shutil.rmtree, self._paths.gateway_repository, True)
+
+    async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
+        """Loads models at the gateway."""
+        async with self.locked(self.GATEWAY):
+            await self._load_all(self._running(self.GATEWAY), models, probe=False)
+
+    async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
+        """Loads a front over the one that serves, once the same front has answered under another name.
+
+        Args:
+            front: To serve.
+            rehearsal: The same under a name that no client uses.
+            inputs: One real request with its batch dimension; zeros where None.
+        """
+        async with self.locked(self.GATEWAY):
+            server = self._running(self.GATEWAY)
+            await self._load_all(server, [rehearsal], probe=False)
+            try:
+                await self._probe(server, rehearsal.name, inputs)
+            finally:
+                await asyncio.shield(self._unload_all(server, [rehearsal.name]))
+            await asyncio.to_thread(write_model, front, server.repository)
+            await server.client.load(front.name)
+            await self._verify(server, [front.name])
+
+    async def unload_gateway(self, models: Iterable[str]) -> None:
+        """Unloads models at the gateway and waits until they are gone: until their last request was answered."""
+        async with self.locked(self.GATEWAY):
+            await self._unload_all(self._running(self.GATEWAY), models)
+
+    async def _start_gateway(self, ports: GatewayPorts) -> None:
+        command = gateway_command(
+            self._installation,
+            repository=self._paths.gateway_repository,
+            run_dir=self._paths.run,
+            secret=self._secret,
+            address=ports.address,
+            http_port=ports.http,
+            grpc_port=ports.grpc,
+            metrics_port=ports.metrics,
+        )
+        await self._start(self.GATEWAY, command, self._paths.gateway_repository, "")
+
+    # --- any server ------------------------------------------------------------------------------------------------
+
+    def _running(self, name: str) -> Server:
+        server = self._servers.get(name)
+        if server is None or server.process.returncode is not None:
+            raise ServerError("does not run", where=name)
+        return server
+
+    async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
+        await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
+        process = ServerProcess(name, command, self._paths.log(name))
+        async with self._starting:
+            await process.start(timeout_s=_STARTUP_S)
+        server = Server(process, TritonClient.of(command), repository, uuid)
+        self._servers[name] = server
+        server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
+        return server
+
+    async def _watch(self, name: str, server: Server) -> None:
+        status = await server.process.wait()
+        self._exited(name, status)
+
+    async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
+        if server.watch is not None:
+            server.watch.cancel()
+        await server.client.close()
+        await server.process.stop(grace_s=grace_s)
+
+    async def _load_all(self, server: Server, models: Sequence[ModelFolder], *, probe: bool) -> None:
+        loaded: list[str] = []
+        try:
+            for model in models:
+                await asyncio.to_thread(write_model, model, server.repository)
+                loaded.append(model.name)
+                await server.client.load(model.name)
+            await self._verify(server, loaded)
+            for name in loaded if probe else ():
+                await self._probe(server, name)
+        except BaseException:
+            # The server may be the one that failed: what can't be unloaded went with it.
+            with contextlib.suppress(ServerError, TimeoutError):
+                await asyncio.shield(self._unload_all(server, loaded))
+            raise
+
+    async def _verify(self, server: Server, models: Sequence[str]) -> None:
+        """A load that was answered with success may still have left a model out."""
+        states = await server.client.index()
+        missing = [name for name in models if states.get(name) != "READY"]
+        if missing:
+            told = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
+            raise ServerError(f"not every model is ready: {told}", where=server.process.name)
+
+    async def _probe(self, server: Server, model: str, inputs: Arrays | None = None) -> None:
+        """Has a model answer one request; zeros where no inputs are given."""
+        config = await server.client.config(model)
+        try:
+            await server.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
+        except ServerError as error:
+            raise ServerError(
+                f"model {model} loaded but does not answer a probe: {error.message}",
+                where=server.process.name,
+                hint=f"see {server.process.log}",
+            ) from error
+
+    async def _unload_all(self, server: Server, models: Iterable[str]) -> None:
+        names = list(models)
+        for name in names:
+            await server.client.unload(name)
+        async with asyncio.timeout(_UNLOAD_S):
+            while True:
+                states = await server.client.index()
+                if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
+                    break
+                await asyncio.sleep(_GONE_POLL_S)
+        for name in names:
+            await asyncio.to_thread(remove_model, name, server.repository)

@@ -1,0 +1,185 @@
+"""The controller's shell: feeds events to the pure core, carries out its actions, measures, and tells."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import core
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.arrivals import Counters, arrivals, counters
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.state import Phase, State
+from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+
+_NOT_GIVEN_UP = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
+"""Actions that lead to less: on the way down they may as well end."""
+
+
+class Controller:
+    """Keeps what runs as the user wants it, until it is told to take all down.
+
+    Args:
+        executor: Carries out actions.
+        fleet: To measure at the gateway.
+        journal: Event log.
+        settings: Of the control loop.
+    """
+
+    def __init__(self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings) -> None:
+        self._executor = executor
+        self._fleet = fleet
+        self._journal = journal
+        self._queue: asyncio.Queue[e.Event] = asyncio.Queue()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._seen: Mapping[str, Counters] = {}
+        self._rates_rps: Mapping[str, float] = {}
+        self._measured_at_s = time.monotonic()
+        self._changed = asyncio.Condition()
+        self.state = State(settings=settings, next_generation=journal.last_generation() + 1)
+
+    @property
+    def rates_rps(self) -> Mapping[str, float]:
+        """Arrivals of each graph over the last second."""
+        return self._rates_rps
+
+    async def run(self) -> State:
+        """Runs until nothing runs any more; returns the last state."""
+        ticker = asyncio.create_task(self._tick(), name="tick")
+        try:
+            while self.state.phase is not Phase.STOPPED:
+                await self._handle(await self._queue.get())
+        finally:
+            ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticker
+        return self.state
+
+    def deploy(self, wanted: Wanted) -> None:
+        """Asks for a deployment or an update.
+
+        Raises:
+            StateError: Another one is under way.
+            InputError: The gateway's ports differ from those it listens on.
+        """
+        reason = core.refusal(self.state)
+        if reason is not None:
+            raise StateError(f"{reason}", hint="wait for it: `jigsaw-triton status --wait ready`")
+        before = self.state.wanted
+        if before is not None and before.cluster.gateway != wanted.cluster.gateway and self.state.actual.gateway:
+            raise InputError(
+                "the gateway's address and ports cannot change while it serves",
+                hint="keep them, or take it down first: `jigsaw-triton down`",
+            )
+        self._queue.put_nowait(e.DeployRequested(wanted))
+
+    def down(self) -> None:
+        """Asks to take all down. May be repeated."""
+        if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
+            self._queue.put_nowait(e.DownRequested())
+
+    def exited(self, server: str, status: int) -> None:
+        """Takes note of a server that ended by itself."""
+        told = f"signal {-status}" if status < 0 else f"status {status}"
+        event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
+        self._queue.put_nowait(event)
+
+    async def wait_changed(self, timeout_s: float) -> None:
+        """Waits until something was told, at most so long."""
+        async with self._changed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+
+    async def _handle(self, event: e.Event) -> None:
+        self.state, outputs = core.step(self.state, event)
+        if isinstance(event, e.DownRequested):
+            for number, action in self.state.inflight.items():
+                if not isinstance(action, _NOT_GIVEN_UP) and number in self._tasks:
+                    self._tasks[number].cancel()
+        for output in outputs:
+            match output:
+                case a.Report(kind, text):
+                    log.info("%s: %s", kind, text)
+                    self._journal.event(kind, text)
+                case a.Issued(number, action):
+                    self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
+        if outputs or not isinstance(event, e.Tick):
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _run(self, number: int, action: a.Action) -> None:
+        """Carries out an action and tells the core how it ended; never raises."""
+        row = self._journal.begin(number, type(action).__name__, _subject(action))
+        event: e.Event
+        error = ""
+        try:
+            if isinstance(action, a.Solve):
+                event = e.Solved(number, *await self._executor.solve(action))
+            else:
+                await self._executor.run(action)
+                event = e.Done(number)
+        except asyncio.CancelledError:
+            error = "given up"
+            event = e.Failed(number, error)
+        except JigsawError as failure:
+            error = str(failure)
+            event = e.Failed(number, error, failure.exit_code)
+        except Exception as failure:
+            # Whatever it is, the core must learn that the action has ended.
+            log.exception("action %s failed", type(action).__name__)
+            error = f"{type(action).__name__} failed: {type(failure).__name__}: {failure}"
+            event = e.Failed(number, error)
+        self._journal.end(row, error)
+        self._tasks.pop(number, None)
+        self._queue.put_nowait(event)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._rates_rps = await self._measure()
+            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps))
+
+    async def _measure(self) -> Mapping[str, float]:
+        server = self._fleet.server(Fleet.GATEWAY)
+        running = self.state.running
+        if server is None or running is None:
+            return {}
+        try:
+            samples = await server.client.metrics()
+        except (ServerError, ValueError):
+            return {}
+        now_s = time.monotonic()
+        elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
+        counted = counters(samples, running.wanted.graphs)
+        rates = {name: arrivals(self._seen.get(name), now) / elapsed_s for name, now in counted.items()}
+        self._seen = counted
+        return rates
+
+
+def _subject(action: a.Action) -> str:
+    """What an action is about, for the journal."""
+    match action:
+        case a.BringUp(worker) | a.Retire(worker) | a.RestartWorker(worker):
+            return worker.name
+        case a.LoadModels(worker=name) | a.UnloadModels(worker=name) | a.Drain(worker=name):
+            return name
+        case a.Flip(graph):
+            return graph
+        case a.UnloadGateway(models):
+            return ", ".join(models)
+        case a.LoadGateway(models=folders):
+            return ", ".join(folder.name for folder in folders)
+        case a.Solve(generation=generation):
+            return f"generation {generation}"
+        case _:
+            return Fleet.GATEWAY
