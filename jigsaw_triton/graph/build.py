@@ -1,0 +1,192 @@
+"""From the document of a graph.yaml to the task graph, with every mistake reported at once."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from jigsaw_triton.graph.check import check_inputs, check_tasks
+from jigsaw_triton.graph.model import (
+    GRAPH_INPUTS,
+    GraphInput,
+    Slo,
+    Task,
+    TaskGraph,
+    TensorRef,
+    TensorType,
+    When,
+)
+from jigsaw_triton.graph.order import cycles, topological_order
+from jigsaw_triton.graph.reference import INPUTS, OUTPUTS, TASKS, References
+from jigsaw_triton.graph.variants import Files, build_variants
+from jigsaw_triton.spec.load import Loaded
+from jigsaw_triton.spec.schema import GraphDocument, GraphSpec, TaskEntry, TensorEntry, WhenEntry
+from jigsaw_triton.spec.source import Path, Report
+from jigsaw_triton.spec.words import nearest, shown
+
+RESERVED_PREFIX = "JIGSAW_"
+"""Of tensors that dispatchers add to a task's own."""
+
+
+def build_graph(loaded: Loaded[GraphDocument], *, templates: Collection[str], require_files: bool = False) -> TaskGraph:
+    """The task graph of a document.
+
+    Args:
+        loaded: By `spec.load.load_graph`.
+        templates: Names of the known variant templates.
+        require_files: Whether artifacts and samples must be there already (to plan, they need not).
+
+    Returns:
+        A graph that later parts rely on: references resolve, there is no cycle, types and rows agree along edges.
+
+    Raises:
+        SpecError: Anything is wrong, in structure or in meaning.
+    """
+    report = Report(loaded.source, loaded.problems)
+    graph = _Builder(loaded, frozenset(templates), require_files, report).build()
+    report.raise_if_any()
+    return graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    loaded: Loaded[GraphDocument]
+    templates: frozenset[str]
+    require_files: bool
+    report: Report
+
+    def build(self) -> TaskGraph:
+        """The graph of the tasks that nothing is wrong with; the rest is reported."""
+        document = self.loaded.document
+        spec = document.spec
+        references = References(spec, self.loaded.source, self.loaded.dropped, self.report)
+        files = Files(
+            self.loaded.files,
+            FilePath(self.loaded.source.file).parent,
+            required=self.require_files,
+            report=self.report,
+        )
+        tasks = {name: self._task(name, entry, references, files) for name, entry in spec.tasks.items()}
+        outputs = self._references(spec.outputs, OUTPUTS, references)
+        graph = TaskGraph(
+            name=document.metadata.name,
+            slo=Slo(spec.slo.latency_ms, spec.slo.percentile, spec.slo.accuracy, spec.slo.accuracy_mode),
+            inputs={
+                name: GraphInput(_type(entry), 1.0 if entry.rows is None else entry.rows)
+                for name, entry in spec.inputs.items()
+            },
+            outputs=outputs,
+            tasks=self._ordered(tasks),
+            target=spec.target,
+            folder=self.loaded.folder,
+            samples=self._samples(spec, files),
+        )
+        check_inputs(spec, self.report)
+        check_tasks(graph, spec, self.report)
+        if not self.loaded.dropped:
+            self._check_use(spec, {n: t for n, (t, _) in tasks.items()}, outputs, references.unresolved)
+        return graph
+
+    def _task(self, name: str, entry: TaskEntry, references: References, files: Files) -> tuple[Task, bool]:
+        """The task with the references that resolve, and whether all do and nothing of it was dropped."""
+        path = (*TASKS, name)
+        self._check_names(name, entry, path)
+        inputs = {key: value.source for key, value in entry.inputs.items()}
+        resolved = self._references(inputs, (*path, "inputs"), references)
+        for_each = None if entry.for_each is None else references.resolve(entry.for_each, (*path, "for_each"))
+        when = None if entry.when is None else self._when(entry.when, (*path, "when"), references)
+        task = Task(
+            name=name,
+            inputs=resolved,
+            outputs={key: _type(value) for key, value in entry.outputs.items()},
+            variants=build_variants(
+                entry, path, templates=self.templates, files=files, source=self.loaded.source, report=self.report
+            ),
+            for_each=for_each,
+            when=when,
+        )
+        lost = (
+            len(resolved) < len(inputs)
+            or (entry.for_each is not None and for_each is None)
+            or (entry.when is not None and when is None)
+        )
+        damaged = any(dropped[: len(path)] == path for dropped in self.loaded.dropped)
+        return task, not lost and not damaged
+
+    def _references(self, texts: Mapping[str, str], path: Path, references: References) -> dict[str, TensorRef]:
+        found = {name: references.resolve(text, (*path, name)) for name, text in texts.items()}
+        return {name: ref for name, ref in found.items() if ref is not None}
+
+    def _when(self, entry: WhenEntry, path: Path, references: References) -> When | None:
+        if (entry.above is None) == (entry.below is None):
+            both = "both 'above' and 'below'" if entry.above is not None else "neither 'above' nor 'below'"
+            self.report.add(path, f"the condition has {both}", "give exactly one of the two")
+        tensor = references.resolve(entry.tensor, (*path, "tensor"))
+        return When(tensor, entry.above, entry.below, entry.probability) if tensor is not None else None
+
+    def _check_names(self, name: str, entry: TaskEntry, path: Path) -> None:
+        if name == GRAPH_INPUTS:
+            hint = f"rename it: {GRAPH_INPUTS}.NAME means an input of the graph"
+            self.report.add(path, f"a task cannot be called '{GRAPH_INPUTS}'", hint)
+        for kind, names in (("inputs", entry.inputs), ("outputs", entry.outputs)):
+            for tensor in names:
+                if tensor.startswith(RESERVED_PREFIX):
+                    hint = f"names that begin with {RESERVED_PREFIX} are reserved"
+                    self.report.add((*path, kind, tensor), f"a tensor cannot be called '{tensor}'", hint)
+
+    def _ordered(self, tasks: Mapping[str, tuple[Task, bool]]) -> dict[str, Task]:
+        """The tasks that are whole and depend on whole ones only, in topological order; cycles are reported."""
+        dependencies = {name: task.dependencies() for name, (task, _) in tasks.items()}
+        for cycle in cycles(dependencies):
+            circle = " -> ".join((*cycle, cycle[0]))
+            self.report.add(
+                (*TASKS, cycle[0]), f"tasks feed each other in a circle: {circle}", "remove one of the edges"
+            )
+        ordered: dict[str, Task] = {}
+        for name in topological_order(dependencies):
+            task, whole = tasks[name]
+            if whole and dependencies[name] <= ordered.keys():
+                ordered[name] = task
+        return ordered
+
+    def _samples(self, spec: GraphSpec, files: Files) -> dict[str, FilePath]:
+        samples = {}
+        for name, text in spec.sample.items():
+            path: Path = ("spec", "sample", name)
+            if name not in spec.inputs and (*INPUTS, name) not in self.loaded.source:
+                hint = nearest(name, spec.inputs, "inputs of the graph")
+                self.report.add(path, f"a sample of '{name}', which is no input of the graph", hint)
+            if not text.endswith(".npy"):
+                self.report.add(path, f"{shown(text)} is not a .npy file", "save the tensor with numpy.save")
+            samples[name] = files.path(text, path)
+        return samples
+
+    def _check_use(
+        self, spec: GraphSpec, tasks: Mapping[str, Task], outputs: Mapping[str, TensorRef], unresolved: Collection[str]
+    ) -> None:
+        """Reports what nothing uses; keeps silent where a reference that names nothing may have been meant for it."""
+        refs = {*outputs.values()}
+        for task in tasks.values():
+            refs |= {*task.inputs.values()}
+            refs |= {task.for_each} if task.for_each is not None else set()
+            refs |= {task.when.tensor} if task.when is not None else set()
+        if not {"", GRAPH_INPUTS} & set(unresolved):
+            for name in spec.inputs:
+                if TensorRef(GRAPH_INPUTS, name) not in refs:
+                    hint = f"remove it, or give {GRAPH_INPUTS}.{name} to a task"
+                    self.report.add((*INPUTS, name), f"nothing uses the input '{name}' of the graph", hint)
+        if not unresolved:
+            used: set[str] = set()
+            rest = [ref.task for ref in outputs.values() if not ref.is_graph_input]
+            while rest:
+                name = rest.pop()
+                if name not in used:
+                    used.add(name)
+                    rest.extend(tasks[name].dependencies())
+            for name in tasks:
+                if name not in used:
+                    hint = "give one of its outputs to spec.outputs, or remove the task"
+                    self.report.add((*TASKS, name), f"no output of the graph depends on task '{name}'", hint)
+
+
+def _type(entry: TensorEntry) -> TensorType:
+    return TensorType(entry.dtype, tuple(entry.shape))

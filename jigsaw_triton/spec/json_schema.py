@@ -1,0 +1,62 @@
+"""The JSON Schema of the files users write, for editors and for messages; made from the same models that read them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from jigsaw_triton.spec.schema import ClusterDocument, GraphDocument
+from jigsaw_triton.spec.source import Path
+
+Kind = Literal["graph", "cluster"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_MODELS: dict[Kind, type[BaseModel]] = {"graph": GraphDocument, "cluster": ClusterDocument}
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """The JSON Schema of graph.yaml (`graph`) or cluster.yaml (`cluster`).
+
+    To use it in an editor, save it and begin the YAML file with `# yaml-language-server: $schema=FILE`.
+    """
+    schema = _closed(_MODELS[kind].model_json_schema(by_alias=True))
+    return {"$schema": _DIALECT, **schema, "title": f"{kind}.yaml"}
+
+
+def _closed(node: Any) -> Any:
+    """The schema with mappings whose keys have a pattern closed to other keys, as the models do it."""
+    if isinstance(node, list):
+        return [_closed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {key: _closed(value) for key, value in node.items()}
+    return {**closed, "additionalProperties": False} if "patternProperties" in node else closed
+
+
+def subschema(schema: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The part of a JSON Schema that describes one entry; empty where it describes none.
+
+    Of alternatives, the mapping is taken: the long form of what has a short one too.
+    """
+    node = schema
+    for part in path:
+        node = _step(_resolved(schema, node), part)
+    return _resolved(schema, node)
+
+
+def _step(node: dict[str, Any], part: str | int) -> dict[str, Any]:
+    if isinstance(part, int):
+        found = node.get("items", {})
+    else:
+        entries = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
+        found = node.get("properties", {}).get(part, entries)
+    return found if isinstance(found, dict) else {}
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in node:
+        first = next(option for option in node["anyOf"] if option.get("type") != "null")
+        node = {**first, **{key: value for key, value in node.items() if key != "anyOf"}}
+    if "$ref" in node:
+        target = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return node

@@ -1,0 +1,39 @@
+"""Wording that all messages about files share."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+_SHOWN = 60
+
+
+def nearest(word: str, known: Iterable[str], what: str = "known") -> str:
+    """A hint for a word that names nothing: the known word closest to it, or all of them.
+
+    Args:
+        word: What the user wrote.
+        known: What would have been understood.
+        what: How the known words are introduced: `known tasks`.
+    """
+    by_fold = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{by_fold[close[0]]}'?"
+    return f"{what}: {', '.join(sorted(by_fold.values()))}" if by_fold else ""
+
+
+def shown(value: Any) -> str:
+    """A value of a YAML file in a message: itself where it is short, else what kind of thing it is."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return f"'{value}'" if len(value) <= _SHOWN else f"'{value[:_SHOWN]}...'"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
