@@ -47,6 +47,7 @@ class Executor:
 
     async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
         """Plans and compiles."""
+        await self._fleet.serve_on(action.wanted.cluster)
         plan, bundle = await asyncio.to_thread(self._plan_and_compile, action)
         self._journal.generation(action.generation, action.reason, plan.to_json())
         self._graphs = action.wanted.graphs

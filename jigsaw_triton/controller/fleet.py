@@ -2,24 +2,27 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.journal import Journal, ServerRecord
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import InstanceInUseError, ServerError
-from jigsaw_triton.gpus.driver import MigDriver
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.driver import MigDriver, open_driver
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess
+from jigsaw_triton.servers.process import ServerProcess, group_members, sweep
 
 STARTS_AT_ONCE = 4
 """Servers that start side by side: starting is mostly waiting for interpreters to import."""
@@ -57,8 +60,7 @@ class Fleet:
     Args:
         paths: Of the deployment.
         installation: The tritonserver to run.
-        driver: Of MIG.
-        journal: Knows which MIG instances are ours.
+        journal: Knows which servers and MIG instances are ours.
         secret: For the restricted protocols.
         exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
     """
@@ -69,14 +71,14 @@ class Fleet:
         self,
         paths: Paths,
         installation: Installation,
-        driver: MigDriver,
         journal: Journal,
         secret: str,
         exited: Callable[[str, int], None],
     ) -> None:
         self._paths = paths
         self._installation = installation
-        self._driver = driver
+        self._cluster: Cluster | None = None
+        self._driver: MigDriver | None = None
         self._journal = journal
         self._secret = secret
         self._exited = exited
@@ -97,23 +99,49 @@ class Fleet:
         """Held while anything is done to a server."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def destroy_leftovers(self) -> int:
-        """Destroys the MIG instances that an earlier controller of this deployment left; returns how many."""
-        present = {i.uuid for i in await asyncio.to_thread(self._driver.instances)}
-        leftovers = self._journal.instances()
-        for instance in leftovers:
+    async def serve_on(self, cluster: Cluster) -> None:
+        """Makes the GPUs of a cluster known; those of earlier ones stay known, since something may still run there.
+
+        The first time it also ends what an earlier controller of this deployment left.
+        """
+        gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
+        first = self._driver is None
+        self._cluster = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
+        self._driver = open_driver(self._cluster, self._paths.state)
+        if first:
+            await asyncio.to_thread(self._end_leftover_servers)
+            await self._destroy_leftover_instances()
+
+    def _end_leftover_servers(self) -> None:
+        for record in self._journal.servers():
+            if start_time(record.pid) == record.started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(record.pid, signal.SIGKILL)
+                while group_members(record.pid):
+                    time.sleep(_GONE_POLL_S)
+            sweep(record.shm_prefix)
+            self._journal.forget_server(record.name)
+
+    async def _destroy_leftover_instances(self) -> None:
+        present = {i.uuid for i in await asyncio.to_thread(self._mig.instances)}
+        for instance in self._journal.instances():
             if instance.uuid in present:
                 await self._destroy(instance.uuid)
             else:
                 self._journal.forget_instance(instance.uuid)
-        return len(leftovers)
+
+    @property
+    def _mig(self) -> MigDriver:
+        if self._driver is None:
+            raise RuntimeError("serve_on comes first")
+        return self._driver
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
-            instance = await asyncio.to_thread(self._driver.create, worker.gpu, worker.placement)
+            instance = await asyncio.to_thread(self._mig.create, worker.gpu, worker.placement)
             self._journal.keep_instance(instance)
             try:
                 await self._start_worker(worker, instance.uuid)
@@ -172,7 +200,7 @@ class Fleet:
     async def _destroy(self, uuid: str) -> None:
         for attempt in range(_IN_USE_TRIES):
             try:
-                await asyncio.to_thread(self._driver.destroy, uuid)
+                await asyncio.to_thread(self._mig.destroy, uuid)
                 break
             except InstanceInUseError:
                 # Monitoring agents hold an instance for a moment, and a killed process lets go of it a moment later.
@@ -263,6 +291,9 @@ class Fleet:
             await process.start(timeout_s=_STARTUP_S)
         server = Server(process, TritonClient.of(command), repository, uuid)
         self._servers[name] = server
+        if process.pid is not None:
+            started = start_time(process.pid) or 0
+            self._journal.keep_server(ServerRecord(name, process.pid, started, command.shm_prefix))
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         return server
 
@@ -275,6 +306,7 @@ class Fleet:
             server.watch.cancel()
         await server.client.close()
         await server.process.stop(grace_s=grace_s)
+        self._journal.forget_server(server.process.name)
 
     async def _load_all(self, server: Server, models: Sequence[ModelFolder], *, probe: bool) -> None:
         loaded: list[str] = []
@@ -324,3 +356,12 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks; None where there is none."""
+    try:
+        # After the command's name in parentheses; the 22nd field of the whole line.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None

@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS actions (
   begun TEXT NOT NULL, ended TEXT, error TEXT);
 CREATE TABLE IF NOT EXISTS instances (
   uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS servers (
+  name TEXT PRIMARY KEY, pid INTEGER NOT NULL, started INTEGER NOT NULL, shm_prefix TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL);
 """
@@ -33,6 +35,23 @@ class JournalEvent:
     at: str
     kind: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """A tritonserver that was started.
+
+    Attributes:
+        name: A worker's, or `gateway`.
+        pid: Process and process group.
+        started: Start time of the process in the kernel's ticks: with the pid it names one process for good.
+        shm_prefix: How the names of its regions in /dev/shm begin.
+    """
+
+    name: str
+    pid: int
+    started: int
+    shm_prefix: str
 
 
 class Journal:
@@ -102,6 +121,20 @@ class Journal:
         return tuple(
             MigInstance(GpuId(node, gpu), Placement(start, kind), uuid) for uuid, node, gpu, kind, start in rows
         )
+
+    def keep_server(self, record: ServerRecord) -> None:
+        """Notes that a server of ours runs."""
+        row = (record.name, record.pid, record.started, record.shm_prefix)
+        self._db.execute("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?)", row)
+
+    def forget_server(self, name: str) -> None:
+        """Notes that a server of ours is gone."""
+        self._db.execute("DELETE FROM servers WHERE name = ?", (name,))
+
+    def servers(self) -> tuple[ServerRecord, ...]:
+        """Servers that are ours and were not noted as gone."""
+        rows = self._db.execute("SELECT name, pid, started, shm_prefix FROM servers ORDER BY name").fetchall()
+        return tuple(ServerRecord(*row) for row in rows)
 
     def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
         """Notes a plan."""

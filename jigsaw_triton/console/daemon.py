@@ -1,0 +1,85 @@
+"""A controller as a process: composed, locked, run until all is down."""
+
+import asyncio
+import fcntl
+import logging
+import logging.handlers
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.console.server import Read, StatusServer
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.servers.installation import Installation
+
+_LOG_BYTES = 8 * 2**20
+
+
+def run_controller(paths: Paths, installation: Installation, read: Read, settings: Settings) -> None:
+    """Runs a controller in this process until it has been told to take all down.
+
+    Args:
+        paths: Of the deployment; made if missing.
+        installation: The tritonserver to run.
+        read: Reads deploy requests.
+        settings: Of the control loop.
+
+    Raises:
+        StateError: A controller of this deployment runs already.
+    """
+    paths.create()
+    with _locked(paths.lock):
+        _log_to(paths.log("controller"))
+        asyncio.run(_serve(paths, installation, read, settings))
+        shutil.rmtree(paths.run, ignore_errors=True)
+
+
+async def _serve(paths: Paths, installation: Installation, read: Read, settings: Settings) -> None:
+    journal = Journal(paths.journal)
+    controller: Controller
+
+    def exited(name: str, status: int) -> None:
+        controller.exited(name, status)
+
+    fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited)
+    executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
+    controller = Controller(executor, fleet, journal, settings)
+    server = StatusServer(paths.control_socket, controller, fleet, journal, read)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, controller.down)
+    await server.start()
+    try:
+        await controller.run()
+    finally:
+        await server.stop()
+        journal.close()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError("a controller runs here already", where=str(path.parent)) from error
+        yield
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)

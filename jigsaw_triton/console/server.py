@@ -1,0 +1,100 @@
+"""The status interface: JSON over HTTP on a Unix socket that only its owner can open."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from jigsaw_triton.console.status import snapshot
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.errors import JigsawError
+
+MAX_WAIT_S = 30.0
+
+Read = Callable[[Mapping[str, Any]], Wanted]
+"""Reads what a deploy request names: files and flags as the command line gave them."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class StatusServer:
+    """Serves GET /status, GET /events, POST /deploy and POST /down.
+
+    Args:
+        socket: Where to listen.
+        controller: To ask and to tell.
+        fleet: Its servers.
+        journal: Its event log.
+        read: Reads a deploy request.
+    """
+
+    def __init__(self, socket: Path, controller: Controller, fleet: Fleet, journal: Journal, read: Read) -> None:
+        self._socket = socket
+        self._controller = controller
+        self._fleet = fleet
+        self._journal = journal
+        self._read = read
+        app = web.Application(middlewares=[_errors])
+        app.router.add_get("/status", self._status)
+        app.router.add_get("/events", self._events)
+        app.router.add_post("/deploy", self._deploy)
+        app.router.add_post("/down", self._down)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0)
+
+    async def start(self) -> None:
+        """Begins to listen."""
+        await self._runner.setup()
+        self._socket.unlink(missing_ok=True)
+        await web.UnixSite(self._runner, str(self._socket)).start()
+        self._socket.chmod(0o600)
+
+    async def stop(self) -> None:
+        """Ends, once calls under way are answered."""
+        await self._runner.cleanup()
+        self._socket.unlink(missing_ok=True)
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response(snapshot(self._controller, self._fleet))
+
+    async def _events(self, request: web.Request) -> web.Response:
+        """Events after `after`; where there are none, waits up to `wait` seconds for one."""
+        after = int(request.query.get("after", "0"))
+        wait_s = min(float(request.query.get("wait", "0")), MAX_WAIT_S)
+        events = self._journal.events(after)
+        if not events and wait_s > 0:
+            await self._controller.wait_changed(wait_s)
+            events = self._journal.events(after)
+        state = self._controller.state
+        return web.json_response(
+            {
+                "events": [{"id": e.id, "at": e.at, "kind": e.kind, "text": e.text} for e in events],
+                "state": state.phase.value,
+                "queued": state.queued is not None,
+                "error": state.error,
+                "error_code": state.error_code,
+            }
+        )
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        # The files are read here and now, so that a mistake in them is told to whoever asked.
+        self._controller.deploy(self._read(await request.json()))
+        return web.json_response({}, status=202)
+
+    async def _down(self, _: web.Request) -> web.Response:
+        self._controller.down()
+        return web.json_response({}, status=202)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except JigsawError as error:
+        body = {"message": error.message, "where": error.where, "hint": error.hint, "code": error.exit_code}
+        return web.json_response({"error": body}, status=409)
+    except ValueError as error:
+        return web.json_response({"error": {"message": str(error), "where": "", "hint": "", "code": 2}}, status=400)

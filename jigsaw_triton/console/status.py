@@ -1,0 +1,121 @@
+"""The state of a running system as users see it: one JSON document."""
+
+from typing import Any
+
+from jigsaw_triton.controller.core import GATEWAY
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.controller.state import Restarts, State
+from jigsaw_triton.gpus.model import Cluster
+
+EMULATED_MIG = "MIG: instances exist in a state file only; the GPUs are not real"
+EMULATED_CPU = "GPU time: models run on this machine's processor, which all workers share"
+EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and answer zeros"
+
+
+def snapshot(controller: Controller, fleet: Fleet) -> dict[str, Any]:
+    """What `status -o json` prints."""
+    state = controller.state
+    running = state.running
+    return {
+        "state": state.phase.value,
+        "degraded": state.degraded,
+        "doing": state.stage.title if state.stage is not None else "",
+        "error": state.error,
+        "error_code": state.error_code,
+        "generation": running.bundle.generation if running is not None else 0,
+        "emulated": list(emulated(running or state.pending)),
+        "server": {"version": fleet.installation.version, "origin": fleet.installation.origin},
+        "gateway": _gateway(state, fleet),
+        "graphs": _graphs(controller, running) if running is not None else {},
+        "workers": [_worker(state, fleet, name) for name in sorted(state.actual.workers)],
+        "plan": running.plan.to_json() if running is not None else None,
+    }
+
+
+def emulated(generation: Generation | None) -> tuple[str, ...]:
+    """What is not real of what runs, a sentence each."""
+    if generation is None:
+        return ()
+    wanted = generation.wanted
+    said = _emulated_cluster(wanted.cluster)
+    variants = [v for g in wanted.graphs.values() for t in g.tasks.values() for v in t.variants]
+    return (*said, EMULATED_VARIANTS) if any(v.template == "emulated" for v in variants) else said
+
+
+def _emulated_cluster(cluster: Cluster) -> tuple[str, ...]:
+    mig = (EMULATED_MIG,) if cluster.driver == "emulated" else ()
+    return (*mig, EMULATED_CPU) if any(gpu.board.arch == "cpu" for gpu in cluster.gpus) else mig
+
+
+def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
+    server = fleet.server(Fleet.GATEWAY)
+    wanted = state.running.wanted if state.running is not None else state.wanted
+    if wanted is None:
+        return {"state": "absent"}
+    ports = wanted.cluster.gateway
+    return {
+        "state": _server_state(state, GATEWAY, state.actual.gateway),
+        "pid": server.process.pid if server is not None else None,
+        "http": f"{ports.address}:{ports.http}",
+        "grpc": f"{ports.address}:{ports.grpc}",
+        "metrics": f"http://{ports.address}:{ports.metrics}/metrics",
+        "restarts": len(state.restarts.get(GATEWAY, Restarts()).at_s),
+    }
+
+
+def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
+    graphs = {}
+    for name, plan in running.plan.graphs.items():
+        slo = running.wanted.graphs[name].slo
+        graphs[name] = {
+            "target": running.bundle.graphs[name].target,
+            "arrivals_rps": controller.rates_rps.get(name),
+            "demand_rps": plan.demand_rps,
+            "base_rps": running.wanted.demand_rps[name],
+            "capacity_rps": plan.capacity_rps,
+            "latency_ms": plan.latency_ms,
+            "slo_latency_ms": slo.latency_ms,
+            "percentile": slo.percentile,
+            "accuracy": plan.accuracy,
+            "slo_accuracy": slo.accuracy,
+        }
+    return graphs
+
+
+def _worker(state: State, fleet: Fleet, name: str) -> dict[str, Any]:
+    worker = state.actual.workers[name]
+    server = fleet.server(name)
+    return {
+        "name": name,
+        "state": _server_state(state, name, True),
+        "node": worker.gpu.node,
+        "gpu": worker.gpu.index,
+        "model": worker.board,
+        "slice": worker.placement.slice,
+        "start": worker.placement.start,
+        "uuid": server.uuid if server is not None else "",
+        "pid": server.process.pid if server is not None else None,
+        "restarts": len(state.restarts.get(name, Restarts()).at_s),
+        "models": [
+            {
+                "name": m.name,
+                "graph": m.graph,
+                "task": m.task,
+                "variant": m.variant,
+                "instances": m.instances,
+                "batch": m.batch,
+            }
+            for m in worker.models
+        ],
+    }
+
+
+def _server_state(state: State, name: str, there: bool) -> str:
+    restarts = state.restarts.get(name, Restarts())
+    if restarts.lost:
+        return "lost"
+    if restarts.waiting:
+        return "restarting"
+    return "ready" if there else "absent"
