@@ -1,0 +1,33 @@
+# make demo and make test do all the set-up themselves. PYTHON=... chooses the interpreter (3.11 or 3.12).
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SUPPORTED := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: setup demo test bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "jigsaw-triton needs Python 3.11 or 3.12 with its venv module (Debian, Ubuntu: apt-get install python3.12-venv), or say which: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; "$(PYTHON)" -m venv $(VENV); }
+	@echo "installing jigsaw-triton and what it needs into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[apps,dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m demo
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
