@@ -18,14 +18,14 @@ CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's dispatcher that carries the condition's tensor."""
 
 ROUTE_VERSION = 1
-"""routes/<dispatcher>.json: {"version", "workers": [{"worker", "model", "batch", "slots"}]} (compiler.bundle.RouteEntry)."""
+"""routes/<dispatcher>.json: {"version", "workers": [{"worker", "model", "batch", "slots"}]} (see runtime.route)."""
 
 Mode = Literal["stack", "rows", "items"]
 """How a dispatcher makes batches for workers.
 
 stack: requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
-rows:  a `for_each` (or conditional) task; iterated inputs are [1, R, ...], their rows of many requests are joined, outputs are
-       [1, R, ...]; inputs that are not iterated are repeated for each row.
+rows:  a `for_each` (or conditional) task; iterated inputs are [1, R, ...], their rows of many requests are joined,
+       outputs are [1, R, ...]; inputs that are not iterated are repeated for each row.
 items: shapes vary between requests, in or out; each item is a request of its own to the worker, sent side by side.
 """
 
@@ -91,7 +91,7 @@ class RunnerSpec:
         stack: Whether items are joined along the batch dimension and run at once; else one at a time.
         threads: For the runner's own thread pools; at least 1.
         parameters: The variant's own.
-        latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up to the next.
+        latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up.
         yields: `emulated`: output with rows -> expected rows a call.
     """
 
@@ -129,12 +129,15 @@ class PipelineSpec:
         inputs: Graph input name -> tensor.
         outputs: Graph output name -> tensor.
         steps: In topological order; a step may start as soon as its inputs are there.
+        split: Whether each item of a client's batch goes its own way through the steps (where rows fan out their number
+            differs between items); else the batch goes through as it is.
     """
 
     graph: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     steps: tuple[PipelineStep, ...]
+    split: bool = False
 
 
 def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:

@@ -1,0 +1,201 @@
+"""Delivers the parts of a batch to workers, side by side over as many slots as are free, and brings back the answers.
+
+One thread. A part that goes out alone is waited for in `recv`; several are polled.
+"""
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.runtime.batches import Batch, Failure, Part
+from jigsaw_triton.runtime.connections import Connections, Outages
+from jigsaw_triton.runtime.route import Route, RouteEntry
+from jigsaw_triton.runtime.slots import Lease, SlotPool
+from jigsaw_triton.runtime.spec import DispatcherSpec
+from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
+
+SHORTEST_WAIT_S = 0.001
+LONGEST_WAIT_S = 0.008
+"""Between two looks for a free slot while nothing is under way; doubling from the shortest."""
+
+LOOK_S = 0.002
+"""Between two looks for a free slot while other parts of the batch are under way."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A part under way."""
+
+    connection: Connection
+    part: Part
+    lease: Lease
+
+
+class Delivery:
+    """Carries batches of one task to its workers.
+
+    Args:
+        spec: The dispatcher's.
+        route: Its route.
+        run_dir: With `workers` and `slots`.
+        log: Told of workers that fail.
+        clock: Seconds.
+        sleep: For seconds.
+    """
+
+    def __init__(
+        self,
+        spec: DispatcherSpec,
+        route: Route,
+        run_dir: Path,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._spec = spec
+        self._route = route
+        self._log = log
+        self._clock = clock
+        self._sleep = sleep
+        self._slots = SlotPool(run_dir / "slots")
+        self._connections = Connections(run_dir, spec.call_timeout_ms / 1000)
+        self._outages = Outages(clock)
+        self._wait_s = spec.wait_timeout_ms / 1000
+        self._give_up_at = 0.0
+        self._last_failure = ""
+
+    def run(self, batch: Batch) -> None:
+        """Returns when each request of the batch has its outputs or its failure."""
+        self._refresh()
+        self._last_failure = ""
+        self._give_up_at = self._clock() + self._wait_s
+        pause_s = SHORTEST_WAIT_S
+        calls: list[_Call] = []
+        try:
+            while True:
+                self._send(batch, calls)
+                if calls:
+                    self._collect(batch, calls)
+                    pause_s = SHORTEST_WAIT_S
+                elif batch.head() is None:
+                    return
+                elif self._clock() >= self._give_up_at:
+                    batch.abandon(self._no_worker())
+                else:
+                    self._sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_WAIT_S)
+                    self._refresh()
+        finally:
+            for call in calls:
+                call.connection.close()
+                call.lease.release()
+
+    def close(self) -> None:
+        """Closes connections and slot files."""
+        self._connections.close()
+        self._slots.close()
+
+    def _refresh(self) -> None:
+        if self._route.refresh():
+            entries = self._route.entries
+            self._slots.retain(entries)
+            self._connections.retain(entries)
+            self._outages.retain(entries)
+
+    def _send(self, batch: Batch, calls: list[_Call]) -> None:
+        """Sends what waits, as far as there are free slots."""
+        while (head := batch.head()) is not None:
+            lease = self._lease(head)
+            if lease is None:
+                return
+            # Items whose shapes vary go in calls of their own, which the worker's scheduler may join.
+            count, limit = (lease.entry.batch, 1) if self._spec.mode == "items" else (1, lease.entry.batch)
+            while count and batch.head() is not None and self._call(batch, batch.take(limit), lease, calls):
+                count -= 1
+            lease.release()
+
+    def _lease(self, part: Part) -> Lease | None:
+        entries = self._route.entries
+        avoid = part.avoid
+        if avoid and all(entry.worker in avoid for entry in entries):
+            avoid = frozenset()
+        return self._slots.take(entries, lambda entry: entry.worker not in avoid and not self._outages.is_out(entry))
+
+    def _call(self, batch: Batch, part: Part, lease: Lease, calls: list[_Call]) -> bool:
+        """Sends a part; whether the worker took it."""
+        entry = lease.entry
+        connection = None
+        try:
+            connection = self._connections.take(entry)
+            connection.send(entry.model, part.inputs(), batch.outputs)
+        except WorkerFailed as error:
+            if connection is not None:
+                connection.close()
+            self._worker_failed(batch, part, entry, error)
+            return False
+        lease.hold()
+        calls.append(_Call(connection, part, lease))
+        return True
+
+    def _collect(self, batch: Batch, calls: list[_Call]) -> None:
+        """Waits until something under way is answered or late, or until a slot may be free for what waits."""
+        waiting = batch.head() is not None
+        if len(calls) == 1 and not waiting:
+            self._receive(batch, calls.pop())
+            return
+        poll = select.poll()
+        for call in calls:
+            poll.register(call.connection, select.POLLIN)
+        now = time.monotonic()
+        timeout_s = LOOK_S if waiting else max(0.0, min(call.connection.deadline for call in calls) - now)
+        ready = {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
+        for call in list(calls):
+            if call.connection.fileno() in ready or call.connection.deadline <= time.monotonic():
+                calls.remove(call)
+                self._receive(batch, call)
+
+    def _receive(self, batch: Batch, call: _Call) -> None:
+        entry = call.lease.entry
+        try:
+            outputs = call.connection.receive()
+            batch.answered(call.part, outputs)
+        except WorkerFailed as error:
+            call.connection.close()
+            self._worker_failed(batch, call.part, entry, error)
+        except RequestError as error:
+            self._answered(call)
+            batch.refused(call.part, self._failure(entry, error.reason, at_fault=error.status == 400))
+        except ValueError as error:
+            self._answered(call)
+            batch.refused(call.part, self._failure(entry, str(error), at_fault=False))
+        else:
+            self._answered(call)
+        finally:
+            call.lease.release()
+
+    def _answered(self, call: _Call) -> None:
+        self._connections.give_back(call.lease.entry, call.connection)
+        self._outages.answered(call.lease.entry)
+        self._give_up_at = self._clock() + self._wait_s
+
+    def _worker_failed(self, batch: Batch, part: Part, entry: RouteEntry, error: WorkerFailed) -> None:
+        self._outages.failed(entry)
+        self._last_failure = f"worker {entry.worker} failed: {error.reason}"
+        self._log(f"task {self._spec.task}: {self._last_failure}")
+        if error.executed:
+            self._give_up_at = self._clock() + self._wait_s
+        failure = Failure(f"task {self._spec.task}: {self._last_failure}", "worker")
+        batch.lost(part, entry.worker, failure, executed=error.executed)
+
+    def _failure(self, entry: RouteEntry, reason: str, *, at_fault: bool) -> Failure:
+        return Failure(f"task {self._spec.task}: worker {entry.worker}: {reason}", "request" if at_fault else "model")
+
+    def _no_worker(self) -> Failure:
+        reason = f"; {self._last_failure}" if self._last_failure else ""
+        workers = len(self._route.entries)
+        return Failure(
+            f"task {self._spec.task}: none of its {workers} workers had room within {self._wait_s:g} s{reason}",
+            "worker",
+        )

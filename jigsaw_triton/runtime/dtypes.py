@@ -1,0 +1,57 @@
+"""Triton's data types beside numpy's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+"""Tensors by name; BYTES are object arrays of bytes."""
+
+_NUMPY: dict[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+_DTYPES = {name: np.dtype(kind) for name, kind in _NUMPY.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def to_numpy(dtype: str) -> np.dtype[Any]:
+    """The numpy type of a Triton data type.
+
+    Raises:
+        ValueError: numpy has none (BF16), or there is no such data type.
+    """
+    try:
+        return _DTYPES[dtype]
+    except KeyError:
+        raise ValueError(
+            f"data type {dtype} cannot be held in a numpy array; use one of {', '.join(_DTYPES)}"
+        ) from None
+
+
+def to_triton(dtype: np.dtype[Any]) -> str:
+    """The Triton data type of a numpy type; fixed-width strings are BYTES.
+
+    Raises:
+        ValueError: Triton has none.
+    """
+    name = _NAMES.get(dtype)
+    if name is not None:
+        return name
+    if dtype.kind in "SU":
+        return "BYTES"
+    raise ValueError(f"numpy type {dtype} has no Triton data type")

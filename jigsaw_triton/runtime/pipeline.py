@@ -1,0 +1,94 @@
+"""A graph as a BLS model: calls the dispatchers step by step, many requests at once in one instance.
+
+`execute` hands each request to a pool of threads and returns None; the answer goes out by its response sender.
+Triton's own statistics of this model end when `execute` returns; those of the ensemble in front of it are whole.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from jigsaw_triton.runtime.answers import tensors
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.flow import Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.spec import SPEC_PARAMETER, PipelineStep, pipeline_from_json
+
+MOST_STEPS_AT_ONCE = 256
+"""Threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
+
+
+class TritonPythonModel:
+    """A graph's pipeline, as the python backend wants it."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Reads the spec."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
+        self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
+        self._plans: dict[tuple[str, ...], FlowPlan] = {}
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Takes in requests; they are answered later."""
+        for request in requests:
+            # The arrays are views of memory that is the request's only until this returns.
+            inputs = {name: array.copy() for name, array in tensors(request).items()}
+            given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
+            plan = self._plan(tuple(request.requested_output_names()))
+            call = partial(_call, request.timeout())
+            self._start(plan, given, call, partial(_send, request.get_response_sender()))
+
+    def finalize(self) -> None:
+        """Waits for what is under way."""
+        self._pool.shutdown(wait=True)
+
+    def _plan(self, wanted: tuple[str, ...]) -> FlowPlan:
+        plan = self._plans.get(wanted)
+        if plan is None:
+            plan = self._plans[wanted] = plan_flow(self._spec, wanted)
+        return plan
+
+    def _start(
+        self,
+        plan: FlowPlan,
+        given: Mapping[str, Array],
+        call: Callable[[PipelineStep, Mapping[str, Array]], dict[str, Array]],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        count = len(next(iter(given.values()))) if self._spec.split else 1
+        if count == 1:
+            self._pool.submit(Flow(plan, given, call, self._pool.submit, done).start)
+            return
+        gathering = Gathering(count, done)
+        for index in range(count):
+            item = {name: array[index : index + 1] for name, array in given.items()}
+            flow = Flow(plan, item, call, self._pool.submit, partial(gathering.put, index))
+            self._pool.submit(flow.start)
+
+
+def _call(timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs a step through Triton's scheduler and waits for it."""
+    try:
+        response = pb_utils.InferenceRequest(
+            model_name=step.model,
+            inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+            requested_output_names=list(step.outputs),
+            timeout=timeout_us,
+        ).exec()
+    except pb_utils.TritonModelException as error:
+        raise FlowError(str(error), pb_utils.TritonError.UNAVAILABLE) from error
+    if response.has_error():
+        raise FlowError(response.error().message(), response.error().code())
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+def _send(sender: Any, outcome: Outcome) -> None:
+    if isinstance(outcome, FlowError):
+        code = pb_utils.TritonError.INVALID_ARG if outcome.code is None else outcome.code
+        response = pb_utils.InferenceResponse([], error=pb_utils.TritonError(outcome.message, code))
+    else:
+        response = pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outcome.items()])
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

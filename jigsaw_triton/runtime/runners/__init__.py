@@ -1,0 +1,35 @@
+"""What runs a variant inside the python backend, by the name in RunnerSpec.runner."""
+
+from importlib import import_module
+from pathlib import Path
+
+from jigsaw_triton.runtime.runners.base import Runner
+from jigsaw_triton.runtime.spec import RunnerSpec
+
+__all__ = ["RUNNERS", "Runner", "load_runner"]
+
+RUNNERS = ("emulated", "onnxruntime", "python", "torch")
+
+
+def load_runner(folder: Path, spec: RunnerSpec) -> Runner:
+    """Loads a variant.
+
+    Args:
+        folder: The model's version folder, with its artifacts.
+        spec: Of the variant.
+
+    Raises:
+        RuntimeError: There is no such runner, a package or an artifact is missing, or the model does not fit the spec.
+    """
+    if spec.runner not in RUNNERS:
+        raise RuntimeError(f"there is no runner {spec.runner!r}; there are {', '.join(RUNNERS)}")
+    try:
+        module = import_module(f"{__name__}.{spec.runner}")
+    except ModuleNotFoundError as error:
+        if error.name != spec.runner:
+            raise
+        raise RuntimeError(
+            f"runner {spec.runner}: the server's Python lacks the package {error.name}; pip install {error.name}"
+        ) from error
+    runner: Runner = module.load(folder, spec)
+    return runner

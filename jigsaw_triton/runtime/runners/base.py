@@ -1,0 +1,73 @@
+"""What all runners have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.spec import DispatcherSpec, RunnerSpec
+
+
+class Runner(ABC):
+    """A variant, loaded.
+
+    Args:
+        spec: Of the variant.
+    """
+
+    def __init__(self, spec: RunnerSpec) -> None:
+        self.spec = spec
+        self._calls = DispatcherSpec("", "", "stack" if spec.stack else "items", spec.inputs, spec.outputs)
+
+    @abstractmethod
+    def run(self, inputs: Arrays) -> Arrays:
+        """Runs the model once.
+
+        Args:
+            inputs: Each with a leading batch dimension.
+
+        Returns:
+            The spec's outputs, likewise.
+        """
+
+    def answer(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | Failure]:
+        """Answers the requests of a batch: joined, or item by item where the spec does not allow that.
+
+        Where a joined run fails each request is tried on its own, so that a bad one harms no other.
+        """
+        batch = Batch(self._calls, requests)
+        while (head := batch.head()) is not None:
+            part = batch.take(len(head))
+            try:
+                batch.answered(part, self._declared(self.run(part.inputs())))
+            except Exception as error:  # whatever a model raises is the answer to its request
+                batch.refused(part, Failure(f"{type(error).__name__}: {error}", "model"))
+        return batch.results()
+
+    def _declared(self, outputs: Arrays) -> dict[str, Array]:
+        """Outputs with strings as BYTES.
+
+        Raises:
+            ValueError: One was not declared.
+        """
+        names = {output.name for output in self.spec.outputs}
+        for name in outputs:
+            if name not in names:
+                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(names))}")
+        arrays = {name: np.asarray(array) for name, array in outputs.items()}
+        return {name: array.astype(np.object_) if array.dtype.kind in "SU" else array for name, array in arrays.items()}
+
+
+def artifact(folder: Path, name: str) -> Path:
+    """A file of the variant.
+
+    Raises:
+        RuntimeError: It is not there.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise RuntimeError(f"artifact {name} is missing in {folder}; name it under the variant's artifacts")
+    return path

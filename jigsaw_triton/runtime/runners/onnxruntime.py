@@ -1,0 +1,67 @@
+"""ONNX models: artifact `model.onnx`; the task's input and output names are the model's own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.runners.base import Runner, artifact
+from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+
+_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+class OnnxRunner(Runner):
+    """A model in onnxruntime.
+
+    Args:
+        spec: Of the variant.
+        session: With the model loaded.
+
+    Raises:
+        RuntimeError: The model lacks an input or output of the spec, or needs another input.
+    """
+
+    def __init__(self, spec: RunnerSpec, session: Any) -> None:
+        super().__init__(spec)
+        self._session = session
+        self._outputs = [output.name for output in spec.outputs]
+        given = {i.name for i in session.get_inputs()}
+        made = {o.name for o in session.get_outputs()}
+        _same("inputs", {i.name for i in spec.inputs}, given, exact=True)
+        _same("outputs", set(self._outputs), made, exact=False)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Runs the session once."""
+        feed = {tensor.name: _strings(tensor, inputs[tensor.name]) for tensor in self.spec.inputs}
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+
+def load(folder: Path, spec: RunnerSpec) -> OnnxRunner:
+    """Loads `model.onnx`, on the GPU where onnxruntime can."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = spec.threads
+    options.inter_op_num_threads = 1
+    # Threads that spin between two runs take the cores from the other models of a shared host.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    available = onnxruntime.get_available_providers()
+    providers = [provider for provider in _PREFERRED if provider in available]
+    path = artifact(folder, "model.onnx")
+    return OnnxRunner(spec, onnxruntime.InferenceSession(str(path), options, providers=providers))
+
+
+def _same(what: str, declared: set[str], actual: set[str], *, exact: bool) -> None:
+    if declared - actual or (exact and actual - declared):
+        raise RuntimeError(
+            f"the graph declares {what} {', '.join(sorted(declared))}; model.onnx has {', '.join(sorted(actual))}"
+        )
+
+
+def _strings(spec: TensorSpec, array: Array) -> Array:
+    if spec.dtype != "BYTES":
+        return array
+    texts = np.empty(array.size, np.object_)
+    texts[:] = [element.decode() if isinstance(element, bytes) else str(element) for element in array.ravel()]
+    return texts.reshape(array.shape)

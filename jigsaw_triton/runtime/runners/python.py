@@ -1,0 +1,54 @@
+"""Variants written in Python: the artifact `model.py`, stored as `variant.py` because `model.py` is Triton's own.
+
+It defines a class `Model` with `__init__(self, folder: Path, parameters: Mapping[str, str], threads: int)` and
+`__call__(self, inputs: Mapping[str, ndarray]) -> Mapping[str, ndarray]`; arrays have a leading batch dimension.
+"""
+
+import importlib.util
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.runtime.runners.base import Runner, artifact
+from jigsaw_triton.runtime.spec import RunnerSpec
+
+FILE_NAME = "variant.py"
+
+
+class PythonRunner(Runner):
+    """A user's class.
+
+    Args:
+        spec: Of the variant.
+        model: Its instance.
+    """
+
+    def __init__(self, spec: RunnerSpec, model: Any) -> None:
+        super().__init__(spec)
+        self._model = model
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Calls the instance once."""
+        outputs: Arrays = self._model(inputs)
+        return outputs
+
+
+def load(folder: Path, spec: RunnerSpec) -> PythonRunner:
+    """Imports the file and makes an instance.
+
+    Raises:
+        RuntimeError: The file is missing or defines no class `Model`.
+    """
+    path = artifact(folder, FILE_NAME)
+    name = f"jigsaw_variant_{uuid.uuid4().hex}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "Model"):
+        raise RuntimeError("the variant's model.py defines no class Model")
+    return PythonRunner(spec, module.Model(folder, spec.parameters, spec.threads))
