@@ -24,7 +24,7 @@ class LocalFile:
     exists: bool
 
 
-def read_text(path: Path | str, *, limit_bytes: int) -> str:
+def load_text(path: Path | str, *, limit_bytes: int) -> str:
     """The text of a UTF-8 file; `-` is standard input.
 
     Raises:

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.explain import explain
-from jigsaw_triton.spec.files import STDIN, LocalFile, locate, read_text
+from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, GraphDocument, GraphSpec
 from jigsaw_triton.spec.source import Path as Entry
@@ -128,7 +128,7 @@ def _named_files(spec: GraphSpec) -> Iterator[str]:
 
 
 def _load(file: Path | str, kind: Kind, model: type[Document]) -> Loaded[Document]:
-    text = read_text(file, limit_bytes=LIMIT_BYTES)
+    text = load_text(file, limit_bytes=LIMIT_BYTES)
     return _validate(parse_yaml(text, str(file)), json_schema(kind), model)
 
 

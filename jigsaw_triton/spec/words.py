@@ -8,18 +8,20 @@ _SHOWN = 60
 
 
 def nearest(word: str, known: Iterable[str], what: str = "known") -> str:
-    """A hint for a word that names nothing: the known word closest to it, or all of them.
+    """A hint for a word that names nothing: the known words that begin with it, the closest, or all of them.
 
     Args:
         word: What the user wrote.
         known: What would have been understood.
         what: How the known words are introduced: `known tasks`.
     """
-    by_fold = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    by_fold = {name.casefold(): name for name in sorted(known)}
+    fold = word.casefold()
+    close = [name for name in by_fold if len(fold) > 1 and name.startswith(fold)]
+    close = close or difflib.get_close_matches(fold, by_fold, n=1, cutoff=0.6)
     if close:
-        return f"did you mean '{by_fold[close[0]]}'?"
-    return f"{what}: {', '.join(sorted(by_fold.values()))}" if by_fold else ""
+        return f"did you mean {' or '.join(repr(by_fold[name]) for name in close)}?"
+    return f"{what}: {', '.join(by_fold.values())}" if by_fold else ""
 
 
 def shown(value: Any) -> str:
@@ -32,7 +34,7 @@ def shown(value: Any) -> str:
         case int() | float():
             return str(value)
         case str():
-            return f"'{value}'" if len(value) <= _SHOWN else f"'{value[:_SHOWN]}...'"
+            return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
         case list():
             return "a list"
         case _:

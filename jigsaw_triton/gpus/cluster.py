@@ -1,0 +1,80 @@
+"""From the document of a cluster.yaml, or of `--gpus`, to the cluster."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal
+
+from jigsaw_triton.gpus.model import Board, Cluster, GatewayPorts, Gpu, GpuId
+from jigsaw_triton.spec.load import Loaded
+from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, GatewayEntry, NodeEntry
+from jigsaw_triton.spec.source import Path, Report
+from jigsaw_triton.spec.words import nearest, shown
+
+
+def build_cluster(
+    loaded: Loaded[ClusterDocument],
+    catalog: Mapping[str, Board],
+    *,
+    driver: Literal["nvml", "emulated"] = "emulated",
+) -> Cluster:
+    """The cluster of a document.
+
+    Args:
+        loaded: By `spec.load.load_cluster` or `parse_gpus`.
+        catalog: Known boards by name.
+        driver: Of MIG, where the document leaves it open.
+
+    Raises:
+        SpecError: Anything is wrong, in structure or in meaning.
+    """
+    report = Report(loaded.source, loaded.problems)
+    spec = loaded.document.spec
+    gpus = _gpus(spec.nodes, catalog, loaded, report)
+    _check_gateway(spec.gateway, report)
+    report.raise_if_any()
+    gateway = spec.gateway
+    return Cluster(
+        gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
+        driver=spec.driver or driver,
+        engine=spec.engine,
+        gateway=GatewayPorts(gateway.http, gateway.grpc, gateway.metrics, gateway.address),
+    )
+
+
+def _gpus(
+    nodes: list[NodeEntry], catalog: Mapping[str, Board], loaded: Loaded[ClusterDocument], report: Report
+) -> list[Gpu]:
+    lines: dict[str, int] = {}
+    gpus: list[Gpu] = []
+    total = sum(entry.count for node in nodes for entry in node.gpus)
+    if total > LIMIT_GPUS:
+        report.add(("spec", "nodes"), f"the cluster has {total} GPUs", f"at most {LIMIT_GPUS} are supported")
+        return gpus
+    for number, node in enumerate(nodes):
+        path: Path = ("spec", "nodes", number)
+        if node.name in lines:
+            report.add(path, f"node '{node.name}' is repeated", f"the first is on line {lines[node.name]}")
+        lines.setdefault(node.name, loaded.source.line(path))
+        boards = []
+        for position, entry in enumerate(node.gpus):
+            board = catalog.get(entry.model)
+            if board is None:
+                hint = nearest(entry.model, catalog, "known models")
+                report.add((*path, "gpus", position, "model"), f"there is no GPU model {shown(entry.model)}", hint)
+            else:
+                boards += [board] * entry.count
+        gpus += [Gpu(GpuId(node.name, index), board) for index, board in enumerate(boards)]
+    return gpus
+
+
+def _check_gateway(gateway: GatewayEntry, report: Report) -> None:
+    path: Path = ("spec", "gateway")
+    ports = {"http": gateway.http, "grpc": gateway.grpc, "metrics": gateway.metrics}
+    if len(set(ports.values())) < len(ports):
+        taken = ", ".join(f"{name} {port}" for name, port in ports.items())
+        report.add(path, f"the gateway's ports are not distinct: {taken}", "give each a port of its own")
+    try:
+        ipaddress.ip_address(gateway.address)
+    except ValueError:
+        hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
+        report.add((*path, "address"), f"{shown(gateway.address)} is not an IP address", hint)
