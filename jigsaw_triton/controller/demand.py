@@ -46,9 +46,11 @@ class Demand:
         """
         if not self.samples or self._covered_s() < settings.rise_window_s - 0.5:
             return None
-        recent = self.mean_rps(settings.rise_window_s)
-        if recent > planned_rps * settings.rise_over:
-            return recent * settings.headroom
+        # Both halves of the window must be above: one burst is no rise. The later half tells where a rise has got to.
+        half_s = settings.rise_window_s / 2
+        whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
+        if min(2 * whole - later, later) > planned_rps * settings.rise_over:
+            return max(whole, later) * settings.headroom
         if planned_rps > base_rps and self._covered_s() >= settings.fall_window_s - 2.0:
             peak = self._peak_rps(settings.rise_window_s)
             target = max(base_rps, peak * settings.headroom)

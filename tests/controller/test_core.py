@@ -1,0 +1,178 @@
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.core import refusal
+from jigsaw_triton.controller.state import Phase
+from tests.controller.worlds import World, bundle, wanted, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+TWO = bundle(
+    2,
+    [
+        worker("0/1g@0", ("t0", "a")),
+        worker("0/1g@1", ("t1", "a")),
+        worker("0/1g@2", ("t1", "a"), generation=2),
+    ],
+)
+
+
+def deployed(world: World) -> World:
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.READY
+    return world
+
+
+def phase(world: World) -> str:
+    return world.state.phase.value
+
+
+def test_deploy_arrives() -> None:
+    world = deployed(World({1: ONE}))
+    assert world.state.running is not None
+    assert dict(world.state.actual.workers) == dict(ONE.workers)
+    assert world.kinds() == ["StartGateway", "BringUp", "BringUp", "LoadGateway", "Flip"]
+
+
+def test_a_plan_that_is_not_found_leaves_what_runs() -> None:
+    world = deployed(World({1: ONE, 2: "no plan is feasible"}))
+    world.send(e.DeployRequested(wanted(1000.0)))
+    assert world.state.phase is Phase.READY
+    assert (world.state.error, world.state.error_code) == ("no plan is feasible", 3)
+    assert world.state.running is not None and world.state.running.bundle == ONE
+
+
+def test_a_first_plan_that_is_not_found_ends_it() -> None:
+    world = World({1: "no plan is feasible"})
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.STOPPED
+    assert world.state.error_code == 3
+
+
+def test_a_first_deployment_that_fails_takes_down_what_had_come_up() -> None:
+    world = World({1: ONE}, fault=lambda x: "model does not load" if isinstance(x, a.LoadGateway) else "")
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.STOPPED
+    assert world.state.error == "model does not load"
+    assert not world.state.actual.workers and not world.state.actual.gateway
+
+
+def test_an_update_that_fails_before_the_flip_is_undone() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.fault = lambda x: "does not start" if isinstance(x, a.LoadGateway) else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.phase is Phase.READY
+    assert world.state.error == "does not start"
+    assert dict(world.state.actual.workers) == dict(ONE.workers)
+    assert world.state.running is not None and world.state.running.bundle == ONE
+    assert ("ready", "the generation before serves on") in world.reports
+
+
+def test_an_update_that_cannot_clean_up_still_serves_the_new_generation() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.fault = lambda x: "stuck" if isinstance(x, a.UnloadGateway) else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.phase is Phase.READY
+    assert world.state.running is not None and world.state.running.bundle == TWO
+
+
+def test_the_same_plan_changes_nothing() -> None:
+    again = bundle(2, ONE.workers.values())
+    world = deployed(World({1: ONE, 2: again}))
+    before = len(world.done)
+    world.send(e.DeployRequested(wanted(11.0)))
+    assert len(world.done) == before
+    assert world.state.running is not None
+    assert world.state.running.wanted.demand_rps["app"] == 11.0
+    assert world.state.running.bundle == ONE
+
+
+def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
+    world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}))
+    world.ticks([9.0] * 15)
+    assert world.state.next_generation == 2
+    world.ticks([20.0] * 2)
+    assert world.state.next_generation == 2
+    world.ticks([20.0] * 2)
+    assert world.state.running is not None
+    assert world.state.running.bundle == TWO
+    planned = world.state.running.plan.graphs["app"].demand_rps
+    assert planned == 25.0
+    world.ticks([2.0] * 30)
+    assert world.state.running.bundle == TWO
+    world.ticks([2.0] * 60)
+    assert world.state.next_generation == 4
+    assert world.state.running.plan.graphs["app"].demand_rps == 10.0
+
+
+def test_no_change_by_load_right_after_another() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.ticks([50.0] * 9)
+    assert world.state.next_generation == 2
+    world.ticks([50.0] * 2)
+    assert world.state.next_generation == 3
+
+
+def test_a_dead_worker_is_restarted_with_its_models() -> None:
+    world = deployed(World({1: ONE}))
+    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
+    assert not world.state.restarts["n-0-1g-0"].waiting
+
+
+def test_a_worker_that_keeps_dying_is_given_up() -> None:
+    world = deployed(World({1: ONE}))
+    for _ in range(world.state.settings.restart_limit + 1):
+        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    delays = [x.delay_s for x in world.done if isinstance(x, a.RestartWorker)]
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0]
+    assert world.state.degraded
+
+
+def test_a_restart_that_fails_is_tried_again() -> None:
+    world = deployed(World({1: ONE}))
+    faults = ["does not start", ""]
+    world.fault = lambda x: faults.pop(0) if isinstance(x, a.RestartWorker) and faults else ""
+    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    assert not world.state.degraded
+    assert ("restart", "n-0-1g-0 serves again") in world.reports
+
+
+def test_a_dead_gateway_comes_back_with_dispatchers_before_fronts() -> None:
+    world = deployed(World({1: ONE}))
+    world.send(e.GatewayExited("signal 9"))
+    action = world.done[-1]
+    assert isinstance(action, a.RestartGateway)
+    assert [m.name for m in action.models] == ["app.t0.g1", "app.t1.g1", "app"]
+
+
+def test_down_during_a_change_waits_for_what_is_under_way() -> None:
+    world = World({1: ONE}, hold=lambda x: isinstance(x, a.BringUp))
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.DownRequested())
+    assert phase(world) == "stopping"
+    assert "StopGateway" not in world.kinds()
+    world.end()
+    assert world.state.phase is Phase.STOPPED
+    assert not world.state.actual.workers
+
+
+def test_down_ends_even_when_a_worker_cannot_be_retired() -> None:
+    world = deployed(World({1: ONE}))
+    world.fault = lambda x: "in use by process 4711" if isinstance(x, a.Retire) else ""
+    world.send(e.DownRequested())
+    assert world.state.phase is Phase.STOPPED
+    assert ("error", "in use by process 4711") in world.reports
+
+
+def test_deploy_while_one_is_under_way_is_refused_and_waits_behind_the_loads_own() -> None:
+    world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, TWO.workers.values())}))
+    world.hold = lambda x: isinstance(x, a.BringUp)
+    world.ticks([50.0] * 15)
+    assert phase(world) == "changing"
+    assert refusal(world.state) is None
+    world.send(e.DeployRequested(wanted(30.0)))
+    assert refusal(world.state) == "another deploy is under way"
+    world.end()
+    assert world.state.phase is Phase.READY
+    assert world.state.running is not None
+    assert world.state.running.wanted.demand_rps["app"] == 30.0

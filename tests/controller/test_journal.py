@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller.journal import Journal, ServerRecord
+from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+
+INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
+
+
+def test_what_is_noted_outlives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    first = Journal(path)
+    first.keep_instance(INSTANCE)
+    first.keep_server(ServerRecord("gateway", 4711, 99, "jigsaw-x-"))
+    first.event("plan", "one")
+    first.event("ready", "two")
+    first.generation(7, "asked for", {"version": 1})
+    first.close()
+    again = Journal(path)
+    assert again.instances() == (INSTANCE,)
+    assert again.servers() == (ServerRecord("gateway", 4711, 99, "jigsaw-x-"),)
+    assert [(x.kind, x.text) for x in again.events()] == [("plan", "one"), ("ready", "two")]
+    assert [x.text for x in again.events(after=again.events()[0].id)] == ["two"]
+    assert again.last_generation() == 7
+    again.forget_instance("MIG-1")
+    again.forget_server("gateway")
+    assert again.instances() == () and again.servers() == ()
+    again.close()
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    Journal(tmp_path / "j").close()
+    assert (tmp_path / "j").stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text("not a database, and long enough to be looked at closely by SQLite" * 20)
+    with pytest.raises(StateError, match="cannot be read"):
+        Journal(tmp_path / "j")
+
+
+def test_folders_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    paths = deployment_paths(tmp_path / "state")
+    paths.create()
+    assert paths.state.stat().st_mode & 0o077 == 0
+    paths.run.chmod(0o755)
+    with pytest.raises(InputError, match="open to other users"):
+        paths.create()
+
+
+def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
+    assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made") as caught:
+        deployment_paths(tmp_path / "file" / "state").create()
+    assert str(tmp_path / "file" / "state") in str(caught.value)

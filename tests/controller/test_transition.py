@@ -1,0 +1,146 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.compiler.bundle import Bundle, Worker
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.actual import Actual
+from jigsaw_triton.controller.transition import Stage, stages_down, stages_to
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.layouts import fits, maximal_layouts
+from tests.controller.worlds import BOARD, bundle, generation, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+
+
+def run(actual: Actual, stages: tuple[Stage, ...]) -> Actual:
+    for stage in stages:
+        for action in stage.actions:
+            actual = actual.after(action)
+    return actual
+
+
+def after(target: Bundle, before: Bundle | None = None, actual: Actual | None = None) -> Actual:
+    """What runs once `target` was reached, from `before` or from `actual`."""
+    actual = actual or Actual()
+    running = None
+    if before is not None:
+        running = generation(before)
+        actual = run(actual, stages_to(actual, None, running))
+    return run(actual, stages_to(actual, running, generation(target)))
+
+
+def reached(actual: Actual, target: Bundle) -> bool:
+    dispatchers = {d.name: d for g in target.graphs.values() for d in g.dispatchers}
+    return (
+        actual.gateway
+        and dict(actual.workers) == dict(target.workers)
+        and actual.models.keys() == dispatchers.keys()
+        and all(actual.routes[name] == d.route for name, d in dispatchers.items())
+        and dict(actual.fronts) == {name: g.front for name, g in target.graphs.items()}
+    )
+
+
+def test_first_deployment_starts_all_before_the_front() -> None:
+    stages = stages_to(Actual(), None, generation(ONE))
+    assert [type(x).__name__ for x in stages[0].actions] == ["StartGateway", "BringUp", "BringUp"]
+    assert [s.commits for s in stages] == [False, False, True]
+    assert isinstance(stages[1].actions[0], a.LoadGateway)
+    assert isinstance(stages[2].actions[0], a.Flip)
+    assert reached(run(Actual(), stages), ONE)
+
+
+def test_same_place_other_variant_loads_beside_the_old_model() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"), generation=1)])
+    actual = after(ONE)
+    stages = stages_to(actual, generation(ONE), generation(two))
+    assert stages[0].actions == (a.LoadModels("n-0-1g-0", two.workers["n-0-1g-0"].models),)
+    assert a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)) in stages[-1].actions
+    flip = next(i for i, s in enumerate(stages) if s.commits)
+    unload = next(i for i, s in enumerate(stages) if any(isinstance(x, a.UnloadGateway) for x in s.actions))
+    assert flip < unload
+    assert reached(run(actual, stages), two)
+
+
+def test_a_worker_in_the_way_is_drained_before_it_stops() -> None:
+    two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
+    actual = after(ONE)
+    order = [x for s in stages_to(actual, generation(ONE), generation(two)) for x in s.actions]
+    kinds = [type(x).__name__ for x in order]
+    # t1's new worker has room on the other GPU, so its old one can make room without leaving t1 alone.
+    assert kinds[:2] == ["BringUp", "SetRoutes"]
+    assert kinds.index("Drain") < kinds.index("Retire") < [i for i, k in enumerate(kinds) if k == "BringUp"][1]
+    routes = order[1]
+    assert isinstance(routes, a.SetRoutes)
+    assert [entry.worker for entry in routes.routes["app.t1.g1"]] == ["n-1-1g-0"]
+
+
+def test_down_stops_the_gateway_first() -> None:
+    stages = stages_down(after(ONE))
+    assert isinstance(stages[0].actions[0], a.StopGateway)
+    assert {x.worker.name for x in stages[1].actions if isinstance(x, a.Retire)} == set(ONE.workers)
+    assert stages_down(Actual()) == ()
+
+
+PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 1]
+
+
+@st.composite
+def bundles(draw: st.DrawFn, number: int) -> Bundle:
+    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere."""
+    workers: list[Worker] = []
+    for gpu in range(2):
+        layout = draw(st.sampled_from(PLACES))
+        for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
+            task, variant = draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab"))
+            workers.append(worker(f"{gpu}/{placement.slice}@{placement.start}", (task, variant), generation=number))
+    made = bundle(number, workers)
+    missing = [d.task for d in made.graphs["app"].dispatchers if not d.route]
+    if missing:
+        first = workers[0]
+        extra = [(m.task, m.variant) for m in first.models] + [(t, "a") for t in missing]
+        workers[0] = worker(f"{first.gpu.index}/{first.placement}", *extra, generation=number)
+        made = bundle(number, workers)
+    return made
+
+
+@settings(max_examples=150, deadline=None)
+@given(before=bundles(1), target=bundles(2))
+def test_any_transition_arrives_and_never_breaks_the_rules(before: Bundle, target: Bundle) -> None:
+    actual = after(before)
+    running = generation(before)
+    for stage in stages_to(actual, running, generation(target)):
+        for action in stage.actions:
+            _check_action(actual, action)
+            actual = actual.after(action)
+        for gpu in range(2):
+            placed = [w.placement for w in actual.workers.values() if w.gpu.index == gpu]
+            assert fits(CATALOG[BOARD], placed) is None
+    assert reached(actual, target)
+
+
+def _check_action(actual: Actual, action: a.Action) -> None:
+    """Nothing is taken away that a route of a loaded dispatcher leads to."""
+    led_to = {(e.worker, e.model) for name in actual.models for e in actual.routes[name]}
+    match action:
+        case a.Retire(gone):
+            assert gone.name not in {name for name, _ in led_to}
+        case a.UnloadModels(name, models):
+            assert not {(name, model) for model in models} & led_to
+        case a.Flip(_, front):
+            assert front.name == "app"
+            assert all(actual.routes[name] for name in actual.models)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=bundles(1), target=bundles(2), stop=st.integers(0, 30))
+def test_a_transition_broken_off_anywhere_before_the_flip_can_be_undone(
+    before: Bundle, target: Bundle, stop: int
+) -> None:
+    actual = after(before)
+    running = generation(before)
+    for stage in stages_to(actual, running, generation(target))[:stop]:
+        if stage.commits:
+            break
+        for action in stage.actions:
+            actual = actual.after(action)
+    assert reached(run(actual, stages_to(actual, running, running)), before)

@@ -1,0 +1,147 @@
+"""Bundles, plans and a shell without processes, to drive the core with."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jigsaw_triton.compiler.bundle import (
+    Bundle,
+    CompiledGraph,
+    Dispatcher,
+    ModelFolder,
+    RouteEntry,
+    Worker,
+    WorkerModel,
+)
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.core import step
+from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.state import State
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import GraphPlan, Plan, SolverReport
+from tests.fakes.graphs import chain
+
+BOARD = "A100-80GB"
+GRAPH = chain(2, name="app")
+"""Tasks t0 and t1."""
+
+
+def wanted(demand_rps: float = 10.0, graph: TaskGraph = GRAPH, gpus: int = 2) -> Wanted:
+    cluster = Cluster(tuple(Gpu(GpuId("n", i), CATALOG[BOARD]) for i in range(gpus)))
+    return Wanted({graph.name: graph}, {graph.name: demand_rps}, {}, cluster)
+
+
+def worker(place: str, *models: tuple[str, str], generation: int = 1) -> Worker:
+    """A worker at `<gpu>/<slice>@<start>` with models given as (task, variant)."""
+    gpu, _, at = place.partition("/")
+    kind, _, start = at.partition("@")
+    loaded = tuple(
+        WorkerModel(
+            ModelFolder(f"app.{task}.{variant}.g{generation}", {}),
+            "app",
+            task,
+            variant,
+            1,
+            4,
+            digest=f"{task}{variant}",
+        )
+        for task, variant in sorted(models)
+    )
+    return Worker(f"n-{gpu}-{kind}-{start}", GpuId("n", int(gpu)), BOARD, Placement(int(start), kind), 1000, loaded)
+
+
+def bundle(generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("t0", "t1")) -> Bundle:
+    by_name = {w.name: w for w in sorted(workers, key=lambda w: w.name)}
+    dispatchers = tuple(
+        Dispatcher(
+            ModelFolder(f"app.{task}.g{generation}", {}),
+            task,
+            tuple(
+                RouteEntry(w.name, m.name, m.batch, m.instances)
+                for w in by_name.values()
+                for m in w.models
+                if m.task == task
+            ),
+        )
+        for task in tasks
+    )
+    front = ModelFolder("app", {"config.pbtxt": f"generation {generation}".encode()})
+    return Bundle(generation, by_name, {"app": CompiledGraph(front, None, dispatchers, "ensemble")})
+
+
+def plan(demand_rps: float) -> Plan:
+    graphs = {"app": GraphPlan(demand_rps, demand_rps, 1.0, 100.0, {})}
+    return Plan(graphs, (), 2, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))
+
+
+def generation(made: Bundle, demand_rps: float = 10.0) -> Generation:
+    return Generation(wanted(demand_rps), plan(demand_rps), made)
+
+
+Fault = Callable[[a.Action], str]
+"""Why an action fails; empty when it does not."""
+
+
+@dataclass
+class World:
+    """Carries out at once, in order, what the core asks for.
+
+    Attributes:
+        bundles: Generation number -> what the compiler makes of it, or an error of the planner.
+        fault: Makes actions fail.
+        state: Of the core.
+        done: Actions carried out, in order.
+        reports: (kind, text).
+        held: Actions that were issued while `hold` accepted them; end them by `end`.
+        hold: Which actions are not carried out at once.
+    """
+
+    bundles: Mapping[int, Bundle | str]
+    fault: Fault = lambda _: ""
+    state: State = field(default_factory=State)
+    done: list[a.Action] = field(default_factory=list)
+    reports: list[tuple[str, str]] = field(default_factory=list)
+    hold: Callable[[a.Action], bool] = lambda _: False
+    held: list[a.Issued] = field(default_factory=list)
+
+    def send(self, event: e.Event) -> None:
+        queue: list[e.Event] = [event]
+        while queue:
+            self.state, outputs = step(self.state, queue.pop(0))
+            for output in outputs:
+                if isinstance(output, a.Report):
+                    self.reports.append((output.kind, output.text))
+                elif self.hold(output.action):
+                    self.held.append(output)
+                else:
+                    queue.append(self.outcome(output))
+
+    def end(self) -> None:
+        """Ends the actions that were held."""
+        held, self.held = self.held, []
+        for issued in held:
+            self.send(self.outcome(issued))
+
+    def outcome(self, issued: a.Issued) -> e.Event:
+        action = issued.action
+        error = self.fault(action)
+        if error:
+            return e.Failed(issued.id, error)
+        if isinstance(action, a.Solve):
+            made = self.bundles[action.generation]
+            if isinstance(made, str):
+                return e.Failed(issued.id, made, 3)
+            return e.Solved(issued.id, plan(action.demand_rps["app"]), made)
+        self.done.append(action)
+        return e.Done(issued.id)
+
+    def ticks(self, rates_rps: Iterable[float]) -> None:
+        """Seconds with these arrivals."""
+        for rate in rates_rps:
+            self.send(e.Tick(self.state.now_s + 1.0, {"app": rate}))
+
+    def kinds(self) -> list[str]:
+        """Names of the actions carried out."""
+        return [type(action).__name__ for action in self.done]
