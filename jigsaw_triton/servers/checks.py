@@ -1,0 +1,148 @@
+"""Whether this machine can run tritonservers, and how to get what is missing. Nothing is downloaded for it."""
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.packages import cache_dir
+from jigsaw_triton.servers import interpreter
+from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
+from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+
+SHM = Path("/dev/shm")
+_SHM_FREE_MIB = 1024
+_OPEN_FILES = 4096
+_PERF_ANALYZER_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        name: Of what was looked at: `tritonserver`.
+        status: `warning` where it works until it does not.
+        detail: What is so.
+        remedy: What to do; empty where all is well.
+    """
+
+    name: str
+    status: Literal["ok", "warning", "error"]
+    detail: str
+    remedy: str = ""
+
+
+def checks() -> list[Check]:
+    """All of them, in the order in which a deployment needs things. Blocks for about a second."""
+    looks: dict[str, Callable[[str], Check]] = {
+        "cache folder": _cache,
+        "tritonserver": _tritonserver,
+        "backends": _backends,
+        "python backend": _python,
+        "perf_analyzer": _perf_analyzer,
+        "/dev/shm": _shared_memory,
+        "open files": _open_files,
+    }
+    return [_guarded(name, look) for name, look in looks.items()]
+
+
+def _guarded(name: str, look: Callable[[str], Check]) -> Check:
+    try:
+        return look(name)
+    except JigsawError as error:
+        return Check(name, "error", f"{error.where}: {error.message}" if error.where else error.message, error.hint)
+
+
+def _cache(name: str) -> Check:
+    folder = cache_dir()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Check(name, "error", f"{folder} cannot be written", "set JIGSAW_CACHE to a folder that can be written")
+    free_mib = shutil.disk_usage(existing).free // 2**20
+    if free_mib < _SHM_FREE_MIB:
+        return Check(name, "warning", f"{folder}, {free_mib} MiB free", "free some space, or set JIGSAW_CACHE")
+    return Check(name, "ok", f"{folder}, {free_mib} MiB free")
+
+
+def _fetched() -> bool:
+    return (cache_dir() / "wheels" / PACKAGE.filename).is_file()
+
+
+def _tritonserver(name: str) -> Check:
+    if find_installed() is None and not _fetched():
+        require_packaged_platform()
+        return Check(
+            name,
+            "warning",
+            "none on PATH or in /opt/tritonserver, and the packaged one is not fetched yet (53 MiB)",
+            "nothing to do: the first command that needs it fetches it",
+        )
+    found = find_installation()
+    origin = {"path": "on PATH", "opt": "in /opt/tritonserver", "package": f"from {PACKAGE.name} {PACKAGE.version}"}
+    return Check(name, "ok", f"{found.version} {origin[found.origin]}, {found.binary}")
+
+
+def _backends(name: str) -> Check:
+    if find_installed() is None and not _fetched():
+        return Check(name, "ok", "python (of the packaged tritonserver)")
+    return Check(name, "ok", ", ".join(sorted(find_installation().backends)))
+
+
+def _python(name: str) -> Check:
+    library = interpreter.shared_library()
+    if find_installed() is None:
+        require_packaged_platform()
+    return Check(name, "ok", f"Python {interpreter.VERSION}, {library}")
+
+
+def _perf_analyzer(name: str) -> Check:
+    path = find_perf_analyzer()
+    try:
+        ran = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_PERF_ANALYZER_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(name, "error", f"{path} does not run: {error}", "install tritonclient[all] again")
+    if ran.returncode != 0:
+        story = (ran.stderr or ran.stdout).strip().splitlines()
+        return Check(
+            name, "error", f"{path} does not run: {story[-1] if story else ran.returncode}", "install what it names"
+        )
+    return Check(name, "ok", str(path))
+
+
+def _shared_memory(name: str) -> Check:
+    if not SHM.is_dir() or not os.access(SHM, os.W_OK | os.X_OK):
+        return Check(name, "error", "cannot be written", "mount a tmpfs on /dev/shm that this user may write")
+    free_mib = shutil.disk_usage(SHM).free // 2**20
+    if free_mib < _SHM_FREE_MIB:
+        return Check(
+            name,
+            "warning",
+            f"{free_mib} MiB free; Python models pass tensors through it and fail when it is full",
+            "in a container: docker run --shm-size=4g; else: mount -o remount,size=4g /dev/shm",
+        )
+    return Check(name, "ok", f"{free_mib} MiB free")
+
+
+def _open_files(name: str) -> Check:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _OPEN_FILES:
+        return Check(
+            name,
+            "warning",
+            f"a process may open {soft} files; a gateway with many clients needs more",
+            f"ulimit -n {_OPEN_FILES if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES else hard}",
+        )
+    return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} a process")

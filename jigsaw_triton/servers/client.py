@@ -1,0 +1,222 @@
+"""A tritonserver's HTTP protocol, from asyncio: health, repository, statistics, metrics, inference."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import numpy as np
+from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor, serialize_byte_tensor
+
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
+from jigsaw_triton.servers.command import SECRET_HEADER, Command
+from jigsaw_triton.servers.metrics import Sample, parse_metrics
+
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class TritonClient:
+    """Talks to one tritonserver.
+
+    Close it before the server is stopped: idle connections delay Triton's exit.
+
+    Args:
+        address: `http://host:port`, or the path of a Unix socket.
+        secret: Sent with repository calls; empty where the server restricts nothing.
+        metrics_address: Of /metrics, like `address`; empty where it is not served.
+        timeout_s: For each call except `load`, `unload` and `infer`, which have their own.
+    """
+
+    def __init__(self, address: str, *, secret: str = "", metrics_address: str = "", timeout_s: float = 10.0) -> None:
+        self._address = address
+        self._secret = secret
+        self._metrics_address = metrics_address
+        self._timeout_s = timeout_s
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    @classmethod
+    def of(cls, command: Command, *, timeout_s: float = 10.0) -> Self:
+        """A client of the server that the command starts."""
+        return cls(command.address, secret=command.secret, metrics_address=command.metrics_address, timeout_s=timeout_s)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections; a later call opens new ones."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+
+    async def ready(self) -> bool:
+        """Whether the server takes requests; False also where nothing answers."""
+        try:
+            status, _, _ = await self._exchange("GET", "v2/health/ready")
+        except ServerError:
+            return False
+        return status == 200
+
+    async def index(self) -> dict[str, str]:
+        """Every model of the repository and its state: READY, LOADING, UNLOADING or UNAVAILABLE (never loaded, too)."""
+        entries = json.loads(await self._call("POST", "v2/repository/index", data=b"{}"))
+        return {entry["name"]: entry.get("state", "UNAVAILABLE") for entry in entries}
+
+    async def load(self, model: str, *, timeout_s: float = 600.0) -> None:
+        """Loads a model, or loads it anew; returns when it is ready.
+
+        Raises:
+            ServerError: It did not load; the message is Triton's.
+        """
+        await self._call("POST", f"v2/repository/models/{quote(model)}/load", data=b"{}", timeout_s=timeout_s)
+
+    async def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
+        """Begins to unload a model: requests in flight end, new ones are refused. See `index` for when it is gone."""
+        await self._call("POST", f"v2/repository/models/{quote(model)}/unload", data=b"{}", timeout_s=timeout_s)
+
+    async def config(self, model: str) -> dict[str, Any]:
+        """A loaded model's configuration."""
+        return _object(json.loads(await self._call("GET", f"v2/models/{quote(model)}/config")))
+
+    async def statistics(self, model: str = "") -> list[dict[str, Any]]:
+        """Statistics of a loaded model, or of all."""
+        path = f"v2/models/{quote(model)}/stats" if model else "v2/models/stats"
+        stats: list[dict[str, Any]] = json.loads(await self._call("GET", path))["model_stats"]
+        return stats
+
+    async def metrics(self) -> tuple[Sample, ...]:
+        """Everything at /metrics."""
+        text = await self._call("GET", "metrics", address=self._metrics_address)
+        return parse_metrics(text.decode())
+
+    async def infer(self, model: str, inputs: Arrays, *, timeout_s: float = 30.0) -> dict[str, Array]:
+        """Runs a model.
+
+        Args:
+            model: Name.
+            inputs: With the leading batch dimension where the model has one; BYTES as object arrays of bytes.
+            timeout_s: Until the answer is there.
+
+        Returns:
+            All outputs by name.
+
+        Raises:
+            ServerError: The request was refused or failed; the message is Triton's.
+        """
+        head, body = _encode(inputs)
+        status, headers, content = await self._exchange(
+            "POST",
+            f"v2/models/{quote(model)}/infer",
+            data=head + body,
+            headers={_HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"},
+            timeout_s=timeout_s,
+        )
+        if status != 200:
+            raise ServerError(_message(content, status), where=model)
+        try:
+            return _decode(content, int(headers.get(_HEADER_LENGTH, len(content))))
+        except (ValueError, KeyError, TypeError, InferenceServerException) as error:
+            raise ServerError(f"the answer is not of Triton's protocol: {error}", where=model) from error
+
+    async def _call(
+        self, method: str, path: str, *, data: bytes | None = None, address: str = "", timeout_s: float | None = None
+    ) -> bytes:
+        status, _, content = await self._exchange(method, path, data=data, address=address, timeout_s=timeout_s)
+        if status != 200:
+            raise ServerError(_message(content, status), where=address or self._address)
+        return content
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        address: str = "",
+        timeout_s: float | None = None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        address = address or self._address
+        base = address if address.startswith("http://") else "http://localhost"
+        restricted = {SECRET_HEADER: self._secret} if self._secret and path.startswith("v2/repository/") else {}
+        timeout_s = timeout_s or self._timeout_s
+        try:
+            async with self._session(address).request(
+                method,
+                f"{base}/{path}",
+                data=data,
+                headers={**restricted, **(headers or {})},
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                return response.status, response.headers, await response.read()
+        except TimeoutError as error:
+            raise ServerError(f"no answer to {path} within {timeout_s:g} s", where=address) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ServerError(f"does not answer: {str(error) or type(error).__name__}", where=address) from error
+
+    def _session(self, address: str) -> aiohttp.ClientSession:
+        # Made on first use, because a session belongs to the running event loop.
+        if address not in self._sessions:
+            unix = not address.startswith("http://")
+            connector = aiohttp.UnixConnector(address) if unix else aiohttp.TCPConnector()
+            self._sessions[address] = aiohttp.ClientSession(connector=connector)
+        return self._sessions[address]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    result: dict[str, Any] = value
+    return result
+
+
+def _message(content: bytes, status: int) -> str:
+    try:
+        return str(json.loads(content)["error"]).strip().rstrip(";")
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {status}"
+
+
+def _encode(inputs: Arrays) -> tuple[bytes, bytes]:
+    """The JSON and the binary tensors of a request that wants binary outputs."""
+    items, pieces = [], []
+    for name, array in inputs.items():
+        dtype = to_triton(array.dtype)
+        raw = _serialize(array) if dtype == "BYTES" else np.ascontiguousarray(array).tobytes()
+        items.append(
+            {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": dtype,
+                "parameters": {"binary_data_size": len(raw)},
+            }
+        )
+        pieces.append(raw)
+    head = json.dumps({"inputs": items, "parameters": {"binary_data_output": True}}).encode()
+    return head, b"".join(pieces)
+
+
+def _serialize(array: Array) -> bytes:
+    serialized = serialize_byte_tensor(array)
+    return serialized.item() if serialized.size else b""
+
+
+def _decode(content: bytes, json_bytes: int) -> dict[str, Array]:
+    at = json_bytes
+    outputs = {}
+    for item in json.loads(content[:json_bytes])["outputs"]:
+        dtype, shape = to_numpy(item["datatype"]), tuple(item["shape"])
+        size = item.get("parameters", {}).get("binary_data_size")
+        if size is None:  # An empty output stands in the JSON.
+            values = [v.encode() if isinstance(v, str) else v for v in item.get("data", [])]
+            array: Array = np.array(values, dtype)
+        else:
+            raw, at = content[at : at + size], at + size
+            array = deserialize_bytes_tensor(raw) if dtype.kind == "O" else np.frombuffer(raw, dtype)
+        outputs[item["name"]] = array.reshape(shape)
+    return outputs

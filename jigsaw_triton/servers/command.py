@@ -1,0 +1,192 @@
+"""Command lines of tritonservers. Pure: nothing here starts or touches anything."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE
+from jigsaw_triton.servers.installation import Installation
+
+SECRET_HEADER = "x-jigsaw-secret"
+"""HTTP header that carries the deployment's secret."""
+
+_RESTRICTED = "model-repository,shared-memory,trace,logging"
+_SOCKET_PATH_BYTES = 107
+_DEVICE_POOL_BYTES = 32 * 2**20
+_SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a tritonserver is started.
+
+    Attributes:
+        argv: Program and arguments; the secret is among them.
+        env: Variables laid over the inherited ones.
+        address: Of the HTTP protocol: a socket's path or `http://host:port`.
+        metrics_address: Of /metrics, likewise; empty where there is none.
+        sockets: Paths it will listen on.
+        ports: (address, port) pairs it will listen on.
+        shm_prefix: How the names of its regions in /dev/shm begin.
+        secret: What `SECRET_HEADER` has to carry.
+    """
+
+    argv: tuple[str, ...] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    address: str
+    metrics_address: str
+    sockets: tuple[Path, ...]
+    ports: tuple[tuple[str, int], ...]
+    shm_prefix: str
+    secret: str = field(repr=False)
+
+
+def shm_prefix(run_dir: Path, name: str) -> str:
+    """How the regions in /dev/shm of a deployment's server begin; no other server's regions begin so."""
+    # The digest has a fixed length, so that the prefix of worker 1 is not the beginning of that of worker 10.
+    digest = hashlib.sha256(f"{run_dir}\n{name}".encode()).hexdigest()[:12]
+    return f"jigsaw-{digest}-{name}-"
+
+
+def worker_command(
+    installation: Installation,
+    *,
+    name: str,
+    repository: Path,
+    run_dir: Path,
+    secret: str,
+    device: str | None,
+    shared: bool = False,
+    exit_timeout_s: int = 30,
+) -> Command:
+    """The tritonserver of one MIG instance: HTTP and metrics on Unix sockets in the run directory, no gRPC.
+
+    Args:
+        installation: What to run.
+        name: The worker's.
+        repository: Its models; none is loaded at the start.
+        run_dir: Of the deployment; the sockets are `workers/<name>.sock` and `workers/<name>.metrics.sock` in it.
+        secret: What the protocols that change the server are kept behind.
+        device: UUID of the MIG instance; None hides all GPUs.
+        shared: Several models share the slice: instances that ask for the rate limiter's resource run in turns.
+        exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
+
+    Raises:
+        InputError: The path of a socket is too long.
+    """
+    workers = run_dir / "workers"
+    http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
+    for path in (http, metrics):
+        _check_socket(path)
+    prefix = shm_prefix(run_dir, name)
+    # The ports beside the unix: addresses are not used; Triton joins them to what it logs.
+    arguments = [
+        *_common(installation, name, repository, secret, prefix, exit_timeout_s),
+        f"--http-address=unix:{http}",
+        f"--metrics-address=unix:{metrics}",
+        "--allow-grpc=false",
+    ]
+    if device is not None:
+        arguments.append(f"--pinned-memory-pool-byte-size={_DEVICE_POOL_BYTES}")
+        arguments.append(f"--cuda-memory-pool-byte-size=0:{_DEVICE_POOL_BYTES}")
+    else:
+        arguments.append("--pinned-memory-pool-byte-size=0")
+    if shared:
+        arguments.append("--rate-limit=execution_count")
+    return Command(
+        argv=(str(installation.binary), *arguments),
+        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or ""},
+        address=str(http),
+        metrics_address=str(metrics),
+        sockets=(http, metrics),
+        ports=(),
+        shm_prefix=prefix,
+        secret=secret,
+    )
+
+
+def gateway_command(
+    installation: Installation,
+    *,
+    repository: Path,
+    run_dir: Path,
+    secret: str,
+    address: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    exit_timeout_s: int = 30,
+) -> Command:
+    """The tritonserver that clients talk to; it uses no GPU.
+
+    Inference, health, metadata, configurations and statistics are open, as clients and perf_analyzer need them.
+
+    Args:
+        installation: What to run.
+        repository: Fronts, pipelines and dispatchers; none is loaded at the start.
+        run_dir: Of the deployment, where dispatchers find the workers.
+        secret: What the protocols that change the server are kept behind, over HTTP and gRPC.
+        address: IP address to listen on; 0.0.0.0 for all.
+        http_port: For clients.
+        grpc_port: For clients.
+        metrics_port: For Prometheus and the controller.
+        exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
+    """
+    prefix = shm_prefix(run_dir, "gateway")
+    arguments = [
+        *_common(installation, "gateway", repository, secret, prefix, exit_timeout_s),
+        f"--http-address={address}",
+        f"--http-port={http_port}",
+        f"--grpc-address={address}",
+        f"--grpc-port={grpc_port}",
+        f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
+        f"--metrics-address={address}",
+        f"--metrics-port={metrics_port}",
+        "--pinned-memory-pool-byte-size=0",
+    ]
+    local = "127.0.0.1" if address == "0.0.0.0" else address
+    return Command(
+        argv=(str(installation.binary), *arguments),
+        env={**installation.env, "CUDA_VISIBLE_DEVICES": "", RUN_DIR_VARIABLE: str(run_dir)},
+        address=f"http://{local}:{http_port}",
+        metrics_address=f"http://{local}:{metrics_port}",
+        sockets=(),
+        ports=tuple((address, port) for port in (http_port, grpc_port, metrics_port)),
+        shm_prefix=prefix,
+        secret=secret,
+    )
+
+
+def _common(
+    installation: Installation, name: str, repository: Path, secret: str, prefix: str, exit_timeout_s: int
+) -> Sequence[str]:
+    if not _SECRET.fullmatch(secret):
+        raise ValueError("a secret has at least 16 letters, digits, - and _")
+    return (
+        f"--id={name}",
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        "--disable-auto-complete-config",
+        "--strict-readiness=false",
+        f"--backend-directory={installation.backend_dir}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--http-restricted-api={_RESTRICTED}:{SECRET_HEADER}={secret}",
+        # On MIG Triton's own reading of GPU metrics is wrong or fails.
+        "--allow-gpu-metrics=false",
+        "--allow-cpu-metrics=false",
+        f"--exit-timeout-secs={exit_timeout_s}",
+        "--log-format=ISO8601",
+    )
+
+
+def _check_socket(path: Path) -> None:
+    size = len(str(path).encode())
+    if size > _SOCKET_PATH_BYTES:
+        raise InputError(
+            f"the path of a Unix socket may have {_SOCKET_PATH_BYTES} bytes, this one has {size}",
+            where=str(path),
+            hint="choose a state directory with a shorter path",
+        )

@@ -1,0 +1,45 @@
+"""Prometheus' text format, as far as Triton writes it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_LINE = re.compile(r"(?P<name>[A-Za-z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?")
+_LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of /metrics.
+
+    Attributes:
+        name: `nv_inference_request_success`.
+        labels: `{"model": "traffic", "version": "1"}`.
+        value: In the metric's own unit.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def parse_metrics(text: str) -> tuple[Sample, ...]:
+    """Reads what /metrics serves, in its order; comments are left out.
+
+    Raises:
+        ValueError: A line is not of the format.
+    """
+    return tuple(_sample(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def _sample(line: str) -> Sample:
+    match = _LINE.fullmatch(line.strip())
+    if match is None:
+        raise ValueError(f"not a metric: {line[:80]!r}")
+    labels = {key: _ESCAPE.sub(_unescape, value) for key, value in _LABEL.findall(match["labels"] or "")}
+    return Sample(match["name"], labels, float(match["value"]))
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]

@@ -1,0 +1,54 @@
+"""TCP ports: whether one is free, and who has it."""
+
+import errno
+import socket
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+
+
+def check_free(address: str, port: int) -> None:
+    """Binds the port for a moment.
+
+    Raises:
+        InputError: Another process listens there, the address is not this machine's, or the port needs more rights.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise _refusal(address, port, error) from error
+
+
+def owner(port: int) -> str:
+    """Who listens on the port: `process 4711 (tritonserver)`; empty where it cannot be told."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listeners(Path("/proc/net") / table, port)}
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        try:
+            if any(str(link.readlink()) in inodes for link in (process / "fd").iterdir()):
+                return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+        except OSError:  # Another user's, or it ended meanwhile.
+            continue
+    return ""
+
+
+def _listeners(table: Path, port: int) -> list[str]:
+    """What the links in /proc/<pid>/fd of the listening sockets look like."""
+    try:
+        rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    except OSError:
+        return []
+    return [f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def _refusal(address: str, port: int, error: OSError) -> InputError:
+    where = f"{address}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        who = owner(port) or "another process"
+        return InputError(f"port {port} is taken by {who}", where=where, hint="stop it, or choose another port")
+    return InputError(
+        f"cannot listen on port {port}: {error.strerror}", where=where, hint="choose another address or port"
+    )

@@ -1,0 +1,31 @@
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.servers.installation import Installation, find_installation
+
+
+@pytest.fixture(scope="session")
+def installation() -> Installation:
+    """The real tritonserver of this machine, fetched into the real cache if need be."""
+    return find_installation()
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A deployment's folder, with a path short enough for Unix sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="jigsaw-"))
+    (folder / "workers").mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("JIGSAW_CACHE", str(folder))
+    return folder

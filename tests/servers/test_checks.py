@@ -1,0 +1,72 @@
+import resource
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.servers import checks as module
+from jigsaw_triton.servers import installation
+from jigsaw_triton.servers.checks import Check, checks
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def _no_installed_server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(installation, "find_installed", lambda: None)
+    monkeypatch.setattr(module, "find_installed", lambda: None)
+
+
+def named(name: str) -> Check:
+    (found,) = (check for check in checks() if check.name == name)
+    return found
+
+
+def test_what_is_not_ok_has_a_remedy_and_nothing_is_fetched(cache: Path) -> None:
+    found = checks()
+    assert all(check.remedy for check in found if check.status != "ok")
+    assert named("tritonserver").status == "warning"
+    assert not (cache / "wheels").exists()
+
+
+def test_a_small_shm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**26, 0, 2**26))
+    check = named("/dev/shm")
+    assert check.status == "warning"
+    assert check.detail.startswith("64 MiB free")
+    assert "--shm-size" in check.remedy
+
+
+def test_an_absent_shm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "SHM", tmp_path / "none")
+    assert named("/dev/shm").status == "error"
+
+
+def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    check = named("open files")
+    assert (check.status, check.remedy) == ("warning", "ulimit -n 1024")
+
+
+def test_an_unusable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "file" / "cache"))
+    assert named("cache folder").status == "error"
+
+
+def test_no_perf_analyzer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    check = named("perf_analyzer")
+    assert check.status == "error"
+    assert "tritonclient[all]" in check.remedy
+
+
+def test_a_perf_analyzer_that_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "perf_analyzer"
+    program.write_text("#!/bin/sh\necho 'libssl.so.1.1: cannot open shared object file' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(module, "find_perf_analyzer", lambda: program)
+    check = named("perf_analyzer")
+    assert check.status == "error"
+    assert "libssl.so.1.1" in check.detail

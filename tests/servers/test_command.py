@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
+from jigsaw_triton.servers.installation import Installation
+
+INSTALLATION = Installation(
+    binary=Path("/t/bin/tritonserver"),
+    backend_dir=Path("/t/backends"),
+    backends=frozenset({"python"}),
+    version="2.51.0",
+    origin="package",
+    env={"LD_LIBRARY_PATH": "/t/lib", "PATH": "/t/python/bin:/usr/bin"},
+)
+SECRET = "0123456789abcdef"
+RESTRICTED = f"model-repository,shared-memory,trace,logging:x-jigsaw-secret={SECRET}"
+
+
+def worker(**changes: object) -> Command:
+    options: dict[str, object] = {
+        "name": "a-0-2g-4",
+        "repository": Path("/run/j/workers/a-0-2g-4"),
+        "run_dir": Path("/run/j"),
+        "secret": SECRET,
+        "device": None,
+    }
+    return worker_command(INSTALLATION, **(options | changes))  # type: ignore[arg-type]
+
+
+def test_a_worker_without_a_gpu() -> None:
+    command = worker()
+    assert command.argv == (
+        "/t/bin/tritonserver",
+        "--id=a-0-2g-4",
+        "--model-repository=/run/j/workers/a-0-2g-4",
+        "--model-control-mode=explicit",
+        "--disable-auto-complete-config",
+        "--strict-readiness=false",
+        "--backend-directory=/t/backends",
+        "--backend-config=python,shm-region-prefix-name=jigsaw-97cc94c6592d-a-0-2g-4-",
+        f"--http-restricted-api={RESTRICTED}",
+        "--allow-gpu-metrics=false",
+        "--allow-cpu-metrics=false",
+        "--exit-timeout-secs=30",
+        "--log-format=ISO8601",
+        "--http-address=unix:/run/j/workers/a-0-2g-4.sock",
+        "--metrics-address=unix:/run/j/workers/a-0-2g-4.metrics.sock",
+        "--allow-grpc=false",
+        "--pinned-memory-pool-byte-size=0",
+    )
+    assert command.env == {
+        "LD_LIBRARY_PATH": "/t/lib",
+        "PATH": "/t/python/bin:/usr/bin",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    assert command.address == "/run/j/workers/a-0-2g-4.sock"
+    assert command.metrics_address == "/run/j/workers/a-0-2g-4.metrics.sock"
+    assert command.ports == ()
+
+
+def test_a_worker_sees_its_mig_instance_alone() -> None:
+    command = worker(device="MIG-4fa1", shared=True, exit_timeout_s=60)
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "MIG-4fa1"
+    added = set(command.argv) - set(worker().argv)
+    assert added == {
+        "--pinned-memory-pool-byte-size=33554432",
+        "--cuda-memory-pool-byte-size=0:33554432",
+        "--rate-limit=execution_count",
+        "--exit-timeout-secs=60",
+    }
+
+
+def test_the_gateway() -> None:
+    command = gateway_command(
+        INSTALLATION,
+        repository=Path("/run/j/gateway"),
+        run_dir=Path("/run/j"),
+        secret=SECRET,
+        address="0.0.0.0",
+        http_port=8000,
+        grpc_port=8001,
+        metrics_port=8002,
+    )
+    assert command.argv[-8:] == (
+        "--http-address=0.0.0.0",
+        "--http-port=8000",
+        "--grpc-address=0.0.0.0",
+        "--grpc-port=8001",
+        f"--grpc-restricted-protocol={RESTRICTED}",
+        "--metrics-address=0.0.0.0",
+        "--metrics-port=8002",
+        "--pinned-memory-pool-byte-size=0",
+    )
+    assert f"--http-restricted-api={RESTRICTED}" in command.argv
+    assert command.env["JIGSAW_RUN_DIR"] == "/run/j"
+    assert command.env["CUDA_VISIBLE_DEVICES"] == ""
+    assert command.address == "http://127.0.0.1:8000"
+    assert command.metrics_address == "http://127.0.0.1:8002"
+    assert command.ports == (("0.0.0.0", 8000), ("0.0.0.0", 8001), ("0.0.0.0", 8002))
+    assert command.sockets == ()
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    assert SECRET not in repr(worker())
+
+
+def test_a_secret_cannot_change_the_meaning_of_an_argument() -> None:
+    with pytest.raises(ValueError, match="secret"):
+        worker(secret="abc:statistics=0123456789")
+
+
+def test_a_socket_path_is_limited() -> None:
+    folder = Path("/run") / ("x" * 80)
+    with pytest.raises(InputError, match="may have 107 bytes, this one has 115") as caught:
+        worker(run_dir=folder)
+    assert "shorter" in caught.value.hint
+
+
+def test_prefixes_are_of_one_server_of_one_deployment() -> None:
+    run = Path("/run/j")
+    assert not shm_prefix(run, "a-0-1g-1").startswith(shm_prefix(run, "a-0-1g"))
+    assert not shm_prefix(run, "a-0-1g-10").startswith(shm_prefix(run, "a-0-1g-1"))
+    assert shm_prefix(run, "a") != shm_prefix(Path("/run/k"), "a")

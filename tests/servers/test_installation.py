@@ -1,0 +1,113 @@
+import os
+import platform
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.errors import MissingDependencyError
+from jigsaw_triton.servers import installation, interpreter
+from jigsaw_triton.servers.installation import find_installation, require_packaged_platform
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """A root folder for tritonservers, with none on PATH or in /opt."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(installation, "_OPT", tmp_path / "opt")
+    return tmp_path
+
+
+def install(root: Path, *backends: str, python: str = interpreter.VERSION) -> Path:
+    binary = root / "bin" / "tritonserver"
+    binary.parent.mkdir(parents=True)
+    binary.touch(mode=0o755)
+    for backend in backends:
+        folder = root / "backends" / backend
+        folder.mkdir(parents=True)
+        (folder / f"libtriton_{backend}.so").touch()
+        if backend == "python":
+            (folder / "triton_python_backend_stub").write_bytes(b"\x7fELF..libpython" + python.encode() + b".so.1.0\0")
+    return binary
+
+
+def test_a_server_on_path_comes_first(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(machine / "opt", "python")
+    binary = install(machine / "own", "python", "onnxruntime")
+    (machine / "own" / "TRITON_VERSION").write_text("2.60.0\n")
+    (machine / "bin").mkdir()
+    (machine / "bin" / "tritonserver").symlink_to(binary)
+    found = find_installation()
+    assert (found.origin, found.binary, found.version) == ("path", binary, "2.60.0")
+    assert found.backends == {"python", "onnxruntime"}
+    assert found.backend_dir == machine / "own" / "backends"
+
+
+def test_then_one_in_opt(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_SERVER_VERSION", "2.51.0")
+    install(machine / "opt", "python")
+    found = find_installation()
+    assert (found.origin, found.version) == ("opt", "2.51.0")
+
+
+def test_a_server_without_the_python_backend(machine: Path) -> None:
+    install(machine / "opt", "onnxruntime")
+    with pytest.raises(MissingDependencyError, match="no python backend"):
+        find_installation()
+
+
+def test_a_stub_for_another_python(machine: Path) -> None:
+    install(machine / "opt", "python", python="3.10")
+    with pytest.raises(MissingDependencyError, match=r"built for Python 3\.10, this is") as caught:
+        find_installation()
+    assert "with Python 3.10" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("system", "Darwin", "this is Darwin on"),
+        ("machine", "aarch64", "on aarch64"),
+        ("libc_ver", ("glibc", "2.31"), "glibc 2.31"),
+        ("libc_ver", ("", ""), "another C library"),
+    ],
+)
+def test_machines_that_the_packaged_server_does_not_run_on(
+    name: str, value: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, name, lambda: value)
+    with pytest.raises(MissingDependencyError, match=message):
+        require_packaged_platform()
+
+
+def test_a_python_that_the_packaged_server_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpreter, "VERSION", "3.13")
+    with pytest.raises(MissingDependencyError, match=r"needs Python 3\.11 or 3\.12, this is 3\.13"):
+        require_packaged_platform()
+
+
+def test_a_python_without_a_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _: None)
+    with pytest.raises(MissingDependencyError) as caught:
+        require_packaged_platform()
+    assert f"apt-get install libpython{interpreter.VERSION}" in caught.value.hint
+
+
+def test_the_interpreters_folder_is_a_virtual_environment(cache: Path) -> None:
+    folder = interpreter.prepare()
+    assert folder.is_relative_to(cache)
+    library = folder / "lib" / f"libpython{interpreter.VERSION}.so.1.0"
+    assert library.resolve() == interpreter.shared_library().resolve()
+    assert os.access(folder / "bin" / "python3", os.X_OK)
+    assert "include-system-site-packages = false" in (folder / "pyvenv.cfg").read_text()
+    before = folder.stat().st_mtime_ns
+    assert interpreter.prepare() == folder
+    assert folder.stat().st_mtime_ns == before
+
+
+def test_the_interpreters_folder_comes_first() -> None:
+    env = interpreter.environment(Path("/f"), {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda"})
+    assert env == {"PATH": "/f/bin:/usr/bin", "LD_LIBRARY_PATH": "/f/lib:/cuda"}
+    assert interpreter.environment(Path("/f"), {"PATH": "/b"})["LD_LIBRARY_PATH"] == "/f/lib"

@@ -1,0 +1,40 @@
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from jigsaw_triton.servers import launcher
+
+PARENT = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "/bin/cat"], stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_program_ends_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, launcher.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    # Whether it was the launcher yet or the program already, it is told.
+    ended, _, _ = select.select([child], [], [], 30)
+    os.close(child)
+    assert ended
+
+
+def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    not_the_parent = str(os.getpid() + 1)
+    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "/bin/touch", str(mark)]
+    assert subprocess.run(command, check=False).returncode == 1
+    assert not mark.exists()
+
+
+def test_the_program_gets_its_arguments() -> None:
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "/bin/echo", "--a=b", "c d"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "--a=b c d\n"

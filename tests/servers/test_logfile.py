@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from jigsaw_triton.servers.logfile import rotate, tail
+
+
+def test_a_writer_goes_on_after_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("a") as writer:
+        writer.write("old\n" * 10)
+        writer.flush()
+        assert rotate(log, max_bytes=20)
+        writer.write("new\n")
+        writer.flush()
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "log.1").read_text() == "old\n" * 10
+
+
+def test_a_short_or_absent_log_is_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert not rotate(log)
+    log.write_text("short\n")
+    assert not rotate(log, max_bytes=6)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_tail(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert tail(log, 3) == []
+    log.write_text("before\na\nb\nc\n")
+    assert tail(log, 2) == ["b", "c"]
+    assert tail(log, 9, since=len("before\n")) == ["a", "b", "c"]
+    assert tail(log, 1, since=10**6) == ["c"]
+
+
+def test_tail_of_a_long_log_reads_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"{number}\n" for number in range(100_000)))
+    assert tail(log, 2) == ["99998", "99999"]

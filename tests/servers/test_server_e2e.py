@@ -1,0 +1,200 @@
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+import jigsaw_triton
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.servers.client import TritonClient
+from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.probe import probe_inputs
+from jigsaw_triton.servers.process import ServerProcess, group_members
+
+pytestmark = pytest.mark.e2e
+
+SECRET = "0123456789abcdef"
+CONFIG = """
+name: "echo" backend: "python" max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }, { name: "S" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [
+  { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] },
+  { name: "T" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "WHERE" data_type: TYPE_STRING dims: [ 2 ] }
+]
+dynamic_batching {}
+instance_group [ { count: 2 kind: KIND_CPU } ]
+"""
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+import jigsaw_triton
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        x, s = (pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in "XS")
+        where = np.array([[np.__file__.encode(), jigsaw_triton.__file__.encode()]] * len(x), np.object_)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor("Y", x + 1), pb_utils.Tensor("T", s), pb_utils.Tensor("WHERE", where)]
+        )
+"""
+
+
+@pytest.fixture
+def repository(run_dir: Path) -> Path:
+    folder = run_dir / "models"
+    (folder / "echo" / "1").mkdir(parents=True)
+    (folder / "echo" / "config.pbtxt").write_text(CONFIG)
+    (folder / "echo" / "1" / "model.py").write_text(MODEL)
+    (folder / "broken" / "1").mkdir(parents=True)
+    (folder / "broken" / "config.pbtxt").write_text(CONFIG.replace("echo", "broken"))
+    (folder / "broken" / "1" / "model.py").write_text("raise RuntimeError('no weights')")
+    return folder
+
+
+@pytest.fixture
+def worker(installation: Installation, repository: Path, run_dir: Path) -> Command:
+    return worker_command(
+        installation, name="a-0-1g-0", repository=repository, run_dir=run_dir, secret=SECRET, device=None
+    )
+
+
+def regions(command: Command) -> list[str]:
+    return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(command.shm_prefix)]
+
+
+def assert_nothing_left(server: ServerProcess) -> None:
+    assert server.pid is not None
+    assert group_members(server.pid) == []
+    assert regions(server.command) == []
+    assert not any(path.exists() for path in server.command.sockets)
+
+
+def test_a_workers_life(worker: Command, run_dir: Path, repository: Path) -> None:
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+
+    async def main() -> None:
+        await server.start()
+        async with TritonClient.of(worker) as client:
+            assert await client.index() == {"echo": "UNAVAILABLE", "broken": "UNAVAILABLE"}
+            await client.load("echo")
+            assert (await client.index())["echo"] == "READY"
+            await client.infer("echo", probe_inputs(await client.config("echo")))
+            x = np.arange(6, dtype=np.float32).reshape(2, 3)
+            outputs = await client.infer("echo", {"X": x, "S": np.array([[b"a"], [b""]], np.object_)})
+            np.testing.assert_array_equal(outputs["Y"], x + 1)
+            assert outputs["T"].tolist() == [[b"a"], [b""]]
+            # The stub sees this interpreter's packages and this very package.
+            assert outputs["WHERE"][0].tolist() == [np.__file__.encode(), jigsaw_triton.__file__.encode()]
+            (statistics,) = await client.statistics("echo")
+            assert statistics["inference_count"] == 3
+            counted = {
+                sample.name: sample.value for sample in await client.metrics() if sample.labels.get("model") == "echo"
+            }
+            assert counted["nv_inference_request_success"] == 2
+            assert regions(worker)
+            await client.unload("echo")
+            while True:
+                if (await client.index())["echo"] == "UNAVAILABLE":
+                    break
+                await asyncio.sleep(0.05)
+        await server.stop(grace_s=30)
+
+    asyncio.run(main())
+    assert server.returncode == 0
+    assert_nothing_left(server)
+    assert not list(repository.rglob("__pycache__"))
+    assert {path.stat().st_mode & 0o077 for path in run_dir.glob("*.log")} == {0}
+
+
+def test_refusals_are_tritons_own(worker: Command, run_dir: Path) -> None:
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+
+    async def main() -> None:
+        await server.start()
+        try:
+            async with TritonClient.of(worker) as client, TritonClient(worker.address) as stranger:
+                with pytest.raises(ServerError, match="restricted"):
+                    await stranger.index()
+                with pytest.raises(ServerError, match="no weights"):
+                    await client.load("broken")
+                with pytest.raises(ServerError, match="failed to poll"):
+                    await client.load("absent")
+                await client.load("echo")
+                with pytest.raises(ServerError, match="missing required input"):
+                    await client.infer("echo", {"Z": np.zeros((1, 3), np.float32)})
+        finally:
+            await server.stop()
+
+    asyncio.run(main())
+    assert_nothing_left(server)
+
+
+def test_a_killed_server_leaves_nothing_after_stop(worker: Command, run_dir: Path) -> None:
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+
+    async def main() -> None:
+        await server.start()
+        async with TritonClient.of(worker) as client:
+            await client.load("echo")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert await server.wait() == -9
+        await server.stop()
+        await server.start()  # The same one again.
+        await server.stop()
+
+    asyncio.run(main())
+    assert_nothing_left(server)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_a_gateway_is_open_for_inference_alone(installation: Installation, repository: Path, run_dir: Path) -> None:
+    command = gateway_command(
+        installation,
+        repository=repository,
+        run_dir=run_dir,
+        secret=SECRET,
+        address="127.0.0.1",
+        http_port=free_port(),
+        grpc_port=free_port(),
+        metrics_port=free_port(),
+    )
+    server = ServerProcess("gateway", command, run_dir / "gateway.log")
+    grpc = InferenceServerClient(f"127.0.0.1:{command.ports[1][1]}")
+
+    async def main() -> None:
+        await server.start()
+        try:
+            async with TritonClient.of(command) as client:
+                await client.load("echo")
+                assert await client.metrics()
+                await asyncio.to_thread(use_grpc)
+        finally:
+            await server.stop()
+
+    def use_grpc() -> None:
+        assert grpc.is_model_ready("echo")
+        assert grpc.get_inference_statistics("echo").model_stats
+        assert grpc.get_model_config("echo").config.name == "echo"
+        for restricted in (grpc.get_model_repository_index, lambda: grpc.unload_model("echo")):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                restricted()
+
+    with grpc:
+        asyncio.run(main())
+    assert_nothing_left(server)
