@@ -91,7 +91,6 @@ def timeout_ms(graph: TaskGraph) -> float:
 
 def _spec(graph: TaskGraph, task: Task) -> DispatcherSpec:
     calls = {name: graph.input_type(task, name) for name in task.inputs}
-    give_up_ms = math.ceil(timeout_ms(graph))
     return DispatcherSpec(
         graph=graph.name,
         task=task.name,
@@ -102,8 +101,8 @@ def _spec(graph: TaskGraph, task: Task) -> DispatcherSpec:
         ),
         outputs=tuple(TensorSpec(name, call.dtype, call.shape) for name, call in task.outputs.items()),
         condition=Condition(task.when.above, task.when.below) if task.when is not None else None,
-        call_timeout_ms=give_up_ms,
-        wait_timeout_ms=give_up_ms,
+        call_timeout_ms=math.ceil(max(MIN_TIMEOUT_MS, graph.slo.latency_ms)),
+        wait_timeout_ms=math.ceil(timeout_ms(graph)),
     )
 
 

@@ -10,6 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.dispatcher import mode
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
@@ -32,6 +33,9 @@ EMULATED = "emulated"
 
 SLICE_RESOURCE = "slice"
 """What the models that share a slice ask Triton's rate limiter for, so that one execution runs at a time."""
+
+JOIN_DELAY_US = 500
+"""How long a worker waits for the rest of a batch that comes as one request an item: without, the first goes alone."""
 
 Identity = Callable[[Path], str]
 """Tells a file's content by a string: equal strings, equal bytes."""
@@ -94,6 +98,8 @@ def worker_model(
     if server.shared:
         config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
     config.dynamic_batching.SetInParent()
+    if placed.batch > 1 and mode(graph, task) == "items" and not config.dynamic_batching.max_queue_delay_microseconds:
+        config.dynamic_batching.max_queue_delay_microseconds = JOIN_DELAY_US
     if python:
         spec = _runner_spec(base, task, variant, inputs, server, placed)
         if base.name == EMULATED:

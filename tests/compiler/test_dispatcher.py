@@ -126,7 +126,7 @@ def test_what_cannot_be_served_in_time_is_refused(latency_ms: float, timeout_ms:
     assert policy.default_timeout_microseconds == timeout_ms * 1000
     assert policy.max_queue_size == queue
     assert policy.allow_timeout_override
-    assert (spec_of(config).call_timeout_ms, spec_of(config).wait_timeout_ms) == (timeout_ms, timeout_ms)
+    assert (spec_of(config).call_timeout_ms, spec_of(config).wait_timeout_ms) == (30_000, timeout_ms)
 
 
 def test_all_rows_at_once_vary() -> None:

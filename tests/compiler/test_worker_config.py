@@ -182,10 +182,15 @@ def test_a_broken_base_is_named() -> None:
 
 
 def test_what_a_base_says_beyond_our_fields_stays() -> None:
-    base = 'backend: "python"\ndynamic_batching { max_queue_delay_microseconds: 500 }\nresponse_cache { enable: true }'
+    base = 'backend: "python"\ndynamic_batching { max_queue_delay_microseconds: 70 }\nresponse_cache { enable: true }'
     config = config_of(made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", base)}))
-    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.dynamic_batching.max_queue_delay_microseconds == 70
     assert config.response_cache.enable
+
+
+@pytest.mark.parametrize(("of", "batch", "delay_us"), [(detector(), 4, 500), (detector(), 1, 0), (chain(), 4, 0)])
+def test_items_that_come_one_by_one_are_waited_for(of: TaskGraph, batch: int, delay_us: int) -> None:
+    assert config_of(made(of, batch=batch)).dynamic_batching.max_queue_delay_microseconds == delay_us
 
 
 def test_a_digest_covers_all_but_the_name() -> None:
