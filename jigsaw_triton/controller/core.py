@@ -15,6 +15,7 @@ from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import stages_down, stages_to
+from jigsaw_triton.planner.difference import difference
 
 GATEWAY = "gateway"
 """Name under which the gateway's restarts are kept, beside the workers' names."""
@@ -109,10 +110,10 @@ def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
         return _quiet(state), (report, a.Report("ready", "nothing that runs has to change"))
+    changes = difference(running.plan if running is not None else None, new.plan)
     stages = stages_to(state.actual, running, new)
-    return replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0), (
-        report,
-    )
+    state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
+    return state, (report, *(a.Report("diff", str(change)) for change in changes))
 
 
 def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
