@@ -89,17 +89,12 @@ def worker_model(
     where = f"{graph.name}.{task.name}.{variant.name}"
     base = template(templates, variant.template, where=where)
     config = _base_config(base, task, server.backends, where)
-    config.name = names.worker_model(graph.name, task.name, variant.name, generation)
-    config.max_batch_size = placed.batch
-    inputs = {name: graph.input_type(task, name) for name in task.inputs}
     python = config.backend == PYTHON
+    config.name = names.worker_model(graph.name, task.name, variant.name, generation)
+    inputs = {name: graph.input_type(task, name) for name in task.inputs}
     cfg.set_tensors(config, inputs, task.outputs, ragged=python)
     cfg.set_instances(config, placed.instances, gpu=server.gpu and base.name != EMULATED)
-    if server.shared:
-        config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
-    config.dynamic_batching.SetInParent()
-    if placed.batch > 1 and mode(graph, task) == "items" and not config.dynamic_batching.max_queue_delay_microseconds:
-        config.dynamic_batching.max_queue_delay_microseconds = JOIN_DELAY_US
+    _set_scheduling(config, placed.batch, items=mode(graph, task) == "items", shared=server.shared)
     if python:
         spec = _runner_spec(base, task, variant, inputs, server, placed)
         if base.name == EMULATED:
@@ -118,6 +113,24 @@ def worker_model(
         batch=placed.batch,
         digest=_digest(config, files, identity),
     )
+
+
+def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: bool) -> None:
+    """Batches, and turns where several models share the slice.
+
+    Args:
+        config: Changed, its instances set.
+        batch: Largest.
+        items: Whether a batch comes as one request an item.
+        shared: Whether there are other models.
+    """
+    config.max_batch_size = batch
+    batching = config.dynamic_batching
+    batching.SetInParent()
+    if items and batch > 1 and not batching.max_queue_delay_microseconds:
+        batching.max_queue_delay_microseconds = JOIN_DELAY_US
+    if shared:
+        config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
 
 
 def _base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
