@@ -87,14 +87,14 @@ def require_packaged_platform() -> None:
     if system != "Linux" or machine != "x86_64":
         raise MissingDependencyError(
             f"the packaged tritonserver runs on Linux on x86-64, this is {system} on {machine}",
-            hint="run jigsaw-triton inside the container image nvcr.io/nvidia/tritonserver",
+            hint="run jigsaw-triton inside the tritonserver container image of NVIDIA NGC",
         )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < _PACKAGED_GLIBC:
         this = f"{libc or 'another C library'} {version}".rstrip()
         raise MissingDependencyError(
             f"the packaged tritonserver needs glibc 2.35 or later, this is {this}",
-            hint="use Ubuntu 22.04, Debian 12 or later, or the container image nvcr.io/nvidia/tritonserver",
+            hint="use Ubuntu 22.04, Debian 12 or later, or the tritonserver container image of NVIDIA NGC",
         )
     if interpreter.VERSION not in _PACKAGED_PYTHONS:
         raise MissingDependencyError(
