@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,23 @@ def regions(command: Command) -> list[str]:
     return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(command.shm_prefix)]
 
 
+async def counted(client: TritonClient) -> int:
+    (statistics,) = await client.statistics("echo")
+    count: int = statistics["inference_count"]
+    return count
+
+
+async def state(client: TritonClient) -> str:
+    return (await client.index())["echo"]
+
+
+async def until(ask: Callable[[], Awaitable[object]], expected: object) -> None:
+    while True:
+        if await ask() == expected:
+            return
+        await asyncio.sleep(0.02)
+
+
 def assert_nothing_left(server: ServerProcess) -> None:
     assert server.pid is not None
     assert group_members(server.pid) == []
@@ -95,18 +113,13 @@ def test_a_workers_life(worker: Command, run_dir: Path, repository: Path) -> Non
             assert outputs["T"].tolist() == [[b"a"], [b""]]
             # The stub sees this interpreter's packages and this very package.
             assert outputs["WHERE"][0].tolist() == [np.__file__.encode(), jigsaw_triton.__file__.encode()]
-            (statistics,) = await client.statistics("echo")
-            assert statistics["inference_count"] == 3
-            counted = {
-                sample.name: sample.value for sample in await client.metrics() if sample.labels.get("model") == "echo"
-            }
-            assert counted["nv_inference_request_success"] == 2
+            # Triton counts a request a moment after it has answered.
+            await until(lambda: counted(client), 3)
+            metrics = {m.name: m.value for m in await client.metrics() if m.labels.get("model") == "echo"}
+            assert metrics["nv_inference_request_success"] == 2
             assert regions(worker)
             await client.unload("echo")
-            while True:
-                if (await client.index())["echo"] == "UNAVAILABLE":
-                    break
-                await asyncio.sleep(0.05)
+            await until(lambda: state(client), "UNAVAILABLE")
         await server.stop(grace_s=30)
 
     asyncio.run(main())
