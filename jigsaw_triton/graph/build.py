@@ -179,11 +179,11 @@ class _Builder:
             rest = [ref.task for ref in outputs.values() if not ref.is_graph_input]
             while rest:
                 name = rest.pop()
-                if name not in used:
+                if name not in used and name != GRAPH_INPUTS:
                     used.add(name)
                     rest.extend(tasks[name].dependencies())
             for name in tasks:
-                if name not in used:
+                if name not in used and name != GRAPH_INPUTS:
                     hint = "give one of its outputs to spec.outputs, or remove the task"
                     self.report.add((*TASKS, name), f"no output of the graph depends on task '{name}'", hint)
 

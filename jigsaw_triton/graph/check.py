@@ -36,14 +36,14 @@ def check_tasks(graph: TaskGraph, spec: GraphSpec, report: Report) -> None:
 def _check_condition(graph: TaskGraph, task: Task, path: Path, report: Report) -> None:
     assert task.when is not None
     tensor = task.when.tensor
-    what = _words(graph.type_of(tensor))
+    kind = graph.type_of(tensor)
     hint = "a condition reads one number a request: a numeric tensor of shape [1] without rows"
-    if graph.row_axis(tensor) is not None:
+    if graph.row_axis(tensor) is not None and kind.shape[0] == -1:
         report.add((*path, "tensor"), f"{tensor} has rows", hint)
-    elif graph.type_of(tensor).dtype == "BYTES":
-        report.add((*path, "tensor"), f"{tensor} is {what}, not a number", hint)
-    elif any(size != 1 for size in graph.type_of(tensor).shape):
-        report.add((*path, "tensor"), f"{tensor} is {what}, not one element", hint)
+    elif kind.dtype == "BYTES":
+        report.add((*path, "tensor"), f"{tensor} is {_words(kind)}, not a number", hint)
+    elif any(size != 1 for size in kind.shape):
+        report.add((*path, "tensor"), f"{tensor} is {_words(kind)}, not one element", hint)
 
 
 def _check_iteration(graph: TaskGraph, task: Task, over: TensorRef, path: Path, report: Report) -> bool:

@@ -129,10 +129,10 @@ def _named_files(spec: GraphSpec) -> Iterator[str]:
 
 def _load(file: Path | str, kind: Kind, model: type[Document]) -> Loaded[Document]:
     text = load_text(file, limit_bytes=LIMIT_BYTES)
-    return _validate(parse_yaml(text, str(file)), json_schema(kind), model)
+    return _validate(parse_yaml(text, str(file)), kind, model)
 
 
-def _validate(parsed: Parsed, schema: dict[str, Any], model: type[Document]) -> Loaded[Document]:
+def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Document]:
     """Validates, drops what is wrong, and validates the rest again, until what is left is a document."""
     report = Report(parsed.source, parsed.problems)
     dropped = set(parsed.unusable)
@@ -142,7 +142,7 @@ def _validate(parsed: Parsed, schema: dict[str, Any], model: type[Document]) -> 
             document = model.model_validate(data)
         except ValidationError as error:
             found = {_original(_entry(e["loc"]), origin): e for e in error.errors(include_url=False)}
-            _explain(found, dropped, schema, report)
+            _explain(found, dropped, json_schema(kind), report)
             present = set(origin.values())
             dropped |= {path if path in _STAND_INS else _longest(path, present) for path in found}
             if () in dropped:

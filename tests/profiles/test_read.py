@@ -1,0 +1,167 @@
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import SpecError
+from jigsaw_triton.gpus import model as gpus
+from jigsaw_triton.profiles import read
+from jigsaw_triton.profiles.read import HEADER, LIMIT_PROBLEMS, missing, parse_profiles, read_profiles, write_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from tests.fakes import graphs
+
+TOP = ",".join(HEADER)
+ROW = "A100-80GB,detect,n,1g,1,4,10.5,11,12,95.2,1024,measured"
+OTHER = "A100-80GB,detect,n,2g,1,4,6,7,8,180,1024,assumed"
+
+
+def refusal(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        parse_profiles(text, "p.csv")
+    return [str(problem) for problem in caught.value.diagnostics]
+
+
+def test_slices_are_those_of_the_gpus() -> None:
+    assert read.SLICES == gpus.SLICES
+
+
+def test_rows() -> None:
+    table = parse_profiles(f"{TOP}\n{ROW}\n{OTHER}\n", "p.csv")
+    assert len(table) == 2
+    key = ProfileKey("A100-80GB", "detect", "n", "1g", 1, 4)
+    assert table.get(key) == ProfileRow(key, 10.5, 11, 12, 95.2, 1024, "measured")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",n,", ",s,", None),
+        ("A100-80GB", "", "gpu is ''; write a model of the catalog"),
+        ("detect", "9", "task is '9'; write the name of a task of the graph"),
+        (",n,", ",a b,", "variant is 'a b'"),
+        (",1g,", ",5g,", "there is no slice '5g'; known slices: 1g, 1gx2,"),
+        (",1,4,", ",0,4,", "instances is '0'; write a whole number of at least 1"),
+        (",1,4,", ",1,2.5,", "batch is '2.5'; write a whole number of at least 1"),
+        ("10.5", "nan", "latency_p50_ms is 'nan'; write a finite number greater than 0"),
+        ("10.5", "inf", "latency_p50_ms is 'inf'"),
+        ("10.5", "1e999", "latency_p50_ms is '1e999'"),
+        ("10.5", "-1", "latency_p50_ms is '-1'"),
+        ("10.5", "0", "latency_p50_ms is '0'"),
+        ("10.5", "1_0", "latency_p50_ms is '1_0'"),
+        ("10.5", " 10", "latency_p50_ms is ' 10'"),
+        ("10.5", "fast", "latency_p50_ms is 'fast'"),
+        ("10.5", "11.5", "the latencies fall: p50 11.5, p95 11, p99 12 ms; they must be p50 <= p95 <= p99"),
+        ("95.2", "0.0", "throughput_rps is '0.0'; write a finite number greater than 0"),
+        ("1024", "-3", "memory_mib is '-3'; write a finite number at least 0"),
+        ("measured", "guessed", "source is 'guessed'; known sources: assumed, fitted, measured"),
+        ("measured", "mesured", "source is 'mesured'; did you mean 'measured'?"),
+        (",measured", "", "the row has 11 cells, not 12"),
+        ("measured", "measured,more", "the row has 13 cells, not 12"),
+        ("measured", '"measured', "this is not CSV: unexpected end of data"),
+        (ROW, "", "the line is empty; remove it"),
+        (ROW, OTHER, "this configuration is repeated; the first is on line 2"),
+    ],
+)
+def test_a_bad_row_is_told_with_its_line(old: str, new: str, words: str | None) -> None:
+    assert ROW.count(old) >= 1
+    text = f"{TOP}\n{OTHER}\n{ROW.replace(old, new)}\n"
+    if words is None:
+        assert len(parse_profiles(text, "p.csv")) == 2
+        return
+    (found,) = refusal(text)
+    assert found.startswith("p.csv:3: ")
+    assert words in found
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("", "the header is missing"),
+        (TOP.replace("slice,", ""), "the header lacks slice; the first line must be gpu,task"),
+        (TOP.replace("slice", "Slice"), "the header lacks slice and has 'Slice'"),
+        (TOP.replace("gpu,task", "task,gpu"), "the header has its columns in another order or twice"),
+        (TOP + ",gpu", "the header has its columns in another order or twice"),
+        ("# profiles", "the header lacks gpu, task"),
+    ],
+)
+def test_the_header_is_exact(header: str, words: str) -> None:
+    (found,) = refusal(f"{header}\n{ROW}\n" if header else "")
+    assert found.startswith("p.csv:1: ")
+    assert words in found
+
+
+def test_all_mistakes_of_a_row_and_of_all_rows() -> None:
+    bad = ROW.replace("10.5", "x").replace("1024", "y").replace("1g", "1h")
+    found = refusal(f"{TOP}\n{bad}\n{OTHER}\n{bad}\n")
+    assert [problem.partition(": ")[0] for problem in found] == ["p.csv:2"] * 3 + ["p.csv:4"] * 3
+
+
+def test_mistakes_beyond_the_limit_are_counted() -> None:
+    found = refusal(f"{TOP}\n" + f"{ROW.replace('10.5', 'x')}\n" * (LIMIT_PROBLEMS + 7))
+    assert len(found) == LIMIT_PROBLEMS + 1
+    assert found[-1] == "p.csv: 7 more mistakes of such kinds"
+
+
+def test_a_folder_stands_for_the_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "profiles.csv").write_text(f"{TOP}\r\n{ROW}\r\n")
+    assert len(read_profiles(tmp_path)) == len(read_profiles(tmp_path / "profiles.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "there is no such file"), (b"gpu\xff", "the file is not UTF-8 text; save it as UTF-8")],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "profiles.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpecError, match=words):
+        read_profiles(path)
+
+
+NUMBERS = st.floats(min_value=1e-9, max_value=1e12)
+KEYS = st.builds(
+    ProfileKey,
+    gpu=st.sampled_from(["A100-80GB", "H100-80GB", "cpu"]),
+    task=st.sampled_from(["detect", "classify-2"]),
+    variant=st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True),
+    slice=st.sampled_from(gpus.SLICES),
+    instances=st.integers(1, 7),
+    batch=st.integers(1, 512),
+)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> ProfileRow:
+    p50, p95, p99 = sorted(draw(st.tuples(NUMBERS, NUMBERS, NUMBERS)))
+    source: Literal["measured", "fitted", "assumed"] = draw(st.sampled_from(["measured", "fitted", "assumed"]))
+    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), draw(NUMBERS | st.just(0.0)), source)
+
+
+@settings(max_examples=40)
+@given(st.lists(rows(), unique_by=lambda row: row.key, max_size=12))
+def test_what_is_written_reads_back(some: list[ProfileRow]) -> None:
+    text = write_profiles(some)
+    table = parse_profiles(text, "p.csv")
+    assert set(table.rows()) == set(some)
+    assert write_profiles(reversed(some)) == text
+
+
+def test_what_is_missing_is_named_with_the_command_that_measures_it() -> None:
+    graph = graphs.chain(2, variant_count=2)
+    line = "A100-80GB,{},{},1g,1,1,1,1,1,1,1,measured"
+    known = [line.format("t0", "v0"), line.format("t0", "v1"), line.format("t1", "v1")]
+    table = parse_profiles("\n".join([TOP, *known]), "p.csv")
+    assert missing(graph, table, ["A100-80GB"]) == (
+        "variant 'v0' of t1 has no profile on A100-80GB; `jigsaw-triton profile . --task t1 --variant v0` measures it",
+    )
+    on_both = missing(graph, table, ["H100-80GB", "A100-80GB"])
+    assert [message.partition(";")[0] for message in on_both] == [
+        "variant 'v0' of t0 has no profile on H100-80GB",
+        "variant 'v1' of t0 has no profile on H100-80GB",
+        "variant 'v0' of t1 has no profile on A100-80GB, H100-80GB",
+        "variant 'v1' of t1 has no profile on H100-80GB",
+    ]
+    assert missing(graph, ProfileTable([]), []) == ()
