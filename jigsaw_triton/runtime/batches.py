@@ -145,11 +145,14 @@ class Batch:
         return tuple(o.name for o in self._wanted)
 
     def head(self) -> Part | None:
-        """What is to be sent next; None when nothing is waiting."""
+        """What is to be sent next, from the first item on that is still of use; None when nothing is waiting."""
         while self._pending:
             part = self._pending[0]
-            if any(self._results[span.request] is None for span in part.group.overlapping(part.start, part.stop)):
-                return part
+            for span in part.group.overlapping(part.start, part.stop):
+                if self._results[span.request] is None:
+                    if span.start > part.start:
+                        self._pending[0] = part = replace(part, start=span.start)
+                    return part
             self._pending.popleft()
         return None
 

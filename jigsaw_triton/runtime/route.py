@@ -51,21 +51,25 @@ class Route:
     def refresh(self) -> bool:
         """Reads the file if it is another than before; whether the entries changed."""
         try:
-            status = os.stat(self._path)  # noqa: PTH116 half the price, and it is paid for each batch
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            version = self._stat()
             if version == self._version:
                 return False
             self._version = version
             entries = parse_route(self._path.read_text())
         except (OSError, ValueError) as error:
-            if not isinstance(error, FileNotFoundError) or self._version is not None:
-                self._log(f"route {self._path.name} cannot be read, keeping {len(self._entries)} entries: {error}")
-            if isinstance(error, FileNotFoundError):
-                self._version = None
+            self._log(f"route {self._path.name} cannot be read, keeping {len(self._entries)} entries: {error}")
             return False
         changed = entries != self._entries
         self._entries = entries
         return changed
+
+    def _stat(self) -> tuple[int, int, int]:
+        """What tells one file from another; zeros where there is none."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 half the price, and it is paid for each batch
+        except FileNotFoundError:
+            return (0, 0, 0)
+        return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def parse_route(text: str) -> tuple[RouteEntry, ...]:

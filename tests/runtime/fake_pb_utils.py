@@ -1,0 +1,112 @@
+"""The part of `triton_python_backend_utils` that the runtime uses; the real one exists only inside tritonserver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, ClassVar
+
+from jigsaw_triton.runtime.dtypes import Array
+
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+
+class TritonError(Exception):
+    UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE = range(5)
+
+    def __init__(self, message: str, code: int = UNKNOWN) -> None:
+        super().__init__(message)
+        self._message, self._code = message, code
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> int:
+        return self._code
+
+
+class TritonModelException(Exception):
+    pass
+
+
+class Logger:
+    lines: ClassVar[list[str]] = []
+
+    @classmethod
+    def log_warn(cls, message: str) -> None:
+        cls.lines.append(message)
+
+
+class Tensor:
+    def __init__(self, name: str, array: Array) -> None:
+        self._name, self._array = name, array
+
+    def name(self) -> str:
+        return self._name
+
+    def as_numpy(self) -> Array:
+        return self._array
+
+
+class InferenceResponse:
+    def __init__(self, tensors: list[Tensor], error: TritonError | None = None) -> None:
+        self._tensors, self._error = tensors, error
+
+    def output_tensors(self) -> list[Tensor]:
+        return self._tensors
+
+    def has_error(self) -> bool:
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        return self._error
+
+
+@dataclass
+class Sender:
+    """A response sender that keeps what it is given."""
+
+    sent: list[InferenceResponse] = field(default_factory=list)
+    flags: int = 0
+    event: Event = field(default_factory=Event)
+
+    def send(self, response: InferenceResponse, flags: int) -> None:
+        self.sent.append(response)
+        self.flags = flags
+        self.event.set()
+
+
+class Request:
+    """What `execute` gets."""
+
+    def __init__(self, inputs: dict[str, Array], outputs: tuple[str, ...], timeout: int = 0) -> None:
+        self._inputs, self._outputs, self._timeout = inputs, outputs, timeout
+        self.sender = Sender()
+
+    def inputs(self) -> list[Tensor]:
+        return [Tensor(name, array) for name, array in self._inputs.items()]
+
+    def requested_output_names(self) -> list[str]:
+        return list(self._outputs)
+
+    def timeout(self) -> int:
+        return self._timeout
+
+    def get_response_sender(self) -> Sender:
+        return self.sender
+
+
+class InferenceRequest:
+    """A BLS request: `models` says who answers it."""
+
+    models: ClassVar[dict[str, Callable[["InferenceRequest"], InferenceResponse]]] = {}
+
+    def __init__(self, **fields: Any) -> None:
+        self.model_name: str = fields["model_name"]
+        self.arrays = {tensor.name(): tensor.as_numpy() for tensor in fields["inputs"]}
+        self.outputs: list[str] = fields["requested_output_names"]
+        self.timeout: int = fields["timeout"]
+
+    def exec(self) -> InferenceResponse:
+        if self.model_name not in self.models:
+            raise TritonModelException(f"model {self.model_name} is not ready")
+        return self.models[self.model_name](self)

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jigsaw_triton.runtime.batches import Failure
+from jigsaw_triton.runtime.runners import load_runner
+from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+
+A, B = TensorSpec("A", "FP32", (2,)), TensorSpec("B", "FP32", (2,))
+SUM, PRODUCT = TensorSpec("SUM", "FP32", (2,)), TensorSpec("PRODUCT", "FP32", (2,))
+
+
+class Both(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return a - b, a * b
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with pytest.warns(DeprecationWarning):
+        torch.jit.trace(Both(), (torch.ones(1, 2), torch.ones(1, 2))).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_inputs_and_outputs_go_by_position(folder: Path) -> None:
+    runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM, PRODUCT)))
+    a = np.array([[5, 6]], np.float32)
+    a.flags.writeable = False
+    (result,) = runner.answer([{"B": np.array([[2, 3]], np.float32), "A": a}])
+    assert isinstance(result, dict)
+    assert result["SUM"].tolist() == [[3, 3]]
+    assert result["PRODUCT"].tolist() == [[10, 18]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_another_number_of_outputs_is_an_error(folder: Path) -> None:
+    runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM,)))
+    ones = np.ones((1, 2), np.float32)
+    (result,) = runner.answer([{"A": ones, "B": ones}])
+    assert result == Failure("ValueError: model.pt returned 2 outputs where 1 are declared", "model")

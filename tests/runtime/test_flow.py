@@ -1,0 +1,168 @@
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.flow import Flow, FlowError, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
+
+
+def step(model: str, *inputs: str) -> PipelineStep:
+    """A step with inputs I0, I1, ... and outputs Y and Z."""
+    return PipelineStep(model, {f"I{n}": t for n, t in enumerate(inputs)}, {"Y": f"{model}.Y", "Z": f"{model}.Z"})
+
+
+DIAMOND = PipelineSpec(
+    "g",
+    {"X": "inputs.X"},
+    {"OUT": "d.Y", "SIDE": "c.Z", "EARLY": "a.Z", "SAME": "inputs.X"},
+    (step("a", "inputs.X"), step("b", "a.Y"), step("c", "a.Y"), step("d", "b.Y", "c.Y")),
+)
+
+
+def add_up(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Every output is one more than the sum of all inputs."""
+    total = np.asarray(sum(inputs.values()))
+    return {name: total + 1 for name in step.outputs}
+
+
+def run(
+    spec: PipelineSpec,
+    wanted: tuple[str, ...],
+    call: Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]] = add_up,
+) -> Outcome:
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(8) as pool:
+        Flow(plan_flow(spec, wanted), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.append).start()
+    (outcome,) = outcomes
+    return outcome
+
+
+def test_a_diamond() -> None:
+    outcome = run(DIAMOND, ("OUT", "SIDE", "EARLY", "SAME"))
+    assert isinstance(outcome, dict)
+    assert {name: array.tolist() for name, array in outcome.items()} == {
+        "OUT": [7.0],
+        "SIDE": [3.0],
+        "EARLY": [2.0],
+        "SAME": [1.0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "models"),
+    [
+        (("OUT",), ["a", "b", "c", "d"]),
+        (("SIDE",), ["a", "c"]),
+        (("EARLY",), ["a"]),
+        (("SAME",), []),
+        (("EARLY", "SIDE"), ["a", "c"]),
+    ],
+)
+def test_steps_that_nothing_wanted_needs_are_left_out(wanted: tuple[str, ...], models: list[str]) -> None:
+    called: list[str] = []
+
+    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        called.append(step.model)
+        return add_up(step, inputs)
+
+    outcome = run(DIAMOND, wanted, call)
+    assert isinstance(outcome, dict)
+    assert tuple(outcome) == wanted
+    assert sorted(called) == models
+
+
+def test_only_outputs_that_somebody_needs_are_asked_for() -> None:
+    plan = plan_flow(DIAMOND, ("SIDE",))
+    assert [dict(s.outputs) for s in plan.steps] == [{"Y": "a.Y"}, {"Z": "c.Z"}]
+
+
+def test_branches_run_at_the_same_time() -> None:
+    meeting = threading.Barrier(2, timeout=5)
+
+    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if step.model in "bc":
+            meeting.wait()
+        return add_up(step, inputs)
+
+    assert isinstance(run(DIAMOND, ("OUT",), call), dict)
+
+
+def test_the_first_error_is_the_answer_and_nothing_after_it_runs() -> None:
+    called: list[str] = []
+
+    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        called.append(step.model)
+        if step.model in "bc":
+            raise FlowError(f"step {step.model} failed", 42)
+        return add_up(step, inputs)
+
+    outcome = run(DIAMOND, ("OUT", "EARLY"), call)
+    assert isinstance(outcome, FlowError)
+    assert outcome.message in ("step b failed", "step c failed")
+    assert outcome.code == 42
+    assert "d" not in called
+
+
+def test_an_unknown_output_is_not_planned() -> None:
+    with pytest.raises(KeyError):
+        plan_flow(DIAMOND, ("NOPE",))
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> PipelineSpec:
+    """Any DAG: each step takes some of the tensors made before it."""
+    tensors, steps = ["inputs.X"], []
+    for n in range(draw(st.integers(1, 6))):
+        inputs = draw(st.lists(st.sampled_from(tensors), min_size=1, max_size=3, unique=True))
+        steps.append(step(f"s{n}", *inputs))
+        tensors += [f"s{n}.Y", f"s{n}.Z"]
+    return PipelineSpec("g", {"X": "inputs.X"}, {tensor: tensor for tensor in tensors}, tuple(steps))
+
+
+@settings(deadline=None, max_examples=50)
+@given(pipelines(), st.data())
+def test_any_pipeline_computes_what_its_steps_say(spec: PipelineSpec, data: st.DataObject) -> None:
+    wanted = data.draw(st.lists(st.sampled_from(sorted(spec.outputs)), min_size=1, unique=True))
+    expected = {"inputs.X": np.array([1.0])}
+    for one in spec.steps:
+        made = add_up(one, {name: expected[tensor] for name, tensor in one.inputs.items()})
+        expected |= {tensor: made[name] for name, tensor in one.outputs.items()}
+    outcome = run(spec, tuple(wanted))
+    assert isinstance(outcome, dict)
+    assert {name: array.tolist() for name, array in outcome.items()} == {n: expected[n].tolist() for n in wanted}
+
+
+def gathered(*outcomes: Outcome, order: tuple[int, ...]) -> list[Outcome]:
+    done: list[Outcome] = []
+    gathering = Gathering(len(outcomes), done.append)
+    for index in order:
+        gathering.put(index, outcomes[index])
+    return done
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_items_are_stacked_in_their_order(order: tuple[int, ...]) -> None:
+    (outcome,) = gathered(*({"Y": np.array([[n, n]])} for n in range(3)), order=order)
+    assert isinstance(outcome, dict)
+    assert outcome["Y"].tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_the_first_failed_item_fails_the_batch_once() -> None:
+    good: Outcome = {"Y": np.zeros((1, 2))}
+    (outcome,) = gathered(good, FlowError("one"), FlowError("two"), order=(2, 1, 0))
+    assert isinstance(outcome, FlowError)
+    assert outcome.message == "two"
+
+
+def test_items_that_do_not_stack_fail_the_batch() -> None:
+    (outcome,) = gathered({"Y": np.zeros((1, 2, 4))}, {"Y": np.zeros((1, 3, 4))}, order=(0, 1))
+    assert isinstance(outcome, FlowError)
+    assert outcome.message == (
+        "output Y differs in shape between the items of the batch: [2, 4], [3, 4]; send them one by one"
+    )

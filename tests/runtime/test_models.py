@@ -1,0 +1,253 @@
+"""The models as the python backend calls them, with a stand-in for its module."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.spec import (
+    RUN_DIR_VARIABLE,
+    DispatcherSpec,
+    PipelineSpec,
+    PipelineStep,
+    RunnerSpec,
+    TensorSpec,
+    to_json,
+)
+from tests.runtime import fake_pb_utils as pb
+from tests.runtime.fake_worker import Call, FakeWorker, Refuse
+from tests.runtime.test_route import write
+
+X, Y, Z = TensorSpec("X", "INT64", (1,)), TensorSpec("Y", "INT64", (1,)), TensorSpec("Z", "INT64", (1,))
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Loads a template's model.py and initializes its model with a spec."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", pb)
+    monkeypatch.setattr(pb.InferenceRequest, "models", {})
+    before = set(sys.modules)
+    models = []
+
+    def load(template: str, spec: DispatcherSpec | RunnerSpec | PipelineSpec, folder: Path = Path("/none")) -> Any:
+        path = templates_dir() / template / "model.py"
+        module_spec = importlib.util.spec_from_file_location(f"template_{template}", path)
+        assert module_spec is not None
+        assert module_spec.loader is not None
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+        model = module.TritonPythonModel()
+        config = {"parameters": {"spec": {"string_value": to_json(spec)}}}
+        args = {"model_name": "d", "model_config": json.dumps(config)}
+        model.initialize({**args, "model_repository": str(folder), "model_version": "1"})
+        models.append(model)
+        return model
+
+    yield load
+    for model in models:
+        if hasattr(model, "finalize"):
+            model.finalize()
+    for name in set(sys.modules) - before:
+        if name.startswith("jigsaw_triton.runtime"):
+            del sys.modules[name]
+
+
+def column(*values: int) -> Array:
+    return np.array(values, np.int64).reshape(-1, 1)
+
+
+def told(response: pb.InferenceResponse) -> dict[str, list[int]] | tuple[str, int]:
+    error = response.error()
+    if error is not None:
+        return error.message(), error.code()
+    return {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()}
+
+
+@pytest.mark.parametrize(
+    "template", ["dispatcher", "pipeline", "ensemble", "onnxruntime", "torch", "python", "emulated"]
+)
+def test_each_template_has_a_configuration_that_triton_reads(template: str) -> None:
+    for path in (templates_dir() / template).glob("config*.pbtxt"):
+        config = text_format.Parse(path.read_text(), ModelConfig())
+        assert bool(config.backend) != bool(config.platform)
+
+
+def test_a_dispatcher_answers_each_request(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        if 7 in call.inputs["X"]:
+            raise Refuse(500, "seven")
+        return {"Y": 2 * call.inputs["X"], "Z": 3 * call.inputs["X"]}
+
+    (tmp_path / "routes").mkdir()
+    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    with FakeWorker(tmp_path / "workers" / "a.sock", handler) as worker:
+        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y, Z)))
+        responses = model.execute(
+            [
+                pb.Request({"X": column(1, 2)}, ("Y",)),
+                pb.Request({"X": column(7)}, ("Y",)),
+                pb.Request({"X": column(3)}, ("Z", "Y")),
+            ]
+        )
+        assert worker.calls[0].outputs == ("Y", "Z")
+        model.finalize()
+    assert [told(response) for response in responses] == [
+        {"Y": [2, 4]},
+        ("task t: worker a: seven", pb.TritonError.INTERNAL),
+        {"Z": [9], "Y": [6]},
+    ]
+
+
+def test_a_dispatcher_without_a_worker_is_unavailable(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), wait_timeout_ms=1))
+    (response,) = model.execute([pb.Request({"X": column(1)}, ("Y",))])
+    assert told(response) == ("task t: none of its 0 workers had room within 0.001 s", pb.TritonError.UNAVAILABLE)
+    assert "route d.json cannot be read" in pb.Logger.lines[-1]
+
+
+def test_a_dispatcher_needs_its_run_directory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
+    with pytest.raises(RuntimeError, match="JIGSAW_RUN_DIR is not set"):
+        start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,)))
+
+
+def test_a_variant_answers_with_the_outputs_asked_for(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "variant.py").write_text(
+        "class Model:\n"
+        "    def __init__(self, folder, parameters, threads): pass\n"
+        "    def __call__(self, inputs):\n"
+        "        if 7 in inputs['X']: raise ValueError('seven')\n"
+        "        return {'Y': inputs['X'] + 1, 'Z': inputs['X'] + 2}\n"
+    )
+    model = start("python", RunnerSpec("python", (X,), (Y, Z)), tmp_path)
+    responses = model.execute(
+        [
+            pb.Request({"X": column(1)}, ("Z",)),
+            pb.Request({"X": column(7)}, ("Z",)),
+            pb.Request({"X": column(3)}, ("Y", "Z")),
+        ]
+    )
+    assert [told(response) for response in responses] == [
+        {"Z": [3]},
+        ("ValueError: seven", pb.TritonError.INTERNAL),
+        {"Y": [4], "Z": [5]},
+    ]
+
+
+def pipeline(*, split: bool = False) -> PipelineSpec:
+    """Two steps in a row; the second's output is the graph's, and the first's too."""
+    steps = (
+        PipelineStep("one", {"A": "inputs.X"}, {"B": "one.B"}),
+        PipelineStep("two", {"A": "one.B"}, {"B": "two.B"}),
+    )
+    return PipelineSpec("g", {"X": "inputs.X"}, {"MID": "one.B", "END": "two.B"}, steps, split)
+
+
+def add_one(request: pb.InferenceRequest) -> pb.InferenceResponse:
+    return pb.InferenceResponse([pb.Tensor(name, request.arrays["A"] + 1) for name in request.outputs])
+
+
+def answer(request: pb.Request) -> dict[str, list[int]] | tuple[str, int]:
+    assert request.sender.event.wait(5)
+    (response,) = request.sender.sent
+    assert request.sender.flags == pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+    return told(response)
+
+
+def test_a_pipeline_answers_by_the_response_sender(start: Start) -> None:
+    seen = []
+
+    def two(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        seen.append((request.outputs, request.timeout))
+        return add_one(request)
+
+    pb.InferenceRequest.models |= {"one": add_one, "two": two}
+    model = start("pipeline", pipeline())
+    requests = [
+        pb.Request({"X": column(1, 2)}, ("MID", "END"), timeout=99),
+        pb.Request({"X": column(5)}, ("MID",)),
+    ]
+    assert model.execute(requests) is None
+    assert [answer(request) for request in requests] == [{"MID": [2, 3], "END": [3, 4]}, {"MID": [6]}]
+    assert seen == [(["B"], 99)]
+
+
+def test_a_pipeline_keeps_no_hold_of_tritons_memory(start: Start) -> None:
+    pb.InferenceRequest.models |= {"one": add_one, "two": add_one}
+    model = start("pipeline", pipeline())
+    inputs = column(1)
+    request = pb.Request({"X": inputs}, ("END",))
+    with ThreadPoolExecutor(1) as blocked:
+        model._pool, pool = blocked, model._pool
+        blocked.submit(request.sender.event.wait, 0.05)
+        model.execute([request])
+        inputs[:] = 1000
+        assert answer(request) == {"END": [3]}
+        model._pool = pool
+
+
+def test_a_steps_error_reaches_the_client_that_caused_it(start: Start) -> None:
+    def picky(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        if 7 in request.arrays["A"]:
+            return pb.InferenceResponse([], error=pb.TritonError("task two: seven", pb.TritonError.UNAVAILABLE))
+        return add_one(request)
+
+    pb.InferenceRequest.models |= {"one": add_one, "two": picky}
+    model = start("pipeline", pipeline())
+    good, bad = pb.Request({"X": column(1)}, ("END",)), pb.Request({"X": column(6)}, ("END",))
+    model.execute([bad, good])
+    assert answer(good) == {"END": [3]}
+    assert answer(bad) == ("task two: seven", pb.TritonError.UNAVAILABLE)
+
+
+def test_a_step_that_is_not_there(start: Start) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", pipeline())
+    request = pb.Request({"X": column(1)}, ("END",))
+    model.execute([request])
+    assert answer(request) == ("model two is not ready", pb.TritonError.UNAVAILABLE)
+
+
+def test_the_items_of_a_batch_go_their_own_ways_where_asked(start: Start) -> None:
+    sizes = []
+
+    def one(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        sizes.append(len(request.arrays["A"]))
+        return add_one(request)
+
+    pb.InferenceRequest.models |= {"one": one, "two": one}
+    model = start("pipeline", pipeline(split=True))
+    request = pb.Request({"X": column(1, 2, 3)}, ("END", "MID"))
+    model.execute([request])
+    assert answer(request) == {"END": [3, 4, 5], "MID": [2, 3, 4]}
+    assert sizes == [1] * 6
+
+
+def test_finalize_waits_for_what_is_under_way(start: Start) -> None:
+    request = pb.Request({"X": column(1)}, ("MID",))
+
+    def slow(call: pb.InferenceRequest) -> pb.InferenceResponse:
+        request.sender.event.wait(0.05)
+        return add_one(call)
+
+    pb.InferenceRequest.models |= {"one": slow}
+    model = start("pipeline", pipeline())
+    model.execute([request])
+    model.finalize()
+    assert len(request.sender.sent) == 1

@@ -1,0 +1,232 @@
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
+from tests.runtime.fake_worker import Call, FakeWorker, HangUp, Refuse, answer, message, raw
+
+Worker = Callable[[Callable[[Call], dict[str, Array] | bytes]], Connection]
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    workers: list[FakeWorker] = []
+    connections: list[Connection] = []
+
+    def start(handler: Callable[[Call], dict[str, Array] | bytes]) -> Connection:
+        workers.append(FakeWorker(tmp_path / "w.sock", handler).__enter__())
+        connections.append(Connection(f"unix:{tmp_path}/w.sock", 5.0))
+        return connections[-1]
+
+    yield start
+    for connection in connections:
+        connection.close()
+    for one in workers:
+        one.__exit__(None, None, None)
+
+
+def exchange(connection: Connection, **inputs: Array) -> dict[str, Array]:
+    connection.send("m", inputs, tuple(inputs))
+    return connection.receive()
+
+
+def arrays() -> st.SearchStrategy[Array]:
+    kinds = [np.bool_, np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64]
+    shapes = npst.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
+    numbers = st.sampled_from(kinds).flatmap(lambda kind: npst.arrays(kind, shapes))
+    strings = npst.arrays(np.object_, shapes, elements=st.binary(max_size=9))
+    return numbers | strings
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.dictionaries(st.sampled_from(["A", "B", "C"]), arrays(), min_size=1))
+def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, Array]) -> None:
+    with FakeWorker(tmp_path / "w.sock", lambda call: call.inputs) as worker:
+        connection = Connection(f"unix:{worker.path}", 5.0)
+        for _ in range(2):
+            back = exchange(connection, **tensors)
+            assert back.keys() == tensors.keys()
+            for name, array in tensors.items():
+                assert back[name].dtype == array.dtype
+                assert back[name].shape == array.shape
+                assert back[name].flags.aligned
+                assert raw(back[name]) == raw(array)
+        assert worker.connections == 1
+        connection.close()
+
+
+def test_a_large_tensor_that_is_not_contiguous(worker: Worker) -> None:
+    array = np.arange(600_000, dtype=np.float32).reshape(2, 300, 1000)[:, :, ::2]
+    connection = worker(lambda call: {"Y": 2 * call.inputs["X"]})
+    assert np.array_equal(exchange(connection, X=array)["Y"], 2 * array)
+
+
+def test_names_of_model_and_wanted_outputs_arrive(worker: Worker) -> None:
+    seen = []
+
+    def handler(call: Call) -> dict[str, Array]:
+        seen.append(call)
+        return {"Y": np.zeros(1)}
+
+    connection = worker(handler)
+    connection.send("g.a.v.g7", {"X": np.zeros((1, 2))}, ("Y", "Z"))
+    connection.receive()
+    assert seen[0].model == "g.a.v.g7"
+    assert seen[0].outputs == ("Y", "Z")
+
+
+def test_an_answer_all_in_json(worker: Worker) -> None:
+    body = (
+        b'{"outputs":[{"name":"N","datatype":"INT64","shape":[1,2],"data":[7,8]},'
+        b'{"name":"S","datatype":"BYTES","shape":[1,2],"data":["\xc3\xa4","b"]},'
+        b'{"name":"E","datatype":"FP32","shape":[1,0,16],"data":[]}]}'
+    )
+    outputs = exchange(worker(lambda call: message(body)), X=np.zeros(1))
+    assert outputs["N"].dtype == np.int64
+    assert outputs["N"].tolist() == [[7, 8]]
+    assert outputs["S"].tolist() == [["ä".encode(), b"b"]]
+    assert outputs["E"].shape == (1, 0, 16)
+    assert outputs["E"].dtype == np.float32
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40, 120, 150, -1])
+def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
+    whole = answer({"Y": np.arange(6.0)})
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 5.0)
+        server, _ = listener.accept()
+        connection.send("m", {"X": np.zeros(1)}, ("Y",))
+        server.sendall(whole[:cut])
+        server.sendall(whole[cut:])
+        assert connection.receive()["Y"].tolist() == [0, 1, 2, 3, 4, 5]
+        server.close()
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "executed"),
+    [
+        (404, "Request for unknown model: 'm' is not found", False),
+        (400, "Request for unknown model: 'm' has no available versions", False),
+        (503, "[request id: <id_unknown>] Exceeds maximum queue size", False),
+        (500, "Stub process 'm_0_0' is not healthy.", True),
+    ],
+)
+def test_answers_that_count_as_the_workers_failure(worker: Worker, status: int, text: str, executed: bool) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        raise Refuse(status, text)
+
+    with pytest.raises(WorkerFailed) as failed:
+        exchange(worker(handler), X=np.zeros(1))
+    assert failed.value.executed is executed
+    assert failed.value.reason == text.removeprefix("[request id: <id_unknown>] ")
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_answers_that_are_the_requests_error(worker: Worker, status: int) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        raise Refuse(status, "[request id: <id_unknown>] no such shape")
+
+    connection = worker(handler)
+    for _ in range(2):
+        with pytest.raises(RequestError, match=r"^no such shape$") as refused:
+            exchange(connection, X=np.zeros(1))
+        assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nInference-Header-Content-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1\r\n\r\n",
+        b"x" * 70_000,
+        message(b"{}"),
+        message(b"[]"),
+        message(b"not json"),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
+        message(b'{"outputs":[]}1234', header_bytes=14),
+        answer({"Y": np.zeros(2)}) + b"more",
+    ],
+)
+def test_nonsense_is_the_workers_failure(worker: Worker, nonsense: bytes) -> None:
+    with pytest.raises(WorkerFailed, match="not of Triton's protocol"):
+        exchange(worker(lambda call: nonsense), X=np.zeros(1))
+
+
+def test_an_error_without_words(worker: Worker) -> None:
+    with pytest.raises(RequestError, match="HTTP status 500 without a message"):
+        exchange(worker(lambda call: message(b"<html>", status=500)), X=np.zeros(1))
+
+
+def test_a_worker_that_hangs_up(worker: Worker) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        raise HangUp
+
+    with pytest.raises(WorkerFailed, match="connection closed") as failed:
+        exchange(worker(handler), X=np.zeros(1))
+    assert failed.value.executed
+
+
+def test_a_worker_that_does_not_answer_in_time(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 0.02)
+        with pytest.raises(WorkerFailed, match="no answer in time") as failed:
+            exchange(connection, X=np.zeros(1))
+        assert failed.value.executed
+        connection.close()
+
+
+def test_a_worker_that_stops_reading(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 0.02)
+        with pytest.raises(WorkerFailed, match="no answer in time"):
+            connection.send("m", {"X": np.zeros(10_000_000)}, ())
+        connection.close()
+
+
+@pytest.mark.parametrize("address", ["unix:{}/none.sock", "127.0.0.1:1", "unix:" + "x" * 200, "nowhere"])
+def test_nobody_there(tmp_path: Path, address: str) -> None:
+    with pytest.raises(WorkerFailed, match="cannot connect") as failed:
+        Connection(address.format(tmp_path), 1.0)
+    assert not failed.value.executed
+
+
+def test_over_tcp() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(f"127.0.0.1:{listener.getsockname()[1]}", 5.0)
+        server, _ = listener.accept()
+        connection.send("m", {"X": np.zeros(1)}, ("Y",))
+        server.sendall(answer({"Y": np.ones(1)}))
+        assert connection.receive()["Y"].tolist() == [1.0]
+        server.close()
+        connection.close()
+
+
+def test_an_idle_connection_that_the_server_closed_is_stale(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 5.0)
+        server, _ = listener.accept()
+        assert not connection.is_stale()
+        server.close()
+        assert connection.is_stale()
+        connection.close()
