@@ -19,7 +19,12 @@ def worker_model(graph: str, task: str, variant: str, generation: int) -> str:
 
 def dispatcher(graph: str, task: str, generation: int) -> str:
     """`<graph>.<task>.g<generation>`."""
-    return f"{graph}.{task}.g{generation}"
+    return f"{dispatcher_prefix(graph, task)}{generation}"
+
+
+def dispatcher_prefix(graph: str, task: str) -> str:
+    """How the names of a task's dispatchers begin, of whatever generation."""
+    return f"{graph}.{task}.g"
 
 
 def pipeline(graph: str, generation: int) -> str:

@@ -1,11 +1,13 @@
 """Requests that have arrived, from a server's counters. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.servers.metrics import Sample
 
-_ENDED = ("nv_inference_request_success", "nv_inference_request_failure")
+_ENDED = {"nv_inference_request_success": 1.0, "nv_inference_request_failure": 0.5}
+"""Counter -> requests that one count stands for."""
+
 _PENDING = "nv_inference_pending_request_count"
 
 
@@ -33,20 +35,27 @@ def arrivals(before: Counters | None, now: Counters) -> float:
     return max(0.0, ended + now.pending - before.pending)
 
 
-def counters(samples: Iterable[Sample], graphs: Iterable[str]) -> dict[str, Counters]:
-    """The counters of each graph's front; graphs that are not served are left out.
+def counters(samples: Iterable[Sample], entries: Mapping[str, Collection[str]]) -> dict[str, Counters]:
+    """The counters of each graph; graphs that are not served are left out.
+
+    Success and failure are counted at a graph's front. Triton 2.51 counts a failed request of an ensemble twice. What
+    waits shows only at the model that it waits for, and waits of later steps are answered for at the first.
 
     Args:
         samples: Of the gateway's /metrics.
-        graphs: Names.
+        entries: Graph -> the models where its requests first queue: the dispatchers, of every loaded generation, of
+            one task that each request begins with.
     """
-    wanted = set(graphs)
     ended: dict[str, float] = {}
-    pending: dict[str, float] = {}
+    waits: dict[str, float] = {}
     for sample in samples:
         model = sample.labels.get("model", "")
-        if model in wanted and sample.name in _ENDED:
-            ended[model] = ended.get(model, 0.0) + sample.value
-        elif model in wanted and sample.name == _PENDING:
-            pending[model] = sample.value
-    return {name: Counters(count, pending.get(name, 0.0)) for name, count in ended.items()}
+        if sample.name in _ENDED and model in entries:
+            ended[model] = ended.get(model, 0.0) + sample.value * _ENDED[sample.name]
+        elif sample.name == _PENDING:
+            waits[model] = waits.get(model, 0.0) + sample.value
+    return {
+        graph: Counters(ended[graph], sum(waits.get(name, 0.0) for name in names))
+        for graph, names in entries.items()
+        if graph in ended
+    }

@@ -27,6 +27,9 @@ from jigsaw_triton.servers.process import ServerProcess, group_members, sweep
 STARTS_AT_ONCE = 4
 """Servers that start side by side: starting is mostly waiting for interpreters to import."""
 
+_GATEWAY_GRACE_S = 3.0
+"""With clients still connected Triton takes all of it, whether or not anything is in flight."""
+
 _GONE_POLL_S = 0.02
 _IN_USE_TRIES = 25
 _IN_USE_WAIT_S = 0.2
@@ -185,7 +188,8 @@ class Fleet:
             run_dir=self._paths.run,
             secret=self._secret,
             device=uuid,
-            shared=len(worker.models) > 1,
+            # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
+            shared=True,
         )
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_all(server, [m.folder for m in worker.models], probe=True)
@@ -231,7 +235,7 @@ class Fleet:
         async with self.locked(self.GATEWAY):
             server = self._servers.pop(self.GATEWAY, None)
             if server is not None:
-                await asyncio.shield(self._stop(server, grace_s=5.0))
+                await asyncio.shield(self._stop(server, grace_s=_GATEWAY_GRACE_S))
             await asyncio.to_thread(shutil.rmtree, self._paths.gateway_repository, True)
 
     async def load_gateway(self, models: Sequence[ModelFolder]) -> None:

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from jigsaw_triton.compiler.names import dispatcher_prefix
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.arrivals import Counters, arrivals, counters
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
@@ -160,10 +161,16 @@ class Controller:
             return {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
-        counted = counters(samples, running.wanted.graphs)
+        counted = counters(samples, _entries(running, self.state.actual.models))
         rates = {name: arrivals(self._seen.get(name), now) / elapsed_s for name, now in counted.items()}
         self._seen = counted
         return rates
+
+
+def _entries(running: Generation, loaded: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Graph -> the loaded dispatchers of its first task."""
+    prefixes = {name: dispatcher_prefix(name, next(iter(graph.tasks))) for name, graph in running.wanted.graphs.items()}
+    return {name: tuple(m for m in loaded if m.startswith(prefix)) for name, prefix in prefixes.items()}
 
 
 def _subject(action: a.Action) -> str:

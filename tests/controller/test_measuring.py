@@ -12,9 +12,12 @@ METRICS = """
 # HELP nv_inference_request_success Number of successful inference requests
 nv_inference_request_success{model="app",version="1"} 40
 nv_inference_request_success{model="app.t0.g1",version="1"} 41
-nv_inference_request_failure{model="app",reason="OTHER",version="1"} 2
-nv_inference_request_failure{model="app",reason="REJECTED",version="1"} 1
-nv_inference_pending_request_count{model="app",version="1"} 5
+nv_inference_request_failure{model="app",reason="OTHER",version="1"} 4
+nv_inference_request_failure{model="app",reason="REJECTED",version="1"} 2
+nv_inference_pending_request_count{model="app",version="1"} 0
+nv_inference_pending_request_count{model="app.t0.g1",version="1"} 3
+nv_inference_pending_request_count{model="app.t0.g2",version="1"} 2
+nv_inference_pending_request_count{model="app.t1.g1",version="1"} 9
 """
 
 
@@ -25,8 +28,9 @@ def demand(rates_rps: list[float]) -> Demand:
     return result
 
 
-def test_counters_of_the_front_alone() -> None:
-    assert counters(parse_metrics(METRICS), ["app", "absent"]) == {"app": Counters(43.0, 5.0)}
+def test_counters_are_the_fronts_and_its_first_dispatchers() -> None:
+    entries = {"app": ["app.t0.g1", "app.t0.g2"], "absent": []}
+    assert counters(parse_metrics(METRICS), entries) == {"app": Counters(43.0, 5.0)}
 
 
 def test_arrivals_count_what_waits_and_survive_a_reload() -> None:
