@@ -1,5 +1,6 @@
 import json
 import random
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +8,7 @@ from typing import Any
 
 import networkx as nx
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -438,7 +440,7 @@ def from_document(document: dict[str, Any]) -> TaskGraph:
         return replace(build_graph(load_graph(path), templates=TEMPLATES), folder=Path())
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(documents())
 def test_tasks_come_in_the_order_of_dependencies_then_of_names(document: dict[str, Any]) -> None:
     graph = from_document(document)
@@ -448,7 +450,7 @@ def test_tasks_come_in_the_order_of_dependencies_then_of_names(document: dict[st
     assert list(graph.tasks) == list(nx.lexicographical_topological_sort(network))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(documents(), st.randoms(use_true_random=False))
 def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance: random.Random) -> None:
     graph = from_document(document)
@@ -460,14 +462,14 @@ def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance:
     assert list(again.tasks) == list(graph.tasks)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(documents())
 def test_a_graph_survives_being_written(document: dict[str, Any]) -> None:
     graph = from_document(document)
     assert from_document(to_document(graph)) == graph
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(documents())
 def test_rows_and_types_agree(document: dict[str, Any]) -> None:
     graph = from_document(document)
@@ -484,3 +486,44 @@ def test_rows_and_types_agree(document: dict[str, Any]) -> None:
         for ref in outputs:
             if graph.row_axis(ref) is not None:
                 assert graph.type_of(ref).shape[0] == -1
+
+
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 1.5, "", "x", "detect.CROPS", "classify.LABEL", "inputs.FRAME", [], [1], {}, {"x": 1}]
+).map(deepcopy)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Any:
+    """The document of a right graph with some entries replaced, removed or added anywhere."""
+    document: Any = yaml.safe_load(GRAPH)
+    for _ in range(draw(st.integers(1, 4))):
+        holder = document
+        for _ in range(draw(st.integers(0, 6))):
+            inner = [
+                v for v in (holder.values() if isinstance(holder, dict) else holder) if isinstance(v, dict | list) and v
+            ]
+            if not inner:
+                break
+            holder = draw(st.sampled_from(inner))
+        places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        place = draw(st.sampled_from(places))
+        match draw(st.sampled_from(["replace", "remove", "add"])):
+            case "replace":
+                holder[place] = draw(VALUES)
+            case "remove" if len(places) > 1:
+                del holder[place]
+            case _ if isinstance(holder, dict):
+                holder[draw(st.sampled_from(["x", "inputs", "when", "for_each", "Y", "9"]))] = draw(VALUES)
+            case _:
+                holder.append(draw(VALUES))
+    return document
+
+
+@settings(max_examples=60, deadline=None)
+@given(damaged())
+def test_no_document_brings_anything_but_diagnostics(document: Any) -> None:
+    try:
+        from_document(document)
+    except SpecError as error:
+        assert all(problem.line > 0 and problem.message for problem in error.diagnostics)

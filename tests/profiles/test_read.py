@@ -140,7 +140,7 @@ def rows(draw: st.DrawFn) -> ProfileRow:
     return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), draw(NUMBERS | st.just(0.0)), source)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(rows(), unique_by=lambda row: row.key, max_size=12))
 def test_what_is_written_reads_back(some: list[ProfileRow]) -> None:
     text = write_profiles(some)

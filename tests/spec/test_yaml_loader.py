@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import SpecError
@@ -126,6 +126,7 @@ def entries(data: Any, prefix: Path = ()) -> Iterator[Path]:
         yield from entries(value, (*prefix, key))
 
 
+@settings(deadline=None)
 @given(DATA)
 def test_json_reads_as_itself_and_every_entry_has_a_line(data: Any) -> None:
     parsed = parse_yaml(json.dumps(data, ensure_ascii=False, indent=1), "f.yaml")
@@ -134,6 +135,7 @@ def test_json_reads_as_itself_and_every_entry_has_a_line(data: Any) -> None:
     assert set(parsed.source.lines) == set(entries(data))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("{}[]:,-&*!|>'\"%@#? \n\tab0.", max_size=60))
 def test_no_text_brings_anything_but_a_diagnostic(text: str) -> None:
     try:

@@ -1,0 +1,59 @@
+"""docs/reference/files.md is right: its examples are read, and it names every key."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from jigsaw_triton.errors import SpecError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.cluster import build_cluster
+from jigsaw_triton.profiles.read import parse_profiles
+from jigsaw_triton.spec.json_schema import Kind, json_schema
+from jigsaw_triton.spec.load import load_cluster
+from tests.fakes.documents import built, edited
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text()
+
+
+def block(language: str, beginning: str = "") -> str:
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if beginning in text)
+    return str(found)
+
+
+def test_the_graph(tmp_path: Path) -> None:
+    text = block("yaml", "TaskGraph")
+    graph = built(text, tmp_path)
+    assert [len(task.variants) for task in graph.tasks.values()] == [2, 1]
+    Draft202012Validator(json_schema("graph")).validate(yaml.safe_load(text))
+
+
+def test_the_cluster(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(block("yaml", "kind: Cluster"))
+    assert len(build_cluster(load_cluster(tmp_path), CATALOG).gpus) == 6
+
+
+def test_the_profiles() -> None:
+    assert len(parse_profiles(block("csv"), "profiles.csv")) == 2
+
+
+@pytest.mark.parametrize("kind", ["graph", "cluster"])
+def test_every_key_is_explained(kind: Kind) -> None:
+    schema = json_schema(kind)
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
+    assert len(keys) > 8
+    assert sorted(key for key in keys if not re.search(rf"\b{key}\b", PAGE)) == []
+
+
+def test_the_mistakes(tmp_path: Path) -> None:
+    text = edited(
+        block("yaml", "TaskGraph"),
+        ("    latency_ms: 250\n", ""),
+        ("percentile: 99", "percentle: 99"),
+        ("for_each: detect.CROPS", "for_each: detct.CROPS"),
+    )
+    with pytest.raises(SpecError) as caught:
+        built(text, tmp_path)
+    assert str(caught.value).replace(str(tmp_path), "traffic") == block("text").rstrip()
