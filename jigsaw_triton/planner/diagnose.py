@@ -1,0 +1,183 @@
+"""Why no plan is feasible, found by dropping requirements until one is, and said in the user's words."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.configurations import (
+    TOLERANCE,
+    Configuration,
+    TaskConfigurations,
+    accuracy_budget,
+    why_not,
+)
+from jigsaw_triton.planner.model import Goal, allocation
+from jigsaw_triton.planner.paths import longest_path, longest_through
+from jigsaw_triton.planner.program import Draft
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure
+from jigsaw_triton.planner.staircase import path_ends, staircase
+from jigsaw_triton.planner.supply import Supply
+from jigsaw_triton.profiles.table import ProfileTable
+
+
+def missing_profiles(
+    graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], found: TaskConfigurations
+) -> list[str]:
+    """Tasks without any configuration on these boards, and why."""
+    names = ", ".join(b.name for b in boards)
+    reasons = []
+    for task in (t for t, configurations in found.items() if not configurations):
+        refusals = [
+            reason
+            for board in boards
+            for row in table.rows(task=task, gpu=board.name)
+            if (reason := why_not(row, board)) is not None
+        ]
+        if refusals:
+            reasons.append(f"{graph.name}: no configuration of task {task} can be had on {names} ({refusals[0]})")
+        else:
+            reasons.append(f"{graph.name}: task {task} has no profile on {names}")
+    return reasons
+
+
+def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
+    """Whether latency alone or accuracy alone is out of reach, with what can be reached."""
+    reasons = []
+    fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
+    least_ms = max(longest_through(graph, fastest).values())
+    if least_ms > graph.slo.latency_ms * (1 + TOLERANCE):
+        path = " > ".join(longest_path(graph, fastest))
+        reasons.append(
+            f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms is out of reach: along {path} even the fastest "
+            f"configurations take {_up(least_ms)} ms"
+        )
+    finest = {task: min(c.loss for c in of) for task, of in found.items()}
+    least_loss = max(longest_through(graph, finest).values())
+    if least_loss > accuracy_budget(graph) + TOLERANCE:
+        path = " > ".join(longest_path(graph, finest))
+        reasons.append(
+            f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: along {path} the profiled variants "
+            f"reach at most {_down(math.exp(-least_loss))} of the best"
+        )
+    return reasons
+
+
+def both_limits(
+    graph: TaskGraph, found: TaskConfigurations, solver: Solver, time_limit_s: float
+) -> tuple[str, str] | None:
+    """The reason and hint where latency and accuracy can be met, but not together; None where they can."""
+    least_ms = _least(graph, found, "latency", solver, time_limit_s)
+    if least_ms <= graph.slo.latency_ms * (1 + TOLERANCE):
+        return None
+    best = math.exp(-_least(graph, found, "accuracy", solver, time_limit_s))
+    reason = (
+        f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms and an accuracy of {graph.slo.accuracy:g} cannot "
+        f"be had together: at this accuracy it takes at least {_up(least_ms)} ms"
+    )
+    return reason, f"raise latency_ms to {_up(least_ms)} or lower accuracy to {_down(best)}"
+
+
+def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solver, time_limit_s: float) -> float:
+    """The least latency along the worst path (or loss of accuracy) that the other limit leaves."""
+    draft = Draft()
+    use = {c: draft.integer(1) for of in found.values() for c in of}
+    for of in found.values():
+        draft.at_least(1, [(use[c], 1) for c in of])
+    latency = {c: c.latency_ms / graph.slo.latency_ms for c in use}
+    loss = {c: c.loss for c in use}
+    limited, budget = (loss, accuracy_budget(graph) + 1e-9) if what == "latency" else (latency, 1.0)
+    for end in _ends(draft, graph, found, use, limited):
+        draft.at_most(budget, [(end, 1)])
+    worst = draft.real()
+    for end in _ends(draft, graph, found, use, latency if what == "latency" else loss):
+        draft.at_least(0, [(worst, 1), (end, -1)])
+    draft.minimise([(worst, 1.0)], gap=1e-7)
+    least = _feasible(solver.solve(draft.program(), time_limit_s)).stages[0].value
+    return least * graph.slo.latency_ms if what == "latency" else least
+
+
+def _ends(
+    draft: Draft,
+    graph: TaskGraph,
+    found: TaskConfigurations,
+    use: Mapping[Configuration, int],
+    weight: Mapping[Configuration, float],
+) -> list[int]:
+    stairs = {task: staircase(draft, (weight[c] for c in of)) for task, of in found.items()}
+    for c, column in use.items():
+        if (gate := stairs[c.task].gate(weight[c])) is not None:
+            draft.at_most(0, [(column, 1), (gate, -1)])
+    return path_ends(draft, graph, stairs)
+
+
+def demand(
+    workloads: Sequence[Workload],
+    candidates: Mapping[str, TaskConfigurations],
+    supplies: Sequence[Supply],
+    cluster: Cluster,
+    solver: Solver,
+    time_limit_s: float,
+) -> tuple[str, str]:
+    """The reason and hint where the cluster is too small, for the demand or for one replica of each task.
+
+    Raises:
+        SolverFailure: The demand turns out to be feasible.
+    """
+    largest = allocation(workloads, candidates, supplies, "most")
+    outcome = solver.solve(largest.program, time_limit_s)
+    if outcome.status == "infeasible":
+        slices, gpus = _ideal(workloads, candidates, supplies, "idle", solver, time_limit_s)
+        reason = "the cluster has no room for a slice for each task"
+        hint = f"give it at least {gpus} GPUs, or plan for fewer graphs at once"
+    else:
+        scale = _feasible(outcome).values[largest.scale or 0]
+        if scale >= 1 + 10 * TOLERANCE:
+            raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
+        slices, gpus = _ideal(workloads, candidates, supplies, "ideal", solver, time_limit_s)
+        most = "at most" if outcome.status == "optimal" else "by what could be found in time"
+        parts = ", ".join(
+            f"{w.graph.name} {_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
+        )
+        reason = f"the demand exceeds the cluster, which carries {most} {parts}"
+        hint = f"lower the demand to {_down(100 * scale)}% of it, or give the cluster at least {gpus} GPUs"
+    has = f"it has {cluster.compute_slices} on {len(cluster.gpus)}"
+    return f"{reason}: {slices} compute slices on {gpus} GPUs are needed, {has}", hint
+
+
+def _ideal(
+    workloads: Sequence[Workload],
+    candidates: Mapping[str, TaskConfigurations],
+    supplies: Sequence[Supply],
+    goal: Goal,
+    solver: Solver,
+    time_limit_s: float,
+) -> tuple[int, int]:
+    """Compute slices and GPUs that would do, were there GPUs without end."""
+    ideal = allocation(workloads, candidates, supplies, goal)
+    values = _feasible(solver.solve(ideal.program, time_limit_s)).values
+    counts = ideal.counts(values)
+    return sum(n * c.compute_slices for c, n in counts.items()), ideal.gpus(values)
+
+
+def _feasible(outcome: Outcome) -> Outcome:
+    if not outcome.stages:
+        raise SolverFailure(f"finding the reason came out {outcome.status}")
+    return outcome
+
+
+def _up(value: float) -> str:
+    """Four digits that are no less than the value."""
+    return _rounded(value, math.ceil, 1 - 1e-6)
+
+
+def _down(value: float) -> str:
+    """Four digits that are no more than the value."""
+    return _rounded(value, math.floor, 1 + 1e-9)
+
+
+def _rounded(value: float, how: Callable[[float], int], leeway: float) -> str:
+    if value <= 0:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{how(value / unit * leeway) * unit:.10g}"

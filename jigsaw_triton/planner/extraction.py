@@ -1,0 +1,146 @@
+"""From counts of replicas to what each graph gets: shares, budgets, predictions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration
+from jigsaw_triton.planner.paths import longest_through
+from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from jigsaw_triton.planner.program import Draft, Program
+from jigsaw_triton.planner.rates import calls, most_calls
+
+Counts = Mapping[Configuration, int]
+"""Replicas by configuration, none of them 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The program of the flows that given replicas carry at the planned demands, most accurate first.
+
+    It is solved apart from the plan's program so that the flows depend on the replicas alone.
+
+    Attributes:
+        program: To solve.
+        rate: (graph, task, variant) -> column of calls for a request of the graph.
+    """
+
+    program: Program
+    rate: Mapping[tuple[str, str, str], int]
+
+    def calls(self, values: Sequence[float]) -> dict[tuple[str, str, str], float]:
+        """(graph, task, variant) -> calls for a request of the graph."""
+        return {key: max(0.0, values[column]) for key, column in self.rate.items()}
+
+
+def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
+    """Builds the program of flows through given replicas."""
+    draft, rate = Draft(), dict[tuple[str, str, str], int]()
+    usable: dict[tuple[str, str, str], float] = {}
+    losses: dict[tuple[str, str, str], float] = {}
+    for c, count in sorted(counts.items()):
+        key = (c.graph, c.task, c.variant)
+        usable[key] = usable.get(key, 0.0) + count * c.throughput_rps
+        losses[key] = c.loss
+    objective: list[tuple[int, float]] = []
+    for workload in workloads:
+        graph = workload.graph
+        variants = {t: sorted(v for g, task, v in usable if (g, task) == (graph.name, t)) for t in graph.tasks}
+        largest = most_calls(graph, variants)
+        for task in graph.tasks.values():
+            keys = [(graph.name, task.name, v) for v in variants[task.name]]
+            for key in keys:
+                # The replicas suffice within the solver's tolerance; a part more keeps that from failing here.
+                rate[key] = draft.real(usable[key] / workload.demand_rps * (1 + TOLERANCE / 10))
+                objective.append((rate[key], losses[key] / (largest[task.name] or 1.0)))
+            rule = calls(graph, task)
+            own = [(rate[key], 1.0) for key in keys]
+            if rule.source is None:
+                draft.equal(rule.factor, own)
+            else:
+                source = rule.source
+                taken = [(rate[graph.name, source, v], -rule.weight(graph, v)) for v in variants[source]]
+                draft.equal(0, own + taken)
+    draft.minimise(objective, gap=1e-9)
+    return Flows(draft.program(), rate)
+
+
+def graph_plan(workload: Workload, counts: Counts, rates: Mapping[tuple[str, str, str], float]) -> GraphPlan:
+    """What a graph gets of the replicas.
+
+    A task's latency budget is what its slowest configuration needs, stretched as far as the tightest path through it
+    allows: along no path do the budgets exceed the SLO.
+
+    Args:
+        workload: The graph and its demand.
+        counts: Replicas, of other graphs too.
+        rates: (graph, task, variant) -> calls for a request.
+    """
+    graph = workload.graph
+    own = {t: {c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)} for t in graph.tasks}
+    latency = {t: max(c.latency_ms for c in of) for t, of in own.items()}
+    through = longest_through(graph, latency)
+    loss = longest_through(graph, {t: max(c.loss for c in of) for t, of in own.items()})
+    tasks = {}
+    for name, of in own.items():
+        total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
+        tasks[name] = TaskPlan(
+            budget_ms=latency[name] * graph.slo.latency_ms / max(through[name], 1e-12),
+            rate_rps=total * workload.demand_rps,
+            segments=_segments(of, {c.variant: rates[graph.name, name, c.variant] for c in of}, total),
+        )
+    return GraphPlan(
+        demand_rps=workload.demand_rps,
+        capacity_rps=_capacity(workload, own, rates),
+        accuracy=math.exp(-max(loss.values())),
+        latency_ms=max(through.values()),
+        tasks=tasks,
+    )
+
+
+def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Segment, ...]:
+    """Segments of a task; replicas of one variant share its rate by what they can carry, so all are equally busy."""
+    usable: dict[str, float] = {}
+    for c, n in of.items():
+        usable[c.variant] = usable.get(c.variant, 0.0) + n * c.throughput_rps
+    everything = sum(usable.values())
+    merged: dict[tuple[str, str, int, int], tuple[int, float]] = {}
+    for c, n in sorted(of.items()):
+        part = rates[c.variant] / total if total > 0 else usable[c.variant] / everything
+        share = part * n * c.throughput_rps / usable[c.variant]
+        key = (c.variant, c.slice, c.instances, c.batch)
+        count, before = merged.get(key, (0, 0.0))
+        merged[key] = (count + n, before + share)
+    return tuple(Segment(*key, count=count, share=share) for key, (count, share) in sorted(merged.items()))
+
+
+def _capacity(workload: Workload, own: Mapping[str, Counts], rates: Mapping[tuple[str, str, str], float]) -> float:
+    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can.
+
+    The second is where a system comes to that hands each batch to whichever replica is idle; with several variants of
+    a task it goes further than the planned shares, or less far where the busier mix yields more rows.
+    """
+    graph = workload.graph
+    planned, pulled = math.inf, math.inf
+    mixed: dict[str, dict[str, float]] = {}
+    for task in graph.tasks.values():
+        usable: dict[str, float] = {}
+        for c, n in own[task.name].items():
+            usable[c.variant] = usable.get(c.variant, 0.0) + n * c.throughput_rps
+        for variant, most in usable.items():
+            if (rate := rates[graph.name, task.name, variant]) > 0:
+                planned = min(planned, most / rate)
+        everything = sum(usable.values())
+        rule = calls(graph, task)
+        total = (
+            rule.factor
+            if rule.source is None
+            else sum(n * rule.weight(graph, v) for v, n in mixed[rule.source].items())
+        )
+        mixed[task.name] = {v: total * most / everything for v, most in usable.items()}
+        if total > 0:
+            pulled = min(pulled, everything / total)
+    return max(
+        workload.demand_rps, planned if math.isfinite(planned) else 0.0, pulled if math.isfinite(pulled) else 0.0
+    )

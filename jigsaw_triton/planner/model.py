@@ -1,0 +1,229 @@
+"""The mixed-integer program: how many replicas of which configuration, on how many GPUs of which cut.
+
+For each configuration c: whole count x_c. For each variant v of a task: share f_v of the task's largest rate. For each
+model of GPU and multiset m of slices: whole number z_m of GPUs so cut. For each task: steps of latency and of lost
+accuracy.
+
+    f_v <= sum over v's configurations of usable throughput / largest rate * x_c
+    sum of f over a task = what the requests or the source task's shares call for (`planner.rates`)
+    sum of x over a task >= 1
+    x_c <= most_c * (step of c's latency taken), likewise of its loss;  f of what loses more than a step <= that step
+    along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
+    sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over a model <= its GPUs
+
+Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
+known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slices make every solution placeable.)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.configurations import Configuration, TaskConfigurations, accuracy_budget
+from jigsaw_triton.planner.program import Draft, Program
+from jigsaw_triton.planner.rates import calls, most_calls
+from jigsaw_triton.planner.staircase import Staircase, path_ends, staircase
+from jigsaw_triton.planner.supply import Supply
+
+ACCURACY_GAP = 1e-3
+"""Absolute, in the share-weighted loss of accuracy summed over tasks: 0.1% of accuracy is not worth longer solving."""
+
+SCALE_GAP = 1e-4
+"""Relative, of the largest demand."""
+
+Goal = Literal["least", "most", "ideal", "idle"]
+"""`least`: the plan. `most`: the largest scale of all demands together. `ideal`: least slices, then GPUs, were there
+GPUs without end. `idle`: the same at no demand."""
+
+_ENDLESS = ("ideal", "idle")
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The program and what its columns mean.
+
+    Attributes:
+        program: To solve.
+        count: Configuration -> column of its count.
+        cuts: Columns of the numbers of GPUs.
+        scale: Column of the demands' common scale, for the goal `most`.
+    """
+
+    program: Program
+    count: Mapping[Configuration, int]
+    cuts: tuple[int, ...]
+    scale: int | None
+
+    def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
+        """Replicas of each configuration in use."""
+        return {c: n for c, column in self.count.items() if (n := round(values[column])) > 0}
+
+    def gpus(self, values: Sequence[float]) -> int:
+        """GPUs in use."""
+        return sum(round(values[column]) for column in self.cuts)
+
+
+def allocation(
+    workloads: Sequence[Workload],
+    candidates: Mapping[str, TaskConfigurations],
+    supplies: Sequence[Supply],
+    goal: Goal = "least",
+    running: Mapping[Configuration, int] | None = None,
+) -> Allocation:
+    """Builds the program.
+
+    Args:
+        workloads: Graphs and demands.
+        candidates: Graph name -> task -> configurations, at least one each.
+        supplies: By model of GPU, of all kinds of slices that the configurations are on.
+        goal: What for.
+        running: Replicas that run now; where given, keeping them is the last objective.
+    """
+    draft = Draft()
+    scale = draft.real() if goal == "most" else None
+    count: dict[Configuration, int] = {}
+    losses: list[tuple[int, float]] = []
+    for workload in workloads:
+        part = _Part(draft, workload, candidates[workload.graph.name], goal)
+        part.choose(supplies)
+        if goal != "idle":
+            part.flow(scale)
+        part.limit()
+        count |= part.count
+        losses += part.losses()
+    cuts = _cuts(draft, count, supplies, endless=goal in _ENDLESS)
+    if scale is not None:
+        draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
+    else:
+        draft.minimise_count((column, float(c.compute_slices)) for c, column in count.items())
+        draft.minimise_count((column, 1.0) for column in cuts)
+    if goal == "least":
+        if losses:
+            draft.minimise(losses, gap=ACCURACY_GAP)
+        _keeping(draft, count, running or {})
+    return Allocation(draft.program(), count, tuple(cuts), scale)
+
+
+class _Part:
+    """One graph's columns and rows.
+
+    Args:
+        draft: To add to.
+        workload: The graph and its demand.
+        found: Its configurations.
+        goal: Of the whole program.
+    """
+
+    def __init__(self, draft: Draft, workload: Workload, found: TaskConfigurations, goal: Goal) -> None:
+        self._draft, self._workload, self._found, self._goal = draft, workload, found, goal
+        graph = workload.graph
+        self._variants = {task: {c.variant: c.loss for c in of} for task, of in found.items()}
+        calls_per_request = most_calls(graph, self._variants)
+        # A rate of 0 (nothing yields a row) is as good as any other to take shares of.
+        self._largest = {task: workload.demand_rps * n if n > 0 else 1.0 for task, n in calls_per_request.items()}
+        self.count: dict[Configuration, int] = {}
+        self._most: dict[Configuration, float] = {}
+        self._share: dict[tuple[str, str], int] = {}
+
+    def choose(self, supplies: Sequence[Supply]) -> None:
+        """Counts; each task gets at least one replica."""
+        by_board = {s.board.name: s for s in supplies}
+        for configurations in self._found.values():
+            for c in configurations:
+                self._most[c] = self._most_of(c, by_board[c.board])
+                self.count[c] = self._draft.integer(self._most[c])
+            self._draft.at_least(1, [(self.count[c], 1) for c in configurations])
+
+    def _most_of(self, c: Configuration, supply: Supply) -> float:
+        """Replicas beyond which no plan needs any: as many as carry the whole task; one where that is nothing."""
+        there_are = math.inf if self._goal in _ENDLESS else supply.most(c.slice)
+        if self._goal == "most":
+            return there_are
+        carry_all = 1 if self._goal == "idle" else math.ceil(self._largest[c.task] / c.throughput_rps)
+        return min(there_are, max(1, carry_all))
+
+    def flow(self, scale: int | None) -> None:
+        """Shares: what replicas can carry, adding up to what the requests, or the source's shares, call for."""
+        for task, variants in self._variants.items():
+            for variant in variants:
+                f = self._share[task, variant] = self._draft.real()
+                carried = [
+                    (self.count[c], -c.throughput_rps / self._largest[task])
+                    for c in self._found[task]
+                    if c.variant == variant
+                ]
+                self._draft.at_most(0, [(f, 1), *carried])
+        graph, demand = self._workload.graph, self._workload.demand_rps
+        for task, variants in self._variants.items():
+            rule = calls(graph, graph.tasks[task])
+            shares = [(self._share[task, v], 1.0) for v in variants]
+            if rule.source is not None:
+                ratio = self._largest[rule.source] / self._largest[task]
+                taken = [
+                    (self._share[rule.source, v], -ratio * rule.weight(graph, v)) for v in self._variants[rule.source]
+                ]
+                self._draft.equal(0, shares + taken)
+            elif scale is not None:
+                self._draft.equal(0, [*shares, (scale, -rule.factor * demand / self._largest[task])])
+            else:
+                self._draft.equal(rule.factor * demand / self._largest[task], shares)
+
+    def limit(self) -> None:
+        """What is in use stays within the latency and the accuracy of the SLO along every path."""
+        slo = self._workload.graph.slo
+        # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
+        self._limit({c: c.latency_ms / slo.latency_ms for c in self.count}, 1.0)
+        stairs = self._limit({c: c.loss for c in self.count}, accuracy_budget(self._workload.graph) + 1e-9)
+        if self._share and self._goal != "most":
+            for task, variants in self._variants.items():
+                for step in stairs[task].steps:
+                    beyond = [(self._share[task, v], 1.0) for v, loss in variants.items() if loss >= step.weight]
+                    self._draft.at_most(0, [*beyond, (step.column, -1)])
+
+    def _limit(self, weight: Mapping[Configuration, float], budget: float) -> dict[str, Staircase]:
+        stairs = {task: staircase(self._draft, (weight[c] for c in of)) for task, of in self._found.items()}
+        for c, column in self.count.items():
+            if (gate := stairs[c.task].gate(weight[c])) is not None:
+                self._draft.at_most(0, [(column, 1), (gate, -self._most[c])])
+        for end in path_ends(self._draft, self._workload.graph, stairs):
+            self._draft.at_most(budget, [(end, 1)])
+        return stairs
+
+    def losses(self) -> list[tuple[int, float]]:
+        """The terms of lost accuracy, by share."""
+        return [
+            (self._share[task, v], loss)
+            for task, variants in self._variants.items()
+            for v, loss in variants.items()
+            if loss > 0 and (task, v) in self._share
+        ]
+
+
+def _cuts(draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[Supply], *, endless: bool) -> list[int]:
+    """Numbers of GPUs by multiset; together they have the slices that are in use."""
+    cuts: list[int] = []
+    for supply in supplies:
+        z = {i: draft.integer(None if endless else supply.gpus) for i in range(len(supply.multisets))}
+        cuts += z.values()
+        if not endless:
+            draft.at_most(supply.gpus, [(column, 1) for column in z.values()])
+        used: dict[str, list[tuple[int, float]]] = {}
+        for c, column in count.items():
+            if c.board == supply.board.name:
+                used.setdefault(c.slice, []).append((column, 1.0))
+        for kind, terms in used.items():
+            draft.at_most(0, [*terms, *((z[i], -m[kind]) for i, m in enumerate(supply.multisets) if m[kind])])
+    return cuts
+
+
+def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Configuration, int]) -> None:
+    kept = []
+    for c, column in count.items():
+        if n := running.get(c, 0):
+            keep = draft.integer(n)
+            draft.at_most(0, [(keep, 1), (column, -1)])
+            kept.append((keep, -1.0))
+    if kept:
+        draft.minimise_count(kept)

@@ -1,0 +1,35 @@
+"""Longest paths through a task graph, without enumerating its paths."""
+
+from collections.abc import Mapping
+
+from jigsaw_triton.graph.model import TaskGraph
+
+
+def longest_through(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
+    """The largest sum of task weights along any path that a task lies on, by task.
+
+    Args:
+        graph: Whose tasks are in topological order.
+        weight: Task -> weight.
+    """
+    upto, after = _upto(graph, weight), {name: 0.0 for name in graph.tasks}
+    for task in reversed(tuple(graph.tasks.values())):
+        for dependency in task.dependencies():
+            after[dependency] = max(after[dependency], weight[task.name] + after[task.name])
+    return {name: upto[name] + after[name] for name in graph.tasks}
+
+
+def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ...]:
+    """The path of the largest sum of task weights; the first by name among equals."""
+    upto = _upto(graph, weight)
+    path = [max(sorted(upto), key=lambda name: upto[name])]
+    while before := sorted(graph.tasks[path[0]].dependencies()):
+        path.insert(0, max(before, key=lambda name: upto[name]))
+    return tuple(path)
+
+
+def _upto(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
+    upto: dict[str, float] = {}
+    for task in graph.tasks.values():
+        upto[task.name] = weight[task.name] + max((upto[d] for d in task.dependencies()), default=0.0)
+    return upto

@@ -1,0 +1,179 @@
+"""Where the chosen replicas go: GPUs cut so that as much as possible stays where it runs now."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jigsaw_triton.gpus.layouts import maximal_layouts
+from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement
+from jigsaw_triton.planner.configurations import Configuration
+from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
+from jigsaw_triton.planner.program import Draft, Program
+from jigsaw_triton.planner.supply import useful_multisets
+
+Models = tuple[PlacedModel, ...]
+
+Needs = Mapping[str, Mapping[str, Mapping[PlacedModel, int]]]
+"""Model of GPU -> slice kind -> model -> replicas, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """GPUs of one board on which the same runs at the same places."""
+
+    board: Board
+    running: Mapping[Placement, Models]
+    gpus: tuple[GpuId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A way to cut one GPU of a group."""
+
+    group: int
+    multiset: Counter[str]
+    layout: Layout
+    kept: Counter[tuple[str, PlacedModel]]
+    standing: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementProgram:
+    """The program of how many GPUs of each group get which cut, and what its columns mean."""
+
+    program: Program
+    cuts: Mapping[int, _Cut]
+    groups: tuple[_Group, ...]
+    needs: Needs
+
+    def placed(self, values: Sequence[float]) -> tuple[PlannedGpu, ...]:
+        """The GPUs in use and what is on them, by id."""
+        chosen: list[tuple[GpuId, _Group, Layout]] = []
+        free = [list(group.gpus) for group in self.groups]
+        for column, cut in self.cuts.items():
+            for _ in range(round(values[column])):
+                chosen.append((free[cut.group].pop(0), self.groups[cut.group], cut.layout))
+        chosen.sort(key=lambda item: item[0])
+        planned = []
+        for name, kinds in self.needs.items():
+            of_board = [item for item in chosen if item[1].board.name == name]
+            planned += _filled(of_board, kinds)
+        return tuple(sorted(planned, key=lambda gpu: gpu.id))
+
+
+def placement(
+    cluster: Cluster, counts: Mapping[Configuration, int], gpus: int, running: Plan | None
+) -> PlacementProgram:
+    """Builds the program: first as many replicas as possible stay in place, then as many MIG instances as possible.
+
+    Args:
+        cluster: Whose GPUs.
+        counts: Replicas.
+        gpus: That suffice for them.
+        running: What runs now.
+    """
+    needs = _needs(counts)
+    groups = _groups(cluster, running)
+    draft, cuts = Draft(), dict[int, _Cut]()
+    for i, group in enumerate(groups):
+        kinds = needs.get(group.board.name, {})
+        columns = {draft.integer(len(group.gpus)): cut for cut in _cuts(i, group, kinds)}
+        cuts |= columns
+        draft.at_most(len(group.gpus), [(column, 1) for column in columns])
+    draft.at_most(gpus, [(column, 1) for column in cuts])
+    kept, standing = list[tuple[int, float]](), list[tuple[int, float]]()
+    for name, by_kind in needs.items():
+        here = {column: cut for column, cut in cuts.items() if groups[cut.group].board.name == name}
+        for kind, replicas in by_kind.items():
+            need = sum(replicas.values())
+            draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in here.items()])
+            standing += _counted(draft, need, [(column, cut.standing[kind]) for column, cut in here.items()])
+            for model, count in replicas.items():
+                kept += _counted(draft, count, [(column, cut.kept[kind, model]) for column, cut in here.items()])
+    for objective in (kept, standing, [(column, 1.0) for column in cuts]):
+        if objective:
+            draft.minimise_count(objective)
+    return PlacementProgram(draft.program(), cuts, groups, needs)
+
+
+def _counted(draft: Draft, most: int, terms: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The objective term of a quantity that counts up to `most`; none where it is 0 in any case."""
+    terms = [(column, k) for column, k in terms if k]
+    if not terms:
+        return []
+    column = draft.integer(most)
+    draft.at_most(0, [(column, 1), *((c, -k) for c, k in terms)])
+    return [(column, -1.0)]
+
+
+def _needs(counts: Mapping[Configuration, int]) -> dict[str, dict[str, dict[PlacedModel, int]]]:
+    needs: dict[str, dict[str, dict[PlacedModel, int]]] = {}
+    for c, count in sorted(counts.items()):
+        model = PlacedModel(c.graph, c.task, c.variant, c.instances, c.batch)
+        needs.setdefault(c.board, {}).setdefault(c.slice, {})[model] = count
+    return needs
+
+
+def running_slices(cluster: Cluster, running: Plan | None) -> dict[GpuId, dict[Placement, Models]]:
+    """What a plan that runs has on those of its GPUs that the cluster still has."""
+    boards = {gpu.id: gpu.board.name for gpu in cluster.gpus}
+    return {
+        gpu.id: {placed.placement: placed.models for placed in gpu.layout}
+        for gpu in (running.gpus if running else ())
+        if boards.get(gpu.id) == gpu.model
+    }
+
+
+def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
+    slices = running_slices(cluster, running)
+    members: dict[tuple[str, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
+    boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
+    for gpu in cluster.gpus:
+        here = slices.get(gpu.id, {})
+        members.setdefault((gpu.board.name, tuple(sorted(here.items(), key=lambda kv: kv[0]))), []).append(gpu.id)
+    return tuple(_Group(boards[name], dict(here), tuple(gpus)) for (name, here), gpus in members.items())
+
+
+def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[PlacedModel, int]]) -> list[_Cut]:
+    """For each useful multiset the layout that leaves most in place."""
+    layouts = maximal_layouts(group.board, tuple(kinds)) if kinds else ()
+    scored = []
+    for layout in layouts:
+        standing = [p for p in layout if p in group.running]
+        kept = Counter(
+            (p.slice, group.running[p][0])
+            for p in standing
+            if len(group.running[p]) == 1 and group.running[p][0] in kinds[p.slice]
+        )
+        scored.append((layout, Counter(p.slice for p in layout), kept, Counter(p.slice for p in standing)))
+    cuts = []
+    for multiset in useful_multisets(group.board, tuple(kinds)) if kinds else ():
+        layout, _, kept, standing_kinds = max(
+            (s for s in scored if s[1] >= multiset), key=lambda s: (s[2].total(), s[3].total())
+        )
+        cuts.append(_Cut(index, multiset, layout, kept, standing_kinds))
+    return cuts
+
+
+def _filled(
+    chosen: Sequence[tuple[GpuId, _Group, Layout]], kinds: Mapping[str, Mapping[PlacedModel, int]]
+) -> list[PlannedGpu]:
+    """Puts the replicas into the layouts: where they run, then into instances that stand, then in order."""
+    left = {kind: Counter(replicas) for kind, replicas in kinds.items()}
+    content: dict[tuple[GpuId, Placement], PlacedModel] = {}
+    slots = [(gpu, place, group.running.get(place)) for gpu, group, layout in chosen for place in layout]
+    for gpu, place, models in slots:
+        if models is not None and len(models) == 1 and left[place.slice][models[0]] > 0:
+            content[gpu, place] = models[0]
+            left[place.slice][models[0]] -= 1
+    waiting = {kind: [m for m in replicas for _ in range(left[kind][m])] for kind, replicas in kinds.items()}
+    for stands in (True, False):
+        for gpu, place, models in slots:
+            if (gpu, place) not in content and (models is not None) == stands and waiting[place.slice]:
+                content[gpu, place] = waiting[place.slice].pop(0)
+    planned = []
+    for gpu, group, layout in chosen:
+        placed = tuple(PlacedSlice(p, (content[gpu, p],)) for p in sorted(layout) if (gpu, p) in content)
+        if placed:
+            planned.append(PlannedGpu(gpu, group.board.name, placed))
+    return planned

@@ -1,0 +1,203 @@
+"""What the planner is asked: the problem, the options, and what is wrong with either."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
+from jigsaw_triton.graph.order import topological_order
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.profiles.table import ProfileTable
+
+MAX_DEMAND_RPS = 1e7
+"""No cluster serves more; a greater number is a slip of the pen."""
+
+MAX_ROWS = 1e6
+"""Rows of one request that a plan may count on."""
+
+FEATURES = "AST"
+"""Accuracy scaling, spatial partitioning, task-graph-informed budgeting."""
+
+SolverName = Literal["highs", "cbc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplicities:
+    """Measured multiplicities of one graph; what is absent keeps the graph's own planning estimate.
+
+    Attributes:
+        rows: Graph input -> rows a request.
+        yields: (task, variant, output) -> rows a call.
+        probability: Task with a condition -> how often it runs, in (0, 1].
+    """
+
+    rows: Mapping[str, float] = field(default_factory=dict)
+    yields: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    probability: Mapping[str, float] = field(default_factory=dict)
+
+    def applied_to(self, graph: TaskGraph) -> TaskGraph:
+        """The graph with these in place of its estimates."""
+
+        def measured(task: str, variant: Variant) -> Variant:
+            yields = {out: self.yields.get((task, variant.name, out), rows) for out, rows in variant.yields.items()}
+            return replace(variant, yields=yields)
+
+        tasks = {
+            name: replace(
+                task,
+                variants=tuple(measured(name, variant) for variant in task.variants),
+                when=task.when and replace(task.when, probability=self.probability.get(name, task.when.probability)),
+            )
+            for name, task in graph.tasks.items()
+        }
+        inputs = {name: replace(value, rows=self.rows.get(name, value.rows)) for name, value in graph.inputs.items()}
+        return replace(graph, tasks=tasks, inputs=inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is to be planned.
+
+    Attributes:
+        workloads: Graphs of distinct names and their demands.
+        cluster: Where they are to run.
+        profiles: Graph name -> what is known of its variants' speed.
+        running: The plan that runs now: among plans of equal merit the one that keeps most of it is taken.
+        multiplicities: Graph name -> what was measured of its fan-out.
+    """
+
+    workloads: tuple[Workload, ...]
+    cluster: Cluster
+    profiles: Mapping[str, ProfileTable]
+    running: Plan | None = None
+    multiplicities: Mapping[str, Multiplicities] = field(default_factory=dict)
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        """The distinct models of GPU in the cluster, by name."""
+        return tuple(sorted({g.board.name: g.board for g in self.cluster.gpus}.values(), key=lambda b: b.name))
+
+    def prepared(self) -> "Problem":
+        """The same problem, checked, with measured multiplicities in the graphs and its parts in a fixed order.
+
+        Raises:
+            InputError: A demand, a multiplicity or the cluster makes no sense.
+        """
+        _check_workloads(self.workloads)
+        _check_cluster(self.cluster)
+        workloads = []
+        for workload in sorted(self.workloads, key=lambda w: w.graph.name):
+            graph = self.multiplicities.get(workload.graph.name, Multiplicities()).applied_to(workload.graph)
+            _check_multiplicities(graph)
+            order = topological_order({name: task.dependencies() for name, task in graph.tasks.items()})
+            tasks = {name: graph.tasks[name] for name in order}
+            graph = replace(graph, tasks=tasks)
+            workloads.append(Workload(graph, float(workload.demand_rps)))
+        gpus = tuple(sorted(self.cluster.gpus, key=lambda g: g.id))
+        return replace(self, workloads=tuple(workloads), cluster=replace(self.cluster, gpus=gpus), multiplicities={})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to plan.
+
+    Attributes:
+        time_limit_s: For solving; what was found by then is returned, marked as unproven.
+        features: Letters of `FEATURES`. This release plans with all three.
+        formulation: `exact`: layouts inside the optimum.
+        latency_model: `2p95`, see `planner.latency`.
+        solver: The first to be tried; the other one takes over where it fails.
+        utilisation: Largest share of a replica's profiled throughput that is planned for. The latency model allows for
+            one batch of waiting, which holds while a queue is stable with room to spare: at 0.8 a queue of Poisson
+            arrivals before one server of constant speed waits two service times on average, and from there on waiting
+            grows without bound.
+    """
+
+    time_limit_s: float = 10.0
+    features: str = FEATURES
+    formulation: str = "exact"
+    latency_model: str = "2p95"
+    solver: SolverName = "highs"
+    utilisation: float = 0.8
+
+    def checked(self) -> "Options":
+        """These options, the features in their usual order.
+
+        Raises:
+            InputError: One of them is unknown, or known and not in this release.
+        """
+        unknown = sorted(set(self.features) - set(FEATURES))
+        if unknown:
+            raise InputError(
+                f"features {self.features!r}: {', '.join(unknown)} unknown",
+                hint="A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting",
+            )
+        _only("features", "".join(f for f in FEATURES if f in self.features), FEATURES, others=None)
+        _only("formulation", self.formulation, "exact", others=("paper",))
+        _only("latency model", self.latency_model, "2p95", others=())
+        if self.solver not in ("highs", "cbc"):
+            raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
+        if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):
+            raise InputError(f"a time limit of {self.time_limit_s} s leaves nothing to solve in", hint="10 is usual")
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"utilisation {self.utilisation} is not in (0, 1]", hint="0.8 is usual")
+        return replace(self, features=FEATURES)
+
+
+def _only(what: str, value: str, supported: str, *, others: tuple[str, ...] | None) -> None:
+    """Refuses all but one value; `others` are known but not there yet, None where all are."""
+    if value == supported:
+        return
+    if others is None or value in others:
+        raise InputError(f"{what} {value!r} is not in this release", hint=f"use {supported}")
+    raise InputError(f"{what} {value!r} is unknown", hint=f"use {supported}")
+
+
+def _check_workloads(workloads: tuple[Workload, ...]) -> None:
+    if not workloads:
+        raise InputError("there is no graph to plan for", hint="name at least one")
+    names = [w.graph.name for w in workloads]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        raise InputError(f"the graph {name} is given {names.count(name)} times", hint="name each graph once")
+    for workload in workloads:
+        demand = workload.demand_rps
+        if not (math.isfinite(demand) and 0 < demand <= MAX_DEMAND_RPS):
+            raise InputError(
+                f"a demand of {demand} requests/s cannot be planned for",
+                where=workload.graph.name,
+                hint=f"give a number above 0 and up to {MAX_DEMAND_RPS:.0f}",
+            )
+
+
+def _check_cluster(cluster: Cluster) -> None:
+    if not cluster.gpus:
+        raise InputError("the cluster has no GPUs", hint="give some in cluster.yaml or by --gpus")
+    ids = [g.id for g in cluster.gpus]
+    for twice in sorted({i for i in ids if ids.count(i) > 1}):
+        raise InputError(f"the cluster names GPU {twice} {ids.count(twice)} times", hint="name each GPU once")
+    first = {g.board.name: g.board for g in reversed(cluster.gpus)}
+    for gpu in cluster.gpus:
+        if gpu.board != first[gpu.board.name]:
+            raise InputError(f"GPUs of one model, {gpu.board.name}, differ in their MIG profiles", where=str(gpu.id))
+
+
+def _check_multiplicities(graph: TaskGraph) -> None:
+    def check(value: float, what: str) -> None:
+        if not 0 <= value <= MAX_ROWS:
+            raise InputError(f"{what} are {value}", where=graph.name, hint=f"give a number from 0 to {MAX_ROWS:.0f}")
+
+    for name, graph_input in graph.inputs.items():
+        check(graph_input.rows, f"the rows of input {name}")
+    for task in graph.tasks.values():
+        for variant in task.variants:
+            for output, rows in variant.yields.items():
+                check(rows, f"the yields of {task.name}.{output} ({variant.name})")
+        if task.when is not None and not 0 < task.when.probability <= 1:
+            raise InputError(
+                f"the probability of {task.name} is {task.when.probability}",
+                where=graph.name,
+                hint="give a number above 0 and up to 1",
+            )

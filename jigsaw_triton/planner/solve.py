@@ -1,0 +1,182 @@
+"""From a problem to its plan."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.planner import diagnose
+from jigsaw_triton.planner.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.extraction import flows, graph_plan
+from jigsaw_triton.planner.model import Allocation, allocation
+from jigsaw_triton.planner.placement import placement, running_slices
+from jigsaw_triton.planner.plan import Plan, SolverReport
+from jigsaw_triton.planner.problem import Options, Problem, SolverName
+from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, SolverProcess
+from jigsaw_triton.planner.supply import Supply, supply
+from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.profiles.table import ProfileTable
+
+SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
+
+DEFAULTS = Options()
+
+LEAST_S = 1.0
+"""Time that the small programs after the plan's own (flows, placement, reasons) get in any case."""
+
+
+def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan:
+    """The plan of least compute slices.
+
+    Among those of least GPUs; among those of most accuracy; among those the one that keeps most of what runs. The same
+    problem gives the same plan, up to `plan.solver.seconds`, unless the time limit cuts the search short. Takes from
+    tenths of a second up to the time limit and blocks meanwhile; starts a process and ends it.
+
+    Args:
+        problem: Graphs, demands, cluster, profiles.
+        options: How to plan.
+        solvers: Makes the solver of a name; tests put others in its place.
+
+    Raises:
+        InputError: The problem or the options make no sense.
+        InfeasibleError: No plan meets the requirements; the reasons say which cannot be met and what could be.
+        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+    """
+    options, problem = options.checked(), problem.prepared()
+    everything = _available(problem, options)
+    failures = []
+    order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")
+    for name in order:
+        try:
+            with solvers(name) as solver:
+                return _Planning(problem, options, everything, solver).plan()
+        except SolverFailure as failure:
+            failures.append(str(failure))
+    raise JigsawError("no solver gave a sound plan: " + "; ".join(failures), hint="report this with the input files")
+
+
+def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
+    """Graph name -> task -> configurations, having said what is impossible whatever the solver finds."""
+    everything: dict[str, TaskConfigurations] = {}
+    reasons: list[str] = []
+    for workload in problem.workloads:
+        graph = workload.graph
+        table = problem.profiles.get(graph.name, ProfileTable(()))
+        everything[graph.name] = available(graph, table, problem.boards, options)
+        reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name])
+    if reasons:
+        raise InfeasibleError(reasons, hint="measure it with `jigsaw-triton profile`")
+    for workload in problem.workloads:
+        reasons += diagnose.single_limits(workload.graph, everything[workload.graph.name])
+    if reasons:
+        raise InfeasibleError(reasons, hint="loosen the SLO, or profile faster or more accurate configurations")
+    return everything
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """One attempt with one solver."""
+
+    problem: Problem
+    options: Options
+    everything: Mapping[str, TaskConfigurations]
+    solver: Solver
+
+    def plan(self) -> Plan:
+        """The validated plan."""
+        started = time.monotonic()
+        workloads = self.problem.workloads
+        candidates = {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in workloads}
+        if all(all(of.values()) for of in candidates.values()):
+            supplies = _supplies(self.problem, candidates)
+            model = allocation(workloads, candidates, supplies, running=self._running(candidates))
+            outcome = self.solver.solve(model.program, self.options.time_limit_s)
+            if outcome.status == "unknown":
+                raise JigsawError(
+                    f"no plan was found within {self.options.time_limit_s:g} s, nor that there is none",
+                    hint="allow more time with --time-limit",
+                )
+            if outcome.status != "infeasible":
+                return self._sound(self._assembled(model, outcome, started))
+        raise self._infeasible(candidates)
+
+    def _assembled(self, model: Allocation, outcome: Outcome, started: float) -> Plan:
+        problem, options = self.problem, self.options
+        counts = model.counts(outcome.values)
+        flow = flows(problem.workloads, counts)
+        rates = flow.calls(self._values(flow.program, started))
+        where = placement(problem.cluster, counts, model.gpus(outcome.values), problem.running)
+        gpus = where.placed(self._values(where.program, started))
+        return Plan(
+            graphs={w.graph.name: graph_plan(w, counts, rates) for w in problem.workloads},
+            gpus=gpus,
+            slices_used=sum(n * c.compute_slices for c, n in counts.items()),
+            slices_total=problem.cluster.compute_slices,
+            gpus_used=len(gpus),
+            features=options.features,
+            formulation=options.formulation,
+            latency_model=options.latency_model,
+            solver=SolverReport(
+                name=SOLVER_TITLES[self.solver.name],
+                status=outcome.status,
+                seconds=round(time.monotonic() - started, 3),
+                gap=outcome.stages[0].gap,
+            ),
+        )
+
+    def _values(self, program: Program, started: float) -> tuple[float, ...]:
+        """The solution of a program that has one."""
+        outcome = self.solver.solve(program, self._left(started))
+        if not outcome.stages:
+            raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} called {outcome.status} what has a solution")
+        return outcome.values
+
+    def _left(self, started: float) -> float:
+        return max(LEAST_S, self.options.time_limit_s - (time.monotonic() - started))
+
+    def _sound(self, plan: Plan) -> Plan:
+        wrong = violations(plan, self.problem, self.options)
+        if wrong:
+            raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} gave a plan that does not hold: {'; '.join(wrong)}")
+        return plan
+
+    def _running(self, candidates: Mapping[str, TaskConfigurations]) -> dict[Configuration, int]:
+        """Replicas that run now, of the configurations that may be chosen."""
+        known = {
+            (c.graph, c.task, c.variant, c.board, c.slice, c.instances, c.batch): c
+            for tasks in candidates.values()
+            for of in tasks.values()
+            for c in of
+        }
+        boards = {gpu.id: gpu.board.name for gpu in self.problem.cluster.gpus}
+        counts: dict[Configuration, int] = {}
+        for gpu, slices in running_slices(self.problem.cluster, self.problem.running).items():
+            for place, models in slices.items():
+                for m in models:
+                    key = (m.graph, m.task, m.variant, boards[gpu], place.slice, m.instances, m.batch)
+                    if (c := known.get(key)) is not None:
+                        counts[c] = counts.get(c, 0) + 1
+        return counts
+
+    def _infeasible(self, candidates: Mapping[str, TaskConfigurations]) -> InfeasibleError:
+        workloads, limit = self.problem.workloads, max(LEAST_S, self.options.time_limit_s)
+        found = [
+            conflict
+            for w in workloads
+            if (conflict := diagnose.both_limits(w.graph, self.everything[w.graph.name], self.solver, limit))
+        ]
+        if not found:
+            supplies = _supplies(self.problem, candidates)
+            found = [diagnose.demand(workloads, candidates, supplies, self.problem.cluster, self.solver, limit)]
+        return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+
+def _supplies(problem: Problem, candidates: Mapping[str, TaskConfigurations]) -> list[Supply]:
+    kinds: dict[str, set[str]] = {}
+    for tasks in candidates.values():
+        for of in tasks.values():
+            for c in of:
+                kinds.setdefault(c.board, set()).add(c.slice)
+    return [supply(problem.cluster, b, kinds[b.name]) for b in problem.boards if b.name in kinds]

@@ -1,0 +1,135 @@
+"""Solvers behind one interface: a process that takes programs and gives outcomes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from jigsaw_triton.planner.problem import SolverName
+from jigsaw_triton.planner.program import Program
+
+GRACE_S = 5.0
+"""How long past its time limit a solver may take to answer before it is given up: reading in and presolve do not always
+look at the clock."""
+
+SOLVER_TITLES: dict[SolverName, str] = {"highs": "HiGHS", "cbc": "CBC"}
+
+
+class SolverFailure(Exception):
+    """A solver crashed, hung, or answered what cannot be. Never leaves the planner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A program to solve, with which solver and in what time."""
+
+    program: Program
+    solver: SolverName
+    time_limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far an objective got: its value, the bound below which it cannot be, and whether it is proven optimal."""
+
+    value: float
+    bound: float
+    proven: bool
+
+    @property
+    def gap(self) -> float:
+        """Relative distance between value and bound."""
+        return 0.0 if self.proven else max(0.0, self.value - self.bound) / max(abs(self.value), 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a program.
+
+    Attributes:
+        status: `optimal`: every objective proven; `feasible`: a solution, less than that; `infeasible`: proven;
+            `unknown`: no solution within the time limit.
+        values: By column; empty where there is no solution.
+        stages: By objective, as many as were reached.
+    """
+
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    values: tuple[float, ...]
+    stages: tuple[Stage, ...]
+
+
+class Solver(Protocol):
+    """Solves programs, one after the other."""
+
+    name: SolverName
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        """Optimises the program's objectives in turn.
+
+        Raises:
+            SolverFailure: No usable answer came.
+        """
+
+
+class SolverProcess:
+    """A solver in a process of its own, which starts while the caller still builds the program.
+
+    Args:
+        name: Of the solver.
+    """
+
+    def __init__(self, name: SolverName) -> None:
+        self.name: SolverName = name
+
+    def __enter__(self) -> Self:
+        self._connection, theirs = Pipe()
+        package_root = Path(__file__).parents[2]
+        path = os.pathsep.join(filter(None, [str(package_root), os.environ.get("PYTHONPATH", "")]))
+        with theirs:
+            # -P: a module in the user's current folder must not stand in for a library's.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "jigsaw_triton.planner.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._kill()
+
+    def _kill(self) -> None:
+        # The whole session: CBC is a child of the worker.
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, 9)
+        self._process.wait()
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        """Sends the program and waits for the outcome.
+
+        Raises:
+            SolverFailure: The process died, did not answer in time, or answered with an error.
+        """
+        title = SOLVER_TITLES[self.name]
+        try:
+            self._connection.send(Request(program, self.name, time_limit_s))
+            if not self._connection.poll(time_limit_s + GRACE_S):
+                self._kill()
+                raise SolverFailure(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._kill()
+            raise SolverFailure(f"{title} ended with status {self._process.returncode}") from error
+        if not isinstance(answer, Outcome):
+            raise SolverFailure(f"{title} failed: {answer}")
+        return answer

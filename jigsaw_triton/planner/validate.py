@@ -1,0 +1,262 @@
+"""Whether a plan holds what it says.
+
+Every constraint is recomputed from the graphs, profiles and cluster; nothing is taken from the program that was solved.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import Board
+from jigsaw_triton.graph.model import Task, TaskGraph, Workload
+from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+
+TOLERANCE = 1e-5
+"""Relative: what a solver's own tolerances may add up to."""
+
+
+def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
+    """Every way in which the plan breaks the problem's requirements or contradicts itself; empty where it is sound."""
+    problem = problem.prepared()
+    found = [*_board_violations(plan, problem), *_total_violations(plan, problem)]
+    names = {w.graph.name for w in problem.workloads}
+    if names != set(plan.graphs):
+        return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
+    for workload in problem.workloads:
+        table = problem.profiles.get(workload.graph.name, ProfileTable(()))
+        check = _GraphCheck(plan, plan.graphs[workload.graph.name], workload, table, options)
+        found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
+    return tuple(found)
+
+
+def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
+    boards = {gpu.id: gpu.board for gpu in problem.cluster.gpus}
+    for gpu, count in Counter(g.id for g in plan.gpus).items():
+        if count > 1:
+            yield f"{gpu} is listed {count} times"
+    for gpu_plan in plan.gpus:
+        board = boards.get(gpu_plan.id)
+        if board is None:
+            yield f"{gpu_plan.id} is not in the cluster"
+        elif board.name != gpu_plan.model:
+            yield f"{gpu_plan.id} is a {board.name}, not a {gpu_plan.model}"
+        elif reason := fits(board, tuple(placed.placement for placed in gpu_plan.layout)):
+            yield f"{gpu_plan.id}: {reason}"
+        if not gpu_plan.layout:
+            yield f"{gpu_plan.id} has no slices"
+        for placed in gpu_plan.layout:
+            where = f"{gpu_plan.id} {placed.placement}"
+            if len(placed.models) != 1:
+                yield f"{where} holds {len(placed.models)} models, not one"
+            elif board is not None and placed.placement.slice in board.profiles:
+                yield from _memory_violations(where, board, placed.placement.slice, placed.models[0], problem)
+
+
+def _memory_violations(where: str, board: Board, kind: str, model: PlacedModel, problem: Problem) -> Iterator[str]:
+    row = _row(problem.profiles.get(model.graph, ProfileTable(())), board.name, kind, model)
+    room = board.profiles[kind].memory_mib
+    if row is None:
+        yield f"{where}: {model.graph}/{model.task} {model.variant} has no profile there"
+    elif room is not None and row.memory_mib > room:
+        yield f"{where}: {row.memory_mib:.0f} MiB in {room} MiB"
+
+
+def _row(table: ProfileTable, board: str, kind: str, model: PlacedModel) -> ProfileRow | None:
+    return table.get(ProfileKey(board, model.task, model.variant, kind, model.instances, model.batch))
+
+
+def _total_violations(plan: Plan, problem: Problem) -> Iterator[str]:
+    boards = {board.name: board for board in problem.boards}
+    slices = sum(
+        boards[gpu.model].profiles[placed.placement.slice].compute_slices
+        for gpu in plan.gpus
+        for placed in gpu.layout
+        if gpu.model in boards and placed.placement.slice in boards[gpu.model].profiles
+    )
+    for what, said, counted in (
+        ("slices used", plan.slices_used, slices),
+        ("slices in all", plan.slices_total, problem.cluster.compute_slices),
+        ("GPUs used", plan.gpus_used, len(plan.gpus)),
+    ):
+        if said != counted:
+            yield f"{what}: {said} said, {counted} counted"
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphCheck:
+    """Checks one graph's part of a plan."""
+
+    plan: Plan
+    promised: GraphPlan
+    workload: Workload
+    table: ProfileTable
+    options: Options
+
+    @property
+    def graph(self) -> TaskGraph:
+        return self.workload.graph
+
+    def violations(self) -> Iterator[str]:
+        """All of them."""
+        if set(self.promised.tasks) != set(self.graph.tasks):
+            yield f"it has the tasks {sorted(self.promised.tasks)}, not {sorted(self.graph.tasks)}"
+            return
+        if not _close(self.promised.demand_rps, self.workload.demand_rps):
+            yield f"it is for {self.promised.demand_rps} requests/s, not {self.workload.demand_rps}"
+        if self.promised.capacity_rps < self.workload.demand_rps * (1 - TOLERANCE):
+            yield f"its capacity {self.promised.capacity_rps} is below the demand {self.workload.demand_rps}"
+        for name, task in self.promised.tasks.items():
+            unknown = {s.variant for s in task.segments} - {v.name for v in self.graph.tasks[name].variants}
+            if unknown or not task.segments:
+                yield f"{name}: it has no segments, or of unknown variants {sorted(unknown)}"
+                return
+        yield from self._count_violations()
+        yield from self._rate_violations()
+        yield from self._latency_violations()
+        yield from self._accuracy_violations()
+
+    def _placed(self, task: str) -> Counter[tuple[str, str, str, int, int]]:
+        """(board, variant, slice, instances, batch) -> replicas on the GPUs."""
+        return Counter(
+            (gpu.model, m.variant, placed.placement.slice, m.instances, m.batch)
+            for gpu in self.plan.gpus
+            for placed in gpu.layout
+            for m in placed.models
+            if (m.graph, m.task) == (self.graph.name, task)
+        )
+
+    def _count_violations(self) -> Iterator[str]:
+        for name, task in self.promised.tasks.items():
+            said = Counter[tuple[str, str, int, int]]()
+            for s in task.segments:
+                said[s.variant, s.slice, s.instances, s.batch] += s.count
+            placed = Counter[tuple[str, str, int, int]]()
+            for (_, *segment), count in self._placed(name).items():
+                placed[tuple(segment)] += count  # type: ignore[index]
+            if said != placed:
+                yield f"{name}: its segments and what is placed differ: {dict(said)}, {dict(placed)}"
+            if not _close(sum(s.share for s in task.segments), 1.0) or any(s.share < 0 for s in task.segments):
+                yield f"{name}: its shares do not add up to 1"
+
+    def _rates(self) -> dict[str, float]:
+        """Calls a second of each task at the demand, by the plan's own shares."""
+        rates: dict[str, float] = {}
+        for task in self.graph.tasks.values():
+            rates[task.name] = self._rate(task, rates)
+        return rates
+
+    def _rate(self, task: Task, rates: Mapping[str, float]) -> float:
+        often = task.when.probability if task.when else 1.0
+        over = task.for_each
+        if over is None:
+            return self.workload.demand_rps * often
+        if over.is_graph_input:
+            return self.workload.demand_rps * often * self.graph.inputs[over.name].rows
+        source = self.graph.tasks[over.task]
+        if source.for_each is None and source.when is None:
+            mean = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
+            return rates[source.name] * mean * often
+        ancestor: Task | None = source
+        while ancestor is not None and task.when is not None:
+            same = ancestor.when
+            if same and (same.tensor, same.above, same.below) == (task.when.tensor, task.when.above, task.when.below):
+                often = 1.0
+            up = ancestor.for_each
+            ancestor = None if up is None or up.is_graph_input else self.graph.tasks[up.task]
+        return rates[source.name] * often
+
+    def _segments(self, task: Task) -> tuple[Segment, ...]:
+        return self.promised.tasks[task.name].segments
+
+    def _rate_violations(self) -> Iterator[str]:
+        for name, rate in self._rates().items():
+            task = self.promised.tasks[name]
+            if not _close(task.rate_rps, rate):
+                yield f"{name}: {task.rate_rps} calls/s said, {rate} counted"
+            for segment in task.segments:
+                carried = sum(
+                    count * row.throughput_rps * self.options.utilisation for row, count in self._rows(name, segment)
+                )
+                if segment.share * rate > carried * (1 + TOLERANCE):
+                    yield f"{name}: {segment} is to carry {segment.share * rate} calls/s of {carried}"
+
+    def _rows(self, task: str, segment: Segment) -> list[tuple[ProfileRow, int]]:
+        """Profiles and counts of a segment's replicas, by model of GPU."""
+        wanted = (segment.variant, segment.slice, segment.instances, segment.batch)
+        rows = []
+        for (board, *placed), count in self._placed(task).items():
+            row = self.table.get(
+                ProfileKey(board, task, segment.variant, segment.slice, segment.instances, segment.batch)
+            )
+            if tuple(placed) == wanted and row is not None:
+                rows.append((row, count))
+        return rows
+
+    def _latency_violations(self) -> Iterator[str]:
+        needed: dict[str, float] = {}
+        for name, task in self.promised.tasks.items():
+            rows_at_once = self._rows_at_once(self.graph.tasks[name])
+            needed[name] = max(
+                (_latency_ms(row, rows_at_once) for s in task.segments for row, _ in self._rows(name, s)), default=0.0
+            )
+            if needed[name] > task.budget_ms * (1 + TOLERANCE):
+                yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
+        limit = self.graph.slo.latency_ms
+        for what, per_task in (("latencies", needed), ("budgets", _budgets(self.promised.tasks))):
+            total = _worst(self.graph, per_task)
+            if total > limit * (1 + TOLERANCE):
+                yield f"the {what} along a path add up to {total} ms, over {limit} ms"
+        if not _close(self.promised.latency_ms, _worst(self.graph, needed)):
+            yield f"{self.promised.latency_ms} ms said, {_worst(self.graph, needed)} ms counted"
+
+    def _rows_at_once(self, task: Task) -> float:
+        """Rows of one request, by the variant of the task they come from that yields most."""
+        over = task.for_each
+        if over is None:
+            return 1.0
+        if over.is_graph_input:
+            return self.graph.inputs[over.name].rows
+        source = self.graph.tasks[over.task]
+        if source.for_each is not None or source.when is not None:
+            return self._rows_at_once(source)
+        return max(variant.yields.get(over.name, 1.0) for variant in source.variants)
+
+    def _accuracy_violations(self) -> Iterator[str]:
+        lost = {
+            name: max(-math.log(self._relative(name, s.variant)) for s in task.segments)
+            for name, task in self.promised.tasks.items()
+        }
+        least = math.exp(-_worst(self.graph, lost))
+        if least < self.graph.slo.accuracy * (1 - TOLERANCE):
+            yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
+        if not _close(self.promised.accuracy, least):
+            yield f"an accuracy of {self.promised.accuracy} said, {least} counted"
+
+    def _relative(self, task: str, variant: str) -> float:
+        variants = self.graph.tasks[task].variants
+        return self.graph.tasks[task].variant(variant).accuracy / max(v.accuracy for v in variants)
+
+
+def _latency_ms(row: ProfileRow, rows: float) -> float:
+    rounds = max(1, math.ceil(rows / (row.key.batch * row.key.instances) - 1e-9))
+    return row.latency_p95_ms * (1 + rounds)
+
+
+def _budgets(tasks: Mapping[str, TaskPlan]) -> dict[str, float]:
+    return {name: task.budget_ms for name, task in tasks.items()}
+
+
+def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
+    """The largest sum along a path."""
+    ending: dict[str, float] = {}
+    for name, task in graph.tasks.items():
+        ending[name] = weight[name] + max((ending[d] for d in task.dependencies()), default=0.0)
+    return max(ending.values())
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9)
