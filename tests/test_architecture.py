@@ -22,7 +22,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("compiler",),
     ("servers",),
     ("controller",),
-    ("console", "evaluation"),
+    ("applications", "console", "evaluation"),
     ("cli",),
 )
 RUNTIME = "runtime"

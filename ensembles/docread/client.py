@@ -1,0 +1,24 @@
+"""Sends a page to the graph with Triton's own client alone: `python client.py [--grpc] [--url HOST:PORT] [IMAGE]`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpc
+import tritonclient.http as http
+from PIL import Image
+
+parser = argparse.ArgumentParser(description="Read the text of a page.")
+parser.add_argument("image", nargs="?", default=Path(__file__).parent / "golden/page.png")
+parser.add_argument("--grpc", action="store_true")
+parser.add_argument("--url", help="default: localhost:8000, with --grpc localhost:8001")
+arguments = parser.parse_args()
+
+triton = grpc if arguments.grpc else http
+client = triton.InferenceServerClient(arguments.url or ("localhost:8001" if arguments.grpc else "localhost:8000"))
+page = np.asarray(Image.open(arguments.image).convert("RGB"))[None]
+tensor = triton.InferInput("IMAGE", list(page.shape), "UINT8")
+tensor.set_data_from_numpy(page)
+answer = client.infer("docread", [tensor])
+for box, text in zip(answer.as_numpy("BOXES")[0], answer.as_numpy("TEXT")[0, :, 0], strict=True):
+    print("[" + ", ".join(f"{side:4.0f}" for side in box) + f"]  {text.decode()}")

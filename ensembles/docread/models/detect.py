@@ -1,0 +1,126 @@
+"""Finds the lines of text on a page and cuts them out: PP-OCR text detection by differentiable binarisation (DB).
+
+Parameters: `long_side` (pixels), `pixel_threshold`, `line_threshold` (probabilities), `unclip` (DB's expansion ratio).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+CROP_HEIGHT, CROP_WIDTH = 48, 640
+PADDING = 127
+"""What crops are padded with on their right: the value that the recogniser's normalisation turns to zero."""
+
+MULTIPLE = 32
+MAX_LINES = 1000
+LEAST_SIDE = 3.0
+MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * 255
+
+Quad = NDArray[np.float32]
+"""[4, 2]: corners of a line in page pixels: top left, top right, bottom right, bottom left as the line is read."""
+
+
+class Model:
+    """IMAGE UINT8 [1, H, W, 3] (RGB) -> BOXES FP32 [1, lines, 4] (x0, y0, x1, y1), CROPS UINT8 [1, lines, 48, 640, 3].
+
+    Lines come in reading order: from top to bottom, those side by side from left to right.
+    """
+
+    def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self._long_side = int(parameters["long_side"])
+        self._pixel_threshold = float(parameters["pixel_threshold"])
+        self._line_threshold = float(parameters["line_threshold"])
+        self._unclip = float(parameters["unclip"])
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float32 | np.uint8]]:
+        """Runs one page."""
+        (image,) = inputs["IMAGE"]
+        if image.size == 0:
+            raise ValueError(f"IMAGE is empty: its shape is {image.shape}")
+        height, width = image.shape[:2]
+        probability = self._probability(image)
+        to_page = np.array([width / probability.shape[1], height / probability.shape[0]], np.float32)
+        quads = in_reading_order([quad * to_page for quad in self._lines(probability)])
+        boxes = np.zeros((len(quads), 4), np.float32)
+        crops = np.full((len(quads), CROP_HEIGHT, CROP_WIDTH, 3), PADDING, np.uint8)
+        for quad, box, crop in zip(quads, boxes, crops, strict=True):
+            box[:2] = np.maximum(quad.min(axis=0), 0)
+            box[2:] = np.minimum(quad.max(axis=0), (width, height))
+            line = cut(image, quad)
+            crop[:, : line.shape[1]] = line
+        return {"BOXES": boxes[None], "CROPS": crops[None]}
+
+    def _probability(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probability [h, w] that a pixel belongs to a (shrunken) line of text, h and w multiples of 32."""
+        scale = min(1.0, self._long_side / max(image.shape[:2]))
+        height, width = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in image.shape[:2])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[:, :, ::-1]
+        scaled = (small.astype(np.float32) - MEAN) / DEVIATION
+        (output,) = self._session.run(None, {self._input: np.ascontiguousarray(scaled.transpose(2, 0, 1))[None]})
+        probability: NDArray[np.float32] = output[0, 0]
+        return probability
+
+    def _lines(self, probability: NDArray[np.float32]) -> Iterator[Quad]:
+        """Lines in pixels of the map: each island of likely pixels, boxed, and grown back to the size of its text.
+
+        DB is trained on lines shrunk by area * ratio / perimeter on each side; growing by the same rule undoes it.
+        """
+        likely = (probability > self._pixel_threshold).astype(np.uint8)
+        contours, _ = cv2.findContours(likely, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        for contour in contours[:MAX_LINES]:
+            centre, (width, height), angle = cv2.minAreaRect(contour)
+            if min(width, height) < LEAST_SIDE or mean_inside(probability, contour) < self._line_threshold:
+                continue
+            grow = width * height * self._unclip / (width + height)
+            yield corners(cv2.boxPoints((centre, (width + grow, height + grow), angle)))
+
+
+def mean_inside(probability: NDArray[np.float32], contour: NDArray[np.int32]) -> float:
+    """Mean probability inside the contour."""
+    x, y, width, height = cv2.boundingRect(contour)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [contour - (x, y)], 1)
+    return float(cv2.mean(probability[y : y + height, x : x + width], mask)[0])
+
+
+def corners(points: NDArray[np.float32]) -> Quad:
+    """Orders a rectangle's corners for a line that is read from left to right."""
+    left, right = np.split(points[np.argsort(points[:, 0], kind="stable")], 2)
+    top_left, bottom_left = left[np.argsort(left[:, 1])]
+    top_right, bottom_right = right[np.argsort(right[:, 1])]
+    return np.stack([top_left, top_right, bottom_right, bottom_left])
+
+
+def cut(image: NDArray[np.uint8], quad: Quad) -> NDArray[np.uint8]:
+    """The line as [48, width, 3], turned upright, squeezed where it is longer than a crop."""
+    wide, high = np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])
+    width = int(np.clip(round(wide * CROP_HEIGHT / max(high, 1.0)), 8, CROP_WIDTH))
+    target = np.array([[0, 0], [width, 0], [0, CROP_HEIGHT]], np.float32)
+    transform = cv2.getAffineTransform(quad[[0, 1, 3]], target)
+    line: NDArray[np.uint8] = cv2.warpAffine(
+        image, transform, (width, CROP_HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return line
+
+
+def in_reading_order(quads: list[Quad]) -> list[Quad]:
+    """From top to bottom; lines whose centre lies within half a line of their left neighbour's are side by side."""
+    rows: list[list[Quad]] = []
+    for quad in sorted(quads, key=lambda q: float(q[:, 1].mean())):
+        middle = quad[:, 1].mean()
+        if rows and middle - rows[-1][-1][:, 1].mean() < (quad[3, 1] - quad[0, 1]) / 2:
+            rows[-1].append(quad)
+        else:
+            rows.append([quad])
+    return [quad for row in rows for quad in sorted(row, key=lambda q: float(q[:, 0].min()))]
