@@ -81,7 +81,7 @@ class StatusServer:
 
     async def _deploy(self, request: web.Request) -> web.Response:
         # The files are read here and now, so that a mistake in them is told to whoever asked.
-        self._controller.deploy(self._read(await request.json()))
+        await self._controller.deploy(self._read(await request.json()))
         return web.json_response({}, status=202)
 
     async def _down(self, _: web.Request) -> web.Response:

@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +10,9 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.journal import Journal, ServerRecord
+from jigsaw_triton.controller.leftovers import destroy_instance, end_leftovers, start_time
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import InstanceInUseError, ServerError
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
@@ -22,7 +20,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, group_members, sweep
+from jigsaw_triton.servers.process import ServerProcess
 
 STARTS_AT_ONCE = 4
 """Servers that start side by side: starting is mostly waiting for interpreters to import."""
@@ -31,8 +29,6 @@ _GATEWAY_GRACE_S = 3.0
 """With clients still connected Triton takes all of it, whether or not anything is in flight."""
 
 _GONE_POLL_S = 0.02
-_IN_USE_TRIES = 25
-_IN_USE_WAIT_S = 0.2
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
 _UNLOAD_S = 120.0
@@ -112,26 +108,7 @@ class Fleet:
         self._cluster = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         self._driver = open_driver(self._cluster, self._paths.state)
         if first:
-            await asyncio.to_thread(self._end_leftover_servers)
-            await self._destroy_leftover_instances()
-
-    def _end_leftover_servers(self) -> None:
-        for record in self._journal.servers():
-            if start_time(record.pid) == record.started:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(record.pid, signal.SIGKILL)
-                while group_members(record.pid):
-                    time.sleep(_GONE_POLL_S)
-            sweep(record.shm_prefix)
-            self._journal.forget_server(record.name)
-
-    async def _destroy_leftover_instances(self) -> None:
-        present = {i.uuid for i in await asyncio.to_thread(self._mig.instances)}
-        for instance in self._journal.instances():
-            if instance.uuid in present:
-                await self._destroy(instance.uuid)
-            else:
-                self._journal.forget_instance(instance.uuid)
+            await asyncio.to_thread(end_leftovers, self._journal, self._driver)
 
     @property
     def _mig(self) -> MigDriver:
@@ -202,15 +179,7 @@ class Fleet:
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
     async def _destroy(self, uuid: str) -> None:
-        for attempt in range(_IN_USE_TRIES):
-            try:
-                await asyncio.to_thread(self._mig.destroy, uuid)
-                break
-            except InstanceInUseError:
-                # Monitoring agents hold an instance for a moment, and a killed process lets go of it a moment later.
-                if attempt == _IN_USE_TRIES - 1:
-                    raise
-                await asyncio.sleep(_IN_USE_WAIT_S)
+        await asyncio.to_thread(destroy_instance, self._mig, uuid)
         self._journal.forget_instance(uuid)
 
     # --- the gateway -----------------------------------------------------------------------------------------------
@@ -360,12 +329,3 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
-
-
-def start_time(pid: int) -> int | None:
-    """When a process was started, in the kernel's ticks; None where there is none."""
-    try:
-        # After the command's name in parentheses; the 22nd field of the whole line.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return None

@@ -66,8 +66,8 @@ class Controller:
                 await ticker
         return self.state
 
-    def deploy(self, wanted: Wanted) -> None:
-        """Asks for a deployment or an update.
+    async def deploy(self, wanted: Wanted) -> None:
+        """Takes on a deployment or an update; `state` tells of it when this returns.
 
         Raises:
             StateError: Another one is under way.
@@ -82,7 +82,7 @@ class Controller:
                 "the gateway's address and ports cannot change while it serves",
                 hint="keep them, or take it down first: `jigsaw-triton down`",
             )
-        self._queue.put_nowait(e.DeployRequested(wanted))
+        await self._handle(e.DeployRequested(wanted))
 
     def down(self) -> None:
         """Asks to take all down. May be repeated."""

@@ -1,0 +1,74 @@
+"""Ends what a controller that was killed left, by its journal: servers on their way out, and MIG instances."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.errors import InstanceInUseError
+from jigsaw_triton.gpus.driver import MigDriver
+from jigsaw_triton.servers.process import group_members, sweep
+
+_POLL_S = 0.02
+_IN_USE_TRIES = 25
+_IN_USE_WAIT_S = 0.2
+
+
+def end_leftovers(journal: Journal, driver: MigDriver) -> int:
+    """Kills the servers and destroys the MIG instances that the journal knows of. Blocks.
+
+    Args:
+        journal: Of the deployment, whose controller must be gone.
+        driver: Of MIG.
+
+    Returns:
+        How many servers and instances were still there.
+
+    Raises:
+        InstanceInUseError: Somebody else's process holds one of the instances.
+    """
+    ended = 0
+    for record in journal.servers():
+        if start_time(record.pid) == record.started:
+            ended += 1
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(record.pid, signal.SIGKILL)
+            while group_members(record.pid):
+                time.sleep(_POLL_S)
+        sweep(record.shm_prefix)
+        journal.forget_server(record.name)
+    present = {instance.uuid for instance in driver.instances()}
+    for instance in journal.instances():
+        if instance.uuid in present:
+            ended += 1
+            destroy_instance(driver, instance.uuid)
+        journal.forget_instance(instance.uuid)
+    return ended
+
+
+def destroy_instance(driver: MigDriver, uuid: str) -> None:
+    """Destroys a MIG instance, giving whoever holds it a few seconds to let go. Blocks.
+
+    Monitoring agents hold an instance for a moment, and so does a process that was just killed.
+
+    Raises:
+        InstanceInUseError: It was still held at the end.
+    """
+    for attempt in range(_IN_USE_TRIES):
+        try:
+            return driver.destroy(uuid)
+        except InstanceInUseError:
+            if attempt == _IN_USE_TRIES - 1:
+                raise
+            time.sleep(_IN_USE_WAIT_S)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks; None where there is none."""
+    try:
+        # After the command's name in parentheses; the 22nd field of the whole line.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
