@@ -43,7 +43,7 @@ class StatusServer:
         app.router.add_get("/events", self._events)
         app.router.add_post("/deploy", self._deploy)
         app.router.add_post("/down", self._down)
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
 
     async def start(self) -> None:
         """Begins to listen."""

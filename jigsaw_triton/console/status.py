@@ -1,5 +1,6 @@
 """The state of a running system as users see it: one JSON document."""
 
+from dataclasses import asdict
 from typing import Any
 
 from jigsaw_triton.controller.core import GATEWAY
@@ -58,6 +59,7 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
     return {
         "state": _server_state(state, GATEWAY, state.actual.gateway),
         "pid": server.process.pid if server is not None else None,
+        "ports": asdict(ports),
         "http": f"{ports.address}:{ports.http}",
         "grpc": f"{ports.address}:{ports.grpc}",
         "metrics": f"http://{ports.address}:{ports.metrics}/metrics",

@@ -1,0 +1,135 @@
+"""`jigsaw-triton deploy`: plans, starts, serves; or changes what serves."""
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.inputs import problem, read_wanted
+from jigsaw_triton.cli.output import Output
+from jigsaw_triton.cli.request import Request
+from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths
+from jigsaw_triton.cli.status import view
+from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.plan import Plan, plan_from_json
+from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.servers.installation import find_installation
+
+DEFAULT_RPS = 1.0
+
+
+@options.command(
+    "deploy",
+    examples=(
+        "deploy app --gpus 2xcpu --demand 2 --detach",
+        "deploy app --gpus 2xcpu --demand 6",
+        "deploy traffic social --cluster cluster.yaml --demand traffic=40,social=15",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.demand(required=False)
+@options.option("--target", type=click.Choice(("auto", "ensemble", "bls")), help="In place of the graphs' own.")
+@options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
+@options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
+@options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
+@options.option("--address", help="IP address that the gateway listens on.  [default: 127.0.0.1]")
+@options.option("--detach", is_flag=True, help="Return when all serves, and leave it running.")
+@options.option("--no-wait", is_flag=True, help="Return at once; wait with `jigsaw-triton status --wait ready`.")
+@options.state()
+def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) -> int | None:
+    """Serves graphs, or changes what is served.
+
+    Plans for the demand, cuts the GPUs, starts a tritonserver for each MIG instance and the gateway in front, and then
+    follows the load. Where a deployment runs already, this is an update of it: new models are loaded and checked
+    beside the old ones, and requests lose nothing. In the foreground it serves until Ctrl-C, which takes all down.
+    """
+    deployment = Deployment.at(state)
+    request = _request(given)
+    before = deployment.status()
+    if before is not None:
+        request = _as_it_runs(request, before)
+    _show_plan(out, request, before)
+    _ensure_server(out)
+    fresh = before is None
+    if fresh:
+        deployment.start()
+    try:
+        after = deployment.last_event()
+        deployment.client.deploy(request.to_json())
+        if no_wait:
+            return None
+        answer = deployment.follow(out.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
+        raise_failure(answer, out)
+        status = deployment.required_status()
+        out.result(status, *view(status, out))
+        if not detach and fresh:
+            out.note("serving; Ctrl-C takes all down")
+            deployment.follow(out.note, deployment.last_event(), lambda a: a["state"] == "stopped")
+    except BaseException:
+        # A first deployment that was broken off leaves nothing; an update goes on, for it belongs to all its users.
+        if fresh and not (detach and deployment_serves(deployment)):
+            take_down(deployment, out)
+        raise
+    return None
+
+
+def deployment_serves(deployment: Deployment) -> bool:
+    """Whether a generation serves."""
+    status = deployment.status()
+    return status is not None and status["generation"] > 0 and status["state"] != "stopping"
+
+
+def take_down(deployment: Deployment, out: Output) -> None:
+    """Takes all down and waits for the end; nothing running is no error."""
+    if deployment.status() is None:
+        return
+    after = deployment.last_event()
+    deployment.client.down()
+    deployment.follow(out.note, after, lambda a: a["state"] == "stopped")
+
+
+def _request(given: dict[str, Any]) -> Request:
+    graphs = require_paths(list(given.pop("graphs")))
+    cluster = given.pop("cluster")
+    if cluster is not None:
+        (cluster,) = require_paths([cluster])
+    return Request(graphs=tuple(graphs), cluster=cluster, demand=tuple(given.pop("demand")), **given)
+
+
+def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
+    """An update keeps what it does not name: the demand, and the gateway's ports unless a cluster file says them."""
+    if not request.demand:
+        running = status["graphs"].items()
+        request = replace(request, demand=tuple(f"{name}={graph['base_rps']}" for name, graph in running))
+    gateway = status["gateway"]
+    if request.cluster is None and "ports" in gateway:
+        ports = gateway["ports"]
+        request = replace(
+            request,
+            http=request.http or ports["http"],
+            grpc=request.grpc or ports["grpc"],
+            metrics=request.metrics or ports["metrics"],
+            address=request.address or ports["address"],
+        )
+    return request
+
+
+def _show_plan(out: Output, request: Request, before: dict[str, Any] | None) -> None:
+    """Reads and plans here first, so that what is wrong is told before anything is touched."""
+    wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
+    running: Plan | None = None
+    if before is not None and before["plan"] is not None:
+        running = plan_from_json(before["plan"], where="the running plan")
+    plan = make_plan(problem(wanted, running=running))
+    demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
+    out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
+    for change in difference(running, plan):
+        out.note(f"  {change}")
+
+
+def _ensure_server(out: Output) -> None:
+    """Brings the tritonserver before the controller asks for it, so that a download is seen."""
+    with out.working("looking for tritonserver") as tell:
+        find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))

@@ -1,0 +1,171 @@
+"""The running controller as commands see it: found, started, asked, followed."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.cli.output import Output
+from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
+from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.servers.logfile import tail
+
+SETTLED = ("ready", "stopped")
+"""States in which nothing is under way."""
+
+_START_S = 60.0
+_POLL_S = 0.05
+_EVENT_WAIT_S = 5.0
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment, running or not.
+
+    Attributes:
+        paths: Where it keeps its files.
+    """
+
+    paths: Paths
+
+    @classmethod
+    def at(cls, state: Path | None) -> "Deployment":
+        """The deployment of `--state`."""
+        return cls(deployment_paths(state))
+
+    @property
+    def client(self) -> ControllerClient:
+        """To speak to its controller."""
+        return ControllerClient(self.paths.control_socket)
+
+    def status(self) -> dict[str, Any] | None:
+        """Of a running controller; None where there is none."""
+        with suppress(ControllerGoneError):
+            return self.client.status()
+        return None
+
+    def required_status(self) -> dict[str, Any]:
+        """Of a running controller.
+
+        Raises:
+            StateError: There is none.
+        """
+        status = self.status()
+        if status is None:
+            raise self.absent()
+        return status
+
+    def absent(self) -> StateError:
+        """The error that nothing runs here."""
+        return StateError(
+            "nothing is deployed here",
+            where=str(self.paths.state),
+            hint="deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state",
+        )
+
+    def last_event(self) -> int:
+        """Number of the last event in the journal; 0 where there is none."""
+        events = self.recorded(limit=1)
+        return events[-1].id if events else 0
+
+    def recorded(self, *, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
+        """Events in the journal, whether or not a controller runs."""
+        if not self.paths.journal.exists():
+            return ()
+        journal = Journal(self.paths.journal)
+        try:
+            return journal.events(after, limit)
+        finally:
+            journal.close()
+
+    def start(self) -> None:
+        """Starts a controller in a session of its own and returns when it answers.
+
+        Raises:
+            JigsawError: It ended at once.
+        """
+        self.paths.create()
+        log = self.paths.log("controller")
+        began = log.stat().st_size if log.exists() else 0
+        command = [sys.executable, "-m", "jigsaw_triton.cli.daemon", str(self.paths.state)]
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            )
+        give_up_at = time.monotonic() + _START_S
+        while self.status() is None:
+            if process.poll() is not None or time.monotonic() > give_up_at:
+                process.kill()
+                told = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
+                raise JigsawError(f"the controller did not start; its log ends:\n{told}", where=str(log))
+            time.sleep(_POLL_S)
+
+    def follow(
+        self, tell: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """Tells events as they come, until the controller's state is the one waited for.
+
+        Args:
+            tell: Gets a line an event.
+            after: Number of the last event that is known.
+            until: Of the state; see `console.server`.
+
+        Returns:
+            The state. Where the controller ended, `{"state": "stopped", ...}`.
+        """
+        while True:
+            try:
+                answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
+            except ControllerGoneError:
+                return self._epilogue(tell, after)
+            for event in answer["events"]:
+                tell(event_line(event["at"], event["kind"], event["text"]))
+                after = event["id"]
+            if until(answer):
+                return answer
+
+    def _epilogue(self, tell: Callable[[str], None], after: int) -> dict[str, Any]:
+        """What the journal of a controller that has ended has to say."""
+        error = ""
+        for event in self.recorded(after=after):
+            tell(event_line(event.at, event.kind, event.text))
+            error = event.text if event.kind == "error" else error
+        return {"state": "stopped", "queued": False, "error": error, "error_code": 1 if error else 0}
+
+
+def event_line(at: str, kind: str, text: str) -> str:
+    """An event as a line: time of day (UTC), kind, text."""
+    return f"{at[11:19]} {kind:10} {text}"
+
+
+def require_paths(paths: list[str]) -> list[str]:
+    """Absolute forms of what the controller is to read itself.
+
+    Raises:
+        InputError: Standard input is among them.
+    """
+    if "-" in paths:
+        raise InputError(
+            "a deployment cannot be read from standard input", where="-", hint="save the graph in a folder of its own"
+        )
+    return [os.path.abspath(path) for path in paths]  # noqa: PTH100 - Path.resolve would follow links
+
+
+def raise_failure(state: dict[str, Any], out: Output) -> None:
+    """Turns the error of a change into this process's.
+
+    Raises:
+        JigsawError: The last change failed.
+    """
+    if state["error"]:
+        failure = JigsawError(state["error"], hint="the events before tell the story: `jigsaw-triton events`")
+        failure.exit_code = state["error_code"] or 1
+        raise failure

@@ -1,0 +1,121 @@
+"""`jigsaw-triton status`: what runs, and whether it is well."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.inputs import planned_cluster
+from jigsaw_triton.cli.output import Output, View, drawing, figures
+from jigsaw_triton.cli.plan_view import strips
+from jigsaw_triton.cli.running import Deployment
+from jigsaw_triton.cli.table import Table
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.board import draw_text
+from jigsaw_triton.planner.plan import plan_from_json
+
+_POLL_S = 0.2
+
+
+@options.command("status", examples=("status", "status --wait ready --timeout 120", "status -o json"))
+@options.option("--wait", "goal", type=click.Choice(("ready", "stopped")), help="Wait until the deployment is so.")
+@options.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait at most.")
+@options.state()
+def command(out: Output, goal: str | None, timeout: float, state: Path | None) -> int | None:
+    """Shows what runs: the gateway, the graphs, the workers and their slices.
+
+    Exits with 4 where nothing is deployed, or what --wait waits for does not come.
+    """
+    deployment = Deployment.at(state)
+    if goal == "stopped":
+        _wait(deployment, goal, timeout)
+        out.result({"state": "stopped"}, "nothing is deployed here")
+        return None
+    if goal is not None:
+        _wait(deployment, goal, timeout)
+    status = deployment.required_status()
+    out.result(status, *view(status, out))
+    return None
+
+
+def _wait(deployment: Deployment, goal: str, timeout_s: float) -> None:
+    """Waits for a state.
+
+    Raises:
+        StateError: It did not come in time, or cannot come any more.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    seen = False
+    while True:
+        status = deployment.status()
+        state = status["state"] if status is not None else "stopped"
+        healthy = status is not None and all(w["state"] == "ready" for w in status["workers"])
+        if state == goal and (goal == "stopped" or healthy):
+            return
+        if status is None and seen:
+            raise StateError("the deployment has ended", where=str(deployment.paths.state), hint="see the events")
+        seen = seen or status is not None
+        if time.monotonic() > give_up_at:
+            if not seen:
+                raise deployment.absent()
+            raise StateError(f"not {goal} within {timeout_s:g} s: {state}", where=str(deployment.paths.state))
+        time.sleep(_POLL_S)
+
+
+def view(status: dict[str, Any], out: Output) -> list[View]:
+    """A status for people."""
+    parts: list[View] = []
+    doing = f", {status['doing']}" if status["doing"] else ""
+    degraded = ", degraded: a server was given up" if status["degraded"] else ""
+    parts.append(f"{status['state']}{degraded}{doing}, generation {status['generation']}")
+    parts += [f"emulated: {said}" for said in status["emulated"]]
+    gateway = status["gateway"]
+    if "http" in gateway:
+        parts.append(
+            f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
+        )
+    if status["error"]:
+        parts.append(f"last change failed: {status['error']}")
+    parts.append("")
+    parts.append(_graphs(status))
+    parts.append(_workers(status))
+    if status["plan"] is not None:
+        plan = plan_from_json(status["plan"], where="the running plan")
+        parts.append(drawing(draw_text(strips(plan, planned_cluster(plan, "emulated")), width=out.width)))
+    return parts
+
+
+def _graphs(status: dict[str, Any]) -> Table:
+    header = ("graph", "target", "arrivals/s", "planned/s", "capacity/s", "latency ms", "SLO ms", "accuracy", "SLO")
+    rows = [
+        (
+            name,
+            graph["target"],
+            figures(graph["arrivals_rps"]) if graph["arrivals_rps"] is not None else "-",
+            figures(graph["demand_rps"]),
+            figures(graph["capacity_rps"]),
+            figures(graph["latency_ms"]),
+            figures(graph["slo_latency_ms"]),
+            f"{graph['accuracy']:.3f}",
+            f"{graph['slo_accuracy']:.3f}",
+        )
+        for name, graph in status["graphs"].items()
+    ]
+    return Table.of(header, rows)
+
+
+def _workers(status: dict[str, Any]) -> Table:
+    header = ("worker", "state", "pid", "restarts", "model", "instances", "batch")
+    rows = [
+        (
+            *((w["name"], w["state"], w["pid"], w["restarts"]) if number == 0 else ("", "", "", "")),
+            model["name"],
+            model["instances"],
+            model["batch"],
+        )
+        for w in status["workers"]
+        for number, model in enumerate(w["models"])
+    ]
+    return Table.of(header, rows)
