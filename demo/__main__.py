@@ -1,0 +1,225 @@
+"""`python -m demo`: the main job on real input, from an empty machine to a hot swap under load, and back to nothing."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from demo.load import Load, ask, connect, sending
+from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.servers.command import shm_prefix
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / ".demo"
+APP = WORK / "docread"
+GPUS = "2xcpu"
+DEMAND_RPS = 0.5
+RAISED_RPS = 2.0
+"""Pages a second. The models really run, on this machine's processor: two cores read a few pages a second."""
+
+PAGES = 8
+CHANGE_TIMEOUT_S = 90.0
+
+ENV = {**os.environ, "JIGSAW_STATE": str(WORK / "state"), "PYTHONUNBUFFERED": "1"}
+
+
+class DemoFailedError(Exception):
+    """A step did not show what it should."""
+
+
+def step(text: str) -> None:
+    """Says what comes next."""
+    bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n{bold[0]}## {text}{bold[1]}", flush=True)
+
+
+def command(*args: str) -> list[str]:
+    """Shows a command as a user would type it; its form for a process."""
+    print(f"$ jigsaw-triton {' '.join(args)}", flush=True)
+    return [sys.executable, "-m", "jigsaw_triton.cli.main", *args]
+
+
+def run(*args: str, check: bool = True) -> int:
+    """Runs a command; what it prints is seen.
+
+    Raises:
+        DemoFailedError: It failed and `check` is set.
+    """
+    status = subprocess.run(command(*args), env=ENV, cwd=WORK).returncode
+    if check and status != 0:
+        raise DemoFailedError(f"jigsaw-triton {args[0]} ended with {status}")
+    return status
+
+
+def asked(*args: str) -> Any:
+    """The JSON that a command prints."""
+    argv = [sys.executable, "-m", "jigsaw_triton.cli.main", *args, "-o", "json"]
+    return json.loads(subprocess.run(argv, env=ENV, cwd=WORK, check=True, capture_output=True, text=True).stdout)
+
+
+def free_ports(wanted: Sequence[int]) -> list[int]:
+    """These ports where they are free, else others that are."""
+    ports = []
+    for port in wanted:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    return ports
+
+
+def page_renderer() -> ModuleType:
+    """The application's own module that renders pages with known text."""
+    sys.path.insert(0, str(APP))
+    return import_module("pages")
+
+
+def read_pages(addresses: dict[str, str]) -> list[Any]:
+    """Reads rendered pages over HTTP and gRPC and shows the text beside the truth; returns the images."""
+    rendered = [page_renderer().render(seed, flavour) for seed in range(PAGES // 2) for flavour in ("easy", "hard")]
+    total = exact = 0
+    for number, page in enumerate(rendered):
+        protocol = ("http", "grpc")[number % 2]
+        answer = ask(connect(protocol, addresses[protocol]), protocol, page.image)
+        found = {text.decode() for text in answer.as_numpy("TEXT")[0, :, 0]}
+        total += len(page.lines)
+        right = [line.text in found for line in page.lines]
+        exact += sum(right)
+        print(f"page {number} over {protocol}: {sum(right)} of {len(right)} lines exactly right, for instance:")
+        for line, is_right in list(zip(page.lines, right, strict=True))[:2]:
+            print(f"   truth   {line.text}\n   {'read    ' + line.text if is_right else 'misread'}")
+    print(f"all pages: {exact / total:.3f} of {total} lines are read without a mistake")
+    return [page.image for page in rendered]
+
+
+def wait_for_generation(before: int, told: int) -> int:
+    """Tells events until a newer generation serves; the number of the last event.
+
+    Raises:
+        DemoFailedError: None came in time.
+    """
+    give_up_at = time.monotonic() + CHANGE_TIMEOUT_S
+    while time.monotonic() < give_up_at:
+        status = asked("status")
+        for event in asked("events", "-n", "200")["events"]:
+            if event["id"] > told:
+                told = event["id"]
+                print(f"   {event['at'][11:19]} {event['kind']:10} {event['text']}", flush=True)
+        if status["generation"] > before and status["state"] == "ready":
+            return told
+        time.sleep(0.5)
+    raise DemoFailedError("the controller has not followed the load")
+
+
+def load_and_swap(address: str, images: list[Any]) -> Load:
+    """perf_analyzer at the planned rate; while it runs more clients come, and the controller follows."""
+    told = asked("events", "-n", "1")["events"][-1]["id"]
+    before = asked("status")["generation"]
+    bench = subprocess.Popen(
+        command("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "20"),
+        env=ENV,
+        cwd=WORK,
+    )
+    try:
+        time.sleep(3.0)
+        print(
+            f"now {RAISED_RPS:g} pages/s more from ordinary clients, where {DEMAND_RPS:g} are planned for", flush=True
+        )
+        with sending(address, images, RAISED_RPS) as load:
+            wait_for_generation(before, told)
+            time.sleep(5.0)
+    finally:
+        bench.wait()
+    if bench.returncode != 0:
+        raise DemoFailedError(f"perf_analyzer ended with {bench.returncode}")
+    return load
+
+
+def check_nothing_left() -> None:
+    """No process, no shared memory, no MIG instance of the demo is there any more.
+
+    Raises:
+        DemoFailedError: Something is.
+    """
+    paths = deployment_paths(WORK / "state")
+    mark = str(paths.run).encode()
+    processes = [p.parent.name for p in Path("/proc").glob("[0-9]*/cmdline") if mark in _bytes(p)]
+    prefix = shm_prefix(paths.run, "").rstrip("-")
+    regions = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(prefix)]
+    instances = json.loads((WORK / "state" / "mig.json").read_text())["instances"]
+    print(f"left: {len(processes)} processes, {len(regions)} regions in /dev/shm, {len(instances)} MIG instances")
+    if processes or regions or instances:
+        raise DemoFailedError(f"something is left: {processes} {regions} {instances}")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def show() -> None:
+    """All steps."""
+    step("What this machine has")
+    run("doctor", check=False)
+    step("The application: page image -> detect lines -> for each line recognise -> text and boxes")
+    run("init", "docread", "--from", "docread")
+    step(f"The plan for {DEMAND_RPS:g} pages/s on two boards; MIG is emulated, the models really run on this processor")
+    run("plan", "docread", "--gpus", GPUS, "--demand", str(DEMAND_RPS))
+    step("Deploy: MIG instances, a real tritonserver on each, the gateway in front")
+    ports = free_ports((8000, 8001, 8002))
+    flags = [f"--{name}={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
+    run("deploy", "docread", "--gpus", GPUS, "--demand", str(DEMAND_RPS), "--detach", *flags)
+    addresses = {"http": f"127.0.0.1:{ports[0]}", "grpc": f"127.0.0.1:{ports[1]}"}
+    step("Pages with known text through ordinary Triton clients")
+    images = read_pages(addresses)
+    slo = asked("status")["graphs"]["docread"]
+    print(
+        f"the plan promises {slo['accuracy']:.3f} of the best variants' accuracy, asked for is {slo['slo_accuracy']:g}"
+    )
+    step("perf_analyzer, and more load than planned for: the controller re-plans and swaps under it")
+    load = load_and_swap(addresses["http"], images)
+    print(f"{load.sent} requests sent beside perf_analyzer's, {len(load.failed)} failed", flush=True)
+    print(f"latency p50 {load.percentile_ms(50):.0f} ms, p99 {load.percentile_ms(99):.0f} ms, the swap included")
+    step("What runs now")
+    run("status")
+    if load.failed:
+        raise DemoFailedError(f"requests failed: {load.failed[0]}")
+
+
+def main() -> int:
+    """Shows all; takes down what it started, whatever happens."""
+    began = time.monotonic()
+    for folder in (WORK / "state", APP):
+        shutil.rmtree(folder, ignore_errors=True)
+    WORK.mkdir(exist_ok=True)
+    failure = ""
+    try:
+        show()
+    except (DemoFailedError, subprocess.CalledProcessError) as error:
+        failure = str(error)
+    except KeyboardInterrupt:
+        failure = "broken off"
+    finally:
+        step("Down")
+        run("down", check=False)
+    if not failure:
+        check_nothing_left()
+    print(f"\nthe demo {'failed: ' + failure if failure else 'is done'}, {time.monotonic() - began:.0f} s")
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
