@@ -1,0 +1,145 @@
+"""`bench`: measures a running graph with perf_analyzer."""
+
+import shlex
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.inputs import read_graph
+from jigsaw_triton.cli.output import Output, figures, listed
+from jigsaw_triton.cli.table import Table
+from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.evaluation.load import Load, Measured, Protocol, request_tensors
+from jigsaw_triton.evaluation.perf_analyzer import LoadRun
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+
+_CONNECT_S = 5.0
+
+
+@options.command(
+    "bench",
+    examples=(
+        "bench traffic/",
+        "bench traffic/ --protocol grpc --concurrency 8 --duration 30",
+        "bench traffic/ --rate 40 -o json",
+    ),
+)
+@options.graph()
+@options.option(
+    "--url", metavar="HOST:PORT", help="Of the gateway.  [default: 127.0.0.1:8000, with --protocol grpc :8001]"
+)
+@options.option(
+    "--protocol", type=click.Choice(("http", "grpc")), default="http", show_default=True, help="To speak with it."
+)
+@options.option("--concurrency", type=click.IntRange(min=1), help="Requests under way at any time.  [default: 1]")
+@options.option(
+    "--rate",
+    metavar="RPS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Requests a second with Poisson arrivals, instead of --concurrency.",
+)
+@options.option(
+    "--duration",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    help="About how long to measure.",
+)
+@options.state()
+def command(
+    out: Output,
+    graph: str,
+    url: str | None,
+    protocol: Protocol,
+    concurrency: int | None,
+    rate: float | None,
+    duration: float,
+    state: Path | None,
+) -> None:
+    """Measures a running graph with perf_analyzer.
+
+    Each request is the one of the graph's `sample`; inputs without one get made-up data. The command is shown, so that
+    it can be run again by hand. perf_analyzer ends at the first request that fails; bench then says why and exits
+    with 1.
+    """
+    if rate is not None and concurrency is not None:
+        raise click.UsageError("--rate and --concurrency exclude each other; give one.")
+    found = read_graph(graph)
+    url = url or f"127.0.0.1:{GatewayPorts().grpc if protocol == 'grpc' else GatewayPorts().http}"
+    load = Load(found.name, protocol, url, concurrency or 1, rate, duration)
+    run = LoadRun(find_perf_analyzer(), load, deployment_paths(state).state / "bench")
+    tensors, random = request_tensors(found)
+    _require_listener(url)
+    run.prepare(tensors)
+    if random:
+        out.warn(f"no sample of {listed(random)} in the graph: made-up data is sent")
+    out.note(shlex.join(run.command))
+    with out.working(f"measuring for about {duration:g} s"):
+        measured = run.measure()
+    data = {
+        "graph": found.name,
+        "load": asdict(load),
+        "made_up_inputs": list(random),
+        "requests": measured.requests,
+        "failed": 0,
+        "throughput_rps": measured.throughput_rps,
+        "latency_ms": {f"p{p}": ms for p, ms in measured.latency_ms.items()},
+        "slo": {
+            "latency_ms": found.slo.latency_ms,
+            "percentile": found.slo.percentile,
+            "met": _met(measured, found.slo),
+        },
+        "command": list(run.command),
+    }
+    out.result(data, *_view(found, load, measured))
+
+
+def _require_listener(url: str) -> None:
+    """Sees whether anything is there before perf_analyzer says so in its own way.
+
+    Raises:
+        InputError: The URL is none.
+        StateError: Nothing listens.
+    """
+    host, colon, port = url.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise InputError(f"'{url}' is not HOST:PORT", where="--url", hint="write it without http://: 127.0.0.1:8000")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise StateError(
+            f"nothing answers ({error.strerror or error})",
+            where=url,
+            hint="start the graph with `jigsaw-triton deploy`, or say where it is with --url",
+        ) from error
+
+
+def _met(measured: Measured, slo: Slo) -> bool | None:
+    """Whether the latency is within the SLO; None where its percentile is not reported."""
+    found = measured.latency_ms.get(int(slo.percentile)) if slo.percentile == int(slo.percentile) else None
+    return None if found is None else found <= slo.latency_ms
+
+
+def _view(graph: TaskGraph, load: Load, measured: Measured) -> list[Any]:
+    kind = f"{load.rate_rps:g} requests/s" if load.rate_rps is not None else f"{load.concurrency} under way"
+    latencies = measured.latency_ms.items()
+    header = ("load", "requests", "failed", "requests/s", *(f"p{p} ms" for p, _ in latencies))
+    row = (kind, measured.requests, 0, figures(measured.throughput_rps), *(figures(ms) for _, ms in latencies))
+    slo = graph.slo
+    promise = f"SLO: p{slo.percentile:g} within {slo.latency_ms:g} ms"
+    match _met(measured, slo):
+        case True:
+            promise += ", met"
+        case False:
+            promise += ", missed"
+        case None:
+            promise += ", which perf_analyzer does not report"
+    return [Table.of(header, [row], title=graph.name), promise]

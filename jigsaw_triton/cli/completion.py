@@ -1,0 +1,26 @@
+"""`completion`: prints the completion script of a shell."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.output import Output
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@options.command("completion", examples=("completion bash > ~/.jigsaw-completion.sh", "completion fish"))
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def command(ctx: click.Context, out: Output, shell: str) -> None:
+    """Prints the completion script of a shell.
+
+    For good: eval "$(jigsaw-triton completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc; for fish, save it as
+    ~/.config/fish/completions/jigsaw-triton.fish.
+    """
+    root = ctx.find_root()
+    program = root.info_name or "jigsaw-triton"
+    kind = get_completion_class(shell)
+    assert kind is not None
+    script = kind(root.command, {}, program, f"_{program.replace('-', '_').upper()}_COMPLETE").source()
+    out.result({"shell": shell, "script": script}, script)

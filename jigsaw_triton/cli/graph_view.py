@@ -1,0 +1,54 @@
+"""A task graph as JSON, and its facts in a line."""
+
+from typing import Any
+
+from jigsaw_triton.graph.draw import edges
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
+
+
+def graph_document(graph: TaskGraph) -> dict[str, Any]:
+    """A graph as JSON: what graph.yaml says, completed, with its edges and its tasks in topological order."""
+    slo = graph.slo
+    return {
+        "name": graph.name,
+        "slo": {
+            "latency_ms": slo.latency_ms,
+            "percentile": slo.percentile,
+            "accuracy": slo.accuracy,
+            "accuracy_mode": slo.accuracy_mode,
+        },
+        "inputs": {name: _tensor(value.type) for name, value in graph.inputs.items()},
+        "outputs": {name: {"from": str(ref), **_tensor(graph.type_of(ref))} for name, ref in graph.outputs.items()},
+        "tasks": {name: _task(task) for name, task in graph.tasks.items()},
+        "edges": [{"tensor": str(ref), "task": task, "kind": kind} for ref, task, kind in edges(graph)],
+        "paths": [list(path) for path in graph.paths()],
+        "target": graph.target,
+    }
+
+
+def missing_files(graph: TaskGraph) -> list[str]:
+    """Artifacts and samples that are not there, by their paths, sorted."""
+    named = {path for task in graph.tasks.values() for v in task.variants for path in v.artifacts.values()}
+    return sorted(str(path) for path in named | set(graph.samples.values()) if not path.is_file())
+
+
+def _tensor(kind: TensorType) -> dict[str, Any]:
+    return {"dtype": kind.dtype, "shape": list(kind.shape)}
+
+
+def _task(task: Task) -> dict[str, Any]:
+    when = task.when
+    return {
+        "inputs": {name: str(ref) for name, ref in task.inputs.items()},
+        "outputs": {name: _tensor(kind) for name, kind in task.outputs.items()},
+        "for_each": str(task.for_each) if task.for_each is not None else None,
+        "when": {
+            "tensor": str(when.tensor),
+            "above": when.above,
+            "below": when.below,
+            "probability": when.probability,
+        }
+        if when is not None
+        else None,
+        "variants": [{"name": v.name, "accuracy": v.accuracy, "template": v.template} for v in task.variants],
+    }

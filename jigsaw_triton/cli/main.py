@@ -1,0 +1,146 @@
+"""The command line: `jigsaw-triton COMMAND ...`, one module a command.
+
+A command's module is imported when the command is run, so that `--help` and a shell's completion stay quick.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from jigsaw_triton import __version__
+from jigsaw_triton.cli import failure
+from jigsaw_triton.spec.words import nearest
+
+PROGRAM = "jigsaw-triton"
+COMPLETE_VARIABLE = "_JIGSAW_TRITON_COMPLETE"
+"""What a shell's completion script sets."""
+
+INTERRUPTED = 130
+TERMINATED = 143
+READER_GONE = 141
+"""Exit codes that shells give for SIGINT, SIGTERM and SIGPIPE."""
+
+COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "Applications": {
+        "init": "A new application, from a ready one or from scratch.",
+        "fetch": "Brings an application's model files.",
+        "validate": "Checks graphs, profiles and clusters.",
+        "show": "Draws a graph.",
+    },
+    "Plans": {
+        "plan": "Chooses variants, slices and GPUs for a demand.",
+        "compile": "Writes a plan's model repositories.",
+    },
+    "Running systems": {
+        "deploy": "Serves graphs, or changes what is served.",
+        "status": "What runs, and whether it is well.",
+        "events": "What happened.",
+        "logs": "What the servers wrote.",
+        "down": "Takes all down.",
+        "bench": "Measures a running graph with perf_analyzer.",
+    },
+    "This machine": {
+        "doctor": "What is missing on this machine, and how to get it.",
+        "completion": "Prints the completion script of a shell.",
+    },
+}
+"""Heading of the help -> command -> what it does; the code is `command` in the module of the command's name."""
+
+
+class Program(click.Group):
+    """All commands; ends the process with the exit code that the outcome stands for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of the help."""
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now; None where there is none."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = import_module(f"{__package__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with.
+
+        Raises:
+            UsageError: There is no such command.
+        """
+        if args[0] not in self.list_commands(ctx):
+            ctx.fail(f"There is no command '{args[0]}'; {nearest(args[0], self.list_commands(ctx), 'commands')}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help's list of commands, without importing one."""
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(section.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options that begin so, without importing a command."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        words = {name: text for section in COMMANDS.values() for name, text in section.items()}
+        return [CompletionItem(n, help=text) for n, text in words.items() if n.startswith(incomplete)] + options
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
+        """Runs the program and exits; nothing but `SystemExit` leaves it.
+
+        A command's function may return an exit code; None is 0.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        extra |= {"prog_name": PROGRAM, "complete_var": COMPLETE_VARIABLE, "standalone_mode": False}
+        try:
+            status = super().main(given, **extra)
+            sys.stdout.flush()
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # What is still buffered would raise again when the interpreter flushes it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(READER_GONE)
+        except Exception as error:
+            sys.exit(failure.report(error, failure.Wishes.of(given, os.environ)))
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Ends the program by an exception, so that it cleans up behind itself."""
+    sys.exit(TERMINATED)
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """Serves compound AI systems on NVIDIA Triton and MIG.
+
+    From a task graph and its latency and accuracy targets to running tritonservers on partitioned GPUs. Start with
+    `jigsaw-triton doctor` and `jigsaw-triton init DIR`.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """What the script `jigsaw-triton` calls."""
+    signal.signal(signal.SIGTERM, _terminate)
+    program.main()
+
+
+if __name__ == "__main__":
+    main()

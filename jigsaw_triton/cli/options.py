@@ -1,0 +1,167 @@
+"""How commands are declared, and the options that several of them share.
+
+Every option may stand in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from jigsaw_triton.cli.output import FORMS, Output
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
+
+
+class Option(click.Option):
+    """An option with its environment variable, which the help names."""
+
+    def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
+        flag = next(text for text in param_decls if text.startswith("--")).split("/")[0]
+        variable = "JIGSAW_" + flag.removeprefix("--").replace("-", "_").upper()
+        super().__init__(list(param_decls), envvar=variable, show_envvar=True, **attributes)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples.
+
+    Args:
+        examples: Command lines without the program's name.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples, a line each."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}jigsaw-triton {example}\n")
+
+
+class _OutputType(click.Choice[str]):
+    """A form of output, as the `Output` that prints it."""
+
+    name = "form"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, Output) else Output(super().convert(value, param, ctx))
+
+
+def option(*flags: str, **attributes: Any) -> Decorator[Any]:
+    """`click.option` with an environment variable."""
+    return click.option(*flags, cls=Option, **attributes)
+
+
+def command(
+    name: str, *, examples: Sequence[str], forms: Sequence[str] = FORMS
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Makes a function a command with `-o/--output` and `--debug`.
+
+    The function gets `out: Output` beside its own parameters, and returns an exit code where that is not 0. Its
+    docstring is the help.
+
+    Args:
+        name: As users write it.
+        examples: Command lines without the program's name.
+        forms: Of output; the first is the default.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> Command:
+        shared = (
+            click.option(
+                "--debug",
+                cls=Option,
+                is_flag=True,
+                expose_value=False,
+                help="Show the traceback of an unexpected error.",
+            ),
+            click.option(
+                "-o",
+                "--output",
+                "out",
+                cls=Option,
+                type=_OutputType(forms),
+                default=forms[0],
+                show_default=True,
+                help="Form of the result on stdout.",
+            ),
+        )
+        for add in shared:
+            function = add(function)
+        return click.command(name, cls=Command, examples=examples)(function)
+
+    return decorate
+
+
+def graphs(*, required: bool = True) -> Decorator[Any]:
+    """GRAPH...: graph.yaml files or their folders."""
+    return click.argument("graphs", metavar="GRAPH...", nargs=-1, required=required, type=click.Path())
+
+
+def graph() -> Decorator[Any]:
+    """GRAPH: a graph.yaml or its folder."""
+    return click.argument("graph", metavar="GRAPH", type=click.Path())
+
+
+def cluster() -> Decorator[Any]:
+    """--gpus, --cluster and --driver: what to plan for and to run on."""
+    options = (
+        option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
+        option("--cluster", metavar="FILE", type=click.Path(), help="A cluster.yaml or its folder, instead of --gpus."),
+        option(
+            "--driver",
+            type=click.Choice(("nvml", "emulated")),
+            help="Of MIG, where the cluster.yaml names none.  [default: nvml where a GPU answers, else emulated]",
+        ),
+    )
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def demand(*, required: bool = True) -> Decorator[Any]:
+    """--demand: requests a second, of the one graph or by graph."""
+    return option(
+        "--demand",
+        metavar="RPS|NAME=RPS",
+        multiple=True,
+        required=required,
+        help="Requests a second; for several graphs NAME=RPS, repeated or with commas between.",
+    )
+
+
+def state() -> Decorator[Any]:
+    """--state: the folder of a deployment."""
+    return option(
+        "--state",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of the deployment.  [default: jigsaw-triton in ~/.local/state]",
+    )
+
+
+def time_limit() -> Decorator[Any]:
+    """--time-limit: of the solver."""
+    return option(
+        "--time-limit",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        show_default=True,
+        help="For solving; the best plan found by then is taken.",
+    )
+
+
+def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
+    """-O/--out: where to write."""
+    return option(
+        "-O", "--out", "out_path", metavar="PATH", type=click.Path(path_type=Path), required=required, help=help_text
+    )

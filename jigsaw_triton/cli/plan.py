@@ -1,0 +1,55 @@
+"""`plan`: chooses variants, slices and GPUs for a demand."""
+
+from pathlib import Path
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.inputs import problem, read_wanted
+from jigsaw_triton.cli.machine import Driver
+from jigsaw_triton.cli.output import Output, write_file
+from jigsaw_triton.cli.plan_view import plan_svg, plan_view
+from jigsaw_triton.planner.plan import plan_to_text
+from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.solve import make_plan
+
+
+@options.command(
+    "plan",
+    forms=("table", "json", "svg"),
+    examples=(
+        "plan traffic/ --gpus 4xA100-80GB --demand 120",
+        "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
+        "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.demand()
+@options.time_limit()
+@options.out_file("Write the plan to this file as JSON, for `compile`.")
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    demand: tuple[str, ...],
+    time_limit: float,
+    out_path: Path | None,
+) -> None:
+    """Chooses variants, slices and GPUs for a demand.
+
+    The plan takes the fewest compute slices that meet each graph's latency and accuracy at the demand, then the fewest
+    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told.
+    """
+    wanted = read_wanted(
+        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
+    )
+    with out.working("planning"):
+        plan = make_plan(problem(wanted), Options(time_limit_s=time_limit))
+    if out_path is not None:
+        write_file(out_path, plan_to_text(plan))
+        out.note(f"wrote {out_path}")
+    if out.form == "svg":
+        out.raw(plan_svg(plan, wanted.cluster))
+    else:
+        out.result(plan.to_json(), *plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width))

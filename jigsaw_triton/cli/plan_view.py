@@ -1,0 +1,95 @@
+"""A plan for readers: tables of what each task gets, totals, and the GPUs as boards of slices."""
+
+from collections.abc import Iterator
+
+from jigsaw_triton.cli.machine import emulation
+from jigsaw_triton.cli.output import View, drawing, figures
+from jigsaw_triton.cli.table import Table
+from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
+
+_HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
+
+
+def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, width: int) -> Iterator[View]:
+    """The parts of the view, one below the other.
+
+    Args:
+        plan: To show.
+        graphs: Of the plan, by name.
+        cluster: It was made for.
+        width: Columns to draw in.
+    """
+    for name in plan.graphs:
+        yield _tasks(plan, name)
+        yield _promises(plan, graphs[name])
+    yield _totals(plan, cluster)
+    yield ""
+    yield drawing(draw_text(strips(plan, cluster), width=width))
+    if words := emulation(cluster):
+        yield words
+
+
+def plan_svg(plan: Plan, cluster: Cluster) -> str:
+    """The GPUs as an SVG document."""
+    return draw_svg(strips(plan, cluster))
+
+
+def strips(plan: Plan, cluster: Cluster) -> list[Strip]:
+    """The cluster's GPUs with the plan's slices on them, in the order of their ids."""
+    layouts = {gpu.id: gpu.layout for gpu in plan.gpus}
+    several = len(plan.graphs) > 1
+    return [
+        Strip(str(gpu.id), gpu.board, tuple(_piece(placed, several) for placed in layouts.get(gpu.id, ())))
+        for gpu in cluster.gpus
+    ]
+
+
+def _piece(placed: PlacedSlice, several: bool) -> Piece:
+    """A slice is of the task of its first model; what shares it stands in its label."""
+    label = "\n".join(f"{model.task} {model.variant}\n{model.instances}x b{model.batch}" for model in placed.models)
+    return Piece(placed.placement, label, _key(placed.models[0], several) if placed.models else "")
+
+
+def _key(model: PlacedModel, several: bool) -> str:
+    return f"{model.graph}.{model.task}" if several else model.task
+
+
+def _tasks(plan: Plan, name: str) -> Table:
+    rows = [
+        (
+            task if first else "",
+            segment.variant,
+            segment.slice,
+            segment.instances,
+            segment.batch,
+            segment.count,
+            f"{segment.share:.0%}",
+            figures(value.rate_rps) if first else "",
+            figures(value.budget_ms) if first else "",
+        )
+        for task, value in plan.graphs[name].tasks.items()
+        for segment in value.segments
+        for first in [segment is value.segments[0]]
+    ]
+    return Table.of(_HEADER, rows, title=name)
+
+
+def _promises(plan: Plan, graph: TaskGraph) -> str:
+    planned, slo = plan.graphs[graph.name], graph.slo
+    return (
+        f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
+        f"latency {figures(planned.latency_ms)} ms of {slo.latency_ms:g} (p{slo.percentile:g}); "
+        f"accuracy {planned.accuracy:.3f}, at least {slo.accuracy:g}\n"
+    )
+
+
+def _totals(plan: Plan, cluster: Cluster) -> str:
+    solver = plan.solver
+    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, at most {solver.gap:.1%} off"
+    return (
+        f"{plan.slices_used} of {plan.slices_total} compute slices on {plan.gpus_used} of {len(cluster.gpus)} GPUs; "
+        f"{solver.name}: {proof}, {solver.seconds:.1f} s"
+    )

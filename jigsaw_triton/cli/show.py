@@ -1,0 +1,49 @@
+"""`show`: draws a graph."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.graph_view import graph_document
+from jigsaw_triton.cli.inputs import read_graph
+from jigsaw_triton.cli.output import Output, write_file
+from jigsaw_triton.graph import draw, picture
+from jigsaw_triton.graph.model import TaskGraph
+
+_DRAWERS: Mapping[str, Callable[[TaskGraph], str]] = {
+    "text": draw.text,
+    "mermaid": draw.mermaid,
+    "svg": picture.svg,
+}
+
+
+@options.command(
+    "show", examples=("show traffic/", "show traffic/ --format svg -O traffic.svg", "show traffic/ --format mermaid")
+)
+@options.graph()
+@options.option(
+    "--format",
+    "drawing_format",
+    type=click.Choice(tuple(_DRAWERS)),
+    default="text",
+    show_default=True,
+    help="Form of the drawing.",
+)
+@options.out_file("Write the drawing to this file.")
+def command(out: Output, graph: str, drawing_format: str, out_path: Path | None) -> None:
+    """Draws a graph.
+
+    Edges whose rows go one by one are thick in Mermaid and SVG, conditions are dotted. With -o json the graph is told
+    as data, beside its drawing.
+    """
+    found = read_graph(graph)
+    drawing = _DRAWERS[drawing_format](found)
+    if out_path is not None:
+        write_file(out_path, drawing)
+        out.note(f"wrote {out_path}")
+    if out.json:
+        out.result({"graph": graph_document(found), "format": drawing_format, "drawing": drawing})
+    elif out_path is None:
+        out.raw(drawing)

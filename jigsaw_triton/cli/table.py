@@ -1,0 +1,64 @@
+"""Tables of results: with rules on a terminal, plain columns elsewhere."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+_NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*(e[-+]?[0-9]+)?%?|-?")
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+"""Of cells that are such a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; columns of numbers are set to the right.
+
+    Attributes:
+        header: Of the columns.
+        rows: As many cells each.
+        title: Above it; empty for none.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    @classmethod
+    def of(cls, header: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> "Table":
+        """A table of any values, shown by `str`; None is an empty cell."""
+        cells = tuple(tuple("" if value is None else str(value) for value in row) for row in rows)
+        return cls(tuple(header), cells, title)
+
+    def rich(self) -> RichTable:
+        """For a terminal."""
+        table = RichTable(
+            box=box.SIMPLE_HEAD, title=self.title or None, title_justify="left", title_style="bold", pad_edge=False
+        )
+        for index, name in enumerate(self.header):
+            table.add_column(name, justify="right" if self._numeric(index) else "left")
+        for row in self.rows:
+            table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
+        return table
+
+    def plain(self) -> str:
+        """For pipes and files: columns two spaces apart, a line a row."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[index]) for line in lines) for index in range(len(self.header))]
+        right = [self._numeric(index) for index in range(len(self.header))]
+        text = "".join(
+            "  ".join(
+                cell.rjust(width) if numeric else cell.ljust(width)
+                for cell, width, numeric in zip(line, widths, right, strict=True)
+            ).rstrip()
+            + "\n"
+            for line in lines
+        )
+        return (f"{self.title}\n" if self.title else "") + text
+
+    def _numeric(self, index: int) -> bool:
+        cells = [row[index] for row in self.rows]
+        return any(cells) and all(_NUMBER.fullmatch(cell) is not None for cell in cells)
