@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "show": "Draws a graph.",
     },
     "Plans": {
+        "profile": "Measures how fast variants are; writes profiles.csv.",
         "plan": "Chooses variants, slices and GPUs for a demand.",
         "compile": "Writes a plan's model repositories.",
     },

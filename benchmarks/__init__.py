@@ -1,0 +1,1 @@
+"""What the figures on performance come from: `python -m benchmarks.NAME`."""

@@ -1,0 +1,1 @@
+"""Measures variants on live tritonservers."""

@@ -1,0 +1,47 @@
+"""The profiles.csv that measurements go to: whole at any moment, so that an interrupted run can be gone on with."""
+
+import tempfile
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.profiles.read import read_profiles, write_profiles
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+
+
+class Sheet:
+    """A profiles.csv to which rows are added.
+
+    Args:
+        path: The file; rows that it has already are kept.
+
+    Raises:
+        SpecError: It is there and not right.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._table = read_profiles(path) if path.exists() else ProfileTable(())
+
+    @property
+    def table(self) -> ProfileTable:
+        """What is in it."""
+        return self._table
+
+    def add(self, row: ProfileRow) -> None:
+        """Adds a row, in place of one of the same configuration, and writes the file: a reader sees it before or after.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        rows = {known.key: known for known in self._table.rows()} | {row.key: row}
+        self._table = ProfileTable(rows.values())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".part-") as folder:
+                fresh = Path(folder, self.path.name)
+                fresh.write_text(write_profiles(self._table.rows()), encoding="utf-8")
+                fresh.replace(self.path)
+        except OSError as error:
+            raise InputError(
+                f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another by -O"
+            ) from error
