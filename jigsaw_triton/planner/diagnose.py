@@ -15,7 +15,7 @@ from jigsaw_triton.planner.configurations import (
 from jigsaw_triton.planner.model import Goal, allocation
 from jigsaw_triton.planner.paths import longest_path, longest_through
 from jigsaw_triton.planner.program import Draft
-from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.staircase import path_ends, staircase
 from jigsaw_triton.planner.supply import Supply
 from jigsaw_triton.profiles.table import ProfileTable
@@ -93,7 +93,7 @@ def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solve
     for end in _ends(draft, graph, found, use, latency if what == "latency" else loss):
         draft.at_least(0, [(worst, 1), (end, -1)])
     draft.minimise([(worst, 1.0)], gap=1e-7)
-    least = _feasible(solver.solve(draft.program(), time_limit_s)).stages[0].value
+    least = _feasible(solved(solver, draft.program(), time_limit_s)).stages[0].value
     return least * graph.slo.latency_ms if what == "latency" else least
 
 
@@ -125,7 +125,7 @@ def demand(
         SolverFailure: The demand turns out to be feasible.
     """
     largest = allocation(workloads, candidates, supplies, "most")
-    outcome = solver.solve(largest.program, time_limit_s)
+    outcome = solved(solver, largest.program, time_limit_s)
     if outcome.status == "infeasible":
         slices, gpus = _ideal(workloads, candidates, supplies, "idle", solver, time_limit_s)
         reason = "the cluster has no room for a slice for each task"
@@ -155,7 +155,7 @@ def _ideal(
 ) -> tuple[int, int]:
     """Compute slices and GPUs that would do, were there GPUs without end."""
     ideal = allocation(workloads, candidates, supplies, goal)
-    values = _feasible(solver.solve(ideal.program, time_limit_s)).values
+    values = _feasible(solved(solver, ideal.program, time_limit_s)).values
     counts = ideal.counts(values)
     return sum(n * c.compute_slices for c, n in counts.items()), ideal.gpus(values)
 

@@ -20,9 +20,10 @@ def longest_through(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, 
 
 
 def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ...]:
-    """The path of the largest sum of task weights; the first by name among equals."""
+    """The whole path of the largest sum of task weights; the first by name among equals."""
     upto = _upto(graph, weight)
-    path = [max(sorted(upto), key=lambda name: upto[name])]
+    inner = {d for task in graph.tasks.values() for d in task.dependencies()}
+    path = [max(sorted(upto.keys() - inner), key=lambda name: upto[name])]
     while before := sorted(graph.tasks[path[0]].dependencies()):
         path.insert(0, max(before, key=lambda name: upto[name]))
     return tuple(path)

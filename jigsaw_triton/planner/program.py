@@ -4,8 +4,11 @@ PuLP's own problems are keyed by the addresses of their variables, so they survi
 do, and making one needs no solver library.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+EXACT = 1e-5
+"""Solvers keep rows to about 1e-6, and whole numbers, too."""
 
 Terms = tuple[tuple[int, float], ...]
 """Column -> coefficient, each column once."""
@@ -54,6 +57,21 @@ class Program:
     rows: tuple[Row, ...]
     objectives: tuple[Objective, ...]
 
+    def why_not(self, values: Sequence[float]) -> str | None:
+        """Why these values, by column, are no solution; None where they are one, within what solvers call exact."""
+        if len(values) != len(self.columns):
+            return f"{len(values)} values for {len(self.columns)} columns"
+        for i, (column, value) in enumerate(zip(self.columns, values, strict=True)):
+            if _outside(value, column.lower, column.upper, abs(value)):
+                return f"column {i} is {value}, not within {column.lower} and {column.upper}"
+            if column.integer and abs(value - round(value)) > EXACT:
+                return f"column {i} is {value}, not a whole number"
+        for i, row in enumerate(self.rows):
+            terms = [coefficient * values[column] for column, coefficient in row.terms]
+            if _outside(sum(terms), row.lower, row.upper, sum(map(abs, terms))):
+                return f"row {i} comes to {sum(terms)}, not within {row.lower} and {row.upper}"
+        return None
+
 
 @dataclass(slots=True)
 class Draft:
@@ -96,6 +114,12 @@ class Draft:
     def program(self) -> Program:
         """The finished program."""
         return Program(tuple(self.columns), tuple(self.rows), tuple(self.objectives))
+
+
+def _outside(value: float, lower: float | None, upper: float | None, size: float) -> bool:
+    room = EXACT * max(1.0, size)
+    # NaN is outside of everything.
+    return not ((lower is None or value >= lower - room) and (upper is None or value <= upper + room))
 
 
 def _merged(terms: Iterable[tuple[int, float]]) -> Terms:

@@ -14,7 +14,7 @@ from jigsaw_triton.planner.placement import placement, running_slices
 from jigsaw_triton.planner.plan import Plan, SolverReport
 from jigsaw_triton.planner.problem import Options, Problem, SolverName
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, SolverProcess
+from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, SolverProcess, solved
 from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
@@ -92,7 +92,7 @@ class _Planning:
         if all(all(of.values()) for of in candidates.values()):
             supplies = _supplies(self.problem, candidates)
             model = allocation(workloads, candidates, supplies, running=self._running(candidates))
-            outcome = self.solver.solve(model.program, self.options.time_limit_s)
+            outcome = solved(self.solver, model.program, self.options.time_limit_s)
             if outcome.status == "unknown":
                 raise JigsawError(
                     f"no plan was found within {self.options.time_limit_s:g} s, nor that there is none",
@@ -128,7 +128,7 @@ class _Planning:
 
     def _values(self, program: Program, started: float) -> tuple[float, ...]:
         """The solution of a program that has one."""
-        outcome = self.solver.solve(program, self._left(started))
+        outcome = solved(self.solver, program, self._left(started))
         if not outcome.stages:
             raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} called {outcome.status} what has a solution")
         return outcome.values

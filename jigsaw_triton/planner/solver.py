@@ -75,6 +75,18 @@ class Solver(Protocol):
         """
 
 
+def solved(solver: Solver, program: Program, time_limit_s: float) -> Outcome:
+    """The solver's outcome, whose values are sure to be a solution if there are any.
+
+    Raises:
+        SolverFailure: No usable answer came.
+    """
+    outcome = solver.solve(program, time_limit_s)
+    if outcome.stages and (reason := program.why_not(outcome.values)):
+        raise SolverFailure(f"{SOLVER_TITLES[solver.name]} gave what is no solution: {reason}")
+    return outcome
+
+
 class SolverProcess:
     """A solver in a process of its own, which starts while the caller still builds the program.
 
@@ -107,6 +119,11 @@ class SolverProcess:
     ) -> None:
         self._connection.close()
         self._kill()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def _kill(self) -> None:
         # The whole session: CBC is a child of the worker.

@@ -87,17 +87,12 @@ def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
 def _solve_one(
     lp: pulp.LpProblem, objective: Objective, solver: str, seconds: float, columns: list[pulp.LpVariable]
 ) -> _Answer:
-    # One thread always: another count in the same process makes HiGHS answer "Not Solved".
-    common = {
-        "msg": False,
-        "threads": 1,
-        "timeLimit": seconds,
-        "gapRel": objective.relative_gap,
-        "gapAbs": objective.gap,
-    }
+    common = {"msg": False, "timeLimit": seconds, "gapRel": objective.relative_gap, "gapAbs": objective.gap}
     if solver == "highs":
-        lp.solve(pulp.HiGHS(**common))
+        # Always the same count: another one in the same process makes HiGHS answer "Not Solved".
+        lp.solve(pulp.HiGHS(threads=1, **common))
     else:
+        # No count: then CBC uses no threads. With a count of 1 it starts one beside itself and at times waits forever.
         lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, **common))
     # `status` says optimal also where time ran out on a feasible point; `sol_status` tells them apart.
     proven = lp.sol_status == pulp.LpSolutionOptimal

@@ -1,0 +1,32 @@
+"""Solver processes that all planner tests share: starting one takes longer than most programs take to solve."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+
+from jigsaw_triton.planner.problem import SolverName
+from jigsaw_triton.planner.solve import SolverFactory
+from jigsaw_triton.planner.solver import SolverProcess
+
+
+@pytest.fixture(scope="session")
+def highs() -> Iterator[SolverProcess]:
+    with SolverProcess("highs") as solver:
+        yield solver
+
+
+@pytest.fixture(scope="session")
+def cbc() -> Iterator[SolverProcess]:
+    with SolverProcess("cbc") as solver:
+        yield solver
+
+
+@pytest.fixture(scope="session")
+def solvers(highs: SolverProcess, cbc: SolverProcess) -> SolverFactory:
+    """For `make_plan`."""
+
+    def named(name: SolverName) -> nullcontext[SolverProcess]:
+        return nullcontext({"highs": highs, "cbc": cbc}[name])
+
+    return named

@@ -1,0 +1,168 @@
+"""Small problems, solved again by trying every set of replicas that fits a GPU."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.layouts import maximal_multisets
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.fakes.graphs import VECTORS, graph, task
+from tests.fakes.problems import problem, row
+
+CPU = board("cpu")
+CUTS = [Counter(m) for m in maximal_multisets(CPU)]
+ACCURACY_GAP = 1e-3
+"""The planner's own tolerance in the sum of shares times logarithms."""
+
+
+@st.composite
+def profiles(draw: st.DrawFn, tasks: Sequence[str]) -> ProfileTable:
+    rows = []
+    for name in tasks:
+        for variant in ("good", "light"):
+            # At least one of a variant that always meets the accuracy, else most problems come out infeasible.
+            count = draw(st.integers(1 if variant == "good" else 0, 2))
+            for batch in range(1, count + 1):
+                rows.append(
+                    row(
+                        name,
+                        variant,
+                        slice_=draw(st.sampled_from(["1g", "2g", "3g", "4g"])),
+                        batch=batch,
+                        p95_ms=draw(st.integers(2, 40)),
+                        rps=draw(st.integers(20, 200)),
+                    )
+                )
+    return ProfileTable(rows)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """One task, or two in a row, or one for each row of the other; at most 4 configurations each; one GPU."""
+    shape = draw(st.sampled_from(["one", "chain", "rows"]))
+    light = draw(st.sampled_from([0.7, 0.9, 0.95]))
+    first = task(
+        "first",
+        {"X": "inputs.X"},
+        outputs={"Y": VECTORS},
+        of=[
+            Variant("good", 1.0, "emulated", yields={"Y": 2.0}),
+            Variant("light", light, "emulated", yields={"Y": draw(st.sampled_from([1.0, 1.5, 3.0]))}),
+        ],
+    )
+    second = task(
+        "second",
+        {"X": "first.Y"},
+        of=[Variant("good", 80.0, "emulated"), Variant("light", 80 * light, "emulated")],
+        for_each="first.Y" if shape == "rows" else None,
+    )
+    tasks = [first] if shape == "one" else [first, second]
+    slo = Slo(draw(st.integers(20, 200)), accuracy=draw(st.sampled_from([0.45, 0.64, 0.85, 1.0])))
+    g = graph(tasks, {"Y": f"{tasks[-1].name}.Y"}, slo=slo)
+    return problem(g, draw(profiles(list(g.tasks))), demand_rps=draw(st.integers(5, 250)))
+
+
+@dataclass(frozen=True)
+class Best:
+    slices: int
+    loss: float
+
+
+def brute_force(p: Problem) -> Best | None:
+    """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
+    (workload,) = p.workloads
+    rows = p.profiles[workload.graph.name].rows()
+    best: Best | None = None
+    for counts in replicas(rows, Counter(), 0):
+        used = {r: n for r, n in zip(rows, counts, strict=True) if n}
+        slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
+        if best is not None and slices > best.slices:
+            continue
+        loss = loss_if_feasible(workload.graph, workload.demand_rps, used)
+        if loss is not None and (best is None or (slices, loss) < (best.slices, best.loss)):
+            best = Best(slices, loss)
+    return best
+
+
+def replicas(rows: Sequence[ProfileRow], taken: Counter[str], index: int) -> Iterator[tuple[int, ...]]:
+    """Every count of replicas of each row that one GPU has slices for."""
+    if index == len(rows):
+        yield ()
+        return
+    count = 0
+    while any(taken <= cut for cut in CUTS):
+        for rest in replicas(rows, taken, index + 1):
+            yield (count, *rest)
+        count, taken = count + 1, taken + Counter({rows[index].key.slice: 1})
+
+
+def loss_if_feasible(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int]) -> float | None:
+    """The least loss that these replicas carry the demand with; None where they cannot, or not within the SLO."""
+    latency, worst, rate, loss = 0.0, 1.0, demand, 0.0
+    for t in g.tasks.values():
+        own = {r: n for r, n in used.items() if r.key.task == t.name}
+        if not own:
+            return None
+        at_once = 1.0 if t.for_each is None else max(v.yields["Y"] for v in g.tasks["first"].variants)
+        latency += max(r.latency_p95_ms * (1 + math.ceil(at_once / (r.key.batch * r.key.instances))) for r in own)
+        worst *= min(t.variant(r.key.variant).accuracy for r in own) / t.best_accuracy
+        carried = {
+            v.name: sum(0.8 * n * r.throughput_rps for r, n in own.items() if r.key.variant == v.name)
+            for v in t.variants
+        }
+        if sum(carried.values()) < rate - 1e-9:
+            return None
+        iterated = any(other.for_each is not None for other in g.tasks.values())
+        # The better variant first, or, where the rate of the next task hangs on it, the one of fewer rows.
+        first = sorted(t.variants, key=lambda v: v.yields.get("Y", 0.0) if iterated else -v.accuracy)
+        flow = filled(carried, rate, [v.name for v in first])
+        loss += sum(f / rate * -math.log(t.variant(v).accuracy / t.best_accuracy) for v, f in flow.items())
+        if iterated and t.for_each is None:
+            rate = sum(f * t.variant(v).yields["Y"] for v, f in flow.items())
+    return loss if latency <= g.slo.latency_ms + 1e-9 and worst >= g.slo.accuracy - 1e-9 else None
+
+
+def filled(carried: Mapping[str, float], rate: float, order: Sequence[str]) -> dict[str, float]:
+    """Variant -> what it takes of the rate, each in turn as much as it can."""
+    flow = {}
+    for variant in order:
+        flow[variant] = min(rate, carried[variant])
+        rate -= flow[variant]
+    return flow
+
+
+def lost(plan: Plan, g: TaskGraph) -> float:
+    return sum(
+        s.share * -math.log(g.tasks[name].variant(s.variant).accuracy / g.tasks[name].best_accuracy)
+        for name, planned in plan.graphs[g.name].tasks.items()
+        for s in planned.segments
+    )
+
+
+@given(p=problems())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
+    best = brute_force(p)
+    event("feasible" if best else "infeasible")
+    if best is None:
+        try:
+            plan = make_plan(p, solvers=solvers)
+        except InfeasibleError as error:
+            assert error.reasons and error.hint
+            return
+        raise AssertionError(f"a plan of {plan.slices_used} slices where there is none")
+    plan = make_plan(p, solvers=solvers)
+    assert (plan.slices_used, plan.gpus_used, plan.solver.status) == (best.slices, 1, "optimal")
+    (workload,) = p.workloads
+    if not workload.graph.fans_out:
+        assert lost(plan, workload.graph) <= best.loss + ACCURACY_GAP + 1e-6

@@ -1,0 +1,221 @@
+"""Plans: what holds of any of them, and what happens when a solver does not do its work."""
+
+import itertools
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
+from jigsaw_triton.planner import solve as solve_module
+from jigsaw_triton.planner.plan import Plan, plan_from_json
+from jigsaw_triton.planner.problem import Multiplicities, Options, Problem, SolverName
+from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverProcess, Stage
+from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain, conditional, diamond, fan_out
+from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid
+
+T = TypeVar("T")
+
+FEW = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+def untimed(plan: Plan) -> Plan:
+    return replace(plan, solver=replace(plan.solver, seconds=0.0))
+
+
+def plan_or_none(problem: Problem, solvers: SolverFactory) -> Plan | None:
+    try:
+        return make_plan(problem, solvers=solvers)
+    except InfeasibleError as error:
+        assert error.reasons and error.hint
+        return None
+
+
+@st.composite
+def slos(draw: st.DrawFn) -> Slo:
+    return Slo(draw(st.integers(30, 500)), accuracy=draw(st.sampled_from([0.6, 0.8, 0.9, 0.97, 1.0])))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """One or two graphs of any shape on some boards of two models, on which they have different speeds."""
+    makers = draw(
+        st.lists(st.sampled_from([chain, fan_out, diamond, conditional]), min_size=1, max_size=2, unique=True)
+    )
+    graphs: list[TaskGraph] = [make(variant_count=2, slo=draw(slos())) for make in makers]
+    tables = {}
+    for g in graphs:
+        rows = []
+        for name, variant in itertools.product(g.tasks, ("v0", "v1")):
+            cost = draw(st.integers(2, 30)) * (1.0 if variant == "v0" else 0.4)
+            rows += grid(name, variant, cost, instances=[1], batches=[1, 4])
+            rows += grid(
+                name, variant, 0.7 * cost, slices=["1g", "2g", "4g"], instances=[1], batches=[2], gpu="A30-24GB"
+            )
+        tables[g.name] = ProfileTable(rows)
+    gpus = cluster(draw(st.integers(1, 3))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
+    workloads = tuple(Workload(g, draw(st.integers(1, 300))) for g in graphs)
+    return Problem(workloads, Cluster(gpus), tables)
+
+
+@given(p=problems())
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None:
+    plan = plan_or_none(p, solvers)
+    event("planned" if plan else "infeasible")
+    if plan is not None:
+        assert violations(plan, p, Options()) == ()
+        assert plan_from_json(plan.to_json(), where="plan.json") == plan
+        again = make_plan(replace(p, running=plan), solvers=solvers)
+        assert untimed(again) == untimed(plan)
+
+
+@given(demand=st.integers(1, 500), slo=slos())
+@FEW
+def test_more_gpus_never_need_more_slices(demand: int, slo: Slo, solvers: SolverFactory) -> None:
+    few, many = (plan_or_none(docread_problem(demand, gpus=n, slo=slo), solvers) for n in (1, 2))
+    if few is not None:
+        assert many is not None
+        assert (many.slices_used, many.gpus_used) <= (few.slices_used, few.gpus_used)
+
+
+@given(demand=st.integers(1, 300), slo=slos(), latency=st.integers(0, 200), accuracy=st.sampled_from([0.5, 0.75, 1.0]))
+@FEW
+def test_a_looser_slo_is_never_worse(
+    demand: int, slo: Slo, latency: int, accuracy: float, solvers: SolverFactory
+) -> None:
+    looser = replace(slo, latency_ms=slo.latency_ms + latency, accuracy=slo.accuracy * accuracy)
+    tight, loose = (plan_or_none(docread_problem(demand, slo=s), solvers) for s in (slo, looser))
+    if tight is not None:
+        assert loose is not None
+        assert (loose.slices_used, loose.gpus_used) <= (tight.slices_used, tight.gpus_used)
+
+
+@given(data=st.data(), demand=st.integers(1, 200))
+@FEW
+def test_the_order_of_things_changes_nothing(data: st.DataObject, demand: int, solvers: SolverFactory) -> None:
+    def shuffled(items: Sequence[T]) -> list[T]:
+        return data.draw(st.permutations(items))
+
+    def mixed(g: TaskGraph) -> TaskGraph:
+        tasks = {n: replace(t, variants=tuple(shuffled(t.variants))) for n, t in shuffled([*g.tasks.items()])}
+        return replace(g, tasks=tasks)
+
+    g, h, table = docread(), docread(name="other"), docread_profiles(batches=[1, 8])
+    plain = Problem((Workload(g, demand), Workload(h, 5)), cluster(2), {"docread": table, "other": table})
+    permuted = Problem(
+        tuple(shuffled([Workload(mixed(g), demand), Workload(mixed(h), 5)])),
+        Cluster(tuple(shuffled(plain.cluster.gpus))),
+        {"other": ProfileTable(shuffled(table.rows())), "docread": ProfileTable(shuffled(table.rows()))},
+    )
+    one, other = plan_or_none(plain, solvers), plan_or_none(permuted, solvers)
+    assert (one and untimed(one)) == (other and untimed(other))
+
+
+def test_both_solvers_find_the_same_optimum(solvers: SolverFactory) -> None:
+    plans = [make_plan(docread_problem(150), Options(solver=s), solvers=solvers) for s in ("highs", "cbc")]
+    assert [p.solver.name for p in plans] == ["HiGHS", "CBC"]
+    assert len({(p.slices_used, p.gpus_used, p.solver.status, p.solver.gap) for p in plans}) == 1
+
+
+def test_what_runs_stays_when_the_demand_grows(solvers: SolverFactory) -> None:
+    before = make_plan(docread_problem(60), solvers=solvers)
+    after = make_plan(docread_problem(200, running=before), solvers=solvers)
+    places = {(g.id, s.placement): s.models for g in after.gpus for s in g.layout}
+    kept = [places.get((g.id, s.placement)) == s.models for g in before.gpus for s in g.layout]
+    assert after.slices_used > before.slices_used
+    assert sum(kept) >= len(kept) - 1
+
+
+def test_measured_multiplicities_change_the_plan(solvers: SolverFactory) -> None:
+    p = docread_problem(100)
+    yields = {("detect", v, "CROPS"): 1.0 for v in ("tiny", "small", "base")}
+    measured = replace(p, multiplicities={"docread": Multiplicities(yields=yields)})
+    assert make_plan(measured, solvers=solvers).slices_used < make_plan(p, solvers=solvers).slices_used
+
+
+def test_a_task_that_is_never_called_still_gets_a_replica(solvers: SolverFactory) -> None:
+    p = docread_problem(1)
+    yields = {("detect", v, "CROPS"): 0.0 for v in ("tiny", "small", "base")}
+    plan = make_plan(replace(p, multiplicities={"docread": Multiplicities(yields=yields)}), solvers=solvers)
+    recognise = plan.graphs["docread"].tasks["recognise"]
+    assert recognise.rate_rps == 0
+    assert sum(s.count for s in recognise.segments) == 1
+
+
+def test_a_process_of_its_own_by_default() -> None:
+    assert make_plan(docread_problem(1)).solver.name == "HiGHS"
+
+
+class Scripted:
+    """A solver that answers what it is told to, then what the true one does."""
+
+    def __init__(self, name: SolverName, true: Solver, *answers: Outcome | SolverFailure) -> None:
+        self.name: SolverName = name
+        self._true, self._answers = true, list(answers)
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        if not self._answers:
+            return self._true.solve(program, time_limit_s)
+        answer = self._answers.pop(0)
+        if isinstance(answer, SolverFailure):
+            raise answer
+        if answer.status == "optimal":
+            return replace(answer, values=answer.values * len(program.columns))
+        return answer
+
+
+CRASH = SolverFailure("it ended with status -11")
+INFEASIBLE = Outcome("infeasible", (), ())
+NOTHING = Outcome("optimal", (0.0,), (Stage(0.0, 0.0, True),))
+ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
+
+
+@pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
+def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
+    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, answer), "cbc": cbc}
+    plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(scripted[name]))
+    assert plan.solver.name == "CBC"
+    assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used
+
+
+def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve_module, "violations", lambda *_: ("a/0 holds too much",))
+    with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
+        make_plan(docread_problem(20), solvers=solvers)
+
+
+def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
+    with pytest.raises(JigsawError, match=r"no solver gave a sound plan: .*-11; .*-11"):
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, CRASH)))
+
+
+def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
+    unknown = Outcome("unknown", (), ())
+    with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown)))
+    assert not isinstance(caught.value, InfeasibleError)
+
+
+def test_an_unproven_plan_is_called_feasible_with_its_gap(highs: SolverProcess) -> None:
+    class Cut(Scripted):
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            outcome = super().solve(program, time_limit_s)
+            if len(outcome.stages) < 3:
+                return outcome
+            value = outcome.stages[0].value
+            return replace(outcome, status="feasible", stages=(Stage(value, value - 1, False),))
+
+    plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(1 / plan.slices_used)

@@ -1,0 +1,127 @@
+"""The solver processes, for real."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from jigsaw_triton.planner import solver as solver_module
+from jigsaw_triton.planner.problem import SolverName
+from jigsaw_triton.planner.program import Draft, Program
+from jigsaw_triton.planner.solver import SolverFailure, SolverProcess
+
+NAMES: tuple[SolverName, ...] = ("highs", "cbc")
+
+
+def knapsack(least: float) -> Program:
+    """2a + 3b + 7c >= least at a cost of 2a + 3b + 6c; among the cheapest the fewest, among those the most a."""
+    draft = Draft()
+    a, b, c = (draft.integer(10) for _ in range(3))
+    draft.at_least(least, [(a, 2), (b, 3), (c, 7)])
+    draft.minimise_count([(a, 2), (b, 3), (c, 6)])
+    draft.minimise_count([(a, 1), (b, 1), (c, 1)])
+    draft.minimise([(a, -1.0)], gap=1e-6)
+    return draft.program()
+
+
+@pytest.fixture(params=NAMES)
+def solver(request: pytest.FixtureRequest) -> SolverProcess:
+    process = request.getfixturevalue(request.param)
+    assert isinstance(process, SolverProcess)
+    return process
+
+
+def test_objectives_in_their_order(solver: SolverProcess) -> None:
+    # 13 costs 12 in several ways: 2c, c + 2b, c + 3a. The fewest pieces are 2c.
+    outcome = solver.solve(knapsack(13), 10)
+    assert outcome.status == "optimal"
+    assert [s.value for s in outcome.stages] == pytest.approx([12, 2, 0])
+    assert outcome.values == pytest.approx((0, 0, 2))
+    assert [s.gap for s in outcome.stages] == [0, 0, 0]
+
+
+def test_later_objectives_choose_among_the_optima_of_the_earlier(solver: SolverProcess) -> None:
+    # 5 costs 5 only as a + b; 6 costs 6 as 3a, 2b or c, of which c is one piece.
+    assert solver.solve(knapsack(5), 10).values == pytest.approx((1, 1, 0))
+    assert solver.solve(knapsack(6), 10).values == pytest.approx((0, 0, 1))
+
+
+def test_infeasible(solver: SolverProcess) -> None:
+    outcome = solver.solve(knapsack(121), 10)
+    assert (outcome.status, outcome.values, outcome.stages) == ("infeasible", (), ())
+
+
+def test_a_program_without_whole_numbers(solver: SolverProcess) -> None:
+    draft = Draft()
+    x, y = draft.real(), draft.real(4.0)
+    draft.equal(10, [(x, 1), (y, 1), (x, 1)])
+    draft.minimise([(x, 1.0)], gap=1e-9)
+    assert solver.solve(draft.program(), 10).values == pytest.approx((3.0, 4.0))
+
+
+def hard() -> Program:
+    """Market split: four equations over 30 binaries, slack minimised. No solver proves anything about it in no time."""
+    draft = Draft()
+    columns = [draft.integer(1) for _ in range(30)]
+    slack = []
+    for i in range(4):
+        weights = [(37 * (j + 3) ** (i + 1) + 11 * i * j) % 100 for j in range(30)]
+        over, under = draft.integer(), draft.integer()
+        slack += [(over, 1.0), (under, 1.0)]
+        terms = [(c, float(w)) for c, w in zip(columns, weights, strict=True)]
+        draft.equal(sum(weights) // 2, [*terms, (over, -1.0), (under, 1.0)])
+    draft.minimise_count(slack)
+    return draft.program()
+
+
+def test_what_the_time_limit_cuts_short_is_not_called_optimal(solver: SolverProcess) -> None:
+    outcome = solver.solve(hard(), 0.5)
+    assert outcome.status in ("feasible", "unknown")
+    if outcome.stages:
+        (stage,) = outcome.stages
+        assert not stage.proven
+        assert 0 < stage.gap <= 1
+        assert stage.bound < stage.value
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with SolverProcess("highs") as process:
+        process.solve(knapsack(13), 10)
+    assert capfd.readouterr() == ("", "")
+
+
+def disturbed(disturb: Callable[[int], None]) -> SolverFailure:
+    with SolverProcess("highs") as process:
+        process.solve(knapsack(5), 10)
+        disturb(process.pid)
+        with pytest.raises(SolverFailure) as caught:
+            process.solve(knapsack(5), 0.01)
+    return caught.value
+
+
+def test_a_solver_that_dies() -> None:
+    failure = disturbed(lambda pid: os.kill(pid, signal.SIGKILL))
+    assert str(failure) == "HiGHS ended with status -9"
+
+
+def test_a_solver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "GRACE_S", 0.1)
+    assert "did not answer" in str(disturbed(lambda pid: os.kill(pid, signal.SIGSTOP)))
+
+
+def test_a_program_that_makes_no_sense(solver: SolverProcess) -> None:
+    draft = Draft()
+    draft.real()
+    draft.minimise([(7, 1.0)], gap=0)
+    with pytest.raises(SolverFailure, match="IndexError"):
+        solver.solve(draft.program(), 1)
+    assert solver.solve(knapsack(5), 10).status == "optimal"
+
+
+def test_no_process_is_left_behind() -> None:
+    with SolverProcess("cbc") as process:
+        pid = process.pid
+        process.solve(knapsack(5), 10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -1,0 +1,32 @@
+from collections import Counter
+
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.planner.supply import supply, useful_multisets
+from tests.fakes.problems import cluster
+
+CPU = board("cpu")
+
+
+def multisets(*kinds: str) -> list[dict[str, int]]:
+    return sorted((dict(m) for m in useful_multisets(CPU, kinds)), key=str)
+
+
+def test_cuts_that_another_contains_are_left_out() -> None:
+    # 3g at 0 leaves room for three 1g, 3g at 4 for four.
+    assert multisets("1g", "3g") == [{"1g": 4, "3g": 1}, {"1g": 7}, {"3g": 2}]
+
+
+def test_of_one_kind_as_many_as_fit() -> None:
+    assert multisets("3g") == [{"3g": 2}]
+    assert multisets("7g") == [{"7g": 1}]
+
+
+def test_all_kinds() -> None:
+    every = useful_multisets(CPU, CPU.profiles)
+    assert Counter({"1g": 1, "2g": 3}) in every
+    assert not any(a < b for a in every for b in every)
+
+
+def test_the_most_of_a_kind() -> None:
+    given = supply(cluster(3), CPU, ("1g", "2g", "4g"))
+    assert (given.gpus, given.most("1g"), given.most("2g"), given.most("4g"), given.most("7g")) == (3, 21, 9, 3, 0)
