@@ -190,22 +190,21 @@ def _advance_ready(state: State) -> Outcome:
     if running is None or state.now_s < state.quiet_until_s:
         return state, ()
     changes: dict[str, float] = {}
+    told: list[str] = []
     for name, demand in state.demand.items():
-        planned = running.plan.graphs[name].demand_rps
-        change = demand.change(planned, running.wanted.demand_rps[name], state.settings)
+        plan = running.plan.graphs[name]
+        base_rps = running.wanted.demand_rps[name]
+        change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=plan.capacity_rps)
         if change is not None:
             changes[name] = change
+            rate = f"{name} at {demand.mean_rps(state.settings.rise_window_s):.3g}/s"
+            told.append(f"{rate}, planned for {plan.demand_rps:.3g}/s, good for {plan.capacity_rps:.3g}/s")
     if not changes:
         return state, ()
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
-    window_s = state.settings.rise_window_s
-    told = ", ".join(
-        f"{name} at {state.demand[name].mean_rps(window_s):.3g}/s, planned for {planned_for[name]:.3g}/s"
-        for name in changes
-    )
     state = replace(state, by_user=False)
-    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, f"measured load: {told}")
-    return state, (a.Report("demand", told), *issued)
+    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, f"measured load: {'; '.join(told)}")
+    return state, (a.Report("demand", "; ".join(told)), *issued)
 
 
 def _solve(state: State, wanted: Wanted, demand_rps: Mapping[str, float], reason: str) -> Outcome:

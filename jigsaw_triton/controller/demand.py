@@ -36,12 +36,13 @@ class Demand:
         recent = [s.rps for s in self.samples if s.at_s > self.samples[-1].at_s - window_s]
         return sum(recent) / len(recent)
 
-    def change(self, planned_rps: float, base_rps: float, settings: Settings) -> float | None:
+    def change(self, planned_rps: float, base_rps: float, settings: Settings, *, covered_rps: float) -> float | None:
         """The demand to plan for instead of `planned_rps`, or None while the plan still fits.
 
         Args:
             planned_rps: What the running plan was made for.
             base_rps: What is always provided for.
+            covered_rps: What the running plan can carry, at least `planned_rps`.
             settings: Thresholds.
         """
         if not self.samples or self._covered_s() < settings.rise_window_s - 0.5:
@@ -49,7 +50,7 @@ class Demand:
         # Both halves of the window must be above: one burst is no rise. The later half tells where a rise has got to.
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
-        if min(2 * whole - later, later) > planned_rps * settings.rise_over:
+        if min(2 * whole - later, later) > covered_rps * settings.rise_over:
             return max(whole, later) * settings.headroom
         if planned_rps > base_rps and self._covered_s() >= settings.fall_window_s - 2.0:
             peak = self._peak_rps(settings.rise_window_s)

@@ -9,7 +9,7 @@ class Settings:
 
     Attributes:
         rise_window_s: Arrivals are averaged over this before a rise is believed: long enough to see past Poisson noise.
-        rise_over: A rise is acted on when arrivals exceed what is planned for by this factor.
+        rise_over: A rise is acted on when arrivals exceed what the plan can carry by this factor.
         fall_window_s: The highest average within it counts for a fall, so that a short lull changes nothing.
         fall_under: A fall is acted on when that average is below this share of what is planned for.
         headroom: What is planned for, over what was measured.
@@ -20,7 +20,7 @@ class Settings:
     """
 
     rise_window_s: float = 4.0
-    rise_over: float = 1.1
+    rise_over: float = 1.0
     fall_window_s: float = 60.0
     fall_under: float = 0.5
     headroom: float = 1.25

@@ -41,28 +41,32 @@ def test_arrivals_count_what_waits_and_survive_a_reload() -> None:
 
 
 def test_one_burst_is_no_rise() -> None:
-    assert demand([10, 10, 10, 10, 10, 60]).change(10, 10, FIGURES) is None
+    assert demand([10, 10, 10, 10, 10, 60]).change(10, 10, FIGURES, covered_rps=10) is None
 
 
 def test_a_rise_is_planned_for_where_it_has_got_to() -> None:
-    assert demand([10, 10, 10, 40, 40, 40]).change(10, 10, FIGURES) == 40 * FIGURES.headroom
+    assert demand([10, 10, 10, 40, 40, 40]).change(10, 10, FIGURES, covered_rps=10) == 40 * FIGURES.headroom
+
+
+def test_what_the_plan_can_carry_is_no_rise() -> None:
+    assert demand([40.0] * 10).change(10, 10, FIGURES, covered_rps=41) is None
 
 
 def test_too_little_is_known_at_first() -> None:
-    assert demand([50, 50]).change(10, 10, FIGURES) is None
+    assert demand([50, 50]).change(10, 10, FIGURES, covered_rps=10) is None
 
 
 def test_load_never_plans_below_what_is_always_provided_for() -> None:
-    assert demand([0.0] * 61).change(10, 10, FIGURES) is None
-    assert demand([0.0] * 61).change(50, 10, FIGURES) == 10
+    assert demand([0.0] * 61).change(10, 10, FIGURES, covered_rps=10) is None
+    assert demand([0.0] * 61).change(50, 10, FIGURES, covered_rps=50) == 10
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))
 def test_a_change_moves_towards_the_load_and_then_rests(rates_rps: list[float], planned_rps: float) -> None:
     base_rps = planned_rps / 3
     seen = demand(rates_rps)
-    change = seen.change(planned_rps, base_rps, FIGURES)
+    change = seen.change(planned_rps, base_rps, FIGURES, covered_rps=1.5 * planned_rps)
     if change is not None:
         assert change >= base_rps
         assert change > planned_rps or seen.mean_rps(FIGURES.rise_window_s) <= planned_rps
-        assert seen.change(change, base_rps, FIGURES) is None
+        assert seen.change(change, base_rps, FIGURES, covered_rps=change) is None
