@@ -26,6 +26,7 @@ RAISED_RPS = 2.0
 """Pages a second. The models really run, on this machine's processor: two cores read a few pages a second."""
 
 PAGES = 8
+LINES_SHOWN = 2
 CHANGE_TIMEOUT_S = 90.0
 
 ENV = {**os.environ, "JIGSAW_STATE": str(WORK / "state"), "PYTHONUNBUFFERED": "1"}
@@ -92,15 +93,25 @@ def read_pages(addresses: dict[str, str]) -> list[Any]:
     for number, page in enumerate(rendered):
         protocol = ("http", "grpc")[number % 2]
         answer = ask(connect(protocol, addresses[protocol]), protocol, page.image)
-        found = {text.decode() for text in answer.as_numpy("TEXT")[0, :, 0]}
-        total += len(page.lines)
-        right = [line.text in found for line in page.lines]
+        boxes, texts = answer.as_numpy("BOXES")[0], [text.decode() for text in answer.as_numpy("TEXT")[0, :, 0]]
+        read = [text_at(line.box, boxes, texts) for line in page.lines]
+        right = [line.text == text for line, text in zip(page.lines, read, strict=True)]
+        total += len(right)
         exact += sum(right)
-        print(f"page {number} over {protocol}: {sum(right)} of {len(right)} lines exactly right, for instance:")
-        for line, is_right in list(zip(page.lines, right, strict=True))[:2]:
-            print(f"   truth   {line.text}\n   {'read    ' + line.text if is_right else 'misread'}")
+        print(f"page {number} over {protocol}: {sum(right)} of {len(right)} lines exactly right, beginning with")
+        for line, text in list(zip(page.lines, read, strict=True))[:LINES_SHOWN]:
+            print(f"   truth {line.text}\n   read  {text}")
     print(f"all pages: {exact / total:.3f} of {total} lines are read without a mistake")
     return [page.image for page in rendered]
+
+
+def text_at(place: Sequence[float], boxes: Any, texts: Sequence[str]) -> str:
+    """The text of the box whose middle is nearest to the middle of `place`."""
+    if not texts:
+        return ""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    return texts[int(((middles - middle) ** 2).sum(axis=1).argmin())]
 
 
 def wait_for_generation(before: int, told: int) -> int:
