@@ -186,7 +186,8 @@ class Delivery:
         self._log(f"task {self._spec.task}: {self._last_failure}")
         if error.executed:
             self._give_up_at = self._clock() + self._wait_s
-        failure = Failure(f"task {self._spec.task}: {self._last_failure}", "worker")
+        before = f"; before it worker {', '.join(sorted(part.avoid))}" if part.avoid else ""
+        failure = Failure(f"task {self._spec.task}: {self._last_failure}{before}", "worker")
         batch.lost(part, entry.worker, failure, executed=error.executed)
 
     def _failure(self, entry: RouteEntry, reason: str, *, at_fault: bool) -> Failure:

@@ -26,7 +26,7 @@ class FlowError(Exception):
 
 Outcome = dict[str, Array] | FlowError
 Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]]
-"""Runs a step: its inputs by their names at the dispatcher, to its outputs likewise; raises FlowError."""
+"""Runs a step: its inputs by their names at the dispatcher, to its outputs likewise; raises nothing but FlowError."""
 
 
 @dataclass(frozen=True, slots=True)

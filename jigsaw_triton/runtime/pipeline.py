@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Condition
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -30,6 +31,8 @@ class TritonPythonModel:
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
         self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
+        self._under_way = 0
+        self._ended = Condition()
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Takes in requests; they are answered later."""
@@ -39,11 +42,23 @@ class TritonPythonModel:
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
             plan = self._plan(tuple(request.requested_output_names()))
             call = partial(_call, request.timeout())
-            self._start(plan, given, call, partial(_send, request.get_response_sender()))
+            with self._ended:
+                self._under_way += 1
+            self._start(plan, given, call, partial(self._end, request.get_response_sender()))
 
     def finalize(self) -> None:
-        """Waits for what is under way."""
+        """Waits for what is under way, which may still need the pool."""
+        with self._ended:
+            self._ended.wait_for(lambda: self._under_way == 0)
         self._pool.shutdown(wait=True)
+
+    def _end(self, sender: Any, outcome: Outcome) -> None:
+        try:
+            _send(sender, outcome)
+        finally:
+            with self._ended:
+                self._under_way -= 1
+                self._ended.notify_all()
 
     def _plan(self, wanted: tuple[str, ...]) -> FlowPlan:
         plan = self._plans.get(wanted)
@@ -70,7 +85,11 @@ class TritonPythonModel:
 
 
 def _call(timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Runs a step through Triton's scheduler and waits for it."""
+    """Runs a step through Triton's scheduler and waits for it.
+
+    Raises:
+        FlowError: Whatever went wrong: a request whose step raised anything else would never be answered.
+    """
     try:
         response = pb_utils.InferenceRequest(
             model_name=step.model,
@@ -78,11 +97,17 @@ def _call(timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> d
             requested_output_names=list(step.outputs),
             timeout=timeout_us,
         ).exec()
+        if response.has_error():
+            raise FlowError(response.error().message(), response.error().code())
+        made = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+        return {name: made[name] for name in step.outputs}
+    except FlowError:
+        raise
     except pb_utils.TritonModelException as error:
         raise FlowError(str(error), pb_utils.TritonError.UNAVAILABLE) from error
-    if response.has_error():
-        raise FlowError(response.error().message(), response.error().code())
-    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+    except Exception as error:
+        message = f"step {step.model}: {type(error).__name__}: {error}"
+        raise FlowError(message, pb_utils.TritonError.INTERNAL) from error
 
 
 def _send(sender: Any, outcome: Outcome) -> None:

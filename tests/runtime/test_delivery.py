@@ -162,7 +162,8 @@ def test_after_two_failures_the_requests_of_the_part_fail_and_say_why(bench: Ben
     assert good == [0, 2, 4, 6]
     assert isinstance(bad, Failure)
     assert bad.blame == "worker"
-    assert bad.message in [f"task t: worker {name} failed: connection closed" for name in "ab"]
+    messages = [f"task t: worker {two} failed: connection closed; before it worker {one}" for one, two in ("ab", "ba")]
+    assert bad.message in messages
 
 
 def test_a_worker_that_is_late_is_taken_for_failed(bench: Bench) -> None:

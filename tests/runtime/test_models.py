@@ -239,15 +239,28 @@ def test_the_items_of_a_batch_go_their_own_ways_where_asked(start: Start) -> Non
     assert sizes == [1] * 6
 
 
-def test_finalize_waits_for_what_is_under_way(start: Start) -> None:
-    request = pb.Request({"X": column(1)}, ("MID",))
+def test_a_step_that_answers_without_an_output(start: Start) -> None:
+    pb.InferenceRequest.models |= {"one": lambda request: pb.InferenceResponse([])}
+    model = start("pipeline", pipeline())
+    request = pb.Request({"X": column(1)}, ("END",))
+    model.execute([request])
+    assert answer(request) == ("step one: KeyError: 'B'", pb.TritonError.INTERNAL)
+
+
+def test_finalize_waits_for_what_is_under_way_and_for_the_branches_it_has_yet_to_start(start: Start) -> None:
+    request = pb.Request({"X": column(1)}, ("LEFT", "RIGHT"))
 
     def slow(call: pb.InferenceRequest) -> pb.InferenceResponse:
         request.sender.event.wait(0.05)
         return add_one(call)
 
-    pb.InferenceRequest.models |= {"one": slow}
-    model = start("pipeline", pipeline())
+    pb.InferenceRequest.models |= {"one": slow, "left": slow, "right": slow}
+    steps = (
+        PipelineStep("one", {"A": "inputs.X"}, {"B": "one.B"}),
+        PipelineStep("left", {"A": "one.B"}, {"B": "left.B"}),
+        PipelineStep("right", {"A": "one.B"}, {"B": "right.B"}),
+    )
+    model = start("pipeline", PipelineSpec("g", {"X": "inputs.X"}, {"LEFT": "left.B", "RIGHT": "right.B"}, steps))
     model.execute([request])
     model.finalize()
-    assert len(request.sender.sent) == 1
+    assert [told(response) for response in request.sender.sent] == [{"LEFT": [3], "RIGHT": [3]}]

@@ -61,13 +61,18 @@ class Runner(ABC):
         return {name: array.astype(np.object_) if array.dtype.kind in "SU" else array for name, array in arrays.items()}
 
 
-def artifact(folder: Path, name: str) -> Path:
+def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:
     """A file of the variant.
+
+    Args:
+        folder: The model's version folder.
+        name: As the graph's author knows it.
+        stored_as: Where it goes by another name in the folder.
 
     Raises:
         RuntimeError: It is not there.
     """
-    path = folder / name
+    path = folder / (stored_as or name)
     if not path.is_file():
         raise RuntimeError(f"artifact {name} is missing in {folder}; name it under the variant's artifacts")
     return path

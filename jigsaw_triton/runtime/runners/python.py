@@ -41,7 +41,7 @@ def load(folder: Path, spec: RunnerSpec) -> PythonRunner:
     Raises:
         RuntimeError: The file is missing or defines no class `Model`.
     """
-    path = artifact(folder, FILE_NAME)
+    path = artifact(folder, "model.py", stored_as=FILE_NAME)
     name = f"jigsaw_variant_{uuid.uuid4().hex}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     assert module_spec is not None

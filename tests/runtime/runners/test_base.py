@@ -106,7 +106,7 @@ def test_a_missing_package_comes_with_the_command(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("runner", "file"), [("onnxruntime", "model.onnx"), ("torch", "model.pt"), ("python", "variant.py")]
+    ("runner", "file"), [("onnxruntime", "model.onnx"), ("torch", "model.pt"), ("python", "model.py")]
 )
 def test_a_missing_artifact_is_named(tmp_path: Path, runner: str, file: str) -> None:
     with pytest.raises(RuntimeError, match=f"artifact {file} is missing"):
