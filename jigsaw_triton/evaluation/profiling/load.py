@@ -1,9 +1,9 @@
 """A closed loop on one model of one tritonserver: as many batches under way, at any time, as it has instances.
 
 It speaks through the wire of a deployment's dispatchers (`runtime.wire`) to the Unix socket that they would use. So it
-measures what a plan needs to know: the time of a batch as a dispatcher sees it. perf_analyzer does not serve for that. It
-cannot connect to a Unix socket; it cannot keep together a batch that travels as several requests side by side; and it
-repeats windows until they agree, where here every point takes about the same time.
+measures what a plan needs to know: the time of a batch as a dispatcher sees it. perf_analyzer does not serve for that:
+it cannot connect to a Unix socket, it cannot keep a batch together that travels as several requests side by side, and
+it repeats windows until they agree, where here every point takes about the same time.
 """
 
 import asyncio

@@ -82,19 +82,22 @@ class Stand:
         """Has the server serve a model meanwhile.
 
         Raises:
-            ServerError: The model does not load, or what was done with it failed; with the end of the server's log.
+            ServerError: The model does not load, or what was done with it failed; with what the server logged.
         """
         assert self._worker is not None
         self._idle_mib = self._held_mib()
+        log = self._server().process.log
+        begun = log.stat().st_size
         try:
             await self._fleet.load(self._worker.name, [model])
             yield
             await self._fleet.unload(self._worker.name, [model.name])
         except ServerError as error:
             # The log is gone when the user reads this.
-            lines = tail(self._server().process.log, _LOG_LINES)
-            story = "".join(f"\n  {line}" for line in lines)
-            raise ServerError(f"{error.message}; the server's log ends:{story}", where=error.where) from error
+            lines = [f"\n  {line}" for line in tail(log, _LOG_LINES, since=begun)]
+            story = f"; the server's log meanwhile:{''.join(lines)}" if lines else ""
+            where = f"{model.graph}.{model.task}.{model.variant}"
+            raise ServerError(error.message + story, where=where) from error
 
     def model_mib(self) -> float:
         """Memory that the model has brought to the server's processes since before it was loaded."""

@@ -1,0 +1,1 @@
+"""Measuring: variants for their profiles, running graphs under load."""

@@ -1,0 +1,75 @@
+"""The command `profile` where nothing has to run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.cli.main import program
+from jigsaw_triton.evaluation.profiling.sheet import Sheet
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from tests.e2e.app import write_application
+
+KEY = ProfileKey("cpu", "square", "slow", "1g", 1, 1)
+ONE = ("--task", "square", "--variant", "slow", "--instances", "1", "--batches", "1")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        program.main(["profile", *arguments])
+    captured = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> str:
+    folder = write_application(tmp_path / "words")
+    Sheet(folder / "profiles.csv").add(ProfileRow(KEY, 5, 6, 7, 190.5, 48.5, "measured"))
+    return str(folder)
+
+
+def test_what_is_measured_already_is_shown_and_no_server_is_started(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.cli.profile.find_installation", None)
+    before = Path(application, "profiles.csv").read_bytes()
+    status, out, _ = run(capsys, application, *ONE, "-o", "json")
+    document = json.loads(out)
+    assert status == 0
+    assert (document["measured"], document["kept"]) == (0, 1)
+    (row,) = document["rows"]
+    assert {name: row[name] for name in KEY.__slots__} == {name: getattr(KEY, name) for name in KEY.__slots__}
+    assert (row["latency_p99_ms"], row["throughput_rps"], row["source"]) == (7, 190.5, "measured")
+    status, out, _ = run(capsys, application, *ONE)
+    assert status == 0
+    assert "1 kept" in out
+    assert Path(application, "profiles.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "squares"), "no task 'squares'"),
+        (("--variant", "fastest"), "no variant 'fastest'"),
+        (("--slices", "9g"), "no slice '9g'"),
+        (("--batches", "1,x"), "no list of whole numbers"),
+        (("--instances", "0"), "below 1"),
+        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "nothing can be measured on A100-80GB"),
+        (("--seconds", "0"), "--seconds"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(
+    application: str, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, application, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_models_that_are_not_there_are_named(application: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(application, "square.py").unlink()
+    status, _, err = run(capsys, application)
+    assert status == 2
+    assert "square.py" in err
+    assert "jigsaw-triton fetch" in err

@@ -1,0 +1,144 @@
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import WorkerModel
+from jigsaw_triton.evaluation.profiling.load import Pace
+from jigsaw_triton.evaluation.profiling.measure import Bench, full_share
+from jigsaw_triton.evaluation.profiling.stand import Stand
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Gpu, GpuId
+from jigsaw_triton.graph.model import TaskGraph, Variant
+from jigsaw_triton.profiles.table import ProfileKey
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.wire import Connection
+from tests.compiler.samples import TEMPLATES
+from tests.fakes.graphs import fan_out
+
+QUICK = Pace(seconds=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
+REAL = (Variant("small", 0.8, "python"), Variant("large", 0.9, "python"))
+
+
+def application(tmp_path: Path, *, sample: bool = True) -> TaskGraph:
+    """X -> detect -> (for each of CROPS) classify, both with real variants."""
+    found = fan_out()
+    tasks = {name: replace(task, variants=REAL) for name, task in found.tasks.items()}
+    np.save(tmp_path / "x.npy", np.arange(16, dtype=np.float32))
+    return replace(found, tasks=tasks, samples={"X": tmp_path / "x.npy"} if sample else {})
+
+
+class FakeStand(Stand):
+    """Answers as `detect` does, `rows` crops a request, and counts what it is asked for."""
+
+    def __init__(self, rows: int = 3) -> None:
+        super().__init__(cast(Any, SimpleNamespace()), Gpu(GpuId("n", 0), CATALOG["cpu"]))
+        self.rows = rows
+        self.slices: list[str] = []
+        self.loads: list[WorkerModel] = []
+        self.sizes: Counter[int] = Counter()
+        self.crops: set[float] = set()
+
+    @property
+    def backends(self) -> frozenset[str]:
+        return frozenset({"python"})
+
+    async def cut(self, kind: str) -> None:
+        self.slices.append(kind)
+
+    @asynccontextmanager
+    async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
+        self.loads.append(model)
+        yield
+
+    def model_mib(self) -> float:
+        return 12.34
+
+    async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
+        crops = np.array([np.full(16, n) for n in range(self.rows)], np.float32).reshape(-1, 16)
+        return {"BOX": inputs["X"], "CROPS": crops[None]}
+
+    async def statistics(self, model: str) -> dict[str, Any]:
+        return {"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in self.sizes.items()]}
+
+    def connect(self) -> Connection:
+        return cast(Connection, SimpleNamespace(send=self._send, receive=dict, close=lambda: None))
+
+    def _send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
+        self.sizes[len(inputs["CROP"])] += 1
+        self.crops |= set(inputs["CROP"][:, 0].tolist())
+
+
+def bench(graph: TaskGraph, stand: FakeStand) -> tuple[Bench, list[str]]:
+    warnings: list[str] = []
+    return Bench(graph, stand, TEMPLATES, QUICK, warnings.append), warnings
+
+
+def test_a_point_is_measured_with_real_input_on_the_model_of_a_deployment(tmp_path: Path) -> None:
+    stand, told = FakeStand(), list[str]()
+    measuring, warnings = bench(application(tmp_path), stand)
+    key = ProfileKey("cpu", "classify", "small", "2g", 2, 4)
+
+    async def main() -> None:
+        await measuring.prepare(["classify"], "1g", told.append)
+        found = await measuring.measure(key)
+        assert found.row.key == key
+        assert (found.row.source, found.row.memory_mib) == ("measured", 12.3)
+        assert 0 < found.row.latency_p50_ms <= found.row.latency_p95_ms <= found.row.latency_p99_ms
+        assert found.full == 1.0
+        assert found.batches >= 6
+
+    asyncio.run(main())
+    upstream, measured = stand.loads
+    assert (upstream.task, upstream.variant, upstream.instances, upstream.batch) == ("detect", "large", 1, 1)
+    assert (measured.task, measured.variant, measured.instances, measured.batch) == ("classify", "small", 2, 4)
+    assert cfg.of_folder(measured.folder).max_batch_size == 4
+    assert upstream.name != measured.name
+    assert stand.slices == ["1g", "2g"]
+    assert stand.crops == {0.0, 1.0, 2.0}
+    assert list(stand.sizes) == [4]
+    assert told == ["running detect for the input of what follows it"]
+    assert warnings == []
+
+
+def test_made_up_input_is_said(tmp_path: Path) -> None:
+    stand = FakeStand(rows=0)
+    measuring, warnings = bench(application(tmp_path, sample=False), stand)
+
+    async def main() -> None:
+        await measuring.prepare(["classify"], "1g", lambda _: None)
+        await measuring.measure(ProfileKey("cpu", "classify", "small", "1g", 1, 2))
+
+    asyncio.run(main())
+    assert len(warnings) == 2
+    assert "no sample of X" in warnings[0]
+    assert "detect.CROPS has no rows" in warnings[1]
+    assert list(stand.sizes) == [2]
+
+
+def test_what_has_nothing_upstream_needs_no_run(tmp_path: Path) -> None:
+    stand = FakeStand()
+    measuring, _ = bench(application(tmp_path), stand)
+    asyncio.run(measuring.prepare(["detect"], "1g", lambda _: None))
+    assert stand.loads == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "share"),
+    [({}, {4: 10}, 1.0), ({1: 1}, {1: 1, 4: 10}, 1.0), ({1: 1}, {1: 6, 4: 15}, 0.75), ({4: 3}, {4: 3}, 0.0)],
+)
+def test_the_share_of_whole_batches_is_of_what_was_executed_meanwhile(
+    before: dict[int, int], after: dict[int, int], share: float
+) -> None:
+    def statistics(sizes: dict[int, int]) -> dict[str, Any]:
+        return {"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in sizes.items()]}
+
+    assert full_share(statistics(before), statistics(after), 4) == share

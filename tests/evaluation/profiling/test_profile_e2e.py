@@ -1,0 +1,56 @@
+"""The command `profile` on a real tritonserver."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.applications import fetch_application
+from jigsaw_triton.cli.main import program
+from jigsaw_triton.profiles.read import read_profiles
+from jigsaw_triton.resources import applications_dir
+
+CHOICE = ("--task", "classify", "--variant", "linear", "--instances", "1", "--seconds", "0.2", "-o", "json")
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    ready = applications_dir() / "digits"
+    fetch_application(ready, lambda _: None)
+    shutil.copytree(ready, tmp_path / "digits", ignore=shutil.ignore_patterns("profiles.csv"))
+    return tmp_path / "digits"
+
+
+def profile(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as ended:
+        program.main(["profile", str(folder), *CHOICE, *arguments])
+    captured = capsys.readouterr()
+    assert ended.value.code == 0, captured.err
+    document: dict[str, Any] = json.loads(captured.out)
+    return document
+
+
+@pytest.mark.e2e
+def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = profile(digits, capsys, "--batches", "2")
+    assert (first["measured"], first["kept"]) == (1, 0)
+    (row,) = first["rows"]
+    assert (row["gpu"], row["variant"], row["slice"], row["batch"]) == ("cpu", "linear", "1g", 2)
+    assert row["batches"] >= 5
+    assert row["memory_mib"] > 10
+    # One lane of batches of 2, one after the other, of which half take the median or longer.
+    assert row["throughput_rps"] * row["latency_p50_ms"] / 2000 <= 2
+    (kept,) = read_profiles(digits).rows()
+    assert kept.latency_p50_ms == row["latency_p50_ms"]
+
+    second = profile(digits, capsys, "--batches", "2,3")
+    assert (second["measured"], second["kept"]) == (1, 1)
+    assert len(read_profiles(digits)) == 2
+
+    third = profile(digits, capsys, "--batches", "3")
+    assert (third["measured"], third["kept"]) == (0, 1)
+
+    again = profile(digits, capsys, "--batches", "3", "--again")
+    assert (again["measured"], again["kept"]) == (1, 0)
