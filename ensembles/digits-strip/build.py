@@ -8,8 +8,8 @@ from typing import Any
 import locating
 import numpy as np
 import torch
-from strips import Digits, Strip, render
-from training import EPOCHS, load, train
+from strips import Strip, render
+from training import EPOCHS, Digits, load, train
 
 HERE = Path(__file__).parent
 TEST_STRIPS = range(10_000, 10_500)

@@ -1,10 +1,13 @@
 """Trains the network by which `windows` finds digits on strips."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from strips import Digits, render
+from strips import render
 from torch import nn
+from training import Digits
 
 SEED = 0
 STRIPS = 400
@@ -16,7 +19,7 @@ EPOCHS = 8
 WIDE = 8 + 2 * MARGIN
 
 
-def train(digits: Digits) -> dict[str, NDArray[np.generic]]:
+def train(digits: Digits) -> dict[str, NDArray[Any]]:
     """Weights of the network, as models/windows.py reads them; the same each time."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
@@ -29,7 +32,7 @@ def train(digits: Digits) -> dict[str, NDArray[np.generic]]:
             loss = nn.functional.binary_cross_entropy_with_logits(network(windows[rows])[:, 0], begins[rows])
             loss.backward()
             optimiser.step()
-    weights: dict[str, NDArray[np.generic]] = {"margin": np.int64(MARGIN)}
+    weights: dict[str, NDArray[Any]] = {"margin": np.array(MARGIN)}
     for i, layer in enumerate((network[0], network[2])):
         weights |= {f"weight_{i}": layer.weight.detach().numpy().T, f"bias_{i}": layer.bias.detach().numpy()}
     return weights

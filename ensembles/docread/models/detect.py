@@ -105,7 +105,7 @@ def corners(points: NDArray[np.float32]) -> Quad:
 def cut(image: NDArray[np.uint8], quad: Quad) -> NDArray[np.uint8]:
     """The line as [48, width, 3], turned upright, squeezed where it is longer than a crop."""
     wide, high = np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])
-    width = int(np.clip(round(wide * CROP_HEIGHT / max(high, 1.0)), 8, CROP_WIDTH))
+    width = min(max(8, round(float(wide) * CROP_HEIGHT / max(float(high), 1.0))), CROP_WIDTH)
     target = np.array([[0, 0], [width, 0], [0, CROP_HEIGHT]], np.float32)
     transform = cv2.getAffineTransform(quad[[0, 1, 3]], target)
     line: NDArray[np.uint8] = cv2.warpAffine(

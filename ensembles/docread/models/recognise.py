@@ -1,6 +1,6 @@
 """Reads lines of text: PP-OCR recognition, a network that slides over the line and ends in CTC."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +43,22 @@ class Model:
             lines = crops[rows, :, :width, ::-1].astype(np.float32) / 127.5 - 1.0
             (output,) = self._session.run(None, {self._input: np.ascontiguousarray(lines.transpose(0, 3, 1, 2))})
             for row, probabilities in zip(rows, output, strict=True):
-                text[row, 0], score[row, 0] = self._decode(probabilities)
+                text[row, 0], score[row, 0] = decode(probabilities, self._characters)
         return {"TEXT": text, "SCORE": score}
 
-    def _decode(self, probabilities: NDArray[np.float32]) -> tuple[bytes, float]:
-        """Greedy CTC: the likeliest class of each of [steps, classes], repetitions merged, blanks dropped."""
-        best = probabilities.argmax(axis=1)
-        starts = np.flatnonzero((best != BLANK) & (np.diff(best, prepend=-1) != 0))
-        if starts.size == 0:
-            return b"", 0.0
-        text = "".join(self._characters[i] for i in best[starts])
-        return text.encode(), float(probabilities[starts, best[starts]].mean())
+
+def decode(probabilities: NDArray[np.float32], characters: Sequence[str]) -> tuple[bytes, float]:
+    """Greedy CTC: the likeliest class of each of [steps, classes], repetitions merged, blanks dropped."""
+    best = probabilities.argmax(axis=1)
+    starts = np.flatnonzero((best != BLANK) & (np.diff(best, prepend=-1) != 0))
+    if starts.size == 0:
+        return b"", 0.0
+    text = "".join(characters[i] for i in best[starts])
+    return text.encode(), float(probabilities[starts, best[starts]].mean())
 
 
 def trimmed_widths(crops: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Width [N] of each crop without the padding on its right, up to the next multiple of 32; 0 where all is padding."""
+    """Width [N] of each crop without the padding on its right, rounded up to a multiple of 32; 0 if all is padding."""
     width = crops.shape[2]
     written = (crops != PADDING).any(axis=(1, 3))
     used = np.where(written.any(axis=1), width - written[:, ::-1].argmax(axis=1), 0)
