@@ -2,7 +2,6 @@
 
 import shlex
 import socket
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,11 @@ def command(
         measured = run.measure()
     data = {
         "graph": found.name,
-        "load": asdict(load),
+        "protocol": protocol,
+        "url": url,
+        "concurrency": load.concurrency if rate is None else None,
+        "rate_rps": rate,
+        "duration_s": duration,
         "made_up_inputs": list(random),
         "requests": measured.requests,
         "failed": 0,
@@ -109,8 +112,8 @@ def _require_listener(url: str) -> None:
         InputError: The URL is none.
         StateError: Nothing listens.
     """
-    host, colon, port = url.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 2**16:
+    host, _, port = url.rpartition(":")
+    if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise InputError(f"'{url}' is not HOST:PORT", where="--url", hint="write it without http://: 127.0.0.1:8000")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()

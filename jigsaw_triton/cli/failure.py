@@ -32,9 +32,9 @@ class Wishes:
     def of(cls, args: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Those of a command line that may not have been understood."""
         form = environment.get("JIGSAW_OUTPUT", "")
-        for arg, following in zip(args, [*args[1:], ""], strict=True):
+        for index, arg in enumerate(args):
             if arg in ("-o", "--output"):
-                form = following
+                form = "".join(args[index + 1 : index + 2])
             elif arg.startswith("--output="):
                 form = arg.removeprefix("--output=")
             elif arg.startswith("-o"):

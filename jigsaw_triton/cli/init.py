@@ -150,6 +150,7 @@ def _next_commands(folder: Path) -> list[str]:
     if boards:
         board = "cpu" if "cpu" in boards else min(boards)
         commands += [
-            f"jigsaw-triton {name} {folder} --gpus 2x{board} --demand 1" for name in ("plan", "deploy --detach")
+            f"jigsaw-triton plan {folder} --gpus 2x{board} --demand 1",
+            f"jigsaw-triton deploy {folder} --gpus 2x{board} --demand 1 --detach",
         ]
     return commands

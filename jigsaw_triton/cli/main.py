@@ -24,8 +24,7 @@ COMPLETE_VARIABLE = "_JIGSAW_TRITON_COMPLETE"
 
 INTERRUPTED = 130
 TERMINATED = 143
-READER_GONE = 141
-"""Exit codes that shells give for SIGINT, SIGTERM and SIGPIPE."""
+"""Exit codes that shells give for SIGINT and SIGTERM."""
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Applications": {
@@ -107,9 +106,10 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # What is still buffered would raise again when the interpreter flushes it at the end.
+            # click does the same where a command writes; this is what it left in the buffer, which would raise once
+            # more when the interpreter flushes it at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(READER_GONE)
+            sys.exit(1)
         except Exception as error:
             sys.exit(failure.report(error, failure.Wishes.of(given, os.environ)))
         sys.exit(status if isinstance(status, int) else 0)

@@ -69,30 +69,19 @@ def command(
         examples: Command lines without the program's name.
         forms: Of output; the first is the default.
     """
+    debug = Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
+    output = Option(
+        ["-o", "--output", "out"],
+        type=_OutputType(forms),
+        default=forms[0],
+        show_default=True,
+        help="Form of the result on stdout.",
+    )
 
     def decorate(function: Callable[..., int | None]) -> Command:
-        shared = (
-            click.option(
-                "--debug",
-                cls=Option,
-                is_flag=True,
-                expose_value=False,
-                help="Show the traceback of an unexpected error.",
-            ),
-            click.option(
-                "-o",
-                "--output",
-                "out",
-                cls=Option,
-                type=_OutputType(forms),
-                default=forms[0],
-                show_default=True,
-                help="Form of the result on stdout.",
-            ),
-        )
-        for add in shared:
-            function = add(function)
-        return click.command(name, cls=Command, examples=examples)(function)
+        made = click.command(name, cls=Command, examples=examples)(function)
+        made.params += [output, debug]
+        return made
 
     return decorate
 
@@ -115,7 +104,7 @@ def cluster() -> Decorator[Any]:
         option(
             "--driver",
             type=click.Choice(("nvml", "emulated")),
-            help="Of MIG, where the cluster.yaml names none.  [default: nvml where a GPU answers, else emulated]",
+            help="Of MIG, before what the cluster.yaml says.  [default: nvml where a GPU answers, else emulated]",
         ),
     )
 

@@ -48,9 +48,14 @@ def strips(plan: Plan, cluster: Cluster) -> list[Strip]:
 
 
 def _piece(placed: PlacedSlice, several: bool) -> Piece:
-    """A slice is of the task of its first model; what shares it stands in its label."""
-    label = "\n".join(f"{model.task} {model.variant}\n{model.instances}x b{model.batch}" for model in placed.models)
-    return Piece(placed.placement, label, _key(placed.models[0], several) if placed.models else "")
+    """A slice is of the task of its first model; a model alone in it says all of itself."""
+    models = placed.models
+    if len(models) == 1:
+        (model,) = models
+        label = f"{model.task}\n{model.variant}\n{model.instances}x b{model.batch}"
+    else:
+        label = "\n".join(f"{model.task} {model.variant}" for model in models)
+    return Piece(placed.placement, label, _key(models[0], several) if models else "")
 
 
 def _key(model: PlacedModel, several: bool) -> str:

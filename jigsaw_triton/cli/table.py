@@ -39,7 +39,7 @@ class Table:
             box=box.SIMPLE_HEAD, title=self.title or None, title_justify="left", title_style="bold", pad_edge=False
         )
         for index, name in enumerate(self.header):
-            table.add_column(name, justify="right" if self._numeric(index) else "left")
+            table.add_column(name, justify="right" if self._numeric(index) else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
         return table

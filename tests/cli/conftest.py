@@ -1,0 +1,53 @@
+"""Running commands, and small applications to run them on."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jigsaw_triton.cli.init import SKELETON
+from jigsaw_triton.cli.main import program
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the program in an empty folder, with nothing of the user's environment that it reads."""
+    for name in list(os.environ):
+        if name.startswith(("JIGSAW_", "XDG_")) or name in ("NO_COLOR", "FORCE_COLOR"):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def invoke(*args: str | Path, env: dict[str, str] | None = None, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(program, [str(arg) for arg in args], env=env, input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """The skeleton of `init`: one task of two variants, profiled on `cpu`."""
+    folder = tmp_path / "app"
+    shutil.copytree(SKELETON, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def named(tmp_path: Path, app: Path) -> Callable[[str], Path]:
+    """Makes copies of `app` under other names."""
+
+    def copy(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(app, folder)
+        graph = folder / "graph.yaml"
+        graph.write_text(graph.read_text().replace("{name: hello}", f"{{name: {name}}}"))
+        return folder
+
+    return copy

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def plan(run: Run, app: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "plan.json"
+    assert run("plan", app, "--gpus", "1xcpu", "--demand", "20", "-O", file).exit_code == 0
+    return file
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_repositories_are_written(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("compile", app, "--plan", plan, "-O", out, "--backend", "python")
+    assert result.exit_code == 0
+    assert "hello.average.exact.g1" in result.stdout
+    assert (out / "gateway" / "hello" / "config.pbtxt").is_file()
+    variant = out / "workers" / "local-0-1g-0" / "hello.average.exact.g1" / "1" / "variant.py"
+    assert variant.read_bytes() == (app / "models" / "average.py").read_bytes()
+    before = contents(out)
+    assert run("compile", app, "--plan", plan, "-O", out, "--backend", "python").exit_code == 0
+    assert contents(out) == before
+
+
+def test_as_json_with_a_generation(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+    result = run(
+        "compile", app, "--plan", plan, "-O", tmp_path / "out", "--backend", "python", "--generation", 7, "-o", "json"
+    )
+    found = json.loads(result.stdout)
+    assert found["generation"] == 7
+    assert found["folder"] == str(tmp_path / "out")
+    assert list(found["workers"]["local-0-1g-0"]["models"]) == ["hello.average.exact.g7"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "the cluster has no cpu there"),
+        (("--gpus", "1xA101"), "there is no GPU model 'A101'"),
+    ],
+)
+def test_another_cluster(run: Run, app: Path, plan: Path, tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+    result = run("compile", app, "--plan", plan, "-O", tmp_path / "out", "--backend", "python", *args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_of_graph_and_plan_are_told_at_once(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+    (app / "models" / "average.py").unlink()
+    plan.write_text("{}")
+    result = run("compile", app, "--plan", plan, "-O", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "there is no file 'models/average.py'" in result.stderr
+    assert f"{plan}: this is not a plan" in result.stderr
+
+
+def test_a_folder_with_something_else(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+    result = run("compile", app, "--plan", plan, "-O", app, "--backend", "python")
+    assert result.exit_code == 2
+    assert "the folder holds something else" in result.stderr
+    assert (app / "graph.yaml").is_file()

@@ -1,0 +1,214 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from jigsaw_triton import __version__
+from jigsaw_triton.cli import show
+from jigsaw_triton.cli.main import COMMANDS, program
+from jigsaw_triton.cli.options import Command, Option
+from tests.cli.conftest import Run
+
+NAMES = [name for section in COMMANDS.values() for name in section]
+ROOT = Path(__file__).parents[2]
+HEAVY = ("aiohttp", "google", "jinja2", "numpy", "pulp", "pydantic", "rich", "torch", "tritonclient", "yaml")
+
+
+def child(*args: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """The program in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jigsaw_triton.cli.main", *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def loaded(name: str) -> Command:
+    command = program.get_command(click.Context(program), name)
+    assert isinstance(command, Command)
+    return command
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
+def test_the_help_lists_every_command(run: Run, args: tuple[str, ...]) -> None:
+    result = run(*args)
+    assert result.exit_code == 0
+    for name in NAMES:
+        assert re.search(rf"^  {name} +\S", result.stdout, re.MULTILINE)
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == f"jigsaw-triton {__version__}\n"
+
+
+@pytest.mark.parametrize("arg", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(arg: str) -> None:
+    code = (
+        "import sys\n"
+        "from jigsaw_triton.cli.main import program\n"
+        f"try: program.main([{arg!r}])\n"
+        "except SystemExit: pass\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ran.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"\nExamples:\n  jigsaw-triton {name}" in result.stdout
+    assert all(example.split()[0] == name for example in loaded(name).examples)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flags_in_the_examples_exist(name: str) -> None:
+    command = loaded(name)
+    known = {flag for param in command.params for flag in param.opts}
+    for example in command.examples:
+        assert {word.split("=")[0] for word in example.split() if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_has_its_environment_variable(name: str) -> None:
+    options = [param for param in loaded(name).params if isinstance(param, click.Option)]
+    assert {"out"} <= {option.name for option in options}
+    for option in options:
+        assert isinstance(option, Option)
+        long = next(flag for flag in option.opts if flag.startswith("--"))
+        assert option.envvar == "JIGSAW_" + long[2:].replace("-", "_").upper()
+
+
+def test_a_variable_stands_for_an_option(run: Run, app: Path) -> None:
+    result = run("show", app, env={"JIGSAW_FORMAT": "mermaid"})
+    assert result.stdout.startswith("flowchart LR")
+    assert run("show", app, env={"JIGSAW_OUTPUT": "json"}).stdout.startswith("{")
+
+
+def test_a_bad_variable_is_named(run: Run, app: Path) -> None:
+    result = run("show", app, env={"JIGSAW_FORMAT": "png"})
+    assert result.exit_code == 2
+    assert "JIGSAW_FORMAT" in result.stderr
+
+
+def test_a_command_that_is_none(run: Run) -> None:
+    result = run("vaildate")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "There is no command 'vaildate'; did you mean 'validate'?" in result.stderr
+    assert "jigsaw-triton --help" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("show",), "Missing argument 'GRAPH'"),
+        (("show", "x", "--foo"), "No such option '--foo'"),
+        (("show", "x", "-o", "yaml"), "'yaml' is not one of 'table', 'json'"),
+        (("bench", "x", "--duration", "0"), "Invalid value for '--duration'"),
+    ],
+)
+def test_wrong_use_exits_2_and_points_to_the_help(run: Run, args: tuple[str, ...], said: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert f"hint: see `jigsaw-triton {args[0]} --help`" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_was_not_foreseen_is_told_in_a_line(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(show, "read_graph", broken)
+    result = run("show", app)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: unexpected ZeroDivisionError: by nought\nhint: ")
+    assert "--debug" in result.stderr
+    for told in (run("show", app, "--debug"), run("show", app, env={"JIGSAW_DEBUG": "1"})):
+        assert told.exit_code == 1
+        assert "Traceback" in told.stderr
+
+
+def test_what_a_command_returns_is_the_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show.command, "callback", lambda **_: 4)
+    assert run("show", "x").exit_code == 4
+
+
+def test_an_interrupt_exits_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(show.command, "callback", interrupted)
+    result = run("show", "x")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_program_and_what_it_started(
+    tmp_path: Path, app: Path, number: signal.Signals, status: int
+) -> None:
+    # A perf_analyzer that starts another program, as the one in the package does, and goes on for ever.
+    marks, listener = tmp_path / "pids", "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    fake = tmp_path / "bin" / "perf_analyzer"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\nsleep 100 &\necho $$ $! > {marks}.part; mv {marks}.part {marks}\nwait\n")
+    fake.chmod(0o755)
+    code = (
+        "from pathlib import Path\n"
+        "from jigsaw_triton.cli import bench, main\n"
+        f"{listener}\n"
+        f"bench.find_perf_analyzer = lambda: Path({str(fake)!r})\n"
+        f"import sys; sys.argv = ['x', 'bench', {str(app)!r}, '--state', {str(tmp_path / 'state')!r},\n"
+        "  '--url', '127.0.0.1:%d' % s.getsockname()[1]]\n"
+        "main.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not marks.exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert process.returncode == status
+    assert "Traceback" not in told
+    for pid in marks.read_text().split():
+        stat = Path("/proc", pid, "stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+@pytest.mark.parametrize("args", [("validate", "--schema", "graph"), ("--help",)])
+def test_to_a_reader_that_went_away_nothing_is_told(args: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run(
+        [sys.executable, "-m", "jigsaw_triton.cli.main", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert ran.stderr == ""
+    assert ran.returncode == 1
+
+
+def test_results_and_messages_go_their_own_ways(app: Path) -> None:
+    with child("plan", app, "--gpus", "1xcpu", "--demand", "20", "-o", "json") as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert stdout.startswith("{")
+    assert "planning" in stderr

@@ -1,0 +1,120 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from jigsaw_triton.cli.inputs import read_plan
+from jigsaw_triton.cli.plan_view import strips
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
+from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
+from tests.cli.conftest import Run
+
+GPUS = ("--gpus", "2xcpu")
+
+
+def test_the_plan_is_a_table_and_a_board(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    header = next(line for line in lines if line.startswith("task "))
+    row = lines[lines.index(header) + 1].split()
+    assert dict(zip(header.replace("budget ms", "budget_ms").split(), row, strict=True)) == {
+        "task": "average",
+        "variant": "exact",
+        "slice": "1g",
+        "instances": "1",
+        "batch": row[4],
+        "count": "1",
+        "share": "100%",
+        "calls/s": "20",
+        "budget_ms": row[8],
+    }
+    assert "1 of 14 compute slices on 1 of 2 GPUs" in result.stdout
+    assert "proven optimal" in result.stdout
+    assert "local/0 │1g" in result.stdout
+    assert "■ average" in result.stdout
+    assert "MIG on 2 cpu is emulated" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    result = run("plan", app, *GPUS, "--demand", "20", "-o", "json", "-O", file)
+    assert json.loads(result.stdout) == json.loads(file.read_text())
+    assert read_plan(file).graphs["hello"].demand_rps == 20
+
+
+def test_as_svg(run: Run, app: Path) -> None:
+    drawing = run("plan", app, *GPUS, "--demand", "20", "-o", "svg").stdout
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
+
+
+def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
+    result = run("plan", named("a"), named("b"), *GPUS, "--demand", "a=5,b=7", "-o", "json")
+    assert {name: graph["demand_rps"] for name, graph in json.loads(result.stdout)["graphs"].items()} == {
+        "a": 5,
+        "b": 7,
+    }
+
+
+def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "1000000")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "no plan is feasible" in result.stderr
+    assert "the demand exceeds the cluster" in result.stderr
+    assert "hint: " in result.stderr
+
+
+def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
+    file = app / "graph.yaml"
+    file.write_text(file.read_text().replace("latency_ms: 100", "latency_ms: 1"))
+    result = run("plan", app, *GPUS, "--demand", "20", "-o", "json")
+    assert result.exit_code == 3
+    error = json.loads(result.stdout)["error"]
+    assert "a latency of 1 ms is out of reach" in error["reasons"][0]
+    assert error["hint"]
+
+
+def test_without_gpus(run: Run, app: Path) -> None:
+    result = run("plan", app, "--demand", "20")
+    assert result.exit_code == 2
+    assert "--gpus 2xcpu to try it without a GPU" in result.stderr
+
+
+def test_without_a_demand(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS)
+    assert result.exit_code == 2
+    assert "Missing option '--demand'" in result.stderr
+
+
+def test_a_board_without_profiles(run: Run, app: Path) -> None:
+    result = run("plan", app, "--gpus", "1xA100-80GB", "--driver", "emulated", "--demand", "1")
+    assert result.exit_code == 3
+    assert "no profile on A100-80GB" in result.stderr
+
+
+def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "1", "--time-limit", "0")
+    assert result.exit_code == 2
+    assert "time limit" in result.stderr
+
+
+def placed(start: int, slice_: str, *models: PlacedModel) -> PlacedSlice:
+    return PlacedSlice(Placement(start, slice_), models)
+
+
+def test_pieces_say_what_is_in_a_slice() -> None:
+    detect, classify = PlacedModel("g", "detect", "s", 2, 8), PlacedModel("g", "classify", "a", 1, 4)
+    gpu = PlannedGpu(
+        GpuId("n", 0), "cpu", (placed(0, "1g", detect), placed(2, "2g", detect, classify), placed(4, "3g"))
+    )
+    plan = Plan({}, (gpu,), 6, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))
+    cluster = Cluster(tuple(Gpu(GpuId("n", index), CATALOG["cpu"]) for index in range(2)))
+    used, free = strips(plan, cluster)
+    assert [(piece.label, piece.key) for piece in used.pieces] == [
+        ("detect\ns\n2x b8", "detect"),
+        ("detect s\nclassify a", "detect"),
+        ("", ""),
+    ]
+    assert free.pieces == ()

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+CLUSTER = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  nodes: [{name: a, gpus: [{model: cpu, count: 2}]}]
+"""
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def test_a_right_application(run: Run, app: Path) -> None:
+    result = run("validate", app)
+    assert result.exit_code == 0
+    assert "no mistakes" in result.stdout
+    assert result.stderr == ""
+
+
+def test_as_json(run: Run, app: Path) -> None:
+    (app / "models" / "average.py").unlink()
+    result = run("validate", app, "--gpus", "2xcpu", "-o", "json")
+    found = json.loads(result.stdout)
+    graph = found["graphs"]["hello"]
+    assert found["gpus"] == 2
+    assert graph["profiles"] == 4
+    assert graph["missing_files"] == [str(app / "models" / "average.py")]
+    assert graph["paths"] == [["average"]]
+    assert "jigsaw-triton fetch" in result.stderr
+
+
+def test_the_file_itself_and_standard_input(run: Run, app: Path) -> None:
+    assert run("validate", app / "graph.yaml").exit_code == 0
+    assert run("validate", "-", stdin=(app / "graph.yaml").read_text()).exit_code == 0
+
+
+def test_a_cluster_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    result = run("validate", "--cluster", tmp_path)
+    assert result.exit_code == 0
+    assert "cluster: 2 GPUs, driver emulated" in result.stdout
+
+
+def test_profiles_may_be_missing(run: Run, app: Path) -> None:
+    (app / "profiles.csv").unlink()
+    assert run("validate", app).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["graph", "cluster"])
+def test_schemas(run: Run, kind: str) -> None:
+    schema = json.loads(run("validate", "--schema", kind).stdout)
+    assert schema["title"] == f"{kind}.yaml"
+
+
+def assert_mistake(run: Run, app: Path, place: str, said: str) -> None:
+    result = run("validate", app)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line for line in result.stderr.splitlines() if line.startswith(f"{app / place}: ") and said in line]
+    assert "Traceback" not in result.stderr
+    document = json.loads(run("validate", app, "-o", "json").stdout)
+    assert any(said in f"{d['message']}; {d['hint']}" for d in document["error"]["diagnostics"])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "write TaskGraph"),
+        ("graph.yaml", "latency_ms: 100", "latency_s: 100", "did you mean 'latency_ms'?"),
+        ("graph.yaml", "    MEAN: average.MEAN", "    MEAN: averag.MEAN", "did you mean 'average'?"),
+        ("graph.yaml", "accuracy: 0.96", "accuracy: .nan", "is not a finite number"),
+        ("graph.yaml", "template: python         #", "template: pyton #", "did you mean 'python'?"),
+        ("graph.yaml", "stride: 4", "stride: &x 4", "anchors and aliases are not supported"),
+        ("profiles.csv", "gpu,task", "board,task", "the header lacks gpu"),
+        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies fall"),
+        ("profiles.csv", "1.5,2.0,3.0", "1.5,fast,3.0", "latency_p95_ms is 'fast'"),
+    ],
+)
+def test_mistakes(run: Run, app: Path, file: str, old: str, new: str, said: str) -> None:
+    text = (app / file).read_text()
+    line = text[: text.index(old)].count("\n") + 1
+    edit(app / file, old, new)
+    assert_mistake(run, app, f"{file}:{line}", said)
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "said"),
+    [
+        (b"", "graph.yaml", "the file is empty"),
+        (b"\xff\xfe\x00", "graph.yaml:1", "the file is not UTF-8 text"),
+        (b"a: [1, 2", "graph.yaml:1", "this is not YAML"),
+        (b"a: " + b"[" * 100, "graph.yaml:1", "nested more than"),
+        (b"a: 1\n" * 300_000, "graph.yaml", "the file is larger than"),
+    ],
+)
+def test_what_is_no_graph(run: Run, app: Path, content: bytes, place: str, said: str) -> None:
+    (app / "graph.yaml").write_bytes(content)
+    assert_mistake(run, app, place, said)
+
+
+def test_no_file(run: Run, app: Path) -> None:
+    (app / "graph.yaml").unlink()
+    assert_mistake(run, app, "graph.yaml", "there is no such file")
+
+
+def test_mistakes_of_several_files_are_told_at_once(run: Run, app: Path) -> None:
+    edit(app / "graph.yaml", "latency_ms: 100", "latency_ms: -1")
+    result = run("validate", app, app / "nothing", "--gpus", "1xB52")
+    assert result.exit_code == 2
+    assert "error: 3 mistakes in the input" in result.stderr
+
+
+def test_nothing_to_validate(run: Run) -> None:
+    result = run("validate")
+    assert result.exit_code == 2
+    assert "Missing argument" in result.stderr

@@ -1,0 +1,137 @@
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.evaluation.load import Load, Measured, command_line, input_data, read_report, request_tensors
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType
+from tests.fakes.graphs import VECTOR, graph, task
+
+DATA, REPORT = Path("/data.json"), Path("/report.csv")
+
+CSV = (
+    "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
+    "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency\n"
+    "4,219.837,3033,8716,645,166,1547,66,0,12666,24515,30231,41035\n"
+)
+"""As perf_analyzer 2.60 wrote it."""
+
+TOLD = "Request concurrency: 4\n  Client: \n    Request count: 2970\n    Throughput: 219.837 infer/sec\n"
+
+REFUSED = (
+    " Successfully read data for 1 stream/streams with 1 step/steps.\n"
+    "Request concurrency: 4\n"
+    "Failed to maintain requested inference load. Worker thread(s) failed to generate concurrent requests.\n"
+    "Thread [0] had error: queue is full\n\nThread [1] had error: queue is full\n\nThread [3] had error: other\n\n"
+)
+
+
+def flags(load: Load) -> list[str]:
+    return list(command_line(Path("perf_analyzer"), load, DATA, REPORT))
+
+
+def value(flag: str, arguments: list[str]) -> str:
+    return arguments[arguments.index(flag) + 1]
+
+
+def one_input(kind: TensorType, *, rows: float = 1.0, for_each: bool = False) -> TaskGraph:
+    a = task("a", {"X": "inputs.X"}, for_each="inputs.X" if for_each else None)
+    return graph([a], {"Y": "a.Y"}, inputs={"X": GraphInput(kind, rows)})
+
+
+def test_the_command_of_a_closed_loop() -> None:
+    arguments = flags(Load("traffic", "grpc", "host:8001", concurrency=4, duration_s=36))
+    assert arguments[0] == "perf_analyzer"
+    assert value("-m", arguments) == "traffic"
+    assert value("-i", arguments) == "grpc"
+    assert value("-u", arguments) == "host:8001"
+    assert value("--input-data", arguments) == "/data.json"
+    assert value("--concurrency-range", arguments) == "4"
+    assert value("--measurement-interval", arguments) == "10000"
+    assert value("-f", arguments) == "/report.csv"
+    assert "--request-rate-range" not in arguments
+
+
+def test_the_command_of_a_rate() -> None:
+    arguments = flags(Load("traffic", "http", "host:8000", rate_rps=2.5))
+    assert value("--request-rate-range", arguments) == "2.5"
+    assert value("--request-distribution", arguments) == "poisson"
+    assert "--async" in arguments
+    assert "--concurrency-range" not in arguments
+
+
+def test_input_data_holds_the_bytes_of_the_tensors() -> None:
+    tensors = {
+        "X": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "S": np.array([b"ab", b"\xff"], np.object_),
+    }
+    (entry,) = json.loads(input_data(tensors))["data"]
+    assert entry["X"]["shape"] == [2, 3]
+    assert np.array_equal(np.frombuffer(base64.b64decode(entry["X"]["content"]["b64"]), np.float32), np.arange(6))
+    assert entry["S"]["shape"] == [2]
+    assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\x02\0\0\0ab\x01\0\0\0\xff"
+
+
+def test_empty_strings_and_strided_arrays() -> None:
+    tensors = {"S": np.array([b""], np.object_), "X": np.arange(8, dtype=np.uint8).reshape(2, 4)[:, ::2]}
+    (entry,) = json.loads(input_data(tensors))["data"]
+    assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\0\0\0\0"
+    assert base64.b64decode(entry["X"]["content"]["b64"]) == b"\0\x02\x04\x06"
+
+
+def test_tensors_of_a_request_come_from_samples(tmp_path: Path) -> None:
+    sample = np.full(16, 7, np.float32)
+    np.save(tmp_path / "x.npy", sample)
+    sampled = one_input(VECTOR)
+    sampled = TaskGraph(
+        sampled.name, sampled.slo, sampled.inputs, sampled.outputs, sampled.tasks, samples={"X": tmp_path / "x.npy"}
+    )
+    tensors, made_up = request_tensors(sampled)
+    assert made_up == ()
+    assert np.array_equal(tensors["X"], sample)
+
+
+def test_tensors_without_a_sample_are_made_up_always_the_same() -> None:
+    tensors, made_up = request_tensors(one_input(TensorType("UINT8", (-1, 4))))
+    again, _ = request_tensors(one_input(TensorType("UINT8", (-1, 4))))
+    assert made_up == ("X",)
+    assert tensors["X"].dtype == np.uint8
+    assert tensors["X"].shape[1] == 4
+    assert np.array_equal(tensors["X"], again["X"])
+
+
+def test_made_up_rows_are_as_many_as_expected() -> None:
+    tensors, _ = request_tensors(one_input(VECTOR.rows(), rows=4.6, for_each=True))
+    assert tensors["X"].shape == (5, 16)
+
+
+def test_a_report_is_read() -> None:
+    measured = read_report(CSV, TOLD, "host:8000")
+    assert measured == Measured(2970, 219.837, {50: 12.666, 90: 24.515, 95: 30.231, 99: 41.035})
+
+
+def test_failed_requests_are_named_once() -> None:
+    with pytest.raises(ServerError) as error:
+        read_report("", REFUSED, "host:8000")
+    assert error.value.where == "host:8000"
+    assert error.value.message == "requests failed, and perf_analyzer stops at the first: queue is full; other"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("error: Failed to init manager inputs: unable to find float data in json\n\n\n", "said: Failed to init"),
+        ("", "said: nothing"),
+    ],
+)
+def test_without_a_report_what_it_said_is_told(told: str, said: str) -> None:
+    with pytest.raises(ServerError, match=said):
+        read_report("", told, "host:8000")
+
+
+def test_a_damaged_report() -> None:
+    with pytest.raises(ServerError, match="gave up"):
+        read_report("Concurrency,Inferences/Second\n4,fast\n", TOLD, "host:8000")
