@@ -1,5 +1,6 @@
 """The running controller as commands see it: found, started, asked, followed."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ _START_S = 60.0
 _POLL_S = 0.05
 _EVENT_WAIT_S = 5.0
 _LOG_LINES = 15
+_WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,16 @@ class Deployment:
     def status(self) -> dict[str, Any] | None:
         """Of a running controller; None where there is none."""
         with suppress(ControllerGoneError):
-            return self.client.status()
+            status = self.client.status()
+            if status["state"] != "stopped":
+                return status
+            self.wait_ended()
         return None
+
+    def wait_ended(self) -> None:
+        """Waits until a controller that has stopped has let go of the deployment's files."""
+        with self.paths.lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
 
     def required_status(self) -> dict[str, Any]:
         """Of a running controller.
@@ -87,9 +97,10 @@ class Deployment:
             journal.close()
 
     def start(self) -> None:
-        """Starts a controller in a session of its own and returns when it answers.
+        """Starts a controller in a session of its own and returns when it answers; where that fails it is ended.
 
         Raises:
+            StateError: Somebody else has just started one.
             JigsawError: It ended at once.
         """
         self.paths.create()
@@ -100,11 +111,21 @@ class Deployment:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
             )
+        try:
+            self._wait_started(process, began)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+    def _wait_started(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         give_up_at = time.monotonic() + _START_S
-        while self.status() is None:
+        while (status := self.status()) is None or status["controller"]["pid"] != process.pid:
+            if process.poll() == StateError.exit_code:
+                raise StateError("another deploy is under way", where=str(self.paths.state), hint=_WAIT_HINT)
             if process.poll() is not None or time.monotonic() > give_up_at:
-                process.kill()
-                told = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
+                log = self.paths.log("controller")
+                told = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=log_start))
                 raise JigsawError(f"the controller did not start; its log ends:\n{told}", where=str(log))
             time.sleep(_POLL_S)
 
@@ -130,15 +151,19 @@ class Deployment:
                 tell(event_line(event["at"], event["kind"], event["text"]))
                 after = event["id"]
             if until(answer):
+                if answer["state"] == "stopped":
+                    self.wait_ended()
                 return answer
 
     def _epilogue(self, tell: Callable[[str], None], after: int) -> dict[str, Any]:
         """What the journal of a controller that has ended has to say."""
-        error = ""
+        self.wait_ended()
+        error, code = "", 0
         for event in self.recorded(after=after):
             tell(event_line(event.at, event.kind, event.text))
-            error = event.text if event.kind == "error" else error
-        return {"state": "stopped", "queued": False, "error": error, "error_code": 1 if error else 0}
+            if event.code:
+                error, code = event.text, event.code
+        return {"state": "stopped", "queued": False, "error": error, "error_code": code}
 
 
 def event_line(at: str, kind: str, text: str) -> str:

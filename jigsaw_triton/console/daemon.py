@@ -4,11 +4,10 @@ import asyncio
 import fcntl
 import logging
 import logging.handlers
+import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
@@ -39,10 +38,10 @@ def run_controller(paths: Paths, installation: Installation, read: Read, setting
         StateError: A controller of this deployment runs already.
     """
     paths.create()
-    with _locked(paths.lock):
-        _log_to(paths.log("controller"))
-        asyncio.run(_serve(paths, installation, read, settings))
-        shutil.rmtree(paths.run, ignore_errors=True)
+    _lock(paths.lock)
+    _log_to(paths.log("controller"))
+    asyncio.run(_serve(paths, installation, read, settings))
+    shutil.rmtree(paths.run, ignore_errors=True)
 
 
 async def _serve(paths: Paths, installation: Installation, read: Read, settings: Settings) -> None:
@@ -67,14 +66,14 @@ async def _serve(paths: Paths, installation: Installation, read: Read, settings:
         journal.close()
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError("a controller runs here already", where=str(path.parent)) from error
-        yield
+def _lock(path: Path) -> None:
+    """Takes the lock until this process has ended: whoever waits for it then finds nothing of the controller."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise StateError("a controller runs here already", where=str(path.parent)) from error
 
 
 def _log_to(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The status interface: JSON over HTTP on a Unix socket that only its owner can open."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class StatusServer:
         state = self._controller.state
         return web.json_response(
             {
-                "events": [{"id": e.id, "at": e.at, "kind": e.kind, "text": e.text} for e in events],
+                "events": [asdict(e) for e in events],
                 "state": state.phase.value,
                 "queued": state.queued is not None,
                 "error": state.error,

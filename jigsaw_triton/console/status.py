@@ -1,5 +1,6 @@
 """The state of a running system as users see it: one JSON document."""
 
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +28,7 @@ def snapshot(controller: Controller, fleet: Fleet) -> dict[str, Any]:
         "error_code": state.error_code,
         "generation": running.bundle.generation if running is not None else 0,
         "emulated": list(emulated(running or state.pending)),
+        "controller": {"pid": os.getpid()},
         "server": {"version": fleet.installation.version, "origin": fleet.installation.origin},
         "gateway": _gateway(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},

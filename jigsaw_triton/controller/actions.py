@@ -157,10 +157,12 @@ class Report:
     Attributes:
         kind: A word: `plan`, `transition`, `ready`, `worker`, `demand`, `error`, ...
         text: A sentence.
+        code: Exit code that goes with an error which ended a change; else 0.
     """
 
     kind: str
     text: str
+    code: int = 0
 
 
 Action = (

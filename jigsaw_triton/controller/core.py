@@ -88,7 +88,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             if state.phase is not Phase.SOLVING:
                 return state, ()
             state = replace(state, phase=_settled(state), error=error, error_code=failure.code)
-            return _quiet(state), (a.Report("error", f"{error} ({reason})"),)
+            return _quiet(state), (a.Report("error", f"{error} ({reason})", failure.code),)
         case a.RestartWorker(worker):
             return _restart(_not_waiting(state, worker.name), worker.name, error)
         case a.RestartGateway():
@@ -97,7 +97,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             # Nothing else can be done about it: the end must come.
             state = replace(state, actual=state.actual.after(action))
     state = replace(state, failed=state.failed or in_stage, error=error, error_code=failure.code)
-    return state, (a.Report("error", error),)
+    return state, (a.Report("error", error, failure.code),)
 
 
 def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:

@@ -14,7 +14,8 @@ from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 SCHEMA_VERSION = 1
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL,
+  code INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS actions (
   id INTEGER PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
   begun TEXT NOT NULL, ended TEXT, error TEXT);
@@ -29,12 +30,21 @@ CREATE TABLE IF NOT EXISTS generations (
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent:
-    """A line of the event log."""
+    """A line of the event log.
+
+    Attributes:
+        id: Counts up.
+        at: UTC, ISO 8601.
+        kind: A word.
+        text: A sentence.
+        code: Exit code that goes with an error which ended a change; else 0.
+    """
 
     id: int
     at: str
     kind: str
     text: str
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +94,14 @@ class Journal:
         """Closes the file."""
         self._db.close()
 
-    def event(self, kind: str, text: str) -> None:
+    def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
-        self._db.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", (_now(), kind, text))
+        self._db.execute("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
 
     def events(self, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
         """The last `limit` events with an id greater than `after`, oldest first."""
         rows = self._db.execute(
-            "SELECT id, at, kind, text FROM events WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
+            "SELECT id, at, kind, text, code FROM events WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
         ).fetchall()
         return tuple(JournalEvent(*row) for row in reversed(rows))
 

@@ -75,7 +75,8 @@ class Controller:
         """
         reason = core.refusal(self.state)
         if reason is not None:
-            raise StateError(f"{reason}", hint="wait for it: `jigsaw-triton status --wait ready`")
+            goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
+            raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
         before = self.state.wanted
         if before is not None and before.cluster.gateway != wanted.cluster.gateway and self.state.actual.gateway:
             raise InputError(
@@ -109,9 +110,9 @@ class Controller:
                     self._tasks[number].cancel()
         for output in outputs:
             match output:
-                case a.Report(kind, text):
+                case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
-                    self._journal.event(kind, text)
+                    self._journal.event(kind, text, code)
                 case a.Issued(number, action):
                     self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
         if outputs or not isinstance(event, e.Tick):
