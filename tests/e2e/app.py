@@ -1,12 +1,15 @@
-"""A small application on disk: words are cut from a line, then each is measured; what it answers is known exactly."""
+"""A small application on disk: numbers become rows, each is squared, all are added up; what it answers is exact."""
 
-import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 
 GRAPH = """\
 apiVersion: jigsaw-triton/v1
 kind: TaskGraph
-metadata: {{name: words}}
+metadata: {{name: {name}}}
 spec:
   target: {target}
   slo: {{latency_ms: 2000, percentile: 99, accuracy: {accuracy}}}
@@ -28,8 +31,16 @@ spec:
       outputs:
         SQUARE: {{dtype: INT64, shape: [1]}}
       variants:
-        - {{name: slow, accuracy: 1.0, template: python, artifacts: {{model.py: square.py}}, parameters: {{sleep_ms: 4}}}}
-        - {{name: fast, accuracy: 0.9, template: python, artifacts: {{model.py: square.py}}, parameters: {{sleep_ms: 1}}}}
+        - name: slow
+          accuracy: 1.0
+          template: python
+          artifacts: {{model.py: square.py}}
+          parameters: {{sleep_ms: 4}}
+        - name: fast
+          accuracy: 0.9
+          template: python
+          artifacts: {{model.py: square.py}}
+          parameters: {{sleep_ms: 1}}
     total:
       inputs: {{SQUARES: square.SQUARE}}
       outputs:
@@ -60,6 +71,23 @@ class Model:
         return {"SQUARE": inputs["NUMBER"] ** 2}
 """
 
+BROKEN = SQUARE.replace("        self.sleep_s", '        raise RuntimeError("no such weights")\n        self.sleep_s')
+"""A square that does not load."""
+
+DEADLY = SQUARE.replace("import time", "import os\nimport signal\nimport time").replace(
+    "        self.sleep_s", "        os.kill(os.getppid(), signal.SIGKILL)\n        self.sleep_s"
+)
+"""A square whose server dies while it loads."""
+
+POISON = -666
+POISONABLE = SQUARE.replace("import time", "import os\nimport signal\nimport time").replace(
+    "        time.sleep",
+    f'        if (inputs["NUMBER"] == {POISON}).any():\n'
+    "            os.kill(os.getppid(), signal.SIGKILL)\n"
+    "        time.sleep",
+)
+"""A square whose server dies of one number."""
+
 TOTAL = """\
 class Model:
     def __init__(self, folder, parameters, threads):
@@ -69,32 +97,58 @@ class Model:
         return {"TOTAL": inputs["SQUARES"].sum(axis=1)}
 """
 
-HEADER = "gpu,task,variant,slice,instances,batch,latency_p50_ms,latency_p95_ms,latency_p99_ms,throughput_rps,memory_mib,source"
+SPEEDS = {"1g": 1.0, "2g": 1.6, "3g": 2.2, "7g": 4.0}
+"""Slice -> how much faster than 1g everything is said to be on it."""
 
 
-def write_application(folder: Path, *, target: str = "auto", accuracy: float = 0.95) -> Path:
+def gated(gate: Path) -> str:
+    """A square that does not finish loading before the file `gate` is there."""
+    wait = f'        while not os.path.exists("{gate}"):\n            time.sleep(0.02)\n        self.sleep_s'
+    return SQUARE.replace("import time", "import os\nimport time").replace("        self.sleep_s", wait)
+
+
+def write_application(
+    folder: Path,
+    *,
+    name: str = "words",
+    target: str = "auto",
+    accuracy: float = 0.95,
+    square: str = SQUARE,
+    square_ms: float = 40.0,
+    slices: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
     """Writes graph.yaml, its models and profiles.csv; returns the folder.
 
     Args:
-        folder: New.
+        folder: Made if it is not there; what differs in it is replaced.
+        name: Of the graph.
         target: Of the graph.
         accuracy: 0.95 asks for the slow squares, 0.85 allows the fast ones.
+        square: Source of the square model.
+        square_ms: What profiles.csv claims of one slow square on 1g. It claims far more than the models take, so that
+            a few requests a second call for several workers.
+        slices: Task -> slices that it has profiles on, where they are not all of SPEEDS.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "graph.yaml").write_text(GRAPH.format(target=target, accuracy=accuracy))
-    for name, text in (("split", SPLIT), ("square", SQUARE), ("total", TOTAL)):
-        (folder / f"{name}.py").write_text(text)
-    with (folder / "profiles.csv").open("w", newline="") as file:
-        file.write(HEADER + "\n")
-        rows = csv.writer(file, lineterminator="\n")
-        for kind, speed in (("1g", 1.0), ("2g", 1.6), ("3g", 2.2), ("7g", 4.0)):
-            for task, variant, latency_ms in (
-                ("split", "plain", 2.0),
-                ("square", "slow", 8.0),
-                ("square", "fast", 4.0),
-                ("total", "plain", 2.0),
-            ):
-                for batch in (1, 4, 8):
-                    ms = latency_ms * (1 + batch / 8) / speed
-                    rows.writerow(["cpu", task, variant, kind, 1, batch, ms, ms, ms, batch * 1000 / ms, 60, "assumed"])
+    (folder / "graph.yaml").write_text(GRAPH.format(name=name, target=target, accuracy=accuracy))
+    for file, text in (("split", SPLIT), ("square", square), ("total", TOTAL)):
+        (folder / f"{file}.py").write_text(text)
+    claims = (
+        ("split", "plain", 2.0),
+        ("square", "slow", square_ms),
+        ("square", "fast", square_ms / 2),
+        ("total", "plain", 2.0),
+    )
+    rows = [
+        _claim(task, variant, kind, batch, latency_ms)
+        for task, variant, latency_ms in claims
+        for kind in (slices or {}).get(task, SPEEDS)
+        for batch in (1, 4, 8)
+    ]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
     return folder
+
+
+def _claim(task: str, variant: str, kind: str, batch: int, latency_ms: float) -> ProfileRow:
+    ms = latency_ms * (1 + batch / 8) / SPEEDS[kind]
+    return ProfileRow(ProfileKey("cpu", task, variant, kind, 1, batch), ms, ms, ms, batch * 1000 / ms, 60, "assumed")

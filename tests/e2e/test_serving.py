@@ -1,0 +1,134 @@
+"""A graph as clients see it, compiled both ways."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from tests.e2e.app import write_application
+from tests.e2e.clients import PROTOCOLS, Array, Client, Crowd, expected
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+MODELS = ("words", "words-bls")
+"""The same graph as a native ensemble and as a BLS pipeline."""
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
+    folder = tmp_path_factory.mktemp("apps")
+    words = write_application(folder / "words", target="ensemble")
+    other = write_application(folder / "words-bls", name="words-bls", target="bls")
+    status = shared.deploy(words, other, "--gpus", "2xcpu", "--demand", "words=5,words-bls=5")
+    assert {name: graph["target"] for name, graph in status["graphs"].items()} == {
+        "words": "ensemble",
+        "words-bls": "bls",
+    }
+    return shared
+
+
+@pytest.fixture(params=PROTOCOLS)
+def client(served: System, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(served, request.param) as client:
+        yield client
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("numbers", [[], [7], [3, -4, 5], list(range(100, 140))], ids=len)
+def test_answers_are_exact_for_any_number_of_rows(client: Client, model: str, numbers: list[int]) -> None:
+    assert client.squares(numbers, model) == expected(numbers)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_outputs_that_are_not_asked_for_are_left_out(client: Client, model: str) -> None:
+    numbers = np.array([[2, 3]], np.int64)
+    assert client.ask(model, {"NUMBERS": numbers}, ("TOTAL",))["TOTAL"].tolist() == [[13]]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_answers_are_swapped_between_concurrent_clients(served: System, model: str) -> None:
+    with Crowd(served, 16, pause_s=0.0, model=model) as crowd:
+        crowd.wait_answers(400)
+    crowd.assert_none_failed()
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"NUMBER": np.zeros((1, 2), np.int64)}, "unexpected inference input 'NUMBER' for model"),
+        ({"NUMBERS": np.zeros((1, 2), np.float32)}, "data-type is 'FP32', but model '.*' expects 'INT64'"),
+        ({"NUMBERS": np.zeros((1, 2, 2), np.int64)}, "unexpected shape for input 'NUMBERS'"),
+        ({}, "expected 1 inputs but got 0"),
+    ],
+    ids=["name", "dtype", "shape", "missing"],
+)
+def test_wrong_input_gets_tritons_own_error_and_harms_nobody(
+    client: Client, model: str, inputs: dict[str, Array], told: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=told):
+        client.ask(model, inputs, ())
+    assert client.squares([1, 2, 3], model) == expected([1, 2, 3])
+
+
+def test_a_pipeline_takes_clients_batches_over_rows(client: Client) -> None:
+    numbers = np.arange(10).reshape(5, 2)
+    answer = client.ask("words-bls", {"NUMBERS": numbers}, ("SQUARES", "TOTAL"))
+    assert answer["SQUARES"].tolist() == (numbers**2)[..., None].tolist()
+    assert answer["TOTAL"].tolist() == (numbers**2).sum(axis=1, keepdims=True).tolist()
+
+
+def test_an_ensemble_says_that_it_takes_no_clients_batches_over_rows(client: Client) -> None:
+    with pytest.raises(InferenceServerException, match="batch-size must be <= 1"):
+        client.ask("words", {"NUMBERS": np.zeros((5, 2), np.int64)}, ("TOTAL",))
+
+
+def test_a_model_that_is_not_served_gets_tritons_own_error(client: Client) -> None:
+    with pytest.raises(InferenceServerException, match="unknown model: 'nobody'"):
+        client.squares([1], "nobody")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_metadata_and_config_are_the_graphs(served: System, model: str) -> None:
+    with Client(served, "http") as client:
+        metadata = client.triton.get_model_metadata(model)
+        config = client.triton.get_model_config(model)
+    assert metadata["name"] == model
+    assert metadata["inputs"] == [{"name": "NUMBERS", "datatype": "INT64", "shape": [-1, -1]}]
+    assert sorted(metadata["outputs"], key=lambda o: o["name"]) == [
+        {"name": "SQUARES", "datatype": "INT64", "shape": [-1, -1, 1]},
+        {"name": "TOTAL", "datatype": "INT64", "shape": [-1, 1]},
+    ]
+    assert config["name"] == model
+    assert config["max_batch_size"] == {"words": 1, "words-bls": 64}[model]
+
+
+def test_the_gateways_repository_is_behind_the_secret(served: System) -> None:
+    with Client(served, "http") as over_http, pytest.raises(InferenceServerException, match="403"):
+        over_http.triton.unload_model("words")
+    with Client(served, "grpc") as over_grpc, pytest.raises(InferenceServerException, match="protocol is restricted"):
+        over_grpc.triton.unload_model("words")
+
+
+def test_the_status_events_and_logs_tell_of_it(served: System) -> None:
+    status = served.status()
+    assert status["state"] == "ready"
+    assert not status["degraded"]
+    assert any("state file only" in said for said in status["emulated"])
+    tasks = {(m["graph"], m["task"]) for worker in status["workers"] for m in worker["models"]}
+    assert tasks == {(graph, task) for graph in MODELS for task in ("split", "square", "total")}
+    table = served.run("status")
+    assert table.code == 0
+    assert all(worker["name"] in table.out for worker in status["workers"])
+    events = served.run("events")
+    assert "the new generation serves" in events.out
+    logs = served.run("logs", "gateway", "-n", "1000")
+    assert "Started HTTPService" in logs.out
+    assert "secret" not in logs.out.lower()
+
+
+def test_a_waiting_status_returns_once_it_is_ready(served: System, tmp_path: Path) -> None:
+    assert served.run("status", "--wait", "ready", "--timeout", "30").code == 0
