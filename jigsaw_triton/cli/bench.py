@@ -10,8 +10,8 @@ import click
 from jigsaw_triton.cli import options
 from jigsaw_triton.cli.inputs import read_graph
 from jigsaw_triton.cli.output import Output, figures, listed
+from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.cli.table import Table
-from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.evaluation.load import Load, Measured, Protocol, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
@@ -32,7 +32,9 @@ _CONNECT_S = 5.0
 )
 @options.graph()
 @options.option(
-    "--url", metavar="HOST:PORT", help="Of the gateway.  [default: 127.0.0.1:8000, with --protocol grpc :8001]"
+    "--url",
+    metavar="HOST:PORT",
+    help="Of the gateway.  [default: of the deployment that runs, else 127.0.0.1 with 8000 for HTTP, 8001 for gRPC]",
 )
 @options.option(
     "--protocol", type=click.Choice(("http", "grpc")), default="http", show_default=True, help="To speak with it."
@@ -72,9 +74,10 @@ def command(
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")
     found = read_graph(graph)
-    url = url or f"127.0.0.1:{GatewayPorts().grpc if protocol == 'grpc' else GatewayPorts().http}"
+    deployment = Deployment.at(state)
+    url = url or _address(deployment, protocol)
     load = Load(found.name, protocol, url, concurrency or 1, rate, duration)
-    run = LoadRun(find_perf_analyzer(), load, deployment_paths(state).state / "bench")
+    run = LoadRun(find_perf_analyzer(), load, deployment.paths.state / "bench")
     tensors, random = request_tensors(found)
     _require_listener(url)
     run.prepare(tensors)
@@ -103,6 +106,13 @@ def command(
         "command": list(run.command),
     }
     out.result(data, *_view(found, load, measured))
+
+
+def _address(deployment: Deployment, protocol: Protocol) -> str:
+    status = deployment.status()
+    running: str | None = status["gateway"].get(protocol) if status is not None else None
+    usual = GatewayPorts()
+    return running or f"{usual.address}:{usual.grpc if protocol == 'grpc' else usual.http}"
 
 
 def _require_listener(url: str) -> None:

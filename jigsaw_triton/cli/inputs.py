@@ -117,7 +117,9 @@ def read_profile_tables(graphs: Mapping[str, TaskGraph], mistakes: Mistakes) -> 
         file = shown_path(graph.folder / PROFILES_FILE)
         with mistakes:
             if not Path(file).exists():
-                hint = "it says how fast each variant is; `jigsaw-triton init DIR` writes one to start from"
+                hint = (
+                    f"it says how fast each variant is; `jigsaw-triton profile {shown_path(graph.folder)}` measures it"
+                )
                 raise InputError("there is no such file", where=file, hint=hint)
             tables[name] = read_profiles(file)
     return tables

@@ -104,7 +104,7 @@ def cluster() -> Decorator[Any]:
         option(
             "--driver",
             type=click.Choice(("nvml", "emulated")),
-            help="Of MIG, before what the cluster.yaml says.  [default: nvml where a GPU answers, else emulated]",
+            help="MIG driver, instead of the cluster.yaml's.  [default: nvml where a GPU answers, else emulated]",
         ),
     )
 

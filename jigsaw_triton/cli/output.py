@@ -98,7 +98,9 @@ class Output:
 
 def drawing(rows: Iterable[Row]) -> Text:
     """Rows of a drawing with their colours."""
-    lines = (Text.assemble(*row) for row in rows)
+    lines = [Text.assemble(*row) for row in rows]
+    for line in lines:
+        line.rstrip()
     return Text("\n").join(lines)
 
 

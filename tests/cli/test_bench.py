@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.cli import bench
+from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.errors import MissingDependencyError
 from tests.cli.conftest import Run
 from tests.evaluation.test_load import CSV, REFUSED, TOLD
@@ -66,6 +67,23 @@ def test_json_of_a_rate_over_grpc(run: Run, app: Path, url: str, perf_analyzer: 
         "latency_ms": {"p50": 12.666, "p90": 24.515, "p95": 30.231, "p99": 41.035},
         "slo": {"latency_ms": 40.0, "percentile": 99.0, "met": False},
     }
+
+
+def test_the_deployment_that_runs_is_the_default(
+    run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deployment, "status", lambda _: {"gateway": {"http": "nowhere:1", "grpc": url}})
+    assert run("bench", app, "--protocol", "grpc").exit_code == 0
+    assert f"-i grpc -u {url}" in (tmp_path / "args").read_text()
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("http", 8000), ("grpc", 8001)])
+def test_else_the_usual_ports_are(
+    run: Run, app: Path, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, port: int
+) -> None:
+    monkeypatch.setattr(bench, "_require_listener", lambda _: None)
+    assert run("bench", app, "--protocol", protocol).exit_code == 0
+    assert f"-u 127.0.0.1:{port}" in (tmp_path / "args").read_text()
 
 
 def test_a_percentile_that_is_not_reported(run: Run, app: Path, url: str, perf_analyzer: Path) -> None:

@@ -1,0 +1,39 @@
+"""docs/reference/cli.md beside the commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from jigsaw_triton.cli.main import COMMANDS, program
+
+TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+SECTIONS = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
+COMMON = TEXT[: TEXT.index("\n## Applications")]
+NAMES = [name for section in COMMANDS.values() for name in section]
+
+
+def flags(name: str) -> set[str]:
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    return {flag for param in command.params if isinstance(param, click.Option) for flag in param.opts}
+
+
+def test_every_command_has_its_section() -> None:
+    assert list(SECTIONS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_told(name: str) -> None:
+    told = COMMON + SECTIONS[name] + TEXT[TEXT.index("\n## Running systems") :].split("###")[0]
+    assert [flag for flag in flags(name) if flag.startswith("--") and flag not in told] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_use_options_that_exist(name: str) -> None:
+    for line in re.findall(r"^jigsaw-triton (.+)$", SECTIONS[name], re.MULTILINE):
+        first, *words = shlex.split(line)
+        assert first == name
+        assert {word for word in words if word.startswith("-")} <= flags(name)
