@@ -12,7 +12,8 @@ def two_p95_ms(row: ProfileRow, rows: float) -> float:
     request that brings `rows` rows to a task fills ceil(rows / (batch x instances)) rounds of a replica, all instances
     running at once (the profile is of all of them busy). So it takes p95 x (1 + rounds): with one row the paper's rule.
     That the rows of a request may spread over several replicas is not counted on; that a request may bring more rows
-    than expected is not guarded against, beyond what a percentile for every batch leaves in hand.
+    than expected is not guarded against, beyond what a percentile for every batch leaves in hand. The SLO's own
+    percentile does not enter.
 
     Args:
         row: The configuration's profile.
