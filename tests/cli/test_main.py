@@ -171,6 +171,8 @@ def test_a_signal_ends_the_program_and_what_it_started(
         "from jigsaw_triton.cli import bench, main\n"
         f"{listener}\n"
         f"bench.find_perf_analyzer = lambda: Path({str(fake)!r})\n"
+        # A test run in the background of a shell inherits SIGINT ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.argv = ['x', 'bench', {str(app)!r}, '--state', {str(tmp_path / 'state')!r},\n"
         "  '--url', '127.0.0.1:%d' % s.getsockname()[1]]\n"
         "main.main()\n"
