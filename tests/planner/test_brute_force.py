@@ -150,7 +150,7 @@ def lost(plan: Plan, g: TaskGraph) -> float:
 
 
 @given(p=problems())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
     best = brute_force(p)
     event("feasible" if best else "infeasible")

@@ -26,7 +26,7 @@ from tests.fakes.problems import cluster, docread, docread_problem, docread_prof
 
 T = TypeVar("T")
 
-FEW = settings(max_examples=12, deadline=None, derandomize=True)
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
 
 def untimed(plan: Plan) -> Plan:
@@ -69,7 +69,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @given(p=problems())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None:
     plan = plan_or_none(p, solvers)
     event("planned" if plan else "infeasible")
