@@ -1,7 +1,8 @@
 """Order in a graph of dependencies: topological order, cycles, number of paths."""
 
-import heapq
 from collections.abc import Mapping, Set
+
+import networkx as nx
 
 
 def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
@@ -13,22 +14,11 @@ def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
     Returns:
         Without the nodes that lie on a cycle or behind one.
     """
-    waiting = {node: {d for d in before if d in dependencies} for node, before in dependencies.items()}
-    ready = [node for node, before in waiting.items() if not before]
-    heapq.heapify(ready)
-    followers: dict[str, list[str]] = {node: [] for node in waiting}
-    for node, before in waiting.items():
-        for dependency in before:
-            followers[dependency].append(node)
-    order = []
-    while ready:
-        node = heapq.heappop(ready)
-        order.append(node)
-        for follower in followers[node]:
-            waiting[follower].discard(node)
-            if not waiting[follower]:
-                heapq.heappush(ready, follower)
-    return tuple(order)
+    graph = _digraph(dependencies)
+    for cycle in cycles(dependencies):
+        if cycle[0] in graph:
+            graph.remove_nodes_from([*nx.descendants(graph, cycle[0]), cycle[0]])
+    return tuple(nx.lexicographical_topological_sort(graph))
 
 
 def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
@@ -36,20 +26,16 @@ def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
 
     Every cycle of the graph shares a node with one of them. Each begins with its first node by name.
     """
+    graph = _digraph(dependencies)
     found: list[tuple[str, ...]] = []
-    rest = {node: set(before) for node, before in dependencies.items()}
     while True:
-        ordered = topological_order(rest)
-        rest = {node: before for node, before in rest.items() if node not in ordered}
-        if not rest:
-            return tuple(found)
-        walk = [min(rest)]
-        while walk[-1] not in walk[:-1]:
-            walk.append(min(d for d in rest[walk[-1]] if d in rest))
-        cycle = walk[walk.index(walk[-1]) + 1 :][::-1]
+        try:
+            cycle = [node for node, _ in nx.find_cycle(graph)]
+        except nx.NetworkXNoCycle:
+            return tuple(sorted(found))
         first = cycle.index(min(cycle))
         found.append((*cycle[first:], *cycle[:first]))
-        rest = {node: before for node, before in rest.items() if node not in cycle}
+        graph.remove_nodes_from(cycle)
 
 
 def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
@@ -61,3 +47,13 @@ def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
         ends -= before
         ways[node] = sum(ways[d] for d in before) if before else 1
     return sum(ways[node] for node in ends)
+
+
+def _digraph(dependencies: Mapping[str, Set[str]]) -> "nx.DiGraph[str]":
+    """An edge from each node to those that depend on it; nodes in the order of their names."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(sorted(dependencies))
+    graph.add_edges_from(
+        (d, node) for node in sorted(dependencies) for d in sorted(dependencies[node]) if d in dependencies
+    )
+    return graph
