@@ -1,61 +1,59 @@
-"""Requests that have arrived, from a server's counters. Pure."""
+"""Requests that have arrived at a graph, from the gateway's counters. Pure.
 
-from collections.abc import Collection, Iterable, Mapping
+They are counted at the dispatchers of the graph's first task, which every request comes to first. The graph's front
+counts only what has been answered: when a later task falls behind, it would show the system's capacity, not its load.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.servers.metrics import Sample
 
-_ENDED = {"nv_inference_request_success": 1.0, "nv_inference_request_failure": 0.5}
-"""Counter -> requests that one count stands for."""
-
+_ENDED = ("nv_inference_request_success", "nv_inference_request_failure")
 _PENDING = "nv_inference_pending_request_count"
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Of one graph at the gateway.
+    """Of one dispatcher.
 
     Attributes:
-        ended: Requests answered or refused since the model was loaded: restarts at 0 when it is loaded anew.
-        pending: Requests that have come in and wait or are being worked on.
+        ended: Requests that it is done with, since it was loaded.
+        pending: Requests that wait in its queue.
     """
 
     ended: float
     pending: float
 
 
-def arrivals(before: Counters | None, now: Counters) -> float:
-    """Requests that came in between two readings; at least 0.
-
-    A counter that went down was reset in between: what it counts now has come in since.
-    """
-    if before is None:
-        return 0.0
-    ended = now.ended - before.ended if now.ended >= before.ended else now.ended
-    return max(0.0, ended + now.pending - before.pending)
-
-
-def counters(samples: Iterable[Sample], entries: Mapping[str, Collection[str]]) -> dict[str, Counters]:
-    """The counters of each graph; graphs that are not served are left out.
-
-    Success and failure are counted at a graph's front. Triton 2.51 counts a failed request of an ensemble twice. What
-    waits shows only at the model that it waits for, and waits of later steps are answered for at the first.
+def counters(samples: Iterable[Sample], dispatchers: Iterable[str]) -> dict[str, Counters]:
+    """The counters of each dispatcher that is served.
 
     Args:
         samples: Of the gateway's /metrics.
-        entries: Graph -> the models where its requests first queue: the dispatchers, of every loaded generation, of
-            one task that each request begins with.
+        dispatchers: Names.
     """
+    wanted = set(dispatchers)
     ended: dict[str, float] = {}
-    waits: dict[str, float] = {}
+    pending: dict[str, float] = {}
     for sample in samples:
         model = sample.labels.get("model", "")
-        if sample.name in _ENDED and model in entries:
-            ended[model] = ended.get(model, 0.0) + sample.value * _ENDED[sample.name]
-        elif sample.name == _PENDING:
-            waits[model] = waits.get(model, 0.0) + sample.value
-    return {
-        graph: Counters(ended[graph], sum(waits.get(name, 0.0) for name in names))
-        for graph, names in entries.items()
-        if graph in ended
-    }
+        if model in wanted and sample.name in _ENDED:
+            ended[model] = ended.get(model, 0.0) + sample.value
+        elif model in wanted and sample.name == _PENDING:
+            pending[model] = sample.value
+    return {name: Counters(count, pending.get(name, 0.0)) for name, count in ended.items()}
+
+
+def arrivals(before: Mapping[str, Counters], now: Mapping[str, Counters]) -> float:
+    """Requests that came in between two readings of a graph's first dispatchers; at least 0.
+
+    A dispatcher that was not there before, and one whose counter went down because it was loaded anew, have counted
+    from 0.
+    """
+    total = 0.0
+    for name, counted in now.items():
+        start = before.get(name, Counters(0.0, 0.0))
+        ended = counted.ended - start.ended if counted.ended >= start.ended else counted.ended
+        total += ended + counted.pending - start.pending
+    return max(0.0, total)

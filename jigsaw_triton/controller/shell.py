@@ -43,7 +43,7 @@ class Controller:
         self._journal = journal
         self._queue: asyncio.Queue[e.Event] = asyncio.Queue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._seen: Mapping[str, Counters] = {}
+        self._seen: dict[str, Counters] = {}
         self._rates_rps: Mapping[str, float] = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
@@ -162,9 +162,12 @@ class Controller:
             return {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
-        counted = counters(samples, _entries(running, self.state.actual.models))
-        rates = {name: arrivals(self._seen.get(name), now) / elapsed_s for name, now in counted.items()}
-        self._seen = counted
+        seen, self._seen = self._seen, {}
+        rates: dict[str, float] = {}
+        for graph, dispatchers in _entries(running, self.state.actual.models).items():
+            now = counters(samples, dispatchers)
+            rates[graph] = arrivals(seen, now) / elapsed_s
+            self._seen |= now
         return rates
 
 

@@ -10,13 +10,13 @@ FIGURES = Settings()
 
 METRICS = """
 # HELP nv_inference_request_success Number of successful inference requests
-nv_inference_request_success{model="app",version="1"} 40
-nv_inference_request_success{model="app.t0.g1",version="1"} 41
-nv_inference_request_failure{model="app",reason="OTHER",version="1"} 4
-nv_inference_request_failure{model="app",reason="REJECTED",version="1"} 2
-nv_inference_pending_request_count{model="app",version="1"} 0
-nv_inference_pending_request_count{model="app.t0.g1",version="1"} 3
-nv_inference_pending_request_count{model="app.t0.g2",version="1"} 2
+nv_inference_request_success{model="app",version="1"} 30
+nv_inference_request_success{model="app.t0.g1",version="1"} 40
+nv_inference_request_failure{model="app.t0.g1",reason="OTHER",version="1"} 2
+nv_inference_request_failure{model="app.t0.g1",reason="REJECTED",version="1"} 1
+nv_inference_request_success{model="app.t0.g2",version="1"} 7
+nv_inference_request_success{model="app.t1.g1",version="1"} 31
+nv_inference_pending_request_count{model="app.t0.g1",version="1"} 5
 nv_inference_pending_request_count{model="app.t1.g1",version="1"} 9
 """
 
@@ -28,16 +28,18 @@ def demand(rates_rps: list[float]) -> Demand:
     return result
 
 
-def test_counters_are_the_fronts_and_its_first_dispatchers() -> None:
-    entries = {"app": ["app.t0.g1", "app.t0.g2"], "absent": []}
-    assert counters(parse_metrics(METRICS), entries) == {"app": Counters(43.0, 5.0)}
+def test_counters_are_those_of_the_first_dispatchers() -> None:
+    counted = counters(parse_metrics(METRICS), ["app.t0.g1", "app.t0.g2", "app.t0.g3"])
+    assert counted == {"app.t0.g1": Counters(43.0, 5.0), "app.t0.g2": Counters(7.0, 0.0)}
 
 
-def test_arrivals_count_what_waits_and_survive_a_reload() -> None:
-    assert arrivals(None, Counters(40, 5)) == 0
-    assert arrivals(Counters(40, 5), Counters(45, 10)) == 10
-    assert arrivals(Counters(40, 5), Counters(3, 5)) == 3
-    assert arrivals(Counters(40, 5), Counters(40, 0)) == 0
+def test_arrivals_count_what_waits_and_survive_a_new_generation_and_a_reload() -> None:
+    before = {"g1": Counters(40, 5)}
+    assert arrivals(before, {"g1": Counters(45, 10)}) == 10
+    assert arrivals(before, {"g1": Counters(45, 0), "g2": Counters(3, 2)}) == 5
+    assert arrivals(before, {"g1": Counters(3, 5)}) == 3
+    assert arrivals(before, {"g2": Counters(3, 0)}) == 3
+    assert arrivals(before, {"g1": Counters(40, 0)}) == 0
 
 
 def test_one_burst_is_no_rise() -> None:
