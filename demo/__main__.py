@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 APP = WORK / "docread"
 GPUS = "2xcpu"
-DEMAND_RPS = 0.5
-RAISED_RPS = 2.0
+DEMAND_RPS = 0.6
+RAISED_RPS = 3.0
 """Pages a second. The models really run, on this machine's processor: two cores read a few pages a second."""
 
 PAGES = 8
@@ -138,7 +138,7 @@ def load_and_swap(address: str, images: list[Any]) -> Load:
     told = asked("events", "-n", "1")["events"][-1]["id"]
     before = asked("status")["generation"]
     bench = subprocess.Popen(
-        command("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "20"),
+        command("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "30"),
         env=ENV,
         cwd=WORK,
     )
