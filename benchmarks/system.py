@@ -1,0 +1,164 @@
+"""Deployments for benchmarks, of the parts that real ones have, in folders that go with them."""
+
+import asyncio
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.harness import LIMIT_S
+from jigsaw_triton.compiler.templates import Template, load_templates
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.controller.state import Phase
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId
+from jigsaw_triton.graph.build import build_graph
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.spec.load import load_graph
+
+T = TypeVar("T")
+
+_WAIT_S = 1.0
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a benchmark; when its time is up, and on SIGTERM as on Ctrl-C, it is broken off and takes all down.
+
+    Raises:
+        TimeoutError: Its time was up.
+    """
+
+    async def limited() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with asyncio.timeout(LIMIT_S):
+            return await work
+
+    return asyncio.run(limited())
+
+
+def templates() -> Mapping[str, Template]:
+    """All there are."""
+    return load_templates(templates_dir())
+
+
+def read_graph(folder: Path, document: str, files: Mapping[str, str] | None = None) -> TaskGraph:
+    """The graph of a graph.yaml and its files, which are written first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {"graph.yaml": document, **(files or {})}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return build_graph(load_graph(folder), templates=frozenset(templates()), require_files=True)
+
+
+def profile(gpu: str, task: str, variant: str, batch: int, p95_ms: float, throughput_rps: float) -> ProfileRow:
+    """What is made up about one instance of a variant on a 1g slice."""
+    key = ProfileKey(gpu, task, variant, "1g", 1, batch)
+    return ProfileRow(key, p95_ms, p95_ms, p95_ms, throughput_rps, 60.0, "assumed")
+
+
+def cluster(model: str, count: int = 1) -> Cluster:
+    """Boards with emulated MIG, and a gateway on ports that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        ports = GatewayPorts(*(probe.getsockname()[1] for probe in sockets))
+    return Cluster(tuple(Gpu(GpuId("bench", index), board(model)) for index in range(count)), gateway=ports)
+
+
+@contextmanager
+def folders() -> Iterator[Paths]:
+    """The folders of a deployment, with paths short enough for Unix sockets; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as state:
+        paths = deployment_paths(Path(state))
+        try:
+            paths.create()
+            yield paths
+        finally:
+            shutil.rmtree(paths.run, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running controller and its servers."""
+
+    controller: Controller
+    fleet: Fleet
+
+    async def deploy(self, wanted: Wanted) -> None:
+        """Deploys or updates; returns when it serves.
+
+        Raises:
+            ServerError: It does not.
+        """
+        await self.controller.deploy(wanted)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Returns when what is wanted serves and nothing is under way.
+
+        Raises:
+            ServerError: It does not come to that.
+        """
+        while (state := self.controller.state).phase is not Phase.READY or state.inflight or state.queued is not None:
+            if state.phase is Phase.STOPPED:
+                break
+            await self.controller.wait_changed(_WAIT_S)
+        if state.error or state.degraded or state.phase is not Phase.READY:
+            raise ServerError(f"the deployment failed: {state.error or state.phase}")
+
+
+@asynccontextmanager
+async def system(installation: Installation) -> AsyncIterator[System]:
+    """A controller to which nothing is deployed yet; in the end all is taken down.
+
+    Args:
+        installation: The tritonserver to run.
+    """
+    with folders() as paths:
+        journal = Journal(paths.journal)
+        controller: Controller
+
+        def exited(name: str, status: int) -> None:
+            controller.exited(name, status)
+
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited)
+        controller = Controller(Executor(paths, fleet, templates(), journal), fleet, journal, Settings())
+        running = asyncio.create_task(controller.run())
+        try:
+            yield System(controller, fleet)
+        finally:
+            controller.down()
+            await running
+            journal.close()
+
+
+@asynccontextmanager
+async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncIterator[Fleet]:
+    """One tritonserver without models, started as a gateway is; stopped in the end."""
+    with folders() as paths:
+        journal = Journal(paths.journal)
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
+        try:
+            await fleet.start_gateway(ports)
+            yield fleet
+        finally:
+            await fleet.stop_gateway()
+            journal.close()

@@ -1,0 +1,139 @@
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import controller, dataplane, harness, planner
+from benchmarks.__main__ import page
+from benchmarks.controller import Answer, Round
+from benchmarks.harness import Figure, figure, table
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.evaluation.load import Measured
+
+
+@pytest.mark.parametrize(
+    ("goals", "goal", "met"),
+    [
+        ({"at_least": 0.85}, ">= 0.85", True),
+        ({"at_least": 0.8502}, ">= 0.8502", False),
+        ({"at_most": 0.85}, "<= 0.85", False),
+        ({}, None, None),
+    ],
+)
+def test_a_goal_is_judged_by_what_was_measured_not_by_what_is_shown(
+    goals: dict[str, float], goal: str | None, met: bool | None
+) -> None:
+    found = figure("a.b", 0.8501, "ratio", "note", **goals)
+    assert (found.value, found.goal, found.met) == (0.85, goal, met)
+
+
+def run(rps: float, p50_ms: float = 1.0) -> Measured:
+    return Measured(100, rps, {50: p50_ms})
+
+
+def test_ratios_are_of_runs_of_the_same_round() -> None:
+    """The machine got slower from round to round: what both sides lost is no difference between them."""
+    sides = {"native": 1000.0, "ensemble": 800.0, "bls": 400.0, "native_rows": 500.0, "rows": 450.0, "rows_bls": 90.0}
+    runs = {
+        (side, clients): [run(rps / slow, slow if side == "native" else 3 * slow) for slow in (1, 2, 5)]
+        for side, rps in sides.items()
+        for clients in dataplane.CLIENTS
+    }
+    found = {f.id: f for f in dataplane.figures(runs)}
+    assert {name: f.value for name, f in found.items()} == {
+        "dataplane.chain2.rate.1_client": 0.8,
+        "dataplane.chain2.rate.8_clients": 0.8,
+        "dataplane.chain2.rate.32_clients": 0.8,
+        "dataplane.chain2.p50_added_ms.1_client": 4.0,
+        "dataplane.fanout3.rate.32_clients": 0.9,
+        "dataplane.bls_over_ensemble.1_client": 0.5,
+        "dataplane.bls_over_ensemble.8_clients": 0.5,
+        "dataplane.bls_over_ensemble.32_clients": 0.5,
+        "dataplane.bls_over_ensemble.fanout3.32_clients": 0.2,
+    }
+    assert [found[f"dataplane.chain2.rate.{n}_clients"].met for n in (8, 32)] == [True, False]
+    assert found["dataplane.chain2.rate.8_clients"].baseline == 500
+
+
+def test_the_graphs_of_the_data_plane_are_graphs(tmp_path: Path) -> None:
+    assert not dataplane.chain(tmp_path, "chain").fans_out
+    assert dataplane.fan_out(tmp_path, "rows", "bls").fans_out
+    assert not dataplane.fixed_rows(tmp_path, "fixed").fans_out
+
+
+def test_requests_that_overlap_an_update_count_as_sent_during_it() -> None:
+    answers = [
+        Answer(0.0, 0.9, ""),
+        Answer(0.5, 1.5, "lost"),
+        Answer(1.2, 1.3, ""),
+        Answer(1.9, 9.0, ""),
+        Answer(2.1, 3, ""),
+    ]
+    sent = controller._sent(answers, 1.0, 2.0)
+    assert controller._counts(sent) == (3, 1)
+
+
+def test_failed_requests_of_all_rounds_add_up() -> None:
+    rounds = [
+        Round(1.0, 2.0, 100, 1, 0.5, 10, 0),
+        Round(3.0, 1.0, 100, 2, 0.7, 10, 0),
+        Round(9.0, 9.0, 100, 0, 0.1, 10, 0),
+    ]
+    found = {f.id: f for f in controller.figures(rounds)}
+    assert found["controller.deploy_s"].value == 3.0
+    assert (found["controller.update_failed"].value, found["controller.update_failed"].met) == (3, False)
+    assert (found["controller.kill9_failed"].value, found["controller.kill9_failed"].met) == (0, True)
+
+
+def test_the_planners_problems_are_the_same_in_each_run_and_as_large_as_said() -> None:
+    one, other = (planner.problem(random.Random(7), 4) for _ in range(2))
+    rows = one.profiles["bench"]
+    assert rows.rows() == other.profiles["bench"].rows()
+    assert {len(rows.rows(task=task)) for task in planner.TASKS} == {105}
+
+
+def measured(name: str, figures: list[Figure], load: float = 0.1) -> dict[str, Any]:
+    machine = {**harness.machine(), "load_average": load}
+    return {"name": name, "machine": machine, "figures": [asdict(f) for f in figures]}
+
+
+def test_the_page_has_every_figure_and_says_when_the_machine_was_shared() -> None:
+    one, other = figure("a.b", 1.5, "s", "first"), figure("c.d", 2.5, "s", "second", at_most=2, baseline=3)
+    reports = [measured("a", [one]), measured("c", [other])]
+    assert "| c.d | 2.5 | s | <= 2 | no | 3 | second |" in page(reports)
+    assert "## a" in page(reports)
+    assert "shared" not in page(reports)
+    assert "shared" in page([*reports, measured("e", [one], load=5.0)])
+
+
+def test_json_has_what_readers_rely_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
+    assert harness.main("x", lambda tell: [figure("x.y", 1, "s", "n")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report.keys() == {"name", "machine", "figures"}
+    assert report["figures"] == [
+        {"id": "x.y", "value": 1.0, "unit": "s", "goal": None, "met": None, "baseline": None, "note": "n"}
+    ]
+
+
+def test_a_benchmark_that_fails_prints_no_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
+
+    def fails(tell: harness.Tell) -> list[Figure]:
+        raise ServerError("no server", where="gateway")
+
+    assert harness.main("x", fails) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "no server" in told.err
+
+
+def test_a_table_row_has_a_cell_a_column() -> None:
+    lines = table([asdict(figure("a.b", 12345.6, "requests", "n", at_least=3))]).splitlines()
+    assert {line.count("|") for line in lines} == {8}
+    assert "| a.b | 12346 |" in lines[-1]
