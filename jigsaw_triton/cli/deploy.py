@@ -69,25 +69,16 @@ def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) 
             deployment.follow(out.note, deployment.last_event(), lambda a: a["state"] == "stopped")
     except BaseException:
         # A first deployment that was broken off leaves nothing; an update goes on, for it belongs to all its users.
-        if fresh and not (detach and deployment_serves(deployment)):
-            take_down(deployment, out)
+        if fresh and not (detach and _serves(deployment)):
+            deployment.take_down(out.note)
         raise
     return None
 
 
-def deployment_serves(deployment: Deployment) -> bool:
+def _serves(deployment: Deployment) -> bool:
     """Whether a generation serves."""
     status = deployment.status()
     return status is not None and status["generation"] > 0 and status["state"] != "stopping"
-
-
-def take_down(deployment: Deployment, out: Output) -> None:
-    """Takes all down and waits for the end; nothing running is no error."""
-    if deployment.status() is None:
-        return
-    after = deployment.last_event()
-    deployment.client.down()
-    deployment.follow(out.note, after, lambda a: a["state"] == "stopped")
 
 
 def _request(given: dict[str, Any]) -> Request:

@@ -1,5 +1,6 @@
 """`jigsaw-triton down`: takes all down."""
 
+import shutil
 from pathlib import Path
 
 from jigsaw_triton.cli import options
@@ -7,6 +8,7 @@ from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.leftovers import end_leftovers
+from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster
 
@@ -19,26 +21,32 @@ def command(out: Output, state: Path | None) -> int | None:
     Exits with 4 where nothing is deployed.
     """
     deployment = Deployment.at(state)
-    if deployment.status() is not None:
-        after = deployment.last_event()
-        deployment.client.down()
-        answer = deployment.follow(out.note, after, lambda a: a["state"] == "stopped")
-        out.result({"state": "stopped", "error": answer["error"]}, "nothing runs any more")
-        return None
+    asked = deployment.take_down(out.note)
     ended = _end_leftovers(deployment)
-    if not ended:
+    if not asked and not ended:
         raise deployment.absent()
-    told = f"the controller was gone; {ended} servers and MIG instances that it left are ended"
-    out.result({"state": "stopped", "error": ""}, told)
+    if ended:
+        out.note(f"the controller was gone; {ended} servers and MIG instances that it left are ended")
+    out.result({"state": "stopped"}, "nothing runs any more")
     return None
 
 
 def _end_leftovers(deployment: Deployment) -> int:
-    """Ends what a controller that was killed left; returns how much it was."""
-    if not deployment.paths.journal.exists():
+    """Ends what a controller that was killed left; returns how much it was.
+
+    Raises:
+        InstanceInUseError: A process that is not ours holds a MIG instance.
+        StateError: A controller is just starting or ending.
+    """
+    paths = deployment.paths
+    if not paths.journal.exists():
         return 0
-    journal = Journal(deployment.paths.journal)
+    take_lock(paths.lock)
+    journal = Journal(paths.journal)
     try:
-        return end_leftovers(journal, open_driver(Cluster(()), deployment.paths.state))
+        ended = end_leftovers(journal, open_driver(Cluster(()), paths.state))
     finally:
         journal.close()
+    for folder in (paths.run, paths.repositories):
+        shutil.rmtree(folder, ignore_errors=True)
+    return ended

@@ -1,6 +1,5 @@
 """The running controller as commands see it: found, started, asked, followed."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.lock import wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.servers.logfile import tail
@@ -58,9 +58,8 @@ class Deployment:
         return None
 
     def wait_ended(self) -> None:
-        """Waits until a controller that has stopped has let go of the deployment's files."""
-        with self.paths.lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        """Waits for the last breath of a controller that has stopped."""
+        wait_unlocked(self.paths.lock)
 
     def required_status(self) -> dict[str, Any]:
         """Of a running controller.
@@ -129,6 +128,16 @@ class Deployment:
                 raise JigsawError(f"the controller did not start; its log ends:\n{told}", where=str(log))
             time.sleep(_POLL_S)
 
+    def take_down(self, tell: Callable[[str], None]) -> bool:
+        """Has the controller take all down, and waits for its end; False where there is none."""
+        if self.status() is None:
+            return False
+        after = self.last_event()
+        with suppress(ControllerGoneError):
+            self.client.down()
+        self.follow(tell, after, lambda answer: answer["state"] == "stopped")
+        return True
+
     def follow(
         self, tell: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
     ) -> dict[str, Any]:
@@ -142,11 +151,12 @@ class Deployment:
         Returns:
             The state. Where the controller ended, `{"state": "stopped", ...}`.
         """
+        began = after
         while True:
             try:
                 answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
             except ControllerGoneError:
-                return self._epilogue(tell, after)
+                return self._epilogue(tell, began, after)
             for event in answer["events"]:
                 tell(event_line(event["at"], event["kind"], event["text"]))
                 after = event["id"]
@@ -155,12 +165,13 @@ class Deployment:
                     self.wait_ended()
                 return answer
 
-    def _epilogue(self, tell: Callable[[str], None], after: int) -> dict[str, Any]:
-        """What the journal of a controller that has ended has to say."""
+    def _epilogue(self, tell: Callable[[str], None], began: int, told: int) -> dict[str, Any]:
+        """What the journal of a controller that has ended has to say of the events since `began`."""
         self.wait_ended()
         error, code = "", 0
-        for event in self.recorded(after=after):
-            tell(event_line(event.at, event.kind, event.text))
+        for event in self.recorded(after=began):
+            if event.id > told:
+                tell(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
         return {"state": "stopped", "queued": False, "error": error, "error_code": code}

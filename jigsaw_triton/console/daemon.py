@@ -1,10 +1,8 @@
 """A controller as a process: composed, locked, run until all is down."""
 
 import asyncio
-import fcntl
 import logging
 import logging.handlers
-import os
 import secrets
 import shutil
 import signal
@@ -15,10 +13,10 @@ from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.errors import StateError
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 
@@ -38,7 +36,7 @@ def run_controller(paths: Paths, installation: Installation, read: Read, setting
         StateError: A controller of this deployment runs already.
     """
     paths.create()
-    _lock(paths.lock)
+    take_lock(paths.lock)
     _log_to(paths.log("controller"))
     asyncio.run(_serve(paths, installation, read, settings))
     shutil.rmtree(paths.run, ignore_errors=True)
@@ -64,16 +62,6 @@ async def _serve(paths: Paths, installation: Installation, read: Read, settings:
     finally:
         await server.stop()
         journal.close()
-
-
-def _lock(path: Path) -> None:
-    """Takes the lock until this process has ended: whoever waits for it then finds nothing of the controller."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise StateError("a controller runs here already", where=str(path.parent)) from error
 
 
 def _log_to(path: Path) -> None:

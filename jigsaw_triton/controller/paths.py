@@ -3,10 +3,14 @@
 import hashlib
 import os
 import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
+
+_ROOM_BYTES = 2**16
+"""What a folder must have room for, so that starting is worth trying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,18 @@ class Paths:
         return self.logs / f"{name}.log"
 
     @property
+    def repositories(self) -> Path:
+        """Model repositories of the gateway and the workers."""
+        return self.state / "repositories"
+
+    @property
     def gateway_repository(self) -> Path:
         """Model repository of the gateway."""
-        return self.state / "repositories" / "gateway"
+        return self.repositories / "gateway"
 
     def worker_repository(self, worker: str) -> Path:
         """Model repository of a worker."""
-        return self.state / "repositories" / "workers" / worker
+        return self.repositories / "workers" / worker
 
     def worker_socket(self, worker: str) -> Path:
         """Unix socket of a worker."""
@@ -66,14 +75,17 @@ class Paths:
         """Makes the folders, readable by their owner alone.
 
         Raises:
-            InputError: A folder can't be made or belongs to somebody else.
+            InputError: A folder can't be made or written, or belongs to somebody else.
         """
         for folder in (self.state, self.logs, self.gateway_repository, self.run, self.run / "workers"):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # A folder can be made where there is no room left for a file.
+                with tempfile.TemporaryFile(dir=folder) as file:
+                    file.write(bytes(_ROOM_BYTES))
             except OSError as error:
                 raise InputError(
-                    f"the folder cannot be made ({error.strerror})",
+                    f"the folder cannot be written ({error.strerror})",
                     where=str(folder),
                     hint="choose another with --state or JIGSAW_STATE",
                 ) from error

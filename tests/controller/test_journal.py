@@ -56,8 +56,8 @@ def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
     assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
 
 
-def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made") as caught:
+    with pytest.raises(InputError, match="cannot be written") as caught:
         deployment_paths(tmp_path / "file" / "state").create()
     assert str(tmp_path / "file" / "state") in str(caught.value)

@@ -1,0 +1,31 @@
+"""One controller a deployment: a lock that is held until the process that took it has ended."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from jigsaw_triton.errors import StateError
+
+
+def take_lock(path: Path) -> None:
+    """Takes the lock until this process has ended: whoever waits for it then finds nothing of the process.
+
+    Args:
+        path: Made if it does not exist; its folder must.
+
+    Raises:
+        StateError: Another process has it.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise StateError("a controller runs here already", where=str(path.parent)) from error
+
+
+def wait_unlocked(path: Path) -> None:
+    """Waits until nobody has the lock; a file that does not exist is free. Blocks."""
+    if path.exists():
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
