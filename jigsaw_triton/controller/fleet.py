@@ -228,7 +228,7 @@ class Fleet:
             finally:
                 await asyncio.shield(self._unload_all(server, [rehearsal.name]))
             await asyncio.to_thread(write_model, front, server.repository)
-            await server.client.load(front.name)
+            await self._load(server, front.name)
             await self._verify(server, [front.name])
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
@@ -272,6 +272,8 @@ class Fleet:
 
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()
+        # Its stubs hold its connections open: whoever waits for an answer would wait on.
+        await server.process.stop()
         self._exited(name, status)
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
@@ -287,7 +289,7 @@ class Fleet:
             for model in models:
                 await asyncio.to_thread(write_model, model, server.repository)
                 loaded.append(model.name)
-                await server.client.load(model.name)
+                await self._load(server, model.name)
             await self._verify(server, loaded)
             for name in loaded if probe else ():
                 await self._probe(server, name)
@@ -296,6 +298,13 @@ class Fleet:
             with contextlib.suppress(ServerError, TimeoutError):
                 await asyncio.shield(self._unload_all(server, loaded))
             raise
+
+    async def _load(self, server: Server, model: str) -> None:
+        try:
+            await server.client.load(model)
+        except ServerError as error:
+            name, log = server.process.name, server.process.log
+            raise ServerError(f"model {model} does not load: {error.message}", where=name, hint=f"see {log}") from error
 
     async def _verify(self, server: Server, models: Sequence[str]) -> None:
         """A load that was answered with success may still have left a model out."""

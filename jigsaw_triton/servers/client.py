@@ -14,6 +14,7 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
 from jigsaw_triton.servers.command import SECRET_HEADER, Command
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
+_TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -176,8 +177,10 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _message(content: bytes, status: int) -> str:
+    """Triton's words; of a traceback that the python backend adds, only what it is about. The server's log has it."""
     try:
-        return str(json.loads(content)["error"]).strip().rstrip(";")
+        message, _, _ = str(json.loads(content)["error"]).partition(_TRACEBACK)
+        return message.strip().rstrip(";")
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {status}"
 
