@@ -114,7 +114,7 @@ def write_application(
     target: str = "auto",
     accuracy: float = 0.95,
     square: str = SQUARE,
-    square_ms: float = 40.0,
+    square_ms: float = 20.0,
     slices: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Writes graph.yaml, its models and profiles.csv; returns the folder.
@@ -125,8 +125,8 @@ def write_application(
         target: Of the graph.
         accuracy: 0.95 asks for the slow squares, 0.85 allows the fast ones.
         square: Source of the square model.
-        square_ms: What profiles.csv claims of one slow square on 1g. It claims far more than the models take, so that
-            a few requests a second call for several workers.
+        square_ms: What profiles.csv claims of one slow square on 1g: with 20, one worker is good for 40 requests a
+            second. It claims more than the models take, so that a load that two cores bear calls for several workers.
         slices: Task -> slices that it has profiles on, where they are not all of SPEEDS.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -70,6 +70,8 @@ def expected(numbers: list[int]) -> tuple[list[int], int]:
 class Crowd:
     """Clients of the graph of `app` that ask all the time, no two the same; half over HTTP, half over gRPC.
 
+    By default they ask at most 33 times a second, which one worker is good for: what changes is what a test changes.
+
     Args:
         system: Whose gateway.
         clients: How many.
@@ -77,7 +79,7 @@ class Crowd:
         model: To ask.
     """
 
-    def __init__(self, system: System, clients: int = 6, *, pause_s: float = 0.02, model: str = "words") -> None:
+    def __init__(self, system: System, clients: int = 6, *, pause_s: float = 0.18, model: str = "words") -> None:
         self._system = system
         self._pause_s = pause_s
         self._model = model

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.cli.running import Deployment
-from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.servers.command import shm_prefix
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
@@ -118,6 +117,13 @@ class System:
         """`kind: text` of each event."""
         return [f"{event.kind}: {event.text}" for event in self._deployment.recorded(after=after)]
 
+    def wait_started(self) -> None:
+        """Waits until the controller answers."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while self._deployment.status() is None:
+            assert time.monotonic() < give_up_at, "no controller answers"
+            time.sleep(_POLL_S)
+
     def wait_gone(self) -> None:
         """Waits until no process of the deployment is left."""
         give_up_at = time.monotonic() + PATIENCE_S
@@ -163,15 +169,6 @@ class System:
             if f"{self.state}/" in line or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}"):
                 found[int(folder.name)] = line
         return found
-
-
-def gone(system: System) -> bool:
-    """Whether no controller answers."""
-    try:
-        system._deployment.client.status()
-    except ControllerGoneError:
-        return True
-    return False
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,8 +20,8 @@ MODELS = ("words", "words-bls")
 @pytest.fixture(scope="module")
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
-    words = write_application(folder / "words", target="ensemble")
-    other = write_application(folder / "words-bls", name="words-bls", target="bls")
+    words = write_application(folder / "words", target="ensemble", square_ms=2)
+    other = write_application(folder / "words-bls", name="words-bls", target="bls", square_ms=2)
     status = shared.deploy(words, other, "--gpus", "2xcpu", "--demand", "words=5,words-bls=5")
     assert {name: graph["target"] for name, graph in status["graphs"].items()} == {
         "words": "ensemble",

@@ -1,0 +1,87 @@
+"""Processes that die under load, by kill -9."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from tests.e2e.app import POISON, POISONABLE, write_application
+from tests.e2e.clients import PROTOCOLS, Client, Crowd, expected
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
+    app = write_application(tmp_path_factory.mktemp("app"), square=POISONABLE)
+    shared.deploy(app, "--gpus", "2xcpu", "--demand", 60)
+    return shared
+
+
+@pytest.mark.parametrize("task", ["square", "total"], ids=["one of several", "the only one"])
+def test_a_killed_workers_requests_are_served_and_it_comes_back(served: System, task: str) -> None:
+    before = served.worker_of(task)
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        os.kill(before["pid"], signal.SIGKILL)
+        last = served.wait_event(f"worker {before['name']} ended unexpectedly (signal 9)", after=last)
+        served.wait_event(f"{before['name']} serves again", after=last)
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    after = next(w for w in served.status()["workers"] if w["name"] == before["name"])
+    assert after["state"] == "ready"
+    assert after["pid"] != before["pid"]
+    assert after["uuid"] == before["uuid"]
+    assert after["models"] == before["models"]
+    assert after["restarts"] == before["restarts"] + 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_request_that_kills_its_workers_fails_and_says_why(served: System, protocol: str) -> None:
+    last = served.last_event()
+    with Client(served, protocol) as client:
+        with pytest.raises(InferenceServerException, match=r"task square: worker .* failed: .*; before it worker "):
+            client.squares([1, POISON])
+        assert client.squares([1, 2]) == expected([1, 2])
+    for _ in range(2):
+        last = served.wait_event("serves again", after=last)
+    assert served.run("status", "--wait", "ready").code == 0
+
+
+def test_a_killed_gateway_is_told_at_once_and_comes_back(served: System) -> None:
+    pid = served.status()["gateway"]["pid"]
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        os.kill(pid, signal.SIGKILL)
+        last = served.wait_event("the gateway ended unexpectedly (signal 9)", after=last)
+        served.wait_event("gateway serves again", after=last)
+        crowd.wait_answers(30)
+    assert crowd.failures
+    assert not any("timed out" in failure.lower() or "deadline" in failure.lower() for failure in crowd.failures)
+    gateway = served.status()["gateway"]
+    assert gateway["state"] == "ready"
+    assert gateway["restarts"] == 1
+
+
+def test_what_a_killed_controller_leaves_is_ended_by_the_next_deploy_and_by_down(
+    system: System, tmp_path: Path
+) -> None:
+    app = write_application(tmp_path / "app")
+    deploy = (app, "--gpus", "2xcpu", "--demand", 5)
+    before = system.deploy(*deploy)
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    after = system.deploy(*deploy)
+    assert after["generation"] > before["generation"]
+    assert {w["uuid"] for w in after["workers"]}.isdisjoint(w["uuid"] for w in before["workers"])
+    with Client(system, "grpc") as client:
+        assert client.squares([4, 5]) == expected([4, 5])
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    system.wait_gone()
+    assert system.run("status").code == 4
+    down = system.run("down")
+    assert down.code == 0
+    assert "the controller was gone" in down.err
+    assert system.leftovers() == []

@@ -1,0 +1,224 @@
+"""What can go wrong in a deployment: told in words, with the right exit code, and nothing left half done."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.app import BROKEN, DEADLY, gated, write_application
+from tests.e2e.clients import Client, Crowd, expected
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+GPUS = ("--gpus", "2xcpu", "--demand", "5")
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_application(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, app: Path) -> System:
+    shared.deploy(app, *GPUS)
+    return shared
+
+
+@pytest.fixture
+def unharmed(served: System, app: Path) -> Iterator[System]:
+    """The deployment, which must serve on as before whatever is done to it, without losing a request."""
+    before = _essence(served.status())
+    with Crowd(served) as crowd:
+        yield served
+        crowd.wait_answers(20)
+    crowd.assert_none_failed()
+    assert served.run("status", "--wait", "ready").code == 0
+    assert _essence(served.status()) == before
+
+
+def _essence(status: dict[str, Any]) -> dict[str, Any]:
+    """Of a status, what must not change."""
+    workers = [(w["name"], w["pid"], w["uuid"], w["models"]) for w in status["workers"]]
+    return {"generation": status["generation"], "gateway": status["gateway"], "workers": workers}
+
+
+def instances(system: System) -> str:
+    """The MIG instances that exist."""
+    return (system.state / "mig.json").read_text()
+
+
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """Ctrl-C, as a terminal sends it; what the command wrote to stderr until it ended."""
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    return err
+
+
+# --- a deployment that serves ---------------------------------------------------------------------------------------
+
+
+def test_an_update_whose_model_does_not_load_is_undone(unharmed: System, tmp_path: Path) -> None:
+    existing = instances(unharmed)
+    app = write_application(tmp_path / "app", square=BROKEN)
+    result = unharmed.run("deploy", app, *GPUS, *unharmed.ports, "--detach")
+    assert result.code == 1
+    told = next(line for line in result.err.splitlines() if line.startswith("error:"))
+    assert "words.square.slow" in told
+    assert unharmed.worker_of("square")["name"] in told
+    assert "no such weights" in told
+    assert "the generation before serves on" in result.err
+    assert "last change failed" in unharmed.run("status").out
+    assert instances(unharmed) == existing
+    repositories = [path.name for path in (unharmed.state / "repositories").rglob("words.square.*")]
+    loaded = unharmed.worker_of("square")["models"][0]["name"]
+    assert loaded in repositories
+    assert {name for name in repositories if name.startswith("words.square.slow")} == {loaded}
+
+
+def test_an_update_that_cannot_be_planned_changes_nothing(unharmed: System, app: Path) -> None:
+    result = unharmed.run("deploy", app, "--gpus", "2xcpu", "--demand", 100_000, *unharmed.ports, "--detach")
+    assert result.code == 3
+    assert "the demand exceeds the cluster" in result.err
+
+
+def test_an_update_with_mistakes_in_it_changes_nothing(unharmed: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    graph = (app / "graph.yaml").read_text()
+    (app / "graph.yaml").write_text(graph.replace("for_each: split.ROWS", "for_each: split.COLUMNS"))
+    result = unharmed.run("deploy", app, *GPUS, *unharmed.ports, "--detach")
+    assert result.code == 2
+    assert "graph.yaml:" in result.err
+    assert "COLUMNS" in result.err
+
+
+def test_the_gateways_ports_cannot_change_while_it_serves(unharmed: System, app: Path) -> None:
+    result = unharmed.run("deploy", app, *GPUS, "--http", unharmed.http + 1, "--detach")
+    assert result.code == 2
+    assert "ports cannot change while it serves" in result.err
+
+
+def test_a_deploy_during_another_is_refused(served: System, app: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    other = write_application(tmp_path / "app", square=gated(gate))
+    last = served.last_event()
+    first = served.start("deploy", other, *GPUS, *served.ports, "--detach")
+    served.wait_event("transition: start what has room", after=last)
+    second = served.run("deploy", app, *GPUS, *served.ports, "--detach")
+    gate.touch()
+    _, told = first.communicate(timeout=60)
+    assert second.code == 4
+    assert "another deploy is under way" in second.err
+    assert first.returncode == 0, told
+    with Client(served, "http") as client:
+        assert client.squares([6, 7]) == expected([6, 7])
+
+
+def test_an_update_that_nobody_waits_for_goes_on(served: System, app: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    other = write_application(tmp_path / "app", square=gated(gate))
+    last = served.last_event()
+    update = served.start("deploy", other, *GPUS, *served.ports)
+    last = served.wait_event("transition: start what has room", after=last)
+    interrupt(update)
+    gate.touch()
+    served.wait_event("ready: the new generation serves", after=last)
+    assert served.run("status", "--wait", "ready").code == 0
+
+
+# --- a first deployment ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("square", "told"), [(BROKEN, "no such weights"), (DEADLY, "does not answer")])
+def test_a_first_deploy_whose_model_does_not_load_leaves_nothing(
+    system: System, tmp_path: Path, square: str, told: str
+) -> None:
+    app = write_application(tmp_path / "app", square=square)
+    result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
+    assert result.code == 1
+    error = next(line for line in result.err.splitlines() if line.startswith("error:"))
+    assert told in error
+    assert "words.square.slow" in error
+    assert "local-0-1g-" in error
+    assert system.leftovers() == []
+    assert system.run("status").code == 4
+
+
+def test_a_port_that_is_taken_is_named(system: System, app: Path) -> None:
+    with socket.create_server(("127.0.0.1", system.grpc)):
+        result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
+    assert result.code == 2
+    assert f"port {system.grpc} is taken by process {os.getpid()}" in result.err
+    assert system.leftovers() == []
+    again = system.deploy(app, *GPUS)
+    assert again["state"] == "ready"
+
+
+def test_where_nothing_is_deployed_that_is_said(system: System, app: Path) -> None:
+    for command in ("status", "down", "events", "logs"):
+        result = system.run(command)
+        assert result.code == 4, command
+        assert "nothing is deployed here" in result.err
+    assert system.run("status", "--wait", "ready", "--timeout", "0").code == 4
+    assert system.run("status", "--wait", "stopped").code == 0
+    assert not system.state.joinpath("logs").exists()
+
+
+def test_ctrl_c_during_a_first_deploy_leaves_nothing(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app", square=gated(tmp_path / "never"))
+    deploy = system.start("deploy", app, *GPUS, *system.ports)
+    system.wait_started()
+    system.wait_event("transition: start what has room")
+    interrupt(deploy)
+    assert system.leftovers() == []
+
+
+def test_ctrl_c_while_it_serves_leaves_nothing_and_down_twice_is_told(system: System, app: Path) -> None:
+    deploy = system.start("deploy", app, *GPUS, *system.ports)
+    system.wait_started()
+    system.wait_event("ready: the new generation serves")
+    with Crowd(system):
+        told = interrupt(deploy)
+    assert "nothing runs any more" in told
+    assert system.leftovers() == []
+    assert system.run("down").code == 4
+    assert system.run("status").code == 4
+    assert "the new generation serves" in system.run("events").out
+
+
+# --- the state folder -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of one megabyte."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]).returncode != 0:
+        pytest.skip("only root may mount a small file system, and not everywhere")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+def test_a_state_folder_that_cannot_be_written_is_named(app: Path, mounted: Path, kind: str) -> None:
+    if kind == "full":
+        with pytest.raises(OSError, match="No space left"), (mounted / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(b"x" * 4096):
+                pass
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", mounted], check=True)
+    system = System(mounted / "state")
+    result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
+    assert result.code == 2, result.err
+    assert str(mounted / "state") in result.err
+    assert "--state" in result.err
+    assert "Traceback" not in result.err
+    assert system.leftovers() == []

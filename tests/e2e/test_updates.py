@@ -1,0 +1,76 @@
+"""Changing what serves while clients ask."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.app import write_application
+from tests.e2e.clients import Crowd
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+
+def replicas(status: dict[str, Any], task: str) -> list[str]:
+    """`variant slice` of each worker model of a task."""
+    return sorted(
+        f"{model['variant']} {worker['slice']}"
+        for worker in status["workers"]
+        for model in worker["models"]
+        if model["task"] == task
+    )
+
+
+def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    gpus = ("--gpus", "2xcpu")
+    status = shared.deploy(app, *gpus, "--demand", 5)
+    small = replicas(status, "square")
+    assert set(small) == {"slow 1g"}
+    with Crowd(shared) as crowd:
+
+        def update(*arguments: object) -> dict[str, Any]:
+            crowd.wait_answers(20)
+            generation = shared.status()["generation"]
+            status = shared.deploy(app, *gpus, *arguments)
+            assert status["generation"] == generation + 1
+            crowd.wait_answers(20)
+            crowd.assert_none_failed()
+            return status
+
+        more = update("--demand", 100)
+        assert len(replicas(more, "square")) > len(small)
+        write_application(app, accuracy=0.85)
+        lighter = update("--demand", 100)
+        assert any(name.startswith("fast") for name in replicas(lighter, "square"))
+        pipeline = update("--demand", 100, "--target", "bls")
+        assert pipeline["graphs"]["words"]["target"] == "bls"
+        write_application(app)
+        shrunk = update("--demand", 5)
+        assert replicas(shrunk, "square") == small
+        assert shrunk["graphs"]["words"]["target"] == "ensemble"
+
+
+def test_deploying_the_same_again_changes_nothing(shared: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    before = shared.deploy(app, "--gpus", "2xcpu", "--demand", 5)
+    after = shared.deploy(app, "--gpus", "2xcpu", "--demand", 5)
+    assert after["generation"] == before["generation"]
+    assert [(w["name"], w["pid"]) for w in after["workers"]] == [(w["name"], w["pid"]) for w in before["workers"]]
+
+
+def test_a_full_gpu_is_cut_anew_under_load_without_losing_a_request(system: System, tmp_path: Path) -> None:
+    """All seven slices are taken, and one worker of each task must leave its place before a new one can come."""
+    slices = dict.fromkeys(("split", "square", "total"), ("1g",))
+    app = write_application(tmp_path / "app", slices=slices)
+    gpus = ("--gpus", "1xcpu")
+    full = system.deploy(app, *gpus, "--demand", 180)
+    assert replicas(full, "square") == ["slow 1g"] * 5
+    with Crowd(system) as crowd:
+        write_application(app, slices={**slices, "square": ("2g", "3g")})
+        cut = system.deploy(app, *gpus, "--demand", 150)
+        crowd.wait_answers(20)
+    crowd.assert_none_failed()
+    assert {name.split()[1] for name in replicas(cut, "square")} <= {"2g", "3g"}
+    assert any("take workers that must make room out of the routes" in event for event in system.events())
