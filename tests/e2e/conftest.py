@@ -4,6 +4,7 @@ import pytest
 
 from jigsaw_triton.servers.installation import Installation
 from tests.e2e.system import System
+from tests.ensembles.conftest import script as script
 
 
 @pytest.fixture(scope="module")
