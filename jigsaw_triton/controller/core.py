@@ -148,6 +148,17 @@ def _restart(state: State, name: str, cause: str) -> Outcome:
     return state, (report, *issued)
 
 
+def _revive(state: State) -> Outcome:
+    """Gives servers that were given up another chance: whoever deploys again may have mended what killed them."""
+    lost = [name for name, restarts in state.restarts.items() if restarts.lost]
+    outputs: list[Output] = []
+    for name in lost:
+        kept = {other: restarts for other, restarts in state.restarts.items() if other != name}
+        state, told = _restart(replace(state, restarts=kept), name, f"{name} was given up and is tried once more")
+        outputs += told
+    return state, tuple(outputs)
+
+
 def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
     if name != GATEWAY:
         return a.RestartWorker(state.actual.workers[name], delay_s)
@@ -184,8 +195,9 @@ def _advance(state: State) -> Outcome:
 def _advance_ready(state: State) -> Outcome:
     if state.queued is not None:
         wanted = state.queued
-        state = replace(state, queued=None, by_user=True, wanted=wanted, demand={})
-        return _solve(state, wanted, wanted.demand_rps, "asked for by the user")
+        state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}))
+        state, issued = _solve(state, wanted, wanted.demand_rps, "asked for by the user")
+        return state, (*revived, *issued)
     running = state.running
     if running is None or state.now_s < state.quiet_until_s:
         return state, ()

@@ -122,8 +122,8 @@ class Fleet:
         """Creates the MIG instance, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
             instance = await asyncio.to_thread(self._mig.create, worker.gpu, worker.placement)
-            self._journal.keep_instance(instance)
             try:
+                self._journal.keep_instance(instance)
                 await self._start_worker(worker, instance.uuid)
             except BaseException:
                 await asyncio.shield(self._remove(worker.name, instance.uuid))

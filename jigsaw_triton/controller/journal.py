@@ -1,5 +1,6 @@
 """The controller's memory on disk: events, actions before and after, and the MIG instances that are ours. SQLite."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
 SCHEMA_VERSION = 1
+
+_ROOM = "it needs a folder that this user can write to, with room left"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL,
@@ -67,6 +70,9 @@ class ServerRecord:
 class Journal:
     """An open journal. Every call is durable when it returns.
 
+    What adds to it raises StateError where its disk is full or cannot be written. What takes away does not: whoever
+    ends leftovers looks whether they are there.
+
     Args:
         path: Made if it does not exist, readable by its owner alone.
 
@@ -75,6 +81,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.touch(mode=0o600)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -83,8 +90,11 @@ class Journal:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version not in (0, SCHEMA_VERSION):
                 raise StateError(f"journal version {version}", where=str(path), hint="remove the file and deploy again")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            if version == 0:
+                self._db.executescript(_SCHEMA)
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except sqlite3.OperationalError as error:
+            raise StateError(f"the journal cannot be opened ({error})", where=str(path), hint=_ROOM) from error
         except sqlite3.DatabaseError as error:
             raise StateError(
                 f"the journal cannot be read ({error})", where=str(path), hint="remove the file and deploy again"
@@ -96,7 +106,7 @@ class Journal:
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
-        self._db.execute("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
+        self._write("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
 
     def events(self, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
         """The last `limit` events with an id greater than `after`, oldest first."""
@@ -107,23 +117,23 @@ class Journal:
 
     def begin(self, number: int, kind: str, subject: str) -> int:
         """Notes an action before it is carried out; returns the row for `end`."""
-        cursor = self._db.execute(
+        cursor = self._write(
             "INSERT INTO actions (number, kind, subject, begun) VALUES (?, ?, ?, ?)", (number, kind, subject, _now())
         )
         return int(cursor.lastrowid or 0)
 
     def end(self, row: int, error: str = "") -> None:
         """Notes that an action has ended."""
-        self._db.execute("UPDATE actions SET ended = ?, error = ? WHERE id = ?", (_now(), error, row))
+        self._write("UPDATE actions SET ended = ?, error = ? WHERE id = ?", (_now(), error, row))
 
     def keep_instance(self, instance: MigInstance) -> None:
         """Notes that a MIG instance is ours."""
         place = (instance.gpu.node, instance.gpu.index, instance.placement.slice, instance.placement.start)
-        self._db.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
+        self._write("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
 
     def forget_instance(self, uuid: str) -> None:
         """Notes that a MIG instance of ours is gone."""
-        self._db.execute("DELETE FROM instances WHERE uuid = ?", (uuid,))
+        self._delete("DELETE FROM instances WHERE uuid = ?", uuid)
 
     def instances(self) -> tuple[MigInstance, ...]:
         """MIG instances that are ours and were not noted as gone."""
@@ -135,11 +145,11 @@ class Journal:
     def keep_server(self, record: ServerRecord) -> None:
         """Notes that a server of ours runs."""
         row = (record.name, record.pid, record.started, record.shm_prefix)
-        self._db.execute("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?)", row)
+        self._write("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?)", row)
 
     def forget_server(self, name: str) -> None:
         """Notes that a server of ours is gone."""
-        self._db.execute("DELETE FROM servers WHERE name = ?", (name,))
+        self._delete("DELETE FROM servers WHERE name = ?", name)
 
     def servers(self) -> tuple[ServerRecord, ...]:
         """Servers that are ours and were not noted as gone."""
@@ -148,7 +158,7 @@ class Journal:
 
     def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
         """Notes a plan."""
-        self._db.execute(
+        self._write(
             "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)", (number, _now(), reason, json.dumps(plan))
         )
 
@@ -156,6 +166,16 @@ class Journal:
         """The highest number noted; 0 where there is none."""
         (number,) = self._db.execute("SELECT COALESCE(MAX(number), 0) FROM generations").fetchone()
         return int(number)
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise StateError(f"the journal cannot be written ({error})", where=str(self._path), hint=_ROOM) from error
+
+    def _delete(self, statement: str, key: str) -> None:
+        with contextlib.suppress(StateError):
+            self._write(statement, (key,))
 
 
 def _now() -> str:

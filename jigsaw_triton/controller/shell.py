@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from jigsaw_triton.compiler.names import dispatcher_prefix
 from jigsaw_triton.controller import actions as a
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
-_NOT_GIVEN_UP = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
-"""Actions that lead to less: on the way down they may as well end."""
+_TO_LESS = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
+"""Actions that lead to less: on the way down they may as well end, and a full disk does not keep them from it."""
 
 
 class Controller:
@@ -106,13 +106,14 @@ class Controller:
         self.state, outputs = core.step(self.state, event)
         if isinstance(event, e.DownRequested):
             for number, action in self.state.inflight.items():
-                if not isinstance(action, _NOT_GIVEN_UP) and number in self._tasks:
+                if not isinstance(action, _TO_LESS) and number in self._tasks:
                     self._tasks[number].cancel()
         for output in outputs:
             match output:
                 case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
-                    self._journal.event(kind, text, code)
+                    with _journaling():
+                        self._journal.event(kind, text, code)
                 case a.Issued(number, action):
                     self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
         if outputs or not isinstance(event, e.Tick):
@@ -121,10 +122,12 @@ class Controller:
 
     async def _run(self, number: int, action: a.Action) -> None:
         """Carries out an action and tells the core how it ended; never raises."""
-        row = self._journal.begin(number, type(action).__name__, _subject(action))
+        row = 0
         event: e.Event
         error = ""
         try:
+            with _journaling() if isinstance(action, _TO_LESS) else contextlib.nullcontext():
+                row = self._journal.begin(number, type(action).__name__, _subject(action))
             if isinstance(action, a.Solve):
                 event = e.Solved(number, *await self._executor.solve(action))
             else:
@@ -141,7 +144,8 @@ class Controller:
             log.exception("action %s failed", type(action).__name__)
             error = f"{type(action).__name__} failed: {type(failure).__name__}: {failure}"
             event = e.Failed(number, error)
-        self._journal.end(row, error)
+        with _journaling():
+            self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
 
@@ -169,6 +173,15 @@ class Controller:
             rates[graph] = arrivals(seen, now) / elapsed_s
             self._seen |= now
         return rates
+
+
+@contextlib.contextmanager
+def _journaling() -> Iterator[None]:
+    """What serves goes on where the journal's disk is full; nothing that leads to more is begun then."""
+    try:
+        yield
+    except StateError as error:
+        log.error("%s", error)
 
 
 def _entries(running: Generation, loaded: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -128,6 +128,16 @@ def test_a_worker_that_keeps_dying_is_given_up() -> None:
     assert world.state.degraded
 
 
+def test_deploying_again_tries_a_worker_that_was_given_up() -> None:
+    world = deployed(World({1: ONE, 2: ONE}))
+    for _ in range(world.state.settings.restart_limit + 1):
+        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    world.send(e.DeployRequested(wanted()))
+    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
+    assert not world.state.degraded
+    assert world.state.phase is Phase.READY
+
+
 def test_a_restart_that_fails_is_tried_again() -> None:
     world = deployed(World({1: ONE}))
     faults = ["does not start", ""]

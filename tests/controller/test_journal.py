@@ -61,3 +61,16 @@ def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written") as caught:
         deployment_paths(tmp_path / "file" / "state").create()
     assert str(tmp_path / "file" / "state") in str(caught.value)
+
+
+def test_a_journal_can_be_read_but_not_written_where_there_is_no_room(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.event("plan", "one", 3)
+    journal.keep_instance(INSTANCE)
+    journal._db.execute("PRAGMA query_only=ON")  # SQLite refuses every change, as it does on a full disk.
+    with pytest.raises(StateError, match="cannot be written"):
+        journal.event("ready", "two")
+    journal.forget_instance("MIG-1")
+    assert [(event.text, event.code) for event in journal.events()] == [("one", 3)]
+    assert journal.instances() == (INSTANCE,)
+    journal.close()
