@@ -170,6 +170,9 @@ def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
 
 
 def _not_waiting(state: State, name: str) -> State:
+    if name not in state.restarts:
+        # It was taken down before its restart came to it.
+        return state
     return replace(state, restarts={**state.restarts, name: replace(state.restarts[name], waiting=False)})
 
 

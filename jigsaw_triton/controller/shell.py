@@ -105,6 +105,8 @@ class Controller:
     async def _handle(self, event: e.Event) -> None:
         self.state, outputs = core.step(self.state, event)
         if isinstance(event, e.DownRequested):
+            # A task that is cancelled before it has begun would never tell how it ended.
+            await asyncio.sleep(0)
             for number, action in self.state.inflight.items():
                 if not isinstance(action, _TO_LESS) and number in self._tasks:
                     self._tasks[number].cancel()

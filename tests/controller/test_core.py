@@ -186,3 +186,18 @@ def test_deploy_while_one_is_under_way_is_refused_and_waits_behind_the_loads_own
     assert world.state.phase is Phase.READY
     assert world.state.running is not None
     assert world.state.running.wanted.demand_rps["app"] == 30.0
+
+
+def test_a_worker_that_dies_as_it_is_stopped_is_no_matter() -> None:
+    old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+    new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
+    world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.Retire | a.RestartWorker)))
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.send(e.WorkerExited("n-0-1g-1", "signal 9"))
+    retire, restart = world.held
+    assert isinstance(retire.action, a.Retire) and isinstance(restart.action, a.RestartWorker)
+    world.send(e.Done(retire.id))
+    assert world.state.phase is Phase.READY
+    world.send(e.Failed(restart.id, "there is no such worker"))
+    assert world.state.phase is Phase.READY
+    assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
