@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from jigsaw_triton.cli import options
-from jigsaw_triton.cli.inputs import problem, read_wanted
+from jigsaw_triton.cli.inputs import Mistakes, problem, read_graphs, read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
 from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths
@@ -92,8 +92,10 @@ def _request(given: dict[str, Any]) -> Request:
 def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
     """An update keeps what it does not name: the demand, and the gateway's ports unless a cluster file says them."""
     if not request.demand:
-        running = status["graphs"].items()
-        request = replace(request, demand=tuple(f"{name}={graph['base_rps']}" for name, graph in running))
+        # What is wrong with the graphs is told where all of the input is read.
+        stay = read_graphs(request.graphs, Mistakes()).keys() & status["graphs"].keys()
+        kept = tuple(f"{name}={status['graphs'][name]['base_rps']}" for name in sorted(stay))
+        request = replace(request, demand=kept)
     gateway = status["gateway"]
     if request.cluster is None and "ports" in gateway:
         ports = gateway["ports"]

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from tests.e2e.app import write_application
-from tests.e2e.clients import Crowd
+from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
@@ -50,6 +51,22 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
         shrunk = update("--demand", 5)
         assert replicas(shrunk, "square") == small
         assert shrunk["graphs"]["words"]["target"] == "ensemble"
+
+
+def test_a_graph_comes_and_goes_while_another_is_asked(shared: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    other = write_application(tmp_path / "other", name="other")
+    shared.deploy(app, "--gpus", "2xcpu", "--demand", 6)
+    with Crowd(shared) as crowd, Client(shared, "grpc") as client:
+        both = shared.deploy(app, other, "--gpus", "2xcpu")
+        assert {name: graph["base_rps"] for name, graph in both["graphs"].items()} == {"words": 6, "other": 1}
+        assert client.squares([8, 9], "other") == expected([8, 9])
+        one = shared.deploy(app, "--gpus", "2xcpu")
+        assert {name: graph["base_rps"] for name, graph in one["graphs"].items()} == {"words": 6}
+        with pytest.raises(InferenceServerException, match="unknown model: 'other'"):
+            client.squares([8, 9], "other")
+        crowd.wait_answers(20)
+    crowd.assert_none_failed()
 
 
 def test_deploying_the_same_again_changes_nothing(shared: System, tmp_path: Path) -> None:

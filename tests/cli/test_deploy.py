@@ -1,0 +1,89 @@
+"""What `deploy` makes of its flags, and what it refuses before anything is touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.cli.deploy import _as_it_runs
+from jigsaw_triton.cli.inputs import read_wanted
+from jigsaw_triton.cli.output import Output
+from jigsaw_triton.cli.request import Request
+from jigsaw_triton.gpus.model import GatewayPorts
+from tests.cli.conftest import Run
+
+PORTS = {"http": 9000, "grpc": 9001, "metrics": 9002, "address": "0.0.0.0"}
+STATUS: dict[str, Any] = {
+    "graphs": {"hello": {"base_rps": 7.5}, "other": {"base_rps": 1.0}},
+    "gateway": {"ports": PORTS},
+}
+CLUSTER = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  driver: emulated
+  nodes: [{name: a, gpus: [{model: cpu, count: 2}]}]
+  gateway: {http: 9100, grpc: 9101, metrics: 9102}
+"""
+
+
+def test_a_request_is_the_same_on_the_other_side() -> None:
+    request = Request(("/app",), gpus="2xcpu", demand=("hello=3",), target="bls", http=9000, address="0.0.0.0")
+    assert Request.of_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize("data", [{}, {"graphs": [], "demand": [], "colour": "red"}, {"graphs": [], "demand": None}])
+def test_a_request_of_another_release_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="different releases"):
+        Request.of_json(data)
+
+
+def test_a_request_is_read_with_its_target_and_ports(app: Path, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    request = Request((str(app),), cluster=str(tmp_path / "cluster.yaml"), demand=("3",), target="bls", grpc=9999)
+    wanted = request.read(Output(), read_wanted)
+    assert wanted.graphs["hello"].target == "bls"
+    assert wanted.demand_rps == {"hello": 3.0}
+    assert wanted.cluster.gateway == GatewayPorts(http=9100, grpc=9999, metrics=9102)
+    plain = Request((str(app),), cluster=str(tmp_path / "cluster.yaml")).read(Output(), read_wanted, default_rps=2.0)
+    assert plain.graphs["hello"].target == "auto"
+    assert plain.demand_rps == {"hello": 2.0}
+
+
+def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Path) -> None:
+    kept = _as_it_runs(Request((str(app),), gpus="2xcpu", grpc=9999), STATUS)
+    assert kept.demand == ("hello=7.5",)
+    assert (kept.http, kept.grpc, kept.metrics, kept.address) == (9000, 9999, 9002, "0.0.0.0")
+
+
+def test_an_update_with_a_cluster_file_has_the_ports_that_are_in_it() -> None:
+    changed = _as_it_runs(Request(("/app",), cluster="/cluster.yaml", demand=("hello=9",)), STATUS)
+    assert changed.demand == ("hello=9",)
+    assert changed.http is None
+
+
+def test_an_update_of_what_has_no_gateway_yet_keeps_nothing(app: Path) -> None:
+    request = Request((str(app),), gpus="2xcpu")
+    assert _as_it_runs(request, {"graphs": {}, "gateway": {"state": "absent"}}) == request
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("-", "--gpus", "2xcpu"), 2, "standard input"),
+        (("APP",), 2, "--gpus"),
+        (("APP", "--gpus", "2xcpu", "--demand", "much"), 2, "'much' is not a number"),
+        (("APP", "--gpus", "2xcpu", "--demand", "900000"), 3, "the demand exceeds the cluster"),
+        (("APP", "--gpus", "2xcpu", "--http", "99999"), 2, "99999"),
+        (("nowhere", "--gpus", "2xcpu"), 2, "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_touched(
+    run: Run, app: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    given = [app if argument == "APP" else argument for argument in arguments]
+    result = run("deploy", *given, "--state", tmp_path / "state", "--detach")
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "state").exists()

@@ -1,0 +1,57 @@
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.servers.installation import Installation
+
+
+class Idle(Executor):
+    """Begins everything and ends nothing."""
+
+    async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run(self, action: a.Action) -> None:
+        await asyncio.Event().wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A controller that starts no process."""
+
+    paths: Paths
+    journal: Journal
+    fleet: Fleet
+    controller: Controller
+
+
+@pytest.fixture
+def desk(run_dir: Path) -> Iterator[Desk]:
+    paths = Paths(state=run_dir / "state", run=run_dir)
+    paths.create()
+    journal = Journal(paths.journal)
+    installation = Installation(
+        binary=Path("/nowhere/tritonserver"),
+        env={},
+        backend_dir=Path("/nowhere"),
+        backends=frozenset({"python"}),
+        version="2.51.0",
+        origin="package",
+    )
+    fleet = Fleet(paths, installation, journal, "0123456789abcdef", lambda _name, _status: None)
+    controller = Controller(Idle(paths, fleet, {}, journal), fleet, journal, Settings())
+    yield Desk(paths, journal, fleet, controller)
+    journal.close()

@@ -1,0 +1,51 @@
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
+
+
+def test_where_no_controller_runs_that_is_said(run_dir: Path) -> None:
+    with pytest.raises(ControllerGoneError, match="no controller runs here") as caught:
+        ControllerClient(run_dir / "controller.sock").status()
+    assert caught.value.exit_code == 4
+    assert caught.value.where == str(run_dir / "controller.sock")
+
+
+def test_a_socket_that_nobody_listens_on_is_no_controller(run_dir: Path) -> None:
+    path = run_dir / "controller.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with pytest.raises(ControllerGoneError):
+        ControllerClient(path).status()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"what?\r\n"])
+def test_a_controller_that_ends_amid_its_answer_is_gone(run_dir: Path, answer: bytes) -> None:
+    path = run_dir / "controller.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def die() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        with pytest.raises(ControllerGoneError):
+            ControllerClient(path).status()
+        thread.join()
+
+
+def test_a_controller_that_does_not_answer_in_time_is_gone(run_dir: Path) -> None:
+    path = run_dir / "controller.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(ControllerGoneError):
+            ControllerClient(path, timeout_s=0.05).status()

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.controller.lock import take_lock
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.errors import StateError
+from tests.console.conftest import Desk
+from tests.controller.worlds import wanted
+
+
+def test_a_deployment_has_one_controller(desk: Desk) -> None:
+    take_lock(desk.paths.lock)
+    socket = desk.paths.control_socket
+    socket.touch()
+    with pytest.raises(StateError, match="a controller runs here already") as caught:
+        run_controller(desk.paths, desk.fleet.installation, lambda _: wanted(), Settings())
+    assert caught.value.where == str(desk.paths.state)
+    assert socket.exists()
+
+
+def test_its_lock_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    take_lock(tmp_path / "lock")
+    assert (tmp_path / "lock").stat().st_mode & 0o077 == 0

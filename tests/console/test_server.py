@@ -1,0 +1,140 @@
+"""The status interface, asked over its socket by the command line's own client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.console.client import ControllerClient
+from jigsaw_triton.console.server import StatusServer
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.state import Phase
+from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
+from tests.console.conftest import Desk
+from tests.controller.worlds import wanted
+
+Read = Callable[[Mapping[str, Any]], Wanted]
+
+
+def always(_request: Mapping[str, Any]) -> Wanted:
+    return wanted()
+
+
+@asynccontextmanager
+async def listening(desk: Desk, read: Read = always) -> AsyncIterator[ControllerClient]:
+    server = StatusServer(desk.paths.control_socket, desk.controller, desk.fleet, desk.journal, read)
+    await server.start()
+    controller = asyncio.create_task(desk.controller.run())
+    try:
+        yield ControllerClient(desk.paths.control_socket)
+    finally:
+        desk.controller.down()
+        await controller
+        await server.stop()
+
+
+def asked(desk: Desk, ask: Callable[[ControllerClient], Awaitable[None]], read: Read = always) -> None:
+    async def run() -> None:
+        async with listening(desk, read) as client:
+            await ask(client)
+
+    asyncio.run(run())
+
+
+def test_it_listens_for_its_owner_alone_and_leaves_no_socket(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        assert desk.paths.control_socket.stat().st_mode & 0o077 == 0
+        status = await asyncio.to_thread(client.status)
+        assert status["state"] == "idle"
+
+    asked(desk, ask)
+    assert not desk.paths.control_socket.exists()
+
+
+def test_a_socket_that_a_dead_controller_left_is_in_nobodys_way(desk: Desk) -> None:
+    desk.paths.control_socket.touch()
+
+    async def ask(client: ControllerClient) -> None:
+        assert (await asyncio.to_thread(client.status))["state"] == "idle"
+
+    asked(desk, ask)
+
+
+def test_a_deploy_is_read_and_begun_and_a_second_refused(desk: Desk) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def read(request: Mapping[str, Any]) -> Wanted:
+        seen.append(request)
+        return wanted(25.0)
+
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
+        assert seen == [{"graphs": ["/app"]}]
+        assert desk.controller.state.phase is Phase.SOLVING
+        with pytest.raises(StateError, match="another deploy is under way") as caught:
+            await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
+        assert "--wait ready" in caught.value.hint
+
+    asked(desk, ask, read)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (SpecError([Diagnostic("graph.yaml", 7, "there is no task 'x'", "did you mean 'y'?")]), InputError, 2),
+        (StateError("not now", where="here", hint="later"), StateError, 4),
+        (JigsawError("no", where="there"), JigsawError, 1),
+        (ValueError("of different releases"), InputError, 2),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told_to_whoever_asked(
+    desk: Desk, error: Exception, kind: type[JigsawError], code: int
+) -> None:
+    def read(_request: Mapping[str, Any]) -> Wanted:
+        raise error
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(kind) as caught:
+            await asyncio.to_thread(client.deploy, {})
+        assert str(caught.value) == str(error)
+        assert caught.value.exit_code == code
+        assert desk.controller.state.phase is Phase.IDLE
+
+    asked(desk, ask, read)
+
+
+def test_events_are_waited_for(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        desk.journal.event("plan", "first")
+        known = await asyncio.to_thread(client.events)
+        assert [(event["kind"], event["text"], event["code"]) for event in known["events"]] == [("plan", "first", 0)]
+        waiting = asyncio.create_task(asyncio.to_thread(client.events, known["events"][-1]["id"], wait_s=30.0))
+        desk.controller.down()
+        answer = await waiting
+        assert next(event["kind"] for event in answer["events"]) == "down"
+        assert answer["state"] in ("stopping", "stopped")
+        assert (answer["queued"], answer["error"], answer["error_code"]) == (False, "", 0)
+
+    asked(desk, ask)
+
+
+def test_waiting_for_events_ends_without_any(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        assert (await asyncio.to_thread(client.events, wait_s=0.01))["events"] == []
+
+    asked(desk, ask)
+
+
+def test_down_takes_all_down(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.down)
+        async with asyncio.timeout(10):
+            while desk.controller.state.phase is not Phase.STOPPED:
+                await desk.controller.wait_changed(1.0)
+        with pytest.raises(StateError, match="being taken down") as caught:
+            await asyncio.to_thread(client.deploy, {})
+        assert "--wait stopped" in caught.value.hint
+
+    asked(desk, ask)

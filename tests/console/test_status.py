@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_VARIANTS, emulated, snapshot
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.state import State
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
+from tests.console.conftest import Desk
+from tests.controller.worlds import World, bundle, generation, wanted, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "v0")), worker("0/1g@1", ("t1", "v0"))])
+
+
+def served() -> State:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(wanted()))
+    return world.state
+
+
+def test_nothing_is_said_of_what_is_not_there(desk: Desk) -> None:
+    status = snapshot(desk.controller, desk.fleet)
+    assert status["state"] == "idle"
+    assert status["generation"] == 0
+    assert status["gateway"] == {"state": "absent"}
+    assert status["graphs"] == {}
+    assert status["workers"] == []
+    assert status["plan"] is None
+    assert status["server"] == {"version": "2.51.0", "origin": "package"}
+
+
+def test_a_running_generation_is_told_in_full(desk: Desk) -> None:
+    desk.controller.state = served()
+    status = snapshot(desk.controller, desk.fleet)
+    assert status["state"] == "ready"
+    assert status["generation"] == 1
+    assert status["gateway"]["ports"] == {"http": 8000, "grpc": 8001, "metrics": 8002, "address": "127.0.0.1"}
+    assert status["gateway"]["http"] == "127.0.0.1:8000"
+    assert status["gateway"]["metrics"] == "http://127.0.0.1:8002/metrics"
+    graph = status["graphs"]["app"]
+    assert (graph["target"], graph["demand_rps"], graph["base_rps"]) == ("ensemble", 10.0, 10.0)
+    assert (graph["latency_ms"], graph["slo_latency_ms"], graph["percentile"]) == (100.0, 1000.0, 99.0)
+    assert graph["arrivals_rps"] is None
+    first, second = status["workers"]
+    assert (first["name"], first["node"], first["gpu"], first["slice"], first["start"]) == ("n-0-1g-0", "n", 0, "1g", 0)
+    assert (first["model"], first["state"], first["restarts"]) == ("A100-80GB", "ready", 0)
+    assert second["models"] == [
+        {"name": "app.t1.v0.g1", "graph": "app", "task": "t1", "variant": "v0", "instances": 1, "batch": 4}
+    ]
+    assert status["plan"]["slices_used"] == 2
+
+
+def test_servers_that_die_are_told(desk: Desk) -> None:
+    world = World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker | a.RestartGateway))
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    world.send(e.GatewayExited("signal 9"))
+    desk.controller.state = world.state
+    status = snapshot(desk.controller, desk.fleet)
+    assert [w["state"] for w in status["workers"]] == ["restarting", "ready"]
+    assert [w["restarts"] for w in status["workers"]] == [1, 0]
+    assert status["gateway"]["state"] == "restarting"
+    assert not status["degraded"]
+    world.end()
+    for _ in range(world.state.settings.restart_limit):
+        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+        world.end()
+    desk.controller.state = world.state
+    status = snapshot(desk.controller, desk.fleet)
+    assert status["workers"][0]["state"] == "lost"
+    assert status["degraded"]
+
+
+def test_what_is_being_done_and_what_failed_is_told(desk: Desk) -> None:
+    world = World({1: ONE, 2: "the demand exceeds the cluster"}, hold=lambda x: isinstance(x, a.BringUp))
+    world.send(e.DeployRequested(wanted()))
+    desk.controller.state = world.state
+    status = snapshot(desk.controller, desk.fleet)
+    assert (status["state"], status["doing"]) == ("changing", "start what has room")
+    assert status["generation"] == 0
+    assert status["emulated"] == [EMULATED_MIG, EMULATED_VARIANTS]
+    world.end()
+    world.send(e.DeployRequested(wanted(1e6)))
+    desk.controller.state = world.state
+    status = snapshot(desk.controller, desk.fleet)
+    assert (status["state"], status["doing"], status["generation"]) == ("ready", "", 1)
+    assert (status["error"], status["error_code"]) == ("the demand exceeds the cluster", 3)
+
+
+@pytest.mark.parametrize(
+    ("driver", "board", "said"),
+    [
+        ("emulated", "A100-80GB", (EMULATED_MIG, EMULATED_VARIANTS)),
+        ("emulated", "cpu", (EMULATED_MIG, EMULATED_CPU, EMULATED_VARIANTS)),
+        ("nvml", "A100-80GB", (EMULATED_VARIANTS,)),
+    ],
+)
+def test_what_is_emulated_is_said(driver: str, board: str, said: tuple[str, ...]) -> None:
+    running = generation(ONE)
+    cluster = Cluster((Gpu(GpuId("n", 0), CATALOG[board]),), driver="nvml" if driver == "nvml" else "emulated")
+    assert emulated(replace(running, wanted=replace(running.wanted, cluster=cluster))) == said
+    assert emulated(None) == ()
