@@ -14,7 +14,8 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 from numpy.typing import NDArray
 
-_CLIENTS = 12
+_CLIENTS = 64
+"""So many may wait for an answer at a time, so that the load does not fall off where the system falls behind."""
 
 
 @dataclass

@@ -6,15 +6,14 @@ place after another, always the one that leaves the most of every task in servic
 new generation, and what is left of the old one goes.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, RouteEntry, Worker
+from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
+from jigsaw_triton.controller.bridge import bridge, handover
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.graph.model import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,17 @@ def stages_to(actual: Actual, running: Generation | None, target: Generation) ->
     for stage in stages:
         for action in stage.actions:
             actual = actual.after(action)
-    stages.append(_load_gateway(actual, bundle))
+    shared = {d: r for d, r in bridge(actual, running, target).items() if r != actual.routes.get(d)}
+    load = _load_gateway(actual, bundle)
+    # The new workers help at once: when load has outgrown the plan, loading dispatchers takes its time.
+    stages.append(replace(load, actions=(*load.actions, a.SetRoutes(shared))) if shared and load.actions else load)
     fronts = tuple(
         a.Flip(name, graph.front) for name, graph in bundle.graphs.items() if actual.fronts.get(name) != graph.front
     )
     stages.append(Stage("switch the fronts to the new generation", fronts, commits=True))
+    routes = {d: r for d, r in handover(actual, running, target).items() if d not in _dispatchers(bundle)}
+    if fronts and routes:
+        stages.append(Stage("let the new workers finish what the old generation began", (a.SetRoutes(routes),)))
     stages.extend(_retire_old(actual, bundle))
     return tuple(stage for stage in stages if stage.actions or stage.commits)
 
@@ -84,7 +89,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         _, chosen = min(candidates, key=lambda c: (c[0], c[1].name))
         leaving = _blockers(chosen, actual)
         ready = [w for w in pending if _blockers(w, actual).keys() <= leaving.keys()]
-        routes = _bridge(actual, running, target, leaving.keys())
+        routes = bridge(actual, running, target, leaving.keys())
         changed = {d: r for d, r in routes.items() if r != actual.routes.get(d)}
         step = [
             Stage("take workers that must make room out of the routes", (a.SetRoutes(changed),) if changed else ()),
@@ -95,7 +100,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         for stage in step:
             for action in stage.actions:
                 actual = actual.after(action)
-        joined = {d: r for d, r in _bridge(actual, running, target, ()).items() if r != actual.routes.get(d)}
+        joined = {d: r for d, r in bridge(actual, running, target).items() if r != actual.routes.get(d)}
         if joined:
             step.append(Stage("give the new workers their share", (a.SetRoutes(joined),)))
             actual = actual.after(a.SetRoutes(joined))
@@ -140,7 +145,7 @@ def _load_gateway(actual: Actual, bundle: Bundle) -> Stage:
 def _retire_old(actual: Actual, bundle: Bundle) -> list[Stage]:
     """What goes once nothing leads to it: fronts, pipelines, dispatchers, then workers and their old models."""
     fronts = tuple(n for n in actual.fronts if n not in bundle.graphs)
-    wanted = {d.name for g in bundle.graphs.values() for d in g.dispatchers}
+    wanted = _dispatchers(bundle)
     wanted |= {g.pipeline.name for g in bundle.graphs.values() if g.pipeline is not None}
     old = [name for name in actual.models if name not in wanted]
     pipelines = tuple(n for n in old if n not in actual.routes)
@@ -163,46 +168,16 @@ def _retire_old(actual: Actual, bundle: Bundle) -> list[Stage]:
     ]
 
 
-def _bridge(
-    actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str]
-) -> dict[str, tuple[RouteEntry, ...]]:
-    """Routes for the running dispatchers over the workers that remain and those of the target that are up already."""
-    routes: dict[str, tuple[RouteEntry, ...]] = {}
-    if running is None:
-        return routes
-    alive = {w.name: {m.name for m in w.models} for w in actual.workers.values() if w.name not in leaving}
-    for name, graph in running.bundle.graphs.items():
-        coming = _entries(target.bundle.graphs.get(name))
-        for dispatcher in graph.dispatchers:
-            if dispatcher.name not in actual.models:
-                continue
-            entries = [*dispatcher.route]
-            if _same_call(running.wanted.graphs.get(name), target.wanted.graphs.get(name), dispatcher.task):
-                entries += [e for e in coming.get(dispatcher.task, ()) if e not in entries]
-            routes[dispatcher.name] = tuple(e for e in entries if e.model in alive.get(e.worker, ()))
-    return routes
-
-
-def _entries(graph: CompiledGraph | None) -> dict[str, tuple[RouteEntry, ...]]:
-    return {} if graph is None else {d.task: d.route for d in graph.dispatchers}
-
-
-def _same_call(old: TaskGraph | None, new: TaskGraph | None, task: str) -> bool:
-    """Whether dispatchers of the old graph's task may call models made for the new one's."""
-    if old is None or new is None or task not in old.tasks or task not in new.tasks:
-        return False
-    before, after = old.tasks[task], new.tasks[task]
-    return dict(before.outputs) == dict(after.outputs) and {n: old.input_type(before, n) for n in before.inputs} == {
-        n: new.input_type(after, n) for n in after.inputs
-    }
+def _dispatchers(bundle: Bundle) -> set[str]:
+    return {d.name for graph in bundle.graphs.values() for d in graph.dispatchers}
 
 
 def _cost(actual: Actual, running: Generation | None, target: Generation, worker: Worker) -> tuple[int, int, int]:
     """What making room for `worker` costs: tasks left without any worker, batch slots lost, workers that leave."""
     leaving = _blockers(worker, actual)
-    routes = _bridge(actual, running, target, leaving.keys())
+    routes = bridge(actual, running, target, leaving.keys())
     uncovered = sum(not route for route in routes.values())
-    before = sum(e.slots for r in _bridge(actual, running, target, ()).values() for e in r)
+    before = sum(e.slots for r in bridge(actual, running, target).values() for e in r)
     lost = before - sum(e.slots for r in routes.values() for e in r)
     return uncovered, lost, len(leaving)
 

@@ -74,6 +74,31 @@ def test_a_worker_in_the_way_is_drained_before_it_stops() -> None:
     assert [entry.worker for entry in routes.routes["app.t1.g1"]] == ["n-1-1g-0"]
 
 
+def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
+    """Title of a stage that changes routes -> the models that t1's old dispatcher leads to from then on."""
+    stages = stages_to(after(before), generation(before), generation(target))
+    return {
+        stage.title: [entry.model for entry in action.routes["app.t1.g1"]]
+        for stage in stages
+        for action in stage.actions
+        if isinstance(action, a.SetRoutes)
+    }
+
+
+def test_new_workers_help_at_once_and_finish_what_the_old_generation_began() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "b"), generation=2)])
+    assert routes_while(ONE, two) == {
+        "load the new dispatchers": ["app.t1.a.g1", "app.t1.b.g2"],
+        "let the new workers finish what the old generation began": ["app.t1.b.g2"],
+    }
+
+
+def test_generations_whose_mix_would_break_the_accuracy_stay_apart() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "b")), worker("0/1g@1", ("t1", "a"))])
+    two = bundle(2, [worker("0/1g@0", ("t0", "a"), generation=2), worker("0/1g@1", ("t1", "b"), generation=2)])
+    assert routes_while(one, two) == {}
+
+
 def test_down_stops_the_gateway_first() -> None:
     stages = stages_down(after(ONE))
     assert isinstance(stages[0].actions[0], a.StopGateway)

@@ -1,7 +1,7 @@
 """Bundles, plans and a shell without processes, to drive the core with."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.compiler.bundle import (
     Bundle,
@@ -19,13 +19,18 @@ from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.plan import GraphPlan, Plan, SolverReport
 from tests.fakes.graphs import chain
 
 BOARD = "A100-80GB"
-GRAPH = chain(2, name="app")
-"""Tasks t0 and t1."""
+VARIANTS = (Variant("a", 1.0, "emulated"), Variant("b", 0.9, "emulated"))
+GRAPH = replace(
+    chain(2, name="app"),
+    slo=Slo(1000.0, accuracy=0.9),
+    tasks={name: replace(task, variants=VARIANTS) for name, task in chain(2).tasks.items()},
+)
+"""Tasks t0 and t1 with variants a and b; b may do one of them, not both."""
 
 
 def wanted(demand_rps: float = 10.0, graph: TaskGraph = GRAPH, gpus: int = 2) -> Wanted:

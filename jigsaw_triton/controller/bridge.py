@@ -1,0 +1,113 @@
+"""Routes while one generation follows another: which workers of the next may serve requests of the one before.
+
+A request that began in the old generation may be finished by models of the new one, as long as every mix of their
+variants keeps the accuracy that the graph promises.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+
+from jigsaw_triton.compiler.bundle import Bundle, Dispatcher, RouteEntry
+from jigsaw_triton.controller.actual import Actual
+from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.graph.model import TaskGraph
+
+Routes = dict[str, tuple[RouteEntry, ...]]
+
+_ROUNDING = 1e-9
+
+
+def bridge(actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str] = ()) -> Routes:
+    """Routes of the running dispatchers over their own workers and those of the target that are up.
+
+    Args:
+        actual: What runs.
+        running: Whose dispatchers serve; none where None.
+        target: Whose workers may help.
+        leaving: Names of workers to be left out.
+    """
+    alive = {w.name: {m.name for m in w.models} for w in actual.workers.values() if w.name not in leaving}
+
+    def up(route: Iterable[RouteEntry]) -> tuple[RouteEntry, ...]:
+        return tuple(e for e in route if e.model in alive.get(e.worker, ()))
+
+    routes: Routes = {}
+    for name, dispatcher in _serving(actual, running):
+        own = up(dispatcher.route)
+        coming = up(_coming(running, target, name, dispatcher.task, forced=not own))
+        routes[dispatcher.name] = tuple(dict.fromkeys((*own, *coming)))
+    return routes
+
+
+def handover(actual: Actual, running: Generation | None, target: Generation) -> Routes:
+    """Routes of the running dispatchers over the target's workers alone, where these can do their tasks.
+
+    With them what still waits in the old generation's queues moves at the new one's pace.
+    """
+    if running is not None and running.bundle is target.bundle:
+        return {}
+    routes: Routes = {}
+    for name, dispatcher in _serving(actual, running):
+        coming = _coming(running, target, name, dispatcher.task, forced=not actual.routes.get(dispatcher.name))
+        if coming:
+            routes[dispatcher.name] = coming
+    return routes
+
+
+def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, Dispatcher]]:
+    """The running dispatchers that are loaded, each with its graph's name."""
+    for name, graph in running.bundle.graphs.items() if running is not None else ():
+        for dispatcher in graph.dispatchers:
+            if dispatcher.name in actual.models:
+                yield name, dispatcher
+
+
+def _coming(
+    running: Generation | None, target: Generation, name: str, task: str, *, forced: bool
+) -> tuple[RouteEntry, ...]:
+    """The target's route for a task, where the old graph's dispatcher may take it.
+
+    Args:
+        running: Of the dispatcher.
+        target: Of the workers.
+        name: Of the graph.
+        task: Of the dispatcher.
+        forced: Nothing else is left for the dispatcher: better a request of less accuracy than one that is lost.
+    """
+    old = running.wanted.graphs.get(name) if running is not None else None
+    new, compiled = target.wanted.graphs.get(name), target.bundle.graphs.get(name)
+    if running is None or old is None or new is None or compiled is None or not _same_call(old, new, task):
+        return ()
+    if not forced and not _mixes_hold(running, target, name):
+        return ()
+    return next(d.route for d in compiled.dispatchers if d.task == task)
+
+
+def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
+    """Whether dispatchers of the old graph's task may call models made for the new one's."""
+    if task not in old.tasks or task not in new.tasks:
+        return False
+    before, after = old.tasks[task], new.tasks[task]
+    return dict(before.outputs) == dict(after.outputs) and {n: old.input_type(before, n) for n in before.inputs} == {
+        n: new.input_type(after, n) for n in after.inputs
+    }
+
+
+def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:
+    """Whether the worst variants of either generation, task by task, keep the old graph's accuracy along its paths."""
+    old, new = running.wanted.graphs[name], target.wanted.graphs[name]
+    worst = {
+        # A variant that neither graph knows any more could be anything.
+        task: min(_accuracies(old, running.bundle, task) + _accuracies(new, target.bundle, task), default=0.0)
+        for task in old.tasks
+    }
+    return all(math.prod(worst[task] for task in path) >= old.slo.accuracy - _ROUNDING for path in old.paths())
+
+
+def _accuracies(graph: TaskGraph, bundle: Bundle, name: str) -> list[float]:
+    """Of the variants that do a task, relative to its best; none where the graph lacks the task."""
+    task = graph.tasks.get(name)
+    if task is None:
+        return []
+    used = {m.variant for w in bundle.workers.values() for m in w.models if (m.graph, m.task) == (graph.name, name)}
+    return [v.accuracy / task.best_accuracy for v in task.variants if v.name in used]
