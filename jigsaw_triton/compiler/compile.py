@@ -12,6 +12,7 @@ from jigsaw_triton.compiler.route import route
 from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import PlacedSlice, Plan, PlannedGpu
@@ -63,6 +64,8 @@ def compile_plan(
         board = boards.get(gpu.id)
         if board is None or board.name != gpu.model:
             raise InputError(f"the cluster has no {gpu.model} there", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
+        if reason := fits(board, [placed.placement for placed in gpu.layout]):
+            raise InputError(reason, where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
         for placed in gpu.layout:
             if placed.models:
                 worker = _worker(job, gpu, board, placed, running)

@@ -1,14 +1,20 @@
 """The plan: which configurations, how many, where, and what they are predicted to do; and its JSON."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.spec.schema import NAME_PATTERN
 
 PLAN_VERSION = 1
+
+_NODE = re.compile(NAME_PATTERN)
+_MOST = 2**31 - 1
+"""What Triton's configurations have room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +199,12 @@ def _plan(data: dict[str, Any]) -> Plan:
     }
     gpus = tuple(
         PlannedGpu(
-            id=GpuId(gpu["node"], int(gpu["index"])),
+            id=GpuId(_node(gpu["node"]), int(gpu["index"])),
             model=gpu["model"],
             layout=tuple(
                 PlacedSlice(
                     Placement(int(placed["start"]), placed["slice"]),
-                    tuple(PlacedModel(**model) for model in placed["models"]),
+                    tuple(_placed_model(model) for model in placed["models"]),
                 )
                 for placed in gpu["layout"]
             ),
@@ -210,6 +216,21 @@ def _plan(data: dict[str, Any]) -> Plan:
         for key in ("slices_used", "slices_total", "gpus_used", "features", "formulation", "latency_model")
     }
     return Plan(graphs=graphs, gpus=gpus, solver=SolverReport(**data["solver"]), **rest)
+
+
+def _node(name: str) -> str:
+    """A node's name, which becomes part of paths."""
+    if not _NODE.fullmatch(name):
+        raise ValueError(f"{name!r} is no node's name")
+    return name
+
+
+def _placed_model(data: Mapping[str, Any]) -> PlacedModel:
+    model = PlacedModel(**data)
+    for count in (model.instances, model.batch):
+        if type(count) is not int or not 1 <= count <= _MOST:
+            raise ValueError(f"{count!r} is not a number of instances or a batch size")
+    return model
 
 
 def plan_to_text(plan: Plan) -> str:

@@ -128,6 +128,12 @@ def other_slice(of: Plan) -> Plan:
     return replace(of, gpus=(replace(of.gpus[0], layout=layout),))
 
 
+def other_start(of: Plan) -> Plan:
+    first, *rest = of.gpus[0].layout
+    layout = (PlacedSlice(Placement(7, first.placement.slice), first.models), *rest)
+    return replace(of, gpus=(replace(of.gpus[0], layout=layout),))
+
+
 def other_models(*models: PlacedModel) -> Callable[[Plan], Plan]:
     def change(of: Plan) -> Plan:
         first, *rest = of.gpus[0].layout
@@ -150,7 +156,8 @@ def other_tasks(of: Plan) -> Plan:
     [
         (other_board, "GPU n/0: the cluster has no H100-80GB there; plan again"),
         (other_gpu, "GPU n/9: the cluster has no A100-80GB there; plan again"),
-        (other_slice, "GPU n/0: A100-80GB has no slice 5g; plan again"),
+        (other_slice, "GPU n/0: A100-80GB has no slice 5g (it has 1g, 1gx2, 2g, 3g, 4g, 7g); plan again"),
+        (other_start, "GPU n/0: 1g of A100-80GB cannot start at 7 (only at 0, 1, 2, 3, 4, 5, 6); plan again"),
         (other_models(PlacedModel("old", "t0", "v0", 1, 1)), "GPU n/0, 1g@0: there is no task old.t0; plan again"),
         (other_models(PlacedModel("chain", "old", "v0", 1, 1)), "GPU n/0, 1g@0: there is no task chain.old; plan"),
         (other_models(PlacedModel("chain", "t0", "v9", 1, 1)), "task chain.t0 has no variant 'v9'; plan again"),
