@@ -43,13 +43,13 @@ _CONNECT_S = 5.0
 @options.option(
     "--rate",
     metavar="RPS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     help="Requests a second with Poisson arrivals, instead of --concurrency.",
 )
 @options.option(
     "--duration",
     metavar="SECONDS",
-    type=click.FloatRange(min=1),
+    type=options.Number(min=1),
     default=10.0,
     show_default=True,
     help="About how long to measure.",

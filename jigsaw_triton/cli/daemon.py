@@ -1,5 +1,6 @@
 """The controller's process: `python -m jigsaw_triton.cli.daemon STATE_DIR`; `deploy` starts it."""
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ def read(request: Mapping[str, Any]) -> Wanted:
 
 def main(state: str) -> int:
     """Runs the controller; returns the exit code."""
+    # Whatever it and its servers write is its owner's alone.
+    os.umask(0o077)
     try:
         run_controller(deployment_paths(Path(state)), find_installation(), read, Settings())
     except JigsawError as error:

@@ -3,6 +3,7 @@
 Every option may stand in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,21 @@ class Command(click.Command):
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}jigsaw-triton {example}\n")
+
+
+class Number(click.FloatRange):
+    """A number of a range; never NaN, which is in every range, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: It is none, or not of the range.
+        """
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class _OutputType(click.Choice[str]):
@@ -142,7 +158,7 @@ def time_limit() -> Decorator[Any]:
     return option(
         "--time-limit",
         metavar="SECONDS",
-        type=float,
+        type=Number(),
         default=10.0,
         show_default=True,
         help="For solving; the best plan found by then is taken.",

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -62,7 +61,7 @@ Begin = Callable[[ProfileKey], None]
 @options.option("--batches", metavar="N,...", default="1,2,4,8", show_default=True, help="Batch sizes.")
 @options.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=3.0,
     show_default=True,
     help="How long each configuration is measured, after a warm-up.",

@@ -7,8 +7,12 @@ from typing import Any
 from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
+
+_FLAGS: Mapping[tuple[str, ...], str] = {(): "--http, --grpc, --metrics", ("address",): "--address"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,13 @@ class Request:
         return replace(wanted, cluster=replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway)))
 
     def _ports(self, given: GatewayPorts) -> GatewayPorts:
-        return GatewayPorts(
+        ports = GatewayPorts(
             http=self.http or given.http,
             grpc=self.grpc or given.grpc,
             metrics=self.metrics or given.metrics,
             address=self.address or given.address,
         )
+        mistakes = [Diagnostic(_FLAGS[m.field], 0, m.message, m.hint) for m in gateway_mistakes(ports)]
+        if mistakes:
+            raise SpecError(mistakes)
+        return ports

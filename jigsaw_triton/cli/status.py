@@ -21,7 +21,9 @@ _POLL_S = 0.2
 
 @options.command("status", examples=("status", "status --wait ready --timeout 120", "status -o json"))
 @options.option("--wait", "goal", type=click.Choice(("ready", "stopped")), help="Wait until the deployment is so.")
-@options.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait at most.")
+@options.option(
+    "--timeout", type=options.Number(min=0), default=300.0, show_default=True, help="Seconds to wait at most."
+)
 @options.state()
 def command(out: Output, goal: str | None, timeout: float, state: Path | None) -> int | None:
     """Shows what runs: the gateway, the graphs, the workers and their slices.

@@ -1,12 +1,12 @@
 """From the document of a cluster.yaml, or of `--gpus`, to the cluster."""
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
 
 from jigsaw_triton.gpus.model import Board, Cluster, GatewayPorts, Gpu, GpuId
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, GatewayEntry, NodeEntry
+from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, NodeEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -30,15 +30,37 @@ def build_cluster(
     report = Report(loaded.source, loaded.problems)
     spec = loaded.document.spec
     gpus = _gpus(spec.nodes, catalog, loaded, report)
-    _check_gateway(spec.gateway, report)
+    gateway = GatewayPorts(spec.gateway.http, spec.gateway.grpc, spec.gateway.metrics, spec.gateway.address)
+    for mistake in gateway_mistakes(gateway):
+        report.add(("spec", "gateway", *mistake.field), mistake.message, mistake.hint)
     report.raise_if_any()
-    gateway = spec.gateway
     return Cluster(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
         driver=spec.driver or driver,
         engine=spec.engine,
-        gateway=GatewayPorts(gateway.http, gateway.grpc, gateway.metrics, gateway.address),
+        gateway=gateway,
     )
+
+
+class Mistake(NamedTuple):
+    """What is wrong with a gateway; `field` is empty where it is several of its fields together."""
+
+    field: tuple[str, ...]
+    message: str
+    hint: str
+
+
+def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
+    """Why the gateway cannot listen so."""
+    ports = {"http": gateway.http, "grpc": gateway.grpc, "metrics": gateway.metrics}
+    if len(set(ports.values())) < len(ports):
+        taken = ", ".join(f"{name} {port}" for name, port in ports.items())
+        yield Mistake((), f"the gateway's ports are not distinct: {taken}", "give each a port of its own")
+    try:
+        ipaddress.ip_address(gateway.address)
+    except ValueError:
+        hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
+        yield Mistake(("address",), f"{shown(gateway.address)} is not an IP address", hint)
 
 
 def _gpus(
@@ -65,16 +87,3 @@ def _gpus(
                 boards += [board] * entry.count
         gpus += [Gpu(GpuId(node.name, index), board) for index, board in enumerate(boards)]
     return gpus
-
-
-def _check_gateway(gateway: GatewayEntry, report: Report) -> None:
-    path: Path = ("spec", "gateway")
-    ports = {"http": gateway.http, "grpc": gateway.grpc, "metrics": gateway.metrics}
-    if len(set(ports.values())) < len(ports):
-        taken = ", ".join(f"{name} {port}" for name, port in ports.items())
-        report.add(path, f"the gateway's ports are not distinct: {taken}", "give each a port of its own")
-    try:
-        ipaddress.ip_address(gateway.address)
-    except ValueError:
-        hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
-        report.add((*path, "address"), f"{shown(gateway.address)} is not an IP address", hint)
