@@ -87,10 +87,10 @@ class System:
         return result.json
 
     def status(self) -> dict[str, Any]:
-        """What `status -o json` prints."""
-        result = self.run("status", "-o", "json")
-        assert result.code == 0, result.err
-        return result.json
+        """What `status -o json` prints, asked for directly: that is quicker than a process."""
+        status = self._deployment.status()
+        assert status is not None, "no controller answers"
+        return status
 
     def worker_of(self, task: str) -> dict[str, Any]:
         """A worker that does a task, as the status has it."""

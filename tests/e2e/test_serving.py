@@ -114,7 +114,7 @@ def test_the_gateways_repository_is_behind_the_secret(served: System) -> None:
 
 
 def test_the_status_events_and_logs_tell_of_it(served: System) -> None:
-    status = served.status()
+    status = served.run("status", "-o", "json").json
     assert status["state"] == "ready"
     assert not status["degraded"]
     assert any("state file only" in said for said in status["emulated"])
