@@ -57,10 +57,11 @@ def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
         taken = ", ".join(f"{name} {port}" for name, port in ports.items())
         yield Mistake((), f"the gateway's ports are not distinct: {taken}", "give each a port of its own")
     try:
-        ipaddress.ip_address(gateway.address)
+        # Triton's HTTP server takes no IPv6 address as such.
+        ipaddress.IPv4Address(gateway.address)
     except ValueError:
         hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
-        yield Mistake(("address",), f"{shown(gateway.address)} is not an IP address", hint)
+        yield Mistake(("address",), f"{shown(gateway.address)} is not an IPv4 address", hint)
 
 
 def _gpus(

@@ -252,7 +252,7 @@ class GatewayEntry(_Entry):
     metrics: int = Field(default=8002, ge=1, le=65535)
     """Port of the metrics."""
     address: str = Field(default="127.0.0.1", examples=["0.0.0.0"])
-    """IP address to listen on."""
+    """IPv4 address to listen on."""
 
 
 class ClusterSpec(_Entry):

@@ -20,7 +20,8 @@ from tests.cli.conftest import Run
             "--http, --grpc, --metrics",
             "not distinct: http 8001, grpc 8001, metrics 8002",
         ),
-        (Request((), gpus="1xcpu", address="localhost"), "--address", "'localhost' is not an IP address"),
+        (Request((), gpus="1xcpu", address="localhost"), "--address", "'localhost' is not an IPv4 address"),
+        (Request((), gpus="1xcpu", address="::1"), "--address", "'::1' is not an IPv4 address"),
     ],
 )
 def test_a_gateway_that_cannot_listen_is_refused(app: Path, asked: Request, where: str, told: str) -> None:

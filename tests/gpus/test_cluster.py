@@ -45,7 +45,7 @@ def test_the_driver_of_the_document(tmp_path: Path) -> None:
         (("H100-80GB", "zzz"), "zzz", "there is no GPU model 'zzz'; known models: "),
         (("- name: a", "- name: b"), "- name: b\n      gpus:\n", "node 'b' is repeated; the first is on line 6"),
         (("grpc: 9001", "grpc: 9000"), "gateway", "not distinct: http 9000, grpc 9000, metrics 9002"),
-        (("http: 9000", "address: somewhere"), "gateway", "'somewhere' is not an IP address; write 127.0.0.1"),
+        (("http: 9000", "address: somewhere"), "gateway", "'somewhere' is not an IPv4 address; write 127.0.0.1"),
         (
             ("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 4096}]"),
             "nodes",
