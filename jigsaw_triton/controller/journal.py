@@ -14,6 +14,11 @@ from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
 SCHEMA_VERSION = 1
 
+KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
+"""Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
+
+_TRIM_INTERVAL = 64
+
 _ROOM = "it needs a folder that this user can write to, with room left"
 
 _SCHEMA = """
@@ -120,7 +125,10 @@ class Journal:
         cursor = self._write(
             "INSERT INTO actions (number, kind, subject, begun) VALUES (?, ?, ?, ?)", (number, kind, subject, _now())
         )
-        return int(cursor.lastrowid or 0)
+        row = int(cursor.lastrowid or 0)
+        if row % _TRIM_INTERVAL == 0:
+            self._trim()
+        return row
 
     def end(self, row: int, error: str = "") -> None:
         """Notes that an action has ended."""
@@ -173,7 +181,12 @@ class Journal:
         except sqlite3.OperationalError as error:
             raise StateError(f"the journal cannot be written ({error})", where=str(self._path), hint=_ROOM) from error
 
-    def _delete(self, statement: str, key: str) -> None:
+    def _trim(self) -> None:
+        """Forgets what is too old. Every change of the system, and so all growth, comes with actions."""
+        for table, kept in KEPT.items():
+            self._delete(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?", kept)
+
+    def _delete(self, statement: str, key: str | int) -> None:
         with contextlib.suppress(StateError):
             self._write(statement, (key,))
 

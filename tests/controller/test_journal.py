@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.journal import Journal, ServerRecord
+from jigsaw_triton.controller.journal import KEPT, Journal, ServerRecord
 from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
@@ -72,5 +72,23 @@ def test_a_journal_can_be_read_but_not_written_where_there_is_no_room(tmp_path: 
         journal.event("ready", "two")
     journal.forget_instance("MIG-1")
     assert [(event.text, event.code) for event in journal.events()] == [("one", 3)]
+    assert journal.instances() == (INSTANCE,)
+    journal.close()
+
+
+def test_it_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in KEPT:
+        monkeypatch.setitem(KEPT, table, 100)
+    journal = Journal(tmp_path / "j")
+    journal.keep_instance(INSTANCE)
+    for number in range(1, 1000):
+        journal.event("plan", str(number))
+        journal.end(journal.begin(number, "Solve", ""))
+        journal.generation(number, "asked for", {})
+    count = journal._db.execute("SELECT COUNT(*) FROM actions").fetchone()[0]
+    assert 100 <= count < 200
+    assert 100 <= len(journal.events()) < 200
+    assert journal.events()[-1].text == "999"
+    assert journal.last_generation() == 999
     assert journal.instances() == (INSTANCE,)
     journal.close()
