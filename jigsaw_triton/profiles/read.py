@@ -40,6 +40,9 @@ LIMIT_PROBLEMS = 50
 
 _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _BOARD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+LIMIT_COUNT = 999_999
+"""Instances, or items in a batch."""
+
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _MEASURE = "`jigsaw-triton profile GRAPH` writes this file"
@@ -139,7 +142,7 @@ def _check_numbers(row: dict[str, str]) -> list[tuple[str, str]]:
     reasons = []
     for column in ("instances", "batch"):
         if _COUNT.fullmatch(row[column]) is None:
-            reasons.append((f"{column} is {shown(row[column])}", "write a whole number of at least 1"))
+            reasons.append((f"{column} is {shown(row[column])}", f"write a whole number from 1 to {LIMIT_COUNT}"))
     for column in HEADER[6:11]:
         value = float(row[column]) if _NUMBER.fullmatch(row[column]) else math.nan
         least = "at least 0" if column == "memory_mib" else "greater than 0"

@@ -7,6 +7,7 @@ from jigsaw_triton.compiler.worker_config import EMULATED
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.read import LIMIT_COUNT
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 from jigsaw_triton.spec.words import nearest
 
@@ -87,15 +88,17 @@ def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tu
         grid: What each is measured in.
 
     Raises:
-        InputError: The board has no such slice, or a number of the grid is not above 0.
+        InputError: The board has no such slice, or a number of the grid is not above 0 or too large.
     """
     for kind in grid.slices:
         if kind not in board.profiles:
             hint = nearest(kind, board.profiles, f"slices of {board.name}")
             raise InputError(f"{board.name} has no slice '{kind}'", where="--slices", hint=hint)
     for flag, numbers in (("--instances", grid.instances), ("--batches", grid.batches)):
-        if any(number < 1 for number in numbers):
-            raise InputError("a number is below 1", where=flag, hint="write numbers from 1 on, with commas between")
+        for number in numbers:
+            if not 1 <= number <= LIMIT_COUNT:
+                hint = f"write numbers from 1 to {LIMIT_COUNT}, with commas between"
+                raise InputError(f"{number} is out of range", where=flag, hint=hint)
     return tuple(
         ProfileKey(board.name, task, variant, kind, instances, batch)
         for task, names in variants.items()
