@@ -14,7 +14,7 @@ from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.state import Phase, Restarts, State
-from jigsaw_triton.controller.transition import stages_down, stages_to
+from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
 from jigsaw_triton.planner.difference import difference
 
 GATEWAY = "gateway"
@@ -201,6 +201,23 @@ def _advance_ready(state: State) -> Outcome:
         state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}))
         state, issued = _solve(state, wanted, wanted.demand_rps, "asked for by the user")
         return state, (*revived, *issued)
+    state, ended = _end_lingering(state)
+    state, outputs = _follow_load(state)
+    return state, (*ended, *outputs)
+
+
+def _end_lingering(state: State) -> Outcome:
+    """Unloads what earlier generations left loaded, once nobody needs to watch it any more."""
+    under_way = any(isinstance(action, a.UnloadGateway) for action in state.inflight.values())
+    if under_way or state.phase is not Phase.READY or state.now_s < state.linger_until_s:
+        return state, ()
+    pipelines, dispatchers = lingering(state.actual, state.running)
+    names = pipelines or dispatchers
+    return _issue(state, [a.UnloadGateway(names)] if names else [])
+
+
+def _follow_load(state: State) -> Outcome:
+    """Plans anew where the measured load has left what the plan covers."""
     running = state.running
     if running is None or state.now_s < state.quiet_until_s:
         return state, ()
@@ -241,7 +258,15 @@ def _advance_change(state: State) -> Outcome:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
     text = "the generation before serves on" if state.rolling_back else "the new generation serves"
-    state = replace(state, phase=Phase.READY, pending=None, rolling_back=False, failed=False, restarts=restarts)
+    state = replace(
+        state,
+        phase=Phase.READY,
+        pending=None,
+        rolling_back=False,
+        failed=False,
+        restarts=restarts,
+        linger_until_s=state.now_s + state.settings.linger_s,
+    )
     state, outputs = _advance_ready(_quiet(state))
     return state, (a.Report("ready", text), *outputs)
 

@@ -328,8 +328,10 @@ class Fleet:
 
     async def _unload_all(self, server: Server, models: Iterable[str]) -> None:
         names = list(models)
+        states = await server.client.index()
         for name in names:
-            await server.client.unload(name)
+            if states.get(name, "UNAVAILABLE") != "UNAVAILABLE":
+                await server.client.unload(name)
         async with asyncio.timeout(_UNLOAD_S):
             while True:
                 states = await server.client.index()

@@ -69,6 +69,7 @@ class State:
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         demand: Graph -> recent arrivals.
         quiet_until_s: No change by measured load before this.
+        linger_until_s: Dispatchers of earlier generations stay loaded until then.
         error: Of the last change that failed; empty when it succeeded.
         error_code: Exit code that goes with it.
         next_id: Of the next action.
@@ -93,6 +94,7 @@ class State:
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     demand: Mapping[str, Demand] = field(default_factory=dict)
     quiet_until_s: float = 0.0
+    linger_until_s: float = 0.0
     error: str = ""
     error_code: int = 0
     next_id: int = 1

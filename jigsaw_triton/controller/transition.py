@@ -6,9 +6,10 @@ place after another, always the one that leaves the most of every task in servic
 new generation, and what is left of the old one goes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.compiler.bundle import Bundle, Worker
+from jigsaw_triton.compiler.bundle import Bundle, Worker, WorkerModel
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.bridge import bridge, handover
@@ -43,23 +44,27 @@ def stages_to(actual: Actual, running: Generation | None, target: Generation) ->
         Stages without actions are left out.
     """
     bundle = target.bundle
-    stages = [*_make(actual, running, target)]
-    for stage in stages:
-        for action in stage.actions:
-            actual = actual.after(action)
-    shared = {d: r for d, r in bridge(actual, running, target).items() if r != actual.routes.get(d)}
-    load = _load_gateway(actual, bundle)
-    # The new workers help at once: when load has outgrown the plan, loading dispatchers takes its time.
-    stages.append(replace(load, actions=(*load.actions, a.SetRoutes(shared))) if shared and load.actions else load)
+    stages = _make(actual, running, target)
+    actual = _after(actual, stages)
+    stages.append(_load_gateway(actual, running, target))
+    actual = _after(actual, stages[-1:])
     fronts = tuple(
         a.Flip(name, graph.front) for name, graph in bundle.graphs.items() if actual.fronts.get(name) != graph.front
     )
     stages.append(Stage("switch the fronts to the new generation", fronts, commits=True))
-    routes = {d: r for d, r in handover(actual, running, target).items() if d not in _dispatchers(bundle)}
+    routes = {d: r for d, r in handover(actual, running, target).items() if d not in gateway_models(bundle)}
     if fronts and routes:
         stages.append(Stage("let the new workers finish what the old generation began", (a.SetRoutes(routes),)))
-    stages.extend(_retire_old(actual, bundle))
+    stages.extend(_retire_old(actual, running, bundle, frozenset(routes)))
     return tuple(stage for stage in stages if stage.actions or stage.commits)
+
+
+def _after(actual: Actual, stages: Iterable[Stage]) -> Actual:
+    """What runs once these stages are done."""
+    for stage in stages:
+        for action in stage.actions:
+            actual = actual.after(action)
+    return actual
 
 
 def stages_down(actual: Actual) -> tuple[Stage, ...]:
@@ -75,7 +80,8 @@ def stages_down(actual: Actual) -> tuple[Stage, ...]:
 def _make(actual: Actual, running: Generation | None, target: Generation) -> list[Stage]:
     """Brings up every worker and worker model of the target."""
     bundle = target.bundle
-    first: list[a.Action] = [] if actual.gateway else [a.StartGateway(target.wanted)]
+    pipelines, _ = lingering(actual, running)
+    first: list[a.Action] = [*_unload(pipelines)] if actual.gateway else [a.StartGateway(target.wanted)]
     first += _loads(actual, bundle)
     missing = [w for w in bundle.workers.values() if w.name not in actual.workers]
     free = [w for w in missing if not _blockers(w, actual)]
@@ -93,13 +99,11 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         changed = {d: r for d, r in routes.items() if r != actual.routes.get(d)}
         step = [
             Stage("take workers that must make room out of the routes", (a.SetRoutes(changed),) if changed else ()),
-            Stage("let their last batches end", tuple(a.Drain(w.name, _slots(w)) for w in leaving.values())),
+            Stage("let their last batches end", tuple(a.Drain(w.name, _slots(w.models)) for w in leaving.values())),
             Stage("stop them and destroy their MIG instances", tuple(a.Retire(w) for w in leaving.values())),
             Stage("start workers in their place", tuple(a.BringUp(w) for w in ready)),
         ]
-        for stage in step:
-            for action in stage.actions:
-                actual = actual.after(action)
+        actual = _after(actual, step)
         joined = {d: r for d, r in bridge(actual, running, target).items() if r != actual.routes.get(d)}
         if joined:
             step.append(Stage("give the new workers their share", (a.SetRoutes(joined),)))
@@ -121,55 +125,96 @@ def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
     return loads
 
 
-def _load_gateway(actual: Actual, bundle: Bundle) -> Stage:
+def _load_gateway(actual: Actual, running: Generation | None, target: Generation) -> Stage:
+    """Loads the target's dispatchers, and ends those of generations before the running one."""
     models = []
     routes = {}
-    for graph in bundle.graphs.values():
+    for graph in target.bundle.graphs.values():
         for dispatcher in graph.dispatchers:
             if dispatcher.name not in actual.models:
                 models.append(dispatcher.folder)
                 routes[dispatcher.name] = dispatcher.route
         if graph.pipeline is not None and graph.pipeline.name not in actual.models:
             models.append(graph.pipeline)
+    # The new workers help the running dispatchers at once: when load has outgrown the plan, loading takes its time.
+    shared = bridge(actual, running, target) if models else {}
     # A dispatcher that serves already may still have the route of a change that was broken off.
-    stale = {
-        d.name: d.route
-        for graph in bundle.graphs.values()
-        for d in graph.dispatchers
-        if d.name in actual.models and actual.routes.get(d.name) != d.route
+    own = {d.name: d.route for graph in target.bundle.graphs.values() for d in graph.dispatchers}
+    changed = {
+        name: route
+        for name, route in {**shared, **own}.items()
+        if name in actual.models and actual.routes.get(name) != route
     }
-    actions: tuple[a.Action, ...] = (a.LoadGateway(tuple(models), routes),) if models else ()
-    return Stage("load the new dispatchers", (*actions, *((a.SetRoutes(stale),) if stale else ())))
+    ended = tuple(name for name in lingering(actual, running)[1] if name not in gateway_models(target.bundle))
+    actions: list[a.Action] = [*_unload(ended)]
+    if models:
+        actions.append(a.LoadGateway(tuple(models), routes))
+    if changed:
+        actions.append(a.SetRoutes(changed))
+    return Stage("load the new dispatchers", tuple(actions))
 
 
-def _retire_old(actual: Actual, bundle: Bundle) -> list[Stage]:
-    """What goes once nothing leads to it: fronts, pipelines, dispatchers, then workers and their old models."""
+def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, handed_over: frozenset[str]) -> list[Stage]:
+    """What goes: fronts, what leads to old workers, then these workers and the old models of those that stay.
+
+    Dispatchers that were handed over lead to old workers no more. They and their pipeline stay loaded for a while, see
+    `lingering`.
+    """
     fronts = tuple(n for n in actual.fronts if n not in bundle.graphs)
-    wanted = _dispatchers(bundle)
-    wanted |= {g.pipeline.name for g in bundle.graphs.values() if g.pipeline is not None}
-    old = [name for name in actual.models if name not in wanted]
-    pipelines = tuple(n for n in old if n not in actual.routes)
-    dispatchers = tuple(n for n in old if n in actual.routes)
-    leaving = tuple(w for n, w in actual.workers.items() if n not in bundle.workers)
+    stay = gateway_models(bundle) | _handed_over(running, handed_over)
+    pipelines, dispatchers = _by_kind(actual, (name for name in actual.models if name not in stay))
+    leaving = [w for n, w in actual.workers.items() if n not in bundle.workers]
+    drains = [a.Drain(w.name, _slots(w.models)) for w in leaving]
     unloads = []
     for name, worker in bundle.workers.items():
         keep = {m.name for m in worker.models}
-        gone = tuple(m.name for m in actual.workers[name].models if m.name not in keep)
+        gone = [m for m in actual.workers[name].models if m.name not in keep]
         if gone:
-            unloads.append(a.UnloadModels(name, gone))
+            drains.append(a.Drain(name, _slots(gone)))
+            unloads.append(a.UnloadModels(name, tuple(m.name for m in gone)))
     return [
-        Stage("end graphs that are no longer wanted", (a.UnloadGateway(fronts),) if fronts else ()),
-        Stage("end the old pipelines", (a.UnloadGateway(pipelines),) if pipelines else ()),
-        Stage("end the old dispatchers", (a.UnloadGateway(dispatchers),) if dispatchers else ()),
-        Stage(
-            "let the last batches of workers no longer needed end", tuple(a.Drain(w.name, _slots(w)) for w in leaving)
-        ),
+        Stage("end graphs that are no longer wanted", _unload(fronts)),
+        Stage("end the old pipelines", _unload(pipelines)),
+        Stage("end the old dispatchers", _unload(dispatchers)),
+        Stage("let the last batches for what is no longer needed end", tuple(drains)),
         Stage("stop what is no longer needed", (*unloads, *(a.Retire(w) for w in leaving))),
     ]
 
 
-def _dispatchers(bundle: Bundle) -> set[str]:
-    return {d.name for graph in bundle.graphs.values() for d in graph.dispatchers}
+def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pipelines and dispatchers of earlier generations that are still loaded; pipelines must go first.
+
+    They have nothing to do any more, but clients that watch a graph's statistics, perf_analyzer for one, ask for those
+    of the models that the graph was made of when they began, and give up where one is gone.
+    """
+    wanted = gateway_models(running.bundle) if running is not None else frozenset()
+    return _by_kind(actual, (name for name in actual.models if name not in wanted))
+
+
+def gateway_models(bundle: Bundle) -> frozenset[str]:
+    """Names of all dispatchers and pipelines of a bundle."""
+    names = {d.name for graph in bundle.graphs.values() for d in graph.dispatchers}
+    return frozenset(names | {g.pipeline.name for g in bundle.graphs.values() if g.pipeline is not None})
+
+
+def _handed_over(running: Generation | None, dispatchers: frozenset[str]) -> frozenset[str]:
+    """The gateway's models of the running graphs all of whose dispatchers are among these."""
+    graphs = {
+        name: graph
+        for name, graph in (running.bundle.graphs if running is not None else {}).items()
+        if all(d.name in dispatchers for d in graph.dispatchers)
+    }
+    return gateway_models(replace(running.bundle, graphs=graphs)) if running is not None else frozenset()
+
+
+def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pipelines, and dispatchers, which have routes."""
+    listed = list(names)
+    return tuple(n for n in listed if n not in actual.routes), tuple(n for n in listed if n in actual.routes)
+
+
+def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:
+    return (a.UnloadGateway(names),) if names else ()
 
 
 def _cost(actual: Actual, running: Generation | None, target: Generation, worker: Worker) -> tuple[int, int, int]:
@@ -199,5 +244,5 @@ def _interval(worker: Worker) -> tuple[int, int]:
     return worker.placement.start, worker.placement.start + profile.memory_slices
 
 
-def _slots(worker: Worker) -> dict[str, int]:
-    return {m.name: m.instances for m in worker.models}
+def _slots(models: Iterable[WorkerModel]) -> dict[str, int]:
+    return {m.name: m.instances for m in models}

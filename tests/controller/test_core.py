@@ -104,6 +104,29 @@ def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
 
 
+def test_old_dispatchers_linger_for_those_who_watch_them_and_then_go() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert {"app.t0.g1", "app.t0.g2"} <= world.state.actual.models.keys()
+    world.ticks([15.0] * 119)
+    assert "UnloadGateway" not in world.kinds()
+    world.ticks([15.0] * 2)
+    assert world.done[-1] == a.UnloadGateway(("app.t0.g1", "app.t1.g1"))
+    assert world.state.actual.models.keys() == {"app.t0.g2", "app.t1.g2"}
+
+
+def test_what_cannot_be_ended_after_lingering_is_no_failed_change_and_is_tried_later() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.fault = lambda x: "stuck" if isinstance(x, a.UnloadGateway) else ""
+    world.ticks([15.0] * 130)
+    assert world.state.error == ""
+    assert world.reports.count(("error", "stuck")) == 1
+    world.fault = lambda _: ""
+    world.ticks([15.0] * 130)
+    assert world.kinds()[-1] == "UnloadGateway"
+
+
 def test_no_change_by_load_right_after_another() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.ticks([50.0] * 9)
