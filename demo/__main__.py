@@ -134,11 +134,11 @@ def wait_for_generation(before: int, told: int) -> int:
 
 
 def load_and_swap(address: str, images: list[Any]) -> Load:
-    """perf_analyzer at the planned rate; while it runs more clients come, and the controller follows."""
+    """perf_analyzer with one request at a time; while it runs more clients come, and the controller follows."""
     told = asked("events", "-n", "1")["events"][-1]["id"]
     before = asked("status")["generation"]
     bench = subprocess.Popen(
-        command("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "30"),
+        command("bench", "docread", "--protocol", "grpc", "--concurrency", "1", "--duration", "20"),
         env=ENV,
         cwd=WORK,
     )

@@ -96,7 +96,11 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
         case a.Retire() | a.StopGateway() if state.phase is Phase.STOPPING:
             # Nothing else can be done about it: the end must come.
             state = replace(state, actual=state.actual.after(action))
-    state = replace(state, failed=state.failed or in_stage, error=error, error_code=failure.code)
+    if in_stage:
+        state = replace(state, failed=True, error=error, error_code=failure.code)
+    else:
+        # Only what lingers is ended outside of a stage: try again later.
+        state = replace(state, linger_until_s=state.now_s + state.settings.linger_s)
     return state, (a.Report("error", error, failure.code),)
 
 
