@@ -22,7 +22,7 @@ WORK = ROOT / ".demo"
 APP = WORK / "docread"
 GPUS = "2xcpu"
 DEMAND_RPS = 0.6
-RAISED_RPS = 3.0
+RAISED_RPS = 2.6
 """Pages a second. The models really run, on this machine's processor: two cores read a few pages a second."""
 
 PAGES = 8
@@ -134,11 +134,11 @@ def wait_for_generation(before: int, told: int) -> int:
 
 
 def load_and_swap(address: str, images: list[Any]) -> Load:
-    """perf_analyzer with one request at a time; while it runs more clients come, and the controller follows."""
+    """perf_analyzer at the planned rate; while it runs more clients come, and the controller follows."""
     told = asked("events", "-n", "1")["events"][-1]["id"]
     before = asked("status")["generation"]
     bench = subprocess.Popen(
-        command("bench", "docread", "--protocol", "grpc", "--concurrency", "1", "--duration", "20"),
+        command("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "20"),
         env=ENV,
         cwd=WORK,
     )

@@ -127,13 +127,17 @@ def command_line(binary: Path, load: Load, data: Path, report: Path) -> tuple[st
     """
     interval_ms = max(_LEAST_INTERVAL_MS, round(load.duration_s * 1000 / (_WINDOWS * _WINDOW_INTERVALS)))
     arrivals: tuple[str, ...] = ("--concurrency-range", str(load.concurrency))
+    windows: tuple[str, ...] = ("--measurement-interval", str(interval_ms))
     if load.rate_rps is not None:
         # Synchronous threads would hold requests back as soon as all of them wait for an answer.
         arrivals = ("--request-rate-range", f"{load.rate_rps:g}", "--request-distribution", "poisson", "--async")
+        # A window of time in which no request ends, at a low rate or under overload, ends the run without a report.
+        count = max(1, round(load.duration_s * load.rate_rps / _WINDOWS))
+        windows = ("--measurement-mode", "count_windows", "--measurement-request-count", str(count))
     # fmt: off
     return (
         str(binary), "-m", load.model, "-i", load.protocol, "-u", load.url, "--input-data", str(data), *arrivals,
-        "--measurement-interval", str(interval_ms), "--stability-percentage", str(_ANY_DEVIATION_PERCENT),
+        *windows, "--stability-percentage", str(_ANY_DEVIATION_PERCENT),
         "--max-trials", str(_WINDOWS), "-f", str(report),
     )
     # fmt: on
