@@ -40,7 +40,7 @@ class Desk:
 
 @pytest.fixture
 def desk(run_dir: Path) -> Iterator[Desk]:
-    paths = Paths(state=run_dir / "state", run=run_dir)
+    paths = Paths(state=run_dir / "state", run=run_dir / "run")
     paths.create()
     journal = Journal(paths.journal)
     installation = Installation(

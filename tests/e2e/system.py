@@ -83,7 +83,7 @@ class System:
     def deploy(self, *arguments: object) -> dict[str, Any]:
         """Deploys or updates, and expects that to work; the status after it."""
         result = self.run("deploy", *arguments, *self.ports, "--detach", "-o", "json")
-        assert result.code == 0, result.err
+        assert result.code == 0, result.out + result.err
         return result.json
 
     def status(self) -> dict[str, Any]:
