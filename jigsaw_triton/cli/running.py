@@ -13,7 +13,7 @@ from typing import Any
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
-from jigsaw_triton.controller.lock import wait_unlocked
+from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.servers.logfile import tail
@@ -106,7 +106,7 @@ class Deployment:
         log = self.paths.log("controller")
         began = log.stat().st_size if log.exists() else 0
         command = [sys.executable, "-m", "jigsaw_triton.cli.daemon", str(self.paths.state)]
-        with log.open("ab") as sink:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
             )
@@ -120,7 +120,7 @@ class Deployment:
     def _wait_started(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         give_up_at = time.monotonic() + _START_S
         while (status := self.status()) is None or status["controller"]["pid"] != process.pid:
-            if process.poll() == StateError.exit_code:
+            if process.poll() == AlreadyRunsError.exit_code:
                 raise StateError("another deploy is under way", where=str(self.paths.state), hint=_WAIT_HINT)
             if process.poll() is not None or time.monotonic() > give_up_at:
                 log = self.paths.log("controller")

@@ -33,13 +33,15 @@ def run_controller(paths: Paths, installation: Installation, read: Read, setting
         settings: Of the control loop.
 
     Raises:
-        StateError: A controller of this deployment runs already.
+        AlreadyRunsError: A controller of this deployment runs already.
     """
     paths.create()
     take_lock(paths.lock)
     _log_to(paths.log("controller"))
-    asyncio.run(_serve(paths, installation, read, settings))
-    shutil.rmtree(paths.run, ignore_errors=True)
+    try:
+        asyncio.run(_serve(paths, installation, read, settings))
+    finally:
+        shutil.rmtree(paths.run, ignore_errors=True)
 
 
 async def _serve(paths: Paths, installation: Installation, read: Read, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The status interface: JSON over HTTP on a Unix socket that only its owner can open."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -82,7 +83,8 @@ class StatusServer:
 
     async def _deploy(self, request: web.Request) -> web.Response:
         # The files are read here and now, so that a mistake in them is told to whoever asked.
-        await self._controller.deploy(self._read(await request.json()))
+        wanted = await asyncio.to_thread(self._read, await request.json())
+        await self._controller.deploy(wanted)
         return web.json_response({}, status=202)
 
     async def _down(self, _: web.Request) -> web.Response:

@@ -139,14 +139,12 @@ class RestartGateway:
 
     Attributes:
         wanted: For the ports.
-        models: Dispatchers, pipelines, then fronts.
-        routes: Dispatcher -> route.
+        models: Dispatchers, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
         delay_s: To wait before.
     """
 
     wanted: Wanted
     models: tuple[ModelFolder, ...]
-    routes: Mapping[str, tuple[RouteEntry, ...]]
     delay_s: float
 
 

@@ -170,7 +170,7 @@ def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
     wanted = state.running.wanted if state.running is not None else state.wanted
     if wanted is None:
         raise ValueError("a gateway runs that nobody asked for")
-    return a.RestartGateway(wanted, (*actual.models.values(), *actual.fronts.values()), actual.routes, delay_s)
+    return a.RestartGateway(wanted, (*actual.models.values(), *actual.fronts.values()), delay_s)
 
 
 def _not_waiting(state: State, name: str) -> State:
@@ -262,6 +262,9 @@ def _advance_change(state: State) -> Outcome:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
     text = "the generation before serves on" if state.rolling_back else "the new generation serves"
+    if not state.rolling_back:
+        # What could not be cleaned up has been told; the change itself succeeded.
+        state = replace(state, error="", error_code=0)
     state = replace(
         state,
         phase=Phase.READY,

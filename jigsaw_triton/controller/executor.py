@@ -79,8 +79,7 @@ class Executor:
         match action:
             case a.StartGateway(wanted):
                 await self._fleet.start_gateway(wanted.cluster.gateway)
-            case a.RestartGateway(wanted, folders, routes, delay_s):
-                await self._set_routes(routes)
+            case a.RestartGateway(wanted, folders, delay_s):
                 await self._fleet.restart_gateway(wanted.cluster.gateway, folders, delay_s)
             case a.LoadGateway(folders, routes):
                 await self._set_routes(routes)

@@ -29,6 +29,7 @@ _GATEWAY_GRACE_S = 3.0
 """With clients still connected Triton takes all of it, whether or not anything is in flight."""
 
 _GONE_POLL_S = 0.02
+_DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
 _UNLOAD_S = 120.0
@@ -121,7 +122,13 @@ class Fleet:
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
-            instance = await asyncio.to_thread(self._mig.create, worker.gpu, worker.placement)
+            creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
+            try:
+                instance = await asyncio.shield(creation)
+            except asyncio.CancelledError:
+                # The thread goes on all the same: what it makes must not stay, unknown to all.
+                await asyncio.to_thread(destroy_instance, self._mig, (await creation).uuid)
+                raise
             try:
                 self._journal.keep_instance(instance)
                 await self._start_worker(worker, instance.uuid)
@@ -155,7 +162,13 @@ class Fleet:
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
         async with self.locked(worker):
-            await self._unload_all(self._running(worker), models)
+            server = self._servers.get(worker)
+            try:
+                await self._unload_all(self._running(worker), models)
+            except ServerError:
+                # With a server that has died its models are gone, too.
+                if server is not None and not await _has_ended(server):
+                    raise
 
     async def _start_worker(self, worker: Worker, uuid: str) -> None:
         command = worker_command(
@@ -172,10 +185,12 @@ class Fleet:
         await self._load_all(server, [m.folder for m in worker.models], probe=True)
 
     async def _remove(self, worker: str, uuid: str) -> None:
-        server = self._servers.pop(worker, None)
+        server = self._servers.get(worker)
         if server is not None:
             await self._stop(server)
         await self._destroy(uuid)
+        # Only now, so that what could not be destroyed can be retired again.
+        self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
     async def _destroy(self, uuid: str) -> None:
@@ -273,7 +288,8 @@ class Fleet:
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()
         # Its stubs hold its connections open: whoever waits for an answer would wait on.
-        await server.process.stop()
+        with contextlib.suppress(ServerError):
+            await server.process.stop()
         self._exited(name, status)
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
@@ -340,3 +356,11 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+async def _has_ended(server: Server) -> bool:
+    """Whether a server that does not answer has died; that is known a moment later."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.process.wait(), _DEATH_S)
+        return True
+    return False

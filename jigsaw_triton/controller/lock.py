@@ -7,6 +7,12 @@ from pathlib import Path
 from jigsaw_triton.errors import StateError
 
 
+class AlreadyRunsError(StateError):
+    """Another process has the lock. Its exit code, EX_TEMPFAIL of sysexits.h, tells `deploy` so."""
+
+    exit_code = 75
+
+
 def take_lock(path: Path) -> None:
     """Takes the lock until this process has ended: whoever waits for it then finds nothing of the process.
 
@@ -14,14 +20,14 @@ def take_lock(path: Path) -> None:
         path: Made if it does not exist; its folder must.
 
     Raises:
-        StateError: Another process has it.
+        AlreadyRunsError: Another process has it.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(file)
-        raise StateError("a controller runs here already", where=str(path.parent)) from error
+        raise AlreadyRunsError("a controller runs here already", where=str(path.parent)) from error
 
 
 def wait_unlocked(path: Path) -> None:

@@ -77,7 +77,9 @@ class Paths:
         Raises:
             InputError: A folder can't be made or written, or belongs to somebody else.
         """
-        for folder in (self.state, self.logs, self.gateway_repository, self.run, self.run / "workers"):
+        _private(self.run.parent)
+        _private(self.run)
+        for folder in (self.state, self.logs, self.gateway_repository, self.run / "workers"):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 # A folder can be made where there is no room left for a file.
@@ -89,9 +91,24 @@ class Paths:
                     where=str(folder),
                     hint="choose another with --state or JIGSAW_STATE",
                 ) from error
-        owner = self.run.stat()
-        if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
-            raise InputError("the folder is open to other users", where=str(self.run), hint="remove it")
+
+
+def _private(folder: Path) -> None:
+    """Makes a folder that its owner alone can open, or sees to it that it is one: others may write beside it.
+
+    Raises:
+        InputError: It cannot be made, is a link, belongs to somebody else, or is open to others.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise InputError(
+            f"the folder cannot be made ({error.strerror})", where=str(folder), hint="remove what stands there"
+        ) from error
+    private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    if not stat.S_ISDIR(status.st_mode) or not private:
+        raise InputError("the folder is open to other users", where=str(folder), hint="remove it")
 
 
 def deployment_paths(state: Path | None) -> Paths:
@@ -105,6 +122,7 @@ def deployment_paths(state: Path | None) -> Paths:
         state = (Path(base) if base else Path.home() / ".local" / "state") / "jigsaw-triton"
     state = state.absolute()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    base_run = Path(runtime) if runtime and Path(runtime).is_dir() else Path(f"/tmp/jigsaw-triton-{os.getuid()}")
     name = hashlib.sha256(str(state).encode()).hexdigest()[:10]
-    return Paths(state, base_run / (f"jigsaw-{name}" if runtime else name))
+    if runtime and Path(runtime).is_dir():
+        return Paths(state, Path(runtime) / "jigsaw-triton" / name)
+    return Paths(state, Path(f"/tmp/jigsaw-triton-{os.getuid()}") / name)
