@@ -31,7 +31,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
-ROUNDS = 3
+ROUNDS = 5
 CLIENTS = (1, 8, 32)
 ROWS = 3
 BATCH = 64

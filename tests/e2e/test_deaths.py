@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.e2e.app import POISON, POISONABLE, write_application
+from tests.e2e.app import POISON, POISONABLE, gated, write_application
 from tests.e2e.clients import PROTOCOLS, Client, Crowd, expected
 from tests.e2e.system import System
 
@@ -64,6 +64,37 @@ def test_a_killed_gateway_is_told_at_once_and_comes_back(served: System) -> None
     gateway = served.status()["gateway"]
     assert gateway["state"] == "ready"
     assert gateway["restarts"] == 1
+
+
+def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(served: System, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    app = write_application(tmp_path / "app", square=gated(gate))
+    before = served.worker_of("total")
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        update = served.start("deploy", app, "--gpus", "2xcpu", "--demand", 60, *served.ports, "--detach")
+        last = served.wait_event("transition: start what has room", after=last)
+        os.kill(before["pid"], signal.SIGKILL)
+        last = served.wait_event(f"{before['name']} serves again", after=last)
+        gate.touch()
+        _, told = update.communicate(timeout=60)
+        assert update.returncode == 0, told
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    assert served.worker_of("total")["pid"] != before["pid"]
+
+
+def test_what_a_controller_that_was_killed_amid_a_deploy_leaves_is_ended(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app", square=gated(tmp_path / "never"))
+    deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
+    system.wait_started()
+    system.wait_event("transition: start what has room")
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    deploy.communicate(timeout=60)
+    assert deploy.returncode == 4
+    assert system.run("down").code in (0, 4)
+    system.wait_gone()
+    assert system.leftovers() == []
 
 
 def test_what_a_killed_controller_leaves_is_ended_by_the_next_deploy_and_by_down(
