@@ -8,7 +8,8 @@ from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.leftovers import end_leftovers
-from jigsaw_triton.controller.lock import take_lock
+from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster
 
@@ -41,7 +42,11 @@ def _end_leftovers(deployment: Deployment) -> int:
     paths = deployment.paths
     if not paths.journal.exists():
         return 0
-    take_lock(paths.lock)
+    try:
+        take_lock(paths.lock)
+    except AlreadyRunsError as error:
+        where, hint = str(paths.state), "try again in a moment"
+        raise StateError("a controller is just starting or ending", where=where, hint=hint) from error
     journal = Journal(paths.journal)
     try:
         ended = end_leftovers(journal, open_driver(Cluster(()), paths.state))

@@ -14,7 +14,7 @@ class Settings:
         fall_under: A fall is acted on when that average is below this share of what is planned for.
         headroom: What is planned for, over what was measured.
         cooldown_s: Between the end of one change and the next that is not the user's.
-        linger_s: How long dispatchers of an earlier generation stay loaded, idle, for clients that watch them.
+        linger_s: How long dispatchers of an earlier generation stay loaded to answer what waits in their queues.
         restart_delay_s: Before a dead server's first restart; doubles with each further one.
         restart_limit: Restarts of one server within restart_window_s before it is given up and the system is degraded.
         restart_window_s: See restart_limit.
@@ -26,7 +26,7 @@ class Settings:
     fall_under: float = 0.5
     headroom: float = 1.25
     cooldown_s: float = 10.0
-    linger_s: float = 120.0
+    linger_s: float = 30.0
     restart_delay_s: float = 0.5
     restart_limit: int = 5
     restart_window_s: float = 120.0

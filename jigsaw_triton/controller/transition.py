@@ -184,8 +184,8 @@ def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, hand
 def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Pipelines and dispatchers of earlier generations that are still loaded; pipelines must go first.
 
-    They have nothing to do any more, but clients that watch a graph's statistics, perf_analyzer for one, ask for those
-    of the models that the graph was made of when they began, and give up where one is gone.
+    They answer what waits in their queues. To unload one is to wait for that, and after a rise of the load it can take
+    long: a change that waited would keep the next one waiting.
     """
     wanted = gateway_models(running.bundle) if running is not None else frozenset()
     return _by_kind(actual, (name for name in actual.models if name not in wanted))

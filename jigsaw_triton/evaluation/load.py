@@ -4,6 +4,8 @@ What is relied on was seen of perf_analyzer 2.60:
 
 - It repeats windows of the measurement interval until three in a row agree, and reports those three together; each
   lasts 1.2 intervals. Where they never agree it reports nothing, so a wide tolerance keeps it to the three.
+- It asks for the statistics of the models that an ensemble is made of when it begins, and gives up when one of them has
+  had no request in a window: it does not outlast a swap of the graph, though no request fails.
 - A thread that gets an error stops, the run then ends without a report, and the exit status is 0 all the same.
 - Its Poisson arrivals are the same in each run: over a few hundred requests their rate differs from the one asked for.
 - Whole numbers in its input file are refused for float tensors. Base64 is right for all types; strings are length and
@@ -171,4 +173,6 @@ def _gave_up(told: str, where: str) -> ServerError:
         return ServerError(message, where=where, hint=hint)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "nothing"
+    if "failed to find the requested model version" in said:
+        hint = "the graph was swapped meanwhile: perf_analyzer follows the models it was made of; run it again"
     return ServerError(f"perf_analyzer gave up; it said: {said}", where=where, hint=hint)

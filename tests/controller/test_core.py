@@ -104,11 +104,11 @@ def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
 
 
-def test_old_dispatchers_linger_for_those_who_watch_them_and_then_go() -> None:
+def test_old_dispatchers_linger_for_what_waits_in_their_queues_and_then_go() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))
     assert {"app.t0.g1", "app.t0.g2"} <= world.state.actual.models.keys()
-    world.ticks([15.0] * 119)
+    world.ticks([15.0] * 29)
     assert "UnloadGateway" not in world.kinds()
     world.ticks([15.0] * 2)
     assert world.done[-1] == a.UnloadGateway(("app.t0.g1", "app.t1.g1"))
