@@ -77,20 +77,30 @@ class Paths:
         Raises:
             InputError: A folder can't be made or written, or belongs to somebody else.
         """
-        _private(self.run.parent)
-        _private(self.run)
-        for folder in (self.state, self.logs, self.gateway_repository, self.run / "workers"):
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # A folder can be made where there is no room left for a file.
-                with tempfile.TemporaryFile(dir=folder) as file:
-                    file.write(bytes(_ROOM_BYTES))
-            except OSError as error:
-                raise InputError(
-                    f"the folder cannot be written ({error.strerror})",
-                    where=str(folder),
-                    hint="choose another with --state or JIGSAW_STATE",
-                ) from error
+        for folder in (self.state, self.logs, self.gateway_repository):
+            _writable(folder)
+        for folder in (self.run.parent, self.run):
+            _private(folder)
+        _writable(self.run / "workers")
+
+
+def _writable(folder: Path) -> None:
+    """Makes a folder, or sees to it that there is room in it.
+
+    Raises:
+        InputError: It can't be made or written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A folder can be made where there is no room left for a file.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM_BYTES))
+    except OSError as error:
+        raise InputError(
+            f"the folder cannot be written ({error.strerror})",
+            where=str(folder),
+            hint="choose another with --state or JIGSAW_STATE",
+        ) from error
 
 
 def _private(folder: Path) -> None:

@@ -91,6 +91,16 @@ def test_waiting_for_the_end_of_nothing_is_over_at_once(run: Run, tmp_path: Path
     assert "nothing is deployed here" in result.stderr
 
 
+def test_down_leaves_a_controller_alone_that_does_not_answer_yet(
+    run: Run, deployment: Deployment, journal: Journal
+) -> None:
+    take_lock(deployment.paths.lock)
+    result = run("down", "--state", deployment.paths.state)
+    assert result.exit_code == 4
+    assert "a controller is just starting or ending" in result.stderr
+    assert deployment.paths.run.exists()
+
+
 # --- what stays -----------------------------------------------------------------------------------------------------
 
 
