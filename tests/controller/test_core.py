@@ -119,11 +119,11 @@ def test_what_cannot_be_ended_after_lingering_is_no_failed_change_and_is_tried_l
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))
     world.fault = lambda x: "stuck" if isinstance(x, a.UnloadGateway) else ""
-    world.ticks([15.0] * 130)
+    world.ticks([15.0] * 40)
     assert world.state.error == ""
     assert world.reports.count(("error", "stuck")) == 1
     world.fault = lambda _: ""
-    world.ticks([15.0] * 130)
+    world.ticks([15.0] * 40)
     assert world.kinds()[-1] == "UnloadGateway"
 
 
