@@ -12,9 +12,9 @@ from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.journal import Journal, ServerRecord
 from jigsaw_triton.controller.leftovers import destroy_instance, end_leftovers, start_time
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import ServerError, StateError
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, MigInstance
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
@@ -122,15 +122,8 @@ class Fleet:
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
-            creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
+            instance = await self._create(worker)
             try:
-                instance = await asyncio.shield(creation)
-            except asyncio.CancelledError:
-                # The thread goes on all the same: what it makes must not stay, unknown to all.
-                await asyncio.to_thread(destroy_instance, self._mig, (await creation).uuid)
-                raise
-            try:
-                self._journal.keep_instance(instance)
                 await self._start_worker(worker, instance.uuid)
             except BaseException:
                 await asyncio.shield(self._remove(worker.name, instance.uuid))
@@ -169,6 +162,21 @@ class Fleet:
                 # With a server that has died its models are gone, too.
                 if server is not None and not await _has_ended(server):
                     raise
+
+    async def _create(self, worker: Worker) -> MigInstance:
+        """Creates a worker's MIG instance, of which the journal knows from before it exists."""
+        self._journal.begin_creation(worker.gpu, worker.placement)
+        creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
+        try:
+            instance = await asyncio.shield(creation)
+            self._journal.keep_instance(instance)
+        except (asyncio.CancelledError, StateError):
+            # What was made, or is being made in its thread all the same, must not stay, unknown to all.
+            await asyncio.to_thread(destroy_instance, self._mig, (await creation).uuid)
+            raise
+        finally:
+            self._journal.end_creation(worker.gpu, worker.placement)
+        return instance
 
     async def _start_worker(self, worker: Worker, uuid: str) -> None:
         command = worker_command(

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS actions (
   begun TEXT NOT NULL, ended TEXT, error TEXT);
 CREATE TABLE IF NOT EXISTS instances (
   uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS creations (
+  node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS servers (
   name TEXT PRIMARY KEY, pid INTEGER NOT NULL, started INTEGER NOT NULL, shm_prefix TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
@@ -134,9 +136,22 @@ class Journal:
         """Notes that an action has ended."""
         self._write("UPDATE actions SET ended = ?, error = ? WHERE id = ?", (_now(), error, row))
 
+    def begin_creation(self, gpu: GpuId, placement: Placement) -> None:
+        """Notes that a MIG instance is about to be created there."""
+        self._write("INSERT INTO creations VALUES (?, ?, ?, ?)", _place(gpu, placement))
+
+    def end_creation(self, gpu: GpuId, placement: Placement) -> None:
+        """Notes that the creation has come to an end: it failed, or the instance is kept."""
+        self._delete("DELETE FROM creations WHERE (node, gpu, slice, start) = (?, ?, ?, ?)", *_place(gpu, placement))
+
+    def creations(self) -> tuple[tuple[GpuId, Placement], ...]:
+        """Creations whose end was not noted: whatever stands there is ours."""
+        rows = self._db.execute("SELECT node, gpu, slice, start FROM creations").fetchall()
+        return tuple((GpuId(node, gpu), Placement(start, kind)) for node, gpu, kind, start in rows)
+
     def keep_instance(self, instance: MigInstance) -> None:
         """Notes that a MIG instance is ours."""
-        place = (instance.gpu.node, instance.gpu.index, instance.placement.slice, instance.placement.start)
+        place = _place(instance.gpu, instance.placement)
         self._write("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
 
     def forget_instance(self, uuid: str) -> None:
@@ -186,9 +201,13 @@ class Journal:
         for table, kept in KEPT.items():
             self._delete(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?", kept)
 
-    def _delete(self, statement: str, key: str | int) -> None:
+    def _delete(self, statement: str, *key: str | int) -> None:
         with contextlib.suppress(StateError):
-            self._write(statement, (key,))
+            self._write(statement, key)
+
+
+def _place(gpu: GpuId, placement: Placement) -> tuple[str, int, str, int]:
+    return gpu.node, gpu.index, placement.slice, placement.start
 
 
 def _now() -> str:

@@ -39,12 +39,16 @@ def end_leftovers(journal: Journal, driver: MigDriver) -> int:
                 time.sleep(_POLL_S)
         sweep(record.shm_prefix)
         journal.forget_server(record.name)
-    present = {instance.uuid for instance in driver.instances()}
-    for instance in journal.instances():
-        if instance.uuid in present:
+    ours = {instance.uuid for instance in journal.instances()}
+    creations = journal.creations()
+    for instance in driver.instances():
+        if instance.uuid in ours or (instance.gpu, instance.placement) in creations:
             ended += 1
             destroy_instance(driver, instance.uuid)
-        journal.forget_instance(instance.uuid)
+    for uuid in ours:
+        journal.forget_instance(uuid)
+    for gpu, placement in creations:
+        journal.end_creation(gpu, placement)
     return ended
 
 
