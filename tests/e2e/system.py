@@ -60,17 +60,19 @@ class System:
         self._deployment = Deployment.at(state)
         outside = {name: text for name, text in os.environ.items() if not name.startswith("JIGSAW_")}
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
+        self._started: list[subprocess.Popen[str]] = []
         self._environment = {**outside, **cache, "JIGSAW_STATE": str(state)}
 
     def run(self, *arguments: object) -> Result:
         """Runs a command to its end."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=PATIENCE_S)
+        self._started.remove(process)
         return Result(process.returncode, out, err)
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """Starts a command, in a process group of its own."""
-        return subprocess.Popen(
+        """Starts a command, in a process group of its own; `end` sees to it where the test does not."""
+        process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -79,6 +81,8 @@ class System:
             text=True,
             process_group=0,
         )
+        self._started.append(process)
+        return process
 
     def deploy(self, *arguments: object) -> dict[str, Any]:
         """Deploys or updates, and expects that to work; the status after it."""
@@ -149,6 +153,9 @@ class System:
 
     def end(self) -> None:
         """Takes all down and sees to it that nothing is left."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
         result = self.run("down")
         try:
             assert result.code in (0, 4), result.err

@@ -15,8 +15,12 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
-    app = write_application(tmp_path_factory.mktemp("app"), square=POISONABLE)
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_application(tmp_path_factory.mktemp("app"), square=POISONABLE)
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, app: Path) -> System:
     shared.deploy(app, "--gpus", "2xcpu", "--demand", 60)
     return shared
 
@@ -66,9 +70,11 @@ def test_a_killed_gateway_is_told_at_once_and_comes_back(served: System) -> None
     assert gateway["restarts"] == 1
 
 
-def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(served: System, tmp_path: Path) -> None:
+def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(
+    served: System, app: Path, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
-    app = write_application(tmp_path / "app", square=gated(gate))
+    write_application(app, square=gated(gate))
     before = served.worker_of("total")
     last = served.last_event()
     with Crowd(served) as crowd:
