@@ -126,7 +126,7 @@ class Round:
 
     Attributes:
         deploy_s: From the request to ready.
-        update_s: From the request to ready, with nothing of the old generation left.
+        update_s: From the request to ready: all requests go to the new generation.
         update_sent: Requests during the update.
         update_failed: How many of them failed.
         death_s: From the kill to the first answer of a request sent after it.
@@ -244,7 +244,7 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
     return [
         seconds("controller.deploy_s", [r.deploy_s for r in rounds], "request to ready: plan, gateway, two workers"),
         seconds(
-            "controller.update_s", [r.update_s for r in rounds], "another variant in the same slice, request to ready"
+            "controller.update_s", [r.update_s for r in rounds], "swap of a variant in its slice, request to ready"
         ),
         failed("controller.update_failed", [r.update_failed for r in rounds], updated, f"under {load}"),
         seconds("controller.kill9_s", [r.death_s for r in rounds], "kill of a task's only worker to the next answer"),
