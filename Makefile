@@ -23,6 +23,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
 	$(BIN)/python -m pytest
 
 bench: setup

@@ -34,7 +34,7 @@ DEFAULT_RPS = 1.0
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
-@options.option("--address", help="IP address that the gateway listens on.  [default: 127.0.0.1]")
+@options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
 @options.option("--detach", is_flag=True, help="Return when all serves, and leave it running.")
 @options.option("--no-wait", is_flag=True, help="Return at once; wait with `jigsaw-triton status --wait ready`.")
 @options.state()

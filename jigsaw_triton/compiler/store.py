@@ -259,8 +259,10 @@ def _explained(place: Path, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # A missing file is one of the graph's; a folder that cannot be made (in /proc, say) is called missing, too.
+        number = errno.EACCES if error.errno == errno.ENOENT and done == "written" else error.errno
         raise InputError(
             f"this cannot be {done} ({error.strerror})",
             where=str(place),
-            hint=_REMEDIES.get(error.errno or 0, "look at what is there"),
+            hint=_REMEDIES.get(number or 0, "look at what is there"),
         ) from error

@@ -54,13 +54,21 @@ class ControllerClient:
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            data: dict[str, Any] = json.loads(response.read())
+            text = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ControllerGoneError(
                 "no controller runs here", where=str(self._path), hint="start one with `jigsaw-triton deploy`"
             ) from error
         finally:
             connection.close()
+        try:
+            data: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise JigsawError(
+                f"the controller's answer ({response.status}) is not JSON",
+                where=str(self._path),
+                hint="its log says why: `jigsaw-triton logs controller`",
+            ) from error
         if "error" in data and response.status >= 400:
             told = data["error"]
             kind = _ERRORS.get(told["code"], JigsawError)

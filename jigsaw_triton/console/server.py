@@ -1,6 +1,7 @@
 """The status interface: JSON over HTTP on a Unix socket that only its owner can open."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError
+
+log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 30.0
 
@@ -101,3 +104,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response({"error": body}, status=409)
     except ValueError as error:
         return web.json_response({"error": {"message": str(error), "where": "", "hint": "", "code": 2}}, status=400)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        told = f"{request.path} failed: {type(error).__name__}: {error}"
+        hint = "the controller's log says more: `jigsaw-triton logs controller`"
+        return web.json_response({"error": {"message": told, "where": "", "hint": hint, "code": 1}}, status=500)

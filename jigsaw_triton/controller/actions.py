@@ -17,6 +17,7 @@ class Solve:
         generation: Number of the generation that comes of it.
         reason: In the user's words.
         running: The generation to stay close to.
+        may_fall_short: Graphs whose demand is cut to what the cluster carries where it is too small for all of it.
     """
 
     wanted: Wanted
@@ -24,6 +25,7 @@ class Solve:
     generation: int
     reason: str
     running: Generation | None
+    may_fall_short: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

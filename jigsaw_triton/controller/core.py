@@ -17,6 +17,9 @@ from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
 from jigsaw_triton.planner.difference import difference
 
+_SHORT = 1e-3
+"""A plan for less than this part of the demand below it is one for all of it."""
+
 GATEWAY = "gateway"
 """Name under which the gateway's restarts are kept, beside the workers' names."""
 
@@ -109,15 +112,27 @@ def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
     demand = ", ".join(f"{name} {rps:.3g}/s" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand}: {slices} ({action.reason})")
+    state, told = _beyond(state, action, new)
     running = state.running
     if running is not None and new.serves_like(running):
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
-        return _quiet(state), (report, a.Report("ready", "nothing that runs has to change"))
+        return _quiet(state), (report, *told, a.Report("ready", "nothing that runs has to change"))
     changes = difference(running.plan if running is not None else None, new.plan)
     stages = stages_to(state.actual, running, new)
     state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
-    return state, (report, *(a.Report("diff", str(change)) for change in changes))
+    return state, (report, *told, *(a.Report("diff", str(change)) for change in changes))
+
+
+def _beyond(state: State, action: a.Solve, new: Generation) -> Outcome:
+    """Takes note of the graphs whose load is more than the cluster carries."""
+    planned = {name: graph.demand_rps for name, graph in new.plan.graphs.items()}
+    short = {name: rps for name, rps in planned.items() if rps < action.demand_rps[name] * (1 - _SHORT)}
+    told = ", ".join(f"{rps:.3g}/s of {name}'s {action.demand_rps[name]:.3g}/s" for name, rps in short.items())
+    reports = (
+        (a.Report("demand", f"the load is more than the cluster carries; it is planned for {told}"),) if short else ()
+    )
+    return replace(state, beyond=frozenset(short)), reports
 
 
 def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
@@ -235,16 +250,26 @@ def _follow_load(state: State) -> Outcome:
             changes[name] = change
             rate = f"{name} at {demand.mean_rps(state.settings.rise_window_s):.3g}/s"
             told.append(f"{rate}, planned for {plan.demand_rps:.3g}/s, good for {plan.capacity_rps:.3g}/s")
-    if not changes:
-        return state, ()
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
+    rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
+    if not changes.keys() - (rises & state.beyond):
+        # Nothing but more of what the cluster cannot carry anyway.
+        return state, ()
     state = replace(state, by_user=False)
-    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, f"measured load: {'; '.join(told)}")
+    reason = f"measured load: {'; '.join(told)}"
+    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=rises)
     return state, (a.Report("demand", "; ".join(told)), *issued)
 
 
-def _solve(state: State, wanted: Wanted, demand_rps: Mapping[str, float], reason: str) -> Outcome:
-    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running)
+def _solve(
+    state: State,
+    wanted: Wanted,
+    demand_rps: Mapping[str, float],
+    reason: str,
+    *,
+    may_fall_short: frozenset[str] = frozenset(),
+) -> Outcome:
+    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, may_fall_short)
     return _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
 
 

@@ -15,16 +15,26 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import InfeasibleError, ServerError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.solve import make_largest_plan, make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.runtime.slots import drain
 
 DRAIN_S = 60.0
 """A batch that has not ended by then never will: the dispatcher's own deadline for a call is shorter."""
+
+
+def _planned(problem: Problem, may_fall_short: frozenset[str]) -> Plan:
+    """The plan for the demand, or where there is none the one that carries most of it."""
+    try:
+        return make_plan(problem)
+    except InfeasibleError:
+        if not may_fall_short:
+            raise
+        return make_largest_plan(problem, scaled=may_fall_short)
 
 
 class Executor:
@@ -106,7 +116,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = make_plan(problem, Options())
+        plan = _planned(problem, action.may_fall_short)
         bundle = compile_plan(
             plan,
             wanted.graphs,

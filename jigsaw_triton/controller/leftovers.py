@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.journal import Journal, ServerRecord
 from jigsaw_triton.errors import InstanceInUseError
 from jigsaw_triton.gpus.driver import MigDriver
 from jigsaw_triton.servers.process import group_members, sweep
@@ -31,12 +31,12 @@ def end_leftovers(journal: Journal, driver: MigDriver) -> int:
     """
     ended = 0
     for record in journal.servers():
-        if start_time(record.pid) == record.started:
-            ended += 1
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(record.pid, signal.SIGKILL)
-            while group_members(record.pid):
-                time.sleep(_POLL_S)
+        ended += bool(_processes(record))
+        while processes := _processes(record):
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(_POLL_S)
         sweep(record.shm_prefix)
         journal.forget_server(record.name)
     ours = {instance.uuid for instance in journal.instances()}
@@ -67,6 +67,22 @@ def destroy_instance(driver: MigDriver, uuid: str) -> None:
             if attempt == _IN_USE_TRIES - 1:
                 raise
             time.sleep(_IN_USE_WAIT_S)
+
+
+def _processes(record: ServerRecord) -> list[int]:
+    """The living processes of a server: its group, or what is left of it."""
+    members = group_members(record.pid)
+    if start_time(record.pid) == record.started:
+        return members
+    # Its stubs outlive it by a moment. They name their regions on their command lines; nobody else does.
+    return [process for process in members if record.shm_prefix.encode() in _command_line(process)]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def start_time(pid: int) -> int | None:

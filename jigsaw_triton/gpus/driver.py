@@ -39,6 +39,21 @@ class MigDriver(Protocol):
         ...
 
 
+def require_driver(cluster: Cluster) -> None:
+    """Sees to it that this release has the driver that a cluster asks for.
+
+    Raises:
+        InputError: It has not.
+    """
+    if cluster.driver == "nvml":
+        raise InputError(
+            "MIG on real GPUs (driver: nvml) is not in this release",
+            where="driver",
+            hint="write `driver: emulated` in cluster.yaml, or say --driver emulated: MIG's rules hold then, and the "
+            "models run on the processor",
+        )
+
+
 def open_driver(cluster: Cluster, state_dir: Path) -> MigDriver:
     """The driver that the cluster asks for.
 
@@ -49,9 +64,5 @@ def open_driver(cluster: Cluster, state_dir: Path) -> MigDriver:
     Raises:
         InputError: This release has no such driver.
     """
-    if cluster.driver == "nvml":
-        raise InputError(
-            "MIG on real GPUs (driver: nvml) is not in this release",
-            hint="write `driver: emulated` in cluster.yaml: MIG's rules hold, the models run on the processor",
-        )
+    require_driver(cluster)
     return EmulatedMigDriver(state_dir / STATE_FILE, cluster.gpus)

@@ -16,7 +16,7 @@ known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slic
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,7 @@ SCALE_GAP = 1e-4
 """Relative, of the largest demand."""
 
 Goal = Literal["least", "most", "ideal", "idle"]
-"""`least`: the plan. `most`: the largest scale of all demands together. `ideal`: least slices, then GPUs, were there
+"""`least`: the plan. `most`: the largest common scale of demands. `ideal`: least slices, then GPUs, were there
 GPUs without end. `idle`: the same at no demand."""
 
 _ENDLESS = ("ideal", "idle")
@@ -71,6 +71,7 @@ def allocation(
     supplies: Sequence[Supply],
     goal: Goal = "least",
     running: Mapping[Configuration, int] | None = None,
+    scaled: Collection[str] | None = None,
 ) -> Allocation:
     """Builds the program.
 
@@ -80,6 +81,7 @@ def allocation(
         supplies: By model of GPU, of all kinds of slices that the configurations are on.
         goal: What for.
         running: Replicas that run now; where given, keeping them is the last objective.
+        scaled: Graphs whose demand the goal `most` scales, all where None; the others keep theirs.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -89,7 +91,7 @@ def allocation(
         part = _Part(draft, workload, candidates[workload.graph.name], goal)
         part.choose(supplies)
         if goal != "idle":
-            part.flow(scale)
+            part.flow(scale if scaled is None or workload.graph.name in scaled else None)
         part.limit()
         count |= part.count
         losses += part.losses()

@@ -1,13 +1,19 @@
 """From a problem to its plan."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.planner import diagnose
-from jigsaw_triton.planner.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.configurations import (
+    TOLERANCE,
+    Configuration,
+    TaskConfigurations,
+    available,
+    worthwhile,
+)
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.model import Allocation, allocation
 from jigsaw_triton.planner.placement import placement, running_slices
@@ -18,6 +24,11 @@ from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverF
 from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
+
+_EXACT_FROM = 0.5
+"""Solvers are exact to an absolute tolerance: a scale below this is not, but a good demand to scale from once more."""
+
+_ROUNDS = 4
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
 
@@ -46,12 +57,62 @@ def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverF
     """
     options, problem = options.checked(), problem.prepared()
     everything = _available(problem, options)
+    return _first_sound(options, solvers, lambda solver: _Planning(problem, options, everything, solver).plan())
+
+
+def make_largest_plan(
+    problem: Problem,
+    options: Options = DEFAULTS,
+    *,
+    scaled: Collection[str] | None = None,
+    solvers: SolverFactory = SolverProcess,
+) -> Plan:
+    """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
+
+    Args:
+        problem: Its demands say in what proportion the graphs grow.
+        options: How to plan. The time limit is of each of two solves.
+        scaled: Graphs that grow, all where None; the others keep their demands.
+        solvers: Makes the solver of a name.
+
+    Raises:
+        InputError: The problem or the options make no sense.
+        InfeasibleError: No plan meets the requirements at any demand.
+        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+    """
+    options, problem = options.checked(), problem.prepared()
+    names = {w.graph.name for w in problem.workloads}
+    growing = names if scaled is None else names & set(scaled)
+    everything = _available(problem, options)
+
+    def attempt(solver: Solver) -> Plan:
+        grown = problem
+        for _ in range(_ROUNDS):
+            scale = _Planning(grown, options, everything, solver).largest_scale(growing)
+            grown = _grown(grown, growing, scale)
+            if scale > _EXACT_FROM:
+                break
+        return _Planning(_grown(grown, growing, 1 - TOLERANCE), options, everything, solver).plan()
+
+    return _first_sound(options, solvers, attempt)
+
+
+def _grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
+    """The problem with these graphs' demands multiplied."""
+    workloads = (
+        replace(w, demand_rps=w.demand_rps * scale) if w.graph.name in growing else w for w in problem.workloads
+    )
+    return replace(problem, workloads=tuple(workloads))
+
+
+def _first_sound(options: Options, solvers: SolverFactory, attempt: Callable[[Solver], Plan]) -> Plan:
+    """What the solver asked for makes of an attempt, or the other one where that fails."""
     failures = []
     order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")
     for name in order:
         try:
             with solvers(name) as solver:
-                return _Planning(problem, options, everything, solver).plan()
+                return attempt(solver)
         except SolverFailure as failure:
             failures.append(str(failure))
     raise JigsawError("no solver gave a sound plan: " + "; ".join(failures), hint="report this with the input files")
@@ -87,20 +148,33 @@ class _Planning:
     def plan(self) -> Plan:
         """The validated plan."""
         started = time.monotonic()
-        workloads = self.problem.workloads
-        candidates = {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in workloads}
-        if all(all(of.values()) for of in candidates.values()):
+        workloads, candidates = self.problem.workloads, self._candidates()
+        if _complete(candidates):
             supplies = _supplies(self.problem, candidates)
             model = allocation(workloads, candidates, supplies, running=self._running(candidates))
             outcome = solved(self.solver, model.program, self.options.time_limit_s)
             if outcome.status == "unknown":
-                raise JigsawError(
-                    f"no plan was found within {self.options.time_limit_s:g} s, nor that there is none",
-                    hint="allow more time with --time-limit",
-                )
+                raise _out_of_time(self.options)
             if outcome.status != "infeasible":
                 return self._sound(self._assembled(model, outcome, started))
         raise self._infeasible(candidates)
+
+    def largest_scale(self, scaled: Collection[str]) -> float:
+        """By what the demands of these graphs can be multiplied at most."""
+        workloads, candidates = self.problem.workloads, self._candidates()
+        if _complete(candidates):
+            supplies = _supplies(self.problem, candidates)
+            model = allocation(workloads, candidates, supplies, "most", scaled=scaled)
+            outcome = solved(self.solver, model.program, self.options.time_limit_s)
+            scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
+            if scale > 0:
+                return scale
+            if outcome.status == "unknown":
+                raise _out_of_time(self.options)
+        raise self._infeasible(candidates)
+
+    def _candidates(self) -> dict[str, TaskConfigurations]:
+        return {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in self.problem.workloads}
 
     def _assembled(self, model: Allocation, outcome: Outcome, started: float) -> Plan:
         problem, options = self.problem, self.options
@@ -171,6 +245,18 @@ class _Planning:
             supplies = _supplies(self.problem, candidates)
             found = [diagnose.demand(workloads, candidates, supplies, self.problem.cluster, self.solver, limit)]
         return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+
+def _complete(candidates: Mapping[str, TaskConfigurations]) -> bool:
+    """Whether each task has a configuration at least."""
+    return all(all(of.values()) for of in candidates.values())
+
+
+def _out_of_time(options: Options) -> JigsawError:
+    return JigsawError(
+        f"no plan was found within {options.time_limit_s:g} s, nor that there is none",
+        hint="allow more time with --time-limit",
+    )
 
 
 def _supplies(problem: Problem, candidates: Mapping[str, TaskConfigurations]) -> list[Supply]:

@@ -112,9 +112,11 @@ class Delivery:
                 return
             # Items whose shapes vary go in calls of their own, which the worker's scheduler may join.
             count, limit = (lease.entry.batch, 1) if self._spec.mode == "items" else (1, lease.entry.batch)
-            while count and batch.head() is not None and self._call(batch, batch.take(limit), lease, calls):
-                count -= 1
-            lease.release()
+            try:
+                while count and batch.head() is not None and self._call(batch, batch.take(limit), lease, calls):
+                    count -= 1
+            finally:
+                lease.release()
 
     def _lease(self, part: Part) -> Lease | None:
         entries = self._route.entries

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
+from jigsaw_triton.errors import JigsawError
 
 
 def test_where_no_controller_runs_that_is_said(run_dir: Path) -> None:
@@ -40,6 +41,26 @@ def test_a_controller_that_ends_amid_its_answer_is_gone(run_dir: Path, answer: b
         with pytest.raises(ControllerGoneError):
             ControllerClient(path).status()
         thread.join()
+
+
+def test_an_answer_that_is_no_json_is_told(run_dir: Path) -> None:
+    path = run_dir / "controller.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(JigsawError, match=r"answer \(500\) is not JSON") as caught:
+            ControllerClient(path).status()
+        thread.join()
+    assert caught.value.exit_code == 1
 
 
 def test_a_controller_that_does_not_answer_in_time_is_gone(run_dir: Path) -> None:

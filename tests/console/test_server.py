@@ -105,6 +105,20 @@ def test_what_is_wrong_with_a_request_is_told_to_whoever_asked(
     asked(desk, ask, read)
 
 
+def test_a_fault_of_the_controller_is_told_as_one(desk: Desk) -> None:
+    def read(_request: Mapping[str, Any]) -> Wanted:
+        raise AttributeError("no such thing")
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(JigsawError, match="/deploy failed: AttributeError: no such thing") as caught:
+            await asyncio.to_thread(client.deploy, {})
+        assert caught.value.exit_code == 1
+        assert "logs controller" in caught.value.hint
+        assert (await asyncio.to_thread(client.status))["state"] == "idle"
+
+    asked(desk, ask, read)
+
+
 def test_events_are_waited_for(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         desk.journal.event("plan", "first")

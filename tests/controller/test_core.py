@@ -104,6 +104,22 @@ def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
 
 
+def test_load_beyond_the_cluster_is_planned_for_as_far_as_it_carries_and_not_again_and_again() -> None:
+    world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}, carries_rps=18.0))
+    world.ticks([30.0] * 11)
+    assert world.state.running is not None and world.state.running.bundle == TWO
+    assert world.state.running.plan.graphs["app"].demand_rps == 18.0
+    assert world.reports[-1] == ("ready", "the new generation serves")
+    told = [text for kind, text in world.reports if kind == "demand"]
+    assert told[-1] == "the load is more than the cluster carries; it is planned for 18/s of app's 37.5/s"
+    world.ticks([40.0] * 60)
+    assert world.state.next_generation == 3
+    world.ticks([2.0] * 90)
+    assert world.state.next_generation == 4
+    assert world.state.running.plan.graphs["app"].demand_rps == 10.0
+    assert not world.state.beyond
+
+
 def test_old_dispatchers_linger_for_what_waits_in_their_queues_and_then_go() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))

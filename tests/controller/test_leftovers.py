@@ -12,6 +12,7 @@ from jigsaw_triton.errors import InstanceInUseError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
+from jigsaw_triton.servers.process import group_members
 
 GPU = GpuId("n", 0)
 
@@ -59,6 +60,31 @@ def test_servers_are_killed_with_their_group_and_their_regions(journal: Journal,
         assert process.wait(timeout=10) == -9
     assert not region.exists()
     assert journal.servers() == ()
+
+
+def test_stubs_that_outlived_their_server_are_killed(journal: Journal, driver: EmulatedMigDriver) -> None:
+    prefix = f"jigsaw-test-{os.getpid()}-"
+    # A leader that leaves two behind in its group: one with the server's prefix, one that anybody may have started.
+    script = (
+        "import subprocess, sys; wait = 'import sys; sys.stdin.read()'; "
+        "children = [subprocess.Popen([sys.executable, '-c', wait, *more]) for more in ([sys.argv[1]], [])]; "
+        "print(*(child.pid for child in children), flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, prefix],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as leader:
+        assert leader.stdin is not None and leader.stdout is not None
+        stub, other = (int(text) for text in leader.stdout.readline().split())
+        leader.wait(timeout=10)
+        journal.keep_server(ServerRecord("gateway", leader.pid, 1, prefix))
+        assert end_leftovers(journal, driver) == 1
+        assert group_members(leader.pid) == [other]
+        assert stub != other
+        leader.stdin.close()
 
 
 def test_a_process_that_only_has_the_pid_of_a_server_is_left_alone(journal: Journal, driver: EmulatedMigDriver) -> None:

@@ -1,5 +1,6 @@
 """Bundles, plans and a shell without processes, to drive the core with."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -101,6 +102,7 @@ class World:
         reports: (kind, text).
         held: Actions that were issued while `hold` accepted them; end them by `end`.
         hold: Which actions are not carried out at once.
+        carries_rps: The most that the cluster carries, for plans that may fall short of the demand.
     """
 
     bundles: Mapping[int, Bundle | str]
@@ -109,6 +111,7 @@ class World:
     done: list[a.Action] = field(default_factory=list)
     reports: list[tuple[str, str]] = field(default_factory=list)
     hold: Callable[[a.Action], bool] = lambda _: False
+    carries_rps: float = math.inf
     held: list[a.Issued] = field(default_factory=list)
 
     def send(self, event: e.Event) -> None:
@@ -138,7 +141,9 @@ class World:
             made = self.bundles[action.generation]
             if isinstance(made, str):
                 return e.Failed(issued.id, made, 3)
-            return e.Solved(issued.id, plan(action.demand_rps["app"]), made)
+            asked_rps = action.demand_rps["app"]
+            carried_rps = min(asked_rps, self.carries_rps) if action.may_fall_short else asked_rps
+            return e.Solved(issued.id, plan(carried_rps), made)
         self.done.append(action)
         return e.Done(issued.id)
 

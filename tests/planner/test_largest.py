@@ -1,0 +1,60 @@
+"""The largest demand that a cluster carries."""
+
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.graph.model import Slo, Workload
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.solve import SolverFactory, make_largest_plan, make_plan
+from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain
+from tests.fakes.problems import cluster, docread_problem, problem, row
+
+
+@pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
+def test_it_is_carried_and_no_more_is(demand_rps: float, solvers: SolverFactory) -> None:
+    p = docread_problem(demand_rps)
+    plan = make_largest_plan(p, solvers=solvers)
+    largest = plan.graphs["docread"].demand_rps
+
+    def at(rps: float) -> Problem:
+        return replace(p, workloads=(replace(p.workloads[0], demand_rps=rps),))
+
+    assert violations(plan, at(largest), Options()) == ()
+    assert make_plan(at(largest), solvers=solvers).graphs["docread"].demand_rps == largest
+    with pytest.raises(InfeasibleError):
+        make_plan(at(1.001 * largest), solvers=solvers)
+
+
+def two(of_a: float, of_b: float) -> Problem:
+    """Two graphs of one task, whose replicas carry 80 requests/s each, on seven slices."""
+    graphs = [replace(chain(1, slo=Slo(1000.0, accuracy=0.5)), name=name) for name in ("a", "b")]
+    table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=100.0)])
+    workloads = tuple(Workload(g, rps) for g, rps in zip(graphs, (of_a, of_b), strict=True))
+    return Problem(workloads, cluster(1), {g.name: table for g in graphs})
+
+
+def test_graphs_grow_in_proportion(solvers: SolverFactory) -> None:
+    plan = make_largest_plan(two(10.0, 20.0), solvers=solvers)
+    assert [plan.graphs[name].demand_rps for name in "ab"] == pytest.approx([160.0, 320.0], rel=1e-3)
+
+
+def test_one_grows_and_the_other_keeps_its_demand(solvers: SolverFactory) -> None:
+    plan = make_largest_plan(two(10.0, 100.0), scaled=["a"], solvers=solvers)
+    assert plan.graphs["b"].demand_rps == 100.0
+    assert plan.graphs["a"].demand_rps == pytest.approx(400.0, rel=1e-3)
+
+
+def test_where_no_demand_at_all_can_be_served_the_reason_is_told(solvers: SolverFactory) -> None:
+    graphs = chain(8, slo=Slo(1000.0, accuracy=0.5))
+    rows = [row(f"t{i}", "v0") for i in range(8)]
+    with pytest.raises(InfeasibleError, match="no room for a slice for each task"):
+        make_largest_plan(problem(graphs, rows), solvers=solvers)
+
+
+def test_where_the_others_leave_nothing_the_reason_is_told(solvers: SolverFactory) -> None:
+    with pytest.raises(InfeasibleError, match="demand exceeds the cluster"):
+        make_largest_plan(two(10.0, 1000.0), scaled=["a"], solvers=solvers)
