@@ -38,6 +38,8 @@ SHELLS = frozenset(
     {
         "gpus.emulated",
         "gpus.holders",
+        "planner.cbc",
+        "planner.highs",
         "planner.solve",
         "planner.solver",
         "planner.worker",

@@ -72,6 +72,8 @@ def allocation(
     goal: Goal = "least",
     running: Mapping[Configuration, int] | None = None,
     scaled: Collection[str] | None = None,
+    least: float = 0.0,
+    enough: float = math.inf,
 ) -> Allocation:
     """Builds the program.
 
@@ -82,6 +84,8 @@ def allocation(
         goal: What for.
         running: Replicas that run now; where given, keeping them is the last objective.
         scaled: Graphs whose demand the goal `most` scales, all where None; the others keep theirs.
+        least: Compute slices that are known to be needed.
+        enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -99,7 +103,9 @@ def allocation(
     if scale is not None:
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
-        draft.minimise_count((column, float(c.compute_slices)) for c, column in count.items())
+        slices = [(column, float(c.compute_slices)) for c, column in count.items()]
+        draft.at_least(least, slices)
+        draft.minimise_count(slices, enough=enough)
         draft.minimise_count((column, 1.0) for column in cuts)
     if goal == "least":
         if losses:

@@ -12,11 +12,17 @@ def longest_through(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, 
         graph: Whose tasks are in topological order.
         weight: Task -> weight.
     """
-    upto, after = _upto(graph, weight), {name: 0.0 for name in graph.tasks}
+    upto, after = _upto(graph, weight), longest_after(graph, weight)
+    return {name: upto[name] + after[name] for name in graph.tasks}
+
+
+def longest_after(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
+    """The largest sum of task weights along any path that begins after a task, by task; arguments as above."""
+    after = {name: 0.0 for name in graph.tasks}
     for task in reversed(tuple(graph.tasks.values())):
         for dependency in task.dependencies():
             after[dependency] = max(after[dependency], weight[task.name] + after[task.name])
-    return {name: upto[name] + after[name] for name in graph.tasks}
+    return after
 
 
 def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
 from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.solver import SolverName
 from jigsaw_triton.profiles.table import ProfileTable
 
 MAX_DEMAND_RPS = 1e7
@@ -20,8 +20,6 @@ MAX_ROWS = 1e6
 
 FEATURES = "AST"
 """Accuracy scaling, spatial partitioning, task-graph-informed budgeting."""
-
-SolverName = Literal["highs", "cbc"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ PuLP's own problems are keyed by the addresses of their variables, so they survi
 do, and making one needs no solver library.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,12 +42,22 @@ class Objective:
         gap: Absolute distance from the bound at which a solution counts as optimal.
         relative_gap: The same relative to the value; either suffices.
         integral: Whether its value is a whole number in every solution; then any `gap` below 1 proves the optimum.
+        enough: A greater value than this is of no use: the objectives after this one are not looked at then.
     """
 
     terms: Terms
     gap: float
     relative_gap: float
     integral: bool
+    enough: float = math.inf
+
+    def suffices(self, value: float) -> bool:
+        """Whether the objectives after this one are worth looking at."""
+        return value <= self.enough + EXACT
+
+    def room(self, value: float) -> float:
+        """How much greater than its optimum the value may be in what the objectives after this one choose from."""
+        return 0.5 if self.integral else max(self.gap, self.relative_gap * abs(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +114,9 @@ class Draft:
         """Fixes the sum of terms."""
         self.rows.append(Row(_merged(terms), value, value))
 
-    def minimise_count(self, terms: Iterable[tuple[int, float]]) -> None:
+    def minimise_count(self, terms: Iterable[tuple[int, float]], *, enough: float = math.inf) -> None:
         """Adds an objective: a sum of whole-numbered variables with whole coefficients."""
-        self.objectives.append(Objective(_merged(terms), gap=0.99, relative_gap=0.0, integral=True))
+        self.objectives.append(Objective(_merged(terms), gap=0.99, relative_gap=0.0, integral=True, enough=enough))
 
     def minimise(self, terms: Iterable[tuple[int, float]], *, gap: float, relative_gap: float = 0.0) -> None:
         """Adds an objective that is met to a gap, absolute or relative."""

@@ -1,12 +1,15 @@
 """From a problem to its plan."""
 
+import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner import diagnose
+from jigsaw_triton.planner.bounds import least_slices
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     Configuration,
@@ -18,12 +21,23 @@ from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.model import Allocation, allocation
 from jigsaw_triton.planner.placement import placement, running_slices
 from jigsaw_triton.planner.plan import Plan, SolverReport
-from jigsaw_triton.planner.problem import Options, Problem, SolverName
+from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, SolverProcess, solved
+from jigsaw_triton.planner.solver import (
+    SOLVER_TITLES,
+    Outcome,
+    Solver,
+    SolverFailure,
+    SolverName,
+    SolverProcess,
+    solved,
+)
 from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
+
+_SLACK = 0.005
+"""By how much more than the bound the first try may take: mostly the bound is met, or nearly."""
 
 _EXACT_FROM = 0.5
 """Solvers are exact to an absolute tolerance: a scale below this is not, but a good demand to scale from once more."""
@@ -150,14 +164,36 @@ class _Planning:
         started = time.monotonic()
         workloads, candidates = self.problem.workloads, self._candidates()
         if _complete(candidates):
-            supplies = _supplies(self.problem, candidates)
-            model = allocation(workloads, candidates, supplies, running=self._running(candidates))
-            outcome = solved(self.solver, model.program, self.options.time_limit_s)
+            model, outcome = self._allocated(workloads, candidates, started)
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
             if outcome.status != "infeasible":
                 return self._sound(self._assembled(model, outcome, started))
         raise self._infeasible(candidates)
+
+    def _allocated(
+        self, workloads: Sequence[Workload], candidates: Mapping[str, TaskConfigurations], started: float
+    ) -> tuple[Allocation, Outcome]:
+        """The program solved with the configurations that may be part of an optimum.
+
+        Those whose bound is above a limit are left out. A plan within the limit is as good without them; where the
+        best found is above it, its own slices are the next limit, and where there is none all take part.
+        """
+        bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
+        least = sum(b.least for b in bounds.values())
+        if least == math.inf:
+            raise self._infeasible(candidates)
+        limit = math.floor(least * (1 + _SLACK)) + 1.0
+        while True:
+            kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
+            supplies, running = _supplies(self.problem, kept), self._running(kept)
+            model = allocation(workloads, kept, supplies, running=running, least=least, enough=limit)
+            outcome = solved(self.solver, model.program, self._left(started))
+            if limit == math.inf or outcome.status == "unknown":
+                return model, outcome
+            if outcome.stages and outcome.stages[0].value <= limit:
+                return model, outcome
+            limit = outcome.stages[0].value if outcome.stages else math.inf
 
     def largest_scale(self, scaled: Collection[str]) -> float:
         """By what the demands of these graphs can be multiplied at most."""

@@ -9,8 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from jigsaw_triton.planner.problem import SolverName
 from jigsaw_triton.planner.program import Program
+
+SolverName = Literal["highs", "cbc"]
+
+LEAST_S = 0.05
+"""A later objective is not tried with less time than this."""
 
 GRACE_S = 5.0
 """How long past its time limit a solver may take to answer before it is given up: reading in and presolve do not always
@@ -25,10 +29,9 @@ class SolverFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A program to solve, with which solver and in what time."""
+    """A program to solve, and in what time."""
 
     program: Program
-    solver: SolverName
     time_limit_s: float
 
 
@@ -104,7 +107,7 @@ class SolverProcess:
         with theirs:
             # -P: a module in the user's current folder must not stand in for a library's.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "jigsaw_triton.planner.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "jigsaw_triton.planner.worker", self.name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
@@ -139,7 +142,7 @@ class SolverProcess:
         """
         title = SOLVER_TITLES[self.name]
         try:
-            self._connection.send(Request(program, self.name, time_limit_s))
+            self._connection.send(Request(program, time_limit_s))
             if not self._connection.poll(time_limit_s + GRACE_S):
                 self._kill()
                 raise SolverFailure(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")

@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -5,6 +6,14 @@ import pytest
 from jigsaw_triton.servers.installation import Installation
 from tests.e2e.system import System
 from tests.ensembles.conftest import script as script
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell starts what it runs in the background deaf to Ctrl-C, and the commands of the tests would inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

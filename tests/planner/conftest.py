@@ -5,9 +5,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from jigsaw_triton.planner.problem import SolverName
 from jigsaw_triton.planner.solve import SolverFactory
-from jigsaw_triton.planner.solver import SolverProcess
+from jigsaw_triton.planner.solver import SolverName, SolverProcess
 
 
 @pytest.fixture(scope="session")

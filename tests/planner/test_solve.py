@@ -15,10 +15,10 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner import solve as solve_module
 from jigsaw_triton.planner.plan import Plan, plan_from_json
-from jigsaw_triton.planner.problem import Multiplicities, Options, Problem, SolverName
+from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Program
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
-from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverProcess, Stage
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
@@ -183,7 +183,7 @@ ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
 
 @pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
 def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
-    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, answer), "cbc": cbc}
+    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, answer, answer), "cbc": cbc}
     plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(scripted[name]))
     assert plan.solver.name == "CBC"
     assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from jigsaw_triton.planner import solver as solver_module
-from jigsaw_triton.planner.problem import SolverName
 from jigsaw_triton.planner.program import Draft, Program
-from jigsaw_triton.planner.solver import SolverFailure, SolverProcess
+from jigsaw_triton.planner.solver import SolverFailure, SolverName, SolverProcess
 
 NAMES: tuple[SolverName, ...] = ("highs", "cbc")
 

@@ -51,6 +51,11 @@ def layout_with(plan: Plan, change: Callable[[PlacedSlice], PlacedSlice]) -> Pla
     return gpu_with(plan, layout=(change(first), *rest))
 
 
+def second(plan: Plan) -> int:
+    """Where the second slice of the first GPU starts."""
+    return plan.gpus[0].layout[1].placement.start
+
+
 def test_a_sound_plan() -> None:
     assert violations(sound(), PROBLEM, Options()) == ()
 
@@ -67,7 +72,7 @@ def test_a_sound_plan() -> None:
         (lambda p: gpu_with(p, model="A100-80GB"), "a/0 is a cpu, not a A100-80GB"),
         (lambda p: gpu_with(p, layout=()), "a/0 has no slices"),
         (lambda p: gpu_with(p, layout=p.gpus[0].layout[1:]), "its segments and what is placed differ"),
-        (lambda p: layout_with(p, lambda s: replace(s, placement=Placement(1, "1g"))), "overlaps"),
+        (lambda p: layout_with(p, lambda s: replace(s, placement=Placement(second(p), "1g"))), "overlaps"),
         (lambda p: layout_with(p, lambda s: replace(s, placement=Placement(9, "1g"))), "cannot start at 9"),
         (lambda p: layout_with(p, lambda s: replace(s, models=())), "holds 0 models, not one"),
         (lambda p: layout_with(p, lambda s: replace(s, models=s.models * 2)), "holds 2 models, not one"),

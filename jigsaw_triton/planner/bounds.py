@@ -1,0 +1,321 @@
+"""The least slices of any plan that uses a configuration, so that what no optimum can use is told without solving.
+
+Dynamic programming over a relaxation of one graph's part of the program (`planner.model`):
+
+- Latency and loss of accuracy are rounded down to bins, of which the SLO has a fixed number.
+- Where paths join, each task follows one parent, so that the graph is a forest. Of what is left out of a path the least
+  latency that it takes is counted.
+- A task is called as rarely as the variants allow that its source may use by the source's own loss of accuracy.
+- Slices are where they are wanted: no GPU has to be cut for them.
+
+Given what it may use by its share of latency and loss, a task takes the slices that cover its rate: counted exactly
+while they are few, else by the best throughput a slice. Each step only lowers the count, so it is a bound; how near it
+comes to the optimum is a matter of measurement (`benchmarks.planner`).
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, TaskConfigurations, accuracy_budget
+from jigsaw_triton.planner.paths import longest_after
+from jigsaw_triton.planner.rates import calls
+
+LATENCY_BINS = 400
+FEWER_LATENCY_BINS = 150
+FEW_TASKS = 8
+"""Graphs of up to so many tasks get the finer bins."""
+
+LOSS_BINS = 48
+
+EXACT_SLICES = 64
+"""Up to so many slices a task are counted exactly."""
+
+MOST_CALLS = 8
+"""Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
+
+_ROUNDING = 1e-9
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one graph.
+
+    Attributes:
+        least: Compute slices of any plan for it; infinite where there is none.
+        using: Configuration -> compute slices of any plan for it that has a replica of this one.
+    """
+
+    least: float
+    using: Mapping[Configuration, float]
+
+    def within(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
+        """Task -> the configurations that plans of up to so many slices more than the least may use."""
+        return {task: tuple(c for c in of if self.using[c] <= self.least + more) for task, of in found.items()}
+
+
+def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
+    """Bounds from below on the compute slices of plans for one graph.
+
+    Args:
+        workload: The graph and its demand.
+        found: Its configurations, at least one a task.
+    """
+    tasks = _forest(workload, found)
+    for task in reversed(tasks):
+        task.look_below()
+    trees = {task.name: task.least() for task in tasks if task.parent is None}
+    least = sum(trees.values())
+    using: dict[Configuration, float] = {}
+    for task in tasks:
+        if task.parent is None:
+            task.begin(least - trees[task.name])
+        using |= task.look_around()
+    return Bounds(least, using)
+
+
+class _Cover:
+    """How many slices a task takes by what it may use, its levels: (latency, loss) of configurations, ascending.
+
+    Args:
+        configurations: Of the task.
+    """
+
+    def __init__(self, configurations: Sequence[Configuration]) -> None:
+        self.configurations = configurations
+        self.latency_ms, self.loss = np.array(sorted({(c.latency_ms, c.loss) for c in configurations})).T
+        sizes = sorted({c.compute_slices for c in configurations})
+        best = np.zeros((len(self.loss), len(sizes)))
+        for c in configurations:
+            allowed = self.allowing(c)
+            column = sizes.index(c.compute_slices)
+            best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
+        with np.errstate(divide="ignore"):
+            self._price = (np.array(sizes) / best).min(axis=1)
+        self._smallest = np.where(best > 0, np.array(sizes), np.inf).min(axis=1)
+        # Level and number of slices -> the most that so many carry.
+        self._most = np.zeros((len(self.loss), EXACT_SLICES + 1))
+        for n in range(1, EXACT_SLICES + 1):
+            self._most[:, n] = self._most[:, n - 1]
+            for column, size in enumerate(sizes):
+                if size <= n:
+                    np.maximum(self._most[:, n], self._most[:, n - size] + best[:, column], out=self._most[:, n])
+
+    def allowing(self, c: Configuration) -> NDArray[np.bool_]:
+        """The levels that allow a configuration."""
+        allowed: NDArray[np.bool_] = (self.latency_ms >= c.latency_ms) & (self.loss >= c.loss)
+        return allowed
+
+    def slices(self, rate_rps: float) -> NDArray[np.float64]:
+        """By level, for at least one replica."""
+        return np.maximum(self._carrying(rate_rps), self._smallest)
+
+    def slices_with(self, c: Configuration, rate_rps: float) -> NDArray[np.float64]:
+        """By level, for a replica of a configuration and whatever else it takes."""
+        return c.compute_slices + self._carrying(rate_rps - c.throughput_rps)
+
+    def _carrying(self, rate_rps: float) -> NDArray[np.float64]:
+        # Less by what solvers may miss it by.
+        rate = max(0.0, rate_rps * (1 - TOLERANCE))
+        exactly = (self._most < rate).sum(axis=1)
+        return np.where(exactly <= EXACT_SLICES, exactly, np.ceil(rate * self._price - _ROUNDING))
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A task in the forest. Tables of slices are by bins of latency and of loss that are left, or that are spent.
+
+    Attributes:
+        name: Of the task.
+        demand_rps: Of the graph.
+        cover: Its slices.
+        latency: Level -> bins.
+        loss: Likewise.
+        tail: Bins of latency that the rest of its longest path takes at least.
+        shape: Of tables.
+        calls: Numbers of calls a request that it is looked at with, ascending.
+        parent: The task that it follows.
+        weights: Level of the parent -> calls for one of the parent's; None where its calls do not depend on those.
+        children: The tasks that follow it.
+        below: Number of calls -> by what is left for it and its children: the slices that they take together.
+        around: Number of calls -> by what is spent before it: the slices that all the others take.
+    """
+
+    name: str
+    demand_rps: float
+    cover: _Cover
+    latency: NDArray[np.int64]
+    loss: NDArray[np.int64]
+    tail: int
+    shape: tuple[int, int]
+    calls: tuple[float, ...]
+    parent: "_Task | None"
+    weights: tuple[float, ...] | None
+    children: "list[_Task]" = field(default_factory=list)
+    below: list[Array] = field(default_factory=list)
+    around: dict[int, Array] = field(default_factory=dict)
+
+    def least(self) -> float:
+        """Slices of the tree below a root."""
+        return float(self.below[0][-1, -1])
+
+    def begin(self, elsewhere: float) -> None:
+        """Makes a root know what the other trees take."""
+        self._around(0)[0, 0] = elsewhere
+
+    def look_below(self) -> None:
+        """Fills `below`, once the children have done so."""
+        for number, calls_ in enumerate(self.calls):
+            table = np.full(self.shape, np.inf, np.float32)
+            slices = self.cover.slices(calls_ * self.demand_rps).astype(np.float32)
+            for picks, levels in self._choices(number):
+                children = self._children(picks)
+                for i in self._undominated(levels, slices):
+                    spent, end = self._spent(i)
+                    if end[0] > self.tail:
+                        part = table[spent[0] + self.tail :, spent[1] :]
+                        np.minimum(part, children[self.tail : end[0], : end[1]] + slices[i], out=part)
+            self.below.append(table)
+
+    def look_around(self) -> dict[Configuration, float]:
+        """The bound with each configuration; and tells the children what is around them."""
+        using = dict.fromkeys(self.cover.configurations, math.inf)
+        for number, around in self.around.items():
+            rate_rps = self.calls[number] * self.demand_rps
+            slices = self.cover.slices(rate_rps).astype(np.float32)
+            others = np.full(len(slices), np.inf)
+            for picks, levels in self._choices(number):
+                left = self._children(picks)[::-1, ::-1]
+                told = set(self._undominated(levels, slices))
+                for i in levels:
+                    spent, end = self._spent(i)
+                    if end[0] <= self.tail or not end[1]:
+                        continue
+                    before = around[: end[0] - self.tail, : end[1]]
+                    after = (slice(spent[0], self.shape[0] - self.tail), slice(spent[1], None))
+                    others[i] = (before + left[after]).min()
+                    if i in told:
+                        self._tell(picks, before + slices[i], after)
+            for c in using:
+                allowed = self.cover.allowing(c)
+                total = others[allowed] + self.cover.slices_with(c, rate_rps)[allowed]
+                using[c] = min(using[c], float(total.min()))
+        return using
+
+    def _tell(self, picks: tuple[int, ...], before: Array, after: tuple[slice, slice]) -> None:
+        for child, pick in zip(self.children, picks, strict=True):
+            siblings = self._children(picks, but=child)[::-1, ::-1]
+            part = child._around(pick)[after]
+            np.minimum(part, before + siblings[after], out=part)
+
+    def _around(self, number: int) -> Array:
+        if number not in self.around:
+            self.around[number] = np.full(self.shape, np.inf, np.float32)
+        return self.around[number]
+
+    def _children(self, picks: tuple[int, ...], but: "_Task | None" = None) -> Array:
+        table = np.zeros(self.shape, np.float32)
+        for child, pick in zip(self.children, picks, strict=True):
+            if child is not but:
+                table = table + child.below[pick]
+        return table
+
+    def _spent(self, level: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What a level spends, and the end of what may have been spent before it, without the tail."""
+        latency, loss = int(self.latency[level]), int(self.loss[level])
+        return (latency, loss), (max(self.shape[0] - latency, 0), max(self.shape[1] - loss, 0))
+
+    def _choices(self, number: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+        """Levels by how often the children are called then."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for level in range(len(self.loss)):
+            picks = tuple(child._pick(self.calls[number], level) for child in self.children)
+            groups.setdefault(picks, []).append(level)
+        yield from groups.items()
+
+    def _pick(self, parents_calls: float, level: int) -> int:
+        if self.weights is None:
+            return 0
+        wanted = parents_calls * self.weights[level]
+        return max(0, bisect_right(self.calls, wanted * (1 + _ROUNDING)) - 1)
+
+    def _undominated(self, levels: Sequence[int], slices: Array) -> list[int]:
+        """The levels of which no other spends less and takes no more slices."""
+        best: list[int] = []
+        for i in sorted(levels, key=lambda i: (slices[i], self.latency[i], self.loss[i])):
+            if not any(self.latency[j] <= self.latency[i] and self.loss[j] <= self.loss[i] for j in best):
+                best.append(i)
+        return best
+
+
+def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
+    """The tasks of a graph in topological order, each with one parent."""
+    graph = workload.graph
+    bins = LATENCY_BINS if len(graph.tasks) <= FEW_TASKS else FEWER_LATENCY_BINS
+    latency_scale = bins * (1 - _ROUNDING) / graph.slo.latency_ms
+    loss_scale = LOSS_BINS * (1 - _ROUNDING) / max(accuracy_budget(graph), _ROUNDING)
+    fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
+    after_ms = longest_after(graph, fastest)
+    parents = _parents(graph, fastest)
+    made: dict[str, _Task] = {}
+    for name, task in graph.tasks.items():
+        cover = _Cover(found[name])
+        parent = made.get(parents.get(name, ""))
+        rule = calls(graph, task)
+        weights: tuple[float, ...] | None = None
+        numbers = {rule.factor}
+        if rule.source is not None and parent is not None:
+            least = {c.loss: math.inf for c in found[parent.name]}
+            for c in found[parent.name]:
+                least[c.loss] = min(least[c.loss], rule.weight(graph, c.variant))
+            weights = tuple(min(w for loss, w in least.items() if loss <= level) for level in parent.cover.loss)
+            numbers = {n * w for n in parent.calls for w in weights}
+        made[name] = here = _Task(
+            name=name,
+            demand_rps=workload.demand_rps,
+            cover=cover,
+            latency=_bins(cover.latency_ms, latency_scale, bins),
+            loss=_bins(cover.loss, loss_scale, LOSS_BINS),
+            tail=min(int(after_ms[name] * latency_scale), bins),
+            shape=(bins + 1, LOSS_BINS + 1),
+            calls=_thinned(sorted(numbers)),
+            parent=parent,
+            weights=weights,
+        )
+        if parent is not None:
+            parent.children.append(here)
+    return list(made.values())
+
+
+def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
+    """Task -> the task whose calls it follows, else the dependency at the end of the slowest path."""
+    upto_ms: dict[str, float] = {}
+    parents: dict[str, str] = {}
+    for name, task in graph.tasks.items():
+        before = sorted(task.dependencies())
+        upto_ms[name] = fastest[name] + max((upto_ms[d] for d in before), default=0.0)
+        source = calls(graph, task).source
+        if source is not None:
+            parents[name] = source
+        elif before:
+            parents[name] = max(before, key=lambda d: upto_ms[d])
+    return parents
+
+
+def _bins(values: NDArray[np.float64], scale: float, most: int) -> NDArray[np.int64]:
+    """Rounded down; what exceeds the budget by more than rounding ends up beyond the last bin."""
+    bins: NDArray[np.int64] = np.minimum(np.floor(values * scale), most + 1).astype(np.int64)
+    return bins
+
+
+def _thinned(numbers: Sequence[float]) -> tuple[float, ...]:
+    if len(numbers) <= MOST_CALLS:
+        return tuple(numbers)
+    return tuple(numbers[i * len(numbers) // MOST_CALLS] for i in range(MOST_CALLS))

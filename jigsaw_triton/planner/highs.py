@@ -1,0 +1,97 @@
+"""Solves programs with HiGHS, through its own interface: one model for all objectives, each begun from the last."""
+
+import math
+import time
+
+import highspy
+import numpy as np
+
+from jigsaw_triton.planner.program import Objective, Program
+from jigsaw_triton.planner.solver import LEAST_S, Outcome, Stage
+
+_THREADS = 1
+"""Always the same: after another number in the same process HiGHS solves nothing any more."""
+
+_NONE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
+
+
+def solve(program: Program, time_limit_s: float) -> Outcome:
+    """Optimises the objectives in turn, each among the optima of those before, within the time limit."""
+    deadline = time.monotonic() + time_limit_s
+    model = _model(program)
+    whole = np.array([c.integer for c in program.columns])
+    values = np.empty(0)
+    stages: list[Stage] = []
+    for objective in program.objectives:
+        left_s = deadline - time.monotonic()
+        if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
+            break
+        _aim(model, objective, len(whole), max(left_s, LEAST_S))
+        model.run()
+        status, info = model.getModelStatus(), model.getInfo()
+        if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+            if not stages:
+                return Outcome("infeasible" if status in _NONE else "unknown", (), ())
+            break
+        values = np.array(model.getSolution().col_value)
+        values[whole] = np.round(values[whole])
+        value = sum(values[column] * k for column, k in objective.terms)
+        value = round(value) if objective.integral else float(value)
+        proven = status == highspy.HighsModelStatus.kOptimal
+        bound = math.inf if proven else info.mip_dual_bound
+        if objective.integral and math.isfinite(bound):
+            bound = math.ceil(bound - 1e-6)
+        stages.append(Stage(value, min(bound, value), proven))
+        if not proven:
+            break
+        _hold(model, objective, value)
+        model.setSolution(_solution(values))
+    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
+    return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
+
+
+def _model(program: Program) -> highspy.Highs:
+    columns, rows = program.columns, program.rows
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(columns), len(rows)
+    lp.col_cost_ = np.zeros(len(columns))
+    lp.col_lower_ = np.array([c.lower for c in columns])
+    lp.col_upper_ = np.array([highspy.kHighsInf if c.upper is None else c.upper for c in columns])
+    lp.row_lower_ = np.array([-highspy.kHighsInf if r.lower is None else r.lower for r in rows])
+    lp.row_upper_ = np.array([highspy.kHighsInf if r.upper is None else r.upper for r in rows])
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = np.cumsum([0, *(len(r.terms) for r in rows)])
+    lp.a_matrix_.index_ = np.array([column for r in rows for column, _ in r.terms], dtype=np.int32)
+    lp.a_matrix_.value_ = np.array([k for r in rows for _, k in r.terms], dtype=np.float64)
+    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+    lp.integrality_ = [kinds[c.integer] for c in columns] if any(c.integer for c in columns) else []
+    model = highspy.Highs()
+    model.setOptionValue("output_flag", False)
+    model.setOptionValue("threads", _THREADS)
+    if model.passModel(lp) == highspy.HighsStatus.kError:
+        raise ValueError("HiGHS refuses the program")
+    return model
+
+
+def _aim(model: highspy.Highs, objective: Objective, columns: int, seconds: float) -> None:
+    costs = np.zeros(columns)
+    for column, k in objective.terms:
+        costs[column] = k
+    model.changeColsCost(columns, np.arange(columns, dtype=np.int32), costs)
+    model.setOptionValue("mip_abs_gap", objective.gap)
+    model.setOptionValue("mip_rel_gap", objective.relative_gap)
+    # The limit is of all runs of a model together.
+    model.setOptionValue("time_limit", model.getRunTime() + seconds)
+
+
+def _hold(model: highspy.Highs, objective: Objective, value: float) -> None:
+    """Keeps the value of an objective from now on."""
+    columns = np.array([column for column, _ in objective.terms], dtype=np.int32)
+    factors = np.array([k for _, k in objective.terms], dtype=np.float64)
+    model.addRow(-highspy.kHighsInf, value + objective.room(value), len(columns), columns, factors)
+
+
+def _solution(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> highspy.HighsSolution:
+    solution = highspy.HighsSolution()
+    solution.col_value = values.tolist()
+    return solution
