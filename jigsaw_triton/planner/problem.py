@@ -1,6 +1,7 @@
 """What the planner is asked: the problem, the options, and what is wrong with either."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -157,9 +158,9 @@ def _only(what: str, value: str, supported: str, *, others: tuple[str, ...] | No
 def _check_workloads(workloads: tuple[Workload, ...]) -> None:
     if not workloads:
         raise InputError("there is no graph to plan for", hint="name at least one")
-    names = [w.graph.name for w in workloads]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        raise InputError(f"the graph {name} is given {names.count(name)} times", hint="name each graph once")
+    for name, times in sorted(Counter(w.graph.name for w in workloads).items()):
+        if times > 1:
+            raise InputError(f"the graph {name} is given {times} times", hint="name each graph once")
     for workload in workloads:
         demand = workload.demand_rps
         if not (math.isfinite(demand) and 0 < demand <= MAX_DEMAND_RPS):
@@ -173,9 +174,9 @@ def _check_workloads(workloads: tuple[Workload, ...]) -> None:
 def _check_cluster(cluster: Cluster) -> None:
     if not cluster.gpus:
         raise InputError("the cluster has no GPUs", hint="give some in cluster.yaml or by --gpus")
-    ids = [g.id for g in cluster.gpus]
-    for twice in sorted({i for i in ids if ids.count(i) > 1}):
-        raise InputError(f"the cluster names GPU {twice} {ids.count(twice)} times", hint="name each GPU once")
+    for gpu_id, times in sorted(Counter(g.id for g in cluster.gpus).items()):
+        if times > 1:
+            raise InputError(f"the cluster names GPU {gpu_id} {times} times", hint="name each GPU once")
     first = {g.board.name: g.board for g in reversed(cluster.gpus)}
     for gpu in cluster.gpus:
         if gpu.board != first[gpu.board.name]:

@@ -36,8 +36,8 @@ from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 
-_SLACK = 0.005
-"""By how much more than the bound the first try may take: mostly the bound is met, or nearly."""
+_SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
+"""By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
 
 _EXACT_FROM = 0.5
 """Solvers are exact to an absolute tolerance: a scale below this is not, but a good demand to scale from once more."""
@@ -176,24 +176,27 @@ class _Planning:
     ) -> tuple[Allocation, Outcome]:
         """The program solved with the configurations that may be part of an optimum.
 
-        Those whose bound is above a limit are left out. A plan within the limit is as good without them; where the
-        best found is above it, its own slices are the next limit, and where there is none all take part.
+        Those whose bound is above a limit are left out: no plan within the limit needs them. Where the best plan found
+        is above it, its own slices are the next limit. Where there is none, a greater limit is tried, at last none.
         """
         bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
         least = sum(b.least for b in bounds.values())
         if least == math.inf:
             raise self._infeasible(candidates)
-        limit = math.floor(least * (1 + _SLACK)) + 1.0
+        limits = [*(least + math.ceil(slack * least) for slack in _SLACKS), math.inf]
         while True:
+            limit = limits.pop(0)
             kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
             supplies, running = _supplies(self.problem, kept), self._running(kept)
             model = allocation(workloads, kept, supplies, running=running, least=least, enough=limit)
             outcome = solved(self.solver, model.program, self._left(started))
-            if limit == math.inf or outcome.status == "unknown":
+            if not outcome.stages:
+                if limit == math.inf or outcome.status == "unknown":
+                    return model, outcome
+            elif outcome.stages[0].value <= limit:
                 return model, outcome
-            if outcome.stages and outcome.stages[0].value <= limit:
-                return model, outcome
-            limit = outcome.stages[0].value if outcome.stages else math.inf
+            else:
+                limits.insert(0, outcome.stages[0].value)
 
     def largest_scale(self, scaled: Collection[str]) -> float:
         """By what the demands of these graphs can be multiplied at most."""
