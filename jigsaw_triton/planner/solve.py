@@ -30,6 +30,7 @@ from jigsaw_triton.planner.solver import (
     SolverFailure,
     SolverName,
     SolverProcess,
+    Stage,
     solved,
 )
 from jigsaw_triton.planner.supply import Supply, supply
@@ -190,13 +191,19 @@ class _Planning:
             supplies, running = _supplies(self.problem, kept), self._running(kept)
             model = allocation(workloads, kept, supplies, running=running, least=least, enough=limit)
             outcome = solved(self.solver, model.program, self._left(started))
-            if not outcome.stages:
-                if limit == math.inf or outcome.status == "unknown":
-                    return model, outcome
-            elif outcome.stages[0].value <= limit:
+            if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
-            else:
-                limits.insert(0, outcome.stages[0].value)
+            late = time.monotonic() - started > self.options.time_limit_s
+            if outcome.stages:
+                first = outcome.stages[0]
+                if first.value <= limit:
+                    return model, outcome
+                if late:
+                    unproven = Stage(first.value, min(first.bound, least), proven=False)
+                    return model, replace(outcome, status="feasible", stages=(unproven,))
+                limits.insert(0, first.value)
+            elif late:
+                return model, replace(outcome, status="unknown")
 
     def largest_scale(self, scaled: Collection[str]) -> float:
         """By what the demands of these graphs can be multiplied at most."""

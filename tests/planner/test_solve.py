@@ -183,7 +183,7 @@ ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
 
 @pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
 def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
-    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, answer, answer), "cbc": cbc}
+    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, *[answer] * 6), "cbc": cbc}
     plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(scripted[name]))
     assert plan.solver.name == "CBC"
     assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used
