@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Plans": {
         "profile": "Measures how fast variants are; writes profiles.csv.",
         "plan": "Chooses variants, slices and GPUs for a demand.",
+        "capacity": "The largest demand that a cluster can serve.",
         "compile": "Writes a plan's model repositories.",
     },
     "Running systems": {

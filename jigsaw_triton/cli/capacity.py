@@ -1,0 +1,88 @@
+"""`capacity`: the largest demand that a cluster can serve."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from jigsaw_triton.cli import options
+from jigsaw_triton.cli.inputs import problem, read_wanted
+from jigsaw_triton.cli.machine import Driver
+from jigsaw_triton.cli.output import Output, figures, listed, write_file
+from jigsaw_triton.cli.plan_view import plan_svg, plan_view
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.planner.plan import Plan, plan_to_text
+from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.solve import make_largest_plan
+from jigsaw_triton.spec.words import nearest
+
+_EQUAL_RPS = 1.0
+
+
+@options.command(
+    "capacity",
+    forms=("table", "json", "svg"),
+    examples=(
+        "capacity traffic/ --gpus 4xA100-80GB",
+        "capacity traffic/ faces/ --cluster cluster.yaml --demand traffic=4,faces=1",
+        "capacity traffic/ faces/ --cluster cluster.yaml --demand faces=30 --scale traffic",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.demand(required=False)
+@options.option("--scale", metavar="NAME", help="The graph whose demand grows; the others keep theirs.  [default: all]")
+@options.time_limit()
+@options.out_file("Write the plan to this file as JSON, for `compile`.")
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    demand: tuple[str, ...],
+    scale: str | None,
+    time_limit: float,
+    out_path: Path | None,
+) -> None:
+    """The largest demand that a cluster can serve, and its plan.
+
+    All graphs grow together, in the proportion of --demand or equally; with --scale one graph grows and the others keep
+    their demands. Where none can be served at all, the exit code is 3 and the reasons are told.
+    """
+    wanted = read_wanted(
+        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=_EQUAL_RPS, to_serve=False
+    )
+    _check_demand(demand, scale, tuple(wanted.graphs))
+    growing = tuple(wanted.graphs) if scale is None else (scale,)
+    with out.working("planning"):
+        plan = make_largest_plan(problem(wanted), Options(time_limit_s=time_limit), scaled=growing)
+    if out_path is not None:
+        write_file(out_path, plan_to_text(plan))
+        out.note(f"wrote {out_path}")
+    if out.form == "svg":
+        out.raw(plan_svg(plan, wanted.cluster))
+    else:
+        view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
+        out.result(plan.to_json(), _largest(plan, growing), *view)
+
+
+def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:
+    """Sees to it that no graph silently gets a demand beside others that were given one.
+
+    Raises:
+        InputError: A graph lacks its demand, or the one to grow is unknown.
+    """
+    if scale is not None and scale not in names:
+        raise InputError(f"there is no graph '{scale}'", where="--scale", hint=nearest(scale, names, "graphs"))
+    given = {item.partition("=")[0].strip() for text in texts for item in text.split(",")}
+    lacking = [name for name in names if name not in given | {scale}]
+    if len(names) > 1 and (texts or scale is not None) and lacking:
+        raise InputError(
+            f"{listed(lacking)} {'have' if len(lacking) > 1 else 'has'} none",
+            where="--demand",
+            hint=f"add --demand {','.join(f'{name}=RPS' for name in lacking)}",
+        )
+
+
+def _largest(plan: Plan, growing: Collection[str]) -> str:
+    parts = [f"{name} {figures(plan.graphs[name].demand_rps, 4)} requests/s" for name in plan.graphs if name in growing]
+    return f"at most {listed(parts)}\n"
