@@ -4,6 +4,7 @@ JigsawError                     exit code 1
 ├── InputError                  exit code 2: what the user wrote or asked for
 │   └── SpecError               carries one diagnostic per mistake found in the input files
 ├── InfeasibleError             exit code 3: no plan meets the requirements; carries the reasons
+│   └── UnplacedError           the paper's greedy placement did not find a place for all
 ├── StateError                  exit code 4: the system is not in the state the command needs
 ├── MissingDependencyError      exit code 1: the machine lacks something; the hint brings it
 ├── ArtifactError               exit code 2: a download, a checksum or a cache folder is not right
@@ -93,6 +94,10 @@ class InfeasibleError(JigsawError):
     def __init__(self, reasons: Sequence[str], *, hint: str = "") -> None:
         self.reasons = tuple(reasons)
         super().__init__("no plan is feasible: " + "; ".join(self.reasons), hint=hint)
+
+
+class UnplacedError(InfeasibleError):
+    """A plan in the paper's formulation has slices that its greedy placement found no place for."""
 
 
 class StateError(JigsawError):

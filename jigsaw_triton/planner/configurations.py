@@ -15,6 +15,11 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 TOLERANCE = 1e-5
 """Relative; what solvers and sums of floating-point numbers may miss a limit by."""
 
+PAPER_INSTANCES = 4
+"""The most processes of one segment in the paper."""
+
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Configuration:
@@ -61,26 +66,33 @@ def accuracy_budget(graph: TaskGraph) -> float:
     return -math.log(graph.slo.accuracy)
 
 
-def why_not(row: ProfileRow, board: Board) -> str | None:
-    """Why a profiled configuration cannot be had on this board; None where it can."""
+def why_not(row: ProfileRow, task: Task, board: Board, options: Options) -> str | None:
+    """Why a profiled configuration cannot be had on this board, or may not be used; None where it can and may."""
     profile = board.profiles.get(row.key.slice)
     if profile is None:
         return f"{board.name} has no slice {row.key.slice}"
     if profile.memory_mib is not None and row.memory_mib > profile.memory_mib:
         return f"{row.memory_mib:.0f} MiB do not fit {row.key.slice} of {board.name} with {profile.memory_mib} MiB"
+    if "S" not in options.features and (profile.compute_slices < board.compute_slices or row.key.instances > 1):
+        return "without spatial partitioning (S) a replica takes a whole GPU and one instance"
+    if "A" not in options.features and loss(task, row.key.variant) > 0:
+        return "without accuracy scaling (A) a task has its most accurate variant"
+    if options.formulation == "paper" and row.key.instances > PAPER_INSTANCES:
+        return f"the paper's formulation has at most {PAPER_INSTANCES} instances"
     return None
 
 
 def available(
     graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], options: Options
 ) -> dict[str, tuple[Configuration, ...]]:
-    """Task -> every profiled configuration that these boards can hold, whatever the SLO; empty where there is none."""
+    """Task -> every profiled configuration that may be used on these boards, whatever the SLO; empty where none is."""
     by_name = {board.name: board for board in boards}
     rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
     for row in table.rows():
         task, board = graph.tasks.get(row.key.task), by_name.get(row.key.gpu)
-        known = task is not None and row.key.variant in {v.name for v in task.variants}
-        if board is not None and known and why_not(row, board) is None and row.throughput_rps > 0:
+        if task is None or board is None or row.key.variant not in {v.name for v in task.variants}:
+            continue
+        if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
             rows[row.key.task].append(row)
     at_once = request_rows(graph)
 
@@ -96,11 +108,32 @@ def available(
             batch=key.batch,
             compute_slices=by_name[key.gpu].profiles[key.slice].compute_slices,
             latency_ms=two_p95_ms(row, at_once[key.task]),
-            throughput_rps=options.utilisation * row.throughput_rps,
+            throughput_rps=options.usable * row.throughput_rps,
             loss=loss(graph.tasks[key.task], key.variant),
         )
 
     return {name: tuple(sorted(map(configuration, found))) for name, found in rows.items()}
+
+
+def even_parts(graph: TaskGraph) -> dict[str, float]:
+    """What a task may use of the SLO without task-graph-informed budgeting (T): one part of its longest path's tasks.
+
+    Of latency that part, of accuracy the root of so many. Along no path do the parts add up to more than 1.
+    """
+    return {task: 1 / tasks for task, tasks in longest_through(graph, dict.fromkeys(graph.tasks, 1.0)).items()}
+
+
+def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
+    """Those that keep their task's even part of the latency and of the accuracy."""
+    parts, latency_ms, budget = even_parts(graph), graph.slo.latency_ms, accuracy_budget(graph)
+    return {
+        task: tuple(
+            c
+            for c in found
+            if c.latency_ms <= parts[task] * latency_ms * (1 + _ROUNDING) and c.loss <= parts[task] * budget + _ROUNDING
+        )
+        for task, found in configurations.items()
+    }
 
 
 def worthwhile(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:

@@ -10,10 +10,13 @@ from jigsaw_triton.planner.configurations import (
     Configuration,
     TaskConfigurations,
     accuracy_budget,
+    even_parts,
     why_not,
+    within_even_parts,
 )
 from jigsaw_triton.planner.model import Goal, allocation
 from jigsaw_triton.planner.paths import longest_path, longest_through
+from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.program import Draft
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.staircase import path_ends, staircase
@@ -22,7 +25,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 
 def missing_profiles(
-    graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], found: TaskConfigurations
+    graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], found: TaskConfigurations, options: Options
 ) -> list[str]:
     """Tasks without any configuration on these boards, and why."""
     names = ", ".join(b.name for b in boards)
@@ -32,7 +35,7 @@ def missing_profiles(
             reason
             for board in boards
             for row in table.rows(task=task, gpu=board.name)
-            if (reason := why_not(row, board)) is not None
+            if (reason := why_not(row, graph.tasks[task], board, options)) is not None
         ]
         if refusals:
             reasons.append(f"{graph.name}: no configuration of task {task} can be had on {names} ({refusals[0]})")
@@ -60,6 +63,21 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
             f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: along {path} the profiled variants "
             f"reach at most {_down(math.exp(-least_loss))} of the best"
         )
+    return reasons
+
+
+def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
+    """Tasks that cannot keep their even part of the SLO, which they get without task-graph-informed budgeting (T)."""
+    reasons = []
+    for task, of in within_even_parts(graph, found).items():
+        if not of:
+            part = even_parts(graph)[task]
+            fine = [c for c in found[task] if c.loss <= part * accuracy_budget(graph) + TOLERANCE]
+            reached = f"the fastest takes {_up(min(c.latency_ms for c in fine))} ms" if fine else "none is so accurate"
+            reasons.append(
+                f"{graph.name}: without budgets over the task graph (T) task {task} gets "
+                f"{_down(part * graph.slo.latency_ms)} ms and an accuracy of {_up(graph.slo.accuracy**part)}: {reached}"
+            )
     return reasons
 
 

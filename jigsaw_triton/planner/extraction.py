@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.configurations import TOLERANCE, Configuration
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, even_parts
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.program import Draft, Program
@@ -66,27 +66,31 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
     return Flows(draft.program(), rate)
 
 
-def graph_plan(workload: Workload, counts: Counts, rates: Mapping[tuple[str, str, str], float]) -> GraphPlan:
+def graph_plan(
+    workload: Workload, counts: Counts, rates: Mapping[tuple[str, str, str], float], *, even: bool = False
+) -> GraphPlan:
     """What a graph gets of the replicas.
 
     A task's latency budget is what its slowest configuration needs, stretched as far as the tightest path through it
-    allows: along no path do the budgets exceed the SLO.
+    allows, or its even part of the SLO: along no path do the budgets exceed the SLO.
 
     Args:
         workload: The graph and its demand.
         counts: Replicas, of other graphs too.
         rates: (graph, task, variant) -> calls for a request.
+        even: Whether the budgets are even parts of the SLO.
     """
     graph = workload.graph
     own = {t: {c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)} for t in graph.tasks}
     latency = {t: max(c.latency_ms for c in of) for t, of in own.items()}
     through = longest_through(graph, latency)
+    parts = even_parts(graph) if even else {t: latency[t] / max(through[t], 1e-12) for t in graph.tasks}
     loss = longest_through(graph, {t: max(c.loss for c in of) for t, of in own.items()})
     tasks = {}
     for name, of in own.items():
         total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
         tasks[name] = TaskPlan(
-            budget_ms=latency[name] * graph.slo.latency_ms / max(through[name], 1e-12),
+            budget_ms=parts[name] * graph.slo.latency_ms,
             rate_rps=total * workload.demand_rps,
             segments=_segments(of, {c.variant: rates[graph.name, name, c.variant] for c in of}, total),
         )

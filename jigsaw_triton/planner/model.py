@@ -11,6 +11,8 @@ accuracy.
     along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
     sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over a model <= its GPUs
 
+In the paper's formulation the last line is about compute slices, of which each GPU has as many as its model.
+
 Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
 known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slices make every solution placeable.)
 """
@@ -220,9 +222,10 @@ def _cuts(draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[S
         used: dict[str, list[tuple[int, float]]] = {}
         for c, column in count.items():
             if c.board == supply.board.name:
-                used.setdefault(c.slice, []).append((column, 1.0))
-        for kind, terms in used.items():
-            draft.at_most(0, [*terms, *((z[i], -m[kind]) for i, m in enumerate(supply.multisets) if m[kind])])
+                given, number = supply.takes(c.slice)
+                used.setdefault(given, []).append((column, number))
+        for given, terms in used.items():
+            draft.at_most(0, [*terms, *((z[i], -m[given]) for i, m in enumerate(supply.multisets) if m[given])])
     return cuts
 
 

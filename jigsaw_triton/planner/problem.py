@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board, Cluster
@@ -21,6 +22,9 @@ MAX_ROWS = 1e6
 
 FEATURES = "AST"
 """Accuracy scaling, spatial partitioning, task-graph-informed budgeting."""
+
+Formulation = Literal["exact", "paper"]
+FORMULATIONS: tuple[Formulation, ...] = ("exact", "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,11 @@ class Options:
 
     Attributes:
         time_limit_s: For solving; what was found by then is returned, marked as unproven.
-        features: Letters of `FEATURES`. This release plans with all three.
-        formulation: `exact`: layouts inside the optimum.
+        features: Letters of `FEATURES`; none is a choice, too. Without A each task has its most accurate variant,
+            without S each replica a whole GPU and one instance, without T each task an even part of the SLO.
+        formulation: `exact`: layouts inside the optimum. `paper`: the baseline after what is known of JigsawServe
+            (arXiv 2603.08797): at most four instances, all of a replica's throughput, slices without layouts, and a
+            greedy placement of what comes out (`planner.greedy`).
         latency_model: `2p95`, see `planner.latency`.
         solver: The first to be tried; the other one takes over where it fails.
         utilisation: Largest share of a replica's profiled throughput that is planned for. The latency model allows for
@@ -117,7 +124,7 @@ class Options:
 
     time_limit_s: float = 10.0
     features: str = FEATURES
-    formulation: str = "exact"
+    formulation: Formulation = "exact"
     latency_model: str = "2p95"
     solver: SolverName = "highs"
     utilisation: float = 0.8
@@ -134,8 +141,8 @@ class Options:
                 f"features {self.features!r}: {', '.join(unknown)} unknown",
                 hint="A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting",
             )
-        _only("features", "".join(f for f in FEATURES if f in self.features), FEATURES, others=None)
-        _only("formulation", self.formulation, "exact", others=("paper",))
+        if self.formulation not in FORMULATIONS:
+            raise InputError(f"formulation {self.formulation!r} is unknown", hint=" or ".join(FORMULATIONS))
         _only("latency model", self.latency_model, "2p95", others=())
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
@@ -143,7 +150,12 @@ class Options:
             raise InputError(f"a time limit of {self.time_limit_s} s leaves nothing to solve in", hint="10 is usual")
         if not 0 < self.utilisation <= 1:
             raise InputError(f"utilisation {self.utilisation} is not in (0, 1]", hint="0.8 is usual")
-        return replace(self, features=FEATURES)
+        return replace(self, features="".join(f for f in FEATURES if f in self.features))
+
+    @property
+    def usable(self) -> float:
+        """Share of a replica's profiled throughput that is planned for, as the formulation has it."""
+        return 1.0 if self.formulation == "paper" else self.utilisation
 
 
 def _only(what: str, value: str, supported: str, *, others: tuple[str, ...] | None) -> None:

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.errors import InfeasibleError, JigsawError, UnplacedError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner import diagnose
 from jigsaw_triton.planner.bounds import least_slices
@@ -15,12 +16,14 @@ from jigsaw_triton.planner.configurations import (
     Configuration,
     TaskConfigurations,
     available,
+    within_even_parts,
     worthwhile,
 )
 from jigsaw_triton.planner.extraction import flows, graph_plan
+from jigsaw_triton.planner.greedy import everything_placed
 from jigsaw_triton.planner.model import Allocation, allocation
 from jigsaw_triton.planner.placement import placement, running_slices
-from jigsaw_triton.planner.plan import Plan, SolverReport
+from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.program import Program
 from jigsaw_triton.planner.solver import (
@@ -45,9 +48,48 @@ _EXACT_FROM = 0.5
 
 _ROUNDS = 4
 
+_PLACING_ROUNDS = 6
+"""Of halving the demand's range where the paper's greedy placement fails."""
+
+Found = TypeVar("Found")
+
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
 
 DEFAULTS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What the program takes, before any of it is placed. The exact formulation's can always be placed.
+
+    Attributes:
+        counts: Replicas in use.
+        gpus: That they take, by ideal packing in the paper's formulation.
+        outcome: Of the solver.
+    """
+
+    counts: Mapping[Configuration, int]
+    gpus: int
+    outcome: Outcome
+
+    @property
+    def slices(self) -> int:
+        """Compute slices in use."""
+        return sum(n * c.compute_slices for c, n in self.counts.items())
+
+
+@dataclass(frozen=True, slots=True)
+class LargestDemand:
+    """That a cluster carries.
+
+    Attributes:
+        rps: Graph -> requests a second.
+        proven: Whether there is none larger, within a part in ten thousand; else the time limit came first.
+    """
+
+    rps: Mapping[str, float]
+    proven: bool
+
 
 LEAST_S = 1.0
 """Time that the small programs after the plan's own (flows, placement, reasons) get in any case."""
@@ -75,6 +117,31 @@ def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverF
     return _first_sound(options, solvers, lambda solver: _Planning(problem, options, everything, solver).plan())
 
 
+def allot(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Allotment:
+    """What `make_plan` takes, not placed; it raises the same, but for what the paper's placement makes of it."""
+    options, problem = options.checked(), problem.prepared()
+    everything = _available(problem, options)
+    return _first_sound(options, solvers, lambda solver: _Planning(problem, options, everything, solver).allotment())
+
+
+def largest_demand(
+    problem: Problem,
+    options: Options = DEFAULTS,
+    *,
+    scaled: Collection[str] | None = None,
+    solvers: SolverFactory = SolverProcess,
+) -> LargestDemand:
+    """The demand of `make_largest_plan`, before any of it is placed; otherwise as there."""
+    options, problem = options.checked(), problem.prepared()
+    everything = _available(problem, options)
+
+    def attempt(solver: Solver) -> LargestDemand:
+        grown, proven = _largest(_Planning(problem, options, everything, solver), scaled)
+        return LargestDemand({w.graph.name: w.demand_rps for w in grown.workloads}, proven)
+
+    return _first_sound(options, solvers, attempt)
+
+
 def make_largest_plan(
     problem: Problem,
     options: Options = DEFAULTS,
@@ -83,6 +150,9 @@ def make_largest_plan(
     solvers: SolverFactory = SolverProcess,
 ) -> Plan:
     """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
+
+    Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/64
+    of what ideal packing carries.
 
     Args:
         problem: Its demands say in what proportion the graphs grow.
@@ -96,20 +166,49 @@ def make_largest_plan(
         JigsawError: None was found within the time limit, or no solver gave a sound answer.
     """
     options, problem = options.checked(), problem.prepared()
-    names = {w.graph.name for w in problem.workloads}
-    growing = names if scaled is None else names & set(scaled)
     everything = _available(problem, options)
 
     def attempt(solver: Solver) -> Plan:
-        grown = problem
-        for _ in range(_ROUNDS):
-            scale = _Planning(grown, options, everything, solver).largest_scale(growing)
-            grown = _grown(grown, growing, scale)
-            if scale > _EXACT_FROM:
-                break
-        return _Planning(_grown(grown, growing, 1 - TOLERANCE), options, everything, solver).plan()
+        grown, _ = _largest(_Planning(problem, options, everything, solver), scaled)
+        try:
+            return _Planning(grown, options, everything, solver).plan()
+        except UnplacedError as error:
+            plan = _lowered(_Planning(grown, options, everything, solver), scaled)
+            if plan is None:
+                raise error
+            return plan
 
     return _first_sound(options, solvers, attempt)
+
+
+def _largest(planning: "_Planning", scaled: Collection[str] | None) -> tuple[Problem, bool]:
+    """The problem with demands as large as they can be, and whether that is proven."""
+    growing, proven = _growing(planning.problem, scaled), False
+    for _ in range(_ROUNDS):
+        scale, proven = planning.largest_scale(growing)
+        planning = replace(planning, problem=_grown(planning.problem, growing, scale))
+        if scale > _EXACT_FROM:
+            break
+    return _grown(planning.problem, growing, 1 - TOLERANCE), proven
+
+
+def _lowered(planning: "_Planning", scaled: Collection[str] | None) -> Plan | None:
+    """The plan of the largest demand, found by halving, that can be placed; None where there is none."""
+    growing = _growing(planning.problem, scaled)
+    best, low, high = None, 0.0, 1.0
+    for _ in range(_PLACING_ROUNDS):
+        scale = (low + high) / 2
+        try:
+            best = replace(planning, problem=_grown(planning.problem, growing, scale)).plan()
+            low = scale
+        except UnplacedError:
+            high = scale
+    return best
+
+
+def _growing(problem: Problem, scaled: Collection[str] | None) -> set[str]:
+    names = {w.graph.name for w in problem.workloads}
+    return names if scaled is None else names & set(scaled)
 
 
 def _grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
@@ -120,7 +219,7 @@ def _grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
     return replace(problem, workloads=tuple(workloads))
 
 
-def _first_sound(options: Options, solvers: SolverFactory, attempt: Callable[[Solver], Plan]) -> Plan:
+def _first_sound(options: Options, solvers: SolverFactory, attempt: Callable[[Solver], Found]) -> Found:
     """What the solver asked for makes of an attempt, or the other one where that fails."""
     failures = []
     order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")
@@ -141,14 +240,20 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         graph = workload.graph
         table = problem.profiles.get(graph.name, ProfileTable(()))
         everything[graph.name] = available(graph, table, problem.boards, options)
-        reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name])
+        reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
     if reasons:
         raise InfeasibleError(reasons, hint="measure it with `jigsaw-triton profile`")
     for workload in problem.workloads:
         reasons += diagnose.single_limits(workload.graph, everything[workload.graph.name])
     if reasons:
         raise InfeasibleError(reasons, hint="loosen the SLO, or profile faster or more accurate configurations")
-    return everything
+    if "T" in options.features:
+        return everything
+    for workload in problem.workloads:
+        reasons += diagnose.even_limits(workload.graph, everything[workload.graph.name])
+    if reasons:
+        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with the feature T")
+    return {w.graph.name: within_even_parts(w.graph, everything[w.graph.name]) for w in problem.workloads}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +268,20 @@ class _Planning:
     def plan(self) -> Plan:
         """The validated plan."""
         started = time.monotonic()
+        return self._sound(self._assembled(self._allotted(started), started))
+
+    def allotment(self) -> Allotment:
+        """What the plan takes."""
+        return self._allotted(time.monotonic())
+
+    def _allotted(self, started: float) -> Allotment:
         workloads, candidates = self.problem.workloads, self._candidates()
         if _complete(candidates):
             model, outcome = self._allocated(workloads, candidates, started)
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
             if outcome.status != "infeasible":
-                return self._sound(self._assembled(model, outcome, started))
+                return Allotment(model.counts(outcome.values), model.gpus(outcome.values), outcome)
         raise self._infeasible(candidates)
 
     def _allocated(
@@ -188,7 +300,7 @@ class _Planning:
         while True:
             limit = limits.pop(0)
             kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
-            supplies, running = _supplies(self.problem, kept), self._running(kept)
+            supplies, running = _supplies(self.problem, kept, ideal=self._ideal), self._running(kept)
             model = allocation(workloads, kept, supplies, running=running, least=least, enough=limit)
             outcome = solved(self.solver, model.program, self._left(started))
             if limit == math.inf or outcome.status == "unknown":
@@ -205,16 +317,21 @@ class _Planning:
             elif late:
                 return model, replace(outcome, status="unknown")
 
-    def largest_scale(self, scaled: Collection[str]) -> float:
-        """By what the demands of these graphs can be multiplied at most."""
+    @property
+    def _ideal(self) -> bool:
+        """Whether packing is taken to be ideal."""
+        return self.options.formulation == "paper"
+
+    def largest_scale(self, scaled: Collection[str]) -> tuple[float, bool]:
+        """By what the demands of these graphs can be multiplied at most, and whether that is proven."""
         workloads, candidates = self.problem.workloads, self._candidates()
         if _complete(candidates):
-            supplies = _supplies(self.problem, candidates)
+            supplies = _supplies(self.problem, candidates, ideal=self._ideal)
             model = allocation(workloads, candidates, supplies, "most", scaled=scaled)
             outcome = solved(self.solver, model.program, self.options.time_limit_s)
             scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
             if scale > 0:
-                return scale
+                return scale, outcome.status == "optimal"
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
         raise self._infeasible(candidates)
@@ -222,17 +339,16 @@ class _Planning:
     def _candidates(self) -> dict[str, TaskConfigurations]:
         return {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in self.problem.workloads}
 
-    def _assembled(self, model: Allocation, outcome: Outcome, started: float) -> Plan:
-        problem, options = self.problem, self.options
-        counts = model.counts(outcome.values)
+    def _assembled(self, allotment: Allotment, started: float) -> Plan:
+        problem, options, counts = self.problem, self.options, allotment.counts
         flow = flows(problem.workloads, counts)
         rates = flow.calls(self._values(flow.program, started))
-        where = placement(problem.cluster, counts, model.gpus(outcome.values), problem.running)
-        gpus = where.placed(self._values(where.program, started))
+        gpus = self._placed(allotment, started)
+        even = "T" not in options.features
         return Plan(
-            graphs={w.graph.name: graph_plan(w, counts, rates) for w in problem.workloads},
+            graphs={w.graph.name: graph_plan(w, counts, rates, even=even) for w in problem.workloads},
             gpus=gpus,
-            slices_used=sum(n * c.compute_slices for c, n in counts.items()),
+            slices_used=allotment.slices,
             slices_total=problem.cluster.compute_slices,
             gpus_used=len(gpus),
             features=options.features,
@@ -240,11 +356,18 @@ class _Planning:
             latency_model=options.latency_model,
             solver=SolverReport(
                 name=SOLVER_TITLES[self.solver.name],
-                status=outcome.status,
+                status=allotment.outcome.status,
                 seconds=round(time.monotonic() - started, 3),
-                gap=outcome.stages[0].gap,
+                gap=allotment.outcome.stages[0].gap,
             ),
         )
+
+    def _placed(self, allotment: Allotment, started: float) -> tuple[PlannedGpu, ...]:
+        cluster = self.problem.cluster
+        if self._ideal:
+            return everything_placed(cluster, allotment.counts)
+        where = placement(cluster, allotment.counts, allotment.gpus, self.problem.running)
+        return where.placed(self._values(where.program, started))
 
     def _values(self, program: Program, started: float) -> tuple[float, ...]:
         """The solution of a program that has one."""
@@ -288,7 +411,7 @@ class _Planning:
             if (conflict := diagnose.both_limits(w.graph, self.everything[w.graph.name], self.solver, limit))
         ]
         if not found:
-            supplies = _supplies(self.problem, candidates)
+            supplies = _supplies(self.problem, candidates, ideal=self._ideal)
             found = [diagnose.demand(workloads, candidates, supplies, self.problem.cluster, self.solver, limit)]
         return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
 
@@ -305,10 +428,10 @@ def _out_of_time(options: Options) -> JigsawError:
     )
 
 
-def _supplies(problem: Problem, candidates: Mapping[str, TaskConfigurations]) -> list[Supply]:
+def _supplies(problem: Problem, candidates: Mapping[str, TaskConfigurations], *, ideal: bool) -> list[Supply]:
     kinds: dict[str, set[str]] = {}
     for tasks in candidates.values():
         for of in tasks.values():
             for c in of:
                 kinds.setdefault(c.board, set()).add(c.slice)
-    return [supply(problem.cluster, b, kinds[b.name]) for b in problem.boards if b.name in kinds]
+    return [supply(problem.cluster, b, kinds[b.name], ideal=ideal) for b in problem.boards if b.name in kinds]

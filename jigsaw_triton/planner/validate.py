@@ -22,7 +22,12 @@ TOLERANCE = 1e-5
 def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
     """Every way in which the plan breaks the problem's requirements or contradicts itself; empty where it is sound."""
     problem = problem.prepared()
-    found = [*_board_violations(plan, problem), *_total_violations(plan, problem)]
+    found = [
+        *_label_violations(plan, options),
+        *_board_violations(plan, problem),
+        *_segment_violations(plan, problem, options),
+        *_total_violations(plan, problem),
+    ]
     names = {w.graph.name for w in problem.workloads}
     if names != set(plan.graphs):
         return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
@@ -31,6 +36,34 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
         check = _GraphCheck(plan, plan.graphs[workload.graph.name], workload, table, options)
         found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
     return tuple(found)
+
+
+def _label_violations(plan: Plan, options: Options) -> Iterator[str]:
+    for what, said, asked in (
+        ("features", "".join(sorted(plan.features)), "".join(sorted(options.features))),
+        ("formulation", plan.formulation, options.formulation),
+    ):
+        if said != asked:
+            yield f"{what}: {said!r} said, {asked!r} asked for"
+
+
+def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
+    """What features and formulation allow of each replica, whatever the others are."""
+    boards = {board.name: board for board in problem.boards}
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            for model in placed.models:
+                where = f"{gpu.id} {placed.placement}"
+                if options.formulation == "paper" and model.instances > 4:
+                    yield f"{where}: {model.instances} instances are more than the paper's four"
+                board = boards.get(gpu.model)
+                if "S" in options.features or board is None:
+                    continue
+                if model.instances > 1:
+                    yield f"{where}: {model.instances} instances without spatial partitioning"
+                profile = board.profiles.get(placed.placement.slice)
+                if profile is not None and profile.compute_slices != board.compute_slices:
+                    yield f"{where}: a part of a GPU without spatial partitioning"
 
 
 def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
@@ -118,6 +151,10 @@ class _GraphCheck:
         yield from self._rate_violations()
         yield from self._latency_violations()
         yield from self._accuracy_violations()
+        if "A" not in self.options.features:
+            yield from self._variant_violations()
+        if "T" not in self.options.features:
+            yield from self._even_violations()
 
     def _placed(self, task: str) -> Counter[tuple[str, str, str, int, int]]:
         """(board, variant, slice, instances, batch) -> replicas on the GPUs."""
@@ -173,14 +210,13 @@ class _GraphCheck:
         return self.promised.tasks[task.name].segments
 
     def _rate_violations(self) -> Iterator[str]:
+        utilisation = 1.0 if self.options.formulation == "paper" else self.options.utilisation
         for name, rate in self._rates().items():
             task = self.promised.tasks[name]
             if not _close(task.rate_rps, rate):
                 yield f"{name}: {task.rate_rps} calls/s said, {rate} counted"
             for segment in task.segments:
-                carried = sum(
-                    count * row.throughput_rps * self.options.utilisation for row, count in self._rows(name, segment)
-                )
+                carried = sum(count * row.throughput_rps * utilisation for row, count in self._rows(name, segment))
                 if segment.share * rate > carried * (1 + TOLERANCE):
                     yield f"{name}: {segment} is to carry {segment.share * rate} calls/s of {carried}"
 
@@ -236,6 +272,21 @@ class _GraphCheck:
         if not _close(self.promised.accuracy, least):
             yield f"an accuracy of {self.promised.accuracy} said, {least} counted"
 
+    def _variant_violations(self) -> Iterator[str]:
+        for name, task in self.promised.tasks.items():
+            for variant in sorted({s.variant for s in task.segments if self._relative(name, s.variant) < 1}):
+                yield f"{name}: {variant} is not its most accurate variant, without accuracy scaling"
+
+    def _even_violations(self) -> Iterator[str]:
+        """Each task's latency and accuracy within one part of so many as its longest path has tasks."""
+        for name, tasks in _tasks_through(self.graph).items():
+            task, slo = self.promised.tasks[name], self.graph.slo
+            if not _close(task.budget_ms, slo.latency_ms / tasks):
+                yield f"{name}: a budget of {task.budget_ms} ms, not {slo.latency_ms} ms over {tasks} tasks"
+            least = min(self._relative(name, s.variant) for s in task.segments)
+            if least < slo.accuracy ** (1 / tasks) * (1 - TOLERANCE):
+                yield f"{name}: an accuracy of {least}, below {slo.accuracy} over {tasks} tasks"
+
     def _relative(self, task: str, variant: str) -> float:
         variants = self.graph.tasks[task].variants
         return self.graph.tasks[task].variant(variant).accuracy / max(v.accuracy for v in variants)
@@ -256,6 +307,18 @@ def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
     for name, task in graph.tasks.items():
         ending[name] = weight[name] + max((ending[d] for d in task.dependencies()), default=0.0)
     return max(ending.values())
+
+
+def _tasks_through(graph: TaskGraph) -> dict[str, int]:
+    """Task -> tasks on the longest path through it."""
+    upto: dict[str, int] = {}
+    after = dict.fromkeys(graph.tasks, 0)
+    for name, task in graph.tasks.items():
+        upto[name] = 1 + max((upto[d] for d in task.dependencies()), default=0)
+    for name, task in reversed(tuple(graph.tasks.items())):
+        for d in task.dependencies():
+            after[d] = max(after[d], 1 + after[name])
+    return {name: upto[name] + after[name] for name in graph.tasks}
 
 
 def _close(a: float, b: float) -> bool:

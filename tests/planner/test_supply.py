@@ -30,3 +30,10 @@ def test_all_kinds() -> None:
 def test_the_most_of_a_kind() -> None:
     given = supply(cluster(3), CPU, ("1g", "2g", "4g"))
     assert (given.gpus, given.most("1g"), given.most("2g"), given.most("4g"), given.most("7g")) == (3, 21, 9, 3, 0)
+
+
+def test_ideal_packing_knows_compute_slices_alone() -> None:
+    given = supply(cluster(3), CPU, ("1g", "3g"), ideal=True)
+    assert [given.most(kind) for kind in ("1g", "2g", "3g", "4g", "7g")] == [21, 10, 7, 5, 3]
+    assert given.takes("3g")[1] == 3
+    assert given.takes("3g")[0] == given.takes("1g")[0]

@@ -13,7 +13,7 @@ from jigsaw_triton.planner.plan import GraphPlan, PlacedSlice, Plan, TaskPlan
 from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.validate import violations
-from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import conditional, ref, task
 from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid
 
@@ -113,6 +113,11 @@ def other(**fields: Any) -> Problem:
         (other(slo=Slo(400.0, accuracy=0.99)), Options(), "the accuracy along a path is"),
         (other(tasks=docread(lines=30.0).tasks), Options(), "is to carry"),
         (PROBLEM, Options(utilisation=0.5), "is to carry"),
+        (PROBLEM, Options(formulation="paper"), "formulation: 'exact' said, 'paper' asked for"),
+        (PROBLEM, Options(features="ST"), "features: 'AST' said, 'ST' asked for"),
+        (PROBLEM, Options(features="AT"), "a part of a GPU without spatial partitioning"),
+        (other(slo=Slo(400.0, accuracy=0.9)), Options(features="AS"), "recognise: a budget of"),
+        (other(slo=Slo(400.0, accuracy=0.99)), Options(features="AS"), "below 0.99 over 2 tasks"),
         (replace(PROBLEM, profiles={}), Options(), "has no profile there"),
         (
             replace(
@@ -127,6 +132,24 @@ def other(**fields: Any) -> Problem:
 def test_a_sound_plan_for_something_else(problem: Problem, options: Options, reason: str) -> None:
     found = violations(sound(), problem, options)
     assert any(reason in violation for violation in found), found
+
+
+def of_more_instances(row: ProfileRow) -> ProfileRow:
+    return replace(row, key=replace(row.key, instances=row.key.instances + 4))
+
+
+def test_what_features_and_formulation_do_not_allow_is_found() -> None:
+    """Plans that another choice of them made, relabelled."""
+    table = docread_profiles()
+    many = replace(PROBLEM, profiles={"docread": ProfileTable(map(of_more_instances, table.rows()))})
+    coarse = other(slo=Slo(400.0, accuracy=0.5))
+    for problem, options, reason in (
+        (many, Options(formulation="paper"), "instances are more than the paper's four"),
+        (many, Options(features="AT"), "instances without spatial partitioning"),
+        (coarse, Options(features="ST"), "is not its most accurate variant"),
+    ):
+        plan = replace(make_plan(problem), features=options.features, formulation=options.formulation)
+        assert any(reason in violation for violation in violations(plan, problem, options)), reason
 
 
 def test_rows_behind_a_condition_are_counted_as_the_planner_counts_them() -> None:

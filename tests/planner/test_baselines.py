@@ -1,0 +1,242 @@
+"""The paper's formulation and the subsets of features, held against exhaustive search and against each other."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InfeasibleError, UnplacedError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.layouts import maximal_multisets
+from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.planner.problem import FORMULATIONS, Formulation, Options, Problem
+from jigsaw_triton.planner.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
+from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.profiles.table import ProfileRow
+from tests.fakes.graphs import chain, diamond
+from tests.fakes.problems import grid, problem, row
+
+CPU = board("cpu")
+CUTS = [Counter(m) for m in maximal_multisets(CPU)]
+SUBSETS = ["".join(letters) for n in range(4) for letters in itertools.combinations("AST", n)]
+every_subset = pytest.mark.parametrize("features", SUBSETS)
+both = pytest.mark.parametrize("formulation", FORMULATIONS)
+
+
+@st.composite
+def small_problems(draw: st.DrawFn) -> Problem:
+    """One task or two in a row, of two variants, a handful of configurations, one GPU."""
+    slo = Slo(draw(st.integers(30, 150)), accuracy=draw(st.sampled_from([0.7, 0.81, 0.9])))
+    g = chain(draw(st.integers(1, 2)), variant_count=2, slo=slo)
+    rows = []
+    for name in g.tasks:
+        shapes = draw(
+            st.lists(
+                st.tuples(st.sampled_from(["1g", "3g", "7g"]), st.sampled_from([1, 4, 5]), st.sampled_from([1, 4])),
+                min_size=1,
+                max_size=3,
+                unique=True,
+            )
+        )
+        for variant, (slice_, instances, batch) in itertools.product(("v0", "v1"), shapes):
+            speed = draw(st.integers(20, 200)), draw(st.integers(2, 40))
+            rows.append(
+                row(name, variant, slice_=slice_, instances=instances, batch=batch, rps=speed[0], p95_ms=speed[1])
+            )
+    return problem(g, rows, demand_rps=draw(st.integers(5, 250)))
+
+
+def least_slices(p: Problem, options: Options) -> int | None:
+    """By trying every set of replicas that a GPU has slices for; None where none will do."""
+    (workload,) = p.workloads
+    rows = [r for r in p.profiles[workload.graph.name].rows() if may_be_used(workload.graph, r, options)]
+    found = [
+        slices
+        for counts in replicas(rows, Counter(), options)
+        if carries(workload.graph, workload.demand_rps, dict(zip(rows, counts, strict=True)), options)
+        for slices in [sum(n * size(r) for r, n in zip(rows, counts, strict=True))]
+    ]
+    return min(found, default=None)
+
+
+def size(r: ProfileRow) -> int:
+    return CPU.profiles[r.key.slice].compute_slices
+
+
+def may_be_used(g: TaskGraph, r: ProfileRow, options: Options) -> bool:
+    n, relative = len(g.tasks), {"v0": 1.0, "v1": 0.9}[r.key.variant]
+    return (
+        ("A" in options.features or r.key.variant == "v0")
+        and ("S" in options.features or (r.key.slice == "7g" and r.key.instances == 1))
+        and (
+            "T" in options.features
+            or (2 * r.latency_p95_ms <= g.slo.latency_ms / n and relative >= g.slo.accuracy ** (1 / n) - 1e-12)
+        )
+        and (options.formulation == "exact" or r.key.instances <= 4)
+    )
+
+
+def replicas(rows: Sequence[ProfileRow], taken: Counter[str], options: Options) -> Iterator[tuple[int, ...]]:
+    if not rows:
+        yield ()
+        return
+    count = 0
+    while fits(taken, options):
+        for rest in replicas(rows[1:], taken, options):
+            yield (count, *rest)
+        count, taken = count + 1, taken + Counter({rows[0].key.slice: 1})
+
+
+def fits(taken: Counter[str], options: Options) -> bool:
+    if options.formulation == "paper":
+        return sum(n * CPU.profiles[kind].compute_slices for kind, n in taken.items()) <= 7
+    return any(taken <= cut for cut in CUTS)
+
+
+def carries(g: TaskGraph, demand_rps: float, counts: Mapping[ProfileRow, int], options: Options) -> bool:
+    used = {r: n for r, n in counts.items() if n}
+    latency, accuracy = 0.0, 1.0
+    for name in g.tasks:
+        own = {r: n for r, n in used.items() if r.key.task == name}
+        part = 1.0 if options.formulation == "paper" else options.utilisation
+        if not own or part * sum(n * r.throughput_rps for r, n in own.items()) < demand_rps - 1e-9:
+            return False
+        latency += max(2 * r.latency_p95_ms for r in own)
+        accuracy *= min({"v0": 1.0, "v1": 0.9}[r.key.variant] for r in own)
+    return latency <= g.slo.latency_ms + 1e-9 and accuracy >= g.slo.accuracy - 1e-9
+
+
+@both
+@given(p=small_problems(), features=st.sampled_from(SUBSETS))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_least_slices_as_exhaustive_search_has_them(
+    p: Problem, features: str, formulation: Formulation, solvers: SolverFactory
+) -> None:
+    options = Options(features=features, formulation=formulation)
+    best = least_slices(p, options)
+    event("feasible" if best else "infeasible")
+    if best is None:
+        with pytest.raises(InfeasibleError) as caught:
+            allot(p, options, solvers=solvers)
+        assert caught.value.reasons and caught.value.hint
+    else:
+        assert allot(p, options, solvers=solvers).slices == best
+
+
+def larger_problem() -> Problem:
+    g = chain(2, variant_count=2, slo=Slo(100.0, accuracy=0.75))
+    rows = [r for t in g.tasks for v, ms in (("v0", 12.0), ("v1", 5.0)) for r in grid(t, v, ms, instances=[1, 2])]
+    return problem(g, rows, demand_rps=20.0, gpus=3)
+
+
+@both
+def test_a_feature_more_never_carries_less(formulation: Formulation, solvers: SolverFactory) -> None:
+    p = larger_problem()
+    largest = {
+        features: largest_demand(p, Options(features=features, formulation=formulation), solvers=solvers).rps["chain"]
+        for features in SUBSETS
+    }
+    for fewer, more in itertools.permutations(SUBSETS, 2):
+        if set(fewer) < set(more):
+            assert largest[fewer] <= largest[more] * 1.001
+    assert largest[""] < largest["AST"]
+
+
+@both
+@every_subset
+def test_the_largest_plan_holds_what_it_says(features: str, formulation: Formulation, solvers: SolverFactory) -> None:
+    options = Options(features=features, formulation=formulation)
+    p = larger_problem()
+    plan = make_largest_plan(p, options, solvers=solvers)
+    at = replace(p, workloads=(replace(p.workloads[0], demand_rps=plan.graphs["chain"].demand_rps),))
+    assert (plan.features, plan.formulation) == (features, formulation)
+    assert violations(plan, at, options) == ()
+
+
+def forked() -> TaskGraph:
+    """a > b > d, and c alone: paths of different lengths."""
+    g = diamond(slo=Slo(300.0, accuracy=0.75))
+    a, b, c, d = (g.tasks[name] for name in "abcd")
+    tasks = (a, b, replace(c, inputs=a.inputs), replace(d, inputs={"LEFT": d.inputs["LEFT"]}))
+    return replace(g, tasks={t.name: t for t in tasks})
+
+
+@both
+def test_without_t_budgets_are_even_parts_of_the_longest_path(formulation: Formulation, solvers: SolverFactory) -> None:
+    options = Options(features="AS", formulation=formulation)
+    g = forked()
+    p = problem(g, [row(t, "v0", p95_ms=50.0 if t == "a" else 5.0) for t in g.tasks])
+    planned = make_plan(p, options, solvers=solvers).graphs["diamond"]
+    assert {name: task.budget_ms for name, task in planned.tasks.items()} == pytest.approx(
+        {"a": 100.0, "b": 100.0, "c": 300.0, "d": 100.0}
+    )
+
+
+def test_what_t_makes_possible(solvers: SolverFactory) -> None:
+    g = forked()
+    p = problem(g, [row(t, "v0", p95_ms=51.0 if t == "a" else 5.0) for t in g.tasks])
+    assert make_plan(p, solvers=solvers).graphs["diamond"].tasks["a"].budget_ms > 102.0
+    with pytest.raises(InfeasibleError) as caught:
+        make_plan(p, Options(features="AS"), solvers=solvers)
+    assert caught.value.reasons == (
+        "diamond: without budgets over the task graph (T) task a gets 100 ms and an accuracy of 0.9086: "
+        "the fastest takes 102 ms",
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [("AT", "without spatial partitioning (S)"), ("ST", "without accuracy scaling (A)")],
+)
+def test_what_the_features_bar_is_said(features: str, reason: str, solvers: SolverFactory) -> None:
+    p = problem(chain(1, variant_count=2), [row("t0", "v1", slice_="1g")])
+    with pytest.raises(InfeasibleError) as caught:
+        make_plan(p, Options(features=features), solvers=solvers)
+    assert reason in caught.value.reasons[0]
+
+
+def test_the_paper_has_at_most_four_instances_and_uses_all_of_their_throughput(solvers: SolverFactory) -> None:
+    p = problem(chain(1), [row("t0", "v0", instances=k, rps=20.0 * k) for k in (1, 4, 5)])
+    counts = {f: allot(p, Options(formulation=f), solvers=solvers).counts for f in FORMULATIONS}
+    assert {c.instances for c in counts["paper"]} <= {1, 4}
+    p = problem(chain(1), [row("t0", "v0", rps=100.0)])
+    assert [largest_demand(p, Options(formulation=f), solvers=solvers).rps["chain"] for f in FORMULATIONS] == (
+        pytest.approx([7 * 80.0, 7 * 100.0], rel=1e-3)
+    )
+
+
+def crowded(tasks: int = 3) -> Problem:
+    """Two 3g and a 1g: seven compute slices, but nine memory slices of eight."""
+    slices = ("3g", "3g", "1g")[:tasks]
+    rows = [row(f"t{i}", "v0", slice_=kind, rps=100.0) for i, kind in enumerate(slices)]
+    return problem(chain(tasks), rows, demand_rps=50.0)
+
+
+def test_ideal_packing_counts_what_no_gpu_can_be_cut_into(solvers: SolverFactory) -> None:
+    paper = Options(formulation="paper")
+    assert allot(crowded(), paper, solvers=solvers).slices == 7
+    with pytest.raises(InfeasibleError):
+        allot(crowded(), solvers=solvers)
+    with pytest.raises(UnplacedError) as caught:
+        make_plan(crowded(), paper, solvers=solvers)
+    assert caught.value.reasons == (
+        "the 7 compute slices that the paper's formulation asks for are there, but its greedy placement finds no place "
+        "for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
+    )
+    with pytest.raises(UnplacedError):
+        make_largest_plan(crowded(), paper, solvers=solvers)
+
+
+def test_the_demand_is_lowered_until_the_greedy_placement_succeeds(solvers: SolverFactory) -> None:
+    """Three 3g and five 1g carry 250 requests/s on 14 compute slices; beside three 3g two GPUs have room for four."""
+    rows = [row("t0", "v0", slice_="3g", rps=100.0), row("t1", "v0", slice_="1g", rps=50.0)]
+    p = problem(chain(2), rows, demand_rps=10.0, gpus=2)
+    paper = Options(formulation="paper")
+    ideal = largest_demand(p, paper, solvers=solvers).rps["chain"]
+    placed = make_largest_plan(p, paper, solvers=solvers).graphs["chain"].demand_rps
+    assert ideal == pytest.approx(250.0, rel=1e-3)
+    assert 250.0 * 50 / 64 <= placed <= 200.0
