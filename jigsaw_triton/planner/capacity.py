@@ -1,0 +1,141 @@
+"""What replicas in service carry of their graphs' requests."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.configurations import TOLERANCE
+from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.rates import calls
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+
+ByVariant = Mapping[str, Mapping[str, float]]
+"""Task -> variant -> a quantity."""
+
+Array = NDArray[np.float64]
+
+
+def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
+    """Requests a second that replicas carry where each task's calls are shared out among its variants by a mix.
+
+    With the planned shares as the mix it is what the plan counts on. With what the variants can carry, it is what a
+    system comes to that hands each batch to whichever replica is idle; with several variants of a task that goes
+    further than the planned shares, or less far where the busier mix yields more rows.
+
+    Args:
+        graph: Whose.
+        usable: Calls a second that may be planned for the replicas.
+        mix: Parts in any unit. A task that is called and has none of them, carries nothing.
+    """
+    carried = math.inf
+    called: dict[str, dict[str, float]] = {}
+    for name, task in graph.tasks.items():
+        rule = calls(graph, task)
+        total = rule.factor
+        if rule.source is not None:
+            total = sum(n * rule.weight(graph, variant) for variant, n in called[rule.source].items())
+        parts = mix.get(name, {})
+        whole = sum(parts.values())
+        if total > 0 and whole <= 0:
+            return 0.0
+        called[name] = {variant: total * part / whole if whole > 0 else 0.0 for variant, part in parts.items()}
+        for variant, rate in called[name].items():
+            if rate > 0:
+                carried = min(carried, usable.get(name, {}).get(variant, 0.0) / rate)
+    return carried if math.isfinite(carried) else 0.0
+
+
+class Service:
+    """What the graphs get of replicas, while one plan gives way to another.
+
+    What serves at a moment is an array: calls a second that may be planned for each variant of each task.
+
+    Args:
+        problem: Prepared; its running plan is the first of the two.
+        plan: The second.
+        utilisation: Part of a replica's profiled throughput that may be planned for.
+
+    Attributes:
+        start: What serves now.
+        held_rps: Graph -> requests a second that the change should not take from it: the demand, or what it gets now
+            where that is less.
+    """
+
+    def __init__(self, problem: Problem, plan: Plan, utilisation: float) -> None:
+        self._graphs = {w.graph.name: w.graph for w in problem.workloads}
+        self._tables, self._utilisation = problem.profiles, utilisation
+        self._column = {
+            key: i
+            for i, key in enumerate(
+                (g.name, t, v.name) for g in self._graphs.values() for t in g.tasks for v in g.tasks[t].variants
+            )
+        }
+        self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
+        plans = (problem.running, plan) if problem.running else (plan,)
+        self._mixes = {g: [_shares(p.graphs[g]) for p in plans if g in p.graphs] for g in self._graphs}
+        self._known: dict[tuple[str, bytes], float] = {}
+        self.start = self.of((), "", "")
+        for gpu in problem.running.gpus if problem.running else ():
+            for placed in gpu.layout:
+                self.start = self.start + self.of(placed.models, gpu.model, placed.placement.slice)
+        now = self.capacities(self.start)
+        self.held_rps = {w.graph.name: min(w.demand_rps, now[w.graph.name]) for w in problem.workloads}
+
+    def of(self, models: Iterable[PlacedModel], board: str, kind: str) -> Array:
+        """What the models in a slice add; nothing, where a model is of no graph that is wanted or has no profile."""
+        models = tuple(models)
+        added = np.zeros(len(self._column))
+        for model in models:
+            column = self._column.get((model.graph, model.task, model.variant))
+            row = self._row(model, board, kind)
+            if column is not None and row is not None:
+                added[column] += self._utilisation * row.throughput_rps / len(models)
+        return added
+
+    def memory_mib(self, models: Iterable[PlacedModel], board: str, kind: str) -> float:
+        """What models take in a slice, as far as it is known."""
+        rows = (self._row(model, board, kind) for model in models)
+        return sum(row.memory_mib for row in rows if row is not None)
+
+    def _row(self, m: PlacedModel, board: str, kind: str) -> ProfileRow | None:
+        key = ProfileKey(board, m.task, m.variant, kind, m.instances, m.batch)
+        return self._tables.get(m.graph, ProfileTable(())).get(key)
+
+    def capacities(self, serving: Array) -> dict[str, float]:
+        """Graph -> requests a second."""
+        return {name: self._capacity(name, serving) for name in self._graphs}
+
+    def _capacity(self, name: str, serving: Array) -> float:
+        part = np.round(serving[self._columns[name]], 6)
+        key = (name, part.tobytes())
+        if key not in self._known:
+            graph, values = self._graphs[name], iter(part.tolist())
+            usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
+            self._known[key] = max(carried_rps(graph, usable, mix) for mix in (usable, *self._mixes[name]))
+        return self._known[key]
+
+    def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:
+        """Graph -> requests a second that it gets too few; graphs that get enough left out."""
+        short = {name: held - capacities[name] for name, held in self.held_rps.items()}
+        return {name: lack for name, lack in short.items() if lack > TOLERANCE * self.held_rps[name]}
+
+    def missing_rps(self, serving: Array) -> float:
+        """Requests a second that graphs get too few, together."""
+        return sum(self.missing(self.capacities(serving)).values())
+
+    def slack(self, serving: Array) -> float:
+        """The least capacity of a graph, in parts of what it should not fall below."""
+        return min((self._capacity(g, serving) / h for g, h in self.held_rps.items() if h > 0), default=math.inf)
+
+
+def _shares(planned: GraphPlan) -> dict[str, dict[str, float]]:
+    mix: dict[str, dict[str, float]] = {}
+    for name, task in planned.tasks.items():
+        of = mix.setdefault(name, {})
+        for segment in task.segments:
+            of[segment.variant] = of.get(segment.variant, 0.0) + segment.share
+    return mix
