@@ -1,6 +1,6 @@
 """`capacity`: the largest demand that a cluster can serve."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from jigsaw_triton.cli import options
@@ -10,8 +10,8 @@ from jigsaw_triton.cli.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.plan import Plan, plan_to_text
-from jigsaw_triton.planner.problem import Options
-from jigsaw_triton.planner.solve import make_largest_plan
+from jigsaw_triton.planner.problem import Formulation, Options
+from jigsaw_triton.planner.solve import LargestDemand, largest_demand, make_largest_plan
 from jigsaw_triton.spec.words import nearest
 
 _EQUAL_RPS = 1.0
@@ -30,6 +30,7 @@ _EQUAL_RPS = 1.0
 @options.cluster()
 @options.demand(required=False)
 @options.option("--scale", metavar="NAME", help="The graph whose demand grows; the others keep theirs.  [default: all]")
+@options.baseline()
 @options.time_limit()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(
@@ -40,6 +41,8 @@ def command(
     driver: Driver | None,
     demand: tuple[str, ...],
     scale: str | None,
+    features: str,
+    formulation: Formulation,
     time_limit: float,
     out_path: Path | None,
 ) -> None:
@@ -53,8 +56,11 @@ def command(
     )
     _check_demand(demand, scale, tuple(wanted.graphs))
     growing = tuple(wanted.graphs) if scale is None else (scale,)
+    asked, how = problem(wanted), Options(time_limit_s=time_limit, features=features, formulation=formulation)
     with out.working("planning"):
-        plan = make_largest_plan(problem(wanted), Options(time_limit_s=time_limit), scaled=growing)
+        # Ideal packing carries what the placement of it may not.
+        ideal = largest_demand(asked, how, scaled=growing) if formulation == "paper" else None
+        plan = make_largest_plan(asked, how, scaled=growing)
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
@@ -62,7 +68,8 @@ def command(
         out.raw(plan_svg(plan, wanted.cluster))
     else:
         view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
-        out.result(plan.to_json(), _largest(plan, growing), *view)
+        document = plan.to_json() | ({"ideal_rps": dict(ideal.rps)} if ideal else {})
+        out.result(document, _largest(plan, growing, ideal), *view)
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:
@@ -83,6 +90,14 @@ def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str])
         )
 
 
-def _largest(plan: Plan, growing: Collection[str]) -> str:
-    parts = [f"{name} {figures(plan.graphs[name].demand_rps, 4)} requests/s" for name in plan.graphs if name in growing]
-    return f"at most {listed(parts)}\n"
+def _largest(plan: Plan, growing: Collection[str], ideal: LargestDemand | None) -> str:
+    placed = {name: plan.graphs[name].demand_rps for name in plan.graphs if name in growing}
+    if ideal is None:
+        return f"at most {_demands(placed)}\n"
+    return (
+        f"at most {_demands({name: ideal.rps[name] for name in placed})} by ideal packing, {_demands(placed)} placed\n"
+    )
+
+
+def _demands(rps: Mapping[str, float]) -> str:
+    return listed([f"{name} {figures(value, 4)} requests/s" for name, value in rps.items()])

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jigsaw_triton.cli.output import FORMS, Output
+from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -163,6 +164,34 @@ def time_limit() -> Decorator[Any]:
         show_default=True,
         help="For solving; the best plan found by then is taken.",
     )
+
+
+def baseline() -> Decorator[Any]:
+    """--features and --formulation: to plan as other systems do, for comparison."""
+    options = (
+        option(
+            "--features",
+            metavar="LETTERS",
+            default=FEATURES,
+            show_default=True,
+            callback=lambda _ctx, _param, letters: "" if letters.lower() == "none" else letters.upper(),
+            help="A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting; or none.",
+        ),
+        option(
+            "--formulation",
+            type=click.Choice(FORMULATIONS),
+            default=FORMULATIONS[0],
+            show_default=True,
+            help="Layouts inside the optimum, or the paper's ideal packing and greedy placement.",
+        ),
+    )
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
 
 
 def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:

@@ -8,7 +8,7 @@ from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.planner.plan import plan_to_text
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.problem import Formulation, Options
 from jigsaw_triton.planner.solve import make_plan
 
 
@@ -24,6 +24,7 @@ from jigsaw_triton.planner.solve import make_plan
 @options.graphs()
 @options.cluster()
 @options.demand()
+@options.baseline()
 @options.time_limit()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(
@@ -33,6 +34,8 @@ def command(
     cluster: str | None,
     driver: Driver | None,
     demand: tuple[str, ...],
+    features: str,
+    formulation: Formulation,
     time_limit: float,
     out_path: Path | None,
 ) -> None:
@@ -45,7 +48,7 @@ def command(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
     )
     with out.working("planning"):
-        plan = make_plan(problem(wanted), Options(time_limit_s=time_limit))
+        plan = make_plan(problem(wanted), Options(time_limit_s=time_limit, features=features, formulation=formulation))
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")

@@ -9,6 +9,7 @@ from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
+from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
 
 _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
 
@@ -94,7 +95,9 @@ def _promises(plan: Plan, graph: TaskGraph) -> str:
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
     proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, at most {solver.gap:.1%} off"
+    baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
+    how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""
     return (
         f"{plan.slices_used} of {plan.slices_total} compute slices on {plan.gpus_used} of {len(cluster.gpus)} GPUs; "
-        f"{solver.name}: {proof}, {solver.seconds:.1f} s"
+        f"{solver.name}: {proof}, {solver.seconds:.1f} s{how}"
     )

@@ -48,7 +48,7 @@ _EXACT_FROM = 0.5
 
 _ROUNDS = 4
 
-_PLACING_ROUNDS = 6
+_PLACING_ROUNDS = 8
 """Of halving the demand's range where the paper's greedy placement fails."""
 
 Found = TypeVar("Found")
@@ -151,7 +151,7 @@ def make_largest_plan(
 ) -> Plan:
     """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
 
-    Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/64
+    Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/256
     of what ideal packing carries.
 
     Args:

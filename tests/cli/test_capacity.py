@@ -29,6 +29,21 @@ def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> Non
     assert json.loads(result.stdout) == json.loads(file.read_text())
 
 
+def test_in_the_papers_formulation_ideal_and_placed_are_told(run: Run, app: Path) -> None:
+    """Two 3g and a 1g have no more compute slices than the GPU, but no room on it."""
+    file = app / "profiles.csv"
+    header = file.read_text().splitlines()[0]
+    rows = [f"cpu,average,exact,{kind},1,1,5,5,5,{rps},100,assumed" for kind, rps in (("3g", 300), ("1g", 1))]
+    file.write_text("\n".join([header, *rows]) + "\n")
+    result = run("capacity", app, *GPUS, "--formulation", "paper", "-o", "json")
+    document = json.loads(result.stdout)
+    assert document["ideal_rps"]["hello"] == pytest.approx(601, rel=1e-3)
+    assert 590 <= document["graphs"]["hello"]["demand_rps"] <= 600
+    headline = run("capacity", app, *GPUS, "--formulation", "paper").stdout.splitlines()[0]
+    assert headline.startswith("at most hello 601 requests/s by ideal packing, hello 59")
+    assert headline.endswith(" placed")
+
+
 def test_as_svg(run: Run, app: Path) -> None:
     drawing = run("capacity", app, *GPUS, "-o", "svg").stdout
     assert ElementTree.fromstring(drawing).tag.endswith("svg")

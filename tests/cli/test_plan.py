@@ -94,6 +94,28 @@ def test_a_board_without_profiles(run: Run, app: Path) -> None:
     assert "no profile on A100-80GB" in result.stderr
 
 
+def test_as_another_system_would_plan(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", "--features", "st", "--formulation", "paper", "-o", "json")
+    plan = json.loads(result.stdout)
+    assert (plan["features"], plan["formulation"]) == ("ST", "paper")
+    shown = run("plan", app, *GPUS, "--demand", "20", env={"JIGSAW_FEATURES": "AS"}).stdout
+    assert "features AS, exact formulation" in shown
+
+
+def test_without_any_feature(run: Run, app: Path) -> None:
+    file = app / "profiles.csv"
+    file.write_text(file.read_text().replace(",1g,", ",7g,"))
+    result = run("plan", app, *GPUS, "--demand", "20", "--features", "none", "-o", "json")
+    assert (json.loads(result.stdout)["features"], json.loads(result.stdout)["slices_used"]) == ("", 7)
+    assert "features none" in run("plan", app, *GPUS, "--demand", "20", "--features", "none").stdout
+
+
+def test_a_feature_that_is_none(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", "--features", "AX")
+    assert result.exit_code == 2
+    assert "X unknown" in result.stderr
+
+
 def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1", "--time-limit", "0")
     assert result.exit_code == 2
