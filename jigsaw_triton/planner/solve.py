@@ -46,6 +46,9 @@ _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 _EXACT_FROM = 0.5
 """Solvers are exact to an absolute tolerance: a scale below this is not, but a good demand to scale from once more."""
 
+_ANY_GAP = 1e9
+"""At which any solution counts as optimal."""
+
 _ROUNDS = 4
 
 _PLACING_ROUNDS = 8
@@ -115,6 +118,31 @@ def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverF
     options, problem = options.checked(), problem.prepared()
     everything = _available(problem, options)
     return _first_sound(options, solvers, lambda solver: _Planning(problem, options, everything, solver).plan())
+
+
+def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
+    """As `make_plan`; None where the solver finds that there is no plan, which takes less long than being told why."""
+    options, problem = options.checked(), problem.prepared()
+    try:
+        everything = _available(problem, options)
+        return _first_sound(
+            options, solvers, lambda solver: _Planning(problem, options, everything, solver, told=False).plan()
+        )
+    except InfeasibleError:
+        return None
+
+
+def has_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> bool | None:
+    """Whether there is a plan, before any of it is placed; None where the time limit left that open.
+
+    Takes less long than making one, and raises the same but for `InfeasibleError`.
+    """
+    options, problem = options.checked(), problem.prepared()
+    try:
+        everything = _available(problem, options)
+    except InfeasibleError:
+        return False
+    return _first_sound(options, solvers, lambda solver: _Planning(problem, options, everything, solver).exists())
 
 
 def allot(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Allotment:
@@ -258,12 +286,13 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """One attempt with one solver."""
+    """One attempt with one solver; `told`: where there is no plan, the reasons are looked for."""
 
     problem: Problem
     options: Options
     everything: Mapping[str, TaskConfigurations]
     solver: Solver
+    told: bool = True
 
     def plan(self) -> Plan:
         """The validated plan."""
@@ -273,6 +302,18 @@ class _Planning:
     def allotment(self) -> Allotment:
         """What the plan takes."""
         return self._allotted(time.monotonic())
+
+    def exists(self) -> bool | None:
+        """Whether there is a plan; None where that is not known in time."""
+        candidates = self._candidates()
+        if not _complete(candidates):
+            return False
+        supplies = _supplies(self.problem, candidates, ideal=self._ideal)
+        program = allocation(self.problem.workloads, candidates, supplies).program
+        # The slices guide the search, which ends at the first plan.
+        first = replace(program.objectives[0], gap=_ANY_GAP, relative_gap=_ANY_GAP, integral=False)
+        outcome = solved(self.solver, replace(program, objectives=(first,)), self.options.time_limit_s)
+        return None if outcome.status == "unknown" else bool(outcome.stages)
 
     def _allotted(self, started: float) -> Allotment:
         workloads, candidates = self.problem.workloads, self._candidates()
@@ -404,6 +445,8 @@ class _Planning:
         return counts
 
     def _infeasible(self, candidates: Mapping[str, TaskConfigurations]) -> InfeasibleError:
+        if not self.told:
+            return InfeasibleError(())
         workloads, limit = self.problem.workloads, max(LEAST_S, self.options.time_limit_s)
         found = [
             conflict

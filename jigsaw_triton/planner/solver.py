@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
@@ -128,6 +130,11 @@ class SolverProcess:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
     def _kill(self) -> None:
         # The whole session: CBC is a child of the worker.
         if self._process.poll() is None:
@@ -153,3 +160,17 @@ class SolverProcess:
         if not isinstance(answer, Outcome):
             raise SolverFailure(f"{title} failed: {answer}")
         return answer
+
+
+@contextmanager
+def lasting_solvers() -> Iterator[Callable[[SolverName], AbstractContextManager[SolverProcess]]]:
+    """Makes solvers that go on from one plan to the next: to start one takes longer than most programs do."""
+    with ExitStack() as stack:
+        known: dict[SolverName, SolverProcess] = {}
+
+        def named(name: SolverName) -> AbstractContextManager[SolverProcess]:
+            if name not in known or not known[name].alive:
+                known[name] = stack.enter_context(SolverProcess(name))
+            return nullcontext(known[name])
+
+        yield named

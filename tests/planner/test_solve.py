@@ -17,7 +17,7 @@ from jigsaw_triton.planner import solve as solve_module
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make_plan
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
@@ -78,6 +78,14 @@ def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None
         assert plan_from_json(plan.to_json(), where="plan.json") == plan
         again = make_plan(replace(p, running=plan), solvers=solvers)
         assert untimed(again) == untimed(plan)
+
+
+@given(p=problems())
+@FEW
+def test_whether_there_is_a_plan_is_told_as_it_is_found(p: Problem, solvers: SolverFactory) -> None:
+    plan, found = plan_or_none(p, solvers), find_plan(p, solvers=solvers)
+    assert (found and untimed(found)) == (plan and untimed(plan))
+    assert has_plan(p, solvers=solvers) is (plan is not None)
 
 
 @given(demand=st.integers(1, 500), slo=slos())
@@ -205,6 +213,7 @@ def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown)))
     assert not isinstance(caught.value, InfeasibleError)
+    assert has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown))) is None
 
 
 def test_an_unproven_plan_is_called_feasible_with_its_gap(highs: SolverProcess) -> None:

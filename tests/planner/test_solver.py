@@ -8,7 +8,7 @@ import pytest
 
 from jigsaw_triton.planner import solver as solver_module
 from jigsaw_triton.planner.program import Draft, Program
-from jigsaw_triton.planner.solver import SolverFailure, SolverName, SolverProcess
+from jigsaw_triton.planner.solver import SolverFailure, SolverName, SolverProcess, lasting_solvers
 
 NAMES: tuple[SolverName, ...] = ("highs", "cbc")
 
@@ -124,3 +124,18 @@ def test_no_process_is_left_behind() -> None:
         process.solve(knapsack(5), 10)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_lasting_solvers_go_on_until_they_die() -> None:
+    with lasting_solvers() as solvers:
+        pids = []
+        for _ in range(2):
+            with solvers("highs") as process:
+                pids.append(process.pid)
+        assert pids[0] == pids[1]
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(SolverFailure):
+            process.solve(knapsack(5), 10)
+        with solvers("highs") as another:
+            assert another.solve(knapsack(5), 10).status == "optimal"
+    assert not another.alive
