@@ -31,7 +31,12 @@ def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
         usable: Calls a second that may be planned for the replicas.
         mix: Parts in any unit. A task that is called and has none of them, carries nothing.
     """
-    carried = math.inf
+    return _of_all(carried_by_task(graph, usable, mix))
+
+
+def carried_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> dict[str, float]:
+    """Likewise for each task alone, were there enough of the others; infinite where it is not called."""
+    carried: dict[str, float] = {}
     called: dict[str, dict[str, float]] = {}
     for name, task in graph.tasks.items():
         rule = calls(graph, task)
@@ -40,13 +45,16 @@ def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
             total = sum(n * rule.weight(graph, variant) for variant, n in called[rule.source].items())
         parts = mix.get(name, {})
         whole = sum(parts.values())
-        if total > 0 and whole <= 0:
-            return 0.0
-        called[name] = {variant: total * part / whole if whole > 0 else 0.0 for variant, part in parts.items()}
-        for variant, rate in called[name].items():
-            if rate > 0:
-                carried = min(carried, usable.get(name, {}).get(variant, 0.0) / rate)
-    return carried if math.isfinite(carried) else 0.0
+        called[name] = {variant: total * part / whole for variant, part in parts.items()} if whole > 0 else {}
+        of = usable.get(name, {})
+        busiest = min((of.get(v, 0.0) / rate for v, rate in called[name].items() if rate > 0), default=math.inf)
+        carried[name] = busiest if whole > 0 or total <= 0 else 0.0
+    return carried
+
+
+def _of_all(carried: Mapping[str, float]) -> float:
+    least = min(carried.values())
+    return least if math.isfinite(least) else 0.0
 
 
 class Service:
@@ -57,7 +65,7 @@ class Service:
     Args:
         problem: Prepared; its running plan is the first of the two.
         plan: The second.
-        utilisation: Part of a replica's profiled throughput that may be planned for.
+        usable: Part of a replica's profiled throughput that may be planned for.
 
     Attributes:
         start: What serves now.
@@ -65,9 +73,9 @@ class Service:
             where that is less.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, utilisation: float) -> None:
+    def __init__(self, problem: Problem, plan: Plan, usable: float) -> None:
         self._graphs = {w.graph.name: w.graph for w in problem.workloads}
-        self._tables, self._utilisation = problem.profiles, utilisation
+        self._tables, self._usable = problem.profiles, usable
         self._column = {
             key: i
             for i, key in enumerate(
@@ -77,7 +85,7 @@ class Service:
         self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
         plans = (problem.running, plan) if problem.running else (plan,)
         self._mixes = {g: [_shares(p.graphs[g]) for p in plans if g in p.graphs] for g in self._graphs}
-        self._known: dict[tuple[str, bytes], float] = {}
+        self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
         self.start = self.of((), "", "")
         for gpu in problem.running.gpus if problem.running else ():
             for placed in gpu.layout:
@@ -93,7 +101,7 @@ class Service:
             column = self._column.get((model.graph, model.task, model.variant))
             row = self._row(model, board, kind)
             if column is not None and row is not None:
-                added[column] += self._utilisation * row.throughput_rps / len(models)
+                added[column] += self._usable * row.throughput_rps / len(models)
         return added
 
     def memory_mib(self, models: Iterable[PlacedModel], board: str, kind: str) -> float:
@@ -110,12 +118,16 @@ class Service:
         return {name: self._capacity(name, serving) for name in self._graphs}
 
     def _capacity(self, name: str, serving: Array) -> float:
+        return max(_of_all(tasks) for tasks in self._carried(name, serving))
+
+    def _carried(self, name: str, serving: Array) -> list[dict[str, float]]:
+        """By the ways in which the graph's calls may be shared out: what each task carries."""
         part = np.round(serving[self._columns[name]], 6)
         key = (name, part.tobytes())
         if key not in self._known:
             graph, values = self._graphs[name], iter(part.tolist())
             usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
-            self._known[key] = max(carried_rps(graph, usable, mix) for mix in (usable, *self._mixes[name]))
+            self._known[key] = [carried_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
         return self._known[key]
 
     def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:
@@ -126,6 +138,17 @@ class Service:
     def missing_rps(self, serving: Array) -> float:
         """Requests a second that graphs get too few, together."""
         return sum(self.missing(self.capacities(serving)).values())
+
+    def distance(self, serving: Array) -> float:
+        """How far the graphs' tasks are from enough, together: 0 where nothing is missing.
+
+        Whatever helps a task that lacks makes it less, also where another task lacks as well.
+        """
+        return sum(
+            min(sum(max(0.0, held - carried) for carried in tasks.values()) for tasks in self._carried(name, serving))
+            for name, held in self.held_rps.items()
+            if name in self.missing(self.capacities(serving))
+        )
 
     def slack(self, serving: Array) -> float:
         """The least capacity of a graph, in parts of what it should not fall below."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.capacity import carried_rps
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, even_parts
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
@@ -120,31 +121,11 @@ def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Seg
 
 
 def _capacity(workload: Workload, own: Mapping[str, Counts], rates: Mapping[tuple[str, str, str], float]) -> float:
-    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can.
-
-    The second is where a system comes to that hands each batch to whichever replica is idle; with several variants of
-    a task it goes further than the planned shares, or less far where the busier mix yields more rows.
-    """
+    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can."""
     graph = workload.graph
-    planned, pulled = math.inf, math.inf
-    mixed: dict[str, dict[str, float]] = {}
-    for task in graph.tasks.values():
-        usable: dict[str, float] = {}
-        for c, n in own[task.name].items():
-            usable[c.variant] = usable.get(c.variant, 0.0) + n * c.throughput_rps
-        for variant, most in usable.items():
-            if (rate := rates[graph.name, task.name, variant]) > 0:
-                planned = min(planned, most / rate)
-        everything = sum(usable.values())
-        rule = calls(graph, task)
-        total = (
-            rule.factor
-            if rule.source is None
-            else sum(n * rule.weight(graph, v) for v, n in mixed[rule.source].items())
-        )
-        mixed[task.name] = {v: total * most / everything for v, most in usable.items()}
-        if total > 0:
-            pulled = min(pulled, everything / total)
-    return max(
-        workload.demand_rps, planned if math.isfinite(planned) else 0.0, pulled if math.isfinite(pulled) else 0.0
-    )
+    usable: dict[str, dict[str, float]] = {task: {} for task in graph.tasks}
+    for task, counts in own.items():
+        for c, n in counts.items():
+            usable[task][c.variant] = usable[task].get(c.variant, 0.0) + n * c.throughput_rps
+    planned = {task: {v: rates[graph.name, task, v] for v in of} for task, of in usable.items()}
+    return max(workload.demand_rps, carried_rps(graph, usable, planned), carried_rps(graph, usable, usable))

@@ -11,6 +11,7 @@ from itertools import product
 
 from jigsaw_triton.gpus.model import Board, GpuId, Placement
 from jigsaw_triton.planner.capacity import Array, Service
+from jigsaw_triton.planner.difference import Change
 from jigsaw_triton.planner.moves import KINDS, Move, Movers, memory_slices
 from jigsaw_triton.planner.plan import PlacedModel
 
@@ -186,44 +187,49 @@ class _Cover:
         """The waves, with those that bring stand-ins and dismiss them between."""
         covered: list[Wave] = []
         serving = self._service.start
-        present: dict[tuple[GpuId, Placement], Move] = {}
+        present: dict[Change, Move] = {}
         for wave in waves:
-            here = after(serving, present.values())
-            if self._lacking(here, wave):
-                wanted = self._stand_ins(serving, wave)
-                if self._lacking(after(serving, wanted.values()), wave) < self._lacking(here, wave):
-                    dismissed = tuple(self._movers.dismiss(move) for at, move in present.items() if at not in wanted)
-                    brought = tuple(move for at, move in wanted.items() if at not in present)
-                    covered += [changed for changed in (dismissed, brought) if changed]
-                    present = wanted
-            covered.append(wave)
+            wanted = self._wanted(serving, wave, present)
+            dismissed = tuple(self._movers.dismiss(move) for change, move in present.items() if change not in wanted)
+            brought = tuple(move for change, move in wanted.items() if change not in present)
+            covered += [changed for changed in (dismissed, brought, wave) if changed]
+            present = wanted
             serving = after(serving, wave)
         if present:
             covered.append(tuple(self._movers.dismiss(move) for move in present.values()))
         return tuple(covered)
 
-    def _lacking(self, serving: Array, wave: Wave) -> float:
-        """Requests a second that are missing while a wave is made and after it."""
-        moments = (during(serving, wave), after(serving, wave))
-        return round(sum(map(self._service.missing_rps, moments)), 6)
+    def _wanted(self, serving: Array, wave: Wave, present: dict[Change, Move]) -> dict[Change, Move]:
+        """The stand-ins for a wave: those that are there, and more; others, where that does not do and they do more."""
+        more = self._grown(present, serving, wave)
+        lacking = self._lacking(after(serving, more.values()), wave)
+        if not lacking or not present:
+            return more
+        others = self._grown({}, serving, wave)
+        return others if self._lacking(after(serving, others.values()), wave) < lacking else more
 
-    def _stand_ins(self, serving: Array, wave: Wave) -> dict[tuple[GpuId, Placement], Move]:
-        """One after another the one that helps most, until nothing is missing or nothing helps."""
-        chosen: dict[tuple[GpuId, Placement], Move] = {}
+    def _lacking(self, serving: Array, wave: Wave) -> float:
+        """How much is missing while a wave is made and after it."""
+        moments = (during(serving, wave), after(serving, wave))
+        return round(sum(map(self._service.distance, moments)), 6)
+
+    def _grown(self, chosen: dict[Change, Move], serving: Array, wave: Wave) -> dict[Change, Move]:
+        """Joined one after another by the one that helps most, until nothing is missing or nothing helps."""
         while lacking := self._lacking(after(serving, chosen.values()), wave):
             helpers = list(self._helpers(chosen))
             with_each = [self._lacking(after(serving, [*chosen.values(), move]), wave) for move in helpers]
             if not helpers or min(with_each) >= lacking:
                 break
             best = helpers[with_each.index(min(with_each))]
-            chosen[best.changes[0].gpu, best.changes[0].placement] = best
+            chosen = {**chosen, best.changes[0]: best}
         return chosen
 
-    def _helpers(self, chosen: Iterable[tuple[GpuId, Placement]]) -> Iterator[Move]:
+    def _helpers(self, chosen: Iterable[Change]) -> Iterator[Move]:
         """One of each replica that finds room beside those that are chosen."""
         taken: dict[GpuId, set[int]] = {}
-        for gpu, placement in chosen:
-            taken.setdefault(gpu, set()).update(memory_slices(self._rooms[gpu][0], placement))
+        for change in chosen:
+            board, _ = self._rooms[change.gpu]
+            taken.setdefault(change.gpu, set()).update(memory_slices(board, change.placement))
         for board_name, kind, models in self._replicas:
             for gpu, (board, free) in self._rooms.items():
                 places = (Placement(s, kind) for s in board.profiles[kind].starts) if board.name == board_name else ()

@@ -113,7 +113,7 @@ def transition(
     problem = problem.prepared()
     running = _here(problem)
     boards = _boards(problem, running, plan)
-    service = Service(replace(problem, running=running), plan, (options or Options()).utilisation)
+    service = Service(replace(problem, running=running), plan, (options or Options()).usable)
     movers = Movers(boards, service, durations)
     changes = difference(running, plan)
     waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), _rooms(boards, running, plan))
