@@ -6,14 +6,16 @@ from typing import Any
 import click
 
 from jigsaw_triton.cli import options
+from jigsaw_triton.cli.diff_view import transition_view
 from jigsaw_triton.cli.inputs import Mistakes, problem, read_graphs, read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
-from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths
+from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths, running_plan
 from jigsaw_triton.cli.status import view
+from jigsaw_triton.cli.table import Table
 from jigsaw_triton.planner.difference import difference
-from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.installation import find_installation
 
 DEFAULT_RPS = 1.0
@@ -112,14 +114,18 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
 def _show_plan(out: Output, request: Request, before: dict[str, Any] | None) -> None:
     """Reads and plans here first, so that what is wrong is told before anything is touched."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
-    running: Plan | None = None
-    if before is not None and before["plan"] is not None:
-        running = plan_from_json(before["plan"], where="the running plan")
-    plan = make_plan(problem(wanted, running=running))
+    asked = problem(wanted, running=running_plan(before))
+    plan = make_plan(asked)
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
     out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
-    for change in difference(running, plan):
-        out.note(f"  {change}")
+    if asked.running is None:
+        for change in difference(None, plan):
+            out.note(f"  {change}")
+        return
+    for part in transition_view(transition(asked, plan), plan):
+        text = part.plain() if isinstance(part, Table) else str(part)
+        for line in filter(None, text.splitlines()):
+            out.note(f"  {line}")
 
 
 def _ensure_server(out: Output) -> None:

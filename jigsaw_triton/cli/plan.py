@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import click
+
 from jigsaw_triton.cli import options
-from jigsaw_triton.cli.inputs import problem, read_wanted
+from jigsaw_triton.cli.diff_view import transition_view
+from jigsaw_triton.cli.inputs import problem, read_plan, read_wanted
 from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
+from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.planner.plan import plan_to_text
 from jigsaw_triton.planner.problem import Formulation, Options
 from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.transition import transition
 
 
 @options.command(
@@ -19,6 +24,8 @@ from jigsaw_triton.planner.solve import make_plan
         "plan traffic/ --gpus 4xA100-80GB --demand 120",
         "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
         "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
     ),
 )
 @options.graphs()
@@ -26,6 +33,16 @@ from jigsaw_triton.planner.solve import make_plan
 @options.demand()
 @options.baseline()
 @options.time_limit()
+@options.option("--diff", is_flag=True, help="Show what would change on what runs, in its order.")
+@options.option(
+    "--from",
+    "running",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A plan that runs: of plans of equal merit the one that keeps most of it.  [default: with --diff, the "
+    "deployment's]",
+)
+@options.state()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(
     out: Output,
@@ -37,22 +54,36 @@ def command(
     features: str,
     formulation: Formulation,
     time_limit: float,
+    diff: bool,
+    running: Path | None,
+    state: Path | None,
     out_path: Path | None,
 ) -> None:
     """Chooses variants, slices and GPUs for a demand.
 
     The plan takes the fewest compute slices that meet each graph's latency and accuracy at the demand, then the fewest
-    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told.
+    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told. With --diff it is
+    also told how what runs would become the plan, and what the graphs get meanwhile.
     """
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
     )
+    before = read_plan(running) if running is not None else Deployment.at(state).plan() if diff else None
+    asked, how = (
+        problem(wanted, running=before),
+        Options(time_limit_s=time_limit, features=features, formulation=formulation),
+    )
     with out.working("planning"):
-        plan = make_plan(problem(wanted), Options(time_limit_s=time_limit, features=features, formulation=formulation))
+        plan = make_plan(asked, how)
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
     if out.form == "svg":
         out.raw(plan_svg(plan, wanted.cluster))
-    else:
-        out.result(plan.to_json(), *plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width))
+        return
+    document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
+    if diff:
+        way = transition(asked, plan, how)
+        document |= {"transition": way.to_json()}
+        view += transition_view(way, plan)
+    out.result(document, *view)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from jigsaw_triton.controller.journal import Journal, JournalEvent
 from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.servers.logfile import tail
 
 SETTLED = ("ready", "stopped")
@@ -71,6 +72,21 @@ class Deployment:
         if status is None:
             raise self.absent()
         return status
+
+    def plan(self) -> Plan:
+        """The plan that is served.
+
+        Raises:
+            StateError: None is.
+        """
+        plan = running_plan(self.required_status())
+        if plan is None:
+            raise StateError(
+                "nothing is served here yet",
+                where=str(self.paths.state),
+                hint=_WAIT_HINT,
+            )
+        return plan
 
     def absent(self) -> StateError:
         """The error that nothing runs here."""
@@ -175,6 +191,13 @@ class Deployment:
             if event.code:
                 error, code = event.text, event.code
         return {"state": "stopped", "queued": False, "error": error, "error_code": code}
+
+
+def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
+    """The plan that is served, by a status; None where there is none."""
+    if status is None or status["plan"] is None:
+        return None
+    return plan_from_json(status["plan"], where="the running plan")
 
 
 def event_line(at: str, kind: str, text: str) -> str:
