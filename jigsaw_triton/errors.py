@@ -15,8 +15,9 @@ JigsawError                     exit code 1
     └── InstanceNotFoundError   no MIG instance of this UUID
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 class JigsawError(Exception):
@@ -87,12 +88,28 @@ class InfeasibleError(JigsawError):
     Args:
         reasons: Each a sentence in the user's words.
         hint: What would make it feasible.
+        conflict: Requirements, such as `traffic.latency_ms` or `A100-80GB.gpus`, that cannot be met together, while any
+            of them left out lets the others be met. Empty where that was not looked into.
+        nearest: Every requirement -> the nearest figure with which, all others kept, there is a plan; None where no
+            figure would do.
+        unsettled: Requirements of which the time limit left the answer open.
     """
 
     exit_code = 3
 
-    def __init__(self, reasons: Sequence[str], *, hint: str = "") -> None:
+    def __init__(
+        self,
+        reasons: Sequence[str],
+        *,
+        hint: str = "",
+        conflict: Sequence[str] = (),
+        nearest: Mapping[str, float | None] = MappingProxyType({}),
+        unsettled: Sequence[str] = (),
+    ) -> None:
         self.reasons = tuple(reasons)
+        self.conflict = tuple(conflict)
+        self.nearest = dict(nearest)
+        self.unsettled = tuple(unsettled)
         super().__init__("no plan is feasible: " + "; ".join(self.reasons), hint=hint)
 
 

@@ -14,7 +14,7 @@ from jigsaw_triton.planner.configurations import (
     why_not,
     within_even_parts,
 )
-from jigsaw_triton.planner.model import Goal, allocation
+from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.paths import longest_path, longest_through
 from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.program import Draft
@@ -53,7 +53,7 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
         path = " > ".join(longest_path(graph, fastest))
         reasons.append(
             f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms is out of reach: along {path} even the fastest "
-            f"configurations take {_up(least_ms)} ms"
+            f"configurations take {rounded_up(least_ms)} ms"
         )
     finest = {task: min(c.loss for c in of) for task, of in found.items()}
     least_loss = max(longest_through(graph, finest).values())
@@ -61,7 +61,7 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
         path = " > ".join(longest_path(graph, finest))
         reasons.append(
             f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: along {path} the profiled variants "
-            f"reach at most {_down(math.exp(-least_loss))} of the best"
+            f"reach at most {rounded_down(math.exp(-least_loss))} of the best"
         )
     return reasons
 
@@ -72,11 +72,14 @@ def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
     for task, of in within_even_parts(graph, found).items():
         if not of:
             part = even_parts(graph)[task]
+            part_ms, part_accuracy = part * graph.slo.latency_ms, graph.slo.accuracy**part
             fine = [c for c in found[task] if c.loss <= part * accuracy_budget(graph) + TOLERANCE]
-            reached = f"the fastest takes {_up(min(c.latency_ms for c in fine))} ms" if fine else "none is so accurate"
+            reached = (
+                f"the fastest takes {rounded_up(min(c.latency_ms for c in fine))} ms" if fine else "none is so accurate"
+            )
             reasons.append(
                 f"{graph.name}: without budgets over the task graph (T) task {task} gets "
-                f"{_down(part * graph.slo.latency_ms)} ms and an accuracy of {_up(graph.slo.accuracy**part)}: {reached}"
+                f"{rounded_down(part_ms)} ms and an accuracy of {rounded_up(part_accuracy)}: {reached}"
             )
     return reasons
 
@@ -91,9 +94,9 @@ def both_limits(
     best = math.exp(-_least(graph, found, "accuracy", solver, time_limit_s))
     reason = (
         f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms and an accuracy of {graph.slo.accuracy:g} cannot "
-        f"be had together: at this accuracy it takes at least {_up(least_ms)} ms"
+        f"be had together: at this accuracy it takes at least {rounded_up(least_ms)} ms"
     )
-    return reason, f"raise latency_ms to {_up(least_ms)} or lower accuracy to {_down(best)}"
+    return reason, f"raise latency_ms to {rounded_up(least_ms)} or lower accuracy to {rounded_down(best)}"
 
 
 def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solver, time_limit_s: float) -> float:
@@ -136,8 +139,18 @@ def demand(
     cluster: Cluster,
     solver: Solver,
     time_limit_s: float,
+    needed: Callable[[], tuple[int, int]],
 ) -> tuple[str, str]:
     """The reason and hint where the cluster is too small, for the demand or for one replica of each task.
+
+    Args:
+        workloads: Graphs and demands.
+        candidates: Graph name -> task -> configurations, at least one each.
+        supplies: By model of GPU.
+        cluster: That is too small.
+        solver: To ask.
+        time_limit_s: Of each program.
+        needed: Finds the compute slices and GPUs that the demand takes, were there GPUs without end.
 
     Raises:
         SolverFailure: The demand turns out to be feasible.
@@ -145,37 +158,24 @@ def demand(
     largest = allocation(workloads, candidates, supplies, "most")
     outcome = solved(solver, largest.program, time_limit_s)
     if outcome.status == "infeasible":
-        slices, gpus = _ideal(workloads, candidates, supplies, "idle", solver, time_limit_s)
+        idle = allocation(workloads, candidates, supplies, "idle")
+        values = _feasible(solved(solver, idle.program, time_limit_s)).values
+        slices, gpus = sum(n * c.compute_slices for c, n in idle.counts(values).items()), idle.gpus(values)
         reason = "the cluster has no room for a slice for each task"
         hint = f"give it at least {gpus} GPUs, or plan for fewer graphs at once"
     else:
         scale = _feasible(outcome).values[largest.scale or 0]
         if scale >= 1 + 10 * TOLERANCE:
             raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
-        slices, gpus = _ideal(workloads, candidates, supplies, "ideal", solver, time_limit_s)
+        slices, gpus = needed()
         most = "at most" if outcome.status == "optimal" else "by what could be found in time"
         parts = ", ".join(
-            f"{w.graph.name} {_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
+            f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
         )
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
-        hint = f"lower the demand to {_down(100 * scale)}% of it, or give the cluster at least {gpus} GPUs"
+        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster at least {gpus} GPUs"
     has = f"it has {cluster.compute_slices} on {len(cluster.gpus)}"
     return f"{reason}: {slices} compute slices on {gpus} GPUs are needed, {has}", hint
-
-
-def _ideal(
-    workloads: Sequence[Workload],
-    candidates: Mapping[str, TaskConfigurations],
-    supplies: Sequence[Supply],
-    goal: Goal,
-    solver: Solver,
-    time_limit_s: float,
-) -> tuple[int, int]:
-    """Compute slices and GPUs that would do, were there GPUs without end."""
-    ideal = allocation(workloads, candidates, supplies, goal)
-    values = _feasible(solved(solver, ideal.program, time_limit_s)).values
-    counts = ideal.counts(values)
-    return sum(n * c.compute_slices for c, n in counts.items()), ideal.gpus(values)
 
 
 def _feasible(outcome: Outcome) -> Outcome:
@@ -184,12 +184,12 @@ def _feasible(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _up(value: float) -> str:
+def rounded_up(value: float) -> str:
     """Four digits that are no less than the value."""
     return _rounded(value, math.ceil, 1 - 1e-6)
 
 
-def _down(value: float) -> str:
+def rounded_down(value: float) -> str:
     """Four digits that are no more than the value."""
     return _rounded(value, math.floor, 1 + 1e-9)
 

@@ -21,7 +21,7 @@ from jigsaw_triton.planner.configurations import (
 )
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.greedy import everything_placed
-from jigsaw_triton.planner.model import Allocation, allocation
+from jigsaw_triton.planner.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.placement import placement, running_slices
 from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.problem import Options, Problem
@@ -305,11 +305,16 @@ class _Planning:
 
     def exists(self) -> bool | None:
         """Whether there is a plan; None where that is not known in time."""
-        candidates = self._candidates()
+        workloads, candidates = self.problem.workloads, self._candidates()
         if not _complete(candidates):
             return False
-        supplies = _supplies(self.problem, candidates, ideal=self._ideal)
-        program = allocation(self.problem.workloads, candidates, supplies).program
+        bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
+        least, there_are = sum(b.least for b in bounds.values()), self.problem.cluster.compute_slices
+        if least > there_are:
+            return False
+        kept = {name: bounds[name].within(there_are - least, tasks) for name, tasks in candidates.items()}
+        supplies = _supplies(self.problem, kept, ideal=self._ideal)
+        program = allocation(workloads, kept, supplies, least=least).program
         # The slices guide the search, which ends at the first plan.
         first = replace(program.objectives[0], gap=_ANY_GAP, relative_gap=_ANY_GAP, integral=False)
         outcome = solved(self.solver, replace(program, objectives=(first,)), self.options.time_limit_s)
@@ -326,7 +331,11 @@ class _Planning:
         raise self._infeasible(candidates)
 
     def _allocated(
-        self, workloads: Sequence[Workload], candidates: Mapping[str, TaskConfigurations], started: float
+        self,
+        workloads: Sequence[Workload],
+        candidates: Mapping[str, TaskConfigurations],
+        started: float,
+        goal: Goal = "least",
     ) -> tuple[Allocation, Outcome]:
         """The program solved with the configurations that may be part of an optimum.
 
@@ -342,7 +351,7 @@ class _Planning:
             limit = limits.pop(0)
             kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
             supplies, running = _supplies(self.problem, kept, ideal=self._ideal), self._running(kept)
-            model = allocation(workloads, kept, supplies, running=running, least=least, enough=limit)
+            model = allocation(workloads, kept, supplies, goal, running=running, least=least, enough=limit)
             outcome = solved(self.solver, model.program, self._left(started))
             if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
@@ -455,8 +464,21 @@ class _Planning:
         ]
         if not found:
             supplies = _supplies(self.problem, candidates, ideal=self._ideal)
-            found = [diagnose.demand(workloads, candidates, supplies, self.problem.cluster, self.solver, limit)]
+            cluster, solver = self.problem.cluster, self.solver
+
+            def needed() -> tuple[int, int]:
+                return self._needed(candidates)
+
+            found = [diagnose.demand(workloads, candidates, supplies, cluster, solver, limit, needed)]
         return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+    def _needed(self, candidates: Mapping[str, TaskConfigurations]) -> tuple[int, int]:
+        """Compute slices and GPUs that would do, were there GPUs without end."""
+        model, outcome = self._allocated(self.problem.workloads, candidates, time.monotonic(), "ideal")
+        if not outcome.stages:
+            raise SolverFailure(f"finding what is needed came out {outcome.status}")
+        counts = model.counts(outcome.values)
+        return sum(n * c.compute_slices for c, n in counts.items()), model.gpus(outcome.values)
 
 
 def _complete(candidates: Mapping[str, TaskConfigurations]) -> bool:
