@@ -1,0 +1,1 @@
+"""A discrete-event simulator of a plan's servers: pure, seeded, without any clock but its own."""
