@@ -9,7 +9,6 @@ from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.planner.program import Draft, Program
-from jigsaw_triton.planner.supply import useful_multisets
 
 Models = tuple[PlacedModel, ...]
 
@@ -28,13 +27,23 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A way to cut one GPU of a group."""
+    """A way to cut one GPU of a group.
+
+    Attributes:
+        group: Its number.
+        multiset: Slices of each kind that is needed.
+        layout: Where they are.
+        kept: Slice kind and model -> replicas that run there and may stay.
+        standing: Slice kind that is needed -> MIG instances that are there already.
+        recut: Whether any that is there has to go.
+    """
 
     group: int
     multiset: Counter[str]
     layout: Layout
     kept: Counter[tuple[str, PlacedModel]]
     standing: Counter[str]
+    recut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class PlacementProgram:
 def placement(
     cluster: Cluster, counts: Mapping[Configuration, int], gpus: int, running: Plan | None
 ) -> PlacementProgram:
-    """Builds the program: first as many replicas as possible stay in place, then as many MIG instances as possible.
+    """Builds the program: as many replicas as possible stay in place, then as many MIG instances, then as many GPUs.
 
     Args:
         cluster: Whose GPUs.
@@ -90,7 +99,8 @@ def placement(
             standing += _counted(draft, need, [(column, cut.standing[kind]) for column, cut in here.items()])
             for model, count in replicas.items():
                 kept += _counted(draft, count, [(column, cut.kept[kind, model]) for column, cut in here.items()])
-    for objective in (kept, standing, [(column, 1.0) for column in cuts]):
+    recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
+    for objective in (kept, standing, recut, [(column, 1.0) for column in cuts]):
         if objective:
             draft.minimise_count(objective)
     return PlacementProgram(draft.program(), cuts, groups, needs)
@@ -135,24 +145,39 @@ def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
 
 
 def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[PlacedModel, int]]) -> list[_Cut]:
-    """For each useful multiset the layout that leaves most in place."""
-    layouts = maximal_layouts(group.board, tuple(kinds)) if kinds else ()
-    scored = []
-    for layout in layouts:
+    """The layouts of which no other gives as many slices of each kind and leaves as much of everything in place."""
+    cuts: list[_Cut] = []
+    useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
+    for layout in maximal_layouts(group.board, useful) if useful else ():
         standing = [p for p in layout if p in group.running]
+        needed = [p for p in standing if p.slice in kinds]
         kept = Counter(
             (p.slice, group.running[p][0])
-            for p in standing
+            for p in needed
             if len(group.running[p]) == 1 and group.running[p][0] in kinds[p.slice]
         )
-        scored.append((layout, Counter(p.slice for p in layout), kept, Counter(p.slice for p in standing)))
-    cuts = []
-    for multiset in useful_multisets(group.board, tuple(kinds)) if kinds else ():
-        layout, _, kept, standing_kinds = max(
-            (s for s in scored if s[1] >= multiset), key=lambda s: (s[2].total(), s[3].total())
+        cut = _Cut(
+            group=index,
+            multiset=Counter(p.slice for p in layout if p.slice in kinds),
+            layout=layout,
+            kept=kept,
+            standing=Counter(p.slice for p in needed),
+            recut=len(standing) < len(group.running),
         )
-        cuts.append(_Cut(index, multiset, layout, kept, standing_kinds))
+        if not any(_at_least(other, cut) for other in cuts):
+            cuts = [other for other in cuts if not _at_least(cut, other)]
+            cuts.append(cut)
     return cuts
+
+
+def _at_least(one: _Cut, other: _Cut) -> bool:
+    """Whether one cut is good for all that another is good for."""
+    return (
+        one.recut <= other.recut
+        and one.multiset >= other.multiset
+        and one.standing >= other.standing
+        and one.kept >= other.kept
+    )
 
 
 def _filled(
@@ -161,7 +186,12 @@ def _filled(
     """Puts the replicas into the layouts: where they run, then into instances that stand, then in order."""
     left = {kind: Counter(replicas) for kind, replicas in kinds.items()}
     content: dict[tuple[GpuId, Placement], PlacedModel] = {}
-    slots = [(gpu, place, group.running.get(place)) for gpu, group, layout in chosen for place in layout]
+    slots = [
+        (gpu, place, group.running.get(place))
+        for gpu, group, layout in chosen
+        for place in layout
+        if place.slice in kinds
+    ]
     for gpu, place, models in slots:
         if models is not None and len(models) == 1 and left[place.slice][models[0]] > 0:
             content[gpu, place] = models[0]

@@ -1,0 +1,116 @@
+"""That a plan moves no more of what runs than it must."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.layouts import maximal_layouts
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.planner.configurations import Configuration
+from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.moves import memory_slices
+from jigsaw_triton.planner.placement import placement
+from jigsaw_triton.planner.plan import PlacedModel, Plan, PlannedGpu
+from jigsaw_triton.planner.solver import SolverProcess
+from tests.fakes.layouts import Places, plan_of
+from tests.fakes.problems import cluster
+
+CPU = board("cpu")
+LAYOUTS = maximal_layouts(CPU, ("1g", "2g", "3g", "4g"))
+
+Place = tuple[GpuId, Placement]
+Running = dict[Place, PlacedModel]
+
+
+def counts_of(needs: Mapping[tuple[str, str], int]) -> dict[Configuration, int]:
+    """(slice, task) -> replicas, as configurations."""
+    return {
+        Configuration("chain", task, "v0", "cpu", kind, 1, 1, CPU.profiles[kind].compute_slices, 10.0, 10.0, 0.0): n
+        for (kind, task), n in needs.items()
+    }
+
+
+def placed(highs: SolverProcess, needs: Mapping[tuple[str, str], int], gpus: int, before: Plan) -> Plan:
+    program = placement(cluster(gpus), counts_of(needs), gpus, before)
+    after = program.placed(highs.solve(program.program, 10).values)
+    return Plan({}, after, 0, 0, len(after), "AST", "exact", "2p95", before.solver)
+
+
+def replicas(gpus: Iterable[PlannedGpu]) -> Running:
+    return {(gpu.id, placed.placement): placed.models[0] for gpu in gpus for placed in gpu.layout}
+
+
+def needs_of(gpus: Iterable[PlannedGpu]) -> Counter[tuple[str, str]]:
+    return Counter((p.slice, model.task) for (_, p), model in replicas(gpus).items())
+
+
+def kept(running: Running, needs: Mapping[tuple[str, str], int], cuts: Collection[Place]) -> tuple[int, int, int]:
+    """Replicas and MIG instances that can stay where GPUs are so cut; and minus the GPUs that are cut anew."""
+    stand = [(place, running[place]) for place in cuts if place in running]
+    models = Counter((place[1].slice, model.task) for place, model in stand)
+    kinds = Counter(place[1].slice for place, _ in stand)
+    recut = len({gpu for gpu, _ in running.keys() - set(cuts)})
+    return (models & Counter(needs)).total(), (kinds & by_kind(needs)).total(), -recut
+
+
+def by_kind(needs: Mapping[tuple[str, str], int]) -> Counter[str]:
+    wanted = Counter[str]()
+    for (kind, _), n in needs.items():
+        wanted[kind] += n
+    return wanted
+
+
+def recut(before: Plan, after: Plan) -> int:
+    """GPUs on which an instance takes the place of another."""
+    gone = {
+        (c.gpu, i) for c in difference(before, after) if c.kind == "remove" for i in memory_slices(CPU, c.placement)
+    }
+    made = {(c.gpu, i) for c in difference(before, after) if c.kind == "add" for i in memory_slices(CPU, c.placement)}
+    return len({gpu for gpu, _ in gone & made})
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> dict[int, dict[str, str]]:
+    places: dict[int, dict[str, str]] = {}
+    for index in range(2):
+        cut = draw(st.sampled_from(LAYOUTS))
+        tasks = [draw(st.sampled_from(("t0", "t1", ""))) for _ in cut]
+        places[index] = {str(p): f"{task}.v0" for p, task in zip(cut, tasks, strict=True) if task}
+    return places
+
+
+@settings(deadline=None, max_examples=100)
+@given(layouts(), layouts())
+def test_as_much_stays_as_can(highs: SolverProcess, old: Places, new: Places) -> None:
+    before, needs = plan_of(old), needs_of(plan_of(new).gpus)
+    if not needs:
+        return
+    after = placed(highs, needs, 2, before)
+    assert needs_of(after.gpus) == needs
+    running, now = replicas(before.gpus), replicas(after.gpus)
+    stays = sum(running.get(place) == model for place, model in now.items())
+    stands = len(running.keys() & now.keys())
+    best = max(
+        kept(running, needs, cuts)
+        for both in product(LAYOUTS, repeat=2)
+        for cuts in [[(GpuId("a", i), p) for i, layout in enumerate(both) for p in layout]]
+        if by_kind(needs) <= Counter(p.slice for _, p in cuts)
+    )
+    assert (stays, stands) == best[:2]
+    assert recut(before, after) <= -best[2]
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts(), st.permutations(range(4)), st.sampled_from(("1g", "2g", "3g")))
+def test_one_replica_more_is_all_that_comes(highs: SolverProcess, old: Places, where: list[int], kind: str) -> None:
+    """Whatever the GPUs' order, where there is a free GPU."""
+    before = plan_of({where[index]: layout for index, layout in old.items()})
+    needs = needs_of(before.gpus)
+    after = placed(highs, needs + Counter({(kind, "t0"): 1}), 4, before)
+    assert [change.kind for change in difference(before, after)] == ["add"]
+    again = placed(highs, needs, 4, before)
+    assert difference(before, again) == ()
