@@ -54,6 +54,7 @@ class Failure:
         diagnostics: Mistakes in input files.
         reasons: Why no plan is feasible.
         status: Exit code.
+        infeasible: What else a JSON document tells where no plan is feasible.
     """
 
     message: str
@@ -62,6 +63,7 @@ class Failure:
     diagnostics: tuple[Diagnostic, ...] = ()
     reasons: tuple[str, ...] = ()
     status: int = INTERNAL
+    infeasible: InfeasibleError | None = None
 
     @classmethod
     def of(cls, error: Exception) -> Self:
@@ -71,7 +73,12 @@ class Failure:
                 return cls(_mistakes(error.diagnostics), diagnostics=error.diagnostics, status=error.exit_code)
             case InfeasibleError():
                 return cls(
-                    "no plan is feasible", error.where, error.hint, reasons=error.reasons, status=error.exit_code
+                    "no plan is feasible",
+                    error.where,
+                    error.hint,
+                    reasons=error.reasons,
+                    status=error.exit_code,
+                    infeasible=error,
                 )
             case JigsawError():
                 return cls(error.message, error.where, error.hint, status=error.exit_code)
@@ -93,16 +100,31 @@ def report(error: Exception, wishes: Wishes) -> int:
     if wishes.debug and not expected:
         traceback.print_exception(error)
     if wishes.json:
-        click.echo(json.dumps({"error": _document(failure)}, indent=2))
+        click.echo(json.dumps(_document(failure), indent=2))
     else:
         _tell(failure)
     return failure.status
 
 
 def _document(failure: Failure) -> dict[str, Any]:
-    document = asdict(failure)
-    del document["status"]
-    return document
+    document: dict[str, Any] = {}
+    if (error := failure.infeasible) is not None:
+        document = {
+            "status": "infeasible",
+            "reasons": error.reasons,
+            "conflict": error.conflict,
+            "nearest": error.nearest,
+            "unsettled": error.unsettled,
+        }
+    return document | {
+        "error": {
+            "message": failure.message,
+            "where": failure.where,
+            "hint": failure.hint,
+            "diagnostics": [asdict(diagnostic) for diagnostic in failure.diagnostics],
+            "reasons": failure.reasons,
+        }
+    }
 
 
 def _tell(failure: Failure) -> None:

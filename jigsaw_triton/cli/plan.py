@@ -1,5 +1,6 @@
 """`plan`: chooses variants, slices and GPUs for a demand."""
 
+import time
 from pathlib import Path
 
 import click
@@ -8,12 +9,15 @@ from jigsaw_triton.cli import options
 from jigsaw_triton.cli.diff_view import transition_view
 from jigsaw_triton.cli.inputs import problem, read_plan, read_wanted
 from jigsaw_triton.cli.machine import Driver
-from jigsaw_triton.cli.output import Output, write_file
+from jigsaw_triton.cli.output import Output, Tell, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.cli.running import Deployment
-from jigsaw_triton.planner.plan import plan_to_text
-from jigsaw_triton.planner.problem import Formulation, Options
+from jigsaw_triton.errors import InfeasibleError, UnplacedError
+from jigsaw_triton.planner.conflict import find_conflict, told
+from jigsaw_triton.planner.plan import Plan, plan_to_text
+from jigsaw_triton.planner.problem import Formulation, Options, Problem
 from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.solver import lasting_solvers
 from jigsaw_triton.planner.transition import transition
 
 
@@ -73,8 +77,8 @@ def command(
         problem(wanted, running=before),
         Options(time_limit_s=time_limit, features=features, formulation=formulation),
     )
-    with out.working("planning"):
-        plan = make_plan(asked, how)
+    with out.working("planning") as tell:
+        plan = _planned(asked, how, tell)
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
@@ -87,3 +91,16 @@ def command(
         document |= {"transition": way.to_json()}
         view += transition_view(way, plan)
     out.result(document, *view)
+
+
+def _planned(asked: Problem, how: Options, tell: Tell) -> Plan:
+    """The plan, or an error that tells what is in conflict and what would do."""
+    with lasting_solvers() as solvers:
+        try:
+            return make_plan(asked, how, solvers=solvers)
+        except UnplacedError:
+            raise
+        except InfeasibleError as error:
+            tell("no plan is feasible: looking for what would be")
+            conflict = find_conflict(asked, how, solvers=solvers, clock=time.monotonic)
+            raise error if conflict is None else told(error, asked, conflict) from None

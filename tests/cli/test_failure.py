@@ -79,10 +79,6 @@ def test_every_reason_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
                 "reasons": [],
             },
         ),
-        (
-            InfeasibleError(["a", "b"]),
-            {"message": "no plan is feasible", "where": "", "hint": "", "diagnostics": [], "reasons": ["a", "b"]},
-        ),
     ],
 )
 def test_as_json_it_goes_to_stdout(
@@ -92,6 +88,21 @@ def test_as_json_it_goes_to_stdout(
     told = capsys.readouterr()
     assert told.err == ""
     assert json.loads(told.out) == {"error": found}
+
+
+def test_why_no_plan_is_feasible_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    report(
+        InfeasibleError(["a", "b"], conflict=["g.accuracy"], nearest={"g.accuracy": 0.8}, unsettled=["g.demand_rps"]),
+        Wishes(json=True),
+    )
+    assert json.loads(capsys.readouterr().out) == {
+        "status": "infeasible",
+        "reasons": ["a", "b"],
+        "conflict": ["g.accuracy"],
+        "nearest": {"g.accuracy": 0.8},
+        "unsettled": ["g.demand_rps"],
+        "error": {"message": "no plan is feasible", "where": "", "hint": "", "diagnostics": [], "reasons": ["a", "b"]},
+    }
 
 
 def test_a_defect_is_told_with_its_story_where_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,9 +71,16 @@ def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
     file.write_text(file.read_text().replace("latency_ms: 100", "latency_ms: 1"))
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json")
     assert result.exit_code == 3
-    error = json.loads(result.stdout)["error"]
-    assert "a latency of 1 ms is out of reach" in error["reasons"][0]
-    assert error["hint"]
+    document = json.loads(result.stdout)
+    assert document["status"] == "infeasible"
+    assert "a latency of 1 ms is out of reach" in document["reasons"][0]
+    assert document["reasons"] == document["error"]["reasons"]
+    assert document["conflict"] == ["hello.latency_ms"]
+    least = document["nearest"].pop("hello.latency_ms")
+    assert document["error"]["hint"].startswith("raise latency_ms to ")
+    assert set(document["nearest"].values()) == {None}
+    file.write_text(file.read_text().replace("latency_ms: 1", f"latency_ms: {least}"))
+    assert run("plan", app, *GPUS, "--demand", "20").exit_code == 0
 
 
 def test_without_gpus(run: Run, app: Path) -> None:
