@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Literal
 
 from jigsaw_triton.gpus.layouts import occupied, profile_of
-from jigsaw_triton.gpus.model import Board, GpuId, Placement
+from jigsaw_triton.gpus.model import Board, GpuId, MigProfile, Placement
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.difference import Change
 from jigsaw_triton.planner.plan import PlacedModel
@@ -102,7 +102,7 @@ class Movers:
         board, kind = self.boards[change.gpu], change.placement.slice
         coming = [m for m in change.after if m not in change.before]
         before, after = self._carried(change, change.before), self._carried(change, change.after)
-        room = board.profiles[kind].memory_mib
+        room = profile(board, kind).memory_mib
         both = self.service.memory_mib([*change.before, *coming], board.name, kind)
         beside = room is None or both <= room
         variants = [sorted((m.graph, m.task, m.variant) for m in models) for models in (change.before, change.after)]
@@ -143,11 +143,16 @@ class Movers:
         return self.service.of(models, self.boards[change.gpu].name, change.placement.slice)
 
 
+def profile(board: Board, kind: str) -> MigProfile:
+    """Of a slice kind that the board has."""
+    found = profile_of(board, kind)
+    assert found is not None, f"{board.name} has no slice {kind}"
+    return found
+
+
 def memory_slices(board: Board, placement: Placement) -> range:
     """Those that a placement takes."""
-    profile = profile_of(board, placement.slice)
-    assert profile is not None, f"{board.name} has no slice {placement.slice}"
-    return occupied(profile, placement)
+    return occupied(profile(board, placement.slice), placement)
 
 
 def _overlapping(board: Board, changes: Sequence[Change]) -> Iterator[list[Change]]:

@@ -12,7 +12,7 @@ from itertools import product
 from jigsaw_triton.gpus.model import Board, GpuId, Placement
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.difference import Change
-from jigsaw_triton.planner.moves import KINDS, Move, Movers, memory_slices
+from jigsaw_triton.planner.moves import KINDS, Move, Movers, memory_slices, profile
 from jigsaw_triton.planner.plan import PlacedModel
 
 EXACT_STATES = 2000
@@ -232,7 +232,7 @@ class _Cover:
             taken.setdefault(change.gpu, set()).update(memory_slices(board, change.placement))
         for board_name, kind, models in self._replicas:
             for gpu, (board, free) in self._rooms.items():
-                places = (Placement(s, kind) for s in board.profiles[kind].starts) if board.name == board_name else ()
+                places = (Placement(s, kind) for s in profile(board, kind).starts) if board.name == board_name else ()
                 room = next((p for p in places if free - taken.get(gpu, set()) >= set(memory_slices(board, p))), None)
                 if room is not None:
                     yield self._movers.bring(gpu, room, models)

@@ -15,11 +15,12 @@ from jigsaw_triton.planner.moves import Durations, Movers
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.sequence import _best, requests_missed
+from jigsaw_triton.planner.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.transition import Step, Transition, transition
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of
-from tests.fakes.problems import SPEED, problem, row
+from tests.fakes.problems import SPEED, cluster, docread_problem, problem, row
 
 CPU = board("cpu")
 GRAPH = chain(2, variant_count=2)
@@ -181,6 +182,26 @@ def test_a_gpu_that_has_left_the_cluster_is_given_up() -> None:
     running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}, 7: {"1g@0": "t0.v0"}})
     found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}))
     assert kinds(found) == ["remove"]
+
+
+def test_a_media_exclusive_slice_is_one_like_others() -> None:
+    a100 = replace(problem(GRAPH, PROFILES), cluster=cluster(1, of="A100-80GB"))
+    running = plan_of({0: {"1g+me@0": "t0.v0", "1g@1": "t1.v0"}})
+    gpus = tuple(replace(gpu, model="A100-80GB") for gpu in running.gpus)
+    plan = plan_of({0: {"1g+me@0": "t0.v1", "1g@1": "t1.v0"}})
+    asked = replace(a100, running=replace(running, gpus=gpus))
+    found = transition(asked, replace(plan, gpus=tuple(replace(gpu, model="A100-80GB") for gpu in plan.gpus)))
+    assert kinds(found) == ["variant"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
+def test_capacities_are_those_that_the_plans_tell(solvers: SolverFactory, before: float, after: float) -> None:
+    running = make_plan(docread_problem(before), solvers=solvers)
+    asked = docread_problem(after, running=running)
+    plan = make_plan(asked, solvers=solvers)
+    found = transition(asked, plan)
+    assert found.before_rps["docread"] == pytest.approx(running.graphs["docread"].capacity_rps, rel=1e-4)
+    assert found.steps[-1].after_rps["docread"] == pytest.approx(plan.graphs["docread"].capacity_rps, rel=1e-4)
 
 
 def test_as_json() -> None:
