@@ -7,6 +7,7 @@ import click
 
 from jigsaw_triton.cli import options
 from jigsaw_triton.cli.diff_view import transition_view
+from jigsaw_triton.cli.explain_view import explanation_view
 from jigsaw_triton.cli.inputs import problem, read_plan, read_wanted
 from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output, Tell, write_file
@@ -14,6 +15,7 @@ from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.planner.conflict import find_conflict, told
+from jigsaw_triton.planner.explain import explained
 from jigsaw_triton.planner.plan import Plan, plan_to_text
 from jigsaw_triton.planner.problem import Formulation, Options, Problem
 from jigsaw_triton.planner.solve import make_plan
@@ -28,6 +30,7 @@ from jigsaw_triton.planner.transition import transition
         "plan traffic/ --gpus 4xA100-80GB --demand 120",
         "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
         "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
+        "plan traffic/ --gpus 4xA100-80GB --demand 120 --explain",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
     ),
@@ -37,6 +40,7 @@ from jigsaw_triton.planner.transition import transition
 @options.demand()
 @options.baseline()
 @options.time_limit()
+@options.option("--explain", is_flag=True, help="Tell what requirements are worth, and what the next best would be.")
 @options.option("--diff", is_flag=True, help="Show what would change on what runs, in its order.")
 @options.option(
     "--from",
@@ -58,6 +62,7 @@ def command(
     features: str,
     formulation: Formulation,
     time_limit: float,
+    explain: bool,
     diff: bool,
     running: Path | None,
     state: Path | None,
@@ -66,8 +71,9 @@ def command(
     """Chooses variants, slices and GPUs for a demand.
 
     The plan takes the fewest compute slices that meet each graph's latency and accuracy at the demand, then the fewest
-    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told. With --diff it is
-    also told how what runs would become the plan, and what the graphs get meanwhile.
+    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told. With --explain it is
+    also told what each requirement costs, and what the next best of each choice would cost; with --diff how what runs
+    would become the plan, and what the graphs get meanwhile.
     """
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
@@ -86,6 +92,11 @@ def command(
         out.raw(plan_svg(plan, wanted.cluster))
         return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
+    if explain:
+        with out.working("comparing with other plans"), lasting_solvers() as solvers:
+            explanation = explained(plan, asked, how, solvers=solvers, clock=time.monotonic)
+        document |= {"explanation": explanation.to_json()}
+        view += ["", *explanation_view(explanation)]
     if diff:
         way = transition(asked, plan, how)
         document |= {"transition": way.to_json()}

@@ -40,3 +40,12 @@ def _upto(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
     for task in graph.tasks.values():
         upto[task.name] = weight[task.name] + max((upto[d] for d in task.dependencies()), default=0.0)
     return upto
+
+
+def count_paths(graph: TaskGraph) -> int:
+    """How many paths lead from a task without dependencies to one that nothing depends on."""
+    upto: dict[str, int] = {}
+    for name, task in graph.tasks.items():
+        upto[name] = sum(upto[d] for d in task.dependencies()) or 1
+    inner = {d for task in graph.tasks.values() for d in task.dependencies()}
+    return sum(upto[name] for name in graph.tasks.keys() - inner)

@@ -147,3 +147,21 @@ def test_pieces_say_what_is_in_a_slice() -> None:
         ("", ""),
     ]
     assert free.pieces == ()
+
+
+def test_explained(run: Run, app: Path) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", "--explain")
+    assert result.exit_code == 0
+    for title in ("what tasks use", "what paths use", "what requirements are worth", "what was chosen"):
+        assert title in result.stdout
+    assert "hello.latency_ms" in result.stdout
+    assert "variant exact" in result.stdout
+    assert "plans made in" in result.stdout
+
+
+def test_the_explanation_is_beside_the_plan_in_json_alone(run: Run, app: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    document = json.loads(run("plan", app, *GPUS, "--demand", "20", "--explain", "-o", "json", "-O", file).stdout)
+    explanation = document.pop("explanation")
+    assert document == json.loads(file.read_text())
+    assert [choice["chosen"] for choice in explanation["choices"]] == ["exact", "1g"]

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.paths import longest_path, longest_through
-from tests.fakes.graphs import diamond, graph, task
+from jigsaw_triton.planner.paths import count_paths, longest_path, longest_through
+from tests.fakes.graphs import chain, conditional, diamond, fan_out, graph, task
 
 
 def test_through_a_diamond() -> None:
@@ -37,3 +37,8 @@ def test_it_agrees_with_enumeration(g: TaskGraph, numbers: list[int]) -> None:
         assert through[name] == max(sum(weight[t] for t in p) for p in paths if name in p)
     longest = longest_path(g, weight)
     assert sum(weight[t] for t in longest) == max(sum(weight[t] for t in p) for p in paths)
+
+
+def test_paths_are_counted() -> None:
+    for g in (chain(3), fan_out(), diamond(), conditional()):
+        assert count_paths(g) == len(g.paths())
