@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
-from jigsaw_triton.planner.latency import two_p95_ms
+from jigsaw_triton.planner.latency import loads
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.problem import Options
-from jigsaw_triton.planner.rates import request_rows
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 TOLERANCE = 1e-5
@@ -37,6 +36,7 @@ class Configuration:
         latency_ms: That the task is planned to take with it.
         throughput_rps: Calls a second that may be planned for it.
         loss: Minus the logarithm of its accuracy relative to the task's best variant: adds up along a path.
+        utilisation: Share of its profiled throughput that may be planned for at this latency.
     """
 
     graph: str
@@ -50,7 +50,16 @@ class Configuration:
     latency_ms: float
     throughput_rps: float
     loss: float
+    utilisation: float = 1.0
 
+    @property
+    def replica(self) -> "Replica":
+        """What a replica of it is, however busy."""
+        return (self.graph, self.task, self.variant, self.board, self.slice, self.instances, self.batch)
+
+
+Replica = tuple[str, str, str, str, str, int, int]
+"""Graph, task, variant, model of GPU, slice, instances and batch."""
 
 TaskConfigurations = Mapping[str, tuple[Configuration, ...]]
 """Task -> its configurations, sorted."""
@@ -94,9 +103,9 @@ def available(
             continue
         if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
             rows[row.key.task].append(row)
-    at_once = request_rows(graph)
+    loads_of = loads(graph, table, options)
 
-    def configuration(row: ProfileRow) -> Configuration:
+    def configuration(row: ProfileRow, utilisation: float, latency_ms: float) -> Configuration:
         key = row.key
         return Configuration(
             graph=graph.name,
@@ -107,12 +116,37 @@ def available(
             instances=key.instances,
             batch=key.batch,
             compute_slices=by_name[key.gpu].profiles[key.slice].compute_slices,
-            latency_ms=two_p95_ms(row, at_once[key.task]),
-            throughput_rps=options.usable * row.throughput_rps,
+            latency_ms=latency_ms,
+            throughput_rps=utilisation * row.throughput_rps,
             loss=loss(graph.tasks[key.task], key.variant),
+            utilisation=utilisation,
         )
 
-    return {name: tuple(sorted(map(configuration, found))) for name, found in rows.items()}
+    return {
+        name: tuple(sorted(configuration(row, *load) for row in found for load in loads_of(row)))
+        for name, found in rows.items()
+    }
+
+
+def merged(counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
+    """The same replicas, those that differ in utilisation alone as one: at the mean of it, and the longer latency."""
+    alike: dict[Replica, list[tuple[Configuration, int]]] = {}
+    for c, n in counts.items():
+        alike.setdefault(c.replica, []).append((c, n))
+    return dict(_mean(found) for found in alike.values())
+
+
+def _mean(found: Sequence[tuple[Configuration, int]]) -> tuple[Configuration, int]:
+    if len(found) == 1:
+        return found[0]
+    total = sum(n for _, n in found)
+    slowest = max((c for c, _ in found), key=lambda c: c.latency_ms)
+    mean = replace(
+        slowest,
+        throughput_rps=sum(n * c.throughput_rps for c, n in found) / total,
+        utilisation=sum(n * c.utilisation for c, n in found) / total,
+    )
+    return mean, total
 
 
 def even_parts(graph: TaskGraph) -> dict[str, float]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.configurations import Configuration, TaskConfigurations, accuracy_budget
+from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget, merged
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
 from jigsaw_triton.planner.staircase import Staircase, path_ends, staircase
@@ -60,7 +60,7 @@ class Allocation:
 
     def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
         """Replicas of each configuration in use."""
-        return {c: n for c, column in self.count.items() if (n := round(values[column])) > 0}
+        return merged({c: n for c, column in self.count.items() if (n := round(values[column])) > 0})
 
     def gpus(self, values: Sequence[float]) -> int:
         """GPUs in use."""
@@ -72,7 +72,7 @@ def allocation(
     candidates: Mapping[str, TaskConfigurations],
     supplies: Sequence[Supply],
     goal: Goal = "least",
-    running: Mapping[Configuration, int] | None = None,
+    running: Mapping[Replica, int] | None = None,
     scaled: Collection[str] | None = None,
     least: float = 0.0,
     enough: float = math.inf,
@@ -229,12 +229,15 @@ def _cuts(draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[S
     return cuts
 
 
-def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Configuration, int]) -> None:
-    kept = []
+def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int]) -> None:
+    columns: dict[Replica, list[int]] = {}
     for c, column in count.items():
-        if n := running.get(c, 0):
+        columns.setdefault(c.replica, []).append(column)
+    kept = []
+    for replica, alike in columns.items():
+        if n := running.get(replica, 0):
             keep = draft.integer(n)
-            draft.at_most(0, [(keep, 1), (column, -1)])
+            draft.at_most(0, [(keep, 1), *((column, -1) for column in alike)])
             kept.append((keep, -1.0))
     if kept:
         draft.minimise_count(kept)

@@ -26,6 +26,12 @@ FEATURES = "AST"
 Formulation = Literal["exact", "paper"]
 FORMULATIONS: tuple[Formulation, ...] = ("exact", "paper")
 
+LatencyModel = Literal["2p95", "queue"]
+LATENCY_MODELS: tuple[LatencyModel, ...] = ("2p95", "queue")
+
+LOADS = (0.3, 0.5, 0.65, 0.75, 0.85, 0.92)
+"""Shares of a replica's profiled throughput that it may be planned to be used by, with the latency model `queue`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Multiplicities:
@@ -114,9 +120,10 @@ class Options:
         formulation: `exact`: layouts inside the optimum. `paper`: the baseline after what is known of JigsawServe
             (arXiv 2603.08797): at most four instances, all of a replica's throughput, slices without layouts, and a
             greedy placement of what comes out (`planner.greedy`).
-        latency_model: `2p95`, see `planner.latency`.
+        latency_model: `2p95`: twice the 95th percentile, however busy the replicas. `queue`: the SLO's percentile by
+            how busy they are, one of `LOADS`. See `planner.latency`.
         solver: The first to be tried; the other one takes over where it fails.
-        utilisation: Largest share of a replica's profiled throughput that is planned for. The latency model allows for
+        utilisation: Largest share of a replica's profiled throughput that is planned for with `2p95`. That allows for
             one batch of waiting, which holds while a queue is stable with room to spare: at 0.8 a queue of Poisson
             arrivals before one server of constant speed waits two service times on average, and from there on waiting
             grows without bound.
@@ -125,7 +132,7 @@ class Options:
     time_limit_s: float = 10.0
     features: str = FEATURES
     formulation: Formulation = "exact"
-    latency_model: str = "2p95"
+    latency_model: LatencyModel = "2p95"
     solver: SolverName = "highs"
     utilisation: float = 0.8
 
@@ -143,7 +150,10 @@ class Options:
             )
         if self.formulation not in FORMULATIONS:
             raise InputError(f"formulation {self.formulation!r} is unknown", hint=" or ".join(FORMULATIONS))
-        _only("latency model", self.latency_model, "2p95", others=())
+        if self.latency_model not in LATENCY_MODELS:
+            raise InputError(f"latency model {self.latency_model!r} is unknown", hint=" or ".join(LATENCY_MODELS))
+        if self.formulation == "paper" and self.latency_model != "2p95":
+            raise InputError("the paper's formulation has its own latency model, 2p95", hint="leave one of them out")
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):
@@ -154,17 +164,10 @@ class Options:
 
     @property
     def usable(self) -> float:
-        """Share of a replica's profiled throughput that is planned for, as the formulation has it."""
-        return 1.0 if self.formulation == "paper" else self.utilisation
-
-
-def _only(what: str, value: str, supported: str, *, others: tuple[str, ...] | None) -> None:
-    """Refuses all but one value; `others` are known but not there yet, None where all are."""
-    if value == supported:
-        return
-    if others is None or value in others:
-        raise InputError(f"{what} {value!r} is not in this release", hint=f"use {supported}")
-    raise InputError(f"{what} {value!r} is unknown", hint=f"use {supported}")
+        """Largest share of a replica's profiled throughput that is planned for with these options."""
+        if self.formulation == "paper":
+            return 1.0
+        return LOADS[-1] if self.latency_model == "queue" else self.utilisation
 
 
 def _check_workloads(workloads: tuple[Workload, ...]) -> None:

@@ -36,6 +36,7 @@ PHASES = 9.0
 """As many instances as can be out of step with each other at most."""
 
 
+@lru_cache(maxsize=2**16)
 def latency_ms(time: ServiceTime, instances: int, load: float, rows: float, quantile: float) -> float:
     """A quantile of a task's latency for one request, from when its rows are there until the last of them is done.
 
@@ -93,12 +94,11 @@ class _Queue:
             return self._load if full else 1 / (1 + math.exp(-took) / took)
         each = self._load if full else took / together
         waiting = each / (1 - each) if full else each * (1 + each)
-        state, below = 1.0, 0.0
-        for j in range(1, together + 1):
-            below += state
-            last = state
-            state *= each * together / j
-        return last * waiting / (below + last * waiting)
+        # Erlang's B of all but one, by its recursion: the share of time that they are busy where nothing waits.
+        odds = 1.0
+        for j in range(1, together):
+            odds = 1 + odds * j / (each * together)
+        return waiting / (odds + waiting)
 
     def _left(self) -> float:
         """The probability that a pull leaves something behind.

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from jigsaw_triton.planner.bounds import least_slices
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     Configuration,
+    Replica,
     TaskConfigurations,
     available,
     within_even_parts,
@@ -435,23 +437,17 @@ class _Planning:
             raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} gave a plan that does not hold: {'; '.join(wrong)}")
         return plan
 
-    def _running(self, candidates: Mapping[str, TaskConfigurations]) -> dict[Configuration, int]:
+    def _running(self, candidates: Mapping[str, TaskConfigurations]) -> Counter[Replica]:
         """Replicas that run now, of the configurations that may be chosen."""
-        known = {
-            (c.graph, c.task, c.variant, c.board, c.slice, c.instances, c.batch): c
-            for tasks in candidates.values()
-            for of in tasks.values()
-            for c in of
-        }
+        known = {c.replica for tasks in candidates.values() for of in tasks.values() for c in of}
         boards = {gpu.id: gpu.board.name for gpu in self.problem.cluster.gpus}
-        counts: dict[Configuration, int] = {}
-        for gpu, slices in running_slices(self.problem.cluster, self.problem.running).items():
-            for place, models in slices.items():
-                for m in models:
-                    key = (m.graph, m.task, m.variant, boards[gpu], place.slice, m.instances, m.batch)
-                    if (c := known.get(key)) is not None:
-                        counts[c] = counts.get(c, 0) + 1
-        return counts
+        replicas = Counter(
+            (m.graph, m.task, m.variant, boards[gpu], place.slice, m.instances, m.batch)
+            for gpu, slices in running_slices(self.problem.cluster, self.problem.running).items()
+            for place, models in slices.items()
+            for m in models
+        )
+        return Counter({replica: n for replica, n in replicas.items() if replica in known})
 
     def _infeasible(self, candidates: Mapping[str, TaskConfigurations]) -> InfeasibleError:
         if not self.told:

@@ -24,7 +24,8 @@ def test_demands_that_make_no_sense(demand: float) -> None:
     [
         (Options(features="AXT"), "X unknown"),
         (Options(formulation="best"), "formulation 'best' is unknown"),  # type: ignore[arg-type]
-        (Options(latency_model="queue"), "latency model 'queue' is unknown"),
+        (Options(latency_model="3p95"), "latency model '3p95' is unknown"),  # type: ignore[arg-type]
+        (Options(latency_model="queue", formulation="paper"), "has its own latency model"),
         (Options(solver="gurobi"), "solver 'gurobi' is unknown"),  # type: ignore[arg-type]
         (Options(time_limit_s=0), "time limit"),
         (Options(time_limit_s=math.nan), "time limit"),
