@@ -62,6 +62,14 @@ class _Cell:
     piece: Piece | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """GPUs that are alike: one drawing for all, and their names."""
+
+    strip: Strip
+    names: tuple[str, ...]
+
+
 def colours(strips: Iterable[Strip]) -> dict[str, str]:
     """Key -> colour as `#RRGGBB`, for all keys in the drawing, sorted; after seven they come again."""
     keys = sorted({piece.key for strip in strips for piece in strip.pieces} - {""})
@@ -78,20 +86,16 @@ def draw_text(strips: Sequence[Strip], *, width: int = 80) -> tuple[Row, ...]:
     Returns:
         Rows of spans. Without their styles (`plain`) they say the same.
     """
-    palette = colours(strips)
-    alike: dict[tuple[Board, tuple[Piece, ...]], list[str]] = {}
-    for strip in strips:
-        pieces = tuple(sorted(strip.pieces, key=lambda p: p.placement))
-        alike.setdefault((strip.board, pieces), []).append(strip.title)
-    titles = {key: names[0] + (f" x{len(names)}" if len(names) > 1 else "") for key, names in alike.items()}
-    titles_width = min(_TITLE_COLUMNS, 1 + max((len(t) for k, v in titles.items() for t in (v, k[0].name)), default=0))
-    finest = max((board.memory_slices for board, _ in titles), default=1)
+    palette, groups = colours(strips), _groups(strips)
+    titles = [text for group in groups for text in (group.strip.title, group.strip.board.name)]
+    titles_width = min(_TITLE_COLUMNS, 1 + max(map(len, titles), default=0))
+    finest = max((group.strip.board.memory_slices for group in groups), default=1)
     unit = max(2, (width - titles_width - 1) // finest)
     rows: list[Row] = []
-    for (board, pieces), title in titles.items():
-        strip = Strip(title, board, pieces)
-        rows += [*_text_strip(strip, titles_width, unit * finest // board.memory_slices, palette), ()]
-    return (*rows, *_legend(palette, any(len(names) > 1 for names in alike.values()), width))
+    for group in groups:
+        strip = group.strip
+        rows += [*_text_strip(strip, titles_width, unit * finest // strip.board.memory_slices, palette), ()]
+    return (*rows, *_legend(palette, any(len(group.names) > 1 for group in groups), width))
 
 
 def plain(rows: Iterable[Row]) -> str:
@@ -100,19 +104,21 @@ def plain(rows: Iterable[Row]) -> str:
 
 
 def draw_svg(strips: Sequence[Strip]) -> str:
-    """Draws the GPUs as an SVG document, in up to three columns; what is cut off is in the tooltips."""
-    palette = colours(strips)
-    columns = 1 if len(strips) <= 4 else 2 if len(strips) <= 16 else 3
-    breadth = 640 if columns == 1 else 480
-    lines = max((len(_lines(piece)) for strip in strips for piece in strip.pieces), default=1)
+    """Draws the GPUs as an SVG document, in up to three columns; GPUs that are alike once, with their number.
+
+    What is cut off, and which GPUs are alike, is in the tooltips.
+    """
+    palette, groups = colours(strips), _groups(strips)
+    columns, breadth = (1, 880) if len(groups) <= 6 else (2, 640) if len(groups) <= 16 else (3, 480)
+    lines = max((len(_lines(piece)) for group in groups for piece in group.strip.pieces), default=1)
     height = 14 * lines + 10
     step_x, step_y = breadth + 24, height + 32
     body = [
-        _svg_strip(strip, 12 + i % columns * step_x, 12 + i // columns * step_y, breadth, height, palette)
-        for i, strip in enumerate(strips)
+        _svg_strip(group, 12 + i % columns * step_x, 12 + i // columns * step_y, breadth, height, palette)
+        for i, group in enumerate(groups)
     ]
-    bottom = 12 + -(-len(strips) // columns) * step_y
-    body.append(_svg_legend(palette, bottom))
+    bottom = 12 + -(-len(groups) // columns) * step_y
+    body.append(_svg_legend(palette, any(len(group.names) > 1 for group in groups), bottom))
     whole_x, whole_y = columns * step_x, bottom + 30
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole_x} {whole_y}" width="{whole_x}" '
@@ -121,6 +127,18 @@ def draw_svg(strips: Sequence[Strip]) -> str:
         + "".join(body)
         + "</svg>\n"
     )
+
+
+def _groups(strips: Sequence[Strip]) -> list[_Group]:
+    """The GPUs, those that are alike together, where the first of them is."""
+    alike: dict[tuple[Board, tuple[Piece, ...]], list[str]] = {}
+    for strip in strips:
+        pieces = tuple(sorted(strip.pieces, key=lambda p: p.placement))
+        alike.setdefault((strip.board, pieces), []).append(strip.title)
+    return [
+        _Group(Strip(names[0] + (f" x{len(names)}" if len(names) > 1 else ""), board, pieces), tuple(names))
+        for (board, pieces), names in alike.items()
+    ]
 
 
 def _cells(strip: Strip) -> list[_Cell]:
@@ -199,10 +217,12 @@ def _legend(palette: Mapping[str, str], any_alike: bool, width: int) -> list[Row
     return rows
 
 
-def _svg_strip(strip: Strip, x: int, y: int, breadth: int, height: int, palette: Mapping[str, str]) -> str:
+def _svg_strip(group: _Group, x: int, y: int, breadth: int, height: int, palette: Mapping[str, str]) -> str:
+    strip = group.strip
     unit = breadth // strip.board.memory_slices
     title = f"{escape(strip.title)} <tspan fill='#666'>{escape(strip.board.name)}</tspan>"
-    parts = [f'<g transform="translate({x} {y})">\n<text y="10">{title}</text>\n']
+    names = f"<title>{escape(', '.join(group.names))}</title>" if len(group.names) > 1 else ""
+    parts = [f'<g transform="translate({x} {y})">\n<text y="10">{names}{title}</text>\n']
     for cell in _cells(strip):
         left, wide = cell.start * unit + 1, cell.length * unit - 2
         box = f'x="{left}" y="16" width="{wide}" height="{height}" rx="4"'
@@ -220,11 +240,14 @@ def _svg_strip(strip: Strip, x: int, y: int, breadth: int, height: int, palette:
     return "".join([*parts, "</g>\n"])
 
 
-def _svg_legend(palette: Mapping[str, str], y: int) -> str:
+def _svg_legend(palette: Mapping[str, str], any_alike: bool, y: int) -> str:
     parts, x = [f'<g transform="translate(12 {y})">\n'], 0
     for key, colour in palette.items():
         parts.append(f'<rect x="{x}" width="12" height="12" rx="2" fill="{colour}"/>')
         parts.append(f'<text x="{x + 17}" y="10">{escape(key)}</text>\n')
         x += 17 + 7 * len(key) + 16
     parts.append(f'<rect x="{x}" width="12" height="12" rx="2" fill="none" stroke="#999" stroke-dasharray="2 3"/>')
-    return "".join([*parts, f'<text x="{x + 17}" y="10">free</text>\n</g>\n'])
+    parts.append(f'<text x="{x + 17}" y="10">free</text>\n')
+    if any_alike:
+        parts.append(f'<text x="{x + 61}" y="10" fill="#666">xN: N GPUs alike</text>\n')
+    return "".join([*parts, "</g>\n"])

@@ -107,9 +107,9 @@ def test_a_slice_of_many_models_says_how_many_are_left_out() -> None:
     assert "+6 more" in text
 
 
-@pytest.mark.parametrize(("count", "columns"), [(0, 1), (4, 1), (16, 2), (120, 3)])
+@pytest.mark.parametrize(("count", "columns"), [(0, 1), (4, 1), (16, 2), (78, 3)])
 def test_the_svg_has_every_gpu_within_its_frame_and_none_over_another(count: int, columns: int) -> None:
-    strips = [full(f"n{i}/0", i % 78) for i in range(count)]
+    strips = [full(f"n{i}/0", i) for i in range(count)]
     root = ElementTree.fromstring(draw_svg(strips))
     _, _, width, height = (float(v) for v in root.attrib["viewBox"].split())
     groups = root.findall(f"{SVG}g")[:count]
@@ -124,11 +124,20 @@ def test_the_svg_has_every_gpu_within_its_frame_and_none_over_another(count: int
 
 
 def test_the_svg_says_in_a_tooltip_what_it_cuts_off() -> None:
-    root = ElementTree.fromstring(draw_svg([full(f"n{i}/0") for i in range(17)] + [FIRST]))
+    root = ElementTree.fromstring(draw_svg([full(f"n{i}/0", i) for i in range(17)] + [FIRST]))
     shown = {t.text for t in root.iter(f"{SVG}text")}
     assert "nano 2x8" not in shown
     assert "nano 2…" in shown
     assert "1g@0 detect, nano 2x8" in {t.text for t in root.iter(f"{SVG}title")}
+
+
+def test_the_svg_has_gpus_that_are_alike_once_and_names_them_in_a_tooltip() -> None:
+    root = ElementTree.fromstring(draw_svg([full("a/0"), FIRST, full("b/1"), full("b/2")]))
+    groups = [g for g in root.findall(f"{SVG}g") if g.find(f"{SVG}text/{SVG}tspan") is not None]
+    assert len(groups) == 2
+    assert "".join(groups[0].find(f"{SVG}text").itertext()) == "a/0, b/1, b/2a/0 x3 A100-80GB"  # type: ignore[union-attr]
+    assert "xN: N GPUs alike" in {t.text for t in root.iter(f"{SVG}text")}
+    assert "alike" not in draw_svg([full("a/0"), FIRST])
 
 
 def test_the_svg_takes_any_text() -> None:
