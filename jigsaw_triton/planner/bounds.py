@@ -15,7 +15,7 @@ comes to the optimum is a matter of measurement (`benchmarks.planner`).
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,12 +26,12 @@ from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, TaskC
 from jigsaw_triton.planner.paths import longest_after
 from jigsaw_triton.planner.rates import calls
 
-LATENCY_BINS = 400
-FEWER_LATENCY_BINS = 150
-FEW_TASKS = 8
-"""Graphs of up to so many tasks get the finer bins."""
+LEAST_LATENCY_BINS = 400
+LATENCY_BINS_A_TASK = 50
+"""Rounding adds up along a path."""
 
-LOSS_BINS = 48
+LOSS_BINS = range(24, 161)
+"""Of these numbers of bins of loss the one that rounds the graph's own losses down by least: there are few of them."""
 
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""
@@ -39,7 +39,10 @@ EXACT_SLICES = 64
 MOST_CALLS = 8
 """Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
 
-_ROUNDING = 1e-9
+_LEAST_LOSS = 1e-9
+
+_ROUNDING = 1e-6
+"""Part of a bin that may be missing to the next."""
 
 Array = NDArray[np.float32]
 
@@ -51,14 +54,23 @@ class Bounds:
     Attributes:
         least: Compute slices of any plan for it; infinite where there is none.
         using: Configuration -> compute slices of any plan for it that has a replica of this one.
+        witness: Task -> latency and loss of accuracy that it may have for the least slices to do, by the bound.
     """
 
     least: float
     using: Mapping[Configuration, float]
+    witness: Mapping[str, tuple[float, float]]
 
     def within(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
         """Task -> the configurations that plans of up to so many slices more than the least may use."""
         return {task: tuple(c for c in of if self.using[c] <= self.least + more) for task, of in found.items()}
+
+    def witnessed(self, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
+        """Task -> the configurations within the witness, among which a plan of the least slices is to be looked for."""
+        return {
+            task: tuple(c for c in of if c.latency_ms <= self.witness[task][0] and c.loss <= self.witness[task][1])
+            for task, of in found.items()
+        }
 
 
 def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
@@ -78,11 +90,18 @@ def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
         if task.parent is None:
             task.begin(least - trees[task.name])
         using |= task.look_around()
-    return Bounds(least, using)
+    witness: dict[str, tuple[float, float]] = {}
+    if least < math.inf:
+        for task in tasks:
+            if task.parent is None:
+                task.descend(0, (task.shape[0] - 1, task.shape[1] - 1), witness)
+    return Bounds(least, using, witness)
 
 
 class _Cover:
-    """How many slices a task takes by what it may use, its levels: (latency, loss) of configurations, ascending.
+    """How many slices a task takes by what it may use.
+
+    Levels are the largest latencies and losses that sets of configurations come to, ascending.
 
     Args:
         configurations: Of the task.
@@ -90,7 +109,15 @@ class _Cover:
 
     def __init__(self, configurations: Sequence[Configuration]) -> None:
         self.configurations = configurations
-        self.latency_ms, self.loss = np.array(sorted({(c.latency_ms, c.loss) for c in configurations})).T
+        single = sorted({(c.latency_ms, c.loss) for c in configurations})
+        levels = {
+            (latency, loss)
+            for latency in {latency for latency, _ in single}
+            for loss in {loss for _, loss in single}
+            if min(other for at, other in single if at == latency) <= loss
+            and min(at for at, other in single if other == loss) <= latency
+        }
+        self.latency_ms, self.loss = np.array(sorted(levels)).T
         sizes = sorted({c.compute_slices for c in configurations})
         best = np.zeros((len(self.loss), len(sizes)))
         for c in configurations:
@@ -209,6 +236,22 @@ class _Task:
                 using[c] = min(using[c], float(total.min()))
         return using
 
+    def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> None:
+        """Notes the level of least slices within what is left, of this task and of those below."""
+        slices = self.cover.slices(self.calls[number] * self.demand_rps).astype(np.float32)
+        best: tuple[float, int, tuple[int, ...]] = (math.inf, 0, ())
+        for picks, levels in self._choices(number):
+            children = self._children(picks)
+            for i in levels:
+                latency, loss = left[0] - int(self.latency[i]), left[1] - int(self.loss[i])
+                if latency >= self.tail and loss >= 0:
+                    best = min(best, (float(children[latency, loss] + slices[i]), i, picks))
+        _, level, picks = best
+        witness[self.name] = (float(self.cover.latency_ms[level]), float(self.cover.loss[level]))
+        after = (left[0] - int(self.latency[level]), left[1] - int(self.loss[level]))
+        for child, pick in zip(self.children, picks, strict=True):
+            child.descend(pick, after, witness)
+
     def _tell(self, picks: tuple[int, ...], before: Array, after: tuple[slice, slice]) -> None:
         for child, pick in zip(self.children, picks, strict=True):
             siblings = self._children(picks, but=child)[::-1, ::-1]
@@ -258,9 +301,10 @@ class _Task:
 def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     """The tasks of a graph in topological order, each with one parent."""
     graph = workload.graph
-    bins = LATENCY_BINS if len(graph.tasks) <= FEW_TASKS else FEWER_LATENCY_BINS
-    latency_scale = bins * (1 - _ROUNDING) / graph.slo.latency_ms
-    loss_scale = LOSS_BINS * (1 - _ROUNDING) / max(accuracy_budget(graph), _ROUNDING)
+    bins = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
+    latency_scale = bins / graph.slo.latency_ms
+    budget = max(accuracy_budget(graph), _LEAST_LOSS)
+    loss_bins = _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)
@@ -281,10 +325,10 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
             name=name,
             demand_rps=workload.demand_rps,
             cover=cover,
-            latency=_bins(cover.latency_ms, latency_scale, bins),
-            loss=_bins(cover.loss, loss_scale, LOSS_BINS),
+            latency=_bins(cover.latency_ms * latency_scale, bins),
+            loss=_bins(cover.loss / budget * loss_bins, loss_bins),
             tail=min(int(after_ms[name] * latency_scale), bins),
-            shape=(bins + 1, LOSS_BINS + 1),
+            shape=(bins + 1, loss_bins + 1),
             calls=_thinned(sorted(numbers)),
             parent=parent,
             weights=weights,
@@ -309,9 +353,18 @@ def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
     return parents
 
 
-def _bins(values: NDArray[np.float64], scale: float, most: int) -> NDArray[np.int64]:
+def _loss_bins(losses: Collection[float]) -> int:
+    """The number of bins that rounds these parts of a budget down by least."""
+
+    def lost(bins: int) -> float:
+        return max((loss * bins - int(loss * bins + _ROUNDING) for loss in losses), default=0.0) / bins
+
+    return min(LOSS_BINS, key=lambda bins: (round(lost(bins), 6), bins))
+
+
+def _bins(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
     """Rounded down; what exceeds the budget by more than rounding ends up beyond the last bin."""
-    bins: NDArray[np.int64] = np.minimum(np.floor(values * scale), most + 1).astype(np.int64)
+    bins: NDArray[np.int64] = np.minimum(np.floor(values + _ROUNDING), most + 1).astype(np.int64)
     return bins
 
 

@@ -14,11 +14,14 @@ from jigsaw_triton.planner.solver import LEAST_S, Outcome, Stage
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of one solve: `values` None where there is no solution; then `infeasible` says whether that is proven."""
+    """Of one solve: `values` None where there is no solution; then `infeasible` says whether that is proven.
+
+    `done`: an optimum was found, or what is within the gap that was asked for.
+    """
 
     values: list[float] | None
     infeasible: bool
-    proven: bool
+    done: bool
     bound: float
 
 
@@ -42,10 +45,10 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         values = answer.values
         value = sum(values[c] * k for c, k in objective.terms)
         value = round(value) if objective.integral else value
-        stages.append(Stage(value, min(answer.bound, value), answer.proven))
+        stages.append(Stage(value, min(answer.bound, value), answer.done and answer.bound >= value))
         most = value + objective.room(value)
         lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintLE, f"stage{len(stages)}", most))
-        if not answer.proven:
+        if not answer.done and objective.nodes is None:
             break
     proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
     return Outcome("optimal" if proven else "feasible", tuple(values), tuple(stages))
@@ -76,17 +79,23 @@ def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
 
 def _solve_one(lp: pulp.LpProblem, objective: Objective, seconds: float, columns: list[pulp.LpVariable]) -> _Answer:
     # No number of threads: then CBC uses none. With one it starts one beside itself and at times waits forever.
-    limits = {"timeLimit": seconds, "gapRel": objective.relative_gap, "gapAbs": objective.gap}
+    limits = {
+        "timeLimit": seconds,
+        "gapRel": objective.relative_gap,
+        "gapAbs": objective.gap,
+        "maxNodes": objective.nodes,
+    }
     lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, msg=False, **limits))
     # `status` says optimal also where time ran out on a feasible point; `sol_status` tells them apart.
-    proven = lp.sol_status == pulp.LpSolutionOptimal
-    if not proven and lp.sol_status != pulp.LpSolutionIntegerFeasible:
+    done = lp.sol_status == pulp.LpSolutionOptimal
+    if not done and lp.sol_status != pulp.LpSolutionIntegerFeasible:
         return _Answer(None, lp.sol_status == pulp.LpSolutionInfeasible, False, -math.inf)
     values = [float(v.varValue or 0.0) for v in columns]
-    bound = math.inf if proven else _relaxed(lp, seconds)
-    if math.isfinite(bound) and objective.integral:
-        bound = math.ceil(bound - 1e-6)
-    return _Answer(values, False, proven, bound)
+    bound = math.inf
+    if not done or (objective.integral and objective.relative_gap):
+        bound = _relaxed(lp, seconds)
+        bound = math.ceil(bound - 1e-6) if math.isfinite(bound) and objective.integral else bound
+    return _Answer(values, False, done, bound)
 
 
 def _relaxed(lp: pulp.LpProblem, seconds: float) -> float:

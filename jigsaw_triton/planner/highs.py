@@ -12,6 +12,8 @@ from jigsaw_triton.planner.solver import LEAST_S, Outcome, Stage
 _THREADS = 1
 """Always the same: after another number in the same process HiGHS solves nothing any more."""
 
+_ENDLESS = 2**31 - 1
+
 _NONE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 
 
@@ -27,6 +29,12 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
             break
         _aim(model, objective, len(whole), max(left_s, LEAST_S))
+        # Last: a change of the model makes HiGHS forget its solution.
+        if stages:
+            model.setSolution(_solution(values))
+        elif program.start:
+            columns, counts = zip(*program.start, strict=True)
+            model.setSolution(len(columns), np.array(columns, dtype=np.int32), np.array(counts, dtype=np.float64))
         model.run()
         status, info = model.getModelStatus(), model.getInfo()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
@@ -37,15 +45,16 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         values[whole] = np.round(values[whole])
         value = sum(values[column] * k for column, k in objective.terms)
         value = round(value) if objective.integral else float(value)
-        proven = status == highspy.HighsModelStatus.kOptimal
-        bound = math.inf if proven else info.mip_dual_bound
+        done = status == highspy.HighsModelStatus.kOptimal
+        bound = info.mip_dual_bound if whole.any() else value
         if objective.integral and math.isfinite(bound):
             bound = math.ceil(bound - 1e-6)
-        stages.append(Stage(value, min(bound, value), proven))
-        if not proven:
+        # Within a gap that was asked for a solver is done, and has proven no more than the bound.
+        proven = done and not (objective.integral and objective.relative_gap and bound < value)
+        stages.append(Stage(value, value if proven else min(bound, value), proven))
+        if not done and objective.nodes is None:
             break
         _hold(model, objective, value)
-        model.setSolution(_solution(values))
     proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
     return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
 
@@ -80,6 +89,7 @@ def _aim(model: highspy.Highs, objective: Objective, columns: int, seconds: floa
     model.changeColsCost(columns, np.arange(columns, dtype=np.int32), costs)
     model.setOptionValue("mip_abs_gap", objective.gap)
     model.setOptionValue("mip_rel_gap", objective.relative_gap)
+    model.setOptionValue("mip_max_nodes", _ENDLESS if objective.nodes is None else objective.nodes)
     # The limit is of all runs of a model together.
     model.setOptionValue("time_limit", model.getRunTime() + seconds)
 

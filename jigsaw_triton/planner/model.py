@@ -19,7 +19,7 @@ known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slic
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jigsaw_triton.graph.model import Workload
@@ -34,6 +34,9 @@ ACCURACY_GAP = 1e-3
 
 SCALE_GAP = 1e-4
 """Relative, of the largest demand."""
+
+TIE_NODES = 500
+"""Of the search for the best of the plans of least slices: the few large problems that need more are left at that."""
 
 Goal = Literal["least", "most", "ideal", "idle"]
 """`least`: the plan. `most`: the largest common scale of demands. `ideal`: least slices, then GPUs, were there
@@ -76,6 +79,8 @@ def allocation(
     scaled: Collection[str] | None = None,
     least: float = 0.0,
     enough: float = math.inf,
+    gap: float = 0.0,
+    start: Mapping[Configuration, int] | None = None,
 ) -> Allocation:
     """Builds the program.
 
@@ -87,6 +92,8 @@ def allocation(
         running: Replicas that run now; where given, keeping them is the last objective.
         scaled: Graphs whose demand the goal `most` scales, all where None; the others keep theirs.
         least: Compute slices that are known to be needed.
+        gap: Relative, in compute slices, at which a plan is good enough.
+        start: Replicas of a plan that may be good.
         enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
     """
     draft = Draft()
@@ -107,13 +114,17 @@ def allocation(
     else:
         slices = [(column, float(c.compute_slices)) for c, column in count.items()]
         draft.at_least(least, slices)
-        draft.minimise_count(slices, enough=enough)
-        draft.minimise_count((column, 1.0) for column in cuts)
+        draft.minimise_count(slices, relative_gap=gap, enough=enough)
+        draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in cuts])
+        draft.minimise_count(((column, 1.0) for column in cuts), nodes=TIE_NODES)
     if goal == "least":
         if losses:
-            draft.minimise(losses, gap=ACCURACY_GAP)
+            draft.minimise(losses, gap=ACCURACY_GAP, nodes=TIE_NODES)
         _keeping(draft, count, running or {})
-    return Allocation(draft.program(), count, tuple(cuts), scale)
+    program = draft.program()
+    if start:
+        program = replace(program, start=tuple((column, float(start.get(c, 0))) for c, column in count.items()))
+    return Allocation(program, count, tuple(cuts), scale)
 
 
 class _Part:
@@ -240,4 +251,4 @@ def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[
             draft.at_most(0, [(keep, 1), *((column, -1) for column in alike)])
             kept.append((keep, -1.0))
     if kept:
-        draft.minimise_count(kept)
+        draft.minimise_count(kept, nodes=TIE_NODES)

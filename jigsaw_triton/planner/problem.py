@@ -122,6 +122,7 @@ class Options:
             greedy placement of what comes out (`planner.greedy`).
         latency_model: `2p95`: twice the 95th percentile, however busy the replicas. `queue`: the SLO's percentile by
             how busy they are, one of `LOADS`. See `planner.latency`.
+        gap: Relative, in compute slices, at which a plan is good enough; 0 for the proven optimum.
         solver: The first to be tried; the other one takes over where it fails.
         utilisation: Largest share of a replica's profiled throughput that is planned for with `2p95`. That allows for
             one batch of waiting, which holds while a queue is stable with room to spare: at 0.8 a queue of Poisson
@@ -133,6 +134,7 @@ class Options:
     features: str = FEATURES
     formulation: Formulation = "exact"
     latency_model: LatencyModel = "2p95"
+    gap: float = 0.0
     solver: SolverName = "highs"
     utilisation: float = 0.8
 
@@ -158,6 +160,8 @@ class Options:
             raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):
             raise InputError(f"a time limit of {self.time_limit_s} s leaves nothing to solve in", hint="10 is usual")
+        if not 0 <= self.gap < 1:
+            raise InputError(f"a gap of {self.gap} is not in [0, 1)", hint="0.005 allows for 0.5% more slices")
         if not 0 < self.utilisation <= 1:
             raise InputError(f"utilisation {self.utilisation} is not in (0, 1]", hint="0.8 is usual")
         return replace(self, features="".join(f for f in FEATURES if f in self.features))

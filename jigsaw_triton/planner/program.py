@@ -43,6 +43,8 @@ class Objective:
         relative_gap: The same relative to the value; either suffices.
         integral: Whether its value is a whole number in every solution; then any `gap` below 1 proves the optimum.
         enough: A greater value than this is of no use: the objectives after this one are not looked at then.
+        nodes: Of a solver's search tree, after which the best found by then is taken; None for as many as it takes. For
+            objectives that are not worth much time; counted in nodes, so that the same program ends in the same way.
     """
 
     terms: Terms
@@ -50,6 +52,7 @@ class Objective:
     relative_gap: float
     integral: bool
     enough: float = math.inf
+    nodes: int | None = None
 
     def suffices(self, value: float) -> bool:
         """Whether the objectives after this one are worth looking at."""
@@ -62,11 +65,15 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Columns, rows, and objectives in order of rank: each is optimised among the optima of those before."""
+    """Columns, rows, and objectives in order of rank: each is optimised among the optima of those before.
+
+    `start` has values of some columns, which together may make a good solution: for solvers that know how to begin.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     objectives: tuple[Objective, ...]
+    start: Terms = ()
 
     def why_not(self, values: Sequence[float]) -> str | None:
         """Why these values, by column, are no solution; None where they are one, within what solvers call exact."""
@@ -114,13 +121,23 @@ class Draft:
         """Fixes the sum of terms."""
         self.rows.append(Row(_merged(terms), value, value))
 
-    def minimise_count(self, terms: Iterable[tuple[int, float]], *, enough: float = math.inf) -> None:
-        """Adds an objective: a sum of whole-numbered variables with whole coefficients."""
-        self.objectives.append(Objective(_merged(terms), gap=0.99, relative_gap=0.0, integral=True, enough=enough))
+    def minimise_count(
+        self,
+        terms: Iterable[tuple[int, float]],
+        *,
+        relative_gap: float = 0.0,
+        enough: float = math.inf,
+        nodes: int | None = None,
+    ) -> None:
+        """Adds an objective: a sum of whole-numbered variables with whole coefficients; see `Objective`."""
+        objective = Objective(_merged(terms), 0.99, relative_gap, integral=True, enough=enough, nodes=nodes)
+        self.objectives.append(objective)
 
-    def minimise(self, terms: Iterable[tuple[int, float]], *, gap: float, relative_gap: float = 0.0) -> None:
-        """Adds an objective that is met to a gap, absolute or relative."""
-        self.objectives.append(Objective(_merged(terms), gap, relative_gap, integral=False))
+    def minimise(
+        self, terms: Iterable[tuple[int, float]], *, gap: float, relative_gap: float = 0.0, nodes: int | None = None
+    ) -> None:
+        """Adds an objective that is met to a gap, absolute or relative; see `Objective`."""
+        self.objectives.append(Objective(_merged(terms), gap, relative_gap, integral=False, nodes=nodes))
 
     def program(self) -> Program:
         """The finished program."""

@@ -42,6 +42,9 @@ from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 
+_WITNESS_SHARE = 0.1
+"""Of the time limit."""
+
 _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 """By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
 
@@ -343,17 +346,32 @@ class _Planning:
 
         Those whose bound is above a limit are left out: no plan within the limit needs them. Where the best plan found
         is above it, its own slices are the next limit. Where there is none, a greater limit is tried, at last none.
+        A plan that the bounds point at is looked for first: more slices than it no limit needs to allow.
         """
         bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
         least = sum(b.least for b in bounds.values())
         if least == math.inf:
             raise self._infeasible(candidates)
-        limits = [*(least + math.ceil(slack * least) for slack in _SLACKS), math.inf]
+        start = self._witness({name: bounds[name].witnessed(of) for name, of in candidates.items()}, least, goal)
+        most = sum(n * c.compute_slices for c, n in start.items()) or math.inf
+        limits = [limit for slack in _SLACKS if (limit := least + math.ceil(slack * least)) < most] + [most]
+        if most - least <= self.options.gap * most:
+            limits = [most]
         while True:
             limit = limits.pop(0)
             kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
             supplies, running = _supplies(self.problem, kept, ideal=self._ideal), self._running(kept)
-            model = allocation(workloads, kept, supplies, goal, running=running, least=least, enough=limit)
+            model = allocation(
+                workloads,
+                kept,
+                supplies,
+                goal,
+                running=running,
+                least=least,
+                enough=limit,
+                gap=self.options.gap,
+                start=start,
+            )
             outcome = solved(self.solver, model.program, self._left(started))
             if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
@@ -368,6 +386,13 @@ class _Planning:
                 limits.insert(0, first.value)
             elif late:
                 return model, replace(outcome, status="unknown")
+
+    def _witness(self, kept: Mapping[str, TaskConfigurations], least: float, goal: Goal) -> dict[Configuration, int]:
+        """Replicas of a plan of few slices with these configurations; none where none is found soon."""
+        supplies = _supplies(self.problem, kept, ideal=self._ideal)
+        model = allocation(self.problem.workloads, kept, supplies, goal, least=least, enough=-math.inf)
+        outcome = solved(self.solver, model.program, _WITNESS_SHARE * self.options.time_limit_s)
+        return model.counts(outcome.values) if outcome.stages else {}
 
     @property
     def _ideal(self) -> bool:

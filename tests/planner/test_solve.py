@@ -191,7 +191,7 @@ ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
 
 @pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
 def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
-    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, *[answer] * 6), "cbc": cbc}
+    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, *[answer] * 7), "cbc": cbc}
     plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(scripted[name]))
     assert plan.solver.name == "CBC"
     assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used
@@ -211,7 +211,7 @@ def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
 def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     unknown = Outcome("unknown", (), ())
     with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
-        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown)))
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown, unknown)))
     assert not isinstance(caught.value, InfeasibleError)
     assert has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown))) is None
 
