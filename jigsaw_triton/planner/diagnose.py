@@ -162,7 +162,7 @@ def demand(
         values = _feasible(solved(solver, idle.program, time_limit_s)).values
         slices, gpus = sum(n * c.compute_slices for c, n in idle.counts(values).items()), idle.gpus(values)
         reason = "the cluster has no room for a slice for each task"
-        hint = f"give it at least {gpus} GPUs, or plan for fewer graphs at once"
+        hint = f"give it {gpus} GPUs, or plan for fewer graphs at once"
     else:
         scale = _feasible(outcome).values[largest.scale or 0]
         if scale >= 1 + 10 * TOLERANCE:
@@ -173,9 +173,9 @@ def demand(
             f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
         )
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
-        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster at least {gpus} GPUs"
+        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster {gpus} GPUs"
     has = f"it has {cluster.compute_slices} on {len(cluster.gpus)}"
-    return f"{reason}: {slices} compute slices on {gpus} GPUs are needed, {has}", hint
+    return f"{reason}: {slices} compute slices on {gpus} GPUs would do, {has}", hint
 
 
 def _feasible(outcome: Outcome) -> Outcome:

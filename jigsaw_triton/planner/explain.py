@@ -4,13 +4,14 @@ Costs are those of plans made anew with one thing changed, not prices of a linea
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.configurations import available, loss
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, available, loss
 from jigsaw_triton.planner.paths import count_paths, longest_path
 from jigsaw_triton.planner.plan import GraphPlan, Plan, Segment
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
@@ -226,30 +227,42 @@ class _Explaining:
         )
 
     def _budgets(self, workload: Workload) -> dict[str, TaskBudget]:
-        graph = workload.graph
-        table = self._problem.profiles.get(graph.name, ProfileTable(()))
-        takes = {
-            (c.task, c.board, c.variant, c.slice, c.instances, c.batch): c
-            for of in available(graph, table, self._problem.boards, self._options).values()
-            for c in of
-        }
-        used = {
-            takes[m.task, gpu.model, m.variant, placed.placement.slice, m.instances, m.batch]
-            for gpu in self._plan.gpus
-            for placed in gpu.layout
-            for m in placed.models
-            if m.graph == graph.name
-        }
+        graph, planned = workload.graph, self._plan.graphs[workload.graph.name]
+        used = self._used(graph, planned)
         return {
             task: TaskBudget(
                 graph=graph.name,
                 task=task,
-                latency_ms=max(c.latency_ms for c in used if c.task == task),
-                budget_ms=self._plan.graphs[graph.name].tasks[task].budget_ms,
-                accuracy=math.exp(-max(c.loss for c in used if c.task == task)),
+                latency_ms=max(c.latency_ms for c in used[task]),
+                budget_ms=planned.tasks[task].budget_ms,
+                accuracy=math.exp(-max(c.loss for c in used[task])),
             )
             for task in graph.tasks
         }
+
+    def _used(self, graph: TaskGraph, planned: GraphPlan) -> dict[str, list[Configuration]]:
+        """Task -> its replicas' configurations, each as busy as its segment is planned to be."""
+        table = self._problem.profiles.get(graph.name, ProfileTable(()))
+        known: dict[Replica, list[Configuration]] = {}
+        for found in available(graph, table, self._problem.boards, self._options).values():
+            for c in found:
+                known.setdefault(c.replica, []).append(c)
+        counts = Counter(
+            (m.graph, m.task, m.variant, gpu.model, placed.placement.slice, m.instances, m.batch)
+            for gpu in self._plan.gpus
+            for placed in gpu.layout
+            for m in placed.models
+        )
+        boards = [board.name for board in self._problem.boards]
+        used: dict[str, list[Configuration]] = {}
+        for task, of in planned.tasks.items():
+            for s in of.segments:
+                replicas = [(graph.name, task, s.variant, b, s.slice, s.instances, s.batch) for b in boards]
+                replicas = [replica for replica in replicas if counts[replica]]
+                full_rps = sum(counts[r] * known[r][0].throughput_rps / known[r][0].utilisation for r in replicas)
+                load = of.rate_rps * s.share / full_rps
+                used.setdefault(task, []).extend(_as_busy(known[replica], load) for replica in replicas)
+        return used
 
     def _paths(self, graph: TaskGraph, budgets: Mapping[str, TaskBudget]) -> Iterator[PathBudget]:
         for path in _told_paths(graph, {task: b.latency_ms for task, b in budgets.items()}):
@@ -330,6 +343,12 @@ class _Explaining:
             },
             proven=plan.solver.status == own.solver.status == "optimal",
         )
+
+
+def _as_busy(of: Sequence[Configuration], load: float) -> Configuration:
+    """Of a replica's configurations the one that allows for a load, at the least latency."""
+    ascending = sorted(of, key=lambda c: c.utilisation)
+    return next((c for c in ascending if load <= c.utilisation * (1 + TOLERANCE)), ascending[-1])
 
 
 def _mean(graph: TaskGraph, planned: GraphPlan) -> float:

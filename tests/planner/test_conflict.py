@@ -119,9 +119,11 @@ def test_missing_profiles_are_no_requirement(solvers: SolverFactory) -> None:
     assert find_conflict(problem(chain(1), []), OPTIONS, solvers=solvers, clock=lambda: 0.0) is None
 
 
-@pytest.mark.parametrize("features", ["AST", "AS", ""])
-def test_whatever_is_planned_with(features: str, solvers: SolverFactory) -> None:
-    options = Options(features=features)
+@pytest.mark.parametrize(
+    "options",
+    [Options(features="AS"), Options(features=""), Options(formulation="paper"), Options(latency_model="queue")],
+)
+def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(500, slo=Slo(90.0, accuracy=0.9))
     check_nearest(p, conflict(p, solvers, options), solvers, options)
 

@@ -34,10 +34,10 @@ def effects(found: Limit) -> dict[str, Effect]:
     return {step.change: step.effect for step in found.steps}
 
 
-@pytest.mark.parametrize("features", ["AST", "AS"])
-def test_paths_and_tasks_use_what_the_plan_promises(features: str, solvers: SolverFactory) -> None:
+@pytest.mark.parametrize("options", [OPTIONS, Options(features="AS"), Options(latency_model="queue")])
+def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(60, slo=Slo(500.0, accuracy=0.8))
-    plan, found = explanation(p, solvers, Options(features=features))
+    plan, found = explanation(p, solvers, options)
     planned = plan.graphs["docread"]
     (path,) = found.paths
     assert path.tasks == ("detect", "recognise")
