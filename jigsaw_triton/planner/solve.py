@@ -169,8 +169,8 @@ def largest_demand(
     everything = _available(problem, options)
 
     def attempt(solver: Solver) -> LargestDemand:
-        grown, proven = _largest(_Planning(problem, options, everything, solver), scaled)
-        return LargestDemand({w.graph.name: w.demand_rps for w in grown.workloads}, proven)
+        grown, gap = _largest(_Planning(problem, options, everything, solver), scaled)
+        return LargestDemand({w.graph.name: w.demand_rps for w in grown.workloads}, proven=gap == 0)
 
     return _first_sound(options, solvers, attempt)
 
@@ -184,6 +184,7 @@ def make_largest_plan(
 ) -> Plan:
     """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
 
+    Where the time limit left open whether there is a larger one, the plan is called feasible, with the demand's gap.
     Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/256
     of what ideal packing carries.
 
@@ -202,27 +203,30 @@ def make_largest_plan(
     everything = _available(problem, options)
 
     def attempt(solver: Solver) -> Plan:
-        grown, _ = _largest(_Planning(problem, options, everything, solver), scaled)
+        grown, gap = _largest(_Planning(problem, options, everything, solver), scaled)
         try:
-            return _Planning(grown, options, everything, solver).plan()
+            plan = _Planning(grown, options, everything, solver).plan()
         except UnplacedError as error:
-            plan = _lowered(_Planning(grown, options, everything, solver), scaled)
-            if plan is None:
+            lowered = _lowered(_Planning(grown, options, everything, solver), scaled)
+            if lowered is None:
                 raise error
-            return plan
+            plan = lowered
+        if gap > 0:
+            return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
+        return plan
 
     return _first_sound(options, solvers, attempt)
 
 
-def _largest(planning: "_Planning", scaled: Collection[str] | None) -> tuple[Problem, bool]:
-    """The problem with demands as large as they can be, and whether that is proven."""
-    growing, proven = _growing(planning.problem, scaled), False
+def _largest(planning: "_Planning", scaled: Collection[str] | None) -> tuple[Problem, float]:
+    """The problem with demands as large as they can be, and by what part they may still be larger; 0 if proven."""
+    growing, gap = _growing(planning.problem, scaled), math.inf
     for _ in range(_ROUNDS):
-        scale, proven = planning.largest_scale(growing)
+        scale, gap = planning.largest_scale(growing)
         planning = replace(planning, problem=_grown(planning.problem, growing, scale))
         if scale > _EXACT_FROM:
             break
-    return _grown(planning.problem, growing, 1 - TOLERANCE), proven
+    return _grown(planning.problem, growing, 1 - TOLERANCE), gap
 
 
 def _lowered(planning: "_Planning", scaled: Collection[str] | None) -> Plan | None:
@@ -399,8 +403,8 @@ class _Planning:
         """Whether packing is taken to be ideal."""
         return self.options.formulation == "paper"
 
-    def largest_scale(self, scaled: Collection[str]) -> tuple[float, bool]:
-        """By what the demands of these graphs can be multiplied at most, and whether that is proven."""
+    def largest_scale(self, scaled: Collection[str]) -> tuple[float, float]:
+        """By what the demands of these graphs can be multiplied at most, and the gap of that."""
         workloads, candidates = self.problem.workloads, self._candidates()
         if _complete(candidates):
             supplies = _supplies(self.problem, candidates, ideal=self._ideal)
@@ -408,7 +412,7 @@ class _Planning:
             outcome = solved(self.solver, model.program, self.options.time_limit_s)
             scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
             if scale > 0:
-                return scale, outcome.status == "optimal"
+                return scale, outcome.stages[0].gap
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
         raise self._infeasible(candidates)

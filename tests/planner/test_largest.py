@@ -1,5 +1,6 @@
 """The largest demand that a cluster carries."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.program import Program
 from jigsaw_triton.planner.solve import SolverFactory, make_largest_plan, make_plan
+from jigsaw_triton.planner.solver import Outcome, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
@@ -58,3 +61,19 @@ def test_where_no_demand_at_all_can_be_served_the_reason_is_told(solvers: Solver
 def test_where_the_others_leave_nothing_the_reason_is_told(solvers: SolverFactory) -> None:
     with pytest.raises(InfeasibleError, match="demand exceeds the cluster"):
         make_largest_plan(two(10.0, 1000.0), scaled=["a"], solvers=solvers)
+
+
+def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) -> None:
+    class Cut:
+        name: SolverName = "highs"
+
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            outcome = highs.solve(program, time_limit_s)
+            (first, *rest) = outcome.stages
+            if first.value >= 0:
+                return outcome
+            return replace(outcome, status="feasible", stages=(Stage(first.value, 1.25 * first.value, False), *rest))
+
+    plan = make_largest_plan(docread_problem(1.0), solvers=lambda name: nullcontext(Cut()))
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(0.25)
