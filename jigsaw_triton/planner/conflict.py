@@ -22,7 +22,7 @@ from jigsaw_triton.planner.diagnose import rounded_down, rounded_up
 from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.rates import most_calls
 from jigsaw_triton.planner.requirement import Requirement, requirements, value_of, varied
-from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make_largest_plan
+from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, largest_demand
 from jigsaw_triton.profiles.table import ProfileTable
 
 MOST_GPUS = 10_000
@@ -222,12 +222,15 @@ class _Search:
 
     def _largest_demand(self, requirement: Requirement) -> float | None:
         graph = requirement.subject
+        left = replace(self._options, time_limit_s=max(_LEAST_S, self._deadline - self._clock()))
         try:
-            plan = make_largest_plan(self._problem, self._limited(), scaled=[graph], solvers=self._solvers)
+            largest = largest_demand(self._problem, left, scaled=[graph], solvers=self._solvers)
         except JigsawError:
             self.unsettled.add(requirement)
             return None
-        return plan.graphs[graph].demand_rps
+        if not largest.proven:
+            self.unsettled.add(requirement)
+        return largest.rps[graph]
 
     def _suffices(self, requirement: Requirement, value: float) -> bool:
         """Whether there is a plan with another figure; what is not known in time is taken for no."""
