@@ -62,15 +62,23 @@ class Bounds:
     witness: Mapping[str, tuple[float, float]]
 
     def within(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-        """Task -> the configurations that plans of up to so many slices more than the least may use."""
-        return {task: tuple(c for c in of if self.using[c] <= self.least + more) for task, of in found.items()}
+        """Task -> the configurations that plans of up to so many slices more than the least may use; always one."""
+        limits = {task: max(self.least + more, min(self.using[c] for c in of)) for task, of in found.items()}
+        return {task: tuple(c for c in of if self.using[c] <= limits[task]) for task, of in found.items()}
 
-    def witnessed(self, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-        """Task -> the configurations within the witness, among which a plan of the least slices is to be looked for."""
-        return {
+    def likely(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
+        """Task -> the configurations of the witness, among which a plan of the least slices is to be looked for.
+
+        Args:
+            more: Relative: those whose bound is above the least by more are left out.
+            found: To choose from.
+        """
+        within = self.within(more * self.least, found)
+        witnessed = {
             task: tuple(c for c in of if c.latency_ms <= self.witness[task][0] and c.loss <= self.witness[task][1])
-            for task, of in found.items()
+            for task, of in within.items()
         }
+        return {task: of or within[task] for task, of in witnessed.items()}
 
 
 def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:

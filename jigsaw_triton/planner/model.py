@@ -35,8 +35,8 @@ ACCURACY_GAP = 1e-3
 SCALE_GAP = 1e-4
 """Relative, of the largest demand."""
 
-TIE_NODES = 500
-"""Of the search for the best of the plans of least slices: the few large problems that need more are left at that."""
+TIE_EFFORT = 60_000
+"""Columns times nodes of the search for the best among plans of least slices: large problems are left at that."""
 
 Goal = Literal["least", "most", "ideal", "idle"]
 """`least`: the plan. `most`: the largest common scale of demands. `ideal`: least slices, then GPUs, were there
@@ -109,6 +109,7 @@ def allocation(
         count |= part.count
         losses += part.losses()
     cuts = _cuts(draft, count, supplies, endless=goal in _ENDLESS)
+    nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
@@ -116,11 +117,11 @@ def allocation(
         draft.at_least(least, slices)
         draft.minimise_count(slices, relative_gap=gap, enough=enough)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in cuts])
-        draft.minimise_count(((column, 1.0) for column in cuts), nodes=TIE_NODES)
+        draft.minimise_count(((column, 1.0) for column in cuts), nodes=nodes)
     if goal == "least":
         if losses:
-            draft.minimise(losses, gap=ACCURACY_GAP, nodes=TIE_NODES)
-        _keeping(draft, count, running or {})
+            draft.minimise(losses, gap=ACCURACY_GAP, nodes=nodes)
+        _keeping(draft, count, running or {}, nodes)
     program = draft.program()
     if start:
         program = replace(program, start=tuple((column, float(start.get(c, 0))) for c, column in count.items()))
@@ -240,7 +241,7 @@ def _cuts(draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[S
     return cuts
 
 
-def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int]) -> None:
+def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int], nodes: int) -> None:
     columns: dict[Replica, list[int]] = {}
     for c, column in count.items():
         columns.setdefault(c.replica, []).append(column)
@@ -251,4 +252,4 @@ def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[
             draft.at_most(0, [(keep, 1), *((column, -1) for column in alike)])
             kept.append((keep, -1.0))
     if kept:
-        draft.minimise_count(kept, nodes=TIE_NODES)
+        draft.minimise_count(kept, nodes=nodes)

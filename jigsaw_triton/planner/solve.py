@@ -42,6 +42,9 @@ from jigsaw_triton.planner.supply import Supply, supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 
+_LIKELY = 0.02
+"""Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with."""
+
 _WITNESS_SHARE = 0.1
 """Of the time limit."""
 
@@ -356,40 +359,47 @@ class _Planning:
         least = sum(b.least for b in bounds.values())
         if least == math.inf:
             raise self._infeasible(candidates)
-        start = self._witness({name: bounds[name].witnessed(of) for name, of in candidates.items()}, least, goal)
+        likely = {name: bounds[name].likely(_LIKELY, of) for name, of in candidates.items()}
+        start = self._witness(likely, least, goal)
         most = sum(n * c.compute_slices for c, n in start.items()) or math.inf
-        limits = [limit for slack in _SLACKS if (limit := least + math.ceil(slack * least)) < most] + [most]
-        if most - least <= self.options.gap * most:
-            limits = [most]
-        while True:
-            limit = limits.pop(0)
-            kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in candidates.items()}
-            supplies, running = _supplies(self.problem, kept, ideal=self._ideal), self._running(kept)
+
+        def solved_within(limit: float, of: Mapping[str, TaskConfigurations]) -> tuple[Allocation, Outcome]:
+            kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in of.items()}
             model = allocation(
                 workloads,
                 kept,
-                supplies,
+                _supplies(self.problem, kept, ideal=self._ideal),
                 goal,
-                running=running,
+                running=self._running(kept),
                 least=least,
                 enough=limit,
                 gap=self.options.gap,
                 start=start,
             )
-            outcome = solved(self.solver, model.program, self._left(started))
+            return model, solved(self.solver, model.program, self._left(started))
+
+        if most < math.inf and 0 < most * self.options.gap >= most - least:
+            # Good enough; the ties are decided among what made it so.
+            model, outcome = solved_within(most, likely)
+            return model, replace(outcome, status="feasible") if outcome.stages else outcome
+        limits = [limit for slack in _SLACKS if (limit := least + math.ceil(slack * least)) < most] + [most]
+        while True:
+            limit = limits.pop(0)
+            model, outcome = solved_within(limit, candidates)
             if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
             late = time.monotonic() - started > self.options.time_limit_s
-            if outcome.stages:
-                first = outcome.stages[0]
-                if first.value <= limit:
-                    return model, outcome
+            if not outcome.stages:
                 if late:
-                    unproven = Stage(first.value, min(first.bound, least), proven=False)
-                    return model, replace(outcome, status="feasible", stages=(unproven,))
-                limits.insert(0, first.value)
-            elif late:
-                return model, replace(outcome, status="unknown")
+                    return model, replace(outcome, status="unknown")
+                continue
+            first = outcome.stages[0]
+            if first.value <= limit:
+                return model, outcome
+            if late:
+                unproven = Stage(first.value, min(first.bound, least), proven=False)
+                return model, replace(outcome, status="feasible", stages=(unproven,))
+            limits.insert(0, first.value)
 
     def _witness(self, kept: Mapping[str, TaskConfigurations], least: float, goal: Goal) -> dict[Configuration, int]:
         """Replicas of a plan of few slices with these configurations; none where none is found soon."""
