@@ -363,7 +363,9 @@ class _Planning:
         start = self._witness(likely, least, goal)
         most = sum(n * c.compute_slices for c, n in start.items()) or math.inf
 
-        def solved_within(limit: float, of: Mapping[str, TaskConfigurations]) -> tuple[Allocation, Outcome]:
+        def solved_within(
+            limit: float, of: Mapping[str, TaskConfigurations], proven: float
+        ) -> tuple[Allocation, Outcome]:
             kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in of.items()}
             model = allocation(
                 workloads,
@@ -371,7 +373,7 @@ class _Planning:
                 _supplies(self.problem, kept, ideal=self._ideal),
                 goal,
                 running=self._running(kept),
-                least=least,
+                least=proven,
                 enough=limit,
                 gap=self.options.gap,
                 start=start,
@@ -380,26 +382,28 @@ class _Planning:
 
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
-            model, outcome = solved_within(most, likely)
+            model, outcome = solved_within(most, likely, least)
             return model, replace(outcome, status="feasible") if outcome.stages else outcome
         limits = [limit for slack in _SLACKS if (limit := least + math.ceil(slack * least)) < most] + [most]
+        proven = least
         while True:
             limit = limits.pop(0)
-            model, outcome = solved_within(limit, candidates)
+            model, outcome = solved_within(limit, candidates, proven)
             if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
             late = time.monotonic() - started > self.options.time_limit_s
-            if not outcome.stages:
-                if late:
-                    return model, replace(outcome, status="unknown")
-                continue
-            first = outcome.stages[0]
-            if first.value <= limit:
+            first = outcome.stages[0] if outcome.stages else None
+            if first is not None and first.value <= limit:
                 return model, outcome
+            if first is None or first.proven:
+                # With these configurations there is no plan within the limit, and others no such plan needs.
+                proven = limit + 1
+            if late and first is not None:
+                return model, replace(outcome, status="feasible", stages=(Stage(first.value, proven, proven=False),))
             if late:
-                unproven = Stage(first.value, min(first.bound, least), proven=False)
-                return model, replace(outcome, status="feasible", stages=(unproven,))
-            limits.insert(0, first.value)
+                return model, replace(outcome, status="unknown")
+            if first is not None:
+                limits.insert(0, first.value)
 
     def _witness(self, kept: Mapping[str, TaskConfigurations], least: float, goal: Goal) -> dict[Configuration, int]:
         """Replicas of a plan of few slices with these configurations; none where none is found soon."""
