@@ -103,7 +103,7 @@ def available(
             continue
         if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
             rows[row.key.task].append(row)
-    loads_of = loads(graph, table, options)
+    usable = loads(graph, [row for found in rows.values() for row in found], table, options)
 
     def configuration(row: ProfileRow, utilisation: float, latency_ms: float) -> Configuration:
         key = row.key
@@ -123,7 +123,7 @@ def available(
         )
 
     return {
-        name: tuple(sorted(configuration(row, *load) for row in found for load in loads_of(row)))
+        name: tuple(sorted(configuration(row, *load) for row in found for load in usable[row.key]))
         for name, found in rows.items()
     }
 

@@ -1,37 +1,56 @@
 """From a profile to the latency that a task is planned to take."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.problem import LOADS, Options
-from jigsaw_triton.planner.queueing import latency_ms
+from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.planner.rates import request_rows
-from jigsaw_triton.profiles.service import service_times
-from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.profiles.service import ServiceTime, service_times
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 Load = tuple[float, float]
 """A share of a replica's profiled throughput, and the milliseconds that a task is planned to take at it."""
 
 
-def loads(graph: TaskGraph, table: ProfileTable, options: Options) -> Callable[[ProfileRow], list[Load]]:
-    """How a row's configuration may be used: the more of it, the longer it takes."""
+def loads(
+    graph: TaskGraph, usable: Sequence[ProfileRow], table: ProfileTable, options: Options
+) -> dict[ProfileKey, list[Load]]:
+    """How configurations may be used: the more of them, the longer they take.
+
+    Args:
+        graph: Whose tasks they do.
+        usable: Their profiles.
+        table: All profiles of the graph, for what is known of smaller batches.
+        options: How to plan.
+    """
     rows = request_rows(graph)
     if options.latency_model == "2p95":
-        return lambda row: [(options.usable, two_p95_ms(row, rows[row.key.task]))]
-    times, quantile = service_times(table), task_quantile(graph)
+        return {row.key: [(options.usable, two_p95_ms(row, rows[row.key.task]))] for row in usable}
+    times = service_times(table)
+    cases = [
+        Case(times[row.key], row.key.instances, load * _full(row, times[row.key]), rows[row.key.task])
+        for row in usable
+        for load in LOADS
+    ]
+    latencies = iter(latencies_ms(tuple(cases), task_quantile(graph)))
+    return {row.key: _rising(zip(LOADS, latencies, strict=False)) for row in usable}
 
-    def queue(row: ProfileRow) -> list[Load]:
-        time, found, ms = times[row.key], list[Load](), 0.0
-        # Latencies and throughput of a profile need not agree on how much an instance can do.
-        full = row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * row.key.instances)
-        for load in LOADS:
-            ms = max(ms, latency_ms(time, row.key.instances, load * full, rows[row.key.task], quantile))
-            if math.isfinite(ms):
-                found.append((load, ms))
-        return found
 
-    return queue
+def _full(row: ProfileRow, time: ServiceTime) -> float:
+    """The load at the profiled throughput; more than 1 where the profiled latencies do not allow for that."""
+    return row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * row.key.instances)
+
+
+def _rising(found: Iterable[Load]) -> list[Load]:
+    """Those that are possible, no latency below that of a smaller load: predictions do not rise quite everywhere."""
+    rising, least = list[Load](), 0.0
+    for load, ms in found:
+        least = max(least, ms)
+        if math.isfinite(least):
+            rising.append((load, least))
+    return rising
 
 
 def task_quantile(graph: TaskGraph) -> float:

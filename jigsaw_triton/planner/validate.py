@@ -13,7 +13,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.problem import LOADS, Options, Problem
-from jigsaw_triton.planner.queueing import latency_ms
+from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
@@ -269,8 +269,8 @@ class _GraphCheck:
             for row, _ in found:
                 time, key = times[row.key], row.key
                 full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
-                at = [latency_ms(time, key.instances, u * full, rows, quantile) for u in LOADS if u <= load]
-                slowest = max(slowest, *at)
+                cases = tuple(Case(time, key.instances, u * full, rows) for u in LOADS if u <= load)
+                slowest = max(slowest, *latencies_ms(cases, quantile))
         return slowest
 
     def _rows_at_once(self, task: Task) -> float:

@@ -1,7 +1,7 @@
 """How long an instance takes for a batch of any size, as far as a profile tells."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from statistics import NormalDist
@@ -92,7 +92,8 @@ def service_time(row: ProfileRow, smaller: Iterable[ProfileRow] = ()) -> Service
     return ServiceTime(tuple(sorted(known)), tuple(known[size] for size in sorted(known)), p95, p99, rest)
 
 
-def service_times(table: ProfileTable) -> dict[ProfileKey, ServiceTime]:
+@lru_cache(maxsize=16)
+def service_times(table: ProfileTable) -> Mapping[ProfileKey, ServiceTime]:
     """Of every row whose throughput is above 0."""
     alike: dict[tuple[str, str, str, str, int], list[ProfileRow]] = {}
     for row in table.rows():
