@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "plan": "Chooses variants, slices and GPUs for a demand.",
         "capacity": "The largest demand that a cluster can serve.",
         "compile": "Writes a plan's model repositories.",
+        "evaluate": "Compares with other systems, and with parts of this one.",
     },
     "Running systems": {
         "deploy": "Serves graphs, or changes what is served.",

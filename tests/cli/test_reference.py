@@ -18,7 +18,8 @@ NAMES = [name for section in COMMANDS.values() for name in section]
 def flags(name: str) -> set[str]:
     command = program.get_command(click.Context(program), name)
     assert command is not None
-    return {flag for param in command.params if isinstance(param, click.Option) for flag in param.opts}
+    leaves = command.commands.values() if isinstance(command, click.Group) else [command]
+    return {flag for c in leaves for param in c.params if isinstance(param, click.Option) for flag in param.opts}
 
 
 def test_every_command_has_its_section() -> None:

@@ -1,0 +1,106 @@
+"""An ablation as a picture: bars by subset of features, on a logarithmic axis. Takes matplotlib, an optional extra."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation
+from jigsaw_triton.planner.problem import FORMULATIONS, Formulation
+
+FORMATS = (".svg", ".png")
+
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Of graphs: Okabe and Ito's, told apart also by those who see fewer colours."""
+
+_GROUP = 0.84
+"""Of the distance from one subset to the next, what the bars take."""
+
+
+_TICKS = (1, 2, 5, 10, 20)
+
+
+def check_plot(path: Path) -> None:
+    """Sees to it that a plot can be written there, before it takes minutes to find out what is on it.
+
+    Raises:
+        InputError: The form of picture is unknown.
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(
+            "a plot is a file that ends in .svg or .png", where=str(path), hint=f"write {path.with_suffix('.svg')}"
+        )
+    _matplotlib("figure")
+
+
+def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
+    """Draws the largest demands relative to no feature, a panel a formulation, a bar a graph.
+
+    Args:
+        ablations: At least one.
+        path: To write, .svg or .png.
+        title: Above the picture: on which cluster.
+
+    Raises:
+        InputError: It cannot be written, or the form of picture is unknown.
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    check_plot(path)
+    figure = _matplotlib("figure").Figure(figsize=(11.0, 8.0), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(len(FORMULATIONS), 1, sharex=True, sharey=True)
+    for axes, formulation in zip(panels, FORMULATIONS, strict=True):
+        _panel(axes, ablations, formulation)
+    panels[-1].set_xticks(range(len(SUBSETS)), ["none", *("+".join(subset) for subset in SUBSETS[1:])])
+    panels[-1].set_xlabel("features: A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a date, the same ablation gives the same file.
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another place"
+        ) from error
+
+
+def _panel(axes: Any, ablations: Sequence[Ablation], formulation: Formulation) -> None:
+    width = _GROUP / len(ablations)
+    for i, (ablation, colour) in enumerate(zip(ablations, _cycled(len(ablations)), strict=True)):
+        gains = [ablation.gain(features, formulation) for features in SUBSETS]
+        places = [x + (i + 0.5) * width - _GROUP / 2 for x, gain in enumerate(gains) if gain is not None]
+        known = [gain for gain in gains if gain is not None]
+        bars = axes.bar(places, known, 0.94 * width, color=colour, label=ablation.graph)
+        # In front of the dashes, and legible there.
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+        axes.bar_label(bars, [f"{gain:.2f}" for gain in known], padding=3, fontsize=7.5, zorder=4, bbox=behind)
+    for x, features in list(enumerate(SUBSETS))[1:]:
+        ends = (x - _GROUP / 2, x + _GROUP / 2)
+        label = "published: JigsawServe, 120 GPUs" if x == 1 else None
+        axes.plot(ends, [PUBLISHED[features]] * 2, color="black", linewidth=1.2, linestyle="--", zorder=3, label=label)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.9)
+    axes.set_yticks(_TICKS, map(str, _TICKS))
+    axes.minorticks_off()
+    axes.grid(axis="y", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.set_ylabel("largest demand, relative to none")
+    axes.set_title(f"{formulation} formulation", loc="left", fontsize=10)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _cycled(count: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+
+
+def _matplotlib(module: str) -> Any:
+    try:
+        return import_module(f"matplotlib.{module}")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "matplotlib, which draws plots, is not installed", hint="pip install 'jigsaw-triton[plot]'"
+        ) from error

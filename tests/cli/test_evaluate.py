@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.evaluation.ablation import SUBSETS
+from tests.cli.conftest import Run
+
+GPUS = ("--gpus", "1xcpu")
+
+
+@pytest.fixture
+def profiled(app: Path) -> Path:
+    """The application with profiles on a whole GPU and on a part of it."""
+    file = app / "profiles.csv"
+    header = file.read_text().splitlines()[0]
+    rows = [f"cpu,average,exact,{kind},1,1,5,5,5,{rps},100,assumed" for kind, rps in (("7g", 200), ("1g", 100))]
+    file.write_text("\n".join([header, *rows]) + "\n")
+    return app
+
+
+def test_an_ablation_as_a_table_and_a_plot(run: Run, profiled: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "ablation.svg"
+    result = run("evaluate", "ablation", profiled, *GPUS, "--plot", picture)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "hello on 1xcpu; slices at 200 requests/s"
+    assert lines[2].split() == ["none", "200", "1.00", "7", "200", "1.00", "7", "0", "of", "7"]
+    assert next(line for line in lines if line.startswith("A+S+T")).split()[1:4] == ["700", "3.50", "2"]
+    assert "published" in result.stdout
+    assert picture.exists()
+    assert f"wrote {picture}" in result.stderr
+
+
+def test_an_ablation_as_json(run: Run, profiled: Path) -> None:
+    document = json.loads(run("evaluate", "ablation", profiled, *GPUS, "-o", "json").stdout)
+    (graph,) = document["graphs"]
+    assert (graph["graph"], len(graph["cases"])) == ("hello", 16)
+    assert document["gain"]["exact"]["AST"] == pytest.approx(3.5, rel=1e-3)
+    assert set(document["published"]) == {f or "none" for f in SUBSETS}
+
+
+def test_subsets_that_carry_nothing_are_explained(run: Run, app: Path) -> None:
+    """The application has no profile of a whole GPU."""
+    shown = run("evaluate", "ablation", app, *GPUS).stdout
+    assert "features none, exact: hello: no configuration of task average can be had" in shown
+    assert "without spatial partitioning (S)" in shown
+
+
+def test_a_picture_of_another_kind_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
+    result = run("evaluate", "ablation", profiled, *GPUS, "--plot", tmp_path / "a.jpg")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "ends in .svg or .png" in result.stderr
+
+
+def test_the_group_lists_its_comparisons(run: Run) -> None:
+    assert "ablation" in run("evaluate", "--help").stdout

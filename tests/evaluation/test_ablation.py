@@ -1,0 +1,108 @@
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from jigsaw_triton.errors import InfeasibleError, InputError, MissingDependencyError
+from jigsaw_triton.evaluation import ablation_plot
+from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, ablation, mean_gain
+from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
+from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.planner.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.solver import lasting_solvers
+from tests.fakes.graphs import chain
+from tests.fakes.problems import problem, row
+
+ROWS = [
+    row("t0", "v0", slice_="3g", rps=100.0),
+    row("t0", "v0", slice_="7g", rps=120.0),
+    row("t0", "v1", slice_="3g", rps=150.0),
+    row("t0", "v1", slice_="7g", rps=160.0),
+]
+OPTIONS = Options(time_limit_s=5.0)
+
+
+@pytest.fixture(scope="module")
+def found() -> Ablation:
+    """One task on one GPU: with S two 3g; with A the light variant; T changes nothing."""
+    p = problem(chain(1, variant_count=2, slo=Slo(1000.0, accuracy=0.8)), ROWS, demand_rps=3.0)
+    with lasting_solvers() as solvers:
+        return ablation(p, OPTIONS, solvers=solvers)
+
+
+def test_every_subset_in_both_formulations(found: Ablation) -> None:
+    assert [(c.formulation, c.features) for c in found.cases] == [(f, s) for f in FORMULATIONS for s in SUBSETS]
+    assert set(SUBSETS) == set(PUBLISHED) and len(SUBSETS) == 8
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_the_largest_demands(found: Ablation, formulation: str) -> None:
+    largest = {c.features: c.largest_rps for c in found.cases if c.formulation == formulation}
+    assert largest == pytest.approx(
+        {"": 120.0, "T": 120.0, "A": 160.0, "AT": 160.0, "S": 200.0, "ST": 200.0, "AS": 300.0, "AST": 300.0}, rel=1e-3
+    )
+    assert all(c.proven for c in found.cases)
+
+
+def test_gains_and_slices(found: Ablation) -> None:
+    assert found.gain("AST", "exact") == pytest.approx(2.5, rel=1e-3)
+    assert found.common_rps == pytest.approx(120.0, rel=1e-3)
+    used = {c.features: c.at_common.used for c in found.cases if c.at_common and c.formulation == "exact"}
+    assert used == {"": 7, "T": 7, "A": 7, "AT": 7, "S": 6, "ST": 6, "AS": 3, "AST": 3}
+    assert found.to_json()["cases"][7]["gain"] == found.gain("AST", "exact")
+
+
+def test_means_are_geometric(found: Ablation) -> None:
+    doubled = replace(found, cases=tuple(replace(c, largest_rps=120.0) for c in found.cases))
+    assert mean_gain([found, doubled], "AST", "exact") == pytest.approx(2.5**0.5, rel=1e-3)
+
+
+def test_what_the_greedy_placement_leaves_is_counted() -> None:
+    rows = [row("t0", "v0", slice_=kind, rps=100.0) for kind in ("3g", "1g")]
+    rows += [row("t1", "v0", slice_="3g", rps=100.0), row("t2", "v0", slice_="3g", rps=100.0)]
+    case = ablation(problem(chain(3), rows), OPTIONS).case("AST", "paper")
+    assert case.at_largest is not None
+    assert (case.at_largest.used, case.at_largest.unplaced) == (7, 1)
+
+
+def test_subsets_that_carry_nothing_say_why() -> None:
+    """Two tasks need two GPUs without S."""
+    found = ablation(problem(chain(2), [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]), OPTIONS)
+    none = found.case("", "exact")
+    assert (none.largest_rps, none.at_largest, none.at_common) == (None, None, None)
+    assert "no room for a slice for each task" in none.reason
+    assert found.gain("S", "exact") is None
+    assert mean_gain([found], "S", "exact") is None
+
+
+def test_where_nothing_at_all_is_carried() -> None:
+    with pytest.raises(InfeasibleError):
+        ablation(problem(chain(8), [row(f"t{i}", "v0") for i in range(8)]), OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["a.svg", "a.png"])
+def test_the_plot(found: Ablation, tmp_path: Path, name: str) -> None:
+    none = replace(found, graph="other", cases=tuple(replace(c, largest_rps=None) for c in found.cases))
+    plot([found, none], tmp_path / "made" / name, title="1xcpu")
+    picture = (tmp_path / "made" / name).read_bytes()
+    if name.endswith(".svg"):
+        assert ElementTree.fromstring(picture).tag.endswith("svg")
+    else:
+        assert picture.startswith(b"\x89PNG")
+
+
+def test_plots_that_cannot_be(found: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
+        check_plot(tmp_path / "a.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        plot([found], tmp_path / "file" / "a.svg", title="1xcpu")
+
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(ablation_plot, "import_module", absent)
+    with pytest.raises(MissingDependencyError) as caught:
+        check_plot(tmp_path / "a.svg")
+    assert caught.value.hint == "pip install 'jigsaw-triton[plot]'"
