@@ -1,123 +1,126 @@
-"""How fast the planner proves the optimum, and whether its plans hold what they say.
-
-The graph and its profiles are made up: three tasks in a chain with a fan-out, three variants each, A100-80GB.
-"""
+"""How fast the planner proves the optimum, and whether its plans hold what they say, on `benchmarks.problems`."""
 
 import math
 import os
 import random
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
-from benchmarks import harness
+from benchmarks import exhaustive, harness, problems
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.errors import InfeasibleError, JigsawError
-from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
-from jigsaw_triton.graph.model import GraphInput, Slo, Task, TaskGraph, TensorRef, TensorType, Variant, Workload
 from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.solve import find_plan, make_plan
 from jigsaw_triton.planner.validate import violations
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
-BOARD = "A100-80GB"
-GPUS = {4: 15.0, 120: 15.0, 1000: 45.0}
-"""Size of the cluster -> seconds that a plan may take: all together stay within a benchmark's time."""
+GOALS_S = {4: 0.3, 120: 0.7, 1000: 1.0}
+"""Size of the cluster -> seconds to the proven optimum."""
+
+TASKS_GOALS_S = {8: 2.0, 16: 5.0}
+LIMIT_S = 20.0
+"""A plan may take, so that all together stay within a benchmark's time."""
 
 ROUNDS = 3
 SEED = 2603
-INSTANCES = 40
+INSTANCES = 200
 INSTANCE_LIMIT_S = 3.0
 INSTANCE_ROWS = 0.2
-"""Share of the configurations that an instance has profiles of."""
+"""Share of the configurations that a random instance has profiles of."""
 
-SLICES = {"1g": 1.0, "2g": 1.9, "3g": 2.7, "4g": 3.5, "7g": 5.6}
-"""Slice -> how much faster than 1g a model is on it: less than its share of the board, as small models are."""
-
-SHAPES = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 4), (3, 8))
-"""(instances, batch) that each variant is profiled with: with three variants and five slices 105 rows a task."""
-
-TASKS = ("detect", "classify", "describe")
-ITEM_MS = {"small": 4.0, "medium": 9.0, "large": 20.0}
-ACCURACY = {"small": 0.86, "medium": 0.94, "large": 1.0}
-RPS_PER_GPU = 120.0
-"""Of demand: what takes most of a GPU's slices."""
-
-TENSOR = TensorType("FP32", (16,))
+HUGE = 10_000
+GRAPHS, GRAPHS_GPUS = 20, 200
 
 
-def graph(rng: random.Random, slo: Slo) -> TaskGraph:
-    """A chain: detect, for each of some rows classify, describe."""
-    rows = rng.uniform(1.5, 3.0)
-    yields = {"small": 0.8 * rows, "medium": 0.95 * rows, "large": rows}
-    detect = Task(
-        "detect",
-        {"X": TensorRef("inputs", "X")},
-        {"ROWS": TENSOR.rows()},
-        tuple(Variant(name, a, "emulated", yields={"ROWS": yields[name]}) for name, a in ACCURACY.items()),
-    )
-    others = tuple(Variant(name, a, "emulated") for name, a in ACCURACY.items())
-    rows_of = TensorRef("detect", "ROWS")
-    classify = Task("classify", {"X": rows_of}, {"Y": TENSOR}, others, for_each=rows_of)
-    describe = Task("describe", {"X": TensorRef("classify", "Y")}, {"Y": TENSOR}, others)
-    tasks = {task.name: task for task in (detect, classify, describe)}
-    return TaskGraph("bench", slo, {"X": GraphInput(TENSOR)}, {"Y": TensorRef("describe", "Y")}, tasks)
-
-
-def profiles(rng: random.Random) -> ProfileTable:
-    """Latencies that grow less than the batch, and less than the number of instances; with some scatter."""
-    return ProfileTable(
-        _row(rng, ProfileKey(BOARD, task, variant, kind, instances, batch), item_ms * scale)
-        for task in TASKS
-        for scale in (rng.uniform(0.5, 1.5),)
-        for variant, item_ms in ITEM_MS.items()
-        for kind in SLICES
-        for instances, batch in SHAPES
-    )
-
-
-def _row(rng: random.Random, key: ProfileKey, item_ms: float) -> ProfileRow:
-    busy = 0.35 + 0.65 * key.instances
-    p50_ms = item_ms * (0.35 + 0.65 * key.batch) * busy / SLICES[key.slice] * rng.uniform(0.9, 1.1)
-    throughput_rps = 1000 * key.batch * key.instances / p50_ms
-    return ProfileRow(key, p50_ms, 1.2 * p50_ms, 1.4 * p50_ms, throughput_rps, 900.0 * key.instances, "assumed")
-
-
-def problem(rng: random.Random, gpus: int, *, rps_per_gpu: float = RPS_PER_GPU, slo: Slo | None = None) -> Problem:
-    """The graph on that many GPUs, with a demand that takes most of them."""
-    task_graph = graph(rng, slo or Slo(latency_ms=250.0, accuracy=0.85))
-    cluster = Cluster(tuple(Gpu(GpuId(f"n{index // 8:03}", index % 8), board(BOARD)) for index in range(gpus)))
-    workload = Workload(task_graph, rps_per_gpu * gpus)
-    return Problem((workload,), cluster, {task_graph.name: profiles(rng)})
+def instances(gpus: int) -> dict[str, Problem]:
+    """The reference graphs of three tasks, and made-up ones."""
+    found = {name: problems.a100_problem(name, gpus) for name in problems.a100_names()}
+    made = {f"made-up {n}": problems.fan_out_problem(random.Random(SEED + n), gpus) for n in range(ROUNDS)}
+    return found | made
 
 
 def optimum(gpus: int, tell: Tell) -> list[Figure]:
-    """How many of the instances were proven within the limit, and how long it took: left out where most were not."""
-    seconds, busy, used = [], [], []
-    limit_s = GPUS[gpus]
-    for number in range(ROUNDS):
-        asked = problem(random.Random(SEED + number), gpus)
+    """How many of the instances were proven within the limit, and how long it took."""
+    seconds, proven, busy = [], [], []
+    for name, problem in instances(gpus).items():
         began, worked = time.monotonic(), _processor_s()
-        plan = make_plan(asked, Options(time_limit_s=limit_s))
-        took_s = time.monotonic() - began
-        tell(f"{gpus} GPUs, {took_s:.2f} s, {plan.solver.status}, {plan.slices_used} of {plan.slices_total} slices")
-        seconds.append(took_s if plan.solver.status == "optimal" else math.inf)
+        plan = make_plan(problem, Options(time_limit_s=LIMIT_S))
+        seconds.append(time.monotonic() - began)
         busy.append(_processor_s() - worked)
-        used.append(100 * plan.slices_used / plan.slices_total)
-    proven = [s for s in seconds if s < math.inf]
-    limit = f"of {ROUNDS} instances within {limit_s:g} s"
-    found = [figure(f"planner.proven.{gpus}_gpus", len(proven) / ROUNDS, "share", limit, at_least=1.0)]
-    if median(seconds) < math.inf:
-        rows = len(asked.profiles["bench"]) // len(TASKS)
-        note = (
-            f"median of {ROUNDS} instances, proven ones {spread(proven)}, processor time of all {spread(busy)} s;"
-            f" 3 tasks, {rows} configurations each, {spread(used)}% of the slices used; with starting and checking"
+        proven.append(plan.solver.status == "optimal")
+        what = f"{plan.slices_used} of {plan.slices_total} slices, gap {plan.solver.gap:.4f}"
+        tell(f"{gpus} GPUs, {name}: {seconds[-1]:.2f} s, {plan.solver.status}, {what}")
+    configurations = max(len(p.profiles[p.workloads[0].graph.name]) for p in instances(1).values())
+    note = (
+        f"median of {len(seconds)} instances of 3 tasks, {spread(seconds)}; processor time {spread(busy)} s; up to"
+        f" {configurations} configurations; with starting a solver and checking the plan"
+    )
+    share = f"of the {len(proven)} instances slices, GPUs and accuracy were all proven best"
+    return [
+        figure(f"planner.optimum_s.{gpus}_gpus", median(seconds), "s", note, at_most=GOALS_S[gpus]),
+        figure(f"planner.proven.{gpus}_gpus", sum(proven) / len(proven), "share", share),
+    ]
+
+
+def huge(tell: Tell) -> list[Figure]:
+    """Ten thousand GPUs: time, and memory in a process of its own."""
+    seconds = []
+    for name, problem in instances(HUGE).items():
+        seconds.append(_timed(problem, 0.001, f"{HUGE} GPUs, {name}", tell))
+    note = f"median of {len(seconds)} instances of 3 tasks, {spread(seconds)}; gap 0.1%"
+    command = [sys.executable, "-c", "from benchmarks.planner import peak_mib; print(peak_mib())"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    peak = "of the process that plans and of the solver's, each at its largest, together"
+    return [
+        figure(f"planner.optimum_s.{HUGE}_gpus", median(seconds), "s", note, at_most=2.0),
+        figure("planner.peak_mib", float(told.stdout), "MiB", peak, at_most=500),
+    ]
+
+
+def peak_mib() -> float:
+    """What planning for ten thousand GPUs takes of memory, in a process that does nothing else."""
+    make_plan(next(iter(instances(HUGE).values())), Options(gap=0.001))
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage) / 1024
+
+
+def tasks(count: int, tell: Tell) -> Figure:
+    """Chains and trees."""
+    seconds = [
+        _timed(
+            problems.chain_or_tree(random.Random(seed), count, tree=tree, gpus=120),
+            0.001,
+            f"{'tree' if tree else 'chain'} of {count} tasks",
+            tell,
         )
-        found.append(figure(f"planner.optimum_s.{gpus}_gpus", median(seconds), "s", note))
-    return found
+        for tree in (False, True)
+        for seed in range(ROUNDS)
+    ]
+    note = f"median of {len(seconds)}, {spread(seconds)}; half chains, half trees, 120 GPUs, gap 0.1%"
+    return figure(f"planner.tasks_s.{count}", median(seconds), "s", note, at_most=TASKS_GOALS_S[count])
+
+
+def graphs(tell: Tell) -> Figure:
+    """Many graphs at once."""
+    seconds = [
+        _timed(problems.many_graphs(random.Random(seed), GRAPHS, GRAPHS_GPUS), 0.005, f"{GRAPHS} graphs", tell)
+        for seed in range(ROUNDS)
+    ]
+    note = f"median of {len(seconds)}, {spread(seconds)}; three tasks each on {GRAPHS_GPUS} GPUs, gap 0.5%"
+    return figure(f"planner.graphs_s.{GRAPHS}", median(seconds), "s", note, at_most=5.0)
+
+
+def _timed(problem: Problem, gap: float, what: str, tell: Tell) -> float:
+    """Seconds to a plan within the gap; infinite where there was none."""
+    began = time.monotonic()
+    plan = make_plan(problem, Options(time_limit_s=LIMIT_S, gap=gap))
+    seconds = time.monotonic() - began
+    tell(f"{what}: {seconds:.2f} s, {plan.slices_used} slices on {plan.gpus_used} GPUs, gap {plan.solver.gap:.4f}")
+    return seconds if plan.solver.gap <= gap else math.inf
 
 
 def _processor_s() -> float:
@@ -132,7 +135,7 @@ def placed(tell: Tell) -> Figure:
     accepted: list[bool] = []
     infeasible = 0
     for number in range(INSTANCES):
-        asked = _random_problem(random.Random(f"{SEED} {number}"))
+        asked = problems.random_problem(random.Random(f"{SEED} {number}"), INSTANCE_ROWS)
         try:
             accepted.append(not violations(make_plan(asked, options), asked, options))
         except InfeasibleError:
@@ -148,18 +151,34 @@ def placed(tell: Tell) -> Figure:
     return figure("planner.placed", sum(accepted) / len(accepted), "share", note, at_least=1.0)
 
 
-def _random_problem(rng: random.Random) -> Problem:
-    slo = Slo(latency_ms=rng.uniform(60.0, 400.0), accuracy=rng.uniform(0.65, 0.98))
-    asked = problem(rng, rng.randint(1, 6), rps_per_gpu=rng.uniform(5.0, 150.0), slo=slo)
-    known = [row for row in asked.profiles["bench"].rows() if rng.random() < INSTANCE_ROWS]
-    return replace(asked, profiles={"bench": ProfileTable(known)})
+def brute_force(tell: Tell) -> Figure:
+    """The share of small instances where trying everything comes to the same."""
+    options = Options()
+    agreed, planned = 0, 0
+    for number in range(INSTANCES):
+        asked = problems.small_problem(random.Random(f"small {SEED} {number}"))
+        plan, best = find_plan(asked, options), exhaustive.least_slices(asked, options)
+        planned += best is not None
+        if (plan.slices_used if plan else None) == best:
+            agreed += 1
+        else:
+            tell(f"small instance {number}: {plan.slices_used if plan else None} slices planned, {best} are least")
+    note = (
+        f"slices, or that there is no plan; {INSTANCES} instances of 1 or 2 tasks on 1 or 2 GPUs, {planned} with a plan"
+    )
+    return figure("planner.brute_force", agreed / INSTANCES, "share", note, at_least=1.0)
 
 
 def measure(tell: Tell) -> Sequence[Figure]:
     """All figures."""
-    found = [f for gpus in GPUS for f in optimum(gpus, tell)]
+    found = [f for gpus in GOALS_S for f in optimum(gpus, tell)]
+    found += huge(tell)
+    found += [tasks(count, tell) for count in TASKS_GOALS_S]
+    found.append(graphs(tell))
     tell(f"{INSTANCES} random instances")
-    return [*found, placed(tell)]
+    found.append(placed(tell))
+    tell(f"{INSTANCES} small instances")
+    return [*found, brute_force(tell)]
 
 
 if __name__ == "__main__":

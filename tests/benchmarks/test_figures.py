@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks import controller, dataplane, harness, planner
+from benchmarks import controller, dataplane, exhaustive, harness, problems
 from benchmarks.__main__ import page
 from benchmarks.controller import Answer, Round
 from benchmarks.harness import Figure, figure, table
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.load import Measured
+from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.planner.problem import Options
+from tests.fakes.graphs import chain
+from tests.fakes.problems import problem, row
 
 
 @pytest.mark.parametrize(
@@ -89,10 +93,26 @@ def test_failed_requests_of_all_rounds_add_up() -> None:
 
 
 def test_the_planners_problems_are_the_same_in_each_run_and_as_large_as_said() -> None:
-    one, other = (planner.problem(random.Random(7), 4) for _ in range(2))
+    one, other = (problems.fan_out_problem(random.Random(7), 4) for _ in range(2))
     rows = one.profiles["bench"]
     assert rows.rows() == other.profiles["bench"].rows()
-    assert {len(rows.rows(task=task)) for task in planner.TASKS} == {105}
+    assert {len(rows.rows(task=task)) for task in one.workloads[0].graph.tasks} == {105}
+
+
+@pytest.mark.parametrize(("demand_rps", "slices"), [(0.8 * 100, 1), (0.8 * 350, 4), (0.8 * 660, 7), (0.8 * 720, None)])
+def test_a_small_problem_is_solved_by_trying_everything(demand_rps: float, slices: int | None) -> None:
+    """Seven 1g carry 700. A 3g carries more a slice, and is too slow for the SLO."""
+    rows = [row("t0", "v0", rps=100.0), row("t0", "v0", slice_="3g", batch=2, rps=500.0, p95_ms=90.0)]
+    asked = problem(chain(1, slo=Slo(100.0, accuracy=0.5)), rows, demand_rps=demand_rps)
+    assert exhaustive.least_slices(asked, Options()) == slices
+
+
+def test_trees_and_many_graphs_are_as_large_as_said() -> None:
+    tree = problems.chain_or_tree(random.Random(1), 8, tree=True, gpus=3).workloads[0].graph
+    assert [sorted(task.dependencies()) for task in tree.tasks.values()][1:4] == [["t0"], ["t0"], ["t1"]]
+    assert set(tree.outputs) == {"Y4", "Y5", "Y6", "Y7"}
+    many = problems.many_graphs(random.Random(1), 5, 2)
+    assert (len(many.workloads), len(many.profiles), len(many.cluster.gpus)) == (5, 5, 2)
 
 
 def measured(name: str, figures: list[Figure], load: float = 0.1) -> dict[str, Any]:

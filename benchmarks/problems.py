@@ -1,0 +1,140 @@
+"""Problems for the planner: the reference graphs on the A100 table where it is there, and others that are made up.
+
+The made-up ones have three variants a task, each profiled on five slices with seven pairs of instances and batch.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+
+from benchmarks.a100 import TABLE, a100_table, reference_graph
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
+from jigsaw_triton.graph.model import GraphInput, Slo, Task, TaskGraph, TensorRef, TensorType, Variant, Workload
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+
+BOARD = "A100-80GB"
+
+SLICES = {"1g": 1.0, "2g": 1.9, "3g": 2.7, "4g": 3.5, "7g": 5.6}
+"""Slice -> how much faster than 1g a model is on it: less than its share of the board, as small models are."""
+
+SHAPES = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 4), (3, 8))
+"""(instances, batch) that each variant is profiled with: with three variants and five slices 105 rows a task."""
+
+ITEM_MS = {"small": 4.0, "medium": 9.0, "large": 20.0}
+ACCURACY = {"small": 0.86, "medium": 0.94, "large": 1.0}
+
+RPS_PER_GPU = 120.0
+"""Of demand on the made-up graph of three tasks: what takes most of a GPU's slices."""
+
+A100_RPS_PER_GPU = {"social": 469.0, "traffic": 333.0, "assistant": 349.0}
+"""Three quarters of what four GPUs carry of each reference graph."""
+
+TENSOR = TensorType("FP32", (16,))
+VARIANTS = tuple(Variant(name, accuracy, "emulated") for name, accuracy in ACCURACY.items())
+
+
+def cluster(gpus: int) -> Cluster:
+    """A100s, eight to a machine."""
+    return Cluster(tuple(Gpu(GpuId(f"n{index // 8:04}", index % 8), board(BOARD)) for index in range(gpus)))
+
+
+def a100_names() -> tuple[str, ...]:
+    """The reference graphs of three tasks; none where the table is not there."""
+    return ("traffic", "assistant") if TABLE.exists() else ()
+
+
+def a100_problem(name: str, gpus: int) -> Problem:
+    """A reference graph with the A100 table and a demand that takes about three quarters of the GPUs."""
+    graph = reference_graph(name)
+    return Problem((Workload(graph, A100_RPS_PER_GPU[name] * gpus),), cluster(gpus), {name: a100_table(graph)})
+
+
+def fan_out_problem(
+    rng: random.Random, gpus: int, *, rps_per_gpu: float = RPS_PER_GPU, slo: Slo | None = None
+) -> Problem:
+    """A made-up chain: detect, for each of some rows classify, describe."""
+    rows = rng.uniform(1.5, 3.0)
+    yields = {"small": 0.8 * rows, "medium": 0.95 * rows, "large": rows}
+    detect = Task(
+        "detect",
+        {"X": TensorRef("inputs", "X")},
+        {"ROWS": TENSOR.rows()},
+        tuple(Variant(name, a, "emulated", yields={"ROWS": yields[name]}) for name, a in ACCURACY.items()),
+    )
+    rows_of = TensorRef("detect", "ROWS")
+    classify = Task("classify", {"X": rows_of}, {"Y": TENSOR}, VARIANTS, for_each=rows_of)
+    describe = Task("describe", {"X": TensorRef("classify", "Y")}, {"Y": TENSOR}, VARIANTS)
+    tasks = {task.name: task for task in (detect, classify, describe)}
+    slo = slo or Slo(latency_ms=250.0, accuracy=0.85)
+    graph = TaskGraph("bench", slo, {"X": GraphInput(TENSOR)}, {"Y": TensorRef("describe", "Y")}, tasks)
+    workload = Workload(graph, rps_per_gpu * gpus)
+    return Problem((workload,), cluster(gpus), {graph.name: profiles(rng, list(tasks))})
+
+
+def chain_or_tree(rng: random.Random, tasks: int, *, tree: bool, gpus: int) -> Problem:
+    """A made-up chain of tasks, or a tree in which each has two that follow."""
+    depth = math.ceil(math.log2(tasks + 1)) if tree else tasks
+    parents = [(i - 1) // 2 if tree else i - 1 for i in range(tasks)]
+    graph = _plain("large", parents, Slo(latency_ms=75.0 * depth, accuracy=0.97**depth))
+    return Problem((Workload(graph, 7200.0 / tasks),), cluster(gpus), {graph.name: profiles(rng, list(graph.tasks))})
+
+
+def many_graphs(rng: random.Random, graphs: int, gpus: int) -> Problem:
+    """Made-up chains of three tasks with SLOs and demands of their own."""
+    workloads, tables = [], {}
+    for number in range(graphs):
+        slo = Slo(latency_ms=rng.uniform(150, 350), accuracy=rng.uniform(0.75, 0.95))
+        graph = _plain(f"graph{number:02}", (-1, 0, 1), slo)
+        tables[graph.name] = profiles(rng, list(graph.tasks))
+        workloads.append(Workload(graph, rng.uniform(200, 900)))
+    return Problem(tuple(workloads), cluster(gpus), tables)
+
+
+def _plain(name: str, parents: Sequence[int], slo: Slo) -> TaskGraph:
+    """Tasks that each take the output of one other, or of the graph's input."""
+    sources = [TensorRef("inputs", "X") if parent < 0 else TensorRef(f"t{parent}", "Y") for parent in parents]
+    tasks = {f"t{i}": Task(f"t{i}", {"X": source}, {"Y": TENSOR}, VARIANTS) for i, source in enumerate(sources)}
+    outputs = {f"Y{i}": TensorRef(f"t{i}", "Y") for i in range(len(parents)) if i not in parents}
+    return TaskGraph(name, slo, {"X": GraphInput(TENSOR)}, outputs, tasks)
+
+
+def profiles(rng: random.Random, tasks: Sequence[str]) -> ProfileTable:
+    """Latencies that grow less than the batch, and less than the number of instances; with some scatter."""
+    return ProfileTable(
+        _row(rng, ProfileKey(BOARD, task, variant, kind, instances, batch), item_ms * scale)
+        for task in tasks
+        for scale in (rng.uniform(0.5, 1.5),)
+        for variant, item_ms in ITEM_MS.items()
+        for kind in SLICES
+        for instances, batch in SHAPES
+    )
+
+
+def _row(rng: random.Random, key: ProfileKey, item_ms: float) -> ProfileRow:
+    busy = 0.35 + 0.65 * key.instances
+    p50_ms = item_ms * (0.35 + 0.65 * key.batch) * busy / SLICES[key.slice] * rng.uniform(0.9, 1.1)
+    throughput_rps = 1000 * key.batch * key.instances / p50_ms
+    return ProfileRow(key, p50_ms, 1.2 * p50_ms, 1.4 * p50_ms, throughput_rps, 900.0 * key.instances, "assumed")
+
+
+def random_problem(rng: random.Random, share: float) -> Problem:
+    """The fan-out on one to six GPUs with any demand and SLO, and this share of its profiles."""
+    slo = Slo(latency_ms=rng.uniform(60.0, 400.0), accuracy=rng.uniform(0.65, 0.98))
+    asked = fan_out_problem(rng, rng.randint(1, 6), rps_per_gpu=rng.uniform(5.0, 150.0), slo=slo)
+    known = [row for row in asked.profiles["bench"].rows() if rng.random() < share]
+    return Problem(asked.workloads, asked.cluster, {"bench": ProfileTable(known)})
+
+
+def small_problem(rng: random.Random) -> Problem:
+    """One or two tasks in a row, up to three configurations each, on one or two GPUs: few enough to try them all."""
+    graph = _plain(
+        "small", (-1, 0)[: rng.randint(1, 2)], Slo(rng.uniform(20, 160), accuracy=rng.choice((0.7, 0.85, 1.0)))
+    )
+    rows = [
+        _row(rng, ProfileKey(BOARD, task, rng.choice(list(ITEM_MS)), rng.choice(list(SLICES)), 1, batch), 10.0)
+        for task in graph.tasks
+        for batch in (1, 2, 4)[: rng.randint(1, 3)]
+    ]
+    return Problem((Workload(graph, rng.uniform(10, 500)),), cluster(rng.randint(1, 2)), {"small": ProfileTable(rows)})
