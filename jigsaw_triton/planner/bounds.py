@@ -41,6 +41,9 @@ MOST_CALLS = 8
 
 _LEAST_LOSS = 1e-9
 
+_MOST_SUMS = 10_000
+"""Of losses along paths that are looked at."""
+
 _ROUNDING = 1e-6
 """Part of a bin that may be missing to the next."""
 
@@ -61,9 +64,9 @@ class Bounds:
     using: Mapping[Configuration, float]
     witness: Mapping[str, tuple[float, float]]
 
-    def within(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-        """Task -> the configurations that plans of up to so many slices more than the least may use; always one."""
-        limits = {task: max(self.least + more, min(self.using[c] for c in of)) for task, of in found.items()}
+    def within(self, most: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
+        """Task -> the configurations that plans of up to so many slices may use; always one."""
+        limits = {task: max(most, min(self.using[c] for c in of)) for task, of in found.items()}
         return {task: tuple(c for c in of if self.using[c] <= limits[task]) for task, of in found.items()}
 
     def likely(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
@@ -73,7 +76,7 @@ class Bounds:
             more: Relative: those whose bound is above the least by more are left out.
             found: To choose from.
         """
-        within = self.within(more * self.least, found)
+        within = self.within((1 + more) * self.least, found)
         witnessed = {
             task: tuple(c for c in of if c.latency_ms <= self.witness[task][0] and c.loss <= self.witness[task][1])
             for task, of in within.items()
@@ -311,7 +314,7 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     graph = workload.graph
     bins = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     latency_scale = bins / graph.slo.latency_ms
-    budget = max(accuracy_budget(graph), _LEAST_LOSS)
+    budget = max(_reachable(graph, found), _LEAST_LOSS)
     loss_bins = _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     after_ms = longest_after(graph, fastest)
@@ -359,6 +362,22 @@ def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
         elif before:
             parents[name] = max(before, key=lambda d: upto_ms[d])
     return parents
+
+
+def _reachable(graph: TaskGraph, found: TaskConfigurations) -> float:
+    """The largest loss along any path that the SLO allows and some choice of variants comes to.
+
+    Less than what the SLO allows, it serves as well, and rounding makes less of what is beyond it fit.
+    """
+    allowed = accuracy_budget(graph) + TOLERANCE
+    sums: dict[str, set[float]] = {}
+    for name, task in graph.tasks.items():
+        own = {c.loss for c in found[name]}
+        before = set().union(*(sums[d] for d in task.dependencies())) or {0.0}
+        if len(own) * len(before) > _MOST_SUMS:
+            return allowed
+        sums[name] = {round(a + b, 9) for a in before for b in own if a + b <= allowed}
+    return max(set().union(*sums.values()), default=0.0)
 
 
 def _loss_bins(losses: Collection[float]) -> int:

@@ -324,7 +324,10 @@ class _Planning:
         least, there_are = sum(b.least for b in bounds.values()), self.problem.cluster.compute_slices
         if least > there_are:
             return False
-        kept = {name: bounds[name].within(there_are - least, tasks) for name, tasks in candidates.items()}
+        kept = {
+            name: bounds[name].within(there_are - least + bounds[name].least, tasks)
+            for name, tasks in candidates.items()
+        }
         supplies = _supplies(self.problem, kept, ideal=self._ideal)
         program = allocation(workloads, kept, supplies, least=least).program
         # The slices guide the search, which ends at the first plan.
@@ -348,25 +351,41 @@ class _Planning:
         candidates: Mapping[str, TaskConfigurations],
         started: float,
         goal: Goal = "least",
+        *,
+        ties: bool = True,
     ) -> tuple[Allocation, Outcome]:
         """The program solved with the configurations that may be part of an optimum.
 
         Those whose bound is above a limit are left out: no plan within the limit needs them. Where the best plan found
         is above it, its own slices are the next limit. Where there is none, a greater limit is tried, at last none.
-        A plan that the bounds point at is looked for first: more slices than it no limit needs to allow.
+        A plan to begin with is looked for first: more slices than it no limit needs to allow.
+
+        Args:
+            workloads: Graphs and demands.
+            candidates: Their configurations.
+            started: When the time that there is began.
+            goal: Of the program.
+            ties: Whether the objectives after the slices count.
         """
         bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
-        least = sum(b.least for b in bounds.values())
-        if least == math.inf:
+        leasts = {name: b.least for name, b in bounds.items()}
+        if math.inf in leasts.values():
             raise self._infeasible(candidates)
         likely = {name: bounds[name].likely(_LIKELY, of) for name, of in candidates.items()}
-        start = self._witness(likely, least, goal)
+        if len(workloads) > 1:
+            leasts, start = self._one_by_one(workloads, candidates, leasts, started)
+        else:
+            model, outcome = self._witness(likely, leasts, goal)
+            start = model.counts(outcome.values) if outcome.stages else {}
+        least = sum(leasts.values())
         most = sum(n * c.compute_slices for c, n in start.items()) or math.inf
+        if most <= least and not ties and len(workloads) == 1:
+            return model, outcome
 
         def solved_within(
             limit: float, of: Mapping[str, TaskConfigurations], proven: float
         ) -> tuple[Allocation, Outcome]:
-            kept = {name: bounds[name].within(limit - least, tasks) for name, tasks in of.items()}
+            kept = {name: bounds[name].within(limit - least + leasts[name], tasks) for name, tasks in of.items()}
             model = allocation(
                 workloads,
                 kept,
@@ -374,7 +393,7 @@ class _Planning:
                 goal,
                 running=self._running(kept),
                 least=proven,
-                enough=limit,
+                enough=limit if ties else -math.inf,
                 gap=self.options.gap,
                 start=start,
             )
@@ -382,9 +401,9 @@ class _Planning:
 
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
-            model, outcome = solved_within(most, likely, least)
+            model, outcome = solved_within(most, {name: _with(likely[name], start, name) for name in likely}, least)
             return model, replace(outcome, status="feasible") if outcome.stages else outcome
-        limits = [limit for slack in _SLACKS if (limit := least + math.ceil(slack * least)) < most] + [most]
+        limits = sorted({most, math.inf, *(least + math.ceil(slack * least) for slack in _SLACKS)})
         proven = least
         while True:
             limit = limits.pop(0)
@@ -405,12 +424,37 @@ class _Planning:
             if first is not None:
                 limits.insert(0, first.value)
 
-    def _witness(self, kept: Mapping[str, TaskConfigurations], least: float, goal: Goal) -> dict[Configuration, int]:
-        """Replicas of a plan of few slices with these configurations; none where none is found soon."""
-        supplies = _supplies(self.problem, kept, ideal=self._ideal)
+    def _one_by_one(
+        self,
+        workloads: Sequence[Workload],
+        candidates: Mapping[str, TaskConfigurations],
+        leasts: Mapping[str, float],
+        started: float,
+    ) -> tuple[dict[str, float], dict[Configuration, int]]:
+        """Each graph's least slices on GPUs without end, and the replicas that all of them have then together.
+
+        The second is empty where one of them was not found.
+        """
+        found, together = dict(leasts), dict[Configuration, int]()
+        complete = True
+        for workload in workloads:
+            name = workload.graph.name
+            alone = replace(self, problem=replace(self.problem, workloads=(workload,)))
+            model, outcome = alone._allocated((workload,), {name: candidates[name]}, started, "ideal", ties=False)
+            complete = complete and bool(outcome.stages)
+            if outcome.stages:
+                first = outcome.stages[0]
+                found[name] = max(found[name], first.value if first.proven else first.bound)
+                together |= model.counts(outcome.values)
+        return found, together if complete else {}
+
+    def _witness(
+        self, kept: Mapping[str, TaskConfigurations], leasts: Mapping[str, float], goal: Goal
+    ) -> tuple[Allocation, Outcome]:
+        """A plan of few slices with these configurations; none where none is found soon."""
+        supplies, least = _supplies(self.problem, kept, ideal=self._ideal), sum(leasts.values())
         model = allocation(self.problem.workloads, kept, supplies, goal, least=least, enough=-math.inf)
-        outcome = solved(self.solver, model.program, _WITNESS_SHARE * self.options.time_limit_s)
-        return model.counts(outcome.values) if outcome.stages else {}
+        return model, solved(self.solver, model.program, _WITNESS_SHARE * self.options.time_limit_s)
 
     @property
     def _ideal(self) -> bool:
@@ -523,6 +567,12 @@ class _Planning:
 def _complete(candidates: Mapping[str, TaskConfigurations]) -> bool:
     """Whether each task has a configuration at least."""
     return all(all(of.values()) for of in candidates.values())
+
+
+def _with(found: TaskConfigurations, these: Collection[Configuration], graph: str) -> TaskConfigurations:
+    """These configurations too, as far as they are of the graph."""
+    own = [c for c in these if c.graph == graph]
+    return {task: tuple(sorted({*of, *(c for c in own if c.task == task)})) for task, of in found.items()}
 
 
 def _out_of_time(options: Options) -> JigsawError:
