@@ -68,8 +68,8 @@ def command(
         out.raw(plan_svg(plan, wanted.cluster))
     else:
         view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
-        document = plan.to_json() | ({"ideal_rps": dict(ideal.rps)} if ideal else {})
-        out.result(document, _largest(plan, growing, ideal), *view)
+        largest = ideal.rps if ideal else {name: graph.demand_rps for name, graph in plan.graphs.items()}
+        out.result(plan.to_json() | {"largest_rps": dict(largest)}, _largest(plan, growing, ideal), *view)
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:

@@ -23,10 +23,11 @@ def test_the_largest_demand_is_told_above_its_plan(run: Run, app: Path, tmp_path
     assert run("plan", app, *GPUS, "--demand", str(1.001 * most)).exit_code == 3
 
 
-def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
+def test_as_json_it_is_the_plan_file_and_the_largest_demand(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     result = run("capacity", app, *GPUS, "-o", "json", "-O", file)
-    assert json.loads(result.stdout) == json.loads(file.read_text())
+    document, plan = json.loads(result.stdout), json.loads(file.read_text())
+    assert document == plan | {"largest_rps": {"hello": plan["graphs"]["hello"]["demand_rps"]}}
 
 
 def test_in_the_papers_formulation_ideal_and_placed_are_told(run: Run, app: Path) -> None:
@@ -37,7 +38,7 @@ def test_in_the_papers_formulation_ideal_and_placed_are_told(run: Run, app: Path
     file.write_text("\n".join([header, *rows]) + "\n")
     result = run("capacity", app, *GPUS, "--formulation", "paper", "-o", "json")
     document = json.loads(result.stdout)
-    assert document["ideal_rps"]["hello"] == pytest.approx(601, rel=1e-3)
+    assert document["largest_rps"]["hello"] == pytest.approx(601, rel=1e-3)
     assert 590 <= document["graphs"]["hello"]["demand_rps"] <= 600
     headline = run("capacity", app, *GPUS, "--formulation", "paper").stdout.splitlines()[0]
     assert headline.startswith("at most hello 601 requests/s by ideal packing, hello 59")

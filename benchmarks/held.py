@@ -1,0 +1,97 @@
+"""What demand plans hold in simulation: the exact formulation over the paper's with its greedy placement.
+
+Each formulation plans for the largest demand that four A100s carry by it (reference graphs, `benchmarks.a100`). The
+plan's servers are then simulated under Poisson arrivals, and the largest rate at which 99% of the requests stay within
+the SLO is what it holds, whatever it was planned for.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import geometric_mean
+
+import numpy as np
+
+from benchmarks import a100, harness, problems
+from benchmarks.harness import Figure, Tell, figure
+from jigsaw_triton.evaluation.simulator.arrivals import poisson
+from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.problem import Formulation, LatencyModel, Options, Problem
+from jigsaw_triton.planner.solve import make_largest_plan
+
+GPUS = 4
+SLOS_MS = (150.0, 200.0, 300.0)
+WITHIN = 0.99
+REQUESTS = 20_000
+WARM_UP = 0.1
+"""Share of the requests that are not counted: a queue begins empty."""
+
+PRECISION = 0.01
+"""Relative, of the rate that is held."""
+
+SEED = 1917
+LIMIT_S = 10.0
+
+
+def capacity_vs_paper(tell: Tell) -> list[Figure]:
+    """The ratio of what is held, by either latency model of the exact formulation."""
+    if not a100.TABLE.exists():
+        tell("left out: the A100 table is not beside the checkout")
+        return []
+    asked = {(name, ms): _problem(name, ms) for name in a100.NAMES for ms in SLOS_MS}
+    paper = {key: _held(problem, "paper", "2p95", tell) for key, problem in asked.items()}
+    found = []
+    for model in ("2p95", "queue"):
+        ratios = {key: _held(problem, "exact", model, tell) / paper[key] for key, problem in asked.items()}
+        each = ", ".join(f"{name} {ms:g} ms {ratio:.2f}" for (name, ms), ratio in ratios.items())
+        note = f"geometric mean of {each}; {REQUESTS} Poisson arrivals each; baseline: geometric mean of requests/s"
+        name = "planner.capacity_vs_paper" if model == "2p95" else f"planner.capacity_vs_paper.{model}"
+        ratio, base = geometric_mean(ratios.values()), geometric_mean(paper.values())
+        found.append(figure(name, ratio, "ratio", note, at_least=1.15, baseline=base))
+    return found
+
+
+def _problem(name: str, latency_ms: float) -> Problem:
+    graph = a100.reference_graph(name)
+    graph = replace(graph, slo=replace(graph.slo, latency_ms=latency_ms))
+    return Problem((Workload(graph, 100.0),), problems.cluster(GPUS), {name: a100.a100_table(graph)})
+
+
+def _held(problem: Problem, formulation: Formulation, model: LatencyModel, tell: Tell) -> float:
+    """The largest rate of which enough requests stay within the SLO."""
+    plan = make_largest_plan(problem, Options(time_limit_s=LIMIT_S, formulation=formulation, latency_model=model))
+    (workload,) = problem.workloads
+    low, high = 0.0, 1.5 * plan.graphs[workload.graph.name].capacity_rps
+    while high - low > PRECISION * high:
+        rate_rps = (low + high) / 2
+        if _attainment(problem, plan, rate_rps) >= WITHIN:
+            low = rate_rps
+        else:
+            high = rate_rps
+    planned = plan.graphs[workload.graph.name].demand_rps
+    slo = workload.graph.slo
+    tell(
+        f"{workload.graph.name} {slo.latency_ms:g} ms, {formulation} {model}: planned {planned:.0f}/s, held {low:.0f}/s"
+    )
+    return low
+
+
+def _attainment(problem: Problem, plan: Plan, rate_rps: float) -> float:
+    (workload,) = problem.workloads
+    graph = workload.graph
+    arrivals_s = poisson(rate_rps, REQUESTS, np.random.default_rng(SEED))
+    simulated = simulate(graph, stations(graph.name, plan.gpus, problem.profiles[graph.name]), arrivals_s, seed=SEED)
+    counted = simulated.latency_ms[int(WARM_UP * REQUESTS) :]
+    return float((counted <= graph.slo.latency_ms).mean())
+
+
+def measure(tell: Tell) -> Sequence[Figure]:
+    """All figures."""
+    return capacity_vs_paper(tell)
+
+
+if __name__ == "__main__":
+    with harness.alarm():
+        sys.exit(harness.main("held", measure))
