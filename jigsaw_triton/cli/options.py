@@ -166,6 +166,18 @@ def time_limit() -> Decorator[Any]:
     )
 
 
+def gap() -> Decorator[Any]:
+    """--gap: how near to the fewest compute slices is near enough."""
+    return option(
+        "--gap",
+        metavar="SHARE",
+        type=Number(min=0, max=1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="More compute slices than the fewest that are good enough, such as 0.005: large plans are found sooner.",
+    )
+
+
 def baseline() -> Decorator[Any]:
     """--features and --formulation: to plan as other systems do, for comparison."""
     options = (

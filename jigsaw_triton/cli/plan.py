@@ -40,6 +40,7 @@ from jigsaw_triton.planner.transition import transition
 @options.demand()
 @options.baseline()
 @options.time_limit()
+@options.gap()
 @options.option("--explain", is_flag=True, help="Tell what requirements are worth, and what the next best would be.")
 @options.option("--diff", is_flag=True, help="Show what would change on what runs, in its order.")
 @options.option(
@@ -62,6 +63,7 @@ def command(
     features: str,
     formulation: Formulation,
     time_limit: float,
+    gap: float,
     explain: bool,
     diff: bool,
     running: Path | None,
@@ -81,7 +83,7 @@ def command(
     before = read_plan(running) if running is not None else Deployment.at(state).plan() if diff else None
     asked, how = (
         problem(wanted, running=before),
-        Options(time_limit_s=time_limit, features=features, formulation=formulation),
+        Options(time_limit_s=time_limit, gap=gap, features=features, formulation=formulation),
     )
     with out.working("planning") as tell:
         plan = _planned(asked, how, tell)

@@ -2,11 +2,13 @@
 
 import math
 import time
+from typing import Literal
 
 import highspy
 import numpy as np
+from numpy.typing import NDArray
 
-from jigsaw_triton.planner.program import Objective, Program
+from jigsaw_triton.planner.program import EXACT, Objective, Program, Terms
 from jigsaw_triton.planner.solver import LEAST_S, Outcome, Stage
 
 _THREADS = 1
@@ -14,49 +16,75 @@ _THREADS = 1
 
 _ENDLESS = 2**31 - 1
 
+Values = NDArray[np.float64]
+Whole = NDArray[np.bool_]
+"""Column -> whether it is a whole number."""
+
 _NONE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 
 
 def solve(program: Program, time_limit_s: float) -> Outcome:
-    """Optimises the objectives in turn, each among the optima of those before, within the time limit."""
+    """Optimises the objectives in turn, each among the optima of those before, within the time limit.
+
+    Raises:
+        ValueError: HiGHS takes the program for malformed, or proves another value than that of what it returns.
+    """
     deadline = time.monotonic() + time_limit_s
-    model = _model(program)
-    whole = np.array([c.integer for c in program.columns])
+    model, whole = _model(program), np.array([c.integer for c in program.columns])
     values = np.empty(0)
     stages: list[Stage] = []
     for objective in program.objectives:
         left_s = deadline - time.monotonic()
         if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
             break
-        _aim(model, objective, len(whole), max(left_s, LEAST_S))
+        start = tuple(enumerate(values.tolist())) if stages else program.start
+        found = _optimised(model, objective, whole, start, max(left_s, LEAST_S))
+        if isinstance(found, str):
+            if not stages:
+                return Outcome("infeasible" if found == "infeasible" else "unknown", (), ())
+            break
+        values, stage, done = found
+        stages.append(stage)
+        if not done and objective.nodes is None:
+            break
+        _hold(model, objective, stage.value)
+    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
+    return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
+
+
+def _optimised(
+    model: highspy.Highs, objective: Objective, whole: Whole, start: Terms, seconds: float
+) -> tuple[Values, Stage, bool] | Literal["infeasible", "unknown"]:
+    """Values, what they come to, and whether HiGHS is done with the objective; or that there are none.
+
+    Once in a while HiGHS 1.16, given values to start from, proves an optimum and returns others that are worse. Then it
+    has to do without a start.
+    """
+    for begin in (start, ()):
+        _aim(model, objective, len(whole), seconds)
         # Last: a change of the model makes HiGHS forget its solution.
-        if stages:
-            model.setSolution(_solution(values))
-        elif program.start:
-            columns, counts = zip(*program.start, strict=True)
-            model.setSolution(len(columns), np.array(columns, dtype=np.int32), np.array(counts, dtype=np.float64))
+        if begin:
+            columns, known = zip(*begin, strict=True)
+            model.setSolution(len(columns), np.array(columns, dtype=np.int32), np.array(known, dtype=np.float64))
         model.run()
         status, info = model.getModelStatus(), model.getInfo()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-            if not stages:
-                return Outcome("infeasible" if status in _NONE else "unknown", (), ())
-            break
-        values = np.array(model.getSolution().col_value)
-        values[whole] = np.round(values[whole])
+            return "infeasible" if status in _NONE else "unknown"
+        values = _solution(model, whole)
         value = sum(values[column] * k for column, k in objective.terms)
         value = round(value) if objective.integral else float(value)
         done = status == highspy.HighsModelStatus.kOptimal
         bound = info.mip_dual_bound if whole.any() else value
+        near = value <= bound + max(objective.gap, objective.relative_gap * abs(value)) + EXACT * max(1.0, abs(value))
+        if done and not near:
+            model.clearSolver()
+            continue
         if objective.integral and math.isfinite(bound):
             bound = math.ceil(bound - 1e-6)
         # Within a gap that was asked for a solver is done, and has proven no more than the bound.
         proven = done and not (objective.integral and objective.relative_gap and bound < value)
-        stages.append(Stage(value, value if proven else min(bound, value), proven))
-        if not done and objective.nodes is None:
-            break
-        _hold(model, objective, value)
-    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
-    return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
+        return values, Stage(value, value if proven else min(bound, value), proven), done
+    raise ValueError("HiGHS proves another value than that of what it returns")
 
 
 def _model(program: Program) -> highspy.Highs:
@@ -101,7 +129,7 @@ def _hold(model: highspy.Highs, objective: Objective, value: float) -> None:
     model.addRow(-highspy.kHighsInf, value + objective.room(value), len(columns), columns, factors)
 
 
-def _solution(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> highspy.HighsSolution:
-    solution = highspy.HighsSolution()
-    solution.col_value = values.tolist()
-    return solution
+def _solution(model: highspy.Highs, whole: Whole) -> Values:
+    values = np.array(model.getSolution().col_value)
+    values[whole] = np.round(values[whole])
+    return values

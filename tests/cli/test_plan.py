@@ -129,6 +129,12 @@ def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
     assert "time limit" in result.stderr
 
 
+def test_a_gap_is_a_share(run: Run, app: Path) -> None:
+    document = json.loads(run("plan", app, *GPUS, "--demand", "1", "--gap", "0.5", "-o", "json").stdout)
+    assert document["solver"]["gap"] <= 0.5
+    assert run("plan", app, *GPUS, "--demand", "1", "--gap", "1").exit_code == 2
+
+
 def placed(start: int, slice_: str, *models: PlacedModel) -> PlacedSlice:
     return PlacedSlice(Placement(start, slice_), models)
 

@@ -3,9 +3,12 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from jigsaw_triton.planner import highs
 from jigsaw_triton.planner import solver as solver_module
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.solver import SolverFailure, SolverName, SolverProcess, lasting_solvers
@@ -116,6 +119,51 @@ def test_a_program_that_makes_no_sense(solver: SolverProcess) -> None:
     with pytest.raises(SolverFailure, match="IndexError"):
         solver.solve(draft.program(), 1)
     assert solver.solve(knapsack(5), 10).status == "optimal"
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_values_that_are_worse_than_what_is_proven_are_not_taken(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = highs._solution
+    left = [wrong]
+
+    def worse(*arguments: Any) -> Any:
+        values = true(*arguments)
+        if left[0]:
+            left[0] -= 1
+            values[0] += 1
+        return values
+
+    monkeypatch.setattr(highs, "_solution", worse)
+    if wrong == 2:
+        with pytest.raises(ValueError, match="proves another value"):
+            highs.solve(knapsack(13), 10)
+    else:
+        assert highs.solve(knapsack(13), 10).values == pytest.approx((0, 0, 2))
+
+
+def test_a_start_is_only_a_start() -> None:
+    for start in (((0, 0.0), (1, 2.0), (2, 1.0)), ((0, 1.0),), ((0, 99.0), (1, 0.0))):
+        outcome = highs.solve(replace(knapsack(13), start=start), 10)
+        assert outcome.status == "optimal"
+        assert outcome.values == pytest.approx((0, 0, 2))
+
+
+def test_what_is_good_enough_is_taken_with_its_bound(solver: SolverProcess) -> None:
+    program = hard()
+    first = replace(program.objectives[0], relative_gap=1.0)
+    outcome = solver.solve(replace(program, objectives=(first,)), 10)
+    (stage,) = outcome.stages
+    assert outcome.status == ("optimal" if stage.bound == stage.value else "feasible")
+    assert stage.proven == (stage.bound == stage.value)
+
+
+def test_an_objective_of_a_few_nodes_is_left_at_what_was_found() -> None:
+    program = hard()
+    first, *_ = program.objectives
+    easy = replace(first, terms=((0, 1.0),))
+    outcome = highs.solve(replace(program, objectives=(replace(first, nodes=1), easy)), 30)
+    assert outcome.status == "feasible"
+    assert [stage.proven for stage in outcome.stages][:1] == [False]
 
 
 def test_no_process_is_left_behind() -> None:
