@@ -91,7 +91,7 @@ def allocation(
         goal: What for.
         running: Replicas that run now; where given, keeping them is the last objective.
         scaled: Graphs whose demand the goal `most` scales, all where None; the others keep theirs.
-        least: Compute slices that are known to be needed.
+        least: Compute slices that are known to be needed; for the goal `most` the scale that is known to be carried.
         gap: Relative, in compute slices, at which a plan is good enough.
         start: Replicas of a plan that may be good.
         enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
@@ -111,6 +111,7 @@ def allocation(
     cuts = _cuts(draft, count, supplies, endless=goal in _ENDLESS)
     nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
+        draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
         slices = [(column, float(c.compute_slices)) for c, column in count.items()]

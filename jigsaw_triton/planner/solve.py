@@ -11,7 +11,7 @@ from typing import TypeVar
 from jigsaw_triton.errors import InfeasibleError, JigsawError, UnplacedError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner import diagnose
-from jigsaw_triton.planner.bounds import least_slices
+from jigsaw_triton.planner.bounds import Bounds, least_slices
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     Configuration,
@@ -58,6 +58,15 @@ _ANY_GAP = 1e9
 """At which any solution counts as optimal."""
 
 _ROUNDS = 4
+
+_NEAR = 0.98
+"""A scale by the bounds that is so near to the cluster's slices is near enough to begin with."""
+
+_PARTS = (0.99, 0.95, 0.85, 0.6)
+"""Of the scale by the bounds, tried in turn."""
+
+_SURELY = 0.999
+"""Of a scale that is carried, less by what solvers may miss it by."""
 
 _PLACING_ROUNDS = 8
 """Of halving the demand's range where the paper's greedy placement fails."""
@@ -320,14 +329,11 @@ class _Planning:
         workloads, candidates = self.problem.workloads, self._candidates()
         if not _complete(candidates):
             return False
-        bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
-        least, there_are = sum(b.least for b in bounds.values()), self.problem.cluster.compute_slices
-        if least > there_are:
+        bounds = _bounds(workloads, candidates)
+        least = sum(b.least for b in bounds.values())
+        if least > self.problem.cluster.compute_slices:
             return False
-        kept = {
-            name: bounds[name].within(there_are - least + bounds[name].least, tasks)
-            for name, tasks in candidates.items()
-        }
+        kept = self._within_cluster(bounds, candidates)
         supplies = _supplies(self.problem, kept, ideal=self._ideal)
         program = allocation(workloads, kept, supplies, least=least).program
         # The slices guide the search, which ends at the first plan.
@@ -367,7 +373,7 @@ class _Planning:
             goal: Of the program.
             ties: Whether the objectives after the slices count.
         """
-        bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
+        bounds = _bounds(workloads, candidates)
         leasts = {name: b.least for name, b in bounds.items()}
         if math.inf in leasts.values():
             raise self._infeasible(candidates)
@@ -462,18 +468,53 @@ class _Planning:
         return self.options.formulation == "paper"
 
     def largest_scale(self, scaled: Collection[str]) -> tuple[float, float]:
-        """By what the demands of these graphs can be multiplied at most, and the gap of that."""
-        workloads, candidates = self.problem.workloads, self._candidates()
+        """By what the demands of these graphs can be multiplied at most, and the gap of that.
+
+        Configurations that no plan can use at a scale near the largest are left out: they take more slices at any
+        greater one.
+        """
+        candidates = self._candidates()
         if _complete(candidates):
-            supplies = _supplies(self.problem, candidates, ideal=self._ideal)
-            model = allocation(workloads, candidates, supplies, "most", scaled=scaled)
+            near = self._scale_near(scaled, candidates)
+            workloads = _grown(self.problem, scaled, near or 1.0).workloads
+            kept = self._within_cluster(_bounds(workloads, candidates), candidates) if near else candidates
+            supplies = _supplies(self.problem, kept, ideal=self._ideal)
+            least = _SURELY if near else 0.0
+            model = allocation(workloads, kept, supplies, "most", scaled=scaled, least=least)
             outcome = solved(self.solver, model.program, self.options.time_limit_s)
             scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
             if scale > 0:
-                return scale, outcome.stages[0].gap
+                return scale * (near or 1.0), outcome.stages[0].gap
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
         raise self._infeasible(candidates)
+
+    def _scale_near(self, scaled: Collection[str], candidates: Mapping[str, TaskConfigurations]) -> float:
+        """A scale that there is a plan for, near the largest; 0 where none was found soon."""
+        scale = 1.0
+        for _ in range(_ROUNDS):
+            workloads = _grown(self.problem, scaled, scale).workloads
+            bounds = _bounds(workloads, candidates)
+            growing = sum(b.least for name, b in bounds.items() if name in scaled)
+            room = self.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + growing
+            if growing == math.inf or not room > 0:
+                return 0.0
+            scale *= room / growing
+            if _NEAR < room / growing < 1 / _NEAR:
+                break
+        options = replace(self.options, time_limit_s=_WITNESS_SHARE * self.options.time_limit_s)
+        for part in _PARTS:
+            grown = _grown(self.problem, scaled, part * scale)
+            if replace(self, problem=grown, options=options).exists():
+                return part * scale
+        return 0.0
+
+    def _within_cluster(
+        self, bounds: Mapping[str, Bounds], candidates: Mapping[str, TaskConfigurations]
+    ) -> dict[str, dict[str, tuple[Configuration, ...]]]:
+        """The configurations that plans may use for which the cluster has the slices."""
+        over = self.problem.cluster.compute_slices - sum(b.least for b in bounds.values())
+        return {name: bounds[name].within(over + bounds[name].least, tasks) for name, tasks in candidates.items()}
 
     def _candidates(self) -> dict[str, TaskConfigurations]:
         return {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in self.problem.workloads}
@@ -562,6 +603,10 @@ class _Planning:
             raise SolverFailure(f"finding what is needed came out {outcome.status}")
         counts = model.counts(outcome.values)
         return sum(n * c.compute_slices for c, n in counts.items()), model.gpus(outcome.values)
+
+
+def _bounds(workloads: Sequence[Workload], candidates: Mapping[str, TaskConfigurations]) -> dict[str, Bounds]:
+    return {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
 
 
 def _complete(candidates: Mapping[str, TaskConfigurations]) -> bool:
