@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ def step(model: str, *inputs: str) -> PipelineStep:
     """A step with inputs I0, I1, ... and outputs Y and Z."""
     return PipelineStep(model, {f"I{n}": t for n, t in enumerate(inputs)}, {"Y": f"{model}.Y", "Z": f"{model}.Z"})
 
+
+PATIENCE_S = 60.0
+"""Nothing here takes so long; what does has failed."""
 
 DIAMOND = PipelineSpec(
     "g",
@@ -36,10 +40,12 @@ def run(
     wanted: tuple[str, ...],
     call: Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]] = add_up,
 ) -> Outcome:
-    outcomes: list[Outcome] = []
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
     with ThreadPoolExecutor(8) as pool:
-        Flow(plan_flow(spec, wanted), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.append).start()
-    (outcome,) = outcomes
+        Flow(plan_flow(spec, wanted), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
+        # Inside: a pool that is being closed takes no further steps.
+        outcome = outcomes.get(timeout=PATIENCE_S)
+    assert outcomes.empty()
     return outcome
 
 
