@@ -128,6 +128,18 @@ def available(
     }
 
 
+def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[Replica, list[Configuration]]:
+    """The configurations that differ in utilisation alone, by rising utilisation."""
+    found: dict[Replica, list[Configuration]] = {}
+    for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
+        found.setdefault(c.replica, []).append(c)
+    return found
+
+
+def _utilisation(c: Configuration) -> float:
+    return c.utilisation
+
+
 def merged(counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
     """The same replicas, those that differ in utilisation alone as one: at the mean of it, and the longer latency."""
     alike: dict[Replica, list[tuple[Configuration, int]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import carried_rps
-from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, even_parts
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, even_parts
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.program import Draft, Program
@@ -14,6 +14,9 @@ from jigsaw_triton.planner.rates import calls, most_calls
 
 Counts = Mapping[Configuration, int]
 """Replicas by configuration, none of them 0."""
+
+Loads = Mapping[Replica, Sequence[Configuration]]
+"""The configurations that differ in utilisation alone, by rising utilisation; of what is absent there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,16 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
 
 
 def graph_plan(
-    workload: Workload, counts: Counts, rates: Mapping[tuple[str, str, str], float], *, even: bool = False
+    workload: Workload,
+    counts: Counts,
+    rates: Mapping[tuple[str, str, str], float],
+    *,
+    loads: Loads | None = None,
+    even: bool = False,
 ) -> GraphPlan:
     """What a graph gets of the replicas.
+
+    Latencies are at the least loads that carry the flows, the capacity at the greatest that the budgets allow.
 
     A task's latency budget is what its slowest configuration needs, stretched as far as the tightest path through it
     allows, or its even part of the SLO: along no path do the budgets exceed the SLO.
@@ -79,29 +89,61 @@ def graph_plan(
         workload: The graph and its demand.
         counts: Replicas, of other graphs too.
         rates: (graph, task, variant) -> calls for a request.
+        loads: Of the configurations.
         even: Whether the budgets are even parts of the SLO.
     """
-    graph = workload.graph
-    own = {t: {c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)} for t in graph.tasks}
+    graph, loads, rps = workload.graph, loads or {}, workload.demand_rps
+    own = {
+        t: _settled({c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)}, rates, rps, loads)
+        for t in graph.tasks
+    }
     latency = {t: max(c.latency_ms for c in of) for t, of in own.items()}
     through = longest_through(graph, latency)
     parts = even_parts(graph) if even else {t: latency[t] / max(through[t], 1e-12) for t in graph.tasks}
+    budget_ms = {t: part * graph.slo.latency_ms for t, part in parts.items()}
     loss = longest_through(graph, {t: max(c.loss for c in of) for t, of in own.items()})
     tasks = {}
     for name, of in own.items():
         total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
         tasks[name] = TaskPlan(
-            budget_ms=parts[name] * graph.slo.latency_ms,
-            rate_rps=total * workload.demand_rps,
+            budget_ms=budget_ms[name],
+            rate_rps=total * rps,
             segments=_segments(of, {c.variant: rates[graph.name, name, c.variant] for c in of}, total),
         )
     return GraphPlan(
-        demand_rps=workload.demand_rps,
-        capacity_rps=_capacity(workload, own, rates),
+        demand_rps=rps,
+        capacity_rps=_capacity(workload, {t: _raised(of, budget_ms[t], loads) for t, of in own.items()}, rates),
         accuracy=math.exp(-max(loss.values())),
         latency_ms=max(through.values()),
         tasks=tasks,
     )
+
+
+def _settled(of: Counts, rates: Mapping[tuple[str, str, str], float], rps: float, loads: Loads) -> Counts:
+    """A task's replicas at the least loads that carry its flows: the same replicas get the same plan."""
+    while True:
+        usable: dict[tuple[str, str, str], float] = {}
+        for c, n in of.items():
+            usable[c.graph, c.task, c.variant] = usable.get((c.graph, c.task, c.variant), 0.0) + n * c.throughput_rps
+        busy = {key: rates[key] * rps / most * (1 - TOLERANCE) for key, most in usable.items()}
+        lower = {
+            next((at for at in loads.get(c.replica, ()) if at.utilisation >= c.utilisation * busy[c.replica[:3]]), c): n
+            for c, n in of.items()
+        }
+        if lower == of:
+            return of
+        of = lower
+
+
+def _raised(of: Counts, budget_ms: float, loads: Loads) -> Counts:
+    """A task's replicas at the greatest loads that its budget allows."""
+    return {
+        max(
+            (at for at in (c, *loads.get(c.replica, ())) if at.latency_ms <= budget_ms * (1 + TOLERANCE) or at == c),
+            key=lambda at: at.utilisation,
+        ): n
+        for c, n in of.items()
+    }
 
 
 def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Segment, ...]:

@@ -18,6 +18,7 @@ from jigsaw_triton.planner.configurations import (
     Replica,
     TaskConfigurations,
     available,
+    by_load,
     within_even_parts,
     worthwhile,
 )
@@ -524,9 +525,9 @@ class _Planning:
         flow = flows(problem.workloads, counts)
         rates = flow.calls(self._values(flow.program, started))
         gpus = self._placed(allotment, started)
-        even = "T" not in options.features
+        loads, even = by_load(self.everything), "T" not in options.features
         return Plan(
-            graphs={w.graph.name: graph_plan(w, counts, rates, even=even) for w in problem.workloads},
+            graphs={w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even) for w in problem.workloads},
             gpus=gpus,
             slices_used=allotment.slices,
             slices_total=problem.cluster.compute_slices,

@@ -4,8 +4,8 @@ import pytest
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
-from jigsaw_triton.planner.configurations import Configuration, available, worthwhile
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.configurations import Configuration, available, by_load, merged, worthwhile
+from jigsaw_triton.planner.problem import LOADS, Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import docread, docread_profiles, row
@@ -87,3 +87,25 @@ def test_what_no_plan_can_use_within_the_slo_is_left_out() -> None:
 def test_nothing_is_left_of_a_task_that_cannot_keep_the_slo() -> None:
     graph = docread(slo=Slo(1.0, accuracy=0.5))
     assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
+
+
+def test_with_the_queue_model_a_configuration_is_one_for_each_load() -> None:
+    graph = chain(1)
+    rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
+    found = available(graph, rows, [CPU], Options(latency_model="queue"))
+    (at,) = by_load({graph.name: found}).values()
+    assert [c.utilisation for c in at] == list(LOADS)
+    assert [c.throughput_rps for c in at] == pytest.approx([load * 400 for load in LOADS])
+
+
+def test_replicas_that_differ_in_load_alone_are_merged() -> None:
+    graph = chain(1)
+    rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10), row("t0", "v0", batch=1, p95_ms=10)])
+    other, *_, low, high = available(graph, rows, [CPU], Options(latency_model="queue"))["t0"]
+    assert merged({other: 2}) == {other: 2}
+    (together, *rest), counts = zip(*merged({low: 1, high: 3, other: 2}).items(), strict=True)
+    assert (rest, counts) == ([other], (4, 2))
+    assert together.replica == low.replica
+    assert together.latency_ms == max(low.latency_ms, high.latency_ms)
+    assert 4 * together.throughput_rps == pytest.approx(low.throughput_rps + 3 * high.throughput_rps)
+    assert 4 * together.utilisation == pytest.approx(low.utilisation + 3 * high.utilisation)

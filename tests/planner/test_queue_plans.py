@@ -1,0 +1,84 @@
+"""Plans by the latency model `queue`."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.evaluation.simulator.arrivals import poisson
+from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
+from jigsaw_triton.graph.model import Slo, Workload
+from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
+from jigsaw_triton.planner.validate import violations
+from tests.fakes.problems import docread_problem
+from tests.planner.test_solve import problems
+
+QUEUE = Options(latency_model="queue")
+SLO = Slo(400.0, percentile=99.0, accuracy=0.8)
+
+
+def docread(demand_rps: float, slo: Slo = SLO) -> Problem:
+    return docread_problem(demand_rps, gpus=4, slo=slo)
+
+
+def planned(problem: Problem, solvers: SolverFactory) -> Plan:
+    return make_plan(problem, QUEUE, solvers=solvers)
+
+
+@given(p=problems())
+@settings(max_examples=10, deadline=None, derandomize=True)
+def test_any_plan_holds_what_it_says_and_stays(p: Problem, solvers: SolverFactory) -> None:
+    plan = find_plan(p, QUEUE, solvers=solvers)
+    if plan is not None:
+        assert plan.latency_model == "queue"
+        assert violations(plan, p, QUEUE) == ()
+        assert difference(plan, planned(replace(p, running=plan), solvers)) == ()
+
+
+@pytest.mark.parametrize("demand_rps", [5.0, 20.0, 60.0, 100.0])
+def test_servers_simulated_keep_the_slo(demand_rps: float, solvers: SolverFactory) -> None:
+    problem = docread(demand_rps)
+    plan, graph = planned(problem, solvers), problem.workloads[0].graph
+    arrivals_s = poisson(demand_rps, 30_000, np.random.default_rng(1))
+    found = simulate(graph, stations(graph.name, plan.gpus, problem.profiles[graph.name]), arrivals_s)
+    assert found.percentile_ms(99) <= plan.graphs[graph.name].latency_ms <= SLO.latency_ms
+
+
+def test_latency_is_promised_at_the_load_that_there_is(solvers: SolverFactory) -> None:
+    busy = planned(docread(60), solvers)
+    idle = replace(docread(60), running=busy, workloads=(Workload(docread(60).workloads[0].graph, 30.0),))
+    assert planned(idle, solvers).graphs["docread"].latency_ms < busy.graphs["docread"].latency_ms
+
+
+def test_capacity_is_at_the_loads_that_the_budgets_allow(solvers: SolverFactory) -> None:
+    plan = planned(docread(20), solvers).graphs["docread"]
+    assert plan.capacity_rps > 1.2 * 20
+    more = planned(docread(plan.capacity_rps * 0.99), solvers)
+    assert more.slices_used == planned(docread(20), solvers).slices_used
+
+
+def test_a_higher_percentile_is_never_cheaper(solvers: SolverFactory) -> None:
+    used = [planned(docread(100, replace(SLO, percentile=p)), solvers).slices_used for p in (90.0, 99.0, 99.9)]
+    assert used == sorted(used)
+
+
+def test_what_cannot_be_is_told(solvers: SolverFactory) -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        planned(docread(20, Slo(20.0, accuracy=0.8)), solvers)
+    assert caught.value.reasons
+
+
+def test_a_plan_that_is_busier_than_it_says_is_found_out(solvers: SolverFactory) -> None:
+    plan, problem = planned(docread(60), solvers), docread(60)
+    graph = plan.graphs["docread"]
+    tight = replace(
+        problem, workloads=(Workload(replace(problem.workloads[0].graph, slo=Slo(150.0, accuracy=0.8)), 60),)
+    )
+    assert any("the latencies along a path add up" in v for v in violations(plan, tight, QUEUE))
+    less = replace(plan, graphs={"docread": replace(graph, latency_ms=graph.latency_ms * 0.5)})
+    assert any("ms said" in v for v in violations(less, problem, QUEUE))
