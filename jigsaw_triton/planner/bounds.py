@@ -7,6 +7,7 @@ Dynamic programming over a relaxation of one graph's part of the program (`plann
   latency that it takes is counted.
 - A task is called as rarely as the variants allow that its source may use by the source's own loss of accuracy.
 - Slices are where they are wanted: no GPU has to be cut for them.
+- What shares a slice takes a part of it, and the others can be had for the rest.
 
 Given what it may use by its share of latency and loss, a task takes the slices that cover its rate: counted exactly
 while they are few, else by the best throughput a slice. Each step only lowers the count, so it is a bound; how near it
@@ -40,6 +41,8 @@ MOST_CALLS = 8
 """Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
 
 _LEAST_LOSS = 1e-9
+
+_LEAST_RATE = 1e-9
 
 _MOST_SUMS = 10_000
 """Of losses along paths that are looked at."""
@@ -120,6 +123,7 @@ class _Cover:
 
     def __init__(self, configurations: Sequence[Configuration]) -> None:
         self.configurations = configurations
+        alone = [c for c in configurations if not c.shares]
         single = sorted({(c.latency_ms, c.loss) for c in configurations})
         levels = {
             (latency, loss)
@@ -129,15 +133,20 @@ class _Cover:
             and min(at for at, other in single if other == loss) <= latency
         }
         self.latency_ms, self.loss = np.array(sorted(levels)).T
-        sizes = sorted({c.compute_slices for c in configurations})
-        best = np.zeros((len(self.loss), len(sizes)))
+        self._shared = np.full(len(self.loss), np.inf)
         for c in configurations:
+            if c.shares:
+                allowed = self.allowing(c)
+                self._shared[allowed] = np.minimum(self._shared[allowed], c.turn.least * c.compute_slices)
+        sizes = sorted({c.compute_slices for c in alone})
+        best = np.zeros((len(self.loss), len(sizes)))
+        for c in alone:
             allowed = self.allowing(c)
             column = sizes.index(c.compute_slices)
             best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
         with np.errstate(divide="ignore"):
-            self._price = (np.array(sizes) / best).min(axis=1)
-        self._smallest = np.where(best > 0, np.array(sizes), np.inf).min(axis=1)
+            self._price = (np.array(sizes) / best).min(axis=1, initial=np.inf)
+        self._smallest = np.where(best > 0, np.array(sizes), np.inf).min(axis=1, initial=np.inf)
         # Level and number of slices -> the most that so many carry.
         self._most = np.zeros((len(self.loss), EXACT_SLICES + 1))
         for n in range(1, EXACT_SLICES + 1):
@@ -152,17 +161,20 @@ class _Cover:
         return allowed
 
     def slices(self, rate_rps: float) -> NDArray[np.float64]:
-        """By level, for at least one replica."""
-        return np.maximum(self._carrying(rate_rps), self._smallest)
+        """By level, for at least one replica, or for one that shares a slice and does all."""
+        return np.minimum(np.maximum(self._carrying(rate_rps), self._smallest), self._shared)
 
     def slices_with(self, c: Configuration, rate_rps: float) -> NDArray[np.float64]:
         """By level, for a replica of a configuration and whatever else it takes."""
+        if c.shares:
+            return np.full(len(self.loss), c.turn.least * c.compute_slices)
         return c.compute_slices + self._carrying(rate_rps - c.throughput_rps)
 
     def _carrying(self, rate_rps: float) -> NDArray[np.float64]:
         # Less by what solvers may miss it by.
         rate = max(0.0, rate_rps * (1 - TOLERANCE))
         exactly = (self._most < rate).sum(axis=1)
+        rate = max(rate, _LEAST_RATE)
         return np.where(exactly <= EXACT_SLICES, exactly, np.ceil(rate * self._price - _ROUNDING))
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.configurations import TOLERANCE
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import SHARED_LOAD, Problem
 from jigsaw_triton.planner.rates import calls
+from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 ByVariant = Mapping[str, Mapping[str, float]]
@@ -85,6 +86,7 @@ class Service:
         self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
         plans = (problem.running, plan) if problem.running else (plan,)
         self._mixes = {g: [_shares(p.graphs[g]) for p in plans if g in p.graphs] for g in self._graphs}
+        self._planned = {key: rate for p in plans for key, rate in _rates(p).items()}
         self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
         self.start = self.of((), "", "")
         for gpu in problem.running.gpus if problem.running else ():
@@ -97,12 +99,19 @@ class Service:
         """What the models in a slice add; nothing, where a model is of no graph that is wanted or has no profile."""
         models = tuple(models)
         added = np.zeros(len(self._column))
-        for model in models:
+        rows = {model: row for model in models if (row := self._row(model, board, kind)) is not None}
+        carried = self._together(rows) if len(models) > 1 else {}
+        for model, row in rows.items():
             column = self._column.get((model.graph, model.task, model.variant))
-            row = self._row(model, board, kind)
-            if column is not None and row is not None:
-                added[column] += self._usable * row.throughput_rps / len(models)
+            if column is not None:
+                added[column] += carried.get(model, self._usable * row.throughput_rps)
         return added
+
+    def _together(self, rows: Mapping[PlacedModel, ProfileRow]) -> dict[PlacedModel, float]:
+        """What models that share a slice carry: what each is planned to, all multiplied so that the slice is used."""
+        planned = {model: self._planned.get((model.graph, model.task, model.variant), 0.0) for model in rows}
+        load = sum(busy(planned[model], row) for model, row in rows.items())
+        return {model: rate * SHARED_LOAD / load if load > 0 else 0.0 for model, rate in planned.items()}
 
     def memory_mib(self, models: Iterable[PlacedModel], board: str, kind: str) -> float:
         """What models take in a slice, as far as it is known."""
@@ -153,6 +162,17 @@ class Service:
     def slack(self, serving: Array) -> float:
         """The least capacity of a graph, in parts of what it should not fall below."""
         return min((self._capacity(g, serving) / h for g, h in self.held_rps.items() if h > 0), default=math.inf)
+
+
+def _rates(plan: Plan) -> dict[tuple[str, str, str], float]:
+    """(graph, task, variant) -> calls a second that are planned for it."""
+    rates: dict[tuple[str, str, str], float] = {}
+    for graph, planned in plan.graphs.items():
+        for name, task in planned.tasks.items():
+            for s in task.segments:
+                key = (graph, name, s.variant)
+                rates[key] = rates.get(key, 0.0) + s.share * task.rate_rps
+    return rates
 
 
 def _shares(planned: GraphPlan) -> dict[str, dict[str, float]]:

@@ -21,6 +21,31 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Turn:
+    """What a replica takes of a slice that it shares.
+
+    Attributes:
+        cycle_ms: The most that a turn of each model in the slice may take together.
+        ms: That its own turn takes.
+        cycle: Its part of the cycle.
+        load: Its part of the load that the slice may have.
+        memory: Its part of the slice's memory.
+        least: The part of a slice that it costs at least, by what is sure to add up over the models in a slice.
+    """
+
+    cycle_ms: float
+    ms: float
+    cycle: float
+    load: float
+    memory: float
+    least: float = 0.0
+
+
+ALONE = Turn(0.0, 0.0, 0.0, 0.0, 0.0)
+"""Of a replica that has its slice to itself."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Configuration:
     """A segment on one model of GPU, and what a replica of it takes and gives.
 
@@ -37,6 +62,7 @@ class Configuration:
         throughput_rps: Calls a second that may be planned for it.
         loss: Minus the logarithm of its accuracy relative to the task's best variant: adds up along a path.
         utilisation: Share of its profiled throughput that may be planned for at this latency.
+        turn: What it takes of a slice that it shares; `ALONE` where it has one to itself.
     """
 
     graph: str
@@ -51,6 +77,12 @@ class Configuration:
     throughput_rps: float
     loss: float
     utilisation: float = 1.0
+    turn: Turn = ALONE
+
+    @property
+    def shares(self) -> bool:
+        """Whether it shares a slice."""
+        return self.turn.cycle_ms > 0
 
     @property
     def replica(self) -> "Replica":
@@ -142,9 +174,9 @@ def _utilisation(c: Configuration) -> float:
 
 def merged(counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
     """The same replicas, those that differ in utilisation alone as one: at the mean of it, and the longer latency."""
-    alike: dict[Replica, list[tuple[Configuration, int]]] = {}
+    alike: dict[tuple[Replica, Turn], list[tuple[Configuration, int]]] = {}
     for c, n in counts.items():
-        alike.setdefault(c.replica, []).append((c, n))
+        alike.setdefault((c.replica, c.turn), []).append((c, n))
     return dict(_mean(found) for found in alike.values())
 
 

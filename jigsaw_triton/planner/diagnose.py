@@ -159,16 +159,37 @@ def demand(
     outcome = solved(solver, largest.program, time_limit_s)
     if outcome.status == "infeasible":
         idle = allocation(workloads, candidates, supplies, "idle")
-        values = _feasible(solved(solver, idle.program, time_limit_s)).values
-        slices, gpus = sum(n * c.compute_slices for c, n in idle.counts(values).items()), idle.gpus(values)
+        found = _feasible(solved(solver, idle.program, time_limit_s))
+        return too_small(workloads, cluster, None, (round(found.stages[0].value), idle.gpus(found.values)))
+    scale = _feasible(outcome).values[largest.scale or 0]
+    if scale >= 1 + 10 * TOLERANCE:
+        raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
+    return too_small(workloads, cluster, scale, needed(), proven=outcome.status == "optimal")
+
+
+def too_small(
+    workloads: Sequence[Workload],
+    cluster: Cluster,
+    scale: float | None,
+    needed: tuple[int, int],
+    *,
+    proven: bool = False,
+) -> tuple[str, str]:
+    """The reason and hint where the cluster is too small.
+
+    Args:
+        workloads: Graphs and demands.
+        cluster: That is too small.
+        scale: Of the demands, that it carries; None where it has no room for the tasks whatever the demand.
+        needed: Compute slices and GPUs that would do.
+        proven: Whether it carries no more.
+    """
+    slices, gpus = needed
+    if scale is None:
         reason = "the cluster has no room for a slice for each task"
         hint = f"give it {gpus} GPUs, or plan for fewer graphs at once"
     else:
-        scale = _feasible(outcome).values[largest.scale or 0]
-        if scale >= 1 + 10 * TOLERANCE:
-            raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
-        slices, gpus = needed()
-        most = "at most" if outcome.status == "optimal" else "by what could be found in time"
+        most = "at most" if proven else "by what could be found in time"
         parts = ", ".join(
             f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
         )

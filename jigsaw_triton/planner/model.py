@@ -11,6 +11,12 @@ accuracy.
     along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
     sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over a model <= its GPUs
 
+Where slices may be shared (`planner.sharing`), x_c of what shares is 0 or 1, and each pool p has a whole number n_p of
+slices, which count as those that a replica has to itself.
+
+    each of several measures of what shares in p, summed up <= n_p
+    of a task: one replica that shares, or any number of others
+
 In the paper's formulation the last line is about compute slices, of which each GPU has as many as its model.
 
 Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
@@ -26,6 +32,7 @@ from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget, merged
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
+from jigsaw_triton.planner.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.staircase import Staircase, path_ends, staircase
 from jigsaw_triton.planner.supply import Supply
 
@@ -52,18 +59,24 @@ class Allocation:
     Attributes:
         program: To solve.
         count: Configuration -> column of its count.
+        pools: Pool of slices that are shared -> column of their number.
         cuts: Columns of the numbers of GPUs.
         scale: Column of the demands' common scale, for the goal `most`.
     """
 
     program: Program
     count: Mapping[Configuration, int]
+    pools: Mapping[Pool, int]
     cuts: tuple[int, ...]
     scale: int | None
 
     def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
         """Replicas of each configuration in use."""
         return merged({c: n for c, column in self.count.items() if (n := round(values[column])) > 0})
+
+    def shared(self, values: Sequence[float]) -> dict[Pool, int]:
+        """Slices of each pool in use."""
+        return {pool: n for pool, column in self.pools.items() if (n := round(values[column])) > 0}
 
     def gpus(self, values: Sequence[float]) -> int:
         """GPUs in use."""
@@ -81,12 +94,14 @@ def allocation(
     enough: float = math.inf,
     gap: float = 0.0,
     start: Mapping[Configuration, int] | None = None,
+    cuts: Collection[Cut] = (),
+    pooled: Mapping[Pool, int] | None = None,
 ) -> Allocation:
     """Builds the program.
 
     Args:
         workloads: Graphs and demands.
-        candidates: Graph name -> task -> configurations, at least one each.
+        candidates: Graph name -> task -> configurations, at least one each; of what shares, at these demands.
         supplies: By model of GPU, of all kinds of slices that the configurations are on.
         goal: What for.
         running: Replicas that run now; where given, keeping them is the last objective.
@@ -95,6 +110,8 @@ def allocation(
         gap: Relative, in compute slices, at which a plan is good enough.
         start: Replicas of a plan that may be good.
         enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
+        cuts: What is known of slices that are shared.
+        pooled: Slices of each pool that belong to `start`.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -108,25 +125,38 @@ def allocation(
         part.limit()
         count |= part.count
         losses += part.losses()
-    cuts = _cuts(draft, count, supplies, endless=goal in _ENDLESS)
+    pools = _pools(draft, count, supplies, endless=goal in _ENDLESS)
+    for cut in cuts:
+        inside = [(count[c], 1.0) for c in cut.configurations if c in count]
+        if cut.pool in pools:
+            draft.at_least(
+                cut.slices - len(cut.configurations), [(pools[cut.pool], 1.0), *((x, -1.0) for x, _ in inside)]
+            )
+    taken = [(c.board, c.slice, column) for c, column in count.items() if not c.shares]
+    taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
+    layouts = _layouts(draft, taken, supplies, endless=goal in _ENDLESS)
     nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
-        slices = [(column, float(c.compute_slices)) for c, column in count.items()]
+        sizes = {
+            (s.board.name, kind): float(p.compute_slices) for s in supplies for kind, p in s.board.profiles.items()
+        }
+        slices = [(column, sizes[board, kind]) for board, kind, column in taken]
         draft.at_least(least, slices)
         draft.minimise_count(slices, relative_gap=gap, enough=enough)
-        draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in cuts])
-        draft.minimise_count(((column, 1.0) for column in cuts), nodes=nodes)
+        draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
+        draft.minimise_count(((column, 1.0) for column in layouts), nodes=nodes)
     if goal == "least":
         if losses:
             draft.minimise(losses, gap=ACCURACY_GAP, nodes=nodes)
         _keeping(draft, count, running or {}, nodes)
     program = draft.program()
     if start:
-        program = replace(program, start=tuple((column, float(start.get(c, 0))) for c, column in count.items()))
-    return Allocation(program, count, tuple(cuts), scale)
+        slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
+        program = replace(program, start=(*((column, float(start.get(c, 0))) for c, column in count.items()), *slots))
+    return Allocation(program, count, pools, tuple(layouts), scale)
 
 
 class _Part:
@@ -158,9 +188,17 @@ class _Part:
                 self._most[c] = self._most_of(c, by_board[c.board])
                 self.count[c] = self._draft.integer(self._most[c])
             self._draft.at_least(1, [(self.count[c], 1) for c in configurations])
+            # One replica that shares, or any number of others.
+            shared = [(self.count[c], 1.0) for c in configurations if c.shares]
+            if shared:
+                others = [c for c in configurations if not c.shares]
+                most = max(1.0, sum(self._most[c] for c in others))
+                self._draft.at_most(1, [*shared, *((self.count[c], 1 / most) for c in others)])
 
     def _most_of(self, c: Configuration, supply: Supply) -> float:
         """Replicas beyond which no plan needs any: as many as carry the whole task; one where that is nothing."""
+        if c.shares:
+            return 1
         there_are = math.inf if self._goal in _ENDLESS else supply.most(c.slice)
         if self._goal == "most":
             return there_are
@@ -224,22 +262,54 @@ class _Part:
         ]
 
 
-def _cuts(draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[Supply], *, endless: bool) -> list[int]:
-    """Numbers of GPUs by multiset; together they have the slices that are in use."""
-    cuts: list[int] = []
+def _pools(
+    draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[Supply], *, endless: bool
+) -> dict[Pool, int]:
+    """Numbers of slices that are shared; what shares them fits them by each measure, and each has a task but once."""
+    found: dict[Pool, list[Configuration]] = {}
+    for c in count:
+        if c.shares:
+            found.setdefault(pool_of(c), []).append(c)
+    by_board = {s.board.name: s for s in supplies}
+    pools: dict[Pool, int] = {}
+    for pool, inside in found.items():
+        n = pools[pool] = draft.integer(None if endless else by_board[pool.board].most(pool.slice))
+        for measure in sorted(set(zip(*(weights(c) for c in inside), strict=True))):
+            if any(measure):
+                draft.at_most(0, [(n, -1.0), *((count[c], m) for c, m in zip(inside, measure, strict=True) if m)])
+        tasks: dict[tuple[str, str], list[int]] = {}
+        for c in inside:
+            tasks.setdefault((c.graph, c.task), []).append(count[c])
+        for columns in tasks.values():
+            draft.at_most(0, [(n, -1.0), *((column, 1.0) for column in columns)])
+    return pools
+
+
+def _layouts(
+    draft: Draft, taken: Sequence[tuple[str, str, int]], supplies: Sequence[Supply], *, endless: bool
+) -> list[int]:
+    """Numbers of GPUs by multiset; together they have the slices that are in use.
+
+    Args:
+        draft: To add to.
+        taken: Model of GPU, kind of slice, column of how many are in use.
+        supplies: By model of GPU.
+        endless: Whether there are GPUs without end.
+    """
+    layouts: list[int] = []
     for supply in supplies:
         z = {i: draft.integer(None if endless else supply.gpus) for i in range(len(supply.multisets))}
-        cuts += z.values()
+        layouts += z.values()
         if not endless:
             draft.at_most(supply.gpus, [(column, 1) for column in z.values()])
         used: dict[str, list[tuple[int, float]]] = {}
-        for c, column in count.items():
-            if c.board == supply.board.name:
-                given, number = supply.takes(c.slice)
+        for board, kind, column in taken:
+            if board == supply.board.name:
+                given, number = supply.takes(kind)
                 used.setdefault(given, []).append((column, number))
         for given, terms in used.items():
             draft.at_most(0, [*terms, *((z[i], -m[given]) for i, m in enumerate(supply.multisets) if m[given])])
-    return cuts
+    return layouts
 
 
 def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int], nodes: int) -> None:

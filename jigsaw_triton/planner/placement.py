@@ -2,18 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import chain
 
 from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.planner.program import Draft, Program
+from jigsaw_triton.planner.sharing import SharedSlice
 
 Models = tuple[PlacedModel, ...]
 
-Needs = Mapping[str, Mapping[str, Mapping[PlacedModel, int]]]
-"""Model of GPU -> slice kind -> model -> replicas, sorted."""
+Configurations = tuple[Configuration, ...]
+
+Needs = Mapping[str, Mapping[str, Mapping[Models, int]]]
+"""Model of GPU -> slice kind -> models in a slice -> slices with them, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class _Cut:
         group: Its number.
         multiset: Slices of each kind that is needed.
         layout: Where they are.
-        kept: Slice kind and model -> replicas that run there and may stay.
+        kept: Slice kind and models in a slice -> slices with them that are there and may stay.
         standing: Slice kind that is needed -> MIG instances that are there already.
         recut: Whether any that is there has to go.
     """
@@ -41,7 +45,7 @@ class _Cut:
     group: int
     multiset: Counter[str]
     layout: Layout
-    kept: Counter[tuple[str, PlacedModel]]
+    kept: Counter[tuple[str, Models]]
     standing: Counter[str]
     recut: bool
 
@@ -71,17 +75,22 @@ class PlacementProgram:
 
 
 def placement(
-    cluster: Cluster, counts: Mapping[Configuration, int], gpus: int, running: Plan | None
+    cluster: Cluster,
+    counts: Mapping[Configuration, int],
+    gpus: int,
+    running: Plan | None,
+    shared: Sequence[SharedSlice] = (),
 ) -> PlacementProgram:
     """Builds the program: as many replicas as possible stay in place, then as many MIG instances, then as many GPUs.
 
     Args:
         cluster: Whose GPUs.
-        counts: Replicas.
-        gpus: That suffice for them.
+        counts: Replicas that have a slice to themselves.
+        gpus: That suffice for all.
         running: What runs now.
+        shared: Slices that others share.
     """
-    needs = _needs(counts)
+    needs = _needs(counts, shared)
     groups = _groups(cluster, running)
     draft, cuts = Draft(), dict[int, _Cut]()
     for i, group in enumerate(groups):
@@ -97,8 +106,8 @@ def placement(
             need = sum(replicas.values())
             draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in here.items()])
             standing += _counted(draft, need, [(column, cut.standing[kind]) for column, cut in here.items()])
-            for model, count in replicas.items():
-                kept += _counted(draft, count, [(column, cut.kept[kind, model]) for column, cut in here.items()])
+            for models, count in replicas.items():
+                kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in here.items()])
     recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
     for objective in (kept, standing, recut, [(column, 1.0) for column in cuts]):
         if objective:
@@ -116,12 +125,21 @@ def _counted(draft: Draft, most: int, terms: Iterable[tuple[int, float]]) -> lis
     return [(column, -1.0)]
 
 
-def _needs(counts: Mapping[Configuration, int]) -> dict[str, dict[str, dict[PlacedModel, int]]]:
-    needs: dict[str, dict[str, dict[PlacedModel, int]]] = {}
-    for c, count in sorted(counts.items()):
-        model = PlacedModel(c.graph, c.task, c.variant, c.instances, c.batch)
-        needs.setdefault(c.board, {}).setdefault(c.slice, {})[model] = count
+def _needs(
+    counts: Mapping[Configuration, int], shared: Sequence[SharedSlice]
+) -> dict[str, dict[str, dict[Models, int]]]:
+    needs: dict[str, dict[str, dict[Models, int]]] = {}
+    alone = ((c.board, c.slice, (c,), count) for c, count in sorted(counts.items()))
+    together = ((of.board, of.slice, of.configurations, 1) for of in shared)
+    for board, kind, inside, count in chain[tuple[str, str, Configurations, int]](alone, together):
+        alike = needs.setdefault(board, {}).setdefault(kind, {})
+        models = _sorted(PlacedModel(c.graph, c.task, c.variant, c.instances, c.batch) for c in inside)
+        alike[models] = alike.get(models, 0) + count
     return needs
+
+
+def _sorted(models: Iterable[PlacedModel]) -> Models:
+    return tuple(sorted(models, key=astuple))
 
 
 def running_slices(cluster: Cluster, running: Plan | None) -> dict[GpuId, dict[Placement, Models]]:
@@ -139,23 +157,19 @@ def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
     members: dict[tuple[str, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for gpu in cluster.gpus:
-        here = slices.get(gpu.id, {})
+        here = {place: _sorted(models) for place, models in slices.get(gpu.id, {}).items()}
         members.setdefault((gpu.board.name, tuple(sorted(here.items(), key=lambda kv: kv[0]))), []).append(gpu.id)
     return tuple(_Group(boards[name], dict(here), tuple(gpus)) for (name, here), gpus in members.items())
 
 
-def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[PlacedModel, int]]) -> list[_Cut]:
+def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) -> list[_Cut]:
     """The layouts of which no other gives as many slices of each kind and leaves as much of everything in place."""
     cuts: list[_Cut] = []
     useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
     for layout in maximal_layouts(group.board, useful) if useful else ():
         standing = [p for p in layout if p in group.running]
         needed = [p for p in standing if p.slice in kinds]
-        kept = Counter(
-            (p.slice, group.running[p][0])
-            for p in needed
-            if len(group.running[p]) == 1 and group.running[p][0] in kinds[p.slice]
-        )
+        kept = Counter((p.slice, group.running[p]) for p in needed if group.running[p] in kinds[p.slice])
         cut = _Cut(
             group=index,
             multiset=Counter(p.slice for p in layout if p.slice in kinds),
@@ -181,11 +195,11 @@ def _at_least(one: _Cut, other: _Cut) -> bool:
 
 
 def _filled(
-    chosen: Sequence[tuple[GpuId, _Group, Layout]], kinds: Mapping[str, Mapping[PlacedModel, int]]
+    chosen: Sequence[tuple[GpuId, _Group, Layout]], kinds: Mapping[str, Mapping[Models, int]]
 ) -> list[PlannedGpu]:
     """Puts the replicas into the layouts: where they run, then into instances that stand, then in order."""
     left = {kind: Counter(replicas) for kind, replicas in kinds.items()}
-    content: dict[tuple[GpuId, Placement], PlacedModel] = {}
+    content: dict[tuple[GpuId, Placement], Models] = {}
     slots = [
         (gpu, place, group.running.get(place))
         for gpu, group, layout in chosen
@@ -193,9 +207,9 @@ def _filled(
         if place.slice in kinds
     ]
     for gpu, place, models in slots:
-        if models is not None and len(models) == 1 and left[place.slice][models[0]] > 0:
-            content[gpu, place] = models[0]
-            left[place.slice][models[0]] -= 1
+        if models is not None and left[place.slice][models] > 0:
+            content[gpu, place] = models
+            left[place.slice][models] -= 1
     waiting = {kind: [m for m in replicas for _ in range(left[kind][m])] for kind, replicas in kinds.items()}
     for stands in (True, False):
         for gpu, place, models in slots:
@@ -203,7 +217,7 @@ def _filled(
                 content[gpu, place] = waiting[place.slice].pop(0)
     planned = []
     for gpu, group, layout in chosen:
-        placed = tuple(PlacedSlice(p, (content[gpu, p],)) for p in sorted(layout) if (gpu, p) in content)
+        placed = tuple(PlacedSlice(p, content[gpu, p]) for p in sorted(layout) if (gpu, p) in content)
         if placed:
             planned.append(PlannedGpu(gpu, group.board.name, placed))
     return planned

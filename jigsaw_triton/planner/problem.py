@@ -32,6 +32,9 @@ LATENCY_MODELS: tuple[LatencyModel, ...] = ("2p95", "queue")
 LOADS = (0.3, 0.5, 0.65, 0.75, 0.85, 0.92)
 """Shares of a replica's profiled throughput that it may be planned to be used by, with the latency model `queue`."""
 
+SHARED_LOAD = 0.2
+"""The largest load of a slice that is shared; see `planner.sharing`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Multiplicities:
@@ -128,6 +131,7 @@ class Options:
             one batch of waiting, which holds while a queue is stable with room to spare: at 0.8 a queue of Poisson
             arrivals before one server of constant speed waits two service times on average, and from there on waiting
             grows without bound.
+        share: Whether models may share a slice, taking turns; see `planner.sharing`.
     """
 
     time_limit_s: float = 10.0
@@ -137,6 +141,7 @@ class Options:
     gap: float = 0.0
     solver: SolverName = "highs"
     utilisation: float = 0.8
+    share: bool = False
 
     def checked(self) -> "Options":
         """These options, the features in their usual order.
@@ -156,6 +161,8 @@ class Options:
             raise InputError(f"latency model {self.latency_model!r} is unknown", hint=" or ".join(LATENCY_MODELS))
         if self.formulation == "paper" and self.latency_model != "2p95":
             raise InputError("the paper's formulation has its own latency model, 2p95", hint="leave one of them out")
+        if self.formulation == "paper" and self.share:
+            raise InputError("in the paper's formulation each model has a slice of its own", hint="leave out --share")
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
-from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
-from jigsaw_triton.planner.problem import LOADS, Options, Problem
+from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, Segment, TaskPlan
+from jigsaw_triton.planner.problem import LOADS, SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -27,6 +27,7 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
     found = [
         *_label_violations(plan, options),
         *_board_violations(plan, problem),
+        *_shared_violations(plan, problem, options),
         *_segment_violations(plan, problem, options),
         *_total_violations(plan, problem),
     ]
@@ -35,7 +36,10 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
         return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
     for workload in problem.workloads:
         table = problem.profiles.get(workload.graph.name, ProfileTable(()))
-        check = _GraphCheck(plan, plan.graphs[workload.graph.name], workload, table, options)
+        most_load = _most_shared_load(problem, options)
+        check = _GraphCheck(
+            plan, plan.graphs[workload.graph.name], workload, table, options, problem.profiles, most_load
+        )
         found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
     return tuple(found)
 
@@ -85,19 +89,61 @@ def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
             yield f"{gpu_plan.id} has no slices"
         for placed in gpu_plan.layout:
             where = f"{gpu_plan.id} {placed.placement}"
-            if len(placed.models) != 1:
-                yield f"{where} holds {len(placed.models)} models, not one"
+            if not placed.models:
+                yield f"{where} holds no model"
             elif board is not None and placed.placement.slice in board.profiles:
-                yield from _memory_violations(where, board, placed.placement.slice, placed.models[0], problem)
+                yield from _memory_violations(where, board, placed, problem)
 
 
-def _memory_violations(where: str, board: Board, kind: str, model: PlacedModel, problem: Problem) -> Iterator[str]:
-    row = _row(problem.profiles.get(model.graph, ProfileTable(())), board.name, kind, model)
-    room = board.profiles[kind].memory_mib
-    if row is None:
-        yield f"{where}: {model.graph}/{model.task} {model.variant} has no profile there"
-    elif room is not None and row.memory_mib > room:
-        yield f"{where}: {row.memory_mib:.0f} MiB in {room} MiB"
+def _memory_violations(where: str, board: Board, placed: PlacedSlice, problem: Problem) -> Iterator[str]:
+    room, taken = board.profiles[placed.placement.slice].memory_mib, 0.0
+    for model in placed.models:
+        row = _row(problem.profiles.get(model.graph, ProfileTable(())), board.name, placed.placement.slice, model)
+        if row is None:
+            yield f"{where}: {model.graph}/{model.task} {model.variant} has no profile there"
+        else:
+            taken += row.memory_mib
+    if room is not None and taken > room * (1 + TOLERANCE):
+        yield f"{where}: {taken:.0f} MiB in {room} MiB"
+
+
+def _shared_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
+    """What is asked of slices that hold several models, but for latency."""
+    tables = {name: problem.profiles.get(name, ProfileTable(())) for name in plan.graphs}
+    most = _most_shared_load(problem, options)
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            if len(placed.models) < 2:
+                continue
+            where, load = f"{gpu.id} {placed.placement}", 0.0
+            if not options.share:
+                yield f"{where} holds {len(placed.models)} models, not one"
+            for model in placed.models:
+                task = plan.graphs[model.graph].tasks.get(model.task) if model.graph in plan.graphs else None
+                table = tables.get(model.graph, ProfileTable(()))
+                row = _row(table, gpu.model, placed.placement.slice, model)
+                if task is None or row is None:
+                    yield f"{where}: {model.graph}/{model.task} is not planned for, or has no profile there"
+                    continue
+                load += _busy(task.rate_rps, row)
+                if model.instances != 1:
+                    yield f"{where}: {model.instances} instances of {model.graph}/{model.task} share a slice"
+                if sum(s.count for s in task.segments) != 1:
+                    yield f"{where}: {model.graph}/{model.task} shares a slice and has other replicas"
+            if load > most * (1 + TOLERANCE):
+                yield f"{where} is shared and busy for {load:.3f} of its time, more than {most:.3f}"
+
+
+def _busy(rate_rps: float, row: ProfileRow) -> float:
+    """The part of its time that a slice is busy with calls that come one by one."""
+    return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
+
+
+def _most_shared_load(problem: Problem, options: Options) -> float:
+    if options.latency_model == "2p95":
+        return min(SHARED_LOAD, options.usable)
+    late = min((1 - w.graph.slo.percentile / 100) / len(w.graph.tasks) for w in problem.workloads)
+    return min(SHARED_LOAD, math.cbrt(late / 1.2))
 
 
 def _row(table: ProfileTable, board: str, kind: str, model: PlacedModel) -> ProfileRow | None:
@@ -130,6 +176,8 @@ class _GraphCheck:
     workload: Workload
     table: ProfileTable
     options: Options
+    tables: Mapping[str, ProfileTable]
+    most_shared_load: float
 
     @property
     def graph(self) -> TaskGraph:
@@ -256,7 +304,37 @@ class _GraphCheck:
             yield f"{self.promised.latency_ms} ms said, {_worst(self.graph, needed)} ms counted"
 
     def _needed_ms(self, name: str) -> float:
-        """The latency of a task, by its slowest segment."""
+        """The latency of a task, by its slowest segment; by the slice's cycle where it shares one."""
+        alone, sharing = self._alone_ms(name), self._sharing_ms(name)
+        if sharing is None:
+            return alone
+        return sharing[0] if sharing[1] > 1 else min(alone, sharing[0])
+
+    def _sharing_ms(self, name: str) -> tuple[float, int] | None:
+        """The latency of a task in a slice where models take turns, and their number; None where it is in no such."""
+        placed = [
+            (gpu.model, of)
+            for gpu in self.plan.gpus
+            for of in gpu.layout
+            if any((m.graph, m.task) == (self.graph.name, name) for m in of.models)
+        ]
+        if not self.options.share or len(placed) != 1:
+            return None
+        ((board, of),) = placed
+        (own,) = (m for m in of.models if (m.graph, m.task) == (self.graph.name, name))
+        rows = [_row(self.tables[m.graph], board, of.placement.slice, m) for m in of.models if m.graph in self.tables]
+        row = _row(self.table, board, of.placement.slice, own)
+        if (
+            row is None
+            or own.instances != 1
+            or _busy(self._rates()[name], row) > self.most_shared_load * (1 + TOLERANCE)
+        ):
+            return None
+        cycle_ms = sum(r.latency_p95_ms for r in rows if r is not None)
+        times = _latency_ms(row, self._rows_at_once(self.graph.tasks[name])) / row.latency_p95_ms
+        return times * cycle_ms, len(of.models)
+
+    def _alone_ms(self, name: str) -> float:
         rows = self._rows_at_once(self.graph.tasks[name])
         segments = [(s, self._rows(name, s)) for s in self.promised.tasks[name].segments]
         if self.options.latency_model == "2p95":

@@ -102,6 +102,14 @@ def service_times(table: ProfileTable) -> Mapping[ProfileKey, ServiceTime]:
     return {row.key: service_time(row, rows) for rows in alike.values() for row in rows if row.throughput_rps > 0}
 
 
+def busy(rate_rps: float, row: ProfileRow) -> float:
+    """The part of its time that a slice has to do with these calls at most, were each an execution of its own.
+
+    No less than what its profiled throughput makes of it.
+    """
+    return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
+
+
 def _factors(deviates: Array, p95: float, p99: float) -> Array:
     below, beyond = math.log(p95) / _Z95, (math.log(p99) - math.log(p95)) / (_Z99 - _Z95)
     z = np.minimum(deviates, _MOST_Z)
