@@ -127,7 +127,7 @@ def _settled(of: Counts, rates: Mapping[tuple[str, str, str], float], rps: float
             usable[c.graph, c.task, c.variant] = usable.get((c.graph, c.task, c.variant), 0.0) + n * c.throughput_rps
         busy = {key: rates[key] * rps / most * (1 - TOLERANCE) for key, most in usable.items()}
         lower = {
-            next((at for at in loads.get(c.replica, ()) if at.utilisation >= c.utilisation * busy[c.replica[:3]]), c): n
+            next((at for at in _others(c, loads) if at.utilisation >= c.utilisation * busy[c.replica[:3]]), c): n
             for c, n in of.items()
         }
         if lower == of:
@@ -135,11 +135,16 @@ def _settled(of: Counts, rates: Mapping[tuple[str, str, str], float], rps: float
         of = lower
 
 
+def _others(c: Configuration, loads: Loads) -> Sequence[Configuration]:
+    """A configuration at other loads; none where it shares a slice, and how long it takes is a matter of its turns."""
+    return () if c.shares else loads.get(c.replica, ())
+
+
 def _raised(of: Counts, budget_ms: float, loads: Loads) -> Counts:
     """A task's replicas at the greatest loads that its budget allows."""
     return {
         max(
-            (at for at in (c, *loads.get(c.replica, ())) if at.latency_ms <= budget_ms * (1 + TOLERANCE) or at == c),
+            (at for at in (c, *_others(c, loads)) if at.latency_ms <= budget_ms * (1 + TOLERANCE) or at == c),
             key=lambda at: at.utilisation,
         ): n
         for c, n in of.items()
