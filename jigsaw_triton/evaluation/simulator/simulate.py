@@ -69,7 +69,9 @@ Stations = Mapping[str, Sequence[Servers]]
 
 
 def stations(graph: str, gpus: Sequence[PlannedGpu], profiles: ProfileTable) -> dict[str, tuple[Servers, ...]]:
-    """The servers that a plan's GPUs hold for a graph, each replica of its own slice.
+    """The servers that a plan's GPUs hold for a graph.
+
+    Models that share a slice are taken to have it alone: that they wait for each other is not simulated.
 
     Args:
         graph: Its name.
