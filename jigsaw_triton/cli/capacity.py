@@ -10,7 +10,7 @@ from jigsaw_triton.cli.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.plan import Plan, plan_to_text
-from jigsaw_triton.planner.problem import Formulation, Options
+from jigsaw_triton.planner.problem import Formulation, LatencyModel, Options
 from jigsaw_triton.planner.solve import LargestDemand, largest_demand, make_largest_plan
 from jigsaw_triton.spec.words import nearest
 
@@ -43,6 +43,7 @@ def command(
     scale: str | None,
     features: str,
     formulation: Formulation,
+    latency_model: LatencyModel,
     time_limit: float,
     out_path: Path | None,
 ) -> None:
@@ -56,7 +57,10 @@ def command(
     )
     _check_demand(demand, scale, tuple(wanted.graphs))
     growing = tuple(wanted.graphs) if scale is None else (scale,)
-    asked, how = problem(wanted), Options(time_limit_s=time_limit, features=features, formulation=formulation)
+    asked, how = (
+        problem(wanted),
+        Options(time_limit_s=time_limit, features=features, formulation=formulation, latency_model=latency_model),
+    )
     with out.working("planning"):
         # Ideal packing carries what the placement of it may not.
         ideal = largest_demand(asked, how, scaled=growing) if formulation == "paper" else None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jigsaw_triton.cli.output import FORMS, Output
-from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
+from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS, LATENCY_MODELS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -179,7 +179,7 @@ def gap() -> Decorator[Any]:
 
 
 def baseline() -> Decorator[Any]:
-    """--features and --formulation: to plan as other systems do, for comparison."""
+    """--features, --formulation and --latency-model: to plan as other systems do, for comparison."""
     options = (
         option(
             "--features",
@@ -195,6 +195,13 @@ def baseline() -> Decorator[Any]:
             default=FORMULATIONS[0],
             show_default=True,
             help="Layouts inside the optimum, or the paper's ideal packing and greedy placement.",
+        ),
+        option(
+            "--latency-model",
+            type=click.Choice(LATENCY_MODELS),
+            default=LATENCY_MODELS[0],
+            show_default=True,
+            help="Twice the 95th percentile, or the SLO's percentile by how busy replicas are.",
         ),
     )
 

@@ -17,7 +17,7 @@ from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.planner.conflict import find_conflict, told
 from jigsaw_triton.planner.explain import explained
 from jigsaw_triton.planner.plan import Plan, plan_to_text
-from jigsaw_triton.planner.problem import Formulation, Options, Problem
+from jigsaw_triton.planner.problem import Formulation, LatencyModel, Options, Problem
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.solver import lasting_solvers
 from jigsaw_triton.planner.transition import transition
@@ -62,6 +62,7 @@ def command(
     demand: tuple[str, ...],
     features: str,
     formulation: Formulation,
+    latency_model: LatencyModel,
     time_limit: float,
     gap: float,
     explain: bool,
@@ -83,7 +84,9 @@ def command(
     before = read_plan(running) if running is not None else Deployment.at(state).plan() if diff else None
     asked, how = (
         problem(wanted, running=before),
-        Options(time_limit_s=time_limit, gap=gap, features=features, formulation=formulation),
+        Options(
+            time_limit_s=time_limit, gap=gap, features=features, formulation=formulation, latency_model=latency_model
+        ),
     )
     with out.working("planning") as tell:
         plan = _planned(asked, how, tell)

@@ -109,6 +109,15 @@ def test_as_another_system_would_plan(run: Run, app: Path) -> None:
     assert "features AS, exact formulation" in shown
 
 
+def test_latency_by_how_busy_replicas_are(run: Run, app: Path) -> None:
+    plan = json.loads(run("plan", app, *GPUS, "--demand", "20", "--latency-model", "queue", "-o", "json").stdout)
+    assert plan["latency_model"] == "queue"
+    assert json.loads(run("plan", app, *GPUS, "--demand", "20", "-o", "json").stdout)["latency_model"] == "2p95"
+    result = run("plan", app, *GPUS, "--demand", "20", "--latency-model", "queue", "--formulation", "paper")
+    assert result.exit_code == 2
+    assert "2p95" in result.stderr
+
+
 def test_without_any_feature(run: Run, app: Path) -> None:
     file = app / "profiles.csv"
     file.write_text(file.read_text().replace(",1g,", ",7g,"))
