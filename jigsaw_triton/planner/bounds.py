@@ -31,6 +31,10 @@ LEAST_LATENCY_BINS = 400
 LATENCY_BINS_A_TASK = 50
 """Rounding adds up along a path."""
 
+MOST_CELLS = 3_000_000
+FEWEST_LATENCY_BINS = 100
+"""Of all tables together; large graphs get coarser bins, down to so many."""
+
 LOSS_BINS = range(24, 161)
 """Of these numbers of bins of loss the one that rounds the graph's own losses down by least: there are few of them."""
 
@@ -244,8 +248,12 @@ class _Task:
             for picks, levels in self._choices(number):
                 left = self._children(picks)[::-1, ::-1]
                 told = set(self._undominated(levels, slices))
-                for i in levels:
+                alike: dict[tuple[int, int], int] = {}
+                for i in sorted(levels, key=lambda i: i not in told):
                     spent, end = self._spent(i)
+                    if (known := alike.setdefault(spent, i)) != i and i not in told:
+                        others[i] = others[known]
+                        continue
                     if end[0] <= self.tail or not end[1]:
                         continue
                     before = around[: end[0] - self.tail, : end[1]]
@@ -324,10 +332,11 @@ class _Task:
 def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     """The tasks of a graph in topological order, each with one parent."""
     graph = workload.graph
-    bins = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
-    latency_scale = bins / graph.slo.latency_ms
     budget = max(_reachable(graph, found), _LEAST_LOSS)
     loss_bins = _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
+    wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
+    bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
+    latency_scale = bins / graph.slo.latency_ms
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)

@@ -14,8 +14,9 @@ from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.solver import SolverName
 from jigsaw_triton.profiles.table import ProfileTable
 
-MAX_DEMAND_RPS = 1e7
-"""No cluster serves more; a greater number is a slip of the pen."""
+LEAST_DEMAND_RPS = 1e-9
+MAX_DEMAND_RPS = 1e9
+"""No cluster serves more, and nobody asks for less: such a number is a slip of the pen."""
 
 MAX_ROWS = 1e6
 """Rows of one request that a plan may count on."""
@@ -189,11 +190,11 @@ def _check_workloads(workloads: tuple[Workload, ...]) -> None:
             raise InputError(f"the graph {name} is given {times} times", hint="name each graph once")
     for workload in workloads:
         demand = workload.demand_rps
-        if not (math.isfinite(demand) and 0 < demand <= MAX_DEMAND_RPS):
+        if not LEAST_DEMAND_RPS <= demand <= MAX_DEMAND_RPS:
             raise InputError(
                 f"a demand of {demand} requests/s cannot be planned for",
                 where=workload.graph.name,
-                hint=f"give a number above 0 and up to {MAX_DEMAND_RPS:.0f}",
+                hint=f"give a number from {LEAST_DEMAND_RPS:g} to {MAX_DEMAND_RPS:g}",
             )
 
 

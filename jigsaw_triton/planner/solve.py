@@ -275,6 +275,8 @@ def _largest(planning: "_Planning", scaled: Collection[str] | None) -> tuple[Pro
         return _grown(planning.problem, growing, scale * (1 - TOLERANCE)), gap
     for _ in range(_ROUNDS):
         scale, gap = planning.largest_scale(growing)
+        most = max(w.demand_rps for w in planning.problem.workloads if w.graph.name in growing)
+        scale = min(scale, MAX_DEMAND_RPS / most)
         planning = replace(planning, problem=_grown(planning.problem, growing, scale))
         if scale > _EXACT_FROM:
             break
@@ -405,6 +407,7 @@ class _Planning:
         started: float,
         goal: Goal = "least",
         *,
+        bounds: Mapping[str, Bounds] | None = None,
         ties: bool = True,
     ) -> tuple[Allocation, Outcome]:
         """The program solved with the configurations that may be part of an optimum.
@@ -418,15 +421,17 @@ class _Planning:
             candidates: Their configurations.
             started: When the time that there is began.
             goal: Of the program.
+            bounds: Where they are known.
             ties: Whether the objectives after the slices count.
         """
-        bounds = _bounds(workloads, candidates)
+        bounds = bounds or _bounds(workloads, candidates)
         leasts = {name: b.least for name, b in bounds.items()}
         if math.inf in leasts.values():
             raise self._infeasible(candidates)
         sharing = any(c.shares for tasks in candidates.values() for of in tasks.values() for c in of)
         likely = {name: bounds[name].likely(_LIKELY, of) for name, of in candidates.items()}
         cuts: list[Cut] = []
+        first_found: tuple[Allocation, Outcome] | None = None
         pooled: dict[Pool, int] = {}
         begun: tuple[Allocation, Outcome] | None = None
         if sharing:
@@ -434,9 +439,9 @@ class _Planning:
             start = begun[0].counts(begun[1].values) if begun else {}
             pooled = begun[0].shared(begun[1].values) if begun else {}
         elif len(workloads) > 1:
-            leasts, start = self._one_by_one(workloads, candidates, leasts, started)
+            leasts, start = self._one_by_one(workloads, candidates, bounds, started)
         else:
-            model, outcome = self._witness(likely, leasts, goal)
+            model, outcome = first_found = self._witness(likely, leasts, goal)
             start = model.counts(outcome.values) if outcome.stages else {}
         least, others = _whole(leasts.values()), sum(leasts.values())
         most = sum(n * c.compute_slices for c, n in start.items()) or math.inf
@@ -466,7 +471,8 @@ class _Planning:
                     pooled=pooled,
                 )
 
-            return self._fitting(model, cuts, time.monotonic() + self._left(started))
+            found, outcome = self._fitting(model, cuts, time.monotonic() + self._left(started))
+            return found, _bounded(outcome, proven)
 
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
@@ -482,6 +488,9 @@ class _Planning:
                 # Time ran out before as good a plan was found as the one to begin with.
                 stage = Stage(most, min(proven, most), proven=proven >= most)
                 return begun[0], replace(begun[1], status="feasible", stages=(stage,))
+            if outcome.status == "unknown" and first_found is not None and first_found[1].stages:
+                # Not proven, but a plan.
+                return first_found[0], replace(_bounded(first_found[1], proven), status="feasible")
             if limit == math.inf or outcome.status == "unknown":
                 return model, outcome
             late = time.monotonic() - started > self.options.time_limit_s
@@ -603,19 +612,21 @@ class _Planning:
         self,
         workloads: Sequence[Workload],
         candidates: Mapping[str, TaskConfigurations],
-        leasts: Mapping[str, float],
+        bounds: Mapping[str, Bounds],
         started: float,
     ) -> tuple[dict[str, float], dict[Configuration, int]]:
         """Each graph's least slices on GPUs without end, and the replicas that all of them have then together.
 
         The second is empty where one of them was not found.
         """
-        found, together = dict(leasts), dict[Configuration, int]()
+        found, together = {name: b.least for name, b in bounds.items()}, dict[Configuration, int]()
         complete = True
         for workload in workloads:
             name = workload.graph.name
             alone = replace(self, problem=replace(self.problem, workloads=(workload,)))
-            model, outcome = alone._allocated((workload,), {name: candidates[name]}, started, "ideal", ties=False)
+            model, outcome = alone._allocated(
+                (workload,), {name: candidates[name]}, started, "ideal", bounds={name: bounds[name]}, ties=False
+            )
             complete = complete and bool(outcome.stages)
             if outcome.stages:
                 first = outcome.stages[0]
@@ -809,6 +820,14 @@ class _Planning:
         if not outcome.stages:
             raise SolverFailure(f"finding what is needed came out {outcome.status}")
         return round(outcome.stages[0].value), model.gpus(outcome.values)
+
+
+def _bounded(outcome: Outcome, proven: float) -> Outcome:
+    """What a solver found, of which at least so many slices are known to be needed."""
+    if not outcome.stages or outcome.stages[0].bound >= proven:
+        return outcome
+    first, *rest = outcome.stages
+    return replace(outcome, stages=(replace(first, bound=min(proven, first.value)), *rest))
 
 
 def _bounds(workloads: Sequence[Workload], candidates: Mapping[str, TaskConfigurations]) -> dict[str, Bounds]:

@@ -18,6 +18,9 @@ SolverName = Literal["highs", "cbc"]
 LEAST_S = 0.05
 """A later objective is not tried with less time than this."""
 
+_LONGEST_S = 2e6
+"""That the kernel can be asked to wait for."""
+
 GRACE_S = 5.0
 """How long past its time limit a solver may take to answer before it is given up: reading in and presolve do not always
 look at the clock."""
@@ -150,7 +153,7 @@ class SolverProcess:
         title = SOLVER_TITLES[self.name]
         try:
             self._connection.send(Request(program, time_limit_s))
-            if not self._connection.poll(time_limit_s + GRACE_S):
+            if not self._connection.poll(min(time_limit_s + GRACE_S, _LONGEST_S)):
                 self._kill()
                 raise SolverFailure(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
             answer = self._connection.recv()

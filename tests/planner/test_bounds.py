@@ -128,3 +128,12 @@ def test_a_plan_far_above_the_bound_is_found_too(solvers: SolverFactory) -> None
     p = replace(p, cluster=cluster(4, of=board))
     assert least_slices(*candidates(p)).least == 24
     assert make_plan(p, solvers=solvers).slices_used == 4 * 4 + 10
+
+
+def test_graphs_of_many_tasks_get_coarser_bins(monkeypatch: pytest.MonkeyPatch, highs: SolverProcess) -> None:
+    workload, found = candidates(docread_problem(60))
+    fine = least_slices(workload, found)
+    monkeypatch.setattr(bounds_module, "MOST_CELLS", 1)
+    coarse = least_slices(workload, found)
+    assert coarse.least <= fine.least <= proven(docread_problem(60).prepared(), workload, found, highs)
+    assert all(coarse.using[c] <= fine.using[c] for c in fine.using)

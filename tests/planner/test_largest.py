@@ -7,7 +7,7 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Slo, Workload
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
 from jigsaw_triton.planner.program import Program
 from jigsaw_triton.planner.solve import SolverFactory, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver import Outcome, SolverName, SolverProcess, Stage
@@ -77,3 +77,9 @@ def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) 
     plan = make_largest_plan(docread_problem(1.0), solvers=lambda name: nullcontext(Cut()))
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(0.25)
+
+
+def test_no_demand_is_larger_than_what_can_be_planned_for(solvers: SolverFactory) -> None:
+    table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=1e9)])
+    plan = make_largest_plan(problem(chain(1), table, demand_rps=1.0, gpus=4), solvers=solvers)
+    assert plan.graphs["chain"].demand_rps == pytest.approx(MAX_DEMAND_RPS, rel=1e-4)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
@@ -85,6 +85,14 @@ def layouts(draw: st.DrawFn) -> dict[int, dict[str, str]]:
 
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts())
+# Where HiGHS, given a start, proves that one GPU cut anew suffices and returns a solution with two.
+@example(
+    {
+        0: {"3g@0": "t1.v0", "1g@4": "t0.v0", "1g@5": "t0.v0", "1g@6": "t1.v0"},
+        1: {"2g@0": "t1.v0", "2g@2": "t1.v0", "1g@4": "t0.v0", "1g@5": "t1.v0", "1g@6": "t0.v0"},
+    },
+    {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "1g@2": "t0.v0", "1g@3": "t1.v0"}},
+)
 def test_as_much_stays_as_can(highs: SolverProcess, old: Places, new: Places) -> None:
     before, needs = plan_of(old), needs_of(plan_of(new).gpus)
     if not needs:

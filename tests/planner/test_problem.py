@@ -12,7 +12,7 @@ from tests.fakes.graphs import conditional, diamond
 from tests.fakes.problems import cluster, docread, docread_problem
 
 
-@pytest.mark.parametrize("demand", [0.0, -1.0, math.nan, math.inf, 1.1e7])
+@pytest.mark.parametrize("demand", [0.0, 1e-320, -1.0, math.nan, math.inf, 1.1e9])
 def test_demands_that_make_no_sense(demand: float) -> None:
     with pytest.raises(InputError, match="cannot be planned for") as caught:
         docread_problem(demand).prepared()

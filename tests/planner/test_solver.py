@@ -187,3 +187,7 @@ def test_lasting_solvers_go_on_until_they_die() -> None:
         with solvers("highs") as another:
             assert another.solve(knapsack(5), 10).status == "optimal"
     assert not another.alive
+
+
+def test_a_time_limit_beyond_what_the_kernel_waits_for(solver: SolverProcess) -> None:
+    assert solver.solve(knapsack(5), 1e300).status == "optimal"

@@ -74,7 +74,7 @@ def test_a_sound_plan() -> None:
         (lambda p: gpu_with(p, layout=p.gpus[0].layout[1:]), "its segments and what is placed differ"),
         (lambda p: layout_with(p, lambda s: replace(s, placement=Placement(second(p), "1g"))), "overlaps"),
         (lambda p: layout_with(p, lambda s: replace(s, placement=Placement(9, "1g"))), "cannot start at 9"),
-        (lambda p: layout_with(p, lambda s: replace(s, models=())), "holds 0 models, not one"),
+        (lambda p: layout_with(p, lambda s: replace(s, models=())), "holds no model"),
         (lambda p: layout_with(p, lambda s: replace(s, models=s.models * 2)), "holds 2 models, not one"),
         (
             lambda p: layout_with(p, lambda s: replace(s, models=(replace(s.models[0], batch=99),))),
