@@ -48,6 +48,7 @@ def _label_violations(plan: Plan, options: Options) -> Iterator[str]:
     for what, said, asked in (
         ("features", "".join(sorted(plan.features)), "".join(sorted(options.features))),
         ("formulation", plan.formulation, options.formulation),
+        ("latency model", plan.latency_model, options.latency_model),
     ):
         if said != asked:
             yield f"{what}: {said!r} said, {asked!r} asked for"
@@ -60,6 +61,8 @@ def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Itera
         for placed in gpu.layout:
             for model in placed.models:
                 where = f"{gpu.id} {placed.placement}"
+                if model.graph not in plan.graphs or model.task not in plan.graphs[model.graph].tasks:
+                    yield f"{where}: {model.graph}/{model.task} is not planned for"
                 if options.formulation == "paper" and model.instances > 4:
                     yield f"{where}: {model.instances} instances are more than the paper's four"
                 board = boards.get(gpu.model)
@@ -190,8 +193,8 @@ class _GraphCheck:
             return
         if not _close(self.promised.demand_rps, self.workload.demand_rps):
             yield f"it is for {self.promised.demand_rps} requests/s, not {self.workload.demand_rps}"
-        if self.promised.capacity_rps < self.workload.demand_rps * (1 - TOLERANCE):
-            yield f"its capacity {self.promised.capacity_rps} is below the demand {self.workload.demand_rps}"
+        if not self.workload.demand_rps * (1 - TOLERANCE) <= self.promised.capacity_rps < math.inf:
+            yield f"its capacity {self.promised.capacity_rps} is not from the demand {self.workload.demand_rps} on"
         for name, task in self.promised.tasks.items():
             unknown = {s.variant for s in task.segments} - {v.name for v in self.graph.tasks[name].variants}
             if unknown or not task.segments:
@@ -224,6 +227,8 @@ class _GraphCheck:
             placed = Counter[tuple[str, str, int, int]]()
             for (_, *segment), count in self._placed(name).items():
                 placed[tuple(segment)] += count  # type: ignore[index]
+            if len(task.segments) > len(said):
+                yield f"{name}: a segment is listed more than once"
             if said != placed:
                 yield f"{name}: its segments and what is placed differ: {dict(said)}, {dict(placed)}"
             if not _close(sum(s.share for s in task.segments), 1.0) or any(s.share < 0 for s in task.segments):
@@ -290,7 +295,8 @@ class _GraphCheck:
     def _latency_violations(self) -> Iterator[str]:
         needed = {name: self._needed_ms(name) for name in self.promised.tasks}
         for name, task in self.promised.tasks.items():
-            if needed[name] > task.budget_ms * (1 + TOLERANCE):
+            # What is no number is within nothing.
+            if not needed[name] <= task.budget_ms * (1 + TOLERANCE):
                 yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
         limit = self.graph.slo.latency_ms
         for what, per_task in (("latencies", needed), ("budgets", _budgets(self.promised.tasks))):

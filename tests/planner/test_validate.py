@@ -1,5 +1,6 @@
 """A sound plan, spoilt in one place after the other."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -82,7 +83,15 @@ def test_a_sound_plan() -> None:
         ),
         (lambda p: graph_with(p, tasks={}), "it has the tasks [], not ['detect', 'recognise']"),
         (lambda p: graph_with(p, demand_rps=61.0), "it is for 61.0 requests/s, not 60.0"),
-        (lambda p: graph_with(p, capacity_rps=59.0), "its capacity 59.0 is below the demand 60.0"),
+        (lambda p: graph_with(p, capacity_rps=59.0), "its capacity 59.0 is not from the demand 60.0 on"),
+        (lambda p: graph_with(p, capacity_rps=math.nan), "its capacity nan is not from the demand 60.0 on"),
+        (lambda p: task_with(p, "detect", budget_ms=math.nan), "exceed its budget of nan ms"),
+        (lambda p: task_with(p, "detect", segments=p.graphs["docread"].tasks["detect"].segments * 2), "more than once"),
+        (lambda p: replace(p, latency_model="queue"), "latency model: 'queue' said, '2p95' asked for"),
+        (
+            lambda p: layout_with(p, lambda s: replace(s, models=(replace(s.models[0], graph="other"),))),
+            "other/detect is not planned for",
+        ),
         (lambda p: graph_with(p, accuracy=1.0), "an accuracy of 1.0 said"),
         (lambda p: graph_with(p, latency_ms=1.0), "1.0 ms said"),
         (lambda p: task_with(p, "detect", segments=()), "it has no segments"),
