@@ -30,6 +30,7 @@ _EQUAL_RPS = 1.0
 @options.cluster()
 @options.demand(required=False)
 @options.option("--scale", metavar="NAME", help="The graph whose demand grows; the others keep theirs.  [default: all]")
+@options.share()
 @options.baseline()
 @options.time_limit()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
@@ -41,6 +42,7 @@ def command(
     driver: Driver | None,
     demand: tuple[str, ...],
     scale: str | None,
+    share: bool,
     features: str,
     formulation: Formulation,
     latency_model: LatencyModel,
@@ -59,7 +61,13 @@ def command(
     growing = tuple(wanted.graphs) if scale is None else (scale,)
     asked, how = (
         problem(wanted),
-        Options(time_limit_s=time_limit, features=features, formulation=formulation, latency_model=latency_model),
+        Options(
+            time_limit_s=time_limit,
+            features=features,
+            formulation=formulation,
+            latency_model=latency_model,
+            share=share,
+        ),
     )
     with out.working("planning"):
         # Ideal packing carries what the placement of it may not.

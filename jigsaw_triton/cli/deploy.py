@@ -14,6 +14,7 @@ from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, requir
 from jigsaw_triton.cli.status import view
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.installation import find_installation
@@ -32,6 +33,7 @@ DEFAULT_RPS = 1.0
 @options.graphs()
 @options.cluster()
 @options.demand(required=False)
+@options.share()
 @options.option("--target", type=click.Choice(("auto", "ensemble", "bls")), help="In place of the graphs' own.")
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
@@ -115,14 +117,15 @@ def _show_plan(out: Output, request: Request, before: dict[str, Any] | None) -> 
     """Reads and plans here first, so that what is wrong is told before anything is touched."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
     asked = problem(wanted, running=running_plan(before))
-    plan = make_plan(asked)
+    how = Options(share=wanted.share)
+    plan = make_plan(asked, how)
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
     out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
     if asked.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")
         return
-    for part in transition_view(transition(asked, plan), plan):
+    for part in transition_view(transition(asked, plan, how), plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):
             out.note(f"  {line}")

@@ -213,6 +213,13 @@ def baseline() -> Decorator[Any]:
     return decorate
 
 
+def share() -> Decorator[Any]:
+    """--share: whether models may share a slice."""
+    return option(
+        "--share", is_flag=True, help="Let models that are rarely called share slices, where they take turns."
+    )
+
+
 def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
     """-O/--out: where to write."""
     return option(

@@ -30,6 +30,7 @@ from jigsaw_triton.planner.transition import transition
         "plan traffic/ --gpus 4xA100-80GB --demand 120",
         "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
         "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
+        "plan traffic/ faces/ --gpus 1xA100-80GB --demand traffic=1,faces=1 --share",
         "plan traffic/ --gpus 4xA100-80GB --demand 120 --explain",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
@@ -38,6 +39,7 @@ from jigsaw_triton.planner.transition import transition
 @options.graphs()
 @options.cluster()
 @options.demand()
+@options.share()
 @options.baseline()
 @options.time_limit()
 @options.gap()
@@ -60,6 +62,7 @@ def command(
     cluster: str | None,
     driver: Driver | None,
     demand: tuple[str, ...],
+    share: bool,
     features: str,
     formulation: Formulation,
     latency_model: LatencyModel,
@@ -85,7 +88,12 @@ def command(
     asked, how = (
         problem(wanted, running=before),
         Options(
-            time_limit_s=time_limit, gap=gap, features=features, formulation=formulation, latency_model=latency_model
+            time_limit_s=time_limit,
+            gap=gap,
+            features=features,
+            formulation=formulation,
+            latency_model=latency_model,
+            share=share,
         ),
     )
     with out.working("planning") as tell:

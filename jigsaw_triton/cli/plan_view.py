@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jigsaw_triton.cli.machine import emulation
-from jigsaw_triton.cli.output import View, drawing, figures
+from jigsaw_triton.cli.output import View, drawing, figures, listed
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
 from jigsaw_triton.gpus.model import Cluster
@@ -26,6 +26,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     for name in plan.graphs:
         yield _tasks(plan, name)
         yield _promises(plan, graphs[name])
+    yield from _shared(plan)
     yield _totals(plan, cluster)
     yield ""
     yield drawing(draw_text(strips(plan, cluster), width=width))
@@ -90,6 +91,19 @@ def _promises(plan: Plan, graph: TaskGraph) -> str:
         f"latency {figures(planned.latency_ms)} ms of {slo.latency_ms:g} (p{slo.percentile:g}); "
         f"accuracy {planned.accuracy:.3f}, at least {slo.accuracy:g}\n"
     )
+
+
+def _shared(plan: Plan) -> Iterator[str]:
+    """What shares which slice, a line each."""
+    several = len(plan.graphs) > 1
+    lines = [
+        f"{gpu.id} {placed.placement} is shared by {listed([_key(model, several) for model in placed.models])}\n"
+        for gpu in plan.gpus
+        for placed in gpu.layout
+        if len(placed.models) > 1
+    ]
+    if lines:
+        yield "".join(lines)
 
 
 def _totals(plan: Plan, cluster: Cluster) -> str:

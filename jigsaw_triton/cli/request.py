@@ -30,6 +30,7 @@ class Request:
         grpc: See http.
         metrics: See http.
         address: See http.
+        share: Whether models may share slices.
     """
 
     graphs: tuple[str, ...]
@@ -42,6 +43,7 @@ class Request:
     grpc: int | None = None
     metrics: int | None = None
     address: str | None = None
+    share: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For `of_json`."""
@@ -82,7 +84,8 @@ class Request:
         if self.target is not None:
             graphs = {name: replace(graph, target=self.target) for name, graph in wanted.graphs.items()}
             wanted = replace(wanted, graphs=graphs)
-        return replace(wanted, cluster=replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway)))
+        cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway))
+        return replace(wanted, cluster=cluster, share=self.share)
 
     def _ports(self, given: GatewayPorts) -> GatewayPorts:
         ports = GatewayPorts(

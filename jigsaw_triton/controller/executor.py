@@ -18,7 +18,7 @@ from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import InfeasibleError, ServerError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.solve import make_largest_plan, make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.runtime.slots import drain
@@ -27,14 +27,14 @@ DRAIN_S = 60.0
 """A batch that has not ended by then never will: the dispatcher's own deadline for a call is shorter."""
 
 
-def _planned(problem: Problem, may_fall_short: frozenset[str]) -> Plan:
+def _planned(problem: Problem, options: Options, may_fall_short: frozenset[str]) -> Plan:
     """The plan for the demand, or where there is none the one that carries most of it."""
     try:
-        return make_plan(problem)
+        return make_plan(problem, options)
     except InfeasibleError:
         if not may_fall_short:
             raise
-        return make_largest_plan(problem, scaled=may_fall_short)
+        return make_largest_plan(problem, options, scaled=may_fall_short)
 
 
 class Executor:
@@ -116,7 +116,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = _planned(problem, action.may_fall_short)
+        plan = _planned(problem, Options(share=wanted.share), action.may_fall_short)
         bundle = compile_plan(
             plan,
             wanted.graphs,

@@ -19,12 +19,14 @@ class Wanted:
         demand_rps: Graph -> requests a second that are always provided for; load above it is followed.
         profiles: By graph.
         cluster: To serve on.
+        share: Whether models may share slices.
     """
 
     graphs: Mapping[str, TaskGraph]
     demand_rps: Mapping[str, float]
     profiles: Mapping[str, ProfileTable]
     cluster: Cluster
+    share: bool = False
 
 
 @dataclass(frozen=True, slots=True)

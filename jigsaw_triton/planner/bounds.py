@@ -48,6 +48,9 @@ _LEAST_LOSS = 1e-9
 
 _LEAST_RATE = 1e-9
 
+_PARTS = 1e-3
+"""What sums of parts of slices may be off by, in single precision."""
+
 _MOST_SUMS = 10_000
 """Of losses along paths that are looked at."""
 
@@ -73,7 +76,7 @@ class Bounds:
 
     def within(self, most: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
         """Task -> the configurations that plans of up to so many slices may use; always one."""
-        limits = {task: max(most, min(self.using[c] for c in of)) for task, of in found.items()}
+        limits = {task: max(most + _PARTS, min(self.using[c] for c in of)) for task, of in found.items()}
         return {task: tuple(c for c in of if self.using[c] <= limits[task]) for task, of in found.items()}
 
     def likely(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:

@@ -100,7 +100,9 @@ class Movers:
 
     def _in_place(self, change: Change) -> Move:
         board, kind = self.boards[change.gpu], change.placement.slice
-        coming = [m for m in change.after if m not in change.before]
+        # To take turns, or to no longer do so, a model is loaded anew.
+        alike = (len(change.before) > 1) == (len(change.after) > 1)
+        coming = [m for m in change.after if not (alike and m in change.before)]
         before, after = self._carried(change, change.before), self._carried(change, change.after)
         room = profile(board, kind).memory_mib
         both = self.service.memory_mib([*change.before, *coming], board.name, kind)

@@ -56,6 +56,9 @@ _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 _SHARED_SLACKS = (0.3, 0.6, 1.0)
 """Likewise where slices are shared: the bound, of parts of slices, is farther from what fits them."""
 
+_ROUNDING = 1e-3
+"""Of a slice, that sums of parts of slices may be off by."""
+
 _MOST_CUTS = 40
 """Times that a program is solved again because what shares slices does not fit them one by one."""
 
@@ -484,7 +487,8 @@ class _Planning:
         while True:
             limit = limits.pop(0)
             model, outcome = solved_within(limit, candidates, proven)
-            if begun and (outcome.status == "unknown" or (outcome.stages and outcome.stages[0].value > most)):
+            worse = limit >= most and bool(outcome.stages) and outcome.stages[0].value > most
+            if begun and (worse or outcome.status == "unknown"):
                 # Time ran out before as good a plan was found as the one to begin with.
                 stage = Stage(most, min(proven, most), proven=proven >= most)
                 return begun[0], replace(begun[1], status="feasible", stages=(stage,))
@@ -507,7 +511,7 @@ class _Planning:
             if late:
                 return model, replace(outcome, status="unknown")
             if first is not None:
-                limits.insert(0, first.value)
+                limits.insert(0, min(first.value, most) if begun else first.value)
 
     def _beginning(
         self,
@@ -868,7 +872,7 @@ def _settled(made: Allocation, before: Allocation, outcome: Outcome) -> Allocati
 def _whole(leasts: Iterable[float]) -> int | float:
     """Whole slices for what shares of them add up to, less by what sums of such shares may be off by."""
     total = sum(leasts)
-    return total if math.isinf(total) else math.ceil(total * (1 - TOLERANCE) - TOLERANCE)
+    return total if math.isinf(total) else math.ceil(total - _ROUNDING * max(1.0, 1e-3 * total))
 
 
 def _out_of_time(options: Options) -> JigsawError:

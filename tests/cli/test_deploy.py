@@ -1,5 +1,6 @@
 """What `deploy` makes of its flags, and what it refuses before anything is touched."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ spec:
 
 
 def test_a_request_is_the_same_on_the_other_side() -> None:
-    request = Request(("/app",), gpus="2xcpu", demand=("hello=3",), target="bls", http=9000, address="0.0.0.0")
+    request = Request(("/app",), gpus="2xcpu", demand=("hello=3",), target="bls", http=9000, share=True)
     assert Request.of_json(request.to_json()) == request
 
 
@@ -48,6 +49,12 @@ def test_a_request_is_read_with_its_target_and_ports(app: Path, tmp_path: Path) 
     plain = Request((str(app),), cluster=str(tmp_path / "cluster.yaml")).read(Output(), read_wanted, default_rps=2.0)
     assert plain.graphs["hello"].target == "auto"
     assert plain.demand_rps == {"hello": 2.0}
+
+
+def test_what_shares_is_said_in_the_request(app: Path) -> None:
+    request = Request((str(app),), gpus="1xcpu", share=True)
+    assert request.read(Output(), read_wanted).share
+    assert not replace(request, share=False).read(Output(), read_wanted).share
 
 
 def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Path) -> None:

@@ -132,6 +132,18 @@ def test_a_feature_that_is_none(run: Run, app: Path) -> None:
     assert "X unknown" in result.stderr
 
 
+def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> None:
+    asked = (named("a"), named("b"), *GPUS, "--demand", "a=1,b=1")
+    plain = run("plan", *asked).stdout
+    assert "2 of 14 compute slices" in plain and "is shared by" not in plain
+    shared = run("plan", *asked, "--share").stdout
+    assert "1 of 14 compute slices" in shared
+    assert "local/0 1g@0 is shared by a.average and b.average" in shared
+    (gpu,) = json.loads(run("plan", *asked, "--share", "-o", "json").stdout)["gpus"]
+    assert [[model["graph"] for model in placed["models"]] for placed in gpu["layout"]] == [["a", "b"]]
+    assert run("plan", *asked, "--share", "--formulation", "paper").exit_code == 2
+
+
 def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1", "--time-limit", "0")
     assert result.exit_code == 2

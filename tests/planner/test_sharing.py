@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, event, given, settings
@@ -23,6 +24,7 @@ from jigsaw_triton.planner.sharing import EFFORT, Part, packed, shared_load, wit
 from jigsaw_triton.planner.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver import SolverProcess
 from jigsaw_triton.planner.supply import supply
+from jigsaw_triton.planner.transition import DURATIONS, transition
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain, fan_out
@@ -134,6 +136,43 @@ def test_a_shared_slice_stays_where_it_is(solvers: SolverFactory) -> None:
     moved = replace(plan, gpus=tuple(replace(gpu, id=replace(gpu.id, index=1)) for gpu in plan.gpus))
     again = make_plan(replace(p, running=moved), SHARE, solvers=solvers)
     assert again.gpus == moved.gpus
+
+
+def test_on_the_way_a_shared_slice_carries_what_is_planned(solvers: SolverFactory) -> None:
+    p = several((2, 300.0, 1.0), (1, 300.0, 4.0))
+    shared = make_plan(p, SHARE, solvers=solvers)
+    apart = make_plan(p, replace(SHARE, share=False), solvers=solvers)
+    way = transition(replace(p, running=shared), apart, SHARE)
+    assert way.before_rps == pytest.approx({name: graph.capacity_rps for name, graph in shared.graphs.items()})
+    back = transition(replace(p, running=apart), shared, SHARE)
+    assert back.steps[-1].after_rps == pytest.approx(way.before_rps)
+    assert way.shortfalls == back.shortfalls == ()
+    # The model that stays is loaded anew, to take turns.
+    (joined,) = (step for step in back.steps if step.kind == "variant")
+    assert joined.seconds == pytest.approx(DURATIONS.loading_s(shared.gpus[0].layout[0].models))
+
+
+def test_each_flaw_of_a_shared_slice_is_found(solvers: SolverFactory) -> None:
+    p = several((2, 300.0, 1.0), (1, 300.0, 1.0))
+    plan = make_plan(p, SHARE, solvers=solvers)
+
+    def told(plan: Plan, p: Problem, options: Options = SHARE) -> str:
+        return "; ".join(violations(plan, p, options))
+
+    def other(**changes: Any) -> Problem:
+        tables = {name: ProfileTable(replace(r, **changes) for r in t.rows()) for name, t in p.profiles.items()}
+        return replace(p, profiles=tables)
+
+    assert told(plan, p) == ""
+    assert "holds 3 models, not one" in told(plan, p, replace(SHARE, share=False))
+    assert "MiB in 8192 MiB" in told(plan, other(memory_mib=4000.0))
+    assert "g0: the latencies along a path add up to" in told(plan, other(latency_p95_ms=26.0))
+    assert "is shared and busy for 0.240 of its time, more than 0.200" in told(plan, other(latency_p95_ms=80.0))
+    (gpu,) = plan.gpus
+    (placed,) = gpu.layout
+    models = (replace(placed.models[0], instances=2), *placed.models[1:])
+    flawed = replace(plan, gpus=(replace(gpu, layout=(replace(placed, models=models),)),))
+    assert "has no profile there" in told(flawed, p)
 
 
 # Every way to split tasks into slices.
