@@ -93,7 +93,7 @@ def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
         for placed in gpu_plan.layout:
             where = f"{gpu_plan.id} {placed.placement}"
             if not placed.models:
-                yield f"{where} holds 0 models, not one"
+                yield f"{where} holds no model"
             elif board is not None and placed.placement.slice in board.profiles:
                 yield from _memory_violations(where, board, placed, problem)
 
