@@ -186,6 +186,8 @@ class _Search:
 
     def _least_latency(self, requirement: Requirement) -> float:
         """By bisection, to a part in `LATENCY_GAP`; of the plan there what it takes."""
+        if "T" not in self._options.features:
+            return self._least_latency_of_even_parts(requirement)
         too_low, enough = value_of(self._problem, requirement), self._nothing[requirement]
         while enough > too_low * (1 + LATENCY_GAP):
             middle = math.sqrt(too_low * enough)
@@ -199,14 +201,28 @@ class _Search:
             plan = None
         return plan.graphs[requirement.subject].latency_ms if plan else enough
 
+    def _least_latency_of_even_parts(self, requirement: Requirement) -> float:
+        """The least of those that a configuration needs to keep its task's even part, whatever the others take."""
+        parts = even_parts(self._workload(requirement).graph)
+        configurations = self._available[requirement.subject]
+        needed = {c.latency_ms / parts[task] for task, of in configurations.items() for c in of}
+        slo, nothing = value_of(self._problem, requirement), self._nothing[requirement]
+        between = sorted(latency_ms for latency_ms in needed if slo < latency_ms < nothing)
+        first = bisect_left(between, True, key=lambda latency_ms: self._suffices(requirement, latency_ms))
+        return between[first] if first < len(between) else nothing
+
     def _greatest_accuracy(self, requirement: Requirement) -> float:
         """The greatest of those that configurations can have along a path."""
-        (workload,) = (w for w in self._problem.workloads if w.graph.name == requirement.subject)
+        workload = self._workload(requirement)
         nothing, slo = self._nothing[requirement], value_of(self._problem, requirement)
         reached = (math.exp(-loss) for loss in losses(workload.graph, self._available[requirement.subject]))
         between = [accuracy for accuracy in reached if nothing < accuracy < slo]
         first = bisect_left(between, True, key=lambda accuracy: self._suffices(requirement, accuracy))
         return between[first] if first < len(between) else nothing
+
+    def _workload(self, requirement: Requirement) -> Workload:
+        (workload,) = (w for w in self._problem.workloads if w.graph.name == requirement.subject)
+        return workload
 
     def _fewest_gpus(self, requirement: Requirement) -> float:
         """Steps that double, then bisection: few more are likelier than many."""

@@ -83,6 +83,19 @@ def test_the_nearest_latency_keeps_to_the_cluster(solvers: SolverFactory) -> Non
     assert names(conflict(p, solvers)) == {"cpu.gpus": 2, "chain.latency_ms": pytest.approx(36.0)}
 
 
+@pytest.mark.parametrize("features", ["AS", "S", ""])
+def test_the_nearest_latency_where_each_task_gets_an_even_part(features: str, solvers: SolverFactory) -> None:
+    # Twice 20 ms and twice 2 ms: a plan there takes 44 ms, but half of the SLO has to be 40.
+    g = chain(2, slo=Slo(50.0, accuracy=0.5))
+    p = problem(
+        g, [row("t0", "v0", slice_="7g", p95_ms=20.0), row("t1", "v0", slice_="7g", p95_ms=2.0)], demand_rps=5, gpus=2
+    )
+    options = Options(features=features)
+    found = conflict(p, solvers, options)
+    assert names(found) == {"chain.latency_ms": pytest.approx(80.0, abs=1e-9)}
+    check_nearest(p, found, solvers, options)
+
+
 def test_one_alone(solvers: SolverFactory) -> None:
     found = conflict(problem(chain(1, slo=Slo(10.0, accuracy=0.5)), [row("t0", "v0", p95_ms=40)]), solvers)
     assert names(found) == {"chain.latency_ms": pytest.approx(80.0)}
