@@ -1,18 +1,23 @@
 """The plan: which configurations, how many, where, and what they are predicted to do; and its JSON."""
 
 import json
-import re
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.spec.schema import NAME_PATTERN
+from jigsaw_triton.gpus.model import SLICES, GpuId, Placement
+from jigsaw_triton.planner.fields import Field, FieldError
 
 PLAN_VERSION = 1
 
-_NODE = re.compile(NAME_PATTERN)
+_FEATURES = ("", "A", "S", "T", "AS", "AT", "ST", "AST")
+_SLICES = (*SLICES, *(f"{kind}+me" for kind in SLICES))
+
+_ROUNDING = 1e-6
+"""What a share may exceed 1 by."""
+
 _MOST = 2**31 - 1
 """What Triton's configurations have room for."""
 
@@ -165,72 +170,114 @@ def plan_from_json(data: Any, *, where: str) -> Plan:
     """
     if not isinstance(data, dict) or "version" not in data:
         raise InputError("this is not a plan", where=where, hint="make one with `jigsaw-triton plan -o json`")
-    if data["version"] != PLAN_VERSION:
+    if type(data["version"]) is not int or data["version"] != PLAN_VERSION:
         raise InputError(
             f"plan version {data['version']!r} is not {PLAN_VERSION}",
             where=where,
             hint="plan again with this release",
         )
     try:
-        return _plan(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"the plan is damaged ({type(error).__name__}: {error})", where=where, hint="plan again"
-        ) from error
+        return _plan(Field(data))
+    except FieldError as error:
+        raise InputError(f"the plan is damaged ({error})", where=where, hint="plan again") from error
 
 
-def _plan(data: dict[str, Any]) -> Plan:
-    graphs = {
-        name: GraphPlan(
-            demand_rps=float(graph["demand_rps"]),
-            capacity_rps=float(graph["capacity_rps"]),
-            accuracy=float(graph["accuracy"]),
-            latency_ms=float(graph["latency_ms"]),
-            tasks={
-                task: TaskPlan(
-                    budget_ms=float(value["budget_ms"]),
-                    rate_rps=float(value["rate_rps"]),
-                    segments=tuple(Segment(**segment) for segment in value["segments"]),
-                )
-                for task, value in graph["tasks"].items()
-            },
-        )
-        for name, graph in data["graphs"].items()
-    }
-    gpus = tuple(
-        PlannedGpu(
-            id=GpuId(_node(gpu["node"]), int(gpu["index"])),
-            model=gpu["model"],
-            layout=tuple(
-                PlacedSlice(
-                    Placement(int(placed["start"]), placed["slice"]),
-                    tuple(_placed_model(model) for model in placed["models"]),
-                )
-                for placed in gpu["layout"]
-            ),
-        )
-        for gpu in data["gpus"]
+def _plan(data: Field) -> Plan:
+    return Plan(
+        graphs={name: _graph(graph) for name, graph in data["graphs"].named().items()},
+        gpus=_gpus(data["gpus"]),
+        slices_used=data["slices_used"].whole(0, _MOST),
+        slices_total=data["slices_total"].whole(0, _MOST),
+        gpus_used=data["gpus_used"].whole(0, _MOST),
+        features=data["features"].one_of(_FEATURES),
+        formulation=data["formulation"].word(),
+        latency_model=data["latency_model"].word(),
+        solver=_solver(data["solver"]),
     )
-    rest = {
-        key: data[key]
-        for key in ("slices_used", "slices_total", "gpus_used", "features", "formulation", "latency_model")
-    }
-    return Plan(graphs=graphs, gpus=gpus, solver=SolverReport(**data["solver"]), **rest)
 
 
-def _node(name: str) -> str:
-    """A node's name, which becomes part of paths."""
-    if not _NODE.fullmatch(name):
-        raise ValueError(f"{name!r} is no node's name")
-    return name
+def _graph(data: Field) -> GraphPlan:
+    data.only(_names_of(GraphPlan))
+    return GraphPlan(
+        demand_rps=data["demand_rps"].number(),
+        capacity_rps=data["capacity_rps"].number(most=math.inf),
+        accuracy=data["accuracy"].number(),
+        latency_ms=data["latency_ms"].number(),
+        tasks={name: _task(task) for name, task in data["tasks"].named().items()},
+    )
 
 
-def _placed_model(data: Mapping[str, Any]) -> PlacedModel:
-    model = PlacedModel(**data)
-    for count in (model.instances, model.batch):
-        if type(count) is not int or not 1 <= count <= _MOST:
-            raise ValueError(f"{count!r} is not a number of instances or a batch size")
-    return model
+def _task(data: Field) -> TaskPlan:
+    data.only(_names_of(TaskPlan))
+    return TaskPlan(
+        budget_ms=data["budget_ms"].number(),
+        rate_rps=data["rate_rps"].number(),
+        segments=tuple(_segment(segment) for segment in data["segments"].listed()),
+    )
+
+
+def _segment(data: Field) -> Segment:
+    data.only(_names_of(Segment))
+    return Segment(
+        variant=data["variant"].name(),
+        slice=data["slice"].one_of(_SLICES),
+        instances=data["instances"].whole(1, _MOST),
+        batch=data["batch"].whole(1, _MOST),
+        count=data["count"].whole(1, _MOST),
+        share=data["share"].number(most=1 + _ROUNDING),
+    )
+
+
+def _gpus(data: Field) -> tuple[PlannedGpu, ...]:
+    gpus: dict[GpuId, PlannedGpu] = {}
+    for field in data.listed():
+        gpu = _gpu(field)
+        if gpu.id in gpus:
+            raise field.error(f"GPU {gpu.id} is listed twice")
+        gpus[gpu.id] = gpu
+    return tuple(gpus.values())
+
+
+def _gpu(data: Field) -> PlannedGpu:
+    data.only(("node", "index", "model", "layout"))
+    return PlannedGpu(
+        id=GpuId(data["node"].name(), data["index"].whole(0, _MOST)),
+        model=data["model"].word(),
+        layout=tuple(_placed_slice(placed) for placed in data["layout"].listed()),
+    )
+
+
+def _placed_slice(data: Field) -> PlacedSlice:
+    data.only(("slice", "start", "models"))
+    return PlacedSlice(
+        Placement(data["start"].whole(0, _MOST), data["slice"].one_of(_SLICES)),
+        tuple(_placed_model(model) for model in data["models"].listed()),
+    )
+
+
+def _placed_model(data: Field) -> PlacedModel:
+    data.only(_names_of(PlacedModel))
+    return PlacedModel(
+        graph=data["graph"].name(),
+        task=data["task"].name(),
+        variant=data["variant"].name(),
+        instances=data["instances"].whole(1, _MOST),
+        batch=data["batch"].whole(1, _MOST),
+    )
+
+
+def _solver(data: Field) -> SolverReport:
+    data.only(_names_of(SolverReport))
+    return SolverReport(
+        name=data["name"].word(),
+        status=data["status"].word(),
+        seconds=data["seconds"].number(),
+        gap=data["gap"].number(most=math.inf),
+    )
+
+
+def _names_of(part: type[GraphPlan | TaskPlan | Segment | PlacedModel | SolverReport]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(part))
 
 
 def plan_to_text(plan: Plan) -> str:
