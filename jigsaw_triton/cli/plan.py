@@ -81,6 +81,8 @@ def command(
     also told what each requirement costs, and what the next best of each choice would cost; with --diff how what runs
     would become the plan, and what the graphs get meanwhile.
     """
+    if out.form == "svg" and (explain or diff):
+        raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
     )

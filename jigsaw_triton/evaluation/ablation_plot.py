@@ -25,7 +25,7 @@ def check_plot(path: Path) -> None:
     """Sees to it that a plot can be written there, before it takes minutes to find out what is on it.
 
     Raises:
-        InputError: The form of picture is unknown.
+        InputError: It cannot be written, or the form of picture is unknown.
         MissingDependencyError: Matplotlib is not installed.
     """
     if path.suffix not in FORMATS:
@@ -33,6 +33,14 @@ def check_plot(path: Path) -> None:
             "a plot is a file that ends in .svg or .png", where=str(path), hint=f"write {path.with_suffix('.svg')}"
         )
     _matplotlib("figure")
+    was_there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+        if not was_there:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
@@ -58,13 +66,14 @@ def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Without a date, the same ablation gives the same file.
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     except OSError as error:
-        raise InputError(
-            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another place"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another place")
 
 
 def _panel(axes: Any, ablations: Sequence[Ablation], formulation: Formulation) -> None:

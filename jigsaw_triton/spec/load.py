@@ -98,7 +98,10 @@ def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
         match = re.fullmatch(r"(?:([0-9]{1,6})[xX])?([A-Za-z][A-Za-z0-9-]*)", item.strip())
         count = int(match[1] or 1) if match else 0
         if match is None or not 1 <= count <= LIMIT_GPUS:
-            hint = "write COUNTxMODEL, with commas between several: 4xA100-80GB,2xH100-80GB"
+            hint = (
+                "write COUNTxMODEL, with commas between several: 4xA100-80GB,2xH100-80GB; "
+                f"COUNT is from 1 to {LIMIT_GPUS}"
+            )
             raise SpecError([Diagnostic(name, 0, f"'{item.strip()}' is not a number of GPUs of a model", hint)])
         gpus.append({"model": match[2], "count": count})
     document = ClusterDocument.model_validate(

@@ -53,5 +53,22 @@ def test_a_picture_of_another_kind_is_refused_before_planning(run: Run, profiled
     assert "ends in .svg or .png" in result.stderr
 
 
+def test_a_picture_that_cannot_be_written_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    place = tmp_path / "a.svg"
+    place.mkdir()
+    result = run("evaluate", "ablation", profiled, *GPUS, "--plot", place)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the file cannot be written" in result.stderr
+    assert "planning" not in result.stderr
+
+
+def test_looking_whether_a_picture_can_be_written_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "a.svg"
+    assert run("evaluate", "ablation", tmp_path / "none", *GPUS, "--plot", picture).exit_code == 2
+    assert not picture.exists()
+
+
 def test_the_group_lists_its_comparisons(run: Run) -> None:
     assert "ablation" in run("evaluate", "--help").stdout

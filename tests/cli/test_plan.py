@@ -3,6 +3,8 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from jigsaw_triton.cli.inputs import read_plan
 from jigsaw_triton.cli.plan_view import strips
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -48,6 +50,13 @@ def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> Non
 def test_as_svg(run: Run, app: Path) -> None:
     drawing = run("plan", app, *GPUS, "--demand", "20", "-o", "svg").stdout
     assert ElementTree.fromstring(drawing).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("flag", ["--explain", "--diff"])
+def test_a_drawing_is_of_the_plan_alone(run: Run, app: Path, flag: str) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", "-o", "svg", flag)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"-o svg draws the plan alone; leave out {flag}" in result.stderr
 
 
 def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
