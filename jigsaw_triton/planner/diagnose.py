@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
@@ -10,13 +11,14 @@ from jigsaw_triton.planner.configurations import (
     Configuration,
     TaskConfigurations,
     accuracy_budget,
+    available,
     even_parts,
     why_not,
     within_even_parts,
 )
 from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.paths import longest_path, longest_through
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.problem import FEATURES, Options
 from jigsaw_triton.planner.program import Draft
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.staircase import path_ends, staircase
@@ -42,6 +44,17 @@ def missing_profiles(
         else:
             reasons.append(f"{graph.name}: task {task} has no profile on {names}")
     return reasons
+
+
+def missing_hint(
+    workloads: Sequence[Workload], profiles: Mapping[str, ProfileTable], boards: Sequence[Board], options: Options
+) -> str:
+    """What helps where tasks have no configuration: other options where those alone forbid them all, or measuring."""
+    freely = replace(options, features=FEATURES, formulation="exact")
+    found = (available(w.graph, profiles.get(w.graph.name, ProfileTable(())), boards, freely) for w in workloads)
+    if all(of for configurations in found for of in configurations.values()):
+        return f"plan with all features ({FEATURES}) in the exact formulation, or profile what these options allow"
+    return "measure it with `jigsaw-triton profile`"
 
 
 def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:

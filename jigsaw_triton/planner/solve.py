@@ -336,7 +336,8 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         everything[graph.name] = available(graph, table, problem.boards, options)
         reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
     if reasons:
-        raise InfeasibleError(reasons, hint="measure it with `jigsaw-triton profile`")
+        hint = diagnose.missing_hint(problem.workloads, problem.profiles, problem.boards, options)
+        raise InfeasibleError(reasons, hint=hint)
     for workload in problem.workloads:
         reasons += diagnose.single_limits(workload.graph, everything[workload.graph.name])
     if reasons:

@@ -7,16 +7,18 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Slo, Workload
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
-from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain, diamond
 from tests.fakes.problems import cluster, docread_problem, problem, row
 
+OPTIONS = Options()
 
-def refusal(p: Problem, solvers: SolverFactory) -> InfeasibleError:
+
+def refusal(p: Problem, solvers: SolverFactory, options: Options = OPTIONS) -> InfeasibleError:
     with pytest.raises(InfeasibleError) as caught:
-        make_plan(p, solvers=solvers)
+        make_plan(p, options, solvers=solvers)
     return caught.value
 
 
@@ -30,6 +32,25 @@ def test_a_task_without_profiles(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(2), [row("t0", "v0")]), solvers)
     assert error.reasons == ("chain: task t1 has no profile on cpu",)
     assert error.hint == "measure it with `jigsaw-triton profile`"
+
+
+@pytest.mark.parametrize(
+    ("options", "profile", "why"),
+    [
+        (Options(features="AT"), row("t0", "v0"), "without spatial partitioning"),
+        (Options(features="ST"), row("t0", "v1"), "without accuracy scaling"),
+        (Options(formulation="paper"), row("t0", "v0", instances=5), "at most 4 instances"),
+    ],
+)
+def test_options_that_forbid_all_there_is(
+    options: Options, profile: ProfileRow, why: str, solvers: SolverFactory
+) -> None:
+    g = chain(1, variant_count=2)
+    error = refusal(problem(g, [profile]), solvers, options)
+    assert why in str(error)
+    assert error.hint.startswith("plan with all features (AST) in the exact formulation")
+    without = refusal(problem(g, []), solvers, options)
+    assert without.hint == "measure it with `jigsaw-triton profile`"
 
 
 def test_a_graph_without_profiles(solvers: SolverFactory) -> None:
