@@ -65,6 +65,9 @@ _MOST_CUTS = 40
 _BEGINNING_GAP = 0.1
 """Relative, of the plan to begin with where slices are shared."""
 
+_FIRST_PART = 0.7
+"""Of the time that is left, for one solution where slices are shared: it may have to be looked for once more."""
+
 _MOST_TIES = 4
 """Likewise to decide ties."""
 
@@ -584,7 +587,7 @@ class _Planning:
         """Arguments as above, and how often the program is solved; then what does not fit gets more slices."""
         for _ in range(most):
             made = model(cuts)
-            outcome = solved(self.solver, made.program, max(LEAST_S, deadline - time.monotonic()))
+            outcome = solved(self.solver, made.program, max(LEAST_S, _FIRST_PART * (deadline - time.monotonic())))
             if not outcome.stages:
                 return made, outcome
             fits = fitting(made.counts(outcome.values), made.shared(outcome.values))
