@@ -40,7 +40,7 @@ SHELLS = frozenset(
         "gpus.holders",
         "planner.cbc",
         "planner.highs",
-        "planner.solve",
+        "planner.search",
         "planner.solver",
         "planner.worker",
         "compiler.store",

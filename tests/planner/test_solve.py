@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
-from jigsaw_triton.planner import solve as solve_module
+from jigsaw_triton.planner import search
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Program
@@ -198,7 +198,7 @@ def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: Sol
 
 
 def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solve_module, "violations", lambda *_: ("a/0 holds too much",))
+    monkeypatch.setattr(search, "violations", lambda *_: ("a/0 holds too much",))
     with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
         make_plan(docread_problem(20), solvers=solvers)
 
@@ -231,6 +231,6 @@ def test_an_unproven_plan_is_called_feasible_with_its_gap(
     assert plan.solver.status == "feasible"
     # The planner's own bound is better than what this solver says.
     assert plan.solver.gap == 0.0
-    monkeypatch.setattr(solve_module, "_bounded", lambda outcome, _proven: outcome)
+    monkeypatch.setattr(search, "_bounded", lambda outcome, _proven: outcome)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
