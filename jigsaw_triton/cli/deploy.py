@@ -54,7 +54,7 @@ def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) 
     before = deployment.status()
     if before is not None:
         request = _as_it_runs(request, before)
-    _show_plan(out, request, before)
+    _show_plan(out, request, deployment, before)
     _ensure_server(out)
     fresh = before is None
     if fresh:
@@ -113,9 +113,10 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
     return request
 
 
-def _show_plan(out: Output, request: Request, before: dict[str, Any] | None) -> None:
+def _show_plan(out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None) -> None:
     """Reads and plans here first, so that what is wrong is told before anything is touched."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
+    wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
     asked = problem(wanted, running=running_plan(before))
     how = Options(share=wanted.share)
     plan = make_plan(asked, how)

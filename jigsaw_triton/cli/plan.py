@@ -1,6 +1,7 @@
 """`plan`: chooses variants, slices and GPUs for a demand."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -86,7 +87,11 @@ def command(
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
     )
-    before = read_plan(running) if running is not None else Deployment.at(state).plan() if diff else None
+    before = read_plan(running) if running is not None else None
+    if diff and before is None:
+        deployment = Deployment.at(state)
+        before = deployment.plan()
+        wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
     asked, how = (
         problem(wanted, running=before),
         Options(

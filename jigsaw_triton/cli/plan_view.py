@@ -11,6 +11,9 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
 
+_TAKEN = "taken"
+"""What stands in a slice that is others'."""
+
 _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
 
 
@@ -40,11 +43,18 @@ def plan_svg(plan: Plan, cluster: Cluster) -> str:
 
 
 def strips(plan: Plan, cluster: Cluster) -> list[Strip]:
-    """The cluster's GPUs with the plan's slices on them, in the order of their ids."""
+    """The cluster's GPUs with the plan's slices and those of others on them, in the order of their ids."""
     layouts = {gpu.id: gpu.layout for gpu in plan.gpus}
     several = len(plan.graphs) > 1
     return [
-        Strip(str(gpu.id), gpu.board, tuple(_piece(placed, several) for placed in layouts.get(gpu.id, ())))
+        Strip(
+            str(gpu.id),
+            gpu.board,
+            (
+                *(_piece(placed, several) for placed in layouts.get(gpu.id, ())),
+                *(Piece(placement, _TAKEN) for placement in gpu.foreign),
+            ),
+        )
         for gpu in cluster.gpus
     ]
 
@@ -111,7 +121,10 @@ def _totals(plan: Plan, cluster: Cluster) -> str:
     proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, at most {solver.gap:.1%} off"
     baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
     how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""
+    taken = sum(gpu.board.compute_slices for gpu in cluster.gpus) - cluster.compute_slices
+    others = f" ({taken} more are taken by others)" if taken else ""
     return (
-        f"{plan.slices_used} of {plan.slices_total} compute slices on {plan.gpus_used} of {len(cluster.gpus)} GPUs; "
+        f"{plan.slices_used} of {plan.slices_total} compute slices{others} on {plan.gpus_used} of "
+        f"{len(cluster.gpus)} GPUs; "
         f"{solver.name}: {proof}, {solver.seconds:.1f} s{how}"
     )

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from jigsaw_triton.cli.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
 from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
+from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.gpus.cluster import with_foreign
+from jigsaw_triton.gpus.driver import open_driver
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.servers.logfile import tail
 
@@ -96,6 +100,20 @@ class Deployment:
             hint="deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state",
         )
 
+    def around_others(self, cluster: Cluster) -> Cluster:
+        """The cluster with the MIG instances that others have on its GPUs now, as far as this release can ask.
+
+        Raises:
+            MigError: The driver cannot tell.
+        """
+        if cluster.driver == "nvml":
+            return cluster
+        driver = open_driver(cluster, self.paths.state)
+        if not self.paths.journal.exists():
+            return with_foreign(cluster, driver.instances())
+        with closing(Journal(self.paths.journal)) as journal:
+            return with_foreign(cluster, foreign_instances(driver, journal))
+
     def last_event(self) -> int:
         """Number of the last event in the journal; 0 where there is none."""
         events = self.recorded(limit=1)
@@ -105,11 +123,8 @@ class Deployment:
         """Events in the journal, whether or not a controller runs."""
         if not self.paths.journal.exists():
             return ()
-        journal = Journal(self.paths.journal)
-        try:
+        with closing(Journal(self.paths.journal)) as journal:
             return journal.events(after, limit)
-        finally:
-            journal.close()
 
     def start(self) -> None:
         """Starts a controller in a session of its own and returns when it answers; where that fails it is ended.

@@ -16,6 +16,7 @@ from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import InfeasibleError, ServerError
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Options, Problem
@@ -56,9 +57,10 @@ class Executor:
         self._graphs: Mapping[str, TaskGraph] = {}
 
     async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
-        """Plans and compiles."""
+        """Plans around the MIG instances of others, and compiles."""
         await self._fleet.serve_on(action.wanted.cluster)
-        plan, bundle = await asyncio.to_thread(self._plan_and_compile, action)
+        cluster = await self._fleet.around_others(action.wanted.cluster)
+        plan, bundle = await asyncio.to_thread(self._plan_and_compile, action, cluster)
         self._journal.generation(action.generation, action.reason, plan.to_json())
         self._graphs = action.wanted.graphs
         return plan, bundle
@@ -108,11 +110,11 @@ class Executor:
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
 
-    def _plan_and_compile(self, action: a.Solve) -> tuple[Plan, Bundle]:
+    def _plan_and_compile(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         wanted, running = action.wanted, action.running
         problem = Problem(
             workloads=tuple(Workload(wanted.graphs[n], action.demand_rps[n]) for n in sorted(wanted.graphs)),
-            cluster=wanted.cluster,
+            cluster=cluster,
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
@@ -120,7 +122,7 @@ class Executor:
         bundle = compile_plan(
             plan,
             wanted.graphs,
-            wanted.cluster,
+            cluster,
             wanted.profiles,
             generation=action.generation,
             templates=self._templates,

@@ -11,8 +11,10 @@ from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.journal import Journal, ServerRecord
 from jigsaw_triton.controller.leftovers import destroy_instance, end_leftovers, start_time
+from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError, StateError
+from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, MigInstance
 from jigsaw_triton.runtime.dtypes import Arrays
@@ -110,6 +112,10 @@ class Fleet:
         self._driver = open_driver(self._cluster, self._paths.state)
         if first:
             await asyncio.to_thread(end_leftovers, self._journal, self._driver)
+
+    async def around_others(self, cluster: Cluster) -> Cluster:
+        """A cluster whose GPUs are known, with the MIG instances that others have on them now."""
+        return with_foreign(cluster, await asyncio.to_thread(foreign_instances, self._mig, self._journal))
 
     @property
     def _mig(self) -> MigDriver:

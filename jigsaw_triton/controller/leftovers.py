@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
+from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.errors import InstanceInUseError
 from jigsaw_triton.gpus.driver import MigDriver
 from jigsaw_triton.servers.process import group_members, sweep
@@ -39,15 +40,12 @@ def end_leftovers(journal: Journal, driver: MigDriver) -> int:
             time.sleep(_POLL_S)
         sweep(record.shm_prefix)
         journal.forget_server(record.name)
-    ours = {instance.uuid for instance in journal.instances()}
-    creations = journal.creations()
-    for instance in driver.instances():
-        if instance.uuid in ours or (instance.gpu, instance.placement) in creations:
-            ended += 1
-            destroy_instance(driver, instance.uuid)
-    for uuid in ours:
-        journal.forget_instance(uuid)
-    for gpu, placement in creations:
+    for instance in ours(driver.instances(), journal):
+        ended += 1
+        destroy_instance(driver, instance.uuid)
+    for instance in journal.instances():
+        journal.forget_instance(instance.uuid)
+    for gpu, placement in journal.creations():
         journal.end_creation(gpu, placement)
     return ended
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from jigsaw_triton.gpus.layouts import occupied, profile_of
+from jigsaw_triton.gpus.layouts import occupied
 from jigsaw_triton.gpus.model import Board, Placement
 
 _PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
@@ -145,7 +145,7 @@ def _cells(strip: Strip) -> list[_Cell]:
     cells: list[_Cell] = []
     at = 0
     for piece in sorted(strip.pieces, key=lambda p: p.placement):
-        profile = profile_of(strip.board, piece.placement.slice)
+        profile = strip.board.profile(piece.placement.slice)
         if profile is None:
             raise ValueError(f"{strip.board.name} has no slice {piece.placement.slice}")
         taken = occupied(profile, piece.placement)

@@ -1,12 +1,14 @@
 """From the document of a cluster.yaml, or of `--gpus`, to the cluster."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from jigsaw_triton.gpus.model import Board, Cluster, GatewayPorts, Gpu, GpuId
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import Board, Cluster, GatewayPorts, Gpu, GpuId, Layout, MigInstance, Placement
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, NodeEntry
+from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, ForeignEntry, NodeEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -40,6 +42,29 @@ def build_cluster(
         engine=spec.engine,
         gateway=gateway,
     )
+
+
+def with_foreign(cluster: Cluster, instances: Iterable[MigInstance]) -> Cluster:
+    """The cluster with what others have on its GPUs, by a driver.
+
+    What the cluster says of others' instances itself stays where the driver's leave room for it; else it is outdated.
+
+    Args:
+        cluster: The machines.
+        instances: Others'. Those on other GPUs are passed over.
+    """
+    found: dict[GpuId, list[Placement]] = {}
+    for instance in instances:
+        found.setdefault(instance.gpu, []).append(instance.placement)
+
+    def known(gpu: Gpu) -> Gpu:
+        foreign = found.get(gpu.id, [])
+        for placement in gpu.foreign:
+            if fits(gpu.board, [*foreign, placement]) is None:
+                foreign.append(placement)
+        return replace(gpu, foreign=tuple(sorted(foreign)))
+
+    return replace(cluster, gpus=tuple(map(known, cluster.gpus)))
 
 
 class Mistake(NamedTuple):
@@ -78,13 +103,30 @@ def _gpus(
         if node.name in lines:
             report.add(path, f"node '{node.name}' is repeated", f"the first is on line {lines[node.name]}")
         lines.setdefault(node.name, loaded.source.line(path))
-        boards = []
+        boards: list[tuple[Board, Layout]] = []
         for position, entry in enumerate(node.gpus):
             board = catalog.get(entry.model)
             if board is None:
                 hint = nearest(entry.model, catalog, "known models")
                 report.add((*path, "gpus", position, "model"), f"there is no GPU model {shown(entry.model)}", hint)
             else:
-                boards += [board] * entry.count
-        gpus += [Gpu(GpuId(node.name, index), board) for index, board in enumerate(boards)]
+                foreign = _foreign(entry.foreign, board, (*path, "gpus", position, "foreign"), report)
+                boards += [(board, foreign)] * entry.count
+        gpus += [Gpu(GpuId(node.name, index), *of) for index, of in enumerate(boards)]
     return gpus
+
+
+def _foreign(entries: Iterable[ForeignEntry], board: Board, path: Path, report: Report) -> Layout:
+    """What others have on a GPU."""
+    foreign: list[Placement] = []
+    for number, entry in enumerate(entries):
+        placement = Placement(entry.start, entry.slice)
+        if reason := fits(board, [*foreign, placement]):
+            report.add(
+                (*path, number),
+                f"this instance cannot be there: {reason}",
+                "write them as `nvidia-smi mig -lgi` lists them",
+            )
+        else:
+            foreign.append(placement)
+    return tuple(sorted(foreign))

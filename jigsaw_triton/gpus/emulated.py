@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
 from jigsaw_triton.gpus.holders import holders
-from jigsaw_triton.gpus.layouts import MEDIA, fits
-from jigsaw_triton.gpus.model import SLICES, Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import MEDIA, SLICES, Gpu, GpuId, MigInstance, Placement
 
 STATE_VERSION = 1
 

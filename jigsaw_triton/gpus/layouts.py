@@ -11,18 +11,8 @@ from types import MappingProxyType
 
 from jigsaw_triton.gpus.model import SLICES, Board, Layout, MigProfile, Placement
 
-MEDIA = "+me"
-"""What a placement's slice ends with where it is the media-exclusive form: `1g+me`."""
-
 Multiset = tuple[str, ...]
 """Slice kinds with repetition, in the order of `SLICES`: `("1g", "1g", "2g", "3g")`."""
-
-
-def profile_of(board: Board, slice_: str) -> MigProfile | None:
-    """The profile of a slice kind, media-exclusive forms (`1g+me`) included; None where the board has none."""
-    if slice_.endswith(MEDIA):
-        return board.media_profiles.get(slice_.removesuffix(MEDIA))
-    return board.profiles.get(slice_)
 
 
 def occupied(profile: MigProfile, placement: Placement) -> range:
@@ -39,7 +29,7 @@ def fits(board: Board, layout: Iterable[Placement]) -> str | None:
     counts: Counter[str] = Counter()
     exclusive: Placement | None = None
     for placement in layout:
-        profile = profile_of(board, placement.slice)
+        profile = board.profile(placement.slice)
         if profile is None:
             return f"{board.name} has no slice {placement.slice} (it has {', '.join(board.profiles)})"
         if placement.start not in profile.starts:
@@ -63,7 +53,7 @@ def multiset(layout: Iterable[Placement]) -> Multiset:
     return tuple(sorted((p.slice for p in layout), key=SLICES.index))
 
 
-def maximal_layouts(board: Board, slices: Collection[str] = SLICES) -> tuple[Layout, ...]:
+def maximal_layouts(board: Board, slices: Collection[str] = SLICES, around: Layout = ()) -> tuple[Layout, ...]:
     """Every layout of these slice kinds to which no further placement of them can be added, sorted.
 
     Media-exclusive forms are left out: where one is wanted it stands in for a plain slice of its kind.
@@ -71,11 +61,12 @@ def maximal_layouts(board: Board, slices: Collection[str] = SLICES) -> tuple[Lay
     Args:
         board: Whose.
         slices: Kinds to use; those that the board lacks are passed over.
+        around: What stands there already, possible by itself; it is not part of the layouts.
     """
-    return _maximal_layouts(board, frozenset(slices))
+    return _maximal_layouts(board, frozenset(slices), around)
 
 
-def maximal_multisets(board: Board, slices: Collection[str] = SLICES) -> Mapping[Multiset, Layout]:
+def maximal_multisets(board: Board, slices: Collection[str] = SLICES, around: Layout = ()) -> Mapping[Multiset, Layout]:
     """The distinct multisets of slice kinds among the maximal layouts, each with the first layout that has it.
 
     One multiset may contain another (3g with four 1g contains 3g with three): it was made at other starts.
@@ -83,12 +74,13 @@ def maximal_multisets(board: Board, slices: Collection[str] = SLICES) -> Mapping
     Args:
         board: Whose.
         slices: Kinds to use; those that the board lacks are passed over.
+        around: What stands there already, as above.
     """
-    return _maximal_multisets(board, frozenset(slices))
+    return _maximal_multisets(board, frozenset(slices), around)
 
 
 @lru_cache
-def _maximal_layouts(board: Board, slices: frozenset[str]) -> tuple[Layout, ...]:
+def _maximal_layouts(board: Board, slices: frozenset[str], around: Layout) -> tuple[Layout, ...]:
     places = sorted(
         Placement(start, kind) for kind in board.profiles if kind in slices for start in board.profiles[kind].starts
     )
@@ -98,18 +90,18 @@ def _maximal_layouts(board: Board, slices: frozenset[str]) -> tuple[Layout, ...]
         yield layout
         for i, place in enumerate(rest):
             wider = (*layout, place)
-            if fits(board, wider) is None:
+            if fits(board, (*around, *wider)) is None:
                 yield from grown(wider, rest[i + 1 :])
 
     def complete(layout: Layout) -> bool:
-        return all(fits(board, (*layout, place)) is not None for place in places)
+        return all(fits(board, (*around, *layout, place)) is not None for place in places)
 
     return tuple(sorted(layout for layout in grown((), places) if layout and complete(layout)))
 
 
 @lru_cache
-def _maximal_multisets(board: Board, slices: frozenset[str]) -> Mapping[Multiset, Layout]:
+def _maximal_multisets(board: Board, slices: frozenset[str], around: Layout) -> Mapping[Multiset, Layout]:
     found: dict[Multiset, Layout] = {}
-    for layout in _maximal_layouts(board, slices):
+    for layout in _maximal_layouts(board, slices, around):
         found.setdefault(multiset(layout), layout)
     return MappingProxyType(dict(sorted(found.items())))

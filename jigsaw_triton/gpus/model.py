@@ -7,6 +7,9 @@ from typing import Literal
 SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
 """Kinds of MIG instance, smallest first. `1gx2` is 1g with double memory."""
 
+MEDIA = "+me"
+"""What a placement's slice ends with where it is the media-exclusive form: `1g+me`."""
+
 
 @dataclass(frozen=True, slots=True)
 class MigProfile:
@@ -63,6 +66,12 @@ class Board:
     profiles: Mapping[str, MigProfile] = field(hash=False)
     media_profiles: Mapping[str, MigProfile] = field(default_factory=dict, hash=False)
 
+    def profile(self, slice_: str) -> MigProfile | None:
+        """The profile of a slice kind, media-exclusive forms (`1g+me`) included; None where the board has none."""
+        if slice_.endswith(MEDIA):
+            return self.media_profiles.get(slice_.removesuffix(MEDIA))
+        return self.profiles.get(slice_)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
@@ -92,10 +101,23 @@ class GpuId:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU of the cluster and its model."""
+    """A GPU of the cluster.
+
+    Attributes:
+        id: Which.
+        board: Its model.
+        foreign: MIG instances on it that are others', and are left alone.
+    """
 
     id: GpuId
     board: Board
+    foreign: Layout = ()
+
+    @property
+    def compute_slices(self) -> int:
+        """That others have not taken."""
+        profiles = (self.board.profile(placement.slice) for placement in self.foreign)
+        return self.board.compute_slices - sum(profile.compute_slices for profile in profiles if profile is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +148,8 @@ class Cluster:
 
     @property
     def compute_slices(self) -> int:
-        """Of all GPUs together."""
-        return sum(g.board.compute_slices for g in self.gpus)
+        """Of all GPUs together, without what others have taken."""
+        return sum(g.compute_slices for g in self.gpus)
 
 
 @dataclass(frozen=True, slots=True)

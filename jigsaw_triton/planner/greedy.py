@@ -44,7 +44,7 @@ def greedy(cluster: Cluster, counts: Mapping[Configuration, int]) -> Greedy:
     unplaced: dict[Configuration, int] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for name, board in boards.items():
-        gpus = [_Filling(gpu, board) for gpu in cluster.gpus if gpu.board.name == name]
+        gpus = [_Filling(gpu) for gpu in cluster.gpus if gpu.board.name == name]
         unplaced |= _first_fit(gpus, board, {c: n for c, n in counts.items() if c.board == name})
         planned += [gpu.planned() for gpu in gpus if gpu.models]
     return Greedy(tuple(sorted(planned, key=lambda gpu: gpu.id)), unplaced)
@@ -77,11 +77,11 @@ class _Filling:
 
     Args:
         gpu: Which.
-        board: Its model.
     """
 
-    def __init__(self, gpu: Gpu, board: Board) -> None:
-        self._gpu, self._cuts = gpu, [Counter(m) for m in maximal_multisets(board)]
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._cuts = [Counter(m) for m in maximal_multisets(gpu.board, around=gpu.foreign)]
         self.models: list[tuple[str, PlacedModel]] = []
 
     def take(self, kind: str, model: PlacedModel) -> bool:
@@ -96,7 +96,7 @@ class _Filling:
     def planned(self) -> PlannedGpu:
         """The GPU cut so that all that it holds has its slice."""
         wanted = Counter(kind for kind, _ in self.models)
-        layouts = maximal_layouts(self._gpu.board)
+        layouts = maximal_layouts(self._gpu.board, around=self._gpu.foreign)
         layout = next(found for found in layouts if wanted <= Counter(place.slice for place in found))
         free = {kind: [place for place in layout if place.slice == kind] for kind in wanted}
         placed = sorted((PlacedSlice(free[k].pop(0), (m,)) for k, m in self.models), key=lambda s: s.placement)

@@ -1,15 +1,15 @@
 """The mixed-integer program: how many replicas of which configuration, on how many GPUs of which cut.
 
 For each configuration c: whole count x_c. For each variant v of a task: share f_v of the task's largest rate. For each
-model of GPU and multiset m of slices: whole number z_m of GPUs so cut. For each task: steps of latency and of lost
-accuracy.
+model of GPU, what others have on it, and multiset m of slices: whole number z_m of GPUs so cut. For each task: steps of
+latency and of lost accuracy.
 
     f_v <= sum over v's configurations of usable throughput / largest rate * x_c
     sum of f over a task = what the requests or the source task's shares call for (`planner.rates`)
     sum of x over a task >= 1
     x_c <= most_c * (step of c's latency taken), likewise of its loss;  f of what loses more than a step <= that step
     along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
-    sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over a model <= its GPUs
+    sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over GPUs alike <= their number
 
 Where slices may be shared (`planner.sharing`), x_c of what shares is 0 or 1, and each pool p has a whole number n_p of
 slices, which count as those that a replica has to itself.
@@ -17,13 +17,14 @@ slices, which count as those that a replica has to itself.
     each of several measures of what shares in p, summed up <= n_p
     of a task: one replica that shares, or any number of others
 
-In the paper's formulation the last line is about compute slices, of which each GPU has as many as its model.
+In the paper's formulation the last line is about compute slices, of which each GPU has as many as others left of it.
 
 Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
 known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slices make every solution placeable.)
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -288,7 +289,7 @@ def _pools(
 def _layouts(
     draft: Draft, taken: Sequence[tuple[str, str, int]], supplies: Sequence[Supply], *, endless: bool
 ) -> list[int]:
-    """Numbers of GPUs by multiset; together they have the slices that are in use.
+    """Numbers of GPUs by what others have on them and by multiset; together they have the slices that are in use.
 
     Args:
         draft: To add to.
@@ -298,17 +299,21 @@ def _layouts(
     """
     layouts: list[int] = []
     for supply in supplies:
-        z = {i: draft.integer(None if endless else supply.gpus) for i in range(len(supply.multisets))}
-        layouts += z.values()
-        if not endless:
-            draft.at_most(supply.gpus, [(column, 1) for column in z.values()])
+        z: list[tuple[int, Counter[str]]] = []
+        if endless:
+            z = [(draft.integer(None), m) for m in supply.whole]
+        for group in () if endless else supply.groups:
+            of_group = [(draft.integer(group.gpus), m) for m in group.multisets]
+            draft.at_most(group.gpus, [(column, 1) for column, _ in of_group])
+            z += of_group
+        layouts += [column for column, _ in z]
         used: dict[str, list[tuple[int, float]]] = {}
         for board, kind, column in taken:
             if board == supply.board.name:
                 given, number = supply.takes(kind)
                 used.setdefault(given, []).append((column, number))
         for given, terms in used.items():
-            draft.at_most(0, [*terms, *((z[i], -m[given]) for i, m in enumerate(supply.multisets) if m[given])])
+            draft.at_most(0, [*terms, *((column, -m[given]) for column, m in z if m[given])])
     return layouts
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from jigsaw_triton.gpus.layouts import occupied, profile_of
+from jigsaw_triton.gpus.layouts import occupied
 from jigsaw_triton.gpus.model import Board, GpuId, MigProfile, Placement
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.difference import Change
@@ -147,7 +147,7 @@ class Movers:
 
 def profile(board: Board, kind: str) -> MigProfile:
     """Of a slice kind that the board has."""
-    found = profile_of(board, kind)
+    found = board.profile(kind)
     assert found is not None, f"{board.name} has no slice {kind}"
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
@@ -208,6 +209,8 @@ def _check_cluster(cluster: Cluster) -> None:
     for gpu in cluster.gpus:
         if gpu.board != first[gpu.board.name]:
             raise InputError(f"GPUs of one model, {gpu.board.name}, differ in their MIG profiles", where=str(gpu.id))
+        if reason := fits(gpu.board, gpu.foreign):
+            raise InputError(f"others' MIG instances cannot be there: {reason}", where=str(gpu.id))
 
 
 def _check_multiplicities(graph: TaskGraph) -> None:

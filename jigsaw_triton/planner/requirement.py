@@ -71,9 +71,9 @@ def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
 
 
 def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
-    """So many GPUs of a model: its last ones gone, or more of them on a node of their own."""
+    """So many GPUs of a model: those that others have most of gone, then the last, or more on a node of their own."""
     cluster = problem.cluster
-    own = [gpu for gpu in cluster.gpus if gpu.board.name == board]
+    own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
     more = [Gpu(GpuId(_SPARE_NODE + board, index), own[0].board) for index in range(len(own), count)]
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))

@@ -148,7 +148,7 @@ class Planning:
 
     def exists(self) -> bool | None:
         """Whether there is a plan; None where that is not known in time."""
-        workloads, candidates = self.problem.workloads, self._candidates()
+        workloads, candidates = self.problem.workloads, self._with_room(self._candidates())
         if not _complete(candidates):
             return False
         bounds = _bounds(workloads, candidates)
@@ -169,8 +169,9 @@ class Planning:
 
     def _allotted(self, started: float) -> Allotment:
         workloads, candidates = self.problem.workloads, self._candidates()
-        if _complete(candidates):
-            model, outcome = self._allocated(workloads, candidates, started)
+        roomy = self._with_room(candidates)
+        if _complete(roomy):
+            model, outcome = self._allocated(workloads, roomy, started)
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
             if outcome.status != "infeasible":
@@ -435,10 +436,11 @@ class Planning:
         greater one.
         """
         candidates = self._candidates()
-        if _complete(candidates):
-            near = self._scale_near(scaled, candidates)
+        roomy = self._with_room(candidates)
+        if _complete(roomy):
+            near = self._scale_near(scaled, roomy)
             workloads = grown(self.problem, scaled, near or 1.0).workloads
-            kept = self._within_cluster(_bounds(workloads, candidates), candidates) if near else candidates
+            kept = self._within_cluster(_bounds(workloads, roomy), roomy) if near else roomy
             supplies = _supplies(self.problem, kept, ideal=self._ideal)
             least = _SURELY if near else 0.0
             model = allocation(workloads, kept, supplies, "most", scaled=scaled, least=least)
@@ -506,6 +508,14 @@ class Planning:
         if not options.share:
             return alone
         return with_shared(problem.workloads, alone, problem.profiles, problem.boards, options)
+
+    def _with_room(self, candidates: Mapping[str, TaskConfigurations]) -> dict[str, TaskConfigurations]:
+        """Those on slices that a GPU of the cluster has room for, beside what others have there."""
+        supplies = {s.board.name: s for s in _supplies(self.problem, candidates, ideal=self._ideal)}
+        return {
+            name: {task: tuple(c for c in of if supplies[c.board].most(c.slice) > 0) for task, of in tasks.items()}
+            for name, tasks in candidates.items()
+        }
 
     def _assembled(self, allotment: Allotment, started: float) -> Plan:
         problem, options, counts = self.problem, self.options, allotment.counts

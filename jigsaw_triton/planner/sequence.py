@@ -27,7 +27,7 @@ Replica = tuple[str, str, tuple[PlacedModel, ...]]
 """Model of GPU, slice kind, what is in it."""
 
 Rooms = Mapping[GpuId, tuple[Board, frozenset[int]]]
-"""GPU -> its board and the memory slices that neither plan takes."""
+"""GPU -> its board and the memory slices that neither plan takes, nor others."""
 
 
 def sequence(moves: Sequence[Move], movers: Movers, replicas: Sequence[Replica], rooms: Rooms) -> tuple[Wave, ...]:

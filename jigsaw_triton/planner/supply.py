@@ -5,10 +5,29 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
-from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Layout
 
 _COMPUTE = "compute"
 """What all kinds of slices are made of where packing is ideal."""
+
+_ANY = GpuId("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """GPUs of one model on which others have the same at the same places.
+
+    Attributes:
+        gpus: How many there are.
+        multisets: What one GPU can be cut into, kinds not in question left out: what it gives -> how many.
+    """
+
+    gpus: int
+    multisets: tuple[Counter[str], ...]
+
+    def most(self, given: str) -> int:
+        """Of one thing that the GPUs give when they give nothing else."""
+        return self.gpus * max((m[given] for m in self.multisets), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +36,14 @@ class Supply:
 
     Attributes:
         board: The model.
-        gpus: How many there are.
-        multisets: What one GPU can be cut into, kinds not in question left out: what it gives -> how many.
+        groups: The GPUs, by what others have on them.
+        whole: What a GPU can be cut into on which others have nothing.
         ideal: A GPU gives compute slices, and any kinds of MIG instance can be made of them.
     """
 
     board: Board
-    gpus: int
-    multisets: tuple[Counter[str], ...]
+    groups: tuple[Alike, ...]
+    whole: tuple[Counter[str], ...]
     ideal: bool = False
 
     def takes(self, kind: str) -> tuple[str, int]:
@@ -34,7 +53,7 @@ class Supply:
     def most(self, kind: str) -> int:
         """Slices of one kind that the GPUs give when they give nothing else."""
         given, number = self.takes(kind)
-        return self.gpus * max((m[given] for m in self.multisets), default=0) // number
+        return sum(group.most(given) for group in self.groups) // number
 
 
 def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: bool = False) -> Supply:
@@ -44,18 +63,23 @@ def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: boo
         cluster: Whose GPUs.
         board: Their model.
         kinds: Of slices.
-        ideal: Whether a GPU gives any kinds that have no more compute slices together than it has.
+        ideal: Whether a GPU gives any kinds that have no more compute slices together than others left of it.
     """
-    gpus = sum(g.board.name == board.name for g in cluster.gpus)
-    if ideal:
-        return Supply(board, gpus, (Counter({_COMPUTE: board.compute_slices}),), ideal=True)
-    return Supply(board, gpus, useful_multisets(board, kinds))
+
+    def multisets(foreign: Layout) -> tuple[Counter[str], ...]:
+        if ideal:
+            return (Counter({_COMPUTE: Gpu(_ANY, board, foreign).compute_slices}),)
+        return useful_multisets(board, kinds, foreign)
+
+    alike = Counter(gpu.foreign for gpu in cluster.gpus if gpu.board.name == board.name)
+    groups = tuple(Alike(number, multisets(foreign)) for foreign, number in alike.items())
+    return Supply(board, groups, multisets(()), ideal)
 
 
-def useful_multisets(board: Board, kinds: Collection[str]) -> tuple[Counter[str], ...]:
-    """The ways to cut a GPU into these kinds, without those that another one contains.
+def useful_multisets(board: Board, kinds: Collection[str], around: Layout = ()) -> tuple[Counter[str], ...]:
+    """The ways to cut a GPU into these kinds around what stands there, without those that another one contains.
 
     A plan needs no other: slices that it does not use are simply not made.
     """
-    every = [Counter(m) for m in maximal_multisets(board, kinds)]
+    every = [Counter(m) for m in maximal_multisets(board, kinds, around)]
     return tuple(m for m in every if not any(m < other for other in every))

@@ -11,7 +11,7 @@ from typing import Any
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, GpuId
+from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.difference import Change, difference
 from jigsaw_triton.planner.moves import Durations, Kind, Movers, memory_slices
@@ -116,7 +116,8 @@ def transition(
     service = Service(replace(problem, running=running), plan, (options or Options()).usable)
     movers = Movers(boards, service, durations)
     changes = difference(running, plan)
-    waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), _rooms(boards, running, plan))
+    rooms = _rooms(problem.cluster, boards, running, plan)
+    waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), rooms)
     steps = [*_shares(running, plan, changes, service, durations), *_steps(waves, service)]
     return Transition(service.capacities(service.start), tuple(steps), _shortfalls(steps, service))
 
@@ -132,11 +133,12 @@ def _here(problem: Problem) -> Plan | None:
 
 def _boards(problem: Problem, *plans: Plan | None) -> dict[GpuId, Board]:
     """Of the GPUs that the plans use."""
-    known = {gpu.id: gpu.board for gpu in problem.cluster.gpus}
+    known = {gpu.id: gpu for gpu in problem.cluster.gpus}
     boards: dict[GpuId, Board] = {}
     for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
-        boards[gpu.id] = known.get(gpu.id) or board(gpu.model, where=f"GPU {gpu.id} of the running plan")
-        if reason := fits(boards[gpu.id], [placed.placement for placed in gpu.layout]):
+        here = known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))
+        boards[gpu.id] = here.board
+        if reason := fits(here.board, [*here.foreign, *(placed.placement for placed in gpu.layout)]):
             raise InputError(f"this cannot run: {reason}", where=f"GPU {gpu.id}", hint="plan again")
     return boards
 
@@ -151,8 +153,12 @@ def _replicas(*plans: Plan | None) -> list[Replica]:
     return sorted(found, key=str)
 
 
-def _rooms(boards: Mapping[GpuId, Board], *plans: Plan | None) -> Rooms:
-    taken: dict[GpuId, set[int]] = {gpu: set() for gpu in boards}
+def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None) -> Rooms:
+    foreign = {gpu.id: gpu.foreign for gpu in cluster.gpus}
+    taken: dict[GpuId, set[int]] = {
+        gpu: {at for placement in foreign.get(gpu, ()) for at in memory_slices(board, placement)}
+        for gpu, board in boards.items()
+    }
     for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
         for placed in gpu.layout:
             taken[gpu.id].update(memory_slices(boards[gpu.id], placed.placement))

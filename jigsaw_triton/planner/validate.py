@@ -76,17 +76,18 @@ def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Itera
 
 
 def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
-    boards = {gpu.id: gpu.board for gpu in problem.cluster.gpus}
+    gpus = {gpu.id: gpu for gpu in problem.cluster.gpus}
     for gpu, count in Counter(g.id for g in plan.gpus).items():
         if count > 1:
             yield f"{gpu} is listed {count} times"
     for gpu_plan in plan.gpus:
-        board = boards.get(gpu_plan.id)
-        if board is None:
+        known = gpus.get(gpu_plan.id)
+        board = known.board if known is not None else None
+        if known is None:
             yield f"{gpu_plan.id} is not in the cluster"
-        elif board.name != gpu_plan.model:
-            yield f"{gpu_plan.id} is a {board.name}, not a {gpu_plan.model}"
-        elif reason := fits(board, tuple(placed.placement for placed in gpu_plan.layout)):
+        elif known.board.name != gpu_plan.model:
+            yield f"{gpu_plan.id} is a {known.board.name}, not a {gpu_plan.model}"
+        elif reason := fits(known.board, (*known.foreign, *(placed.placement for placed in gpu_plan.layout))):
             yield f"{gpu_plan.id}: {reason}"
         if not gpu_plan.layout:
             yield f"{gpu_plan.id} has no slices"

@@ -224,6 +224,15 @@ class GraphDocument(_Entry):
     """Its content."""
 
 
+class ForeignEntry(_Entry):
+    """A MIG instance that is somebody else's."""
+
+    slice: str = Field(examples=["2g"])
+    """Its kind; with +me where it has the media engines."""
+    start: int = Field(examples=[0])
+    """Memory slice where it starts."""
+
+
 class GpusEntry(_Entry):
     """GPUs of one model."""
 
@@ -231,6 +240,8 @@ class GpusEntry(_Entry):
     """A board of the catalog."""
     count: int = Field(default=1, ge=1, le=LIMIT_GPUS, examples=[4])
     """How many."""
+    foreign: list[ForeignEntry] = Field(default=[], max_length=16, examples=[[{"slice": "2g", "start": 0}]])
+    """MIG instances that others have on each of them, to be left alone."""
 
 
 class NodeEntry(_Entry):

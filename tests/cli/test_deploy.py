@@ -10,7 +10,9 @@ from jigsaw_triton.cli.deploy import _as_it_runs
 from jigsaw_triton.cli.inputs import read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.emulated import EmulatedMigDriver
+from jigsaw_triton.gpus.model import GatewayPorts, Gpu, GpuId, Placement
 from tests.cli.conftest import Run
 
 PORTS = {"http": 9000, "grpc": 9001, "metrics": 9002, "address": "0.0.0.0"}
@@ -72,6 +74,18 @@ def test_an_update_with_a_cluster_file_has_the_ports_that_are_in_it() -> None:
 def test_an_update_of_what_has_no_gateway_yet_keeps_nothing(app: Path) -> None:
     request = Request((str(app),), gpus="2xcpu")
     assert _as_it_runs(request, {"graphs": {}, "gateway": {"state": "absent"}}) == request
+
+
+def test_what_others_have_by_then_is_planned_around_before_anything_is_touched(
+    run: Run, app: Path, tmp_path: Path
+) -> None:
+    gpu, state = Gpu(GpuId("local", 0), CATALOG["cpu"]), tmp_path / "state"
+    other = EmulatedMigDriver(state / "mig.json", [gpu])
+    there = other.create(gpu.id, Placement(0, "7g"))
+    result = run("deploy", app, "--gpus", "1xcpu", "--demand", "5", "--state", state, "--detach")
+    assert result.exit_code == 3
+    assert "no room for a slice for each task" in result.stderr
+    assert other.instances() == (there,)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -183,6 +184,21 @@ def test_pieces_say_what_is_in_a_slice() -> None:
         ("", ""),
     ]
     assert free.pieces == ()
+
+
+def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  nodes:\n"
+        "    - {name: a, gpus: [{model: cpu, foreign: [{slice: 1g, start: 0}, {slice: 3g, start: 4}]}]}\n"
+    )
+    shown = run("plan", app, "--cluster", file, "--demand", "20").stdout
+    assert "1 of 3 compute slices (4 more are taken by others) on 1 of 1 GPUs" in shown
+    assert re.search(r"a/0 │1g +│1g +│·+│·+│3g +│\ncpu +│taken +│average +│·+│·+│taken +│", shown), shown
+    file.write_text(file.read_text().replace("start: 0", "start: 5"))
+    wrong = run("plan", app, "--cluster", file, "--demand", "20")
+    assert wrong.exit_code == 2
+    assert "cluster.yaml:6: this instance cannot be there: 3g@4 overlaps 1g@5" in wrong.stderr
 
 
 def test_explained(run: Run, app: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.cluster import build_cluster
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, MigInstance, Placement
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
 
@@ -61,6 +61,38 @@ def test_mistakes(tmp_path: Path, edit: tuple[str, str], place: str, words: str)
     (problem,) = caught.value.diagnostics
     assert str(problem).startswith(f"{tmp_path}/cluster.yaml:{line}: ")
     assert words in str(problem)
+
+
+def test_what_others_have(tmp_path: Path) -> None:
+    foreign = "foreign: [{slice: 3g, start: 4}, {slice: 1g+me, start: 0}]"
+    cluster = built(edited(CLUSTER, ("[{model: A100-80GB, count: 2}]", f"[{{model: A100-80GB, {foreign}}}]")), tmp_path)
+    assert [gpu.foreign for gpu in cluster.gpus[-1:]] == [(Placement(0, "1g+me"), Placement(4, "3g"))]
+    assert all(gpu.foreign == () for gpu in cluster.gpus[:-1])
+
+
+def test_what_others_cannot_have_is_told_with_its_line(tmp_path: Path) -> None:
+    wrong = (
+        "{model: H100-80GB, foreign: [{slice: 2g, start: 2},\n          {slice: 3g, start: 0}, {slice: 5g, start: 0}]}"
+    )
+    text = edited(CLUSTER, ("{model: H100-80GB}", wrong))
+    with pytest.raises(SpecError) as caught:
+        built(text, tmp_path)
+    line = line_of(text, "5g")
+    assert [str(problem).split("cluster.yaml:")[1].split(";")[0] for problem in caught.value.diagnostics] == [
+        f"{line}: this instance cannot be there: 3g@0 overlaps 2g@2",
+        f"{line}: this instance cannot be there: H100-80GB has no slice 5g (it has 1g, 1gx2, 2g, 3g, 4g, 7g)",
+    ]
+
+
+def test_a_driver_s_report_goes_before_what_a_document_says() -> None:
+    gpu = Gpu(GpuId("a", 0), CATALOG["A100-80GB"], (Placement(0, "2g"), Placement(6, "1g")))
+    there = [
+        MigInstance(GpuId("a", 0), Placement(1, "1g"), "MIG-1"),
+        MigInstance(GpuId("b", 0), Placement(0, "1g"), ""),
+    ]
+    (known,) = with_foreign(Cluster((gpu,)), there).gpus
+    assert known.foreign == (Placement(1, "1g"), Placement(6, "1g"))
+    assert with_foreign(Cluster((gpu,)), ()) == Cluster((gpu,))
 
 
 def test_structure_and_meaning_come_together(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,8 @@ from jigsaw_triton.gpus.layouts import (
     maximal_multisets,
     multiset,
     occupied,
-    profile_of,
 )
-from jigsaw_triton.gpus.model import SLICES, Board, Layout, Placement
+from jigsaw_triton.gpus.model import SLICES, Board, Cluster, Gpu, GpuId, Layout, Placement
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "reference" / "mig_profiles.yaml"
@@ -78,6 +78,30 @@ def test_only_the_asked_kinds_are_used() -> None:
     assert maximal_layouts(board("A30-24GB"), ["3g"]) == ()
 
 
+@pytest.mark.parametrize("name", ["A100-80GB", "A30-24GB"])
+@given(data=st.data())
+def test_around_what_stands_there_is_what_the_layouts_with_it_have_besides(name: str, data: st.DataObject) -> None:
+    item = board(name)
+    every = maximal_layouts(item)
+    whole = data.draw(st.sampled_from(every))
+    around = tuple(place for place in whole if data.draw(st.booleans()))
+    besides = {tuple(p for p in one if p not in around) for one in every if set(around) <= set(one)}
+    assert set(maximal_layouts(item, around=around)) == besides - {()}
+    assert set(maximal_multisets(item, around=around)) == {multiset(one) for one in besides - {()}}
+
+
+def test_around_a_media_exclusive_instance() -> None:
+    a100 = board("A100-80GB")
+    assert maximal_layouts(a100, ["3g", "1g"], layout("1g+me@1")) == maximal_layouts(a100, ["3g", "1g"], layout("1g@1"))
+
+
+def test_compute_slices_that_others_leave() -> None:
+    gpu = Gpu(GpuId("a", 0), board("A100-80GB"))
+    assert gpu.compute_slices == 7
+    assert replace(gpu, foreign=layout("2g@0", "1g+me@2")).compute_slices == 4
+    assert Cluster((gpu, replace(gpu, foreign=layout("7g@0")))).compute_slices == 7
+
+
 @pytest.mark.parametrize(
     ("name", "placements", "reason"),
     [
@@ -136,7 +160,7 @@ def test_what_fits_uses_no_memory_slice_twice_and_no_more_compute_than_there_is(
     for place in data.draw(st.permutations(every_placement(item))):
         if fits(item, [*some, place]) is None:
             some.append(place)
-    profiles = [profile_of(item, p.slice) for p in some]
+    profiles = [item.profile(p.slice) for p in some]
     known = [p for p in profiles if p is not None]
     assert len(known) == len(some)
     taken = [i for profile, place in zip(known, some, strict=True) for i in occupied(profile, place)]

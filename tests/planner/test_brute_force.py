@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
+from jigsaw_triton.gpus.model import Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Problem
@@ -20,7 +21,9 @@ from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import problem, row
 
 CPU = board("cpu")
-CUTS = [Counter(m) for m in maximal_multisets(CPU)]
+FOREIGN = ((), (Placement(1, "1g"),), (Placement(2, "2g"), Placement(6, "1g")), (Placement(4, "3g"),))
+"""What others have on the GPU."""
+
 ACCURACY_GAP = 1e-3
 """The planner's own tolerance in the sum of shares times logarithms."""
 
@@ -69,7 +72,9 @@ def problems(draw: st.DrawFn) -> Problem:
     tasks = [first] if shape == "one" else [first, second]
     slo = Slo(draw(st.integers(20, 200)), accuracy=draw(st.sampled_from([0.45, 0.64, 0.85, 1.0])))
     g = graph(tasks, {"Y": f"{tasks[-1].name}.Y"}, slo=slo)
-    return problem(g, draw(profiles(list(g.tasks))), demand_rps=draw(st.integers(5, 250)))
+    p = problem(g, draw(profiles(list(g.tasks))), demand_rps=draw(st.integers(5, 250)))
+    foreign = draw(st.sampled_from(FOREIGN))
+    return replace(p, cluster=replace(p.cluster, gpus=(replace(p.cluster.gpus[0], foreign=foreign),)))
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def brute_force(p: Problem) -> Best | None:
     """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
+    cuts = [Counter(m) for m in maximal_multisets(CPU, around=p.cluster.gpus[0].foreign)]
     best: Best | None = None
-    for counts in replicas(rows, Counter(), 0):
+    for counts in replicas(rows, cuts, Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if best is not None and slices > best.slices:
@@ -94,14 +100,16 @@ def brute_force(p: Problem) -> Best | None:
     return best
 
 
-def replicas(rows: Sequence[ProfileRow], taken: Counter[str], index: int) -> Iterator[tuple[int, ...]]:
+def replicas(
+    rows: Sequence[ProfileRow], cuts: Sequence[Counter[str]], taken: Counter[str], index: int
+) -> Iterator[tuple[int, ...]]:
     """Every count of replicas of each row that one GPU has slices for."""
     if index == len(rows):
         yield ()
         return
     count = 0
-    while any(taken <= cut for cut in CUTS):
-        for rest in replicas(rows, taken, index + 1):
+    while any(taken <= cut for cut in cuts):
+        for rest in replicas(rows, cuts, taken, index + 1):
             yield (count, *rest)
         count, taken = count + 1, taken + Counter({rows[index].key.slice: 1})
 

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import UnplacedError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.greedy import everything_placed, greedy
 from tests.fakes.problems import cluster
@@ -39,6 +40,14 @@ def test_what_finds_no_place_is_counted() -> None:
     assert (found.unplaced, found.unplaced_slices) == ({configuration("1g"): 1}, 1)
     with pytest.raises(UnplacedError, match="no place for 1 of 3 replicas, 1 compute slices: 1 of app/t0 v0 on 1g"):
         everything_placed(cluster(1), replicas({"3g": 2, "1g": 1}))
+
+
+def test_what_others_have_is_left_alone() -> None:
+    (gpu,) = cluster(1).gpus
+    found = greedy(Cluster((replace(gpu, foreign=(Placement(2, "2g"),)),)), replicas({"3g": 2, "1g": 3}))
+    (planned,) = found.gpus
+    assert [str(s.placement) for s in planned.layout] == ["1g@0", "1g@1", "3g@4"]
+    assert found.unplaced == {configuration("3g"): 1, configuration("1g"): 1}
 
 
 def test_replicas_stay_on_their_board() -> None:

@@ -96,6 +96,19 @@ def test_gpus_that_are_gone_or_another_model_now_keep_nothing(highs: SolverProce
         assert placed(highs, counts, gpus=1, before=before) == fresh == {0: {"1g@0": "a"}}
 
 
+def test_what_others_have_is_left_alone_whatever_ran_there(highs: SolverProcess) -> None:
+    on = cluster(2)
+    taken = (Placement(0, "1g"), Placement(4, "3g"))
+    on = replace(on, gpus=(replace(on.gpus[0], foreign=taken), on.gpus[1]))
+    before = running({0: {"2g@2": "a", "1g@0": "b"}})
+    counts = {configuration("a", "2g"): 1, configuration("b", "1g"): 1}
+    assert placed(highs, counts, gpus=1, on=on, before=before) == {0: {"1g@1": "b", "2g@2": "a"}}
+    counts = {configuration("a", "3g"): 2, configuration("b", "1g"): 3}
+    got = placed(highs, counts, gpus=2, on=on)
+    assert sorted(got[1]) == ["3g@0", "3g@4"]
+    assert sorted(got[0]) == ["1g@1", "1g@2", "1g@3"]
+
+
 def test_boards_of_several_models_each_get_their_own(highs: SolverProcess) -> None:
     other = replace(CPU, name="other")
     both = Cluster(cluster(1).gpus + cluster(1, of=other, node="b").gpus)

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from tests.fakes.graphs import conditional, diamond
@@ -73,6 +73,13 @@ def test_gpus_of_one_name_that_differ() -> None:
     mixed = Cluster((Gpu(GpuId("a", 0), cpu), Gpu(GpuId("a", 1), other)))
     with pytest.raises(InputError, match="cpu, differ"):
         replace(docread_problem(), cluster=mixed).prepared()
+
+
+def test_others_that_cannot_be_there() -> None:
+    gpu = Gpu(GpuId("a", 0), board("cpu"), (Placement(0, "3g"), Placement(2, "2g")))
+    with pytest.raises(InputError, match="2g@2 overlaps 3g@0") as caught:
+        replace(docread_problem(), cluster=Cluster((gpu,))).prepared()
+    assert caught.value.where == "a/0"
 
 
 def test_parts_come_in_a_fixed_order() -> None:

@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner import search
 from jigsaw_triton.planner.plan import Plan, plan_from_json
@@ -64,6 +64,8 @@ def problems(draw: st.DrawFn) -> Problem:
             )
         tables[g.name] = ProfileTable(rows)
     gpus = cluster(draw(st.integers(1, 3))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
+    foreign = st.sampled_from([(), (), (Placement(2, "2g"),), (Placement(0, "1g"), Placement(3, "1g"))])
+    gpus = tuple(replace(gpu, foreign=draw(foreign)) for gpu in gpus)
     workloads = tuple(Workload(g, draw(st.integers(1, 300))) for g in graphs)
     return Problem(workloads, Cluster(gpus), tables)
 
@@ -78,6 +80,36 @@ def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None
         assert plan_from_json(plan.to_json(), where="plan.json") == plan
         again = make_plan(replace(p, running=plan), solvers=solvers)
         assert untimed(again) == untimed(plan)
+
+
+def occupied(p: Problem, foreign: dict[int, tuple[Placement, ...]]) -> Problem:
+    """The problem with what others have on some GPUs."""
+    gpus = (replace(gpu, foreign=foreign.get(gpu.id.index, ())) for gpu in p.cluster.gpus)
+    return replace(p, cluster=replace(p.cluster, gpus=tuple(gpus)))
+
+
+def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
+    free = docread_problem(60)
+    p = occupied(free, {0: (Placement(1, "1g"), Placement(4, "3g"))})
+    plan = make_plan(p, solvers=solvers)
+    assert (plan.slices_total, plan.slices_used) == (10, make_plan(free, solvers=solvers).slices_used)
+    assert violations(plan, p, Options()) == ()
+    assert make_plan(occupied(free, {0: (Placement(0, "7g"),)}), solvers=solvers).gpus[0].id.index == 1
+
+
+def test_others_leave_too_little(solvers: SolverFactory) -> None:
+    p = occupied(docread_problem(60), {0: (Placement(0, "7g"),), 1: (Placement(0, "7g"),)})
+    with pytest.raises(InfeasibleError, match="no room for a slice for each task") as caught:
+        make_plan(p, solvers=solvers)
+    assert caught.value.hint == "give it 1 GPUs, or plan for fewer graphs at once"
+    assert has_plan(p, solvers=solvers) is False
+
+
+def test_what_others_have_on_a_thousand_gpus_costs_a_group_not_a_gpu(solvers: SolverFactory) -> None:
+    p = docread_problem(60, gpus=1000)
+    p = occupied(p, {index: (Placement(index % 2, "1g"),) for index in range(1, 1000)})
+    plan = make_plan(p, solvers=solvers)
+    assert (plan.slices_total, plan.solver.status) == (6001, "optimal")
 
 
 @given(p=problems())

@@ -1,6 +1,8 @@
 from collections import Counter
+from dataclasses import replace
 
 from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.planner.supply import supply, useful_multisets
 from tests.fakes.problems import cluster
 
@@ -29,7 +31,18 @@ def test_all_kinds() -> None:
 
 def test_the_most_of_a_kind() -> None:
     given = supply(cluster(3), CPU, ("1g", "2g", "4g"))
-    assert (given.gpus, given.most("1g"), given.most("2g"), given.most("4g"), given.most("7g")) == (3, 21, 9, 3, 0)
+    assert [given.most(kind) for kind in ("1g", "2g", "4g", "7g")] == [21, 9, 3, 0]
+
+
+def test_gpus_are_counted_apart_by_what_others_have_on_them() -> None:
+    free = cluster(3)
+    foreign = (Placement(0, "2g"),)
+    some = Cluster((*free.gpus[:2], replace(free.gpus[2], foreign=foreign)))
+    given = supply(some, CPU, ("1g", "3g", "7g"))
+    assert [group.gpus for group in given.groups] == [2, 1]
+    assert [given.most(kind) for kind in ("1g", "3g", "7g")] == [19, 5, 2]
+    assert given.whole == supply(free, CPU, ("1g", "3g", "7g")).groups[0].multisets
+    assert [supply(some, CPU, ("1g", "3g"), ideal=True).most(kind) for kind in ("1g", "3g")] == [19, 6]
 
 
 def test_ideal_packing_knows_compute_slices_alone() -> None:

@@ -178,6 +178,25 @@ def test_a_running_plan_that_cannot_be_is_refused() -> None:
         transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0"}}))
 
 
+def test_nothing_stands_in_where_others_are() -> None:
+    large = ProfileTable(replace(r, memory_mib=5000.0) for r in PROFILES.rows())
+    before, after = ({0: {"1g@0": f"t0.{variant}", "1g@1": "t1.v0"}} for variant in ("v0", "v1"))
+    asked = problem(GRAPH, large, running=plan_of(before))
+    (gpu,) = asked.cluster.gpus
+    foreign = (Placement(2, "2g"), Placement(4, "3g"))
+    taken = replace(asked, cluster=replace(asked.cluster, gpus=(replace(gpu, foreign=foreign),)))
+    assert kinds(transition(asked, plan_of(after))) == ["add stand-in", "variant", "remove stand-in"]
+    assert kinds(transition(taken, plan_of(after))) == ["variant"]
+
+
+def test_what_runs_where_others_are_is_told() -> None:
+    asked = problem(GRAPH, PROFILES, running=plan_of({0: {"1g@0": "t0.v0"}}))
+    (gpu,) = asked.cluster.gpus
+    taken = replace(asked, cluster=replace(asked.cluster, gpus=(replace(gpu, foreign=(Placement(0, "2g"),)),)))
+    with pytest.raises(InputError, match="1g@0 overlaps 2g@0"):
+        transition(taken, plan_of({0: {"1g@2": "t0.v0"}}))
+
+
 def test_a_gpu_that_has_left_the_cluster_is_given_up() -> None:
     running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}, 7: {"1g@0": "t0.v0"}})
     found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}))

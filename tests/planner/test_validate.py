@@ -109,6 +109,15 @@ def test_each_flaw_is_found(spoil: Callable[[Plan], Plan], reason: str) -> None:
     assert any(reason in violation for violation in found), found
 
 
+def test_what_overlaps_others_is_found() -> None:
+    (first, *_), (gpu, *rest) = sound().gpus[0].layout, PROBLEM.cluster.gpus
+    taken = replace(gpu, foreign=(first.placement,))
+    p = replace(PROBLEM, cluster=replace(PROBLEM.cluster, gpus=(taken, *rest)))
+    found = violations(sound(), p, Options())
+    assert any("a/0" in violation and "overlaps" in violation for violation in found), found
+    assert any("slices in all: 14 said" in violation for violation in found), found
+
+
 def other(**fields: Any) -> Problem:
     """The problem, its one graph changed."""
     (workload,) = PROBLEM.workloads

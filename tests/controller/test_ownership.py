@@ -1,0 +1,54 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.ownership import foreign_instances, ours
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.emulated import EmulatedMigDriver
+from jigsaw_triton.gpus.model import Gpu, GpuId, MigInstance, Placement
+
+GPU = GpuId("n", 0)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+class Driver(EmulatedMigDriver):
+    """Something may happen just after it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, [Gpu(GPU, CATALOG["A100-80GB"])], holders_of=lambda _: ())
+        self.then: Callable[[], None] = lambda: None
+
+    def instances(self) -> tuple[MigInstance, ...]:
+        found = super().instances()
+        self.then()
+        return found
+
+
+def test_what_the_journal_does_not_know_is_foreign(tmp_path: Path, journal: Journal) -> None:
+    driver = Driver(tmp_path / "mig.json")
+    kept, begun, other = (driver.create(GPU, Placement(start, "1g")) for start in range(3))
+    journal.keep_instance(kept)
+    journal.begin_creation(GPU, begun.placement)
+    assert ours(driver.instances(), journal) == (kept, begun)
+    assert foreign_instances(driver, journal) == (other,)
+
+
+def test_what_the_controller_creates_or_destroys_meanwhile_is_ours(tmp_path: Path, journal: Journal) -> None:
+    driver = Driver(tmp_path / "mig.json")
+    leaving, coming = (driver.create(GPU, Placement(start, "1g")) for start in range(2))
+    journal.keep_instance(leaving)
+
+    def change() -> None:
+        journal.forget_instance(leaving.uuid)
+        journal.keep_instance(coming)
+
+    driver.then = change
+    assert foreign_instances(driver, journal) == ()
