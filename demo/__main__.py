@@ -195,7 +195,7 @@ def show() -> None:
     print(f"{load.sent} requests sent meanwhile, {len(load.failed)} failed", flush=True)
     print(f"latency p50 {load.percentile_ms(50):.0f} ms, p99 {load.percentile_ms(99):.0f} ms, the swap included")
     step("perf_analyzer again, on the new generation")
-    run("bench", "docread", "--protocol", "http", "--concurrency", "1", "--duration", "6")
+    run("bench", "docread", "--protocol", "grpc", "--concurrency", "1", "--duration", "6")
     step("What runs now")
     run("status")
     if load.failed:

@@ -37,6 +37,11 @@ class Load:
         return float(np.percentile(self.latencies_ms, percent))
 
 
+_TIMEOUT_US = 120_000_000
+"""So long a request is good for: while the load is above what the plan can carry, an answer may come after the SLO, and
+none is to be refused for that."""
+
+
 def connect(protocol: str, address: str) -> Any:
     """An ordinary client of `http` or `grpc`."""
     return (http if protocol == "http" else grpc).InferenceServerClient(address)
@@ -47,7 +52,7 @@ def ask(client: Any, protocol: str, page: NDArray[np.uint8]) -> Any:
     triton = http if protocol == "http" else grpc
     tensor = triton.InferInput("IMAGE", [1, *page.shape], "UINT8")
     tensor.set_data_from_numpy(page[None])
-    return client.infer("docread", [tensor])
+    return client.infer("docread", [tensor], timeout=_TIMEOUT_US)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ client = triton.InferenceServerClient(arguments.url or ("localhost:8001" if argu
 page = np.asarray(Image.open(arguments.image).convert("RGB"))[None]
 tensor = triton.InferInput("IMAGE", list(page.shape), "UINT8")
 tensor.set_data_from_numpy(page)
-answer = client.infer("docread", [tensor])
+# This page is wanted however long it takes; without a timeout (microseconds) the graph's latency SLO is its limit.
+answer = client.infer("docread", [tensor], timeout=60_000_000)
 for box, text in zip(answer.as_numpy("BOXES")[0], answer.as_numpy("TEXT")[0, :, 0], strict=True):
     print("[" + ", ".join(f"{side:4.0f}" for side in box) + f"]  {text.decode()}")

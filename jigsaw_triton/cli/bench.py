@@ -69,7 +69,8 @@ def command(
 
     Each request is the one of the graph's `sample`; inputs without one get made-up data. The command is shown, so that
     it can be run again by hand. perf_analyzer ends at the first request that fails; bench then says why and exits
-    with 1.
+    with 1. Over gRPC each request has a timeout of ten minutes, so that none is refused for being late; over HTTP
+    perf_analyzer can't send one.
     """
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")

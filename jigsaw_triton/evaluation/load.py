@@ -8,6 +8,7 @@ What is relied on was seen of perf_analyzer 2.60:
   had no request in a window: it does not outlast a swap of the graph, though no request fails.
 - A thread that gets an error stops, the run then ends without a report, and the exit status is 0 all the same.
 - Its Poisson arrivals are the same in each run: over a few hundred requests their rate differs from the one asked for.
+- It sends request parameters over gRPC only, and refuses them for HTTP.
 - Whole numbers in its input file are refused for float tensors. Base64 is right for all types; strings are length and
   bytes there, as on the wire.
 """
@@ -33,6 +34,10 @@ Protocol = Literal["http", "grpc"]
 
 PERCENTILES = (50, 90, 95, 99)
 """That perf_analyzer reports."""
+
+_PATIENCE_US = 600_000_000
+"""Timeout of each request, in place of one that follows from the SLO: a closed loop may overload what it measures, and
+must not end at the first request that is refused for being late."""
 
 _WINDOWS = 3
 _WINDOW_INTERVALS = 1.2
@@ -136,11 +141,12 @@ def command_line(binary: Path, load: Load, data: Path, report: Path) -> tuple[st
         # A window of time in which no request ends, at a low rate or under overload, ends the run without a report.
         count = max(1, round(load.duration_s * load.rate_rps / _WINDOWS))
         windows = ("--measurement-mode", "count_windows", "--measurement-request-count", str(count))
+    patience = ("--request-parameter", f"timeout:{_PATIENCE_US}:int") if load.protocol == "grpc" else ()
     # fmt: off
     return (
         str(binary), "-m", load.model, "-i", load.protocol, "-u", load.url, "--input-data", str(data), *arrivals,
         *windows, "--stability-percentage", str(_ANY_DEVIATION_PERCENT),
-        "--max-trials", str(_WINDOWS), "-f", str(report),
+        "--max-trials", str(_WINDOWS), *patience, "-f", str(report),
     )
     # fmt: on
 

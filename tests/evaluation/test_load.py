@@ -55,6 +55,11 @@ def test_the_command_of_a_closed_loop() -> None:
     assert "--request-rate-range" not in arguments
 
 
+def test_requests_wait_for_their_answer_where_perf_analyzer_can_say_so() -> None:
+    assert value("--request-parameter", flags(Load("traffic", "grpc", "host:8001"))) == "timeout:600000000:int"
+    assert "--request-parameter" not in flags(Load("traffic", "http", "host:8000"))
+
+
 def test_the_command_of_a_rate() -> None:
     arguments = flags(Load("traffic", "http", "host:8000", rate_rps=2.5))
     assert value("--request-rate-range", arguments) == "2.5"
