@@ -12,7 +12,8 @@ JigsawError                     exit code 1
 └── MigError                    exit code 1: a MIG driver refused
     ├── InstanceInUseError      a process still holds the MIG instance
     ├── PlacementError          the placement is not possible on the GPU as it stands
-    └── InstanceNotFoundError   no MIG instance of this UUID
+    ├── InstanceNotFoundError   no MIG instance of this UUID
+    └── MigTimeoutError         a call did not return; what it was to change may still happen
 """
 
 from collections.abc import Mapping, Sequence
@@ -151,3 +152,7 @@ class PlacementError(MigError):
 
 class InstanceNotFoundError(MigError):
     """No MIG instance of this UUID."""
+
+
+class MigTimeoutError(MigError):
+    """A call to the driver did not return; what it was to change may still happen."""

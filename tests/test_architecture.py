@@ -38,6 +38,9 @@ SHELLS = frozenset(
     {
         "gpus.emulated",
         "gpus.holders",
+        "gpus.nvml",
+        "gpus.nvml_calls",
+        "gpus.nvml_library",
         "planner.cbc",
         "planner.highs",
         "planner.search",
@@ -51,7 +54,7 @@ SHELLS = frozenset(
 
 # fmt: off
 IO_MODULES = frozenset({
-    "aiohttp", "asyncio", "ctypes", "fcntl", "http", "logging", "multiprocessing", "os", "random", "requests",
+    "aiohttp", "asyncio", "ctypes", "fcntl", "http", "logging", "multiprocessing", "os", "pynvml", "random", "requests",
     "select", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys", "tempfile", "threading", "time",
     "urllib", "uuid",
 })

@@ -10,8 +10,6 @@ from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.leftovers import end_leftovers
 from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.errors import StateError
-from jigsaw_triton.gpus.driver import open_driver
-from jigsaw_triton.gpus.model import Cluster
 
 
 @options.command("down", examples=("down", "down --state ./state"))
@@ -49,7 +47,7 @@ def _end_leftovers(deployment: Deployment) -> int:
         raise StateError("a controller is just starting or ending", where=where, hint=hint) from error
     journal = Journal(paths.journal)
     try:
-        ended = end_leftovers(journal, open_driver(Cluster(()), paths.state))
+        ended = end_leftovers(journal, paths.state)
     finally:
         journal.close()
     for folder in (paths.run, paths.repositories):

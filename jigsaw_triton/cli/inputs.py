@@ -14,7 +14,6 @@ from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.catalog import CATALOG, board
 from jigsaw_triton.gpus.cluster import build_cluster
-from jigsaw_triton.gpus.driver import require_driver
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph, Workload
@@ -236,9 +235,6 @@ def read_wanted(
         mistakes.add(
             "engine", "serving on several machines (engine: ray) is not in this release", "write engine: local"
         )
-    if to_serve and built is not None:
-        with mistakes:
-            require_driver(built)
     mistakes.raise_if_any()
     assert built is not None
     boards = sorted({gpu.board.name for gpu in built.gpus})

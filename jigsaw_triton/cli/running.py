@@ -101,14 +101,14 @@ class Deployment:
         )
 
     def around_others(self, cluster: Cluster) -> Cluster:
-        """The cluster with the MIG instances that others have on its GPUs now, as far as this release can ask.
+        """The cluster's GPUs as they are now, with the MIG instances that others have on them.
 
         Raises:
+            InputError: The driver does not have these GPUs.
             MigError: The driver cannot tell.
         """
-        if cluster.driver == "nvml":
-            return cluster
         driver = open_driver(cluster, self.paths.state)
+        cluster = driver.survey(cluster)
         if not self.paths.journal.exists():
             return with_foreign(cluster, driver.instances())
         with closing(Journal(self.paths.journal)) as journal:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
-from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import destroy_instance, end_leftovers, start_time
+from jigsaw_triton.controller.instances import Instances
+from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
+from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, start_time
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError, StateError
@@ -81,6 +82,7 @@ class Fleet:
         self._installation = installation
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
+        self._instances: Instances | None = None
         self._journal = journal
         self._secret = secret
         self._exited = exited
@@ -105,23 +107,38 @@ class Fleet:
         """Makes the GPUs of a cluster known; those of earlier ones stay known, since something may still run there.
 
         The first time it also ends what an earlier controller of this deployment left.
+
+        Raises:
+            StateError: Instances of another driver are in use.
+            InputError: The driver does not have these GPUs.
+            MigError: The driver does not answer.
         """
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
-        first = self._driver is None
-        self._cluster = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
-        self._driver = open_driver(self._cluster, self._paths.state)
-        if first:
-            await asyncio.to_thread(end_leftovers, self._journal, self._driver)
+        known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
+        if self._cluster is None:
+            await asyncio.to_thread(end_leftovers, self._journal, self._paths.state)
+        elif self._cluster.driver != known.driver:
+            raise StateError(
+                f"MIG is {self._cluster.driver} here and cannot become {known.driver} under what runs",
+                hint="take it down with `jigsaw-triton down` first",
+            )
+        driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
+        self._cluster, self._driver = known, driver
+        self._instances = Instances(self._journal, driver)
+        self._journal.keep_fact(DRIVER_FACT, known.driver)
 
     async def around_others(self, cluster: Cluster) -> Cluster:
-        """A cluster whose GPUs are known, with the MIG instances that others have on them now."""
-        return with_foreign(cluster, await asyncio.to_thread(foreign_instances, self._mig, self._journal))
-
-    @property
-    def _mig(self) -> MigDriver:
+        """A cluster whose GPUs are known, as they are now, with the MIG instances that others have on them."""
         if self._driver is None:
             raise RuntimeError("serve_on comes first")
-        return self._driver
+        surveyed = await asyncio.to_thread(self._driver.survey, cluster)
+        return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
+
+    @property
+    def _mig(self) -> Instances:
+        if self._instances is None:
+            raise RuntimeError("serve_on comes first")
+        return self._instances
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
@@ -170,19 +187,14 @@ class Fleet:
                     raise
 
     async def _create(self, worker: Worker) -> MigInstance:
-        """Creates a worker's MIG instance, of which the journal knows from before it exists."""
-        self._journal.begin_creation(worker.gpu, worker.placement)
+        """Creates a worker's MIG instance."""
         creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
         try:
-            instance = await asyncio.shield(creation)
-            self._journal.keep_instance(instance)
-        except (asyncio.CancelledError, StateError):
-            # What was made, or is being made in its thread all the same, must not stay, unknown to all.
-            await asyncio.to_thread(destroy_instance, self._mig, (await creation).uuid)
+            return await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            # What is being made in its thread all the same is of no use to anybody.
+            await asyncio.to_thread(self._mig.destroy, (await creation).uuid)
             raise
-        finally:
-            self._journal.end_creation(worker.gpu, worker.placement)
-        return instance
 
     async def _start_worker(self, worker: Worker, uuid: str) -> None:
         command = worker_command(
@@ -192,6 +204,7 @@ class Fleet:
             run_dir=self._paths.run,
             secret=self._secret,
             device=uuid,
+            device_mib=worker.memory_mib,
             # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
             shared=True,
         )
@@ -202,14 +215,10 @@ class Fleet:
         server = self._servers.get(worker)
         if server is not None:
             await self._stop(server)
-        await self._destroy(uuid)
+        await asyncio.to_thread(self._mig.destroy, uuid)
         # Only now, so that what could not be destroyed can be retired again.
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
-
-    async def _destroy(self, uuid: str) -> None:
-        await asyncio.to_thread(destroy_instance, self._mig, uuid)
-        self._journal.forget_instance(uuid)
 
     # --- the gateway -----------------------------------------------------------------------------------------------
 

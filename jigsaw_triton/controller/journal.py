@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
 """Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS instances (
   uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS creations (
   node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS destructions (uuid TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS servers (
   name TEXT PRIMARY KEY, pid INTEGER NOT NULL, started INTEGER NOT NULL, shm_prefix TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
@@ -75,7 +78,7 @@ class ServerRecord:
 
 
 class Journal:
-    """An open journal. Every call is durable when it returns.
+    """An open journal. Every call is durable when it returns; any thread may make it.
 
     What adds to it raises StateError where its disk is full or cannot be written. What takes away does not: whoever
     ends leftovers looks whether they are there.
@@ -89,15 +92,17 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         path.touch(mode=0o600)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA_VERSION):
+            if not 0 <= version <= SCHEMA_VERSION:
                 raise StateError(f"journal version {version}", where=str(path), hint="remove the file and deploy again")
-            if version == 0:
+            if version < SCHEMA_VERSION:
+                # What came with a version are tables.
                 self._db.executescript(_SCHEMA)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.OperationalError as error:
@@ -142,7 +147,7 @@ class Journal:
 
     def end_creation(self, gpu: GpuId, placement: Placement) -> None:
         """Notes that the creation has come to an end: it failed, or the instance is kept."""
-        self._delete("DELETE FROM creations WHERE (node, gpu, slice, start) = (?, ?, ?, ?)", *_place(gpu, placement))
+        self._attempt("DELETE FROM creations WHERE (node, gpu, slice, start) = (?, ?, ?, ?)", *_place(gpu, placement))
 
     def creations(self) -> tuple[tuple[GpuId, Placement], ...]:
         """Creations whose end was not noted: whatever stands there is ours."""
@@ -154,9 +159,18 @@ class Journal:
         place = _place(instance.gpu, instance.placement)
         self._write("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
 
+    def begin_destruction(self, uuid: str) -> None:
+        """Notes that a MIG instance of ours is about to be destroyed: what is left half made there is ours, too."""
+        self._attempt("INSERT OR REPLACE INTO destructions VALUES (?)", uuid)
+
+    def destructions(self) -> tuple[str, ...]:
+        """UUIDs of the instances whose destruction has begun and that were not noted as gone."""
+        return tuple(uuid for (uuid,) in self._db.execute("SELECT uuid FROM destructions").fetchall())
+
     def forget_instance(self, uuid: str) -> None:
         """Notes that a MIG instance of ours is gone."""
-        self._delete("DELETE FROM instances WHERE uuid = ?", uuid)
+        self._attempt("DELETE FROM instances WHERE uuid = ?", uuid)
+        self._attempt("DELETE FROM destructions WHERE uuid = ?", uuid)
 
     def instances(self) -> tuple[MigInstance, ...]:
         """MIG instances that are ours and were not noted as gone."""
@@ -172,12 +186,21 @@ class Journal:
 
     def forget_server(self, name: str) -> None:
         """Notes that a server of ours is gone."""
-        self._delete("DELETE FROM servers WHERE name = ?", name)
+        self._attempt("DELETE FROM servers WHERE name = ?", name)
 
     def servers(self) -> tuple[ServerRecord, ...]:
         """Servers that are ours and were not noted as gone."""
         rows = self._db.execute("SELECT name, pid, started, shm_prefix FROM servers ORDER BY name").fetchall()
         return tuple(ServerRecord(*row) for row in rows)
+
+    def keep_fact(self, name: str, value: str) -> None:
+        """Notes something about the deployment as a whole."""
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def fact(self, name: str) -> str:
+        """What was noted last; empty where nothing was."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return "" if row is None else str(row[0])
 
     def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
         """Notes a plan."""
@@ -192,18 +215,43 @@ class Journal:
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         try:
-            return self._db.execute(statement, values)
+            # The number of a row is the connection's last: no other thread may come in between.
+            with self._lock:
+                return self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise StateError(f"the journal cannot be written ({error})", where=str(self._path), hint=_ROOM) from error
 
     def _trim(self) -> None:
         """Forgets what is too old. Every change of the system, and so all growth, comes with actions."""
         for table, kept in KEPT.items():
-            self._delete(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?", kept)
+            self._attempt(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?", kept)
 
-    def _delete(self, statement: str, *key: str | int) -> None:
+    def _attempt(self, statement: str, *key: str | int) -> None:
+        """Writes what must not keep anything from being taken away."""
         with contextlib.suppress(StateError):
             self._write(statement, key)
+
+
+class CallRecord:
+    """Calls that change real GPUs, as actions of the journal. A full disk keeps none from being made.
+
+    Args:
+        journal: Gets them.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def begin(self, call: str) -> int:
+        """Notes a call before it is made; returns what `end` takes."""
+        with contextlib.suppress(StateError):
+            return self._journal.begin(0, "nvml", call)
+        return 0
+
+    def end(self, row: int, error: str) -> None:
+        """Notes that it returned, and what it failed with."""
+        with contextlib.suppress(StateError):
+            self._journal.end(row, error)
 
 
 def _place(gpu: GpuId, placement: Placement) -> tuple[str, int, str, int]:

@@ -5,30 +5,33 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Literal
 
-from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.ownership import ours
-from jigsaw_triton.errors import InstanceInUseError
-from jigsaw_triton.gpus.driver import MigDriver
+from jigsaw_triton.controller.instances import Instances
+from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
+from jigsaw_triton.gpus.driver import open_driver
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.servers.process import group_members, sweep
 
+DRIVER_FACT = "driver"
+"""What the journal has the name of the deployment's MIG driver under."""
+
 _POLL_S = 0.02
-_IN_USE_TRIES = 25
-_IN_USE_WAIT_S = 0.2
 
 
-def end_leftovers(journal: Journal, driver: MigDriver) -> int:
+def end_leftovers(journal: Journal, state_dir: Path) -> int:
     """Kills the servers and destroys the MIG instances that the journal knows of. Blocks.
 
     Args:
         journal: Of the deployment, whose controller must be gone.
-        driver: Of MIG.
+        state_dir: Its folder.
 
     Returns:
         How many servers and instances were still there.
 
     Raises:
         InstanceInUseError: Somebody else's process holds one of the instances.
+        MigError: The driver refused otherwise.
     """
     ended = 0
     for record in journal.servers():
@@ -40,31 +43,13 @@ def end_leftovers(journal: Journal, driver: MigDriver) -> int:
             time.sleep(_POLL_S)
         sweep(record.shm_prefix)
         journal.forget_server(record.name)
-    for instance in ours(driver.instances(), journal):
-        ended += 1
-        destroy_instance(driver, instance.uuid)
-    for instance in journal.instances():
-        journal.forget_instance(instance.uuid)
-    for gpu, placement in journal.creations():
-        journal.end_creation(gpu, placement)
-    return ended
-
-
-def destroy_instance(driver: MigDriver, uuid: str) -> None:
-    """Destroys a MIG instance, giving whoever holds it a few seconds to let go. Blocks.
-
-    Monitoring agents hold an instance for a moment, and so does a process that was just killed.
-
-    Raises:
-        InstanceInUseError: It was still held at the end.
-    """
-    for attempt in range(_IN_USE_TRIES):
-        try:
-            return driver.destroy(uuid)
-        except InstanceInUseError:
-            if attempt == _IN_USE_TRIES - 1:
-                raise
-            time.sleep(_IN_USE_WAIT_S)
+    if not journal.instances() and not journal.creations():
+        return ended
+    # The driver that they were made with, whichever one is asked for now, on GPUs that a cluster may have no more.
+    name: Literal["nvml", "emulated"] = "nvml" if journal.fact(DRIVER_FACT) == "nvml" else "emulated"
+    node = [instance.gpu.node for instance in journal.instances()] + [gpu.node for gpu, _ in journal.creations()]
+    driver = open_driver(Cluster((), driver=name), state_dir, CallRecord(journal), node=node[0])
+    return ended + Instances(journal, driver).end_all()
 
 
 def _processes(record: ServerRecord) -> list[int]:

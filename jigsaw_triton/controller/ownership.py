@@ -6,10 +6,16 @@ from jigsaw_triton.gpus.model import MigInstance
 
 
 def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInstance, ...]:
-    """Those that the journal knows of, also from before they existed."""
-    kept = {instance.uuid for instance in journal.instances()}
+    """Those that the journal knows of: whole, also from before they existed, and half made by a destruction of ours."""
+    kept = {instance.uuid: instance for instance in journal.instances()}
     begun = journal.creations()
-    return tuple(i for i in instances if i.uuid in kept or (i.gpu, i.placement) in begun)
+    ending = {(kept[uuid].gpu, kept[uuid].placement) for uuid in journal.destructions() if uuid in kept}
+
+    def is_ours(instance: MigInstance) -> bool:
+        place = (instance.gpu, instance.placement)
+        return instance.uuid in kept or place in begun or (instance.half_made and place in ending)
+
+    return tuple(filter(is_ours, instances))
 
 
 def foreign_instances(driver: MigDriver, journal: Journal) -> tuple[MigInstance, ...]:

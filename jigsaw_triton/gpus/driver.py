@@ -1,7 +1,4 @@
-"""What a MIG driver does, and which one a cluster has.
-
-`emulated` keeps MIG's rules in a file; `nvml` will speak to the silicon.
-"""
+"""What a MIG driver does, and which one a cluster has: `emulated` keeps MIG's rules in a file, `nvml` has real GPUs."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +6,9 @@ from typing import Protocol
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Cluster, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.gpus.nvml_calls import Calls, Record
+from jigsaw_triton.spec.load import DEFAULT_NODE
 
 STATE_FILE = "mig.json"
 """Of the emulated driver, in the state directory."""
@@ -18,7 +18,19 @@ class MigDriver(Protocol):
     """Creates and destroys MIG instances. Calls block; run them in a thread from asyncio code."""
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances that there are, whoever made them, sorted by GPU and start."""
+        """All MIG instances that there are, whoever made them, also half-made ones, sorted by GPU and start.
+
+        Raises:
+            MigError: They cannot be read.
+        """
+        ...
+
+    def survey(self, cluster: Cluster) -> Cluster:
+        """A cluster with its GPUs as they are found: their profiles, and whether they can be cut at all.
+
+        Raises:
+            MigError: They cannot be read.
+        """
         ...
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
@@ -26,43 +38,48 @@ class MigDriver(Protocol):
 
         Raises:
             PlacementError: It overlaps another, exceeds the profile's maximum, or the GPU has no such placement.
+                Nothing was made.
+            InstanceInUseError: Something holds what has to change; a later attempt may succeed.
+            MigError: Anything else; something may have been left half made.
         """
         ...
 
     def destroy(self, uuid: str) -> None:
-        """Destroys an instance.
+        """Destroys an instance, also one that is half made. What fails may leave a whole one half made.
 
         Raises:
             InstanceNotFoundError: There is none of this UUID.
             InstanceInUseError: A process holds it.
+            MigError: Anything else.
         """
         ...
 
 
-def require_driver(cluster: Cluster) -> None:
-    """Sees to it that this release has the driver that a cluster asks for.
-
-    Raises:
-        InputError: It has not.
-    """
-    if cluster.driver == "nvml":
-        raise InputError(
-            "MIG on real GPUs (driver: nvml) is not in this release",
-            where="driver",
-            hint="write `driver: emulated` in cluster.yaml, or say --driver emulated: MIG's rules hold then, and the "
-            "models run on the processor",
-        )
-
-
-def open_driver(cluster: Cluster, state_dir: Path) -> MigDriver:
+def open_driver(
+    cluster: Cluster, state_dir: Path, record: Record | None = None, *, node: str = DEFAULT_NODE
+) -> MigDriver:
     """The driver that the cluster asks for.
 
     Args:
         cluster: Its GPUs and the name of its driver.
         state_dir: Where the emulated driver keeps its state.
+        record: Where changes of real GPUs are told, before and after.
+        node: This machine's name in GPU ids, where the cluster has no GPUs that say it.
 
     Raises:
-        InputError: This release has no such driver.
+        InputError: The driver does not have these GPUs.
+        MigError: There is no driver, it does not answer, or this user may not ask.
     """
-    require_driver(cluster)
-    return EmulatedMigDriver(state_dir / STATE_FILE, cluster.gpus)
+    if cluster.driver == "emulated":
+        return EmulatedMigDriver(state_dir / STATE_FILE, cluster.gpus)
+    nodes = sorted({gpu.id.node for gpu in cluster.gpus})
+    if len(nodes) > 1:
+        raise InputError(
+            f"the driver nvml reaches the GPUs of one node, not of {len(nodes)} ({', '.join(nodes)})",
+            where="driver",
+            hint="keep the node that this machine is",
+        )
+    boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
+    driver = NvmlMigDriver(nodes[0] if nodes else node, boards, calls=Calls(record=record))
+    driver.check()
+    return driver

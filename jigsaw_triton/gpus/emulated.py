@@ -18,7 +18,7 @@ from uuid import uuid4
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
 from jigsaw_triton.gpus.holders import holders
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import MEDIA, SLICES, Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import MEDIA, SLICES, Cluster, Gpu, GpuId, MigInstance, Placement
 
 STATE_VERSION = 1
 
@@ -79,6 +79,10 @@ class EmulatedMigDriver:
             MigError: The file is damaged or cannot be read.
         """
         return self._state.read()
+
+    def survey(self, cluster: Cluster) -> Cluster:
+        """The cluster: emulated GPUs are what the catalog says."""
+        return cluster
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.

@@ -1,4 +1,4 @@
-"""Which processes hold an emulated MIG instance: those that were started with it as their CUDA device."""
+"""Which processes hold an emulated MIG instance, those that were started with it as their CUDA device; their names."""
 
 from pathlib import Path
 
@@ -30,3 +30,16 @@ def _devices(environ: Path) -> list[bytes]:
         if variable.startswith(_VARIABLE)
         for device in variable.removeprefix(_VARIABLE).split(b",")
     ]
+
+
+def process_name(pid: int, *, proc: Path = Path("/proc")) -> str:
+    """What a process is called; empty where it is gone.
+
+    Args:
+        pid: Its id.
+        proc: Where the kernel shows its processes.
+    """
+    try:
+        return (proc / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""

@@ -154,8 +154,19 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class MigInstance:
-    """A MIG instance as a driver reports it."""
+    """A MIG instance as a driver reports it.
+
+    Attributes:
+        gpu: Where it is.
+        placement: On that GPU.
+        uuid: `MIG-...`; `GPU-...` of a GPU without MIG, which is one instance; `GPU-.../3` of a half-made one.
+    """
 
     gpu: GpuId
     placement: Placement
     uuid: str
+
+    @property
+    def half_made(self) -> bool:
+        """Whether it lacks the compute instance by which processes reach it: a creation or destruction broke off."""
+        return "/" in self.uuid

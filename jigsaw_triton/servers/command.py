@@ -15,7 +15,10 @@ SECRET_HEADER = "x-jigsaw-secret"
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
-_DEVICE_POOL_BYTES = 32 * 2**20
+_POOL_SHARE = 64
+_POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
+"""Triton's pools for tensors on their way: a share of the slice's memory within bounds."""
+
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 
@@ -59,6 +62,7 @@ def worker_command(
     run_dir: Path,
     secret: str,
     device: str | None,
+    device_mib: int | None = None,
     shared: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
@@ -71,6 +75,7 @@ def worker_command(
         run_dir: Of the deployment; the sockets are `workers/<name>.sock` and `workers/<name>.metrics.sock` in it.
         secret: What the protocols that change the server are kept behind.
         device: UUID of the MIG instance; None hides all GPUs.
+        device_mib: Its memory; None where unknown.
         shared: Several models share the slice: instances that ask for the rate limiter's resource run in turns.
         exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
 
@@ -90,8 +95,8 @@ def worker_command(
         "--allow-grpc=false",
     ]
     if device is not None:
-        arguments.append(f"--pinned-memory-pool-byte-size={_DEVICE_POOL_BYTES}")
-        arguments.append(f"--cuda-memory-pool-byte-size=0:{_DEVICE_POOL_BYTES}")
+        pool = _pool_bytes(device_mib)
+        arguments += [f"--pinned-memory-pool-byte-size={pool}", f"--cuda-memory-pool-byte-size=0:{pool}"]
     else:
         arguments.append("--pinned-memory-pool-byte-size=0")
     if shared:
@@ -180,6 +185,12 @@ def _common(
         f"--exit-timeout-secs={exit_timeout_s}",
         "--log-format=ISO8601",
     )
+
+
+def _pool_bytes(device_mib: int | None) -> int:
+    """Of a worker's pool in its slice, and of as much pinned memory of the machine."""
+    share = (device_mib or 0) // _POOL_SHARE
+    return min(max(share, _POOL_LEAST_MIB), _POOL_MOST_MIB) * 2**20
 
 
 def _check_socket(path: Path) -> None:

@@ -200,13 +200,6 @@ def test_what_is_not_profiled_is_told(app: Path, capsys: pytest.CaptureFixture[s
     assert "variant 'quick' of average has no profile on cpu" in capsys.readouterr().err
 
 
-def test_real_mig_is_refused_before_anything_is_started(app: Path) -> None:
-    arguments = {"gpus": "1xA100-80GB", "cluster": None, "driver": "nvml", "demand": ("1",)}
-    read_wanted(Output(), [str(app)], **arguments, to_serve=False)  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match=r"driver: .*driver: nvml\) is not in this release; write `driver: emulated`"):
-        read_wanted(Output(), [str(app)], **arguments)  # type: ignore[arg-type]
-
-
 def test_an_engine_that_is_not_there_is_refused_to_serve(tmp_path: Path, app: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(CLUSTER.replace("spec:", "spec:\n  engine: ray"))

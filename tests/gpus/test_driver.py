@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
+from tests.fakes.nvml.machine import Machine
 
 CLUSTER = Cluster(gpus=(Gpu(GpuId("a", 0), board("cpu")),))
 
@@ -17,8 +18,40 @@ def test_the_emulated_driver_keeps_its_state_in_the_state_directory(tmp_path: Pa
     assert open_driver(CLUSTER, tmp_path / "other").instances() == ()
 
 
-def test_the_driver_for_real_gpus_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nvml") as caught:
-        open_driver(replace(CLUSTER, driver="nvml"), tmp_path)
-    assert "driver: emulated" in caught.value.hint
-    assert list(tmp_path.iterdir()) == []
+def test_without_a_driver_real_gpus_are_told_how_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "gpus", ["A100-80GB"])
+    machine.enter()
+    monkeypatch.delenv("NVML_STANDIN")
+    try:
+        with pytest.raises(MigError, match="the NVIDIA driver is not loaded") as caught:
+            open_driver(replace(CLUSTER, driver="nvml"), tmp_path)
+    finally:
+        machine.leave()
+    assert "--driver emulated" in caught.value.hint
+
+
+def test_real_gpus_have_to_be_what_the_cluster_says(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "gpus", ["A100-80GB", "A30-24GB"])
+    machine.enter()
+    try:
+        for model, index, reason in [
+            ("A30-24GB", 0, "this GPU is not of model A30-24GB: it is an NVIDIA A100-SXM4-80GB, whose 1g is another"),
+            ("A100-40GB", 0, "whose 1g has 9728 MiB, not 4864"),
+            ("A100-80GB", 2, "there is no such GPU; the driver has 2"),
+        ]:
+            cluster = Cluster((Gpu(GpuId("n", index), board(model)),), driver="nvml")
+            with pytest.raises(InputError, match=reason) as caught:
+                open_driver(cluster, tmp_path)
+            assert caught.value.where == f"n/{index}"
+        right = Cluster((Gpu(GpuId("n", 1), board("A30-24GB")),), driver="nvml")
+        made = open_driver(right, tmp_path).create(GpuId("n", 1), Placement(0, "4g"))
+        assert open_driver(Cluster((), driver="nvml"), tmp_path, node="n").instances() == (made,)
+    finally:
+        machine.leave()
+    assert not (tmp_path / "mig.json").exists()
+
+
+def test_real_gpus_are_of_one_node(tmp_path: Path) -> None:
+    gpus = tuple(Gpu(GpuId(node, 0), board("A30-24GB")) for node in ("a", "b"))
+    with pytest.raises(InputError, match=r"one node, not of 2 \(a, b\)"):
+        open_driver(Cluster(gpus, driver="nvml"), tmp_path)

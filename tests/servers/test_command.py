@@ -123,3 +123,12 @@ def test_prefixes_are_of_one_server_of_one_deployment() -> None:
     assert not shm_prefix(run, "a-0-1g-1").startswith(shm_prefix(run, "a-0-1g"))
     assert not shm_prefix(run, "a-0-1g-10").startswith(shm_prefix(run, "a-0-1g-1"))
     assert shm_prefix(run, "a") != shm_prefix(Path("/run/k"), "a")
+
+
+@pytest.mark.parametrize(
+    ("device_mib", "pool_mib"), [(None, 32), (1024, 32), (4864, 76), (9728, 152), (40192, 512), (180_000, 512)]
+)
+def test_the_pools_of_a_worker_go_by_the_memory_of_its_slice(device_mib: int | None, pool_mib: int) -> None:
+    command = worker(device="MIG-1", device_mib=device_mib)
+    assert f"--pinned-memory-pool-byte-size={pool_mib * 2**20}" in command.argv
+    assert f"--cuda-memory-pool-byte-size=0:{pool_mib * 2**20}" in command.argv

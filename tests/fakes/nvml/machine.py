@@ -112,9 +112,7 @@ class Machine:
 
     def enter(self) -> None:
         """Makes this process's pynvml speak to this machine, and to no driver that it may have found before."""
-        os.environ["NVML_STANDIN"] = str(self.path)
-        pynvml.nvmlLib = ctypes.CDLL(str(library()))
-        pynvml._nvmlGetFunctionPointer_cache.clear()
+        enter(self.path)
 
     def leave(self) -> None:
         """Undoes `enter`."""
@@ -194,6 +192,13 @@ class Machine:
         status = getattr(self._library, f"standin_{what}")(str(self.path).encode(), *arguments)
         if status != 0:
             raise ValueError(f"the stand-in cannot do this: {what} {arguments}, status {status}")
+
+
+def enter(path: Path) -> None:
+    """Makes this process's pynvml speak to the machine whose state is in a file."""
+    os.environ["NVML_STANDIN"] = str(path)
+    pynvml.nvmlLib = ctypes.CDLL(str(library()))
+    pynvml._nvmlGetFunctionPointer_cache.clear()
 
 
 def _call(line: str) -> Call:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.layouts import MEDIA, fits, maximal_layouts, profile_of
-from jigsaw_triton.gpus.model import Board, MigProfile, Placement
+from jigsaw_triton.gpus.layouts import fits, maximal_layouts
+from jigsaw_triton.gpus.model import MEDIA, Board, MigProfile, Placement
 from tests.fakes.nvml.machine import Machine
 
 FACTS = Path(__file__).parents[4] / "shared" / "reference" / "mig_profiles.yaml"
@@ -128,7 +128,7 @@ def test_it_allows_the_published_layouts(tmp_path: Path, name: str) -> None:
 
 
 def _arguments(board: Board, place: Placement) -> tuple[int, int, int]:
-    profile = profile_of(board, place.slice)
+    profile = board.profile(place.slice)
     assert profile is not None
     return profile.profile_id, place.start, profile.memory_slices
 

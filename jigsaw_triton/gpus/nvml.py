@@ -1,0 +1,331 @@
+"""The MIG driver of real GPUs: creates, reads back and destroys instances through NVML.
+
+It never changes the MIG mode, and touches no instance but the one that it is told. What is half made, a GPU instance
+without a compute instance, is reported under a name of its own, so that whoever it belongs to can have it destroyed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import pynvml
+
+from jigsaw_triton.errors import (
+    InputError,
+    InstanceInUseError,
+    InstanceNotFoundError,
+    MigError,
+    MigTimeoutError,
+    PlacementError,
+)
+from jigsaw_triton.gpus.holders import process_name
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import Board, Cluster, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.nvml_calls import Calls
+from jigsaw_triton.gpus.nvml_errors import explained
+from jigsaw_triton.gpus.nvml_library import Handle, Nvml
+from jigsaw_triton.gpus.reported import ReportedGpu, ReportedInstance, as_reported, mismatch, surveyed, whole_of
+
+_GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
+"""What drivers answer for what has been destroyed meanwhile."""
+
+
+class NvmlMigDriver:
+    """MIG by NVML. May be used from several threads, beside other processes.
+
+    Args:
+        node: Name of this machine in GPU ids; their indexes are NVML's.
+        boards: Of the GPUs that instances are created on, by index. Instances on others are reported and can be
+            destroyed.
+        calls: Makes the calls.
+        nvml: The library.
+    """
+
+    def __init__(
+        self, node: str, boards: Mapping[int, Board], *, calls: Calls | None = None, nvml: Nvml | None = None
+    ) -> None:
+        self._node = node
+        self._boards = dict(boards)
+        self._calls = calls or Calls()
+        self._nvml = nvml or Nvml()
+
+    def gpus(self) -> tuple[ReportedGpu, ...]:
+        """What the driver reports of all GPUs.
+
+        Raises:
+            MigError: There is no driver, it does not answer, or this user may not ask.
+        """
+        with self._explained("GPUs"):
+            return self._calls.read("reading all GPUs", self._nvml.gpus)
+
+    def check(self) -> None:
+        """Sees to it that the GPUs are there and of the boards that they are taken for.
+
+        Raises:
+            InputError: A GPU is missing, or of another board.
+            MigError: See `gpus`.
+        """
+        gpus = {gpu.index: gpu for gpu in self.gpus()}
+        for index, board in sorted(self._boards.items()):
+            where = str(GpuId(self._node, index))
+            if index not in gpus:
+                hint = "list what is there with `jigsaw-triton mig list`"
+                raise InputError(f"there is no such GPU; the driver has {len(gpus)}", where=where, hint=hint)
+            if reason := mismatch(board, gpus[index]):
+                hint = "name the GPUs of a node in the order of nvidia-smi, each with its model"
+                raise InputError(f"this GPU is not of model {board.name}: {reason}", where=where, hint=hint)
+
+    def survey(self, cluster: Cluster) -> Cluster:
+        """The cluster with its GPUs' profiles as this driver has them; see `reported.surveyed`.
+
+        Raises:
+            MigError: See `gpus`.
+        """
+        return surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in self.gpus()})
+
+    def instances(self) -> tuple[MigInstance, ...]:
+        """All MIG instances, also half-made ones, sorted by GPU and start.
+
+        Raises:
+            MigError: See `gpus`.
+        """
+        found = [self._instance(gpu, instance) for gpu in self.gpus() for instance in gpu.instances]
+        return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
+
+    def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
+        """Creates an instance exactly there and reads it back; its UUID is new.
+
+        A GPU without MIG is one instance that is always there: nothing is created, and its UUID is the GPU's.
+
+        Raises:
+            PlacementError: It overlaps another, exceeds the profile's maximum, or there is no such GPU or placement.
+            InstanceInUseError: The driver says that something holds the GPU.
+            MigTimeoutError: A call did not return. What it made, or still makes, is there afterwards.
+            MigError: Anything else; what was half made is removed where the driver let it.
+        """
+        board = self._boards.get(gpu.index) if gpu.node == self._node else None
+        if board is None:
+            known = ", ".join(str(GpuId(self._node, index)) for index in sorted(self._boards))
+            raise PlacementError("there is no such GPU", where=str(gpu), hint=f"the cluster has {known}")
+        with self._explained(str(gpu)):
+            there = self._read(gpu)
+            if not there.cut:
+                return self._whole(gpu, there, board, placement)
+            self._check_room(gpu, there, board, placement)
+            instance = self._create_gpu_instance(gpu, there, board, placement)
+            return self._completed(gpu, there, placement, instance)
+
+    def destroy(self, uuid: str) -> None:
+        """Destroys an instance, whole or half made: compute instances, then the GPU instance; reads back.
+
+        What fails in between is left half made, under the name that `instances` has for it then.
+
+        Args:
+            uuid: Of the instance, or the name under which `instances` has a half-made one.
+
+        Raises:
+            InstanceNotFoundError: There is none of this UUID.
+            InstanceInUseError: Something holds it; the message names the processes where the driver does.
+            MigTimeoutError: A call did not return.
+            MigError: Anything else.
+        """
+        with self._explained(uuid):
+            gpus = self.gpus()
+            whole = next((gpu for gpu in gpus if gpu.uuid == uuid), None)
+            if whole is not None:
+                self._check_free(uuid, str(GpuId(self._node, whole.index)))
+                return
+            found = next(((g, i) for g in gpus for i in g.instances if g.named(i) == uuid), None)
+            if found is None:
+                self._check_gone(uuid)
+                raise InstanceNotFoundError("there is no MIG instance of this UUID", where=uuid)
+            self._destroy_parts(*found)
+            self._destroy_gpu_instance(*found)
+
+    def holders(self, uuid: str) -> tuple[int, ...]:
+        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell."""
+        try:
+            return self._calls.read(uuid, lambda: self._nvml.processes(uuid))
+        except pynvml.NVMLError:
+            return ()
+
+    # --- creating --------------------------------------------------------------------------------------------------
+
+    def _read(self, gpu: GpuId) -> ReportedGpu:
+        return self._calls.read(f"reading {gpu}", lambda: self._nvml.gpu(gpu.index))
+
+    def _check_room(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> None:
+        """Refuses what the rule refuses, with its reason: the driver's own refusals tell none.
+
+        Raises:
+            PlacementError: It is not possible.
+        """
+        reason = fits(as_reported(board, there), [*(there.placement(i) for i in there.instances), placement])
+        if reason is not None:
+            raise PlacementError(f"no instance {placement} can be created: {reason}", where=str(gpu))
+
+    def _create_gpu_instance(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> Handle:
+        profile = there.kinds()[placement.slice]
+        what = (
+            f"nvmlDeviceCreateGpuInstanceWithPlacement(GPU {gpu.index}, profile {profile.id}, "
+            f"{placement.start}:{profile.memory_slices})"
+        )
+        try:
+            return self._calls.change(
+                what,
+                lambda: self._nvml.create_gpu_instance(gpu.index, profile.id, placement.start, profile.memory_slices),
+            )
+        except pynvml.NVMLError_InsufficientResources as error:
+            now = self._read(gpu)
+            self._check_room(gpu, now, board, placement)
+            lies = ", ".join(str(now.placement(i)) for i in now.instances) or "nothing"
+            raise PlacementError(
+                f"no instance {placement} can be created: the driver has no room for it, though only {lies} is there",
+                where=str(gpu),
+                hint="another tool may have changed the GPU at the same time; try again",
+            ) from error
+
+    def _completed(self, gpu: GpuId, there: ReportedGpu, placement: Placement, instance: Handle) -> MigInstance:
+        """Gives a GPU instance its compute instance and reads both back; removes it where that fails.
+
+        Raises:
+            MigError: It failed; never a PlacementError, which says that nothing was made.
+        """
+        part: Handle = None
+        try:
+            profile = there.kinds()[placement.slice]
+            number = self._calls.read(str(gpu), lambda: self._nvml.whole_profile(instance, profile.sm))
+            part = self._calls.change(
+                f"nvmlGpuInstanceCreateComputeInstance(GPU {gpu.index} {placement}, profile {number})",
+                lambda: self._nvml.create_compute_instance(instance, number),
+            )
+            made = MigInstance(gpu, placement, self._calls.read(str(gpu), lambda: self._nvml.uuid(part)))
+            self._read_back(made)
+        except MigTimeoutError:
+            # Whoever asks a driver that hangs for more makes it worse.
+            raise
+        except BaseException as error:
+            self._undo(gpu, placement, instance, part)
+            if isinstance(error, pynvml.NVMLError):
+                raise _half_made(error, gpu, placement) from error
+            raise
+        return made
+
+    def _read_back(self, made: MigInstance) -> None:
+        """Sees to it that what was made is there, where it should be.
+
+        Raises:
+            MigError: It is not.
+        """
+        there = self._read(made.gpu)
+        if made not in [self._instance(there, instance) for instance in there.instances]:
+            raise MigError(
+                f"the driver has created {made.placement}, but does not report it",
+                where=str(made.gpu),
+                hint="another tool may have changed the GPU at the same time",
+            )
+
+    def _undo(self, gpu: GpuId, placement: Placement, instance: Handle, part: Handle) -> None:
+        """Removes what was half made. What cannot be is seen in `instances`, and is for its owner to have destroyed."""
+        with suppress(MigError, pynvml.NVMLError):
+            if part is not None:
+                what = f"nvmlComputeInstanceDestroy(GPU {gpu.index} {placement})"
+                self._calls.change(what, lambda: self._nvml.destroy_compute_instance(part))
+            what = f"nvmlGpuInstanceDestroy(GPU {gpu.index} {placement})"
+            self._calls.change(what, lambda: self._nvml.destroy_gpu_instance(instance))
+
+    def _whole(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> MigInstance:
+        whole = whole_of(board)
+        if placement != whole:
+            why = "is off" if there.mode is not None else "is not known to this GPU"
+            raise PlacementError(
+                f"no instance {placement} can be created: MIG {why}, and it is one whole {whole}",
+                where=str(gpu),
+                hint=f"`jigsaw-triton mig enable {gpu.index}`" if there.mode is not None else "plan with 7g there",
+            )
+        self._check_free(there.uuid, str(gpu))
+        return MigInstance(gpu, placement, there.uuid)
+
+    # --- destroying ------------------------------------------------------------------------------------------------
+
+    def _check_gone(self, uuid: str) -> None:
+        """Sees to it that an instance that no list has is not there: lists are not read in one piece.
+
+        Raises:
+            MigError: It is there all the same.
+        """
+        try:
+            self._calls.read(uuid, lambda: self._nvml.check_device(uuid))
+        except _GONE:
+            return
+        raise MigError("the driver knows this instance but does not list it", where=uuid, hint="try again")
+
+    def _destroy_parts(self, gpu: ReportedGpu, instance: ReportedInstance) -> None:
+        placement = gpu.placement(instance)
+        for uuid in instance.parts:
+            part = self._calls.read(uuid, partial(self._nvml.compute_instance, gpu.index, instance.id, uuid))
+            if part is None:
+                continue
+            try:
+                self._calls.change(
+                    f"nvmlComputeInstanceDestroy(GPU {gpu.index} {placement})",
+                    partial(self._nvml.destroy_compute_instance, part),
+                )
+            except pynvml.NVMLError_InUse as error:
+                self._check_free(uuid, f"{placement} of {GpuId(self._node, gpu.index)}")
+                raise self._held_by_nobody(gpu, placement, uuid) from error
+            except _GONE:
+                continue
+
+    def _destroy_gpu_instance(self, gpu: ReportedGpu, instance: ReportedInstance) -> None:
+        placement, name = gpu.placement(instance), gpu.named(instance)
+        try:
+            handle = self._calls.read(name, lambda: self._nvml.gpu_instance(gpu.index, instance.id))
+            self._calls.change(
+                f"nvmlGpuInstanceDestroy(GPU {gpu.index} {placement})",
+                lambda: self._nvml.destroy_gpu_instance(handle),
+            )
+        except pynvml.NVMLError_InUse as error:
+            raise self._held_by_nobody(gpu, placement, name) from error
+        except _GONE:
+            pass
+        there = self._read(GpuId(self._node, gpu.index))
+        if any(there.named(i) in (name, f"{gpu.uuid}/{instance.id}") for i in there.instances):
+            raise MigError(f"the driver has destroyed {placement}, but still reports it", where=name, hint="try again")
+
+    def _check_free(self, uuid: str, what: str) -> None:
+        """Says who is on an instance or a GPU.
+
+        Raises:
+            InstanceInUseError: Somebody is.
+        """
+        if pids := self.holders(uuid):
+            named = ", ".join(f"{pid} ({name})" if (name := process_name(pid)) else str(pid) for pid in pids)
+            raise InstanceInUseError(
+                f"{what} is held by process {named}", where=uuid, hint="stop what runs on it first"
+            )
+
+    def _held_by_nobody(self, gpu: ReportedGpu, placement: Placement, name: str) -> InstanceInUseError:
+        return InstanceInUseError(
+            f"{placement} of {GpuId(self._node, gpu.index)} is in use by something that the driver does not name",
+            where=name,
+            hint="a monitoring agent such as DCGM may hold it for a moment; try again, or stop it",
+        )
+
+    # --- both ------------------------------------------------------------------------------------------------------
+
+    def _instance(self, gpu: ReportedGpu, instance: ReportedInstance) -> MigInstance:
+        return MigInstance(GpuId(self._node, gpu.index), gpu.placement(instance), gpu.named(instance))
+
+    @contextmanager
+    def _explained(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except pynvml.NVMLError as error:
+            raise explained(error.value, where=where) from error
+
+
+def _half_made(error: pynvml.NVMLError, gpu: GpuId, placement: Placement) -> MigError:
+    told = explained(error.value, where=str(gpu))
+    kind = InstanceInUseError if isinstance(told, InstanceInUseError) else MigError
+    return kind(f"{placement} could be created in part only: {told.message}", where=str(gpu), hint=told.hint)

@@ -1,0 +1,222 @@
+"""What is ours is known and what is others' is left alone, whatever goes wrong."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller.instances import IN_USE_TRIES, Instances
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.errors import InstanceInUseError, MigError, MigTimeoutError, PlacementError, StateError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.gpus.nvml_calls import Calls
+from tests.fakes.nvml.machine import Action, Machine
+from tests.fakes.nvml.transitions import (
+    DONE,
+    KILLED,
+    REFUSED,
+    Owner,
+    Transition,
+    changes_of,
+    fewest_changes,
+    plausible_codes,
+    transitions,
+)
+
+GPU = GpuId("n", 0)
+PLACE = Placement(4, "3g")
+CREATE_GPU, CREATE_COMPUTE = "nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceCreateComputeInstance"
+DESTROY_GPU, DESTROY_COMPUTE = "nvmlGpuInstanceDestroy", "nvmlComputeInstanceDestroy"
+IN_USE, UNKNOWN = 19, 999
+CRASHES: tuple[Action, ...] = ("crash before", "crash after")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "gpus", ["A100-80GB"])
+    machine.enter()
+    yield machine
+    machine.leave()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+def opened(
+    journal: Journal, *, sleep: Callable[[float], None] = lambda _: None, timeout_s: float = 30.0
+) -> tuple[Instances, NvmlMigDriver]:
+    driver = NvmlMigDriver("n", {0: board("A100-80GB")}, calls=Calls(timeout_s=timeout_s))
+    return Instances(journal, driver, sleep=sleep), driver
+
+
+def test_what_is_made_is_noted_and_what_is_destroyed_forgotten(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal)
+    made = instances.create(GPU, PLACE)
+    assert journal.instances() == driver.instances() == (made,)
+    instances.destroy(made.uuid)
+    assert journal.instances() == driver.instances() == ()
+    assert journal.creations() == ()
+    assert journal.destructions() == ()
+
+
+def test_a_place_that_others_have_is_never_noted_as_ours(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal)
+    machine.foreign(0, "3g", 4)
+    with pytest.raises(PlacementError, match="there is one already"):
+        instances.create(GPU, PLACE)
+    with pytest.raises(PlacementError, match="overlaps 3g@4"):
+        instances.create(GPU, Placement(4, "2g"))
+    assert journal.creations() == ()
+    assert instances.end_all() == 0
+    assert len(driver.instances()) == 1
+
+
+def test_an_agent_that_holds_an_instance_for_some_seconds_is_waited_for(machine: Machine, journal: Journal) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if sum(waited) >= 3.0:
+            machine.agent(0, 4, 0.0)
+
+    instances, driver = opened(journal, sleep=sleep)
+    made = instances.create(GPU, PLACE)
+    machine.agent(0, 4, 3600.0)
+    instances.destroy(made.uuid)
+    assert driver.instances() == ()
+    assert sum(waited) == pytest.approx(3.0, abs=0.2)
+
+
+def test_who_holds_it_for_good_is_named_in_the_end(machine: Machine, journal: Journal) -> None:
+    waited: list[float] = []
+    instances, driver = opened(journal, sleep=waited.append)
+    made = instances.create(GPU, PLACE)
+    machine.hold(made.uuid, 1)
+    with pytest.raises(InstanceInUseError, match=r"3g@4 of n/0 is held by process 1 \("):
+        instances.destroy(made.uuid)
+    assert len(waited) == IN_USE_TRIES - 1
+    assert journal.instances() == driver.instances() == (made,)
+    machine.let_go()
+    instances.destroy(made.uuid)
+    assert driver.instances() == ()
+
+
+def test_an_agent_that_comes_between_the_two_destructions_is_waited_for(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal)
+    made = instances.create(GPU, PLACE)
+    machine.fault(DESTROY_GPU, 1, "fail", IN_USE)
+    instances.destroy(made.uuid)
+    assert driver.instances() == ()
+    assert journal.instances() == ()
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_in_use_on_creation_is_tried_again_and_leaves_nothing_half_made(
+    machine: Machine, journal: Journal, undone: bool
+) -> None:
+    instances, driver = opened(journal)
+    machine.fault(CREATE_COMPUTE, 1, "fail", IN_USE)
+    if not undone:
+        machine.fault(DESTROY_GPU, 1, "fail", IN_USE)
+    made = instances.create(GPU, PLACE)
+    assert driver.instances() == journal.instances() == (made,)
+    assert journal.creations() == ()
+
+
+def test_what_could_not_be_removed_is_removed_before_the_next_creation(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal)
+    machine.foreign(0, "1g", 0, half=True)
+    machine.fault(CREATE_COMPUTE, 1, "fail", UNKNOWN)
+    machine.fault(DESTROY_GPU, 1, "fail", UNKNOWN)
+    with pytest.raises(MigError, match="3g@4 could be created in part only: the NVIDIA driver failed with error 999"):
+        instances.create(GPU, PLACE)
+    assert [i.half_made for i in driver.instances()] == [True, True]
+    assert journal.creations() == ((GPU, PLACE),)
+    made = instances.create(GPU, Placement(4, "2g"))
+    assert [i.placement for i in driver.instances()] == [Placement(0, "1g"), made.placement]
+    assert journal.creations() == ()
+
+
+def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
+    machine: Machine, journal: Journal
+) -> None:
+    instances, driver = opened(journal, timeout_s=0.2)
+    machine.fault(CREATE_COMPUTE, 1, "hang")
+    with pytest.raises(MigTimeoutError, match=r"has not answered within 0\.2 s"):
+        instances.create(GPU, PLACE)
+    assert [i.half_made for i in driver.instances()] == [True]
+    instances.recover()
+    assert driver.instances() == ()
+    assert journal.creations() == ()
+
+
+def test_a_journal_that_cannot_be_written_leaves_no_instance(
+    machine: Machine, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances, driver = opened(journal)
+
+    def full(*_: object) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(journal, "keep_instance", full)
+    with pytest.raises(StateError, match="full"):
+        instances.create(GPU, PLACE)
+    assert driver.instances() == ()
+
+
+def test_a_driver_that_was_loaded_anew_has_lost_what_was_ours(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal)
+    made = instances.create(GPU, PLACE)
+    machine.unload()
+    instances.destroy(made.uuid)
+    assert journal.instances() == ()
+    instances.create(GPU, PLACE)
+    machine.unload()
+    other = machine.foreign(0, "3g", 4, half=True)
+    assert other == ""
+    instances.recover()
+    assert journal.instances() == ()
+    assert len(driver.instances()) == 1
+
+
+SAMPLE = transitions(4, seed=3)
+
+
+@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
+def test_a_change_takes_no_call_too_many(tmp_path: Path, transition: Transition) -> None:
+    assert len(changes_of(transition, tmp_path)) == fewest_changes(transition)
+
+
+@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
+def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_completes_it(
+    tmp_path: Path, transition: Transition
+) -> None:
+    for nth in range(1, len(changes_of(transition, tmp_path)) + 1):
+        for action in CRASHES:
+            with Owner(tmp_path, transition) as owner:
+                owner.machine.fault("change", nth, action)
+                assert owner.change() == KILLED
+                assert owner.change() == DONE
+                assert owner.wrong() == ""
+
+
+@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
+def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(
+    tmp_path: Path, transition: Transition
+) -> None:
+    for nth, name in enumerate(changes_of(transition, tmp_path), 1):
+        for code in plausible_codes(name):
+            with Owner(tmp_path, transition) as owner:
+                owner.machine.fault("change", nth, "fail", code)
+                ended = owner.change()
+                assert ended in (DONE, REFUSED)
+                if code == IN_USE:
+                    assert ended == DONE
+                assert ended == DONE or owner.change() == DONE
+                assert owner.wrong() == ""

@@ -1,0 +1,23 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.nvml.machine import Machine
+
+MakeMachine = Callable[..., Machine]
+
+
+@pytest.fixture
+def machine_of(tmp_path: Path) -> Iterator[MakeMachine]:
+    """Makes a machine with these boards that this process is in."""
+    made: list[Machine] = []
+
+    def make(*models: str, mig: bool = True) -> Machine:
+        made.append(Machine(tmp_path / "gpus", models, mig=mig))
+        made[-1].enter()
+        return made[-1]
+
+    yield make
+    for machine in made:
+        machine.leave()

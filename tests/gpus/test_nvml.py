@@ -1,0 +1,190 @@
+"""What the driver of real GPUs does beyond the contract of all drivers: on the stand-in, through pynvml's own code."""
+
+import os
+
+import pytest
+
+from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, MigTimeoutError, PlacementError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.layouts import maximal_layouts
+from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.gpus.nvml_calls import Calls
+from tests.fakes.nvml.machine import Machine
+from tests.gpus.conftest import MakeMachine
+
+GPU = GpuId("n", 0)
+BOARDS = sorted(name for name, board in CATALOG.items() if board.nvml_names)
+
+
+class Told:
+    """A record of calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.errors: list[str] = []
+
+    def begin(self, call: str) -> int:
+        self.calls.append(call)
+        return len(self.calls) - 1
+
+    def end(self, row: int, error: str) -> None:
+        assert row == len(self.errors)
+        self.errors.append(error)
+
+
+def driver_of(machine: Machine, *, timeout_s: float = 30.0, record: Told | None = None) -> NvmlMigDriver:
+    boards = {index: CATALOG[name] for index, name in enumerate(machine.models) if name in CATALOG}
+    return NvmlMigDriver("n", boards, calls=Calls(timeout_s=timeout_s, record=record))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_kind_of_slice_of_every_board_is_found_by_what_it_is_made_of(machine_of: MakeMachine, name: str) -> None:
+    driver = driver_of(machine_of(name))
+    board = CATALOG[name]
+    for kind in [*board.profiles, *(f"{kind}+me" for kind in board.media_profiles)]:
+        profile = board.profile(kind)
+        assert profile is not None
+        made = driver.create(GPU, Placement(profile.starts[-1], kind))
+        assert driver.instances() == (made,)
+        driver.destroy(made.uuid)
+    for layout in maximal_layouts(board)[:3]:
+        made_all = tuple(driver.create(GPU, placement) for placement in layout)
+        assert driver.instances() == made_all
+        for each in made_all:
+            driver.destroy(each.uuid)
+
+
+def test_every_change_is_told_before_and_after(machine_of: MakeMachine) -> None:
+    machine, told = machine_of("A100-80GB"), Told()
+    driver = driver_of(machine, record=told)
+    made = driver.create(GPU, Placement(4, "3g"))
+    machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 999)
+    with pytest.raises(MigError, match="failed with error 999"):
+        driver.destroy(made.uuid)
+    assert told.calls == [
+        "nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0, profile 9, 4:4)",
+        "nvmlGpuInstanceCreateComputeInstance(GPU 0 3g@4, profile 2)",
+        "nvmlComputeInstanceDestroy(GPU 0 3g@4)",
+        "nvmlGpuInstanceDestroy(GPU 0 3g@4)",
+    ]
+    assert told.errors == ["", "", "", "Unknown Error"]
+
+
+def test_what_is_half_made_is_reported_and_can_be_destroyed(machine_of: MakeMachine) -> None:
+    machine = machine_of("H100-80GB")
+    driver = driver_of(machine)
+    assert machine.foreign(0, "1gx2", 2, half=True) == ""
+    (half,) = driver.instances()
+    assert half.half_made
+    assert (half.gpu, half.placement) == (GPU, Placement(2, "1gx2"))
+    driver.destroy(half.uuid)
+    assert driver.instances() == ()
+    with pytest.raises(InstanceNotFoundError):
+        driver.destroy(half.uuid)
+
+
+@pytest.mark.parametrize(
+    "call", ["nvmlGpuInstanceCreateComputeInstance", "nvmlComputeInstanceGetInfo_v2", "nvmlDeviceGetUUID"]
+)
+def test_a_creation_that_fails_half_way_is_undone(machine_of: MakeMachine, call: str) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    # The UUID of the GPU is read before anything is created, and that of the instance after it.
+    machine.fault(call, 2 if call == "nvmlDeviceGetUUID" else 1, "fail", 999)
+    with pytest.raises(MigError, match="3g@4 could be created in part only") as caught:
+        driver.create(GPU, Placement(4, "3g"))
+    assert not isinstance(caught.value, PlacementError)
+    assert driver.instances() == ()
+
+
+def test_what_the_driver_refuses_is_diagnosed(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    machine.foreign(0, "2g", 0)
+    machine.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "fail", 23)
+    with pytest.raises(PlacementError, match=r"has no room for it, though only 2g@0 is there; another tool"):
+        driver.create(GPU, Placement(4, "3g"))
+
+
+def test_mig_that_is_off_is_said_with_the_remedy_and_the_gpu_is_one_whole_slice(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB", mig=False)
+    driver = driver_of(machine)
+    with pytest.raises(PlacementError, match=r"MIG is off, and it is one whole 7g@0; `jigsaw-triton mig enable 0`"):
+        driver.create(GPU, Placement(0, "3g"))
+    whole = driver.create(GPU, Placement(0, "7g"))
+    assert whole.uuid.startswith("GPU-")
+    assert not whole.half_made
+    assert driver.instances() == ()
+    machine.hold(whole.uuid, os.getpid())
+    for attempt in (lambda: driver.destroy(whole.uuid), lambda: driver.create(GPU, Placement(0, "7g"))):
+        with pytest.raises(InstanceInUseError, match=rf"n/0 is held by process {os.getpid()} \("):
+            attempt()
+    machine.let_go()
+    driver.destroy(whole.uuid)
+    assert machine.changes() == []
+
+
+def test_a_gpu_that_knows_no_mig_is_reported_without_instances(machine_of: MakeMachine) -> None:
+    driver = driver_of(machine_of("L4", "A30-24GB"))
+    assert [(gpu.name, gpu.mode is None) for gpu in driver.gpus()] == [("NVIDIA L4", True), ("NVIDIA A30", False)]
+    made = driver.create(GpuId("n", 1), Placement(0, "4g"))
+    assert driver.instances() == (made,)
+
+
+def test_lacking_rights_are_said_with_the_remedy(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    machine.deny("changes")
+    with pytest.raises(MigError, match="may not read or change MIG here; run as root, with CAP_SYS_ADMIN"):
+        driver.create(GPU, Placement(0, "1g"))
+    assert driver.instances() == ()
+    machine.deny("all")
+    with pytest.raises(MigError, match="CAP_SYS_ADMIN"):
+        driver.instances()
+
+
+def test_a_driver_that_is_loaded_anew_is_found_again(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    driver.create(GPU, Placement(0, "1g"))
+    machine.unload(load_again=False)
+    with pytest.raises(MigError, match="not loaded"):
+        driver.instances()
+    machine.unload()
+    assert driver.instances() == ()
+    driver.create(GPU, Placement(0, "1g"))
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetCount_v2", "nvmlDeviceGetGpuInstances"])
+def test_a_driver_that_does_not_answer_is_given_up_and_asked_again(machine_of: MakeMachine, call: str) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine, timeout_s=0.2)
+    machine.fault(call, 1, "hang")
+    with pytest.raises(MigTimeoutError, match=r"not answered within 0\.2 s") as caught:
+        driver.instances()
+    assert caught.value.where == "reading all GPUs"
+    assert driver.instances() == ()
+
+
+def test_an_instance_that_the_lists_lack_for_once_is_not_called_gone(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    made = driver.create(GPU, Placement(0, "1g"))
+    machine.fault("nvmlGpuInstanceGetInfo", 1, "fail", 6)
+    with pytest.raises(MigError, match="knows this instance but does not list it") as caught:
+        driver.destroy(made.uuid)
+    assert not isinstance(caught.value, InstanceNotFoundError)
+    driver.destroy(made.uuid)
+
+
+def test_a_destruction_that_the_driver_only_claims_is_told(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB")
+    driver = driver_of(machine)
+    made = driver.create(GPU, Placement(0, "1g"))
+    machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 6)
+    with pytest.raises(MigError, match="still reports it"):
+        driver.destroy(made.uuid)
+    (half,) = driver.instances()
+    assert half == MigInstance(GPU, made.placement, half.uuid)
+    driver.destroy(half.uuid)

@@ -1,0 +1,33 @@
+import threading
+
+import pytest
+
+from jigsaw_triton.errors import MigTimeoutError
+from jigsaw_triton.gpus.nvml_calls import Calls
+
+
+def test_results_and_errors_come_through() -> None:
+    calls = Calls()
+    assert calls.read("a number", lambda: 7) == 7
+    with pytest.raises(KeyError, match="x"):
+        calls.read("nothing", lambda: {}["x"])  # type: ignore[index]
+    assert calls.read("a number", lambda: 8) == 8
+
+
+def test_a_timeout_of_the_call_itself_is_no_call_that_hangs() -> None:
+    def late() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        Calls().read("something", late)
+
+
+def test_calls_are_made_by_one_thread_until_one_hangs() -> None:
+    calls, go_on = Calls(timeout_s=0.05), threading.Event()
+    first = calls.read("the thread", threading.get_ident)
+    assert calls.read("the thread", threading.get_ident) == first
+    with pytest.raises(MigTimeoutError, match=r"the driver has not answered within 0\.05 s") as caught:
+        calls.read("waiting", go_on.wait)
+    assert caught.value.where == "waiting"
+    assert calls.read("the thread", threading.get_ident) != first
+    go_on.set()
