@@ -32,6 +32,18 @@ static const struct geometry SEVEN = {
     },
 };
 
+static const struct geometry SEVEN_WITHOUT_MEDIA = {
+    7, 8, 6,
+    {
+        {0, 19, 1, 1, 7, 0, 7, {6, 4, 5, 0, 1, 2, 3}},
+        {9, 15, 1, 2, 4, 0, 4, {4, 0, 2, 6}},
+        {1, 14, 2, 2, 3, 0, 3, {4, 0, 2}},
+        {2, 9, 3, 4, 2, 0, 2, {4, 0}},
+        {3, 5, 4, 4, 1, 0, 1, {0}},
+        {4, 0, 7, 8, 1, 0, 1, {0}},
+    },
+};
+
 static const struct geometry FOUR = {
     4, 4, 5,
     {
@@ -56,7 +68,8 @@ struct model {
 #define AMPERE_SM {14, 14, 28, 42, 56, 98}
 #define HOPPER_SM {16, 26, 32, 60, 64, 132}
 
-/* No driver's answer is known for B200's 3g, 4g and 7g: theirs are made up. */
+/* No driver's answer is known for B200's 3g, 4g and 7g: theirs are made up. `cpu` is the catalog's board for a
+ * processor, which no driver has: with it deployments walk the whole way to NVML and serve without a GPU. */
 static const struct model MODELS[] = {
     {"A100-40GB", "NVIDIA A100-SXM4-40GB", &SEVEN, 1, SIZES(5, 10, 20, 40), SIZES(4864, 9856, 19968, 40192), AMPERE_SM},
     {"A100-80GB", "NVIDIA A100-SXM4-80GB", &SEVEN, 1, SIZES(10, 20, 40, 80), SIZES(9728, 19968, 40192, 80896), AMPERE_SM},
@@ -67,6 +80,7 @@ static const struct model MODELS[] = {
     {"B200-180GB", "NVIDIA B200", &SEVEN, 0, SIZES(23, 45, 90, 180), SIZES(20992, 45312, 90624, 182272), {18, 30, 36, 70, 72, 142}},
     {"A30-24GB", "NVIDIA A30", &FOUR, 1, SIZES(6, 12, 24, 0), SIZES(5952, 11968, 24000, 0), AMPERE_SM},
     {"L4", "NVIDIA L4", 0, 0, {0}, {0}, {0}},
+    {"cpu", "stand-in for a processor", &SEVEN_WITHOUT_MEDIA, 0, SIZES(8, 16, 32, 64), SIZES(8192, 16384, 32768, 65536), AMPERE_SM},
 };
 
 #define N_MODELS ((int)(sizeof MODELS / sizeof *MODELS))
