@@ -9,9 +9,9 @@ Dynamic programming over a relaxation of one graph's part of the program (`plann
 - Slices are where they are wanted: no GPU has to be cut for them.
 - What shares a slice takes a part of it, and the others can be had for the rest.
 
-Given what it may use by its share of latency and loss, a task takes the slices that cover its rate: counted exactly
-while they are few, else by the best throughput a slice. Each step only lowers the count, so it is a bound; how near it
-comes to the optimum is a matter of measurement (`benchmarks.planner`).
+Given what it may use by its share of latency and loss, a task takes the slices that cover its rate (`planner.cover`).
+Each step only lowers the count, so it is a bound; how near it comes to the optimum is a matter of measurement
+(`benchmarks.planner`).
 """
 
 import math
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, TaskConfigurations, accuracy_budget
+from jigsaw_triton.planner.cover import Cover, FloorCover, MeanCover
 from jigsaw_triton.planner.paths import longest_after
 from jigsaw_triton.planner.rates import calls
 
@@ -38,15 +39,13 @@ FEWEST_LATENCY_BINS = 100
 LOSS_BINS = range(24, 161)
 """Of these numbers of bins of loss the one that rounds the graph's own losses down by least: there are few of them."""
 
-EXACT_SLICES = 64
-"""Up to so many slices a task are counted exactly."""
-
 MOST_CALLS = 8
 """Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
 
-_LEAST_LOSS = 1e-9
+MEAN_LOSS_BINS = 24
+"""Where the mean accuracy counts; a task is counted as if it lost up to a bin more than it is charged for."""
 
-_LEAST_RATE = 1e-9
+_LEAST_LOSS = 1e-9
 
 _PARTS = 1e-3
 """What sums of parts of slices may be off by, in single precision."""
@@ -119,72 +118,6 @@ def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
     return Bounds(least, using, witness)
 
 
-class _Cover:
-    """How many slices a task takes by what it may use.
-
-    Levels are the largest latencies and losses that sets of configurations come to, ascending.
-
-    Args:
-        configurations: Of the task.
-    """
-
-    def __init__(self, configurations: Sequence[Configuration]) -> None:
-        self.configurations = configurations
-        alone = [c for c in configurations if not c.shares]
-        single = sorted({(c.latency_ms, c.loss) for c in configurations})
-        levels = {
-            (latency, loss)
-            for latency in {latency for latency, _ in single}
-            for loss in {loss for _, loss in single}
-            if min(other for at, other in single if at == latency) <= loss
-            and min(at for at, other in single if other == loss) <= latency
-        }
-        self.latency_ms, self.loss = np.array(sorted(levels)).T
-        self._shared = np.full(len(self.loss), np.inf)
-        for c in configurations:
-            if c.shares:
-                allowed = self.allowing(c)
-                self._shared[allowed] = np.minimum(self._shared[allowed], c.turn.least * c.compute_slices)
-        sizes = sorted({c.compute_slices for c in alone})
-        best = np.zeros((len(self.loss), len(sizes)))
-        for c in alone:
-            allowed = self.allowing(c)
-            column = sizes.index(c.compute_slices)
-            best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
-        with np.errstate(divide="ignore"):
-            self._price = (np.array(sizes) / best).min(axis=1, initial=np.inf)
-        self._smallest = np.where(best > 0, np.array(sizes), np.inf).min(axis=1, initial=np.inf)
-        # Level and number of slices -> the most that so many carry.
-        self._most = np.zeros((len(self.loss), EXACT_SLICES + 1))
-        for n in range(1, EXACT_SLICES + 1):
-            self._most[:, n] = self._most[:, n - 1]
-            for column, size in enumerate(sizes):
-                if size <= n:
-                    np.maximum(self._most[:, n], self._most[:, n - size] + best[:, column], out=self._most[:, n])
-
-    def allowing(self, c: Configuration) -> NDArray[np.bool_]:
-        """The levels that allow a configuration."""
-        allowed: NDArray[np.bool_] = (self.latency_ms >= c.latency_ms) & (self.loss >= c.loss)
-        return allowed
-
-    def slices(self, rate_rps: float) -> NDArray[np.float64]:
-        """By level, for at least one replica, or for one that shares a slice and does all."""
-        return np.minimum(np.maximum(self._carrying(rate_rps), self._smallest), self._shared)
-
-    def slices_with(self, c: Configuration, rate_rps: float) -> NDArray[np.float64]:
-        """By level, for a replica of a configuration and whatever else it takes."""
-        if c.shares:
-            return np.full(len(self.loss), c.turn.least * c.compute_slices)
-        return c.compute_slices + self._carrying(rate_rps - c.throughput_rps)
-
-    def _carrying(self, rate_rps: float) -> NDArray[np.float64]:
-        # Less by what solvers may miss it by.
-        rate = max(0.0, rate_rps * (1 - TOLERANCE))
-        exactly = (self._most < rate).sum(axis=1)
-        rate = max(rate, _LEAST_RATE)
-        return np.where(exactly <= EXACT_SLICES, exactly, np.ceil(rate * self._price - _ROUNDING))
-
-
 @dataclass(slots=True, eq=False)
 class _Task:
     """A task in the forest. Tables of slices are by bins of latency and of loss that are left, or that are spent.
@@ -207,7 +140,7 @@ class _Task:
 
     name: str
     demand_rps: float
-    cover: _Cover
+    cover: Cover
     latency: NDArray[np.int64]
     loss: NDArray[np.int64]
     tail: int
@@ -267,7 +200,7 @@ class _Task:
             for c in using:
                 allowed = self.cover.allowing(c)
                 total = others[allowed] + self.cover.slices_with(c, rate_rps)[allowed]
-                using[c] = min(using[c], float(total.min()))
+                using[c] = min(using[c], float(total.min(initial=math.inf)))
         return using
 
     def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> None:
@@ -281,7 +214,7 @@ class _Task:
                 if latency >= self.tail and loss >= 0:
                     best = min(best, (float(children[latency, loss] + slices[i]), i, picks))
         _, level, picks = best
-        witness[self.name] = (float(self.cover.latency_ms[level]), float(self.cover.loss[level]))
+        witness[self.name] = (float(self.cover.latency_ms[level]), float(self.cover.most_loss[level]))
         after = (left[0] - int(self.latency[level]), left[1] - int(self.loss[level]))
         for child, pick in zip(self.children, picks, strict=True):
             child.descend(pick, after, witness)
@@ -326,17 +259,26 @@ class _Task:
     def _undominated(self, levels: Sequence[int], slices: Array) -> list[int]:
         """The levels of which no other spends less and takes no more slices."""
         best: list[int] = []
+        # Latency -> least loss of the levels so far that spend no more of it.
+        least = np.full(int(self.latency.max()) + 1, np.inf)
         for i in sorted(levels, key=lambda i: (slices[i], self.latency[i], self.loss[i])):
-            if not any(self.latency[j] <= self.latency[i] and self.loss[j] <= self.loss[i] for j in best):
+            latency, loss = self.latency[i], self.loss[i]
+            if loss < least[latency]:
                 best.append(i)
+                np.minimum(least[latency:], loss, out=least[latency:])
         return best
 
 
 def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     """The tasks of a graph in topological order, each with one parent."""
     graph = workload.graph
-    budget = max(_reachable(graph, found), _LEAST_LOSS)
-    loss_bins = _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
+    mean = graph.slo.accuracy_mode == "mean"
+    budget = max(accuracy_budget(graph) + TOLERANCE if mean else _reachable(graph, found), _LEAST_LOSS)
+    loss_bins = (
+        MEAN_LOSS_BINS
+        if mean
+        else _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
+    )
     wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
     latency_scale = bins / graph.slo.latency_ms
@@ -345,16 +287,13 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     parents = _parents(graph, fastest)
     made: dict[str, _Task] = {}
     for name, task in graph.tasks.items():
-        cover = _Cover(found[name])
+        cover: Cover = MeanCover(found[name], budget, loss_bins) if mean else FloorCover(found[name])
         parent = made.get(parents.get(name, ""))
         rule = calls(graph, task)
         weights: tuple[float, ...] | None = None
         numbers = {rule.factor}
         if rule.source is not None and parent is not None:
-            least = {c.loss: math.inf for c in found[parent.name]}
-            for c in found[parent.name]:
-                least[c.loss] = min(least[c.loss], rule.weight(graph, c.variant))
-            weights = tuple(min(w for loss, w in least.items() if loss <= level) for level in parent.cover.loss)
+            weights = parent.cover.fewest({c.variant: rule.weight(graph, c.variant) for c in found[parent.name]})
             numbers = {n * w for n in parent.calls for w in weights}
         made[name] = here = _Task(
             name=name,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.configurations import TOLERANCE
-from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan
+from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.planner.problem import SHARED_LOAD, Problem
 from jigsaw_triton.planner.rates import calls
 from jigsaw_triton.profiles.service import busy
@@ -85,7 +85,7 @@ class Service:
         }
         self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
         plans = (problem.running, plan) if problem.running else (plan,)
-        self._mixes = {g: [_shares(p.graphs[g]) for p in plans if g in p.graphs] for g in self._graphs}
+        self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
         self._planned = {key: rate for p in plans for key, rate in _rates(p).items()}
         self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
         self.start = self.of((), "", "")
@@ -173,12 +173,3 @@ def _rates(plan: Plan) -> dict[tuple[str, str, str], float]:
                 key = (graph, name, s.variant)
                 rates[key] = rates.get(key, 0.0) + s.share * task.rate_rps
     return rates
-
-
-def _shares(planned: GraphPlan) -> dict[str, dict[str, float]]:
-    mix: dict[str, dict[str, float]] = {}
-    for name, task in planned.tasks.items():
-        of = mix.setdefault(name, {})
-        for segment in task.segments:
-            of[segment.variant] = of.get(segment.variant, 0.0) + segment.share
-    return mix

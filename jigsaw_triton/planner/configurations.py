@@ -103,7 +103,7 @@ def loss(task: Task, variant: str) -> float:
 
 
 def accuracy_budget(graph: TaskGraph) -> float:
-    """The largest loss along a path. `mean` is held as `floor`: what every request gets, the average gets."""
+    """The largest loss along a path: of what a request gets where the accuracy is a floor, else of the mean."""
     return -math.log(graph.slo.accuracy)
 
 
@@ -202,7 +202,10 @@ def even_parts(graph: TaskGraph) -> dict[str, float]:
 
 
 def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-    """Those that keep their task's even part of the latency and of the accuracy."""
+    """Those that keep their task's even part of the latency and of the accuracy.
+
+    Each for itself, also where the mean accuracy counts: without budgets over the graph nothing is averaged either.
+    """
     parts, latency_ms, budget = even_parts(graph), graph.slo.latency_ms, accuracy_budget(graph)
     return {
         task: tuple(
@@ -222,10 +225,11 @@ def worthwhile(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str
     budget_ms, budget = graph.slo.latency_ms * (1 + TOLERANCE / 10), accuracy_budget(graph) + TOLERANCE / 10
 
     def can_meet_slo(c: Configuration) -> bool:
-        return (
-            quickest_through[c.task] - fastest[c.task] + c.latency_ms <= budget_ms
-            and finest_through[c.task] - finest[c.task] + c.loss <= budget
-        )
+        left = budget - finest_through[c.task]
+        more = c.loss - finest[c.task]
+        # To a mean that has room, every variant may contribute.
+        accurate = more <= left or (graph.slo.accuracy_mode == "mean" and left > TOLERANCE)
+        return accurate and quickest_through[c.task] - fastest[c.task] + c.latency_ms <= budget_ms
 
     return {task: _undominated([c for c in found if can_meet_slo(c)]) for task, found in configurations.items()}
 

@@ -31,6 +31,9 @@ MOST_GPUS = 10_000
 LATENCY_GAP = 1e-4
 """Relative, of the nearest latency."""
 
+ACCURACY_GAP = 1e-4
+"""Absolute, of the nearest mean accuracy."""
+
 _LOSS_GAP = TOLERANCE
 """Losses of accuracy that are nearer to each other than this count as one."""
 
@@ -214,11 +217,24 @@ class _Search:
     def _greatest_accuracy(self, requirement: Requirement) -> float:
         """The greatest of those that configurations can have along a path."""
         workload = self._workload(requirement)
+        if workload.graph.slo.accuracy_mode == "mean" and "T" in self._options.features:
+            return self._greatest_mean_accuracy(requirement)
         nothing, slo = self._nothing[requirement], value_of(self._problem, requirement)
         reached = (math.exp(-loss) for loss in losses(workload.graph, self._available[requirement.subject]))
         between = [accuracy for accuracy in reached if nothing < accuracy < slo]
         first = bisect_left(between, True, key=lambda accuracy: self._suffices(requirement, accuracy))
         return between[first] if first < len(between) else nothing
+
+    def _greatest_mean_accuracy(self, requirement: Requirement) -> float:
+        """By bisection, to `ACCURACY_GAP`: shares can make any figure."""
+        enough, too_high = self._nothing[requirement], value_of(self._problem, requirement)
+        while too_high - enough > ACCURACY_GAP:
+            middle = (too_high + enough) / 2
+            if self._suffices(requirement, middle):
+                enough = middle
+            else:
+                too_high = middle
+        return enough
 
     def _workload(self, requirement: Requirement) -> Workload:
         (workload,) = (w for w in self._problem.workloads if w.graph.name == requirement.subject)

@@ -142,7 +142,7 @@ def _ends(
     for c, column in use.items():
         if (gate := stairs[c.task].gate(weight[c])) is not None:
             draft.at_most(0, [(column, 1), (gate, -1)])
-    return path_ends(draft, graph, stairs)
+    return path_ends(draft, graph, {task: of.weight for task, of in stairs.items()})
 
 
 def demand(

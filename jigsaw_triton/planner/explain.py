@@ -12,8 +12,9 @@ from typing import Any, Literal
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, available, loss
+from jigsaw_triton.planner.mixture import mean_loss
 from jigsaw_triton.planner.paths import count_paths, longest_path
-from jigsaw_triton.planner.plan import GraphPlan, Plan, Segment
+from jigsaw_triton.planner.plan import GraphPlan, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
 from jigsaw_triton.planner.requirement import Requirement, What, requirements, value_of, varied
 from jigsaw_triton.planner.solve import SolverFactory, find_plan
@@ -38,7 +39,7 @@ class TaskBudget:
         task: Its name.
         latency_ms: That it is planned to take.
         budget_ms: That it may take.
-        accuracy: Relative, of its least accurate variant in use.
+        accuracy: Relative, of its least accurate variant in use; the mean by shares where the SLO is one.
     """
 
     graph: str
@@ -235,10 +236,15 @@ class _Explaining:
                 task=task,
                 latency_ms=max(c.latency_ms for c in used[task]),
                 budget_ms=planned.tasks[task].budget_ms,
-                accuracy=math.exp(-max(c.loss for c in used[task])),
+                accuracy=math.exp(-self._lost(graph, planned.tasks[task], used[task])),
             )
             for task in graph.tasks
         }
+
+    def _lost(self, graph: TaskGraph, planned: TaskPlan, used: Sequence[Configuration]) -> float:
+        if graph.slo.accuracy_mode == "mean":
+            return mean_loss(graph, used[0].task, planned.mix)
+        return max(c.loss for c in used)
 
     def _used(self, graph: TaskGraph, planned: GraphPlan) -> dict[str, list[Configuration]]:
         """Task -> its replicas' configurations, each as busy as its segment is planned to be."""

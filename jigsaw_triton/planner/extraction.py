@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import carried_rps
-from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, even_parts
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, accuracy_budget, even_parts
+from jigsaw_triton.planner.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
+from jigsaw_triton.planner.staircase import Weight, path_ends
 
 Counts = Mapping[Configuration, int]
 """Replicas by configuration, none of them 0."""
@@ -66,6 +68,13 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
                 source = rule.source
                 taken = [(rate[graph.name, source, v], -rule.weight(graph, v)) for v in variants[source]]
                 draft.equal(0, own + taken)
+        if graph.slo.accuracy_mode == "mean":
+            shares = {t: {v: rate[graph.name, t, v] for v in of} for t, of in variants.items()}
+            weights = mean_weights(draft, graph, shares, largest)
+            worst = {t: Weight(max(losses[graph.name, t, v] for v in of)) for t, of in variants.items()}
+            for end in path_ends(draft, graph, worst | weights):
+                # The shares that the replicas were chosen with keep the SLO within the solver's tolerance.
+                draft.at_most(accuracy_budget(graph) + TOLERANCE / 2, [(end, 1.0)])
     draft.minimise(objective, gap=1e-9)
     return Flows(draft.program(), rate)
 
@@ -101,7 +110,6 @@ def graph_plan(
     through = longest_through(graph, latency)
     parts = even_parts(graph) if even else {t: latency[t] / max(through[t], 1e-12) for t in graph.tasks}
     budget_ms = {t: part * graph.slo.latency_ms for t, part in parts.items()}
-    loss = longest_through(graph, {t: max(c.loss for c in of) for t, of in own.items()})
     tasks = {}
     for name, of in own.items():
         total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
@@ -110,10 +118,14 @@ def graph_plan(
             rate_rps=total * rps,
             segments=_segments(of, {c.variant: rates[graph.name, name, c.variant] for c in of}, total),
         )
+    if graph.slo.accuracy_mode == "mean":
+        lost = {t: mean_loss(graph, t, of.mix) for t, of in tasks.items()}
+    else:
+        lost = {t: max(c.loss for c in of) for t, of in own.items()}
     return GraphPlan(
         demand_rps=rps,
         capacity_rps=_capacity(workload, {t: _raised(of, budget_ms[t], loads) for t, of in own.items()}, rates),
-        accuracy=math.exp(-max(loss.values())),
+        accuracy=math.exp(-max(longest_through(graph, lost).values())),
         latency_ms=max(through.values()),
         tasks=tasks,
     )
@@ -168,11 +180,15 @@ def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Seg
 
 
 def _capacity(workload: Workload, own: Mapping[str, Counts], rates: Mapping[tuple[str, str, str], float]) -> float:
-    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can."""
+    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can.
+
+    By those shares alone where the mean accuracy hangs on them.
+    """
     graph = workload.graph
     usable: dict[str, dict[str, float]] = {task: {} for task in graph.tasks}
     for task, counts in own.items():
         for c, n in counts.items():
             usable[task][c.variant] = usable[task].get(c.variant, 0.0) + n * c.throughput_rps
     planned = {task: {v: rates[graph.name, task, v] for v in of} for task, of in usable.items()}
-    return max(workload.demand_rps, carried_rps(graph, usable, planned), carried_rps(graph, usable, usable))
+    mixes = [planned] if graph.slo.accuracy_mode == "mean" else [planned, usable]
+    return max(workload.demand_rps, *(carried_rps(graph, usable, mix) for mix in mixes))

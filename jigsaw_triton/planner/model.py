@@ -17,6 +17,9 @@ slices, which count as those that a replica has to itself.
     each of several measures of what shares in p, summed up <= n_p
     of a task: one replica that shares, or any number of others
 
+Where the mean accuracy counts, a task's loss is that of the mean by its shares (`planner.mixture`), without steps; the
+goal `most` keeps to floors there, too.
+
 In the paper's formulation the last line is about compute slices, of which each GPU has as many as others left of it.
 
 Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
@@ -31,10 +34,11 @@ from typing import Literal
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget, merged
+from jigsaw_triton.planner.mixture import mean_weights
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
 from jigsaw_triton.planner.sharing import Cut, Pool, pool_of, weights
-from jigsaw_triton.planner.staircase import Staircase, path_ends, staircase
+from jigsaw_triton.planner.staircase import Staircase, Weight, path_ends, staircase
 from jigsaw_triton.planner.supply import Supply
 
 ACCURACY_GAP = 1e-3
@@ -234,24 +238,36 @@ class _Part:
 
     def limit(self) -> None:
         """What is in use stays within the latency and the accuracy of the SLO along every path."""
-        slo = self._workload.graph.slo
+        graph = self._workload.graph
         # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
-        self._limit({c: c.latency_ms / slo.latency_ms for c in self.count}, 1.0)
-        stairs = self._limit({c: c.loss for c in self.count}, accuracy_budget(self._workload.graph) + 1e-9)
+        latency = self._stairs(self._found, {c: c.latency_ms / graph.slo.latency_ms for c in self.count})
+        self._keep(1.0, {task: stairs.weight for task, stairs in latency.items()})
+        means: dict[str, Weight] = {}
+        if graph.slo.accuracy_mode == "mean" and self._share and self._goal != "most":
+            shares = {task: {v: self._share[task, v] for v in of} for task, of in self._variants.items()}
+            means = mean_weights(self._draft, graph, shares, dict.fromkeys(shares, 1.0))
+        floors = {task: of for task, of in self._found.items() if task not in means}
+        loss = self._stairs(floors, {c: c.loss for c in self.count})
+        self._keep(accuracy_budget(graph) + 1e-9, means | {task: stairs.weight for task, stairs in loss.items()})
         if self._share and self._goal != "most":
-            for task, variants in self._variants.items():
-                for step in stairs[task].steps:
-                    beyond = [(self._share[task, v], 1.0) for v, loss in variants.items() if loss >= step.weight]
+            for task, stairs in loss.items():
+                variants = self._variants[task].items()
+                for step in stairs.steps:
+                    beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= step.weight]
                     self._draft.at_most(0, [*beyond, (step.column, -1)])
 
-    def _limit(self, weight: Mapping[Configuration, float], budget: float) -> dict[str, Staircase]:
-        stairs = {task: staircase(self._draft, (weight[c] for c in of)) for task, of in self._found.items()}
-        for c, column in self.count.items():
+    def _stairs(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, Staircase]:
+        """Steps that must be taken for configurations to be used."""
+        stairs = {task: staircase(self._draft, (weight[c] for c in found)) for task, found in of.items()}
+        for c in (c for found in of.values() for c in found):
             if (gate := stairs[c.task].gate(weight[c])) is not None:
-                self._draft.at_most(0, [(column, 1), (gate, -self._most[c])])
-        for end in path_ends(self._draft, self._workload.graph, stairs):
-            self._draft.at_most(budget, [(end, 1)])
+                self._draft.at_most(0, [(self.count[c], 1), (gate, -self._most[c])])
         return stairs
+
+    def _keep(self, budget: float, weights: Mapping[str, Weight]) -> None:
+        """Along every path the tasks' weights add up to no more."""
+        for end in path_ends(self._draft, self._workload.graph, weights):
+            self._draft.at_most(budget, [(end, 1)])
 
     def losses(self) -> list[tuple[int, float]]:
         """The terms of lost accuracy, by share."""

@@ -57,6 +57,14 @@ class TaskPlan:
     rate_rps: float
     segments: tuple[Segment, ...]
 
+    @property
+    def mix(self) -> dict[str, float]:
+        """Variant -> share of the task's rate."""
+        shares: dict[str, float] = {}
+        for segment in self.segments:
+            shares[segment.variant] = shares.get(segment.variant, 0.0) + segment.share
+        return shares
+
 
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
@@ -65,7 +73,7 @@ class GraphPlan:
     Attributes:
         demand_rps: Planned for.
         capacity_rps: That the segments can carry, at least the demand.
-        accuracy: Least relative accuracy along any path.
+        accuracy: Relative, along the worst path: the least that a request gets, or the mean where the SLO is one.
         latency_ms: Predicted end to end, by `Plan.latency_model`.
         tasks: By name.
     """
@@ -75,6 +83,11 @@ class GraphPlan:
     accuracy: float
     latency_ms: float
     tasks: Mapping[str, TaskPlan]
+
+    @property
+    def mix(self) -> dict[str, dict[str, float]]:
+        """Task -> variant -> share of the task's rate."""
+        return {name: task.mix for name, task in self.tasks.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How often each task is called for one request of its graph."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, When
@@ -48,14 +48,25 @@ def calls(graph: TaskGraph, task: Task) -> Calls:
 
 def most_calls(graph: TaskGraph, variants: Mapping[str, Collection[str]]) -> dict[str, float]:
     """Calls of each task for a request where each task has the variant, of those given, that makes most."""
-    most: dict[str, float] = {}
+    return _extreme_calls(graph, variants, max)
+
+
+def least_calls(graph: TaskGraph, variants: Mapping[str, Collection[str]]) -> dict[str, float]:
+    """Likewise of those that make least."""
+    return _extreme_calls(graph, variants, min)
+
+
+def _extreme_calls(
+    graph: TaskGraph, variants: Mapping[str, Collection[str]], of: Callable[[Iterable[float]], float]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
     for task in graph.tasks.values():
         rule = calls(graph, task)
         if rule.source is None:
-            most[task.name] = rule.factor
+            found[task.name] = rule.factor
         else:
-            most[task.name] = most[rule.source] * max(rule.weight(graph, v) for v in variants[rule.source])
-    return most
+            found[task.name] = found[rule.source] * of(rule.weight(graph, v) for v in variants[rule.source])
+    return found
 
 
 def request_rows(graph: TaskGraph) -> dict[str, float]:

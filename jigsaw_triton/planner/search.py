@@ -86,7 +86,10 @@ _SURELY = 0.999
 """Of a scale that is carried, less by what solvers may miss it by."""
 
 _SCALES = 8
-"""The part of the time limit that a single scale of demands may take is one of so many, where slices are shared."""
+"""The part of the time limit that a single scale of demands may take is one of so many, where halving finds it."""
+
+_SOMEWHAT = 1.02
+"""How much larger than what floors allow for a demand is tried first where the mean accuracy counts."""
 
 _MOST_SCALE = 1e6
 
@@ -429,6 +432,16 @@ class Planning:
         """Whether packing is taken to be ideal."""
         return self.options.formulation == "paper"
 
+    @property
+    def by_halving(self) -> bool:
+        """Whether the largest demand has to be found by planning for one after the other.
+
+        Where slices are shared, what a configuration takes hangs on the demand; where the mean accuracy counts, what is
+        linear at a demand is not in the demand.
+        """
+        mean = any(w.graph.slo.accuracy_mode == "mean" for w in self.problem.workloads)
+        return self.options.share or mean
+
     def largest_scale(self, scaled: Collection[str]) -> tuple[float, float]:
         """By what the demands of these graphs can be multiplied at most, and the gap of that.
 
@@ -479,11 +492,13 @@ class Planning:
         over = self.problem.cluster.compute_slices - sum(b.least for b in bounds.values())
         return {name: bounds[name].within(over + bounds[name].least, tasks) for name, tasks in candidates.items()}
 
-    def largest_shared_scale(self, scaled: Collection[str]) -> tuple[float, float]:
-        """As `largest_scale`, where what shares a slice hangs on the demand: by doubling and halving."""
-        low, high, unsure = 0.0, 1.0, False
+    def largest_scale_by_halving(self, scaled: Collection[str]) -> tuple[float, float]:
+        """As `largest_scale`, by doubling and halving; see `by_halving`."""
+        low = self._scale_of_floors(scaled)
+        growth = _SOMEWHAT if low else 2.0
+        high = low * growth or 1.0
         while (carries := self._carries(scaled, high)) and high < _MOST_SCALE:
-            low, high = high, 2 * high
+            low, high, growth = high, high * growth, min(2.0, growth**2)
         unsure = carries is None
         while high - low > SCALE_GAP * high:
             if high < _LEAST_SCALE:
@@ -493,6 +508,17 @@ class Planning:
             unsure = unsure or carries is None
             low, high = (middle, high) if carries else (low, middle)
         return low, (high - low) / low if unsure else 0.0
+
+    def _scale_of_floors(self, scaled: Collection[str]) -> float:
+        """A scale to begin with, of plans that keep the mean accuracy with each request; 0 where none is found soon."""
+        if self.options.share:
+            return 0.0
+        floors = replace(self.problem, workloads=tuple(map(_on_floor, self.problem.workloads)))
+        try:
+            scale, _ = replace(self, problem=floors, told=False).largest_scale(scaled)
+        except JigsawError:
+            return 0.0
+        return scale if self._carries(scaled, scale) else 0.0
 
     def _carries(self, scaled: Collection[str], scale: float) -> bool | None:
         """Whether there is a plan for the demands of these graphs multiplied; None where that is not known in time."""
@@ -591,14 +617,14 @@ class Planning:
             def needed() -> tuple[int, int]:
                 return self._needed(candidates)
 
-            if self.options.share:
-                found = [diagnose.too_small(workloads, cluster, self._shared_part(), needed())]
+            if self.by_halving:
+                found = [diagnose.too_small(workloads, cluster, self._part_carried(), needed())]
             else:
                 found = [diagnose.demand(workloads, candidates, supplies, cluster, solver, limit, needed)]
         return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
 
-    def _shared_part(self) -> float | None:
-        """The part of the demand that the cluster carries where slices are shared, as far as is found in time."""
+    def _part_carried(self) -> float | None:
+        """The part of the demand that the cluster carries, by halving, as far as is found in time."""
         every, low, high = {w.graph.name for w in self.problem.workloads}, 0.0, 1.0
         for _ in range(_PLACING_ROUNDS):
             middle = (low + high) / 2
@@ -628,6 +654,12 @@ def _bounds(workloads: Sequence[Workload], candidates: Mapping[str, TaskConfigur
 def _complete(candidates: Mapping[str, TaskConfigurations]) -> bool:
     """Whether each task has a configuration at least."""
     return all(all(of.values()) for of in candidates.values())
+
+
+def _on_floor(workload: Workload) -> Workload:
+    """Held to its accuracy with each request."""
+    graph = workload.graph
+    return replace(workload, graph=replace(graph, slo=replace(graph.slo, accuracy_mode="floor")))
 
 
 def _with(found: TaskConfigurations, these: Collection[Configuration], graph: str) -> TaskConfigurations:

@@ -171,8 +171,8 @@ def make_largest_plan(
 def _largest(planning: Planning, scaled: Collection[str] | None) -> tuple[Problem, float]:
     """The problem with demands as large as they can be, and by what part they may still be larger; 0 if proven."""
     growing, gap = _growing(planning.problem, scaled), math.inf
-    if planning.options.share:
-        scale, gap = planning.largest_shared_scale(growing)
+    if planning.by_halving:
+        scale, gap = planning.largest_scale_by_halving(growing)
         return grown(planning.problem, growing, scale * (1 - TOLERANCE)), gap
     for _ in range(_ROUNDS):
         scale, gap = planning.largest_scale(growing)

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.program import Draft
+from jigsaw_triton.planner.program import Draft, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a task adds to the paths through it: `least` and the sum of the terms."""
+
+    least: float
+    terms: Terms = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,11 @@ class Staircase:
     least: float
     steps: tuple[Step, ...]
 
+    @property
+    def weight(self) -> Weight:
+        """The largest that anything in use may have."""
+        return Weight(self.least, tuple((step.column, step.rise) for step in self.steps))
+
     def gate(self, weight: float) -> int | None:
         """The column that must be 1 for anything of this weight to be used; None where nothing need be."""
         return next((step.column for step in self.steps if step.weight == weight), None)
@@ -47,14 +60,14 @@ def staircase(draft: Draft, weights: Iterable[float]) -> Staircase:
     return Staircase(least, tuple(steps))
 
 
-def path_ends(draft: Draft, graph: TaskGraph, stairs: Mapping[str, Staircase]) -> list[int]:
+def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> list[int]:
     """Columns of which each is at least the sum of weights along any path to the end it stands for."""
     end: dict[str, int] = {}
     inner: set[str] = set()
     for task in graph.tasks.values():
-        own = stairs[task.name]
+        own = weights[task.name]
         end[task.name] = draft.real()
-        taken = [(end[task.name], 1.0), *((step.column, -step.rise) for step in own.steps)]
+        taken = [(end[task.name], 1.0), *((column, -rise) for column, rise in own.terms)]
         before = sorted(task.dependencies())
         for dependency in before:
             draft.at_least(own.least, [*taken, (end[dependency], -1.0)])

@@ -20,6 +20,9 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 TOLERANCE = 1e-5
 """Relative: what a solver's own tolerances may add up to."""
 
+_LEAST_ACCURACY = 1e-9
+"""Stands for none, which has no logarithm."""
+
 
 def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
     """Every way in which the plan breaks the problem's requirements or contradicts itself; empty where it is sound."""
@@ -371,15 +374,22 @@ class _GraphCheck:
         return max(variant.yields.get(over.name, 1.0) for variant in source.variants)
 
     def _accuracy_violations(self) -> Iterator[str]:
-        lost = {
-            name: max(-math.log(self._relative(name, s.variant)) for s in task.segments)
-            for name, task in self.promised.tasks.items()
-        }
-        least = math.exp(-_worst(self.graph, lost))
+        mean = self.graph.slo.accuracy_mode == "mean"
+        of_task = self._mean_accuracy if mean else self._least_accuracy
+        least = math.exp(-_worst(self.graph, {name: -math.log(of_task(name)) for name in self.promised.tasks}))
         if least < self.graph.slo.accuracy * (1 - TOLERANCE):
             yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
         if not _close(self.promised.accuracy, least):
             yield f"an accuracy of {self.promised.accuracy} said, {least} counted"
+
+    def _least_accuracy(self, task: str) -> float:
+        return min(self._relative(task, s.variant) for s in self.promised.tasks[task].segments)
+
+    def _mean_accuracy(self, task: str) -> float:
+        """By the shares of the task's calls; no more than 1, and above 0 whatever the shares say."""
+        segments = self.promised.tasks[task].segments
+        mean = sum(max(0.0, s.share) * self._relative(task, s.variant) for s in segments)
+        return min(1.0, max(mean, _LEAST_ACCURACY))
 
     def _variant_violations(self) -> Iterator[str]:
         for name, task in self.promised.tasks.items():
@@ -392,7 +402,7 @@ class _GraphCheck:
             task, slo = self.promised.tasks[name], self.graph.slo
             if not _close(task.budget_ms, slo.latency_ms / tasks):
                 yield f"{name}: a budget of {task.budget_ms} ms, not {slo.latency_ms} ms over {tasks} tasks"
-            least = min(self._relative(name, s.variant) for s in task.segments)
+            least = self._least_accuracy(name)
             if least < slo.accuracy ** (1 / tasks) * (1 - TOLERANCE):
                 yield f"{name}: an accuracy of {least}, below {slo.accuracy} over {tasks} tasks"
 

@@ -12,7 +12,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.configurations import Configuration, available
-from jigsaw_triton.planner.conflict import LATENCY_GAP, Conflict, find_conflict, losses, told
+from jigsaw_triton.planner.conflict import ACCURACY_GAP, LATENCY_GAP, Conflict, find_conflict, losses, told
 from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.requirement import Requirement, requirements, value_of, varied
 from jigsaw_triton.planner.solve import SolverFactory, has_plan, make_plan
@@ -218,3 +218,12 @@ def test_a_figure_in_place_of_another() -> None:
     gpus = Requirement("cpu", "gpus")
     assert varied(varied(p, gpus, 5), gpus, 2).cluster == replace(p.cluster)
     assert len({g.id for g in varied(varied(p, gpus, 5), gpus, 9).cluster.gpus}) == 9
+
+
+def test_the_nearest_mean_accuracy_lies_between_those_of_variants(solvers: SolverFactory) -> None:
+    g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.99, accuracy_mode="mean"))
+    p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=400.0)], demand_rps=480)
+    found = conflict(p, solvers)
+    # Of seven slices one has to be light, and take what the six others leave: 240 of 480.
+    assert found.nearest[Requirement("chain", "accuracy")] == pytest.approx(0.95, abs=2 * ACCURACY_GAP)
+    check_nearest(p, found, solvers)

@@ -169,3 +169,10 @@ def test_as_json(solvers: SolverFactory) -> None:
     assert data["limits"][0]["steps"][0]["effect"]["outcome"] == "plan"
     assert data["choices"][0]["instead"][0]["variant"] == "v1"
     assert data["unknown"] == 0
+
+
+def test_a_mean_is_told_where_a_plan_is_explained(solvers: SolverFactory) -> None:
+    g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.95, accuracy_mode="mean"))
+    p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=200.0)], demand_rps=240)
+    _, found = explanation(p, solvers)
+    assert [path.accuracy for path in found.paths] == pytest.approx([0.95], abs=1e-4)
