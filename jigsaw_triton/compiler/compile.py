@@ -9,6 +9,7 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import dispatcher, ensemble, names, pipeline
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.route import route
+from jigsaw_triton.compiler.slack import service_ms, slack
 from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
@@ -181,6 +182,8 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
 
 
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
+    budgets = {name: task.budget_ms for name, task in job.plan.graphs[graph.name].tasks.items()}
+    waits = slack(graph, budgets, service_ms(job.plan, graph, job.profiles.get(graph.name)))
     dispatchers = tuple(
         dispatcher.dispatcher(
             graph,
@@ -188,6 +191,7 @@ def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> Compil
             job.plan.graphs[graph.name],
             route(graph.name, task, workers),
             job.template("dispatcher"),
+            slack=waits[task.name],
             generation=job.generation,
         )
         for task in graph.tasks.values()

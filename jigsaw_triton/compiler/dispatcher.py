@@ -3,35 +3,41 @@
 import math
 from collections.abc import Sequence
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelQueuePolicy
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder, RouteEntry
+from jigsaw_triton.compiler.slack import Slack
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef
 from jigsaw_triton.planner.plan import GraphPlan
+from jigsaw_triton.runtime.counters import MOST_INSTANCES
 from jigsaw_triton.runtime.spec import CONDITION_INPUT, Condition, DispatcherSpec, Mode, TensorSpec
 
 MAX_BATCH = 64
 """Of what clients may send in one request where a graph batches, and of the requests that a dispatcher joins."""
 
-MAX_INSTANCES = 64
+MAX_INSTANCES = MOST_INSTANCES
 """Of a dispatcher; each is a process at the gateway (17 MB)."""
 
 MIN_TIMEOUT_MS = 30_000.0
 """Loading and first executions on a fresh worker may take seconds; nothing is given up sooner than this."""
 
 TIMEOUT_SLOS = 10.0
-"""Whoever waited for that many times the latency promised gets an error instead of an answer."""
-
-MIN_QUEUE = 1024
-"""Requests that may always wait for a task."""
+"""Whoever waited for that many times the latency promised, for a worker, gets an error instead of an answer."""
 
 
 def dispatcher(
-    graph: TaskGraph, task: Task, plan: GraphPlan, route: tuple[RouteEntry, ...], template: Template, *, generation: int
+    graph: TaskGraph,
+    task: Task,
+    plan: GraphPlan,
+    route: tuple[RouteEntry, ...],
+    template: Template,
+    *,
+    slack: Slack,
+    generation: int,
 ) -> Dispatcher:
     """Compiles the dispatcher of a task.
 
@@ -41,6 +47,7 @@ def dispatcher(
         plan: Of the graph.
         route: At least one entry.
         template: Named `dispatcher`.
+        slack: How long requests may wait.
         generation: In its name.
 
     Raises:
@@ -54,9 +61,9 @@ def dispatcher(
     outputs = {name: graph.type_of(TensorRef(task.name, name)) for name in task.outputs}
     cfg.set_tensors(config, inputs, outputs, ragged=True)
     cfg.set_instances(config, min(MAX_INSTANCES, sum(entry.slots for entry in route)))
-    spec = _spec(graph, task)
-    _set_queue(config, _preferred(spec.mode, task.name, plan, route, config.max_batch_size), graph, plan)
-    cfg.set_spec(config, spec)
+    full = _preferred(mode(graph, task), task.name, plan, route, config.max_batch_size)
+    _set_queue(config, full)
+    cfg.set_spec(config, _spec(graph, task, slack, full))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
         files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py
@@ -89,7 +96,7 @@ def timeout_ms(graph: TaskGraph) -> float:
     return max(MIN_TIMEOUT_MS, TIMEOUT_SLOS * graph.slo.latency_ms)
 
 
-def _spec(graph: TaskGraph, task: Task) -> DispatcherSpec:
+def _spec(graph: TaskGraph, task: Task, slack: Slack, full: int) -> DispatcherSpec:
     calls = {name: graph.input_type(task, name) for name in task.inputs}
     return DispatcherSpec(
         graph=graph.name,
@@ -103,6 +110,9 @@ def _spec(graph: TaskGraph, task: Task) -> DispatcherSpec:
         condition=Condition(task.when.above, task.when.below) if task.when is not None else None,
         call_timeout_ms=math.ceil(max(MIN_TIMEOUT_MS, graph.slo.latency_ms)),
         wait_timeout_ms=math.ceil(timeout_ms(graph)),
+        slack_ms=slack.all_ms,
+        share_ms=slack.share_ms,
+        full=full,
     )
 
 
@@ -121,13 +131,13 @@ def _preferred(mode: Mode, task: str, plan: GraphPlan, route: Sequence[RouteEntr
     return max(1, min(most, int(round_rows / rows_per_request)))
 
 
-def _set_queue(config: ModelConfig, preferred: int, graph: TaskGraph, plan: GraphPlan) -> None:
-    """No delay: batches form while all instances are busy. What cannot be served in time is refused."""
+def _set_queue(config: ModelConfig, preferred: int) -> None:
+    """No delay: batches form while all instances are busy.
+
+    And no queue policy: with one, Triton 24.10 lets requests wait for up to half a second beside an idle instance
+    (docs/adr/0007). What comes too late is refused by the dispatcher itself (`runtime.backlog`).
+    """
     batching = config.dynamic_batching
+    batching.ClearField("default_queue_policy")
     batching.ClearField("preferred_batch_size")
     batching.preferred_batch_size.append(preferred)
-    policy = batching.default_queue_policy
-    policy.timeout_action = ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = math.ceil(timeout_ms(graph) * 1000)
-    policy.allow_timeout_override = True
-    policy.max_queue_size = max(MIN_QUEUE, math.ceil(plan.capacity_rps * TIMEOUT_SLOS * graph.slo.latency_ms / 1000))

@@ -118,6 +118,9 @@ def worker_model(
 def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: bool) -> None:
     """Batches, and turns where several models share the slice.
 
+    A dispatcher sends whole batches, for which Triton's own batcher would only be one more thread on the way. Where it
+    sends their items side by side, that batcher joins them.
+
     Args:
         config: Changed, its instances set.
         batch: Largest.
@@ -125,10 +128,13 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
         shared: Whether there are other models.
     """
     config.max_batch_size = batch
-    batching = config.dynamic_batching
-    batching.SetInParent()
-    if items and batch > 1 and not batching.max_queue_delay_microseconds:
-        batching.max_queue_delay_microseconds = JOIN_DELAY_US
+    if not items:
+        config.ClearField("dynamic_batching")
+    else:
+        batching = config.dynamic_batching
+        batching.SetInParent()
+        if batch > 1 and not batching.max_queue_delay_microseconds:
+            batching.max_queue_delay_microseconds = JOIN_DELAY_US
     if shared:
         config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
 

@@ -3,8 +3,10 @@
 `execute` is synchronous on purpose: while the instance waits for its worker, Triton's scheduler forms the next batch.
 """
 
+import gc
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,17 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from jigsaw_triton.runtime.answers import response, tensors
-from jigsaw_triton.runtime.batches import Batch
+from jigsaw_triton.runtime.backlog import Backlog, Mark
+from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.runtime.counters import Counters, Row
 from jigsaw_triton.runtime.delivery import Delivery
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.pending import Pending
 from jigsaw_triton.runtime.route import Route
-from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE, SPEC_PARAMETER, dispatcher_from_json
+from jigsaw_triton.runtime.spec import METRICS_VARIABLE, RUN_DIR_VARIABLE, SPEC_PARAMETER, dispatcher_from_json
+
+LOOK_FROM_S = 0.005
+"""A batch that waited less than this is not looked through for requests that are late."""
 
 
 class TritonPythonModel:
@@ -25,27 +34,90 @@ class TritonPythonModel:
         """Reads the spec and the route.
 
         Raises:
-            RuntimeError: The environment does not name the run directory.
+            RuntimeError: The environment does not name the run directory or the metrics.
         """
-        if RUN_DIR_VARIABLE not in os.environ:
-            raise RuntimeError(f"{RUN_DIR_VARIABLE} is not set; start the gateway with it")
+        for variable in (RUN_DIR_VARIABLE, METRICS_VARIABLE):
+            if variable not in os.environ:
+                raise RuntimeError(f"{variable} is not set; start the gateway with it")
         run_dir = Path(os.environ[RUN_DIR_VARIABLE])
         name = args["model_name"]
         log = pb_utils.Logger.log_warn
         self._spec = dispatcher_from_json(
             json.loads(args["model_config"])["parameters"][SPEC_PARAMETER]["string_value"]
         )
+        self._pending = Pending(os.environ[METRICS_VARIABLE], name)
+        self._counters = Counters(run_dir / "counters" / name, _number(args["model_instance_name"]))
+        self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
         self._delivery = Delivery(self._spec, route, run_dir, log)
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Sends a batch to workers and answers each request."""
         wanted = [request.requested_output_names() for request in requests]
         inputs = [tensors(request) for request in requests]
-        batch = Batch(self._spec, inputs, {name for names in wanted for name in names})
+        self._took(inputs)
+        late = self._late(requests)
+        kept = [given for index, given in enumerate(inputs) if index not in late] if late else inputs
+        batch = Batch(self._spec, kept, {name for names in wanted for name in names})
         self._delivery.run(batch)
-        return [response(result, names) for result, names in zip(batch.results(), wanted, strict=True)]
+        done = iter(batch.results())
+        results = [late[index] if index in late else next(done) for index in range(len(requests))]
+        responses = [response(result, names) for result, names in zip(results, wanted, strict=True)]
+        self._backlog.returned()
+        return responses
 
     def finalize(self) -> None:
-        """Closes the connections: a worker with open ones is slow to stop."""
+        """Closes the connections: a server with open ones is slow to stop."""
         self._delivery.close()
+        self._pending.close()
+
+    def _took(self, inputs: Sequence[Mapping[str, Array]]) -> None:
+        """Counts the batch, and makes out how long its requests may have waited."""
+        counts = self._counters
+        items = sum(len(next(iter(given.values()))) for given in inputs)
+        latest = counts.all[Row.MARK_TIME].argmax()
+        seen = Mark(float(counts.all[Row.MARK_NUMBER, latest]), float(counts.all[Row.MARK_TIME, latest]))
+        full = items >= self._spec.full
+        mark = self._backlog.took(counts.total(Row.TAKEN), len(inputs), full=full, seen=seen)
+        counts.own[Row.TAKEN] += len(inputs)
+        if mark is not None:
+            counts.own[Row.MARK_TIME], counts.own[Row.MARK_NUMBER] = mark.time_s, mark.number
+
+    def _late(self, requests: Sequence[Any]) -> dict[int, Failure]:
+        """Those that cannot be answered in time any more.
+
+        Under overload a batch goes as a whole: if its last request has waited too long all have, and the next batch is
+        full again. A request that brings a timeout is judged by that alone.
+        """
+        backlog = self._backlog
+        if backlog.bound_s < LOOK_FROM_S:
+            return {}
+        slack_s = self._spec.slack_ms / 1000
+        overloaded = backlog.is_overloaded(backlog.waited_s(len(requests) - 1))
+        late = {}
+        for index, request in enumerate(requests):
+            own_s, waited_s = request.timeout() / 1e6, backlog.waited_s(index)
+            if own_s:
+                if waited_s > own_s:
+                    late[index] = self._refusal(waited_s, f"its timeout of {1000 * own_s:g} ms")
+            elif overloaded or waited_s > slack_s:
+                late[index] = self._refusal(waited_s, "the latency promised")
+        if overloaded:
+            backlog.refused()
+        self._counters.own[Row.LATE] += len(late)
+        return late
+
+    def _refusal(self, waited_s: float, promised: str) -> Failure:
+        message = (
+            f"overloaded: the request waited for {1000 * waited_s:.0f} ms and cannot be answered within {promised}"
+        )
+        return Failure(f"task {self._spec.task}: {message}", "worker")
+
+
+def _number(instance: str) -> int:
+    """The instance's: Triton names them `<model>_<group>_<number>`."""
+    number = instance.rpartition("_")[2]
+    return int(number) if number.isdigit() else 0

@@ -12,7 +12,10 @@ SPEC_PARAMETER = "spec"
 """Key of the config.pbtxt parameter that holds the JSON."""
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
-"""Environment of the gateway: the folder with `workers/*.sock`, `routes/*.json` and `slots/`."""
+"""Environment of the gateway: the folder with `workers/*.sock`, `routes/*.json`, `slots/` and `counters/`."""
+
+METRICS_VARIABLE = "JIGSAW_METRICS"
+"""Environment of the gateway: `host:port` of its own metrics."""
 
 CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's dispatcher that carries the condition's tensor."""
@@ -68,6 +71,10 @@ class DispatcherSpec:
         condition: Of a conditional task.
         call_timeout_ms: A worker that has not answered a batch by then is taken for failed.
         wait_timeout_ms: A batch waits this long for a free worker slot, then its requests fail as UNAVAILABLE.
+        slack_ms: A request that waited longer than this cannot be answered in time and is refused, unless it brings a
+            timeout of its own.
+        share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
+        full: Requests in a batch as large as the queue makes them.
     """
 
     graph: str
@@ -78,6 +85,9 @@ class DispatcherSpec:
     condition: Condition | None = None
     call_timeout_ms: int = 30_000
     wait_timeout_ms: int = 30_000
+    slack_ms: float = 30_000.0
+    share_ms: float = 30_000.0
+    full: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class Connection:
 
     Args:
         address: `unix:/path/of.sock` or `host:port`.
-        timeout_s: For connecting, and then for each inference from `send` until all of its answer is there.
+        timeout_s: For connecting, then for the server to take a request, and for its answer to come; one that comes in
+            drops may take twice as long.
 
     Raises:
         WorkerFailed: Nothing listens there.
@@ -77,6 +78,11 @@ class Connection:
             raise WorkerFailed(f"cannot connect to {address}: {_words(error)}", executed=False) from error
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        # Timeouts of the kernel's: Python's own cost a system call more for each that they guard.
+        self._socket.settimeout(None)
+        limit = struct.pack("ll", int(timeout_s), int(1e6 * (timeout_s % 1)) or 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     @property
     def deadline(self) -> float:
@@ -116,7 +122,6 @@ class Connection:
             outputs,
         )
         try:
-            self._socket.settimeout(self._timeout_s)
             if sum(map(len, data)) < _JOIN_BELOW:
                 self._socket.sendall(b"".join((head, *data)))
                 return
@@ -169,10 +174,8 @@ class Connection:
         return head, body, start
 
     def _receive_into(self, view: memoryview) -> int:
-        remaining_s = self._deadline - time.monotonic()
-        if remaining_s <= 0:
+        if time.monotonic() >= self._deadline:
             raise TimeoutError
-        self._socket.settimeout(remaining_s)
         count = self._socket.recv_into(view)
         if count == 0:
             raise ConnectionResetError("connection closed")
@@ -198,7 +201,7 @@ def _connect(address: str, timeout_s: float) -> socket.socket:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | BlockingIOError):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE
+from jigsaw_triton.runtime.spec import METRICS_VARIABLE, RUN_DIR_VARIABLE
 from jigsaw_triton.servers.installation import Installation
 
 SECRET_HEADER = "x-jigsaw-secret"
@@ -155,7 +155,12 @@ def gateway_command(
     local = "127.0.0.1" if address == "0.0.0.0" else address
     return Command(
         argv=(str(installation.binary), *arguments),
-        env={**installation.env, "CUDA_VISIBLE_DEVICES": "", RUN_DIR_VARIABLE: str(run_dir)},
+        env={
+            **installation.env,
+            "CUDA_VISIBLE_DEVICES": "",
+            RUN_DIR_VARIABLE: str(run_dir),
+            METRICS_VARIABLE: f"{local}:{metrics_port}",
+        },
         address=f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",
         sockets=(),

@@ -7,6 +7,7 @@ from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.compiler.dispatcher import dispatcher, mode
+from jigsaw_triton.compiler.slack import Slack
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType, When
 from jigsaw_triton.planner.plan import GraphPlan, TaskPlan
@@ -20,8 +21,9 @@ ROUTE = (RouteEntry("w0", "m", 8, 2), RouteEntry("w1", "m", 4, 3))
 def made(of: TaskGraph, task_name: str, *, rows: float = 1.0, route: tuple[RouteEntry, ...] = ROUTE) -> Any:
     """The configuration of a dispatcher at 100 requests a second."""
     plans = {name: TaskPlan(10.0, 100.0 * rows, ()) for name in of.tasks}
+    plan = GraphPlan(100.0, 120.0, 1.0, 50.0, plans)
     result = dispatcher(
-        of, of.tasks[task_name], GraphPlan(100.0, 120.0, 1.0, 50.0, plans), route, TEMPLATES["dispatcher"], generation=2
+        of, of.tasks[task_name], plan, route, TEMPLATES["dispatcher"], slack=Slack(70.0, 30.0), generation=2
     )
     assert result.name == f"{of.name}.{task_name}.g2"
     assert result.folder.files["1/model.py"] == b"dispatcher"
@@ -38,7 +40,7 @@ def tensors(items: Any) -> dict[str, tuple[list[int], bool]]:
 
 def test_a_chain_is_stacked() -> None:
     config = made(chain(), "t1")
-    assert spec_of(config) == DispatcherSpec(
+    assert replace(spec_of(config), slack_ms=30_000.0, share_ms=30_000.0, full=1) == DispatcherSpec(
         "chain", "t1", "stack", (TensorSpec("X", "FP32", (16,)),), (TensorSpec("Y", "FP32", (16,)),)
     )
     assert tensors(config.input) == {"X": ([16], False)}
@@ -118,15 +120,16 @@ def test_batches_may_be_as_large_as_the_largest_worker_takes() -> None:
     assert (config.max_batch_size, list(config.dynamic_batching.preferred_batch_size)) == (128, [128])
 
 
-@pytest.mark.parametrize(("latency_ms", "timeout_ms", "queue"), [(100.0, 30_000, 1024), (9000.0, 90_000, 10_800)])
-def test_what_cannot_be_served_in_time_is_refused(latency_ms: float, timeout_ms: int, queue: int) -> None:
-    config = made(replace(chain(), slo=Slo(latency_ms)), "t0")
-    policy = config.dynamic_batching.default_queue_policy
-    assert policy.timeout_action == policy.REJECT
-    assert policy.default_timeout_microseconds == timeout_ms * 1000
-    assert policy.max_queue_size == queue
-    assert policy.allow_timeout_override
-    assert (spec_of(config).call_timeout_ms, spec_of(config).wait_timeout_ms) == (30_000, timeout_ms)
+@pytest.mark.parametrize(("latency_ms", "timeout_ms"), [(100.0, 30_000), (9000.0, 90_000)])
+def test_timeouts_follow_the_slo(latency_ms: float, timeout_ms: int) -> None:
+    spec = spec_of(made(replace(chain(), slo=Slo(latency_ms)), "t0"))
+    assert (spec.call_timeout_ms, spec.wait_timeout_ms) == (30_000, timeout_ms)
+
+
+def test_the_queue_has_no_policy() -> None:
+    config = made(chain(), "t0")
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    assert (spec_of(config).slack_ms, spec_of(config).share_ms, spec_of(config).full) == (70.0, 30.0, 8)
 
 
 def test_all_rows_at_once_vary() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.spec import (
+    METRICS_VARIABLE,
     RUN_DIR_VARIABLE,
     DispatcherSpec,
     PipelineSpec,
@@ -36,6 +38,7 @@ Start = Callable[..., Any]
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Loads a template's model.py and initializes its model with a spec."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", pb)
+    monkeypatch.setenv(METRICS_VARIABLE, "127.0.0.1:9")
     monkeypatch.setattr(pb.InferenceRequest, "models", {})
     before = set(sys.modules)
     models = []
@@ -49,7 +52,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         module_spec.loader.exec_module(module)
         model = module.TritonPythonModel()
         config = {"parameters": {"spec": {"string_value": to_json(spec)}}}
-        args = {"model_name": "d", "model_config": json.dumps(config)}
+        args = {"model_name": "d", "model_instance_name": "d_0_0", "model_config": json.dumps(config)}
         model.initialize({**args, "model_repository": str(folder), "model_version": "1"})
         models.append(model)
         return model
@@ -120,9 +123,38 @@ def test_a_dispatcher_without_a_worker_is_unavailable(
     assert "route d.json cannot be read" in pb.Logger.lines[-1]
 
 
-def test_a_dispatcher_needs_its_run_directory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
-    with pytest.raises(RuntimeError, match="JIGSAW_RUN_DIR is not set"):
+def test_a_dispatcher_refuses_what_is_late(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes 50 ms a batch of one, and three requests wait since the first began."""
+    (tmp_path / "routes").mkdir()
+    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 1, "slots": 1})
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def handler(call: Call) -> dict[str, Array]:
+        now[0] += 0.050
+        return {"Y": call.inputs["X"]}
+
+    def ask(timeout_us: int = 0) -> dict[str, list[int]] | tuple[str, int]:
+        (response,) = model.execute([pb.Request({"X": column(1)}, ("Y",), timeout_us)])
+        return told(response)
+
+    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
+        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=1))
+        assert ask() == {"Y": [1]}
+        reason = "task t: overloaded: the request waited for 50 ms and cannot be answered within"
+        assert ask() == (f"{reason} the latency promised", pb.TritonError.UNAVAILABLE)
+        assert ask(45_000) == (f"{reason} its timeout of 45 ms", pb.TritonError.UNAVAILABLE)
+        assert ask(60_000) == {"Y": [1]}
+
+
+@pytest.mark.parametrize("variable", [RUN_DIR_VARIABLE, METRICS_VARIABLE])
+def test_a_dispatcher_needs_its_environment(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(variable)
+    with pytest.raises(RuntimeError, match=f"{variable} is not set"):
         start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,)))
 
 
