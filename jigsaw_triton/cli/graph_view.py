@@ -23,6 +23,8 @@ def graph_document(graph: TaskGraph) -> dict[str, Any]:
         "edges": [{"tensor": str(ref), "task": task, "kind": kind} for ref, task, kind in edges(graph)],
         "paths": [list(path) for path in graph.paths()],
         "target": graph.target,
+        "priority": graph.priority,
+        "weight": graph.weight,
     }
 
 

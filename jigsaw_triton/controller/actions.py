@@ -17,7 +17,7 @@ class Solve:
         generation: Number of the generation that comes of it.
         reason: In the user's words.
         running: The generation to stay close to.
-        may_fall_short: Graphs whose demand is cut to what the cluster carries where it is too small for all of it.
+        may_fall_short: Whether demands above what was asked for are cut where the cluster cannot carry them all.
     """
 
     wanted: Wanted
@@ -25,7 +25,7 @@ class Solve:
     generation: int
     reason: str
     running: Generation | None
-    may_fall_short: frozenset[str] = frozenset()
+    may_fall_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,7 +257,7 @@ def _follow_load(state: State) -> Outcome:
         return state, ()
     state = replace(state, by_user=False)
     reason = f"measured load: {'; '.join(told)}"
-    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=rises)
+    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=True)
     return state, (a.Report("demand", "; ".join(told)), *issued)
 
 
@@ -267,7 +267,7 @@ def _solve(
     demand_rps: Mapping[str, float],
     reason: str,
     *,
-    may_fall_short: frozenset[str] = frozenset(),
+    may_fall_short: bool = False,
 ) -> Outcome:
     action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, may_fall_short)
     return _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])

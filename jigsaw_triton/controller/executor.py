@@ -15,12 +15,13 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import InfeasibleError, ServerError
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.solve import make_largest_plan, make_plan
+from jigsaw_triton.planner.rationing import make_rationed_plan
+from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.runtime.slots import drain
 
@@ -28,14 +29,12 @@ DRAIN_S = 60.0
 """A batch that has not ended by then never will: the dispatcher's own deadline for a call is shorter."""
 
 
-def _planned(problem: Problem, options: Options, may_fall_short: frozenset[str]) -> Plan:
-    """The plan for the demand, or where there is none the one that carries most of it."""
-    try:
+def planned(problem: Problem, options: Options, action: a.Solve) -> Plan:
+    """The plan for the demand; where it may fall short, each graph gets what was asked for it in any case."""
+    if not action.may_fall_short:
         return make_plan(problem, options)
-    except InfeasibleError:
-        if not may_fall_short:
-            raise
-        return make_largest_plan(problem, options, scaled=may_fall_short)
+    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
+    return make_rationed_plan(problem, options, least_rps=least_rps)
 
 
 class Executor:
@@ -118,7 +117,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = _planned(problem, Options(share=wanted.share), action.may_fall_short)
+        plan = planned(problem, Options(share=wanted.share), action)
         bundle = compile_plan(
             plan,
             wanted.graphs,

@@ -68,7 +68,7 @@ class State:
         queued: A request that waits for the change under way to end.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         demand: Graph -> recent arrivals.
-        beyond: Graphs whose load is more than the cluster carries; what runs is the most that can be had for them.
+        beyond: Graphs whose load is more than the cluster carries; what runs is what priorities leave them of it.
         quiet_until_s: No change by measured load before this.
         linger_until_s: Dispatchers of earlier generations stay loaded until then.
         error: Of the last change that failed; empty when it succeeded.

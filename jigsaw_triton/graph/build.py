@@ -79,6 +79,8 @@ class _Builder:
             target=spec.target,
             folder=self.loaded.folder,
             samples=self._samples(spec, files),
+            priority=spec.priority,
+            weight=spec.weight,
         )
         check_inputs(spec, self.report)
         check_tasks(graph, spec, self.report)

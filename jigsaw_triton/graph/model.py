@@ -175,6 +175,8 @@ class TaskGraph:
         target: How the pipeline is to be compiled.
         folder: Absolute folder of graph.yaml.
         samples: Graph input -> absolute path of a .npy file with one real request's tensor (no batch dimension).
+        priority: Where not all graphs get what they ask for, the larger first.
+        weight: Greater than 0: among graphs of one priority what each goes short of is in inverse proportion to it.
     """
 
     name: str
@@ -185,6 +187,8 @@ class TaskGraph:
     target: Target = "auto"
     folder: Path = Path()
     samples: Mapping[str, Path] = field(default_factory=dict)
+    priority: int = 0
+    weight: float = 1.0
 
     def row_axis(self, ref: TensorRef) -> TensorRef | None:
         """Which rows the tensor's leading dimension counts, as consumers see it.

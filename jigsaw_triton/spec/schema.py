@@ -14,6 +14,8 @@ LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
 LIMIT_TENSORS = 64
 LIMIT_GPUS = 4096
+LIMIT_PRIORITY = 1000
+LIMIT_WEIGHT = 1000.0
 
 DType = Literal[
     "BOOL",
@@ -207,6 +209,10 @@ class GraphSpec(_Entry):
     """The steps."""
     target: Literal["auto", "ensemble", "bls"] = "auto"
     """How the pipeline is compiled: a native Triton ensemble, a BLS model, or the better of the two."""
+    priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])
+    """Where the cluster cannot carry all load, graphs of a larger number get theirs first."""
+    weight: float = Field(default=1.0, gt=0, le=LIMIT_WEIGHT, examples=[2])
+    """Among graphs of one priority: one of twice the weight goes short of half as great a part of its load."""
     sample: Annotated[dict[str, str], Field(examples=[{"FRAME": "samples/frame.npy"}])] = {}
     """Input of the graph: a .npy file with one real request's tensor, for probes and benchmarks."""
 

@@ -120,6 +120,13 @@ def test_load_beyond_the_cluster_is_planned_for_as_far_as_it_carries_and_not_aga
     assert not world.state.beyond
 
 
+def test_what_the_user_asks_for_is_not_cut() -> None:
+    world = deployed(World({1: ONE, 2: TWO}, carries_rps=5.0))
+    assert world.state.running is not None
+    assert world.state.running.plan.graphs["app"].demand_rps == 10.0
+    assert not world.state.beyond
+
+
 def test_old_dispatchers_linger_for_what_waits_in_their_queues_and_then_go() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))

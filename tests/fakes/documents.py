@@ -123,6 +123,8 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
             "outputs": {name: str(ref) for name, ref in graph.outputs.items()},
             "tasks": tasks,
             "target": graph.target,
+            "priority": graph.priority,
+            "weight": graph.weight,
         },
     }
 

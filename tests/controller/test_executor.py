@@ -1,0 +1,40 @@
+"""What becomes of a load that the cluster cannot carry."""
+
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.executor import planned
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain
+from tests.fakes.problems import cluster, row
+
+DEMAND_RPS = {"a": 900.0, "b": 400.0}
+"""Seven slices carry 560."""
+
+
+def graphs_of(priority: int) -> tuple[Problem, Wanted]:
+    """Two graphs that 100 requests/s each were asked for, the second of this priority."""
+    graphs = {"a": chain(1, name="a"), "b": replace(chain(1, name="b"), priority=priority)}
+    profiles = dict.fromkeys(graphs, ProfileTable([row("t0", "v0", rps=100.0)]))
+    workloads = tuple(Workload(g, DEMAND_RPS[name]) for name, g in graphs.items())
+    return Problem(workloads, cluster(1), profiles), Wanted(graphs, {"a": 100.0, "b": 100.0}, profiles, cluster(1))
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(1, {"a": 160.0, "b": 400.0}), (-1, {"a": 400.0, "b": 160.0})])
+def test_beyond_what_was_asked_for_priorities_decide(priority: int, expected: dict[str, float]) -> None:
+    problem, wanted = graphs_of(priority)
+    action = a.Solve(wanted, DEMAND_RPS, 2, "measured load", None, may_fall_short=True)
+    plan = planned(problem, Options(), action)
+    assert {name: g.demand_rps for name, g in plan.graphs.items()} == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_demand_of_the_user_is_refused() -> None:
+    problem, wanted = graphs_of(1)
+    with pytest.raises(InfeasibleError, match="exceeds the cluster"):
+        planned(problem, Options(), a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None))
