@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "bench": "Measures a running graph with perf_analyzer.",
     },
     "This machine": {
+        "mig": "The MIG instances of its GPUs, by hand.",
         "doctor": "What is missing on this machine, and how to get it.",
         "completion": "Prints the completion script of a shell.",
     },

@@ -18,13 +18,22 @@ from jigsaw_triton.errors import (
     MigTimeoutError,
     PlacementError,
 )
+from jigsaw_triton.gpus import nvml_texts
 from jigsaw_triton.gpus.holders import process_name
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml_calls import Calls
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_library import Handle, Nvml
-from jigsaw_triton.gpus.reported import ReportedGpu, ReportedInstance, as_reported, mismatch, surveyed, whole_of
+from jigsaw_triton.gpus.reported import (
+    MigMode,
+    ReportedGpu,
+    ReportedInstance,
+    as_reported,
+    mismatch,
+    surveyed,
+    whole_of,
+)
 
 _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
 """What drivers answer for what has been destroyed meanwhile."""
@@ -149,6 +158,32 @@ class NvmlMigDriver:
         except pynvml.NVMLError:
             return ()
 
+    def enable(self, index: int) -> MigMode:
+        """Asks for MIG to be on on one GPU, on which nothing may run; what has come of it.
+
+        Raises:
+            InputError: There is no such GPU, or it knows no MIG.
+            InstanceInUseError: A process is on it.
+            MigError: The driver refused.
+        """
+        gpu = next((gpu for gpu in self.gpus() if gpu.index == index), None)
+        where = str(GpuId(self._node, index))
+        if gpu is None:
+            hint = "list what is there with `jigsaw-triton mig list`"
+            raise InputError("there is no such GPU", where=where, hint=hint)
+        if gpu.mode is None:
+            raise InputError(f"an {gpu.name} knows no MIG", where=where, hint="it is used as one whole slice")
+        if not gpu.mode.current:
+            self._check_free(gpu.uuid, where)
+            with self._explained(where):
+                self._calls.change(
+                    f"nvmlDeviceSetMigMode(GPU {index}, on)", lambda: self._nvml.set_mig_mode(index, on=True)
+                )
+        with self._explained(where):
+            mode = self._read(GpuId(self._node, index)).mode
+        assert mode is not None
+        return mode
+
     # --- creating --------------------------------------------------------------------------------------------------
 
     def _read(self, gpu: GpuId) -> ReportedGpu:
@@ -166,13 +201,9 @@ class NvmlMigDriver:
 
     def _create_gpu_instance(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> Handle:
         profile = there.kinds()[placement.slice]
-        what = (
-            f"nvmlDeviceCreateGpuInstanceWithPlacement(GPU {gpu.index}, profile {profile.id}, "
-            f"{placement.start}:{profile.memory_slices})"
-        )
         try:
             return self._calls.change(
-                what,
+                nvml_texts.create_gpu_instance(gpu.index, profile, placement.start),
                 lambda: self._nvml.create_gpu_instance(gpu.index, profile.id, placement.start, profile.memory_slices),
             )
         except pynvml.NVMLError_InsufficientResources as error:
@@ -196,7 +227,7 @@ class NvmlMigDriver:
             profile = there.kinds()[placement.slice]
             number = self._calls.read(str(gpu), lambda: self._nvml.whole_profile(instance, profile.sm))
             part = self._calls.change(
-                f"nvmlGpuInstanceCreateComputeInstance(GPU {gpu.index} {placement}, profile {number})",
+                nvml_texts.create_compute_instance(gpu.index, placement, profile.sm),
                 lambda: self._nvml.create_compute_instance(instance, number),
             )
             made = MigInstance(gpu, placement, self._calls.read(str(gpu), lambda: self._nvml.uuid(part)))
@@ -229,9 +260,9 @@ class NvmlMigDriver:
         """Removes what was half made. What cannot be is seen in `instances`, and is for its owner to have destroyed."""
         with suppress(MigError, pynvml.NVMLError):
             if part is not None:
-                what = f"nvmlComputeInstanceDestroy(GPU {gpu.index} {placement})"
+                what = nvml_texts.destroy_compute_instance(gpu.index, placement)
                 self._calls.change(what, lambda: self._nvml.destroy_compute_instance(part))
-            what = f"nvmlGpuInstanceDestroy(GPU {gpu.index} {placement})"
+            what = nvml_texts.destroy_gpu_instance(gpu.index, placement)
             self._calls.change(what, lambda: self._nvml.destroy_gpu_instance(instance))
 
     def _whole(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> MigInstance:
@@ -268,7 +299,7 @@ class NvmlMigDriver:
                 continue
             try:
                 self._calls.change(
-                    f"nvmlComputeInstanceDestroy(GPU {gpu.index} {placement})",
+                    nvml_texts.destroy_compute_instance(gpu.index, placement),
                     partial(self._nvml.destroy_compute_instance, part),
                 )
             except pynvml.NVMLError_InUse as error:
@@ -282,7 +313,7 @@ class NvmlMigDriver:
         try:
             handle = self._calls.read(name, lambda: self._nvml.gpu_instance(gpu.index, instance.id))
             self._calls.change(
-                f"nvmlGpuInstanceDestroy(GPU {gpu.index} {placement})",
+                nvml_texts.destroy_gpu_instance(gpu.index, placement),
                 lambda: self._nvml.destroy_gpu_instance(handle),
             )
         except pynvml.NVMLError_InUse as error:

@@ -119,10 +119,10 @@ class Nvml:
             device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             return tuple(sorted({p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}))
 
-    def set_mig_mode(self, index: int, *, on: bool) -> int:
-        """Asks for MIG to be on or off; what came of it at once, as an NVML code."""
+    def set_mig_mode(self, index: int, *, on: bool) -> None:
+        """Asks for MIG to be on or off. Whether it is then has to be read: it may take a reset."""
         with self._open():
-            return int(pynvml.nvmlDeviceSetMigMode(_device(index), int(on)))
+            pynvml.nvmlDeviceSetMigMode(_device(index), int(on))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:
@@ -139,17 +139,18 @@ class Nvml:
     def _gpu(self, index: int) -> ReportedGpu:
         device = _device(index)
         uuid, name = str(pynvml.nvmlDeviceGetUUID(device)), str(pynvml.nvmlDeviceGetName(device))
+        pci = _pci_device(device)
         try:
             mode = MigMode(*map(bool, pynvml.nvmlDeviceGetMigMode(device)))
         except pynvml.NVMLError_NotSupported:
-            return ReportedGpu(index, uuid, name, None)
+            return ReportedGpu(index, uuid, name, None, pci)
         if not mode.current:
-            return ReportedGpu(index, uuid, name, mode)
+            return ReportedGpu(index, uuid, name, mode, pci)
         if uuid not in self._profiles:
             self._profiles[uuid] = tuple(_profiles(device))
         profiles = self._profiles[uuid]
         found = [i for profile in profiles for i in self._instances(uuid, device, profile)]
-        return ReportedGpu(index, uuid, name, mode, profiles, tuple(sorted(found, key=lambda i: i.start)))
+        return ReportedGpu(index, uuid, name, mode, pci, profiles, tuple(sorted(found, key=lambda i: i.start)))
 
     def _instances(self, gpu: str, device: Any, profile: ReportedProfile) -> Iterator[ReportedInstance]:
         handles = (pynvml.c_nvmlGpuInstance_t * _MOST_INSTANCES)()
@@ -193,6 +194,13 @@ def _device(index: int) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(index)
 
 
+def _pci_device(device: Any) -> str:
+    try:
+        return f"0x{pynvml.nvmlDeviceGetPciInfo(device).pciDeviceId:08X}"
+    except pynvml.NVMLError:
+        return ""
+
+
 def _profiles(device: Any) -> Iterator[ReportedProfile]:
     for number in range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
         try:
@@ -214,6 +222,7 @@ def _profiles(device: Any) -> Iterator[ReportedProfile]:
             max_instances=info.instanceCount,
             starts=tuple(sorted(place.start for place in places[: count.value])),
             media_engines=info.decoderCount + info.jpegCount + info.ofaCount,
+            name=info.name.removeprefix("MIG "),
         )
 
 

@@ -26,6 +26,7 @@ class ReportedProfile:
         max_instances: Per GPU.
         starts: Where an instance may start, ascending.
         media_engines: Decoders, JPEG and optical-flow engines together.
+        name: `1g.10gb`, as this driver calls it; never an identity.
     """
 
     nvml_enum: int
@@ -37,6 +38,7 @@ class ReportedProfile:
     max_instances: int
     starts: tuple[int, ...]
     media_engines: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class ReportedGpu:
         uuid: `GPU-...`.
         name: Of the board.
         mode: None where the board knows no MIG.
+        pci_device: `0x20B210DE`, device and vendor; empty where the driver does not tell.
         profiles: Empty where MIG is off.
         instances: Sorted by start.
     """
@@ -83,6 +86,7 @@ class ReportedGpu:
     uuid: str
     name: str
     mode: MigMode | None
+    pci_device: str = ""
     profiles: tuple[ReportedProfile, ...] = ()
     instances: tuple[ReportedInstance, ...] = ()
 
@@ -176,7 +180,7 @@ def _merged(board: Board, kind: str, reported: ReportedProfile) -> MigProfile:
     known = board.profile(kind)
     return MigProfile(
         slice=kind.removesuffix(MEDIA),
-        name=known.name if known is not None else kind,
+        name=reported.name or (known.name if known is not None else kind),
         profile_id=reported.id,
         nvml_enum=reported.nvml_enum,
         compute_slices=reported.compute_slices,
@@ -187,6 +191,22 @@ def _merged(board: Board, kind: str, reported: ReportedProfile) -> MigProfile:
         starts=reported.starts,
         media_exclusive=kind.endswith(MEDIA),
     )
+
+
+def described(gpu: ReportedGpu, boards: Iterable[Board]) -> Board | None:
+    """The board of a GPU with its profiles as its driver has them, also one that is not in the catalog.
+
+    Returns:
+        None where MIG is off and the name is not known: what it can be cut into cannot be told then.
+    """
+    known = board_of(gpu, boards)
+    if known is not None:
+        return as_reported(known, gpu)
+    if not gpu.cut:
+        return None
+    compute = max(profile.compute_slices for profile in gpu.profiles)
+    memory = max(max(profile.starts) + profile.memory_slices for profile in gpu.profiles)
+    return as_reported(Board(gpu.name, "", (gpu.name,), compute, memory, "gpu-reset", {}), gpu)
 
 
 def mismatch(board: Board, gpu: ReportedGpu) -> str | None:
@@ -205,5 +225,12 @@ def mismatch(board: Board, gpu: ReportedGpu) -> str | None:
 
 
 def board_of(gpu: ReportedGpu, boards: Iterable[Board]) -> Board | None:
-    """The board that a GPU is of; None where none is like it."""
-    return next((board for board in boards if mismatch(board, gpu) is None), None)
+    """The board that a GPU is of: by its name, else the one that is most like it; None where none is."""
+    alike = [board for board in boards if mismatch(board, gpu) is None]
+    return min(alike, key=lambda board: (gpu.name not in board.nvml_names, _difference(board, gpu)), default=None)
+
+
+def _difference(board: Board, gpu: ReportedGpu) -> int:
+    """In multiprocessors, of all profiles together."""
+    kinds = gpu.kinds()
+    return sum(abs((p.sm or 0) - kinds[kind].sm) for kind, p in board.profiles.items() if kind in kinds)

@@ -16,7 +16,10 @@ from jigsaw_triton.cli.options import Command, Option
 from tests.cli.conftest import Run
 
 NAMES = [name for section in COMMANDS.values() for name in section]
-LEAVES = [leaf for name in NAMES for leaf in (["evaluate ablation"] if name == "evaluate" else [name])]
+GROUPS = {"evaluate": ["ablation"], "mig": ["list", "enable", "apply", "assert", "export"]}
+LEAVES = [
+    leaf for name in NAMES for leaf in ([f"{name} {word}" for word in GROUPS[name]] if name in GROUPS else [name])
+]
 """Commands that do something, groups left out."""
 
 ROOT = Path(__file__).parents[2]

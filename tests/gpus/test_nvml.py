@@ -64,7 +64,7 @@ def test_every_change_is_told_before_and_after(machine_of: MakeMachine) -> None:
         driver.destroy(made.uuid)
     assert told.calls == [
         "nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0, profile 9, 4:4)",
-        "nvmlGpuInstanceCreateComputeInstance(GPU 0 3g@4, profile 2)",
+        "nvmlGpuInstanceCreateComputeInstance(GPU 0 3g@4, 42 multiprocessors)",
         "nvmlComputeInstanceDestroy(GPU 0 3g@4)",
         "nvmlGpuInstanceDestroy(GPU 0 3g@4)",
     ]

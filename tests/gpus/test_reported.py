@@ -36,7 +36,7 @@ def profile(of: MigProfile, *, engines: int, memory: float = 1.0) -> ReportedPro
 def gpu(of: Board, *, name: str = "NVIDIA Something", memory: float = 1.0, mode: MigMode = ON) -> ReportedGpu:
     profiles = [profile(p, engines=0, memory=memory) for p in of.profiles.values()]
     profiles += [profile(p, engines=3, memory=memory) for p in of.media_profiles.values()]
-    return ReportedGpu(0, "GPU-1", name, mode, tuple(profiles) if mode.current else ())
+    return ReportedGpu(0, "GPU-1", name, mode, profiles=tuple(profiles) if mode.current else ())
 
 
 @pytest.mark.parametrize("board", [A100, A30], ids=lambda board: board.name)

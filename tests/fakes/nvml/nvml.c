@@ -63,6 +63,7 @@ typedef struct {
 typedef struct { void *device; unsigned id, profile; placement_t placement; } gi_info_t;
 typedef struct { void *device, *gi; unsigned id, profile; placement_t placement; } ci_info_t;
 typedef struct { unsigned pid; unsigned long long memory; unsigned gi, ci; } process_t;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
 
@@ -267,6 +268,15 @@ API int nvmlDeviceGetIndex(void *device, unsigned *index) {
     const struct board *board = call.code == OK ? board_of(device) : 0;
     if (call.code == OK && !board) call.code = INVALID_ARGUMENT;
     if (call.code == OK) *index = (unsigned)index_of(board);
+    return end(&call, "");
+}
+
+/* The device is the number of the board among the models, of NVIDIA. */
+API int nvmlDeviceGetPciInfo_v3(void *device, pci_t *info) {
+    struct call call = begin("nvmlDeviceGetPciInfo_v3", READS);
+    const struct board *board = call.code == OK ? board_of(device) : 0;
+    if (call.code == OK && !board) call.code = INVALID_ARGUMENT;
+    if (call.code == OK) *info = (pci_t){.bus = (unsigned)index_of(board) + 1, .id = (unsigned)board->model << 16 | 0x10DE};
     return end(&call, "");
 }
 

@@ -1,0 +1,178 @@
+"""Files that say how GPUs are to be cut: this tool's own, and mig-parted's, which the GPU Operator takes too.
+
+mig-parted's format is that of its repository's `api/spec/v1` and README; `device-filter` takes PCI device ids there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.spec.explain import explain
+from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS
+from jigsaw_triton.spec.source import Path, Report, SourceMap
+from jigsaw_triton.spec.words import nearest, shown
+from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
+
+KIND = "MigLayouts"
+EXPORTED = "current"
+"""Name of the configuration in what is exported in mig-parted's format."""
+
+Index = Annotated[int, Field(ge=0, lt=LIMIT_GPUS)]
+
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def _listed(value: Any) -> Any:
+    """`all` as None; nothing else is."""
+    return None if value == "all" else "nothing" if value is None else value
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Gpu(_Entry):
+    index: Index
+    layout: list[str] = Field(max_length=16, examples=[["3g@0", "3g@4"]])
+
+
+class _Spec(_Entry):
+    gpus: list[_Gpu] = Field(min_length=1, examples=[[{"index": 0, "layout": ["3g@0", "3g@4"]}]])
+
+
+class _Own(_Entry):
+    api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
+    kind: Literal["MigLayouts"] = Field(examples=[KIND])
+    spec: _Spec
+
+
+class _PartedGpus(_Entry):
+    devices: Annotated[list[Index] | None, BeforeValidator(_listed)] = Field(examples=["all"])
+    device_filter: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(default=[], alias="device-filter")
+    enabled: bool = Field(alias="mig-enabled", examples=[True])
+    mig_devices: dict[str, Annotated[int, Field(ge=0, le=16)]] = Field(default={}, alias="mig-devices")
+
+
+class _Parted(_Entry):
+    version: Literal["v1"] = Field(examples=["v1"])
+    configs: dict[str, list[_PartedGpus]] = Field(alias="mig-configs", min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutEntry:
+    """How some GPUs are to be cut.
+
+    Attributes:
+        where: `file:line` of it.
+        indices: Of the GPUs; None for all.
+        filters: PCI device ids (`0x20B010DE`) that a GPU must be among; empty where any will do.
+        enabled: Whether MIG is to be on.
+        pieces: `3g@4` at a start, `3g` anywhere, or by a board's own name `3g.40gb`.
+    """
+
+    where: str
+    indices: tuple[int, ...] | None
+    filters: tuple[str, ...]
+    enabled: bool
+    pieces: tuple[str, ...]
+
+
+def load_layouts(path: str, config: str | None = None) -> tuple[LayoutEntry, ...]:
+    """Reads a file of either format.
+
+    Args:
+        path: Of the file; `-` is standard input.
+        config: Which of mig-parted's configurations; None where there is but one.
+
+    Raises:
+        SpecError: Anything is wrong with it, or the configuration is not in it.
+    """
+    parsed = parse_yaml(load_text(path, limit_bytes=LIMIT_BYTES), path)
+    report = Report(parsed.source, parsed.problems)
+    report.raise_if_any()
+    if isinstance(parsed.data, dict) and "mig-configs" in parsed.data:
+        name, chosen = _chosen(_validated(_Parted, parsed.data, report), config, path)
+        return tuple(
+            _parted(entry, _where(parsed.source, ("mig-configs", name, number))) for number, entry in enumerate(chosen)
+        )
+    if config is not None:
+        raise SpecError([Diagnostic("--config", 0, f"{path} has no configurations", "leave the option out")])
+    own = _validated(_Own, parsed.data, report)
+    seen: set[int] = set()
+    for number, gpu in enumerate(own.spec.gpus):
+        if gpu.index in seen:
+            report.add(("spec", "gpus", number), f"GPU {gpu.index} is repeated", "keep one layout for it")
+        seen.add(gpu.index)
+    report.raise_if_any()
+    return tuple(
+        LayoutEntry(_where(parsed.source, ("spec", "gpus", number)), (gpu.index,), (), True, tuple(gpu.layout))
+        for number, gpu in enumerate(own.spec.gpus)
+    )
+
+
+def layouts_yaml(layouts: Mapping[int, Iterable[object]]) -> str:
+    """The file of this tool's own format. GPU index -> placements."""
+    gpus = [{"index": index, "layout": [str(place) for place in layout]} for index, layout in sorted(layouts.items())]
+    return _yaml({"apiVersion": API_VERSION, "kind": KIND, "spec": {"gpus": gpus}})
+
+
+def parted_yaml(layouts: Mapping[int, Sequence[str] | None]) -> str:
+    """The file of mig-parted's format. GPU index -> names of profiles; None where MIG is off."""
+    entries: list[dict[str, Any]] = []
+    for index, names in sorted(layouts.items()):
+        entry: dict[str, Any] = {"devices": [index], "mig-enabled": names is not None}
+        if names is not None:
+            entry["mig-devices"] = {name: names.count(name) for name in dict.fromkeys(names)}
+        entries.append(entry)
+    return _yaml({"version": "v1", "mig-configs": {EXPORTED: entries}})
+
+
+def _yaml(data: Any) -> str:
+    text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
+    return text
+
+
+def _validated(model: type[Document], data: Any, report: Report) -> Document:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        schema = model.model_json_schema(by_alias=True)
+        for details in error.errors(include_url=False):
+            loc = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
+            report.add(loc, *explain(details, loc, schema))
+        report.raise_if_any()
+        raise
+
+
+def _chosen(document: _Parted, config: str | None, path: str) -> tuple[str, list[_PartedGpus]]:
+    names = list(document.configs)
+    if config is None and len(names) == 1:
+        return names[0], document.configs[names[0]]
+    if config is None:
+        hint = f"say which: --config {names[0]}; the file has {', '.join(names)}"
+        raise SpecError([Diagnostic("--config", 0, f"{path} has {len(names)} configurations", hint)])
+    if config not in document.configs:
+        hint = nearest(config, names, "configurations")
+        raise SpecError([Diagnostic("--config", 0, f"{path} has no configuration {shown(config)}", hint)])
+    return config, document.configs[config]
+
+
+def _parted(entry: _PartedGpus, where: str) -> LayoutEntry:
+    pieces = [name for name, count in entry.mig_devices.items() for _ in range(count)]
+    indices = None if entry.devices is None else tuple(entry.devices)
+    return LayoutEntry(where, indices, tuple(entry.device_filter), entry.enabled, tuple(pieces))
+
+
+def _where(source: SourceMap, path: Path) -> str:
+    line = source.line(path)
+    return f"{source.file}:{line}" if line else source.file
