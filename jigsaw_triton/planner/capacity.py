@@ -61,7 +61,8 @@ def _of_all(carried: Mapping[str, float]) -> float:
 class Service:
     """What the graphs get of replicas, while one plan gives way to another.
 
-    What serves at a moment is an array: calls a second that may be planned for each variant of each task.
+    What serves at a moment is an array: calls a second that may be planned for each variant of each task. What is
+    carried is counted whatever the accuracy: a mean is promised of the plans, not of the way from one to the other.
 
     Args:
         problem: Prepared; its running plan is the first of the two.

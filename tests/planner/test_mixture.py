@@ -163,6 +163,24 @@ def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, highs: Solver
         assert (bounds.least if using is None else bounds.using[using]) <= proven + 1e-6
 
 
+@given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.9, 0.95]))
+@FEW
+def test_where_rows_vary_it_takes_no_more_than_a_floor_either(
+    demand: int, accuracy: float, solvers: SolverFactory
+) -> None:
+    p = docread_problem(demand, slo=Slo(400.0, accuracy=accuracy))
+    floor = find_plan(p, solvers=solvers)
+    if floor is not None:
+        mean = make_plan(on_average(p), solvers=solvers)
+        assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
+
+
+def test_both_solvers_find_the_same(solvers: SolverFactory) -> None:
+    plans = [make_plan(halves(0.9), Options(solver=s), solvers=solvers) for s in ("highs", "cbc")]
+    assert [plan.solver.name for plan in plans] == ["HiGHS", "CBC"]
+    assert plans[0].slices_used == plans[1].slices_used < make_plan(on_floor(halves(0.9)), solvers=solvers).slices_used
+
+
 @given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.95]), more=st.floats(0.8, 1.0))
 @FEW
 def test_a_looser_accuracy_is_never_worse(demand: int, accuracy: float, more: float, solvers: SolverFactory) -> None:
