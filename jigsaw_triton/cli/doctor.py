@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jigsaw_triton.cli import options
-from jigsaw_triton.cli.machine import visible_gpus
+from jigsaw_triton.cli.gpu_checks import gpu_checks
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.errors import InputError
@@ -22,26 +22,13 @@ def command(out: Output) -> int:
     what works until it does not.
     """
     with out.working("looking at this machine"):
-        found = [_gpus(), *checks(), *_ports()]
+        found = [*gpu_checks(), *checks(), *_ports()]
     failed = any(check.status == "error" for check in found)
     data: dict[str, Any] = {"ok": not failed, "checks": [asdict(check) for check in found]}
     remedies = [f"{check.name}: {check.remedy}" for check in found if check.remedy]
     table = Table.of(("", "what", "found"), ((check.status, check.name, check.detail) for check in found))
     out.result(data, table, *(["What to do:", *(f"  {line}" for line in remedies)] if remedies else []))
     return 1 if failed else 0
-
-
-def _gpus() -> Check:
-    names = visible_gpus()
-    if not names:
-        return Check("GPUs", "ok", "none answers: MIG is emulated, models run on the processor")
-    counts = ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
-    return Check(
-        "GPUs",
-        "warning",
-        f"{counts}; MIG on real GPUs is not in this release",
-        "use --driver emulated, or `driver: emulated` in cluster.yaml",
-    )
 
 
 def _ports() -> Iterator[Check]:

@@ -67,6 +67,15 @@ class NvmlMigDriver:
         with self._explained("GPUs"):
             return self._calls.read("reading all GPUs", self._nvml.gpus)
 
+    def version(self) -> str:
+        """Of NVIDIA's driver.
+
+        Raises:
+            MigError: There is none, or it does not answer.
+        """
+        with self._explained("NVIDIA driver"):
+            return self._calls.read("reading the driver's version", self._nvml.driver_version)
+
     def check(self) -> None:
         """Sees to it that the GPUs are there and of the boards that they are taken for.
 

@@ -12,12 +12,16 @@ from typing import Literal
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.servers import interpreter
+from jigsaw_triton.servers.cgroups import limits
 from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
 SHM = Path("/dev/shm")
 _SHM_FREE_MIB = 1024
 _OPEN_FILES = 4096
+_PROCESSES = 4096
+_PROCESSORS = 2
+_MEMORY_MIB = 4096
 _PERF_ANALYZER_TIMEOUT_S = 20
 
 
@@ -48,6 +52,8 @@ def checks() -> list[Check]:
         "perf_analyzer": _perf_analyzer,
         "/dev/shm": _shared_memory,
         "open files": _open_files,
+        "processes": _processes,
+        "container": _container,
     }
     return [_guarded(name, look) for name, look in looks.items()]
 
@@ -146,3 +152,30 @@ def _open_files(name: str) -> Check:
             f"ulimit -n {_OPEN_FILES if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES else hard}",
         )
     return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} a process")
+
+
+def _processes(name: str) -> Check:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if soft != resource.RLIM_INFINITY and soft < _PROCESSES:
+        return Check(
+            name,
+            "warning",
+            f"this user may have {soft} processes and threads; a tritonserver has dozens",
+            f"ulimit -u {_PROCESSES if hard == resource.RLIM_INFINITY or hard >= _PROCESSES else hard}",
+        )
+    return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} of this user")
+
+
+def _container(name: str) -> Check:
+    """What the control groups allow; a worker that is killed for memory or cannot start a thread says little."""
+    found = limits()
+    figures = (
+        (found.memory_mib, _MEMORY_MIB, "MiB", "--memory=8g"),
+        (found.processors, _PROCESSORS, "processors", "--cpus=4"),
+        (found.processes, _PROCESSES, "processes and threads", "--pids-limit=-1"),
+    )
+    allowed = ", ".join(f"{figure:g} {unit}" for figure, _, unit, _ in figures if figure is not None)
+    remedies = [remedy for figure, least, _, remedy in figures if figure is not None and figure < least]
+    if remedies:
+        return Check(name, "warning", f"its limits are tight: {allowed}", f"docker run {' '.join(remedies)}")
+    return Check(name, "ok", f"its limits: {allowed}" if allowed else "no limits of a container")

@@ -18,7 +18,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """What the servers' checks find."""
     checks = [GOOD]
     monkeypatch.setattr(doctor, "checks", lambda: checks)
-    monkeypatch.setattr(doctor, "visible_gpus", lambda: ())
+    monkeypatch.setattr(doctor, "gpu_checks", lambda: [Check("NVIDIA driver", "ok", "none answers")])
     monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(*free_ports()))
     return checks
 
@@ -38,7 +38,7 @@ def free_ports() -> list[int]:
 def test_a_healthy_machine(run: Run, found: list[Check]) -> None:
     result = run("doctor")
     assert result.exit_code == 0
-    assert "cache folder  /cache" in result.stdout
+    assert "cache folder   /cache" in result.stdout
     assert "What to do" not in result.stdout
 
 
@@ -71,8 +71,3 @@ def test_a_port_that_is_taken(run: Run, found: list[Check], monkeypatch: pytest.
     assert result.exit_code == 0
     assert f"port {port} is taken by process" in result.stdout
     assert "the gateway's HTTP wants it" in result.stdout
-
-
-def test_gpus_are_counted(run: Run, found: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "visible_gpus", lambda: ("NVIDIA H200", "NVIDIA H200"))
-    assert "2 NVIDIA H200; MIG on real GPUs is not in this release" in run("doctor").stdout

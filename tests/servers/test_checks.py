@@ -7,6 +7,7 @@ import pytest
 
 from jigsaw_triton.servers import checks as module
 from jigsaw_triton.servers import installation
+from jigsaw_triton.servers.cgroups import Limits
 from jigsaw_triton.servers.checks import Check, checks
 
 Usage = namedtuple("Usage", "total used free")
@@ -70,3 +71,22 @@ def test_a_perf_analyzer_that_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_
     check = named("perf_analyzer")
     assert check.status == "error"
     assert "libssl.so.1.1" in check.detail
+
+
+def test_few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    check = named("processes")
+    assert (check.status, check.remedy) == ("warning", "ulimit -u 1024")
+
+
+def test_a_tight_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "limits", lambda: Limits(2048, 1.5, 32_000))
+    check = named("container")
+    assert check.status == "warning"
+    assert check.detail == "its limits are tight: 2048 MiB, 1.5 processors, 32000 processes and threads"
+    assert check.remedy == "docker run --memory=8g --cpus=4"
+
+
+def test_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "limits", lambda: Limits(None, None, None))
+    assert named("container") == Check("container", "ok", "no limits of a container")

@@ -1,0 +1,129 @@
+"""What `doctor` says of GPUs: the driver, MIG, the rights to change it, and who else does."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jigsaw_triton.errors import MigError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.gpus.reported import ReportedGpu, board_of
+from jigsaw_triton.servers.checks import Check
+from jigsaw_triton.spec.load import DEFAULT_NODE
+
+_CAP_SYS_ADMIN = 21
+_MIG_CONFIG = "proc/driver/nvidia/capabilities/mig/config"
+
+_OWNERS = {
+    "nvidia-mig-manager": "the GPU Operator's MIG manager",
+    "nvidia-mig-parted": "mig-parted",
+    "gpu-kubelet-plugin": "NVIDIA's DRA driver",
+    "nvidia-dra-plugin": "NVIDIA's DRA driver",
+}
+"""Program -> what it is; each changes MIG by itself."""
+
+_OWNERS_FOLDERS = {
+    "etc/nvidia-mig-manager": "mig-parted's service",
+    "var/lib/kubelet/plugins/gpu.nvidia.com": "NVIDIA's DRA driver",
+    "var/lib/kubelet/plugins/gpu.resource.nvidia.com": "NVIDIA's DRA driver",
+}
+_AGENTS = ("nv-hostengine", "dcgm-exporter")
+
+
+def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
+    """All of them; one alone where no driver answers.
+
+    Args:
+        root: Of the file system.
+    """
+    driver = NvmlMigDriver(DEFAULT_NODE, {})
+    try:
+        version, gpus = driver.version(), driver.gpus()
+    except MigError as error:
+        yield _no_driver(error, root)
+        return
+    yield Check("NVIDIA driver", "ok", version)
+    for gpu in gpus:
+        yield _gpu(gpu)
+    if any(gpu.mode is not None for gpu in gpus):
+        yield _rights(root)
+        yield _owners(root)
+
+
+def _no_driver(error: MigError, root: Path) -> Check:
+    if not (root / "proc/driver/nvidia").exists():
+        return Check("NVIDIA driver", "ok", "none answers: MIG is emulated, models run on the processor")
+    return Check("NVIDIA driver", "error", error.message, error.hint)
+
+
+def _gpu(gpu: ReportedGpu) -> Check:
+    name = f"GPU {gpu.index}"
+    board = board_of(gpu, CATALOG.values())
+    known = f"{gpu.name} ({board.name})" if board is not None else gpu.name
+    if gpu.mode is None:
+        return Check(name, "warning", f"{known}, which knows no MIG", "plans need a board that can be cut")
+    if gpu.mode.current != gpu.mode.pending:
+        word = "on" if gpu.mode.pending else "off"
+        reset = f"nvidia-smi --gpu-reset -i {gpu.index}, with nothing running on it, or reboot"
+        return Check(name, "warning", f"{known}, MIG is {word} after a reset", reset)
+    if not gpu.mode.current:
+        enable = f"jigsaw-triton mig enable {gpu.index}"
+        return Check(name, "warning", f"{known}, MIG is off: it is one whole slice", enable)
+    half = sum(not instance.whole for instance in gpu.instances)
+    count = f"{len(gpu.instances)} MIG instances" + (f", {half} of them half made or split" if half else "")
+    return Check(name, "ok", f"{known}, MIG is on, {count}")
+
+
+def _rights(root: Path) -> Check:
+    """To change MIG; nothing is changed to find out."""
+    if _capable(root) or _has_mig_config(root):
+        return Check("MIG rights", "ok", "this user may change MIG")
+    return Check(
+        "MIG rights",
+        "error",
+        "this user may not change MIG",
+        "run as root or with CAP_SYS_ADMIN; in a container: --cap-add=SYS_ADMIN and NVIDIA_MIG_CONFIG_DEVICES=all",
+    )
+
+
+def _capable(root: Path) -> bool:
+    try:
+        lines = (root / "proc/self/status").read_text().splitlines()
+    except OSError:
+        return False
+    effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
+
+
+def _has_mig_config(root: Path) -> bool:
+    """Whether the device file of the capability to configure MIG can be read, as NVIDIA's documentation has it."""
+    try:
+        lines = (root / _MIG_CONFIG).read_text().splitlines()
+    except OSError:
+        return False
+    minor = next((line.split()[1] for line in lines if line.startswith("DeviceFileMinor:")), "")
+    return os.access(root / "dev/nvidia-caps" / f"nvidia-cap{minor}", os.R_OK)
+
+
+def _owners(root: Path) -> Check:
+    """Who else changes MIG here."""
+    programs = {_program(process) for process in (root / "proc").glob("[0-9]*")}
+    found = {what for program, what in _OWNERS.items() if program in programs}
+    found |= {what for folder, what in _OWNERS_FOLDERS.items() if (root / folder).exists()}
+    if found:
+        return Check(
+            "MIG owners",
+            "error",
+            f"{' and '.join(sorted(found))} changes MIG on this machine, too",
+            "let only one do it: take the node out of the other's hands, or use --driver emulated",
+        )
+    if agents := sorted(set(_AGENTS) & programs):
+        return Check("MIG owners", "ok", f"nobody else; {', '.join(agents)} may hold an instance for a moment")
+    return Check("MIG owners", "ok", "nobody else is known to change MIG here")
+
+
+def _program(process: Path) -> str:
+    try:
+        return Path((process / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")).name
+    except OSError:
+        return ""
