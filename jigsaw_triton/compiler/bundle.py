@@ -89,12 +89,16 @@ class RouteEntry:
         model: Model name on the worker.
         batch: Most items in one batch.
         slots: Batches it takes at a time; slot files are `slots/<worker>/<model>` in the run directory.
+        variant: Of the task.
+        share: Of the task's items that the variant is to take, all its entries together; 0 where that does not matter.
     """
 
     worker: str
     model: str
     batch: int
     slots: int
+    variant: str = ""
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> Compil
             graph,
             task,
             job.plan.graphs[graph.name],
-            route(graph.name, task, workers),
+            route(graph, task, job.plan.graphs[graph.name].tasks[task.name], workers),
             job.template("dispatcher"),
             slack=waits[task.name],
             generation=job.generation,

@@ -16,6 +16,9 @@ from jigsaw_triton.runtime.dtypes import Array
 MOST_INSTANCES = 64
 """Of a dispatcher."""
 
+MOST_VARIANTS = 16
+"""Of a task on one route."""
+
 _ROWS = 64
 _BYTES = 8 * _ROWS * MOST_INSTANCES
 
@@ -26,12 +29,14 @@ class Row(IntEnum):
     TAKEN: Requests taken from the queue.
     LATE: Requests refused because they had waited too long.
     MARK_NUMBER, MARK_TIME: The latest `backlog.Mark` of the instance.
+    SENT: Items sent to the first variant of the route by name; the rows after it are for the others.
     """
 
     TAKEN = 0
     LATE = auto()
     MARK_NUMBER = auto()
     MARK_TIME = auto()
+    SENT = 16
 
 
 class Counters:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from jigsaw_triton.runtime.batches import Batch, Failure, Part
 from jigsaw_triton.runtime.connections import Connections, Outages
+from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.route import Route, RouteEntry
+from jigsaw_triton.runtime.shares import Shares
 from jigsaw_triton.runtime.slots import Lease, SlotPool
 from jigsaw_triton.runtime.spec import DispatcherSpec
 from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
@@ -40,6 +42,7 @@ class Delivery:
         spec: The dispatcher's.
         route: Its route.
         run_dir: With `workers` and `slots`.
+        counters: Of the dispatcher.
         log: Told of workers that fail.
         clock: Seconds.
         sleep: For seconds.
@@ -50,6 +53,7 @@ class Delivery:
         spec: DispatcherSpec,
         route: Route,
         run_dir: Path,
+        counters: Counters,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -60,6 +64,7 @@ class Delivery:
         self._clock = clock
         self._sleep = sleep
         self._slots = SlotPool(run_dir / "slots")
+        self._shares = Shares(counters)
         self._connections = Connections(run_dir, spec.call_timeout_ms / 1000)
         self._outages = Outages(clock)
         self._wait_s = spec.wait_timeout_ms / 1000
@@ -101,6 +106,7 @@ class Delivery:
         if self._route.refresh():
             entries = self._route.entries
             self._slots.retain(entries)
+            self._shares.route(entries)
             self._connections.retain(entries)
             self._outages.retain(entries)
 
@@ -123,7 +129,12 @@ class Delivery:
         avoid = part.avoid
         if avoid and all(entry.worker in avoid for entry in entries):
             avoid = frozenset()
-        return self._slots.take(entries, lambda entry: entry.worker not in avoid and not self._outages.is_out(entry))
+        usable = [entry for entry in entries if entry.worker not in avoid and not self._outages.is_out(entry)]
+        for group in self._shares.in_turn(usable, len(part)):
+            lease = self._slots.take(group)
+            if lease is not None:
+                return lease
+        return None
 
     def _call(self, batch: Batch, part: Part, lease: Lease, calls: list[_Call]) -> bool:
         """Sends a part; whether the worker took it."""
@@ -138,6 +149,7 @@ class Delivery:
             self._worker_failed(batch, part, entry, error)
             return False
         lease.hold()
+        self._shares.sent(entry, len(part))
         calls.append(_Call(connection, part, lease))
         return True
 

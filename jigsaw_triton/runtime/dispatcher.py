@@ -49,7 +49,7 @@ class TritonPythonModel:
         self._counters = Counters(run_dir / "counters" / name, _number(args["model_instance_name"]))
         self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
-        self._delivery = Delivery(self._spec, route, run_dir, log)
+        self._delivery = Delivery(self._spec, route, run_dir, self._counters, log)
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

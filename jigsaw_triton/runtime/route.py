@@ -19,6 +19,8 @@ class RouteEntry:
         model: Model name on the worker.
         batch: Most items in one batch.
         slots: Batches it takes at a time.
+        variant: Of the task.
+        share: Of the task's items that the variant is to take, all its entries together; 0 where that does not matter.
         address: `host:port` of a worker on another host; empty for the socket.
     """
 
@@ -26,6 +28,8 @@ class RouteEntry:
     model: str
     batch: int
     slots: int
+    variant: str = ""
+    share: float = 0.0
     address: str = ""
 
 
@@ -99,8 +103,12 @@ def _entry(index: int, item: Any) -> RouteEntry:
         count = item.get(field)
         if type(count) is not int or count < 1:
             raise ValueError(f"{where}.{field} is not a positive integer: {count!r}")
-    if not isinstance(item.get("address", ""), str):
-        raise ValueError(f"{where}.address is not a string: {item['address']!r}")
+    for field in ("variant", "address"):
+        if not isinstance(item.get(field, ""), str):
+            raise ValueError(f"{where}.{field} is not a string: {item[field]!r}")
+    share = item.get("share", 0.0)
+    if type(share) not in (int, float) or not 0 <= share <= 1:
+        raise ValueError(f"{where}.share is not a number from 0 to 1: {share!r}")
     try:
         return RouteEntry(**item)
     except TypeError as error:

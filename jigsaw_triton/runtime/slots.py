@@ -83,11 +83,11 @@ class SlotPool:
         self._files: dict[tuple[str, str], SlotFile] = {}
         self._turn = os.getpid()
 
-    def take(self, entries: Sequence[RouteEntry], usable: Callable[[RouteEntry], bool]) -> Lease | None:
-        """Takes a slot of the usable entry that has least under way, by turns among equals; None when all are taken."""
+    def take(self, entries: Sequence[RouteEntry]) -> Lease | None:
+        """Takes a slot of the entry that has least under way, by turns among equals; None when all are taken."""
         self._turn += 1
         turn = self._turn % max(1, len(entries))
-        candidates = [entry for entry in (*entries[turn:], *entries[:turn]) if usable(entry)]
+        candidates = [*entries[turn:], *entries[:turn]]
         for slot in range(max((entry.slots for entry in candidates), default=0)):
             for entry in candidates:
                 if slot < entry.slots and (file := self._file(entry)).take(slot):

@@ -21,7 +21,7 @@ CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's dispatcher that carries the condition's tensor."""
 
 ROUTE_VERSION = 1
-"""routes/<dispatcher>.json: {"version", "workers": [{"worker", "model", "batch", "slots"}]} (see runtime.route)."""
+"""routes/<dispatcher>.json: {"version", "workers": [entries]}, entries as of `runtime.route.RouteEntry`."""
 
 Mode = Literal["stack", "rows", "items"]
 """How a dispatcher makes batches for workers.

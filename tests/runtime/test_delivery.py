@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.delivery import Delivery
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.route import Route
@@ -56,7 +57,8 @@ class Bench:
     def delivery(self, mode: Mode = "stack", call_timeout_ms: int = 5000) -> Delivery:
         spec = DispatcherSpec("g", "t", mode, X, Y, call_timeout_ms=call_timeout_ms, wait_timeout_ms=10_000)
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
-        delivery = Delivery(spec, route, self.run_dir, self.logged.append, lambda: self.now, self.sleep)
+        counters = Counters(self.run_dir / "counters", 0)
+        delivery = Delivery(spec, route, self.run_dir, counters, self.logged.append, lambda: self.now, self.sleep)
         self.stack.callback(delivery.close)
         return delivery
 
@@ -347,3 +349,26 @@ def test_slots_are_free_afterwards_whatever_happened(bench: Bench) -> None:
     delivery.close()
     assert bench.slot("a").take(0)
     assert bench.slot("b").take(0)
+
+
+def test_shares_are_kept_while_all_have_room(bench: Bench) -> None:
+    count = {"a": 0, "b": 0}
+
+    def counting(name: str) -> Handler:
+        def handle(call: Call) -> dict[str, Array]:
+            count[name] += len(call.inputs["X"])
+            return double(call)
+
+        return handle
+
+    for name in count:
+        bench.worker(name, counting(name))
+    entries = [
+        {"worker": name, "model": "m", "batch": 4, "slots": 2, "variant": name, "share": share}
+        for name, share in (("a", 0.8), ("b", 0.2))
+    ]
+    write(bench.run_dir / "routes" / "d.json", *entries)
+    delivery = bench.delivery()
+    for _ in range(100):
+        bench.send(delivery, 1, 1)
+    assert abs(count["a"] - 160) <= 4

@@ -16,10 +16,6 @@ def entry(worker: str, slots: int = 1) -> RouteEntry:
     return RouteEntry(worker, "m", 8, slots)
 
 
-def every(entry: RouteEntry) -> bool:
-    return True
-
-
 def hold(path: Path, slots: list[int], pipe: Connection) -> None:
     """In another process: takes slots, tells which it got, and holds them until told to end."""
     file = SlotFile(path)
@@ -108,7 +104,7 @@ def test_the_pool_takes_the_worker_with_least_under_way(tmp_path: Path) -> None:
     pool = SlotPool(tmp_path)
     entries = [entry("a", 3), entry("b", 1), entry("c", 2)]
     taken = []
-    while lease := pool.take(entries, every):
+    while lease := pool.take(entries):
         taken.append(lease.entry.worker)
     assert sorted(taken[:3]) == ["a", "b", "c"]
     assert sorted(taken[3:5]) == ["a", "c"]
@@ -121,7 +117,7 @@ def test_the_pool_takes_turns_among_equals(tmp_path: Path) -> None:
     entries = [entry(name) for name in "abc"]
     taken = []
     for _ in range(6):
-        lease = pool.take(entries, every)
+        lease = pool.take(entries)
         assert lease is not None
         taken.append(lease.entry.worker)
         lease.release()
@@ -130,25 +126,15 @@ def test_the_pool_takes_turns_among_equals(tmp_path: Path) -> None:
     pool.close()
 
 
-def test_the_pool_leaves_out_what_is_not_usable(tmp_path: Path) -> None:
-    pool = SlotPool(tmp_path)
-    lease = pool.take([entry("a", 2), entry("b")], lambda e: e.worker == "b")
-    assert lease is not None
-    assert lease.entry.worker == "b"
-    assert pool.take([entry("a"), entry("b")], lambda e: e.worker == "b") is None
-    assert pool.take([], every) is None
-    pool.close()
-
-
 def test_a_shared_lease_frees_its_slot_at_the_last_release(tmp_path: Path) -> None:
     pool = SlotPool(tmp_path)
-    lease = pool.take([entry("a")], every)
+    lease = pool.take([entry("a")])
     assert lease is not None
     lease.hold()
     lease.release()
-    assert pool.take([entry("a")], every) is None
+    assert pool.take([entry("a")]) is None
     lease.release()
-    assert pool.take([entry("a")], every) is not None
+    assert pool.take([entry("a")]) is not None
     pool.close()
 
 
@@ -156,7 +142,7 @@ def test_retain_closes_the_files_of_what_left_the_route(tmp_path: Path) -> None:
     pool = SlotPool(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for name in "ab":
-        lease = pool.take([entry(name)], every)
+        lease = pool.take([entry(name)])
         assert lease is not None
         lease.release()
     assert len(list(Path("/proc/self/fd").iterdir())) == before + 2
