@@ -220,6 +220,18 @@ def share() -> Decorator[Any]:
     )
 
 
+def change_price() -> Decorator[Any]:
+    """--change-price: what a change has to save."""
+    return option(
+        "--change-price",
+        metavar="SLICES",
+        type=Number(min=0),
+        default=0.0,
+        show_default=True,
+        help="Compute slices that a change must save for each running MIG instance that does not stay as it is.",
+    )
+
+
 def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
     """-O/--out: where to write."""
     return option(

@@ -35,6 +35,7 @@ from jigsaw_triton.planner.transition import transition
         "plan traffic/ --gpus 4xA100-80GB --demand 120 --explain",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --change-price 0.5",
     ),
 )
 @options.graphs()
@@ -54,6 +55,7 @@ from jigsaw_triton.planner.transition import transition
     help="A plan that runs: of plans of equal merit the one that keeps most of it.  [default: with --diff, the "
     "deployment's]",
 )
+@options.change_price()
 @options.state()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(
@@ -72,6 +74,7 @@ def command(
     explain: bool,
     diff: bool,
     running: Path | None,
+    change_price: float,
     state: Path | None,
     out_path: Path | None,
 ) -> None:
@@ -80,10 +83,15 @@ def command(
     The plan takes the fewest compute slices that meet each graph's latency and accuracy at the demand, then the fewest
     GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told. With --explain it is
     also told what each requirement costs, and what the next best of each choice would cost; with --diff how what runs
-    would become the plan, and what the graphs get meanwhile.
+    would become the plan, and what the graphs get meanwhile. With --change-price what runs is only changed where that
+    saves more slices than the price of all MIG instances that change.
     """
     if out.form == "svg" and (explain or diff):
         raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")
+    if change_price and running is None and not diff:
+        raise click.UsageError("--change-price is about what runs: say it with --from, or give --diff.")
+    if change_price and explain:
+        raise click.UsageError("--explain tells what slices depend on; leave out --change-price.")
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
     )
@@ -101,6 +109,7 @@ def command(
             formulation=formulation,
             latency_model=latency_model,
             share=share,
+            change_price=change_price,
         ),
     )
     with out.working("planning") as tell:

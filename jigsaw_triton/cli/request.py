@@ -31,6 +31,7 @@ class Request:
         metrics: See http.
         address: See http.
         share: Whether models may share slices.
+        change_price: Of --change-price.
     """
 
     graphs: tuple[str, ...]
@@ -44,6 +45,7 @@ class Request:
     metrics: int | None = None
     address: str | None = None
     share: bool = False
+    change_price: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `of_json`."""
@@ -85,7 +87,7 @@ class Request:
             graphs = {name: replace(graph, target=self.target) for name, graph in wanted.graphs.items()}
             wanted = replace(wanted, graphs=graphs)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway))
-        return replace(wanted, cluster=cluster, share=self.share)
+        return replace(wanted, cluster=cluster, share=self.share, change_price=self.change_price)
 
     def _ports(self, given: GatewayPorts) -> GatewayPorts:
         ports = GatewayPorts(

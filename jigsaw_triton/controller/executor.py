@@ -117,7 +117,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = planned(problem, Options(share=wanted.share), action)
+        plan = planned(problem, Options(share=wanted.share, change_price=wanted.change_price), action)
         bundle = compile_plan(
             plan,
             wanted.graphs,

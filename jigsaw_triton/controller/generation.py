@@ -20,6 +20,7 @@ class Wanted:
         profiles: By graph.
         cluster: To serve on.
         share: Whether models may share slices.
+        change_price: Compute slices that a change has to save for each running MIG instance that it does not leave.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -27,6 +28,7 @@ class Wanted:
     profiles: Mapping[str, ProfileTable]
     cluster: Cluster
     share: bool = False
+    change_price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

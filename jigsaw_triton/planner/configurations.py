@@ -1,7 +1,7 @@
 """The configurations that a plan may choose from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
@@ -217,8 +217,16 @@ def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> d
     }
 
 
-def worthwhile(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-    """Those that some optimal plan needs: within the SLO with the best of the other tasks, and not dominated."""
+def worthwhile(
+    graph: TaskGraph, configurations: TaskConfigurations, staying: Collection[Replica] = ()
+) -> dict[str, tuple[Configuration, ...]]:
+    """Those that some optimal plan needs: within the SLO with the best of the other tasks, and not dominated.
+
+    Args:
+        graph: Whose.
+        configurations: All.
+        staying: Replicas that are worth having though they are dominated.
+    """
     fastest = {task: min(c.latency_ms for c in found) for task, found in configurations.items()}
     finest = {task: min(c.loss for c in found) for task, found in configurations.items()}
     quickest_through, finest_through = longest_through(graph, fastest), longest_through(graph, finest)
@@ -231,10 +239,12 @@ def worthwhile(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str
         accurate = more <= left or (graph.slo.accuracy_mode == "mean" and left > TOLERANCE)
         return accurate and quickest_through[c.task] - fastest[c.task] + c.latency_ms <= budget_ms
 
-    return {task: _undominated([c for c in found if can_meet_slo(c)]) for task, found in configurations.items()}
+    return {
+        task: _undominated([c for c in found if can_meet_slo(c)], staying) for task, found in configurations.items()
+    }
 
 
-def _undominated(configurations: Sequence[Configuration]) -> tuple[Configuration, ...]:
+def _undominated(configurations: Sequence[Configuration], staying: Collection[Replica]) -> tuple[Configuration, ...]:
     """Leaves out what another of the same variant on the same slice is at least as fast as, in both senses.
 
     Replacing one by the other in a plan changes neither slices, nor GPUs, nor accuracy, nor fan-out, and loosens the
@@ -247,5 +257,7 @@ def _undominated(configurations: Sequence[Configuration]) -> tuple[Configuration
         place = (c.variant, c.board, c.slice)
         if c.throughput_rps > best.get(place, 0.0):
             best[place] = c.throughput_rps
+            kept.append(c)
+        elif c.replica in staying:
             kept.append(c)
     return tuple(sorted(kept))

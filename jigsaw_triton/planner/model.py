@@ -22,7 +22,13 @@ goal `most` keeps to floors there, too.
 
 In the paper's formulation the last line is about compute slices, of which each GPU has as many as others left of it.
 
-Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. (The structure follows what is
+Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. With a price on changes GPUs
+are counted apart by what runs on them, too (`planner.standing`), and for each replica r that runs there is a number k_r
+of those that stay in place.
+
+    k_r <= sum of x over its loads,  k_r <= sum of z * (how many of them the cut leaves)
+
+The first objectives are then compute slices less price times sum of k, and the sum of k. (The structure follows what is
 known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slices make every solution placeable.)
 """
 
@@ -39,13 +45,16 @@ from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
 from jigsaw_triton.planner.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.staircase import Staircase, Weight, path_ends, staircase
-from jigsaw_triton.planner.supply import Supply
+from jigsaw_triton.planner.supply import Given, Supply
 
 ACCURACY_GAP = 1e-3
 """Absolute, in the share-weighted loss of accuracy summed over tasks: 0.1% of accuracy is not worth longer solving."""
 
 SCALE_GAP = 1e-4
 """Relative, of the largest demand."""
+
+PRICE_GAP = 1e-4
+"""Absolute, in compute slices, where changes have a price."""
 
 TIE_EFFORT = 60_000
 """Columns times nodes of the search for the best among plans of least slices: large problems are left at that."""
@@ -101,6 +110,7 @@ def allocation(
     start: Mapping[Configuration, int] | None = None,
     cuts: Collection[Cut] = (),
     pooled: Mapping[Pool, int] | None = None,
+    price: float = 0.0,
 ) -> Allocation:
     """Builds the program.
 
@@ -117,13 +127,15 @@ def allocation(
         enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
         cuts: What is known of slices that are shared.
         pooled: Slices of each pool that belong to `start`.
+        price: Compute slices that it is worth to leave one that runs in place, for the goal `least`; where it is above
+            0 the supplies are those of `planner.standing`.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
     count: dict[Configuration, int] = {}
     losses: list[tuple[int, float]] = []
     for workload in workloads:
-        part = _Part(draft, workload, candidates[workload.graph.name], goal)
+        part = _Part(draft, workload, candidates[workload.graph.name], goal, (running or {}) if price else {})
         part.choose(supplies)
         if goal != "idle":
             part.flow(scale if scaled is None or workload.graph.name in scaled else None)
@@ -139,7 +151,9 @@ def allocation(
             )
     taken = [(c.board, c.slice, column) for c, column in count.items() if not c.shares]
     taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
-    layouts = _layouts(draft, taken, supplies, endless=goal in _ENDLESS)
+    priced = _kept(draft, count, running or {}) if price else {}
+    standing = [(replica[3], replica, column) for replica, column in priced.items()]
+    layouts = _layouts(draft, [*taken, *standing], supplies, endless=goal in _ENDLESS)
     nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
@@ -150,13 +164,20 @@ def allocation(
         }
         slices = [(column, sizes[board, kind]) for board, kind, column in taken]
         draft.at_least(least, slices)
-        draft.minimise_count(slices, relative_gap=gap, enough=enough)
+        if price:
+            draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
+            if priced:
+                draft.minimise_count(((k, -1.0) for k in priced.values()), nodes=nodes)
+        else:
+            draft.minimise_count(slices, relative_gap=gap, enough=enough)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
         draft.minimise_count(((column, 1.0) for column in layouts), nodes=nodes)
     if goal == "least":
         if losses:
             draft.minimise(losses, gap=ACCURACY_GAP, nodes=nodes)
-        _keeping(draft, count, running or {}, nodes)
+        kept = {} if price else _kept(draft, count, running or {})
+        if kept:
+            draft.minimise_count(((k, -1.0) for k in kept.values()), nodes=nodes)
     program = draft.program()
     if start:
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
@@ -172,10 +193,14 @@ class _Part:
         workload: The graph and its demand.
         found: Its configurations.
         goal: Of the whole program.
+        staying: Replicas that run, and are worth having though they carry nothing.
     """
 
-    def __init__(self, draft: Draft, workload: Workload, found: TaskConfigurations, goal: Goal) -> None:
+    def __init__(
+        self, draft: Draft, workload: Workload, found: TaskConfigurations, goal: Goal, staying: Mapping[Replica, int]
+    ) -> None:
         self._draft, self._workload, self._found, self._goal = draft, workload, found, goal
+        self._staying = staying
         graph = workload.graph
         self._variants = {task: {c.variant: c.loss for c in of} for task, of in found.items()}
         calls_per_request = most_calls(graph, self._variants)
@@ -208,7 +233,7 @@ class _Part:
         if self._goal == "most":
             return there_are
         carry_all = 1 if self._goal == "idle" else math.ceil(self._largest[c.task] / c.throughput_rps)
-        return min(there_are, max(1, carry_all))
+        return min(there_are, max(1, carry_all, self._staying.get(c.replica, 0)))
 
     def flow(self, scale: int | None) -> None:
         """Shares: what replicas can carry, adding up to what the requests, or the source's shares, call for."""
@@ -303,19 +328,19 @@ def _pools(
 
 
 def _layouts(
-    draft: Draft, taken: Sequence[tuple[str, str, int]], supplies: Sequence[Supply], *, endless: bool
+    draft: Draft, taken: Sequence[tuple[str, Given, int]], supplies: Sequence[Supply], *, endless: bool
 ) -> list[int]:
-    """Numbers of GPUs by what others have on them and by multiset; together they have the slices that are in use.
+    """Numbers of GPUs by what stands on them and by multiset; together they have the slices that are in use.
 
     Args:
         draft: To add to.
-        taken: Model of GPU, kind of slice, column of how many are in use.
+        taken: Model of GPU, kind of slice, column of how many are in use; likewise replicas that stay.
         supplies: By model of GPU.
         endless: Whether there are GPUs without end.
     """
     layouts: list[int] = []
     for supply in supplies:
-        z: list[tuple[int, Counter[str]]] = []
+        z: list[tuple[int, Counter[Given]]] = []
         if endless:
             z = [(draft.integer(None), m) for m in supply.whole]
         for group in () if endless else supply.groups:
@@ -323,7 +348,7 @@ def _layouts(
             draft.at_most(group.gpus, [(column, 1) for column, _ in of_group])
             z += of_group
         layouts += [column for column, _ in z]
-        used: dict[str, list[tuple[int, float]]] = {}
+        used: dict[Given, list[tuple[int, float]]] = {}
         for board, kind, column in taken:
             if board == supply.board.name:
                 given, number = supply.takes(kind)
@@ -333,15 +358,14 @@ def _layouts(
     return layouts
 
 
-def _keeping(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int], nodes: int) -> None:
+def _kept(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int]) -> dict[Replica, int]:
+    """Columns of how many replicas that run are in use again."""
     columns: dict[Replica, list[int]] = {}
     for c, column in count.items():
         columns.setdefault(c.replica, []).append(column)
-    kept = []
+    kept = {}
     for replica, alike in columns.items():
         if n := running.get(replica, 0):
-            keep = draft.integer(n)
-            draft.at_most(0, [(keep, 1), *((column, -1) for column in alike)])
-            kept.append((keep, -1.0))
-    if kept:
-        draft.minimise_count(kept, nodes=nodes)
+            kept[replica] = draft.integer(n)
+            draft.at_most(0, [(kept[replica], 1), *((column, -1) for column in alike)])
+    return kept

@@ -126,7 +126,7 @@ class SolverReport:
         name: `HiGHS` or `CBC`.
         status: `optimal` (proven) or `feasible` (time limit; see gap).
         seconds: Wall clock.
-        gap: Relative, of the first objective (slices).
+        gap: Relative, of the first objective: slices, with the price of changes where they have one.
     """
 
     name: str

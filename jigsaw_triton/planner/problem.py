@@ -134,6 +134,9 @@ class Options:
             arrivals before one server of constant speed waits two service times on average, and from there on waiting
             grows without bound.
         share: Whether models may share a slice, taking turns; see `planner.sharing`.
+        change_price: Compute slices that a change has to save for each running MIG instance that it does not leave in
+            place with what is in it; of plans that come to the same the one that changes least is taken, before GPUs
+            and accuracy count. With 0 changes cost nothing, and only plans of equal merit are told apart by them.
     """
 
     time_limit_s: float = 10.0
@@ -144,6 +147,7 @@ class Options:
     solver: SolverName = "highs"
     utilisation: float = 0.8
     share: bool = False
+    change_price: float = 0.0
 
     def checked(self) -> "Options":
         """These options, the features in their usual order.
@@ -165,6 +169,11 @@ class Options:
             raise InputError("the paper's formulation has its own latency model, 2p95", hint="leave one of them out")
         if self.formulation == "paper" and self.share:
             raise InputError("in the paper's formulation each model has a slice of its own", hint="leave out --share")
+        if not (math.isfinite(self.change_price) and self.change_price >= 0):
+            raise InputError(f"a price of {self.change_price} for a change is none", hint="0 or more compute slices")
+        if self.change_price and (self.share or self.formulation == "paper"):
+            other = "--share" if self.share else "the paper's formulation"
+            raise InputError(f"changes have no price with {other}", hint="leave one of the two out")
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):

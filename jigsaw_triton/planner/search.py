@@ -22,6 +22,7 @@ from jigsaw_triton.planner.greedy import everything_placed
 from jigsaw_triton.planner.model import SCALE_GAP, Allocation, Goal, allocation
 from jigsaw_triton.planner.placement import placement, running_slices
 from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
+from jigsaw_triton.planner.price import cheapest_change
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.sharing import Cut, Pool, SharedSlice, evenly_shared, fitting, with_shared
@@ -174,7 +175,20 @@ class Planning:
         workloads, candidates = self.problem.workloads, self._candidates()
         roomy = self._with_room(candidates)
         if _complete(roomy):
-            model, outcome = self._allocated(workloads, roomy, started)
+            staying = self._running(roomy) if self.options.change_price else {}
+            model, outcome = self._allocated(workloads, roomy, started, ties=not staying)
+            if staying and outcome.stages:
+                model, outcome = cheapest_change(
+                    self.problem,
+                    roomy,
+                    staying,
+                    self.options.change_price,
+                    least=math.ceil(outcome.stages[0].bound - _ROUNDING),
+                    using={c for c, column in model.count.items() if round(outcome.values[column]) > 0},
+                    gap=self.options.gap,
+                    solver=self.solver,
+                    left_s=lambda: self._left(started),
+                )
             if outcome.status == "unknown":
                 raise _out_of_time(self.options)
             if outcome.status != "infeasible":
@@ -530,7 +544,8 @@ class Planning:
 
     def _candidates(self) -> Mapping[str, TaskConfigurations]:
         problem, options = self.problem, self.options
-        alone = {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name]) for w in problem.workloads}
+        staying = self._replicas() if options.change_price else ()
+        alone = {w.graph.name: worthwhile(w.graph, self.everything[w.graph.name], staying) for w in problem.workloads}
         if not options.share:
             return alone
         return with_shared(problem.workloads, alone, problem.profiles, problem.boards, options)
@@ -592,14 +607,17 @@ class Planning:
     def _running(self, candidates: Mapping[str, TaskConfigurations]) -> Counter[Replica]:
         """Replicas that run now, of the configurations that may be chosen."""
         known = {c.replica for tasks in candidates.values() for of in tasks.values() for c in of}
+        return Counter({replica: n for replica, n in self._replicas().items() if replica in known})
+
+    def _replicas(self) -> Counter[Replica]:
+        """All replicas that run now."""
         boards = {gpu.id: gpu.board.name for gpu in self.problem.cluster.gpus}
-        replicas = Counter(
+        return Counter(
             (m.graph, m.task, m.variant, boards[gpu], place.slice, m.instances, m.batch)
             for gpu, slices in running_slices(self.problem.cluster, self.problem.running).items()
             for place, models in slices.items()
             for m in models
         )
-        return Counter({replica: n for replica, n in replicas.items() if replica in known})
 
     def _infeasible(self, candidates: Mapping[str, TaskConfigurations]) -> InfeasibleError:
         if not self.told:

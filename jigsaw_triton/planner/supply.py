@@ -1,11 +1,15 @@
 """How many slices of each kind the GPUs of one model can give together."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Layout
+from jigsaw_triton.planner.configurations import Replica
+
+Given = str | Replica
+"""What a GPU gives: a kind of slice, or a replica that stays where it runs (`planner.standing`)."""
 
 _COMPUTE = "compute"
 """What all kinds of slices are made of where packing is ideal."""
@@ -15,7 +19,7 @@ _ANY = GpuId("", 0)
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """GPUs of one model on which others have the same at the same places.
+    """GPUs of one model that can be cut in the same ways, since the same stands on them.
 
     Attributes:
         gpus: How many there are.
@@ -23,9 +27,9 @@ class Alike:
     """
 
     gpus: int
-    multisets: tuple[Counter[str], ...]
+    multisets: tuple[Counter[Given], ...]
 
-    def most(self, given: str) -> int:
+    def most(self, given: Given) -> int:
         """Of one thing that the GPUs give when they give nothing else."""
         return self.gpus * max((m[given] for m in self.multisets), default=0)
 
@@ -36,19 +40,21 @@ class Supply:
 
     Attributes:
         board: The model.
-        groups: The GPUs, by what others have on them.
+        groups: The GPUs, by what stands on them that matters.
         whole: What a GPU can be cut into on which others have nothing.
         ideal: A GPU gives compute slices, and any kinds of MIG instance can be made of them.
     """
 
     board: Board
     groups: tuple[Alike, ...]
-    whole: tuple[Counter[str], ...]
+    whole: tuple[Counter[Given], ...]
     ideal: bool = False
 
-    def takes(self, kind: str) -> tuple[str, int]:
-        """What a slice of this kind takes of what a GPU gives, and how many of them."""
-        return (_COMPUTE, self.board.profiles[kind].compute_slices) if self.ideal else (kind, 1)
+    def takes(self, wanted: Given) -> tuple[Given, int]:
+        """What a slice of a kind, or a replica that stays, takes of what a GPU gives, and how many of them."""
+        if self.ideal and isinstance(wanted, str):
+            return _COMPUTE, self.board.profiles[wanted].compute_slices
+        return wanted, 1
 
     def most(self, kind: str) -> int:
         """Slices of one kind that the GPUs give when they give nothing else."""
@@ -66,9 +72,9 @@ def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: boo
         ideal: Whether a GPU gives any kinds that have no more compute slices together than others left of it.
     """
 
-    def multisets(foreign: Layout) -> tuple[Counter[str], ...]:
+    def multisets(foreign: Layout) -> tuple[Counter[Given], ...]:
         if ideal:
-            return (Counter({_COMPUTE: Gpu(_ANY, board, foreign).compute_slices}),)
+            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, foreign).compute_slices}),)
         return useful_multisets(board, kinds, foreign)
 
     alike = Counter(gpu.foreign for gpu in cluster.gpus if gpu.board.name == board.name)
@@ -76,10 +82,15 @@ def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: boo
     return Supply(board, groups, multisets(()), ideal)
 
 
-def useful_multisets(board: Board, kinds: Collection[str], around: Layout = ()) -> tuple[Counter[str], ...]:
+def useful_multisets(board: Board, kinds: Collection[str], around: Layout = ()) -> tuple[Counter[Given], ...]:
     """The ways to cut a GPU into these kinds around what stands there, without those that another one contains.
 
     A plan needs no other: slices that it does not use are simply not made.
     """
-    every = [Counter(m) for m in maximal_multisets(board, kinds, around)]
+    return undominated(Counter[Given](m) for m in maximal_multisets(board, kinds, around))
+
+
+def undominated(multisets: Iterable[Counter[Given]]) -> tuple[Counter[Given], ...]:
+    """Those of which no other gives as much of everything, each once."""
+    every = list({frozenset(m.items()): m for m in multisets}.values())
     return tuple(m for m in every if not any(m < other for other in every))

@@ -59,6 +59,11 @@ def test_what_shares_is_said_in_the_request(app: Path) -> None:
     assert not replace(request, share=False).read(Output(), read_wanted).share
 
 
+def test_what_changes_cost_is_said_in_the_request(app: Path) -> None:
+    request = Request((str(app),), gpus="1xcpu", change_price=0.5)
+    assert request.read(Output(), read_wanted).change_price == 0.5
+
+
 def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Path) -> None:
     kept = _as_it_runs(Request((str(app),), gpus="2xcpu", grpc=9999), STATUS)
     assert kept.demand == ("hello=7.5",)

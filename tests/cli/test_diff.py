@@ -80,6 +80,33 @@ def test_from_alone_shows_the_plan_alone(run: Run, app: Path, tmp_path: Path) ->
     assert [gpu["index"] for gpu in document["gpus"]] == [1]
 
 
+def test_what_runs_stays_where_changing_it_does_not_pay(run: Run, app: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    run("plan", app, *GPUS, "--demand", "20", "-O", file)
+    demand = 2.5 * json.loads(file.read_text())["graphs"]["hello"]["capacity_rps"]
+    run("plan", app, *GPUS, "--demand", str(demand), "-O", file)
+    before = json.loads(file.read_text())
+    asked = ("plan", app, *GPUS, "--demand", "20", "--from", file, "-o", "json")
+    assert json.loads(run(*asked).stdout)["slices_used"] < before["slices_used"]
+    assert json.loads(run(*asked, "--change-price", "10").stdout)["gpus"] == before["gpus"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), "--change-price is about what runs"),
+        (("--from", "plan.json", "--explain"), "leave out --change-price"),
+        (("--from", "plan.json", "--share"), "changes have no price with --share"),
+        (("--from", "plan.json", "--formulation", "paper"), "changes have no price with the paper's formulation"),
+    ],
+)
+def test_where_changes_have_no_price(run: Run, app: Path, given: tuple[str, ...], told: str) -> None:
+    run("plan", app, *GPUS, "--demand", "20", "-O", "plan.json")
+    result = run("plan", app, *GPUS, "--demand", "20", "--change-price", "1", *given)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
 def test_the_plan_file_has_no_transition(run: Run, app: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"
     run("plan", app, *GPUS, "--demand", "20", "-O", one)

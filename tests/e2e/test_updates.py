@@ -53,6 +53,16 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
         assert shrunk["graphs"]["words"]["target"] == "ensemble"
 
 
+def test_what_runs_stays_where_changing_it_does_not_pay(shared: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    gpus = ("--gpus", "2xcpu")
+    busy = shared.deploy(app, *gpus, "--demand", 100)
+    workers = {(w["name"], w["pid"]) for w in busy["workers"]}
+    kept = shared.deploy(app, *gpus, "--demand", 5, "--change-price", 10)
+    assert {(w["name"], w["pid"]) for w in kept["workers"]} == workers
+    assert len(shared.deploy(app, *gpus, "--demand", 5)["workers"]) < len(workers)
+
+
 def test_a_graph_comes_and_goes_while_another_is_asked(shared: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     other = write_application(tmp_path / "other", name="other")

@@ -3,13 +3,13 @@ from dataclasses import replace
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Placement
-from jigsaw_triton.planner.supply import supply, useful_multisets
+from jigsaw_triton.planner.supply import Given, supply, useful_multisets
 from tests.fakes.problems import cluster
 
 CPU = board("cpu")
 
 
-def multisets(*kinds: str) -> list[dict[str, int]]:
+def multisets(*kinds: str) -> list[dict[Given, int]]:
     return sorted((dict(m) for m in useful_multisets(CPU, kinds)), key=str)
 
 
