@@ -1,4 +1,5 @@
 # make demo and make test do all the set-up themselves. PYTHON=... chooses the interpreter (3.11 or 3.12).
+# make demo DRIVER=nvml-standin walks the whole way to NVML, on a stand-in for NVIDIA's library that gcc compiles.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: setup
-	@$(BIN)/python -m demo
+	@$(BIN)/python -m demo $(DRIVER)
 
 test: setup
 	$(BIN)/ruff check .

@@ -1,5 +1,9 @@
-"""`python -m demo`: the main job on real input, from an empty machine to a hot swap under load, and back to nothing."""
+"""`python -m demo`: the main job on real input, from an empty machine to a hot swap under load, and back to nothing.
 
+`python -m demo nvml-standin` walks the same way with the driver of real GPUs, on a stand-in for NVIDIA's library.
+"""
+
+import argparse
 import json
 import os
 import shutil
@@ -7,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from demo.gpus import EmulatedGpus, Gpus, StandInGpus
 from demo.load import Load, ask, connect, sending
 from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.servers.command import shm_prefix
@@ -20,7 +25,6 @@ from jigsaw_triton.servers.command import shm_prefix
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 APP = WORK / "docread"
-GPUS = "2xcpu"
 DEMAND_RPS = 0.6
 RAISED_RPS = 3.2
 """Pages a second. The models really run, on this machine's processor: two cores read a few pages a second."""
@@ -29,6 +33,8 @@ PAGES = 8
 LINES_SHOWN = 2
 CHANGE_TIMEOUT_S = 90.0
 AFTER_SWAP_S = 5.0
+
+MACHINES: dict[str, Callable[[Path], Gpus]] = {"emulated": EmulatedGpus, "nvml-standin": StandInGpus}
 
 ENV = {**os.environ, "JIGSAW_STATE": str(WORK / "state"), "PYTHONUNBUFFERED": "1"}
 
@@ -145,7 +151,7 @@ def load_and_swap(address: str, images: list[Any]) -> Load:
     return load
 
 
-def check_nothing_left() -> None:
+def check_nothing_left(gpus: Gpus) -> None:
     """No process, no shared memory, no MIG instance of the demo is there any more.
 
     Raises:
@@ -156,7 +162,7 @@ def check_nothing_left() -> None:
     processes = [p.parent.name for p in Path("/proc").glob("[0-9]*/cmdline") if mark in _bytes(p)]
     prefix = shm_prefix(paths.run, "").rstrip("-")
     regions = [p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(prefix)]
-    instances = json.loads((WORK / "state" / "mig.json").read_text())["instances"]
+    instances = gpus.left()
     print(f"left: {len(processes)} processes, {len(regions)} regions in /dev/shm, {len(instances)} MIG instances")
     if processes or regions or instances:
         raise DemoFailedError(f"something is left: {processes} {regions} {instances}")
@@ -169,18 +175,20 @@ def _bytes(path: Path) -> bytes:
         return b""
 
 
-def show() -> None:
+def show(gpus: Gpus) -> None:
     """All steps."""
     step("What this machine has")
     run("doctor", check=False)
     step("The application: page image -> detect lines -> for each line recognise -> text and boxes")
     run("init", "docread", "--from", "docread")
-    step(f"The plan for {DEMAND_RPS:g} pages/s on two boards; MIG is emulated, the models really run on this processor")
-    run("plan", "docread", "--gpus", GPUS, "--demand", str(DEMAND_RPS))
+    step(f"The plan for {DEMAND_RPS:g} pages/s on two boards; {gpus.said}")
+    for looked in gpus.looks:
+        run(*looked)
+    run("plan", "docread", *gpus.flags, "--demand", str(DEMAND_RPS))
     step("Deploy: MIG instances, a real tritonserver on each, the gateway in front")
     ports = free_ports((8000, 8001, 8002))
     flags = [f"--{name}={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
-    run("deploy", "docread", "--gpus", GPUS, "--demand", str(DEMAND_RPS), "--detach", *flags)
+    run("deploy", "docread", *gpus.flags, "--demand", str(DEMAND_RPS), "--detach", *flags)
     addresses = {"http": f"127.0.0.1:{ports[0]}", "grpc": f"127.0.0.1:{ports[1]}"}
     step("Pages with known text through ordinary Triton clients")
     images = read_pages(addresses)
@@ -198,19 +206,26 @@ def show() -> None:
     run("bench", "docread", "--protocol", "grpc", "--concurrency", "1", "--duration", "6")
     step("What runs now")
     run("status")
+    for looked in gpus.looks:
+        run(*looked)
     if load.failed:
         raise DemoFailedError(f"requests failed: {load.failed[0]}")
 
 
 def main() -> int:
     """Shows all; takes down what it started, whatever happens."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("driver", nargs="?", choices=tuple(MACHINES), default="emulated", help="what cuts the GPUs")
+    driver = parser.parse_args().driver
     began = time.monotonic()
     for folder in (WORK / "state", APP):
         shutil.rmtree(folder, ignore_errors=True)
     WORK.mkdir(exist_ok=True)
+    gpus = MACHINES[driver](WORK)
+    ENV.update(gpus.env)
     failure = ""
     try:
-        show()
+        show(gpus)
     except (DemoFailedError, subprocess.CalledProcessError) as error:
         failure = str(error)
     except KeyboardInterrupt:
@@ -219,7 +234,8 @@ def main() -> int:
         step("Down")
         run("down", check=False)
     if not failure:
-        check_nothing_left()
+        check_nothing_left(gpus)
+        print(gpus.summary())
     print(f"\nthe demo {'failed: ' + failure if failure else 'is done'}, {time.monotonic() - began:.0f} s")
     return 1 if failure else 0
 
