@@ -9,6 +9,9 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.profiles.table import ProfileTable
 
+SHARE_DIGITS = 4
+"""Shares that differ less than in these are one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -51,8 +54,19 @@ class Generation:
             self.bundle.workers == other.bundle.workers
             and self.wanted.graphs == other.wanted.graphs
             and _targets(self.bundle) == _targets(other.bundle)
+            and _shares(self.bundle) == _shares(other.bundle)
         )
 
 
 def _targets(bundle: Bundle) -> dict[str, str]:
     return {name: graph.target for name, graph in bundle.graphs.items()}
+
+
+def _shares(bundle: Bundle) -> dict[tuple[str, str, str], float]:
+    """(graph, task, variant) -> its share of the task's items, as far as it matters that it is kept."""
+    return {
+        (name, dispatcher.task, entry.variant): round(entry.share, SHARE_DIGITS)
+        for name, graph in bundle.graphs.items()
+        for dispatcher in graph.dispatchers
+        for entry in dispatcher.route
+    }

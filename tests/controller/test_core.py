@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import refusal
@@ -20,6 +23,17 @@ def deployed(world: World) -> World:
     world.send(e.DeployRequested(wanted()))
     assert world.state.phase is Phase.READY
     return world
+
+
+def shared(generation: int, share: float) -> Bundle:
+    """The first generation's workers, their routes with shares."""
+    plain = bundle(generation, ONE.workers.values())
+    graph = plain.graphs["app"]
+    dispatchers = tuple(
+        replace(d, route=tuple(replace(entry, variant="v0", share=share) for entry in d.route))
+        for d in graph.dispatchers
+    )
+    return replace(plain, graphs={"app": replace(graph, dispatchers=dispatchers)})
 
 
 def phase(world: World) -> str:
@@ -84,6 +98,16 @@ def test_the_same_plan_changes_nothing() -> None:
     assert world.state.running is not None
     assert world.state.running.wanted.demand_rps["app"] == 11.0
     assert world.state.running.bundle == ONE
+
+
+def test_other_shares_of_the_same_replicas_are_a_change() -> None:
+    world = deployed(World({1: ONE, 2: shared(2, 0.4), 3: shared(3, 0.40001)}))
+    world.send(e.DeployRequested(wanted(11.0)))
+    assert world.state.running is not None and world.state.running.bundle == shared(2, 0.4)
+    assert set(world.kinds()[5:]) == {"LoadGateway", "Flip", "SetRoutes"}
+    world.send(e.DeployRequested(wanted(12.0)))
+    assert world.state.running.wanted.demand_rps["app"] == 12.0
+    assert world.state.running.bundle == shared(2, 0.4)
 
 
 def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
