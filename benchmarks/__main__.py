@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import LIMIT_S, table
+from benchmarks.harness import limit_s, table
 
 NAMES = ("planner", "sharing", "queueing", "held", "dataplane", "controller")
 ROOT = Path(__file__).parent.parent
@@ -25,7 +25,7 @@ def run(name: str) -> Report | None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "-o", "json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            out, _ = process.communicate(timeout=LIMIT_S + _GRACE_S)
+            out, _ = process.communicate(timeout=limit_s(name) + _GRACE_S)
         except BaseException:
             process.terminate()
             process.wait(_GRACE_S)

@@ -20,8 +20,16 @@ from jigsaw_triton.errors import JigsawError
 LIMIT_S = 280.0
 """A benchmark that is not done by then has failed."""
 
+LIMITS_S = {"dataplane": 1200.0}
+"""Of benchmarks that take longer."""
+
 Tell = Callable[[str], None]
 """Says how far a benchmark is."""
+
+
+def limit_s(name: str) -> float:
+    """Seconds that a benchmark has."""
+    return LIMITS_S.get(name, LIMIT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ def alarm() -> Iterator[None]:
     """Raises TimeoutError inside the `with` block when a benchmark's time is up. For code without an event loop."""
 
     def expired(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
+        raise TimeoutError(f"not done within {LIMIT_S:g} s")
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(round(LIMIT_S))
@@ -133,9 +141,24 @@ def main(name: str, measure: Callable[[Tell], Sequence[Figure]]) -> int:
         name: Of the benchmark.
         measure: Does it.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=sys.modules["__main__"].__doc__)
-    parser.add_argument("-o", dest="form", choices=("table", "json"), default="table", help="what to print")
-    form = parser.parse_args().form
+    return report(name, measure, parser(name).parse_args().form)
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """What the command lines of all benchmarks have in common."""
+    found = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=sys.modules["__main__"].__doc__)
+    found.add_argument("-o", dest="form", choices=("table", "json"), default="table", help="what to print")
+    return found
+
+
+def report(name: str, measure: Callable[[Tell], Sequence[Figure]], form: str) -> int:
+    """Measures, and prints the figures; the exit code.
+
+    Args:
+        name: Of the benchmark.
+        measure: Does it.
+        form: `table` or `json`.
+    """
     began = time.monotonic()
 
     def tell(text: str) -> None:
@@ -148,7 +171,7 @@ def main(name: str, measure: Callable[[Tell], Sequence[Figure]]) -> int:
         tell("broken off")
         return 130
     except (JigsawError, TimeoutError) as error:
-        tell(f"failed: {str(error) or f'not done within {LIMIT_S:g} s'}")
+        tell(f"failed: {error}")
         return 1
     tell("done")
     if form == "json":

@@ -37,8 +37,12 @@ T = TypeVar("T")
 _WAIT_S = 1.0
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], limit_s: float = LIMIT_S) -> T:
     """Runs a benchmark; when its time is up, and on SIGTERM as on Ctrl-C, it is broken off and takes all down.
+
+    Args:
+        work: Of the benchmark.
+        limit_s: Its time.
 
     Raises:
         TimeoutError: Its time was up.
@@ -48,8 +52,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with asyncio.timeout(LIMIT_S):
-            return await work
+        try:
+            async with asyncio.timeout(limit_s):
+                return await work
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"not done within {limit_s:g} s") from error
 
     return asyncio.run(limited())
 
@@ -67,9 +74,11 @@ def read_graph(folder: Path, document: str, files: Mapping[str, str] | None = No
     return build_graph(load_graph(folder), templates=frozenset(templates()), require_files=True)
 
 
-def profile(gpu: str, task: str, variant: str, batch: int, p95_ms: float, throughput_rps: float) -> ProfileRow:
-    """What is made up about one instance of a variant on a 1g slice."""
-    key = ProfileKey(gpu, task, variant, "1g", 1, batch)
+def profile(
+    gpu: str, task: str, variant: str, batch: int, p95_ms: float, throughput_rps: float, *, slice_: str = "1g"
+) -> ProfileRow:
+    """What is made up about one instance of a variant on a slice."""
+    key = ProfileKey(gpu, task, variant, slice_, 1, batch)
     return ProfileRow(key, p95_ms, p95_ms, p95_ms, throughput_rps, 60.0, "assumed")
 
 
@@ -126,11 +135,12 @@ class System:
 
 
 @asynccontextmanager
-async def system(installation: Installation) -> AsyncIterator[System]:
+async def system(installation: Installation, settings: Settings | None = None) -> AsyncIterator[System]:
     """A controller to which nothing is deployed yet; in the end all is taken down.
 
     Args:
         installation: The tritonserver to run.
+        settings: Of the controller; its own where None.
     """
     with folders() as paths:
         journal = Journal(paths.journal)
@@ -140,7 +150,7 @@ async def system(installation: Installation) -> AsyncIterator[System]:
             controller.exited(name, status)
 
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited)
-        controller = Controller(Executor(paths, fleet, templates(), journal), fleet, journal, Settings())
+        controller = Controller(Executor(paths, fleet, templates(), journal), fleet, journal, settings or Settings())
         running = asyncio.create_task(controller.run())
         try:
             yield System(controller, fleet)

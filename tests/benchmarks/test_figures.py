@@ -1,17 +1,15 @@
 import json
 import random
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import controller, dataplane, exhaustive, harness, problems
+from benchmarks import controller, exhaustive, harness, problems
 from benchmarks.__main__ import page
 from benchmarks.controller import Answer, Round
 from benchmarks.harness import Figure, figure, table
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.problem import Options
 from tests.fakes.graphs import chain
@@ -32,40 +30,6 @@ def test_a_goal_is_judged_by_what_was_measured_not_by_what_is_shown(
 ) -> None:
     found = figure("a.b", 0.8501, "ratio", "note", **goals)
     assert (found.value, found.goal, found.met) == (0.85, goal, met)
-
-
-def run(rps: float, p50_ms: float = 1.0) -> Measured:
-    return Measured(100, rps, {50: p50_ms})
-
-
-def test_ratios_are_of_runs_of_the_same_round() -> None:
-    """The machine got slower from round to round: what both sides lost is no difference between them."""
-    sides = {"native": 1000.0, "ensemble": 800.0, "bls": 400.0, "native_rows": 500.0, "rows": 450.0, "rows_bls": 90.0}
-    runs = {
-        (side, clients): [run(rps / slow, slow if side == "native" else 3 * slow) for slow in (1, 2, 5)]
-        for side, rps in sides.items()
-        for clients in dataplane.CLIENTS
-    }
-    found = {f.id: f for f in dataplane.figures(runs)}
-    assert {name: f.value for name, f in found.items()} == {
-        "dataplane.chain2.rate.1_client": 0.8,
-        "dataplane.chain2.rate.8_clients": 0.8,
-        "dataplane.chain2.rate.32_clients": 0.8,
-        "dataplane.chain2.p50_added_ms.1_client": 4.0,
-        "dataplane.fanout3.rate.32_clients": 0.9,
-        "dataplane.bls_over_ensemble.1_client": 0.5,
-        "dataplane.bls_over_ensemble.8_clients": 0.5,
-        "dataplane.bls_over_ensemble.32_clients": 0.5,
-        "dataplane.bls_over_ensemble.fanout3.32_clients": 0.2,
-    }
-    assert [found[f"dataplane.chain2.rate.{n}_clients"].met for n in (8, 32)] == [True, False]
-    assert found["dataplane.chain2.rate.8_clients"].baseline == 500
-
-
-def test_the_graphs_of_the_data_plane_are_graphs(tmp_path: Path) -> None:
-    assert not dataplane.chain(tmp_path, "chain").fans_out
-    assert dataplane.fan_out(tmp_path, "rows", "bls").fans_out
-    assert not dataplane.fixed_rows(tmp_path, "fixed").fans_out
 
 
 def test_requests_that_overlap_an_update_count_as_sent_during_it() -> None:

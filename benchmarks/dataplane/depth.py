@@ -1,0 +1,85 @@
+"""What each further stage of a chain adds to a request's latency: chains of one to six stages, one worker a stage.
+
+Against native ensembles of as many stages, one client, loaded in turn.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import graphs, sides
+from benchmarks.dataplane.compare import added_ms
+from benchmarks.harness import Figure, Tell, figure, spread
+from jigsaw_triton.evaluation.load import Measured
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+
+ROUNDS = 3
+RUN_S = 2.0
+STAGES = ("first", "second", "third", "fourth", "fifth", "sixth")
+DEPTHS = range(1, len(STAGES) + 1)
+BOARDS = 3
+"""With room for a worker a stage: 21."""
+
+GOAL_MS = 0.35
+
+Runs = Mapping[tuple[str, int], Sequence[Measured]]
+"""(`chain` or `native`, stages) -> one measurement a round."""
+
+
+async def measure(tell: Tell) -> list[Figure]:
+    """Brings up all chains, loads them in turn, and compares."""
+    installation, analyzer = find_installation(), find_perf_analyzer()
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        folder = Path(path)
+        chains, alone = (
+            sides.one_worker_a_task(
+                [graphs.chain(folder, f"{name}-{depth}", stages=STAGES[:depth]) for depth in DEPTHS],
+                system.cluster("cpu", BOARDS),
+            )
+            for name in ("chain", "native")
+        )
+        tell(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
+        models = sides.native_ensembles(alone, installation.backends)
+        async with (
+            sides.behind_gateway(installation, chains) as ours,
+            sides.native(installation, models, alone.graphs, alone.cluster) as theirs,
+        ):
+            found = {**ours, **theirs}
+            runs: dict[tuple[str, int], list[Measured]] = {}
+            # The first round warms up.
+            for number in range(ROUNDS + 1):
+                tell(f"depth: round {number} of {ROUNDS}")
+                for depth in DEPTHS:
+                    for name in ("native", "chain"):
+                        side = found[f"{name}-{depth}"]
+                        run = await asyncio.to_thread(side.load, analyzer, folder, 1, RUN_S)
+                        runs.setdefault((name, depth), []).append(run)
+    return figures({key: measured[1:] for key, measured in runs.items()})
+
+
+def figures(runs: Runs) -> list[Figure]:
+    """The slope of a straight line through what is added at each depth, and how straight that is."""
+    added = [added_ms(runs["chain", depth], runs["native", depth]) for depth in DEPTHS]
+    slopes = [_line(values)[0] for values in zip(*added, strict=True)]
+    middle = [median(values) for values in added]
+    slope, start = _line(middle)
+    off_ms = max(abs(ms - start - slope * depth) for depth, ms in zip(DEPTHS, middle, strict=True))
+    native = [median(run.latency_ms[50] for run in runs["native", depth]) for depth in DEPTHS]
+    note = (
+        f"p50 of 1 to {len(STAGES)} stages over that of native ensembles of as many, one client: slope, median of "
+        f"{len(slopes)} rounds, {spread(slopes)}; {start:.2f} ms beside it, at most {off_ms:.2f} ms off the line; "
+        "baseline: slope of the native ensembles, ms"
+    )
+    return [figure("dataplane.depth", median(slopes), "ms", note, at_most=GOAL_MS, baseline=_line(native)[0])]
+
+
+def _line(values_ms: Sequence[float]) -> tuple[float, float]:
+    """Slope in ms a stage, and ms at no stage, of the straight line nearest by least squares."""
+    slope, start = np.polyfit(DEPTHS, values_ms, 1)
+    return float(slope), float(start)

@@ -1,0 +1,114 @@
+"""Reading pages across workers, against the same models called by a BLS model in one tritonserver.
+
+The application `docread` with its lightest variants: pages of real size, real models, rows that fan out.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import system
+from benchmarks.dataplane import sides
+from benchmarks.dataplane.compare import rates
+from benchmarks.harness import Figure, Tell
+from jigsaw_triton.applications import fetch_application
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import ensemble
+from jigsaw_triton.compiler.bundle import ModelFolder, WorkerModel
+from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.evaluation.load import Measured
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.build import build_graph
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.resources import applications_dir
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+from jigsaw_triton.spec.load import load_graph
+
+ROUNDS = 3
+RUN_S = 12.0
+WARM_UP_S = 4.0
+CLIENTS = 4
+BATCH = 8
+"""Lines that recognise takes at a time."""
+
+BLS_CODE = Path(__file__).with_name("docread_bls.py")
+"""Not imported here: only a tritonserver has what it imports."""
+
+VARIANTS = {"detect": "v6_tiny_352", "recognise": "v6_tiny"}
+GOAL = 0.95
+
+
+def one_variant_a_task(graph: TaskGraph, name: str) -> TaskGraph:
+    """The graph under another name, with VARIANTS alone."""
+    tasks = {task.name: replace(task, variants=(task.variant(VARIANTS[task.name]),)) for task in graph.tasks.values()}
+    return replace(graph, name=name, tasks=tasks, slo=replace(graph.slo, accuracy=0.01))
+
+
+def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
+    """One worker that detects, two that recognise: a page has some 25 lines."""
+    lines = graph.tasks["detect"].variants[0].yields["CROPS"]
+    rows = ProfileTable(
+        (
+            system.profile("cpu", "detect", VARIANTS["detect"], 1, 1.0, 1.5),
+            system.profile("cpu", "recognise", VARIANTS["recognise"], BATCH, 1.0, 0.75 * lines),
+        )
+    )
+    return Wanted({graph.name: graph}, {graph.name: 1.0}, {graph.name: rows}, cluster)
+
+
+def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
+    """The model that clients of the one server call, with an instance for each."""
+    config = cfg.parse('backend: "python"', where="benchmark")
+    config.name = graph.name
+    config.max_batch_size = 1
+    cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph))
+    cfg.set_instances(config, CLIENTS)
+    for model in models:
+        config.parameters[model.task].string_value = model.name
+    config.parameters["batch"].string_value = str(BATCH)
+    files = {CONFIG_FILE: cfg.render(config), f"{cfg.VERSION}/{MODEL_FILE}": BLS_CODE.read_bytes()}
+    return ModelFolder(graph.name, files)
+
+
+async def measure(tell: Tell) -> list[Figure]:
+    """Brings up both sides, and loads them in turn."""
+    installation, analyzer = find_installation(), find_perf_analyzer()
+    source = applications_dir() / "docread"
+    fetch_application(source, tell)
+    graph = build_graph(load_graph(source), templates=frozenset(system.templates()), require_files=True)
+    ours, theirs = (wanted(one_variant_a_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server"))
+    models = sides.worker_models(theirs, installation.backends)
+    front = bls(theirs.graphs["one-server"], models)
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        tell("docread: starting three workers, their gateway, and the server of the baseline")
+        async with (
+            sides.behind_gateway(installation, ours) as behind,
+            sides.native(installation, [*(m.folder for m in models), front], theirs.graphs, theirs.cluster) as alone,
+        ):
+            found = {**alone, **behind}
+
+            async def load(name: str, seconds: float) -> Measured:
+                return await asyncio.to_thread(found[name].load, analyzer, Path(path), CLIENTS, seconds)
+
+            runs: dict[str, list[Measured]] = {name: [] for name in found}
+            for name in found:
+                await load(name, WARM_UP_S)
+            for number in range(ROUNDS):
+                tell(f"docread: round {number + 1} of {ROUNDS}")
+                for name in found:
+                    runs[name].append(await load(name, RUN_S))
+    return figures(runs["pages"], runs["one-server"])
+
+
+def figures(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Figure]:
+    """What the runs say."""
+    baseline = (
+        f"the same models with as many instances in one server, called by a BLS model, pages/s; {CLIENTS} clients, "
+        f"{' and '.join(VARIANTS.values())}, one worker that detects and two that recognise"
+    )
+    return [rates("dataplane.docread.rate", ours, theirs, baseline, GOAL)]

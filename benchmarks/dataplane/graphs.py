@@ -1,0 +1,119 @@
+"""The graphs that are loaded: of so little work, or of work so exactly known, that what is measured is the way."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import system
+from jigsaw_triton.graph.model import TaskGraph
+
+FLOATS = 16
+"""In a request and between stages, where a graph does not say otherwise."""
+
+ROWS = 3
+"""That a request fans out to."""
+
+MODEL = """\
+class Model:
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
+        x = inputs["X"]
+        return {{"Y": {expression}}}
+"""
+
+TWICE = "x * 2"
+ROWS_OF = f"x[:, None].repeat({ROWS}, axis=1)"
+MULTIPLES = "x[:, None] * __import__('numpy').arange(1, 2 + int(x[0, 0]) % 5, dtype='f4')[:, None]"
+"""One to five rows, as the first float says: 1x, 2x, 3x ... For one request at a time."""
+
+Document = dict[str, Any]
+
+
+def chain(
+    folder: Path, name: str, *, stages: Sequence[str] = ("first", "second"), floats: int = FLOATS, target: str = "auto"
+) -> TaskGraph:
+    """Stages that double what they get, one after the other."""
+    tasks = _chained({stage: _python(TWICE, [floats]) for stage in stages})
+    return _read(folder, _document(name, tasks, floats=floats, target=target), {TWICE})
+
+
+def fan_out(folder: Path, name: str, *, target: str = "auto") -> TaskGraph:
+    """The first stage makes ROWS rows, the second doubles each."""
+    return _rows(folder, name, ROWS_OF, ROWS, target)
+
+
+def multiples(folder: Path, name: str) -> TaskGraph:
+    """The first stage makes rows whose number and values depend on the request, the second doubles each."""
+    return _rows(folder, name, MULTIPLES, 3.0, "auto")
+
+
+def fixed_rows(folder: Path, name: str) -> TaskGraph:
+    """`fan_out` as one would write it for a native ensemble: the second stage takes all rows of a request at once."""
+    tasks = _chained({"first": _python(ROWS_OF, [ROWS, FLOATS]), "second": _python(TWICE, [ROWS, FLOATS])})
+    return _read(folder, _document(name, tasks), {ROWS_OF, TWICE})
+
+
+def emulated(folder: Path, name: str, *, stages: Sequence[str] = ("work",), slo_ms: int) -> TaskGraph:
+    """Stages that only take the time that profiles say."""
+    variant = {"name": "only", "accuracy": 1.0, "template": "emulated"}
+    tasks = _chained({stage: _task([FLOATS], variant) for stage in stages})
+    return _read(folder, _document(name, tasks, slo_ms=slo_ms), set())
+
+
+def _rows(folder: Path, name: str, expression: str, rows: float, target: str) -> TaskGraph:
+    first = _python(expression, [-1, FLOATS], yields={"Y": rows})
+    tasks = _chained({"first": first, "second": _python(TWICE, [FLOATS])})
+    tasks["second"]["for_each"] = "first.Y"
+    return _read(folder, _document(name, tasks, target=target), {expression, TWICE})
+
+
+def _read(folder: Path, document: Document, expressions: set[str]) -> TaskGraph:
+    files = {_file(expression): MODEL.format(expression=expression) for expression in expressions}
+    # JSON is YAML.
+    return system.read_graph(folder / document["metadata"]["name"], json.dumps(document), files)
+
+
+def _document(
+    name: str, tasks: Document, *, floats: int = FLOATS, target: str = "auto", slo_ms: int = 1000
+) -> Document:
+    return {
+        "apiVersion": "jigsaw-triton/v1",
+        "kind": "TaskGraph",
+        "metadata": {"name": name},
+        "spec": {
+            "target": target,
+            "slo": {"latency_ms": slo_ms},
+            "inputs": {"X": {"dtype": "FP32", "shape": [floats]}},
+            "outputs": {"Y": f"{list(tasks)[-1]}.Y"},
+            "tasks": tasks,
+        },
+    }
+
+
+def _chained(tasks: Mapping[str, Document]) -> Document:
+    """Each task gets what the one before it made, the first what clients send."""
+    sources = ["inputs.X", *(f"{name}.Y" for name in tasks)]
+    return {
+        name: {**task, "inputs": {"X": source}} for (name, task), source in zip(tasks.items(), sources, strict=False)
+    }
+
+
+def _task(shape: Sequence[int], variant: Document) -> Document:
+    return {"outputs": {"Y": {"dtype": "FP32", "shape": list(shape)}}, "variants": [variant]}
+
+
+def _python(expression: str, shape: Sequence[int], yields: Mapping[str, float] | None = None) -> Document:
+    variant: Document = {
+        "name": "only",
+        "accuracy": 1.0,
+        "template": "python",
+        "artifacts": {"model.py": _file(expression)},
+    }
+    return _task(shape, {**variant, "yields": dict(yields)} if yields else variant)
+
+
+def _file(expression: str) -> str:
+    return {TWICE: "twice.py", ROWS_OF: "rows_of.py", MULTIPLES: "multiples.py"}[expression]

@@ -1,0 +1,122 @@
+"""How much of what its workers can do a task does when it always has work: many workers, and unequal ones.
+
+Emulated variants, whose time is known exactly; closed loops with more requests under way than the workers hold.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.harness import Figure, Tell, figure, spread
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.servers.installation import find_installation
+
+ROUNDS = 3
+WARM_UP_S = 2.0
+RUN_S = 6.0
+BATCH = 8
+SLO_MS = 5000
+
+WORKERS, WORKER_MS = 16, 50.0
+WORKERS_GOAL = 0.95
+
+SLICE_MS = {"4g": 30.0, "3g": 90.0}
+"""Of the two unequal workers, which fill a board."""
+
+BALANCE_GOAL = 0.97
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A task with workers.
+
+    Attributes:
+        wanted: Its deployment.
+        workers: That it must come to.
+        ideal_rps: What they can do.
+    """
+
+    wanted: Wanted
+    workers: int
+    ideal_rps: float
+
+
+def many(folder: Path) -> Case:
+    """Equal workers."""
+    row = system.profile("cpu", "work", "only", BATCH, WORKER_MS, _rps(WORKER_MS))
+    return _case(folder, "many", [row], system.cluster("cpu", 3), WORKERS, WORKERS * _rps(WORKER_MS))
+
+
+def unequal(folder: Path) -> Case:
+    """One worker three times as fast as the other."""
+    rows = [
+        system.profile("cpu", "work", "only", BATCH, ms, _rps(ms), slice_=slice_) for slice_, ms in SLICE_MS.items()
+    ]
+    return _case(folder, "unequal", rows, system.cluster("cpu"), 2, sum(map(_rps, SLICE_MS.values())))
+
+
+def _rps(batch_ms: float) -> float:
+    return BATCH * 1000 / batch_ms
+
+
+def _case(
+    folder: Path, name: str, rows: Sequence[ProfileRow], cluster: Cluster, workers: int, ideal_rps: float
+) -> Case:
+    graph = graphs.emulated(folder, name, slo_ms=SLO_MS)
+    # Nearly all that the planner would have these workers carry: it takes no fewer, and no more.
+    demand_rps = 0.99 * Options().usable * ideal_rps
+    wanted = Wanted({name: graph}, {name: demand_rps}, {name: ProfileTable(rows)}, cluster)
+    return Case(wanted, workers, ideal_rps)
+
+
+async def measure(tell: Tell) -> list[Figure]:
+    """Both cases, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        cases = {"workers": many(Path(path)), "balance": unequal(Path(path))}
+        rates_rps = {name: await _rates(case, tell) for name, case in cases.items()}
+    notes = {
+        "workers": f"{WORKERS} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
+        "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
+    }
+    goals = {"workers": WORKERS_GOAL, "balance": BALANCE_GOAL}
+    return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals[name]) for name in cases]
+
+
+async def _rates(case: Case, tell: Tell) -> list[float]:
+    (name,) = case.wanted.graphs
+    ports = case.wanted.cluster.gateway
+    request = client.request(name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
+    async with system.system(find_installation(), SETTINGS) as running:
+        tell(f"{name}: starting {case.workers} workers")
+        await running.deploy(case.wanted)
+        state = running.controller.state.running
+        started = len(state.bundle.workers) if state is not None else 0
+        if started != case.workers:
+            raise ServerError(f"planned were {started} workers, not {case.workers}", where=name)
+        rates_rps = []
+        for number in range(ROUNDS):
+            tell(f"{name}: round {number + 1} of {ROUNDS}")
+            held = case.workers * BATCH
+            rates_rps.append(await client.closed_loop(ports, request, 3 * held, warm_up_s=WARM_UP_S, seconds=RUN_S))
+    return rates_rps
+
+
+def share(name: str, what: str, rates_rps: Sequence[float], ideal_rps: float, goal: float) -> Figure:
+    """Of what the workers can do."""
+    shares = [rate / ideal_rps for rate in rates_rps]
+    note = (
+        f"{what}, saturated by one process over HTTP; median of {len(shares)} rounds, {spread(shares)}; "
+        f"{median(rates_rps):.4g} requests/s; baseline: what the workers can do, requests/s"
+    )
+    return figure(f"dataplane.{name}", median(shares), "share", note, at_least=goal, baseline=ideal_rps)

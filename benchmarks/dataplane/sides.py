@@ -1,0 +1,135 @@
+"""What is loaded: graphs behind a gateway with workers, and the same models as native ensembles in one server."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+from benchmarks import system
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import ensemble
+from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.compile import compile_plan
+from jigsaw_triton.compiler.store import Identities
+from jigsaw_triton.compiler.templates import CONFIG_FILE
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
+from jigsaw_triton.evaluation.perf_analyzer import LoadRun
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.servers.installation import Installation
+
+BATCH = 64
+
+SETTINGS = Settings(rise_over=inf, fall_under=0.0, restart_limit=10**6, restart_window_s=1.0)
+"""Of a controller that restarts what dies, and leaves alone what is loaded on purpose beyond its plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is loaded.
+
+    Attributes:
+        graph: As clients see it.
+        ports: Of the server that has it.
+    """
+
+    graph: TaskGraph
+    ports: GatewayPorts
+
+    def load(self, analyzer: Path, folder: Path, clients: int, seconds: float) -> Measured:
+        """Loads it with perf_analyzer over gRPC. Blocks.
+
+        Args:
+            analyzer: perf_analyzer.
+            folder: For its files.
+            clients: Requests under way at any time.
+            seconds: About how long.
+
+        Raises:
+            ServerError: perf_analyzer gave up.
+        """
+        run = LoadRun(
+            analyzer,
+            Load(self.graph.name, "grpc", f"{self.ports.address}:{self.ports.grpc}", clients, duration_s=seconds),
+            folder,
+        )
+        run.prepare(request_tensors(self.graph)[0])
+        return run.measure()
+
+
+def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster) -> Wanted:
+    """The graphs with profiles by which one worker does for each task, whatever the load."""
+    by_name = {graph.name: graph for graph in graphs}
+    tasks = dict.fromkeys(task for graph in by_name.values() for task in graph.tasks)
+    rows = ProfileTable(system.profile("cpu", task, "only", BATCH, 1.0, 1e6) for task in tasks)
+    return Wanted(by_name, dict.fromkeys(by_name, 1.0), dict.fromkeys(by_name, rows), cluster)
+
+
+@asynccontextmanager
+async def behind_gateway(installation: Installation, wanted: Wanted) -> AsyncIterator[dict[str, Side]]:
+    """Graph -> what serves it, workers and gateway; taken down in the end."""
+    async with system.system(installation, SETTINGS) as running:
+        await running.deploy(wanted)
+        yield _sides(wanted.graphs, wanted.cluster)
+
+
+@asynccontextmanager
+async def native(
+    installation: Installation, models: Sequence[ModelFolder], graphs: Mapping[str, TaskGraph], cluster: Cluster
+) -> AsyncIterator[dict[str, Side]]:
+    """Graph -> one server that has these models; stopped in the end."""
+    async with system.lone_server(installation, cluster.gateway) as server:
+        await server.load_gateway(models)
+        yield _sides(graphs, cluster)
+
+
+def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFolder]:
+    """The models that workers would get, and in front of them ensembles that call them in their own server."""
+    models = worker_models(wanted, backends)
+    template = system.templates()["ensemble"]
+    fronts = []
+    for graph in wanted.graphs.values():
+        of_task = {model.task: model.folder for model in models if model.graph == graph.name}
+        direct = [Dispatcher(of_task[task], task, ()) for task in graph.tasks]
+        fronts.append(ensemble.front(graph, ensemble.steps(graph, direct), template, max_batch=BATCH))
+    return [*(model.folder for model in models), *fronts]
+
+
+def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]:
+    """The models that workers would get, in one server: each once, with the instances of all workers that have it."""
+    workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
+    bundle = compile_plan(
+        make_plan(Problem(workloads, wanted.cluster, wanted.profiles)),
+        wanted.graphs,
+        wanted.cluster,
+        wanted.profiles,
+        generation=1,
+        templates=system.templates(),
+        backends=backends,
+        identity=Identities(),
+    )
+    found: dict[str, WorkerModel] = {}
+    for worker in bundle.workers.values():
+        for model in worker.models:
+            before = found.get(model.name)
+            instances = model.instances + (before.instances if before is not None else 0)
+            found[model.name] = replace(model, instances=instances, folder=_batching(model.folder, instances))
+    return list(found.values())
+
+
+def _batching(folder: ModelFolder, instances: int) -> ModelFolder:
+    """The model with Triton's own batches: on a worker the dispatcher makes them."""
+    config = cfg.of_folder(folder)
+    config.dynamic_batching.SetInParent()
+    config.instance_group[0].count = instances
+    return replace(folder, files={**folder.files, CONFIG_FILE: cfg.render(config)})
+
+
+def _sides(graphs: Mapping[str, TaskGraph], cluster: Cluster) -> dict[str, Side]:
+    return {name: Side(graph, cluster.gateway) for name, graph in graphs.items()}

@@ -1,0 +1,220 @@
+"""Very many requests, each with an answer of its own, while workers are killed: is any answer wrong, does memory grow?
+
+Half of the clients send to a chain, half to a graph that fans out to a number of rows that differs from request to
+request. Each task has two workers: one of them is killed now and then, so that what it had is tried again on the other.
+"""
+
+import asyncio
+import itertools
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.client import BROKEN, OK, Connection
+from benchmarks.dataplane.sides import BATCH, SETTINGS
+from benchmarks.harness import Figure, Tell, figure
+from benchmarks.system import System
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.process import group_members
+
+REQUESTS = 300_000
+CLIENTS = 64
+WORKERS = 2
+"""Of each task; the first of them may be killed."""
+
+KILL_EVERY_S = 4.0
+LOOK_EVERY_S = 1.0
+GROWTH_GOAL = 0.02
+
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def chain_answer(x: Array) -> Array:
+    """What the chain makes of a request's floats."""
+    return x * 4
+
+
+def multiples_answer(x: Array) -> Array:
+    """What `graphs.multiples` makes of a request's floats: rows."""
+    multiples: Array = x * np.arange(1, 2 + int(x[0]) % 5, dtype=np.float32)[:, None] * 2
+    return multiples
+
+
+ANSWERS: Mapping[str, Callable[[Array], Array]] = {"chain": chain_answer, "multiples": multiples_answer}
+"""Graph -> what it must answer."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of requests.
+
+    Attributes:
+        total: To send.
+        sent: Requests so far.
+        wrong: Answers that belong to no request of that client's.
+        failed: What was said where there was no answer, each once.
+        failures: Requests without an answer.
+        kills: Of workers.
+        memory: (requests sent, MiB) over time, of the gateway and the workers that are not killed.
+    """
+
+    total: int
+    sent: int = 0
+    wrong: int = 0
+    failed: set[str] = field(default_factory=set)
+    failures: int = 0
+    kills: int = 0
+    memory: list[tuple[int, float]] = field(default_factory=list)
+
+
+async def measure(tell: Tell, requests: int = REQUESTS) -> list[Figure]:
+    """Sends so many requests."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        wanted = _wanted(Path(path))
+        async with system.system(find_installation(), SETTINGS) as running:
+            tell(f"soak: starting {4 * WORKERS} workers")
+            await running.deploy(wanted)
+            tally = Tally(requests)
+            await _soak(running, wanted.cluster.gateway, tally, tell)
+    return figures(tally)
+
+
+def _wanted(folder: Path) -> Wanted:
+    """Demands that take WORKERS for each task."""
+    found = {"chain": graphs.chain(folder, "chain"), "multiples": graphs.multiples(folder, "multiples")}
+    rps = 1000.0
+    demand = dict.fromkeys(found, (WORKERS - 0.5) * rps)
+    rows_per_request = {"chain": 1.0, "multiples": found["multiples"].tasks["first"].variants[0].yields["Y"]}
+    profiles = {
+        name: ProfileTable(
+            (
+                system.profile("cpu", "first", "only", BATCH, 1.0, rps),
+                system.profile("cpu", "second", "only", BATCH, 1.0, rps * rows),
+            )
+        )
+        for name, rows in rows_per_request.items()
+    }
+    return Wanted(found, demand, profiles, system.cluster("cpu", 2))
+
+
+async def _soak(running: System, ports: GatewayPorts, tally: Tally, tell: Tell) -> None:
+    victims, kept = _split(running)
+    rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
+    around = [
+        asyncio.create_task(_kill(running, victims, tally)),
+        asyncio.create_task(_watch(running, kept, tally, tell)),
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for rng, graph in zip(rngs, itertools.cycle(ANSWERS), strict=False):
+                group.create_task(_client(ports, graph, rng, tally))
+    finally:
+        for task in around:
+            task.cancel()
+        await asyncio.gather(*around, return_exceptions=True)
+    await running.settled()
+
+
+def _split(running: System) -> tuple[list[str], list[str]]:
+    """Servers that may be killed, one a task, and the others.
+
+    Raises:
+        ServerError: A task has not as many workers as it should.
+    """
+    state = running.controller.state.running
+    assert state is not None
+    of_task: dict[tuple[str, str], list[str]] = {}
+    for worker in state.bundle.workers.values():
+        for model in worker.models:
+            of_task.setdefault((model.graph, model.task), []).append(worker.name)
+    if {len(names) for names in of_task.values()} != {WORKERS}:
+        raise ServerError(f"not every task has {WORKERS} workers: {of_task}", where="soak")
+    return [names[0] for names in of_task.values()], ["gateway", *(n for names in of_task.values() for n in names[1:])]
+
+
+async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, tally: Tally) -> None:
+    connection: Connection | None = None
+    while tally.sent < tally.total:
+        tally.sent += 1
+        if connection is None or not connection.is_open:
+            connection = await client.connect(ports)
+        x = (100 * rng.random(graphs.FLOATS)).astype(np.float32)
+        reply = await connection.ask(client.request(graph, {"X": x[None]}))
+        if reply.status != OK:
+            tally.failures += 1
+            tally.failed.add(reply.text.decode() if reply.status != BROKEN else "connection broken")
+        elif reply.tensors != ANSWERS[graph](x).tobytes():
+            tally.wrong += 1
+    if connection is not None:
+        connection.close()
+
+
+async def _kill(running: System, victims: Sequence[str], tally: Tally) -> None:
+    """Kills the victims in turn, those that run."""
+    for name in itertools.cycle(victims):
+        await asyncio.sleep(KILL_EVERY_S)
+        server = running.fleet.server(name)
+        if server is not None and server.process.returncode is None and server.process.pid is not None:
+            os.kill(server.process.pid, signal.SIGKILL)
+            tally.kills += 1
+
+
+async def _watch(running: System, kept: Sequence[str], tally: Tally, tell: Tell) -> None:
+    told = 0
+    while True:
+        tally.memory.append((tally.sent, await asyncio.to_thread(_rss_mib, running, kept)))
+        if tally.sent >= told + tally.total / 10:
+            told = tally.sent
+            tell(f"soak: {tally.sent} requests, {tally.wrong} answers wrong, {tally.failures} requests failed")
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _rss_mib(running: System, names: Sequence[str]) -> float:
+    pids = [server.process.pid for name in names if (server := running.fleet.server(name)) is not None]
+    pages = 0
+    for pid in (member for group in pids if group is not None for member in group_members(group)):
+        pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * _PAGE_MIB
+
+
+def figures(tally: Tally) -> list[Figure]:
+    """What the tally says."""
+    load = f"{CLIENTS} clients over HTTP, {tally.kills} workers killed by SIGKILL meanwhile"
+    failures = f"{tally.failures} failed{': ' if tally.failed else ''}{'; '.join(sorted(tally.failed)[:2])}"
+    found = [
+        figure(
+            "dataplane.swapped_answers",
+            tally.wrong,
+            "answers",
+            f"of {tally.sent} requests, each with floats of its own; {load}; {failures}",
+            at_most=0,
+        )
+    ]
+    warm, end = (_memory_mib(tally, *tenth) for tenth in ((0.1, 0.2), (0.9, 1.0)))
+    if warm is not None and end is not None:
+        note = (
+            f"RSS of the gateway's processes and of the workers that were not killed: median over the last tenth of "
+            f"{tally.sent} requests over that of the second tenth; {load}; baseline: MiB in the second tenth"
+        )
+        name = "dataplane.rss_growth"
+        found.append(figure(name, (end - warm) / warm, "share", note, at_most=GROWTH_GOAL, baseline=warm))
+    return found
+
+
+def _memory_mib(tally: Tally, begin: float, end: float) -> float | None:
+    """Median while this part of the requests was sent; None where nobody looked."""
+    seen = [mib for sent, mib in tally.memory if begin * tally.total <= sent <= end * tally.total]
+    return median(seen) if seen else None

@@ -1,0 +1,46 @@
+from collections.abc import Sequence
+
+import pytest
+
+from benchmarks.dataplane import overload
+from benchmarks.dataplane.client import BROKEN, OK, UNAVAILABLE, Outcome
+from benchmarks.dataplane.overload import CAPACITY_RPS, RUN_S, SETTLE_S, SLO_MS, Round
+from jigsaw_triton.errors import ServerError
+
+
+def outcomes(count: int, latency_ms: float, status: int = OK, *, begin_s: float = 0.0) -> list[Outcome]:
+    """Evenly over the time that counts for the loud graph, answers included."""
+    step_s = RUN_S / count
+    ended = [SETTLE_S + begin_s + number * step_s for number in range(count)]
+    return [Outcome(at_s - latency_ms / 1e3, latency_ms, status) for at_s in ended]
+
+
+def test_what_is_answered_after_the_load_is_not_counted_as_served_under_it() -> None:
+    capacity = round(CAPACITY_RPS * RUN_S)
+    loud = [
+        *outcomes(capacity // 2, SLO_MS - 1),
+        *outcomes(capacity // 4, SLO_MS + 1),
+        *outcomes(capacity, SLO_MS - 1, begin_s=RUN_S),
+        *outcomes(capacity, 1.0, UNAVAILABLE),
+    ]
+    served, in_slo, _ = overload.figures([Round(outcomes(10, 5.0), outcomes(10, 5.0), loud)])
+    assert (served.value, served.met) == (0.75, False)
+    assert (in_slo.value, in_slo.met) == (0.857, False)
+    assert f"{capacity} refused (UNAVAILABLE), 0 failed" in served.note
+
+
+def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
+    def quiet(slow_ms: float) -> list[Outcome]:
+        return [*outcomes(95, 10.0), *outcomes(5, slow_ms)]
+
+    def found(pairs: Sequence[tuple[float, float]]) -> float:
+        rounds = [Round(quiet(alone), quiet(beside), outcomes(10, 1.0)) for alone, beside in pairs]
+        return overload.figures(rounds)[2].value
+
+    assert found([(100.0, 120.0), (300.0, 360.0), (100.0, 500.0)]) == 1.2
+
+
+def test_a_graph_that_is_not_served_at_all() -> None:
+    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), outcomes(10, 1.0))]
+    with pytest.raises(ServerError, match=r"no request was answered: 10 sent, 0 served, .* 10 failed"):
+        overload.figures(rounds)
