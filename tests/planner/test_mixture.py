@@ -28,7 +28,7 @@ from tests.fakes.problems import docread_problem, problem, row
 from tests.planner import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, problems, replicas
 
-FEW = settings(max_examples=12, deadline=None, derandomize=True)
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
 
 def on_average(p: Problem, accuracy: float | None = None) -> Problem:
