@@ -62,10 +62,15 @@ class NvmlMigDriver:
         """What the driver reports of all GPUs.
 
         Raises:
-            MigError: There is no driver, it does not answer, or this user may not ask.
+            MigError: There is no driver, it does not answer, this user may not ask, or a GPU is lost, and which.
         """
-        with self._explained("GPUs"):
-            return self._calls.read("reading all GPUs", self._nvml.gpus)
+        with self._explained("NVIDIA driver"):
+            count = self._calls.read("counting the GPUs", self._nvml.count)
+        return tuple(self._reported(GpuId(self._node, index)) for index in range(count))
+
+    def _reported(self, gpu: GpuId) -> ReportedGpu:
+        with self._explained(str(gpu)):
+            return self._read(gpu)
 
     def version(self) -> str:
         """Of NVIDIA's driver.

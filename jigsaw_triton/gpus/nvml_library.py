@@ -37,10 +37,10 @@ class Nvml:
         with self._open():
             return str(pynvml.nvmlSystemGetDriverVersion())
 
-    def gpus(self) -> tuple[ReportedGpu, ...]:
-        """All GPUs, by index."""
+    def count(self) -> int:
+        """Of GPUs."""
         with self._open():
-            return tuple(self._gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
+            return int(pynvml.nvmlDeviceGetCount())
 
     def gpu(self, index: int) -> ReportedGpu:
         """One GPU."""

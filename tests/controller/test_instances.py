@@ -13,23 +13,13 @@ from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from tests.fakes.nvml.machine import Action, Machine
-from tests.fakes.nvml.transitions import (
-    DONE,
-    KILLED,
-    REFUSED,
-    Owner,
-    Transition,
-    changes_of,
-    fewest_changes,
-    plausible_codes,
-    transitions,
-)
+from tests.fakes.nvml.transitions import IN_USE, Owner, fewest_changes, plausible_codes, transitions
 
 GPU = GpuId("n", 0)
 PLACE = Placement(4, "3g")
 CREATE_GPU, CREATE_COMPUTE = "nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceCreateComputeInstance"
 DESTROY_GPU, DESTROY_COMPUTE = "nvmlGpuInstanceDestroy", "nvmlComputeInstanceDestroy"
-IN_USE, UNKNOWN = 19, 999
+UNKNOWN = 999
 CRASHES: tuple[Action, ...] = ("crash before", "crash after")
 
 
@@ -188,35 +178,25 @@ def test_a_driver_that_was_loaded_anew_has_lost_what_was_ours(machine: Machine, 
 SAMPLE = transitions(4, seed=3)
 
 
-@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
-def test_a_change_takes_no_call_too_many(tmp_path: Path, transition: Transition) -> None:
-    assert len(changes_of(transition, tmp_path)) == fewest_changes(transition)
+@pytest.fixture(params=SAMPLE, ids=range(len(SAMPLE)))
+def owner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Owner]:
+    """Somebody whose layout is about to change, beside others."""
+    with Owner(tmp_path, request.param) as owner:
+        yield owner
 
 
-@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
-def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_completes_it(
-    tmp_path: Path, transition: Transition
-) -> None:
-    for nth in range(1, len(changes_of(transition, tmp_path)) + 1):
+def test_a_change_takes_no_call_too_many(owner: Owner) -> None:
+    assert len(owner.changes()) == fewest_changes(owner.transition)
+
+
+def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_completes_it(owner: Owner) -> None:
+    for nth in range(1, len(owner.changes()) + 1):
         for action in CRASHES:
-            with Owner(tmp_path, transition) as owner:
-                owner.machine.fault("change", nth, action)
-                assert owner.change() == KILLED
-                assert owner.change() == DONE
-                assert owner.wrong() == ""
+            assert owner.killed_at("change", nth, action) == ""
 
 
-@pytest.mark.parametrize("transition", SAMPLE, ids=range(len(SAMPLE)))
-def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(
-    tmp_path: Path, transition: Transition
-) -> None:
-    for nth, name in enumerate(changes_of(transition, tmp_path), 1):
+def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(owner: Owner) -> None:
+    for nth, name in enumerate(owner.changes(), 1):
         for code in plausible_codes(name):
-            with Owner(tmp_path, transition) as owner:
-                owner.machine.fault("change", nth, "fail", code)
-                ended = owner.change()
-                assert ended in (DONE, REFUSED)
-                if code == IN_USE:
-                    assert ended == DONE
-                assert ended == DONE or owner.change() == DONE
-                assert owner.wrong() == ""
+            _, wrong = owner.failed_at(nth, code)
+            assert wrong == ""

@@ -156,15 +156,27 @@ def test_a_driver_that_is_loaded_anew_is_found_again(machine_of: MakeMachine) ->
     driver.create(GPU, Placement(0, "1g"))
 
 
-@pytest.mark.parametrize("call", ["nvmlDeviceGetCount_v2", "nvmlDeviceGetGpuInstances"])
-def test_a_driver_that_does_not_answer_is_given_up_and_asked_again(machine_of: MakeMachine, call: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "where"), [("nvmlDeviceGetCount_v2", "counting the GPUs"), ("nvmlDeviceGetGpuInstances", "reading n/0")]
+)
+def test_a_driver_that_does_not_answer_is_given_up_and_asked_again(
+    machine_of: MakeMachine, call: str, where: str
+) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine, timeout_s=0.2)
     machine.fault(call, 1, "hang")
     with pytest.raises(MigTimeoutError, match=r"not answered within 0\.2 s") as caught:
         driver.instances()
-    assert caught.value.where == "reading all GPUs"
+    assert caught.value.where == where
     assert driver.instances() == ()
+
+
+def test_a_gpu_that_is_lost_is_named(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB", "A100-80GB")
+    machine.fault("nvmlDeviceGetMigMode", 2, "fail", 15)
+    with pytest.raises(MigError, match="the GPU is lost") as caught:
+        driver_of(machine).instances()
+    assert caught.value.where == "n/1"
 
 
 def test_an_instance_that_the_lists_lack_for_once_is_not_called_gone(machine_of: MakeMachine) -> None:

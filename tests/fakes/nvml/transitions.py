@@ -1,17 +1,22 @@
 """Random changes of a machine's layouts by an owner that shares it with others, and what must hold whatever goes wrong.
 
-Each attempt is a process of its own, so that the stand-in can end it at any call.
+Each attempt is a process of its own, so that the stand-in can end it at any call. They are forked off one that has all
+imported and has no threads (`forker.py`).
 """
 
-import multiprocessing
+import atexit
+import base64
+import os
+import pickle
 import random
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import NoReturn
 
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
@@ -21,14 +26,13 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, GpuId, Layout, MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.rearrangement import rearrangement
-from tests.fakes.nvml.machine import CHANGES, Machine, enter
+from tests.fakes.nvml.machine import CHANGES, Action, Call, Machine, enter
 
 NODE = "n"
 GPU = GpuId(NODE, 0)
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__])
-
 _MODELS = ("A100-80GB", "H100-80GB", "A30-24GB")
+
+IN_USE = 19
 
 DONE, REFUSED, BROKEN, KILLED = 0, 1, 2, -9
 """How an attempt ends: the layout is there; an error that users see; any other one; by the stand-in."""
@@ -99,6 +103,18 @@ class Owner:
         if self.attempt(transition.before) != DONE:
             raise AssertionError("the layout that there is to be at first could not be made")
         self._mine = self.noted()
+        self._first = (self.machine.path.read_bytes(), self._journal.read_bytes())
+        self.machine.forget_calls()
+
+    def again(self) -> None:
+        """Brings all back to how it was at first."""
+        machine, journal = self._first
+        # In place: processes have it mapped.
+        with self.machine.path.open("r+b") as file:
+            file.write(machine)
+        for leftover in self._journal.parent.glob(f"{self._journal.name}-*"):
+            leftover.unlink()
+        self._journal.write_bytes(journal)
         self.machine.forget_calls()
 
     def __enter__(self) -> "Owner":
@@ -109,11 +125,7 @@ class Owner:
 
     def attempt(self, layout: Layout) -> int:
         """Brings the owner's instances to a layout, in a process of its own; how that ended."""
-        process = _PROCESSES.Process(target=_attempt, args=(self.machine.path, self._journal, self.transition, layout))
-        process.start()
-        process.join()
-        assert process.exitcode is not None
-        return process.exitcode
+        return _in_a_process((self.machine.path, self._journal, self.transition, layout))
 
     def change(self) -> int:
         """`attempt` of the layout that is wanted."""
@@ -149,13 +161,60 @@ class Owner:
         }
         return f"others' instances were touched: {touched}" if touched else ""
 
+    def calls(self) -> list[Call]:
+        """The calls of a change during which nothing goes wrong; all is as at first then."""
+        if self.change() != DONE or self.wrong():
+            raise AssertionError(f"{self.transition} fails by itself: {self.wrong()}")
+        calls = self.machine.calls()
+        self.again()
+        return calls
+
+    def changes(self) -> list[str]:
+        """Names of those that change something."""
+        return [call.name for call in self.calls() if call.name in CHANGES]
+
+    def killed_at(self, call: str, nth: int, action: Action) -> str:
+        """What is wrong after a process that was killed at a call, and one that came after it; empty where nothing is.
+
+        Args:
+            call: `change` or `*`.
+            nth: Of those.
+            action: Before or after it took effect.
+        """
+        self.again()
+        self.machine.fault(call, nth, action)
+        killed, completed = self.change(), self.change()
+        if (killed, completed) != (KILLED, DONE):
+            return f"the first attempt ended with {killed}, the second with {completed}"
+        return self.wrong()
+
+    def failed_at(self, nth: int, code: int) -> tuple[int, str]:
+        """How an attempt ends of which one change fails, and what is wrong after another one where that was refused.
+
+        Args:
+            nth: Which change.
+            code: What it fails with.
+        """
+        self.again()
+        self.machine.fault("change", nth, "fail", code)
+        ended = self.change()
+        if ended == REFUSED and code == IN_USE:
+            return ended, "something was in use for a moment, and was not tried again"
+        if ended not in (DONE, REFUSED) or (ended == REFUSED and self.change() != DONE):
+            return ended, f"the first attempt ended with {ended}, the second did not make it good"
+        return ended, self.wrong()
+
 
 def _driver(transition: Transition) -> NvmlMigDriver:
     return NvmlMigDriver(NODE, {0: transition.board})
 
 
-def _attempt(machine: Path, file: Path, transition: Transition, layout: Layout) -> NoReturn:
-    """What a process of the owner does."""
+Job = tuple[Path, Path, Transition, Layout]
+"""Of an attempt: the machine's file, the owner's journal, what it is about, the layout that is wanted."""
+
+
+def attempt(machine: Path, file: Path, transition: Transition, layout: Layout) -> int:
+    """What a process of the owner does, and its exit status."""
     enter(machine)
     try:
         with closing(Journal(file)) as journal:
@@ -163,19 +222,29 @@ def _attempt(machine: Path, file: Path, transition: Transition, layout: Layout) 
             instances.recover()
             instances.rearrange([rearrangement(GPU, journal.instances(), layout)])
     except MigError:
-        sys.exit(REFUSED)
+        return REFUSED
     except Exception:
         traceback.print_exc(file=sys.stderr)
-        sys.exit(BROKEN)
-    sys.exit(DONE)
+        return BROKEN
+    return DONE
 
 
-def changes_of(transition: Transition, folder: Path) -> list[str]:
-    """Names of the calls that change something, in a change during which nothing goes wrong."""
-    with Owner(folder, transition) as owner:
-        if owner.change() != DONE or owner.wrong():
-            raise AssertionError(f"{transition} fails by itself: {owner.wrong()}")
-        return [call.name for call in owner.machine.changes()]
+@cache
+def _forker() -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", f"{__package__}.forker"]
+    path = os.pathsep.join(filter(None, sys.path))
+    forker = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    atexit.register(forker.communicate)
+    return forker
+
+
+def _in_a_process(job: Job) -> int:
+    forker = _forker()
+    assert forker.stdin is not None and forker.stdout is not None
+    print(base64.b64encode(pickle.dumps(job)).decode(), file=forker.stdin, flush=True)
+    return int(forker.stdout.readline())
 
 
 def fewest_changes(transition: Transition) -> int:
@@ -186,7 +255,7 @@ def fewest_changes(transition: Transition) -> int:
 
 def plausible_codes(call: str) -> Iterator[int]:
     """Codes of NVML that a call may well return once."""
-    unknown, in_use, no_room, not_found, timeout = 999, 19, 23, 6, 10
+    unknown, no_room, not_found, timeout = 999, 23, 6, 10
     assert call in CHANGES
-    yield from (unknown, in_use, timeout)
+    yield from (unknown, IN_USE, timeout)
     yield no_room if "Create" in call else not_found
