@@ -5,18 +5,22 @@ has, and that the plan does not have at the same place with the same model, inst
 or comes to hold something else. What the plan adds where there is room is none.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds import least_slices
 from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations
-from jigsaw_triton.planner.model import Allocation, allocation
+from jigsaw_triton.planner.model import PRICE_GAP, Allocation, allocation
 from jigsaw_triton.planner.placement import running_slices
 from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.solver import Outcome, Solver, Stage, solved
 from jigsaw_triton.planner.standing import standing_supply
+
+_ROUNDING = 1e-6
+"""Of a slice, that a bound may be off by."""
 
 
 def cheapest_change(
@@ -25,8 +29,8 @@ def cheapest_change(
     staying: Mapping[Replica, int],
     price: float,
     *,
-    least: int,
-    using: Collection[Configuration],
+    model: Allocation,
+    outcome: Outcome,
     gap: float,
     solver: Solver,
     left_s: Callable[[], float],
@@ -34,15 +38,15 @@ def cheapest_change(
     """The program of slices and changes, solved; its first stage is of both together.
 
     First with what a plan of few slices uses and what runs. What no plan of as many slices as that comes to can use is
-    then left out.
+    then left out. Where time runs out before anything is found it is the plan of few slices.
 
     Args:
         problem: With a plan that runs.
         candidates: Graph name -> task -> configurations, those of the replicas that run included.
         staying: Replicas that run and may stay.
         price: Compute slices for each change; above 0.
-        least: Compute slices of any plan.
-        using: Configurations that a plan of few slices uses.
+        model: Of the program of few slices.
+        outcome: Of that program, which has a solution.
         gap: Relative, at which a plan is good enough.
         solver: To ask.
         left_s: Time that is left.
@@ -50,6 +54,8 @@ def cheapest_change(
     running = problem.running
     assert running is not None, "nothing runs that could change"
     worth = price * sum(map(len, running_slices(problem.cluster, running).values()))
+    least = math.ceil(outcome.stages[0].bound - _ROUNDING)
+    using = {c for c, column in model.count.items() if round(outcome.values[column]) > 0}
 
     def solved_with(
         these: Mapping[str, TaskConfigurations], start: Mapping[Configuration, int]
@@ -76,12 +82,15 @@ def cheapest_change(
     }
     begun, found = solved_with(few, {})
     limit = found.stages[0].value if found.stages else least + worth
-    made, outcome = solved_with(
-        _within(problem.workloads, candidates, few, limit), begun.counts(found.values) if found.stages else {}
-    )
-    if outcome.stages or not found.stages:
-        return made, outcome
-    first = Stage(found.stages[0].value, least, proven=found.stages[0].value <= least)
+    kept = _within(problem.workloads, candidates, few, limit)
+    made, best = solved_with(kept, begun.counts(found.values) if found.stages else {})
+    if best.stages and not (found.stages and best.stages[0].value > found.stages[0].value + PRICE_GAP):
+        return made, best
+    # Time ran out before as good a plan was found as the one to begin with, or before any was.
+    if not found.stages:
+        begun, found = model, _with_price(replace(outcome, stages=outcome.stages[:1]), worth, least)
+    value, bound = found.stages[0].value, best.stages[0].bound if best.stages else float(least)
+    first = Stage(value, min(value, bound), proven=False)
     return begun, replace(found, status="feasible", stages=(first, *found.stages[1:]))
 
 

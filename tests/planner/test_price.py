@@ -1,6 +1,7 @@
 """A price on changes: what is worth disturbing what runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,13 +14,17 @@ from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import GpuId, Layout, Placement
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.plan import PlacedModel, Plan
-from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem
+from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.search import grown
+from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverProcess
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of
 from tests.fakes.problems import docread_problem, problem, row
+from tests.planner.test_solve import problems
 
 CPU = board("cpu")
 GRAPH = chain(1, variant_count=1)
@@ -140,6 +145,58 @@ def test_no_plan_is_cheaper(before: Places, demand: int, price: float, solvers: 
     found = plan.slices_used + price * changes(plan, p)
     event("changed" if changes(plan, p) else "as it was")
     assert found == pytest.approx(brute_force(p, price), abs=1e-3)
+
+
+@given(p=problems(), growth=st.sampled_from([0.3, 0.8, 1.0, 1.3]), model=st.sampled_from(LATENCY_MODELS))
+@settings(max_examples=12, deadline=None, derandomize=True)
+def test_any_plan_holds_and_is_no_dearer_than_one_that_knows_no_price(
+    p: Problem, growth: float, model: LatencyModel, solvers: SolverFactory
+) -> None:
+    options = Options(latency_model=model)
+    running = find_plan(p, options, solvers=solvers)
+    if running is None:
+        return
+    later = replace(grown(p, {w.graph.name for w in p.workloads}, growth), running=running)
+    free = find_plan(later, options, solvers=solvers)
+    priced = replace(options, change_price=0.7)
+    plan = find_plan(later, priced, solvers=solvers)
+    assert (plan is None) == (free is None)
+    if plan is None or free is None:
+        return
+    assert violations(plan, later, priced) == ()
+    cost, before = (one.slices_used + 0.7 * changes(one, later) for one in (plan, free))
+    event("cheaper" if cost < before - 1e-3 else "the same")
+    if plan.solver.status == "optimal":
+        assert cost <= before + 1e-3
+        assert growth != 1.0 or difference(running, plan) == ()
+
+
+class OutOfTime:
+    """Finds nothing in time where changes have a price.
+
+    Args:
+        solver: For all other programs.
+        after: Such programs that it still solves.
+    """
+
+    def __init__(self, solver: Solver, after: int) -> None:
+        self.name, self._solver, self._after = solver.name, solver, after
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        if any(c.integer for c in program.columns) and not program.objectives[0].integral:
+            self._after -= 1
+            if self._after < 0:
+                return Outcome("unknown", (), ())
+        return self._solver.solve(program, time_limit_s)
+
+
+@pytest.mark.parametrize(("after", "slices", "gap"), [(0, 1, 3 / 4), (1, 3, 2 / 3)])
+def test_out_of_time_it_is_the_best_plan_so_far(after: int, slices: int, gap: float, highs: SolverProcess) -> None:
+    p = asked(8, {0: {"1g@0": "t0.v0", "1g@1": "t0.v0", "1g@2": "t0.v0"}})
+    plan = make_plan(p, Options(change_price=1.0), solvers=lambda _: nullcontext(OutOfTime(highs, after)))
+    assert (plan.slices_used, plan.solver.status) == (slices, "feasible")
+    # At least one slice is needed; one, and all three that run changed, come to four at most.
+    assert plan.solver.gap == pytest.approx(gap)
 
 
 def brute_force(p: Problem, price: float) -> float:
