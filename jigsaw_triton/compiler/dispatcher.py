@@ -113,6 +113,10 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, full: int) -> DispatcherSp
         slack_ms=slack.all_ms,
         share_ms=slack.share_ms,
         full=full,
+        variants=tuple(variant.name for variant in task.variants),
+        yields=tuple(
+            n for n in task.outputs if any(t.for_each == TensorRef(task.name, n) for t in graph.tasks.values())
+        ),
     )
 
 

@@ -94,6 +94,7 @@ class Part:
         stop: After the last.
         tries: How often a worker may have executed it without answering.
         avoid: Workers that failed on it.
+        again: Whether it was sent before, alone or as part of another.
     """
 
     group: Group
@@ -101,9 +102,15 @@ class Part:
     stop: int
     tries: int = 0
     avoid: frozenset[str] = frozenset()
+    again: bool = False
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def shares(self) -> dict[int, int]:
+        """Index of each request that has items in it -> how many."""
+        spans = self.group.overlapping(self.start, self.stop)
+        return {s.request: min(s.stop, self.stop) - max(s.start, self.start) for s in spans}
 
     def inputs(self) -> dict[str, Array]:
         """What the worker gets: [items, ...] each; views where no joining is needed."""
@@ -123,6 +130,9 @@ class Batch:
         spec: The dispatcher's.
         requests: Each request's inputs, as Triton hands them over.
         outputs: Names of the outputs wanted; all of the spec's where None.
+
+    Attributes:
+        held: Of a conditional task: requests whose condition holds, so that it runs for them.
     """
 
     def __init__(
@@ -132,6 +142,7 @@ class Batch:
         self._wanted = tuple(o for o in spec.outputs if outputs is None or o.name in outputs)
         self._results: list[dict[str, Array] | Failure | None] = [None] * len(requests)
         self._groups: dict[tuple[object, ...], Group] = {}
+        self.held = 0
         for index, inputs in enumerate(requests):
             self._enter(index, inputs)
         self._pending: deque[Part] = deque()
@@ -185,15 +196,16 @@ class Batch:
             self._fail_all(part, failure)
             return
         self._pending.extendleft(
-            replace(part, start=max(span.start, part.start), stop=min(span.stop, part.stop)) for span in reversed(spans)
+            replace(part, start=max(span.start, part.start), stop=min(span.stop, part.stop), again=True)
+            for span in reversed(spans)
         )
 
     def lost(self, part: Part, worker: str, failure: Failure, *, executed: bool) -> None:
         """A worker failed on the part; where it may have been executed it is sent once more, else again and again."""
         if not executed:
-            self._pending.appendleft(part)
+            self._pending.appendleft(replace(part, again=True))
         elif part.tries == 0:
-            self._pending.appendleft(replace(part, tries=1, avoid=part.avoid | {worker}))
+            self._pending.appendleft(replace(part, tries=1, avoid=part.avoid | {worker}, again=True))
         else:
             self._fail_all(part, failure)
 
@@ -222,10 +234,12 @@ class Batch:
 
     def _enter(self, index: int, inputs: Arrays) -> None:
         try:
-            lead, arrays = _items(self._spec, inputs)
+            holds = self._spec.condition is None or _holds(self._spec.condition, inputs[CONDITION_INPUT])
+            lead, arrays = _items(self._spec, inputs, holds=holds)
         except ValueError as error:
             self._results[index] = Failure(str(error), "request")
             return
+        self.held += holds
         if math.prod(lead) == 0:
             self._results[index] = {o.name: _empty(o, lead) for o in self._wanted}
             return
@@ -273,8 +287,13 @@ def check_output(spec: TensorSpec, array: Array | None, items: int) -> None:
         raise ValueError(f"output {spec.name} has shape {list(shape)} where {list(expected)} was declared")
 
 
-def _items(spec: DispatcherSpec, inputs: Arrays) -> tuple[tuple[int, ...], tuple[Array, ...]]:
+def _items(spec: DispatcherSpec, inputs: Arrays, *, holds: bool) -> tuple[tuple[int, ...], tuple[Array, ...]]:
     """A request as items.
+
+    Args:
+        spec: The dispatcher's.
+        inputs: Of the request.
+        holds: Whether the task runs for it at all.
 
     Returns:
         The leading dimensions of its outputs, and its inputs with one entry an item, or one for several items.
@@ -293,7 +312,7 @@ def _items(spec: DispatcherSpec, inputs: Arrays) -> tuple[tuple[int, ...], tuple
     if len(counts) > 1:
         raise ValueError(_mismatch("number of rows", spec.inputs, arrays, axis=1))
     (rows,) = counts
-    if spec.condition is not None and not _holds(spec.condition, inputs[CONDITION_INPUT]):
+    if not holds:
         rows = 0
     if rows:
         for index in iterated:

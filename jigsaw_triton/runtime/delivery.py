@@ -16,6 +16,7 @@ from jigsaw_triton.runtime.route import Route, RouteEntry
 from jigsaw_triton.runtime.shares import Shares
 from jigsaw_triton.runtime.slots import Lease, SlotPool
 from jigsaw_triton.runtime.spec import DispatcherSpec
+from jigsaw_triton.runtime.trips import Outcome, Trip
 from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
 
 SHORTEST_WAIT_S = 0.001
@@ -33,6 +34,7 @@ class _Call:
     connection: Connection
     part: Part
     lease: Lease
+    sent_s: float
 
 
 class Delivery:
@@ -70,9 +72,22 @@ class Delivery:
         self._wait_s = spec.wait_timeout_ms / 1000
         self._give_up_at = 0.0
         self._last_failure = ""
+        self._trips: list[Trip] = []
+        self._request_id = ""
 
-    def run(self, batch: Batch) -> None:
-        """Returns when each request of the batch has its outputs or its failure."""
+    def run(self, batch: Batch, request_id: str = "") -> list[Trip]:
+        """Returns when each request of the batch has its outputs or its failure.
+
+        Args:
+            batch: To carry.
+            request_id: Told to the workers.
+
+        Returns:
+            What was sent, in the order in which it ended.
+        """
+        trips: list[Trip] = []
+        self._trips = trips
+        self._request_id = request_id
         self._refresh()
         self._last_failure = ""
         self._give_up_at = self._clock() + self._wait_s
@@ -85,7 +100,7 @@ class Delivery:
                     self._collect(batch, calls)
                     pause_s = SHORTEST_WAIT_S
                 elif batch.head() is None:
-                    return
+                    return trips
                 elif self._clock() >= self._give_up_at:
                     batch.abandon(self._no_worker())
                 else:
@@ -93,6 +108,7 @@ class Delivery:
                     pause_s = min(2 * pause_s, LONGEST_WAIT_S)
                     self._refresh()
         finally:
+            self._trips = []
             for call in calls:
                 call.connection.close()
                 call.lease.release()
@@ -140,17 +156,19 @@ class Delivery:
         """Sends a part; whether the worker took it."""
         entry = lease.entry
         connection = None
+        sent_s = self._clock()
         try:
             connection = self._connections.take(entry)
-            connection.send(entry.model, part.inputs(), batch.outputs)
+            connection.send(entry.model, part.inputs(), batch.outputs, self._request_id)
         except WorkerFailed as error:
             if connection is not None:
                 connection.close()
+            self._trips.append(Trip(part, entry, sent_s, self._clock(), "failed"))
             self._worker_failed(batch, part, entry, error)
             return False
         lease.hold()
         self._shares.sent(entry, len(part))
-        calls.append(_Call(connection, part, lease))
+        calls.append(_Call(connection, part, lease, sent_s))
         return True
 
     def _collect(self, batch: Batch, calls: list[_Call]) -> None:
@@ -172,10 +190,13 @@ class Delivery:
 
     def _receive(self, batch: Batch, call: _Call) -> None:
         entry = call.lease.entry
+        outcome: Outcome = "refused"
+        outputs = None
         try:
             outputs = call.connection.receive()
             batch.answered(call.part, outputs)
         except WorkerFailed as error:
+            outcome = "failed"
             call.connection.close()
             self._worker_failed(batch, call.part, entry, error)
         except RequestError as error:
@@ -185,9 +206,12 @@ class Delivery:
             self._answered(call)
             batch.refused(call.part, self._failure(entry, str(error), at_fault=False))
         else:
+            outcome = "answered"
             self._answered(call)
         finally:
             call.lease.release()
+            sent, received = call.connection.sent_bytes, call.connection.received_bytes
+            self._trips.append(Trip(call.part, entry, call.sent_s, self._clock(), outcome, sent, received, outputs))
 
     def _answered(self, call: _Call) -> None:
         self._connections.give_back(call.lease.entry, call.connection)

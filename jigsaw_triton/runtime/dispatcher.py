@@ -19,9 +19,11 @@ from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.counters import Counters, Row
 from jigsaw_triton.runtime.delivery import Delivery
 from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.metrics import Publisher
 from jigsaw_triton.runtime.pending import Pending
 from jigsaw_triton.runtime.route import Route
 from jigsaw_triton.runtime.spec import METRICS_VARIABLE, RUN_DIR_VARIABLE, SPEC_PARAMETER, dispatcher_from_json
+from jigsaw_triton.runtime.tally import Layout, Tally
 
 LOOK_FROM_S = 0.005
 """A batch that waited less than this is not looked through for requests that are late."""
@@ -46,26 +48,35 @@ class TritonPythonModel:
             json.loads(args["model_config"])["parameters"][SPEC_PARAMETER]["string_value"]
         )
         self._pending = Pending(os.environ[METRICS_VARIABLE], name)
-        self._counters = Counters(run_dir / "counters" / name, _number(args["model_instance_name"]))
+        layout, number = Layout(self._spec), _number(args["model_instance_name"])
+        self._counters = Counters(run_dir / "counters" / name, number, layout.rows)
+        self._tally = Tally(self._spec, layout, self._counters)
+        self._publisher = Publisher(self._spec, layout, self._counters) if number == 0 else None
         self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
         self._delivery = Delivery(self._spec, route, run_dir, self._counters, log)
+        if self._publisher is not None:
+            self._publisher.start()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Sends a batch to workers and answers each request."""
+        began_s = time.monotonic()
         wanted = [request.requested_output_names() for request in requests]
         inputs = [tensors(request) for request in requests]
         self._took(inputs)
         late = self._late(requests)
         kept = [given for index, given in enumerate(inputs) if index not in late] if late else inputs
         batch = Batch(self._spec, kept, {name for names in wanted for name in names})
-        self._delivery.run(batch)
-        done = iter(batch.results())
+        trips = self._delivery.run(batch)
+        sent = batch.results()
+        self._tally.delivered(batch, len(kept), trips)
+        done = iter(sent)
         results = [late[index] if index in late else next(done) for index in range(len(requests))]
         responses = [response(result, names) for result, names in zip(results, wanted, strict=True)]
+        self._tally.returned(sent, time.monotonic() - began_s)
         self._backlog.returned()
         return responses
 
@@ -73,6 +84,8 @@ class TritonPythonModel:
         """Closes the connections: a server with open ones is slow to stop."""
         self._delivery.close()
         self._pending.close()
+        if self._publisher is not None:
+            self._publisher.close()
 
     def _took(self, inputs: Sequence[Mapping[str, Array]]) -> None:
         """Counts the batch, and makes out how long its requests may have waited."""
@@ -83,6 +96,7 @@ class TritonPythonModel:
         full = items >= self._spec.full
         mark = self._backlog.took(counts.total(Row.TAKEN), len(inputs), full=full, seen=seen)
         counts.own[Row.TAKEN] += len(inputs)
+        self._tally.waited(len(inputs), self._backlog.waited_s(len(inputs) // 2))
         if mark is not None:
             counts.own[Row.MARK_TIME], counts.own[Row.MARK_NUMBER] = mark.time_s, mark.number
 

@@ -75,6 +75,8 @@ class DispatcherSpec:
             timeout of its own.
         share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
         full: Requests in a batch as large as the queue makes them.
+        variants: Of the task; what is counted is told apart by them.
+        yields: Outputs whose rows another task goes through one by one; they are counted.
     """
 
     graph: str
@@ -88,6 +90,8 @@ class DispatcherSpec:
     slack_ms: float = 30_000.0
     share_ms: float = 30_000.0
     full: int = 1
+    variants: tuple[str, ...] = ()
+    yields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,8 @@ def dispatcher_from_json(text: str) -> DispatcherSpec:
         inputs=_tensors(data.pop("inputs")),
         outputs=_tensors(data.pop("outputs")),
         condition=Condition(**condition) if condition is not None else None,
+        variants=tuple(data.pop("variants")),
+        yields=tuple(data.pop("yields")),
         **data,
     )
 

@@ -5,6 +5,7 @@ connections at once (`fileno`).
 """
 
 import json
+import re
 import select
 import socket
 import struct
@@ -25,7 +26,7 @@ _ALIGNMENT = 16
 _NOT_EXECUTED_STATUS = frozenset({404, 503})
 _NOT_EXECUTED_WORDS = "unknown model"
 _EXECUTION_LOST_WORDS = "stub process"
-_NOISE = "[request id: <id_unknown>] "
+_NOISE = re.compile(r"^\[request id: [^]]*\] ")
 
 
 class WorkerFailed(Exception):
@@ -64,6 +65,10 @@ class Connection:
         timeout_s: For connecting, then for the server to take a request, and for its answer to come; one that comes in
             drops may take twice as long.
 
+    Attributes:
+        sent_bytes: Of the body of the latest request.
+        received_bytes: Of the body of its answer; 0 until that is there.
+
     Raises:
         WorkerFailed: Nothing listens there.
     """
@@ -71,6 +76,7 @@ class Connection:
     def __init__(self, address: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._deadline = 0.0
+        self.sent_bytes, self.received_bytes = 0, 0
         self._head = bytearray(_HEAD_BYTES)
         try:
             self._socket = _connect(address, timeout_s)
@@ -101,13 +107,14 @@ class Connection:
         """Closes the socket; an inference under way is lost."""
         self._socket.close()
 
-    def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
+    def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...], request_id: str = "") -> None:
         """Sends an inference request.
 
         Args:
             model: Name on the server.
             inputs: With their leading batch dimension.
             outputs: Names of the outputs wanted.
+            request_id: For the server's logs and its models.
 
         Raises:
             WorkerFailed: The connection broke or the server took too long to read.
@@ -120,9 +127,11 @@ class Connection:
                 (name, to_triton(a.dtype), a.shape, len(d)) for (name, a), d in zip(inputs.items(), data, strict=True)
             ),
             outputs,
+            request_id,
         )
+        self.sent_bytes, self.received_bytes = sum(map(len, data)), 0
         try:
-            if sum(map(len, data)) < _JOIN_BELOW:
+            if self.sent_bytes < _JOIN_BELOW:
                 self._socket.sendall(b"".join((head, *data)))
                 return
             self._socket.sendall(head)
@@ -162,6 +171,7 @@ class Connection:
             filled += self._receive_into(view[filled:])
             end = self._head.find(b"\r\n\r\n", 0, filled)
         head = _parse_head(bytes(view[:end]))
+        self.received_bytes = head.body_bytes
         early = filled - end - 4
         if early > head.body_bytes:
             raise ValueError("more bytes than its Content-Length")
@@ -227,9 +237,13 @@ def _bytes_tensor(array: Array) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _request_head(
-    model: str, inputs: tuple[tuple[str, str, tuple[int, ...], int], ...], outputs: tuple[str, ...]
+    model: str,
+    inputs: tuple[tuple[str, str, tuple[int, ...], int], ...],
+    outputs: tuple[str, ...],
+    request_id: str,
 ) -> bytes:
     body = {
+        **({"id": request_id} if request_id else {}),
         "inputs": [
             {"name": name, "shape": shape, "datatype": dtype, "parameters": {"binary_data_size": size}}
             for name, dtype, shape, size in inputs
@@ -334,7 +348,7 @@ def _from_binary(output: _Output, data: Array) -> Array:
 
 def _error_message(body: bytes, status: int) -> str:
     try:
-        return str(json.loads(body)["error"]).removeprefix(_NOISE)
+        return _NOISE.sub("", str(json.loads(body)["error"]))
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {status} without a message"
 

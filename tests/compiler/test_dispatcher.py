@@ -41,7 +41,7 @@ def tensors(items: Any) -> dict[str, tuple[list[int], bool]]:
 def test_a_chain_is_stacked() -> None:
     config = made(chain(), "t1")
     assert replace(spec_of(config), slack_ms=30_000.0, share_ms=30_000.0, full=1) == DispatcherSpec(
-        "chain", "t1", "stack", (TensorSpec("X", "FP32", (16,)),), (TensorSpec("Y", "FP32", (16,)),)
+        "chain", "t1", "stack", (TensorSpec("X", "FP32", (16,)),), (TensorSpec("Y", "FP32", (16,)),), variants=("v0",)
     )
     assert tensors(config.input) == {"X": ([16], False)}
     assert config.max_batch_size == 64
@@ -53,6 +53,12 @@ def test_shapes_that_vary_go_item_by_item() -> None:
     assert spec.mode == "items"
     assert spec.outputs == (TensorSpec("BOX", "FP32", (16,)), TensorSpec("CROPS", "FP32", (-1, 16)))
     assert tensors(config.output) == {"BOX": ([16], False), "CROPS": ([-1, 16], False)}
+
+
+def test_rows_that_another_task_goes_through_are_counted_by_variant() -> None:
+    detect, classify = (spec_of(made(fan_out(variant_count=2), task)) for task in ("detect", "classify"))
+    assert (detect.variants, detect.yields) == (("v0", "v1"), ("CROPS",))
+    assert classify.yields == ()
 
 
 def test_rows_are_seen_with_their_dimension_at_the_gateway_and_without_it_by_a_call() -> None:

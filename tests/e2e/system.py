@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.servers.command import shm_prefix
+from jigsaw_triton.servers.metrics import parse_metrics
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
 PATIENCE_S = 120.0
@@ -99,6 +102,20 @@ class System:
     def worker_of(self, task: str) -> dict[str, Any]:
         """A worker that does a task, as the status has it."""
         return next(w for w in self.status()["workers"] if any(m["task"] == task for m in w["models"]))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """What the gateway's /metrics say, all lines with these labels added up."""
+        with urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=PATIENCE_S) as answer:
+            samples = parse_metrics(answer.read().decode())
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+    def wait_alike(self, *metrics: tuple[str, Mapping[str, str]]) -> float:
+        """Waits until metrics, by name and labels, have one value, and returns it; they follow within a second."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while len(set(told := [self.metric(name, **labels) for name, labels in metrics])) > 1:
+            assert time.monotonic() < give_up_at, f"{metrics} are {told}"
+            time.sleep(_POLL_S)
+        return told[0]
 
     def last_event(self) -> int:
         """Number of the last event so far."""

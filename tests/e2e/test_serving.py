@@ -106,6 +106,28 @@ def test_metadata_and_config_are_the_graphs(served: System, model: str) -> None:
     assert config["max_batch_size"] == {"words": 1, "words-bls": 64}[model]
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gateways_metrics_tell_what_was_done(served: System, client: Client, model: str) -> None:
+    split, square, total = ({"graph": model, "task": task} for task in ("split", "square", "total"))
+    before = served.metric("jigsaw_yield_rows_total", **split)
+    client.squares([1, 2, 3], model)
+    client.squares([], model)
+    served.wait_alike(
+        ("nv_inference_request_success", {"model": f"{model}.split.g1"}),
+        *(("jigsaw_requests_total", task) for task in (split, square, total)),
+        ("jigsaw_yield_items_total", split | {"variant": "plain", "output": "ROWS"}),
+        ("jigsaw_dispatch_seconds_count", square),
+        ("jigsaw_wait_seconds_bucket", square | {"le": "+Inf"}),
+    )
+    rows = served.wait_alike(
+        ("jigsaw_yield_rows_total", split | {"variant": "plain", "output": "ROWS"}),
+        ("jigsaw_batch_items_sum", square | {"variant": "slow"}),
+    )
+    assert rows >= before + 3
+    assert served.metric("jigsaw_refused_total", graph=model) == 0
+    assert served.metric("jigsaw_batches_lost_total", graph=model) == 0
+
+
 def test_the_gateways_repository_is_behind_the_secret(served: System) -> None:
     with Client(served, "http") as over_http, pytest.raises(InferenceServerException, match="403"):
         over_http.triton.unload_model("words")

@@ -36,6 +36,33 @@ class Logger:
         cls.lines.append(message)
 
 
+class Metric:
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.calls = 0
+
+    def increment(self, value: float) -> None:
+        self.total += value
+        self.calls += 1
+
+
+class MetricFamily:
+    """Keeps its metrics as the server does: they are the same for equal names and labels, and outlive their model."""
+
+    COUNTER = "counter"
+    made: ClassVar[dict[tuple[str, ...], Metric]] = {}
+    descriptions: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        assert kind == self.COUNTER
+        self._name = name
+        self.descriptions[name] = description
+
+    def Metric(self, labels: dict[str, str]) -> Metric:
+        key = (self._name, *(f"{label}={value}" for label, value in sorted(labels.items())))
+        return self.made.setdefault(key, Metric())
+
+
 class Tensor:
     def __init__(self, name: str, array: Array) -> None:
         self._name, self._array = name, array

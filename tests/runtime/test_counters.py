@@ -16,3 +16,11 @@ def test_counts_outlive_their_process(tmp_path: Path) -> None:
     again = Counters(tmp_path / "d", 1)
     assert again.own[Row.TAKEN] == 7
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_published_stands_beside_the_counts_and_is_no_part_of_them(tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "d", 0)
+    counters.published[Row.TAKEN] = 5
+    again = Counters(tmp_path / "d", MOST_INSTANCES - 1)
+    assert again.published[Row.TAKEN] == 5
+    assert again.total(Row.TAKEN) == 0

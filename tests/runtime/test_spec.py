@@ -19,7 +19,18 @@ Y = TensorSpec("Y", "BYTES", ())
 
 @pytest.mark.parametrize("condition", [None, Condition(0.5, None), Condition(None, -1.0)])
 def test_dispatchers_come_back_as_they_were(condition: Condition | None) -> None:
-    spec = DispatcherSpec("g", "t", "rows", (X,), (Y,), condition, call_timeout_ms=1, wait_timeout_ms=2)
+    spec = DispatcherSpec(
+        "g",
+        "t",
+        "rows",
+        (X,),
+        (Y,),
+        condition,
+        call_timeout_ms=1,
+        wait_timeout_ms=2,
+        variants=("a", "b"),
+        yields=("Y",),
+    )
     assert dispatcher_from_json(to_json(spec)) == spec
 
 
