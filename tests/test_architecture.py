@@ -41,6 +41,7 @@ SHELLS = frozenset(
         "gpus.nvml",
         "gpus.nvml_calls",
         "gpus.nvml_library",
+        "gpus.nvml_use",
         "planner.cbc",
         "planner.highs",
         "planner.search",

@@ -108,11 +108,25 @@ def _graphs(status: dict[str, Any]) -> Table:
     return Table.of(header, rows)
 
 
+def _worker(worker: dict[str, Any], told: bool) -> tuple[object, ...]:
+    """What stands in the first of a worker's lines; with its use where that is told of any."""
+    about = (worker["name"], worker["state"], worker["pid"], worker["restarts"])
+    if not told:
+        return about
+    use = worker["use"]
+    if use is None:
+        return (*about, "-", "-")
+    busy = "-" if use["busy"] is None else f"{use['busy']:.0%}"
+    return (*about, f"{use['memory_mib']} of {use['memory_total_mib']}", busy)
+
+
 def _workers(status: dict[str, Any]) -> Table:
-    header = ("worker", "state", "pid", "restarts", "model", "instances", "batch")
+    told = any(w["use"] is not None for w in status["workers"])
+    columns = ("worker", "state", "pid", "restarts", *(("MiB", "SMs busy") if told else ()))
+    header = (*columns, "model", "instances", "batch")
     rows = [
         (
-            *((w["name"], w["state"], w["pid"], w["restarts"]) if number == 0 else ("", "", "", "")),
+            *(_worker(w, told) if number == 0 else ("",) * len(columns)),
             model["name"],
             model["instances"],
             model["batch"],

@@ -63,7 +63,7 @@ class StatusServer:
         self._socket.unlink(missing_ok=True)
 
     async def _status(self, _: web.Request) -> web.Response:
-        return web.json_response(snapshot(self._controller, self._fleet))
+        return web.json_response(snapshot(self._controller, self._fleet, await self._fleet.use()))
 
     async def _events(self, request: web.Request) -> web.Response:
         """Events after `after`; where there are none, waits up to `wait` seconds for one."""

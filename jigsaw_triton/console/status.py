@@ -1,7 +1,9 @@
 """The state of a running system as users see it: one JSON document."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from jigsaw_triton.controller.core import GATEWAY
@@ -9,15 +11,23 @@ from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Restarts, State
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, DeviceUse
 
 EMULATED_MIG = "MIG: instances exist in a state file only; the GPUs are not real"
 EMULATED_CPU = "GPU time: models run on this machine's processor, which all workers share"
 EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and answer zeros"
 
 
-def snapshot(controller: Controller, fleet: Fleet) -> dict[str, Any]:
-    """What `status -o json` prints."""
+def snapshot(
+    controller: Controller, fleet: Fleet, use: Mapping[str, DeviceUse] = MappingProxyType({})
+) -> dict[str, Any]:
+    """What `status -o json` prints.
+
+    Args:
+        controller: That runs.
+        fleet: Its servers.
+        use: How busy the workers' MIG instances are, as far as it is known.
+    """
     state = controller.state
     running = state.running
     return {
@@ -32,7 +42,7 @@ def snapshot(controller: Controller, fleet: Fleet) -> dict[str, Any]:
         "server": {"version": fleet.installation.version, "origin": fleet.installation.origin},
         "gateway": _gateway(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
-        "workers": [_worker(state, fleet, name) for name in sorted(state.actual.workers)],
+        "workers": [_worker(state, fleet, name, use.get(name)) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,
     }
 
@@ -88,7 +98,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
     return graphs
 
 
-def _worker(state: State, fleet: Fleet, name: str) -> dict[str, Any]:
+def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dict[str, Any]:
     worker = state.actual.workers[name]
     server = fleet.server(name)
     return {
@@ -102,6 +112,7 @@ def _worker(state: State, fleet: Fleet, name: str) -> dict[str, Any]:
         "uuid": server.uuid if server is not None else "",
         "pid": server.process.pid if server is not None else None,
         "restarts": len(state.restarts.get(name, Restarts()).at_s),
+        "use": asdict(use) if use is not None else None,
         "models": [
             {
                 "name": m.name,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError, StateError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, MigInstance
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts, MigInstance
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
@@ -133,6 +133,14 @@ class Fleet:
             raise RuntimeError("serve_on comes first")
         surveyed = await asyncio.to_thread(self._driver.survey, cluster)
         return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        """How busy the workers' instances are, by worker; without those of which the driver tells nothing."""
+        if self._driver is None:
+            return {}
+        uuids = {server.uuid: name for name, server in self._servers.items() if server.uuid}
+        found = await asyncio.to_thread(self._driver.use, list(uuids))
+        return {uuids[uuid]: use for uuid, use in found.items()}
 
     @property
     def _mig(self) -> Instances:

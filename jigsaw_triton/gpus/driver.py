@@ -1,11 +1,12 @@
 """What a MIG driver does, and which one a cluster has: `emulated` keeps MIG's rules in a file, `nvml` has real GPUs."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
-from jigsaw_triton.gpus.model import Cluster, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
 from jigsaw_triton.spec.load import DEFAULT_NODE
@@ -31,6 +32,10 @@ class MigDriver(Protocol):
         Raises:
             MigError: They cannot be read.
         """
+        ...
+
+    def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
+        """How busy instances are, by UUID; without those of which that cannot be told. Never raises."""
         ...
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:

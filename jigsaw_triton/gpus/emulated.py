@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from uuid import uuid4
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
 from jigsaw_triton.gpus.holders import holders
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import MEDIA, SLICES, Cluster, Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import MEDIA, SLICES, Cluster, DeviceUse, Gpu, GpuId, MigInstance, Placement
 
 STATE_VERSION = 1
 
@@ -83,6 +83,10 @@ class EmulatedMigDriver:
     def survey(self, cluster: Cluster) -> Cluster:
         """The cluster: emulated GPUs are what the catalog says."""
         return cluster
+
+    def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
+        """Nothing: a slice of the processor is no part of it that could be measured."""
+        return {}
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.

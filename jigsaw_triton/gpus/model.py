@@ -170,3 +170,18 @@ class MigInstance:
     def half_made(self) -> bool:
         """Whether it lacks the compute instance by which processes reach it: a creation or destruction broke off."""
         return "/" in self.uuid
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """How much of a MIG instance, or of a GPU without MIG, is in use.
+
+    Attributes:
+        memory_mib: Of all processes on it.
+        memory_total_mib: That it has.
+        busy: Share of its multiprocessors' time since it was asked for last; None where the driver does not tell.
+    """
+
+    memory_mib: int
+    memory_total_mib: int
+    busy: float | None

@@ -4,7 +4,7 @@ It never changes the MIG mode, and touches no instance but the one that it is to
 without a compute instance, is reported under a name of its own, so that whoever it belongs to can have it destroyed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -21,10 +21,11 @@ from jigsaw_triton.errors import (
 from jigsaw_triton.gpus import nvml_texts
 from jigsaw_triton.gpus.holders import process_name
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, Cluster, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Board, Cluster, DeviceUse, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml_calls import Calls
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_library import Handle, Nvml
+from jigsaw_triton.gpus.nvml_use import UseReader
 from jigsaw_triton.gpus.reported import (
     MigMode,
     ReportedGpu,
@@ -57,6 +58,7 @@ class NvmlMigDriver:
         self._boards = dict(boards)
         self._calls = calls or Calls()
         self._nvml = nvml or Nvml()
+        self._use = UseReader()
 
     def gpus(self) -> tuple[ReportedGpu, ...]:
         """What the driver reports of all GPUs.
@@ -114,6 +116,10 @@ class NvmlMigDriver:
         """
         found = [self._instance(gpu, instance) for gpu in self.gpus() for instance in gpu.instances]
         return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
+
+    def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
+        """How busy instances are; see `UseReader.read`."""
+        return self._use.read(uuids)
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there and reads it back; its UUID is new.

@@ -7,7 +7,7 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId
 from tests.console.conftest import Desk
 from tests.controller.worlds import World, bundle, generation, wanted, worker
 
@@ -50,6 +50,13 @@ def test_a_running_generation_is_told_in_full(desk: Desk) -> None:
         {"name": "app.t1.v0.g1", "graph": "app", "task": "t1", "variant": "v0", "instances": 1, "batch": 4}
     ]
     assert status["plan"]["slices_used"] == 2
+
+
+def test_how_busy_instances_are_is_told_where_it_is_known(desk: Desk) -> None:
+    desk.controller.state = served()
+    first, second = snapshot(desk.controller, desk.fleet, {"n-0-1g-0": DeviceUse(512, 9728, 0.25)})["workers"]
+    assert first["use"] == {"memory_mib": 512, "memory_total_mib": 9728, "busy": 0.25}
+    assert second["use"] is None
 
 
 def test_servers_that_die_are_told(desk: Desk) -> None:

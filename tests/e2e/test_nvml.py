@@ -54,6 +54,8 @@ def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
     for worker in status["workers"]:
         environ = Path(f"/proc/{worker['pid']}/environ").read_bytes().split(b"\0")
         assert f"CUDA_VISIBLE_DEVICES={worker['uuid']}".encode() in environ
+    assert all(w["use"]["memory_total_mib"] == 8192 for w in system.status()["workers"])
+    assert all(w["use"]["busy"] is not None for w in system.status()["workers"])
     with Client(system, "grpc") as client:
         assert client.squares([2, 3]) == expected([2, 3])
         # More of the same GPU: what is there stays, what comes is made beside it.

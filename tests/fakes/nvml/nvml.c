@@ -66,6 +66,9 @@ typedef struct { unsigned pid; unsigned long long memory; unsigned gi, ci; } pro
 typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
+typedef struct { unsigned holders; } gpm_sample_t;
+typedef struct { unsigned id; int code; double value; const char *texts[3]; } gpm_metric_t;
+typedef struct { unsigned version, count; gpm_sample_t *first, *second; gpm_metric_t metrics[]; } gpm_metrics_t;
 
 /* --- calls ------------------------------------------------------------------------------------------------------- */
 
@@ -707,6 +710,14 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, p
     return end(&call, "");
 }
 
+/* A process that holds an instance is said to use half a GiB of it. */
+static unsigned long long used_of(void *device) {
+    const struct board *board = board_of(device);
+    const struct found mig = find(device);
+    const char *uuid = mig.ci ? mig.ci->uuid : board ? board->uuid : "";
+    return (unsigned long long)find_holders(mapping.state, uuid, 0, 0) << 29;
+}
+
 static unsigned long long bytes_of(void *device) {
     const struct board *board = board_of(device);
     const struct found mig = find(device);
@@ -718,7 +729,7 @@ static unsigned long long bytes_of(void *device) {
 API int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     struct call call = begin("nvmlDeviceGetMemoryInfo", READS);
     if (call.code == OK && !board_of(device) && !find(device).ci) call.code = INVALID_ARGUMENT;
-    if (call.code == OK) *memory = (memory_t){bytes_of(device), bytes_of(device), 0};
+    if (call.code == OK) *memory = (memory_t){bytes_of(device), bytes_of(device) - used_of(device), used_of(device)};
     return end(&call, "");
 }
 
@@ -726,6 +737,60 @@ API int nvmlDeviceGetMemoryInfo_v2(void *device, memory_v2_t *memory) {
     struct call call = begin("nvmlDeviceGetMemoryInfo_v2", READS);
     if (call.code == OK && memory->version != MEMORY_VERSION) call.code = VERSION_MISMATCH;
     if (call.code == OK && !board_of(device) && !find(device).ci) call.code = INVALID_ARGUMENT;
-    if (call.code == OK) *memory = (memory_v2_t){MEMORY_VERSION, bytes_of(device), 0, bytes_of(device), 0};
+    if (call.code == OK) *memory = (memory_v2_t){MEMORY_VERSION, bytes_of(device), 0, bytes_of(device) - used_of(device), used_of(device)};
     return end(&call, "");
+}
+
+/* --- performance metrics, from Hopper on -------------------------------------------------------------------------- */
+
+#define GPM_SM_UTIL 2
+
+static int has_gpm(const struct board *board) {
+    return board && MODELS[board->model].geometry && !MODELS[board->model].reset;
+}
+
+API int nvmlGpmSampleAlloc(gpm_sample_t **sample) {
+    struct call call = begin("nvmlGpmSampleAlloc", READS);
+    if (call.code == OK) *sample = calloc(1, sizeof **sample);
+    return end(&call, "");
+}
+
+API int nvmlGpmSampleFree(gpm_sample_t *sample) {
+    struct call call = begin("nvmlGpmSampleFree", READS);
+    if (call.code == OK) free(sample);
+    return end(&call, "");
+}
+
+API int nvmlGpmSampleGet(void *device, gpm_sample_t *sample) {
+    struct call call = begin("nvmlGpmSampleGet", READS);
+    const struct board *board = call.code == OK ? board_of(device) : 0;
+    if (call.code == OK && !has_gpm(board)) call.code = NOT_SUPPORTED;
+    if (call.code == OK) sample->holders = find_holders(mapping.state, board->uuid, 0, 0);
+    return end(&call, "");
+}
+
+API int nvmlGpmMigSampleGet(void *device, unsigned id, gpm_sample_t *sample) {
+    struct call call = begin("nvmlGpmMigSampleGet", READS);
+    const struct board *board = call.code == OK ? board_of(device) : 0;
+    if (call.code == OK && !has_gpm(board)) call.code = NOT_SUPPORTED;
+    if (call.code == OK) {
+        call.code = NOT_FOUND;
+        for (int g = 0; g < MAX_GIS; g++)
+            if (board->gi[g].serial && board->gi[g].id == id) {
+                sample->holders = find_holders(mapping.state, board->gi[g].ci[0].uuid, 0, 0);
+                call.code = OK;
+            }
+    }
+    return end(&call, "%u", id);
+}
+
+/* Multiprocessors are busy for a quarter of the time for each process that held the instance at the second sample. */
+API int nvmlGpmMetricsGet(gpm_metrics_t *asked) {
+    struct call call = begin("nvmlGpmMetricsGet", READS);
+    if (call.code == OK && asked->version != 1) call.code = VERSION_MISMATCH;
+    for (unsigned i = 0; call.code == OK && i < asked->count; i++) {
+        asked->metrics[i].code = asked->metrics[i].id == GPM_SM_UTIL ? OK : NOT_SUPPORTED;
+        asked->metrics[i].value = 25.0 * asked->second->holders;
+    }
+    return end(&call, "%u", asked->count);
 }

@@ -163,9 +163,9 @@ class Owner:
 
     def calls(self) -> list[Call]:
         """The calls of a change during which nothing goes wrong; all is as at first then."""
-        if self.change() != DONE or self.wrong():
+        ended, calls = self.change(), self.machine.calls()
+        if ended != DONE or self.wrong():
             raise AssertionError(f"{self.transition} fails by itself: {self.wrong()}")
-        calls = self.machine.calls()
         self.again()
         return calls
 

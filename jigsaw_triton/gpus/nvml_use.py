@@ -1,0 +1,92 @@
+"""How busy MIG instances are, as NVML tells: memory on every board, multiprocessors from Hopper on.
+
+NVML gives no utilisation rates for MIG instances, but from Hopper on GPU performance metrics (GPM): what happened
+between two samples.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pynvml
+
+from jigsaw_triton.errors import MigTimeoutError
+from jigsaw_triton.gpus.model import DeviceUse
+from jigsaw_triton.gpus.nvml_calls import Calls
+
+_TIMEOUT_S = 2.0
+"""Whoever wants to know does not want to wait."""
+
+
+class UseReader:
+    """Reads how busy instances have been since it was asked last; by calls of its own, beside those that change MIG.
+
+    Args:
+        calls: Makes the calls.
+    """
+
+    def __init__(self, calls: Calls | None = None) -> None:
+        self._calls = calls or Calls(timeout_s=_TIMEOUT_S)
+        self._samples: dict[str, Any] = {}
+
+    def read(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
+        """UUID -> its use; without those of which the driver tells nothing. Blocks for two seconds at most.
+
+        The first time an instance is asked for, there is no share of its multiprocessors yet.
+        """
+        wanted = tuple(uuids)
+        try:
+            return self._calls.read("reading how busy instances are", lambda: self._read(wanted))
+        except (MigTimeoutError, pynvml.NVMLError):
+            return {}
+
+    def _read(self, uuids: tuple[str, ...]) -> Mapping[str, DeviceUse]:
+        pynvml.nvmlInit()
+        try:
+            self._samples = {uuid: sample for uuid, sample in self._samples.items() if uuid in uuids}
+            found = {uuid: self._use(uuid) for uuid in uuids}
+        finally:
+            pynvml.nvmlShutdown()
+        return {uuid: use for uuid, use in found.items() if use is not None}
+
+    def _use(self, uuid: str) -> DeviceUse | None:
+        try:
+            device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(device)
+        except pynvml.NVMLError:
+            return None
+        return DeviceUse(memory.used // 2**20, memory.total // 2**20, self._busy(uuid, device))
+
+    def _busy(self, uuid: str, device: Any) -> float | None:
+        """Share of its multiprocessors' time that was used since the last sample; None where it cannot be told."""
+        before = self._samples.pop(uuid, None)
+        try:
+            self._samples[uuid] = now = _sample(uuid, device)
+            return None if before is None else _between(before, now)
+        except pynvml.NVMLError:
+            return None
+        finally:
+            if before is not None:
+                pynvml.nvmlGpmSampleFree(before)
+
+
+def _sample(uuid: str, device: Any) -> Any:
+    sample = pynvml.nvmlGpmSampleAlloc()
+    try:
+        if uuid.startswith("MIG-"):
+            gpu = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device)
+            return pynvml.nvmlGpmMigSampleGet(gpu, pynvml.nvmlDeviceGetGpuInstanceId(device), sample)
+        return pynvml.nvmlGpmSampleGet(device, sample)
+    except pynvml.NVMLError:
+        pynvml.nvmlGpmSampleFree(sample)
+        raise
+
+
+def _between(before: Any, now: Any) -> float | None:
+    asked = pynvml.c_nvmlGpmMetricsGet_t()
+    asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+    asked.numMetrics = 1
+    asked.sample1, asked.sample2 = before, now
+    asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
+    pynvml.nvmlGpmMetricsGet(asked)
+    metric = asked.metrics[0]
+    return float(metric.value) / 100 if metric.nvmlReturn == pynvml.NVML_SUCCESS else None

@@ -1,0 +1,30 @@
+"""The tables of `status`."""
+
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.cli.status import _workers
+
+MODELS = [{"name": "app.a.v0.g1", "instances": 1, "batch": 4}, {"name": "app.b.v0.g1", "instances": 2, "batch": 1}]
+
+
+def worker(name: str, use: dict[str, Any] | None, models: list[dict[str, Any]] = MODELS) -> dict[str, Any]:
+    return {"name": name, "state": "ready", "pid": 7, "restarts": 0, "use": use, "models": models}
+
+
+def test_workers_without_use_have_no_columns_for_it() -> None:
+    table = _workers({"workers": [worker("n-0-1g-0", None)]})
+    assert table.header == ("worker", "state", "pid", "restarts", "model", "instances", "batch")
+    assert table.rows == (
+        ("n-0-1g-0", "ready", "7", "0", "app.a.v0.g1", "1", "4"),
+        ("", "", "", "", "app.b.v0.g1", "2", "1"),
+    )
+
+
+@pytest.mark.parametrize(("busy", "shown"), [(0.254, "25%"), (0.0, "0%"), (None, "-")])
+def test_how_busy_instances_are_stands_beside_their_workers(busy: float | None, shown: str) -> None:
+    use = {"memory_mib": 512, "memory_total_mib": 9728, "busy": busy}
+    table = _workers({"workers": [worker("n-0-1g-0", use, MODELS[:1]), worker("n-0-1g-1", None, MODELS[:1])]})
+    assert table.header[4:6] == ("MiB", "SMs busy")
+    assert [row[4:6] for row in table.rows] == [("512 of 9728", shown), ("-", "-")]
