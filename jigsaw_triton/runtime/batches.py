@@ -114,13 +114,14 @@ class Part:
 
     def inputs(self) -> dict[str, Array]:
         """What the worker gets: [items, ...] each; views where no joining is needed."""
+        return {name: pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for name, pieces in self.pieces()}
+
+    def pieces(self) -> Iterator[tuple[str, list[Array]]]:
+        """The same before it is joined: each input's name and its arrays, to be joined along the first axis."""
         group = self.group
         spans = list(group.overlapping(self.start, self.stop))
-        joined = {}
         for index, name in enumerate(group.names):
-            pieces = [span.slice(index, max(span.start, self.start), min(span.stop, self.stop)) for span in spans]
-            joined[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return joined
+            yield name, [span.slice(index, max(span.start, self.start), min(span.stop, self.stop)) for span in spans]
 
 
 class Batch:
@@ -151,8 +152,13 @@ class Batch:
             self._pending.extend(Part(group, start, start + step) for start in range(0, group.size, step))
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs to ask workers for."""
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs to ask workers for."""
+        return self._wanted
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Their names."""
         return tuple(o.name for o in self._wanted)
 
     def head(self) -> Part | None:

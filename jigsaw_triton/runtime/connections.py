@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jigsaw_triton.runtime.regions import Region
 from jigsaw_triton.runtime.route import RouteEntry
 from jigsaw_triton.runtime.wire import Connection
 
@@ -17,11 +18,13 @@ class Connections:
     Args:
         run_dir: Holds `workers/<worker>.sock`.
         timeout_s: For connecting and for each inference.
+        secret: Of the deployment.
     """
 
-    def __init__(self, run_dir: Path, timeout_s: float) -> None:
+    def __init__(self, run_dir: Path, timeout_s: float, secret: str = "") -> None:
         self._run_dir = run_dir
         self._timeout_s = timeout_s
+        self._secret = secret
         self._idle: dict[str, list[Connection]] = {}
 
     def take(self, entry: RouteEntry) -> Connection:
@@ -37,7 +40,7 @@ class Connections:
             if not connection.is_stale():
                 return connection
             connection.close()
-        return Connection(address, self._timeout_s)
+        return Connection(address, self._timeout_s, self._secret)
 
     def give_back(self, entry: RouteEntry, connection: Connection) -> None:
         """Keeps a connection, whose last answer was received in full, for the next."""
@@ -49,6 +52,12 @@ class Connections:
         for address in self._idle.keys() - named:
             for connection in self._idle.pop(address):
                 connection.close()
+
+    def forget(self, region: Region) -> None:
+        """Has the workers unmap a region, as far as they were told of it over connections that are idle now."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.forget(region)
 
     def close(self) -> None:
         """Closes all idle connections."""

@@ -9,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from jigsaw_triton.runtime.batches import Batch, Failure, Part
 from jigsaw_triton.runtime.connections import Connections, Outages
 from jigsaw_triton.runtime.counters import Counters
+from jigsaw_triton.runtime.dtypes import Arrays, to_triton
+from jigsaw_triton.runtime.regions import Placement, Regions
 from jigsaw_triton.runtime.route import Route, RouteEntry
 from jigsaw_triton.runtime.shares import Shares
 from jigsaw_triton.runtime.slots import Lease, SlotPool
 from jigsaw_triton.runtime.spec import DispatcherSpec
 from jigsaw_triton.runtime.trips import Outcome, Trip
-from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
+from jigsaw_triton.runtime.wire import Connection, RegionRefused, RequestError, WorkerFailed
 
 SHORTEST_WAIT_S = 0.001
 LONGEST_WAIT_S = 0.008
@@ -35,6 +39,7 @@ class _Call:
     part: Part
     lease: Lease
     sent_s: float
+    placement: Placement | None
 
 
 class Delivery:
@@ -48,6 +53,8 @@ class Delivery:
         log: Told of workers that fail.
         clock: Seconds.
         sleep: For seconds.
+        secret: Of the deployment.
+        shm_prefix: How the names of regions of shared memory begin; without it all goes over sockets.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Delivery:
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        secret: str = "",
+        shm_prefix: str = "",
     ) -> None:
         self._spec = spec
         self._route = route
@@ -67,7 +76,8 @@ class Delivery:
         self._sleep = sleep
         self._slots = SlotPool(run_dir / "slots")
         self._shares = Shares(counters)
-        self._connections = Connections(run_dir, spec.call_timeout_ms / 1000)
+        self._connections = Connections(run_dir, spec.call_timeout_ms / 1000, secret)
+        self._regions = Regions(shm_prefix, self._connections.forget) if shm_prefix else None
         self._outages = Outages(clock)
         self._wait_s = spec.wait_timeout_ms / 1000
         self._give_up_at = 0.0
@@ -76,7 +86,7 @@ class Delivery:
         self._request_id = ""
 
     def run(self, batch: Batch, request_id: str = "") -> list[Trip]:
-        """Returns when each request of the batch has its outputs or its failure.
+        """Returns when each request of the batch has its outputs, good until the next run, or its failure.
 
         Args:
             batch: To carry.
@@ -89,6 +99,8 @@ class Delivery:
         self._trips = trips
         self._request_id = request_id
         self._refresh()
+        if self._regions is not None:
+            self._regions.recycle()
         self._last_failure = ""
         self._give_up_at = self._clock() + self._wait_s
         pause_s = SHORTEST_WAIT_S
@@ -111,10 +123,12 @@ class Delivery:
             self._trips = []
             for call in calls:
                 call.connection.close()
+                self._discard(call.placement)
                 call.lease.release()
 
     def close(self) -> None:
-        """Closes connections and slot files."""
+        """Closes connections and slot files, and drops shared memory."""
+        self._no_regions()
         self._connections.close()
         self._slots.close()
 
@@ -156,20 +170,54 @@ class Delivery:
         """Sends a part; whether the worker took it."""
         entry = lease.entry
         connection = None
+        inputs, placement = self._place(part, batch, entry)
         sent_s = self._clock()
         try:
             connection = self._connections.take(entry)
-            connection.send(entry.model, part.inputs(), batch.outputs, self._request_id)
+            connection.send(entry.model, inputs, batch.output_names, placement, self._request_id)
         except WorkerFailed as error:
             if connection is not None:
                 connection.close()
+            self._discard(placement)
             self._trips.append(Trip(part, entry, sent_s, self._clock(), "failed"))
             self._worker_failed(batch, part, entry, error)
             return False
+        except RegionRefused as error:
+            assert connection is not None
+            self._log(f"worker {entry.worker} takes no shared memory, large tensors go over sockets now: {error}")
+            self._connections.give_back(entry, connection)
+            self._no_regions()
+            return self._call(batch, part, lease, calls)
         lease.hold()
         self._shares.sent(entry, len(part))
-        calls.append(_Call(connection, part, lease, sent_s))
+        calls.append(_Call(connection, part, lease, sent_s, placement))
         return True
+
+    def _place(self, part: Part, batch: Batch, entry: RouteEntry) -> tuple[Arrays, Placement | None]:
+        """A part's inputs, joined, and where in shared memory the large tensors of the call are."""
+        if self._regions is None or entry.address:
+            return part.inputs(), None
+        pieces = dict(part.pieces())
+        sizes = {name: (to_triton(of[0].dtype), sum(piece.nbytes for piece in of)) for name, of in pieces.items()}
+        placement = self._regions.place(sizes, batch.outputs, len(part))
+        inputs = {}
+        for name, of in pieces.items():
+            if placement is not None and (span := placement.inputs.get(name)) is not None:
+                shape = (sum(map(len, of)), *of[0].shape[1:])
+                inputs[name] = np.concatenate(of, out=placement.region.view(span, sizes[name][0], shape))
+            else:
+                inputs[name] = of[0] if len(of) == 1 else np.concatenate(of)
+        return inputs, placement
+
+    def _no_regions(self) -> None:
+        if self._regions is not None:
+            self._regions.close()
+        self._regions = None
+
+    def _discard(self, placement: Placement | None) -> None:
+        """The worker may still write there, whatever it is that it does."""
+        if placement is not None and self._regions is not None:
+            self._regions.discard(placement.region)
 
     def _collect(self, batch: Batch, calls: list[_Call]) -> None:
         """Waits until something under way is answered or late, or until a slot may be free for what waits."""
@@ -198,6 +246,7 @@ class Delivery:
         except WorkerFailed as error:
             outcome = "failed"
             call.connection.close()
+            self._discard(call.placement)
             self._worker_failed(batch, call.part, entry, error)
         except RequestError as error:
             self._answered(call)

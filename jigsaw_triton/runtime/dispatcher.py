@@ -22,7 +22,14 @@ from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.metrics import Publisher
 from jigsaw_triton.runtime.pending import Pending
 from jigsaw_triton.runtime.route import Route
-from jigsaw_triton.runtime.spec import METRICS_VARIABLE, RUN_DIR_VARIABLE, SPEC_PARAMETER, dispatcher_from_json
+from jigsaw_triton.runtime.spec import (
+    METRICS_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SECRET_VARIABLE,
+    SHM_PREFIX_VARIABLE,
+    SPEC_PARAMETER,
+    dispatcher_from_json,
+)
 from jigsaw_triton.runtime.tally import Layout, Tally
 
 LOOK_FROM_S = 0.005
@@ -54,7 +61,15 @@ class TritonPythonModel:
         self._publisher = Publisher(self._spec, layout, self._counters) if number == 0 else None
         self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
-        self._delivery = Delivery(self._spec, route, run_dir, self._counters, log)
+        self._delivery = Delivery(
+            self._spec,
+            route,
+            run_dir,
+            self._counters,
+            log,
+            secret=os.environ.get(SECRET_VARIABLE, ""),
+            shm_prefix=os.environ.get(SHM_PREFIX_VARIABLE, ""),
+        )
         if self._publisher is not None:
             self._publisher.start()
         # What is there now stays: the collector need not look at it again and again.

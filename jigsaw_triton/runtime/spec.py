@@ -17,6 +17,15 @@ RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
 METRICS_VARIABLE = "JIGSAW_METRICS"
 """Environment of the gateway: `host:port` of its own metrics."""
 
+SECRET_HEADER = "x-jigsaw-secret"
+"""HTTP header that carries the deployment's secret."""
+
+SECRET_VARIABLE = "JIGSAW_SECRET"
+"""Environment of the gateway: the secret, by which workers let shared memory be registered."""
+
+SHM_PREFIX_VARIABLE = "JIGSAW_SHM_PREFIX"
+"""Environment of the gateway: how its regions in /dev/shm begin."""
+
 CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's dispatcher that carries the condition's tensor."""
 

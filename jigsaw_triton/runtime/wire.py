@@ -5,18 +5,22 @@ connections at once (`fileno`).
 """
 
 import json
+import math
 import re
 import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
+from jigsaw_triton.runtime.regions import Placement, Region, Span
+from jigsaw_triton.runtime.spec import SECRET_HEADER
 
 _JOIN_BELOW = 64 * 1024
 """Bytes below which a request is copied together and sent by one system call."""
@@ -27,6 +31,9 @@ _NOT_EXECUTED_STATUS = frozenset({404, 503})
 _NOT_EXECUTED_WORDS = "unknown model"
 _EXECUTION_LOST_WORDS = "stub process"
 _NOISE = re.compile(r"^\[request id: [^]]*\] ")
+_ALREADY_WORDS = "already in manager"
+_REGION_LOST_WORDS = "unable to find shared memory region"
+_NOTHING: Mapping[str, Span] = {}
 
 
 class WorkerFailed(Exception):
@@ -57,6 +64,10 @@ class RequestError(Exception):
         self.status = status
 
 
+class RegionRefused(Exception):
+    """The worker does not take shared memory; the message is its reason. Nothing of the request was sent."""
+
+
 class Connection:
     """A keep-alive connection to one tritonserver.
 
@@ -64,19 +75,23 @@ class Connection:
         address: `unix:/path/of.sock` or `host:port`.
         timeout_s: For connecting, then for the server to take a request, and for its answer to come; one that comes in
             drops may take twice as long.
+        secret: Of the deployment, with which a server lets shared memory be registered.
 
     Attributes:
-        sent_bytes: Of the body of the latest request.
-        received_bytes: Of the body of its answer; 0 until that is there.
+        sent_bytes: Of the tensors of the latest request, wherever they lie.
+        received_bytes: Of the body of its answer, without what lies in shared memory; 0 until that is there.
 
     Raises:
         WorkerFailed: Nothing listens there.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, secret: str = "") -> None:
         self._timeout_s = timeout_s
+        self._secret = secret
         self._deadline = 0.0
         self.sent_bytes, self.received_bytes = 0, 0
+        self._known: set[str] = set()
+        self._placement: Placement | None = None
         self._head = bytearray(_HEAD_BYTES)
         try:
             self._socket = _connect(address, timeout_s)
@@ -107,31 +122,49 @@ class Connection:
         """Closes the socket; an inference under way is lost."""
         self._socket.close()
 
-    def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...], request_id: str = "") -> None:
+    def send(
+        self,
+        model: str,
+        inputs: Arrays,
+        outputs: tuple[str, ...],
+        placement: Placement | None = None,
+        request_id: str = "",
+    ) -> None:
         """Sends an inference request.
 
         Args:
             model: Name on the server.
             inputs: With their leading batch dimension.
             outputs: Names of the outputs wanted.
+            placement: Which of the inputs lie in shared memory, and which outputs shall.
             request_id: For the server's logs and its models.
 
         Raises:
             WorkerFailed: The connection broke or the server took too long to read.
+            RegionRefused: The server does not take shared memory; the connection can be used on.
         """
         self._deadline = time.monotonic() + self._timeout_s
-        data = [_raw(array) for array in inputs.values()]
+        self._placement = placement
+        placed_in, placed_out = (placement.inputs, placement.outputs) if placement is not None else (_NOTHING, _NOTHING)
+        region = placement.region.name if placement is not None else ""
+        data = [b"" if name in placed_in else _raw(array) for name, array in inputs.items()]
         head = _request_head(
             model,
             tuple(
-                (name, to_triton(a.dtype), a.shape, len(d)) for (name, a), d in zip(inputs.items(), data, strict=True)
+                (name, to_triton(a.dtype), a.shape, len(d), placed_in.get(name))
+                for (name, a), d in zip(inputs.items(), data, strict=True)
             ),
-            outputs,
+            tuple((name, placed_out.get(name)) for name in outputs),
+            region,
             request_id,
         )
-        self.sent_bytes, self.received_bytes = sum(map(len, data)), 0
+        in_socket = sum(map(len, data))
+        self.sent_bytes = in_socket + sum(span.size for span in placed_in.values())
+        self.received_bytes = 0
         try:
-            if self.sent_bytes < _JOIN_BELOW:
+            if placement is not None:
+                self._register(placement.region)
+            if in_socket < _JOIN_BELOW:
                 self._socket.sendall(b"".join((head, *data)))
                 return
             self._socket.sendall(head)
@@ -139,6 +172,34 @@ class Connection:
                 self._socket.sendall(piece)
         except OSError as error:
             raise WorkerFailed(_words(error), executed=True) from error
+
+    def forget(self, region: Region) -> None:
+        """Has the server unmap a region; that it cannot any more is no matter."""
+        if region.name in self._known:
+            self._known.remove(region.name)
+            with suppress(OSError, ValueError, KeyError):
+                self._post(f"/v2/systemsharedmemory/region/{region.name}/unregister", {})
+
+    def _register(self, region: Region) -> None:
+        if region.name in self._known:
+            return
+        asked = {"key": f"/{region.name}", "offset": 0, "byte_size": region.size}
+        try:
+            head, body, json_at = self._post(f"/v2/systemsharedmemory/region/{region.name}/register", asked)
+        except (ValueError, KeyError) as error:
+            raise WorkerFailed(f"answer is not of Triton's protocol: {error}", executed=False) from error
+        if head.status != 200:
+            message = _error_message(body[json_at:].tobytes(), head.status)
+            if _ALREADY_WORDS not in message:
+                raise RegionRefused(message)
+        self._known.add(region.name)
+
+    def _post(self, path: str, document: Mapping[str, object]) -> tuple["_Head", Array, int]:
+        text = json.dumps(document).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: worker\r\n{SECRET_HEADER}: {self._secret}\r\n"
+        self._deadline = time.monotonic() + self._timeout_s
+        self._socket.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+        return self._receive_message()
 
     def receive(self) -> dict[str, Array]:
         """Receives the answer to what was sent.
@@ -153,7 +214,7 @@ class Connection:
         try:
             head, body, json_at = self._receive_message()
             if head.status == 200:
-                return _outputs(body, json_at, head.json_bytes)
+                return _outputs(body, json_at, head.json_bytes, self._placement)
             message = _error_message(body[json_at:].tobytes(), head.status)
         except OSError as error:
             raise WorkerFailed(_words(error), executed=True) from error
@@ -238,25 +299,42 @@ def _bytes_tensor(array: Array) -> bytes:
 @lru_cache(maxsize=1024)
 def _request_head(
     model: str,
-    inputs: tuple[tuple[str, str, tuple[int, ...], int], ...],
-    outputs: tuple[str, ...],
+    inputs: tuple[tuple[str, str, tuple[int, ...], int, Span | None], ...],
+    outputs: tuple[tuple[str, Span | None], ...],
+    region: str,
     request_id: str,
 ) -> bytes:
     body = {
         **({"id": request_id} if request_id else {}),
         "inputs": [
-            {"name": name, "shape": shape, "datatype": dtype, "parameters": {"binary_data_size": size}}
-            for name, dtype, shape, size in inputs
+            {
+                "name": name,
+                "shape": shape,
+                "datatype": dtype,
+                "parameters": {"binary_data_size": size} if span is None else _shared(region, span),
+            }
+            for name, dtype, shape, size, span in inputs
         ],
-        "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
+        "outputs": [
+            {"name": name, "parameters": {"binary_data": True} if span is None else _shared(region, span)}
+            for name, span in outputs
+        ],
     }
     text = json.dumps(body, separators=(",", ":")).encode()
-    length = len(text) + sum(size for *_, size in inputs)
+    length = len(text) + sum(size for *_, size, _ in inputs)
     head = (
         f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: worker\r\nContent-Type: application/octet-stream\r\n"
         f"Inference-Header-Content-Length: {len(text)}\r\nContent-Length: {length}\r\n\r\n"
     )
     return head.encode() + text
+
+
+def _shared(region: str, span: Span) -> dict[str, object]:
+    return {
+        "shared_memory_region": region,
+        "shared_memory_offset": span.offset,
+        "shared_memory_byte_size": span.size,
+    }
 
 
 class _Head(NamedTuple):
@@ -286,7 +364,9 @@ class _Output(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     binary_bytes: int | None
-    """None where the values stand in the JSON."""
+    """None where the values stand in the JSON or in shared memory."""
+    shared: bool
+    """There are neither: they lie where they were asked to."""
     values: Sequence[Any]
 
 
@@ -297,6 +377,7 @@ def _parse_outputs(text: bytes) -> tuple[_Output, ...]:
             dtype=to_numpy(item["datatype"]),
             shape=tuple(item["shape"]),
             binary_bytes=item.get("parameters", {}).get("binary_data_size"),
+            shared="data" not in item and "binary_data_size" not in item.get("parameters", {}),
             values=item.get("data", ()),
         )
         for item in json.loads(text)["outputs"]
@@ -307,12 +388,15 @@ def _parse_outputs(text: bytes) -> tuple[_Output, ...]:
 _parse_outputs_cached = lru_cache(maxsize=1024)(_parse_outputs)
 
 
-def _outputs(body: Array, start: int, json_bytes: int) -> dict[str, Array]:
+def _outputs(body: Array, start: int, json_bytes: int, placement: Placement | None) -> dict[str, Array]:
     at = start + json_bytes
     text = body[start:at].tobytes()
     parse = _parse_outputs_cached if at < len(body) else _parse_outputs
     arrays = {}
     for output in parse(text):
+        if output.shared:
+            arrays[output.name] = _from_shared(output, placement)
+            continue
         if output.binary_bytes is None:
             arrays[output.name] = _from_json(output)
             continue
@@ -322,6 +406,14 @@ def _outputs(body: Array, start: int, json_bytes: int) -> dict[str, Array]:
     if at != len(body):
         raise ValueError(f"{len(body) - at} bytes beside the announced tensors")
     return arrays
+
+
+def _from_shared(output: _Output, placement: Placement | None) -> Array:
+    span = placement.outputs.get(output.name) if placement is not None else None
+    size = math.prod(output.shape) * output.dtype.itemsize
+    if placement is None or span is None or size > span.size:
+        raise ValueError(f"output {output.name} of {size} bytes is not where it was asked for")
+    return placement.region.view(Span(span.offset, size), to_triton(output.dtype), output.shape)
 
 
 def _from_json(output: _Output) -> Array:
@@ -355,7 +447,7 @@ def _error_message(body: bytes, status: int) -> str:
 
 def _error(message: str, status: int) -> WorkerFailed | RequestError:
     lower = message.lower()
-    if status in _NOT_EXECUTED_STATUS or _NOT_EXECUTED_WORDS in lower:
+    if status in _NOT_EXECUTED_STATUS or _NOT_EXECUTED_WORDS in lower or _REGION_LOST_WORDS in lower:
         return WorkerFailed(message, executed=False)
     if _EXECUTION_LOST_WORDS in lower:
         return WorkerFailed(message, executed=True)

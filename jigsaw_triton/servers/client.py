@@ -11,7 +11,8 @@ from tritonclient.utils import InferenceServerException, deserialize_bytes_tenso
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
-from jigsaw_triton.servers.command import SECRET_HEADER, Command
+from jigsaw_triton.runtime.spec import SECRET_HEADER
+from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
 _TRACEBACK = "\n\nAt:\n"

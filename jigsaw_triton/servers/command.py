@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.runtime.spec import METRICS_VARIABLE, RUN_DIR_VARIABLE
+from jigsaw_triton.runtime.spec import (
+    METRICS_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SECRET_HEADER,
+    SECRET_VARIABLE,
+    SHM_PREFIX_VARIABLE,
+)
 from jigsaw_triton.servers.installation import Installation
-
-SECRET_HEADER = "x-jigsaw-secret"
-"""HTTP header that carries the deployment's secret."""
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
@@ -160,6 +163,8 @@ def gateway_command(
             "CUDA_VISIBLE_DEVICES": "",
             RUN_DIR_VARIABLE: str(run_dir),
             METRICS_VARIABLE: f"{local}:{metrics_port}",
+            SECRET_VARIABLE: secret,
+            SHM_PREFIX_VARIABLE: prefix,
         },
         address=f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from jigsaw_triton.runtime.dtypes import Array, to_numpy, to_triton
+from jigsaw_triton.runtime.regions import FOLDER
+from jigsaw_triton.runtime.spec import SECRET_HEADER
+
+SECRET = "open-sesame-0123456789"
+"""By which a worker lets shared memory be registered."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Call:
     model: str
     inputs: dict[str, Array]
     outputs: tuple[str, ...]
+    shared: dict[str, Array]
+    """Outputs that are wanted in shared memory, and the bytes there."""
 
 
 class Refuse(Exception):
@@ -48,6 +56,7 @@ class FakeWorker:
         self.handler = handler
         self.calls: list[Call] = []
         self.connections = 0
+        self.regions: dict[str, Array] = {}
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -94,22 +103,52 @@ class FakeWorker:
         with connection:
             try:
                 file = connection.makefile("rb")
-                while call := read_call(file.readline, file.read):
-                    self.calls.append(call)
-                    connection.sendall(self._answer(call))
+                while got := read_message(file.readline, file.read):
+                    connection.sendall(self._respond(*got))
             except (HangUp, OSError, ValueError):
                 return
+
+    def _respond(self, path: list[str], fields: dict[str, str], body: bytes) -> bytes:
+        if "systemsharedmemory" in path:
+            return self._change_region(path[-2], path[-1], fields, json.loads(body))
+        try:
+            call = read_call(path, fields, body, self.regions)
+        except KeyError as error:
+            return message(json.dumps({"error": f"Unable to find shared memory region: {error}"}).encode(), status=400)
+        self.calls.append(call)
+        return self._answer(call)
+
+    def _change_region(self, name: str, verb: str, fields: dict[str, str], asked: dict[str, int | str]) -> bytes:
+        if fields.get(SECRET_HEADER) != SECRET:
+            return message(b'{"error": "This API is restricted"}', status=403)
+        if verb == "unregister":
+            self.regions.pop(name, None)
+        elif name in self.regions:
+            return message(
+                json.dumps({"error": f"shared memory region '{name}' already in manager"}).encode(), status=400
+            )
+        else:
+            path = FOLDER / str(asked["key"]).removeprefix("/")
+            self.regions[name] = np.memmap(path, np.uint8, "r+", shape=(int(asked["byte_size"]),))
+        return message(b"")
 
     def _answer(self, call: Call) -> bytes:
         try:
             outputs = self.handler(call)
         except Refuse as error:
             return message(json.dumps({"error": error.message}).encode(), status=error.status)
-        return outputs if isinstance(outputs, bytes) else answer(outputs)
+        if isinstance(outputs, bytes):
+            return outputs
+        for name in call.shared.keys() & outputs.keys():
+            data = np.frombuffer(raw(outputs[name]), np.uint8)
+            call.shared[name][: len(data)] = data
+        return answer(outputs, tuple(call.shared))
 
 
-def read_call(readline: Callable[[], bytes], read: Callable[[int], bytes]) -> Call | None:
-    """A request from a stream; None at its end."""
+def read_message(
+    readline: Callable[[], bytes], read: Callable[[int], bytes]
+) -> tuple[list[str], dict[str, str], bytes] | None:
+    """Path, header and body of a request from a stream; None at its end."""
     first = readline()
     if not first:
         return None
@@ -117,17 +156,36 @@ def read_call(readline: Callable[[], bytes], read: Callable[[int], bytes]) -> Ca
     while (line := readline().decode().strip()) != "":
         name, _, value = line.partition(": ")
         fields[name] = value
-    body = read(int(fields["Content-Length"]))
+    return first.decode().split()[1].split("/"), fields, read(int(fields["Content-Length"]))
+
+
+def read_call(path: list[str], fields: dict[str, str], body: bytes, regions: dict[str, Array]) -> Call:
+    """An inference request."""
     at = int(fields["Inference-Header-Content-Length"])
     head = json.loads(body[:at])
     inputs = {}
     for item in head["inputs"]:
-        size = item["parameters"]["binary_data_size"]
-        inputs[item["name"]] = tensor(item["datatype"], item["shape"], body[at : at + size])
-        at += size
+        parameters = item["parameters"]
+        if "shared_memory_region" in parameters:
+            data = bytes(span(parameters, regions))
+        else:
+            data = body[at : at + parameters["binary_data_size"]]
+            at += len(data)
+        inputs[item["name"]] = tensor(item["datatype"], item["shape"], data)
     assert at == len(body)
-    model = first.decode().split("/")[3]
-    return Call(model, inputs, tuple(item["name"] for item in head["outputs"]))
+    names = tuple(item["name"] for item in head["outputs"])
+    shared = {
+        item["name"]: span(item["parameters"], regions)
+        for item in head["outputs"]
+        if "shared_memory_region" in item["parameters"]
+    }
+    return Call(path[3], inputs, names, shared)
+
+
+def span(parameters: dict[str, Any], regions: dict[str, Array]) -> Array:
+    """The bytes of a region that the parameters of a tensor name."""
+    region, offset = regions[parameters["shared_memory_region"]], parameters["shared_memory_offset"]
+    return region[offset : offset + parameters["shared_memory_byte_size"]]
 
 
 def tensor(dtype: str, shape: list[int], data: bytes) -> Array:
@@ -149,18 +207,15 @@ def raw(array: Array) -> bytes:
     return b"".join(len(element).to_bytes(4, "little") + element for element in array.ravel())
 
 
-def answer(outputs: dict[str, Array]) -> bytes:
-    """A good answer with binary tensors."""
-    data = [raw(array) for array in outputs.values()]
-    described = [
-        {
-            "name": name,
-            "datatype": to_triton(array.dtype),
-            "shape": list(array.shape),
-            "parameters": {"binary_data_size": len(piece)},
-        }
-        for (name, array), piece in zip(outputs.items(), data, strict=True)
-    ]
+def answer(outputs: dict[str, Array], shared: tuple[str, ...] = ()) -> bytes:
+    """A good answer with binary tensors, but for those that are in shared memory."""
+    described, data = [], []
+    for name, array in outputs.items():
+        item: dict[str, Any] = {"name": name, "datatype": to_triton(array.dtype), "shape": list(array.shape)}
+        if name not in shared:
+            data.append(raw(array))
+            item["parameters"] = {"binary_data_size": len(data[-1])}
+        described.append(item)
     text = json.dumps({"model_name": "m", "model_version": "1", "outputs": described}).encode()
     if not any(data):
         return message(text)

@@ -185,7 +185,7 @@ def test_one_request_travels_without_a_copy() -> None:
 
 def test_only_the_outputs_wanted_are_made() -> None:
     batch = Batch(spec("stack"), [requests(1)[0].inputs("stack")], {"TEXT", "SUM"})
-    assert batch.outputs == ("SUM", "TEXT")
+    assert batch.output_names == ("SUM", "TEXT")
     run(batch, 8)
     (result,) = batch.results()
     assert isinstance(result, dict)

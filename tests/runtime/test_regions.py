@@ -1,0 +1,165 @@
+"""Large tensors through shared memory, between a delivery and a stand-in for a worker."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.runtime.counters import Counters
+from jigsaw_triton.runtime.delivery import Delivery
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.regions import FOLDER, SMALLEST_BYTES, Region, Regions, Span
+from jigsaw_triton.runtime.route import Route
+from jigsaw_triton.runtime.spec import DispatcherSpec, TensorSpec
+from tests.runtime.fake_worker import SECRET, Call, FakeWorker, Handler, HangUp
+from tests.runtime.test_route import write
+
+LARGE = SMALLEST_BYTES // 4
+X, K, Y = TensorSpec("X", "FP32", (LARGE,)), TensorSpec("K", "INT64", (1,)), TensorSpec("Y", "FP32", (LARGE,))
+SPEC = DispatcherSpec("g", "t", "stack", (X, K), (Y,))
+
+
+def scaled(call: Call) -> dict[str, Array]:
+    return {"Y": call.inputs["X"] * call.inputs["K"].astype(np.float32)}
+
+
+def request(seed: int, items: int = 1) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {"X": rng.random((items, LARGE), np.float32), "K": np.full((items, 1), seed, np.int64)}
+
+
+class Bench:
+    def __init__(self, run_dir: Path, stack: ExitStack) -> None:
+        self.run_dir, self.stack = run_dir, stack
+        self.prefix = f"jigsaw-test-{secrets.token_hex(6)}-"
+        self.logged: list[str] = []
+        (run_dir / "routes").mkdir()
+
+    def worker(self, name: str, handler: Handler = scaled) -> FakeWorker:
+        return self.stack.enter_context(FakeWorker(self.run_dir / "workers" / f"{name}.sock", handler))
+
+    def delivery(self, *workers: str, secret: str = SECRET) -> Delivery:
+        entries = [{"worker": name, "model": "m", "batch": 4, "slots": 1} for name in workers]
+        write(self.run_dir / "routes" / "d.json", *entries)
+        route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
+        counters = Counters(self.run_dir / "counters", 0)
+        delivery = Delivery(
+            SPEC, route, self.run_dir, counters, self.logged.append, secret=secret, shm_prefix=self.prefix
+        )
+        self.stack.callback(delivery.close)
+        return delivery
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in FOLDER.glob(f"{self.prefix}*"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("jigsaw_triton.runtime.regions._LEAST_REGION_BYTES", 1)
+    with ExitStack() as stack:
+        made = Bench(tmp_path, stack)
+        yield made
+    assert made.names() == []
+
+
+def check(delivery: Delivery, *requests: dict[str, Array]) -> None:
+    batch = Batch(SPEC, requests)
+    delivery.run(batch)
+    for asked, result in zip(requests, batch.results(), strict=True):
+        assert not isinstance(result, Failure), result
+        np.testing.assert_array_equal(result["Y"], asked["X"] * asked["K"].astype(np.float32))
+
+
+def test_large_tensors_go_through_one_region_and_small_ones_beside_it(bench: Bench) -> None:
+    worker = bench.worker("a")
+    delivery = bench.delivery("a")
+    for seed in range(3):
+        check(delivery, request(seed), request(seed + 10))
+    assert all(set(call.shared) == {"Y"} for call in worker.calls)
+    assert len(bench.names()) == len(worker.regions) == 1
+
+
+def test_a_region_that_is_too_small_makes_way(bench: Bench) -> None:
+    worker = bench.worker("a")
+    delivery = bench.delivery("a")
+    check(delivery, request(1))
+    (small,) = bench.names()
+    check(delivery, *map(request, range(4)))
+    check(delivery, request(1))
+    (large,) = bench.names()
+    assert large != small
+    assert set(worker.regions) == {large}
+
+
+def test_a_worker_that_starts_again_is_told_again(bench: Bench) -> None:
+    first = bench.worker("a")
+    delivery = bench.delivery("a")
+    check(delivery, request(1))
+    first.kill()
+    second = bench.worker("a")
+    check(delivery, request(2))
+    assert second.regions
+    second.regions.clear()
+    check(delivery, request(3))
+    assert "unable to find shared memory region" in bench.logged[-1].lower()
+
+
+def test_a_region_of_a_call_that_went_wrong_is_not_used_again(bench: Bench) -> None:
+    late: list[Array] = []
+
+    def handler(call: Call) -> dict[str, Array]:
+        if not late:
+            late.append(call.shared["Y"])
+            raise HangUp
+        late[0][:] = 255  # what the first call writes after it was given up
+        return scaled(call)
+
+    bench.worker("a", handler)
+    bench.worker("b", handler)
+    delivery = bench.delivery("a", "b")
+    check(delivery, request(1))
+    assert len(bench.names()) == 1
+
+
+def test_where_a_worker_takes_no_shared_memory_sockets_do(bench: Bench) -> None:
+    worker = bench.worker("a")
+    delivery = bench.delivery("a", secret="wrong")
+    for seed in range(2):
+        check(delivery, request(seed))
+    (told,) = bench.logged
+    assert "takes no shared memory, large tensors go over sockets now: This API is restricted" in told
+    assert bench.names() == []
+    assert [call.shared for call in worker.calls] == [{}, {}]
+
+
+def test_without_memory_sockets_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path / "none")
+    regions = Regions("x", lambda region: None)
+    assert regions.place({"X": ("FP32", SMALLEST_BYTES)}, (), 1) is None
+
+
+def test_only_what_is_large_and_of_known_size_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path)
+    regions = Regions("x", lambda region: None)
+    outputs = (TensorSpec("R", "FP32", (-1, LARGE)), TensorSpec("S", "BYTES", (LARGE,)), Y)
+    inputs = {"T": ("BYTES", 10**6), "X": ("FP32", SMALLEST_BYTES + 4), "K": ("FP32", SMALLEST_BYTES - 4)}
+    placement = regions.place(inputs, outputs, 2)
+    assert placement is not None
+    assert placement.inputs == {"X": Span(0, SMALLEST_BYTES + 4)}
+    assert placement.outputs == {"Y": Span(SMALLEST_BYTES + 64, 2 * SMALLEST_BYTES)}
+    assert regions.place({"K": ("FP32", 8)}, outputs[:2], 9) is None
+    regions.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_region_is_seen_by_whoever_maps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path)
+    region = Region("r", 4096)
+    region.view(Span(64, 8), "INT32", (2,))[:] = [3, 4]
+    assert np.fromfile(tmp_path / "r", np.int32)[16:18].tolist() == [3, 4]
+    region.unlink()
+    region.unlink()
