@@ -64,9 +64,9 @@ class Tally:
     Attributes:
         total: To send.
         sent: Requests so far.
-        wrong: Answers that belong to no request of that client's.
-        failed: What was said where there was no answer, each once.
+        wrong: Answers that are not those of their requests.
         failures: Requests without an answer.
+        reasons: What was said of them, each once.
         kills: Of workers.
         memory: (requests sent, MiB) over time, of the gateway and the workers that are not killed.
     """
@@ -74,8 +74,8 @@ class Tally:
     total: int
     sent: int = 0
     wrong: int = 0
-    failed: set[str] = field(default_factory=set)
     failures: int = 0
+    reasons: set[str] = field(default_factory=set)
     kills: int = 0
     memory: list[tuple[int, float]] = field(default_factory=list)
 
@@ -155,7 +155,7 @@ async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, tal
         reply = await connection.ask(client.request(graph, {"X": x[None]}))
         if reply.status != OK:
             tally.failures += 1
-            tally.failed.add(reply.text.decode() if reply.status != BROKEN else "connection broken")
+            tally.reasons.add(reply.text.decode() if reply.status != BROKEN else "connection broken")
         elif reply.tensors != ANSWERS[graph](x).tobytes():
             tally.wrong += 1
     if connection is not None:
@@ -193,7 +193,7 @@ def _rss_mib(running: System, names: Sequence[str]) -> float:
 def figures(tally: Tally) -> list[Figure]:
     """What the tally says."""
     load = f"{CLIENTS} clients over HTTP, {tally.kills} workers killed by SIGKILL meanwhile"
-    failures = f"{tally.failures} failed{': ' if tally.failed else ''}{'; '.join(sorted(tally.failed)[:2])}"
+    failures = f"{tally.failures} failed{': ' if tally.reasons else ''}{'; '.join(sorted(tally.reasons)[:2])}"
     found = [
         figure(
             "dataplane.swapped_answers",

@@ -1,16 +1,19 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.dataplane import saturation
+from benchmarks.dataplane.saturation import Case
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.solve import make_plan
 
 
 @pytest.mark.parametrize(("make", "ideal_rps"), [(saturation.many, 2560.0), (saturation.unequal, 8 / 0.03 + 8 / 0.09)])
-def test_the_plan_has_the_workers_that_are_measured(make: object, ideal_rps: float, tmp_path: Path) -> None:
-    assert callable(make)
+def test_the_plan_has_the_workers_that_are_measured(
+    make: Callable[[Path], Case], ideal_rps: float, tmp_path: Path
+) -> None:
     case = make(tmp_path)
     assert case.ideal_rps == pytest.approx(ideal_rps)
     wanted = case.wanted

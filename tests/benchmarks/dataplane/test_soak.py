@@ -21,7 +21,7 @@ def test_growth_is_from_after_the_warm_up_to_the_end(end_mib: float, growth: flo
 
 
 def test_wrong_answers_are_told_apart_from_failures() -> None:
-    tally = Tally(1000, 1000, wrong=1, failures=3, failed={"no worker", "connection broken"}, kills=2)
+    tally = Tally(1000, 1000, wrong=1, failures=3, reasons={"no worker", "connection broken"}, kills=2)
     (found,) = soak.figures(tally)
     assert (found.value, found.met) == (1, False)
     assert "of 1000 requests" in found.note
