@@ -1,14 +1,13 @@
 """The GPUs of this machine and whose MIG instances are: a deployment's, `mig apply`'s, or others'."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal
+from jigsaw_triton.controller.lock import locked
 from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import InputError
@@ -32,12 +31,14 @@ class FoundInstance:
     Attributes:
         instance: As the driver reports it.
         profile: The driver's name for it.
+        parts: How many compute instances it has: 0 where it is half made, several where it is split.
         owner: Whose it is.
         processes: Ids of those on it, as far as the driver tells.
     """
 
     instance: MigInstance
     profile: str
+    parts: int
     owner: Owner
     processes: tuple[int, ...]
 
@@ -107,10 +108,10 @@ class MigMachine:
             return "mig apply" if uuid in mine else "deployment" if uuid in deployed else "others"
 
         def found(gpu: ReportedGpu, instance: MigInstance) -> FoundInstance:
-            profile = next(i.profile for i in gpu.instances if gpu.named(i) == instance.uuid)
-            name = next(p.name for p in gpu.profiles if p.id == profile)
-            processes = () if instance.half_made else self.driver.holders(instance.uuid)
-            return FoundInstance(instance, name, owner(instance.uuid), processes)
+            reported = next(i for i in gpu.instances if gpu.named(i) == instance.uuid)
+            name = next(p.name for p in gpu.profiles if p.id == reported.profile)
+            processes = sorted({pid for part in reported.parts for pid in self.driver.holders(part)})
+            return FoundInstance(instance, name, len(reported.parts), owner(instance.uuid), tuple(processes))
 
         return tuple(
             FoundGpu(
@@ -157,14 +158,7 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
         hint = "choose another with --state or JIGSAW_STATE"
         message = f"the folder cannot be made ({error.strerror})"
         raise InputError(message, where=str(paths.state), hint=hint) from error
-    with _alone(paths.state / _LOCK), closing(Journal(file)) as journal:
+    # What another process is about to make would look like what a dead one has left.
+    with locked(paths.state / _LOCK), closing(Journal(file)) as journal:
         driver = NvmlMigDriver(DEFAULT_NODE, boards, calls=Calls(record=CallRecord(journal)))
         yield MigMachine(driver, journal, paths)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits for another process that is here: what it is about to make would look like what a dead one left."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -12,6 +12,9 @@ from jigsaw_triton.gpus.board import Piece, Strip, draw_text
 from jigsaw_triton.gpus.rearrangement import Rearrangement
 from jigsaw_triton.gpus.reported import MigMode
 
+_STATES = {0: " (half made)", 1: " (part of it)"}
+"""Compute instances of one that no process can use as a whole -> what is said of it."""
+
 _HEADER = ("GPU", "model", "MIG", "instance", "profile", "UUID", "made by", "processes")
 
 
@@ -31,7 +34,7 @@ def gpus_table(gpus: Sequence[FoundGpu]) -> Table:
         rows += [
             (
                 *of,
-                f"{i.instance.placement}{' (half made)' if i.instance.half_made else ''}",
+                f"{i.instance.placement}{_STATES.get(i.parts, ' (split)') if i.instance.half_made else ''}",
                 i.profile,
                 i.instance.uuid,
                 i.owner,
@@ -78,6 +81,7 @@ def gpu_json(gpu: FoundGpu) -> dict[str, Any]:
                 "profile": i.profile,
                 "uuid": i.instance.uuid,
                 "half_made": i.instance.half_made,
+                "parts": i.parts,
                 "owner": i.owner,
                 "processes": list(i.processes),
             }

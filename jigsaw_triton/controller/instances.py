@@ -41,6 +41,9 @@ class Instances:
         self._driver = driver
         self._sleep = sleep
         self._creating: set[_Place] = set()
+        self._hung: set[_Place] = set()
+        """Where a creation was given up that may still take effect."""
+
         self._lock = threading.Lock()
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
@@ -149,6 +152,9 @@ class Instances:
             # Nothing was made: what stands there is somebody else's.
             self._journal.end_creation(gpu, placement)
             raise
+        except MigTimeoutError:
+            self._hung.add((gpu, placement))
+            raise
         except MigError:
             with suppress(MigError):
                 if not self._at(gpu, placement):
@@ -168,9 +174,13 @@ class Instances:
         with self._lock:
             open_ends = [place for place in self._journal.creations() if place not in self._creating]
         for place in open_ends:
-            if place[0] == gpu:
-                for instance in self._at(*place):
-                    self.destroy(instance.uuid)
+            if place[0] != gpu:
+                continue
+            left = self._at(*place)
+            for instance in left:
+                self.destroy(instance.uuid)
+            if left or place not in self._hung:
+                self._hung.discard(place)
                 self._journal.end_creation(*place)
 
     def _destroy(self, uuid: str) -> None:

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jigsaw_triton.errors import StateError
@@ -35,3 +37,15 @@ def wait_unlocked(path: Path) -> None:
     if path.exists():
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until nobody has the lock, and has it meanwhile. Blocks.
+
+    Args:
+        path: Made if it does not exist; its folder must.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -146,6 +146,20 @@ def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
     assert journal.creations() == ()
 
 
+def test_a_creation_that_hangs_is_ours_even_where_it_takes_effect_late(machine: Machine, journal: Journal) -> None:
+    instances, driver = opened(journal, timeout_s=0.2)
+    machine.fault(CREATE_GPU, 1, "hang")
+    with pytest.raises(MigTimeoutError):
+        instances.create(GPU, PLACE)
+    beside = instances.create(GPU, Placement(0, "1g"))
+    assert journal.creations() == ((GPU, PLACE),)
+    # Now the call that was given up has taken effect.
+    machine.foreign(0, "3g", 4, half=True)
+    instances.create(GPU, Placement(1, "1g"))
+    assert [i.placement for i in driver.instances()] == [beside.placement, Placement(1, "1g")]
+    assert journal.creations() == ()
+
+
 def test_a_journal_that_cannot_be_written_leaves_no_instance(
     machine: Machine, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ class Bench:
             before = await self._stand.statistics(model.name)
             target = Target(model.name, tuple(task.outputs), self._stand.connect)
             lanes = await closed_loop(target, requests, key.instances, self._pace)
-            memory_mib = self._stand.model_mib()
+            memory_mib = await self._stand.model_mib()
             after = await self._stand.statistics(model.name)
         found = figures(lanes, key.batch)
         return Measurement(_row(key, found, memory_mib), found.batches, full_share(before, after, key.batch))

@@ -3,8 +3,8 @@
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.fleet import Server as RunningServer
 from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.paths import deployment_paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.controller.lock import locked
+from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.errors import PlacementError, ServerError
 from jigsaw_triton.evaluation.profiling.memory import held_mib
+from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Cluster, Gpu, Placement
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.runtime.wire import Connection
@@ -27,6 +29,8 @@ TIMEOUT_S = 60.0
 """For one batch."""
 
 _LOG_LINES = 12
+_LASTING = "profile"
+"""Folder in that of deployments."""
 
 
 class Stand:
@@ -59,7 +63,7 @@ class Stand:
             return
         await self.clear()
         profile = self._gpu.board.profiles[kind]
-        placement = Placement(profile.starts[0], kind)
+        placement = self._place(kind)
         worker = Worker(
             name=names.worker(self._gpu.id, placement),
             gpu=self._gpu.id,
@@ -70,6 +74,24 @@ class Stand:
         )
         await self._fleet.bring_up(worker)
         self._worker = worker
+
+    def _place(self, kind: str) -> Placement:
+        """Somewhere beside what others have on the GPU.
+
+        Raises:
+            PlacementError: There is no room.
+        """
+        board, others = self._gpu.board, self._gpu.foreign
+        places = [Placement(start, kind) for start in board.profiles[kind].starts]
+        free = [place for place in places if fits(board, [*others, place]) is None]
+        if not free:
+            there = ", ".join(map(str, others))
+            raise PlacementError(
+                f"there is no room for a {kind} to measure on beside others' {there}",
+                where=str(self._gpu.id),
+                hint="have them end theirs, or leave the slice out with --slices",
+            )
+        return free[0]
 
     async def clear(self) -> None:
         """Takes the server and the slice away."""
@@ -85,7 +107,7 @@ class Stand:
             ServerError: The model does not load, or what was done with it failed; with what the server logged.
         """
         assert self._worker is not None
-        self._idle_mib = self._held_mib()
+        self._idle_mib = await self._held_mib()
         log = self._server().process.log
         begun = log.stat().st_size
         try:
@@ -99,9 +121,9 @@ class Stand:
             where = f"{model.graph}.{model.task}.{model.variant}"
             raise ServerError(error.message + story, where=where) from error
 
-    def model_mib(self) -> float:
-        """Memory that the model has brought to the server's processes since before it was loaded."""
-        return max(0.0, self._held_mib() - self._idle_mib)
+    async def model_mib(self) -> float:
+        """Memory that the model has brought since before it was loaded: to the slice, or to the server's processes."""
+        return max(0.0, await self._held_mib() - self._idle_mib)
 
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
         """Has a loaded model answer one request."""
@@ -122,7 +144,11 @@ class Stand:
             raise ServerError("there is no server to measure on")
         return server
 
-    def _held_mib(self) -> float:
+    async def _held_mib(self) -> float:
+        """Of the slice where it is a GPU's and its driver tells; of the server's processes elsewhere."""
+        assert self._worker is not None
+        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._worker.name)):
+            return use.memory_mib
         pid = self._server().process.pid
         return held_mib(group_members(pid)) if pid is not None else 0.0
 
@@ -136,21 +162,28 @@ async def stand(installation: Installation, cluster: Cluster, gpu: Gpu) -> Async
         cluster: That has the GPU.
         gpu: To measure on.
     """
-    state = Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
+    with _folders(cluster) as paths, closing(Journal(paths.journal)) as journal:
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
+        await fleet.serve_on(cluster)
+        around = await fleet.around_others(cluster)
+        made = Stand(fleet, next(found for found in around.gpus if found.id == gpu.id))
+        try:
+            yield made
+        finally:
+            await made.clear()
+
+
+@contextmanager
+def _folders(cluster: Cluster) -> Iterator[Paths]:
+    """Folders that go with the stand; on real GPUs the journal stays, so that the next finds what a killed one left."""
+    lasts = cluster.driver == "nvml"
+    state = deployment_paths(None).state / _LASTING if lasts else Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
     paths = deployment_paths(state)
     try:
         paths.create()
-        journal = Journal(paths.journal)
-        try:
-            fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
-            await fleet.serve_on(cluster)
-            made = Stand(fleet, gpu)
-            try:
-                yield made
-            finally:
-                await made.clear()
-        finally:
-            journal.close()
+        with locked(paths.lock):
+            yield paths
     finally:
         shutil.rmtree(paths.run, ignore_errors=True)
-        shutil.rmtree(state, ignore_errors=True)
+        if not lasts:
+            shutil.rmtree(state, ignore_errors=True)

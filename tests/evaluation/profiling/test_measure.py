@@ -59,7 +59,7 @@ class FakeStand(Stand):
         self.loads.append(model)
         yield
 
-    def model_mib(self) -> float:
+    async def model_mib(self) -> float:
         return 12.34
 
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:

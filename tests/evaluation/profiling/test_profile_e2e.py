@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import pytest
 
 from jigsaw_triton.applications import fetch_application
 from jigsaw_triton.cli.main import program
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.leftovers import DRIVER_FACT
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.resources import applications_dir
+from tests.fakes.nvml.machine import Machine
 
 CHOICE = ("--task", "classify", "--variant", "linear", "--instances", "1", "--seconds", "0.2", "-o", "json")
 
@@ -54,3 +61,30 @@ def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pyt
 
     again = profile(digits, capsys, "--batches", "3", "--again")
     assert (again["measured"], again["kept"]) == (1, 0)
+
+
+@pytest.mark.e2e
+def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_left_is_ended(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    machine = Machine(tmp_path / "gpus", ["cpu"])
+    machine.enter()
+    try:
+        driver = NvmlMigDriver("local", {0: board("cpu")})
+        other = machine.foreign(0, "2g", 0)
+        left = driver.create(GpuId("local", 0), Placement(6, "1g"))
+        state = tmp_path / "state" / "jigsaw-triton" / "profile"
+        state.mkdir(parents=True)
+        with closing(Journal(state / "journal.sqlite")) as journal:
+            journal.keep_instance(left)
+            journal.keep_fact(DRIVER_FACT, "nvml")
+        found = profile(digits, capsys, "--batches", "2", "--gpus", "1xcpu", "--driver", "nvml", "--slices", "1g")
+        assert found["measured"] == 1
+        assert [i.uuid for i in driver.instances()] == [other]
+        assert [call.arguments for call in machine.changes() if "Placement" in call.name] == [
+            "0, 19, 6:1",
+            "0, 19, 2:1",
+        ]
+    finally:
+        machine.leave()
