@@ -40,6 +40,7 @@ SHELLS = frozenset(
         "gpus.holders",
         "gpus.nvml",
         "gpus.nvml_calls",
+        "gpus.nvml_gpus",
         "gpus.nvml_library",
         "gpus.nvml_use",
         "planner.cbc",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jigsaw_triton.errors import MigError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
 from jigsaw_triton.servers.checks import Check
 from jigsaw_triton.spec.load import DEFAULT_NODE
@@ -36,7 +36,7 @@ def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
     Args:
         root: Of the file system.
     """
-    driver = NvmlMigDriver(DEFAULT_NODE, {})
+    driver = NvmlGpus(DEFAULT_NODE, {})
     try:
         version, gpus = driver.version(), driver.gpus()
     except MigError as error:

@@ -15,6 +15,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Board, GpuId, Layout, MigInstance
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
+from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.reported import ReportedGpu, described
 from jigsaw_triton.spec.load import DEFAULT_NODE
 
@@ -146,7 +147,7 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
         InputError: The folder of the state cannot be written.
         MigError: There is no driver, it does not answer, or this user may not ask.
     """
-    gpus = NvmlMigDriver(DEFAULT_NODE, {}).gpus()
+    gpus = NvmlGpus(DEFAULT_NODE, {}).gpus()
     boards = {gpu.index: board for gpu in gpus if (board := described(gpu, CATALOG.values())) is not None}
     file = paths.state / _JOURNAL
     if not changes and not file.exists():

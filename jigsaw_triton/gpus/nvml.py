@@ -1,11 +1,10 @@
 """The MIG driver of real GPUs: creates, reads back and destroys instances through NVML.
 
-It never changes the MIG mode, and touches no instance but the one that it is told. What is half made, a GPU instance
+It touches no instance but the one that it is told, and the MIG mode only in `enable`. What is half made, a GPU instance
 without a compute instance, is reported under a name of its own, so that whoever it belongs to can have it destroyed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pynvml
@@ -19,107 +18,19 @@ from jigsaw_triton.errors import (
     PlacementError,
 )
 from jigsaw_triton.gpus import nvml_texts
-from jigsaw_triton.gpus.holders import process_name
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, Cluster, DeviceUse, GpuId, MigInstance, Placement
-from jigsaw_triton.gpus.nvml_calls import Calls
+from jigsaw_triton.gpus.model import Board, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml_errors import explained
-from jigsaw_triton.gpus.nvml_library import Handle, Nvml
-from jigsaw_triton.gpus.nvml_use import UseReader
-from jigsaw_triton.gpus.reported import (
-    MigMode,
-    ReportedGpu,
-    ReportedInstance,
-    as_reported,
-    mismatch,
-    surveyed,
-    whole_of,
-)
+from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
+from jigsaw_triton.gpus.nvml_library import Handle
+from jigsaw_triton.gpus.reported import MigMode, ReportedGpu, ReportedInstance, as_reported, whole_of
 
 _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
 """What drivers answer for what has been destroyed meanwhile."""
 
 
-class NvmlMigDriver:
-    """MIG by NVML. May be used from several threads, beside other processes.
-
-    Args:
-        node: Name of this machine in GPU ids; their indexes are NVML's.
-        boards: Of the GPUs that instances are created on, by index. Instances on others are reported and can be
-            destroyed.
-        calls: Makes the calls.
-        nvml: The library.
-    """
-
-    def __init__(
-        self, node: str, boards: Mapping[int, Board], *, calls: Calls | None = None, nvml: Nvml | None = None
-    ) -> None:
-        self._node = node
-        self._boards = dict(boards)
-        self._calls = calls or Calls()
-        self._nvml = nvml or Nvml()
-        self._use = UseReader()
-
-    def gpus(self) -> tuple[ReportedGpu, ...]:
-        """What the driver reports of all GPUs.
-
-        Raises:
-            MigError: There is no driver, it does not answer, this user may not ask, or a GPU is lost, and which.
-        """
-        with self._explained("NVIDIA driver"):
-            count = self._calls.read("counting the GPUs", self._nvml.count)
-        return tuple(self._reported(GpuId(self._node, index)) for index in range(count))
-
-    def _reported(self, gpu: GpuId) -> ReportedGpu:
-        with self._explained(str(gpu)):
-            return self._read(gpu)
-
-    def version(self) -> str:
-        """Of NVIDIA's driver.
-
-        Raises:
-            MigError: There is none, or it does not answer.
-        """
-        with self._explained("NVIDIA driver"):
-            return self._calls.read("reading the driver's version", self._nvml.driver_version)
-
-    def check(self) -> None:
-        """Sees to it that the GPUs are there and of the boards that they are taken for.
-
-        Raises:
-            InputError: A GPU is missing, or of another board.
-            MigError: See `gpus`.
-        """
-        gpus = {gpu.index: gpu for gpu in self.gpus()}
-        for index, board in sorted(self._boards.items()):
-            where = str(GpuId(self._node, index))
-            if index not in gpus:
-                hint = "list what is there with `jigsaw-triton mig list`"
-                raise InputError(f"there is no such GPU; the driver has {len(gpus)}", where=where, hint=hint)
-            if reason := mismatch(board, gpus[index]):
-                hint = "name the GPUs of a node in the order of nvidia-smi, each with its model"
-                raise InputError(f"this GPU is not of model {board.name}: {reason}", where=where, hint=hint)
-
-    def survey(self, cluster: Cluster) -> Cluster:
-        """The cluster with its GPUs' profiles as this driver has them; see `reported.surveyed`.
-
-        Raises:
-            MigError: See `gpus`.
-        """
-        return surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in self.gpus()})
-
-    def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances, also half-made ones, sorted by GPU and start.
-
-        Raises:
-            MigError: See `gpus`.
-        """
-        found = [self._instance(gpu, instance) for gpu in self.gpus() for instance in gpu.instances]
-        return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
-
-    def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
-        """How busy instances are; see `UseReader.read`."""
-        return self._use.read(uuids)
+class NvmlMigDriver(NvmlGpus):
+    """MIG by NVML: creates on the GPUs of `boards`, destroys on all."""
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there and reads it back; its UUID is new.
@@ -171,13 +82,6 @@ class NvmlMigDriver:
             self._destroy_parts(*found)
             self._destroy_gpu_instance(*found)
 
-    def holders(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell."""
-        try:
-            return self._calls.read(uuid, lambda: self._nvml.processes(uuid))
-        except pynvml.NVMLError:
-            return ()
-
     def enable(self, index: int) -> MigMode:
         """Asks for MIG to be on on one GPU, on which nothing may run; what has come of it.
 
@@ -205,9 +109,6 @@ class NvmlMigDriver:
         return mode
 
     # --- creating --------------------------------------------------------------------------------------------------
-
-    def _read(self, gpu: GpuId) -> ReportedGpu:
-        return self._calls.read(f"reading {gpu}", lambda: self._nvml.gpu(gpu.index))
 
     def _check_room(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> None:
         """Refuses what the rule refuses, with its reason: the driver's own refusals tell none.
@@ -344,36 +245,12 @@ class NvmlMigDriver:
         if any(there.named(i) in (name, f"{gpu.uuid}/{instance.id}") for i in there.instances):
             raise MigError(f"the driver has destroyed {placement}, but still reports it", where=name, hint="try again")
 
-    def _check_free(self, uuid: str, what: str) -> None:
-        """Says who is on an instance or a GPU.
-
-        Raises:
-            InstanceInUseError: Somebody is.
-        """
-        if pids := self.holders(uuid):
-            named = ", ".join(f"{pid} ({name})" if (name := process_name(pid)) else str(pid) for pid in pids)
-            raise InstanceInUseError(
-                f"{what} is held by process {named}", where=uuid, hint="stop what runs on it first"
-            )
-
     def _held_by_nobody(self, gpu: ReportedGpu, placement: Placement, name: str) -> InstanceInUseError:
         return InstanceInUseError(
             f"{placement} of {GpuId(self._node, gpu.index)} is in use by something that the driver does not name",
             where=name,
             hint="a monitoring agent such as DCGM may hold it for a moment; try again, or stop it",
         )
-
-    # --- both ------------------------------------------------------------------------------------------------------
-
-    def _instance(self, gpu: ReportedGpu, instance: ReportedInstance) -> MigInstance:
-        return MigInstance(GpuId(self._node, gpu.index), gpu.placement(instance), gpu.named(instance))
-
-    @contextmanager
-    def _explained(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        except pynvml.NVMLError as error:
-            raise explained(error.value, where=where) from error
 
 
 def _half_made(error: pynvml.NVMLError, gpu: GpuId, placement: Placement) -> MigError:

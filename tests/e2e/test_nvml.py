@@ -10,6 +10,8 @@ import pytest
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.app import write_application
 from tests.e2e.clients import Client, expected
 from tests.e2e.system import System
@@ -84,3 +86,42 @@ def test_what_a_controller_that_was_killed_left_is_ended_by_the_next(
     assert {i.uuid for i in instances()} == {*now, other}
     assert system.run("down").code == 0
     assert [i.uuid for i in instances()] == [other]
+
+
+WAITING = """\
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {name: waiting}
+spec:
+  slo: {latency_ms: 2000, accuracy: 0.9}
+  inputs:
+    X: {dtype: FP32, shape: [16]}
+  outputs: {Y: only.Y}
+  tasks:
+    only:
+      inputs: {X: inputs.X}
+      outputs:
+        Y: {dtype: FP32, shape: [16]}
+      variants:
+        - {name: only, accuracy: 1.0, template: emulated}
+"""
+"""Of a variant that needs no CUDA on any board."""
+
+
+def test_a_gpu_without_mig_serves_as_one_whole_slice(system: System, machine: Machine, tmp_path: Path) -> None:
+    whole = Machine(machine.path, ["A100-80GB"], mig=False)
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "graph.yaml").write_text(WAITING)
+    rows = [
+        ProfileRow(ProfileKey("A100-80GB", "only", "only", kind, 1, 1), 5.0, 5.0, 5.0, 200.0, 60.0, "assumed")
+        for kind in ("1g", "7g")
+    ]
+    (app / "profiles.csv").write_text(write_profiles(rows))
+    status = system.deploy(app, "--gpus", "1xA100-80GB", "--driver", "nvml", "--demand", 5)
+    (worker,) = status["workers"]
+    assert (worker["slice"], worker["uuid"][:4]) == ("7g", "GPU-")
+    environ = Path(f"/proc/{worker['pid']}/environ").read_bytes().split(b"\0")
+    assert f"CUDA_VISIBLE_DEVICES={worker['uuid']}".encode() in environ
+    assert system.run("down").code == 0
+    assert whole.changes() == []

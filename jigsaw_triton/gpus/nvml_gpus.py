@@ -1,0 +1,128 @@
+"""The GPUs of this machine as NVML tells of them; nothing here changes anything."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import pynvml
+
+from jigsaw_triton.errors import InputError, InstanceInUseError
+from jigsaw_triton.gpus.holders import process_name
+from jigsaw_triton.gpus.model import Board, Cluster, DeviceUse, GpuId, MigInstance
+from jigsaw_triton.gpus.nvml_calls import Calls
+from jigsaw_triton.gpus.nvml_errors import explained
+from jigsaw_triton.gpus.nvml_library import Nvml
+from jigsaw_triton.gpus.nvml_use import UseReader
+from jigsaw_triton.gpus.reported import ReportedGpu, ReportedInstance, mismatch, surveyed
+
+
+class NvmlGpus:
+    """Looks at GPUs. May be used from several threads, beside other processes.
+
+    Args:
+        node: Name of this machine in GPU ids; their indexes are NVML's.
+        boards: That the GPUs are taken for, by index; others are reported, too.
+        calls: Makes the calls.
+        nvml: The library.
+    """
+
+    def __init__(
+        self, node: str, boards: Mapping[int, Board], *, calls: Calls | None = None, nvml: Nvml | None = None
+    ) -> None:
+        self._node = node
+        self._boards = dict(boards)
+        self._calls = calls or Calls()
+        self._nvml = nvml or Nvml()
+        self._use = UseReader()
+
+    def version(self) -> str:
+        """Of NVIDIA's driver.
+
+        Raises:
+            MigError: There is none, or it does not answer.
+        """
+        with self._explained("NVIDIA driver"):
+            return self._calls.read("reading the driver's version", self._nvml.driver_version)
+
+    def gpus(self) -> tuple[ReportedGpu, ...]:
+        """What the driver reports of all GPUs.
+
+        Raises:
+            MigError: There is no driver, it does not answer, this user may not ask, or a GPU is lost, and which.
+        """
+        with self._explained("NVIDIA driver"):
+            count = self._calls.read("counting the GPUs", self._nvml.count)
+        return tuple(self._reported(GpuId(self._node, index)) for index in range(count))
+
+    def check(self) -> None:
+        """Sees to it that the GPUs are there and of the boards that they are taken for.
+
+        Raises:
+            InputError: A GPU is missing, or of another board.
+            MigError: See `gpus`.
+        """
+        gpus = {gpu.index: gpu for gpu in self.gpus()}
+        for index, board in sorted(self._boards.items()):
+            where = str(GpuId(self._node, index))
+            if index not in gpus:
+                hint = "list what is there with `jigsaw-triton mig list`"
+                raise InputError(f"there is no such GPU; the driver has {len(gpus)}", where=where, hint=hint)
+            if reason := mismatch(board, gpus[index]):
+                hint = "name the GPUs of a node in the order of nvidia-smi, each with its model"
+                raise InputError(f"this GPU is not of model {board.name}: {reason}", where=where, hint=hint)
+
+    def survey(self, cluster: Cluster) -> Cluster:
+        """The cluster with its GPUs' profiles as this driver has them; see `reported.surveyed`.
+
+        Raises:
+            MigError: See `gpus`.
+        """
+        return surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in self.gpus()})
+
+    def instances(self) -> tuple[MigInstance, ...]:
+        """All MIG instances, also half-made ones, sorted by GPU and start.
+
+        Raises:
+            MigError: See `gpus`.
+        """
+        found = [self._instance(gpu, instance) for gpu in self.gpus() for instance in gpu.instances]
+        return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
+
+    def holders(self, uuid: str) -> tuple[int, ...]:
+        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell."""
+        try:
+            return self._calls.read(uuid, lambda: self._nvml.processes(uuid))
+        except pynvml.NVMLError:
+            return ()
+
+    def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
+        """How busy instances are; see `UseReader.read`."""
+        return self._use.read(uuids)
+
+    def _reported(self, gpu: GpuId) -> ReportedGpu:
+        with self._explained(str(gpu)):
+            return self._read(gpu)
+
+    def _read(self, gpu: GpuId) -> ReportedGpu:
+        return self._calls.read(f"reading {gpu}", lambda: self._nvml.gpu(gpu.index))
+
+    def _instance(self, gpu: ReportedGpu, instance: ReportedInstance) -> MigInstance:
+        return MigInstance(GpuId(self._node, gpu.index), gpu.placement(instance), gpu.named(instance))
+
+    def _check_free(self, uuid: str, what: str) -> None:
+        """Says who is on an instance or a GPU.
+
+        Raises:
+            InstanceInUseError: Somebody is.
+        """
+        if pids := self.holders(uuid):
+            named = ", ".join(f"{pid} ({name})" if (name := process_name(pid)) else str(pid) for pid in pids)
+            raise InstanceInUseError(
+                f"{what} is held by process {named}", where=uuid, hint="stop what runs on it first"
+            )
+
+    @contextmanager
+    def _explained(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except pynvml.NVMLError as error:
+            raise explained(error.value, where=where) from error
