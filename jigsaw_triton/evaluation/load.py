@@ -180,5 +180,8 @@ def _gave_up(told: str, where: str) -> ServerError:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "nothing"
     if "failed to find the requested model version" in said:
-        hint = "the graph was swapped meanwhile: perf_analyzer follows the models it was made of; run it again"
+        hint = (
+            "either the graph was swapped meanwhile (see `jigsaw-triton events`; perf_analyzer follows the models it was"
+            " made of), or in one of its windows no request came through: run it again, with a longer --duration"
+        )
     return ServerError(f"perf_analyzer gave up; it said: {said}", where=where, hint=hint)

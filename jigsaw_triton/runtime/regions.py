@@ -4,6 +4,7 @@ A region belongs to one call at a time, and holds its inputs and then its output
 connection.
 """
 
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -153,4 +154,4 @@ def _bytes(spec: TensorSpec, items: int) -> int:
     """Of a tensor; 0 where that is not known before."""
     if spec.dtype == "BYTES" or -1 in spec.shape:
         return 0
-    return items * int(np.prod(spec.shape, dtype=np.int64)) * to_numpy(spec.dtype).itemsize
+    return items * math.prod(spec.shape) * to_numpy(spec.dtype).itemsize
