@@ -181,7 +181,8 @@ def _gave_up(told: str, where: str) -> ServerError:
     said = lines[-1].removeprefix("error: ") if lines else "nothing"
     if "failed to find the requested model version" in said:
         hint = (
-            "either the graph was swapped meanwhile (see `jigsaw-triton events`; perf_analyzer follows the models it was"
-            " made of), or in one of its windows no request came through: run it again, with a longer --duration"
+            "either the graph was swapped meanwhile (perf_analyzer follows the models that it was made of; see"
+            " `jigsaw-triton events`), or no request came through in one of its windows: run it again, for a longer"
+            " --duration"
         )
     return ServerError(f"perf_analyzer gave up; it said: {said}", where=where, hint=hint)
