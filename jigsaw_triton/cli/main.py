@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "status": "What runs, and whether it is well.",
         "events": "What happened.",
         "logs": "What the servers wrote.",
+        "trace": "Where the time of single requests went.",
         "down": "Takes all down.",
         "bench": "Measures a running graph with perf_analyzer.",
     },

@@ -72,7 +72,11 @@ class _Group:
 
 def colours(strips: Iterable[Strip]) -> dict[str, str]:
     """Key -> colour as `#RRGGBB`, for all keys in the drawing, sorted; after seven they come again."""
-    keys = sorted({piece.key for strip in strips for piece in strip.pieces} - {""})
+    return distinct_colours(sorted({piece.key for strip in strips for piece in strip.pieces} - {""}))
+
+
+def distinct_colours(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> colour as `#RRGGBB`, in the order given; after seven they come again."""
     return {key: _PALETTE[i % len(_PALETTE)] for i, key in enumerate(keys)}
 
 

@@ -20,6 +20,7 @@ from jigsaw_triton.runtime.route import Route, RouteEntry
 from jigsaw_triton.runtime.shares import Shares
 from jigsaw_triton.runtime.slots import Lease, SlotPool
 from jigsaw_triton.runtime.spec import DispatcherSpec
+from jigsaw_triton.runtime.trace import id_for_worker
 from jigsaw_triton.runtime.trips import Outcome, Trip
 from jigsaw_triton.runtime.wire import Connection, RegionRefused, RequestError, WorkerFailed
 
@@ -40,6 +41,7 @@ class _Call:
     lease: Lease
     sent_s: float
     placement: Placement | None
+    number: int
 
 
 class Delivery:
@@ -84,13 +86,14 @@ class Delivery:
         self._last_failure = ""
         self._trips: list[Trip] = []
         self._request_id = ""
+        self._sent = 0
 
     def run(self, batch: Batch, request_id: str = "") -> list[Trip]:
         """Returns when each request of the batch has its outputs, good until the next run, or its failure.
 
         Args:
             batch: To carry.
-            request_id: Told to the workers.
+            request_id: Told to the workers, with the number of the trip; empty for none.
 
         Returns:
             What was sent, in the order in which it ended.
@@ -98,6 +101,7 @@ class Delivery:
         trips: list[Trip] = []
         self._trips = trips
         self._request_id = request_id
+        self._sent = 0
         self._refresh()
         if self._regions is not None:
             self._regions.recycle()
@@ -172,14 +176,16 @@ class Delivery:
         connection = None
         inputs, placement = self._place(part, batch, entry)
         sent_s = self._clock()
+        self._sent += 1
+        told = id_for_worker(self._request_id, self._sent) if self._request_id else ""
         try:
             connection = self._connections.take(entry)
-            connection.send(entry.model, inputs, batch.output_names, placement, self._request_id)
+            connection.send(entry.model, inputs, batch.output_names, placement, told)
         except WorkerFailed as error:
             if connection is not None:
                 connection.close()
             self._discard(placement)
-            self._trips.append(Trip(part, entry, sent_s, self._clock(), "failed"))
+            self._trips.append(Trip(part, entry, sent_s, self._clock(), "failed", number=self._sent))
             self._worker_failed(batch, part, entry, error)
             return False
         except RegionRefused as error:
@@ -190,7 +196,7 @@ class Delivery:
             return self._call(batch, part, lease, calls)
         lease.hold()
         self._shares.sent(entry, len(part))
-        calls.append(_Call(connection, part, lease, sent_s, placement))
+        calls.append(_Call(connection, part, lease, sent_s, placement, self._sent))
         return True
 
     def _place(self, part: Part, batch: Batch, entry: RouteEntry) -> tuple[Arrays, Placement | None]:
@@ -260,7 +266,9 @@ class Delivery:
         finally:
             call.lease.release()
             sent, received = call.connection.sent_bytes, call.connection.received_bytes
-            self._trips.append(Trip(call.part, entry, call.sent_s, self._clock(), outcome, sent, received, outputs))
+            self._trips.append(
+                Trip(call.part, entry, call.sent_s, self._clock(), outcome, sent, received, outputs, call.number)
+            )
 
     def _answered(self, call: _Call) -> None:
         self._connections.give_back(call.lease.entry, call.connection)

@@ -31,6 +31,7 @@ from jigsaw_triton.runtime.spec import (
     dispatcher_from_json,
 )
 from jigsaw_triton.runtime.tally import Layout, Tally
+from jigsaw_triton.runtime.tracer import Tracer, told_to_workers
 
 LOOK_FROM_S = 0.005
 """A batch that waited less than this is not looked through for requests that are late."""
@@ -58,6 +59,7 @@ class TritonPythonModel:
         layout, number = Layout(self._spec), _number(args["model_instance_name"])
         self._counters = Counters(run_dir / "counters" / name, number, layout.rows)
         self._tally = Tally(self._spec, layout, self._counters)
+        self._tracer = Tracer(self._spec, run_dir, name, number)
         self._publisher = Publisher(self._spec, layout, self._counters) if number == 0 else None
         self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
@@ -81,17 +83,20 @@ class TritonPythonModel:
         began_s = time.monotonic()
         wanted = [request.requested_output_names() for request in requests]
         inputs = [tensors(request) for request in requests]
+        traced = self._tracer.choose([request.request_id() for request in requests])
         self._took(inputs)
         late = self._late(requests)
         kept = [given for index, given in enumerate(inputs) if index not in late] if late else inputs
         batch = Batch(self._spec, kept, {name for names in wanted for name in names})
-        trips = self._delivery.run(batch)
+        trips = self._delivery.run(batch, told_to_workers(traced, late))
         sent = batch.results()
         self._tally.delivered(batch, len(kept), trips)
         done = iter(sent)
         results = [late[index] if index in late else next(done) for index in range(len(requests))]
         responses = [response(result, names) for result, names in zip(results, wanted, strict=True)]
         self._tally.returned(sent, time.monotonic() - began_s)
+        if traced:
+            self._tracer.write(traced, began_s, self._backlog.waited_s, late, results, trips)
         self._backlog.returned()
         return responses
 

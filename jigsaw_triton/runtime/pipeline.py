@@ -41,7 +41,7 @@ class TritonPythonModel:
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
             plan = self._plan(tuple(request.requested_output_names()))
-            call = partial(_call, request.timeout())
+            call = partial(_call, request.request_id(), request.timeout())
             with self._ended:
                 self._under_way += 1
             self._start(plan, given, call, partial(self._end, request.get_response_sender()))
@@ -84,7 +84,7 @@ class TritonPythonModel:
             self._pool.submit(flow.start)
 
 
-def _call(timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Runs a step through Triton's scheduler and waits for it.
 
     Raises:
@@ -96,6 +96,7 @@ def _call(timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> d
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             requested_output_names=list(step.outputs),
             timeout=timeout_us,
+            request_id=request_id,
         ).exec()
         if response.has_error():
             raise FlowError(response.error().message(), response.error().code())

@@ -12,7 +12,7 @@ SPEC_PARAMETER = "spec"
 """Key of the config.pbtxt parameter that holds the JSON."""
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
-"""Environment of the gateway: the folder with `workers/*.sock`, `routes/*.json`, `slots/` and `counters/`."""
+"""Environment of all servers: the folder with `workers/*.sock`, `routes/*.json`, `slots/`, `counters/`, `traces/`."""
 
 METRICS_VARIABLE = "JIGSAW_METRICS"
 """Environment of the gateway: `host:port` of its own metrics."""

@@ -22,6 +22,7 @@ class Trip(NamedTuple):
         sent_bytes: Of the request's body.
         received_bytes: Of the answer's.
         outputs: What was answered.
+        number: Counted from 1 among the batch's trips, in the order in which they were sent.
     """
 
     part: Part
@@ -32,3 +33,4 @@ class Trip(NamedTuple):
     sent_bytes: int = 0
     received_bytes: int = 0
     outputs: Arrays | None = None
+    number: int = 0

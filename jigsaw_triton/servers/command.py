@@ -106,7 +106,7 @@ def worker_command(
         arguments.append("--rate-limit=execution_count")
     return Command(
         argv=(str(installation.binary), *arguments),
-        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or ""},
+        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir)},
         address=str(http),
         metrics_address=str(metrics),
         sockets=(http, metrics),

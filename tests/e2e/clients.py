@@ -42,14 +42,16 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.triton.close()
 
-    def ask(self, model: str, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
+    def ask(
+        self, model: str, inputs: Mapping[str, Array], outputs: tuple[str, ...], *, request_id: str = ""
+    ) -> dict[str, Array]:
         """One inference."""
         tensors = []
         for name, array in inputs.items():
             tensor = self._module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
-        answer = self.triton.infer(model, tensors, **self._limit)
+        answer = self.triton.infer(model, tensors, request_id=request_id, **self._limit)
         return {name: answer.as_numpy(name) for name in outputs}
 
     def squares(self, numbers: list[int], model: str = "words") -> tuple[list[int], int]:

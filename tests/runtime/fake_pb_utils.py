@@ -105,8 +105,10 @@ class Sender:
 class Request:
     """What `execute` gets."""
 
-    def __init__(self, inputs: dict[str, Array], outputs: tuple[str, ...], timeout: int = 0) -> None:
-        self._inputs, self._outputs, self._timeout = inputs, outputs, timeout
+    def __init__(
+        self, inputs: dict[str, Array], outputs: tuple[str, ...], timeout: int = 0, request_id: str = ""
+    ) -> None:
+        self._inputs, self._outputs, self._timeout, self._id = inputs, outputs, timeout, request_id
         self.sender = Sender()
 
     def inputs(self) -> list[Tensor]:
@@ -114,6 +116,9 @@ class Request:
 
     def requested_output_names(self) -> list[str]:
         return list(self._outputs)
+
+    def request_id(self) -> str:
+        return self._id
 
     def timeout(self) -> int:
         return self._timeout
@@ -132,6 +137,7 @@ class InferenceRequest:
         self.arrays = {tensor.name(): tensor.as_numpy() for tensor in fields["inputs"]}
         self.outputs: list[str] = fields["requested_output_names"]
         self.timeout: int = fields["timeout"]
+        self.request_id: str = fields["request_id"]
 
     def exec(self) -> InferenceResponse:
         if self.model_name not in self.models:

@@ -29,6 +29,7 @@ class Call:
     outputs: tuple[str, ...]
     shared: dict[str, Array]
     """Outputs that are wanted in shared memory, and the bytes there."""
+    request_id: str = ""
 
 
 class Refuse(Exception):
@@ -179,7 +180,7 @@ def read_call(path: list[str], fields: dict[str, str], body: bytes, regions: dic
         for item in head["outputs"]
         if "shared_memory_region" in item["parameters"]
     }
-    return Call(path[3], inputs, names, shared)
+    return Call(path[3], inputs, names, shared, head.get("id", ""))
 
 
 def span(parameters: dict[str, Any], regions: dict[str, Array]) -> Array:

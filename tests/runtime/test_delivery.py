@@ -16,6 +16,7 @@ from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.route import Route
 from jigsaw_triton.runtime.slots import SlotFile
 from jigsaw_triton.runtime.spec import DispatcherSpec, Mode, TensorSpec
+from jigsaw_triton.runtime.trips import Trip
 from tests.runtime.fake_worker import Call, FakeWorker, Handler, HangUp, Refuse
 from tests.runtime.test_route import write
 from tests.runtime.test_slots import holder
@@ -372,3 +373,45 @@ def test_shares_are_kept_while_all_have_room(bench: Bench) -> None:
     for _ in range(100):
         bench.send(delivery, 1, 1)
     assert abs(count["a"] - 160) <= 4
+
+
+def test_what_was_sent_is_told_with_its_end(bench: Bench) -> None:
+    def slow(call: Call) -> dict[str, Array]:
+        bench.now += 0.5
+        return double(call)
+
+    worker = bench.worker("a", slow)
+    bench.route("a", batch=2)
+    delivery = bench.delivery()
+    batch = Batch(DispatcherSpec("g", "t", "stack", X, Y), requests(1, 2))
+    first, last = delivery.run(batch, "7,8")
+    assert (first.sent_s, first.ended_s, last.sent_s, last.ended_s) == (0.0, 0.5, 0.5, 1.0)
+    assert (first.part.shares(), last.part.shares()) == ({0: 1, 1: 1}, {1: 1})
+    assert [(trip.outcome, trip.entry.worker, trip.number) for trip in (first, last)] == [
+        ("answered", "a", 1),
+        ("answered", "a", 2),
+    ]
+    assert (first.sent_bytes, last.sent_bytes) == (16, 8)
+    assert first.received_bytes > 16
+    assert [call.request_id for call in worker.calls] == ["7,8#1", "7,8#2"]
+
+
+def test_what_failed_and_what_was_sent_again_is_told_as_such(bench: Bench) -> None:
+    def fail(call: Call) -> dict[str, Array]:
+        raise HangUp
+
+    def refuse(call: Call) -> dict[str, Array]:
+        raise Refuse(400, "no")
+
+    bench.worker("a", fail)
+    bench.route("a")
+    bench.worker("b", refuse)
+    delivery = bench.delivery()
+    write(bench.run_dir / "routes" / "d.json", *({"worker": n, "model": "m", "batch": 4, "slots": 1} for n in "ab"))
+    trips: list[Trip] = []
+    while not any(trip.outcome == "failed" for trip in trips):
+        trips = delivery.run(Batch(DispatcherSpec("g", "t", "stack", X, Y), requests(1)))
+    assert [(trip.outcome, trip.entry.worker, trip.part.again) for trip in trips] == [
+        ("failed", "a", False),
+        ("refused", "b", True),
+    ]

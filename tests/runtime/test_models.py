@@ -26,6 +26,7 @@ from jigsaw_triton.runtime.spec import (
     TensorSpec,
     to_json,
 )
+from jigsaw_triton.runtime.trace import hop_from_json, run_from_json
 from tests.runtime import fake_pb_utils as pb
 from tests.runtime.fake_worker import Call, FakeWorker, Refuse
 from tests.runtime.test_route import write
@@ -148,6 +149,59 @@ def test_a_dispatcher_refuses_what_is_late(start: Start, tmp_path: Path, monkeyp
         assert ask(60_000) == {"Y": [1]}
 
 
+def test_a_dispatcher_writes_what_became_of_requests_with_an_id(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        if 7 in call.inputs["X"]:
+            raise Refuse(400, "seven")
+        return {"Y": call.inputs["X"]}
+
+    (tmp_path / "routes").mkdir()
+    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1, "variant": "v"})
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    with FakeWorker(tmp_path / "workers" / "a.sock", handler) as worker:
+        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), variants=("v",)))
+        model.execute([pb.Request({"X": column(1)}, ("Y",))])
+        assert not (tmp_path / "traces").exists()
+        model.execute(
+            [
+                pb.Request({"X": column(1, 2)}, ("Y",), request_id="one"),
+                pb.Request({"X": column(3)}, ("Y",)),
+                pb.Request({"X": column(7)}, ("Y",), request_id="bad"),
+            ]
+        )
+        model.finalize()
+    good, bad = map(hop_from_json, (tmp_path / "traces" / "gateway" / "d.0.jsonl").read_text().splitlines())
+    assert (good.request, good.outcome, good.requests, good.message) == ("one", "answered", 3, "")
+    assert [(c.worker, c.variant, c.items, c.batch, c.outcome, c.again) for c in good.calls] == [
+        ("a", "v", 2, 4, "refused", False),
+        ("a", "v", 2, 2, "answered", True),
+    ]
+    assert (bad.request, bad.outcome, bad.message) == ("bad", "request", "task t: worker a: seven")
+    assert good.returned_ms >= good.calls[-1].ended_ms >= good.calls[-1].sent_ms >= 0
+    assert [call.request_id for call in worker.calls] == ["", *(f"one,bad#{number}" for number in (1, 2, 3, 4))]
+
+
+def test_a_variant_writes_the_batches_that_bring_an_id(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
+    folder = tmp_path / "node-0-1g-0" / "d"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "variant.py").write_text(
+        "class Model:\n"
+        "    def __init__(self, folder, parameters, threads): pass\n"
+        "    def __call__(self, inputs): return {'Y': inputs['X']}\n"
+    )
+    model = start("python", RunnerSpec("python", (X,), (Y,)), folder)
+    model.execute([pb.Request({"X": column(1, 2)}, ("Y",))])
+    model.execute([pb.Request({"X": column(1, 2)}, ("Y",), request_id="7#1"), pb.Request({"X": column(3)}, ("Y",))])
+    (line,) = (tmp_path / "run" / "traces" / "workers" / "node-0-1g-0" / "d_0_0.jsonl").read_text().splitlines()
+    run = run_from_json(line)
+    assert (run.ids, run.worker, run.model, run.items) == (("7#1",), "node-0-1g-0", "d", 3)
+
+
 @pytest.mark.parametrize("variable", [RUN_DIR_VARIABLE, METRICS_VARIABLE])
 def test_a_dispatcher_needs_its_environment(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -206,18 +260,18 @@ def test_a_pipeline_answers_by_the_response_sender(start: Start) -> None:
     seen = []
 
     def two(request: pb.InferenceRequest) -> pb.InferenceResponse:
-        seen.append((request.outputs, request.timeout))
+        seen.append((request.outputs, request.timeout, request.request_id))
         return add_one(request)
 
     pb.InferenceRequest.models |= {"one": add_one, "two": two}
     model = start("pipeline", pipeline())
     requests = [
-        pb.Request({"X": column(1, 2)}, ("MID", "END"), timeout=99),
+        pb.Request({"X": column(1, 2)}, ("MID", "END"), timeout=99, request_id="7"),
         pb.Request({"X": column(5)}, ("MID",)),
     ]
     assert model.execute(requests) is None
     assert [answer(request) for request in requests] == [{"MID": [2, 3], "END": [3, 4]}, {"MID": [6]}]
-    assert seen == [(["B"], 99)]
+    assert seen == [(["B"], 99, "7")]
 
 
 def test_a_pipeline_keeps_no_hold_of_tritons_memory(start: Start) -> None:

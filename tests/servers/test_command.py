@@ -54,6 +54,7 @@ def test_a_worker_without_a_gpu() -> None:
         "LD_LIBRARY_PATH": "/t/lib",
         "PATH": "/t/python/bin:/usr/bin",
         "CUDA_VISIBLE_DEVICES": "",
+        "JIGSAW_RUN_DIR": "/run/j",
     }
     assert command.address == "/run/j/workers/a-0-2g-4.sock"
     assert command.metrics_address == "/run/j/workers/a-0-2g-4.metrics.sock"

@@ -1,0 +1,94 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.console.trace import APART_S, Trace, read_traces
+from jigsaw_triton.runtime.trace import FOLDER, GATEWAY, WORKERS, Call, Hop, Run
+
+CALL = Call("w", "g.b.v.g1", "v", 2, 3, 1.0, 9.0, "answered", number=1)
+FIRST = Hop("7", "g", "a", "g.a.g1", 1000.010, 10.0, 20.0, 1, "answered", "", ())
+SECOND = Hop("7", "g", "b", "g.b.g1", 1000.035, 2.0, 15.0, 4, "answered", "", (CALL,))
+RUN = Run(("7#1",), "w", "g.b.v.g1", 1000.038, 4.0, 3)
+
+
+def write(run_dir: Path, *records: Hop | Run, suffix: str = "") -> None:
+    for record in records:
+        if isinstance(record, Hop):
+            path = run_dir / FOLDER / GATEWAY / f"{record.dispatcher}.0.jsonl{suffix}"
+        else:
+            path = run_dir / FOLDER / WORKERS / record.worker / f"{record.model}_0.jsonl{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+
+
+def ways(traces: tuple[Trace, ...]) -> list[list[str]]:
+    return [[stay.hop.task for stay in trace.stays] for trace in traces]
+
+
+def test_a_request_is_put_together_from_its_hops(tmp_path: Path) -> None:
+    write(tmp_path, SECOND, FIRST, RUN)
+    (trace,) = read_traces(tmp_path, "g")
+    assert (trace.request, trace.outcome) == ("7", "answered")
+    assert trace.total_ms == pytest.approx(50.0)
+    document = trace.to_json()
+    assert document["began_at"] == "1970-01-01T00:16:40.000+00:00"
+    first, second = document["hops"]
+    assert (first["arrived_ms"], first["taken_ms"], first["returned_ms"]) == (0.0, 10.0, 30.0)
+    assert (second["arrived_ms"], second["returned_ms"]) == (33.0, 50.0)
+    (call,) = second["calls"]
+    assert (call["sent_ms"], call["ended_ms"], call["items"], call["batch"]) == (36.0, 44.0, 2, 3)
+    assert call["runs"] == [{"began_ms": 38.0, "took_ms": 4.0, "items": 3}]
+    json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        replace(RUN, ids=("7#2",)),
+        replace(RUN, ids=("8#1",)),
+        replace(RUN, model="g.b.v.g2"),
+        replace(RUN, began_s=1000.060),
+    ],
+    ids=["call", "request", "model", "time"],
+)
+def test_runs_of_others_are_left_out(tmp_path: Path, run: Run) -> None:
+    write(tmp_path, SECOND, run)
+    ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
+    assert stay.runs == ((),)
+
+
+def test_requests_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
+    """One after the other at once, after a long time, and side by side in one client's batch."""
+    later = [replace(hop, taken_s=hop.taken_s + 0.050) for hop in (FIRST, SECOND)]
+    much_later = replace(SECOND, taken_s=SECOND.taken_s + 2 * APART_S)
+    write(tmp_path, FIRST, SECOND, *later, much_later)
+    assert ways(read_traces(tmp_path, "g", "7")) == [["a", "b"], ["a", "b"], ["b"]]
+    beside = replace(FIRST, request="8"), replace(FIRST, request="8", taken_s=FIRST.taken_s + 0.005)
+    write(tmp_path, *beside)
+    assert ways(read_traces(tmp_path, "g", "8")) == [["a", "a"]]
+
+
+def test_only_the_graph_and_the_request_asked_for_are_read(tmp_path: Path) -> None:
+    write(
+        tmp_path, FIRST, replace(FIRST, request="8", taken_s=900.0), replace(FIRST, graph="g.a", dispatcher="g.a.x.g1")
+    )
+    assert [trace.request for trace in read_traces(tmp_path, "g")] == ["8", "7"]
+    assert [trace.request for trace in read_traces(tmp_path, "g", "7")] == ["7"]
+    assert read_traces(tmp_path, "other") == ()
+
+
+def test_files_that_were_begun_anew_and_half_lines_do_no_harm(tmp_path: Path) -> None:
+    write(tmp_path, FIRST, suffix=".1")
+    write(tmp_path, replace(SECOND, dispatcher="g.a.g1"))
+    path = tmp_path / FOLDER / GATEWAY / "g.a.g1.0.jsonl"
+    path.write_text(path.read_text() + '{"request": "9", "gra')
+    assert ways(read_traces(tmp_path, "g")) == [["a", "b"]]
+
+
+def test_the_first_failure_is_the_outcome(tmp_path: Path) -> None:
+    write(tmp_path, FIRST, replace(SECOND, outcome="late", message="overloaded", calls=()))
+    (trace,) = read_traces(tmp_path, "g")
+    assert trace.outcome == "late"

@@ -1,0 +1,62 @@
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from jigsaw_triton.console.trace import Stay, Trace
+from jigsaw_triton.console.trace_picture import MOST_CALLS, Bar, bars, draw_svg, draw_text
+from jigsaw_triton.gpus.board import plain
+from tests.console.test_trace import CALL, FIRST, RUN, SECOND
+
+TRACE = Trace("g", "7", (Stay(FIRST, ()), Stay(SECOND, ((RUN,),))))
+
+
+def test_each_wait_stay_and_batch_is_a_bar() -> None:
+    told = [(bar.depth, bar.label, bar.start_ms, bar.end_ms, bar.kind) for bar in bars(TRACE)]
+    assert told == [
+        (0, "a: gateway, queue", 0.0, 10.0, "wait"),
+        (0, "a: dispatcher", 10.0, 30.0, "stay"),
+        (0, "b: gateway, queue", 30.0, 35.0, "wait"),
+        (0, "b: dispatcher, 4 requests", 35.0, 50.0, "stay"),
+        (1, "v on w, 2 of 3 items", 36.0, 44.0, "call"),
+    ]
+    assert bars(TRACE)[-1].runs == ((38.0, 42.0),)
+
+
+def test_what_failed_is_told() -> None:
+    calls = (replace(CALL, outcome="failed"), replace(CALL, sent_ms=9.0, ended_ms=12.0, again=True))
+    hop = replace(SECOND, outcome="model", message="task b: <seven>", calls=calls)
+    trace = Trace("g", "7", (Stay(hop, ((), ())),))
+    kinds = {bar.label: bar.kind for bar in bars(trace)}
+    assert kinds["b: model, 4 requests"] == "failed"
+    assert kinds["v on w, 2 of 3 items, failed"] == "failed"
+    assert kinds["v on w, 2 of 3 items, again"] == "call"
+    assert "model: task b: <seven>" in plain(draw_text(trace))
+    assert "task b: &lt;seven&gt;" in draw_svg(trace)
+
+
+def test_very_many_batches_are_one_bar() -> None:
+    calls = tuple(replace(CALL, sent_ms=float(n), ended_ms=n + 2.0) for n in range(MOST_CALLS + 8))
+    trace = Trace("g", "7", (Stay(replace(SECOND, waited_ms=0.0, calls=calls), tuple(() for _ in calls)),))
+    *shown, rest = bars(trace)
+    assert len(shown) == MOST_CALLS + 1
+    assert rest == Bar("b", 1, "8 batches more", MOST_CALLS, MOST_CALLS + 9.0, "call")
+
+
+def test_a_terminal_shows_when_models_ran() -> None:
+    lines = plain(draw_text(TRACE, width=96)).splitlines()
+    assert lines[0] == "g, request 7: 50.0 ms, answered"
+    (call,) = (line for line in lines if "v on w" in line)
+    assert call.split()[:6] == ["v", "on", "w,", "2", "of", "3"]
+    assert call.split()[7:9] == ["36.0", "8.0"]
+    assert set(call.split()[9]) == {"▓", "█"}
+    assert all(len(line) <= 96 for line in lines)
+
+
+@pytest.mark.parametrize("total_ms", [0.003, 0.7, 12.0, 99_000.0])
+def test_a_picture_is_xml_whatever_the_scale(total_ms: float) -> None:
+    hop = replace(FIRST, waited_ms=0.0, returned_ms=total_ms, request='<"7">')
+    root = ElementTree.fromstring(draw_svg(Trace("g", '<"7">', (Stay(hop, ()),))))
+    ticks = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text") if e.get("text-anchor") == "middle"]
+    assert 2 <= len(ticks) <= 9
+    assert ticks[0] == "0 ms"
