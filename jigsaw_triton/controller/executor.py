@@ -104,6 +104,7 @@ class Executor:
                 await self._fleet.unload_gateway(names)
                 for name in names:
                     (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
+                    (self._paths.run / "counters" / name).unlink(missing_ok=True)
             case a.StopGateway():
                 await self._fleet.stop_gateway()
             case _:

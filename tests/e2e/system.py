@@ -158,6 +158,10 @@ class System:
         assert len(pids) == 1
         return pids[0]
 
+    def dispatchers_with(self, kind: str) -> set[str]:
+        """Dispatchers that have a file in the run directory: one of the `routes`, or of the `counters`."""
+        return {path.name.removesuffix(".json") for path in (self._deployment.paths.run / kind).iterdir()}
+
     def leftovers(self) -> list[str]:
         """What is there of the deployment that is not meant to outlive it."""
         names = {path.stem for path in (self.state / "logs").glob("*.log")}

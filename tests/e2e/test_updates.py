@@ -51,6 +51,7 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
         shrunk = update("--demand", 5)
         assert replicas(shrunk, "square") == small
         assert shrunk["graphs"]["words"]["target"] == "ensemble"
+    assert shared.dispatchers_with("counters") == shared.dispatchers_with("routes")
 
 
 def test_what_runs_stays_where_changing_it_does_not_pay(shared: System, tmp_path: Path) -> None:
