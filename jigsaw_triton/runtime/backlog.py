@@ -13,6 +13,9 @@ from typing import NamedTuple
 IDLE_S = 0.002
 """An instance that got its next batch later than this after it gave back the last one had been waiting for it."""
 
+SURELY_IDLE_S = 0.25
+"""The same for a full batch with more behind it, which a busy machine may have kept from an instance for a moment."""
+
 ASK_FROM = 0.25
 """Of a task's share of the waiting: from this bound on the queue's length is asked for."""
 
@@ -49,7 +52,7 @@ class Backlog:
         self._clock = clock
         self._marks: deque[Mark] = deque([Mark(0.0, clock())])
         self._asked_at = -1e9
-        self._last: int | None = None
+        self._queued: int | None = None
         self._before, self._now_s, self._waited = 0.0, clock(), False
         self._returned_at = -1e9
         self._refused_at = -1e9
@@ -73,20 +76,18 @@ class Backlog:
             self._marks.popleft()
         self._before, self._now_s = before, now
         self._waited = True
-        mark = None
+        mark: Mark | None
+        pause_s = now - self._returned_at
         if not full:
-            mark = Mark(before + count, now)
-        elif (
-            now - self._marks[0].time_s > ASK_FROM * self._share_s and now - self._asked_at > ASK_EVERY * self._share_s
-        ):
-            self._asked_at = now
-            self._last = self._waiting()
-            if self._last is not None:
-                mark = Mark(before + count + self._last, now)
-        self._add(mark)
-        # An instance may also be late because the machine is busy: then a full batch is none that it waited for.
-        if now - self._returned_at > IDLE_S and not (full and self._last):
+            self._queued = 0
+            self._waited = pause_s <= IDLE_S
+            mark: Mark | None = Mark(before + count, now)
+        elif pause_s > SURELY_IDLE_S:
             self._waited = False
+            mark = Mark(before, now)
+        else:
+            mark = self._asked(before, count, paused=pause_s > IDLE_S)
+        self._add(mark)
         return mark
 
     @property
@@ -138,6 +139,21 @@ class Backlog:
     def returned(self) -> None:
         """The batch is done; from now on the instance waits for the next."""
         self._returned_at = self._clock()
+
+    def _asked(self, before: float, count: int, *, paused: bool) -> Mark | None:
+        """What Triton says of the queue behind a full batch, where it is time to ask."""
+        now, known = self._now_s, self._queued
+        old_s = now - self._marks[0].time_s
+        ask = old_s > ASK_FROM * self._share_s and now - self._asked_at > ASK_EVERY * self._share_s
+        if ask:
+            self._asked_at = now
+            self._queued = self._waiting()
+        waiting = self._queued
+        if paused and not (known and waiting):
+            # Nothing waited when last looked, and the instance was free: all of it came just now.
+            self._waited = False
+            return Mark(before, now) if ask else None
+        return Mark(before + count + waiting, now) if ask and waiting is not None else None
 
     def _add(self, mark: Mark | None) -> None:
         if mark is None or mark.time_s <= self._marks[-1].time_s:

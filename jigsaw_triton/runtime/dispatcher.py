@@ -55,6 +55,7 @@ class TritonPythonModel:
         self._spec = dispatcher_from_json(
             json.loads(args["model_config"])["parameters"][SPEC_PARAMETER]["string_value"]
         )
+        self._largest = 1
         self._pending = Pending(os.environ[METRICS_VARIABLE], name)
         layout, number = Layout(self._spec), _number(args["model_instance_name"])
         self._counters = Counters(run_dir / "counters" / name, number, layout.rows)
@@ -110,10 +111,12 @@ class TritonPythonModel:
     def _took(self, inputs: Sequence[Mapping[str, Array]]) -> None:
         """Counts the batch, and makes out how long its requests may have waited."""
         counts = self._counters
-        items = sum(len(next(iter(given.values()))) for given in inputs)
+        sizes = [len(next(iter(given.values()))) for given in inputs]
+        self._largest = max(self._largest, *sizes)
         latest = counts.all[Row.MARK_TIME].argmax()
         seen = Mark(float(counts.all[Row.MARK_NUMBER, latest]), float(counts.all[Row.MARK_TIME, latest]))
-        full = items >= self._spec.full
+        # Triton ends a batch before a request that would make it larger than full.
+        full = sum(sizes) + self._largest > self._spec.full
         mark = self._backlog.took(counts.total(Row.TAKEN), len(inputs), full=full, seen=seen)
         counts.own[Row.TAKEN] += len(inputs)
         self._tally.waited(len(inputs), self._backlog.waited_s(len(inputs) // 2))

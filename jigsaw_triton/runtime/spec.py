@@ -83,7 +83,7 @@ class DispatcherSpec:
         slack_ms: A request that waited longer than this cannot be answered in time and is refused, unless it brings a
             timeout of its own.
         share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
-        full: Requests in a batch as large as the queue makes them.
+        full: Items in a batch as large as the queue makes them.
         variants: Of the task; what is counted is told apart by them.
         yields: Outputs whose rows another task goes through one by one; they are counted.
     """

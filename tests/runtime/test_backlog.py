@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.runtime.backlog import OVERLOADED_S, TARGET, Backlog, Mark
+from jigsaw_triton.runtime.backlog import ASK_FROM, OVERLOADED_S, TARGET, Backlog, Mark
 
 SLACK_S = 0.8
 
@@ -54,13 +54,35 @@ def test_a_full_batch_of_one_after_a_pause_did_not_wait_either() -> None:
     assert backlog.bound_s == 0.0
 
 
-def test_a_late_look_at_a_full_queue_is_no_pause() -> None:
+@pytest.mark.parametrize("pause_s", [0.1, 30.0])
+@pytest.mark.parametrize("most", [1, 8])
+def test_what_comes_all_at_once_after_a_pause_did_not_wait_before(pause_s: float, most: int) -> None:
     queue = Queue()
     backlog = queue.backlog()
-    queue.came.extend([queue.now] * 50)
-    queue.now += 5.0
-    queue.take(backlog, 8)
-    assert backlog.bound_s == 5.0
+    queue.came.extend([queue.now] * most)
+    queue.take(backlog, most)
+    backlog.returned()
+    queue.now += pause_s
+    came_s = queue.now
+    queue.came.extend([came_s] * 4 * most)
+    while queue.came:
+        queue.take(backlog, most)
+        assert backlog.waited_s(0) <= queue.now - came_s + ASK_FROM * SLACK_S
+        queue.now += 0.050
+        backlog.returned()
+
+
+def test_a_late_look_at_a_queue_that_was_long_before_is_no_pause() -> None:
+    queue = Queue()
+    backlog = queue.backlog()
+    for _ in range(400):  # 8 requests every 15 ms, of which 4 are served; 5 ms of them the machine is busy
+        queue.came.extend([queue.now] * 8)
+        waited_s, _ = queue.take(backlog, 4)
+        queue.now += 0.010
+        backlog.returned()
+        queue.now += 0.005
+    assert waited_s > 2.9
+    assert backlog.waited_s(0) == pytest.approx(waited_s, abs=2 * ASK_FROM * SLACK_S)
 
 
 def test_the_bound_follows_the_queue_under_overload() -> None:

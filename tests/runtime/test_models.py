@@ -202,6 +202,30 @@ def test_a_variant_writes_the_batches_that_bring_an_id(
     assert (run.ids, run.worker, run.model, run.items) == (("7#1",), "node-0-1g-0", "d", 3)
 
 
+def test_a_batch_of_large_requests_need_not_have_emptied_the_queue(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton does not join requests of three items where eight are full: six are all that it joins."""
+    (tmp_path / "routes").mkdir()
+    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def handler(call: Call) -> dict[str, Array]:
+        now[0] += 0.050
+        return {"Y": call.inputs["X"]}
+
+    def ask() -> list[bool]:
+        requests = [pb.Request({"X": column(1, 2, 3)}, ("Y",)) for _ in range(2)]
+        return [response.error() is None for response in model.execute(requests)]
+
+    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
+        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=8))
+        assert ask() == [True, True]
+        assert ask() == [False, False]
+
+
 @pytest.mark.parametrize("variable", [RUN_DIR_VARIABLE, METRICS_VARIABLE])
 def test_a_dispatcher_needs_its_environment(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
