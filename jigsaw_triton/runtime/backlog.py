@@ -76,7 +76,6 @@ class Backlog:
             self._marks.popleft()
         self._before, self._now_s = before, now
         self._waited = True
-        mark: Mark | None
         pause_s = now - self._returned_at
         if not full:
             self._queued = 0
