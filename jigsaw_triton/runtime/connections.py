@@ -51,13 +51,16 @@ class Connections:
         named = {self._address(entry) for entry in entries}
         for address in self._idle.keys() - named:
             for connection in self._idle.pop(address):
+                connection.forget_all()
                 connection.close()
 
     def forget(self, region: Region) -> None:
         """Has the workers unmap a region, as far as they were told of it over connections that are idle now."""
         for idle in self._idle.values():
-            for connection in idle:
-                connection.forget(region)
+            for connection in tuple(idle):
+                if not connection.forget(region.name):
+                    idle.remove(connection)
+                    connection.close()
 
     def close(self) -> None:
         """Closes all idle connections."""

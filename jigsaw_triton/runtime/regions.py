@@ -7,6 +7,7 @@ connection.
 import math
 import mmap
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -47,7 +48,8 @@ class Region:
         self.size = size
         descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, size)
+            # Memory that is not there is to be missed here: where it is written to, that would end the process.
+            os.posix_fallocate(descriptor, 0, size)
             self._memory = mmap.mmap(descriptor, size)
         except OSError:
             (FOLDER / name).unlink()
@@ -82,7 +84,9 @@ class Regions:
     """
 
     def __init__(self, prefix: str, dropped: Callable[[Region], None]) -> None:
-        self._names: Iterator[str] = (f"{prefix}{os.getpid()}-{number}" for number in count())
+        # Never a name that a worker may still know from a process that is gone: it would go on with its old memory.
+        own = secrets.token_hex(8)
+        self._names: Iterator[str] = (f"{prefix}{own}-{number}" for number in count())
         self._dropped = dropped
         self._free: list[Region] = []
         self._used: list[Region] = []

@@ -12,7 +12,6 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -34,6 +33,9 @@ _NOISE = re.compile(r"^\[request id: [^]]*\] ")
 _ALREADY_WORDS = "already in manager"
 _REGION_LOST_WORDS = "unable to find shared memory region"
 _NOTHING: Mapping[str, Span] = {}
+
+_FORGET_S = 0.2
+"""How long an answer is waited for that is of no matter."""
 
 
 class WorkerFailed(Exception):
@@ -161,9 +163,9 @@ class Connection:
         in_socket = sum(map(len, data))
         self.sent_bytes = in_socket + sum(span.size for span in placed_in.values())
         self.received_bytes = 0
+        if placement is not None:
+            self._register(placement.region)
         try:
-            if placement is not None:
-                self._register(placement.region)
             if in_socket < _JOIN_BELOW:
                 self._socket.sendall(b"".join((head, *data)))
                 return
@@ -173,19 +175,39 @@ class Connection:
         except OSError as error:
             raise WorkerFailed(_words(error), executed=True) from error
 
-    def forget(self, region: Region) -> None:
-        """Has the server unmap a region; that it cannot any more is no matter."""
-        if region.name in self._known:
-            self._known.remove(region.name)
-            with suppress(OSError, ValueError, KeyError):
-                self._post(f"/v2/systemsharedmemory/region/{region.name}/unregister", {})
+    def forget(self, region: str) -> bool:
+        """Has the server unmap a region; whether the connection can be used on: a server that hangs is not waited for.
+
+        Args:
+            region: Its name.
+        """
+        if region not in self._known:
+            return True
+        self._known.remove(region)
+        try:
+            self._ask(f"/v2/systemsharedmemory/region/{region}/unregister", {})
+            if not self._poll.poll(1000 * _FORGET_S):
+                return False
+            self._receive_message()
+        except (OSError, ValueError, KeyError):
+            return False
+        return True
+
+    def forget_all(self) -> None:
+        """Has the server unmap all regions that it was told of here; the connection is of no more use."""
+        all(self.forget(region) for region in tuple(self._known))
 
     def _register(self, region: Region) -> None:
         if region.name in self._known:
             return
-        asked = {"key": f"/{region.name}", "offset": 0, "byte_size": region.size}
         try:
-            head, body, json_at = self._post(f"/v2/systemsharedmemory/region/{region.name}/register", asked)
+            self._ask(
+                f"/v2/systemsharedmemory/region/{region.name}/register",
+                {"key": f"/{region.name}", "offset": 0, "byte_size": region.size},
+            )
+            head, body, json_at = self._receive_message()
+        except OSError as error:
+            raise WorkerFailed(_words(error), executed=False) from error
         except (ValueError, KeyError) as error:
             raise WorkerFailed(f"answer is not of Triton's protocol: {error}", executed=False) from error
         if head.status != 200:
@@ -194,12 +216,11 @@ class Connection:
                 raise RegionRefused(message)
         self._known.add(region.name)
 
-    def _post(self, path: str, document: Mapping[str, object]) -> tuple["_Head", Array, int]:
+    def _ask(self, path: str, document: Mapping[str, object]) -> None:
         text = json.dumps(document).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: worker\r\n{SECRET_HEADER}: {self._secret}\r\n"
         self._deadline = time.monotonic() + self._timeout_s
         self._socket.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
-        return self._receive_message()
 
     def receive(self) -> dict[str, Array]:
         """Receives the answer to what was sent.

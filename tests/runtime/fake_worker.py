@@ -58,6 +58,9 @@ class FakeWorker:
         self.calls: list[Call] = []
         self.connections = 0
         self.regions: dict[str, Array] = {}
+        self.going = threading.Event()
+        """While it is not set, requests are read and not answered."""
+        self.going.set()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -80,6 +83,7 @@ class FakeWorker:
 
     def kill(self) -> None:
         """Closes everything at once, as the kernel does for a process that died."""
+        self.going.set()
         for sock in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -105,6 +109,7 @@ class FakeWorker:
             try:
                 file = connection.makefile("rb")
                 while got := read_message(file.readline, file.read):
+                    self.going.wait()
                     connection.sendall(self._respond(*got))
             except (HangUp, OSError, ValueError):
                 return

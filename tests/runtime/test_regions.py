@@ -1,5 +1,7 @@
 """Large tensors through shared memory, between a delivery and a stand-in for a worker."""
 
+import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,9 +14,10 @@ from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.delivery import Delivery
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.regions import FOLDER, SMALLEST_BYTES, Region, Regions, Span
+from jigsaw_triton.runtime.regions import FOLDER, SMALLEST_BYTES, Placement, Region, Regions, Span
 from jigsaw_triton.runtime.route import Route
 from jigsaw_triton.runtime.spec import DispatcherSpec, TensorSpec
+from jigsaw_triton.runtime.wire import Connection
 from tests.runtime.fake_worker import SECRET, Call, FakeWorker, Handler, HangUp
 from tests.runtime.test_route import write
 
@@ -42,9 +45,12 @@ class Bench:
     def worker(self, name: str, handler: Handler = scaled) -> FakeWorker:
         return self.stack.enter_context(FakeWorker(self.run_dir / "workers" / f"{name}.sock", handler))
 
-    def delivery(self, *workers: str, secret: str = SECRET) -> Delivery:
+    def route(self, *workers: str) -> None:
         entries = [{"worker": name, "model": "m", "batch": 4, "slots": 1} for name in workers]
         write(self.run_dir / "routes" / "d.json", *entries)
+
+    def delivery(self, *workers: str, secret: str = SECRET) -> Delivery:
+        self.route(*workers)
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
         counters = Counters(self.run_dir / "counters", 0)
         delivery = Delivery(
@@ -136,10 +142,57 @@ def test_where_a_worker_takes_no_shared_memory_sockets_do(bench: Bench) -> None:
     assert [call.shared for call in worker.calls] == [{}, {}]
 
 
-def test_without_memory_sockets_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path / "none")
+def test_a_worker_that_hangs_keeps_nobody_from_dropping_a_region(bench: Bench) -> None:
+    worker = bench.worker("a")
+    region = Region(f"{bench.prefix}0", 4096)
+    connection = Connection(f"unix:{worker.path}", 3600.0, SECRET)
+    inputs: dict[str, Array] = {"X": np.ones((1, 4), np.float32), "K": np.ones((1, 1), np.int64)}
+    for usable in (True, False):
+        connection.send("m", inputs, ("Y",), Placement(region, {}, {"Y": Span(0, 16)}))
+        assert connection.receive()["Y"].tolist() == [[1.0] * 4]
+        if not usable:
+            worker.going.clear()
+        assert connection.forget(region.name) is usable
+    connection.close()
+    region.unlink()
+
+
+def test_a_worker_that_leaves_the_route_forgets_the_regions(bench: Bench) -> None:
+    left, other = bench.worker("a"), bench.worker("b")
+    delivery = bench.delivery("a")
+    check(delivery, request(1))
+    assert left.regions
+    bench.route("b")
+    check(delivery, request(2))
+    assert not left.regions
+    assert other.regions
+
+
+@pytest.mark.parametrize("call", ["open", "posix_fallocate"])
+def test_without_memory_sockets_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, refuse)
     regions = Regions("x", lambda region: None)
     assert regions.place({"X": ("FP32", SMALLEST_BYTES)}, (), 1) is None
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_never_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even from another process with the same number, as after a container has started again."""
+    monkeypatch.setattr("jigsaw_triton.runtime.regions.FOLDER", tmp_path)
+    names = set()
+    for _ in range(2):
+        regions = Regions("x", lambda region: None)
+        placement = regions.place({"X": ("FP32", SMALLEST_BYTES)}, (), 1)
+        assert placement is not None
+        names.add(placement.region.name)
+        regions.close()
+    assert len(names) == 2
 
 
 def test_only_what_is_large_and_of_known_size_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
