@@ -156,16 +156,18 @@ def fault_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Fig
     endings: Counter[int] = Counter()
     for number, transition in enumerate(changes):
         with Owner(folder, transition) as owner:
-            for nth, name in enumerate(owner.changes(), 1):
+            calls = [call.name for call in owner.calls()] if number < READ_TRANSITIONS else owner.changes()
+            which = "*" if number < READ_TRANSITIONS else "change"
+            for nth, name in enumerate(calls, 1):
                 for code in plausible_codes(name):
-                    ended, told = owner.failed_at(nth, code)
+                    ended, told = owner.failed_at(which, nth, code)
                     endings[ended] += 1
                     wrong += filter(None, [told])
         if number % 10 == 9:
             tell(f"failed {endings.total()} times in {number + 1} transitions")
     note = (
-        f"{endings.total()} failures of one call in {len(changes)} transitions: {endings[DONE]} made good at once, "
-        f"{endings[REFUSED]} told and made good by the next attempt{_first(wrong)}"
+        f"{endings.total()} failures of one change in {len(changes)} transitions, in {READ_TRANSITIONS} of them of any "
+        f"call: {endings[DONE]} made good at once, {endings[REFUSED]} told and made good by the next attempt{_first(wrong)}"
     )
     return figure("mig.fault_points", 1 - len(wrong) / endings.total(), "share", note, at_least=1.0)
 

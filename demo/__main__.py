@@ -221,7 +221,11 @@ def main() -> int:
     for folder in (WORK / "state", APP):
         shutil.rmtree(folder, ignore_errors=True)
     WORK.mkdir(exist_ok=True)
-    gpus = MACHINES[driver](WORK)
+    try:
+        gpus = MACHINES[driver](WORK)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     ENV.update(gpus.env)
     failure = ""
     try:

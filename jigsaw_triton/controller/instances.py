@@ -105,10 +105,10 @@ class Instances:
             self._settle(gpu)
         for uuid in self._journal.destructions():
             self.destroy(uuid)
-        there = {instance.uuid for instance in self._driver.instances()}
-        for instance in self._journal.instances():
-            if instance.uuid not in there and not instance.uuid.startswith("GPU-"):
-                self._journal.forget_instance(instance.uuid)
+        missing = self._missing()
+        # A list is not read in one piece: what is gone lacks in two of them.
+        for uuid in missing & self._missing() if missing else ():
+            self._journal.forget_instance(uuid)
 
     def end_all(self) -> int:
         """Destroys all that is ours, whole or half made; nobody may use it any more.
@@ -125,7 +125,8 @@ class Instances:
             ended += 1
             self.destroy(instance.uuid)
         for instance in self._journal.instances():
-            self._journal.forget_instance(instance.uuid)
+            # That the list lacks: mostly it is gone.
+            self.destroy(instance.uuid)
         for gpu, placement in self._journal.creations():
             self._journal.end_creation(gpu, placement)
         return ended
@@ -182,6 +183,12 @@ class Instances:
             if left or place not in self._hung:
                 self._hung.discard(place)
                 self._journal.end_creation(*place)
+
+    def _missing(self) -> set[str]:
+        """UUIDs of ours that the driver does not list."""
+        there = {instance.uuid for instance in self._driver.instances()}
+        # A GPU without MIG is no instance that could be listed.
+        return {i.uuid for i in self._journal.instances() if i.uuid not in there and not i.uuid.startswith("GPU-")}
 
     def _destroy(self, uuid: str) -> None:
         """Destroys what is left of an instance."""

@@ -71,9 +71,8 @@ class NvmlMigDriver(NvmlGpus):
         """
         with self._explained(uuid):
             gpus = self.gpus()
-            whole = next((gpu for gpu in gpus if gpu.uuid == uuid), None)
-            if whole is not None:
-                self._check_free(uuid, str(GpuId(self._node, whole.index)))
+            if any(gpu.uuid == uuid for gpu in gpus):
+                # A GPU without MIG, where nothing was created.
                 return
             found = next(((g, i) for g in gpus for i in g.instances if g.named(i) == uuid), None)
             if found is None:

@@ -13,13 +13,12 @@ from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from tests.fakes.nvml.machine import Action, Machine
-from tests.fakes.nvml.transitions import IN_USE, Owner, fewest_changes, plausible_codes, transitions
+from tests.fakes.nvml.transitions import IN_USE, NOT_FOUND, UNKNOWN, Owner, fewest_changes, plausible_codes, transitions
 
 GPU = GpuId("n", 0)
 PLACE = Placement(4, "3g")
 CREATE_GPU, CREATE_COMPUTE = "nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceCreateComputeInstance"
 DESTROY_GPU, DESTROY_COMPUTE = "nvmlGpuInstanceDestroy", "nvmlComputeInstanceDestroy"
-UNKNOWN = 999
 CRASHES: tuple[Action, ...] = ("crash before", "crash after")
 
 
@@ -212,5 +211,13 @@ def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_complete
 def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(owner: Owner) -> None:
     for nth, name in enumerate(owner.changes(), 1):
         for code in plausible_codes(name):
-            _, wrong = owner.failed_at(nth, code)
+            _, wrong = owner.failed_at("change", nth, code)
+            assert wrong == ""
+
+
+def test_what_the_driver_does_not_find_for_once_stays_known(tmp_path: Path) -> None:
+    smallest = min(transitions(20, seed=21), key=lambda t: len((*t.foreign, *t.before, *t.after)))
+    with Owner(tmp_path, smallest) as owner:
+        for nth in range(1, len(owner.calls()) + 1):
+            _, wrong = owner.failed_at("*", nth, NOT_FOUND)
             assert wrong == ""

@@ -32,7 +32,9 @@ NODE = "n"
 GPU = GpuId(NODE, 0)
 _MODELS = ("A100-80GB", "H100-80GB", "A30-24GB")
 
-IN_USE = 19
+NOT_FOUND, IN_USE, UNKNOWN = 6, 19, 999
+"""Of NVML."""
+
 
 DONE, REFUSED, BROKEN, KILLED = 0, 1, 2, -9
 """How an attempt ends: the layout is there; an error that users see; any other one; by the stand-in."""
@@ -188,17 +190,18 @@ class Owner:
             return f"the first attempt ended with {killed}, the second with {completed}"
         return self.wrong()
 
-    def failed_at(self, nth: int, code: int) -> tuple[int, str]:
-        """How an attempt ends of which one change fails, and what is wrong after another one where that was refused.
+    def failed_at(self, call: str, nth: int, code: int) -> tuple[int, str]:
+        """How an attempt ends of which one call fails, and what is wrong after another one where that was refused.
 
         Args:
-            nth: Which change.
+            call: `change` or `*`.
+            nth: Of those.
             code: What it fails with.
         """
         self.again()
-        self.machine.fault("change", nth, "fail", code)
+        self.machine.fault(call, nth, "fail", code)
         ended = self.change()
-        if ended == REFUSED and code == IN_USE:
+        if ended == REFUSED and code == IN_USE and call == "change":
             return ended, "something was in use for a moment, and was not tried again"
         if ended not in (DONE, REFUSED) or (ended == REFUSED and self.change() != DONE):
             return ended, f"the first attempt ended with {ended}, the second did not make it good"
@@ -255,7 +258,9 @@ def fewest_changes(transition: Transition) -> int:
 
 def plausible_codes(call: str) -> Iterator[int]:
     """Codes of NVML that a call may well return once."""
-    unknown, no_room, not_found, timeout = 999, 23, 6, 10
-    assert call in CHANGES
-    yield from (unknown, IN_USE, timeout)
-    yield no_room if "Create" in call else not_found
+    no_room, timeout = 23, 10
+    if call not in CHANGES:
+        yield from (UNKNOWN, NOT_FOUND)
+        return
+    yield from (UNKNOWN, IN_USE, timeout)
+    yield no_room if "Create" in call else NOT_FOUND
