@@ -80,6 +80,7 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
         )
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
+    parts += [f"measured: {said}" for graph in status["graphs"].values() for said in graph["rows"]]
     parts.append("")
     parts.append(_graphs(status))
     parts.append(_workers(status))

@@ -9,6 +9,7 @@ from typing import Any
 from jigsaw_triton.controller.core import GATEWAY
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.controller.rows import deviations, measured
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Restarts, State
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
@@ -80,9 +81,11 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
 
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
+    state = controller.state
     graphs = {}
     for name, plan in running.plan.graphs.items():
-        slo = running.wanted.graphs[name].slo
+        graph = running.wanted.graphs[name]
+        slo = graph.slo
         graphs[name] = {
             "target": running.bundle.graphs[name].target,
             "arrivals_rps": controller.rates_rps.get(name),
@@ -94,6 +97,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
             "percentile": slo.percentile,
             "accuracy": plan.accuracy,
             "slo_accuracy": slo.accuracy,
+            "rows": list(deviations(graph, measured(graph, state.counts, state.settings))),
         }
     return graphs
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.graph.model import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Solve:
         generation: Number of the generation that comes of it.
         reason: In the user's words.
         running: The generation to stay close to.
+        graphs: As they are to be planned: with what was measured in place of estimates.
         may_fall_short: Whether demands above what was asked for are cut where the cluster cannot carry them all.
     """
 
@@ -25,6 +27,7 @@ class Solve:
     generation: int
     reason: str
     running: Generation | None
+    graphs: Mapping[str, TaskGraph]
     may_fall_short: bool = False
 
 

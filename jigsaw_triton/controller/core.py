@@ -13,6 +13,7 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.rows import covered_rps, deviations, measured, remembered, still_true
 from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
 from jigsaw_triton.planner.difference import difference
@@ -53,8 +54,9 @@ def _absorb(state: State, event: e.Event) -> Outcome:
         case e.DownRequested():
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False)
             return stopping, (a.Report("down", "asked for by the user"),)
-        case e.Tick(now_s, rates_rps):
-            return _absorb_rates(replace(state, now_s=now_s), rates_rps), ()
+        case e.Tick(now_s, rates_rps, counts):
+            counts = remembered(state.counts, counts, now_s - state.now_s, state.settings)
+            return _absorb_rates(replace(state, now_s=now_s, counts=counts), rates_rps), ()
         case e.WorkerExited(worker, status):
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
@@ -217,7 +219,9 @@ def _advance(state: State) -> Outcome:
 def _advance_ready(state: State) -> Outcome:
     if state.queued is not None:
         wanted = state.queued
-        state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}))
+        before = state.wanted.graphs if state.wanted is not None else {}
+        counts = still_true(state.counts, before, wanted.graphs)
+        state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}, counts=counts))
         state, issued = _solve(state, wanted, wanted.demand_rps, "asked for by the user")
         return state, (*revived, *issued)
     state, ended = _end_lingering(state)
@@ -245,11 +249,12 @@ def _follow_load(state: State) -> Outcome:
     for name, demand in state.demand.items():
         plan = running.plan.graphs[name]
         base_rps = running.wanted.demand_rps[name]
-        change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=plan.capacity_rps)
+        covers_rps = covered_rps(running.wanted.graphs[name], plan, state.counts, state.settings)
+        change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=covers_rps)
         if change is not None:
             changes[name] = change
             rate = f"{name} at {demand.mean_rps(state.settings.rise_window_s):.3g}/s"
-            told.append(f"{rate}, planned for {plan.demand_rps:.3g}/s, good for {plan.capacity_rps:.3g}/s")
+            told.append(f"{rate}, planned for {plan.demand_rps:.3g}/s, good for {covers_rps:.3g}/s")
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
     if not changes.keys() - (rises & state.beyond):
@@ -269,8 +274,12 @@ def _solve(
     *,
     may_fall_short: bool = False,
 ) -> Outcome:
-    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, may_fall_short)
-    return _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
+    graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
+    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, graphs, may_fall_short)
+    differs = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
+    report = (a.Report("rows", f"measured, and planned with: {'; '.join(differs)}"),) if differs else ()
+    state, issued = _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
+    return state, (*report, *issued)
 
 
 def _advance_change(state: State) -> Outcome:

@@ -1,10 +1,11 @@
 """What the controller's core is told: by the user, by the clock, and by the shell about the actions it was given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.rows import Counts
 from jigsaw_triton.planner.plan import Plan
 
 
@@ -79,10 +80,12 @@ class Tick:
     Attributes:
         now_s: Monotonic.
         rates_rps: Graph -> arrivals since the last tick. Graphs that could not be measured are left out.
+        counts: Rows and branches counted since the last tick.
     """
 
     now_s: float
     rates_rps: Mapping[str, float]
+    counts: Counts = field(default_factory=dict)
 
 
 Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Tick

@@ -113,7 +113,7 @@ class Executor:
     def _plan_and_compile(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         wanted, running = action.wanted, action.running
         problem = Problem(
-            workloads=tuple(Workload(wanted.graphs[n], action.demand_rps[n]) for n in sorted(wanted.graphs)),
+            workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
             cluster=cluster,
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,

@@ -13,6 +13,8 @@ class Settings:
         fall_window_s: The highest average within it counts for a fall, so that a short lull changes nothing.
         fall_under: A fall is acted on when that average is below this share of what is planned for.
         headroom: What is planned for, over what was measured.
+        rows_least: Items or requests that must have been counted before the rows made of them are believed.
+        rows_half_life_s: What was counted so long ago counts half.
         cooldown_s: Between the end of one change and the next that is not the user's.
         linger_s: How long dispatchers of an earlier generation stay loaded to answer what waits in their queues.
         restart_delay_s: Before a dead server's first restart; doubles with each further one.
@@ -25,6 +27,8 @@ class Settings:
     fall_window_s: float = 60.0
     fall_under: float = 0.5
     headroom: float = 1.25
+    rows_least: float = 200.0
+    rows_half_life_s: float = 300.0
     cooldown_s: float = 10.0
     linger_s: float = 30.0
     restart_delay_s: float = 0.5

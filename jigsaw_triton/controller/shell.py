@@ -15,6 +15,7 @@ from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
@@ -45,6 +46,7 @@ class Controller:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._seen: dict[str, Counters] = {}
         self._rates_rps: Mapping[str, float] = {}
+        self._counted: Counts = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self.state = State(settings=settings, next_generation=journal.last_generation() + 1)
@@ -154,18 +156,19 @@ class Controller:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._rates_rps = await self._measure()
-            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps))
+            self._rates_rps, counts = await self._measure()
+            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts))
 
-    async def _measure(self) -> Mapping[str, float]:
+    async def _measure(self) -> tuple[Mapping[str, float], Counts]:
+        """Arrivals of each graph since the last time, and what was counted of rows and branches."""
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
-            return {}
+            return {}, {}
         try:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
-            return {}
+            return {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
         seen, self._seen = self._seen, {}
@@ -174,7 +177,8 @@ class Controller:
             now = counters(samples, dispatchers)
             rates[graph] = arrivals(seen, now) / elapsed_s
             self._seen |= now
-        return rates
+        before, self._counted = self._counted, read_counts(samples)
+        return rates, since(before, self._counted)
 
 
 @contextlib.contextmanager

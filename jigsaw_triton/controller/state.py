@@ -8,6 +8,7 @@ from jigsaw_triton.controller.actions import Action
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.demand import Demand
 from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.rows import Counts
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.transition import Stage
 
@@ -68,6 +69,7 @@ class State:
         queued: A request that waits for the change under way to end.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         demand: Graph -> recent arrivals.
+        counts: Rows and branches counted of late.
         beyond: Graphs whose load is more than the cluster carries; what runs is what priorities leave them of it.
         quiet_until_s: No change by measured load before this.
         linger_until_s: Dispatchers of earlier generations stay loaded until then.
@@ -94,6 +96,7 @@ class State:
     queued: Wanted | None = None
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     demand: Mapping[str, Demand] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
     beyond: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
     linger_until_s: float = 0.0

@@ -6,56 +6,14 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.carried import carried_by_task, of_all_tasks
 from jigsaw_triton.planner.configurations import TOLERANCE
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.planner.problem import SHARED_LOAD, Problem
-from jigsaw_triton.planner.rates import calls
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
-ByVariant = Mapping[str, Mapping[str, float]]
-"""Task -> variant -> a quantity."""
-
 Array = NDArray[np.float64]
-
-
-def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
-    """Requests a second that replicas carry where each task's calls are shared out among its variants by a mix.
-
-    With the planned shares as the mix it is what the plan counts on. With what the variants can carry, it is what a
-    system comes to that hands each batch to whichever replica is idle; with several variants of a task that goes
-    further than the planned shares, or less far where the busier mix yields more rows.
-
-    Args:
-        graph: Whose.
-        usable: Calls a second that may be planned for the replicas.
-        mix: Parts in any unit. A task that is called and has none of them, carries nothing.
-    """
-    return _of_all(carried_by_task(graph, usable, mix))
-
-
-def carried_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> dict[str, float]:
-    """Likewise for each task alone, were there enough of the others; infinite where it is not called."""
-    carried: dict[str, float] = {}
-    called: dict[str, dict[str, float]] = {}
-    for name, task in graph.tasks.items():
-        rule = calls(graph, task)
-        total = rule.factor
-        if rule.source is not None:
-            total = sum(n * rule.weight(graph, variant) for variant, n in called[rule.source].items())
-        parts = mix.get(name, {})
-        whole = sum(parts.values())
-        called[name] = {variant: total * part / whole for variant, part in parts.items()} if whole > 0 else {}
-        of = usable.get(name, {})
-        busiest = min((of.get(v, 0.0) / rate for v, rate in called[name].items() if rate > 0), default=math.inf)
-        carried[name] = busiest if whole > 0 or total <= 0 else 0.0
-    return carried
-
-
-def _of_all(carried: Mapping[str, float]) -> float:
-    least = min(carried.values())
-    return least if math.isfinite(least) else 0.0
 
 
 class Service:
@@ -128,7 +86,7 @@ class Service:
         return {name: self._capacity(name, serving) for name in self._graphs}
 
     def _capacity(self, name: str, serving: Array) -> float:
-        return max(_of_all(tasks) for tasks in self._carried(name, serving))
+        return max(of_all_tasks(tasks) for tasks in self._carried(name, serving))
 
     def _carried(self, name: str, serving: Array) -> list[dict[str, float]]:
         """By the ways in which the graph's calls may be shared out: what each task carries."""

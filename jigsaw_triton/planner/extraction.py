@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.capacity import carried_rps
+from jigsaw_triton.planner.carried import carried_rps
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Replica, accuracy_budget, even_parts
 from jigsaw_triton.planner.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.paths import longest_through

@@ -4,8 +4,11 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import refusal
+from jigsaw_triton.controller.rows import Count, Source
 from jigsaw_triton.controller.state import Phase
-from tests.controller.worlds import World, bundle, wanted, worker
+from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from tests.controller.worlds import World, bundle, plan, wanted, worker
+from tests.fakes.graphs import fan_out
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 TWO = bundle(
@@ -126,6 +129,29 @@ def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
     world.ticks([2.0] * 60)
     assert world.state.next_generation == 4
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
+
+
+def test_more_rows_than_planned_for_are_a_reason_to_plan_and_are_planned_for() -> None:
+    """Each request makes twice the rows that were estimated, and the plan carries half of what it was made for."""
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    assert world.state.running is not None
+    graph = replace(fan_out(rows=3.0), name="app")
+    segments = (Segment("v0", "1g", 1, 4, 1, 1.0),)
+    tasks = {"detect": TaskPlan(10.0, 10.0, segments), "classify": TaskPlan(10.0, 30.0, segments)}
+    planned = replace(plan(10.0), graphs={"app": GraphPlan(10.0, 12.0, 1.0, 100.0, tasks)})
+    running = replace(world.state.running, wanted=wanted(10.0, graph), plan=planned)
+    world.state = replace(world.state, running=running, wanted=running.wanted)
+    world.ticks([9.0] * 15)
+    assert world.held == []
+    world.send(
+        e.Tick(world.state.now_s + 1.0, {"app": 9.0}, {Source("app", "detect", "v0", "CROPS"): Count(1000, 6000)})
+    )
+    (solve,) = (issued.action for issued in world.held)
+    assert isinstance(solve, a.Solve)
+    assert solve.graphs["app"].tasks["detect"].variant("v0").yields == {"CROPS": 6.0}
+    assert solve.wanted.graphs["app"] == graph
+    assert ("rows", "measured, and planned with: app.detect.v0 yields 6 CROPS, not 3") in world.reports
 
 
 def test_load_beyond_the_cluster_is_planned_for_as_far_as_it_carries_and_not_again_and_again() -> None:

@@ -29,7 +29,7 @@ def graphs_of(priority: int) -> tuple[Problem, Wanted]:
 @pytest.mark.parametrize(("priority", "expected"), [(1, {"a": 160.0, "b": 400.0}), (-1, {"a": 400.0, "b": 160.0})])
 def test_beyond_what_was_asked_for_priorities_decide(priority: int, expected: dict[str, float]) -> None:
     problem, wanted = graphs_of(priority)
-    action = a.Solve(wanted, DEMAND_RPS, 2, "measured load", None, may_fall_short=True)
+    action = a.Solve(wanted, DEMAND_RPS, 2, "measured load", None, wanted.graphs, may_fall_short=True)
     plan = planned(problem, Options(), action)
     assert {name: g.demand_rps for name, g in plan.graphs.items()} == pytest.approx(expected, rel=1e-3)
 
@@ -37,4 +37,4 @@ def test_beyond_what_was_asked_for_priorities_decide(priority: int, expected: di
 def test_a_demand_of_the_user_is_refused() -> None:
     problem, wanted = graphs_of(1)
     with pytest.raises(InfeasibleError, match="exceeds the cluster"):
-        planned(problem, Options(), a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None))
+        planned(problem, Options(), a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None, wanted.graphs))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jigsaw_triton.planner.capacity import carried_by_task, carried_rps
+from jigsaw_triton.planner.carried import carried_by_task, carried_rps
 from tests.fakes.graphs import chain, conditional, fan_out
 from tests.fakes.problems import docread
 

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.controller.rows import (
+    Count,
+    Source,
+    covered_rps,
+    deviations,
+    measured,
+    read_counts,
+    remembered,
+    since,
+    still_true,
+)
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from jigsaw_triton.servers.metrics import parse_metrics
+from tests.fakes.graphs import conditional, fan_out
+
+SETTINGS = Settings(rows_least=100.0, rows_half_life_s=60.0)
+CROPS = Source("fan_out", "detect", "v0", "CROPS")
+WHEN = Source("conditional", "inspect")
+
+METRICS = """
+jigsaw_requests_total{graph="fan_out",task="detect"} 9
+jigsaw_yield_items_total{graph="fan_out",output="CROPS",task="detect",variant="v0"} 20
+jigsaw_yield_rows_total{graph="fan_out",output="CROPS",task="detect",variant="v0"} 50
+jigsaw_yield_items_total{graph="fan_out",output="CROPS",task="detect",variant="v1"} 3
+jigsaw_condition_checked_total{graph="conditional",task="inspect"} 8
+jigsaw_condition_held_total{graph="conditional",task="inspect"} 2
+"""
+
+
+def test_counts_are_read_from_the_metrics() -> None:
+    assert read_counts(parse_metrics(METRICS)) == {
+        CROPS: Count(20, 50),
+        Source("fan_out", "detect", "v1", "CROPS"): Count(3, 0),
+        WHEN: Count(8, 2),
+    }
+
+
+def test_what_was_counted_between_readings_survives_a_gateway_that_starts_anew() -> None:
+    before = {CROPS: Count(20, 50)}
+    assert since(before, {CROPS: Count(25, 60), WHEN: Count(8, 2)}) == {CROPS: Count(5, 10), WHEN: Count(8, 2)}
+    assert since(before, {CROPS: Count(4, 9)}) == {CROPS: Count(4, 9)}
+    assert since(before, {}) == {}
+
+
+def test_what_was_counted_long_ago_counts_less() -> None:
+    past = {CROPS: Count(20, 50)}
+    assert remembered(past, {CROPS: Count(5, 10), WHEN: Count(8, 2)}, 60.0, SETTINGS) == {
+        CROPS: Count(15, 35),
+        WHEN: Count(8, 2),
+    }
+
+
+@pytest.mark.parametrize(("count", "expected"), [(Count(99, 990), 3.0), (Count(100, 450), 4.5), (Count(500, 0), 0.001)])
+def test_a_yield_is_what_was_measured_once_that_is_enough(count: Count, expected: float) -> None:
+    graph = measured(fan_out(rows=3.0, variant_count=2), {CROPS: count}, SETTINGS)
+    one, other = graph.tasks["detect"].variants
+    assert one.yields == {"CROPS": expected}
+    assert other.yields == {"CROPS": 3.0}
+
+
+@pytest.mark.parametrize(("held", "expected"), [(150, 0.75), (0, 0.001), (200, 1.0)])
+def test_a_probability_is_what_was_measured(held: float, expected: float) -> None:
+    graph = measured(conditional(), {WHEN: Count(200, held)}, SETTINGS)
+    when = graph.tasks["inspect"].when
+    assert when is not None
+    assert when.probability == expected
+
+
+def test_what_differs_is_told() -> None:
+    graph = fan_out(rows=3.0)
+    assert deviations(graph, graph) == ()
+    assert deviations(graph, measured(graph, {CROPS: Count(100, 450)}, SETTINGS)) == (
+        "fan_out.detect.v0 yields 4.5 CROPS, not 3",
+    )
+    branch = conditional(probability=0.5)
+    assert deviations(branch, measured(branch, {WHEN: Count(200, 150)}, SETTINGS)) == (
+        "conditional.inspect runs for 75.0%, not 50.0%",
+    )
+
+
+def test_what_was_counted_of_a_task_that_changed_is_forgotten() -> None:
+    counts = {CROPS: Count(100, 450), Source("gone", "t"): Count(1, 1)}
+    before = {"fan_out": fan_out(rows=3.0)}
+    assert still_true(counts, before, before) == counts
+    assert still_true(counts, before, {"fan_out": fan_out(rows=4.0)}) == {Source("gone", "t"): Count(1, 1)}
+    assert CROPS not in still_true(counts, before, {})
+
+
+def plan(graph: TaskGraph, rows: float) -> GraphPlan:
+    """10 requests a second, and twice as many that it could carry."""
+    segments = (Segment("v0", "1g", 1, 4, 1, 1.0),)
+    tasks = {"detect": TaskPlan(10.0, 10.0, segments), "classify": TaskPlan(10.0, 10.0 * rows, segments)}
+    return GraphPlan(10.0, 20.0, 1.0, 100.0, tasks)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(3.0, 20.0), (6.0, 10.0), (1.5, 20.0)])
+def test_more_rows_than_planned_for_leave_less_capacity_and_fewer_do_not_add_to_it(
+    rows: float, expected: float
+) -> None:
+    graph = fan_out(rows=3.0)
+    counts = {CROPS: Count(100, 100 * rows)}
+    assert covered_rps(graph, plan(graph, 3.0), counts, SETTINGS) == pytest.approx(expected)
+
+
+def test_a_plan_made_with_what_was_measured_keeps_its_capacity() -> None:
+    graph = fan_out(rows=3.0)
+    assert covered_rps(graph, plan(graph, 6.0), {CROPS: Count(100, 600)}, SETTINGS) == pytest.approx(20.0)
+    assert covered_rps(graph, replace(plan(graph, 3.0), demand_rps=0.0), {CROPS: Count(100, 600)}, SETTINGS) == 20.0
