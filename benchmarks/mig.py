@@ -167,7 +167,8 @@ def fault_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Fig
             tell(f"failed {endings.total()} times in {number + 1} transitions")
     note = (
         f"{endings.total()} failures of one change in {len(changes)} transitions, in {READ_TRANSITIONS} of them of any "
-        f"call: {endings[DONE]} made good at once, {endings[REFUSED]} told and made good by the next attempt{_first(wrong)}"
+        f"call: {endings[DONE]} made good at once, {endings[REFUSED]} told and made good by the next"
+        f"{_first(wrong)}"
     )
     return figure("mig.fault_points", 1 - len(wrong) / endings.total(), "share", note, at_least=1.0)
 
