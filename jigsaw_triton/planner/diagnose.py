@@ -197,19 +197,23 @@ def too_small(
         needed: Compute slices and GPUs that would do.
         proven: Whether it carries no more.
     """
-    slices, gpus = needed
+    slices, number = needed
+    others = any(gpu.foreign for gpu in cluster.gpus)
+    gpus = f"{number} GPUs without MIG instances of others" if others else f"{number} GPUs"
     if scale is None:
-        reason = "the cluster has no room for a slice for each task"
-        hint = f"give it {gpus} GPUs, or plan for fewer graphs at once"
+        reason = "the cluster has no room for a slice for each task within the SLO"
+        hint = f"give it {gpus}, or plan for fewer graphs at once"
     else:
         most = "at most" if proven else "by what could be found in time"
         parts = ", ".join(
             f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
         )
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
-        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster {gpus} GPUs"
-    has = f"it has {cluster.compute_slices} on {len(cluster.gpus)}"
-    return f"{reason}: {slices} compute slices on {gpus} GPUs would do, {has}", hint
+        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster {gpus}"
+    has = (
+        f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
+    )
+    return f"{reason}: {slices} compute slices on {number} GPUs would do, {has}", hint
 
 
 def _feasible(outcome: Outcome) -> Outcome:

@@ -109,7 +109,7 @@ def _weight(
 def _brackets(graph: TaskGraph, task: str, least: float) -> list[Knots]:
     """Of a task's loss, ascending; by graph and SLO alone, so the same whichever of its variants are looked at.
 
-    Each variant's loss is the bound of one.
+    Each variant's loss is the lower end of one, where nothing is asked for too much; the last one has no width.
 
     Args:
         graph: Of the task.
@@ -125,7 +125,7 @@ def _brackets(graph: TaskGraph, task: str, least: float) -> list[Knots]:
     ):
         if bound - bounds[-1] > _SAME:
             bounds.append(bound)
-    return [_knots(low, high) for low, high in pairwise(bounds)] or [(0.0, 0.0)]
+    return [_knots(low, high) for low, high in pairwise([*bounds, bounds[-1]])]
 
 
 def _knots(low: float, high: float) -> Knots:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -185,11 +185,24 @@ class Options:
         return replace(self, features="".join(f for f in FEATURES if f in self.features))
 
     @property
+    def ideal_packing(self) -> bool:
+        """Whether slices count, wherever they can lie."""
+        return self.formulation == "paper"
+
+    @property
     def usable(self) -> float:
         """Largest share of a replica's profiled throughput that is planned for with these options."""
         if self.formulation == "paper":
             return 1.0
         return LOADS[-1] if self.latency_model == "queue" else self.utilisation
+
+
+def grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
+    """The problem with these graphs' demands multiplied."""
+    workloads = (
+        replace(w, demand_rps=w.demand_rps * scale) if w.graph.name in growing else w for w in problem.workloads
+    )
+    return replace(problem, workloads=tuple(workloads))
 
 
 def _check_workloads(workloads: tuple[Workload, ...]) -> None:

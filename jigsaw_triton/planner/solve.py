@@ -14,9 +14,10 @@ from jigsaw_triton.planner.configurations import (
     available,
     within_even_parts,
 )
+from jigsaw_triton.planner.growth import largest_scale, largest_scale_by_halving
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
-from jigsaw_triton.planner.search import Allotment, Planning, grown
+from jigsaw_triton.planner.planning import Allotment, Planning
+from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem, grown
 from jigsaw_triton.planner.solver import (
     Solver,
     SolverFailure,
@@ -172,10 +173,10 @@ def _largest(planning: Planning, scaled: Collection[str] | None) -> tuple[Proble
     """The problem with demands as large as they can be, and by what part they may still be larger; 0 if proven."""
     growing, gap = _growing(planning.problem, scaled), math.inf
     if planning.by_halving:
-        scale, gap = planning.largest_scale_by_halving(growing)
+        scale, gap = largest_scale_by_halving(planning, growing)
         return grown(planning.problem, growing, scale * (1 - TOLERANCE)), gap
     for _ in range(_ROUNDS):
-        scale, gap = planning.largest_scale(growing)
+        scale, gap = largest_scale(planning, growing)
         most = max(w.demand_rps for w in planning.problem.workloads if w.graph.name in growing)
         scale = min(scale, MAX_DEMAND_RPS / most)
         planning = replace(planning, problem=grown(planning.problem, growing, scale))

@@ -233,6 +233,16 @@ def rows_of_what_runs_before(light: float = 1.0) -> TaskGraph:
     return graph([first, second], {"Y": "second.Y"}, slo=Slo(1000.0, accuracy=0.9, accuracy_mode="mean"))
 
 
+@pytest.mark.parametrize("accuracy", [0.8, 0.79, 0.75])
+def test_where_rows_vary_a_variant_alone_loses_only_what_it_loses(accuracy: float, solvers: SolverFactory) -> None:
+    g = rows_of_what_runs_before(3.0)
+    g = replace(g, slo=replace(g.slo, accuracy=accuracy))
+    calls = {("first", "good"): 20.0, ("first", "light"): 20.0, ("second", "good"): 10.0, ("second", "light"): 40.0}
+    p = problem(g, [row(*which, rps=rps / 0.8) for which, rps in calls.items()], demand_rps=10, gpus=2)
+    # The good variant's 40 rows a second take all of a slice of the light one; a light variant finds fewer.
+    assert make_plan(p, solvers=solvers).slices_used == make_plan(on_floor(p), solvers=solvers).slices_used == 2
+
+
 @given(shares=st.tuples(st.floats(0.5, 1), st.floats(0.5, 1)), light=st.sampled_from([0.5, 2.0, 4.0]))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_the_loss_of_a_mixture_is_bounded_from_above(

@@ -14,9 +14,8 @@ from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import GpuId, Layout, Placement
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.plan import PlacedModel, Plan
-from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem
+from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem, grown
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.search import grown
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverProcess
 from jigsaw_triton.planner.validate import violations

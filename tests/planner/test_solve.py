@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 from hypothesis import event, given, settings
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
-from jigsaw_triton.planner import search
+from jigsaw_triton.planner import planning, search
+from jigsaw_triton.planner.bounds import Bounds
+from jigsaw_triton.planner.candidates import bounds_of
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Program
@@ -22,7 +24,7 @@ from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverN
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
-from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid
+from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
 T = TypeVar("T")
 
@@ -101,7 +103,21 @@ def test_others_leave_too_little(solvers: SolverFactory) -> None:
     p = occupied(docread_problem(60), {0: (Placement(0, "7g"),), 1: (Placement(0, "7g"),)})
     with pytest.raises(InfeasibleError, match="no room for a slice for each task") as caught:
         make_plan(p, solvers=solvers)
-    assert caught.value.hint == "give it 1 GPUs, or plan for fewer graphs at once"
+    assert caught.value.hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert has_plan(p, solvers=solvers) is False
+
+
+@pytest.mark.parametrize("mode", ["floor", "mean"])
+def test_others_leave_only_slices_that_are_too_slow(mode: Literal["floor", "mean"], solvers: SolverFactory) -> None:
+    g = chain(2, slo=Slo(100.0, accuracy=0.9, accuracy_mode=mode))
+    rows = [row(t, "v0", slice_=kind, p95_ms=ms) for t in g.tasks for kind, ms in (("1g", 30.0), ("2g", 10.0))]
+    # Beside these there is no place for a 2g, and two 1g take too long together.
+    p = occupied(problem(g, rows), {0: (Placement(1, "1g"), Placement(3, "1g"), Placement(5, "1g"))})
+    with pytest.raises(InfeasibleError, match="no room for a slice for each task within the SLO") as caught:
+        make_plan(p, solvers=solvers)
+    (reason,), hint = caught.value.reasons, caught.value.hint
+    assert reason.endswith("3 compute slices on 1 GPUs would do, it has 4 on 1, around MIG instances of others")
+    assert hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
     assert has_plan(p, solvers=solvers) is False
 
 
@@ -230,7 +246,7 @@ def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: Sol
 
 
 def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "violations", lambda *_: ("a/0 holds too much",))
+    monkeypatch.setattr(planning, "violations", lambda *_: ("a/0 holds too much",))
     with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
         make_plan(docread_problem(20), solvers=solvers)
 
@@ -266,3 +282,21 @@ def test_an_unproven_plan_is_called_feasible_with_its_gap(
     monkeypatch.setattr(search, "_bounded", lambda outcome, _proven: outcome)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
+def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
+    highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OutOfTime(Scripted):
+        solved = 0
+
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            self.solved += 1
+            return Outcome("unknown", (), ()) if self.solved == 2 else super().solve(program, time_limit_s)
+
+    def one_less(*args: Any) -> dict[str, Bounds]:
+        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
+
+    monkeypatch.setattr(search, "bounds_of", one_less)
+    plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
+    assert (plan.solver.status, plan.solver.gap) == ("feasible", pytest.approx(1 / plan.slices_used))

@@ -1,0 +1,117 @@
+"""By what demands can be multiplied before there is no plan for them."""
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.candidates import Candidates, bounds_of, complete, supplies, with_room, within_cluster
+from jigsaw_triton.planner.model import SCALE_GAP, allocation
+from jigsaw_triton.planner.planning import Planning
+from jigsaw_triton.planner.problem import grown
+from jigsaw_triton.planner.search import WITNESS_SHARE
+from jigsaw_triton.planner.solver import solved
+
+_ROUNDS = 4
+
+_NEAR = 0.98
+"""A scale by the bounds that is so near to the cluster's slices is near enough to begin with."""
+
+_PARTS = (0.99, 0.95, 0.85, 0.6)
+"""Of the scale by the bounds, tried in turn."""
+
+_SURELY = 0.999
+"""Of a scale that is carried, less by what solvers may miss it by."""
+
+_SOMEWHAT = 1.02
+"""How much larger than what floors allow for a demand is tried first where the mean accuracy counts."""
+
+_MOST_SCALE = 1e6
+
+_LEAST_SCALE = 1e-3
+"""Of demands: where a cluster carries less than that, it has no room for the tasks."""
+
+
+def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, float]:
+    """By what the demands of these graphs can be multiplied at most, and the gap of that.
+
+    Configurations that no plan can use at a scale near the largest are left out: they take more slices at any
+    greater one.
+
+    Raises:
+        InfeasibleError: There is no plan at any scale.
+        JigsawError: Nothing was found in time.
+    """
+    problem, options = planning.problem, planning.options
+    candidates = planning.candidates()
+    roomy = with_room(problem, candidates, options)
+    if complete(roomy):
+        near = _scale_near(planning, scaled, roomy)
+        at = grown(problem, scaled, near or 1.0)
+        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy
+        least = _SURELY if near else 0.0
+        model = allocation(at.workloads, kept, supplies(at, kept, options), "most", scaled=scaled, least=least)
+        outcome = solved(planning.solver, model.program, options.time_limit_s)
+        scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
+        if scale > 0:
+            return scale * (near or 1.0), outcome.stages[0].gap
+        if outcome.status == "unknown":
+            raise planning.out_of_time()
+    raise planning.infeasible(candidates)
+
+
+def _scale_near(planning: Planning, scaled: Collection[str], candidates: Candidates) -> float:
+    """A scale that there is a plan for, near the largest; 0 where none was found soon."""
+    scale = 1.0
+    for _ in range(_ROUNDS):
+        bounds = bounds_of(grown(planning.problem, scaled, scale).workloads, candidates)
+        growing = sum(b.least for name, b in bounds.items() if name in scaled)
+        room = planning.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + growing
+        if math.isinf(growing) or not room > 0:
+            return 0.0
+        scale *= room / growing
+        if _NEAR < room / growing < 1 / _NEAR:
+            break
+    options = replace(planning.options, time_limit_s=WITNESS_SHARE * planning.options.time_limit_s)
+    for part in _PARTS:
+        larger = grown(planning.problem, scaled, part * scale)
+        if replace(planning, problem=larger, options=options).exists():
+            return part * scale
+    return 0.0
+
+
+def largest_scale_by_halving(planning: Planning, scaled: Collection[str]) -> tuple[float, float]:
+    """As `largest_scale`, by doubling and halving; see `Planning.by_halving`."""
+    low = _scale_of_floors(planning, scaled)
+    growth = _SOMEWHAT if low else 2.0
+    high = low * growth or 1.0
+    while (carries := planning.carries(scaled, high)) and high < _MOST_SCALE:
+        low, high, growth = high, high * growth, min(2.0, growth**2)
+    unsure = carries is None
+    while high - low > SCALE_GAP * high:
+        if high < _LEAST_SCALE:
+            raise planning.out_of_time() if unsure else planning.infeasible(planning.candidates())
+        middle = (low + high) / 2
+        carries = planning.carries(scaled, middle)
+        unsure = unsure or carries is None
+        low, high = (middle, high) if carries else (low, middle)
+    return low, (high - low) / low if unsure else 0.0
+
+
+def _scale_of_floors(planning: Planning, scaled: Collection[str]) -> float:
+    """A scale to begin with, of plans that keep the mean accuracy with each request; 0 where none is found soon."""
+    if planning.options.share:
+        return 0.0
+    floors = replace(planning.problem, workloads=tuple(map(_on_floor, planning.problem.workloads)))
+    try:
+        scale, _ = largest_scale(replace(planning, problem=floors, told=False), scaled)
+    except JigsawError:
+        return 0.0
+    return scale if planning.carries(scaled, scale) else 0.0
+
+
+def _on_floor(workload: Workload) -> Workload:
+    """Held to its accuracy with each request."""
+    graph = workload.graph
+    return replace(workload, graph=replace(graph, slo=replace(graph.slo, accuracy_mode="floor")))

@@ -1,0 +1,267 @@
+"""From a problem to a plan that holds, or to why there is none: one attempt with one solver."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.planner import diagnose
+from jigsaw_triton.planner.allowance import LEAST_S, Allowance
+from jigsaw_triton.planner.candidates import (
+    Candidates,
+    bounds_of,
+    complete,
+    least_together,
+    replicas_among,
+    supplies,
+    with_room,
+    within_cluster,
+    worth_trying,
+)
+from jigsaw_triton.planner.configurations import Configuration, by_load
+from jigsaw_triton.planner.extraction import flows, graph_plan
+from jigsaw_triton.planner.greedy import everything_placed
+from jigsaw_triton.planner.model import Allocation, allocation
+from jigsaw_triton.planner.placement import placement
+from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
+from jigsaw_triton.planner.price import cheapest_change
+from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem, grown
+from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.refinement import Refinement
+from jigsaw_triton.planner.search import Solution, fewest_slices
+from jigsaw_triton.planner.sharing import Cut, SharedSlice, fitting
+from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, solved
+from jigsaw_triton.planner.validate import violations
+
+_ANY_GAP = 1e9
+"""At which any solution counts as optimal."""
+
+_SCALES = 8
+"""The part of the time limit that a single scale of demands may take is one of so many, where halving finds it."""
+
+_HALVINGS = 8
+"""Of the part of the demand that the cluster carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What the program takes, before any of it is placed. The exact formulation's can always be placed.
+
+    Attributes:
+        alone: Replicas in use that have a slice to themselves.
+        shared: Slices that others share.
+        gpus: That they take, by ideal packing in the paper's formulation.
+        outcome: Of the solver.
+    """
+
+    alone: Mapping[Configuration, int]
+    shared: tuple[SharedSlice, ...]
+    gpus: int
+    outcome: Outcome
+
+    @property
+    def counts(self) -> dict[Configuration, int]:
+        """All replicas in use."""
+        return {**self.alone, **{c: 1 for of in self.shared for c in of.configurations}}
+
+    @property
+    def slices(self) -> int:
+        """Compute slices in use."""
+        return sum(n * c.compute_slices for c, n in self.alone.items()) + sum(of.compute_slices for of in self.shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """One attempt with one solver.
+
+    Attributes:
+        problem: Prepared.
+        options: Checked.
+        everything: Graph name -> task -> all configurations that there are.
+        solver: To ask.
+        told: Whether the reasons are looked for where there is no plan.
+    """
+
+    problem: Problem
+    options: Options
+    everything: Candidates
+    solver: Solver
+    told: bool = True
+
+    def plan(self) -> Plan:
+        """The validated plan."""
+        time = Allowance(self.options.time_limit_s)
+        return self._sound(self._assembled(self._allotted(time), time))
+
+    def allotment(self) -> Allotment:
+        """What the plan takes."""
+        return self._allotted(Allowance(self.options.time_limit_s))
+
+    def exists(self) -> bool | None:
+        """Whether there is a plan; None where that is not known in time."""
+        workloads = self.problem.workloads
+        candidates = with_room(self.problem, self.candidates(), self.options)
+        if not complete(candidates):
+            return False
+        bounds = bounds_of(workloads, candidates)
+        least = least_together(b.least for b in bounds.values())
+        if least > self.problem.cluster.compute_slices:
+            return False
+        kept = within_cluster(self.problem, bounds, candidates)
+        offered = supplies(self.problem, kept, self.options)
+
+        def first(cuts: Sequence[Cut]) -> Allocation:
+            model = allocation(workloads, kept, offered, least=least, cuts=cuts)
+            # The slices guide the search, which ends at the first plan.
+            slices = replace(model.program.objectives[0], gap=_ANY_GAP, relative_gap=_ANY_GAP, integral=False)
+            return replace(model, program=replace(model.program, objectives=(slices,)))
+
+        limit_s = self.options.time_limit_s
+        _, outcome = Refinement(first, [], self.solver).best(limit_s, ties_s=limit_s)
+        return None if outcome.status == "unknown" else bool(outcome.stages)
+
+    def candidates(self) -> Candidates:
+        """The configurations that are worth trying, whether or not the cluster has room for them."""
+        return worth_trying(self.problem, self.everything, self.options)
+
+    def _allotted(self, time: Allowance) -> Allotment:
+        candidates = self.candidates()
+        found = self._solved(with_room(self.problem, candidates, self.options), time)
+        if found is not None:
+            model, outcome = found
+            if outcome.status == "unknown":
+                raise self.out_of_time()
+            if outcome.status != "infeasible":
+                counts = model.counts(outcome.values)
+                shared = fitting(counts, model.shared(outcome.values)).slices
+                alone = {c: n for c, n in counts.items() if not c.shares}
+                return Allotment(alone, shared, model.gpus(outcome.values), outcome)
+        raise self.infeasible(candidates)
+
+    def _solved(self, candidates: Candidates, time: Allowance) -> Solution | None:
+        """The program solved; None where it is plain that there is no plan."""
+        if not complete(candidates):
+            return None
+        staying = replicas_among(self.problem, candidates) if self.options.change_price else {}
+        found = fewest_slices(self.problem, candidates, self.options, self.solver, time, ties=not staying)
+        if found is None or not staying or not found[1].stages:
+            return found
+        return cheapest_change(
+            self.problem,
+            candidates,
+            staying,
+            self.options.change_price,
+            model=found[0],
+            outcome=found[1],
+            gap=self.options.gap,
+            solver=self.solver,
+            left_s=lambda: time.left_s,
+        )
+
+    def _assembled(self, allotment: Allotment, time: Allowance) -> Plan:
+        problem, options, counts = self.problem, self.options, allotment.counts
+        flow = flows(problem.workloads, counts)
+        rates = flow.calls(self._values(flow.program, time))
+        gpus = self._placed(allotment, time)
+        loads, even = by_load(self.everything), "T" not in options.features
+        return Plan(
+            graphs={w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even) for w in problem.workloads},
+            gpus=gpus,
+            slices_used=allotment.slices,
+            slices_total=problem.cluster.compute_slices,
+            gpus_used=len(gpus),
+            features=options.features,
+            formulation=options.formulation,
+            latency_model=options.latency_model,
+            solver=SolverReport(
+                name=SOLVER_TITLES[self.solver.name],
+                status=allotment.outcome.status,
+                seconds=round(time.spent_s, 3),
+                gap=allotment.outcome.stages[0].gap,
+            ),
+        )
+
+    def _placed(self, allotment: Allotment, time: Allowance) -> tuple[PlannedGpu, ...]:
+        cluster = self.problem.cluster
+        if self.options.ideal_packing:
+            return everything_placed(cluster, allotment.counts)
+        where = placement(cluster, allotment.alone, allotment.gpus, self.problem.running, allotment.shared)
+        return where.placed(self._values(where.program, time))
+
+    def _values(self, program: Program, time: Allowance) -> tuple[float, ...]:
+        """The solution of a program that has one."""
+        outcome = solved(self.solver, program, time.left_s)
+        if not outcome.stages:
+            raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} called {outcome.status} what has a solution")
+        return outcome.values
+
+    def _sound(self, plan: Plan) -> Plan:
+        wrong = violations(plan, self.problem, self.options)
+        if wrong:
+            raise SolverFailure(f"{SOLVER_TITLES[self.solver.name]} gave a plan that does not hold: {'; '.join(wrong)}")
+        return plan
+
+    def out_of_time(self) -> JigsawError:
+        """That nothing is known."""
+        return JigsawError(
+            f"no plan was found within {self.options.time_limit_s:g} s, nor that there is none",
+            hint="allow more time with --time-limit",
+        )
+
+    def infeasible(self, candidates: Candidates) -> InfeasibleError:
+        """Why there is no plan with these candidates."""
+        if not self.told:
+            return InfeasibleError(())
+        workloads, limit_s = self.problem.workloads, max(LEAST_S, self.options.time_limit_s)
+        found = [
+            conflict
+            for w in workloads
+            if (conflict := diagnose.both_limits(w.graph, self.everything[w.graph.name], self.solver, limit_s))
+        ]
+        if not found:
+            found = [self._too_small(candidates, limit_s)]
+        return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+    def _too_small(self, candidates: Candidates, limit_s: float) -> tuple[str, str]:
+        """The reason and hint where the cluster is."""
+        workloads, cluster = self.problem.workloads, self.problem.cluster
+        if self.by_halving:
+            return diagnose.too_small(workloads, cluster, self._part_carried(), self._needed(candidates))
+        offered = supplies(self.problem, candidates, self.options)
+        return diagnose.demand(
+            workloads, candidates, offered, cluster, self.solver, limit_s, lambda: self._needed(candidates)
+        )
+
+    @property
+    def by_halving(self) -> bool:
+        """Whether the largest demand has to be found by planning for one after the other.
+
+        Where slices are shared, what a configuration takes hangs on the demand; where the mean accuracy counts, what is
+        linear at a demand is not in the demand.
+        """
+        mean = any(w.graph.slo.accuracy_mode == "mean" for w in self.problem.workloads)
+        return self.options.share or mean
+
+    def carries(self, scaled: Collection[str], scale: float) -> bool | None:
+        """Whether there is a plan for the demands of these graphs multiplied; None where that is not known in time."""
+        problem = grown(self.problem, scaled, scale)
+        if max(w.demand_rps for w in problem.workloads) > MAX_DEMAND_RPS:
+            return False
+        options = replace(self.options, time_limit_s=max(LEAST_S, self.options.time_limit_s / _SCALES))
+        return replace(self, problem=problem, options=options).exists()
+
+    def _part_carried(self) -> float | None:
+        """The part of the demand that the cluster carries, by halving, as far as is found in time."""
+        every, low, high = {w.graph.name for w in self.problem.workloads}, 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.carries(every, middle) else (low, middle)
+        return low or None
+
+    def _needed(self, candidates: Candidates) -> tuple[int, int]:
+        """Compute slices and GPUs that would do, were there GPUs without end."""
+        time = Allowance(self.options.time_limit_s)
+        found = fewest_slices(self.problem, candidates, self.options, self.solver, time, "ideal")
+        if found is None or not found[1].stages:
+            raise SolverFailure(f"finding what is needed came out {found[1].status if found else 'infeasible'}")
+        model, outcome = found
+        return round(outcome.stages[0].value), model.gpus(outcome.values)
