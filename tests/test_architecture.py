@@ -43,6 +43,7 @@ SHELLS = frozenset(
         "gpus.nvml_gpus",
         "gpus.nvml_library",
         "gpus.nvml_use",
+        "gpus.owners",
         "planner.allowance",
         "planner.cbc",
         "planner.highs",

@@ -7,6 +7,7 @@ from pathlib import Path
 from jigsaw_triton.errors import MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
+from jigsaw_triton.gpus.owners import running_agents, running_owners
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
 from jigsaw_triton.servers.checks import Check
 from jigsaw_triton.spec.load import DEFAULT_NODE
@@ -14,20 +15,12 @@ from jigsaw_triton.spec.load import DEFAULT_NODE
 _CAP_SYS_ADMIN = 21
 _MIG_CONFIG = "proc/driver/nvidia/capabilities/mig/config"
 
-_OWNERS = {
-    "nvidia-mig-manager": "the GPU Operator's MIG manager",
-    "nvidia-mig-parted": "mig-parted",
-    "gpu-kubelet-plugin": "NVIDIA's DRA driver",
-    "nvidia-dra-plugin": "NVIDIA's DRA driver",
-}
-"""Program -> what it is; each changes MIG by itself."""
-
 _OWNERS_FOLDERS = {
     "etc/nvidia-mig-manager": "mig-parted's service",
     "var/lib/kubelet/plugins/gpu.nvidia.com": "NVIDIA's DRA driver",
     "var/lib/kubelet/plugins/gpu.resource.nvidia.com": "NVIDIA's DRA driver",
 }
-_AGENTS = ("nv-hostengine", "dcgm-exporter")
+"""What an installation leaves, where its programs are out of sight: of this container, or just not running."""
 
 
 def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
@@ -107,9 +100,7 @@ def _has_mig_config(root: Path) -> bool:
 
 def _owners(root: Path) -> Check:
     """Who else changes MIG here."""
-    programs = {_program(process) for process in (root / "proc").glob("[0-9]*")}
-    found = {what for program, what in _OWNERS.items() if program in programs}
-    found |= {what for folder, what in _OWNERS_FOLDERS.items() if (root / folder).exists()}
+    found = {*running_owners(root=root), *(what for path, what in _OWNERS_FOLDERS.items() if (root / path).exists())}
     if found:
         return Check(
             "MIG owners",
@@ -117,13 +108,6 @@ def _owners(root: Path) -> Check:
             f"{' and '.join(sorted(found))} changes MIG on this machine, too",
             "let only one do it: take the node out of the other's hands, or use --driver emulated",
         )
-    if agents := sorted(set(_AGENTS) & programs):
+    if agents := running_agents(root=root):
         return Check("MIG owners", "ok", f"nobody else; {', '.join(agents)} may hold an instance for a moment")
     return Check("MIG owners", "ok", "nobody else is known to change MIG here")
-
-
-def _program(process: Path) -> str:
-    try:
-        return Path((process / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")).name
-    except OSError:
-        return ""

@@ -12,6 +12,7 @@ from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.driver import require_ownership
 from jigsaw_triton.gpus.model import Board, GpuId, Layout, MigInstance
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
@@ -145,6 +146,7 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
 
     Raises:
         InputError: The folder of the state cannot be written.
+        StateError: It is to be changed, and another tool owns MIG on it.
         MigError: There is no driver, it does not answer, or this user may not ask.
     """
     gpus = NvmlGpus(DEFAULT_NODE, {}).gpus()
@@ -153,6 +155,8 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
     if not changes and not file.exists():
         yield MigMachine(NvmlMigDriver(DEFAULT_NODE, boards), None, paths)
         return
+    if changes:
+        require_ownership()
     try:
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

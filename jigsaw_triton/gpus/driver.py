@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
+from jigsaw_triton.gpus.owners import running_owners
 from jigsaw_triton.spec.load import DEFAULT_NODE
 
 STATE_FILE = "mig.json"
@@ -73,6 +74,7 @@ def open_driver(
 
     Raises:
         InputError: The driver does not have these GPUs.
+        StateError: Another tool owns MIG on this machine. Not where there are no GPUs to make instances on.
         MigError: There is no driver, it does not answer, or this user may not ask.
     """
     if cluster.driver == "emulated":
@@ -87,4 +89,19 @@ def open_driver(
     boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
     driver = NvmlMigDriver(nodes[0] if nodes else node, boards, calls=Calls(record=record))
     driver.check()
+    if boards:
+        require_ownership()
     return driver
+
+
+def require_ownership() -> None:
+    """Sees to it that no other tool changes MIG on this machine: each would undo what the other makes.
+
+    Raises:
+        StateError: One does.
+    """
+    if owners := running_owners():
+        raise StateError(
+            f"{' and '.join(owners)} changes MIG on this machine, too",
+            hint="let only one do it: take the machine out of the other's hands, or use --driver emulated",
+        )

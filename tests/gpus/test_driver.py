@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.errors import InputError, MigError
+from jigsaw_triton.errors import InputError, MigError, StateError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
@@ -55,3 +55,18 @@ def test_real_gpus_are_of_one_node(tmp_path: Path) -> None:
     gpus = tuple(Gpu(GpuId(node, 0), board("A30-24GB")) for node in ("a", "b"))
     with pytest.raises(InputError, match=r"one node, not of 2 \(a, b\)"):
         open_driver(Cluster(gpus, driver="nvml"), tmp_path)
+
+
+def test_another_tool_that_owns_mig_is_left_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "gpus", ["A30-24GB"])
+    machine.enter()
+    monkeypatch.setattr("jigsaw_triton.gpus.driver.running_owners", lambda: ("NVIDIA's DRA driver",))
+    try:
+        cluster = Cluster((Gpu(GpuId("n", 0), board("A30-24GB")),), driver="nvml")
+        with pytest.raises(StateError, match="NVIDIA's DRA driver changes MIG on this machine, too; let only one"):
+            open_driver(cluster, tmp_path)
+        # What is ours can be ended all the same.
+        assert open_driver(Cluster((), driver="nvml"), tmp_path).instances() == ()
+    finally:
+        machine.leave()
+    assert open_driver(CLUSTER, tmp_path).instances() == ()
