@@ -183,7 +183,8 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
 
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
     budgets = {name: task.budget_ms for name, task in job.plan.graphs[graph.name].tasks.items()}
-    waits = slack(graph, budgets, service_ms(job.plan, graph, job.profiles.get(graph.name)))
+    services = service_ms(job.plan, graph, job.profiles.get(graph.name))
+    waits = slack(graph, budgets, services)
     dispatchers = tuple(
         dispatcher.dispatcher(
             graph,
@@ -192,6 +193,7 @@ def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> Compil
             route(graph, task, job.plan.graphs[graph.name].tasks[task.name], workers),
             job.template("dispatcher"),
             slack=waits[task.name],
+            service_ms=services[task.name],
             generation=job.generation,
         )
         for task in graph.tasks.values()

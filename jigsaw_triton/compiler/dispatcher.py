@@ -25,6 +25,9 @@ MAX_INSTANCES = MOST_INSTANCES
 MIN_TIMEOUT_MS = 30_000.0
 """Loading and first executions on a fresh worker may take seconds; nothing is given up sooner than this."""
 
+MIN_USUAL_TIMEOUT_MS, USUAL_TIMEOUT_SERVICES = 5_000.0, 20.0
+"""A worker that has answered before is taken for failed after so many times what a batch takes, and no sooner."""
+
 TIMEOUT_SLOS = 10.0
 """Whoever waited for that many times the latency promised, for a worker, gets an error instead of an answer."""
 
@@ -37,6 +40,7 @@ def dispatcher(
     template: Template,
     *,
     slack: Slack,
+    service_ms: float,
     generation: int,
 ) -> Dispatcher:
     """Compiles the dispatcher of a task.
@@ -48,6 +52,7 @@ def dispatcher(
         route: At least one entry.
         template: Named `dispatcher`.
         slack: How long requests may wait.
+        service_ms: Time that a batch takes, as of `slack.service_ms`.
         generation: In its name.
 
     Raises:
@@ -63,7 +68,7 @@ def dispatcher(
     cfg.set_instances(config, min(MAX_INSTANCES, sum(entry.slots for entry in route)))
     full = _preferred(mode(graph, task), task.name, plan, route, config.max_batch_size)
     _set_queue(config, full)
-    cfg.set_spec(config, _spec(graph, task, slack, full))
+    cfg.set_spec(config, _spec(graph, task, slack, service_ms, full))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
         files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py
@@ -96,7 +101,9 @@ def timeout_ms(graph: TaskGraph) -> float:
     return max(MIN_TIMEOUT_MS, TIMEOUT_SLOS * graph.slo.latency_ms)
 
 
-def _spec(graph: TaskGraph, task: Task, slack: Slack, full: int) -> DispatcherSpec:
+def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: int) -> DispatcherSpec:
+    call_timeout_ms = max(MIN_TIMEOUT_MS, graph.slo.latency_ms)
+    usual_timeout_ms = max(MIN_USUAL_TIMEOUT_MS, USUAL_TIMEOUT_SERVICES * service_ms)
     calls = {name: graph.input_type(task, name) for name in task.inputs}
     return DispatcherSpec(
         graph=graph.name,
@@ -108,7 +115,8 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, full: int) -> DispatcherSp
         ),
         outputs=tuple(TensorSpec(name, call.dtype, call.shape) for name, call in task.outputs.items()),
         condition=Condition(task.when.above, task.when.below) if task.when is not None else None,
-        call_timeout_ms=math.ceil(max(MIN_TIMEOUT_MS, graph.slo.latency_ms)),
+        call_timeout_ms=math.ceil(call_timeout_ms),
+        usual_timeout_ms=math.ceil(min(usual_timeout_ms, call_timeout_ms)),
         wait_timeout_ms=math.ceil(timeout_ms(graph)),
         slack_ms=slack.all_ms,
         share_ms=slack.share_ms,

@@ -78,7 +78,8 @@ class Delivery:
         self._sleep = sleep
         self._slots = SlotPool(run_dir / "slots")
         self._shares = Shares(counters)
-        self._connections = Connections(run_dir, spec.call_timeout_ms / 1000, secret)
+        timeouts_s = spec.call_timeout_ms / 1000, spec.usual_timeout_ms / 1000
+        self._connections = Connections(run_dir, *timeouts_s, secret)
         self._regions = Regions(shm_prefix, self._connections.forget) if shm_prefix else None
         self._outages = Outages(clock)
         self._wait_s = spec.wait_timeout_ms / 1000
@@ -183,7 +184,7 @@ class Delivery:
             connection.send(entry.model, inputs, batch.output_names, placement, told)
         except WorkerFailed as error:
             if connection is not None:
-                connection.close()
+                self._connections.drop(entry, connection)
             self._discard(placement)
             self._trips.append(Trip(part, entry, sent_s, self._clock(), "failed", number=self._sent))
             self._worker_failed(batch, part, entry, error)
@@ -251,7 +252,7 @@ class Delivery:
             batch.answered(call.part, outputs)
         except WorkerFailed as error:
             outcome = "failed"
-            call.connection.close()
+            self._connections.drop(entry, call.connection)
             self._discard(call.placement)
             self._worker_failed(batch, call.part, entry, error)
         except RequestError as error:
@@ -262,6 +263,7 @@ class Delivery:
             batch.refused(call.part, self._failure(entry, str(error), at_fault=False))
         else:
             outcome = "answered"
+            self._connections.answered(entry)
             self._answered(call)
         finally:
             call.lease.release()

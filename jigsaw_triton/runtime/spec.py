@@ -79,6 +79,7 @@ class DispatcherSpec:
         outputs: One call's.
         condition: Of a conditional task.
         call_timeout_ms: A worker that has not answered a batch by then is taken for failed.
+        usual_timeout_ms: The same where the model has answered since its worker was started.
         wait_timeout_ms: A batch waits this long for a free worker slot, then its requests fail as UNAVAILABLE.
         slack_ms: A request that waited longer than this cannot be answered in time and is refused, unless it brings a
             timeout of its own.
@@ -95,6 +96,7 @@ class DispatcherSpec:
     outputs: tuple[TensorSpec, ...]
     condition: Condition | None = None
     call_timeout_ms: int = 30_000
+    usual_timeout_ms: int = 30_000
     wait_timeout_ms: int = 30_000
     slack_ms: float = 30_000.0
     share_ms: float = 30_000.0

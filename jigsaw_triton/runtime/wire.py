@@ -88,7 +88,7 @@ class Connection:
     """
 
     def __init__(self, address: str, timeout_s: float, secret: str = "") -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s = 0.0
         self._secret = secret
         self._deadline = 0.0
         self.sent_bytes, self.received_bytes = 0, 0
@@ -103,14 +103,21 @@ class Connection:
         self._poll.register(self._socket, select.POLLIN)
         # Timeouts of the kernel's: Python's own cost a system call more for each that they guard.
         self._socket.settimeout(None)
-        limit = struct.pack("ll", int(timeout_s), int(1e6 * (timeout_s % 1)) or 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.limit(timeout_s)
 
     @property
     def deadline(self) -> float:
         """When the inference under way is late, in seconds of time.monotonic."""
         return self._deadline
+
+    def limit(self, timeout_s: float) -> None:
+        """Sets how long an inference may take from now on."""
+        if timeout_s == self._timeout_s:
+            return
+        self._timeout_s = timeout_s
+        limit = struct.pack("ll", int(timeout_s), int(1e6 * (timeout_s % 1)) or 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def fileno(self) -> int:
         """For poll: readable when the answer begins to arrive."""

@@ -18,12 +18,26 @@ from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, chain, conditional, fan_
 ROUTE = (RouteEntry("w0", "m", 8, 2), RouteEntry("w1", "m", 4, 3))
 
 
-def made(of: TaskGraph, task_name: str, *, rows: float = 1.0, route: tuple[RouteEntry, ...] = ROUTE) -> Any:
+def made(
+    of: TaskGraph,
+    task_name: str,
+    *,
+    rows: float = 1.0,
+    route: tuple[RouteEntry, ...] = ROUTE,
+    service_ms: float = 20.0,
+) -> Any:
     """The configuration of a dispatcher at 100 requests a second."""
     plans = {name: TaskPlan(10.0, 100.0 * rows, ()) for name in of.tasks}
     plan = GraphPlan(100.0, 120.0, 1.0, 50.0, plans)
     result = dispatcher(
-        of, of.tasks[task_name], plan, route, TEMPLATES["dispatcher"], slack=Slack(70.0, 30.0), generation=2
+        of,
+        of.tasks[task_name],
+        plan,
+        route,
+        TEMPLATES["dispatcher"],
+        slack=Slack(70.0, 30.0),
+        service_ms=service_ms,
+        generation=2,
     )
     assert result.name == f"{of.name}.{task_name}.g2"
     assert result.folder.files["1/model.py"] == b"dispatcher"
@@ -40,7 +54,8 @@ def tensors(items: Any) -> dict[str, tuple[list[int], bool]]:
 
 def test_a_chain_is_stacked() -> None:
     config = made(chain(), "t1")
-    assert replace(spec_of(config), slack_ms=30_000.0, share_ms=30_000.0, full=1) == DispatcherSpec(
+    told = replace(spec_of(config), slack_ms=30_000.0, share_ms=30_000.0, full=1, usual_timeout_ms=30_000)
+    assert told == DispatcherSpec(
         "chain", "t1", "stack", (TensorSpec("X", "FP32", (16,)),), (TensorSpec("Y", "FP32", (16,)),), variants=("v0",)
     )
     assert tensors(config.input) == {"X": ([16], False)}
@@ -130,6 +145,11 @@ def test_batches_may_be_as_large_as_the_largest_worker_takes() -> None:
 def test_timeouts_follow_the_slo(latency_ms: float, timeout_ms: int) -> None:
     spec = spec_of(made(replace(chain(), slo=Slo(latency_ms)), "t0"))
     assert (spec.call_timeout_ms, spec.wait_timeout_ms) == (30_000, timeout_ms)
+
+
+@pytest.mark.parametrize(("service_ms", "usual_ms"), [(20.0, 5_000), (600.0, 12_000), (4000.0, 30_000)])
+def test_a_worker_that_has_answered_before_has_less_time(service_ms: float, usual_ms: int) -> None:
+    assert spec_of(made(chain(), "t0", service_ms=service_ms)).usual_timeout_ms == usual_ms
 
 
 def test_the_queue_has_no_policy() -> None:

@@ -55,8 +55,19 @@ class Bench:
         entries = [{"worker": name, "model": "m", "batch": batch, "slots": slots} for name in workers]
         write(self.run_dir / "routes" / "d.json", *entries)
 
-    def delivery(self, mode: Mode = "stack", call_timeout_ms: int = 5000) -> Delivery:
-        spec = DispatcherSpec("g", "t", mode, X, Y, call_timeout_ms=call_timeout_ms, wait_timeout_ms=10_000)
+    def delivery(
+        self, mode: Mode = "stack", call_timeout_ms: int = 5000, usual_timeout_ms: int | None = None
+    ) -> Delivery:
+        spec = DispatcherSpec(
+            "g",
+            "t",
+            mode,
+            X,
+            Y,
+            call_timeout_ms=call_timeout_ms,
+            usual_timeout_ms=usual_timeout_ms or call_timeout_ms,
+            wait_timeout_ms=10_000,
+        )
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
         counters = Counters(self.run_dir / "counters", 0)
         delivery = Delivery(spec, route, self.run_dir, counters, self.logged.append, lambda: self.now, self.sleep)
@@ -184,6 +195,40 @@ def test_a_worker_that_is_late_is_taken_for_failed(bench: Bench) -> None:
         assert values(bench.send(delivery, 1)) == [[0]]
     assert bench.logged == ["task t: worker a failed: no answer in time"]
     released.set()
+
+
+def test_a_worker_that_has_answered_before_is_late_sooner(bench: Bench) -> None:
+    worker = bench.worker("a")
+    bench.route("a")
+    delivery = bench.delivery(call_timeout_ms=3_600_000, usual_timeout_ms=20)
+    assert values(bench.send(delivery, 1)) == [[0]]
+    worker.going.clear()
+    (failure,) = values(bench.send(delivery, 1))
+    assert isinstance(failure, Failure)
+    assert failure.message == "task t: worker a failed: no answer in time; before it worker a"
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_a_worker_that_started_again_has_all_the_time_it_had_at_first(bench: Bench, between: bool) -> None:
+    def slow(call: Call) -> dict[str, Array]:
+        time.sleep(0.1)
+        return double(call)
+
+    first = bench.worker("a", slow)
+    bench.route("a")
+    delivery = bench.delivery(usual_timeout_ms=20)
+    assert values(bench.send(delivery, 1)) == [[0]]
+    first.kill()
+
+    def restart() -> None:
+        bench.slept = lambda: None
+        bench.worker("a", slow)
+
+    if between:
+        restart()
+    else:
+        bench.slept = restart
+    assert values(bench.send(delivery, 1)) == [[0]]
 
 
 def test_a_failed_worker_is_tried_again_after_a_pause(bench: Bench) -> None:

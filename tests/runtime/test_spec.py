@@ -27,6 +27,7 @@ def test_dispatchers_come_back_as_they_were(condition: Condition | None) -> None
         (Y,),
         condition,
         call_timeout_ms=1,
+        usual_timeout_ms=3,
         wait_timeout_ms=2,
         variants=("a", "b"),
         yields=("Y",),
