@@ -110,7 +110,8 @@ def _apply(
         if not dry_run:
             machine.instances.recover()
         there = machine.gpus()
-        changes = _changes(there, wanted_layouts(entries, there))
+        wanted = wanted_layouts(entries, there)
+        changes = _changes(there, wanted)
         _check_owners(there, changes, others=others)
         reported = {gpu.id: gpu.reported for gpu in there}
         calls = [call for change in changes for call in calls_of(change, reported[change.gpu])]
@@ -118,12 +119,9 @@ def _apply(
         if dry_run:
             out.result(data, rearrangements_table(changes), *calls)
             return
-        for change in changes:
-            for instance in change.destroy:
-                machine.adopt(instance)
-        with out.working("changing MIG"):
+        with out.working("changing MIG"), machine.adopted(i for change in changes for i in change.destroy):
             machine.instances.rearrange(changes)
-        _check(machine, {change.gpu.index: wanted for change, wanted in _with_layouts(changes)})
+        _check(machine, wanted)
     out.result(data, rearrangements_table(changes))
 
 
@@ -201,10 +199,6 @@ def _changes(gpus: Sequence[FoundGpu], wanted: Mapping[int, Layout]) -> list[Rea
         for gpu in gpus
         if gpu.reported.index in wanted
     ]
-
-
-def _with_layouts(changes: Sequence[Rearrangement]) -> list[tuple[Rearrangement, Layout]]:
-    return [(c, tuple(sorted((*(i.placement for i in c.stay), *c.create)))) for c in changes]
 
 
 def _check_owners(gpus: Sequence[FoundGpu], changes: Sequence[Rearrangement], *, others: bool) -> None:

@@ -1,7 +1,7 @@
 """The GPUs of this machine and whose MIG instances are: a deployment's, `mig apply`'s, or others'."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ from jigsaw_triton.controller.journal import CallRecord, Journal
 from jigsaw_triton.controller.lock import locked
 from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.driver import require_ownership
 from jigsaw_triton.gpus.model import Board, GpuId, Layout, MigInstance
@@ -124,10 +124,25 @@ class MigMachine:
             for gpu in reported
         )
 
-    def adopt(self, instance: MigInstance) -> None:
-        """Makes somebody else's instance `mig apply`'s own, so that its destruction is followed through."""
-        if self._journal is not None:
+    @contextmanager
+    def adopted(self, instances: Iterable[MigInstance]) -> Iterator[None]:
+        """Makes instances `mig apply`'s own while they are destroyed, so that what is left half made is followed up.
+
+        Others' that are still whole afterwards are others' again.
+        """
+        assert self._journal is not None
+        own = {instance.uuid for instance in self._journal.instances()}
+        others = [instance for instance in instances if instance.uuid not in own]
+        for instance in others:
             self._journal.keep_instance(instance)
+        try:
+            yield
+        finally:
+            with suppress(MigError):
+                there = {instance.uuid for instance in self.driver.instances()}
+                for instance in others:
+                    if instance.uuid in there:
+                        self._journal.forget_instance(instance.uuid)
 
     def _deployed(self, instances: tuple[MigInstance, ...]) -> set[str]:
         if not self._paths.journal.exists():

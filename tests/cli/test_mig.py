@@ -149,7 +149,8 @@ def test_apply_does_not_destroy_what_a_process_is_on(make: Any, mig: Mig, monkey
     refused = mig("apply", "--layout", "7g", "--gpu", "0", "--others")
     assert refused["code"] == 1
     assert f"2g@0 of local/0 is held by process {os.getpid()}" in refused["error"]["message"]
-    assert layouts(mig) == {0: ["2g@0"]}
+    (left,) = mig("list")["gpus"][0]["instances"]
+    assert (left["uuid"], left["owner"]) == (other, "others")
 
 
 def test_an_apply_that_was_broken_off_is_ended_by_the_next(make: Any, mig: Mig) -> None:
