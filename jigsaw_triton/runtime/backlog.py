@@ -13,8 +13,8 @@ from typing import NamedTuple
 IDLE_S = 0.002
 """An instance that got its next batch later than this after it gave back the last one had been waiting for it."""
 
-SURELY_IDLE_S = 0.25
-"""The same for a full batch with more behind it, which a busy machine may have kept from an instance for a moment."""
+SURELY_IDLE_S = 0.5
+"""The same for a full batch with more behind it, which a busy machine, or its size, may keep back for a moment."""
 
 ASK_FROM = 0.25
 """Of a task's share of the waiting: from this bound on the queue's length is asked for."""
@@ -85,7 +85,8 @@ class Backlog:
             self._waited = False
             mark = Mark(before, now)
         else:
-            mark = self._asked(before, count, paused=pause_s > IDLE_S)
+            mark = self._asked(before + count)
+            self._waited = pause_s <= IDLE_S or bool(self._queued)
         self._add(mark)
         return mark
 
@@ -139,20 +140,15 @@ class Backlog:
         """The batch is done; from now on the instance waits for the next."""
         self._returned_at = self._clock()
 
-    def _asked(self, before: float, count: int, *, paused: bool) -> Mark | None:
+    def _asked(self, taken: float) -> Mark | None:
         """What Triton says of the queue behind a full batch, where it is time to ask."""
-        now, known = self._now_s, self._queued
+        now = self._now_s
         old_s = now - self._marks[0].time_s
-        ask = old_s > ASK_FROM * self._share_s and now - self._asked_at > ASK_EVERY * self._share_s
-        if ask:
-            self._asked_at = now
-            self._queued = self._waiting()
-        waiting = self._queued
-        if paused and not (known and waiting):
-            # Nothing waited when last looked, and the instance was free: all of it came just now.
-            self._waited = False
-            return Mark(before, now) if ask else None
-        return Mark(before + count + waiting, now) if ask and waiting is not None else None
+        if old_s <= ASK_FROM * self._share_s or now - self._asked_at <= ASK_EVERY * self._share_s:
+            return None
+        self._asked_at = now
+        self._queued = self._waiting()
+        return Mark(taken + self._queued, now) if self._queued is not None else None
 
     def _add(self, mark: Mark | None) -> None:
         if mark is None or mark.time_s <= self._marks[-1].time_s:
