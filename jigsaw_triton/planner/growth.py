@@ -5,11 +5,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from jigsaw_triton.errors import JigsawError
-from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates import Candidates, bounds_of, complete, supplies, with_room, within_cluster
 from jigsaw_triton.planner.model import SCALE_GAP, allocation
 from jigsaw_triton.planner.planning import Planning
-from jigsaw_triton.planner.problem import grown
+from jigsaw_triton.planner.problem import grown, on_floors
 from jigsaw_triton.planner.search import WITNESS_SHARE
 from jigsaw_triton.planner.solver import solved
 
@@ -103,15 +102,8 @@ def _scale_of_floors(planning: Planning, scaled: Collection[str]) -> float:
     """A scale to begin with, of plans that keep the mean accuracy with each request; 0 where none is found soon."""
     if planning.options.share:
         return 0.0
-    floors = replace(planning.problem, workloads=tuple(map(_on_floor, planning.problem.workloads)))
     try:
-        scale, _ = largest_scale(replace(planning, problem=floors, told=False), scaled)
+        scale, _ = largest_scale(replace(planning, problem=on_floors(planning.problem), told=False), scaled)
     except JigsawError:
         return 0.0
     return scale if planning.carries(scaled, scale) else 0.0
-
-
-def _on_floor(workload: Workload) -> Workload:
-    """Held to its accuracy with each request."""
-    graph = workload.graph
-    return replace(workload, graph=replace(graph, slo=replace(graph.slo, accuracy_mode="floor")))

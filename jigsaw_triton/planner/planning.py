@@ -238,8 +238,7 @@ class Planning:
         Where slices are shared, what a configuration takes hangs on the demand; where the mean accuracy counts, what is
         linear at a demand is not in the demand.
         """
-        mean = any(w.graph.slo.accuracy_mode == "mean" for w in self.problem.workloads)
-        return self.options.share or mean
+        return self.options.share or self.problem.averages
 
     def carries(self, scaled: Collection[str], scale: float) -> bool | None:
         """Whether there is a plan for the demands of these graphs multiplied; None where that is not known in time."""

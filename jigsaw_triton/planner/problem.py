@@ -90,6 +90,11 @@ class Problem:
     multiplicities: Mapping[str, Multiplicities] = field(default_factory=dict)
 
     @property
+    def averages(self) -> bool:
+        """Whether a graph's accuracy is one of the mean."""
+        return any(w.graph.slo.accuracy_mode == "mean" for w in self.workloads)
+
+    @property
     def boards(self) -> tuple[Board, ...]:
         """The distinct models of GPU in the cluster, by name."""
         return tuple(sorted({g.board.name: g.board for g in self.cluster.gpus}.values(), key=lambda b: b.name))
@@ -203,6 +208,14 @@ def grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
         replace(w, demand_rps=w.demand_rps * scale) if w.graph.name in growing else w for w in problem.workloads
     )
     return replace(problem, workloads=tuple(workloads))
+
+
+def on_floors(problem: Problem) -> Problem:
+    """The problem with each graph's accuracy kept by each request, which keeps it on average, too."""
+    floors = (
+        replace(w, graph=replace(w.graph, slo=replace(w.graph.slo, accuracy_mode="floor"))) for w in problem.workloads
+    )
+    return replace(problem, workloads=tuple(floors))
 
 
 def _check_workloads(workloads: tuple[Workload, ...]) -> None:

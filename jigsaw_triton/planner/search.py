@@ -9,13 +9,16 @@ from jigsaw_triton.planner.bounds import Bounds
 from jigsaw_triton.planner.candidates import Candidates, bounds_of, least_together, replicas_among, supplies, with_these
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.model import Allocation, Goal, allocation
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.refinement import Refinement
 from jigsaw_triton.planner.sharing import Cut, Pool, evenly_shared
 from jigsaw_triton.planner.solver import Outcome, Solver, Stage, solved
 
 WITNESS_SHARE = 0.1
 """Of the time limit, for a plan to begin with."""
+
+_FLOORS_SHARE = 0.2
+"""Likewise for one that keeps a mean accuracy with each request."""
 
 _LIKELY = 0.02
 """Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with."""
@@ -65,7 +68,7 @@ def fewest_slices(
 
 @dataclass(frozen=True, slots=True)
 class _Beginning:
-    """What a search begins with.
+    """What a search begins with, or goes on with.
 
     Attributes:
         leasts: Graph -> compute slices that it takes at least.
@@ -86,8 +89,13 @@ class _Beginning:
         """Compute slices that all graphs take at least."""
         return least_together(self.leasts.values())
 
+    def with_plan(self, model: Allocation, outcome: Outcome) -> "_Beginning":
+        """This plan in place of what it has."""
+        start, pooled, most = model.counts(outcome.values), model.shared(outcome.values), outcome.stages[0].value
+        return replace(self, start=start, most=most, pooled=pooled, plan=(model, outcome))
+
     def unproven(self, proven: float) -> Solution | None:
-        """The plan to begin with, of which at least so many slices are known to be needed."""
+        """The plan, of which at least so many slices are known to be needed."""
         if self.plan is None:
             return None
         model, outcome = self.plan
@@ -123,7 +131,9 @@ class _Search:
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
             model, outcome = self._within(most, with_these(self._likely, begun.start), least, begun)
-            return model, replace(outcome, status="feasible") if outcome.stages else outcome
+            if outcome.stages:
+                return model, replace(outcome, status="feasible")
+            return begun.unproven(least) or (model, outcome)
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
         limits = sorted({most, math.inf, *(least + math.ceil(slack * least) for slack in slacks)})
         proven = least
@@ -131,20 +141,21 @@ class _Search:
             limit = limits.pop(0)
             model, outcome = self._within(limit, self.candidates, proven, begun)
             first = outcome.stages[0] if outcome.stages else None
-            worse = first is not None and first.value > most and begun.plan is not None
-            if outcome.status == "unknown" or (worse and limit >= most):
-                # Time ran out before as good a plan was found as the one to begin with.
+            worse = first is not None and first.value > begun.most and begun.plan is not None
+            if outcome.status == "unknown" or (worse and limit >= begun.most):
+                # Time ran out before as good a plan was found as is known.
                 return begun.unproven(proven) or (model, outcome)
             if limit == math.inf or (first is not None and first.value <= limit):
                 return model, outcome
             if first is None or first.proven:
                 # With these configurations there is no plan within the limit, and others no such plan needs.
                 proven = limit + 1
+            if first is not None and not worse:
+                begun = begun.with_plan(model, outcome)
             if self.time.over:
-                known = begun.unproven(proven) if first is None or worse else None
-                return known or _unproven(model, outcome, proven)
+                return begun.unproven(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
-                limits.insert(0, first.value if begun.plan is None else min(first.value, most))
+                limits.insert(0, begun.most)
 
     def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:
         """The program solved with those of the configurations that plans of so many slices may use."""
@@ -184,13 +195,11 @@ class _Search:
         leasts = {name: b.least for name, b in self.bounds.items()}
         if not self._sharing and len(self.problem.workloads) > 1:
             return self._one_by_one()
-        plan = self._sharing_evenly() if self._sharing else self._witness(leasts)
-        if plan is None:
+        found = [self._sharing_evenly()] if self._sharing else [self._witness(leasts), self._on_floors()]
+        plans = [plan for plan in found if plan is not None]
+        if not plans:
             return _Beginning(leasts)
-        model, outcome = plan
-        return _Beginning(
-            leasts, model.counts(outcome.values), outcome.stages[0].value, model.shared(outcome.values), plan
-        )
+        return _Beginning(leasts).with_plan(*min(plans, key=lambda plan: plan[1].stages[0].value))
 
     def _witness(self, leasts: Mapping[str, float]) -> Solution | None:
         """A plan of few slices with the likely configurations."""
@@ -199,6 +208,13 @@ class _Search:
         model = allocation(self.problem.workloads, likely, offered, self.goal, least=least, enough=-math.inf)
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
+
+    def _on_floors(self) -> Solution | None:
+        """Where the mean accuracy counts, a plan that keeps it with each request; such plans are found far sooner."""
+        if not self.problem.averages:
+            return None
+        soon = Allowance(min(self.time.left_s, _FLOORS_SHARE * self.options.time_limit_s))
+        return self._plan_without_ties(on_floors(self.problem), self.candidates, soon)
 
     def _sharing_evenly(self) -> Solution | None:
         """A plan of few slices that are shared, or of none."""
@@ -220,7 +236,10 @@ class _Search:
             name: {task: tuple(c for c in of if not c.shares) for task, of in tasks.items()}
             for name, tasks in self.candidates.items()
         }
-        found = fewest_slices(self.problem, alone, self.options, self.solver, self.time, self.goal, ties=False)
+        return self._plan_without_ties(self.problem, alone, self.time)
+
+    def _plan_without_ties(self, problem: Problem, candidates: Candidates, time: Allowance) -> Solution | None:
+        found = fewest_slices(problem, candidates, self.options, self.solver, time, self.goal, ties=False)
         return found if found is not None and found[1].stages else None
 
     def _one_by_one(self) -> _Beginning:
@@ -257,11 +276,3 @@ def _bounded(outcome: Outcome, proven: float) -> Outcome:
         return outcome
     first, *rest = outcome.stages
     return replace(outcome, stages=(replace(first, bound=min(proven, first.value)), *rest))
-
-
-def _unproven(model: Allocation, outcome: Outcome, proven: float) -> Solution:
-    """What was found beyond the limit, of which at least so many slices are known to be needed."""
-    if not outcome.stages:
-        return model, replace(outcome, status="unknown")
-    stage = Stage(outcome.stages[0].value, proven, proven=False)
-    return model, replace(outcome, status="feasible", stages=(stage,))

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -17,9 +18,9 @@ from jigsaw_triton.planner.mixture import EXCESS, MOST_BRACKETS, mean_loss, mean
 from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
-from jigsaw_triton.planner.program import Draft
+from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, largest_demand, make_largest_plan, make_plan
-from jigsaw_triton.planner.solver import SolverProcess
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverProcess
 from jigsaw_triton.planner.supply import supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
@@ -208,6 +209,26 @@ def test_variants_below_the_accuracy_take_their_part(solvers: SolverFactory) -> 
     assert plan.graphs["chain"].accuracy >= 0.9 - 1e-5
     assert make_plan(halves(1.0), solvers=solvers).graphs["chain"].mix == {"t0": {"good": 1.0}}
     assert make_plan(halves(0.8), solvers=solvers).slices_used == 2
+
+
+class OutOfTime:
+    """Finds nothing in time where the mean accuracy counts."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.name, self._solver = solver.name, solver
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        of_a_mean = any(not c.integer and c.upper is not None for c in program.columns)
+        if of_a_mean and any(c.integer for c in program.columns):
+            return Outcome("unknown", (), ())
+        return self._solver.solve(program, time_limit_s)
+
+
+def test_out_of_time_it_is_kept_by_each_request(highs: SolverProcess, solvers: SolverFactory) -> None:
+    plan = make_plan(halves(0.9), solvers=lambda _: nullcontext(OutOfTime(highs)))
+    assert (plan.slices_used, plan.solver.status) == (6, "feasible")
+    # The bound is that of the mean.
+    assert plan.solver.gap == pytest.approx(2 / 6)
 
 
 def test_capacity_is_by_the_shares_that_keep_the_accuracy(solvers: SolverFactory) -> None:
