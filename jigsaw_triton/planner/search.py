@@ -20,6 +20,9 @@ WITNESS_SHARE = 0.1
 _FLOORS_SHARE = 0.2
 """Likewise for one that keeps a mean accuracy with each request."""
 
+_ALONE_SHARE = 0.5
+"""Likewise for the graphs one by one."""
+
 _LIKELY = 0.02
 """Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with."""
 
@@ -75,7 +78,7 @@ class _Beginning:
         start: Replicas that may be a good plan.
         most: Compute slices that these take; infinite where there are none.
         pooled: Slices of each pool that belong to `start`.
-        plan: Of these replicas; None where it is not known whether the cluster has room for them.
+        plan: The best that is known; None where it is not known whether the cluster has room for those replicas.
     """
 
     leasts: Mapping[str, float]
@@ -89,6 +92,11 @@ class _Beginning:
         """Compute slices that all graphs take at least."""
         return least_together(self.leasts.values())
 
+    @property
+    def best(self) -> float:
+        """Compute slices of the plan; infinite where there is none."""
+        return math.inf if self.plan is None else self.plan[1].stages[0].value
+
     def with_plan(self, model: Allocation, outcome: Outcome) -> "_Beginning":
         """This plan in place of what it has."""
         start, pooled, most = model.counts(outcome.values), model.shared(outcome.values), outcome.stages[0].value
@@ -99,7 +107,7 @@ class _Beginning:
         if self.plan is None:
             return None
         model, outcome = self.plan
-        stage = Stage(self.most, min(proven, self.most), proven=proven >= self.most)
+        stage = Stage(self.best, min(proven, self.best), proven=proven >= self.best)
         return model, replace(outcome, status="feasible", stages=(stage,))
 
 
@@ -126,7 +134,7 @@ class _Search:
         """
         begun = self._begun()
         most, least = begun.most, begun.least
-        if most <= least and not self.ties and not self._sharing and begun.plan is not None:
+        if begun.plan is not None and begun.best <= least and not self.ties and not self._sharing:
             return begun.plan
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
@@ -141,8 +149,8 @@ class _Search:
             limit = limits.pop(0)
             model, outcome = self._within(limit, self.candidates, proven, begun)
             first = outcome.stages[0] if outcome.stages else None
-            worse = first is not None and first.value > begun.most and begun.plan is not None
-            if outcome.status == "unknown" or (worse and limit >= begun.most):
+            worse = first is not None and first.value > begun.best
+            if outcome.status == "unknown" or (worse and limit >= begun.best):
                 # Time ran out before as good a plan was found as is known.
                 return begun.unproven(proven) or (model, outcome)
             if limit == math.inf or (first is not None and first.value <= limit):
@@ -155,7 +163,7 @@ class _Search:
             if self.time.over:
                 return begun.unproven(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
-                limits.insert(0, begun.most)
+                limits.insert(0, begun.best)
 
     def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:
         """The program solved with those of the configurations that plans of so many slices may use."""
@@ -194,20 +202,29 @@ class _Search:
         """A plan to begin with, if one is found soon."""
         leasts = {name: b.least for name, b in self.bounds.items()}
         if not self._sharing and len(self.problem.workloads) > 1:
-            return self._one_by_one()
-        found = [self._sharing_evenly()] if self._sharing else [self._witness(leasts), self._on_floors()]
+            begun = self._one_by_one()
+            return replace(begun, plan=self._together(begun)) if self.problem.averages else begun
+        found = [self._sharing_evenly()] if self._sharing else [self._witness(self._likely, leasts), self._on_floors()]
         plans = [plan for plan in found if plan is not None]
         if not plans:
             return _Beginning(leasts)
         return _Beginning(leasts).with_plan(*min(plans, key=lambda plan: plan[1].stages[0].value))
 
-    def _witness(self, leasts: Mapping[str, float]) -> Solution | None:
-        """A plan of few slices with the likely configurations."""
-        likely, least = self._likely, sum(leasts.values())
-        offered = supplies(self.problem, likely, self.options)
-        model = allocation(self.problem.workloads, likely, offered, self.goal, least=least, enough=-math.inf)
+    def _witness(self, among: Candidates, leasts: Mapping[str, float]) -> Solution | None:
+        """A plan of few slices with these configurations."""
+        offered, least = supplies(self.problem, among, self.options), sum(leasts.values())
+        model = allocation(self.problem.workloads, among, offered, self.goal, least=least, enough=-math.inf)
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
+
+    def _together(self, begun: _Beginning) -> Solution | None:
+        """A plan with what the graphs come to one by one; where none is found, one on floors."""
+        few = {
+            name: {task: tuple(c for c in of if c in begun.start) for task, of in tasks.items()}
+            for name, tasks in self.candidates.items()
+        }
+        plan = self._witness(few, begun.leasts) if begun.start else None
+        return plan or self._on_floors()
 
     def _on_floors(self) -> Solution | None:
         """Where the mean accuracy counts, a plan that keeps it with each request; such plans are found far sooner."""
@@ -248,7 +265,7 @@ class _Search:
         There are none where one graph's were not found.
         """
         leasts, together = {name: b.least for name, b in self.bounds.items()}, dict[Configuration, int]()
-        complete = True
+        complete, each_s = True, _ALONE_SHARE * self.options.time_limit_s / len(self.problem.workloads)
         for workload in self.problem.workloads:
             name = workload.graph.name
             alone = replace(
@@ -256,6 +273,7 @@ class _Search:
                 problem=replace(self.problem, workloads=(workload,)),
                 candidates={name: self.candidates[name]},
                 bounds={name: self.bounds[name]},
+                time=Allowance(min(self.time.left_s, each_s)),
                 goal="ideal",
                 ties=False,
             )

@@ -25,7 +25,7 @@ from jigsaw_triton.planner.supply import supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import VECTORS, chain, graph, task
-from tests.fakes.problems import docread_problem, problem, row
+from tests.fakes.problems import cluster, docread_problem, problem, row
 from tests.planner import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, problems, replicas
 
@@ -224,11 +224,21 @@ class OutOfTime:
         return self._solver.solve(program, time_limit_s)
 
 
-def test_out_of_time_it_is_kept_by_each_request(highs: SolverProcess, solvers: SolverFactory) -> None:
+def test_out_of_time_it_is_kept_by_each_request(highs: SolverProcess) -> None:
     plan = make_plan(halves(0.9), solvers=lambda _: nullcontext(OutOfTime(highs)))
     assert (plan.slices_used, plan.solver.status) == (6, "feasible")
     # The bound is that of the mean.
     assert plan.solver.gap == pytest.approx(2 / 6)
+
+
+def test_out_of_time_several_graphs_get_a_plan(highs: SolverProcess) -> None:
+    p = halves(0.9)
+    (workload,) = p.workloads
+    other = replace(workload, graph=replace(workload.graph, name="other"))
+    tables = {**p.profiles, "other": p.profiles[workload.graph.name]}
+    p = replace(p, workloads=(workload, other), profiles=tables, cluster=cluster(2))
+    plan = make_plan(p, solvers=lambda _: nullcontext(OutOfTime(highs)))
+    assert (plan.slices_used, plan.solver.status) == (12, "feasible")
 
 
 def test_capacity_is_by_the_shares_that_keep_the_accuracy(solvers: SolverFactory) -> None:
