@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,8 @@ from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess
 
+log = logging.getLogger(__name__)
+
 STARTS_AT_ONCE = 4
 """Servers that start side by side: starting is mostly waiting for interpreters to import."""
 
@@ -32,6 +36,7 @@ _GATEWAY_GRACE_S = 3.0
 """With clients still connected Triton takes all of it, whether or not anything is in flight."""
 
 _GONE_POLL_S = 0.02
+_STUBS_POLL_S = 1.0
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
@@ -317,11 +322,35 @@ class Fleet:
         return server
 
     async def _watch(self, name: str, server: Server) -> None:
-        status = await server.process.wait()
+        stubs = asyncio.create_task(self._watch_stubs(name, server), name=f"watch stubs of {name}")
+        try:
+            status = await server.process.wait()
+        finally:
+            stubs.cancel()
         # Its stubs hold its connections open: whoever waits for an answer would wait on.
         with contextlib.suppress(ServerError):
             await server.process.stop()
         self._exited(name, status)
+
+    async def _watch_stubs(self, name: str, server: Server) -> None:
+        """Ends the server when a model has lost a process: Triton 24.10 starts none anew, and goes on to send it work.
+
+        Each batch that such an instance gets fails after a second. The server is then started again like any that died.
+        """
+        before: dict[int, str] = {}
+        while True:
+            await asyncio.sleep(_STUBS_POLL_S)
+            now = await asyncio.to_thread(server.process.stubs)
+            if not before.keys() <= now.keys():
+                # Whoever loads or unloads has the lock.
+                async with self.locked(name):
+                    now = await asyncio.to_thread(server.process.stubs)
+                    with contextlib.suppress(ServerError):
+                        if sick := await _sick(server, before, now):
+                            log.warning("%s: a process of model %s has died; the server is started again", name, sick)
+                            server.process.kill()
+                            return
+            before = now
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:
@@ -387,6 +416,18 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+async def _sick(server: Server, before: Mapping[int, str], now: Mapping[int, str]) -> str:
+    """A model that serves with fewer processes than before; empty where there is none.
+
+    Raises:
+        ServerError: The server does not answer.
+    """
+    had, has = Counter(before.values()), Counter(now.values())
+    fewer = sorted(model for model, count in had.items() if has[model] < count)
+    states = await server.client.index() if fewer else {}
+    return next((model for model in fewer if states.get(model) == "READY"), "")
 
 
 async def _has_ended(server: Server) -> bool:

@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers import launcher
@@ -78,6 +78,15 @@ class ServerProcess:
         if self._process is None:
             raise ServerError("was not started", where=self.name)
         return await self._process.wait()
+
+    def stubs(self) -> dict[int, str]:
+        """Living processes of its python models: process id -> model; one an instance."""
+        return python_stubs(self._process.pid) if self._process is not None else {}
+
+    def kill(self) -> None:
+        """Ends it at once, as if it had died by itself; what it leaves is left to `stop`."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def stop(self, *, grace_s: float = 0.0) -> None:
         """Ends it, and whatever it left: processes of its group, regions in /dev/shm, sockets. May be repeated.
@@ -177,6 +186,23 @@ def group_members(group: int) -> list[int]:
         if int(pgrp) == group and state not in "ZX":
             members.append(int(process.name))
     return members
+
+
+def python_stubs(server: int) -> dict[int, str]:
+    """Living python stubs that a tritonserver has started: process id -> model."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(parent) != server or state in "ZX":
+                continue
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        # The program, then <repository>/<model>/<version>/model.py.
+        if len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
+            found[int(process.name)] = path.parts[-3]
+    return found
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:

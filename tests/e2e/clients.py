@@ -31,7 +31,10 @@ class Client:
 
     def __init__(self, system: System, protocol: str) -> None:
         self._module: ModuleType = tritonclient.http if protocol == "http" else tritonclient.grpc
-        self._limit: dict[str, float] = {} if protocol == "http" else {"client_timeout": _ANSWER_S}
+        # What is asked for here is wanted however late it comes: without a timeout of its own a late one is refused.
+        self._limit: dict[str, float] = {"timeout": round(1e6 * _ANSWER_S)}
+        if protocol == "grpc":
+            self._limit["client_timeout"] = _ANSWER_S
         timeouts = {"connection_timeout": _ANSWER_S, "network_timeout": _ANSWER_S} if protocol == "http" else {}
         port = system.http if protocol == "http" else system.grpc
         self.triton = self._module.InferenceServerClient(f"127.0.0.1:{port}", **timeouts)

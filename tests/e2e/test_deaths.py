@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from jigsaw_triton.servers.process import python_stubs
 from tests.e2e.app import POISON, POISONABLE, gated, write_application
 from tests.e2e.clients import PROTOCOLS, Client, Crowd, expected
 from tests.e2e.system import System
@@ -43,6 +44,35 @@ def test_a_killed_workers_requests_are_served_and_it_comes_back(served: System, 
     assert after["restarts"] == before["restarts"] + 1
 
 
+def stub_of(server: int, model: str) -> int:
+    """A process of a model."""
+    return next(pid for pid, name in python_stubs(server).items() if name.startswith(model))
+
+
+def test_a_worker_that_lost_a_models_process_is_started_again(served: System) -> None:
+    before = served.worker_of("total")
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        os.kill(stub_of(before["pid"], "words.total."), signal.SIGKILL)
+        last = served.wait_event(f"worker {before['name']} ended unexpectedly", after=last)
+        served.wait_event(f"{before['name']} serves again", after=last)
+        crowd.wait_answers(30)
+    assert served.worker_of("total")["pid"] != before["pid"]
+
+
+def test_a_gateway_that_lost_a_dispatchers_process_is_started_again(served: System) -> None:
+    pid = served.status()["gateway"]["pid"]
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        os.kill(stub_of(pid, "words.total."), signal.SIGKILL)
+        last = served.wait_event("the gateway ended unexpectedly", after=last)
+        served.wait_event("gateway serves again", after=last)
+        crowd.wait_answers(30)
+        after = len(crowd.failures)
+        crowd.wait_answers(60)
+    assert len(crowd.failures) == after
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_request_that_kills_its_workers_fails_and_says_why(served: System, protocol: str) -> None:
     last = served.last_event()
@@ -56,7 +86,8 @@ def test_a_request_that_kills_its_workers_fails_and_says_why(served: System, pro
 
 
 def test_a_killed_gateway_is_told_at_once_and_comes_back(served: System) -> None:
-    pid = served.status()["gateway"]["pid"]
+    before = served.status()["gateway"]
+    pid = before["pid"]
     last = served.last_event()
     with Crowd(served) as crowd:
         os.kill(pid, signal.SIGKILL)
@@ -67,7 +98,7 @@ def test_a_killed_gateway_is_told_at_once_and_comes_back(served: System) -> None
     assert not any("timed out" in failure.lower() or "deadline" in failure.lower() for failure in crowd.failures)
     gateway = served.status()["gateway"]
     assert gateway["state"] == "ready"
-    assert gateway["restarts"] == 1
+    assert gateway["restarts"] == before["restarts"] + 1
 
 
 def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(
