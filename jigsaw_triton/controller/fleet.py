@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, start_time
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.silence import Silence
 from jigsaw_triton.errors import ServerError, StateError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
@@ -25,7 +27,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess
+from jigsaw_triton.servers.process import ServerProcess, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,10 @@ _GATEWAY_GRACE_S = 3.0
 """With clients still connected Triton takes all of it, whether or not anything is in flight."""
 
 _GONE_POLL_S = 0.02
-_STUBS_POLL_S = 1.0
+_HEALTH_POLL_S = 1.0
+
+_SILENT_S = 30.0
+"""A server that does not answer at all for so long hangs. Less would end servers on machines that are merely busy."""
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
@@ -94,6 +99,7 @@ class Fleet:
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._health: asyncio.Task[None] | None = None
 
     @property
     def installation(self) -> Installation:
@@ -319,38 +325,58 @@ class Fleet:
             started = start_time(process.pid) or 0
             self._journal.keep_server(ServerRecord(name, process.pid, started, command.shm_prefix))
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
+        if self._health is None or self._health.done():
+            self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
         return server
 
     async def _watch(self, name: str, server: Server) -> None:
-        stubs = asyncio.create_task(self._watch_stubs(name, server), name=f"watch stubs of {name}")
-        try:
-            status = await server.process.wait()
-        finally:
-            stubs.cancel()
+        status = await server.process.wait()
         # Its stubs hold its connections open: whoever waits for an answer would wait on.
         with contextlib.suppress(ServerError):
             await server.process.stop()
         self._exited(name, status)
 
-    async def _watch_stubs(self, name: str, server: Server) -> None:
-        """Ends the server when a model has lost a process: Triton 24.10 starts none anew, and goes on to send it work.
+    async def _watch_health(self) -> None:
+        """Ends servers that live and do not serve, which are then started again like any that died."""
+        known: dict[int, dict[int, str]] = {}
+        silence = Silence(_SILENT_S, time.monotonic)
+        while self._servers:
+            await asyncio.sleep(_HEALTH_POLL_S)
+            living = {
+                server.process.pid: (name, server)
+                for name, server in self._servers.items()
+                if server.process.pid is not None and server.process.returncode is None
+            }
+            stubs = await asyncio.to_thread(python_stubs, living.keys())
+            for pid, (name, server) in living.items():
+                if not known.get(pid, {}).keys() <= stubs[pid].keys():
+                    await self._end_if_sick(name, server, known[pid])
+            known = stubs
+            heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
+            for (name, server), ready in zip(living.values(), heard, strict=True):
+                if silence.lasts(name, heard=ready):
+                    log.warning("%s: no answer for %g s; it is started again", name, _SILENT_S)
+                    server.process.kill()
 
-        Each batch that such an instance gets fails after a second. The server is then started again like any that died.
+    async def _end_if_sick(self, name: str, server: Server, before: Mapping[int, str]) -> None:
+        """Ends a server of which a model has lost a process.
+
+        Triton 24.10 starts none anew, and goes on to send it batches, which fail after a second each.
         """
-        before: dict[int, str] = {}
-        while True:
-            await asyncio.sleep(_STUBS_POLL_S)
-            now = await asyncio.to_thread(server.process.stubs)
-            if not before.keys() <= now.keys():
-                # Whoever loads or unloads has the lock.
-                async with self.locked(name):
-                    now = await asyncio.to_thread(server.process.stubs)
-                    with contextlib.suppress(ServerError):
-                        if sick := await _sick(server, before, now):
-                            log.warning("%s: a process of model %s has died; the server is started again", name, sick)
-                            server.process.kill()
-                            return
-            before = now
+        # Whoever loads or unloads has the lock.
+        async with self.locked(name):
+            if (pid := server.process.pid) is None or server.process.returncode is not None:
+                return
+            now = (await asyncio.to_thread(python_stubs, {pid}))[pid]
+            had, has = Counter(before.values()), Counter(now.values())
+            fewer = {model for model, count in had.items() if has[model] < count}
+            try:
+                states = await server.client.index() if fewer else {}
+            except ServerError:
+                return
+            if sick := sorted(model for model in fewer if states.get(model) == "READY"):
+                log.warning("%s: a process of model %s has died; it is started again", name, sick[0])
+                server.process.kill()
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:
@@ -416,18 +442,6 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
-
-
-async def _sick(server: Server, before: Mapping[int, str], now: Mapping[int, str]) -> str:
-    """A model that serves with fewer processes than before; empty where there is none.
-
-    Raises:
-        ServerError: The server does not answer.
-    """
-    had, has = Counter(before.values()), Counter(now.values())
-    fewer = sorted(model for model, count in had.items() if has[model] < count)
-    states = await server.client.index() if fewer else {}
-    return next((model for model in fewer if states.get(model) == "READY"), "")
 
 
 async def _has_ended(server: Server) -> bool:

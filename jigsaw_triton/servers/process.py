@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path, PurePath
 
 from jigsaw_triton.errors import InputError, ServerError
@@ -78,10 +79,6 @@ class ServerProcess:
         if self._process is None:
             raise ServerError("was not started", where=self.name)
         return await self._process.wait()
-
-    def stubs(self) -> dict[int, str]:
-        """Living processes of its python models: process id -> model; one an instance."""
-        return python_stubs(self._process.pid) if self._process is not None else {}
 
     def kill(self) -> None:
         """Ends it at once, as if it had died by itself; what it leaves is left to `stop`."""
@@ -188,20 +185,20 @@ def group_members(group: int) -> list[int]:
     return members
 
 
-def python_stubs(server: int) -> dict[int, str]:
-    """Living python stubs that a tritonserver has started: process id -> model."""
-    found = {}
+def python_stubs(servers: Collection[int]) -> dict[int, dict[int, str]]:
+    """Living processes of python models, one an instance: process id of the tritonserver -> of the stub -> model."""
+    found: dict[int, dict[int, str]] = {server: {} for server in servers}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             state, parent, *_ = (process / "stat").read_text().rpartition(")")[2].split()
-            if int(parent) != server or state in "ZX":
+            if int(parent) not in found or state in "ZX":
                 continue
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         # The program, then <repository>/<model>/<version>/model.py.
         if len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
-            found[int(process.name)] = path.parts[-3]
+            found[int(parent)][int(process.name)] = path.parts[-3]
     return found
 
 
