@@ -31,6 +31,9 @@ LONGEST_WAIT_S = 0.008
 LOOK_S = 0.002
 """Between two looks for a free slot while other parts of the batch are under way."""
 
+SOCKETS_S = 60.0
+"""For which a worker that refused shared memory gets all over its socket."""
+
 
 @dataclass(slots=True)
 class _Call:
@@ -81,6 +84,7 @@ class Delivery:
         timeouts_s = spec.call_timeout_ms / 1000, spec.usual_timeout_ms / 1000
         self._connections = Connections(run_dir, *timeouts_s, secret)
         self._regions = Regions(shm_prefix, self._connections.forget) if shm_prefix else None
+        self._sockets_until: dict[str, float] = {}
         self._outages = Outages(clock)
         self._wait_s = spec.wait_timeout_ms / 1000
         self._give_up_at = 0.0
@@ -133,7 +137,8 @@ class Delivery:
 
     def close(self) -> None:
         """Closes connections and slot files, and drops shared memory."""
-        self._no_regions()
+        if self._regions is not None:
+            self._regions.close()
         self._connections.close()
         self._slots.close()
 
@@ -191,9 +196,13 @@ class Delivery:
             return False
         except RegionRefused as error:
             assert connection is not None
-            self._log(f"worker {entry.worker} takes no shared memory, large tensors go over sockets now: {error}")
+            self._log(
+                f"worker {entry.worker} takes no shared memory, large tensors go over its socket for {SOCKETS_S:g} s:"
+                f" {error}"
+            )
             self._connections.give_back(entry, connection)
-            self._no_regions()
+            self._discard(placement)
+            self._sockets_until[entry.worker] = self._clock() + SOCKETS_S
             return self._call(batch, part, lease, calls)
         lease.hold()
         self._shares.sent(entry, len(part))
@@ -202,7 +211,7 @@ class Delivery:
 
     def _place(self, part: Part, batch: Batch, entry: RouteEntry) -> tuple[Arrays, Placement | None]:
         """A part's inputs, joined, and where in shared memory the large tensors of the call are."""
-        if self._regions is None or entry.address:
+        if self._regions is None or entry.address or self._clock() < self._sockets_until.get(entry.worker, 0.0):
             return part.inputs(), None
         pieces = dict(part.pieces())
         sizes = {name: (to_triton(of[0].dtype), sum(piece.nbytes for piece in of)) for name, of in pieces.items()}
@@ -215,11 +224,6 @@ class Delivery:
             else:
                 inputs[name] = of[0] if len(of) == 1 else np.concatenate(of)
         return inputs, placement
-
-    def _no_regions(self) -> None:
-        if self._regions is not None:
-            self._regions.close()
-        self._regions = None
 
     def _discard(self, placement: Placement | None) -> None:
         """The worker may still write there, whatever it is that it does."""

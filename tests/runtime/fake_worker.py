@@ -58,6 +58,7 @@ class FakeWorker:
         self.calls: list[Call] = []
         self.connections = 0
         self.regions: dict[str, Array] = {}
+        self.secret = SECRET
         self.going = threading.Event()
         """While it is not set, requests are read and not answered."""
         self.going.set()
@@ -125,7 +126,7 @@ class FakeWorker:
         return self._answer(call)
 
     def _change_region(self, name: str, verb: str, fields: dict[str, str], asked: dict[str, int | str]) -> bytes:
-        if fields.get(SECRET_HEADER) != SECRET:
+        if fields.get(SECRET_HEADER) != self.secret:
             return message(b'{"error": "This API is restricted"}', status=403)
         if verb == "unregister":
             self.regions.pop(name, None)

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.counters import Counters
-from jigsaw_triton.runtime.delivery import Delivery
+from jigsaw_triton.runtime.delivery import SOCKETS_S, Delivery
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.regions import FOLDER, SMALLEST_BYTES, Placement, Region, Regions, Span
 from jigsaw_triton.runtime.route import Route
@@ -40,6 +41,7 @@ class Bench:
         self.run_dir, self.stack = run_dir, stack
         self.prefix = f"jigsaw-test-{secrets.token_hex(6)}-"
         self.logged: list[str] = []
+        self.later_s = 0.0
         (run_dir / "routes").mkdir()
 
     def worker(self, name: str, handler: Handler = scaled) -> FakeWorker:
@@ -54,7 +56,14 @@ class Bench:
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
         counters = Counters(self.run_dir / "counters", 0)
         delivery = Delivery(
-            SPEC, route, self.run_dir, counters, self.logged.append, secret=secret, shm_prefix=self.prefix
+            SPEC,
+            route,
+            self.run_dir,
+            counters,
+            self.logged.append,
+            lambda: time.monotonic() + self.later_s,
+            secret=secret,
+            shm_prefix=self.prefix,
         )
         self.stack.callback(delivery.close)
         return delivery
@@ -137,9 +146,31 @@ def test_where_a_worker_takes_no_shared_memory_sockets_do(bench: Bench) -> None:
     for seed in range(2):
         check(delivery, request(seed))
     (told,) = bench.logged
-    assert "takes no shared memory, large tensors go over sockets now: This API is restricted" in told
+    assert "takes no shared memory, large tensors go over its socket for 60 s: This API is restricted" in told
     assert bench.names() == []
     assert [call.shared for call in worker.calls] == [{}, {}]
+
+
+def test_a_worker_that_took_no_shared_memory_is_asked_again_after_a_while(bench: Bench) -> None:
+    worker = bench.worker("a")
+    worker.secret = "another"
+    delivery = bench.delivery("a")
+    check(delivery, request(1))
+    worker.secret = SECRET
+    for bench.later_s, shared in ((SOCKETS_S / 2, set()), (SOCKETS_S, {"Y"})):
+        check(delivery, request(2))
+        assert set(worker.calls[-1].shared) == shared
+    assert len(bench.logged) == 1
+
+
+def test_what_one_worker_refuses_others_still_get(bench: Bench) -> None:
+    refusing, other = bench.worker("a"), bench.worker("b")
+    refusing.secret = "another"
+    delivery = bench.delivery("a", "b")
+    for seed in range(4):
+        check(delivery, request(seed))
+    assert [set(call.shared) for call in refusing.calls] == [set()] * 2
+    assert [set(call.shared) for call in other.calls] == [{"Y"}] * 2
 
 
 def test_a_worker_that_hangs_keeps_nobody_from_dropping_a_region(bench: Bench) -> None:
