@@ -5,7 +5,6 @@ import contextlib
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, python_stubs
+from jigsaw_triton.servers.process import ServerProcess, Stub, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -337,8 +336,12 @@ class Fleet:
         self._exited(name, status)
 
     async def _watch_health(self) -> None:
-        """Ends servers that live and do not serve, which are then started again like any that died."""
-        known: dict[int, dict[int, str]] = {}
+        """Ends servers that live and do not serve, which are then started again like any that died.
+
+        Such is one that does not answer, and one whose python model has lost a process: Triton 24.10 starts none anew,
+        and goes on to send it batches, which fail after a second each.
+        """
+        before: Mapping[int, Stub] = {}
         silence = Silence(_SILENT_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
@@ -348,35 +351,17 @@ class Fleet:
                 if server.process.pid is not None and server.process.returncode is None
             }
             stubs = await asyncio.to_thread(python_stubs, living.keys())
-            for pid, (name, server) in living.items():
-                if not known.get(pid, {}).keys() <= stubs[pid].keys():
-                    await self._end_if_sick(name, server, known[pid])
-            known = stubs
+            # Those that Triton ends itself are dead for a moment, too.
+            for pid in {stub.server for number, stub in stubs.items() if stub.dead and _is_dead(before.get(number))}:
+                name, server = living[pid]
+                log.warning("%s: a process of a model has died; the server is started again", name)
+                server.process.kill()
+            before = stubs
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
             for (name, server), ready in zip(living.values(), heard, strict=True):
                 if silence.lasts(name, heard=ready):
-                    log.warning("%s: no answer for %g s; it is started again", name, _SILENT_S)
+                    log.warning("%s: no answer for %g s; the server is started again", name, _SILENT_S)
                     server.process.kill()
-
-    async def _end_if_sick(self, name: str, server: Server, before: Mapping[int, str]) -> None:
-        """Ends a server of which a model has lost a process.
-
-        Triton 24.10 starts none anew, and goes on to send it batches, which fail after a second each.
-        """
-        # Whoever loads or unloads has the lock.
-        async with self.locked(name):
-            if (pid := server.process.pid) is None or server.process.returncode is not None:
-                return
-            now = (await asyncio.to_thread(python_stubs, {pid}))[pid]
-            had, has = Counter(before.values()), Counter(now.values())
-            fewer = {model for model, count in had.items() if has[model] < count}
-            try:
-                states = await server.client.index() if fewer else {}
-            except ServerError:
-                return
-            if sick := sorted(model for model in fewer if states.get(model) == "READY"):
-                log.warning("%s: a process of model %s has died; it is started again", name, sick[0])
-                server.process.kill()
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:
@@ -442,6 +427,10 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def _is_dead(stub: Stub | None) -> bool:
+    return stub is not None and stub.dead
 
 
 async def _has_ended(server: Server) -> bool:

@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from jigsaw_triton.errors import InputError, ServerError
@@ -185,20 +186,37 @@ def group_members(group: int) -> list[int]:
     return members
 
 
-def python_stubs(servers: Collection[int]) -> dict[int, dict[int, str]]:
-    """Living processes of python models, one an instance: process id of the tritonserver -> of the stub -> model."""
-    found: dict[int, dict[int, str]] = {server: {} for server in servers}
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A process of a python model, one an instance.
+
+    Attributes:
+        server: Process id of its tritonserver.
+        model: Name; of one that has died it is not known.
+        dead: It has died, and the server has taken no note: Triton takes leave of those that it ends itself.
+    """
+
+    server: int
+    model: str
+    dead: bool
+
+
+def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
+    """Processes of the python models of tritonservers, by process id."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             state, parent, *_ = (process / "stat").read_text().rpartition(")")[2].split()
-            if int(parent) not in found or state in "ZX":
+            if int(parent) not in servers:
                 continue
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
+        if state == "Z":
+            found[int(process.name)] = Stub(int(parent), "", dead=True)
         # The program, then <repository>/<model>/<version>/model.py.
-        if len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
-            found[int(parent)][int(process.name)] = path.parts[-3]
+        elif len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
+            found[int(process.name)] = Stub(int(parent), path.parts[-3], dead=False)
     return found
 
 

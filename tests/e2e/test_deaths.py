@@ -46,7 +46,7 @@ def test_a_killed_workers_requests_are_served_and_it_comes_back(served: System, 
 
 def stub_of(server: int, model: str) -> int:
     """A process of a model."""
-    return next(pid for pid, name in python_stubs({server})[server].items() if name.startswith(model))
+    return next(pid for pid, stub in python_stubs({server}).items() if stub.model.startswith(model))
 
 
 def test_a_worker_that_lost_a_models_process_is_started_again(served: System) -> None:
