@@ -119,6 +119,7 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: i
         usual_timeout_ms=math.ceil(min(usual_timeout_ms, call_timeout_ms)),
         wait_timeout_ms=math.ceil(timeout_ms(graph)),
         slack_ms=slack.all_ms,
+        slo_ms=graph.slo.latency_ms,
         share_ms=slack.share_ms,
         full=full,
         variants=tuple(variant.name for variant in task.variants),

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
+from jigsaw_triton.runtime.dtypes import Array, Arrays, size_bytes, to_numpy
 from jigsaw_triton.runtime.spec import CONDITION_INPUT, Condition, DispatcherSpec, TensorSpec
 
 Blame = Literal["request", "model", "worker"]
@@ -160,6 +160,11 @@ class Batch:
     def output_names(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(o.name for o in self._wanted)
+
+    def bytes_per_request(self) -> float:
+        """Of the inputs, on average over the requests that have items; 0 where none has."""
+        spans = [span for group in self._groups.values() for span in group.spans]
+        return sum(size_bytes(array) for span in spans for array in span.inputs) / max(1, len(spans))
 
     def head(self) -> Part | None:
         """What is to be sent next, from the first item on that is still of use; None when nothing is waiting."""

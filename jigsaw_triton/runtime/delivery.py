@@ -1,6 +1,6 @@
 """Delivers the parts of a batch to workers, side by side over as many slots as are free, and brings back the answers.
 
-One thread. A part that goes out alone is waited for in `recv`; several are polled.
+One thread, which polls while anything is under way.
 """
 
 import select
@@ -15,6 +15,7 @@ from jigsaw_triton.runtime.batches import Batch, Failure, Part
 from jigsaw_triton.runtime.connections import Connections, Outages
 from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
+from jigsaw_triton.runtime.patience import Patience
 from jigsaw_triton.runtime.regions import Placement, Regions
 from jigsaw_triton.runtime.route import Route, RouteEntry
 from jigsaw_triton.runtime.shares import Shares
@@ -56,6 +57,7 @@ class Delivery:
         run_dir: With `workers` and `slots`.
         counters: Of the dispatcher.
         log: Told of workers that fail.
+        waiting: Asks Triton how many requests wait; None where it does not say.
         clock: Seconds.
         sleep: For seconds.
         secret: Of the deployment.
@@ -69,6 +71,7 @@ class Delivery:
         run_dir: Path,
         counters: Counters,
         log: Callable[[str], None],
+        waiting: Callable[[], int | None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         secret: str = "",
@@ -86,6 +89,7 @@ class Delivery:
         self._regions = Regions(shm_prefix, self._connections.forget) if shm_prefix else None
         self._sockets_until: dict[str, float] = {}
         self._outages = Outages(clock)
+        self._patience = Patience(spec.slack_ms / 1000, spec.slo_ms / 1000, waiting, clock)
         self._wait_s = spec.wait_timeout_ms / 1000
         self._give_up_at = 0.0
         self._last_failure = ""
@@ -112,16 +116,19 @@ class Delivery:
             self._regions.recycle()
         self._last_failure = ""
         self._give_up_at = self._clock() + self._wait_s
+        self._patience.begin()
         pause_s = SHORTEST_WAIT_S
         calls: list[_Call] = []
         try:
             while True:
                 self._send(batch, calls)
-                if calls:
+                if not calls and batch.head() is None:
+                    return trips
+                if (reason := self._patience.spent(batch, under_way=bool(calls))) is not None:
+                    self._give_up(batch, calls, reason)
+                elif calls:
                     self._collect(batch, calls)
                     pause_s = SHORTEST_WAIT_S
-                elif batch.head() is None:
-                    return trips
                 elif self._clock() >= self._give_up_at:
                     batch.abandon(self._no_worker())
                 else:
@@ -232,20 +239,26 @@ class Delivery:
 
     def _collect(self, batch: Batch, calls: list[_Call]) -> None:
         """Waits until something under way is answered or late, or until a slot may be free for what waits."""
-        waiting = batch.head() is not None
-        if len(calls) == 1 and not waiting:
-            self._receive(batch, calls.pop())
-            return
         poll = select.poll()
         for call in calls:
             poll.register(call.connection, select.POLLIN)
-        now = time.monotonic()
-        timeout_s = LOOK_S if waiting else max(0.0, min(call.connection.deadline for call in calls) - now)
+        timeout_s = LOOK_S
+        if batch.head() is None:
+            late_s = min(call.connection.deadline for call in calls) - time.monotonic()
+            timeout_s = max(0.0, min(late_s, self._patience.left_s(under_way=True)))
         ready = {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
         for call in list(calls):
             if call.connection.fileno() in ready or call.connection.deadline <= time.monotonic():
                 calls.remove(call)
                 self._receive(batch, call)
+
+    def _give_up(self, batch: Batch, calls: list[_Call], reason: str) -> None:
+        """Ends a batch, whatever is under way, so that the instance can refuse what came after it."""
+        while calls:
+            call = calls.pop()
+            call.connection.expire()
+            self._receive(batch, call)
+        batch.abandon(Failure(f"task {self._spec.task}: {reason}{self._last_words()}", "worker"))
 
     def _receive(self, batch: Batch, call: _Call) -> None:
         entry = call.lease.entry
@@ -295,9 +308,9 @@ class Delivery:
         return Failure(f"task {self._spec.task}: worker {entry.worker}: {reason}", "request" if at_fault else "model")
 
     def _no_worker(self) -> Failure:
-        reason = f"; {self._last_failure}" if self._last_failure else ""
-        workers = len(self._route.entries)
-        return Failure(
-            f"task {self._spec.task}: none of its {workers} workers had room within {self._wait_s:g} s{reason}",
-            "worker",
-        )
+        task, workers = self._spec.task, len(self._route.entries)
+        message = f"task {task}: none of its {workers} workers had room within {self._wait_s:g} s{self._last_words()}"
+        return Failure(message, "worker")
+
+    def _last_words(self) -> str:
+        return f"; {self._last_failure}" if self._last_failure else ""

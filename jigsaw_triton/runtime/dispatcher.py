@@ -70,6 +70,7 @@ class TritonPythonModel:
             run_dir,
             self._counters,
             log,
+            self._pending,
             secret=os.environ.get(SECRET_VARIABLE, ""),
             shm_prefix=os.environ.get(SHM_PREFIX_VARIABLE, ""),
         )

@@ -55,3 +55,8 @@ def to_triton(dtype: np.dtype[Any]) -> str:
     if dtype.kind in "SU":
         return "BYTES"
     raise ValueError(f"numpy type {dtype} has no Triton data type")
+
+
+def size_bytes(array: Array) -> int:
+    """Of its elements, those of strings as they are."""
+    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

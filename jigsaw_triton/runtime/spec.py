@@ -83,6 +83,7 @@ class DispatcherSpec:
         wait_timeout_ms: A batch waits this long for a free worker slot, then its requests fail as UNAVAILABLE.
         slack_ms: A request that waited longer than this cannot be answered in time and is refused, unless it brings a
             timeout of its own.
+        slo_ms: A request that this task alone has had for longer is late.
         share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
         full: Items in a batch as large as the queue makes them.
         variants: Of the task; what is counted is told apart by them.
@@ -99,6 +100,7 @@ class DispatcherSpec:
     usual_timeout_ms: int = 30_000
     wait_timeout_ms: int = 30_000
     slack_ms: float = 30_000.0
+    slo_ms: float = 30_000.0
     share_ms: float = 30_000.0
     full: int = 1
     variants: tuple[str, ...] = ()

@@ -119,6 +119,10 @@ class Connection:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
+    def expire(self) -> None:
+        """The inference under way is late from now on."""
+        self._deadline = time.monotonic()
+
     def fileno(self) -> int:
         """For poll: readable when the answer begins to arrive."""
         return self._socket.fileno()

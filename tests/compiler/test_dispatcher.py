@@ -54,7 +54,9 @@ def tensors(items: Any) -> dict[str, tuple[list[int], bool]]:
 
 def test_a_chain_is_stacked() -> None:
     config = made(chain(), "t1")
-    told = replace(spec_of(config), slack_ms=30_000.0, share_ms=30_000.0, full=1, usual_timeout_ms=30_000)
+    told = replace(
+        spec_of(config), slack_ms=30_000.0, slo_ms=30_000.0, share_ms=30_000.0, full=1, usual_timeout_ms=30_000
+    )
     assert told == DispatcherSpec(
         "chain", "t1", "stack", (TensorSpec("X", "FP32", (16,)),), (TensorSpec("Y", "FP32", (16,)),), variants=("v0",)
     )
@@ -144,7 +146,7 @@ def test_batches_may_be_as_large_as_the_largest_worker_takes() -> None:
 @pytest.mark.parametrize(("latency_ms", "timeout_ms"), [(100.0, 30_000), (9000.0, 90_000)])
 def test_timeouts_follow_the_slo(latency_ms: float, timeout_ms: int) -> None:
     spec = spec_of(made(replace(chain(), slo=Slo(latency_ms)), "t0"))
-    assert (spec.call_timeout_ms, spec.wait_timeout_ms) == (30_000, timeout_ms)
+    assert (spec.call_timeout_ms, spec.wait_timeout_ms, spec.slo_ms) == (30_000, timeout_ms, latency_ms)
 
 
 @pytest.mark.parametrize(("service_ms", "usual_ms"), [(20.0, 5_000), (600.0, 12_000), (4000.0, 30_000)])

@@ -308,6 +308,15 @@ def test_abandoned_requests_fail_and_finished_ones_do_not() -> None:
     assert [isinstance(r, Failure) for r in batch.results()] == [False, True, True]
 
 
+def test_the_size_of_a_request_is_that_of_its_inputs() -> None:
+    inputs = (TensorSpec("X", "FP32", (-1,)), TensorSpec("S", "BYTES", (-1,)))
+    of = DispatcherSpec("g", "t", "items", inputs, ())
+    texts = np.array([[b"12345", b""]], np.object_)
+    asked = [{"X": np.zeros((1, length), np.float32), "S": texts} for length in (10, 20)]
+    assert Batch(of, asked).bytes_per_request() == 65.0
+    assert Batch(of, []).bytes_per_request() == 0.0
+
+
 def test_the_rest_of_a_failed_request_is_not_sent() -> None:
     batch = Batch(spec("rows"), [r.inputs("rows") for r in requests(1, 1, rows=4)])
     batch.refused(batch.take(2), POISON)

@@ -13,6 +13,7 @@ from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.delivery import Delivery
 from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.patience import MOST_BYTES
 from jigsaw_triton.runtime.route import Route
 from jigsaw_triton.runtime.slots import SlotFile
 from jigsaw_triton.runtime.spec import DispatcherSpec, Mode, TensorSpec
@@ -23,6 +24,9 @@ from tests.runtime.test_slots import holder
 
 X = (TensorSpec("X", "INT64", (1,)),)
 Y = (TensorSpec("Y", "INT64", (1,)),)
+
+TOO_MANY = 2 * MOST_BYTES // 16
+"""Of requests of two items."""
 
 
 def double(call: Call) -> dict[str, Array]:
@@ -45,6 +49,7 @@ class Bench:
         self.stack = stack
         self.logged: list[str] = []
         self.now = 0.0
+        self.waiting = 0
         self.slept: Callable[[], None] = lambda: None
         (run_dir / "routes").mkdir()
 
@@ -56,7 +61,12 @@ class Bench:
         write(self.run_dir / "routes" / "d.json", *entries)
 
     def delivery(
-        self, mode: Mode = "stack", call_timeout_ms: int = 5000, usual_timeout_ms: int | None = None
+        self,
+        mode: Mode = "stack",
+        call_timeout_ms: int = 5000,
+        usual_timeout_ms: int | None = None,
+        slack_ms: float = 30_000.0,
+        slo_ms: float = 30_000.0,
     ) -> Delivery:
         spec = DispatcherSpec(
             "g",
@@ -67,10 +77,21 @@ class Bench:
             call_timeout_ms=call_timeout_ms,
             usual_timeout_ms=usual_timeout_ms or call_timeout_ms,
             wait_timeout_ms=10_000,
+            slack_ms=slack_ms,
+            slo_ms=slo_ms,
         )
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
         counters = Counters(self.run_dir / "counters", 0)
-        delivery = Delivery(spec, route, self.run_dir, counters, self.logged.append, lambda: self.now, self.sleep)
+        delivery = Delivery(
+            spec,
+            route,
+            self.run_dir,
+            counters,
+            self.logged.append,
+            lambda: self.waiting,
+            lambda: self.now,
+            self.sleep,
+        )
         self.stack.callback(delivery.close)
         return delivery
 
@@ -305,6 +326,44 @@ def test_without_any_worker_the_requests_fail_when_the_wait_is_over(bench: Bench
     if workers:
         assert "worker a failed: cannot connect to unix:" in failure.message
     assert 10 <= bench.now < 10.1
+
+
+@pytest.mark.parametrize(("waiting", "waits_s"), [(TOO_MANY, 2.0), (TOO_MANY // 2, 10.0)])
+def test_without_any_worker_those_behind_are_not_let_fill_memory(bench: Bench, waiting: int, waits_s: float) -> None:
+    bench.route("a")
+    bench.waiting = waiting
+    (failure,) = values(bench.send(bench.delivery(slack_ms=2000.0), 2))
+    assert isinstance(failure, Failure)
+    assert failure.blame == "worker"
+    assert ("requests of about 512 MiB wait behind it; worker a failed" in failure.message) is (waits_s == 2.0)
+    assert waits_s <= bench.now < waits_s + 0.1
+
+
+def test_a_worker_that_hangs_is_not_waited_for_while_memory_fills(bench: Bench) -> None:
+    def hang(call: Call) -> dict[str, Array]:
+        bench.now += 1
+        released.wait(5)
+        return double(call)
+
+    released = threading.Event()
+    worker, other = bench.worker("a", hang), bench.worker("b")
+    bench.route("a")
+    bench.waiting = TOO_MANY
+    delivery = bench.delivery(call_timeout_ms=3_600_000, slo_ms=20)
+    (trip,) = delivery.run(batch := Batch(DispatcherSpec("g", "t", "stack", X, Y), requests(2)))
+    (failure,) = values(batch)
+    assert isinstance(failure, Failure)
+    assert failure.blame == "worker"
+    assert failure.message.startswith("task t: no worker did it within 1.0 s, and requests of about 512 MiB wait")
+    assert failure.message.endswith("; worker a failed: no answer in time")
+    assert trip.outcome == "failed"
+    bench.route("a", "b")
+    assert values(bench.send(delivery, 1)) == [[0]]
+    assert (len(worker.calls), len(other.calls)) == (1, 1)
+    released.set()
+    bench.now += 1
+    bench.route("a")
+    assert values(bench.send(delivery, 1)) == [[0]]
 
 
 def test_a_model_that_is_not_there_is_another_workers_work(bench: Bench) -> None:

@@ -61,6 +61,7 @@ class Bench:
             self.run_dir,
             counters,
             self.logged.append,
+            lambda: None,
             lambda: time.monotonic() + self.later_s,
             secret=secret,
             shm_prefix=self.prefix,
