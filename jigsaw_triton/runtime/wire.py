@@ -37,6 +37,9 @@ _NOTHING: Mapping[str, Span] = {}
 _FORGET_S = 0.2
 """How long an answer is waited for that is of no matter."""
 
+_REGISTER_S = 2.0
+"""How long a server may take to map a region: no model has to work for that, and the dispatcher waits for it alone."""
+
 
 class WorkerFailed(Exception):
     """The worker did not do its work: unreachable, gone, late, without the model, or not speaking Triton's protocol.
@@ -216,6 +219,9 @@ class Connection:
                 f"/v2/systemsharedmemory/region/{region.name}/register",
                 {"key": f"/{region.name}", "offset": 0, "byte_size": region.size},
             )
+            if not self._poll.poll(1000 * min(_REGISTER_S, self._timeout_s)):
+                self.expire()
+                raise TimeoutError
             head, body, json_at = self._receive_message()
         except OSError as error:
             raise WorkerFailed(_words(error), executed=False) from error

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,12 @@ class Bench:
         entries = [{"worker": name, "model": "m", "batch": 4, "slots": 1} for name in workers]
         write(self.run_dir / "routes" / "d.json", *entries)
 
-    def delivery(self, *workers: str, secret: str = SECRET) -> Delivery:
+    def delivery(self, *workers: str, secret: str = SECRET, call_timeout_ms: int = 30_000) -> Delivery:
         self.route(*workers)
         route = Route(self.run_dir / "routes" / "d.json", self.logged.append)
         counters = Counters(self.run_dir / "counters", 0)
         delivery = Delivery(
-            SPEC,
+            replace(SPEC, call_timeout_ms=call_timeout_ms),
             route,
             self.run_dir,
             counters,
@@ -187,6 +188,19 @@ def test_a_worker_that_hangs_keeps_nobody_from_dropping_a_region(bench: Bench) -
         assert connection.forget(region.name) is usable
     connection.close()
     region.unlink()
+
+
+def test_a_worker_that_hangs_before_it_knows_a_region_is_given_up_soon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.runtime.wire._REGISTER_S", 0.02)
+    hanging, other = bench.worker("a"), bench.worker("b")
+    hanging.going.clear()
+    delivery = bench.delivery("a", "b", call_timeout_ms=3_600_000)
+    for seed in range(2):
+        check(delivery, request(seed))
+    assert bench.logged == ["task t: worker a failed: no answer in time"]
+    assert len(other.calls) == 2
 
 
 def test_a_worker_that_leaves_the_route_forgets_the_regions(bench: Bench) -> None:
