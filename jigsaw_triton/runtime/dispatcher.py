@@ -20,6 +20,7 @@ from jigsaw_triton.runtime.counters import Counters, Row
 from jigsaw_triton.runtime.delivery import Delivery
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.metrics import Publisher
+from jigsaw_triton.runtime.pace import Pace
 from jigsaw_triton.runtime.pending import Pending
 from jigsaw_triton.runtime.route import Route
 from jigsaw_triton.runtime.spec import (
@@ -63,6 +64,7 @@ class TritonPythonModel:
         self._tracer = Tracer(self._spec, run_dir, name, number)
         self._publisher = Publisher(self._spec, layout, self._counters) if number == 0 else None
         self._backlog = Backlog(self._spec.share_ms / 1000, self._pending, time.monotonic)
+        self._pace = Pace(self._counters.total(Row.LATE), time.monotonic)
         route = Route(run_dir / "routes" / f"{name}.json", log)
         self._delivery = Delivery(
             self._spec,
@@ -99,6 +101,8 @@ class TritonPythonModel:
         self._tally.returned(sent, time.monotonic() - began_s)
         if traced:
             self._tracer.write(traced, began_s, self._backlog.waited_s, late, results, trips)
+        if late and (pause_s := self._pace.pause_s(len(late), self._counters.total(Row.LATE))):
+            time.sleep(pause_s)
         self._backlog.returned()
         return responses
 

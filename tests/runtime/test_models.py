@@ -16,6 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
     METRICS_VARIABLE,
     RUN_DIR_VARIABLE,
@@ -147,6 +148,35 @@ def test_a_dispatcher_refuses_what_is_late(start: Start, tmp_path: Path, monkeyp
         assert ask() == (f"{reason} the latency promised", pb.TritonError.UNAVAILABLE)
         assert ask(45_000) == (f"{reason} its timeout of 45 ms", pb.TritonError.UNAVAILABLE)
         assert ask(60_000) == {"Y": [1]}
+
+
+def test_a_dispatcher_is_in_no_hurry_with_many_refusals(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a batch that took 10 s all of the queue is late; the first of it may go at once."""
+    (tmp_path / "routes").mkdir()
+    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+    now = [1000.0]
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", pauses.append)
+
+    def handler(call: Call) -> dict[str, Array]:
+        now[0] += 10.0
+        return {"Y": call.inputs["X"]}
+
+    def served() -> int:
+        responses = model.execute([pb.Request({"X": column(1)}, ("Y",)) for _ in range(8)])
+        return sum(response.error() is None for response in responses)
+
+    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
+        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=8))
+        assert served() == 8
+        assert [served() for _ in range(AT_ONCE // 8)] == [0] * (AT_ONCE // 8)
+        assert pauses == []
+        assert served() == 0
+        assert pauses == [pytest.approx(8 / MOST_PER_S)]
 
 
 def test_a_dispatcher_writes_what_became_of_requests_with_an_id(
