@@ -17,8 +17,11 @@ from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
 SHM = Path("/dev/shm")
+SEND_BUFFER = Path("/proc/sys/net/core/wmem_default")
 _SHM_FREE_MIB = 1024
 _OPEN_FILES = 4096
+_ANSWER_BYTES = 768
+"""That Linux counts for each answer on its way to the thread of Triton's that sends it (docs/adr/0007)."""
 _PROCESSES = 4096
 _PROCESSORS = 2
 _MEMORY_MIB = 4096
@@ -52,6 +55,7 @@ def checks() -> list[Check]:
         "perf_analyzer": _perf_analyzer,
         "/dev/shm": _shared_memory,
         "open files": _open_files,
+        "socket buffers": _socket_buffers,
         "processes": _processes,
         "container": _container,
     }
@@ -152,6 +156,22 @@ def _open_files(name: str) -> Check:
             f"ulimit -n {_OPEN_FILES if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES else hard}",
         )
     return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} a process")
+
+
+def _socket_buffers(name: str) -> Check:
+    try:
+        size = int(SEND_BUFFER.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Check(name, "ok", f"not told: {SEND_BUFFER} cannot be read here")
+    wanted = _OPEN_FILES * _ANSWER_BYTES
+    if size < wanted:
+        return Check(
+            name,
+            "warning",
+            f"of {size} bytes; with over {size // _ANSWER_BYTES} requests under way over HTTP, Triton may lose answers",
+            f"on the host, before deploying: sysctl -w net.core.wmem_default={wanted}; or use gRPC",
+        )
+    return Check(name, "ok", f"of {size} bytes")
 
 
 def _processes(name: str) -> Check:

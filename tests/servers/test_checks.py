@@ -50,6 +50,23 @@ def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.status, check.remedy) == ("warning", "ulimit -n 1024")
 
 
+@pytest.mark.parametrize(("size", "status"), [("212992\n", "warning"), ("3145728\n", "ok"), (None, "ok")])
+def test_socket_buffers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str | None, status: str) -> None:
+    path = tmp_path / "wmem_default"
+    if size is not None:
+        path.write_text(size)
+    monkeypatch.setattr(module, "SEND_BUFFER", path)
+    assert named("socket buffers").status == status
+
+
+def test_small_socket_buffers_tell_how_many_answers_they_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "wmem_default").write_text("212992\n")
+    monkeypatch.setattr(module, "SEND_BUFFER", tmp_path / "wmem_default")
+    check = named("socket buffers")
+    assert "over 277 requests" in check.detail
+    assert "wmem_default=3145728" in check.remedy
+
+
 def test_an_unusable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "file" / "cache"))
