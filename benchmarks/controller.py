@@ -92,7 +92,10 @@ class Answer:
 
 @contextmanager
 def clients(url: str) -> Iterator[list[Answer]]:
-    """Ordinary gRPC clients that send inside the `with` block; the list grows as their requests end."""
+    """Clients that send over gRPC inside the `with` block; the list grows as their requests end.
+
+    They would rather wait than be refused for being late: what fails was lost by the change.
+    """
     answers: list[Answer] = []
     stop = threading.Event()
 
@@ -103,7 +106,7 @@ def clients(url: str) -> Iterator[list[Answer]]:
         while not stop.wait(PAUSE_S):
             sent_s, error = time.monotonic(), ""
             try:
-                connection.infer("bench", [tensor], client_timeout=ANSWER_S)
+                connection.infer("bench", [tensor], timeout=round(1e6 * ANSWER_S), client_timeout=ANSWER_S)
             except InferenceServerException as failure:
                 error = str(failure)
             answers.append(Answer(sent_s, time.monotonic(), error))
