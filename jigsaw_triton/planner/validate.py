@@ -230,6 +230,7 @@ class _GraphCheck:
                 said[s.variant, s.slice, s.instances, s.batch] += s.count
             placed = Counter[tuple[str, str, int, int]]()
             for (_, *segment), count in self._placed(name).items():
+                # The checker does not know how many items a starred name takes.
                 placed[tuple(segment)] += count  # type: ignore[index]
             if len(task.segments) > len(said):
                 yield f"{name}: a segment is listed more than once"

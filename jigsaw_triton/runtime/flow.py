@@ -111,6 +111,7 @@ class Flow:
         while ready:
             first, *others = ready
             for index in others:
+                # The default binds this round's index; the checker takes it for a parameter.
                 self._spawn(lambda index=index: self._run([index]))  # type: ignore[misc]
             ready = self._run_step(first)
 

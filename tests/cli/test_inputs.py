@@ -204,6 +204,7 @@ def test_an_engine_that_is_not_there_is_refused_to_serve(tmp_path: Path, app: Pa
     file = tmp_path / "cluster.yaml"
     file.write_text(CLUSTER.replace("spec:", "spec:\n  engine: ray"))
     arguments = {"gpus": None, "cluster": str(file), "driver": None, "demand": ["1"]}
+    # The checker sees values of one type for all arguments.
     read_wanted(Output(), [str(app)], **arguments, to_serve=False)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"engine: ray.* is not in this release"):
         read_wanted(Output(), [str(app)], **arguments)  # type: ignore[arg-type]

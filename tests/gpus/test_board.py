@@ -135,6 +135,7 @@ def test_the_svg_has_gpus_that_are_alike_once_and_names_them_in_a_tooltip() -> N
     root = ElementTree.fromstring(draw_svg([full("a/0"), FIRST, full("b/1"), full("b/2")]))
     groups = [g for g in root.findall(f"{SVG}g") if g.find(f"{SVG}text/{SVG}tspan") is not None]
     assert len(groups) == 2
+    # The groups are those that have a text.
     assert "".join(groups[0].find(f"{SVG}text").itertext()) == "a/0, b/1, b/2a/0 x3 A100-80GB"  # type: ignore[union-attr]
     assert "xN: N GPUs alike" in {t.text for t in root.iter(f"{SVG}text")}
     assert "alike" not in draw_svg([full("a/0"), FIRST])

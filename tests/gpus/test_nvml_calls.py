@@ -10,6 +10,7 @@ def test_results_and_errors_come_through() -> None:
     calls = Calls()
     assert calls.read("a number", lambda: 7) == 7
     with pytest.raises(KeyError, match="x"):
+        # An empty dict of unknown types, so that the read fails.
         calls.read("nothing", lambda: {}["x"])  # type: ignore[index]
     assert calls.read("a number", lambda: 8) == 8
 

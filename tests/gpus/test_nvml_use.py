@@ -46,6 +46,7 @@ def test_a_driver_that_does_not_tell_is_no_error(machine_of: MakeMachine, action
     _, uuid = created("H100-80GB", "1g")
     reader = UseReader(Calls(timeout_s=0.2))
     call = "nvmlDeviceGetMemoryInfo" if action == "fail" else "nvmlGpmMigSampleGet"
+    # A parameter of the test is any text to the checker.
     machine.fault(call, 1, action, 999)  # type: ignore[arg-type]
     assert reader.read([uuid]) == {}
     assert reader.read([uuid]) == {uuid: DeviceUse(0, 9984, None)}

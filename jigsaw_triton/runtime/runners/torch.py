@@ -45,5 +45,6 @@ def load(folder: Path, spec: RunnerSpec) -> TorchRunner:
     """Loads `model.pt`, on the GPU where torch has one."""
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    # torch.jit has no annotations.
     module: Any = torch.jit.load(str(artifact(folder, "model.pt")), map_location=device)  # type: ignore[no-untyped-call]
     return TorchRunner(spec, module.eval(), device)
