@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jigsaw_triton.runtime.protocol import WorkerFailed
 from jigsaw_triton.runtime.regions import Region
 from jigsaw_triton.runtime.route import RouteEntry
-from jigsaw_triton.runtime.wire import Connection, WorkerFailed
+from jigsaw_triton.runtime.wire import Connection
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0

@@ -16,6 +16,7 @@ from jigsaw_triton.runtime.connections import Connections, Outages
 from jigsaw_triton.runtime.counters import Counters
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 from jigsaw_triton.runtime.patience import Patience
+from jigsaw_triton.runtime.protocol import RegionRefused, RequestError, WorkerFailed
 from jigsaw_triton.runtime.regions import Placement, Regions
 from jigsaw_triton.runtime.route import Route, RouteEntry
 from jigsaw_triton.runtime.shares import Shares
@@ -23,7 +24,7 @@ from jigsaw_triton.runtime.slots import Lease, SlotPool
 from jigsaw_triton.runtime.spec import DispatcherSpec
 from jigsaw_triton.runtime.trace import id_for_worker
 from jigsaw_triton.runtime.trips import Outcome, Trip
-from jigsaw_triton.runtime.wire import Connection, RegionRefused, RequestError, WorkerFailed
+from jigsaw_triton.runtime.wire import Connection
 
 SHORTEST_WAIT_S = 0.001
 LONGEST_WAIT_S = 0.008

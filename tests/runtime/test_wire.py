@@ -1,4 +1,3 @@
-import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.wire import Connection, RequestError, WorkerFailed
+from jigsaw_triton.runtime.protocol import RequestError, WorkerFailed
+from jigsaw_triton.runtime.wire import Connection
 from tests.runtime.fake_worker import Call, FakeWorker, HangUp, Refuse, answer, message, raw
 
 Worker = Callable[[Callable[[Call], dict[str, Array] | bytes]], Connection]
@@ -84,20 +84,6 @@ def test_names_of_model_and_wanted_outputs_and_the_id_arrive(worker: Worker) -> 
     assert seen[0].request_id == 'a "b"#1'
 
 
-def test_an_answer_all_in_json(worker: Worker) -> None:
-    body = (
-        b'{"outputs":[{"name":"N","datatype":"INT64","shape":[1,2],"data":[7,8]},'
-        b'{"name":"S","datatype":"BYTES","shape":[1,2],"data":["\xc3\xa4","b"]},'
-        b'{"name":"E","datatype":"FP32","shape":[1,0,16],"data":[]}]}'
-    )
-    outputs = exchange(worker(lambda call: message(body)), X=np.zeros(1))
-    assert outputs["N"].dtype == np.int64
-    assert outputs["N"].tolist() == [[7, 8]]
-    assert outputs["S"].tolist() == [["ä".encode(), b"b"]]
-    assert outputs["E"].shape == (1, 0, 16)
-    assert outputs["E"].dtype == np.float32
-
-
 @pytest.mark.parametrize("cut", [1, 10, 40, 120, 150, -1])
 def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
     whole = answer({"Y": np.arange(6.0)})
@@ -112,26 +98,6 @@ def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
         assert connection.receive()["Y"].tolist() == [0, 1, 2, 3, 4, 5]
         server.close()
         connection.close()
-
-
-@pytest.mark.parametrize(
-    ("status", "text", "executed"),
-    [
-        (404, "Request for unknown model: 'm' is not found", False),
-        (400, "Request for unknown model: 'm' has no available versions", False),
-        (503, "[request id: <id_unknown>] Exceeds maximum queue size", False),
-        (503, "[request id: 7,8#1] Exceeds maximum queue size", False),
-        (500, "Stub process 'm_0_0' is not healthy.", True),
-    ],
-)
-def test_answers_that_count_as_the_workers_failure(worker: Worker, status: int, text: str, executed: bool) -> None:
-    def handler(call: Call) -> dict[str, Array]:
-        raise Refuse(status, text)
-
-    with pytest.raises(WorkerFailed) as failed:
-        exchange(worker(handler), X=np.zeros(1))
-    assert failed.value.executed is executed
-    assert failed.value.reason == re.sub(r"^\[request id: .*?\] ", "", text)
 
 
 @pytest.mark.parametrize("status", [400, 500])
@@ -168,11 +134,6 @@ def test_answers_that_are_the_requests_error(worker: Worker, status: int) -> Non
 def test_nonsense_is_the_workers_failure(worker: Worker, nonsense: bytes) -> None:
     with pytest.raises(WorkerFailed, match="not of Triton's protocol"):
         exchange(worker(lambda call: nonsense), X=np.zeros(1))
-
-
-def test_an_error_without_words(worker: Worker) -> None:
-    with pytest.raises(RequestError, match="HTTP status 500 without a message"):
-        exchange(worker(lambda call: message(b"<html>", status=500)), X=np.zeros(1))
 
 
 def test_a_worker_that_hangs_up(worker: Worker) -> None:

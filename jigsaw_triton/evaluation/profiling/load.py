@@ -18,7 +18,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.figures import Span, within
 from jigsaw_triton.evaluation.profiling.tensors import Batch
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.wire import RequestError, WorkerFailed
+from jigsaw_triton.runtime.protocol import RequestError, WorkerFailed
 
 _LOOK_S = 0.01
 

@@ -11,7 +11,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.tensors import batches
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.wire import WorkerFailed
+from jigsaw_triton.runtime.protocol import WorkerFailed
 
 QUICK = Pace(seconds=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
 
