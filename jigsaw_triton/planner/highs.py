@@ -61,7 +61,7 @@ def _optimised(
     has to do without a start.
     """
     for begin in (start, ()):
-        _aim(model, objective, len(whole), seconds)
+        _aim(model, objective, whole, seconds)
         # Last: a change of the model makes HiGHS forget its solution.
         if begin:
             columns, known = zip(*begin, strict=True)
@@ -110,16 +110,16 @@ def _model(program: Program) -> highspy.Highs:
     return model
 
 
-def _aim(model: highspy.Highs, objective: Objective, columns: int, seconds: float) -> None:
-    costs = np.zeros(columns)
+def _aim(model: highspy.Highs, objective: Objective, whole: Whole, seconds: float) -> None:
+    columns, costs = len(whole), np.zeros(len(whole))
     for column, k in objective.terms:
         costs[column] = k
     model.changeColsCost(columns, np.arange(columns, dtype=np.int32), costs)
     model.setOptionValue("mip_abs_gap", objective.gap)
     model.setOptionValue("mip_rel_gap", objective.relative_gap)
     model.setOptionValue("mip_max_nodes", _ENDLESS if objective.nodes is None else objective.nodes)
-    # The limit is of all runs of a model together.
-    model.setOptionValue("time_limit", model.getRunTime() + seconds)
+    # With whole numbers HiGHS 1.16 counts from where a run begins, without them from where the model's first run began.
+    model.setOptionValue("time_limit", seconds if whole.any() else model.getRunTime() + seconds)
 
 
 def _hold(model: highspy.Highs, objective: Objective, value: float) -> None:

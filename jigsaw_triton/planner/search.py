@@ -12,7 +12,7 @@ from jigsaw_triton.planner.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.refinement import Refinement
 from jigsaw_triton.planner.sharing import Cut, Pool, evenly_shared
-from jigsaw_triton.planner.solver import Outcome, Solver, Stage, solved
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverHung, Stage, solved
 
 WITNESS_SHARE = 0.1
 """Of the time limit, for a plan to begin with."""
@@ -147,7 +147,12 @@ class _Search:
         proven = least
         while True:
             limit = limits.pop(0)
-            model, outcome = self._within(limit, self.candidates, proven, begun)
+            try:
+                model, outcome = self._within(limit, self.candidates, proven, begun)
+            except SolverHung:
+                if (known := begun.unproven(proven)) is None:
+                    raise
+                return known
             first = outcome.stages[0] if outcome.stages else None
             worse = first is not None and first.value > begun.best
             if outcome.status == "unknown" or (worse and limit >= begun.best):

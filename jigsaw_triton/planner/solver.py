@@ -32,6 +32,10 @@ class SolverFailure(Exception):
     """A solver crashed, hung, or answered what cannot be. Never leaves the planner."""
 
 
+class SolverHung(SolverFailure):
+    """A solver did not answer in time and was ended. What is asked next starts it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A program to solve, and in what time."""
@@ -104,8 +108,14 @@ class SolverProcess:
 
     def __init__(self, name: SolverName) -> None:
         self.name: SolverName = name
+        self._hung = False
 
     def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        self._hung = False
         self._connection, theirs = Pipe()
         package_root = Path(__file__).parents[2]
         path = os.pathsep.join(filter(None, [str(package_root), os.environ.get("PYTHONPATH", "")]))
@@ -120,7 +130,6 @@ class SolverProcess:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -148,14 +157,19 @@ class SolverProcess:
         """Sends the program and waits for the outcome.
 
         Raises:
-            SolverFailure: The process died, did not answer in time, or answered with an error.
+            SolverHung: The process did not answer in time.
+            SolverFailure: It died, or answered with an error.
         """
         title = SOLVER_TITLES[self.name]
+        if self._hung:
+            self._start()
         try:
             self._connection.send(Request(program, time_limit_s))
             if not self._connection.poll(min(time_limit_s + GRACE_S, _LONGEST_S)):
+                self._connection.close()
                 self._kill()
-                raise SolverFailure(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
+                self._hung = True
+                raise SolverHung(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._kill()

@@ -20,7 +20,7 @@ from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Program
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make_plan
-from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverName, SolverProcess, Stage
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverHung, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
@@ -262,6 +262,23 @@ def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown, unknown)))
     assert not isinstance(caught.value, InfeasibleError)
     assert has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown))) is None
+
+
+def test_a_plan_that_is_known_outlasts_a_solver_that_hangs(highs: SolverProcess) -> None:
+    class HangsOnce(Scripted):
+        solved = 0
+
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            self.solved += 1
+            # First comes the plan to begin with.
+            if self.solved == 2:
+                raise SolverHung("it did not answer")
+            return super().solve(program, time_limit_s)
+
+    expected = make_plan(docread_problem(20))
+    plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(HangsOnce(name, highs)))
+    assert (plan.solver.name, plan.solver.status) == ("HiGHS", "feasible")
+    assert plan.slices_used >= expected.slices_used
 
 
 def test_an_unproven_plan_is_called_feasible_with_its_gap(

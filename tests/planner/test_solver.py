@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jigsaw_triton.planner import highs
 from jigsaw_triton.planner import solver as solver_module
 from jigsaw_triton.planner.program import Draft, Program
-from jigsaw_triton.planner.solver import SolverFailure, SolverName, SolverProcess, lasting_solvers
+from jigsaw_triton.planner.solver import SolverFailure, SolverHung, SolverName, SolverProcess, lasting_solvers
 
 NAMES: tuple[SolverName, ...] = ("highs", "cbc")
 
@@ -110,6 +111,28 @@ def test_a_solver_that_dies() -> None:
 def test_a_solver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver_module, "GRACE_S", 0.1)
     assert "did not answer" in str(disturbed(lambda pid: os.kill(pid, signal.SIGSTOP)))
+
+
+def test_a_solver_that_hung_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "GRACE_S", 0.1)
+    with SolverProcess("highs") as process:
+        before = process.pid
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(SolverHung):
+            process.solve(knapsack(5), 0.01)
+        assert process.solve(knapsack(5), 10).status == "optimal"
+        assert process.pid != before
+    assert not process.alive
+
+
+def test_each_objective_has_the_time_that_it_is_given() -> None:
+    program = hard()
+    model, whole = highs._model(program), np.array([c.integer for c in program.columns])
+    for seconds in (0.5, 0.1):
+        before_s = model.getRunTime()
+        highs._optimised(model, program.objectives[0], whole, (), seconds)
+        taken_s = model.getRunTime() - before_s
+    assert taken_s < 0.4
 
 
 def test_a_program_that_makes_no_sense(solver: SolverProcess) -> None:
