@@ -147,15 +147,16 @@ def _shared_memory(name: str) -> Check:
 
 
 def _open_files(name: str) -> Check:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < _OPEN_FILES:
+    # Servers are started with as many as they may have.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
         return Check(
             name,
             "warning",
-            f"a process may open {soft} files; a gateway with many clients needs more",
-            f"ulimit -n {_OPEN_FILES if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES else hard}",
+            f"a process may open {hard} files; a gateway with many clients needs more",
+            f"as root: ulimit -Hn {_OPEN_FILES}; in a container: docker run --ulimit nofile={_OPEN_FILES}",
         )
-    return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} a process")
+    return Check(name, "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"{hard} a process")
 
 
 def _socket_buffers(name: str) -> Check:

@@ -1,4 +1,5 @@
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -11,6 +12,12 @@ import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "/bin/cat"], stdin=subprocess.PIPE)
 print(child.pid, flush=True)
 sys.stdin.read()
+"""
+
+RUN_LAUNCHER = """
+import os, subprocess, sys
+ask = ["/bin/sh", "-c", "ulimit -Sn"]
+subprocess.run([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), *ask], check=True)
 """
 
 
@@ -33,6 +40,15 @@ def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "/bin/touch", str(mark)]
     assert subprocess.run(command, check=False).returncode == 1
     assert not mark.exists()
+
+
+def test_the_program_may_open_as_many_files_as_are_allowed() -> None:
+    limits = 'ulimit -Sn 256; "$@"'
+    command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", RUN_LAUNCHER, launcher.__file__]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
+    assert told == f"{most}\n"
 
 
 def test_the_program_gets_its_arguments() -> None:
