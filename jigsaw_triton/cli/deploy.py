@@ -13,11 +13,13 @@ from jigsaw_triton.cli.request import Request
 from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths, running_plan
 from jigsaw_triton.cli.status import view
 from jigsaw_triton.cli.table import Table
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.mps import find_control
 
 DEFAULT_RPS = 1.0
 
@@ -55,8 +57,8 @@ def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) 
     before = deployment.status()
     if before is not None:
         request = _as_it_runs(request, before)
-    _show_plan(out, request, deployment, before)
-    _ensure_server(out)
+    cluster = _show_plan(out, request, deployment, before)
+    _ensure_programs(out, cluster)
     fresh = before is None
     if fresh:
         deployment.start()
@@ -114,8 +116,8 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
     return request
 
 
-def _show_plan(out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None) -> None:
-    """Reads and plans here first, so that what is wrong is told before anything is touched."""
+def _show_plan(out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None) -> Cluster:
+    """Reads and plans here first, so that what is wrong is told before anything is touched; what it is to run on."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
     wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
     asked = problem(wanted, running=running_plan(before))
@@ -126,14 +128,17 @@ def _show_plan(out: Output, request: Request, deployment: Deployment, before: di
     if asked.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")
-        return
+        return wanted.cluster
     for part in transition_view(transition(asked, plan, how), plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):
             out.note(f"  {line}")
+    return wanted.cluster
 
 
-def _ensure_server(out: Output) -> None:
-    """Brings the tritonserver before the controller asks for it, so that a download is seen."""
+def _ensure_programs(out: Output, cluster: Cluster) -> None:
+    """Brings what has to run before the controller asks for it, so that a download is seen."""
+    if cluster.processes == "mps" and cluster.driver == "nvml":
+        find_control()
     with out.working("looking for tritonserver") as tell:
         find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jigsaw_triton.errors import MigError
+from jigsaw_triton.errors import MigError, MissingDependencyError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.owners import running_agents, running_owners
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
 from jigsaw_triton.servers.checks import Check
+from jigsaw_triton.servers.mps import find_control
 from jigsaw_triton.spec.load import DEFAULT_NODE
 
 _CAP_SYS_ADMIN = 21
@@ -41,6 +42,7 @@ def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
     if any(gpu.mode is not None for gpu in gpus):
         yield _rights(root)
         yield _owners(root)
+    yield _mps()
 
 
 def _no_driver(error: MigError, root: Path) -> Check:
@@ -96,6 +98,13 @@ def _has_mig_config(root: Path) -> bool:
         return False
     minor = next((line.split()[1] for line in lines if line.startswith("DeviceFileMinor:")), "")
     return os.access(root / "dev/nvidia-caps" / f"nvidia-cap{minor}", os.R_OK)
+
+
+def _mps() -> Check:
+    try:
+        return Check("MPS", "ok", str(find_control()))
+    except MissingDependencyError as error:
+        return Check("MPS", "warning", error.message, error.hint)
 
 
 def _owners(root: Path) -> Check:

@@ -61,15 +61,16 @@ class WorkerModel:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The tritonserver of one MIG instance.
+    """The tritonserver of one MIG instance, or one of those that share it under MPS.
 
     Attributes:
-        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is.
+        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is; see `names`.
         gpu: Where.
         board: Name of the GPU's model.
         placement: On the GPU.
-        memory_mib: Of the slice; None where unknown.
+        memory_mib: Of the slice, or its part of it; None where unknown.
         models: Sorted by name.
+        process: Which of those that share the instance, from 1; 0 where it has it to itself.
     """
 
     name: str
@@ -78,6 +79,12 @@ class Worker:
     placement: Placement
     memory_mib: int | None
     models: tuple[WorkerModel, ...]
+    process: int = 0
+
+    def shares_with(self, other: "Worker") -> bool:
+        """Whether both run on one MIG instance, as processes under MPS."""
+        place = (self.gpu, self.placement)
+        return bool(self.process and other.process) and place == (other.gpu, other.placement)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """From a plan to a bundle: what every worker and the gateway load, and where each dispatcher sends its batches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -14,7 +14,7 @@ from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.gpus.model import Board, Cluster, Placement
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
@@ -69,8 +69,7 @@ def compile_plan(
             raise InputError(reason, where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
         for placed in gpu.layout:
             if placed.models:
-                worker = _worker(job, gpu, board, placed, running)
-                workers[worker.name] = worker
+                workers |= {worker.name: worker for worker in _workers(job, gpu, board, placed, running)}
     workers = dict(sorted(workers.items()))
     compiled = {name: _graph(job, graphs[name], workers) for name in sorted(plan.graphs)}
     names.require_unique((model.name for graph in compiled.values() for model in _models(graph)), where="gateway")
@@ -138,21 +137,28 @@ def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where:
         seen.add(replica)
 
 
-def _worker(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, running: Bundle | None) -> Worker:
+def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, running: Bundle | None) -> Iterator[Worker]:
+    """The tritonservers of a slice: one, or under MPS one an instance of its model."""
     placement = placed.placement
-    name = names.worker(gpu.id, placement)
+    where = f"GPU {gpu.id}"
     if placement.slice not in board.profiles:
-        raise InputError(f"{board.name} has no slice {placement.slice}", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
+        raise InputError(f"{board.name} has no slice {placement.slice}", where=where, hint=PLAN_AGAIN)
+    mps = job.cluster.processes == "mps"
+    if mps and len(placed.models) > 1:
+        raise InputError(
+            f"{len(placed.models)} models share the slice {placement}, and processes under MPS take no turns",
+            where=where,
+            hint="plan without --share, or write `processes: streams` in cluster.yaml",
+        )
     server = Server(
         board=board,
         slice=placement.slice,
         backends=job.backends,
         gpu=job.cluster.driver == "nvml" and board.arch != "cpu",
         shared=len(placed.models) > 1,
+        processes=placed.models[0].instances if mps else 1,
     )
-    before = running.workers.get(name) if running is not None else None
-    kept = {_identity(model): model for model in before.models} if before is not None else {}
-    made = (
+    made = [
         worker_model(
             job.graphs[model.graph],
             model,
@@ -163,16 +169,33 @@ def _worker(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, runni
             identity=job.identity,
         )
         for model in placed.models
-    )
+    ]
+    for process in range(1, server.processes + 1) if mps else (0,):
+        yield _worker(gpu, server, placement, made, process, running)
+
+
+def _worker(
+    gpu: PlannedGpu,
+    server: Server,
+    placement: Placement,
+    made: Sequence[WorkerModel],
+    process: int,
+    running: Bundle | None,
+) -> Worker:
+    name = names.worker(gpu.id, placement, process)
+    before = running.workers.get(name) if running is not None else None
+    kept = {_identity(model): model for model in before.models} if before is not None else {}
     models = sorted((kept.get(_identity(model), model) for model in made), key=lambda model: model.name)
     names.require_unique((model.name for model in models), where=f"worker {name}")
+    memory_mib = server.board.profiles[placement.slice].memory_mib
     return Worker(
         name=name,
         gpu=gpu.id,
-        board=board.name,
+        board=server.board.name,
         placement=placement,
-        memory_mib=board.profiles[placement.slice].memory_mib,
+        memory_mib=None if memory_mib is None else memory_mib // server.processes,
         models=tuple(models),
+        process=process,
     )
 
 

@@ -7,9 +7,16 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
 
 
-def worker(gpu: GpuId, placement: Placement) -> str:
-    """`<node>-<gpu index>-<slice>-<start>`: the place, so that what stays in place keeps its name."""
-    return f"{gpu.node}-{gpu.index}-{placement.slice}-{placement.start}"
+def worker(gpu: GpuId, placement: Placement, process: int = 0) -> str:
+    """`<node>-<gpu index>-<slice>-<start>`: the place, so that what stays in place keeps its name.
+
+    Args:
+        gpu: Where.
+        placement: On it.
+        process: See `bundle.Worker`; from 1 on, `-p<process>` stands behind.
+    """
+    place = f"{gpu.node}-{gpu.index}-{placement.slice}-{placement.start}"
+    return f"{place}-p{process}" if process else place
 
 
 def worker_model(graph: str, task: str, variant: str, generation: int) -> str:

@@ -51,6 +51,7 @@ class Server:
         backends: That it has.
         gpu: Whether the slice is a real one, not an emulated one or the processor's.
         shared: Whether it holds several models.
+        processes: How many of them share the slice, with as many instances of a model.
     """
 
     board: Board
@@ -58,6 +59,7 @@ class Server:
     backends: frozenset[str]
     gpu: bool
     shared: bool
+    processes: int = 1
 
 
 def worker_model(
@@ -70,7 +72,7 @@ def worker_model(
     templates: Mapping[str, Template],
     identity: Identity,
 ) -> WorkerModel:
-    """Compiles one replica.
+    """Compiles one replica, or what one of the processes has of it that it is spread over.
 
     Args:
         graph: That has the task and the variant.
@@ -93,7 +95,8 @@ def worker_model(
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
     cfg.set_tensors(config, inputs, task.outputs, ragged=python)
-    cfg.set_instances(config, placed.instances, gpu=server.gpu and base.name != EMULATED)
+    instances = placed.instances // server.processes
+    cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
     _set_scheduling(config, placed.batch, items=mode(graph, task) == "items", shared=server.shared)
     if python:
         spec = _runner_spec(base, task, variant, inputs, server, placed)
@@ -109,7 +112,7 @@ def worker_model(
         graph=graph.name,
         task=task.name,
         variant=variant.name,
-        instances=placed.instances,
+        instances=instances,
         batch=placed.batch,
         digest=_digest(config, files, identity),
     )

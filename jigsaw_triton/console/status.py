@@ -15,6 +15,7 @@ from jigsaw_triton.controller.state import Restarts, State
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
 
 EMULATED_MIG = "MIG: instances exist in a state file only; the GPUs are not real"
+EMULATED_MPS = "MPS: the servers that share an instance run side by side, without a daemon"
 EMULATED_CPU = "GPU time: models run on this machine's processor, which all workers share"
 EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and answer zeros"
 
@@ -59,7 +60,9 @@ def emulated(generation: Generation | None) -> tuple[str, ...]:
 
 
 def _emulated_cluster(cluster: Cluster) -> tuple[str, ...]:
-    mig = (EMULATED_MIG,) if cluster.driver == "emulated" else ()
+    mig: tuple[str, ...] = ()
+    if cluster.driver == "emulated":
+        mig = (EMULATED_MIG, EMULATED_MPS) if cluster.processes == "mps" else (EMULATED_MIG,)
     return (*mig, EMULATED_CPU) if any(gpu.board.arch == "cpu" for gpu in cluster.gpus) else mig
 
 
@@ -113,6 +116,7 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dic
         "model": worker.board,
         "slice": worker.placement.slice,
         "start": worker.placement.start,
+        "process": worker.process,
         "uuid": server.uuid if server is not None else "",
         "pid": server.process.pid if server is not None else None,
         "restarts": len(state.restarts.get(name, Restarts()).at_s),

@@ -16,17 +16,19 @@ from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, start_time
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.places import Places
 from jigsaw_triton.controller.silence import Silence
 from jigsaw_triton.errors import ServerError, StateError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts, MigInstance
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, Stub, python_stubs
+from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,8 @@ class Fleet:
         self._installation = installation
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
-        self._instances: Instances | None = None
         self._journal = journal
+        self._places = Places(paths, journal, self._kill)
         self._secret = secret
         self._exited = exited
         self._servers: dict[str, Server] = {}
@@ -134,7 +136,7 @@ class Fleet:
             )
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
-        self._instances = Instances(self._journal, driver)
+        self._places.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
     async def around_others(self, cluster: Cluster) -> Cluster:
@@ -148,26 +150,20 @@ class Fleet:
         """How busy the workers' instances are, by worker; without those of which the driver tells nothing."""
         if self._driver is None:
             return {}
-        uuids = {server.uuid: name for name, server in self._servers.items() if server.uuid}
-        found = await asyncio.to_thread(self._driver.use, list(uuids))
-        return {uuids[uuid]: use for uuid, use in found.items()}
-
-    @property
-    def _mig(self) -> Instances:
-        if self._instances is None:
-            raise RuntimeError("serve_on comes first")
-        return self._instances
+        uuids = {name: server.uuid for name, server in self._servers.items() if server.uuid}
+        found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
+        return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
     async def bring_up(self, worker: Worker) -> None:
-        """Creates the MIG instance, starts the server, loads and verifies its models."""
+        """Creates the MIG instance unless it shares one, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
-            instance = await self._create(worker)
+            await self._places.take(worker)
             try:
-                await self._start_worker(worker, instance.uuid)
+                await self._start_worker(worker)
             except BaseException:
-                await asyncio.shield(self._remove(worker.name, instance.uuid))
+                await asyncio.shield(self._remove(worker.name))
                 raise
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
@@ -178,14 +174,13 @@ class Fleet:
                 raise ServerError("there is no such worker", where=worker.name)
             await self._stop(dead)
             await asyncio.sleep(delay_s)
-            await self._start_worker(worker, dead.uuid)
+            await self._start_worker(worker)
 
     async def retire(self, worker: str) -> None:
-        """Stops a worker and destroys its MIG instance. What it still works on is lost: drain it first."""
+        """Stops a worker, and destroys its MIG instance unless others share it. What it still works on is lost."""
         async with self.locked(worker):
-            server = self._servers.get(worker)
-            if server is not None:
-                await asyncio.shield(self._remove(worker, server.uuid))
+            if worker in self._servers:
+                await asyncio.shield(self._remove(worker))
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies further models on a worker."""
@@ -204,17 +199,8 @@ class Fleet:
                 if server is not None and not await _has_ended(server):
                     raise
 
-    async def _create(self, worker: Worker) -> MigInstance:
-        """Creates a worker's MIG instance."""
-        creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
-        try:
-            return await asyncio.shield(creation)
-        except asyncio.CancelledError:
-            # What is being made in its thread all the same is of no use to anybody.
-            await asyncio.to_thread(self._mig.destroy, (await creation).uuid)
-            raise
-
-    async def _start_worker(self, worker: Worker, uuid: str) -> None:
+    async def _start_worker(self, worker: Worker) -> None:
+        uuid, daemon = self._places.uuid(worker.name), await self._places.daemon(worker.name)
         command = worker_command(
             self._installation,
             name=worker.name,
@@ -223,20 +209,42 @@ class Fleet:
             secret=self._secret,
             device=uuid,
             device_mib=worker.memory_mib,
+            mps=daemon.env if daemon is not None else {},
             # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
             shared=True,
         )
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_all(server, [m.folder for m in worker.models], probe=True)
+        if daemon is not None:
+            await self._require_mps(server, daemon)
 
-    async def _remove(self, worker: str, uuid: str) -> None:
+    async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
+        """Sees to it that a server computes through the daemon: one that does not find it computes without.
+
+        Raises:
+            ServerError: It does not.
+        """
+        assert self._driver is not None and server.process.pid is not None
+        own = await asyncio.to_thread(group_members, server.process.pid)
+        holders = await asyncio.to_thread(self._driver.holders, server.uuid)
+        if reason := why_without(own, holders, await daemon.clients()):
+            hint = "see the daemon's log; write `processes: streams` in cluster.yaml where MPS does not work"
+            raise ServerError(reason, where=server.process.name, hint=hint)
+
+    async def _remove(self, worker: str) -> None:
         server = self._servers.get(worker)
         if server is not None:
             await self._stop(server)
-        await asyncio.to_thread(self._mig.destroy, uuid)
+        await self._places.leave(worker)
         # Only now, so that what could not be destroyed can be retired again.
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
+
+    def _kill(self, workers: Iterable[str]) -> None:
+        """Ends servers as if they had died by themselves; they are started again like any that did."""
+        for name in workers:
+            if name in self._servers:
+                self._servers[name].process.kill()
 
     # --- the gateway -----------------------------------------------------------------------------------------------
 

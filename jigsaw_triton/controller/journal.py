@@ -1,4 +1,4 @@
-"""The controller's memory on disk: events, actions before and after, and the MIG instances that are ours. SQLite."""
+"""The controller's memory on disk: events, actions before and after, and what is ours on the machine. SQLite."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
 """Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS destructions (uuid TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS servers (
   name TEXT PRIMARY KEY, pid INTEGER NOT NULL, started INTEGER NOT NULL, shm_prefix TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS daemons (pipes TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL);
 """
@@ -192,6 +193,18 @@ class Journal:
         """Servers that are ours and were not noted as gone."""
         rows = self._db.execute("SELECT name, pid, started, shm_prefix FROM servers ORDER BY name").fetchall()
         return tuple(ServerRecord(*row) for row in rows)
+
+    def keep_daemon(self, pipes: str) -> None:
+        """Notes that an MPS daemon of ours is about to be started, by its pipe directory."""
+        self._write("INSERT OR REPLACE INTO daemons VALUES (?)", (pipes,))
+
+    def forget_daemon(self, pipes: str) -> None:
+        """Notes that an MPS daemon of ours is gone."""
+        self._attempt("DELETE FROM daemons WHERE pipes = ?", pipes)
+
+    def daemons(self) -> tuple[str, ...]:
+        """Pipe directories of the MPS daemons that are ours and were not noted as gone."""
+        return tuple(pipes for (pipes,) in self._db.execute("SELECT pipes FROM daemons ORDER BY pipes").fetchall())
 
     def keep_fact(self, name: str, value: str) -> None:
         """Notes something about the deployment as a whole."""

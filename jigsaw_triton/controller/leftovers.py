@@ -1,7 +1,8 @@
-"""Ends what a controller that was killed left, by its journal: servers on their way out, and MIG instances."""
+"""Ends what a controller that was killed left, by its journal: servers on their way out, MPS daemons, MIG instances."""
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.servers.mps import end_processes
 from jigsaw_triton.servers.process import group_members, sweep
 
 DRIVER_FACT = "driver"
@@ -20,14 +22,14 @@ _POLL_S = 0.02
 
 
 def end_leftovers(journal: Journal, state_dir: Path) -> int:
-    """Kills the servers and destroys the MIG instances that the journal knows of. Blocks.
+    """Kills the servers and MPS daemons and destroys the MIG instances that the journal knows of. Blocks.
 
     Args:
         journal: Of the deployment, whose controller must be gone.
         state_dir: Its folder.
 
     Returns:
-        How many servers and instances were still there.
+        How many servers, daemons and instances were still there.
 
     Raises:
         InstanceInUseError: Somebody else's process holds one of the instances.
@@ -43,6 +45,11 @@ def end_leftovers(journal: Journal, state_dir: Path) -> int:
             time.sleep(_POLL_S)
         sweep(record.shm_prefix)
         journal.forget_server(record.name)
+    for pipes in journal.daemons():
+        # The MPS server holds its instance.
+        ended += bool(end_processes(Path(pipes)))
+        shutil.rmtree(pipes, ignore_errors=True)
+        journal.forget_daemon(pipes)
     if not journal.instances() and not journal.creations():
         return ended
     # The driver that they were made with, whichever one is asked for now, on GPUs that a cluster may have no more.

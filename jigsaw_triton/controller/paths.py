@@ -71,6 +71,14 @@ class Paths:
         """Slot file of a model on a worker."""
         return self.run / "slots" / worker / model
 
+    def mps(self, place: str) -> Path:
+        """Pipe directory of the MPS daemon of a MIG instance."""
+        return self.run / "mps" / place
+
+    def mps_logs(self, place: str) -> Path:
+        """Log directory of the same."""
+        return self.logs / f"{place}.mps"
+
     def create(self) -> None:
         """Makes the folders, readable by their owner alone.
 

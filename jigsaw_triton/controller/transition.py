@@ -230,7 +230,7 @@ def _cost(actual: Actual, running: Generation | None, target: Generation, worker
 def _blockers(worker: Worker, actual: Actual) -> dict[str, Worker]:
     """Workers that stand where `worker` is to be."""
     others = sorted(actual.workers.values(), key=lambda w: w.name)
-    return {o.name: o for o in others if o.gpu == worker.gpu and _overlap(o, worker)}
+    return {o.name: o for o in others if o.gpu == worker.gpu and not o.shares_with(worker) and _overlap(o, worker)}
 
 
 def _overlap(one: Worker, other: Worker) -> bool:

@@ -40,6 +40,7 @@ def build_cluster(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
         driver=spec.driver or driver,
         engine=spec.engine,
+        processes=spec.processes,
         gateway=gateway,
     )
 

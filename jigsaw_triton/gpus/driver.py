@@ -39,6 +39,14 @@ class MigDriver(Protocol):
         """How busy instances are, by UUID; without those of which that cannot be told. Never raises."""
         ...
 
+    def holders(self, uuid: str) -> tuple[int, ...]:
+        """Ids of the processes on an instance, ascending; none where the driver may not tell.
+
+        Raises:
+            MigTimeoutError: It does not answer.
+        """
+        ...
+
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.
 

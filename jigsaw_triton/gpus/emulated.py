@@ -88,6 +88,10 @@ class EmulatedMigDriver:
         """Nothing: a slice of the processor is no part of it that could be measured."""
         return {}
 
+    def holders(self, uuid: str) -> tuple[int, ...]:
+        """Ids of the processes that were started with an instance as their CUDA device, ascending."""
+        return self._holders_of(uuid)
+
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.
 

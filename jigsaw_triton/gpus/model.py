@@ -7,6 +7,8 @@ from typing import Literal
 SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
 """Kinds of MIG instance, smallest first. `1gx2` is 1g with double memory."""
 
+Processes = Literal["streams", "mps"]
+
 MEDIA = "+me"
 """What a placement's slice ends with where it is the media-exclusive form: `1g+me`."""
 
@@ -138,12 +140,15 @@ class Cluster:
         gpus: Sorted by id.
         driver: Of MIG.
         engine: That starts workers.
+        processes: What the instances of a segment are: Triton's, which overlap by streams in one server, or a server
+            each, under MPS.
         gateway: Ports.
     """
 
     gpus: tuple[Gpu, ...]
     driver: Literal["nvml", "emulated"] = "emulated"
     engine: Literal["local", "ray"] = "local"
+    processes: Processes = "streams"
     gateway: GatewayPorts = GatewayPorts()
 
     @property

@@ -88,7 +88,11 @@ class NvmlGpus:
         return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
 
     def holders(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell."""
+        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell.
+
+        Raises:
+            MigTimeoutError: It does not answer.
+        """
         try:
             return self._calls.read(uuid, lambda: self._nvml.processes(uuid))
         except pynvml.NVMLError:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from jigsaw_triton.errors import InfeasibleError, JigsawError, UnplacedError
+from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
 from jigsaw_triton.planner import diagnose
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
@@ -219,6 +219,11 @@ def _first_sound(options: Options, solvers: SolverFactory, attempt: Callable[[So
 
 def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
     """Graph name -> task -> configurations, having said what is impossible whatever the solver finds."""
+    if options.share and problem.cluster.processes == "mps":
+        raise InputError(
+            "models that share a slice take turns, which processes under MPS do not",
+            hint="leave out --share, or write `processes: streams` in cluster.yaml",
+        )
     everything: dict[str, TaskConfigurations] = {}
     reasons: list[str] = []
     for workload in problem.workloads:

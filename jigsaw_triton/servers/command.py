@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.spec import (
@@ -66,6 +67,7 @@ def worker_command(
     secret: str,
     device: str | None,
     device_mib: int | None = None,
+    mps: Mapping[str, str] = MappingProxyType({}),
     shared: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
@@ -78,7 +80,8 @@ def worker_command(
         run_dir: Of the deployment; the sockets are `workers/<name>.sock` and `workers/<name>.metrics.sock` in it.
         secret: What the protocols that change the server are kept behind.
         device: UUID of the MIG instance; None hides all GPUs.
-        device_mib: Its memory; None where unknown.
+        device_mib: How much of its memory the server may fill; None where unknown.
+        mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
         shared: Several models share the slice: instances that ask for the rate limiter's resource run in turns.
         exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
 
@@ -106,7 +109,7 @@ def worker_command(
         arguments.append("--rate-limit=execution_count")
     return Command(
         argv=(str(installation.binary), *arguments),
-        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir)},
+        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir), **mps},
         address=str(http),
         metrics_address=str(metrics),
         sockets=(http, metrics),

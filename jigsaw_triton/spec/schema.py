@@ -279,6 +279,8 @@ class ClusterSpec(_Entry):
     """Of MIG; nvml where a GPU answers, else emulated, unless told."""
     engine: Literal["local", "ray"] = "local"
     """What starts the workers."""
+    processes: Literal["streams", "mps"] = "streams"
+    """What the instances of a model on a slice are: streams of one server, or a server each under MPS."""
     nodes: list[NodeEntry] = Field(
         min_length=1, max_length=1024, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
     )

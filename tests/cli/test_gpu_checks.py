@@ -6,6 +6,7 @@ import pytest
 
 from jigsaw_triton.cli.gpu_checks import gpu_checks
 from jigsaw_triton.servers.checks import Check
+from tests.fakes import mps
 from tests.fakes.nvml.machine import Machine
 
 
@@ -116,3 +117,12 @@ def test_other_owners(
     assert check.status == status
     assert told in check.detail
     assert (check.remedy != "") == (status != "ok")
+
+
+def test_mps(make: Callable[..., Machine], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("A100-80GB")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = found(root)["MPS"]
+    assert check.status == "warning" and "nvidia-compute-utils" in check.remedy
+    monkeypatch.setenv("PATH", str(mps.install(tmp_path / "bin")))
+    assert found(root)["MPS"].status == "ok"

@@ -142,12 +142,19 @@ def identity(path: Path) -> str:
     return f"content of {path}"
 
 
-def compiled(graph: TaskGraph, of: Plan | None = None, *, generation: int = 3, running: Bundle | None = None) -> Bundle:
+def compiled(
+    graph: TaskGraph,
+    of: Plan | None = None,
+    *,
+    generation: int = 3,
+    running: Bundle | None = None,
+    on: Cluster | None = None,
+) -> Bundle:
     """One graph, compiled with all that belongs to it."""
     return compile_plan(
         of or every(graph),
         {graph.name: graph},
-        cluster(),
+        on or cluster(),
         {graph.name: profile(graph)},
         generation=generation,
         templates=TEMPLATES,

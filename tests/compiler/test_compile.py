@@ -205,3 +205,30 @@ def test_a_task_may_not_take_the_pipelines_name() -> None:
     of: TaskGraph = graph([task("pipeline", {"X": "inputs.X"})], {"Y": "pipeline.Y"}, target="bls")
     with pytest.raises(InputError, match=r"gateway: two models would be named 'app\.pipeline\.g3'; rename"):
         compiled(of)
+
+
+def test_under_mps_each_instance_is_a_server_with_its_part_of_the_slice() -> None:
+    of = chain(1)
+    placed = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 2, 4)]}
+    machine = replace(cluster(), processes="mps")
+    first = compiled(of, plan([of], placed), on=machine)
+    assert list(first.workers) == ["n-0-1g-0-p1", "n-0-1g-0-p2"]
+    one, two = first.workers.values()
+    assert (one.placement, one.process, one.memory_mib) == (Placement(0, "1g"), 1, 4864)
+    assert (two.placement, two.process) == (Placement(0, "1g"), 2)
+    assert one.shares_with(two)
+    assert [m.instances for m in (*one.models, *two.models)] == [1, 1]
+    (dispatcher,) = first.graphs["chain"].dispatchers
+    assert [(e.worker, e.slots) for e in dispatcher.route] == [("n-0-1g-0-p1", 1), ("n-0-1g-0-p2", 1)]
+    # One process less: the other stays as it is, but for its part of the slice.
+    fewer = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 1, 4)]}
+    second = compiled(of, plan([of], fewer), on=machine, generation=4, running=first)
+    assert list(second.workers) == ["n-0-1g-0-p1"]
+    assert second.workers["n-0-1g-0-p1"].memory_mib == 9728
+
+
+def test_under_mps_models_do_not_share_a_slice() -> None:
+    of = chain(2)
+    placed = {(0, 0, "1g"): [PlacedModel("chain", task, "v0", 1, 4) for task in ("t0", "t1")]}
+    with pytest.raises(InputError, match="2 models share the slice 1g@0, and processes under MPS take no turns"):
+        compiled(of, plan([of], placed), on=replace(cluster(), processes="mps"))

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_VARIANTS, emulated, snapshot
+from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_MPS, EMULATED_VARIANTS, emulated, snapshot
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.state import State
@@ -109,3 +109,11 @@ def test_what_is_emulated_is_said(driver: str, board: str, said: tuple[str, ...]
     cluster = Cluster((Gpu(GpuId("n", 0), CATALOG[board]),), driver="nvml" if driver == "nvml" else "emulated")
     assert emulated(replace(running, wanted=replace(running.wanted, cluster=cluster))) == said
     assert emulated(None) == ()
+
+
+def test_processes_without_a_daemon_are_said_to_be() -> None:
+    running = generation(bundle(1, [worker("0/1g@0", ("t0", "a"))]))
+    cluster = replace(running.wanted.cluster, processes="mps")
+    assert EMULATED_MPS in emulated(replace(running, wanted=replace(running.wanted, cluster=cluster)))
+    real = replace(cluster, driver="nvml")
+    assert EMULATED_MPS not in emulated(replace(running, wanted=replace(running.wanted, cluster=real)))

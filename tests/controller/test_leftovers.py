@@ -98,3 +98,19 @@ def test_a_process_that_only_has_the_pid_of_a_server_is_left_alone(tmp_path: Pat
     journal.keep_server(ServerRecord("gateway", os.getpid(), 1, "jigsaw-test-nobodys-"))
     assert end_leftovers(journal, tmp_path) == 0
     assert journal.servers() == ()
+
+
+def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Path, journal: Journal) -> None:
+    instances = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
+    instance = instances.create(GPU, Placement(0, "1g"))
+    pipes = tmp_path / "pipes"
+    pipes.mkdir()
+    journal.keep_instance(instance)
+    journal.keep_daemon(str(pipes))
+    held = {**os.environ, "CUDA_VISIBLE_DEVICES": instance.uuid, "CUDA_MPS_PIPE_DIRECTORY": str(pipes)}
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=held, start_new_session=True
+    ) as daemon:
+        assert end_leftovers(journal, tmp_path) == 2
+        assert daemon.wait(timeout=10) == -9
+    assert instances.instances() == () and journal.daemons() == () and not pipes.exists()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +173,32 @@ def test_a_transition_broken_off_anywhere_before_the_flip_can_be_undone(
         for action in stage.actions:
             actual = actual.after(action)
     assert reached(run(actual, stages_to(actual, running, running)), before)
+
+
+def processes(count: int, *models: tuple[str, str], place: str = "0/2g@0", generation: int = 1) -> list[Worker]:
+    """Workers that share an instance under MPS."""
+    alone = worker(place, *models, generation=generation)
+    return [replace(alone, name=f"{alone.name}-p{n}", process=n) for n in range(1, count + 1)]
+
+
+def test_processes_that_share_an_instance_do_not_stand_in_each_others_way() -> None:
+    one = bundle(1, [*processes(2, ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
+    two = bundle(2, [*processes(3, ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
+    actual = after(one)
+    stages = stages_to(actual, generation(one), generation(two))
+    assert stages[0].actions == (a.BringUp(two.workers["n-0-2g-0-p3"]),)
+    assert reached(run(actual, stages), two)
+    fewer = stages_to(after(two), generation(two), generation(one))
+    assert a.Retire(two.workers["n-0-2g-0-p3"]) in fewer[-1].actions
+    assert not any(isinstance(action, a.BringUp) for stage in fewer for action in stage.actions)
+
+
+def test_processes_and_a_server_that_has_the_instance_to_itself_make_room_for_each_other() -> None:
+    streams = bundle(1, [worker("0/2g@0", ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
+    mps = bundle(2, [*processes(2, ("t0", "a"), generation=2), worker("0/1g@2", ("t1", "a"))])
+    for before, target in ((streams, mps), (mps, replace(streams, generation=3))):
+        actual = after(before)
+        stages = stages_to(actual, generation(before), generation(target))
+        kinds = [type(action).__name__ for stage in stages for action in stage.actions]
+        assert kinds.index("Retire") < kinds.index("BringUp")
+        assert reached(run(actual, stages), target)

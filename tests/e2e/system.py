@@ -66,6 +66,10 @@ class System:
         self._started: list[subprocess.Popen[str]] = []
         self._environment = {**outside, **cache, "JIGSAW_STATE": str(state)}
 
+    def put_on_path(self, folder: Path) -> None:
+        """Has commands find the programs of a folder before others."""
+        self._environment["PATH"] = f"{folder}{os.pathsep}{self._environment['PATH']}"
+
     def run(self, *arguments: object) -> Result:
         """Runs a command to its end."""
         process = self.start(*arguments)

@@ -3,18 +3,21 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
-from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.app import write_application
 from tests.e2e.clients import Client, expected
 from tests.e2e.system import System
+from tests.fakes import mps
 from tests.fakes.nvml.machine import Machine
 
 pytestmark = pytest.mark.e2e
@@ -125,3 +128,82 @@ def test_a_gpu_without_mig_serves_as_one_whole_slice(system: System, machine: Ma
     assert f"CUDA_VISIBLE_DEVICES={worker['uuid']}".encode() in environ
     assert system.run("down").code == 0
     assert whole.changes() == []
+
+
+CLUSTER = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  driver: {driver}
+  processes: mps
+  nodes: [{{name: local, gpus: [{{model: cpu}}]}}]
+"""
+
+
+def several(app: Path, instances: int) -> Path:
+    """An application that has profiles of so many instances alone; its path."""
+    write_application(app)
+    rows = read_profiles(app / "profiles.csv").rows()
+    more = [replace(row, key=replace(row.key, instances=instances)) for row in rows]
+    (app / "profiles.csv").write_text(write_profiles(more))
+    return app
+
+
+def write_cluster(folder: Path, driver: str) -> Path:
+    (folder / "cluster.yaml").write_text(CLUSTER.format(driver=driver))
+    return folder / "cluster.yaml"
+
+
+def shared(status: dict[str, Any]) -> dict[str, list[int]]:
+    """UUID -> process ids of the servers on it."""
+    found: dict[str, list[int]] = {}
+    for worker in status["workers"]:
+        found.setdefault(worker["uuid"], []).append(worker["pid"])
+    return found
+
+
+def test_the_instances_of_a_slice_are_processes_under_mps(
+    machine: Machine, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.put_on_path(mps.install(tmp_path / "bin"))
+    app, cluster = several(tmp_path / "app", 2), write_cluster(tmp_path, "nvml")
+    status = system.deploy(app, "--cluster", cluster, "--demand", 5)
+    servers = shared(status)
+    assert len(servers) == 3 and all(len(pids) == 2 for pids in servers.values())
+    assert {i.uuid for i in instances()} == set(servers)
+    first = next(iter(servers))
+    pipes = {variable(pid, "CUDA_MPS_PIPE_DIRECTORY") for pid in servers[first]}
+    assert len(pipes) == 1
+    with Client(system, "grpc") as client:
+        assert client.squares([2, 3]) == expected([2, 3])
+        # Without its daemon a process that is started would compute without MPS: all of the slice are started again.
+        after = system.last_event()
+        os.kill(int((Path(pipes.pop()) / "nvidia-cuda-mps-control.pid").read_text()), signal.SIGKILL)
+        for _ in servers[first]:
+            after = system.wait_event("serves again", after=after)
+        assert set(shared(system.status())[first]).isdisjoint(servers[first])
+        assert client.squares([4]) == expected([4])
+    assert system.run("down").code == 0
+    assert instances() == ()
+    # One that the daemon does not know computes without MPS, whatever it was told.
+    mps.install(tmp_path / "bin", like="deaf")
+    refused = system.run("deploy", app, "--cluster", cluster, "--demand", 5, *system.ports, "--detach")
+    assert refused.code == 1
+    assert "compute on the slice without MPS" in refused.err
+    assert instances() == ()
+
+
+def variable(pid: int, name: str) -> str:
+    """A variable of a process."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (text,) = (v.decode() for v in variables if v.startswith(f"{name}=".encode()))
+    return text.partition("=")[2]
+
+
+def test_emulated_instances_are_shared_by_processes_too(system: System, tmp_path: Path) -> None:
+    app, cluster = several(tmp_path / "app", 2), write_cluster(tmp_path, "emulated")
+    status = system.deploy(app, "--cluster", cluster, "--demand", 5)
+    assert all(len(pids) == 2 for pids in shared(status).values())
+    assert any("without a daemon" in said for said in status["emulated"])
+    with Client(system, "grpc") as client:
+        assert client.squares([2, 3]) == expected([2, 3])

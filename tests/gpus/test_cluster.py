@@ -36,6 +36,8 @@ def test_the_driver_is_the_document_s_or_else_what_was_found() -> None:
 
 def test_the_driver_of_the_document(tmp_path: Path) -> None:
     assert built(edited(CLUSTER, ("engine: local", "driver: nvml")), tmp_path).driver == "nvml"
+    assert built(CLUSTER, tmp_path).processes == "streams"
+    assert built(edited(CLUSTER, ("engine: local", "processes: mps")), tmp_path).processes == "mps"
 
 
 @pytest.mark.parametrize(

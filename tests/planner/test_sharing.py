@@ -393,3 +393,10 @@ def test_packing_gives_up_in_the_end() -> None:
     assert packed(parts, tight, effort=10) is None
     roomy = packed(parts, tight + 2, effort=EFFORT)
     assert roomy and fits(parts, roomy)
+
+
+def test_processes_under_mps_share_no_slice() -> None:
+    asked = problem(chain(2), ProfileTable(()))
+    asked = replace(asked, cluster=replace(asked.cluster, processes="mps"))
+    with pytest.raises(InputError, match="take turns, which processes under MPS do not"):
+        make_plan(asked, Options(share=True))

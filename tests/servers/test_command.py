@@ -126,6 +126,12 @@ def test_prefixes_are_of_one_server_of_one_deployment() -> None:
     assert shm_prefix(run, "a") != shm_prefix(Path("/run/k"), "a")
 
 
+def test_a_worker_under_mps_is_told_where_its_daemon_is() -> None:
+    command = worker(device="MIG-1", mps={"CUDA_MPS_PIPE_DIRECTORY": "/run/mps"})
+    assert command.env["CUDA_MPS_PIPE_DIRECTORY"] == "/run/mps"
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "MIG-1"
+
+
 @pytest.mark.parametrize(
     ("device_mib", "pool_mib"), [(None, 32), (1024, 32), (4864, 76), (9728, 152), (40192, 512), (180_000, 512)]
 )

@@ -1,0 +1,238 @@
+"""MPS: the daemon through which several processes compute on one GPU or MIG instance at the same time.
+
+As NVIDIA's MIG user guide has it, each instance has a control daemon of its own, told apart by its pipe directory, and
+daemon and clients name the instance by its UUID. A process that finds no daemon in its pipe directory computes without
+MPS and says nothing: whoever wants to know asks the daemon for its clients.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from jigsaw_triton.errors import MissingDependencyError, ServerError
+from jigsaw_triton.servers import launcher
+from jigsaw_triton.servers.logfile import tail
+
+CONTROL = "nvidia-cuda-mps-control"
+
+_PIPES, _LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+_OUTPUT = "output.log"
+_POLL_S = 0.05
+_START_S = 10.0
+_ANSWER_S = 5.0
+_QUIT_S = 5.0
+_GONE_S = 5.0
+_ERROR_LINES = 6
+
+
+def find_control() -> Path:
+    """The program that is the daemon, and speaks to it.
+
+    Raises:
+        MissingDependencyError: It is not on PATH.
+    """
+    if found := shutil.which(CONTROL):
+        return Path(found)
+    raise MissingDependencyError(
+        f"`processes: mps` needs {CONTROL}, which is not on PATH",
+        hint="it comes with NVIDIA's driver (Debian, Ubuntu: package nvidia-compute-utils-<version>); in a container, "
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility; or write `processes: streams` in cluster.yaml",
+    )
+
+
+def mps_environment(pipes: Path, logs: Path) -> Mapping[str, str]:
+    """Variables of the daemon that has these folders, and of its clients."""
+    return {_PIPES: str(pipes), _LOGS: str(logs)}
+
+
+def why_without(own: Collection[int], holders: Collection[int], clients: Collection[int]) -> str | None:
+    """Why a server does not compute through a daemon, or not all of it; None where it does.
+
+    Args:
+        own: Ids of its processes.
+        holders: Of those on the instance, whosever, as far as they are known.
+        clients: Of the daemon.
+    """
+    outside = (set(own) & set(holders)) - set(clients)
+    if outside:
+        return f"its processes {', '.join(map(str, sorted(outside)))} compute on the slice without MPS"
+    if not set(own) & set(clients):
+        return "none of its processes computes through the MPS daemon"
+    return None
+
+
+class MpsDaemon:
+    """The control daemon of one GPU or MIG instance, and with it the MPS server that it starts.
+
+    It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
+
+    Args:
+        control: See `find_control`.
+        device: UUID of the instance.
+        pipes: Its pipe directory, of nobody else; made, and removed in the end.
+        logs: Its log directory; made.
+    """
+
+    def __init__(self, control: Path, device: str, pipes: Path, logs: Path) -> None:
+        self._control = control
+        self._device = device
+        self._pipes = pipes
+        self._logs = logs
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Variables of its clients."""
+        return mps_environment(self._pipes, self._logs)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Starts it and returns when it answers. On any failure, cancellation too, nothing of it is left.
+
+        Raises:
+            ServerError: It ended, or did not answer in time; the message has the end of what it wrote.
+        """
+        for folder in (self._pipes, self._logs):
+            await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        try:
+            await self._spawn()
+            await self._wait_ready()
+        except BaseException:
+            await asyncio.shield(self.stop())
+            raise
+
+    async def wait(self) -> None:
+        """Waits until the daemon ends."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def clients(self) -> frozenset[int]:
+        """Ids of the processes that compute through it.
+
+        Raises:
+            ServerError: It does not answer.
+        """
+        servers = await self._numbers("get_server_list")
+        found = [await self._numbers(f"get_client_list {server}") for server in servers]
+        return frozenset(client for clients in found for client in clients)
+
+    async def stop(self) -> None:
+        """Ends it and its server; its clients must have ended. May be repeated."""
+        if self.runs:
+            with contextlib.suppress(ServerError):
+                await self._ask("quit")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait(), _QUIT_S)
+        await asyncio.to_thread(end_processes, self._pipes)
+        await self.wait()
+        await asyncio.to_thread(shutil.rmtree, self._pipes, True)
+
+    async def _spawn(self) -> None:
+        output = os.open(self._logs / _OUTPUT, os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
+                *(str(self._control), "-f"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.env, "CUDA_VISIBLE_DEVICES": self._device},
+                start_new_session=True,
+                umask=0o077,
+            )
+        finally:
+            os.close(output)
+
+    async def _wait_ready(self) -> None:
+        give_up_at = time.monotonic() + _START_S
+        while True:
+            if not self.runs:
+                raise self._failure("the MPS daemon ended before it answered")
+            with contextlib.suppress(ServerError):
+                await self._ask("get_server_list")
+                return
+            if time.monotonic() > give_up_at:
+                raise self._failure(f"the MPS daemon has not answered within {_START_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    def _failure(self, message: str) -> ServerError:
+        lines = tail(self._logs / _OUTPUT, _ERROR_LINES)
+        story = "; it wrote:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        return ServerError(message + story, where=self._device, hint=f"see {self._logs}")
+
+    async def _numbers(self, command: str) -> list[int]:
+        """The ids in an answer, which has one a line."""
+        return [int(word) for word in (await self._ask(command)).split() if word.isdigit()]
+
+    async def _ask(self, command: str) -> str:
+        """Has the daemon carry out a command; what it answers.
+
+        Raises:
+            ServerError: It does not answer.
+        """
+        asking = await asyncio.create_subprocess_exec(
+            str(self._control),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self.env},
+        )
+        try:
+            answer, _ = await asyncio.wait_for(asking.communicate(f"{command}\n".encode()), _ANSWER_S)
+        except TimeoutError:
+            raise ServerError(f"the MPS daemon has not answered `{command}`", where=self._device) from None
+        finally:
+            if asking.returncode is None:
+                asking.kill()
+                await asking.wait()
+        text = answer.decode(errors="replace")
+        if asking.returncode != 0:
+            raise ServerError(f"the MPS daemon refused `{command}`: {text.strip()}", where=self._device)
+        return text
+
+
+def end_processes(pipes: Path) -> int:
+    """Kills all that has this pipe directory in its environment: daemon, server, clients. Blocks until they are gone.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        ServerError: They do not end.
+    """
+    wanted = f"{_PIPES}={pipes}".encode()
+    found = _with_variable(wanted)
+    deadline = time.monotonic() + _GONE_S
+    left = found
+    while left:
+        if time.monotonic() > deadline:
+            raise ServerError(f"processes {', '.join(map(str, left))} do not end although they were killed")
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_S)
+        left = _with_variable(wanted)
+    return len(found)
+
+
+def _with_variable(wanted: bytes) -> list[int]:
+    """Ids of the living processes that have this among their variables."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:
+            # It has ended, or is another user's.
+            continue
+    return found

@@ -1,0 +1,123 @@
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.errors import MissingDependencyError, ServerError
+from jigsaw_triton.servers.mps import MpsDaemon, end_processes, find_control, why_without
+from tests.fakes import mps
+
+UUID = "MIG-1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Of a daemon; nothing that has its pipes is left."""
+    yield tmp_path / "d"
+    assert end_processes(tmp_path / "d" / "pipes") == 0
+
+
+def daemon(folder: Path, like: str = "") -> MpsDaemon:
+    (control,) = mps.install(folder / "bin", like=like).iterdir()
+    return MpsDaemon(control, UUID, folder / "pipes", folder / "logs")
+
+
+def client(pipes: Path) -> subprocess.Popen[bytes]:
+    """A process that is to compute through the daemon with these pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "input()"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(pipes)},
+    )
+
+
+def environment_of(pid: Path) -> list[bytes]:
+    """Variables of the process whose id is in a file."""
+    return Path(f"/proc/{int(pid.read_text())}/environ").read_bytes().split(b"\0")
+
+
+def test_clients_are_those_that_the_daemon_of_the_instance_knows(folder: Path) -> None:
+    made = daemon(folder)
+
+    async def main() -> None:
+        await made.start()
+        assert await made.clients() == frozenset()
+        assert made.env["CUDA_MPS_PIPE_DIRECTORY"] == str(folder / "pipes")
+        with client(folder / "pipes") as one, client(folder / "other") as other:
+            assert await made.clients() == {one.pid}
+            one.kill()
+            other.kill()
+        await made.stop()
+        await made.stop()
+
+    asyncio.run(main())
+    assert not made.runs
+    assert not (folder / "pipes").exists()
+
+
+def test_the_daemon_is_given_the_instance(folder: Path) -> None:
+    made = daemon(folder)
+
+    async def main() -> None:
+        await made.start()
+        variables = await asyncio.to_thread(environment_of, folder / "pipes" / "nvidia-cuda-mps-control.pid")
+        assert f"CUDA_VISIBLE_DEVICES={UUID}".encode() in variables
+        assert f"CUDA_MPS_LOG_DIRECTORY={folder / 'logs'}".encode() in variables
+        await made.stop()
+
+    asyncio.run(main())
+
+
+def test_a_daemon_that_does_not_start_says_what_it_wrote(folder: Path) -> None:
+    with pytest.raises(ServerError, match="ended before it answered; it wrote:\n  Cannot create") as caught:
+        asyncio.run(daemon(folder, "broken").start())
+    assert caught.value.where == UUID
+    assert not (folder / "pipes").exists()
+
+
+def test_a_daemon_that_has_ended_has_no_clients_to_tell(folder: Path) -> None:
+    made = daemon(folder)
+
+    async def main() -> None:
+        await made.start()
+        await made.stop()
+        (folder / "pipes").mkdir()
+        with pytest.raises(ServerError, match="refused `get_server_list`: Cannot find MPS"):
+            await made.clients()
+
+    asyncio.run(main())
+
+
+def test_what_holds_the_pipes_is_ended_and_nothing_else(folder: Path) -> None:
+    with client(folder / "pipes") as one, client(folder / "pipes2") as other:
+        assert end_processes(folder / "pipes") == 1
+        assert one.wait(timeout=10) == -9
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("own", "holders", "clients", "reason"),
+    [
+        ({1, 2}, {2, 3}, {2, 3}, None),
+        ({1, 2}, set(), {2}, None),
+        ({1, 2}, {1, 2}, {2}, "its processes 1 compute on the slice without MPS"),
+        ({1, 2}, {3}, {3}, "none of its processes computes through the MPS daemon"),
+    ],
+)
+def test_a_server_computes_through_the_daemon_or_it_is_told(
+    own: set[int], holders: set[int], clients: set[int], reason: str | None
+) -> None:
+    assert why_without(own, holders, clients) == reason
+
+
+def test_a_machine_without_mps_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="not on PATH; it comes with NVIDIA's driver"):
+        find_control()
+    monkeypatch.setenv("PATH", str(mps.install(tmp_path / "bin")))
+    assert find_control() == tmp_path / "bin" / "nvidia-cuda-mps-control"
