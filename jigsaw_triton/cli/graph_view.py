@@ -3,7 +3,7 @@
 from typing import Any
 
 from jigsaw_triton.graph.draw import edges
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorType
 
 
 def graph_document(graph: TaskGraph) -> dict[str, Any]:
@@ -20,6 +20,7 @@ def graph_document(graph: TaskGraph) -> dict[str, Any]:
         "inputs": {name: _tensor(value.type) for name, value in graph.inputs.items()},
         "outputs": {name: {"from": str(ref), **_tensor(graph.type_of(ref))} for name, ref in graph.outputs.items()},
         "tasks": {name: _task(task) for name, task in graph.tasks.items()},
+        "steps": {name: _step(step) for name, step in graph.steps.items()},
         "edges": [{"tensor": str(ref), "task": task, "kind": kind} for ref, task, kind in edges(graph)],
         "paths": [list(path) for path in graph.paths()],
         "target": graph.target,
@@ -36,6 +37,16 @@ def missing_files(graph: TaskGraph) -> list[str]:
 
 def _tensor(kind: TensorType) -> dict[str, Any]:
     return {"dtype": kind.dtype, "shape": list(kind.shape)}
+
+
+def _step(step: PythonStep) -> dict[str, Any]:
+    return {
+        "inputs": {name: str(ref) for name, ref in step.inputs.items()},
+        "outputs": {name: _tensor(kind) for name, kind in step.outputs.items()},
+        "python": step.file,
+        "latency_ms": step.latency_ms,
+        "yields": dict(step.yields),
+    }
 
 
 def _task(task: Task) -> dict[str, Any]:

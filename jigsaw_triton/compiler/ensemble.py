@@ -41,14 +41,15 @@ def input_types(graph: TaskGraph) -> cfg.Tensors:
 
 
 def used(graph: TaskGraph) -> frozenset[TensorRef]:
-    """Every tensor that a task or a client gets."""
+    """Every tensor that a task, a python step or a client gets."""
     refs = [ref for task in graph.tasks.values() for ref in consumed(task, where=graph.name).values()]
+    refs += [ref for step in graph.steps.values() for ref in step.inputs.values()]
     return frozenset((*refs, *graph.outputs.values()))
 
 
 def why_not(graph: TaskGraph) -> tuple[str, ...]:
     """What an ensemble cannot express of a graph; empty where it can."""
-    reasons = []
+    reasons = [f"{step.name} is a python step, which runs in a BLS model" for step in graph.steps.values()]
     names: dict[TensorRef, str] = {}
     for name, ref in graph.outputs.items():
         if ref.is_graph_input:

@@ -7,8 +7,9 @@ from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
 from jigsaw_triton.compiler.dispatcher import MAX_BATCH, consumed
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
-from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
+from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.runtime.spec import Code, PipelineSpec, PipelineStep, TensorSpec
+from jigsaw_triton.runtime.steps import FOLDER
 
 
 def pipeline(
@@ -31,6 +32,8 @@ def pipeline(
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
         files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py
+    for step in graph.steps.values():
+        files[f"{cfg.VERSION}/{FOLDER}/{step.name}.py"] = step.source.encode()
     return ModelFolder(config.name, files)
 
 
@@ -40,22 +43,29 @@ def front_step(graph: TaskGraph, model: ModelFolder) -> ensemble.Step:
 
 
 def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
-    used = ensemble.used(graph)
+    used, models = ensemble.used(graph), {dispatcher.task: dispatcher.name for dispatcher in dispatchers}
     return PipelineSpec(
         graph=graph.name,
         inputs={name: str(TensorRef(GRAPH_INPUTS, name)) for name in graph.inputs},
         outputs={name: str(ref) for name, ref in graph.outputs.items()},
         steps=tuple(
             PipelineStep(
-                model=dispatcher.name,
-                inputs={n: str(r) for n, r in consumed(graph.tasks[dispatcher.task], where=graph.name).items()},
-                outputs={
-                    name: str(TensorRef(dispatcher.task, name))
-                    for name in graph.tasks[dispatcher.task].outputs
-                    if TensorRef(dispatcher.task, name) in used
+                model=models.get(node.name, node.name),
+                inputs={
+                    n: str(r)
+                    for n, r in (consumed(node, where=graph.name) if isinstance(node, Task) else node.inputs).items()
                 },
+                outputs={
+                    name: str(TensorRef(node.name, name)) for name in node.outputs if TensorRef(node.name, name) in used
+                },
+                code=Code(node.file, _specs(node.outputs)) if isinstance(node, PythonStep) else None,
             )
-            for dispatcher in dispatchers
+            for node in graph.in_order()
         ),
-        split=graph.fans_out,
+        split=graph.fans_out or bool(graph.steps),
+        answers=_specs(ensemble.output_types(graph)) if graph.steps else (),
     )
+
+
+def _specs(tensors: cfg.Tensors) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, kind.dtype, kind.shape) for name, kind in tensors.items())

@@ -58,5 +58,5 @@ def slack(graph: TaskGraph, budgets_ms: Mapping[str, float], services_ms: Mappin
     for task, service in services_ms.items():
         slowest = max(sum(services_ms[other] for other in path) for path in graph.paths() if task in path)
         share_ms = max(budgets_ms[task] - service, service / 2)
-        found[task] = Slack(max(graph.slo.latency_ms - slowest, share_ms), share_ms)
+        found[task] = Slack(max(graph.tasks_ms - slowest, share_ms), share_ms)
     return found

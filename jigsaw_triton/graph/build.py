@@ -8,6 +8,7 @@ from jigsaw_triton.graph.check import check_inputs, check_tasks
 from jigsaw_triton.graph.model import (
     GRAPH_INPUTS,
     GraphInput,
+    PythonStep,
     Slo,
     Task,
     TaskGraph,
@@ -16,6 +17,7 @@ from jigsaw_triton.graph.model import (
     When,
 )
 from jigsaw_triton.graph.order import cycles, topological_order
+from jigsaw_triton.graph.python_steps import build_step, check_kind, check_time
 from jigsaw_triton.graph.reference import INPUTS, OUTPUTS, TASKS, References
 from jigsaw_triton.graph.variants import Files, build_variants
 from jigsaw_triton.spec.load import Loaded
@@ -25,6 +27,8 @@ from jigsaw_triton.spec.words import nearest, shown
 
 RESERVED_PREFIX = "JIGSAW_"
 """Of tensors that dispatchers add to a task's own."""
+
+Node = Task | PythonStep
 
 
 def build_graph(loaded: Loaded[GraphDocument], *, templates: Collection[str], require_files: bool = False) -> TaskGraph:
@@ -65,7 +69,8 @@ class _Builder:
             required=self.require_files,
             report=self.report,
         )
-        tasks = {name: self._task(name, entry, references, files) for name, entry in spec.tasks.items()}
+        nodes = {name: self._node(name, entry, references, files) for name, entry in spec.tasks.items()}
+        ordered = self._ordered(nodes)
         outputs = self._references(spec.outputs, OUTPUTS, references)
         graph = TaskGraph(
             name=document.metadata.name,
@@ -75,44 +80,53 @@ class _Builder:
                 for name, entry in spec.inputs.items()
             },
             outputs=outputs,
-            tasks=self._ordered(tasks),
+            tasks={node.name: node for node in ordered if isinstance(node, Task)},
             target=spec.target,
             folder=self.loaded.folder,
             samples=self._samples(spec, files),
             priority=spec.priority,
             weight=spec.weight,
+            steps={node.name: node for node in ordered if isinstance(node, PythonStep)},
         )
         check_inputs(spec, self.report)
         check_tasks(graph, spec, self.report)
+        check_time(graph, spec, self.report)
+        if not any(isinstance(node, Task) for node, _ in nodes.values()):
+            self.report.add(TASKS, "every task is a python step", "give at least one variants: models to be placed")
         if not self.loaded.dropped:
-            self._check_use(spec, {n: t for n, (t, _) in tasks.items()}, outputs, references.unresolved)
+            self._check_use(spec, {n: node for n, (node, _) in nodes.items()}, outputs, references.unresolved)
         return graph
 
-    def _task(self, name: str, entry: TaskEntry, references: References, files: Files) -> tuple[Task, bool]:
-        """The task with the references that resolve, and whether all do and nothing of it was dropped."""
+    def _node(self, name: str, entry: TaskEntry, references: References, files: Files) -> tuple[Node, bool]:
+        """The task or step with the references that resolve, and whether all do and nothing of it was dropped."""
         path = (*TASKS, name)
         self._check_names(name, entry, path)
+        check_kind(name, entry, self.loaded.source, self.report)
         inputs = {key: value.source for key, value in entry.inputs.items()}
         resolved = self._references(inputs, (*path, "inputs"), references)
         for_each = None if entry.for_each is None else references.resolve(entry.for_each, (*path, "for_each"))
         when = None if entry.when is None else self._when(entry.when, (*path, "when"), references)
-        task = Task(
-            name=name,
-            inputs=resolved,
-            outputs={key: _type(value) for key, value in entry.outputs.items()},
-            variants=build_variants(
-                entry, path, templates=self.templates, files=files, source=self.loaded.source, report=self.report
-            ),
-            for_each=for_each,
-            when=when,
-        )
+        node: Node
+        if entry.python is not None:
+            node = build_step(name, entry, resolved, self.loaded.steps, files, self.loaded.source, self.report)
+        else:
+            node = Task(
+                name=name,
+                inputs=resolved,
+                outputs={key: _type(value) for key, value in entry.outputs.items()},
+                variants=build_variants(
+                    entry, path, templates=self.templates, files=files, source=self.loaded.source, report=self.report
+                ),
+                for_each=for_each,
+                when=when,
+            )
         lost = (
             len(resolved) < len(inputs)
             or (entry.for_each is not None and for_each is None)
             or (entry.when is not None and when is None)
         )
         damaged = any(dropped[: len(path)] == path for dropped in self.loaded.dropped)
-        return task, not lost and not damaged
+        return node, not lost and not damaged
 
     def _references(self, texts: Mapping[str, str], path: Path, references: References) -> dict[str, TensorRef]:
         found = {name: references.resolve(text, (*path, name)) for name, text in texts.items()}
@@ -135,20 +149,20 @@ class _Builder:
                     hint = f"names that begin with {RESERVED_PREFIX} are reserved"
                     self.report.add((*path, kind, tensor), f"a tensor cannot be called '{tensor}'", hint)
 
-    def _ordered(self, tasks: Mapping[str, tuple[Task, bool]]) -> dict[str, Task]:
-        """The tasks that are whole and depend on whole ones only, in topological order; cycles are reported."""
-        dependencies = {name: task.dependencies() for name, (task, _) in tasks.items()}
+    def _ordered(self, nodes: Mapping[str, tuple[Node, bool]]) -> list[Node]:
+        """Those that are whole and depend on whole ones only, in topological order; cycles are reported."""
+        dependencies = {name: node.dependencies() for name, (node, _) in nodes.items()}
         for cycle in cycles(dependencies):
             circle = " -> ".join((*cycle, cycle[0]))
             self.report.add(
                 (*TASKS, cycle[0]), f"tasks feed each other in a circle: {circle}", "remove one of the edges"
             )
-        ordered: dict[str, Task] = {}
+        ordered: dict[str, Node] = {}
         for name in topological_order(dependencies):
-            task, whole = tasks[name]
+            node, whole = nodes[name]
             if whole and dependencies[name] <= ordered.keys():
-                ordered[name] = task
-        return ordered
+                ordered[name] = node
+        return list(ordered.values())
 
     def _samples(self, spec: GraphSpec, files: Files) -> dict[str, FilePath]:
         samples = {}
@@ -163,14 +177,15 @@ class _Builder:
         return samples
 
     def _check_use(
-        self, spec: GraphSpec, tasks: Mapping[str, Task], outputs: Mapping[str, TensorRef], unresolved: Collection[str]
+        self, spec: GraphSpec, nodes: Mapping[str, Node], outputs: Mapping[str, TensorRef], unresolved: Collection[str]
     ) -> None:
         """Reports what nothing uses; keeps silent where a reference that names nothing may have been meant for it."""
         refs = {*outputs.values()}
-        for task in tasks.values():
-            refs |= {*task.inputs.values()}
-            refs |= {task.for_each} if task.for_each is not None else set()
-            refs |= {task.when.tensor} if task.when is not None else set()
+        for node in nodes.values():
+            refs |= {*node.inputs.values()}
+            if isinstance(node, Task):
+                refs |= {node.for_each} if node.for_each is not None else set()
+                refs |= {node.when.tensor} if node.when is not None else set()
         if not {"", GRAPH_INPUTS} & set(unresolved):
             for name in spec.inputs:
                 if TensorRef(GRAPH_INPUTS, name) not in refs:
@@ -183,8 +198,8 @@ class _Builder:
                 name = rest.pop()
                 if name not in used and name != GRAPH_INPUTS:
                     used.add(name)
-                    rest.extend(tasks[name].dependencies())
-            for name in tasks:
+                    rest.extend(nodes[name].dependencies())
+            for name in nodes:
                 if name not in used and name != GRAPH_INPUTS:
                     hint = "give one of its outputs to spec.outputs, or remove the task"
                     self.report.add((*TASKS, name), f"no output of the graph depends on task '{name}'", hint)

@@ -1,6 +1,6 @@
 """What must hold between the tasks of a graph: rows, conditions, types along edges."""
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.order import count_paths
 from jigsaw_triton.graph.reference import INPUTS, TASKS
 from jigsaw_triton.spec.schema import GraphSpec
@@ -27,7 +27,9 @@ def check_tasks(graph: TaskGraph, spec: GraphSpec, report: Report) -> None:
             _check_condition(graph, task, (*path, "when"), report)
         if task.for_each is None or _check_iteration(graph, task, task.for_each, path, report):
             _check_types(graph, task, spec, path, report)
-    many = count_paths({task.name: task.dependencies() for task in graph.tasks.values()})
+    for step in graph.steps.values():
+        _check_types(graph, step, spec, (*TASKS, step.name), report)
+    many = count_paths({task.name: graph.before(task) for task in graph.tasks.values()})
     if many > LIMIT_PATHS:
         hint = f"at most {LIMIT_PATHS} are supported; join tasks or remove edges"
         report.add(TASKS, f"the graph has {many} paths from its inputs to its outputs", hint)
@@ -54,7 +56,10 @@ def _check_iteration(graph: TaskGraph, task: Task, over: TensorRef, path: Path, 
         hint = f"declare its shape with a leading -1 and its variants' yields, or remove for_each from {task.name}"
         report.add(here, f"{over} has no varying number of rows: it is {_words(kind)}", hint)
         return False
-    if not over.is_graph_input:
+    if over.task in graph.steps:
+        if over.name not in graph.steps[over.task].yields:
+            _report_no_yields((*TASKS, over.task), f"step '{over.task}'", over, task.name, report)
+    elif not over.is_graph_input:
         producer = graph.tasks[over.task]
         if (producer.for_each or producer.when) and producer.outputs[over.name].shape[0] == -1:
             why = "is called for each row itself" if producer.for_each else "is conditional"
@@ -77,11 +82,13 @@ def _check_yields(producer: Task, over: TensorRef, consumer: str, report: Report
         return
     for index, variant in enumerate(producer.variants):
         if over.name not in variant.yields:
-            report.add(
-                (*TASKS, producer.name, "variants", index),
-                f"variant '{variant.name}' gives no estimate of the rows of {over}, over which {consumer} iterates",
-                f"add yields: {{{over.name}: 3.0}}",
-            )
+            path = (*TASKS, producer.name, "variants", index)
+            _report_no_yields(path, f"variant '{variant.name}'", over, consumer, report)
+
+
+def _report_no_yields(path: Path, what: str, over: TensorRef, consumer: str, report: Report) -> None:
+    message = f"{what} gives no estimate of the rows of {over}, over which {consumer} iterates"
+    report.add(path, message, f"add yields: {{{over.name}: 3.0}}")
 
 
 def _check_rows(graph: TaskGraph, task: Task, over: TensorRef, path: Path, report: Report) -> None:
@@ -104,7 +111,7 @@ def _check_rows(graph: TaskGraph, task: Task, over: TensorRef, path: Path, repor
 
 def _conditions(graph: TaskGraph, ref: TensorRef) -> frozenset[Condition]:
     """The conditions that must hold for the tensor to have rows."""
-    if ref.is_graph_input:
+    if ref.is_graph_input or ref.task in graph.steps:
         return frozenset()
     task = graph.tasks[ref.task]
     inherited = _conditions(graph, task.for_each) if task.for_each is not None else frozenset()
@@ -115,8 +122,8 @@ def _own_condition(task: Task) -> frozenset[Condition]:
     return frozenset({(task.when.tensor, task.when.above, task.when.below)} if task.when is not None else ())
 
 
-def _check_types(graph: TaskGraph, task: Task, spec: GraphSpec, path: Path, report: Report) -> None:
-    """Compares what a task says it expects with what arrives."""
+def _check_types(graph: TaskGraph, task: Task | PythonStep, spec: GraphSpec, path: Path, report: Report) -> None:
+    """Compares what a task or step says it expects with what arrives."""
     for name, entry in spec.tasks[task.name].inputs.items():
         actual = graph.input_type(task, name)
         wanted = TensorType(entry.dtype or actual.dtype, tuple(entry.shape or actual.shape))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType, When
 
 
 def tensor_words(kind: TensorType) -> str:
@@ -16,8 +16,12 @@ def condition_words(when: When) -> str:
     return f"{when.tensor} {bound} ({when.probability:.0%})"
 
 
-def variant_words(task: Task) -> str:
-    """`2 variants, accuracy 28 to 37.4`."""
+def maker_words(node: Task | PythonStep) -> str:
+    """`2 variants, accuracy 28 to 37.4`, or `python steps/crop.py, 1 ms`."""
+    return _variant_words(node) if isinstance(node, Task) else f"python {node.file}, {node.latency_ms:g} ms"
+
+
+def _variant_words(task: Task) -> str:
     low, high = min(v.accuracy for v in task.variants), task.best_accuracy
     count = f"{len(task.variants)} variant{'s' if len(task.variants) > 1 else ''}"
     return f"{count}, accuracy {high:g}" if low == high else f"{count}, accuracy {low:g} to {high:g}"
@@ -30,32 +34,39 @@ def slo_words(graph: TaskGraph) -> str:
     return f"p{slo.percentile:g} within {slo.latency_ms:g} ms, accuracy at least {slo.accuracy:g} {scope}"
 
 
+def mark_words(node: Task | PythonStep) -> list[str]:
+    """`for each row of detect.CROPS`, `when screen.SCORE > 0.5 (70%)`."""
+    if isinstance(node, PythonStep):
+        return []
+    rows = [f"for each row of {node.for_each}"] if node.for_each is not None else []
+    return rows + ([f"when {condition_words(node.when)}"] if node.when is not None else [])
+
+
 def edges(graph: TaskGraph) -> Iterator[tuple[TensorRef, str, str]]:
-    """What flows into tasks, in the graph's order: tensor, task, and how (`data`, `row` or `condition`)."""
-    for task in graph.tasks.values():
-        for ref in dict.fromkeys(task.inputs.values()):
-            yield ref, task.name, "row" if graph.iterated(task, ref) else "data"
-        if task.for_each is not None and task.for_each not in task.inputs.values():
-            yield task.for_each, task.name, "row"
-        if task.when is not None:
-            yield task.when.tensor, task.name, "condition"
+    """What flows into tasks and python steps, in order: tensor, task, and how (`data`, `row` or `condition`)."""
+    for node in graph.in_order():
+        for ref in dict.fromkeys(node.inputs.values()):
+            yield ref, node.name, "row" if graph.iterated(node, ref) else "data"
+        if isinstance(node, PythonStep):
+            continue
+        if node.for_each is not None and node.for_each not in node.inputs.values():
+            yield node.for_each, node.name, "row"
+        if node.when is not None:
+            yield node.when.tensor, node.name, "condition"
 
 
 def text(graph: TaskGraph) -> str:
     """The graph as lines for a terminal: inputs, tasks in topological order, outputs."""
-    names = [*graph.inputs, *graph.tasks, *graph.outputs]
+    names = [*graph.inputs, *graph.tasks, *graph.steps, *graph.outputs]
     width = max(len(name) for name in names)
     lines = [f"{graph.name}: {slo_words(graph)}"]
     lines += [f"  in    {name:{width}}  {tensor_words(value.type)}" for name, value in graph.inputs.items()]
-    for task in graph.tasks.values():
-        lines.append(f"  task  {task.name:{width}}  {variant_words(task)}")
+    for node in graph.in_order():
+        lines.append(f"  {'task' if isinstance(node, Task) else 'step'}  {node.name:{width}}  {maker_words(node)}")
         indent = " " * (width + 10)
-        if task.for_each is not None:
-            lines.append(f"{indent}for each row of {task.for_each}")
-        if task.when is not None:
-            lines.append(f"{indent}when {condition_words(task.when)}")
-        lines += [f"{indent}< {key} = {ref}" for key, ref in task.inputs.items()]
-        lines += [f"{indent}> {key}  {tensor_words(kind)}" for key, kind in task.outputs.items()]
+        lines += [f"{indent}{mark}" for mark in mark_words(node)]
+        lines += [f"{indent}< {key} = {ref}" for key, ref in node.inputs.items()]
+        lines += [f"{indent}> {key}  {tensor_words(kind)}" for key, kind in node.outputs.items()]
     for name, ref in graph.outputs.items():
         lines.append(f"  out   {name:{width}}  {ref}  {tensor_words(graph.type_of(ref))}")
     return "\n".join(lines) + "\n"
@@ -65,10 +76,9 @@ def mermaid(graph: TaskGraph) -> str:
     """The graph as a Mermaid flowchart; edges that carry rows one by one are thick, conditions are dotted."""
     lines = ["flowchart LR"]
     lines += [f'  in_{name}(["{name}<br>{tensor_words(value.type)}"])' for name, value in graph.inputs.items()]
-    for task in graph.tasks.values():
-        marks = [f"for each row of {task.for_each}"] if task.for_each is not None else []
-        marks += [f"when {_escaped(condition_words(task.when))}"] if task.when is not None else []
-        lines.append(f'  task_{task.name}["{"<br>".join([task.name, *marks, variant_words(task)])}"]')
+    for node in graph.in_order():
+        words = map(_escaped, (node.name, *mark_words(node), maker_words(node)))
+        lines.append(f'  task_{node.name}["{"<br>".join(words)}"]')
     lines += [f'  out_{name}(["{name}"])' for name in graph.outputs]
     arrows = {"data": "-->", "row": "==>", "condition": "-.->"}
     for ref, task_name, how in edges(graph):

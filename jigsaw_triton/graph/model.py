@@ -1,6 +1,6 @@
 """The task graph and what it is made of: immutable values, already checked by `graph.build`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -140,13 +140,40 @@ class Task:
         return max(v.accuracy for v in self.variants)
 
     def dependencies(self) -> frozenset[str]:
-        """Names of the tasks whose outputs this one needs (for_each and when included)."""
+        """Names of the tasks and python steps whose outputs this one needs (for_each and when included)."""
         refs = [*self.inputs.values()]
         if self.for_each is not None:
             refs.append(self.for_each)
         if self.when is not None:
             refs.append(self.when.tensor)
         return frozenset(r.task for r in refs if not r.is_graph_input)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonStep:
+    """A node of the graph that the user's own code does at the gateway, called once a request with whole tensors.
+
+    Attributes:
+        name: Unique among the tasks and steps of its graph.
+        inputs: Parameter of the code's function -> where it comes from.
+        outputs: Name of an output -> its type for one request.
+        file: As written in graph.yaml, for messages.
+        source: The code.
+        latency_ms: That is kept for it out of the SLO.
+        yields: Output with rows -> expected rows.
+    """
+
+    name: str
+    inputs: Mapping[str, TensorRef]
+    outputs: Mapping[str, TensorType]
+    file: str
+    source: str = field(repr=False)
+    latency_ms: float
+    yields: Mapping[str, float] = field(default_factory=dict)
+
+    def dependencies(self) -> frozenset[str]:
+        """Names of the tasks and python steps whose outputs this one needs."""
+        return frozenset(r.task for r in self.inputs.values() if not r.is_graph_input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +198,13 @@ class TaskGraph:
         slo: End to end.
         inputs: Per request, without a batch dimension.
         outputs: Output name for clients -> the tensor it is.
-        tasks: In a topological order that depends on the graph alone.
+        tasks: In a topological order that depends on the graph alone; at least one.
         target: How the pipeline is to be compiled.
         folder: Absolute folder of graph.yaml.
         samples: Graph input -> absolute path of a .npy file with one real request's tensor (no batch dimension).
         priority: Where not all graphs get what they ask for, the larger first.
         weight: Greater than 0: among graphs of one priority what each goes short of is in inverse proportion to it.
+        steps: What the user's own code does, in a topological order.
     """
 
     name: str
@@ -189,6 +217,46 @@ class TaskGraph:
     samples: Mapping[str, Path] = field(default_factory=dict)
     priority: int = 0
     weight: float = 1.0
+    steps: Mapping[str, PythonStep] = field(default_factory=dict)
+
+    def in_order(self) -> Iterator[Task | PythonStep]:
+        """Tasks and python steps, each after what it needs."""
+        done: set[str] = set()
+
+        def able() -> Iterator[PythonStep]:
+            for step in self.steps.values():
+                if step.name not in done and step.dependencies() <= done:
+                    done.add(step.name)
+                    yield step
+
+        for task in self.tasks.values():
+            yield from able()
+            done.add(task.name)
+            yield task
+        yield from able()
+
+    def before(self, node: Task | PythonStep) -> frozenset[str]:
+        """Names of the tasks whose outputs a node needs, by itself or through python steps."""
+        needed = node.dependencies()
+        if self.steps.keys().isdisjoint(needed):
+            return needed
+        return frozenset[str]().union(
+            *(self.before(self.steps[name]) if name in self.steps else {name} for name in needed)
+        )
+
+    @property
+    def steps_ms(self) -> float:
+        """What of the SLO's latency is kept for python steps: the most along any path."""
+        until: dict[str, float] = {}
+        for node in self.in_order():
+            own = node.latency_ms if isinstance(node, PythonStep) else 0.0
+            until[node.name] = own + max((until[name] for name in node.dependencies()), default=0.0)
+        return max(until.values())
+
+    @property
+    def tasks_ms(self) -> float:
+        """What of the SLO's latency is left for tasks."""
+        return self.slo.latency_ms - self.steps_ms if self.steps else self.slo.latency_ms
 
     def row_axis(self, ref: TensorRef) -> TensorRef | None:
         """Which rows the tensor's leading dimension counts, as consumers see it.
@@ -201,7 +269,7 @@ class TaskGraph:
             The tensor that made the rows, or None where the tensor carries no added row dimension and was not declared
             with a varying leading dimension that a task iterates over.
         """
-        if ref.is_graph_input:
+        if ref.is_graph_input or ref.task in self.steps:
             return ref if any(t.for_each == ref for t in self.tasks.values()) else None
         task = self.tasks[ref.task]
         if task.for_each is not None:
@@ -214,19 +282,21 @@ class TaskGraph:
         """The tensor's type per request, as consumers and clients see it (row dimension included)."""
         if ref.is_graph_input:
             return self.inputs[ref.name].type
+        if ref.task in self.steps:
+            return self.steps[ref.task].outputs[ref.name]
         task = self.tasks[ref.task]
         declared = task.outputs[ref.name]
         return declared.rows() if task.for_each is not None or task.when is not None else declared
 
-    def iterated(self, task: Task, ref: TensorRef) -> bool:
+    def iterated(self, task: Task | PythonStep, ref: TensorRef) -> bool:
         """Whether `task` gets one row of `ref` a call (rather than the whole tensor)."""
-        if task.for_each is None:
+        if isinstance(task, PythonStep) or task.for_each is None:
             return False
         axis = self.row_axis(task.for_each) or task.for_each
         return ref == task.for_each or self.row_axis(ref) == axis
 
-    def input_type(self, task: Task, name: str) -> TensorType:
-        """Type of one call's input: what the variant's model sees, without its batch dimension."""
+    def input_type(self, task: Task | PythonStep, name: str) -> TensorType:
+        """Type of one call's input: what the variant's model or the step's code sees, without a batch dimension."""
         ref = task.inputs[name]
         declared = self.type_of(ref)
         return declared.row() if self.iterated(task, ref) else declared
@@ -240,14 +310,14 @@ class TaskGraph:
         """Every path from a task without dependencies to one that nothing depends on, sorted."""
         successors: dict[str, list[str]] = {name: [] for name in self.tasks}
         for task in self.tasks.values():
-            for dependency in task.dependencies():
+            for dependency in self.before(task):
                 successors[dependency].append(task.name)
 
         def extend(path: tuple[str, ...]) -> list[tuple[str, ...]]:
             following = successors[path[-1]]
             return [path] if not following else [p for n in following for p in extend((*path, n))]
 
-        roots = [t.name for t in self.tasks.values() if not t.dependencies()]
+        roots = [t.name for t in self.tasks.values() if not self.before(t)]
         return tuple(sorted(p for root in roots for p in extend((root,))))
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from jigsaw_triton.graph.draw import condition_words, edges, slo_words, tensor_words, variant_words
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.draw import edges, maker_words, mark_words, slo_words, tensor_words
+from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorRef
 
 _CHARACTER = 7.9
 _LINE = 18
@@ -18,7 +18,7 @@ _HEADER = 40
 
 _STYLE = (
     "text{font:13px ui-monospace,monospace;fill:#1f2937}.title{font-weight:bold}.note{fill:#4b5563}"
-    ".task{fill:#e0ecff;stroke:#3b6fb6}.end{fill:#f3f4f6;stroke:#9ca3af}"
+    ".task{fill:#e0ecff;stroke:#3b6fb6}.step{fill:#e3f4e4;stroke:#3f8f48}.end{fill:#f3f4f6;stroke:#9ca3af}"
     ".data{stroke:#6b7280}.row{stroke:#3b6fb6;stroke-width:3}.condition{stroke:#b45309;stroke-dasharray:5 4}"
     "path{fill:none;stroke-width:1.5}"
 )
@@ -85,20 +85,16 @@ def svg(graph: TaskGraph) -> str:
 
 
 def _boxes(graph: TaskGraph) -> dict[str, _Box]:
-    """Inputs, tasks in topological order, outputs."""
+    """Inputs, tasks and python steps in topological order, outputs."""
     boxes = {f"in {n}": _Box((n, tensor_words(value.type)), "end") for n, value in graph.inputs.items()}
-    boxes |= {f"task {t.name}": _Box(_lines(t), "task") for t in graph.tasks.values()}
+    boxes |= {
+        f"task {node.name}": _Box(
+            (node.name, *mark_words(node), maker_words(node)), "step" if isinstance(node, PythonStep) else "task"
+        )
+        for node in graph.in_order()
+    }
     boxes |= {f"out {n}": _Box((n, tensor_words(graph.type_of(ref))), "end") for n, ref in graph.outputs.items()}
     return boxes
-
-
-def _lines(task: Task) -> tuple[str, ...]:
-    lines = [task.name]
-    if task.for_each is not None:
-        lines.append(f"for each row of {task.for_each}")
-    if task.when is not None:
-        lines.append(f"when {condition_words(task.when)}")
-    return (*lines, variant_words(task))
 
 
 def _source(ref: TensorRef) -> str:

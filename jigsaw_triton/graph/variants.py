@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 
 from jigsaw_triton.graph.model import Variant
 from jigsaw_triton.spec.files import LocalFile
-from jigsaw_triton.spec.schema import TaskEntry, VariantEntry
+from jigsaw_triton.spec.schema import TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -29,14 +29,21 @@ class Files:
         self._required = required
         self._report = report
 
-    def path(self, text: str, path: Path) -> FilePath:
-        """Absolute path of the file that is written as `text` at `path`; what is wrong with it is reported."""
+    def path(self, text: str, path: Path, *, hint: str = "") -> FilePath:
+        """Absolute path of the file that is written as `text` at `path`; what is wrong with it is reported.
+
+        Args:
+            text: As written.
+            path: Where.
+            hint: What to do where it is not there, of a file that nothing brings: such a one is always required.
+        """
         file = self._found[text]
         if not file.inside:
-            hint = "put the file there and name it by a relative path without '..'"
-            self._report.add(path, f"{shown(text)} leaves the folder of the graph", hint)
-        elif self._required and not file.exists:
-            self._report.add(path, f"there is no file {shown(text)}", f"`jigsaw-triton fetch {self._folder}` brings it")
+            inside = "put the file there and name it by a relative path without '..'"
+            self._report.add(path, f"{shown(text)} leaves the folder of the graph", inside)
+        elif (self._required or hint) and not file.exists:
+            bring = hint or f"`jigsaw-triton fetch {self._folder}` brings it"
+            self._report.add(path, f"there is no file {shown(text)}", bring)
         return file.path
 
 
@@ -67,7 +74,7 @@ def build_variants(
             if _FILE_NAME.fullmatch(name) is None:
                 hint = "write the name the file is to have in the model's version folder, such as model.onnx"
                 report.add((*here, "artifacts", name), f"{shown(name)} is not a file name", hint)
-        _check_yields(variant, entry, path, here, source, report)
+        check_yields(variant.yields, entry, path, here, source, report)
         built.append(
             Variant(
                 name=variant.name,
@@ -83,10 +90,20 @@ def build_variants(
     return tuple(built)
 
 
-def _check_yields(
-    variant: VariantEntry, task: TaskEntry, path: Path, here: Path, source: SourceMap, report: Report
+def check_yields(
+    yields: Collection[str], task: TaskEntry, path: Path, here: Path, source: SourceMap, report: Report
 ) -> None:
-    for name in variant.yields:
+    """Reports estimates of rows for what is no output, or has none.
+
+    Args:
+        yields: Names of outputs.
+        task: Whose.
+        path: Of the task.
+        here: Of the entry with `yields`.
+        source: Of the document.
+        report: Where mistakes go.
+    """
+    for name in yields:
         entry = (*here, "yields", name)
         if name in task.outputs:
             if task.outputs[name].shape[0] != -1:

@@ -281,7 +281,7 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     )
     wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
-    latency_scale = bins / graph.slo.latency_ms
+    latency_scale = bins / graph.tasks_ms
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)
@@ -317,7 +317,7 @@ def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
     upto_ms: dict[str, float] = {}
     parents: dict[str, str] = {}
     for name, task in graph.tasks.items():
-        before = sorted(task.dependencies())
+        before = sorted(graph.before(task))
         upto_ms[name] = fastest[name] + max((upto_ms[d] for d in before), default=0.0)
         source = calls(graph, task).source
         if source is not None:
@@ -336,7 +336,7 @@ def _reachable(graph: TaskGraph, found: TaskConfigurations) -> float:
     sums: dict[str, set[float]] = {}
     for name, task in graph.tasks.items():
         own = {c.loss for c in found[name]}
-        before = set().union(*(sums[d] for d in task.dependencies())) or {0.0}
+        before = set().union(*(sums[d] for d in graph.before(task))) or {0.0}
         if len(own) * len(before) > _MOST_SUMS:
             return allowed
         sums[name] = {round(a + b, 9) for a in before for b in own if a + b <= allowed}

@@ -206,7 +206,7 @@ def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> d
 
     Each for itself, also where the mean accuracy counts: without budgets over the graph nothing is averaged either.
     """
-    parts, latency_ms, budget = even_parts(graph), graph.slo.latency_ms, accuracy_budget(graph)
+    parts, latency_ms, budget = even_parts(graph), graph.tasks_ms, accuracy_budget(graph)
     return {
         task: tuple(
             c
@@ -230,7 +230,7 @@ def worthwhile(
     fastest = {task: min(c.latency_ms for c in found) for task, found in configurations.items()}
     finest = {task: min(c.loss for c in found) for task, found in configurations.items()}
     quickest_through, finest_through = longest_through(graph, fastest), longest_through(graph, finest)
-    budget_ms, budget = graph.slo.latency_ms * (1 + TOLERANCE / 10), accuracy_budget(graph) + TOLERANCE / 10
+    budget_ms, budget = graph.tasks_ms * (1 + TOLERANCE / 10), accuracy_budget(graph) + TOLERANCE / 10
 
     def can_meet_slo(c: Configuration) -> bool:
         left = budget - finest_through[c.task]

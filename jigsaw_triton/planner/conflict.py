@@ -291,7 +291,7 @@ def losses(graph: TaskGraph, configurations: TaskConfigurations) -> list[float]:
     found: list[float] = []
     for name, task in graph.tasks.items():
         own = {c.loss for c in configurations[name]}
-        before = {loss for d in task.dependencies() for loss in upto[d]} or {0.0}
+        before = {loss for d in graph.before(task) for loss in upto[d]} or {0.0}
         upto[name] = _distinct(a + b for a in before for b in own)
         found += [*upto[name], *(loss / parts[name] for loss in own)]
     return _distinct(found)
@@ -340,7 +340,7 @@ def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict
     """The SLO that a graph keeps with any configurations, also where each task gets an even part of it."""
     graph, every = workload.graph, [c for of in configurations.values() for c in of]
     tasks = len(graph.tasks)
-    slowest_ms = tasks * max((c.latency_ms for c in every), default=0.0)
+    slowest_ms = graph.steps_ms + tasks * max((c.latency_ms for c in every), default=0.0)
     least = math.exp(-tasks * max((c.loss for c in every), default=0.0))
     return {
         Requirement(graph.name, "latency_ms"): max(graph.slo.latency_ms, slowest_ms),

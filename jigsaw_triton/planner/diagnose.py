@@ -62,10 +62,10 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
     reasons = []
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     least_ms = max(longest_through(graph, fastest).values())
-    if least_ms > graph.slo.latency_ms * (1 + TOLERANCE):
+    if least_ms > graph.tasks_ms * (1 + TOLERANCE):
         path = " > ".join(longest_path(graph, fastest))
         reasons.append(
-            f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms is out of reach: along {path} even the fastest "
+            f"{graph.name}: a latency of {_latency_words(graph)} is out of reach: along {path} even the fastest "
             f"configurations take {rounded_up(least_ms)} ms"
         )
     finest = {task: min(c.loss for c in of) for task, of in found.items()}
@@ -85,7 +85,7 @@ def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
     for task, of in within_even_parts(graph, found).items():
         if not of:
             part = even_parts(graph)[task]
-            part_ms, part_accuracy = part * graph.slo.latency_ms, graph.slo.accuracy**part
+            part_ms, part_accuracy = part * graph.tasks_ms, graph.slo.accuracy**part
             fine = [c for c in found[task] if c.loss <= part * accuracy_budget(graph) + TOLERANCE]
             reached = (
                 f"the fastest takes {rounded_up(min(c.latency_ms for c in fine))} ms" if fine else "none is so accurate"
@@ -102,14 +102,17 @@ def both_limits(
 ) -> tuple[str, str] | None:
     """The reason and hint where latency and accuracy can be met, but not together; None where they can."""
     least_ms = _least(graph, found, "latency", solver, time_limit_s)
-    if least_ms <= graph.slo.latency_ms * (1 + TOLERANCE):
+    if least_ms <= graph.tasks_ms * (1 + TOLERANCE):
         return None
     best = math.exp(-_least(graph, found, "accuracy", solver, time_limit_s))
     reason = (
-        f"{graph.name}: a latency of {graph.slo.latency_ms:g} ms and an accuracy of {graph.slo.accuracy:g} cannot "
+        f"{graph.name}: a latency of {_latency_words(graph)} and an accuracy of {graph.slo.accuracy:g} cannot "
         f"be had together: at this accuracy it takes at least {rounded_up(least_ms)} ms"
     )
-    return reason, f"raise latency_ms to {rounded_up(least_ms)} or lower accuracy to {rounded_down(best)}"
+    return (
+        reason,
+        f"raise latency_ms to {rounded_up(least_ms + graph.steps_ms)} or lower accuracy to {rounded_down(best)}",
+    )
 
 
 def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solver, time_limit_s: float) -> float:
@@ -118,7 +121,7 @@ def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solve
     use = {c: draft.integer(1) for of in found.values() for c in of}
     for of in found.values():
         draft.at_least(1, [(use[c], 1) for c in of])
-    latency = {c: c.latency_ms / graph.slo.latency_ms for c in use}
+    latency = {c: c.latency_ms / graph.tasks_ms for c in use}
     loss = {c: c.loss for c in use}
     limited, budget = (loss, accuracy_budget(graph) + 1e-9) if what == "latency" else (latency, 1.0)
     for end in _ends(draft, graph, found, use, limited):
@@ -128,7 +131,13 @@ def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solve
         draft.at_least(0, [(worst, 1), (end, -1)])
     draft.minimise([(worst, 1.0)], gap=1e-7)
     least = _feasible(solved(solver, draft.program(), time_limit_s)).stages[0].value
-    return least * graph.slo.latency_ms if what == "latency" else least
+    return least * graph.tasks_ms if what == "latency" else least
+
+
+def _latency_words(graph: TaskGraph) -> str:
+    """`250 ms`, and what of it python steps are given."""
+    steps = f", less {graph.steps_ms:g} ms of python steps," if graph.steps else ""
+    return f"{graph.slo.latency_ms:g} ms{steps}"
 
 
 def _ends(

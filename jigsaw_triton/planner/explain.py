@@ -58,7 +58,7 @@ class PathBudget:
         tasks: From the first to the last.
         latency_ms: Planned.
         budget_ms: Of all tasks.
-        slo_ms: Of the graph.
+        slo_ms: Of the graph, less what python steps are given.
         slack_ms: Of the SLO, over what is planned.
         accuracy: Planned.
         slo_accuracy: Of the graph.
@@ -279,8 +279,8 @@ class _Explaining:
                 tasks=path,
                 latency_ms=latency_ms,
                 budget_ms=sum(budgets[task].budget_ms for task in path),
-                slo_ms=graph.slo.latency_ms,
-                slack_ms=graph.slo.latency_ms - latency_ms,
+                slo_ms=graph.tasks_ms,
+                slack_ms=graph.tasks_ms - latency_ms,
                 accuracy=accuracy,
                 slo_accuracy=graph.slo.accuracy,
                 slack_accuracy=accuracy - graph.slo.accuracy,
@@ -303,7 +303,7 @@ class _Explaining:
             case "gpus":
                 return len(varied(self._problem, requirement, value).cluster.gpus) > 0
             case "latency_ms":
-                return value > 0
+                return all(w.graph.tasks_ms > 0 for w in varied(self._problem, requirement, value).workloads)
             case "accuracy":
                 return 0 < value <= 1
             case "demand_rps":

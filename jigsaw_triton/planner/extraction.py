@@ -109,7 +109,7 @@ def graph_plan(
     latency = {t: max(c.latency_ms for c in of) for t, of in own.items()}
     through = longest_through(graph, latency)
     parts = even_parts(graph) if even else {t: latency[t] / max(through[t], 1e-12) for t in graph.tasks}
-    budget_ms = {t: part * graph.slo.latency_ms for t, part in parts.items()}
+    budget_ms = {t: part * graph.tasks_ms for t, part in parts.items()}
     tasks = {}
     for name, of in own.items():
         total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
@@ -126,7 +126,7 @@ def graph_plan(
         demand_rps=rps,
         capacity_rps=_capacity(workload, {t: _raised(of, budget_ms[t], loads) for t, of in own.items()}, rates),
         accuracy=math.exp(-max(longest_through(graph, lost).values())),
-        latency_ms=max(through.values()),
+        latency_ms=max(through.values()) + graph.steps_ms,
         tasks=tasks,
     )
 

@@ -265,7 +265,7 @@ class _Part:
         """What is in use stays within the latency and the accuracy of the SLO along every path."""
         graph = self._workload.graph
         # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
-        latency = self._stairs(self._found, {c: c.latency_ms / graph.slo.latency_ms for c in self.count})
+        latency = self._stairs(self._found, {c: c.latency_ms / graph.tasks_ms for c in self.count})
         self._keep(1.0, {task: stairs.weight for task, stairs in latency.items()})
         means: dict[str, Weight] = {}
         if graph.slo.accuracy_mode == "mean" and self._share and self._goal != "most":

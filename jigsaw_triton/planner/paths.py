@@ -20,7 +20,7 @@ def longest_after(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, fl
     """The largest sum of task weights along any path that begins after a task, by task; arguments as above."""
     after = {name: 0.0 for name in graph.tasks}
     for task in reversed(tuple(graph.tasks.values())):
-        for dependency in task.dependencies():
+        for dependency in graph.before(task):
             after[dependency] = max(after[dependency], weight[task.name] + after[task.name])
     return after
 
@@ -28,9 +28,9 @@ def longest_after(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, fl
 def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ...]:
     """The whole path of the largest sum of task weights; the first by name among equals."""
     upto = _upto(graph, weight)
-    inner = {d for task in graph.tasks.values() for d in task.dependencies()}
+    inner = {d for task in graph.tasks.values() for d in graph.before(task)}
     path = [max(sorted(upto.keys() - inner), key=lambda name: upto[name])]
-    while before := sorted(graph.tasks[path[0]].dependencies()):
+    while before := sorted(graph.before(graph.tasks[path[0]])):
         path.insert(0, max(before, key=lambda name: upto[name]))
     return tuple(path)
 
@@ -38,7 +38,7 @@ def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ..
 def _upto(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
     upto: dict[str, float] = {}
     for task in graph.tasks.values():
-        upto[task.name] = weight[task.name] + max((upto[d] for d in task.dependencies()), default=0.0)
+        upto[task.name] = weight[task.name] + max((upto[d] for d in graph.before(task)), default=0.0)
     return upto
 
 
@@ -46,6 +46,6 @@ def count_paths(graph: TaskGraph) -> int:
     """How many paths lead from a task without dependencies to one that nothing depends on."""
     upto: dict[str, int] = {}
     for name, task in graph.tasks.items():
-        upto[name] = sum(upto[d] for d in task.dependencies()) or 1
-    inner = {d for task in graph.tasks.values() for d in task.dependencies()}
+        upto[name] = sum(upto[d] for d in graph.before(task)) or 1
+    inner = {d for task in graph.tasks.values() for d in graph.before(task)}
     return sum(upto[name] for name in graph.tasks.keys() - inner)

@@ -111,7 +111,7 @@ class Problem:
         for workload in sorted(self.workloads, key=lambda w: w.graph.name):
             graph = self.multiplicities.get(workload.graph.name, Multiplicities()).applied_to(workload.graph)
             _check_multiplicities(graph)
-            order = topological_order({name: task.dependencies() for name, task in graph.tasks.items()})
+            order = topological_order({name: graph.before(task) for name, task in graph.tasks.items()})
             tasks = {name: graph.tasks[name] for name in order}
             graph = replace(graph, tasks=tasks)
             workloads.append(Workload(graph, float(workload.demand_rps)))

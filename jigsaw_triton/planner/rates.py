@@ -31,16 +31,18 @@ class Calls:
 def calls(graph: TaskGraph, task: Task) -> Calls:
     """How the calls of `task` follow from the requests or from another task's calls.
 
-    A task without `for_each` is called once a request. One that iterates is called once a row: of a graph input as
-    many as are estimated, of a plain task's output as many as its variant yields. Outputs of a task that itself
-    iterates, or is conditional, have one row for each of its calls. A condition multiplies by its probability, once
-    along a chain of iteration: rows that are there because of a condition meet it again for sure.
+    A task without `for_each` is called once a request. One that iterates is called once a row: of a graph input or of a
+    python step's output as many as are estimated, of a plain task's output as many as its variant yields. Outputs of a
+    task that itself iterates, or is conditional, have one row for each of its calls. A condition multiplies by its
+    probability, once along a chain of iteration: rows that are there because of a condition meet it again for sure.
     """
     over = task.for_each
     if over is None:
         return Calls(_probability(task.when))
     if over.is_graph_input:
         return Calls(_probability(task.when) * graph.inputs[over.name].rows)
+    if over.task in graph.steps:
+        return Calls(_probability(task.when) * graph.steps[over.task].yields.get(over.name, 1.0))
     source = graph.tasks[over.task]
     factor = 1.0 if _met_before(graph, source, task.when) else _probability(task.when)
     return Calls(factor, source.name, None if _a_row_a_call(source) else over.name)
@@ -81,6 +83,8 @@ def request_rows(graph: TaskGraph) -> dict[str, float]:
             rows[task.name] = 1.0
         elif over.is_graph_input:
             rows[task.name] = graph.inputs[over.name].rows
+        elif over.task in graph.steps:
+            rows[task.name] = graph.steps[over.task].yields.get(over.name, 1.0)
         elif _a_row_a_call(graph.tasks[over.task]):
             rows[task.name] = rows[over.task]
         else:
@@ -109,5 +113,5 @@ def _met_before(graph: TaskGraph, source: Task, when: When | None) -> bool:
         if condition(link.when) == condition(when):
             return True
         over = link.for_each
-        link = None if over is None or over.is_graph_input else graph.tasks[over.task]
+        link = None if over is None else graph.tasks.get(over.task)
     return False

@@ -180,7 +180,7 @@ def _sharers(
     rows, even = request_rows(graph), even_parts(graph)
     left_ms = _left(graph, {t: min((c.latency_ms for c in of), default=math.inf) for t, of in alone.items()})
     for task, of in alone.items():
-        limit_ms = left_ms[task] if "T" in options.features else even[task] * graph.slo.latency_ms
+        limit_ms = left_ms[task] if "T" in options.features else even[task] * graph.tasks_ms
         rate = workload.demand_rps * calls[task] or 1.0
         kinds = {(c.variant, c.board, c.slice): c for c in of}
         for (variant, board, kind), like in sorted(kinds.items()):
@@ -197,7 +197,7 @@ def _sharers(
                         row=row,
                         rounds=rounds,
                         most_ms=limit_ms * (1 + TOLERANCE / 10) / rounds,
-                        even_ms=even[task] * graph.slo.latency_ms / rounds,
+                        even_ms=even[task] * graph.tasks_ms / rounds,
                         rate_rps=rate,
                         load=load,
                         memory=memory,
@@ -207,7 +207,7 @@ def _sharers(
 def _left(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, float]:
     """Task -> the latency that the fastest of the other tasks leave it."""
     through = longest_through(graph, fastest)
-    return {task: graph.slo.latency_ms - through[task] + fastest[task] for task in fastest}
+    return {task: graph.tasks_ms - through[task] + fastest[task] for task in fastest}
 
 
 def _cycles(alike: Sequence[_Sharer]) -> list[float]:
@@ -263,7 +263,7 @@ def evenly_shared(graph: TaskGraph, found: TaskConfigurations) -> dict[str, tupl
     kept: dict[str, tuple[Configuration, ...]] = {}
     for task, of in found.items():
         longest: dict[tuple[str, str, str], float] = {}
-        fitting = [c for c in of if c.shares and c.latency_ms <= even[task] * graph.slo.latency_ms * (1 + _ROUNDING)]
+        fitting = [c for c in of if c.shares and c.latency_ms <= even[task] * graph.tasks_ms * (1 + _ROUNDING)]
         for c in fitting:
             kind = (c.variant, c.board, c.slice)
             longest[kind] = max(longest.get(kind, 0.0), c.turn.cycle_ms)

@@ -68,10 +68,10 @@ def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> 
         own = weights[task.name]
         end[task.name] = draft.real()
         taken = [(end[task.name], 1.0), *((column, -rise) for column, rise in own.terms)]
-        before = sorted(task.dependencies())
+        before = sorted(graph.before(task))
         for dependency in before:
             draft.at_least(own.least, [*taken, (end[dependency], -1.0)])
         if not before:
             draft.at_least(own.least, taken)
-        inner |= task.dependencies()
+        inner.update(before)
     return [column for name, column in end.items() if name not in inner]

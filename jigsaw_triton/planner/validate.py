@@ -253,6 +253,8 @@ class _GraphCheck:
             return self.workload.demand_rps * often
         if over.is_graph_input:
             return self.workload.demand_rps * often * self.graph.inputs[over.name].rows
+        if over.task in self.graph.steps:
+            return self.workload.demand_rps * often * self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
         if source.for_each is None and source.when is None:
             mean = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
@@ -263,7 +265,7 @@ class _GraphCheck:
             if same and (same.tensor, same.above, same.below) == (task.when.tensor, task.when.above, task.when.below):
                 often = 1.0
             up = ancestor.for_each
-            ancestor = None if up is None or up.is_graph_input else self.graph.tasks[up.task]
+            ancestor = None if up is None else self.graph.tasks.get(up.task)
         return rates[source.name] * often
 
     def _segments(self, task: Task) -> tuple[Segment, ...]:
@@ -303,16 +305,17 @@ class _GraphCheck:
             # What is no number is within nothing.
             if not needed[name] <= task.budget_ms * (1 + TOLERANCE):
                 yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
-        limit = self.graph.slo.latency_ms
+        limit = self.graph.tasks_ms
         for what, per_task in (("latencies", needed), ("budgets", _budgets(self.promised.tasks))):
             total = _worst(self.graph, per_task)
             if total > limit * (1 + TOLERANCE):
                 yield f"the {what} along a path add up to {total} ms, over {limit} ms"
         # A plan's replicas may be less busy than the load that their latency was promised at.
-        said, counted = self.promised.latency_ms, _worst(self.graph, needed)
-        less_busy = self.options.latency_model == "queue" and counted <= said <= limit * (1 + TOLERANCE)
+        said, counted = self.promised.latency_ms, _worst(self.graph, needed) + self.graph.steps_ms
+        slo_ms = self.graph.slo.latency_ms
+        less_busy = self.options.latency_model == "queue" and counted <= said <= slo_ms * (1 + TOLERANCE)
         if not less_busy and not _close(said, counted):
-            yield f"{self.promised.latency_ms} ms said, {_worst(self.graph, needed)} ms counted"
+            yield f"{said} ms said, {counted} ms counted"
 
     def _needed_ms(self, name: str) -> float:
         """The latency of a task, by its slowest segment; by the slice's cycle where it shares one."""
@@ -369,6 +372,8 @@ class _GraphCheck:
             return 1.0
         if over.is_graph_input:
             return self.graph.inputs[over.name].rows
+        if over.task in self.graph.steps:
+            return self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
         if source.for_each is not None or source.when is not None:
             return self._rows_at_once(source)
@@ -401,8 +406,8 @@ class _GraphCheck:
         """Each task's latency and accuracy within one part of so many as its longest path has tasks."""
         for name, tasks in _tasks_through(self.graph).items():
             task, slo = self.promised.tasks[name], self.graph.slo
-            if not _close(task.budget_ms, slo.latency_ms / tasks):
-                yield f"{name}: a budget of {task.budget_ms} ms, not {slo.latency_ms} ms over {tasks} tasks"
+            if not _close(task.budget_ms, self.graph.tasks_ms / tasks):
+                yield f"{name}: a budget of {task.budget_ms} ms, not {self.graph.tasks_ms} ms over {tasks} tasks"
             least = self._least_accuracy(name)
             if least < slo.accuracy ** (1 / tasks) * (1 - TOLERANCE):
                 yield f"{name}: an accuracy of {least}, below {slo.accuracy} over {tasks} tasks"
@@ -436,7 +441,7 @@ def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
     """The largest sum along a path."""
     ending: dict[str, float] = {}
     for name, task in graph.tasks.items():
-        ending[name] = weight[name] + max((ending[d] for d in task.dependencies()), default=0.0)
+        ending[name] = weight[name] + max((ending[d] for d in graph.before(task)), default=0.0)
     return max(ending.values())
 
 
@@ -445,9 +450,9 @@ def _tasks_through(graph: TaskGraph) -> dict[str, int]:
     upto: dict[str, int] = {}
     after = dict.fromkeys(graph.tasks, 0)
     for name, task in graph.tasks.items():
-        upto[name] = 1 + max((upto[d] for d in task.dependencies()), default=0)
+        upto[name] = 1 + max((upto[d] for d in graph.before(task)), default=0)
     for name, task in reversed(tuple(graph.tasks.items())):
-        for d in task.dependencies():
+        for d in graph.before(task):
             after[d] = max(after[d], 1 + after[name])
     return {name: upto[name] + after[name] for name in graph.tasks}
 

@@ -1,7 +1,7 @@
 """One request's way through the steps of a pipeline: what runs when, and what is not run at all. No I/O of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -25,8 +25,21 @@ class FlowError(Exception):
 
 
 Outcome = dict[str, Array] | FlowError
-Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]]
-"""Runs a step: its inputs by their names at the dispatcher, to its outputs likewise; raises nothing but FlowError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """A step has the answer to the whole request.
+
+    Attributes:
+        outputs: Of the graph, those wanted, by name.
+    """
+
+    outputs: dict[str, Array]
+
+
+Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array] | Early]
+"""Runs a step: its inputs by their names there, to its outputs likewise; raises nothing but FlowError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ def plan_flow(spec: PipelineSpec, wanted: Sequence[str]) -> FlowPlan:
     for step in reversed(spec.steps):
         kept = {name: tensor for name, tensor in step.outputs.items() if tensor in needed}
         if kept:
-            steps.insert(0, PipelineStep(step.model, step.inputs, kept))
+            steps.insert(0, replace(step, outputs=kept))
             needed.update(step.inputs.values())
     given = set(spec.inputs.values())
     awaited = [set(step.inputs.values()) - given for step in steps]
@@ -97,7 +110,7 @@ class Flow:
         self._lock = Lock()
         self._missing = list(plan.missing)
         self._unfinished = len(plan.steps)
-        self._failed = False
+        self._ended = False
 
     def start(self) -> None:
         """Runs on this thread until nothing is left for it to do; branches run on others."""
@@ -121,11 +134,14 @@ class Flow:
         try:
             made = self._call(step, {name: self._tensors[tensor] for name, tensor in step.inputs.items()})
         except FlowError as error:
-            self._fail(error)
+            self._end(error)
+            return []
+        if isinstance(made, Early):
+            self._end(made.outputs)
             return []
         ready = []
         with self._lock:
-            if self._failed:
+            if self._ended:
                 return []
             for name, tensor in step.outputs.items():
                 self._tensors[tensor] = made[name]
@@ -134,17 +150,18 @@ class Flow:
                     if self._missing[waiter] == 0:
                         ready.append(waiter)
             self._unfinished -= 1
-            last = self._unfinished == 0
+            last = self._ended = self._unfinished == 0
         if last:
             self._done(self._outputs())
         return ready
 
-    def _fail(self, error: FlowError) -> None:
+    def _end(self, outcome: Outcome) -> None:
+        """Ends the request before all steps have run; what they make is dropped."""
         with self._lock:
-            first = not self._failed
-            self._failed = True
+            first = not self._ended
+            self._ended = True
         if first:
-            self._done(error)
+            self._done(outcome)
 
     def _outputs(self) -> dict[str, Array]:
         return {name: self._tensors[tensor] for name, tensor in self._plan.outputs.items()}

@@ -1,4 +1,4 @@
-"""A graph as a BLS model: calls the dispatchers step by step, many requests at once in one instance.
+"""A graph as a BLS model: calls the dispatchers and python steps in turn, many requests at once in one instance.
 
 `execute` hands each request to a pool of threads and returns None; the answer goes out by its response sender.
 Triton's own statistics of this model end when `execute` returns; those of the ensemble in front of it are whole.
@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from threading import Condition
 from typing import Any
 
@@ -15,8 +16,9 @@ import triton_python_backend_utils as pb_utils
 
 from jigsaw_triton.runtime.answers import tensors
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.flow import Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.flow import Call, Early, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import SPEC_PARAMETER, PipelineStep, pipeline_from_json
+from jigsaw_triton.runtime.steps import Answer, Step, StepError
 
 MOST_STEPS_AT_ONCE = 256
 """Threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
@@ -26,9 +28,16 @@ class TritonPythonModel:
     """A graph's pipeline, as the python backend wants it."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Reads the spec."""
+        """Reads the spec, and loads the code of python steps.
+
+        Raises:
+            StepError: The code of one cannot be loaded.
+        """
         parameters = json.loads(args["model_config"])["parameters"]
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._steps = {step.model: Step(folder, step) for step in self._spec.steps if step.code is not None}
+        self._answers = {answer.name: answer for answer in self._spec.answers}
         self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
         self._under_way = 0
@@ -41,7 +50,7 @@ class TritonPythonModel:
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
             plan = self._plan(tuple(request.requested_output_names()))
-            call = partial(_call, request.request_id(), request.timeout())
+            call = partial(self._call, plan, request.request_id(), request.timeout())
             with self._ended:
                 self._under_way += 1
             self._start(plan, given, call, partial(self._end, request.get_response_sender()))
@@ -70,7 +79,7 @@ class TritonPythonModel:
         self,
         plan: FlowPlan,
         given: Mapping[str, Array],
-        call: Callable[[PipelineStep, Mapping[str, Array]], dict[str, Array]],
+        call: Call,
         done: Callable[[Outcome], None],
     ) -> None:
         count = len(next(iter(given.values()))) if self._spec.split else 1
@@ -83,13 +92,31 @@ class TritonPythonModel:
             flow = Flow(plan, item, call, self._pool.submit, partial(gathering.put, index))
             self._pool.submit(flow.start)
 
+    def _call(
+        self, plan: FlowPlan, request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]
+    ) -> dict[str, Array] | Early:
+        """Runs a step and waits for it.
+
+        Raises:
+            FlowError: Whatever went wrong: a request whose step raised anything else would never be answered.
+        """
+        if step.code is None:
+            return _call(request_id, timeout_us, step, inputs)
+        try:
+            code = self._steps[step.model]
+            made = code(inputs)
+            if not isinstance(made, Answer):
+                return {name: made[name] for name in step.outputs}
+            return Early(code.tensors(made.outputs, [self._answers[name] for name in plan.outputs]))
+        except Exception as error:
+            message = (
+                str(error) if isinstance(error, StepError) else f"step {step.model}: {type(error).__name__}: {error}"
+            )
+            raise FlowError(message, pb_utils.TritonError.INTERNAL) from error
+
 
 def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Runs a step through Triton's scheduler and waits for it.
-
-    Raises:
-        FlowError: Whatever went wrong: a request whose step raised anything else would never be answered.
-    """
+    """Runs a dispatcher through Triton's scheduler."""
     try:
         response = pb_utils.InferenceRequest(
             model_name=step.model,

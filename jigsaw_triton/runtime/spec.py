@@ -133,18 +133,33 @@ class RunnerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineStep:
-    """A dispatcher called by a BLS pipeline.
+class Code:
+    """The user's own code.
 
     Attributes:
-        model: Name of the dispatcher.
+        file: As the user wrote it, for messages.
+        outputs: All that it is to make for one request.
+    """
+
+    file: str
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStep:
+    """What a BLS pipeline calls: a dispatcher, or a python step.
+
+    Attributes:
+        model: Name of the dispatcher, or of the python step.
         inputs: Its input name -> tensor of the graph (`inputs.FRAME`, `detect.CROPS`).
         outputs: Its output name -> tensor of the graph.
+        code: Of a python step.
     """
 
     model: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,8 @@ class PipelineSpec:
         outputs: Graph output name -> tensor.
         steps: In topological order; a step may start as soon as its inputs are there.
         split: Whether each item of a client's batch goes its own way through the steps (where rows fan out their number
-            differs between items); else the batch goes through as it is.
+            differs between items, and python steps get one request at a time); else the batch goes through as it is.
+        answers: What each output of the graph is for one request, where python steps may end it early.
     """
 
     graph: str
@@ -165,6 +181,7 @@ class PipelineSpec:
     outputs: Mapping[str, str]
     steps: tuple[PipelineStep, ...]
     split: bool = False
+    answers: tuple[TensorSpec, ...] = ()
 
 
 def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:
@@ -195,7 +212,12 @@ def runner_from_json(text: str) -> RunnerSpec:
 def pipeline_from_json(text: str) -> PipelineSpec:
     """Reads what `to_json` wrote."""
     data = json.loads(text)
-    return PipelineSpec(steps=tuple(PipelineStep(**step) for step in data.pop("steps")), **data)
+    steps = tuple(PipelineStep(code=_code(step.pop("code")), **step) for step in data.pop("steps"))
+    return PipelineSpec(steps=steps, answers=_tensors(data.pop("answers")), **data)
+
+
+def _code(data: dict[str, Any] | None) -> Code | None:
+    return Code(data["file"], _tensors(data["outputs"])) if data is not None else None
 
 
 def _tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

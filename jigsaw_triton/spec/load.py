@@ -16,6 +16,7 @@ from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, GraphDocument, GraphSpec
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.source import Report, SourceMap
+from jigsaw_triton.spec.step_file import StepFile, read_step
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -45,6 +46,7 @@ class Loaded(Generic[Document]):
         dropped: Entries that are in the file and not in the document.
         folder: Absolute, of the file.
         files: Path as written in the document -> the file it names.
+        steps: Likewise -> what is in it, of the files of python steps that are there.
     """
 
     document: Document
@@ -53,6 +55,7 @@ class Loaded(Generic[Document]):
     dropped: frozenset[Entry] = frozenset()
     folder: Path = Path()
     files: Mapping[str, LocalFile] = field(default_factory=dict)
+    steps: Mapping[str, StepFile] = field(default_factory=dict)
 
 
 def load_graph(path: Path | str) -> Loaded[GraphDocument]:
@@ -67,7 +70,12 @@ def load_graph(path: Path | str) -> Loaded[GraphDocument]:
     file, folder = _place(path, "graph.yaml")
     loaded = _load(file, "graph", GraphDocument)
     files = {text: locate(folder, text) for text in _named_files(loaded.document.spec)}
-    return Loaded(loaded.document, loaded.source, loaded.problems, loaded.dropped, folder, files)
+    steps = {
+        text: read_step(files[text].path)
+        for text in _step_files(loaded.document.spec)
+        if files[text].inside and files[text].exists
+    }
+    return Loaded(loaded.document, loaded.source, loaded.problems, loaded.dropped, folder, files, steps)
 
 
 def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
@@ -125,9 +133,14 @@ def _place(path: Path | str, name: str) -> tuple[Path | str, Path]:
 
 def _named_files(spec: GraphSpec) -> Iterator[str]:
     yield from spec.sample.values()
+    yield from _step_files(spec)
     for task in spec.tasks.values():
         for variant in task.variants:
             yield from variant.artifacts.values()
+
+
+def _step_files(spec: GraphSpec) -> Iterator[str]:
+    return (task.python for task in spec.tasks.values() if task.python is not None)
 
 
 def _load(file: Path | str, kind: Kind, model: type[Document]) -> Loaded[Document]:

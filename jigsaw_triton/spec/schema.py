@@ -156,7 +156,9 @@ class VariantEntry(_Entry):
 
 
 class TaskEntry(_Entry):
-    """A step of the graph."""
+    """A step of the graph: a task that models can do, or, with `python`, the user's own code."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["variants"]}, {"required": ["python"]}]})
 
     inputs: dict[
         Name,
@@ -171,6 +173,7 @@ class TaskEntry(_Entry):
     )
     """Output of the model: its type for one call."""
     variants: list[VariantEntry] = Field(
+        default=[],
         min_length=1,
         max_length=LIMIT_VARIANTS,
         examples=[[{"name": "small", "accuracy": 37.4, "template": "onnxruntime"}]],
@@ -180,6 +183,12 @@ class TaskEntry(_Entry):
     """Tensor whose rows the task is called for, one call a row."""
     when: WhenEntry | None = Field(default=None, examples=[{"tensor": "detect.SCORE", "above": 0.5}])
     """The condition under which the task runs."""
+    python: str | None = Field(default=None, examples=["steps/crop.py"])
+    """In place of variants: a file with a function `step`, relative to graph.yaml's folder, run at the gateway."""
+    latency_ms: float | None = Field(default=None, gt=0, examples=[2])
+    """With python: milliseconds of the SLO that are kept for it; 1 unless told."""
+    yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
+    """With python: output with rows: expected rows of one call."""
 
 
 class GraphSpec(_Entry):

@@ -1,11 +1,14 @@
 from dataclasses import replace
 
+import pytest
+
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import CompiledGraph
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep, pipeline_from_json
+from jigsaw_triton.runtime.spec import Code, PipelineSpec, PipelineStep, TensorSpec, pipeline_from_json
 from tests.compiler.samples import compiled
-from tests.fakes.graphs import chain, conditional, fan_out, ref
+from tests.fakes.graphs import CROP, VECTORS, chain, conditional, cropping, fan_out, ref
 
 
 def as_bls(of: TaskGraph) -> CompiledGraph:
@@ -57,3 +60,25 @@ def test_auto_becomes_a_pipeline_where_an_ensemble_cannot_say_it() -> None:
     item = compiled(of).graphs["chain"]
     assert item.target == "bls"
     assert spec_of(item).outputs == {"Y": "t1.Y", "SAME": "inputs.X"}
+
+
+def test_code_is_a_step_and_a_file_of_the_pipeline() -> None:
+    item = compiled(cropping()).graphs["cropping"]
+    assert item.target == "bls"
+    assert item.pipeline is not None
+    assert item.pipeline.files["1/steps/crop.py"] == CROP.encode()
+    code = Code("steps/crop.py", (TensorSpec("CROPS", "FP32", VECTORS.shape),))
+    spec = spec_of(item)
+    assert spec.steps == (
+        PipelineStep("cropping.detect.g3", {"X": "inputs.X"}, {"BOXES": "detect.BOXES"}),
+        PipelineStep("crop", {"X": "inputs.X", "BOXES": "detect.BOXES"}, {"CROPS": "crop.CROPS"}, code),
+        PipelineStep("cropping.classify.g3", {"CROP": "crop.CROPS"}, {"LABEL": "classify.LABEL"}),
+    )
+    assert spec.split
+    assert spec.answers == (TensorSpec("LABEL", "INT64", (-1, 1)),)
+
+
+def test_an_ensemble_with_code_is_refused() -> None:
+    with pytest.raises(InputError, match="an ensemble cannot express the graph: crop is a python step") as caught:
+        compiled(replace(cropping(), target="ensemble"))
+    assert caught.value.hint == "set `target: bls` or leave `target` out"

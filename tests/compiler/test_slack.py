@@ -5,7 +5,7 @@ from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport, TaskPlan
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
-from tests.fakes.graphs import chain, diamond
+from tests.fakes.graphs import chain, cropping, diamond
 
 
 def plan(of: TaskGraph, *models: PlacedModel) -> Plan:
@@ -43,3 +43,11 @@ def test_what_the_slo_and_the_budget_leave_is_for_waiting() -> None:
 def test_a_request_may_always_wait_for_half_a_batch() -> None:
     of = chain(slo=Slo(50.0))
     assert slack(of, {"t0": 25.0, "t1": 25.0}, {"t0": 40.0, "t1": 40.0})["t0"] == Slack(20.0, 20.0)
+
+
+def test_python_steps_leave_less_to_wait() -> None:
+    of = cropping(latency_ms=30.0, slo=Slo(100.0))
+    assert slack(of, {"detect": 20.0, "classify": 50.0}, {"detect": 10.0, "classify": 20.0}) == {
+        "detect": Slack(40.0, 10.0),
+        "classify": Slack(40.0, 30.0),
+    }

@@ -140,7 +140,7 @@ def write_application(
         ("total", "plain", 2.0),
     )
     rows = [
-        _claim(task, variant, kind, batch, latency_ms)
+        claim(task, variant, kind, batch, latency_ms)
         for task, variant, latency_ms in claims
         for kind in (slices or {}).get(task, SPEEDS)
         for batch in (1, 4, 8)
@@ -149,6 +149,7 @@ def write_application(
     return folder
 
 
-def _claim(task: str, variant: str, kind: str, batch: int, latency_ms: float) -> ProfileRow:
+def claim(task: str, variant: str, kind: str, batch: int, latency_ms: float) -> ProfileRow:
+    """A row of profiles.csv that says so much of one call on 1g."""
     ms = latency_ms * (1 + batch / 8) / SPEEDS[kind]
     return ProfileRow(ProfileKey("cpu", task, variant, kind, 1, batch), ms, ms, ms, batch * 1000 / ms, 60, "assumed")

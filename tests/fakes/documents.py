@@ -107,6 +107,14 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
                 "probability": task.when.probability,
                 **bound,
             }
+    for step in graph.steps.values():
+        tasks[step.name] = {
+            "python": step.file,
+            "inputs": {name: str(ref) for name, ref in step.inputs.items()},
+            "outputs": {name: tensor(kind) for name, kind in step.outputs.items()},
+            "latency_ms": step.latency_ms,
+            "yields": dict(step.yields),
+        }
     slo = graph.slo
     return {
         "apiVersion": "jigsaw-triton/v1",

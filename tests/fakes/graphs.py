@@ -1,4 +1,4 @@
-"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, and the pieces they are made of.
+"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, `cropping`, and their pieces.
 
 Nothing here checks anything: the graphs are right by construction, `build_graph` makes them from files.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from jigsaw_triton.graph.model import (
     GRAPH_INPUTS,
     GraphInput,
+    PythonStep,
     Slo,
     Target,
     Task,
@@ -58,6 +59,27 @@ def task(
     )
 
 
+def step(
+    name: str,
+    inputs: Mapping[str, str],
+    source: str,
+    *,
+    outputs: Mapping[str, TensorType] | None = None,
+    latency_ms: float = 1.0,
+    yields: Mapping[str, float] | None = None,
+) -> PythonStep:
+    """A python step in the file `steps/<name>.py`; by default with one output `Y` of 16 floats."""
+    return PythonStep(
+        name=name,
+        inputs={key: ref(value) for key, value in inputs.items()},
+        outputs=dict(outputs or {"Y": VECTOR}),
+        file=f"steps/{name}.py",
+        source=source,
+        latency_ms=latency_ms,
+        yields=dict(yields or {}),
+    )
+
+
 def graph(
     tasks: Sequence[Task],
     outputs: Mapping[str, str],
@@ -66,8 +88,9 @@ def graph(
     slo: Slo = LOOSE,
     inputs: Mapping[str, TensorType | GraphInput] | None = None,
     target: Target = "auto",
+    steps: Sequence[PythonStep] = (),
 ) -> TaskGraph:
-    """A graph of tasks given in topological order; by default with one input `X` of 16 floats."""
+    """A graph of tasks (and steps) given in topological order; by default with one input `X` of 16 floats."""
     return TaskGraph(
         name=name,
         slo=slo,
@@ -78,6 +101,7 @@ def graph(
         outputs={key: ref(value) for key, value in outputs.items()},
         tasks={item.name: item for item in tasks},
         target=target,
+        steps={item.name: item for item in steps},
     )
 
 
@@ -137,3 +161,29 @@ def conditional(
         when=When(ref("screen.SCORE"), above=0.5, below=None, probability=probability),
     )
     return graph([screen, inspect], {"SCORE": "screen.SCORE", "REPORT": "inspect.Y"}, name=name, slo=slo)
+
+
+CROP = """\
+def step(X, BOXES):
+    return {"CROPS": X[None] + BOXES}
+"""
+
+
+def cropping(
+    *, rows: float = 3.0, latency_ms: float = 5.0, variant_count: int = 1, name: str = "cropping", slo: Slo = LOOSE
+) -> TaskGraph:
+    """X -> detect -> BOXES -> crop, in python, of X and BOXES -> (for each of CROPS) classify -> LABEL."""
+    of = variants(variant_count)
+    detect = task("detect", {"X": "inputs.X"}, outputs={"BOXES": VECTORS}, of=of)
+    crop = step(
+        "crop",
+        {"X": "inputs.X", "BOXES": "detect.BOXES"},
+        CROP,
+        outputs={"CROPS": VECTORS},
+        latency_ms=latency_ms,
+        yields={"CROPS": rows},
+    )
+    classify = task(
+        "classify", {"CROP": "crop.CROPS"}, outputs={"LABEL": TensorType("INT64", (1,))}, of=of, for_each="crop.CROPS"
+    )
+    return graph([detect, classify], {"LABEL": "classify.LABEL"}, name=name, slo=slo, steps=[crop])

@@ -8,7 +8,7 @@ from jigsaw_triton.graph.picture import svg
 from tests.fakes import graphs
 
 SVG = "{http://www.w3.org/2000/svg}"
-ALL = [graphs.chain(4), graphs.fan_out(variant_count=2), graphs.diamond(), graphs.conditional()]
+ALL = [graphs.chain(4), graphs.fan_out(variant_count=2), graphs.diamond(), graphs.conditional(), graphs.cropping()]
 
 
 def test_text() -> None:
@@ -26,6 +26,13 @@ def test_text() -> None:
         "  out   SCORE    screen.SCORE  FP32 [1]",
         "  out   REPORT   inspect.Y  FP32 [?, 16]",
     ]
+
+
+def test_python_steps_are_told_apart() -> None:
+    graph = graphs.cropping()
+    assert "  step  crop      python steps/crop.py, 5 ms" in text(graph).splitlines()
+    assert '  task_crop["crop<br>python steps/crop.py, 5 ms"]' in mermaid(graph).splitlines()
+    assert 'class="step"' in svg(graph)
 
 
 def test_mermaid() -> None:
@@ -53,14 +60,14 @@ def test_mermaid_draws_a_condition_dotted() -> None:
 def test_the_picture_shows_everything_once_and_nothing_overlaps(graph: TaskGraph) -> None:
     root = ET.fromstring(svg(graph))
     words = [element.text for element in root.iter(f"{SVG}text")]
-    for name in graph.tasks:
+    for name in (*graph.tasks, *graph.steps):
         assert words.count(name) == 1
     boxes = [
         tuple(float(element.attrib[key]) for key in ("x", "y", "width", "height"))
         for element in root.iter(f"{SVG}rect")
         if "x" in element.attrib
     ]
-    assert len(boxes) == len(graph.inputs) + len(graph.tasks) + len(graph.outputs)
+    assert len(boxes) == len(graph.inputs) + len(graph.tasks) + len(graph.steps) + len(graph.outputs)
     for n, (x, y, width, height) in enumerate(boxes):
         assert min(x, y) >= 0
         assert x + width <= float(root.attrib["width"])

@@ -13,6 +13,7 @@ from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.profiles.read import parse_profiles
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.load import load_cluster
+from jigsaw_triton.spec.step_file import look_at
 from tests.fakes.documents import built, edited
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text()
@@ -57,3 +58,9 @@ def test_the_mistakes(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)
     assert str(caught.value).replace(str(tmp_path), "traffic") == block("text").rstrip()
+
+
+def test_the_code_of_steps() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    taken = [file.parameters.names for text in blocks if (file := look_at(text)).parameters and not file.flaws]
+    assert taken == [("FRAME", "BOXES"), ("SCORE",)]

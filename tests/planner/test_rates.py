@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, Variant, When
 from jigsaw_triton.planner.rates import Calls, calls, most_calls, request_rows
-from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, conditional, fan_out, graph, ref, task
+from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, conditional, cropping, fan_out, graph, ref, task
 from tests.fakes.problems import docread
 
 OFTEN = When(ref("screen.SCORE"), above=0.5, below=None, probability=0.25)
@@ -89,3 +89,15 @@ def test_a_condition_counts_once_along_a_chain(conditions: tuple[When | None, ..
     g = screened(*conditions)
     most = most_calls(g, {name: {"v0"} for name in g.tasks})
     assert most[f"t{len(conditions) - 1}"] == pytest.approx(expected)
+
+
+def test_rows_of_a_python_step_count() -> None:
+    g = cropping(rows=4.0)
+    assert calls(g, g.tasks["classify"]) == Calls(4.0)
+    assert request_rows(g) == {"detect": 1.0, "classify": 4.0}
+
+
+def test_a_condition_on_rows_of_a_python_step_multiplies() -> None:
+    g = cropping(rows=4.0)
+    g = replace(g, tasks={**g.tasks, "classify": replace(g.tasks["classify"], when=OFTEN)})
+    assert calls(g, g.tasks["classify"]) == Calls(1.0)

@@ -23,7 +23,7 @@ from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverHung, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
-from tests.fakes.graphs import chain, conditional, diamond, fan_out
+from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out
 from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def slos(draw: st.DrawFn) -> Slo:
 def problems(draw: st.DrawFn) -> Problem:
     """One or two graphs of any shape on some boards of two models, on which they have different speeds."""
     makers = draw(
-        st.lists(st.sampled_from([chain, fan_out, diamond, conditional]), min_size=1, max_size=2, unique=True)
+        st.lists(st.sampled_from([chain, fan_out, diamond, conditional, cropping]), min_size=1, max_size=2, unique=True)
     )
     graphs: list[TaskGraph] = [make(variant_count=2, slo=draw(slos())) for make in makers]
     tables = {}
@@ -318,3 +318,14 @@ def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
+def test_python_steps_take_their_time_of_the_slo(solvers: SolverFactory) -> None:
+    rows = [row("detect", "v0", p95_ms=10.0), row("classify", "v0", batch=4, p95_ms=10.0)]
+    g = cropping(latency_ms=30.0, slo=Slo(80.0, accuracy=0.5))
+    plan = make_plan(problem(g, rows), solvers=solvers).graphs["cropping"]
+    assert plan.latency_ms == pytest.approx(2 * 10.0 + 2 * 10.0 + 30.0)
+    assert sum(task.budget_ms for task in plan.tasks.values()) == pytest.approx(50.0)
+    assert plan.tasks["classify"].rate_rps == pytest.approx(3 * plan.demand_rps)
+    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms of python steps, is out of reach"):
+        make_plan(problem(replace(g, slo=Slo(60.0, accuracy=0.5)), rows), solvers=solvers)

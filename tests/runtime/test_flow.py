@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.flow import Flow, FlowError, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.flow import Early, Flow, FlowError, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 
@@ -113,6 +113,28 @@ def test_the_first_error_is_the_answer_and_nothing_after_it_runs() -> None:
     assert outcome.message in ("step b failed", "step c failed")
     assert outcome.code == 42
     assert "d" not in called
+
+
+def test_an_early_answer_is_the_answer_and_nothing_after_it_runs() -> None:
+    """b answers while c, beside it, waits for that; what c makes is dropped, and d never runs."""
+    called: list[str] = []
+    answered = threading.Event()
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+
+    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> Mapping[str, Array] | Early:
+        called.append(step.model)
+        if step.model == "c":
+            assert answered.wait(PATIENCE_S)
+        return Early({"OUT": np.array([0.0])}) if step.model == "b" else add_up(step, inputs)
+
+    with ThreadPoolExecutor(8) as pool:
+        Flow(plan_flow(DIAMOND, ("OUT",)), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
+        outcome = outcomes.get(timeout=PATIENCE_S)
+        answered.set()
+    assert isinstance(outcome, dict)
+    assert outcome["OUT"].tolist() == [0.0]
+    assert outcomes.empty()
+    assert sorted(called) == ["a", "b", "c"]
 
 
 def test_an_unknown_output_is_not_planned() -> None:

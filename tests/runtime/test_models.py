@@ -20,6 +20,7 @@ from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
     METRICS_VARIABLE,
     RUN_DIR_VARIABLE,
+    Code,
     DispatcherSpec,
     PipelineSpec,
     PipelineStep,
@@ -404,3 +405,61 @@ def test_finalize_waits_for_what_is_under_way_and_for_the_branches_it_has_yet_to
     model.execute([request])
     model.finalize()
     assert [told(response) for response in request.sender.sent] == [{"LEFT": [3], "RIGHT": [3]}]
+
+
+CODE = """\
+from jigsaw_triton.runtime.steps import Answer
+
+def step(A):
+    if A[0] == 7:
+        raise ValueError("seven")
+    if A[0] == 100:
+        return Answer(END=A, MID=A + 1)
+    return {"B": A * 10}
+"""
+
+
+def coded(folder: Path, source: str = CODE) -> PipelineSpec:
+    """A dispatcher, then a python step, whose output is the graph's END; the dispatcher's is its MID."""
+    (folder / "1" / "steps").mkdir(parents=True)
+    (folder / "1" / "steps" / "two.py").write_text(source)
+    b = TensorSpec("B", "INT64", (1,))
+    steps = (
+        PipelineStep("one", {"A": "inputs.X"}, {"B": "one.B"}),
+        PipelineStep("two", {"A": "one.B"}, {"B": "two.B"}, Code("steps/two.py", (b,))),
+    )
+    answers = (TensorSpec("MID", "INT64", (1,)), TensorSpec("END", "INT64", (1,)))
+    return PipelineSpec("g", {"X": "inputs.X"}, {"MID": "one.B", "END": "two.B"}, steps, split=True, answers=answers)
+
+
+def test_a_pipeline_runs_code_request_by_request(start: Start, tmp_path: Path) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", coded(tmp_path), tmp_path)
+    one, batch, failing = (pb.Request({"X": column(*values)}, ("END", "MID")) for values in ((1,), (2, 3), (6,)))
+    model.execute([one, failing, batch])
+    assert answer(one) == {"END": [20], "MID": [2]}
+    assert answer(batch) == {"END": [30, 40], "MID": [3, 4]}
+    assert answer(failing) == ("step two: ValueError: seven (steps/two.py:5)", pb.TritonError.INTERNAL)
+
+
+def test_code_may_answer_the_request(start: Start, tmp_path: Path) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", coded(tmp_path), tmp_path)
+    early, mixed = pb.Request({"X": column(99)}, ("END", "MID")), pb.Request({"X": column(99, 0)}, ("END",))
+    model.execute([early, mixed])
+    assert answer(early) == {"END": [100], "MID": [101]}
+    assert answer(mixed) == {"END": [100, 10]}
+
+
+def test_an_answer_that_lacks_what_the_client_wants(start: Start, tmp_path: Path) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", coded(tmp_path, CODE.replace("END=A, ", "")), tmp_path)
+    request = pb.Request({"X": column(99)}, ("END",))
+    model.execute([request])
+    assert answer(request) == ("step two: steps/two.py: output END is missing", pb.TritonError.INTERNAL)
+
+
+def test_code_that_cannot_be_loaded_fails_the_model(start: Start, tmp_path: Path) -> None:
+    # Loaded anew by the fixture, so not the class that this module could name.
+    with pytest.raises(Exception, match=r"step two: ModuleNotFoundError: No module named 'nowhere' \(steps/two.py:1\)"):
+        start("pipeline", coded(tmp_path, f"import nowhere\n{CODE}"), tmp_path)

@@ -17,7 +17,7 @@ from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.stand import Stand
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gathered, made_up
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.planner.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
@@ -87,8 +87,12 @@ class Bench:
             )
         tensors = {TensorRef(GRAPH_INPUTS, name): array for name, array in inputs.items()}
         upstream = _upstream(self._graph, tasks)
-        for task in self._graph.tasks.values():
+        for task in self._graph.in_order():
             if task.name not in upstream and task.name not in tasks:
+                continue
+            if isinstance(task, PythonStep):
+                self._warn(f"{task.name} is code, which is not run for this: made-up data behind it")
+                tensors |= self._made_up(task)
                 continue
             self._calls[task.name] = self._real_calls(task, tensors)
             if task.name in upstream:
@@ -128,9 +132,7 @@ class Bench:
         real = [variant for variant in task.variants if variant.template != EMULATED]
         if not real:
             self._warn(f"{task.name} has emulated variants alone: made-up data behind it")
-            rng = np.random.default_rng(_SEED)
-            refs = [TensorRef(task.name, name) for name in task.outputs]
-            return {ref: made_up(self._graph.type_of(ref), rng) for ref in refs}
+            return self._made_up(task)
         best = max(real, key=lambda variant: variant.accuracy)
         await self._stand.cut(kind)
         model = self._compiled(task, best.name, kind, 1, 1)
@@ -140,6 +142,11 @@ class Bench:
                 for call in self._calls[task.name]
             ]
         return gathered(task, answers)
+
+    def _made_up(self, node: Task | PythonStep) -> dict[TensorRef, Array]:
+        rng = np.random.default_rng(_SEED)
+        refs = [TensorRef(node.name, name) for name in node.outputs]
+        return {ref: made_up(self._graph.type_of(ref), rng) for ref in refs}
 
     def _compiled(self, task: Task, variant: str, kind: str, instances: int, batch: int) -> WorkerModel:
         board = self._stand.gpu.board
@@ -171,7 +178,8 @@ def _upstream(graph: TaskGraph, tasks: Sequence[str]) -> set[str]:
     found: set[str] = set()
     waiting = list(tasks)
     while waiting:
-        fresh = graph.tasks[waiting.pop()].dependencies() - found
+        name = waiting.pop()
+        fresh = (graph.steps.get(name) or graph.tasks[name]).dependencies() - found
         found |= fresh
         waiting += fresh
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.evaluation.simulator.station import Servers, serve
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, When
 from jigsaw_triton.planner.plan import PlannedGpu
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
@@ -100,7 +100,7 @@ def simulate(
 
     A task of a request begins when all tasks that it depends on are done for it, with all its rows at once, and is done
     with the last of them: so the steps of a pipeline hand on whole tensors. Since load only moves downstream, the tasks
-    are simulated one after the other.
+    are simulated one after the other. A python step takes what is planned for it.
 
     Args:
         graph: Its tasks in topological order.
@@ -111,9 +111,12 @@ def simulate(
     """
     rngs = np.random.default_rng(seed).spawn(len(graph.tasks) + 1)
     flow = _Flow(graph, arrivals_s, rows, rngs.pop())
-    tasks = {
-        name: flow.run(task, stations[name], rng) for (name, task), rng in zip(graph.tasks.items(), rngs, strict=True)
-    }
+    tasks = {}
+    for node in graph.in_order():
+        if isinstance(node, PythonStep):
+            flow.pass_by(node)
+        else:
+            tasks[node.name] = flow.run(node, stations[node.name], rngs.pop(0))
     done_s = np.maximum.reduce([arrivals_s, *flow.done_s.values()])
     return Simulated(arrivals_s, 1000 * (done_s - arrivals_s), tasks)
 
@@ -138,7 +141,7 @@ class _Flow:
     def run(self, task: Task, servers: Sequence[Servers], rng: np.random.Generator) -> SimulatedTask:
         """Runs all requests through a task whose dependencies they have been through."""
         calls = self._calls[task.name] = self._calls_of(task)
-        ready_s = np.maximum.reduce([self._arrivals_s, *(self.done_s[d] for d in sorted(task.dependencies()))])
+        ready_s = self._ready_s(task)
         order = np.argsort(ready_s, kind="stable")
         sizes = calls[order]
         items_s = np.repeat(ready_s[order], sizes)
@@ -164,6 +167,16 @@ class _Flow:
             batch=len(items_s) / max(1, served.batches),
             shares=dict(shares),
         )
+
+    def pass_by(self, step: PythonStep) -> None:
+        """A python step takes its time, whatever else there is to do."""
+        self.done_s[step.name] = self._ready_s(step) + step.latency_ms / 1000
+        for name, rows in step.yields.items():
+            self._made[TensorRef(step.name, name)] = self._around(np.full(len(self._arrivals_s), rows))
+
+    def _ready_s(self, node: Task | PythonStep) -> Array:
+        ready_s: Array = np.maximum.reduce([self._arrivals_s, *(self.done_s[d] for d in sorted(node.dependencies()))])
+        return ready_s
 
     def _calls_of(self, task: Task) -> Counts:
         over, count = task.for_each, len(self._arrivals_s)

@@ -10,7 +10,7 @@ from jigsaw_triton.evaluation.simulator.station import Servers
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, When
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
-from tests.fakes.graphs import VECTORS, chain, conditional, diamond, fan_out, graph, ref, task, variants
+from tests.fakes.graphs import VECTORS, chain, conditional, cropping, diamond, fan_out, graph, ref, task, variants
 from tests.fakes.problems import docread_problem
 
 
@@ -35,6 +35,12 @@ def test_latencies_add_up_along_a_chain() -> None:
 
 def test_a_join_waits_for_the_slower_branch() -> None:
     assert run(diamond(), {"a": 10, "b": 30, "c": 5, "d": 1}).latency_ms == pytest.approx(np.full(2000, 41.0))
+
+
+def test_a_python_step_takes_its_time_and_makes_rows() -> None:
+    found = run(cropping(rows=3.0, latency_ms=5.0), {"detect": 10, "classify": 20})
+    assert found.latency_ms == pytest.approx(np.full(2000, 35.0))
+    assert (found.tasks["classify"].calls == 3).all()
 
 
 def test_a_skipped_task_takes_no_time() -> None:

@@ -1,0 +1,157 @@
+"""Python steps: the user's own code between the tasks of a graph, called in the pipeline's process.
+
+The code is a file with a function `step`. Its parameters are the step's inputs, numpy arrays of one request without a
+batch dimension, not to be written to; BYTES are object arrays of bytes. It returns a mapping of outputs, likewise, or
+an `Answer`, which ends the request. It is called by many threads at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from jigsaw_triton.runtime.batches import check_output
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.spec import PipelineStep, TensorSpec
+
+FOLDER = "steps"
+"""In the version folder of the pipeline: a file `<step>.py` each."""
+
+
+class Answer:
+    """What a step returns to end its request early: the graph's outputs, in place of what tasks would make of them.
+
+    Args:
+        outputs: Output of the graph -> array of one request, without a batch dimension; at least those that the client
+            asked for.
+    """
+
+    def __init__(self, **outputs: Any) -> None:
+        self.outputs = outputs
+
+
+class StepError(Exception):
+    """The user's code failed.
+
+    Args:
+        step: Its name.
+        reason: What happened, with file and line of the code where that is known.
+    """
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(f"step {step}: {reason}")
+
+
+class Step:
+    """A step's code, loaded.
+
+    Args:
+        folder: The pipeline's version folder.
+        step: With `code`.
+
+    Raises:
+        StepError: The code fails when it is loaded, or defines no function `step`.
+    """
+
+    def __init__(self, folder: Path, step: PipelineStep) -> None:
+        assert step.code is not None
+        self._name = step.model
+        self._file = step.code.file
+        self._outputs = step.code.outputs
+        # Under the name that the user knows the file by, and with nothing cached in the folder that Triton looks at.
+        module = ModuleType(f"jigsaw_step_{step.model}")
+        module.__file__ = self._file
+        sys.modules[module.__name__] = module
+        try:
+            source = (folder / FOLDER / f"{step.model}.py").read_bytes()
+            exec(compile(source, self._file, "exec"), module.__dict__)
+        except (Exception, SystemExit) as error:
+            raise self._failed(error) from error
+        function = getattr(module, "step", None)
+        if not callable(function):
+            raise StepError(self._name, f"{self._file} defines no function step")
+        self._function: Callable[..., Any] = function
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array] | Answer:
+        """Runs the code for one request.
+
+        Args:
+            inputs: Each with a leading dimension of 1, the request's.
+
+        Returns:
+            Every output declared, likewise; or the early answer, as the code gave it.
+
+        Raises:
+            StepError: The code raised something, or its outputs are not those declared.
+        """
+        try:
+            made = self._function(**{name: _locked(array[0]) for name, array in inputs.items()})
+        except (Exception, SystemExit) as error:
+            raise self._failed(error) from error
+        if isinstance(made, Answer):
+            return made
+        if not isinstance(made, Mapping):
+            raise StepError(self._name, f"{self._file}: step returned {type(made).__name__}, not outputs by name")
+        names = [output.name for output in self._outputs]
+        if unknown := sorted(map(str, made.keys() - set(names))):
+            declared = ", ".join(names)
+            raise StepError(self._name, f"output {unknown[0]} was not declared; there are {declared}")
+        return self.tensors(made, self._outputs)
+
+    def tensors(self, made: Mapping[str, Any], wanted: Iterable[TensorSpec]) -> dict[str, Array]:
+        """What the code made, as tensors with a leading dimension of 1.
+
+        Args:
+            made: By name.
+            wanted: What each is to be.
+
+        Raises:
+            StepError: One is missing, or of another data type or shape.
+        """
+        tensors = {}
+        for spec in wanted:
+            try:
+                array = _bytes(np.asarray(made[spec.name]))[None] if spec.name in made else None
+                check_output(spec, array, 1)
+            except ValueError as error:
+                raise StepError(self._name, f"{self._file}: {error}") from error
+            assert array is not None
+            tensors[spec.name] = array
+        return tensors
+
+    def _failed(self, error: BaseException) -> StepError:
+        line = _line(error, self._file)
+        at = f" ({self._file}:{line})" if line else f" ({self._file})"
+        # A SyntaxError's own text tells the line once more.
+        said = error.msg if isinstance(error, SyntaxError) else error
+        return StepError(self._name, f"{type(error).__name__}: {said}{at}")
+
+
+def _locked(array: Array) -> Array:
+    """A view that cannot be written to: the array is other steps', too."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _bytes(array: Array) -> Array:
+    """Text as BYTES."""
+    if array.dtype.kind not in "SUO":
+        return array
+    encoded = np.empty(array.shape, np.object_)
+    for index, element in np.ndenumerate(array):
+        encoded[index] = element if isinstance(element, bytes) else str(element).encode()
+    return encoded
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """The last line of the file on the way to the error."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    at: TracebackType | None = error.__traceback__
+    lines = [number for frame, number in traceback.walk_tb(at) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else None

@@ -1,0 +1,135 @@
+"""The user's own code between models: run at the gateway, changed under traffic, refused where it cannot be loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from jigsaw_triton.profiles.read import write_profiles
+from tests.e2e.app import SPLIT, claim
+from tests.e2e.clients import PROTOCOLS, Client
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+GRAPH = """\
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {name: scaled}
+spec:
+  slo: {latency_ms: 2000}
+  inputs:
+    NUMBERS: {dtype: INT64, shape: [-1]}
+  outputs:
+    ROWS: scale.ROWS
+    TEXT: scale.TEXT
+    DOUBLED: double.ROW
+  tasks:
+    split:
+      inputs: {NUMBERS: inputs.NUMBERS}
+      outputs: {ROWS: {dtype: INT64, shape: [-1, 1]}}
+      variants: [{name: plain, accuracy: 1.0, template: python, artifacts: {model.py: split.py}}]
+    scale:
+      python: steps/scale.py
+      inputs: {ROWS: split.ROWS, NUMBERS: inputs.NUMBERS}
+      outputs:
+        ROWS: {dtype: INT64, shape: [-1, 1]}
+        TEXT: {dtype: BYTES, shape: [1]}
+      yields: {ROWS: 2}
+    double:
+      for_each: scale.ROWS
+      inputs: {ROW: scale.ROWS}
+      outputs: {ROW: {dtype: INT64, shape: [1]}}
+      variants: [{name: plain, accuracy: 1.0, template: python, artifacts: {model.py: double.py}}]
+"""
+
+SCALE = """\
+import numpy as np
+
+from jigsaw_triton.runtime.steps import Answer
+
+
+def step(ROWS, NUMBERS):
+    if 13 in NUMBERS:
+        raise ValueError("thirteen")
+    if len(NUMBERS) == 0:
+        return Answer(ROWS=ROWS, TEXT=["early"], DOUBLED=np.array([[-1]]))
+    return {"ROWS": ROWS[ROWS[:, 0] > 0] * 10, "TEXT": [f"{len(ROWS)} rows"]}
+"""
+
+DOUBLE = """\
+class Model:
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
+        return {"ROW": inputs["ROW"] * 2}
+"""
+
+
+def write(folder: Path, scale: str = SCALE) -> Path:
+    (folder / "steps").mkdir(parents=True, exist_ok=True)
+    (folder / "graph.yaml").write_text(GRAPH)
+    (folder / "split.py").write_text(SPLIT)
+    (folder / "double.py").write_text(DOUBLE)
+    (folder / "steps" / "scale.py").write_text(scale)
+    rows = [claim(task, "plain", "1g", batch, 2.0) for task in ("split", "double") for batch in (1, 4)]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("apps") / "scaled")
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, app: Path) -> System:
+    status = shared.deploy(app, "--gpus", "1xcpu", "--demand", "5")
+    assert status["graphs"]["scaled"]["target"] == "bls"
+    return shared
+
+
+@pytest.fixture(params=PROTOCOLS)
+def client(served: System, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(served, request.param) as client:
+        yield client
+
+
+def ask(client: Client, *requests: list[int]) -> tuple[list[list[int]], list[str], list[list[int]]]:
+    """Requests as one batch: the rows scaled, the text, and the rows doubled, of each."""
+    numbers = np.array(requests, np.int64).reshape(len(requests), -1)
+    answer = client.ask("scaled", {"NUMBERS": numbers}, ("ROWS", "TEXT", "DOUBLED"))
+    texts = [text.decode() for text in answer["TEXT"][:, 0]]
+    return answer["ROWS"][..., 0].tolist(), texts, answer["DOUBLED"][..., 0].tolist()
+
+
+def test_code_stands_between_models(client: Client) -> None:
+    assert ask(client, [1, -2, 3]) == ([[10, 30]], ["3 rows"], [[20, 60]])
+    assert ask(client, [-1]) == ([[]], ["1 rows"], [[]])
+    assert ask(client, [1, 2], [3, 4]) == ([[10, 20], [30, 40]], ["2 rows"] * 2, [[20, 40], [60, 80]])
+
+
+def test_an_error_of_the_code_is_its_requests_alone(client: Client) -> None:
+    with pytest.raises(InferenceServerException, match=r"step scale: ValueError: thirteen \(steps/scale.py:8\)"):
+        ask(client, [13])
+    assert ask(client, [12]) == ([[120]], ["1 rows"], [[240]])
+
+
+def test_code_may_answer_before_the_models_behind_it(client: Client) -> None:
+    assert ask(client, []) == ([[]], ["early"], [[-1]])
+
+
+def test_a_change_of_the_code_is_an_update_and_one_that_cannot_be_loaded_is_none(served: System, app: Path) -> None:
+    write(app, SCALE.replace("* 10", "* 100"))
+    served.deploy(app, "--gpus", "1xcpu", "--demand", "5")
+    with Client(served, "http") as client:
+        assert ask(client, [1])[0] == [[100]]
+    write(app, SCALE.replace("import numpy", "undefined\nimport numpy"))
+    result = served.run("deploy", app, "--gpus", "1xcpu", "--demand", "5", *served.ports, "--detach")
+    assert result.code == 1
+    assert "step scale: NameError: name 'undefined' is not defined (steps/scale.py:1)" in result.err
+    with Client(served, "http") as client:
+        assert ask(client, [1])[0] == [[100]]

@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.spec import Code, PipelineStep, TensorSpec
+from jigsaw_triton.runtime.steps import FOLDER, Answer, Step, StepError
+
+OUTPUTS = (TensorSpec("Y", "INT64", (-1,)), TensorSpec("TEXT", "BYTES", (1,)))
+BOTH = "{'Y': X * 2, 'TEXT': ['a']}"
+
+
+def loaded(folder: Path, source: str) -> Step:
+    (folder / FOLDER).mkdir(exist_ok=True)
+    (folder / FOLDER / "crop.py").write_text(source)
+    return Step(folder, PipelineStep("crop", {}, {}, Code("steps/crop.py", OUTPUTS)))
+
+
+def returning(folder: Path, expression: str) -> Step:
+    return loaded(
+        folder,
+        f"import numpy as np\nfrom jigsaw_triton.runtime.steps import Answer\ndef step(X):\n    return {expression}\n",
+    )
+
+
+def given(*values: int) -> dict[str, Array]:
+    return {"X": np.array([values], np.int64)}
+
+
+def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Path) -> None:
+    made = returning(tmp_path, "{'Y': X.reshape(3) * 2, 'TEXT': np.array(['é'])}")(given(1, 2, 3))
+    assert not isinstance(made, Answer)
+    assert made["Y"].tolist() == [[2, 4, 6]]
+    assert made["TEXT"].tolist() == [["é".encode()]]
+    assert made["TEXT"].dtype == np.object_
+
+
+def test_bytes_stay_as_they_are(tmp_path: Path) -> None:
+    made = returning(tmp_path, "{'Y': X, 'TEXT': np.array([b'\\xff\\x00'], object)}")(given(1))
+    assert not isinstance(made, Answer)
+    assert made["TEXT"].tolist() == [[b"\xff\x00"]]
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("None", "steps/crop.py: step returned NoneType, not outputs by name"),
+        ("{'Y': X}", "steps/crop.py: output TEXT is missing"),
+        ("{'Y': X, 'TEXT': ['a'], 'Z': X}", "output Z was not declared; there are Y, TEXT"),
+        ("{'Y': X / 2, 'TEXT': ['a']}", "steps/crop.py: output Y is of type float64 where INT64 was declared"),
+        ("{'Y': X[None], 'TEXT': ['a']}", "steps/crop.py: output Y has shape [1, 1, 1] where [1, -1] was declared"),
+        ("{'Y': [[1], [1, 2]], 'TEXT': ['a']}", "steps/crop.py: setting an array element with a sequence"),
+        ("{'Y': X[7:8].item(), 'TEXT': ['a']}", "ValueError: can only convert an array of size 1 to a Python scalar "),
+    ],
+)
+def test_what_is_wrong_with_outputs_is_told(tmp_path: Path, expression: str, told: str) -> None:
+    with pytest.raises(StepError) as caught:
+        returning(tmp_path, expression)(given(1))
+    assert str(caught.value).startswith(f"step crop: {told}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("raise ValueError('no box')", "ValueError: no box (steps/crop.py:2)"),
+        ("raise SystemExit(3)", "SystemExit: 3 (steps/crop.py:2)"),
+        ("return {'Y': inner(X)}", "ZeroDivisionError: division by zero (steps/crop.py:4)"),
+        ("X[0] = 1", "ValueError: assignment destination is read-only (steps/crop.py:2)"),
+    ],
+)
+def test_an_error_is_told_with_the_line_of_the_code(tmp_path: Path, statement: str, told: str) -> None:
+    step = loaded(tmp_path, f"def step(X):\n    {statement}\ndef inner(X):\n    return 1 / 0\n")
+    with pytest.raises(StepError) as caught:
+        step(given(1))
+    assert str(caught.value) == f"step crop: {told}"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import nowhere\n", "ModuleNotFoundError: No module named 'nowhere' (steps/crop.py:1)"),
+        ("\ndef step(:\n", "SyntaxError: invalid syntax (steps/crop.py:2)"),
+        ("x = 1\n", "steps/crop.py defines no function step"),
+        ("raise SystemExit\n", "SystemExit:  (steps/crop.py:1)"),
+    ],
+)
+def test_code_that_cannot_be_loaded_is_told(tmp_path: Path, source: str, told: str) -> None:
+    with pytest.raises(StepError) as caught:
+        loaded(tmp_path, source)
+    assert str(caught.value) == f"step crop: {told}"
+
+
+def test_a_step_leaves_nothing_in_tritons_folder(tmp_path: Path) -> None:
+    returning(tmp_path, BOTH)(given(1))
+    assert [path.name for path in tmp_path.rglob("*")] == [FOLDER, "crop.py"]
+
+
+def test_code_may_define_what_looks_for_its_module(tmp_path: Path) -> None:
+    step = loaded(
+        tmp_path,
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Box:\n    size: int\n"
+        f"def step(X):\n    Box(1)\n    return {BOTH}\n",
+    )
+    assert step(given(1)) == {"Y": [[2]], "TEXT": [[b"a"]]}
+
+
+def test_an_answer_is_handed_on(tmp_path: Path) -> None:
+    step = returning(tmp_path, "Answer(LABEL=X[:1] + 1)")
+    made: Any = step(given(4))
+    assert isinstance(made, Answer)
+    wanted = [TensorSpec("LABEL", "INT64", (1,))]
+    assert step.tensors(made.outputs, wanted)["LABEL"].tolist() == [[5]]
+    with pytest.raises(StepError, match="output MORE is missing"):
+        step.tensors(made.outputs, [*wanted, TensorSpec("MORE", "INT64", (1,))])
