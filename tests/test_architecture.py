@@ -237,6 +237,11 @@ def test_the_page_on_the_architecture_names_modules_that_exist() -> None:
     assert sorted(name for name in named if not any((base / name).exists() for base in (ROOT, ROOT.parent))) == []
 
 
+def test_what_workers_run_reads_as_the_oldest_python_of_their_images() -> None:
+    for module in reached("runtime.variant", sources()):
+        ast.parse(sources()[module], feature_version=(3, 10))
+
+
 @pytest.mark.parametrize(
     ("module", "name", "allowed"),
     [

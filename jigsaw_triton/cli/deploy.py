@@ -18,6 +18,7 @@ from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
+from jigsaw_triton.servers.image import pull_image
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.mps import find_control
 
@@ -140,5 +141,8 @@ def _ensure_programs(out: Output, cluster: Cluster) -> None:
     """Brings what has to run before the controller asks for it, so that a download is seen."""
     if cluster.processes == "mps" and cluster.driver == "nvml":
         find_control()
+    if cluster.image is not None:
+        with out.working(f"looking for the image {cluster.image.name}, which takes a while where it has to be pulled"):
+            pull_image(cluster.image)
     with out.working("looking for tritonserver") as tell:
         find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))

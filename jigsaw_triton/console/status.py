@@ -31,7 +31,7 @@ def snapshot(
         use: How busy the workers' MIG instances are, as far as it is known.
     """
     state = controller.state
-    running = state.running
+    running, server = state.running, fleet.commands.installation
     return {
         "state": state.phase.value,
         "degraded": state.degraded,
@@ -41,7 +41,7 @@ def snapshot(
         "generation": running.bundle.generation if running is not None else 0,
         "emulated": list(emulated(running or state.pending)),
         "controller": {"pid": os.getpid()},
-        "server": {"version": fleet.installation.version, "origin": fleet.installation.origin},
+        "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name)) for name in sorted(state.actual.workers)],
@@ -81,6 +81,12 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
         "metrics": f"http://{ports.address}:{ports.metrics}/metrics",
         "restarts": len(state.restarts.get(GATEWAY, Restarts()).at_s),
     }
+
+
+def _workers_server(fleet: Fleet) -> dict[str, Any]:
+    """The tritonserver that workers run, and the image that it is in."""
+    commands = fleet.commands
+    return {"version": commands.workers.version, "image": commands.image.name if commands.image is not None else None}
 
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:

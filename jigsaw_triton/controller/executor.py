@@ -126,7 +126,7 @@ class Executor:
             wanted.profiles,
             generation=action.generation,
             templates=self._templates,
-            backends=self._fleet.installation.backends,
+            backends=self._fleet.commands.workers.backends,
             identity=self._identities,
             running=running.bundle if running is not None else None,
         )

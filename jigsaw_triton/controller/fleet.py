@@ -11,9 +11,10 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, start_time
+from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, note_runtime, start_time
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.places import Places
@@ -24,7 +25,8 @@ from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
-from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.command import Command
+from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.probe import probe_inputs
@@ -90,12 +92,11 @@ class Fleet:
         exited: Callable[[str, int], None],
     ) -> None:
         self._paths = paths
-        self._installation = installation
+        self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
         self._places = Places(paths, journal, self._kill)
-        self._secret = secret
         self._exited = exited
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -103,9 +104,9 @@ class Fleet:
         self._health: asyncio.Task[None] | None = None
 
     @property
-    def installation(self) -> Installation:
-        """The tritonserver that runs."""
-        return self._installation
+    def commands(self) -> Commands:
+        """Command lines of its servers."""
+        return self._commands
 
     def server(self, name: str) -> Server | None:
         """A running server, or None."""
@@ -121,21 +122,23 @@ class Fleet:
         The first time it also ends what an earlier controller of this deployment left.
 
         Raises:
-            StateError: Instances of another driver are in use.
-            InputError: The driver does not have these GPUs.
+            StateError: Instances of another driver, or workers of another image, are in use.
+            InputError: The driver does not have these GPUs, or the image is not here.
             MigError: The driver does not answer.
         """
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         if self._cluster is None:
             await asyncio.to_thread(end_leftovers, self._journal, self._paths.state)
-        elif self._cluster.driver != known.driver:
-            raise StateError(
-                f"MIG is {self._cluster.driver} here and cannot become {known.driver} under what runs",
-                hint="take it down with `jigsaw-triton down` first",
-            )
+            if known.image is not None:
+                image = await asyncio.to_thread(find_image, known.image)
+                self._commands = replace(self._commands, image=image)
+                note_runtime(self._journal, image.runtime, self._paths.run)
+        elif reason := _immovable(self._cluster, known):
+            raise StateError(reason, hint="take it down with `jigsaw-triton down` first")
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
+        self._commands = replace(self._commands, gpu=known.driver == "nvml")
         self._places.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
@@ -201,18 +204,7 @@ class Fleet:
 
     async def _start_worker(self, worker: Worker) -> None:
         uuid, daemon = self._places.uuid(worker.name), await self._places.daemon(worker.name)
-        command = worker_command(
-            self._installation,
-            name=worker.name,
-            repository=self._paths.worker_repository(worker.name),
-            run_dir=self._paths.run,
-            secret=self._secret,
-            device=uuid,
-            device_mib=worker.memory_mib,
-            mps=daemon.env if daemon is not None else {},
-            # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
-            shared=True,
-        )
+        command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_all(server, [m.folder for m in worker.models], probe=True)
         if daemon is not None:
@@ -301,16 +293,7 @@ class Fleet:
             await self._unload_all(self._running(self.GATEWAY), models)
 
     async def _start_gateway(self, ports: GatewayPorts) -> None:
-        command = gateway_command(
-            self._installation,
-            repository=self._paths.gateway_repository,
-            run_dir=self._paths.run,
-            secret=self._secret,
-            address=ports.address,
-            http_port=ports.http,
-            grpc_port=ports.grpc,
-            metrics_port=ports.metrics,
-        )
+        command = self._commands.gateway(ports)
         await self._start(self.GATEWAY, command, self._paths.gateway_repository, "")
 
     # --- any server ------------------------------------------------------------------------------------------------
@@ -435,6 +418,16 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def _immovable(before: Cluster, after: Cluster) -> str | None:
+    """Why what runs cannot go over to a cluster; None where it can."""
+    if before.driver != after.driver:
+        return f"MIG is {before.driver} here and cannot become {after.driver} under what runs"
+    if before.image != after.image:
+        names = [c.image.name if c.image is not None else "this machine's tritonserver" for c in (before, after)]
+        return f"workers run from {names[0]} and cannot go over to {names[1]} under what runs"
+    return None
 
 
 def _is_dead(stub: Stub | None) -> bool:

@@ -12,11 +12,15 @@ from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.servers.image import Runtime, end_containers
 from jigsaw_triton.servers.mps import end_processes
 from jigsaw_triton.servers.process import group_members, sweep
 
 DRIVER_FACT = "driver"
 """What the journal has the name of the deployment's MIG driver under."""
+
+_RUNTIME_FACT, _RUN_DIR_FACT = "container runtime", "run directory"
+"""Likewise what its containers are found by."""
 
 _POLL_S = 0.02
 
@@ -50,6 +54,10 @@ def end_leftovers(journal: Journal, state_dir: Path) -> int:
         ended += bool(end_processes(Path(pipes)))
         shutil.rmtree(pipes, ignore_errors=True)
         journal.forget_daemon(pipes)
+    program = Path(journal.fact(_RUNTIME_FACT))
+    if program.is_file():
+        ended += end_containers(Runtime(program, (os.getuid(), os.getgid())), journal.fact(_RUN_DIR_FACT))
+        journal.keep_fact(_RUNTIME_FACT, "")
     if not journal.instances() and not journal.creations():
         return ended
     # The driver that they were made with, whichever one is asked for now, on GPUs that a cluster may have no more.
@@ -57,6 +65,12 @@ def end_leftovers(journal: Journal, state_dir: Path) -> int:
     node = [instance.gpu.node for instance in journal.instances()] + [gpu.node for gpu, _ in journal.creations()]
     driver = open_driver(Cluster((), driver=name), state_dir, CallRecord(journal), node=node[0])
     return ended + Instances(journal, driver).end_all()
+
+
+def note_runtime(journal: Journal, runtime: Runtime, run_dir: Path) -> None:
+    """Notes by what containers of a deployment are run, before the first is."""
+    journal.keep_fact(_RUN_DIR_FACT, str(run_dir))
+    journal.keep_fact(_RUNTIME_FACT, str(runtime.program))
 
 
 def _processes(record: ServerRecord) -> list[int]:

@@ -6,7 +6,17 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, Cluster, GatewayPorts, Gpu, GpuId, Layout, MigInstance, Placement
+from jigsaw_triton.gpus.model import (
+    Board,
+    Cluster,
+    GatewayPorts,
+    Gpu,
+    GpuId,
+    Layout,
+    MigInstance,
+    Placement,
+    ServerImage,
+)
 from jigsaw_triton.spec.load import Loaded
 from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, ForeignEntry, NodeEntry
 from jigsaw_triton.spec.source import Path, Report
@@ -42,6 +52,7 @@ def build_cluster(
         engine=spec.engine,
         processes=spec.processes,
         gateway=gateway,
+        image=ServerImage(spec.server.image, spec.server.runtime) if spec.server is not None else None,
     )
 
 

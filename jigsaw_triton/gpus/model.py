@@ -133,6 +133,19 @@ class GatewayPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerImage:
+    """A container image with a tritonserver.
+
+    Attributes:
+        name: With its tag.
+        runtime: That runs it; None for whichever is there.
+    """
+
+    name: str
+    runtime: Literal["docker", "podman"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """The machines a plan is made for.
 
@@ -143,6 +156,7 @@ class Cluster:
         processes: What the instances of a segment are: Triton's, which overlap by streams in one server, or a server
             each, under MPS.
         gateway: Ports.
+        image: That workers run from; None for the tritonserver of the machine.
     """
 
     gpus: tuple[Gpu, ...]
@@ -150,6 +164,7 @@ class Cluster:
     engine: Literal["local", "ray"] = "local"
     processes: Processes = "streams"
     gateway: GatewayPorts = GatewayPorts()
+    image: ServerImage | None = None
 
     @property
     def compute_slices(self) -> int:

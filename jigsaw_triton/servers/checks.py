@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import JigsawError, MissingDependencyError, ServerError
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.servers import interpreter
 from jigsaw_triton.servers.cgroups import limits
+from jigsaw_triton.servers.image import find_runtime, require_answer
 from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
@@ -58,6 +59,7 @@ def checks() -> list[Check]:
         "socket buffers": _socket_buffers,
         "processes": _processes,
         "container": _container,
+        "containers": _containers,
     }
     return [_guarded(name, look) for name, look in looks.items()]
 
@@ -200,3 +202,17 @@ def _container(name: str) -> Check:
     if remedies:
         return Check(name, "warning", f"its limits are tight: {allowed}", f"docker run {' '.join(remedies)}")
     return Check(name, "ok", f"its limits: {allowed}" if allowed else "no limits of a container")
+
+
+def _containers(name: str) -> Check:
+    """What runs workers from an image; most machines need none."""
+    try:
+        runtime = find_runtime()
+    except MissingDependencyError:
+        return Check(name, "ok", "neither docker nor podman is here; `server: {image}` in cluster.yaml needs one")
+    try:
+        require_answer(runtime)
+    except ServerError as error:
+        hint = "start its daemon, or add this user to the group docker; needed for `server: {image}` alone"
+        return Check(name, "warning", error.message, hint)
+    return Check(name, "ok", f"{runtime.program}, for `server: {{image}}` in cluster.yaml")

@@ -15,6 +15,7 @@ from jigsaw_triton.runtime.spec import (
     SECRET_VARIABLE,
     SHM_PREFIX_VARIABLE,
 )
+from jigsaw_triton.servers.image import Container
 from jigsaw_triton.servers.installation import Installation
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
@@ -39,6 +40,7 @@ class Command:
         ports: (address, port) pairs it will listen on.
         shm_prefix: How the names of its regions in /dev/shm begin.
         secret: What `SECRET_HEADER` has to carry.
+        container: That it runs in; None where it is a process of this machine's own.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -49,6 +51,7 @@ class Command:
     ports: tuple[tuple[str, int], ...]
     shm_prefix: str
     secret: str = field(repr=False)
+    container: Container | None = None
 
 
 def shm_prefix(run_dir: Path, name: str) -> str:

@@ -42,7 +42,7 @@ class Installation:
         backend_dir: For --backend-directory.
         backends: Names of the backends there: `python`, `onnxruntime`.
         version: Of the server: `2.51.0`; `unknown` where nothing tells it.
-        origin: Found on PATH, at /opt/tritonserver, or unpacked from the package.
+        origin: Found on PATH, at /opt/tritonserver, unpacked from the package, or inside an image.
         env: Variables that the server needs, to be laid over the inherited ones.
     """
 
@@ -50,7 +50,7 @@ class Installation:
     backend_dir: Path
     backends: frozenset[str]
     version: str
-    origin: Literal["path", "opt", "package"]
+    origin: Literal["path", "opt", "package", "image"]
     env: Mapping[str, str] = field(repr=False)
 
 

@@ -17,6 +17,9 @@ import jigsaw_triton
 from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.packages import build_folder, cache_dir
 
+INSIDE = Path("/opt/jigsaw-triton")
+"""Where containers have the folder with this package."""
+
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Of the running interpreter: `3.11`."""
 
@@ -55,10 +58,29 @@ def prepare() -> Path:
     library = shared_library()
     files = {f"lib/python{VERSION}/site-packages/jigsaw.pth": _path_file(), "pyvenv.cfg": _config()}
     links = {"bin/python3": _base_executable(), f"lib/{library.name}": library}
-    key = hashlib.sha256(repr((sorted(files.items()), sorted(links.items()))).encode()).hexdigest()[:12]
-    folder = cache_dir() / "interpreters" / f"python{VERSION}-{key}"
-    build_folder(folder, lambda fresh: _write(fresh, files, links))
-    return folder
+    return _folder(f"python{VERSION}", files, links)
+
+
+def prepare_inside(version: str) -> Path:
+    """Makes the folder in the cache that stands for a container's interpreter, or finds it there.
+
+    What is in it are paths of the inside: the container's own Python with its own packages, and this package.
+
+    Args:
+        version: Of the Python at /usr/bin/python3 there: `3.10`.
+
+    Returns:
+        The folder: mount it where it is, and put its `bin` first on PATH inside.
+
+    Raises:
+        ArtifactError: The cache cannot be written.
+    """
+    lines = f"{INSIDE}\nimport sys; sys.dont_write_bytecode = True\n"
+    files = {
+        f"lib/python{version}/site-packages/jigsaw.pth": lines,
+        "pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = true\n",
+    }
+    return _folder(f"inside-python{version}", files, {"bin/python3": Path("/usr/bin/python3")})
 
 
 def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -67,6 +89,13 @@ def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
         "PATH": _join(folder / "bin", inherited.get("PATH", os.defpath)),
         "LD_LIBRARY_PATH": _join(folder / "lib", inherited.get("LD_LIBRARY_PATH", "")),
     }
+
+
+def _folder(name: str, files: Mapping[str, str], links: Mapping[str, Path]) -> Path:
+    key = hashlib.sha256(repr((sorted(files.items()), sorted(links.items()))).encode()).hexdigest()[:12]
+    folder = cache_dir() / "interpreters" / f"{name}-{key}"
+    build_folder(folder, lambda fresh: _write(fresh, files, links))
+    return folder
 
 
 def _join(first: Path, rest: str) -> str:

@@ -16,6 +16,7 @@ from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers import launcher
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
+from jigsaw_triton.servers.image import end_container, main_process
 from jigsaw_triton.servers.logfile import rotate, tail
 from jigsaw_triton.servers.ports import check_free
 
@@ -27,7 +28,7 @@ _SHM = Path("/dev/shm")
 
 
 class ServerProcess:
-    """One run of a tritonserver, in a session and process group of its own.
+    """One run of a tritonserver, in a session and process group of its own, or in a container.
 
     It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
 
@@ -44,11 +45,12 @@ class ServerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._rotation: asyncio.Task[None] | None = None
         self._log_start = 0
+        self._main: int | None = None
 
     @property
     def pid(self) -> int | None:
-        """Process id, and process group id; None before it is started."""
-        return self._process.pid if self._process else None
+        """Process id of the server, and process group id; None before it is started."""
+        return self._main or (self._process.pid if self._process else None)
 
     @property
     def returncode(self) -> int | None:
@@ -66,11 +68,14 @@ class ServerProcess:
             ServerError: It ended or was not ready in time; the message has the end of its log.
         """
         self._check_listeners()
+        await self._end_container()
         sweep(self.command.shm_prefix)
         rotate(self.log)
         try:
             await self._spawn()
             await self._wait_ready(timeout_s)
+            if self.command.container is not None:
+                self._main = await asyncio.to_thread(main_process, self.command.container)
         except BaseException:
             await asyncio.shield(self._clean())
             raise
@@ -156,11 +161,19 @@ class ServerProcess:
         if self._rotation is not None:
             self._rotation.cancel()
             self._rotation = None
-        if self._process is not None:
-            await _end_group(self._process)
+        try:
+            # First: a container outlives the program that shows what it writes.
+            await self._end_container()
+        finally:
+            if self._process is not None:
+                await _end_group(self._process)
         sweep(self.command.shm_prefix)
         for path in self.command.sockets:
             path.unlink(missing_ok=True)
+
+    async def _end_container(self) -> None:
+        if self.command.container is not None:
+            await asyncio.to_thread(end_container, self.command.container)
 
 
 def sweep(prefix: str) -> None:

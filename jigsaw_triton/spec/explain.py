@@ -6,6 +6,7 @@ import yaml
 from pydantic_core import ErrorDetails
 
 from jigsaw_triton.spec.json_schema import subschema
+from jigsaw_triton.spec.schema import IMAGE_PATTERN
 from jigsaw_triton.spec.source import Path, dotted
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -67,6 +68,8 @@ def explain(error: ErrorDetails, path: Path, schema: dict[str, Any]) -> tuple[st
         return f"{entry} is {shown(value)}", f"it must be {words} {_number(context[key])}"
     if kind in ("too_short", "too_long"):
         return _length(entry, kind, context, f"write {_example(path, here)}")
+    if kind == "string_pattern_mismatch" and context["pattern"] == IMAGE_PATTERN:
+        return f"{entry} is {shown(value)}, which names no image", f"write {_example(path, here)}"
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} is not a valid name ({entry})", NAME_FORM
     if kind == "literal_error":

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 API_VERSION = "jigsaw-triton/v1"
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
 LIMIT_TENSORS = 64
@@ -281,6 +282,15 @@ class GatewayEntry(_Entry):
     """IPv4 address to listen on."""
 
 
+class ServerEntry(_Entry):
+    """What workers run from, in place of the machine's own tritonserver."""
+
+    image: str = Field(pattern=IMAGE_PATTERN, examples=["nvcr.io/nvidia/tritonserver:24.10-py3"])
+    """A container image with tritonserver and its python backend."""
+    runtime: Literal["docker", "podman"] | None = None
+    """What runs it: docker where it is there, else podman, unless told."""
+
+
 class ClusterSpec(_Entry):
     """The cluster."""
 
@@ -290,6 +300,8 @@ class ClusterSpec(_Entry):
     """What starts the workers."""
     processes: Literal["streams", "mps"] = "streams"
     """What the instances of a model on a slice are: streams of one server, or a server each under MPS."""
+    server: ServerEntry | None = Field(default=None, examples=[{"image": "nvcr.io/nvidia/tritonserver:24.10-py3"}])
+    """The image that workers run from; the machine's own tritonserver unless told."""
     nodes: list[NodeEntry] = Field(
         min_length=1, max_length=1024, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
     )

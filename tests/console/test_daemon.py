@@ -15,7 +15,7 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
     socket = desk.paths.control_socket
     socket.touch()
     with pytest.raises(StateError, match="a controller runs here already") as caught:
-        run_controller(desk.paths, desk.fleet.installation, lambda _: wanted(), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda _: wanted(), Settings())
     assert caught.value.where == str(desk.paths.state)
     assert socket.exists()
 

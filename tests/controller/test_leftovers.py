@@ -1,18 +1,21 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, start_time
+from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, note_runtime, start_time
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.servers.image import Container, Runtime, end_container
 from jigsaw_triton.servers.process import group_members
+from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine
 
 GPU = GpuId("n", 0)
@@ -114,3 +117,23 @@ def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Pa
         assert end_leftovers(journal, tmp_path) == 2
         assert daemon.wait(timeout=10) == -9
     assert instances.instances() == () and journal.daemons() == () and not pipes.exists()
+
+
+def test_containers_that_outlived_their_controller_are_ended(tmp_path: Path, journal: Journal) -> None:
+    docker = Docker(tmp_path / "docker", "image")
+    for name, run_dir in (("one", "/run/1"), ("two", "/run/1"), ("others", "/run/2")):
+        label = f"--label=jigsaw-triton.deployment={run_dir}"
+        with subprocess.Popen(
+            [str(docker.program), "run", f"--name={name}", label, "image", "/bin/sleep", "600"]
+        ) as cli:
+            while name not in docker.containers():
+                time.sleep(0.01)
+            cli.kill()
+    note_runtime(journal, Runtime(docker.program, (0, 0)), Path("/run/1"))
+    assert end_leftovers(journal, tmp_path) == 2
+    assert docker.containers() == ["others"]
+    # What was cleaned up once is not looked for again: the program may be gone by then.
+    docker.program.write_text("#!/bin/sh\nexit 1\n")
+    assert end_leftovers(journal, tmp_path) == 0
+    docker = Docker(tmp_path / "docker", "image")
+    end_container(Container(Runtime(docker.program, (0, 0)), "others"))

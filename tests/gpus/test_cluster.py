@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
 
@@ -36,6 +36,9 @@ def test_the_driver_is_the_document_s_or_else_what_was_found() -> None:
 
 def test_the_driver_of_the_document(tmp_path: Path) -> None:
     assert built(edited(CLUSTER, ("engine: local", "driver: nvml")), tmp_path).driver == "nvml"
+    assert built(CLUSTER, tmp_path).image is None
+    imaged = edited(CLUSTER, ("engine: local", "server: {image: 'nvcr.io/x/y:24.10-py3', runtime: podman}"))
+    assert built(imaged, tmp_path).image == ServerImage("nvcr.io/x/y:24.10-py3", "podman")
     assert built(CLUSTER, tmp_path).processes == "streams"
     assert built(edited(CLUSTER, ("engine: local", "processes: mps")), tmp_path).processes == "mps"
 

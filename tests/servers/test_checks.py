@@ -1,3 +1,4 @@
+import os
 import resource
 import shutil
 from collections import namedtuple
@@ -9,6 +10,7 @@ from jigsaw_triton.servers import checks as module
 from jigsaw_triton.servers import installation
 from jigsaw_triton.servers.cgroups import Limits
 from jigsaw_triton.servers.checks import Check, checks
+from tests.fakes.docker import Docker
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -108,3 +110,14 @@ def test_a_tight_container(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "limits", lambda: Limits(None, None, None))
     assert named("container") == Check("container", "ok", "no limits of a container")
+
+
+def test_what_runs_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Docker(tmp_path / "docker")
+    monkeypatch.setenv("PATH", "")
+    assert (named("containers").status, "neither" in named("containers").detail) == ("ok", True)
+    monkeypatch.setenv("PATH", f"{docker.folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    assert named("containers").detail.startswith(str(docker.program))
+    docker.program.write_text("#!/bin/sh\necho permission denied >&2\nexit 1\n")
+    check = named("containers")
+    assert (check.status, check.detail) == ("warning", "containers cannot be listed: permission denied")

@@ -212,6 +212,7 @@ def test_a_cluster(tmp_path: Path) -> None:
     ("edit", "place", "words"),
     [
         (("engine: local", "engine: rayy"), "engine", "spec.engine is 'rayy'; did you mean 'ray'?"),
+        (("engine: local", "server: {image: --privileged}"), "server", "which names no image; write image: "),
         (("engine: local", "processes: mbs"), "processes", "spec.processes is 'mbs'; did you mean 'mps'?"),
         (("engine: local", "driver: cuda"), "driver", "spec.driver is 'cuda'; known values: emulated, nvml"),
         (("[{model: A100-80GB, count: 2}]", "4xA100"), "4xA100", "is '4xA100', not a list; write gpus: [{"),

@@ -50,7 +50,7 @@ class Stand:
     @property
     def backends(self) -> frozenset[str]:
         """Of the tritonserver."""
-        return self._fleet.installation.backends
+        return self._fleet.commands.workers.backends
 
     @property
     def gpu(self) -> Gpu:

@@ -1,0 +1,75 @@
+"""Command lines of a deployment's servers: what `deploy` runs, and what its dry run prints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from jigsaw_triton.compiler.bundle import Worker
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.container import in_container
+from jigsaw_triton.servers.image import Image
+from jigsaw_triton.servers.installation import Installation
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What the command lines of one deployment have in common.
+
+    Attributes:
+        paths: Of the deployment.
+        installation: The tritonserver of this machine.
+        secret: What the protocols that change servers are kept behind.
+        image: That workers run from; None for the tritonserver of this machine.
+        gpu: Whether MIG instances are real.
+    """
+
+    paths: Paths
+    installation: Installation
+    secret: str = field(repr=False)
+    image: Image | None = None
+    gpu: bool = False
+
+    @property
+    def workers(self) -> Installation:
+        """The tritonserver that workers run."""
+        return self.installation if self.image is None else self.image.installation
+
+    def worker(self, worker: Worker, uuid: str, mps: Mapping[str, str] = MappingProxyType({})) -> Command:
+        """Of a worker.
+
+        Args:
+            worker: Which.
+            uuid: Of its MIG instance.
+            mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
+        """
+        repository = self.paths.worker_repository(worker.name)
+        command = worker_command(
+            self.workers,
+            name=worker.name,
+            repository=repository,
+            run_dir=self.paths.run,
+            secret=self.secret,
+            device=uuid,
+            device_mib=worker.memory_mib,
+            mps=mps,
+            # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
+            shared=True,
+        )
+        if self.image is None:
+            return command
+        return in_container(command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu)
+
+    def gateway(self, ports: GatewayPorts) -> Command:
+        """Of the gateway."""
+        return gateway_command(
+            self.installation,
+            repository=self.paths.gateway_repository,
+            run_dir=self.paths.run,
+            secret=self.secret,
+            address=ports.address,
+            http_port=ports.http,
+            grpc_port=ports.grpc,
+            metrics_port=ports.metrics,
+        )

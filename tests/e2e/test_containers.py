@@ -1,0 +1,81 @@
+"""Workers that run from a container image, on a stand-in for docker."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.app import write_application
+from tests.e2e.clients import Client, expected
+from tests.e2e.system import System
+from tests.fakes.docker import Docker
+
+pytestmark = pytest.mark.e2e
+
+CLUSTER = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  driver: emulated
+  server: {{image: "{image}"}}
+  nodes: [{{name: local, gpus: [{{model: cpu}}]}}]
+"""
+
+
+@pytest.fixture
+def docker(system: System, tmp_path: Path) -> Iterator[Docker]:
+    docker = Docker(tmp_path / "docker")
+    system.put_on_path(docker.folder)
+    yield docker
+    system.end()
+    assert docker.containers() == []
+
+
+def write_cluster(folder: Path, image: str) -> Path:
+    (folder / "cluster.yaml").write_text(CLUSTER.format(image=image))
+    return folder / "cluster.yaml"
+
+
+def pids(status: dict[str, Any]) -> dict[str, int]:
+    return {worker["name"]: worker["pid"] for worker in status["workers"]}
+
+
+def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    asked = (app, "--cluster", write_cluster(tmp_path, "triton:1"), "--demand", 5)
+    status = system.deploy(*asked)
+    assert "pull triton:1" in docker.calls()
+    assert status["server"]["workers"] == {"version": "2.51.0", "image": "triton:1"}
+    assert len(docker.containers()) == len(status["workers"])
+    with Client(system, "grpc") as client:
+        assert client.squares([2, 3]) == expected([2, 3])
+        before = pids(system.status())
+        name, pid = next(iter(before.items()))
+        after = system.last_event()
+        os.kill(pid, signal.SIGKILL)
+        system.wait_event(f"{name} serves again", after=after)
+        assert pids(system.status())[name] != pid
+        assert client.squares([4]) == expected([4])
+    moved = (app, "--cluster", write_cluster(tmp_path, "triton:2"), "--demand", 5)
+    refused = system.run("deploy", *moved, *system.ports, "--detach")
+    assert refused.code == 4
+    assert "cannot go over to triton:2 under what runs" in refused.err
+    # The containers of a controller that was killed end with it, or are ended by the next.
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    again = system.deploy(*moved)
+    assert len(docker.containers()) == len(again["workers"])
+    assert again["server"]["workers"]["image"] == "triton:2"
+
+
+def test_an_image_that_cannot_be_had_is_told_before_anything_is_touched(
+    docker: Docker, system: System, tmp_path: Path
+) -> None:
+    app = write_application(tmp_path / "app")
+    asked = (app, "--cluster", write_cluster(tmp_path, "missing:1"), "--demand", 5)
+    refused = system.run("deploy", *asked, *system.ports, "--detach")
+    assert refused.code == 2
+    assert "missing:1: the image cannot be pulled" in refused.err
+    assert system.leftovers() == []

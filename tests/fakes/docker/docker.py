@@ -1,0 +1,132 @@
+"""What runs as `docker` or `podman`; flags are understood as this project writes them, `--name=value`."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from jigsaw_triton.servers.installation import find_installation
+
+STATE = Path(os.environ["DOCKER_STANDIN"])
+BACKENDS = {"python", "onnxruntime"}
+
+
+def main(arguments: list[str]) -> int:
+    """A command; its exit status."""
+    with (STATE / "calls").open("a") as calls:
+        calls.write(f"{' '.join(arguments)}\n")
+    match arguments:
+        case ["run", *rest]:
+            return run(rest)
+        case ["--container", name, labels, *argv]:
+            return contain(name, labels.split(","), argv)
+        case ["rm", "--force", *names]:
+            return max([remove(name) for name in names if not name.startswith("-")], default=0)
+        case ["ps", "--all", "--quiet", condition]:
+            print(*listed(condition.removeprefix("--filter=")), sep="\n")
+            return 0
+        case ["inspect", "--format={{.State.Pid}}", name]:
+            print(json.loads((STATE / f"{name}.json").read_text())["pid"])
+            return 0
+        case ["image", "inspect", image]:
+            return 0 if image in images() else complain(f"No such image: {image}")
+        case ["pull", image]:
+            if "missing" in image:
+                return complain(f"manifest for {image} not found: manifest unknown")
+            (STATE / "images").write_text("".join(f"{name}\n" for name in (*images(), image)))
+            return 0
+    return complain(f"unknown command: {arguments}")
+
+
+def images() -> list[str]:
+    return (STATE / "images").read_text().splitlines()
+
+
+def complain(message: str) -> int:
+    print(f"Error response from daemon: {message}", file=sys.stderr)
+    return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a container and shows what it writes until it ends."""
+    at = next(i for i, argument in enumerate(arguments) if not argument.startswith("-"))
+    flags, image, argv = arguments[:at], arguments[at], arguments[at + 1 :]
+    if image not in images():
+        return complain(f"No such image: {image}")
+    if "--entrypoint=/bin/sh" in flags:
+        backends = BACKENDS if "bare" not in image else set()
+        print("path=/opt/tritonserver/bin:/usr/bin", "version=2.51.0", sep="\n")
+        print(f"python={'3.8' if 'old' in image else '3.10'}", f"backends={' '.join(sorted(backends))}", sep="\n")
+        return 0
+    (name,) = values(flags, "--name")
+    if (STATE / f"{name}.json").exists():
+        return complain(f"Conflict. The container name {name} is already in use")
+    environment = dict(text.split("=", 1) for text in values(flags, "--env"))
+    installation = find_installation()
+    replaced = [
+        argument.replace("/opt/tritonserver/bin/tritonserver", str(installation.binary)).replace(
+            "/opt/tritonserver/backends", str(installation.backend_dir)
+        )
+        for argument in argv
+    ]
+    contained = subprocess.Popen(
+        [sys.executable, __file__, "--container", name, ",".join(values(flags, "--label")), *replaced],
+        env={**os.environ, **environment, **installation.env},
+        start_new_session=True,
+    )
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(json.loads((STATE / f"{name}.json").read_text())["pid"], number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    return contained.wait()
+
+
+def values(flags: list[str], name: str) -> list[str]:
+    return [flag.partition("=")[2] for flag in flags if flag.startswith(f"{name}=")]
+
+
+def contain(name: str, labels: list[str], argv: list[str]) -> int:
+    """What holds a container, whoever shows it."""
+    process = subprocess.Popen(argv, start_new_session=True)
+    file = STATE / f"{name}.json"
+    file.with_suffix(".new").write_text(json.dumps({"pid": process.pid, "labels": labels}))
+    file.with_suffix(".new").rename(file)
+    status = process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    file.unlink()
+    return status & 0xFF
+
+
+def remove(name: str) -> int:
+    file = STATE / f"{name}.json"
+    try:
+        pid = json.loads(file.read_text())["pid"]
+    except FileNotFoundError:
+        return complain(f"No such container: {name}")
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    while file.exists():
+        time.sleep(0.01)
+    return 0
+
+
+def listed(condition: str) -> list[str]:
+    kind, _, wanted = condition.partition("=")
+    found = []
+    for file in STATE.glob("*.json"):
+        labels = json.loads(file.read_text())["labels"]
+        if (kind == "label" and wanted in labels) or (kind == "name" and wanted == f"^/?{file.stem}$"):
+            found.append(file.stem)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,92 @@
+from dataclasses import replace
+from pathlib import Path
+
+import jigsaw_triton
+from jigsaw_triton.servers.command import Command, worker_command
+from jigsaw_triton.servers.container import in_container
+from jigsaw_triton.servers.image import Container, Image, Runtime
+from jigsaw_triton.servers.installation import Installation
+
+NAME = "nvcr.io/nvidia/tritonserver:24.10-py3"
+PYTHON = Path("/cache/interpreters/inside-python3.10-1")
+RUN, REPOSITORY = Path("/run/jigsaw/1"), Path("/state/repositories/workers/a-0-1g-0")
+IMAGE = Image(
+    NAME,
+    Runtime(Path("/usr/bin/docker"), (1000, 1001)),
+    Installation(
+        binary=Path("/opt/tritonserver/bin/tritonserver"),
+        backend_dir=Path("/opt/tritonserver/backends"),
+        backends=frozenset({"python", "onnxruntime"}),
+        version="2.51.0",
+        origin="image",
+        env={"PATH": f"{PYTHON}/bin:/usr/bin"},
+    ),
+    PYTHON,
+)
+PACKAGE = Path(jigsaw_triton.__file__).parent
+
+
+def worker(device: str = "MIG-1") -> Command:
+    return worker_command(
+        IMAGE.installation,
+        name="a-0-1g-0",
+        repository=REPOSITORY,
+        run_dir=RUN,
+        secret="0123456789abcdef",
+        device=device,
+        mps={"CUDA_MPS_PIPE_DIRECTORY": "/run/jigsaw/1/mps/a-0-1g-0"},
+    )
+
+
+def contained(image: Image = IMAGE, *, gpu: bool = True) -> Command:
+    return in_container(worker(), image, run_dir=RUN, repository=REPOSITORY, gpu=gpu)
+
+
+def test_the_exact_command_of_docker() -> None:
+    name = worker().shm_prefix.rstrip("-")
+    assert contained().argv == (
+        "/usr/bin/docker",
+        "run",
+        "--rm",
+        "--pull=never",
+        f"--name={name}",
+        "--label=jigsaw-triton.deployment=/run/jigsaw/1",
+        "--network=host",
+        "--ipc=host",
+        "--user=1000:1001",
+        '--gpus="device=MIG-1"',
+        "--volume=/run/jigsaw/1:/run/jigsaw/1",
+        f"--volume={REPOSITORY}:{REPOSITORY}:ro",
+        f"--volume={PYTHON}:{PYTHON}:ro",
+        f"--volume={PACKAGE}:/opt/jigsaw-triton/jigsaw_triton:ro",
+        f"--env=PATH={PYTHON}/bin:/usr/bin",
+        "--env=CUDA_VISIBLE_DEVICES=MIG-1",
+        "--env=JIGSAW_RUN_DIR=/run/jigsaw/1",
+        "--env=CUDA_MPS_PIPE_DIRECTORY=/run/jigsaw/1/mps/a-0-1g-0",
+        "--log-driver=none",
+        NAME,
+        *worker().argv,
+    )
+    assert worker().argv[0] == "/opt/tritonserver/bin/tritonserver"
+
+
+def test_podman_differs_in_user_and_device() -> None:
+    podman = replace(IMAGE, runtime=Runtime(Path("/usr/bin/podman"), (1000, 1000)))
+    argv = contained(podman).argv
+    assert argv[:2] == ("/usr/bin/podman", "run")
+    assert {"--device=nvidia.com/gpu=MIG-1", "--userns=keep-id", "--security-opt=label=disable"} <= set(argv)
+    assert not any(argument.startswith("--gpus") for argument in argv)
+    root = replace(IMAGE, runtime=Runtime(Path("/usr/bin/podman"), (0, 0)))
+    assert "--userns=keep-id" not in contained(root).argv
+
+
+def test_an_emulated_instance_is_no_device_but_is_seen_to_be_held() -> None:
+    command = contained(gpu=False)
+    assert not any(argument.startswith(("--gpus", "--device")) for argument in command.argv)
+    assert command.env == {"CUDA_VISIBLE_DEVICES": "MIG-1"}
+
+
+def test_all_else_is_as_without_a_container() -> None:
+    command, plain = contained(), worker()
+    assert command.container == Container(IMAGE.runtime, plain.shm_prefix.rstrip("-"))
+    assert (command.address, command.sockets, command.shm_prefix) == (plain.address, plain.sockets, plain.shm_prefix)

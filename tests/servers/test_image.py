@@ -1,0 +1,148 @@
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.errors import InputError, MissingDependencyError, ServerError
+from jigsaw_triton.gpus.model import ServerImage
+from jigsaw_triton.servers.command import worker_command
+from jigsaw_triton.servers.container import in_container
+from jigsaw_triton.servers.image import (
+    Container,
+    end_container,
+    end_containers,
+    find_image,
+    find_runtime,
+    pull_image,
+)
+from jigsaw_triton.servers.process import ServerProcess, group_members
+from tests.fakes.docker import Docker
+
+IMAGE = ServerImage("triton:24.10-py3")
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    docker = Docker(tmp_path / "docker", IMAGE.name, "bare", "old")
+    monkeypatch.setenv("PATH", f"{docker.folder}{os.pathsep}{os.environ['PATH']}")
+    return docker
+
+
+def test_what_is_in_an_image_is_looked_up(docker: Docker, cache: Path) -> None:
+    image = find_image(IMAGE)
+    assert image.runtime.program == docker.program
+    installation = image.installation
+    assert installation.backends == {"python", "onnxruntime"}
+    assert (installation.version, installation.origin) == ("2.51.0", "image")
+    assert installation.env["PATH"] == f"{image.python}/bin:/opt/tritonserver/bin:/usr/bin"
+    assert (image.python / "bin" / "python3").readlink() == Path("/usr/bin/python3")
+    (path_file,) = image.python.glob("lib/python3.10/site-packages/jigsaw.pth")
+    assert path_file.read_text().splitlines()[0] == "/opt/jigsaw-triton"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "cannot be looked into: Error response from daemon: No such image: absent; docker pull absent"),
+        ("bare", "no tritonserver with a python backend at /opt/tritonserver"),
+        ("old", r"has Python 3\.8, models need 3\.10"),
+    ],
+)
+def test_an_image_that_will_not_do(docker: Docker, cache: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_image(ServerImage(name))
+
+
+def test_an_image_is_pulled_once(docker: Docker) -> None:
+    assert not pull_image(IMAGE)
+    assert pull_image(ServerImage("other"))
+    assert not pull_image(ServerImage("other"))
+    with pytest.raises(InputError, match=r"cannot be pulled: .*manifest unknown"):
+        pull_image(ServerImage("missing"))
+
+
+def test_the_program_is_docker_or_podman_or_the_one_asked_for(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    podman = Docker(tmp_path / "podman", program="podman")
+    monkeypatch.setenv("PATH", str(podman.folder))
+    assert find_runtime().podman
+    with pytest.raises(MissingDependencyError, match="docker is not on PATH"):
+        find_runtime("docker")
+    monkeypatch.setenv("PATH", f"{podman.folder}{os.pathsep}{docker.folder}")
+    assert not find_runtime().podman
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingDependencyError, match="docker or podman is not on PATH"):
+        find_runtime()
+
+
+def left(docker: Docker, name: str, deployment: str) -> None:
+    """Leaves a container behind, that nobody shows any more."""
+    label = f"--label=jigsaw-triton.deployment={deployment}"
+    command = [str(docker.program), "run", f"--name={name}", label, IMAGE.name, "/bin/sleep", "600"]
+    with subprocess.Popen(command) as shown:
+        while name not in docker.containers():
+            time.sleep(0.01)
+        shown.kill()
+
+
+def test_containers_are_ended_by_name_and_by_deployment(docker: Docker) -> None:
+    for name, deployment in (("a", "/run/1"), ("b", "/run/1"), ("c", "/run/1"), ("d", "/run/10")):
+        left(docker, name, deployment)
+    runtime = find_runtime()
+    end_container(Container(runtime, "a"))
+    end_container(Container(runtime, "a"))
+    assert docker.containers() == ["b", "c", "d"]
+    assert end_containers(runtime, "/run/1") == 2
+    assert end_containers(runtime, "/run/1") == 0
+    assert docker.containers() == ["d"]
+    end_container(Container(runtime, "d"))
+
+
+def test_a_program_that_does_not_answer_is_no_proof_that_nothing_is_left(docker: Docker) -> None:
+    docker.program.write_text("#!/bin/sh\necho Cannot connect to the Docker daemon >&2\nexit 1\n")
+    with pytest.raises(ServerError, match="cannot be listed: Cannot connect"):
+        end_container(Container(find_runtime(), "a"))
+
+
+@pytest.mark.e2e
+def test_a_servers_life_in_a_container(docker: Docker, run_dir: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    image = find_image(IMAGE)
+    plain = worker_command(
+        image.installation,
+        name="a-0-1g-0",
+        repository=repository,
+        run_dir=run_dir,
+        secret="0123456789abcdef",
+        device="MIG-1",
+    )
+    command = in_container(plain, image, run_dir=run_dir, repository=repository, gpu=False)
+    assert command.container is not None
+    name = command.container.name
+
+    async def main() -> None:
+        server = ServerProcess("a-0-1g-0", command, run_dir / "a.log")
+        await server.start()
+        assert docker.containers() == [name]
+        first = server.pid
+        assert first is not None
+        assert (await asyncio.to_thread(Path(f"/proc/{first}/comm").read_text)).strip() == "tritonserver"
+        # The program that shows it dies; the container lives on until it is stopped.
+        server.kill()
+        assert await server.wait() == -signal.SIGKILL
+        assert docker.containers() == [name]
+        await server.stop()
+        assert docker.containers() == [] and group_members(first) == []
+        again = ServerProcess("a-0-1g-0", command, run_dir / "a.log")
+        await again.start()
+        await again.stop(grace_s=20.0)
+        assert again.returncode == 0
+        assert docker.containers() == []
+
+    asyncio.run(main())
