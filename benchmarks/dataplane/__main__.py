@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from benchmarks import harness, system
-from benchmarks.dataplane import depth, docread, native, overload, saturation, soak
+from benchmarks.dataplane import depth, docread, fused, native, overload, saturation, soak
 from benchmarks.harness import Figure, Tell
 
 Part = Callable[[Tell], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
     "native": native.measure,
+    "fused": fused.measure,
     "depth": depth.measure,
     "saturation": saturation.measure,
     "overload": overload.measure,

@@ -63,12 +63,18 @@ class Side:
         return run.measure()
 
 
-def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster) -> Wanted:
-    """The graphs with profiles by which one worker does for each task, whatever the load."""
+def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: bool = False) -> Wanted:
+    """The graphs with profiles by which one worker does for each task, whatever the load.
+
+    Args:
+        graphs: To serve.
+        cluster: To serve on.
+        share: Whether one worker does for all tasks, as far as it can.
+    """
     by_name = {graph.name: graph for graph in graphs}
     tasks = dict.fromkeys(task for graph in by_name.values() for task in graph.tasks)
     rows = ProfileTable(system.profile("cpu", task, "only", BATCH, 1.0, 1e6) for task in tasks)
-    return Wanted(by_name, dict.fromkeys(by_name, 1.0), dict.fromkeys(by_name, rows), cluster)
+    return Wanted(by_name, dict.fromkeys(by_name, 1.0), dict.fromkeys(by_name, rows), cluster, share=share)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What a plan compiles to, as values: model folders, workers, routes. Nothing here touches a disk; `store` does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +33,17 @@ class ModelFolder:
 
 @dataclass(frozen=True, slots=True)
 class WorkerModel:
-    """A variant as a worker loads it.
+    """A variant as a worker loads it, or a chain of them that is called at once.
 
     Attributes:
         folder: Named `<graph>.<task>.<variant>.g<generation>`, the generation that brought it to this worker.
         graph: Whose task it does.
-        task: Which it does.
-        variant: What does it.
-        instances: Triton instance count.
+        task: Which it does; of a chain `first~second` (`runtime.chains`).
+        variant: What does it; of a chain likewise.
+        instances: Triton instance count; of a chain batches under way at a time.
         batch: Largest batch (its max_batch_size).
         digest: Of everything that makes the folder except its name: equal digests are interchangeable.
+        members: Names of the worker's models that a chain calls, in order.
     """
 
     folder: ModelFolder
@@ -52,11 +53,17 @@ class WorkerModel:
     instances: int
     batch: int
     digest: str
+    members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Model name on the worker."""
         return self.folder.name
+
+
+def in_order(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:
+    """In the order of loading: by name, each chain after what it calls."""
+    return tuple(sorted(models, key=lambda model: (bool(model.members), model.name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Worker:
         board: Name of the GPU's model.
         placement: On the GPU.
         memory_mib: Of the slice, or its part of it; None where unknown.
-        models: Sorted by name.
+        models: In the order of loading.
         process: Which of those that share the instance, from 1; 0 where it has it to itself.
     """
 
@@ -114,7 +121,7 @@ class Dispatcher:
 
     Attributes:
         folder: Named `<graph>.<task>.g<generation>`; its route is `routes/<name>.json` in the run directory.
-        task: Which it does.
+        task: Which it does; of a chain `first~second`.
         route: In the order of preference.
     """
 
@@ -135,14 +142,33 @@ class CompiledGraph:
     Attributes:
         front: An ensemble of the graph's own name, the only model that clients see.
         pipeline: The BLS model `<graph>.pipeline.g<generation>` behind the front; None where the front is the pipeline.
-        dispatchers: One a task, in topological order.
+        dispatchers: One a task, or a chain that workers do in one call, in topological order.
         target: What `auto` became.
+        apart: The same with each task on its own; None where no workers do a chain in one call. On the way to a plan
+            whose workers do not either, this form serves.
     """
 
     front: ModelFolder
     pipeline: ModelFolder | None
     dispatchers: tuple[Dispatcher, ...]
     target: str
+    apart: "CompiledGraph | None" = None
+
+    @property
+    def forms(self) -> "tuple[CompiledGraph, ...]":
+        """This one, and where there is one the one with each task on its own."""
+        return (self,) if self.apart is None else (self, self.apart)
+
+    @property
+    def every_dispatcher(self) -> Mapping[str, Dispatcher]:
+        """Of all forms, by name."""
+        return {dispatcher.name: dispatcher for form in self.forms for dispatcher in form.dispatchers}
+
+    @property
+    def models(self) -> tuple[ModelFolder, ...]:
+        """What stands behind the front, of this form, in the order of loading."""
+        behind = (self.pipeline,) if self.pipeline is not None else ()
+        return (*(dispatcher.folder for dispatcher in self.dispatchers), *behind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,22 @@
 """From a plan to a bundle: what every worker and the gateway load, and where each dispatcher sends its batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler import dispatcher, ensemble, names, pipeline
-from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler import dispatcher, ensemble, fusion, names, pipeline
+from jigsaw_triton.compiler.bundle import (
+    Bundle,
+    CompiledGraph,
+    Dispatcher,
+    ModelFolder,
+    Worker,
+    WorkerModel,
+    in_order,
+)
 from jigsaw_triton.compiler.route import route
 from jigsaw_triton.compiler.slack import service_ms, slack
 from jigsaw_triton.compiler.templates import Template, template
@@ -15,8 +24,9 @@ from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Placement
+from jigsaw_triton.graph.chain import Chain, as_task, with_chains
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import PlacedSlice, Plan, PlannedGpu
+from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
 
 PLAN_AGAIN = "plan again: the plan was made for another graph or cluster"
@@ -58,7 +68,8 @@ def compile_plan(
     if running is not None and generation <= running.generation:
         raise ValueError(f"generation {generation} does not follow {running.generation}")
     _check_graphs(plan, graphs)
-    job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity)
+    fused = {name: fusion.chains(graph, plan) for name, graph in graphs.items()}
+    job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity, fused)
     boards = {gpu.id: gpu.board for gpu in cluster.gpus}
     workers: dict[str, Worker] = {}
     for gpu in plan.gpus:
@@ -72,13 +83,13 @@ def compile_plan(
                 workers |= {worker.name: worker for worker in _workers(job, gpu, board, placed, running)}
     workers = dict(sorted(workers.items()))
     compiled = {name: _graph(job, graphs[name], workers) for name in sorted(plan.graphs)}
-    names.require_unique((model.name for graph in compiled.values() for model in _models(graph)), where="gateway")
+    names.require_unique((name for graph in compiled.values() for name in _gateway_names(graph)), where="gateway")
     return Bundle(generation, workers, compiled)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The arguments of `compile_plan`."""
+    """The arguments of `compile_plan`, and the chains that workers are to do in one call, by graph."""
 
     plan: Plan
     graphs: Mapping[str, TaskGraph]
@@ -88,6 +99,7 @@ class _Job:
     templates: Mapping[str, Template]
     backends: frozenset[str]
     identity: Identity
+    chains: Mapping[str, tuple[Chain, ...]]
 
     def template(self, name: str) -> Template:
         """One of the compiler's own."""
@@ -158,23 +170,13 @@ def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, runn
         shared=len(placed.models) > 1,
         processes=placed.models[0].instances if mps else 1,
     )
-    made = [
-        worker_model(
-            job.graphs[model.graph],
-            model,
-            server,
-            job.profiles.get(model.graph),
-            generation=job.generation,
-            templates=job.templates,
-            identity=job.identity,
-        )
-        for model in placed.models
-    ]
+    made = [_worker_model(job, model, server) for model in placed.models]
     for process in range(1, server.processes + 1) if mps else (0,):
-        yield _worker(gpu, server, placement, made, process, running)
+        yield _worker(job, gpu, server, placement, made, process, running)
 
 
 def _worker(
+    job: _Job,
     gpu: PlannedGpu,
     server: Server,
     placement: Placement,
@@ -185,7 +187,9 @@ def _worker(
     name = names.worker(gpu.id, placement, process)
     before = running.workers.get(name) if running is not None else None
     kept = {_identity(model): model for model in before.models} if before is not None else {}
-    models = sorted((kept.get(_identity(model), model) for model in made), key=lambda model: model.name)
+    models = [kept.get(_identity(model), model) for model in made]
+    wholes = (_chain_models(job, graph, models) for graph in sorted(job.graphs))
+    models += [kept.get(_identity(model), model) for of in wholes for model in of]
     names.require_unique((model.name for model in models), where=f"worker {name}")
     memory_mib = server.board.profiles[placement.slice].memory_mib
     return Worker(
@@ -194,9 +198,38 @@ def _worker(
         board=server.board.name,
         placement=placement,
         memory_mib=None if memory_mib is None else memory_mib // server.processes,
-        models=tuple(models),
+        models=in_order(models),
         process=process,
     )
+
+
+def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
+    graph = job.graphs[model.graph]
+    chain = next((chain for chain in job.chains[model.graph] if model.task in chain.tasks), None)
+    return worker_model(
+        graph,
+        model,
+        server,
+        job.profiles.get(model.graph),
+        generation=job.generation,
+        templates=job.templates,
+        identity=job.identity,
+        one_by_one=chain is not None and dispatcher.mode(graph, as_task(graph, chain)) == "items",
+    )
+
+
+def _chain_models(job: _Job, graph: str, models: Iterable[WorkerModel]) -> Iterator[WorkerModel]:
+    """The chains of a graph that are on a worker with these models."""
+    by_task = {model.task: model for model in models if model.graph == graph}
+    for chain in job.chains[graph]:
+        if by_task.keys() >= set(chain.tasks):
+            yield fusion.chain_model(
+                job.graphs[graph],
+                chain,
+                [by_task[task] for task in chain.tasks],
+                job.template("ensemble"),
+                generation=job.generation,
+            )
 
 
 def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
@@ -205,15 +238,37 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
 
 
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
-    budgets = {name: task.budget_ms for name, task in job.plan.graphs[graph.name].tasks.items()}
+    plan = job.plan.graphs[graph.name]
     services = service_ms(job.plan, graph, job.profiles.get(graph.name))
+    chains = job.chains[graph.name]
+    apart = _form(job, graph, _dispatchers(job, graph, plan, services, workers), apart=bool(chains))
+    if not chains:
+        return apart
+    whole = with_chains(graph, chains)
+    services, plan = fusion.in_chains(services, chains), fusion.chain_plan(plan, chains)
+    dispatchers = _dispatchers(job, whole, plan, services, workers, {d.task: d for d in apart.dispatchers})
+    return replace(_form(job, whole, dispatchers), apart=apart)
+
+
+def _dispatchers(
+    job: _Job,
+    graph: TaskGraph,
+    plan: GraphPlan,
+    services: Mapping[str, float],
+    workers: Mapping[str, Worker],
+    made: Mapping[str, Dispatcher] = MappingProxyType({}),
+) -> tuple[Dispatcher, ...]:
+    """One a task; those that are made already are taken over."""
+    budgets = {name: task.budget_ms for name, task in plan.tasks.items()}
     waits = slack(graph, budgets, services)
-    dispatchers = tuple(
-        dispatcher.dispatcher(
+    return tuple(
+        made[task.name]
+        if task.name in made
+        else dispatcher.dispatcher(
             graph,
             task,
-            job.plan.graphs[graph.name],
-            route(graph, task, job.plan.graphs[graph.name].tasks[task.name], workers),
+            plan,
+            route(graph, task, plan.tasks[task.name], workers),
             job.template("dispatcher"),
             slack=waits[task.name],
             service_ms=services[task.name],
@@ -221,6 +276,10 @@ def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> Compil
         )
         for task in graph.tasks.values()
     )
+
+
+def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, apart: bool = False) -> CompiledGraph:
+    """A graph as the gateway serves it by these dispatchers."""
     reasons = ensemble.why_not(graph)
     if graph.target == "ensemble" and reasons:
         raise InputError(
@@ -229,7 +288,7 @@ def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> Compil
             hint="set `target: bls` or leave `target` out",
         )
     if graph.target == "bls" or reasons:
-        model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation)
+        model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation, apart=apart)
         front = ensemble.front(
             graph, (pipeline.front_step(graph, model),), job.template("ensemble"), max_batch=dispatcher.MAX_BATCH
         )
@@ -255,7 +314,9 @@ def _configs(folders: Iterable[ModelFolder]) -> dict[str, ModelConfig]:
     return {folder.name: cfg.of_folder(folder) for folder in folders}
 
 
-def _models(graph: CompiledGraph) -> tuple[ModelFolder, ...]:
-    """Everything of a graph at the gateway."""
-    behind = (graph.pipeline,) if graph.pipeline is not None else ()
-    return (graph.front, *behind, *(d.folder for d in graph.dispatchers))
+def _gateway_names(graph: CompiledGraph) -> Iterator[str]:
+    """Of everything of a graph at the gateway, in whichever of its forms; a dispatcher may be part of both."""
+    yield graph.front.name
+    yield from (model.name for model in graph.models)
+    if graph.apart is not None:
+        yield from (model.name for model in graph.apart.models if model not in graph.models)

@@ -88,16 +88,38 @@ def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_
         template: Named `ensemble`.
         max_batch: Most items in a client's request.
     """
+    return model(graph.name, input_types(graph), output_types(graph), members, template, max_batch=max_batch)
+
+
+def model(
+    name: str,
+    inputs: cfg.Tensors,
+    outputs: cfg.Tensors,
+    members: Iterable[Step],
+    template: Template,
+    *,
+    max_batch: int,
+) -> ModelFolder:
+    """An ensemble.
+
+    Args:
+        name: Of the model.
+        inputs: By name, without a batch dimension.
+        outputs: Likewise.
+        members: In topological order.
+        template: Named `ensemble`.
+        max_batch: Most items in a request.
+    """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
-    config.name = graph.name
+    config.name = name
     config.max_batch_size = max_batch
-    cfg.set_tensors(config, input_types(graph), output_types(graph))
+    cfg.set_tensors(config, inputs, outputs)
     config.ensemble_scheduling.ClearField("step")
     for member in members:
         config.ensemble_scheduling.step.add(
             model_name=member.model, model_version=-1, input_map=member.inputs, output_map=member.outputs
         )
-    return ModelFolder(graph.name, {CONFIG_FILE: cfg.render(config), KEEP_FILE: b""})
+    return ModelFolder(name, {CONFIG_FILE: cfg.render(config), KEEP_FILE: b""})
 
 
 def check_ensemble(config: ModelConfig, models: Mapping[str, ModelConfig]) -> tuple[str, ...]:

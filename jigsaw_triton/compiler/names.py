@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.runtime.chains import joined
 
 
 def worker(gpu: GpuId, placement: Placement, process: int = 0) -> str:
@@ -26,17 +27,17 @@ def worker_model(graph: str, task: str, variant: str, generation: int) -> str:
 
 def dispatcher(graph: str, task: str, generation: int) -> str:
     """`<graph>.<task>.g<generation>`."""
-    return f"{dispatcher_prefix(graph, task)}{generation}"
+    return f"{graph}.{task}.g{generation}"
 
 
-def dispatcher_prefix(graph: str, task: str) -> str:
-    """How the names of a task's dispatchers begin, of whatever generation."""
-    return f"{graph}.{task}.g"
+def dispatcher_prefixes(graph: str, task: str) -> tuple[str, ...]:
+    """How the names of dispatchers begin that do a task or a chain from it on, of whatever generation."""
+    return f"{graph}.{task}.g", f"{graph}.{joined((task, ''))}"
 
 
-def pipeline(graph: str, generation: int) -> str:
-    """`<graph>.pipeline.g<generation>`."""
-    return f"{graph}.pipeline.g{generation}"
+def pipeline(graph: str, generation: int, *, apart: bool = False) -> str:
+    """`<graph>.pipeline.g<generation>`; `<graph>.pipeline.apart.g<generation>` where chains are taken apart."""
+    return f"{graph}.pipeline{'.apart' if apart else ''}.g{generation}"
 
 
 def require_unique(names: Iterable[str], *, where: str) -> None:

@@ -13,7 +13,7 @@ from jigsaw_triton.runtime.steps import FOLDER
 
 
 def pipeline(
-    graph: TaskGraph, dispatchers: Iterable[Dispatcher], template: Template, *, generation: int
+    graph: TaskGraph, dispatchers: Iterable[Dispatcher], template: Template, *, generation: int, apart: bool = False
 ) -> ModelFolder:
     """Compiles the BLS model: one instance, since it hands requests on and does not wait.
 
@@ -22,9 +22,10 @@ def pipeline(
         dispatchers: One a task, in topological order.
         template: Named `pipeline`.
         generation: In its name.
+        apart: Whether it is the form of a graph that takes its chains apart.
     """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
-    config.name = names.pipeline(graph.name, generation)
+    config.name = names.pipeline(graph.name, generation, apart=apart)
     config.max_batch_size = MAX_BATCH
     cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph), ragged=True)
     cfg.set_instances(config, 1)

@@ -137,7 +137,7 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
                 for model in worker.models:
                     write_model(model.folder, fresh / "workers" / worker.name)
             for graph in bundle.graphs.values():
-                for folder in _gateway_models(graph):
+                for folder in (*graph.models, graph.front):
                     write_model(folder, fresh / "gateway")
                 for dispatcher in graph.dispatchers:
                     write_route(fresh, dispatcher.name, dispatcher.route)
@@ -184,11 +184,6 @@ def _graph_entry(graph: CompiledGraph) -> dict[str, Any]:
         "pipeline": graph.pipeline.name if graph.pipeline is not None else None,
         "dispatchers": {d.task: d.name for d in graph.dispatchers},
     }
-
-
-def _gateway_models(graph: CompiledGraph) -> tuple[ModelFolder, ...]:
-    behind = (graph.pipeline,) if graph.pipeline is not None else ()
-    return (*(d.folder for d in graph.dispatchers), *behind, graph.front)
 
 
 def _fill(target: Path, folder: ModelFolder) -> None:

@@ -71,6 +71,7 @@ def worker_model(
     generation: int,
     templates: Mapping[str, Template],
     identity: Identity,
+    one_by_one: bool = False,
 ) -> WorkerModel:
     """Compiles one replica, or what one of the processes has of it that it is spread over.
 
@@ -82,6 +83,7 @@ def worker_model(
         generation: That brings it.
         templates: All there are.
         identity: Of the content of artifacts.
+        one_by_one: Whether its batches come as one request an item though its own shapes do not call for it.
 
     Raises:
         InputError: The variant's template, artifacts, backend or profile is not there.
@@ -97,7 +99,8 @@ def worker_model(
     cfg.set_tensors(config, inputs, task.outputs, ragged=python)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
-    _set_scheduling(config, placed.batch, items=mode(graph, task) == "items", shared=server.shared)
+    items = one_by_one or mode(graph, task) == "items"
+    _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
         spec = _runner_spec(base, task, variant, inputs, server, placed)
         if base.name == EMULATED:
@@ -114,7 +117,7 @@ def worker_model(
         variant=variant.name,
         instances=instances,
         batch=placed.batch,
-        digest=_digest(config, files, identity),
+        digest=digest(config, files, identity),
     )
 
 
@@ -230,12 +233,12 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
     return files
 
 
-def _digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
+def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
     """SHA-256 of everything but the name; of an artifact, where it is and what is in it."""
     nameless = ModelConfig()
     nameless.CopyFrom(config)
     nameless.name = ""
-    digest = hashlib.sha256()
+    told = hashlib.sha256()
     parts: list[bytes] = [cfg.render(nameless)]
     for path, content in sorted(files.items()):
         parts.append(path.encode())
@@ -244,6 +247,6 @@ def _digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity
         else:
             parts += [b"bytes", content]
     for part in parts:
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.hexdigest()
+        told.update(len(part).to_bytes(8))
+        told.update(part)
+    return told.hexdigest()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.trace import (
     FOLDER,
     GATEWAY,
@@ -34,7 +35,8 @@ class Stay:
 
     Attributes:
         hop: As the dispatcher has it.
-        runs: For each of its calls what the workers' models have of it; models that are no python model write nothing.
+        runs: For each of its calls what the workers' models have of it, as they began; models that are no python model
+            write nothing.
     """
 
     hop: Hop
@@ -112,7 +114,12 @@ class Trace:
                     "sent_ms": self.at_ms(hop.taken_s + call.sent_ms / 1000),
                     "ended_ms": self.at_ms(hop.taken_s + call.ended_ms / 1000),
                     "runs": [
-                        {"began_ms": self.at_ms(run.began_s), "took_ms": run.took_ms, "items": run.items}
+                        {
+                            "model": run.model,
+                            "began_ms": self.at_ms(run.began_s),
+                            "took_ms": run.took_ms,
+                            "items": run.items,
+                        }
                         for run in runs
                     ],
                 }
@@ -165,17 +172,26 @@ def together(hops: Iterable[Hop]) -> Iterator[list[Hop]]:
 
 
 def _runs(hop: Hop, runs: dict[str, list[Run]]) -> tuple[tuple[Run, ...], ...]:
-    return tuple(tuple(run for run in runs[call.worker] if _is_of(run, call, hop)) for call in hop.calls)
+    in_turn = {worker: sorted(of, key=lambda run: run.began_s) for worker, of in runs.items()}
+    return tuple(tuple(run for run in in_turn[call.worker] if _is_of(run, call, hop)) for call in hop.calls)
 
 
 def _is_of(run: Run, call: Call, hop: Hop) -> bool:
     """Whether a worker's model ran then for the request."""
     sent_s, ended_s = (hop.taken_s + ms / 1000 for ms in (call.sent_ms, call.ended_ms))
     return (
-        run.model == call.model
+        (run.model == call.model or run.model.rpartition(".")[0] in _parts(call, hop))
         and any(is_of(told, hop.request, call.number) for told in run.ids)
         and sent_s - _CLOCKS_S <= run.began_s <= ended_s + _CLOCKS_S
     )
+
+
+def _parts(call: Call, hop: Hop) -> frozenset[str]:
+    """Of a chain that was called the names of its models, without their generations; of a task's model none."""
+    tasks, variants = members(hop.task), members(call.variant)
+    if len(tasks) == 1:
+        return frozenset()
+    return frozenset(f"{hop.graph}.{task}.{variant}" for task, variant in zip(tasks, variants, strict=False))
 
 
 def _records(path: Path, read: Callable[[str], _Record]) -> Sequence[_Record]:

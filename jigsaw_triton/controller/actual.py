@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker
+from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, in_order
 from jigsaw_triton.controller import actions as a
 
 
@@ -34,8 +34,7 @@ class Actual:
                 return replace(self, workers={**self.workers, worker.name: worker})
             case a.LoadModels(name, models):
                 worker = self.workers[name]
-                loaded = sorted([*worker.models, *models], key=lambda m: m.name)
-                return self._with_worker(replace(worker, models=tuple(loaded)))
+                return self._with_worker(replace(worker, models=in_order((*worker.models, *models))))
             case a.UnloadModels(name, gone):
                 if name not in self.workers:
                     return self

@@ -1,7 +1,8 @@
 """Routes while one generation follows another: which workers of the next may serve requests of the one before.
 
 A request that began in the old generation may be finished by models of the new one, as long as every mix of their
-variants keeps the accuracy that the graph promises.
+variants keeps the accuracy that the graph promises. What calls single tasks finds models for them on any worker; what
+calls a chain at once only on workers that do the same chain.
 """
 
 import math
@@ -10,7 +11,9 @@ from collections.abc import Collection, Iterable, Iterator
 from jigsaw_triton.compiler.bundle import Bundle, Dispatcher, RouteEntry
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.generation import Generation
-from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.chain import Chain, as_task
+from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.runtime.chains import members
 
 Routes = dict[str, tuple[RouteEntry, ...]]
 
@@ -57,7 +60,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
 def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, Dispatcher]]:
     """The running dispatchers that are loaded, each with its graph's name."""
     for name, graph in running.bundle.graphs.items() if running is not None else ():
-        for dispatcher in graph.dispatchers:
+        for dispatcher in graph.every_dispatcher.values():
             if dispatcher.name in actual.models:
                 yield name, dispatcher
 
@@ -71,7 +74,7 @@ def _coming(
         running: Of the dispatcher.
         target: Of the workers.
         name: Of the graph.
-        task: Of the dispatcher.
+        task: Of the dispatcher, or its chain.
         forced: Nothing else is left for the dispatcher: better a request of less accuracy than one that is lost.
     """
     old = running.wanted.graphs.get(name) if running is not None else None
@@ -80,17 +83,25 @@ def _coming(
         return ()
     if not forced and not _mixes_hold(running, target, name):
         return ()
-    return next(d.route for d in compiled.dispatchers if d.task == task)
+    return next((d.route for d in compiled.every_dispatcher.values() if d.task == task), ())
 
 
 def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
-    """Whether dispatchers of the old graph's task may call models made for the new one's."""
-    if task not in old.tasks or task not in new.tasks:
+    """Whether dispatchers of the old graph's task, or chain, may call models made for the new one's."""
+    if not old.tasks.keys() & new.tasks.keys() >= set(members(task)):
         return False
-    before, after = old.tasks[task], new.tasks[task]
+    before, after = _called(old, task), _called(new, task)
     return dict(before.outputs) == dict(after.outputs) and {n: old.input_type(before, n) for n in before.inputs} == {
         n: new.input_type(after, n) for n in after.inputs
     }
+
+
+def _called(graph: TaskGraph, name: str) -> Task:
+    """A task, or a chain as one; by which variants does not matter here."""
+    names = members(name)
+    if len(names) == 1:
+        return graph.tasks[name]
+    return as_task(graph, Chain(names, tuple(graph.tasks[task].variants[0].name for task in names)))
 
 
 def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from jigsaw_triton.compiler.names import dispatcher_prefix
+from jigsaw_triton.compiler.names import dispatcher_prefixes
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
@@ -191,9 +191,9 @@ def _journaling() -> Iterator[None]:
 
 
 def _entries(running: Generation, loaded: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Graph -> the loaded dispatchers of its first task."""
-    prefixes = {name: dispatcher_prefix(name, next(iter(graph.tasks))) for name, graph in running.wanted.graphs.items()}
-    return {name: tuple(m for m in loaded if m.startswith(prefix)) for name, prefix in prefixes.items()}
+    """Graph -> the loaded dispatchers of its first task, or of a chain that begins with it."""
+    first = {name: dispatcher_prefixes(name, next(iter(graph.tasks))) for name, graph in running.wanted.graphs.items()}
+    return {name: tuple(m for m in loaded if m.startswith(prefixes)) for name, prefixes in first.items()}
 
 
 def _subject(action: a.Action) -> str:

@@ -4,10 +4,13 @@ Make before break: workers whose place is free come up first. Where a new instan
 the old one leaves the routes of the running dispatchers, is drained and retired, and the new one takes over there, one
 place after another, always the one that leaves the most of every task in service. Only then do the fronts flip to the
 new generation, and what is left of the old one goes.
+
+Where a worker that must make room does a chain in one call, the running generation first goes over to calling task by
+task: what calls a chain at once could go on nowhere but on workers that do the same chain.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import Bundle, Worker, WorkerModel
 from jigsaw_triton.controller import actions as a
@@ -90,6 +93,8 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
     for action in first:
         actual = actual.after(action)
     pending = [w for w in missing if w not in free]
+    stages += _take_apart(actual, running, pending)
+    actual = _after(actual, stages[1:])
     while pending:
         candidates = [(_cost(actual, running, target, w), w) for w in pending]
         _, chosen = min(candidates, key=lambda c: (c[0], c[1].name))
@@ -111,6 +116,31 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         stages += [stage for stage in step if stage.actions]
         pending = [w for w in pending if w not in ready]
     return stages
+
+
+def _take_apart(actual: Actual, running: Generation | None, pending: Iterable[Worker]) -> list[Stage]:
+    """Has the running graphs call task by task whose chains are on workers that must make room for these."""
+    leaving = {name: worker for new in pending for name, worker in _blockers(new, actual).items()}
+    chained = {model.graph for worker in leaving.values() for model in worker.models if model.members}
+    parting = {
+        name: (graph, graph.apart)
+        for name, graph in (running.bundle.graphs if running is not None else {}).items()
+        if name in chained and graph.apart is not None and actual.fronts.get(name) == graph.front
+    }
+    models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
+    routes = {
+        d.name: d.route for _, apart in parting.values() for d in apart.dispatchers if d.name not in actual.models
+    }
+    stay = {model.name for _, apart in parting.values() for model in apart.models}
+    gone = [m.name for graph, _ in parting.values() for m in graph.models if m.name in actual.models.keys() - stay]
+    pipelines, dispatchers = _by_kind(actual, gone)
+    stages = (
+        Stage("load a dispatcher for each task of a chain", (a.LoadGateway(models, routes),) if models else ()),
+        Stage("call them one by one", tuple(a.Flip(name, apart.front) for name, (_, apart) in parting.items())),
+        Stage("end the pipelines that call chains", _unload(pipelines)),
+        Stage("end the dispatchers of chains", _unload(dispatchers)),
+    )
+    return [stage for stage in stages if stage.actions]
 
 
 def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
@@ -171,7 +201,8 @@ def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, hand
         gone = [m for m in actual.workers[name].models if m.name not in keep]
         if gone:
             drains.append(a.Drain(name, _slots(gone)))
-            unloads.append(a.UnloadModels(name, tuple(m.name for m in gone)))
+            # A chain before what it calls.
+            unloads.append(a.UnloadModels(name, tuple(m.name for m in reversed(gone))))
     return [
         Stage("end graphs that are no longer wanted", _unload(fronts)),
         Stage("end the old pipelines", _unload(pipelines)),
@@ -187,24 +218,21 @@ def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ..
     They answer what waits in their queues. To unload one is to wait for that, and after a rise of the load it can take
     long: a change that waited would keep the next one waiting.
     """
-    wanted = gateway_models(running.bundle) if running is not None else frozenset()
+    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
+    wanted = {model.name for form in forms for model in form.models}
     return _by_kind(actual, (name for name in actual.models if name not in wanted))
 
 
 def gateway_models(bundle: Bundle) -> frozenset[str]:
     """Names of all dispatchers and pipelines of a bundle."""
-    names = {d.name for graph in bundle.graphs.values() for d in graph.dispatchers}
-    return frozenset(names | {g.pipeline.name for g in bundle.graphs.values() if g.pipeline is not None})
+    return frozenset(model.name for graph in bundle.graphs.values() for model in graph.models)
 
 
 def _handed_over(running: Generation | None, dispatchers: frozenset[str]) -> frozenset[str]:
-    """The gateway's models of the running graphs all of whose dispatchers are among these."""
-    graphs = {
-        name: graph
-        for name, graph in (running.bundle.graphs if running is not None else {}).items()
-        if all(d.name in dispatchers for d in graph.dispatchers)
-    }
-    return gateway_models(replace(running.bundle, graphs=graphs)) if running is not None else frozenset()
+    """The gateway's models of the running graphs, in one of their forms, all of whose dispatchers are among these."""
+    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
+    handed = (form for form in forms if all(d.name in dispatchers for d in form.dispatchers))
+    return frozenset(model.name for form in handed for model in form.models)
 
 
 def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

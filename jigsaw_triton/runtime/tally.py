@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.counters import FREE_ROWS, Counters, Row
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.runtime.spec import DispatcherSpec
@@ -56,7 +57,7 @@ class Series:
 
     Attributes:
         metric: `jigsaw_requests_total`.
-        labels: Those of the line beside `graph` and `task`.
+        labels: Those of the line beside `graph` and `task`, and a `task` in its place where it is not the dispatcher's.
         start: First row.
         stop: After the last.
         needs: First of the rows without which there is no such line, and the one after the last: a histogram has all
@@ -175,9 +176,17 @@ class Layout:
         yield from rows.seconds.series("jigsaw_batch_seconds", (("variant", name),))
         yield from rows.items.series("jigsaw_batch_items", (("variant", name),))
         for output, row in zip(self._spec.yields, rows.yields, strict=True):
-            labels = (("variant", name), ("output", output))
+            labels = self._maker(name, output)
             yield _series("jigsaw_yield_items_total", row, *labels)
             yield _series("jigsaw_yield_rows_total", row + 1, *labels)
+
+    def _maker(self, variant: str, output: str) -> tuple[tuple[str, str], ...]:
+        """The labels of an output with rows: of what makes it, which in a chain is one of its tasks."""
+        tasks, variants = members(self._spec.task), members(variant)
+        if len(tasks) == 1 or len(variants) == 1:
+            return ("variant", variant), ("output", output)
+        task, _, name = output.partition(".")
+        return ("task", task), ("variant", variants[tasks.index(task)]), ("output", name)
 
 
 def _series(metric: str, row: int, *labels: tuple[str, str]) -> Series:

@@ -1,6 +1,6 @@
 """Plans, templates and clusters for tests of the compiler."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import Bundle
@@ -51,6 +51,24 @@ def every(graph: TaskGraph, *, instances: int = 2, batch: int = 4, rates: Mappin
         for i, task in enumerate(graph.tasks.values())
     }
     return plan([graph], placed, rates=rates)
+
+
+def together(of: TaskGraph, *slices: Sequence[str], batches: Mapping[str, int] | None = None) -> Plan:
+    """A plan of slices with these tasks each, or one with all of them: first variants of one instance and batch 4.
+
+    Args:
+        of: The graph.
+        slices: Tasks of each.
+        batches: Task -> its batch where that is another.
+    """
+    placed = {
+        (0, at, "1g"): [
+            PlacedModel(of.name, name, of.tasks[name].variants[0].name, 1, (batches or {}).get(name, 4))
+            for name in names
+        ]
+        for at, names in enumerate(slices or [list(of.tasks)])
+    }
+    return plan([of], placed)
 
 
 def plan(

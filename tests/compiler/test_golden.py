@@ -7,7 +7,7 @@ import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder
 from jigsaw_triton.graph.model import TaskGraph
-from tests.compiler.samples import compiled, every
+from tests.compiler.samples import compiled, every, together
 from tests.fakes.graphs import chain, conditional, fan_out, graph, task
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,20 +20,22 @@ def bls() -> TaskGraph:
 
 def folders(bundle: Bundle) -> list[ModelFolder]:
     workers = [model.folder for worker in bundle.workers.values() for model in worker.models]
-    gateway = [
-        folder
-        for item in bundle.graphs.values()
-        for folder in (*(d.folder for d in item.dispatchers), item.pipeline, item.front)
-        if folder is not None
-    ]
+    gateway = [folder for item in bundle.graphs.values() for folder in (*item.models, item.front)]
     return workers + gateway
 
 
-@pytest.mark.parametrize("sample", [chain(), fan_out(), conditional(), bls()], ids=lambda g: g.name)
-def test_every_config_is_as_kept(sample: TaskGraph) -> None:
-    rates = {"classify": 300.0, "inspect": 50.0}
-    made = {f.name: f.files["config.pbtxt"] for f in folders(compiled(sample, every(sample, rates=rates)))}
-    home = GOLDEN / sample.name
+RATES = {"classify": 300.0, "inspect": 50.0}
+SAMPLES = {
+    **{of.name: (of, every(of, rates=RATES)) for of in (chain(), fan_out(), conditional(), bls())},
+    "together": (chain(), together(chain())),
+}
+"""Folder -> a graph and its plan."""
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_config_is_as_kept(name: str) -> None:
+    made = {f.name: f.files["config.pbtxt"] for f in folders(compiled(*SAMPLES[name]))}
+    home = GOLDEN / name
     if os.environ.get("JIGSAW_GOLDEN") == "write":
         home.mkdir(parents=True, exist_ok=True)
         for old in home.iterdir():

@@ -13,6 +13,15 @@ def test_models_carry_their_generation() -> None:
     assert names.worker_model("traffic", "detect", "s", 7) == "traffic.detect.s.g7"
     assert names.dispatcher("traffic", "detect", 7) == "traffic.detect.g7"
     assert names.pipeline("traffic", 7) == "traffic.pipeline.g7"
+    assert names.pipeline("traffic", 7, apart=True) == "traffic.pipeline.apart.g7"
+
+
+def test_dispatchers_are_known_by_the_task_that_they_begin_with() -> None:
+    begins = names.dispatcher_prefixes("traffic", "detect")
+    assert names.dispatcher("traffic", "detect", 7).startswith(begins)
+    assert names.dispatcher("traffic", "detect~classify", 7).startswith(begins)
+    assert not names.dispatcher("traffic", "detector", 7).startswith(begins)
+    assert not names.dispatcher("traffic", "crop~detect", 7).startswith(begins)
 
 
 def test_a_name_that_two_models_share_is_refused() -> None:

@@ -1,6 +1,6 @@
 """What holds for every graph: checked on random ones with fan-out, conditions, tensors used twice or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.compiler.fusion import chains
+from jigsaw_triton.graph.chain import with_chains
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType, When
 from jigsaw_triton.planner.plan import PlacedModel, Plan
+from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.spec import CONDITION_INPUT, dispatcher_from_json
 from tests.compiler.samples import compiled, plan
 from tests.fakes.graphs import graph, task, variants
@@ -58,7 +61,15 @@ def _task(draw: st.DrawFn, name: str, known: Mapping[TensorRef, TensorType]) -> 
 
 @st.composite
 def plans(draw: st.DrawFn, of: TaskGraph) -> Plan:
-    """A plan with one to three slices a task, some of them shared."""
+    """A plan with one to three slices a task, some of them shared; or one or two slices that hold all tasks each."""
+    if draw(st.booleans()):
+        batch = st.sampled_from([1, 2, 8])
+        chosen = {name: draw(st.sampled_from(item.variants)).name for name, item in of.tasks.items()}
+        together = {
+            (0, at, "1g"): [PlacedModel(of.name, task, variant, 1, draw(batch)) for task, variant in chosen.items()]
+            for at in range(draw(st.integers(1, 2)))
+        }
+        return plan([of], together)
     placed: dict[tuple[int, int, str], list[PlacedModel]] = {}
     at = 0
     for item in of.tasks.values():
@@ -81,31 +92,74 @@ def cases(draw: st.DrawFn) -> tuple[TaskGraph, Plan]:
     return of, draw(plans(of))
 
 
+def forms(of: TaskGraph, planned: Plan) -> Iterator[tuple[TaskGraph, CompiledGraph]]:
+    """The ways in which the gateway may serve a graph, each with the graph as it looks there."""
+    item = compiled(of, planned).graphs[of.name]
+    if item.apart is not None:
+        yield of, item.apart
+    yield with_chains(of, chains(of, planned)), item
+
+
+def maps_of(
+    config: Any, made: Mapping[str, TensorRef], tasks: Mapping[str, tuple[Task, Any]]
+) -> Mapping[str, tuple[TensorRef, Any]]:
+    """An ensemble's tensors: what each is in the graph, and its data type and dimensions; checked step by step.
+
+    Args:
+        config: Of the ensemble.
+        made: What its inputs are.
+        tasks: Model -> the task that it does, and its configuration.
+    """
+    known = {i.name: (made[i.name], (i.data_type, list(i.dims))) for i in config.input}
+    for step in config.ensemble_scheduling.step:
+        member, model = tasks[step.model_name]
+        wanted = {**member.inputs, **({CONDITION_INPUT: member.when.tensor} if member.when else {})}
+        assert {name: known[tensor][0] for name, tensor in step.input_map.items()} == wanted
+        assert {i.name: (i.data_type, list(i.dims)) for i in model.input} == {
+            name: known[tensor][1] for name, tensor in step.input_map.items()
+        }
+        for output in model.output:
+            if output.name in step.output_map:
+                tensor = step.output_map[output.name]
+                assert tensor not in known
+                known[tensor] = (TensorRef(member.name, output.name), (output.data_type, list(output.dims)))
+    assert {o.name: (o.data_type, list(o.dims)) for o in config.output} == {
+        o.name: known[o.name][1] for o in config.output
+    }
+    return known
+
+
 @COMMON
 @given(cases())
 def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
+    for of, item in forms(*case):
+        assert item.target == "ensemble"
+        front = cfg.of_folder(item.front)
+        tasks = {d.name: (of.tasks[d.task], cfg.of_folder(d.folder)) for d in item.dispatchers}
+        known = maps_of(front, {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in front.input}, tasks)
+        assert {o.name: known[o.name][0] for o in front.output} == dict(of.outputs)
+
+
+@COMMON
+@given(cases())
+def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
     of, planned = case
-    item = compiled(of, planned).graphs[of.name]
-    assert item.target == "ensemble"
-    front = cfg.of_folder(item.front)
-    tasks = {d.name: (of.tasks[d.task], cfg.of_folder(d.folder)) for d in item.dispatchers}
-    maker: dict[str, TensorRef] = {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in front.input}
-    kinds: dict[str, tuple[int, list[int]]] = {i.name: (i.data_type, list(i.dims)) for i in front.input}
-    for step in front.ensemble_scheduling.step:
-        member, config = tasks[step.model_name]
-        wanted = {**member.inputs, **({CONDITION_INPUT: member.when.tensor} if member.when else {})}
-        assert {name: maker[tensor] for name, tensor in step.input_map.items()} == wanted
-        assert {i.name: (i.data_type, list(i.dims)) for i in config.input} == {
-            name: kinds[tensor] for name, tensor in step.input_map.items()
-        }
-        for output in config.output:
-            if output.name in step.output_map:
-                tensor = step.output_map[output.name]
-                assert tensor not in maker
-                maker[tensor] = TensorRef(member.name, output.name)
-                kinds[tensor] = (output.data_type, list(output.dims))
-    assert {o.name: maker[o.name] for o in front.output} == dict(of.outputs)
-    assert {o.name: (o.data_type, list(o.dims)) for o in front.output} == {o.name: kinds[o.name] for o in front.output}
+    whole = with_chains(of, chains(of, planned))
+    for worker in compiled(of, planned).workers.values():
+        tasks = {m.name: (of.tasks[m.task], cfg.of_folder(m.folder)) for m in worker.models if not m.members}
+        for model in worker.models:
+            if model.members:
+                config, task = cfg.of_folder(model.folder), whole.tasks[model.task]
+                outside = {str(ref): ref for name in members(model.task) for ref in of.tasks[name].inputs.values()}
+                known = maps_of(config, outside, tasks)
+                assert {i.name for i in config.input} == set(task.inputs)
+                assert {o.name: str(known[o.name][0]) for o in config.output} == {name: name for name in task.outputs}
+                # What leaves a chain is of no use inside, or goes to clients.
+                assert all(
+                    known[name][0] in of.outputs.values()
+                    for name in task.outputs
+                    if not name.startswith(f"{members(model.task)[-1]}.")
+                )
 
 
 @COMMON
@@ -113,22 +167,23 @@ def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[T
 def test_names_are_unique_and_routes_lead_to_models_that_take_one_call(case: tuple[TaskGraph, Plan]) -> None:
     of, planned = case
     bundle = compiled(of, planned)
-    item = bundle.graphs[of.name]
-    gateway = [item.front.name, *(d.name for d in item.dispatchers)]
-    assert len(set(gateway)) == len(gateway)
     models = {(w.name, m.name): m for w in bundle.workers.values() for m in w.models}
     assert len(models) == sum(len(w.models) for w in bundle.workers.values())
-    routed = []
-    for dispatcher in item.dispatchers:
-        spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
-        for entry in dispatcher.route:
-            model = models[entry.worker, entry.model]
-            routed.append((entry.worker, entry.model))
-            assert (model.task, model.batch, model.instances) == (dispatcher.task, entry.batch, entry.slots)
-            config = cfg.of_folder(model.folder)
-            assert _shapes(config.input) == {t.name: list(t.shape) for t in spec.inputs}
-            assert _shapes(config.output) == {t.name: list(t.shape) for t in spec.outputs}
-    assert sorted(routed) == sorted(models)
+    routed = set()
+    for item in bundle.graphs[of.name].forms:
+        gateway = [item.front.name, *(d.name for d in item.dispatchers)]
+        assert len(set(gateway)) == len(gateway)
+        for dispatcher in item.dispatchers:
+            spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
+            assert dispatcher.route
+            for entry in dispatcher.route:
+                model = models[entry.worker, entry.model]
+                routed.add((entry.worker, entry.model))
+                assert (model.task, model.batch, model.instances) == (dispatcher.task, entry.batch, entry.slots)
+                config = cfg.of_folder(model.folder)
+                assert _shapes(config.input) == {t.name: list(t.shape) for t in spec.inputs}
+                assert _shapes(config.output) == {t.name: list(t.shape) for t in spec.outputs}
+    assert routed == models.keys()
 
 
 def _shapes(tensors: Any) -> dict[str, list[int]]:
@@ -144,7 +199,8 @@ def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskG
     second = compiled(of, planned, generation=4, running=first)
     assert second.workers == first.workers
     assert _routes(second.graphs[of.name]) == _routes(first.graphs[of.name])
-    assert {d.name for d in second.graphs[of.name].dispatchers} == {f"{of.name}.{name}.g4" for name in of.tasks}
+    whole = with_chains(of, chains(of, planned))
+    assert {d.name for d in second.graphs[of.name].dispatchers} == {f"{of.name}.{name}.g4" for name in whole.tasks}
 
 
 @COMMON

@@ -40,8 +40,17 @@ def test_a_request_is_put_together_from_its_hops(tmp_path: Path) -> None:
     assert (second["arrived_ms"], second["returned_ms"]) == (33.0, 50.0)
     (call,) = second["calls"]
     assert (call["sent_ms"], call["ended_ms"], call["items"], call["batch"]) == (36.0, 44.0, 2, 3)
-    assert call["runs"] == [{"began_ms": 38.0, "took_ms": 4.0, "items": 3}]
+    assert call["runs"] == [{"model": "g.b.v.g1", "began_ms": 38.0, "took_ms": 4.0, "items": 3}]
     json.dumps(document)
+
+
+def test_a_chain_that_was_called_at_once_ran_each_of_its_models(tmp_path: Path) -> None:
+    call = replace(CALL, model="g.a~b.u~v.g3", variant="u~v")
+    hop = replace(SECOND, task="a~b", dispatcher="g.a~b.g3", calls=(call,))
+    first, second = replace(RUN, model="g.a.u.g1"), replace(RUN, model="g.b.v.g2", began_s=1000.040)
+    write(tmp_path, hop, first, second, replace(RUN, model="g.a.v.g1"))
+    ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
+    assert stay.runs == ((first, second),)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from tests.controller.worlds import BOARD, bundle, generation, worker
+from tests.controller.worlds import BOARD, bundle, chained, generation, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -33,7 +33,7 @@ def after(target: Bundle, before: Bundle | None = None, actual: Actual | None = 
 
 def reached(actual: Actual, target: Bundle) -> bool:
     dispatchers = {d.name: d for g in target.graphs.values() for d in g.dispatchers}
-    ours = {(e.worker, e.model) for d in dispatchers.values() for e in d.route}
+    ours = {(e.worker, e.model) for g in target.graphs.values() for d in g.every_dispatcher.values() for e in d.route}
     return (
         actual.gateway
         and dict(actual.workers) == dict(target.workers)
@@ -103,6 +103,67 @@ def test_generations_whose_mix_would_break_the_accuracy_stay_apart() -> None:
     assert routes_while(one, two) == {}
 
 
+CHAINED = chained(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a"))]))
+
+
+def titles(before: Bundle, target: Bundle) -> list[str]:
+    return [stage.title for stage in stages_to(after(before), generation(before), generation(target))]
+
+
+def test_a_chain_whose_worker_must_make_room_is_called_task_by_task_before_that() -> None:
+    two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
+    told = titles(CHAINED, two)
+    begin = told.index("load a dispatcher for each task of a chain")
+    assert told[begin : begin + 4] == [
+        "load a dispatcher for each task of a chain",
+        "call them one by one",
+        "end the dispatchers of chains",
+        "take workers that must make room out of the routes",
+    ]
+    assert "switch the fronts to the new generation" in told[begin + 4 :]
+    assert reached(after(two, CHAINED), two)
+
+
+def test_a_chain_whose_worker_can_wait_is_called_at_once_to_the_end() -> None:
+    two = bundle(2, [worker("0/1g@1", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
+    told = titles(CHAINED, two)
+    assert "call them one by one" not in told
+    assert told.index("switch the fronts to the new generation") < told.index("end the old dispatchers")
+    assert reached(after(two, CHAINED), two)
+
+
+def test_tasks_go_on_with_the_models_of_a_chain() -> None:
+    two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
+    assert routes_while(ONE, two) == {
+        "load the new dispatchers": ["app.t1.a.g1", "app.t1.a.g2"],
+        "let the new workers finish what the old generation began": ["app.t1.a.g2"],
+    }
+
+
+def test_a_chain_goes_on_with_the_same_chain() -> None:
+    two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
+    handed = [
+        action.routes["app.t0~t1.g1"]
+        for stage in stages_to(after(CHAINED), generation(CHAINED), generation(two))
+        for action in stage.actions
+        if isinstance(action, a.SetRoutes)
+    ]
+    assert [[entry.model for entry in route] for route in handed] == [
+        ["app.t0~t1.a~a.g1", "app.t0~t1.a~a.g2"],
+        ["app.t0~t1.a~a.g2"],
+    ]
+
+
+def test_a_chain_is_loaded_after_what_it_calls_and_unloaded_before() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"), generation=2)])
+    there = stages_to(after(two), generation(two), generation(CHAINED))
+    loads = [action.models for stage in there for action in stage.actions if isinstance(action, a.LoadModels)]
+    assert [[model.task for model in models] for models in loads] == [["t0", "t1", "t0~t1"]]
+    back = stages_to(after(CHAINED), generation(CHAINED), generation(two))
+    gone = [action.models for stage in back for action in stage.actions if isinstance(action, a.UnloadModels)]
+    assert gone == [("app.t0~t1.a~a.g1", "app.t1.a.g1", "app.t0.a.g1")]
+
+
 def test_down_stops_the_gateway_first() -> None:
     stages = stages_down(after(ONE))
     assert isinstance(stages[0].actions[0], a.StopGateway)
@@ -115,14 +176,17 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 @st.composite
 def bundles(draw: st.DrawFn, number: int) -> Bundle:
-    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere."""
+    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere; or chains in all."""
     workers: list[Worker] = []
+    both = [(task, draw(st.sampled_from("ab"))) for task in ("t0", "t1")] if draw(st.booleans()) else []
     for gpu in range(2):
         layout = draw(st.sampled_from(PLACES))
         for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
-            task, variant = draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab"))
-            workers.append(worker(f"{gpu}/{placement.slice}@{placement.start}", (task, variant), generation=number))
+            models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab")))]
+            workers.append(worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=number))
     made = bundle(number, workers)
+    if both:
+        return chained(made)
     missing = [d.task for d in made.graphs["app"].dispatchers if not d.route]
     if missing:
         first = workers[0]

@@ -77,6 +77,28 @@ def bundle(generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("
     return Bundle(generation, by_name, {"app": CompiledGraph(front, None, dispatchers, "ensemble")})
 
 
+def chained(made: Bundle) -> Bundle:
+    """The bundle whose workers all do t0 and t1, by one variant each, with the two of them as a chain."""
+    number = made.generation
+    workers = {}
+    for name, of in made.workers.items():
+        first, second = of.models
+        folder = ModelFolder(f"app.t0~t1.{first.variant}~{second.variant}.g{number}", {})
+        whole = replace(
+            first,
+            folder=folder,
+            task="t0~t1",
+            variant=f"{first.variant}~{second.variant}",
+            digest=f"{first.name} {second.name}",
+            members=(first.name, second.name),
+        )
+        workers[name] = replace(of, models=(first, second, whole))
+    apart = made.graphs["app"]
+    front = ModelFolder("app", {"config.pbtxt": f"generation {number}, chained".encode()})
+    dispatchers = bundle(number, workers.values(), ["t0~t1"]).graphs["app"].dispatchers
+    return Bundle(number, workers, {"app": CompiledGraph(front, None, dispatchers, "ensemble", apart=apart)})
+
+
 def plan(demand_rps: float) -> Plan:
     graphs = {"app": GraphPlan(demand_rps, demand_rps, 1.0, 100.0, {})}
     return Plan(graphs, (), 2, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))

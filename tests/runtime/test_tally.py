@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,14 @@ def test_the_reference_lists_every_metric() -> None:
     assert sorted(re.findall(r"^\| `(jigsaw_\w+)`", page, re.MULTILINE)) == sorted(METRICS)
     told = {series.metric for spec in (SPEC, CONDITIONAL) for series in Layout(spec).series()}
     assert {without_part(name) for name in told} == set(METRICS)
+
+
+def test_rows_that_a_chain_yields_are_told_of_the_task_that_makes_them(tmp_path: Path) -> None:
+    spec = DispatcherSpec("g", "s~t", "stack", (X,), (TensorSpec("t.Y", "INT64", (-1, 1)),), None, 1, 1, 1)
+    spec = replace(spec, variants=("a~b",), yields=("t.Y",))
+    layout = Layout(spec)
+    told = {series.labels for series in layout.series() if series.metric == "jigsaw_yield_rows_total"}
+    assert told == {
+        (("task", "t"), ("variant", "b"), ("output", "Y")),
+        (("variant", UNKNOWN_VARIANT), ("output", "t.Y")),
+    }

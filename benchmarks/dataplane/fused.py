@@ -1,0 +1,66 @@
+"""Two stages that share a worker, which does them in one call, against a native ensemble of the same two models.
+
+The native side has the models to itself, one in its own server, with Triton's own batches and without turns.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks import system
+from benchmarks.dataplane import graphs, sides
+from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates
+from benchmarks.harness import Figure, Tell, figure, spread
+from jigsaw_triton.evaluation.load import Measured
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+
+ROUNDS = 3
+RUN_S = 2.0
+CLIENTS = (1, 8, 32)
+
+RATE_GOALS = {32: 0.9}
+
+Runs = Mapping[tuple[str, int], Sequence[Measured]]
+"""(`fused` or `native`, clients) -> one measurement a round."""
+
+
+async def measure(tell: Tell) -> list[Figure]:
+    """Brings up both sides, loads them in turn, and compares."""
+    installation, analyzer = find_installation(), find_perf_analyzer()
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        folder = Path(path)
+        fused, alone = (
+            sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
+            for name in ("fused", "native")
+        )
+        tell("starting the worker that does a chain, its gateway, and the server of the native ensemble")
+        models = sides.native_ensembles(alone, installation.backends)
+        async with (
+            sides.behind_gateway(installation, fused) as ours,
+            sides.native(installation, models, alone.graphs, alone.cluster) as theirs,
+        ):
+            found = {**ours, **theirs}
+            runs: dict[tuple[str, int], list[Measured]] = {}
+            # The first round warms up.
+            for number in range(ROUNDS + 1):
+                tell(f"fused: round {number} of {ROUNDS}")
+                for count in CLIENTS:
+                    for name in ("native", "fused"):
+                        run = await asyncio.to_thread(found[name].load, analyzer, folder, count, RUN_S)
+                        runs.setdefault((name, count), []).append(run)
+    return figures({key: measured[1:] for key, measured in runs.items()})
+
+
+def figures(runs: Runs) -> list[Figure]:
+    """What the runs say."""
+    found = [
+        rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
+        for n in CLIENTS
+    ]
+    added = added_ms(runs["fused", 1], runs["native", 1])
+    note = f"median of {len(added)} rounds, {spread(added)}; baseline: native ensemble, p50 in ms"
+    baseline = median(run.latency_ms[50] for run in runs["native", 1])
+    return [*found, figure("dataplane.fused.p50_added_ms.1_client", median(added), "ms", note, baseline=baseline)]

@@ -1,0 +1,209 @@
+"""Chains of tasks that share a slice, as native ensembles on the worker: one call there and back for the whole chain.
+
+A chain is fused where that changes nothing but the way between its tasks:
+
+- Each of its tasks but the last is needed by the next alone; what goes out to clients beside may.
+- Whatever else a task of it needs is there before the chain begins, so that nothing waits longer than it would.
+- Its tasks are called for the same items: once a request, or once a row of the same rows. None of them is conditional.
+- The same slices hold all of its tasks, one variant of each.
+
+In a slice that is shared a task has one instance, and the plan reckons with a cycle in which each model of the slice
+runs once: for each task one for the batch before and one for its own. A chain has one batch under way at a time, which
+each cycle moves on by a task at least. So a request that waits for the batch before takes as many cycles as its tasks
+one by one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import ensemble, names
+from jigsaw_triton.compiler.bundle import WorkerModel
+from jigsaw_triton.compiler.dispatcher import mode
+from jigsaw_triton.compiler.templates import Template
+from jigsaw_triton.compiler.worker_config import digest
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.graph.chain import Chain, as_task
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, TaskPlan
+
+Homes = Mapping[tuple[GpuId, Placement], PlacedModel]
+"""Slice -> the one model there that does a task."""
+
+
+def chains(graph: TaskGraph, plan: Plan) -> tuple[Chain, ...]:
+    """The longest chains of a graph that can be fused, in the order of the graph.
+
+    Args:
+        graph: Of the plan.
+        plan: Says which models share a slice.
+    """
+    homes = {task: home for task in graph.tasks if (home := _homes(graph, task, plan)) is not None}
+    found: list[list[str]] = []
+    for task in graph.tasks:
+        for before in found:
+            if _follows(graph, before, task, homes):
+                before.append(task)
+                break
+        else:
+            found.append([task])
+    made = (Chain(tuple(tasks), tuple(_variant(homes[t]) for t in tasks)) for tasks in found if len(tasks) > 1)
+    return tuple(chain for chain in made if _shapes_show(graph, chain))
+
+
+def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
+    """What a graph gets, with each chain as one task."""
+    tasks = dict(plan.tasks)
+    for chain in found:
+        parts = [tasks.pop(task) for task in chain.tasks]
+        segments = tuple(replace(segment, variant=chain.variant) for segment in parts[0].segments)
+        tasks[chain.name] = TaskPlan(sum(part.budget_ms for part in parts), parts[0].rate_rps, segments)
+    return replace(plan, tasks=tasks)
+
+
+def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[str, float]:
+    """What each task takes, with each chain as one task."""
+    taken = dict(values_ms)
+    for chain in found:
+        taken[chain.name] = sum(taken.pop(task) for task in chain.tasks)
+    return taken
+
+
+def chain_model(
+    graph: TaskGraph, chain: Chain, members: Sequence[WorkerModel], template: Template, *, generation: int
+) -> WorkerModel:
+    """A chain as a worker loads it: an ensemble, which has no process and takes no turns; its members do.
+
+    Args:
+        graph: Of the chain.
+        chain: To be done in one call.
+        members: The worker's models that do the chain's tasks, in order.
+        template: Named `ensemble`.
+        generation: That brings it.
+
+    Raises:
+        InputError: Triton would not serve the ensemble.
+    """
+    whole = as_task(graph, chain)
+    batch = min(member.batch for member in members)
+    folder = ensemble.model(
+        names.worker_model(graph.name, chain.name, chain.variant, generation),
+        {name: _called_with(graph, chain, ref) for name, ref in whole.inputs.items()},
+        whole.outputs,
+        tuple(_steps(graph, chain, members, whole)),
+        template,
+        max_batch=batch,
+    )
+    config = cfg.of_folder(folder)
+    wrong = ensemble.check_ensemble(config, {member.name: cfg.of_folder(member.folder) for member in members})
+    if wrong:
+        raise InputError(
+            f"Triton would not serve {chain.name} as one model: {'; '.join(wrong)}",
+            where=graph.name,
+            hint="rename the inputs, outputs or tasks named, or correct their types",
+        )
+    return WorkerModel(
+        folder=folder,
+        graph=graph.name,
+        task=chain.name,
+        variant=chain.variant,
+        instances=min(member.instances for member in members),
+        batch=batch,
+        digest=digest(config, {}, str),
+        members=tuple(member.name for member in members),
+    )
+
+
+def _homes(graph: TaskGraph, task: str, plan: Plan) -> Homes | None:
+    """Where a task is done; None where a slice does it by several models, or not all slices by one variant."""
+    homes: dict[tuple[GpuId, Placement], PlacedModel] = {}
+    for gpu in plan.gpus:
+        for placed_slice in gpu.layout:
+            for model in placed_slice.models:
+                if (model.graph, model.task) != (graph.name, task):
+                    continue
+                if homes.setdefault((gpu.id, placed_slice.placement), model) is not model:
+                    return None
+    return homes if len({model.variant for model in homes.values()}) == 1 else None
+
+
+def _variant(homes: Homes) -> str:
+    return next(iter(homes.values())).variant
+
+
+def _follows(graph: TaskGraph, before: Sequence[str], name: str, homes: Mapping[str, Homes]) -> bool:
+    """Whether a task can be done in one call with the tasks before it."""
+    head, last, task = graph.tasks[before[0]], graph.tasks[before[-1]], graph.tasks[name]
+    if last.name not in homes or name not in homes or last.name not in task.dependencies():
+        return False
+    return (
+        _users(graph, last) == {name}
+        and task.dependencies() - {last.name} <= _ancestors(graph, head)
+        and last.when is None
+        and task.when is None
+        and _rows(graph, last) == _rows(graph, task)
+        and all(_fits(graph, task, tensor) for tensor, ref in task.inputs.items() if ref.task == last.name)
+        and _same_slices(homes[last.name], homes[name], rows=task.for_each is not None)
+    )
+
+
+def _users(graph: TaskGraph, task: Task) -> set[str]:
+    """The tasks and python steps that need what a task makes."""
+    return {node.name for node in graph.in_order() if task.name in node.dependencies()}
+
+
+def _ancestors(graph: TaskGraph, node: Task | PythonStep) -> frozenset[str]:
+    """The tasks and python steps that are done before one of them begins."""
+    nodes: dict[str, Task | PythonStep] = {**graph.tasks, **graph.steps}
+    direct = node.dependencies()
+    return direct.union(*(_ancestors(graph, nodes[name]) for name in direct))
+
+
+def _rows(graph: TaskGraph, task: Task) -> TensorRef | None:
+    """The rows that a task is called for; None where it is called once a request."""
+    return None if task.for_each is None else graph.row_axis(task.for_each) or task.for_each
+
+
+def _fits(graph: TaskGraph, task: Task, name: str) -> bool:
+    """Whether one call's output of the task before is what one call of this one gets."""
+    ref = task.inputs[name]
+    return graph.input_type(task, name) == graph.tasks[ref.task].outputs[ref.name]
+
+
+def _same_slices(one: Homes, other: Homes, *, rows: bool) -> bool:
+    """Whether the same slices hold both.
+
+    And where the rows of a request make batches, batches of one size: how many batches a request's rows are is in what
+    the plan says of each task's latency.
+    """
+    return one.keys() == other.keys() and not (rows and any(one[at].batch != other[at].batch for at in one))
+
+
+def _shapes_show(graph: TaskGraph, chain: Chain) -> bool:
+    """Whether it shows from outside that items cannot be joined: not where shapes vary between its tasks alone."""
+    apart = any(mode(graph, graph.tasks[task]) == "items" for task in chain.tasks)
+    return apart == (mode(graph, as_task(graph, chain)) == "items")
+
+
+def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
+    """What one call of the chain gets of a tensor."""
+    return next(
+        graph.input_type(graph.tasks[task], name)
+        for task in chain.tasks
+        for name, other in graph.tasks[task].inputs.items()
+        if other == ref
+    )
+
+
+def _steps(graph: TaskGraph, chain: Chain, members: Sequence[WorkerModel], whole: Task) -> Iterator[ensemble.Step]:
+    """The tensors of the ensemble go by the names that they have in the graph."""
+    needed = {ref for task in chain.tasks for ref in graph.tasks[task].inputs.values()}
+    for name, member in zip(chain.tasks, members, strict=True):
+        task = graph.tasks[name]
+        made = {output: TensorRef(name, output) for output in task.outputs}
+        yield ensemble.Step(
+            model=member.name,
+            inputs={tensor: str(ref) for tensor, ref in task.inputs.items()},
+            outputs={output: str(ref) for output, ref in made.items() if ref in needed or str(ref) in whole.outputs},
+        )

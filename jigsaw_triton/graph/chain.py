@@ -1,0 +1,109 @@
+"""A graph in which chains of tasks are one task each, as a gateway sees it where a worker does a chain in one call.
+
+The one task has the chain's name, `first~second`. Its inputs are the tensors that come from outside of the chain, named
+as they are in the graph (`inputs.X`); its outputs are those that leave the chain, named by the task that makes them
+(`second.Y`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, Variant
+from jigsaw_triton.runtime.chains import joined
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Tasks each of which hands all that it makes to the next.
+
+    Attributes:
+        tasks: At least two names, in order.
+        variants: That do them.
+    """
+
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the one task that it becomes."""
+        return joined(self.tasks)
+
+    @property
+    def variant(self) -> str:
+        """Of that task's one variant."""
+        return joined(self.variants)
+
+
+def with_chains(graph: TaskGraph, chains: Iterable[Chain]) -> TaskGraph:
+    """The graph with each chain as one task, in the place of the chain's first.
+
+    Args:
+        graph: That has the chains.
+        chains: No task in two of them.
+    """
+    by_first = {chain.tasks[0]: chain for chain in chains}
+    of = {task: chain for chain in by_first.values() for task in chain.tasks}
+    moved = {
+        TensorRef(name, output): TensorRef(chain.name, str(TensorRef(name, output)))
+        for name, chain in of.items()
+        for output in graph.tasks[name].outputs
+    }
+    tasks: dict[str, Task] = {}
+    for name, task in graph.tasks.items():
+        if name in by_first:
+            task = as_task(graph, by_first[name])
+        elif name in of:
+            continue
+        tasks[task.name] = _redirected(task, moved)
+    return replace(
+        graph,
+        tasks=tasks,
+        steps={name: replace(step, inputs=_moved(step.inputs, moved)) for name, step in graph.steps.items()},
+        outputs=_moved(graph.outputs, moved),
+    )
+
+
+def as_task(graph: TaskGraph, chain: Chain) -> Task:
+    """The chain as one task of the graph."""
+    inside = [graph.tasks[name] for name in chain.tasks]
+    first, last = inside[0], inside[-1]
+    own = frozenset(chain.tasks)
+    outside = dict.fromkeys(ref for task in inside for ref in task.inputs.values() if ref.task not in own)
+    answers = frozenset(graph.outputs.values())
+    variants = [task.variant(name) for task, name in zip(inside, chain.variants, strict=True)]
+    return Task(
+        name=chain.name,
+        inputs={str(ref): ref for ref in outside},
+        outputs={
+            str(TensorRef(task.name, name)): output
+            for task in inside
+            for name, output in task.outputs.items()
+            if task is last or TensorRef(task.name, name) in answers
+        },
+        variants=(
+            Variant(
+                name=chain.variant,
+                accuracy=math.prod(v.accuracy / task.best_accuracy for v, task in zip(variants, inside, strict=True)),
+                template=variants[-1].template,
+                yields={str(TensorRef(last.name, name)): rows for name, rows in variants[-1].yields.items()},
+            ),
+        ),
+        for_each=first.for_each,
+    )
+
+
+def _moved(refs: Mapping[str, TensorRef], moved: Mapping[TensorRef, TensorRef]) -> dict[str, TensorRef]:
+    return {name: moved.get(ref, ref) for name, ref in refs.items()}
+
+
+def _redirected(task: Task, moved: Mapping[TensorRef, TensorRef]) -> Task:
+    """A task that takes from chains what it took from tasks in them."""
+    when = task.when
+    return replace(
+        task,
+        inputs=_moved(task.inputs, moved),
+        for_each=moved.get(task.for_each, task.for_each) if task.for_each is not None else None,
+        when=replace(when, tensor=moved.get(when.tensor, when.tensor)) if when is not None else None,
+    )

@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+from jigsaw_triton.graph.chain import Chain, as_task, with_chains
+from jigsaw_triton.graph.model import TensorType, When
+from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, chain, fan_out, graph, ref, step, task, variants
+
+LABEL = TensorType("INT64", (1,))
+PAIR = Chain(("t0", "t1"), ("v0", "v0"))
+
+
+def test_a_chain_becomes_one_task_in_the_place_of_its_first() -> None:
+    whole = with_chains(chain(3), [PAIR])
+    assert list(whole.tasks) == ["t0~t1", "t2"]
+    assert dict(whole.tasks["t0~t1"].inputs) == {"inputs.X": ref("inputs.X")}
+    assert dict(whole.tasks["t0~t1"].outputs) == {"t1.Y": VECTOR}
+    assert str(whole.tasks["t2"].inputs["X"]) == "t0~t1.t1.Y"
+    assert whole.outputs == chain(3).outputs
+
+
+def test_what_several_of_its_tasks_need_comes_in_once_and_what_clients_get_goes_out() -> None:
+    of = graph(
+        [task("a", {"X": "inputs.X"}), task("b", {"Y": "a.Y", "X": "inputs.X"})],
+        {"A": "a.Y", "B": "b.Y"},
+    )
+    whole = with_chains(of, [Chain(("a", "b"), ("v0", "v0"))])
+    (made,) = whole.tasks.values()
+    assert list(made.inputs) == ["inputs.X"]
+    assert list(made.outputs) == ["a.Y", "b.Y"]
+    assert {name: str(tensor) for name, tensor in whole.outputs.items()} == {"A": "a~b.a.Y", "B": "a~b.b.Y"}
+
+
+def test_rows_and_conditions_behind_it_follow_its_tensors() -> None:
+    yielding = [replace(variants()[0], yields={"CROPS": 3.0})]
+    of = graph(
+        [
+            task("a", {"X": "inputs.X"}),
+            task("b", {"X": "a.Y"}, outputs={"CROPS": VECTORS, "SCORE": SCALAR}, of=yielding),
+            task(
+                "c",
+                {"CROP": "b.CROPS"},
+                outputs={"LABEL": LABEL},
+                for_each="b.CROPS",
+                when=When(ref("b.SCORE"), 0.5, None, 0.5),
+            ),
+        ],
+        {"LABELS": "c.LABEL"},
+    )
+    whole = with_chains(of, [Chain(("a", "b"), ("v0", "v0"))])
+    behind = whole.tasks["c"]
+    assert behind.for_each == behind.inputs["CROP"] == whole.row_axis(behind.inputs["CROP"])
+    assert behind.when is not None
+    assert str(behind.when.tensor) == "a~b.b.SCORE"
+    assert whole.input_type(behind, "CROP") == of.input_type(of.tasks["c"], "CROP")
+    assert whole.tasks["a~b"].variants[0].yields == {"b.CROPS": 3.0}
+    assert {name: whole.type_of(tensor) for name, tensor in whole.outputs.items()} == {
+        name: of.type_of(tensor) for name, tensor in of.outputs.items()
+    }
+
+
+def test_a_chain_over_rows_is_called_for_each_of_them() -> None:
+    more = task("name", {"LABEL": "classify.LABEL"}, outputs={"NAME": LABEL}, for_each="classify.LABEL")
+    base = fan_out()
+    of = replace(base, tasks={**base.tasks, "name": more}, outputs={"NAMES": ref("name.NAME")})
+    made = as_task(of, Chain(("classify", "name"), ("v0", "v0")))
+    assert made.for_each == ref("detect.CROPS")
+    assert of.input_type(made, "detect.CROPS") == VECTOR
+    whole = with_chains(of, [Chain(("classify", "name"), ("v0", "v0"))])
+    assert whole.type_of(whole.outputs["NAMES"]) == LABEL.rows()
+
+
+def test_its_accuracy_is_relative_to_the_best_of_each_task() -> None:
+    of = chain(2, variant_count=2)
+    assert as_task(of, Chain(("t0", "t1"), ("v1", "v1"))).variants[0].accuracy == 0.9 * 0.9
+    assert as_task(of, Chain(("t0", "t1"), ("v0", "v1"))).variants[0].name == "v0~v1"
+
+
+def test_python_steps_behind_it_follow_its_tensors() -> None:
+    of = replace(chain(2), steps={"sort": step("sort", {"X": "t1.Y"}, "")}, outputs={"Y": ref("sort.Y")})
+    whole = with_chains(of, [PAIR])
+    assert str(whole.steps["sort"].inputs["X"]) == "t0~t1.t1.Y"
+    assert [node.name for node in whole.in_order()] == ["t0~t1", "sort"]
+
+
+def test_several_chains_lead_to_each_other() -> None:
+    whole = with_chains(chain(4), [PAIR, Chain(("t2", "t3"), ("v0", "v0"))])
+    assert {name: sorted(item.dependencies()) for name, item in whole.tasks.items()} == {
+        "t0~t1": [],
+        "t2~t3": ["t0~t1"],
+    }
