@@ -7,19 +7,22 @@ import click
 
 from jigsaw_triton.cli import options
 from jigsaw_triton.cli.diff_view import transition_view
+from jigsaw_triton.cli.dry_run import dry_run as what_would_be_done
 from jigsaw_triton.cli.inputs import Mistakes, problem, read_graphs, read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
 from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths, running_plan
 from jigsaw_triton.cli.status import view
 from jigsaw_triton.cli.table import Table
+from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.image import pull_image
-from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.servers.mps import find_control
 
 DEFAULT_RPS = 1.0
@@ -30,6 +33,7 @@ DEFAULT_RPS = 1.0
     examples=(
         "deploy app --gpus 2xcpu --demand 2 --detach",
         "deploy app --gpus 2xcpu --demand 6",
+        "deploy app --gpus 1xA100-80GB --demand 20 --dry-run",
         "deploy traffic social --cluster cluster.yaml --demand traffic=40,social=15",
     ),
 )
@@ -44,9 +48,10 @@ DEFAULT_RPS = 1.0
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
 @options.option("--detach", is_flag=True, help="Return when all serves, and leave it running.")
+@options.option("--dry-run", is_flag=True, help="Print what would be done, command lines included, and do nothing.")
 @options.option("--no-wait", is_flag=True, help="Return at once; wait with `jigsaw-triton status --wait ready`.")
 @options.state()
-def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) -> int | None:
+def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any, **given: Any) -> int | None:
     """Serves graphs, or changes what is served.
 
     Plans for the demand, cuts the GPUs, starts a tritonserver for each MIG instance and the gateway in front, and then
@@ -58,8 +63,12 @@ def command(out: Output, detach: bool, no_wait: bool, state: Any, **given: Any) 
     before = deployment.status()
     if before is not None:
         request = _as_it_runs(request, before)
-    cluster = _show_plan(out, request, deployment, before)
-    _ensure_programs(out, cluster)
+    wanted, plan = _show_plan(out, request, deployment, before)
+    if dry_run:
+        would = what_would_be_done(wanted, plan, _server(out), deployment, before)
+        out.result({**would.to_json(), "plan": plan.to_json()}, *would.view())
+        return None
+    _ensure_programs(out, wanted.cluster)
     fresh = before is None
     if fresh:
         deployment.start()
@@ -117,8 +126,10 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
     return request
 
 
-def _show_plan(out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None) -> Cluster:
-    """Reads and plans here first, so that what is wrong is told before anything is touched; what it is to run on."""
+def _show_plan(
+    out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None
+) -> tuple[Wanted, Plan]:
+    """Reads and plans here first, so that what is wrong is told before anything is touched."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
     wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
     asked = problem(wanted, running=running_plan(before))
@@ -129,12 +140,12 @@ def _show_plan(out: Output, request: Request, deployment: Deployment, before: di
     if asked.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")
-        return wanted.cluster
+        return wanted, plan
     for part in transition_view(transition(asked, plan, how), plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):
             out.note(f"  {line}")
-    return wanted.cluster
+    return wanted, plan
 
 
 def _ensure_programs(out: Output, cluster: Cluster) -> None:
@@ -144,5 +155,9 @@ def _ensure_programs(out: Output, cluster: Cluster) -> None:
     if cluster.image is not None:
         with out.working(f"looking for the image {cluster.image.name}, which takes a while where it has to be pulled"):
             pull_image(cluster.image)
+    _server(out)
+
+
+def _server(out: Output) -> Installation:
     with out.working("looking for tritonserver") as tell:
-        find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
+        return find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))

@@ -119,6 +119,13 @@ class Deployment:
         events = self.recorded(limit=1)
         return events[-1].id if events else 0
 
+    def next_generation(self) -> int:
+        """Number of the plan that would be made next."""
+        if not self.paths.journal.exists():
+            return 1
+        with closing(Journal(self.paths.journal)) as journal:
+            return journal.last_generation() + 1
+
     def recorded(self, *, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
         """Events in the journal, whether or not a controller runs."""
         if not self.paths.journal.exists():

@@ -47,8 +47,18 @@ def find_control() -> Path:
 
 
 def mps_environment(pipes: Path, logs: Path) -> Mapping[str, str]:
-    """Variables of the daemon that has these folders, and of its clients."""
+    """Variables of the clients of the daemon that has these folders."""
     return {_PIPES: str(pipes), _LOGS: str(logs)}
+
+
+def daemon_environment(device: str, pipes: Path, logs: Path) -> Mapping[str, str]:
+    """Variables of the daemon of an instance, by its UUID."""
+    return {**mps_environment(pipes, logs), "CUDA_VISIBLE_DEVICES": device}
+
+
+def daemon_argv(control: Path) -> tuple[str, ...]:
+    """The daemon's command line: in the foreground, so that it is a child to be watched."""
+    return str(control), "-f"
 
 
 def why_without(own: Collection[int], holders: Collection[int], clients: Collection[int]) -> str | None:
@@ -142,11 +152,11 @@ class MpsDaemon:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
-                *(str(self._control), "-f"),
+                *daemon_argv(self._control),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.env, "CUDA_VISIBLE_DEVICES": self._device},
+                env={**os.environ, **daemon_environment(self._device, self._pipes, self._logs)},
                 start_new_session=True,
                 umask=0o077,
             )

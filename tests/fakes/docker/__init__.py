@@ -30,6 +30,10 @@ class Docker:
         """Names of the containers that are there."""
         return sorted(path.stem for path in self._state.glob("*.json"))
 
+    def runs(self) -> list[str]:
+        """Those that run containers which stay."""
+        return [call for call in self.calls() if call.startswith("run ") and "--entrypoint" not in call]
+
     def calls(self) -> list[str]:
         """Command lines so far, without the program."""
         return (self._state / "calls").read_text().splitlines()
