@@ -273,9 +273,15 @@ def _dispatchers(
             slack=waits[task.name],
             service_ms=services[task.name],
             generation=job.generation,
+            blaming=_is_pipeline(graph),
         )
         for task in graph.tasks.values()
     )
+
+
+def _is_pipeline(graph: TaskGraph) -> bool:
+    """Whether it is served by a BLS model."""
+    return graph.target == "bls" or bool(ensemble.why_not(graph))
 
 
 def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, apart: bool = False) -> CompiledGraph:
@@ -287,7 +293,7 @@ def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, a
             where=graph.name,
             hint="set `target: bls` or leave `target` out",
         )
-    if graph.target == "bls" or reasons:
+    if _is_pipeline(graph):
         model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation, apart=apart)
         front = ensemble.front(
             graph, (pipeline.front_step(graph, model),), job.template("ensemble"), max_batch=dispatcher.MAX_BATCH

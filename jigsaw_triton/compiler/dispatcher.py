@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -42,6 +43,7 @@ def dispatcher(
     slack: Slack,
     service_ms: float,
     generation: int,
+    blaming: bool,
 ) -> Dispatcher:
     """Compiles the dispatcher of a task.
 
@@ -54,6 +56,7 @@ def dispatcher(
         slack: How long requests may wait.
         service_ms: Time that a batch takes, as of `slack.service_ms`.
         generation: In its name.
+        blaming: Whether a pipeline calls it, which learns from its messages alone whom a failure blames.
 
     Raises:
         InputError: A tensor of the task has no place in a configuration.
@@ -68,7 +71,7 @@ def dispatcher(
     cfg.set_instances(config, min(MAX_INSTANCES, sum(entry.slots for entry in route)))
     full = _preferred(mode(graph, task), task.name, plan, route, config.max_batch_size)
     _set_queue(config, full)
-    cfg.set_spec(config, _spec(graph, task, slack, service_ms, full))
+    cfg.set_spec(config, replace(_spec(graph, task, slack, service_ms, full), blaming=blaming))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
         files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py

@@ -1,6 +1,7 @@
 """A graph as a BLS model: for what an ensemble cannot express."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
@@ -8,14 +9,18 @@ from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
 from jigsaw_triton.compiler.dispatcher import MAX_BATCH, consumed
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
 from jigsaw_triton.runtime.spec import Code, PipelineSpec, PipelineStep, TensorSpec
 from jigsaw_triton.runtime.steps import FOLDER
 
+MAX_INSTANCES = 8
+"""Of a pipeline; each is a process at the gateway (17 MB, and what python steps load)."""
+
 
 def pipeline(
-    graph: TaskGraph, dispatchers: Iterable[Dispatcher], template: Template, *, generation: int, apart: bool = False
+    graph: TaskGraph, dispatchers: Sequence[Dispatcher], template: Template, *, generation: int, apart: bool = False
 ) -> ModelFolder:
-    """Compiles the BLS model: one instance, since it hands requests on and does not wait.
+    """Compiles the BLS model: as many instances as it takes to keep the workers busy, each with a next batch waiting.
 
     Args:
         graph: That it runs.
@@ -28,7 +33,8 @@ def pipeline(
     config.name = names.pipeline(graph.name, generation, apart=apart)
     config.max_batch_size = MAX_BATCH
     cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph), ragged=True)
-    cfg.set_instances(config, 1)
+    at_workers = sum(entry.batch * entry.slots for dispatcher in dispatchers for entry in dispatcher.route)
+    cfg.set_instances(config, min(MAX_INSTANCES, math.ceil(2 * at_workers / MOST_UNDER_WAY)))
     cfg.set_spec(config, _spec(graph, dispatchers))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
@@ -65,6 +71,7 @@ def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
         ),
         split=graph.fans_out or bool(graph.steps),
         answers=_specs(ensemble.output_types(graph)) if graph.steps else (),
+        slo_ms=graph.slo.latency_ms,
     )
 
 

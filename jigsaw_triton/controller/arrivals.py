@@ -1,7 +1,8 @@
 """Requests that have arrived at a graph, from the gateway's counters. Pure.
 
-They are counted at the dispatchers of the graph's first task, which every request comes to first. The graph's front
-counts only what has been answered: when a later task falls behind, it would show the system's capacity, not its load.
+They are counted at the dispatchers of the graph's first task, which every request comes to first, but for those that
+its pipeline refuses before. The graph's front counts only what has been answered: when a later task falls behind, it
+would show the system's capacity, not its load.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from jigsaw_triton.servers.metrics import Sample
 
 _ENDED = ("nv_inference_request_success", "nv_inference_request_failure")
 _PENDING = "nv_inference_pending_request_count"
+_REFUSED = "jigsaw_refused_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,13 @@ class Counters:
     pending: float
 
 
-def counters(samples: Iterable[Sample], dispatchers: Iterable[str]) -> dict[str, Counters]:
-    """The counters of each dispatcher that is served.
+def counters(samples: Iterable[Sample], graph: str, dispatchers: Iterable[str]) -> dict[str, Counters]:
+    """The counters of each dispatcher that is served, and under the graph's name what its pipeline has refused.
 
     Args:
         samples: Of the gateway's /metrics.
-        dispatchers: Names.
+        graph: Name.
+        dispatchers: Of its first task, names.
     """
     wanted = set(dispatchers)
     ended: dict[str, float] = {}
@@ -42,6 +45,8 @@ def counters(samples: Iterable[Sample], dispatchers: Iterable[str]) -> dict[str,
             ended[model] = ended.get(model, 0.0) + sample.value
         elif model in wanted and sample.name == _PENDING:
             pending[model] = sample.value
+        elif sample.name == _REFUSED and sample.labels.get("graph") == graph and sample.labels.get("task") == "":
+            ended[graph] = sample.value
     return {name: Counters(count, pending.get(name, 0.0)) for name, count in ended.items()}
 
 

@@ -174,7 +174,7 @@ class Controller:
         seen, self._seen = self._seen, {}
         rates: dict[str, float] = {}
         for graph, dispatchers in _entries(running, self.state.actual.models).items():
-            now = counters(samples, dispatchers)
+            now = counters(samples, graph, dispatchers)
             rates[graph] = arrivals(seen, now) / elapsed_s
             self._seen |= now
         before, self._counted = self._counted, read_counts(samples)

@@ -1,25 +1,51 @@
 """From results to the python backend's responses."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import triton_python_backend_utils as pb_utils
 
-from jigsaw_triton.runtime.batches import Failure
+from jigsaw_triton.runtime.batches import Blame, Failure
 from jigsaw_triton.runtime.dtypes import Array
 
+BLAMES: tuple[str, ...] = get_args(Blame)
+"""Of failures."""
 
-def response(result: Mapping[str, Array] | Failure, names: Sequence[str]) -> Any:
-    """The InferenceResponse with the outputs of these names, or with the failure under a code that fits its blame."""
+
+def response(result: Mapping[str, Array] | Failure, names: Sequence[str], *, blaming: bool = False) -> Any:
+    """The InferenceResponse with the outputs of these names, or with the failure under a code that fits its blame.
+
+    Args:
+        result: Outputs by name, or a failure.
+        names: Of the outputs that are wanted.
+        blaming: A failure's message begins with its blame, for a pipeline, which does not get to know the code.
+    """
     if not isinstance(result, Failure):
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, result[name]) for name in names])
+    message = f"{result.blame}: {result.message}" if blaming else result.message
+    return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code_of(result.blame)))
+
+
+def code_of(blame: str) -> Any:
+    """Triton's error code for a blame."""
     # The stub fills its module after it has imported the model: these names do not exist at import.
     codes = {
         "request": pb_utils.TritonError.INVALID_ARG,
         "model": pb_utils.TritonError.INTERNAL,
         "worker": pb_utils.TritonError.UNAVAILABLE,
     }
-    return pb_utils.InferenceResponse([], error=pb_utils.TritonError(result.message, codes[result.blame]))
+    return codes[blame]
+
+
+def late(waited_s: float, own_s: float) -> str:
+    """Why a request is refused that has waited too long.
+
+    Args:
+        waited_s: So far.
+        own_s: The timeout that it brought; 0 for none.
+    """
+    promised = f"its timeout of {1000 * own_s:g} ms" if own_s else "the latency promised"
+    return f"overloaded: the request waited for {1000 * waited_s:.0f} ms and cannot be answered within {promised}"
 
 
 def tensors(request: Any) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from jigsaw_triton.runtime.answers import response, tensors
+from jigsaw_triton.runtime.answers import late, response, tensors
 from jigsaw_triton.runtime.backlog import Backlog, Mark
 from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.counters import Counters, Row
@@ -89,19 +89,20 @@ class TritonPythonModel:
         inputs = [tensors(request) for request in requests]
         traced = self._tracer.choose([request.request_id() for request in requests])
         self._took(inputs)
-        late = self._late(requests)
-        kept = [given for index, given in enumerate(inputs) if index not in late] if late else inputs
+        refused = self._late(requests)
+        kept = [given for index, given in enumerate(inputs) if index not in refused] if refused else inputs
         batch = Batch(self._spec, kept, {name for names in wanted for name in names})
-        trips = self._delivery.run(batch, told_to_workers(traced, late))
+        trips = self._delivery.run(batch, told_to_workers(traced, refused))
         sent = batch.results()
         self._tally.delivered(batch, len(kept), trips)
         done = iter(sent)
-        results = [late[index] if index in late else next(done) for index in range(len(requests))]
-        responses = [response(result, names) for result, names in zip(results, wanted, strict=True)]
+        results = [refused[index] if index in refused else next(done) for index in range(len(requests))]
+        blaming = self._spec.blaming
+        responses = [response(result, names, blaming=blaming) for result, names in zip(results, wanted, strict=True)]
         self._tally.returned(sent, time.monotonic() - began_s)
         if traced:
-            self._tracer.write(traced, began_s, self._backlog.waited_s, late, results, trips)
-        if late and (pause_s := self._pace.pause_s(len(late), self._counters.total(Row.LATE))):
+            self._tracer.write(traced, began_s, self._backlog.waited_s, refused, results, trips)
+        if refused and (pause_s := self._pace.pause_s(len(refused), self._counters.total(Row.LATE))):
             time.sleep(pause_s)
         self._backlog.returned()
         return responses
@@ -139,24 +140,21 @@ class TritonPythonModel:
             return {}
         slack_s = self._spec.slack_ms / 1000
         overloaded = backlog.is_overloaded(backlog.waited_s(len(requests) - 1))
-        late = {}
+        found = {}
         for index, request in enumerate(requests):
             own_s, waited_s = request.timeout() / 1e6, backlog.waited_s(index)
             if own_s:
                 if waited_s > own_s:
-                    late[index] = self._refusal(waited_s, f"its timeout of {1000 * own_s:g} ms")
+                    found[index] = self._refusal(waited_s, own_s)
             elif overloaded or waited_s > slack_s:
-                late[index] = self._refusal(waited_s, "the latency promised")
+                found[index] = self._refusal(waited_s, 0.0)
         if overloaded:
             backlog.refused()
-        self._counters.own[Row.LATE] += len(late)
-        return late
+        self._counters.own[Row.LATE] += len(found)
+        return found
 
-    def _refusal(self, waited_s: float, promised: str) -> Failure:
-        message = (
-            f"overloaded: the request waited for {1000 * waited_s:.0f} ms and cannot be answered within {promised}"
-        )
-        return Failure(f"task {self._spec.task}: {message}", "worker")
+    def _refusal(self, waited_s: float, own_s: float) -> Failure:
+        return Failure(f"task {self._spec.task}: {late(waited_s, own_s)}", "worker")
 
 
 def _number(instance: str) -> int:

@@ -19,6 +19,57 @@ INTERVAL_S = 1.0
 _PARTS: Final = ("_bucket", "_sum", "_count")
 
 
+REFUSED = "jigsaw_refused_total"
+
+
+class Refused:
+    """Counts the requests that a pipeline refuses before any task has them, as late ones of no task.
+
+    Brought to the metrics by one thread: two that add to one at a time end the server (Triton 24.10).
+
+    Args:
+        graph: Of the pipeline.
+    """
+
+    def __init__(self, graph: str) -> None:
+        self._labels = {"graph": graph, "task": "", "reason": "late"}
+        self._lock = threading.Lock()
+        self._count, self._published = 0, 0
+        self._metric: Any = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def add(self, items: int) -> None:
+        """So many more; from any thread."""
+        with self._lock:
+            self._count += items
+
+    def close(self) -> None:
+        """Publishes what there is and ends."""
+        self._closed.set()
+        self._thread.join()
+        self._publish()
+
+    def _run(self) -> None:
+        while not self._closed.wait(INTERVAL_S):
+            self._publish()
+
+    def _publish(self) -> None:
+        count = self._count
+        if count == self._published:
+            return
+        if self._metric is None:
+            kind = pb_utils.MetricFamily.COUNTER
+            family = pb_utils.MetricFamily(name=REFUSED, description=METRICS[REFUSED], kind=kind)
+            self._family, self._metric = family, family.Metric(labels=self._labels)
+        self._metric.increment(count - self._published)
+        self._published = count
+
+
 class Publisher:
     """Publishes the counters of one dispatcher until it is closed.
 

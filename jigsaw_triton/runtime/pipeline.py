@@ -1,12 +1,16 @@
-"""A graph as a BLS model: calls the dispatchers and python steps in turn, many requests at once in one instance.
+"""A graph as a BLS model: calls the dispatchers and python steps in turn, many requests at once in each instance.
 
-`execute` hands each request to a pool of threads and returns None; the answer goes out by its response sender.
+`execute` hands each request to a pool of threads and returns None; the answer goes out by its response sender. Those
+beyond what an instance can have under way wait here, and are refused when they cannot be answered in time any more.
 Triton's own statistics of this model end when `execute` returns; those of the ensemble in front of it are whole.
 """
 
 import json
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Condition
@@ -14,14 +18,39 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from jigsaw_triton.runtime.answers import tensors
+from jigsaw_triton.runtime.admission import Admission, Turn
+from jigsaw_triton.runtime.answers import BLAMES, code_of, late, tensors
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Call, Early, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.metrics import Refused
 from jigsaw_triton.runtime.spec import SPEC_PARAMETER, PipelineStep, pipeline_from_json
 from jigsaw_triton.runtime.steps import Answer, Step, StepError
 
 MOST_STEPS_AT_ONCE = 256
 """Threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
+
+_BLAME = re.compile(rf"({'|'.join(BLAMES)}): ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that came.
+
+    Attributes:
+        plan: For the outputs that it wants.
+        given: Its tensors.
+        items: That go their own ways.
+        request_id: The client's.
+        timeout_us: Likewise; 0 for none.
+        sender: Of its answer.
+    """
+
+    plan: FlowPlan
+    given: Mapping[str, Array]
+    items: int
+    request_id: str
+    timeout_us: int
+    sender: Any
 
 
 class TritonPythonModel:
@@ -40,8 +69,12 @@ class TritonPythonModel:
         self._answers = {answer.name: answer for answer in self._spec.answers}
         self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
-        self._under_way = 0
-        self._ended = Condition()
+        self._admission: Admission[_Request] = Admission(self._spec.slo_ms / 1000, time.monotonic)
+        self._refused = Refused(self._spec.graph)
+        self._refused.start()
+        self._unanswered = 0
+        self._changed = Condition()
+        """Held around all that is counted."""
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Takes in requests; they are answered later."""
@@ -49,25 +82,52 @@ class TritonPythonModel:
             # The arrays are views of memory that is the request's only until this returns.
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
-            plan = self._plan(tuple(request.requested_output_names()))
-            call = partial(self._call, plan, request.request_id(), request.timeout())
-            with self._ended:
-                self._under_way += 1
-            self._start(plan, given, call, partial(self._end, request.get_response_sender()))
+            taken = _Request(
+                plan=self._plan(tuple(request.requested_output_names())),
+                given=given,
+                items=len(next(iter(given.values()))) if self._spec.split else 1,
+                request_id=request.request_id(),
+                timeout_us=request.timeout(),
+                sender=request.get_response_sender(),
+            )
+            with self._changed:
+                self._unanswered += 1
+                turn = self._admission.came(taken, taken.items, taken.timeout_us / 1e6 or None)
+            self._take(turn)
 
     def finalize(self) -> None:
         """Waits for what is under way, which may still need the pool."""
-        with self._ended:
-            self._ended.wait_for(lambda: self._under_way == 0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._unanswered == 0)
         self._pool.shutdown(wait=True)
+        self._refused.close()
 
-    def _end(self, sender: Any, outcome: Outcome) -> None:
+    def _take(self, turn: Turn[_Request]) -> None:
+        for request in turn.start:
+            self._start(request, partial(self._end, request, time.monotonic()))
+        if turn.refuse:
+            self._pool.submit(self._refuse, turn.refuse)
+
+    def _refuse(self, requests: Sequence[tuple[_Request, float]]) -> None:
+        for request, waited_s in requests:
+            message = late(waited_s, request.timeout_us / 1e6)
+            self._answer(request, FlowError(f"graph {self._spec.graph}: {message}", pb_utils.TritonError.UNAVAILABLE))
+        self._refused.add(sum(request.items for request, _ in requests))
+
+    def _end(self, request: _Request, began_s: float, outcome: Outcome) -> None:
+        took_s = time.monotonic() - began_s if not isinstance(outcome, FlowError) else None
+        with self._changed:
+            turn = self._admission.ended(request.items, took_s)
+        self._take(turn)
+        self._answer(request, outcome)
+
+    def _answer(self, request: _Request, outcome: Outcome) -> None:
         try:
-            _send(sender, outcome)
+            _send(request.sender, outcome)
         finally:
-            with self._ended:
-                self._under_way -= 1
-                self._ended.notify_all()
+            with self._changed:
+                self._unanswered -= 1
+                self._changed.notify_all()
 
     def _plan(self, wanted: tuple[str, ...]) -> FlowPlan:
         plan = self._plans.get(wanted)
@@ -75,20 +135,15 @@ class TritonPythonModel:
             plan = self._plans[wanted] = plan_flow(self._spec, wanted)
         return plan
 
-    def _start(
-        self,
-        plan: FlowPlan,
-        given: Mapping[str, Array],
-        call: Call,
-        done: Callable[[Outcome], None],
-    ) -> None:
-        count = len(next(iter(given.values()))) if self._spec.split else 1
-        if count == 1:
-            self._pool.submit(Flow(plan, given, call, self._pool.submit, done).start)
+    def _start(self, request: _Request, done: Callable[[Outcome], None]) -> None:
+        plan = request.plan
+        call: Call = partial(self._call, plan, request.request_id, request.timeout_us)
+        if request.items == 1:
+            self._pool.submit(Flow(plan, request.given, call, self._pool.submit, done).start)
             return
-        gathering = Gathering(count, done)
-        for index in range(count):
-            item = {name: array[index : index + 1] for name, array in given.items()}
+        gathering = Gathering(request.items, done)
+        for index in range(request.items):
+            item = {name: array[index : index + 1] for name, array in request.given.items()}
             flow = Flow(plan, item, call, self._pool.submit, partial(gathering.put, index))
             self._pool.submit(flow.start)
 
@@ -126,7 +181,7 @@ def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[
             request_id=request_id,
         ).exec()
         if response.has_error():
-            raise FlowError(response.error().message(), response.error().code())
+            raise _failed(response.error())
         made = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
         return {name: made[name] for name in step.outputs}
     except FlowError:
@@ -136,6 +191,15 @@ def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[
     except Exception as error:
         message = f"step {step.model}: {type(error).__name__}: {error}"
         raise FlowError(message, pb_utils.TritonError.INTERNAL) from error
+
+
+def _failed(error: Any) -> FlowError:
+    """A dispatcher's error: Triton 24.10 tells its message alone, and says INTERNAL of all."""
+    message = error.message()
+    blame = _BLAME.match(message)
+    if blame is None:
+        return FlowError(message, error.code())
+    return FlowError(message[blame.end() :], code_of(blame[1]))
 
 
 def _send(sender: Any, outcome: Outcome) -> None:

@@ -88,6 +88,7 @@ class DispatcherSpec:
         full: Items in a batch as large as the queue makes them.
         variants: Of the task; what is counted is told apart by them.
         yields: Outputs whose rows another task goes through one by one; they are counted.
+        blaming: Messages of failures begin with whom they blame: a pipeline calls it, which is not told the code.
     """
 
     graph: str
@@ -105,6 +106,7 @@ class DispatcherSpec:
     full: int = 1
     variants: tuple[str, ...] = ()
     yields: tuple[str, ...] = ()
+    blaming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class PipelineSpec:
         split: Whether each item of a client's batch goes its own way through the steps (where rows fan out their number
             differs between items, and python steps get one request at a time); else the batch goes through as it is.
         answers: What each output of the graph is for one request, where python steps may end it early.
+        slo_ms: Within which a request is to be answered that brings no timeout of its own.
     """
 
     graph: str
@@ -182,6 +185,7 @@ class PipelineSpec:
     steps: tuple[PipelineStep, ...]
     split: bool = False
     answers: tuple[TensorSpec, ...] = ()
+    slo_ms: float = 30_000.0
 
 
 def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:

@@ -38,6 +38,7 @@ def made(
         slack=Slack(70.0, 30.0),
         service_ms=service_ms,
         generation=2,
+        blaming=False,
     )
     assert result.name == f"{of.name}.{task_name}.g2"
     assert result.folder.files["1/model.py"] == b"dispatcher"

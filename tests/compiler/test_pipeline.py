@@ -4,10 +4,18 @@ import pytest
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import CompiledGraph
+from jigsaw_triton.compiler.pipeline import MAX_INSTANCES
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.runtime.spec import Code, PipelineSpec, PipelineStep, TensorSpec, pipeline_from_json
-from tests.compiler.samples import compiled
+from jigsaw_triton.runtime.spec import (
+    Code,
+    PipelineSpec,
+    PipelineStep,
+    TensorSpec,
+    dispatcher_from_json,
+    pipeline_from_json,
+)
+from tests.compiler.samples import compiled, every
 from tests.fakes.graphs import CROP, VECTORS, chain, conditional, cropping, fan_out, ref
 
 
@@ -45,7 +53,25 @@ def test_its_steps_name_tensors_as_the_graph_does() -> None:
             ),
         ),
         split=True,
+        slo_ms=1000.0,
     )
+
+
+def test_it_has_instances_for_two_rounds_of_batches_at_the_workers() -> None:
+    for tasks, instances, count in ((2, 1, 1), (2, 2, 2), (2, 4, 4), (6, 4, MAX_INSTANCES)):
+        of = replace(chain(tasks), target="bls")
+        item = compiled(of, every(of, instances=instances, batch=8)).graphs["chain"]
+        assert item.pipeline is not None
+        assert cfg.of_folder(item.pipeline).instance_group[0].count == count
+
+
+def test_its_dispatchers_tell_it_whom_a_failure_blames() -> None:
+    def blaming(item: CompiledGraph) -> list[bool]:
+        configs = [cfg.of_folder(dispatcher.folder) for dispatcher in item.dispatchers]
+        return [dispatcher_from_json(c.parameters["spec"].string_value).blaming for c in configs]
+
+    assert blaming(as_bls(chain(2))) == [True, True]
+    assert blaming(compiled(chain(2)).graphs["chain"]) == [False, False]
 
 
 def test_clients_may_send_batches_even_where_rows_fan_out() -> None:

@@ -29,8 +29,17 @@ def demand(rates_rps: list[float]) -> Demand:
 
 
 def test_counters_are_those_of_the_first_dispatchers() -> None:
-    counted = counters(parse_metrics(METRICS), ["app.t0.g1", "app.t0.g2", "app.t0.g3"])
+    counted = counters(parse_metrics(METRICS), "app", ["app.t0.g1", "app.t0.g2", "app.t0.g3"])
     assert counted == {"app.t0.g1": Counters(43.0, 5.0), "app.t0.g2": Counters(7.0, 0.0)}
+
+
+def test_what_a_graphs_pipeline_refuses_has_arrived_too() -> None:
+    refused = """
+jigsaw_refused_total{graph="app",reason="late",task=""} 8
+jigsaw_refused_total{graph="app",reason="late",task="t0"} 3
+jigsaw_refused_total{graph="other",reason="late",task=""} 5
+"""
+    assert counters(parse_metrics(METRICS + refused), "app", ["app.t0.g2"])["app"] == Counters(8.0, 0.0)
 
 
 def test_arrivals_count_what_waits_and_survive_a_new_generation_and_a_reload() -> None:

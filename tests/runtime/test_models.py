@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
@@ -355,6 +358,43 @@ def test_a_steps_error_reaches_the_client_that_caused_it(start: Start) -> None:
     model.execute([bad, good])
     assert answer(good) == {"END": [3]}
     assert answer(bad) == ("task two: seven", pb.TritonError.UNAVAILABLE)
+
+
+def test_the_code_of_a_steps_error_follows_from_whom_it_blames(start: Start) -> None:
+    """Triton 24.10 says INTERNAL of every error of a step."""
+
+    def late(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        return pb.InferenceResponse([], error=pb.TritonError("worker: task two: overloaded", pb.TritonError.INTERNAL))
+
+    pb.InferenceRequest.models |= {"one": add_one, "two": late}
+    model = start("pipeline", pipeline())
+    request = pb.Request({"X": column(1)}, ("END",))
+    model.execute([request])
+    assert answer(request) == ("task two: overloaded", pb.TritonError.UNAVAILABLE)
+
+
+def test_requests_that_have_waited_too_long_for_a_step_are_refused_and_counted(start: Start) -> None:
+    going = Event()
+
+    def slow(call: pb.InferenceRequest) -> pb.InferenceResponse:
+        going.wait(30)
+        return add_one(call)
+
+    pb.InferenceRequest.models |= {"one": slow, "two": add_one}
+    model = start("pipeline", replace(pipeline(), slo_ms=0.0))
+    requests = [pb.Request({"X": column(1)}, ("END",)) for _ in range(MOST_UNDER_WAY)]
+    model.execute(requests)
+    late = pb.Request({"X": column(1)}, ("END",))
+    model.execute([late])
+    patient = pb.Request({"X": column(1)}, ("END",), timeout=60_000_000)
+    model.execute([patient])
+    message, code = answer(late)
+    assert (message.startswith("graph g: overloaded: "), code) == (True, pb.TritonError.UNAVAILABLE)
+    going.set()
+    assert [answer(request) for request in [*requests, patient]] == [{"END": [3]}] * (MOST_UNDER_WAY + 1)
+    model.finalize()
+    refused = pb.MetricFamily.made["jigsaw_refused_total", "graph=g", "reason=late", "task="]
+    assert refused.total == 1
 
 
 def test_a_step_that_is_not_there(start: Start) -> None:
