@@ -24,7 +24,7 @@ from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Placement
-from jigsaw_triton.graph.chain import Chain, as_task, with_chains
+from jigsaw_triton.graph.chain import Chain, with_chains
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
@@ -214,7 +214,7 @@ def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
         generation=job.generation,
         templates=job.templates,
         identity=job.identity,
-        one_by_one=chain is not None and dispatcher.mode(graph, as_task(graph, chain)) == "items",
+        one_by_one=chain is not None and fusion.comes_one_by_one(graph, chain),
     )
 
 

@@ -99,6 +99,15 @@ def mode(graph: TaskGraph, task: Task) -> Mode:
     return "items" if any(cfg.varies(tensor) for tensor in types) else "stack"
 
 
+def one_by_one(graph: TaskGraph, task: Task) -> bool:
+    """Whether each of its items goes to a worker in a request of its own, as `runtime.spec.DispatcherSpec` has it."""
+    return mode(graph, task) == "items" or bool(_yields(graph, task))
+
+
+def _yields(graph: TaskGraph, task: Task) -> tuple[str, ...]:
+    return tuple(name for name in task.outputs if graph.makes_rows(TensorRef(task.name, name)))
+
+
 def timeout_ms(graph: TaskGraph) -> float:
     """After which a request is given up."""
     return max(MIN_TIMEOUT_MS, TIMEOUT_SLOS * graph.slo.latency_ms)
@@ -126,9 +135,7 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: i
         share_ms=slack.share_ms,
         full=full,
         variants=tuple(variant.name for variant in task.variants),
-        yields=tuple(
-            n for n in task.outputs if any(t.for_each == TensorRef(task.name, n) for t in graph.tasks.values())
-        ),
+        yields=_yields(graph, task),
     )
 
 

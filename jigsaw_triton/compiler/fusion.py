@@ -19,12 +19,12 @@ from dataclasses import replace
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import WorkerModel
-from jigsaw_triton.compiler.dispatcher import mode
+from jigsaw_triton.compiler.dispatcher import one_by_one
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.graph.chain import Chain, as_task
+from jigsaw_triton.graph.chain import Chain, as_task, with_chains
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, TaskPlan
 
@@ -68,6 +68,12 @@ def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[st
     for chain in found:
         taken[chain.name] = sum(taken.pop(task) for task in chain.tasks)
     return taken
+
+
+def comes_one_by_one(graph: TaskGraph, chain: Chain) -> bool:
+    """Whether each item of a chain goes to a worker in a request of its own."""
+    whole = with_chains(graph, [chain])
+    return one_by_one(whole, whole.tasks[chain.name])
 
 
 def chain_model(
@@ -182,8 +188,7 @@ def _same_slices(one: Homes, other: Homes, *, rows: bool) -> bool:
 
 def _shapes_show(graph: TaskGraph, chain: Chain) -> bool:
     """Whether it shows from outside that items cannot be joined: not where shapes vary between its tasks alone."""
-    apart = any(mode(graph, graph.tasks[task]) == "items" for task in chain.tasks)
-    return apart == (mode(graph, as_task(graph, chain)) == "items")
+    return any(one_by_one(graph, graph.tasks[task]) for task in chain.tasks) == comes_one_by_one(graph, chain)
 
 
 def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:

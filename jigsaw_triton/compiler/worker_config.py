@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler import dispatcher, names
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, WorkerModel
-from jigsaw_triton.compiler.dispatcher import mode
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
@@ -99,7 +98,7 @@ def worker_model(
     cfg.set_tensors(config, inputs, task.outputs, ragged=python)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
-    items = one_by_one or mode(graph, task) == "items"
+    items = one_by_one or dispatcher.one_by_one(graph, task)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
         spec = _runner_spec(base, task, variant, inputs, server, placed)

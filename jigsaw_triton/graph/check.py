@@ -60,15 +60,7 @@ def _check_iteration(graph: TaskGraph, task: Task, over: TensorRef, path: Path, 
         if over.name not in graph.steps[over.task].yields:
             _report_no_yields((*TASKS, over.task), f"step '{over.task}'", over, task.name, report)
     elif not over.is_graph_input:
-        producer = graph.tasks[over.task]
-        if (producer.for_each or producer.when) and producer.outputs[over.name].shape[0] == -1:
-            why = "is called for each row itself" if producer.for_each else "is conditional"
-            hint = "declare the output without the leading -1, or iterate where the rows are made"
-            report.add(
-                here, f"nested fan-out is not supported: {producer.name} {why} and {over} has rows of its own", hint
-            )
-            return False
-        _check_yields(producer, over, task.name, report)
+        _check_yields(graph, over, task.name, report)
     if len(kind.shape) == 1:
         hint = f"declare it as {[*kind.shape, 1]}"
         report.add(here, f"a row of {over} has no dimension: it is {_words(kind)}", hint)
@@ -77,12 +69,12 @@ def _check_iteration(graph: TaskGraph, task: Task, over: TensorRef, path: Path, 
     return True
 
 
-def _check_yields(producer: Task, over: TensorRef, consumer: str, report: Report) -> None:
-    if producer.for_each is not None or producer.when is not None:
+def _check_yields(graph: TaskGraph, over: TensorRef, consumer: str, report: Report) -> None:
+    if not graph.makes_rows(over):
         return
-    for index, variant in enumerate(producer.variants):
+    for index, variant in enumerate(graph.tasks[over.task].variants):
         if over.name not in variant.yields:
-            path = (*TASKS, producer.name, "variants", index)
+            path = (*TASKS, over.task, "variants", index)
             _report_no_yields(path, f"variant '{variant.name}'", over, consumer, report)
 
 

@@ -258,25 +258,40 @@ class TaskGraph:
         """What of the SLO's latency is left for tasks."""
         return self.slo.latency_ms - self.steps_ms if self.steps else self.slo.latency_ms
 
+    def makes_rows(self, ref: TensorRef) -> bool:
+        """Whether a task iterates over a tensor whose rows are declared: any number for each call of what makes it.
+
+        Where what makes it is itself called for each row, these are rows of rows: those of all its calls follow each
+        other in one tensor.
+        """
+        if not any(t.for_each == ref for t in self.tasks.values()):
+            return False
+        if ref.is_graph_input or ref.task in self.steps:
+            return True
+        return self.tasks[ref.task].outputs[ref.name].shape[0] == -1
+
     def row_axis(self, ref: TensorRef) -> TensorRef | None:
         """Which rows the tensor's leading dimension counts, as consumers see it.
 
         The outputs of a task with `for_each` have one row for each row of what it iterates over, so tensors of several
-        tasks can share an axis. The outputs of a conditional task without `for_each` have 0 or 1 rows: an axis of
-        their own, named by the task's first output.
+        tasks can share an axis; unless each call makes rows of its own, which are an axis of their own. The outputs of
+        a conditional task without `for_each` have 0 or 1 rows: likewise, named by the first of them.
 
         Returns:
             The tensor that made the rows, or None where the tensor carries no added row dimension and was not declared
             with a varying leading dimension that a task iterates over.
         """
+        if self.makes_rows(ref):
+            return ref
         if ref.is_graph_input or ref.task in self.steps:
-            return ref if any(t.for_each == ref for t in self.tasks.values()) else None
+            return None
         task = self.tasks[ref.task]
         if task.for_each is not None:
             return self.row_axis(task.for_each) or task.for_each
         if task.when is not None:
-            return TensorRef(task.name, next(iter(task.outputs)))
-        return ref if any(t.for_each == ref for t in self.tasks.values()) else None
+            refs = (TensorRef(task.name, name) for name in task.outputs)
+            return next(ref for ref in refs if not self.makes_rows(ref))
+        return None
 
     def type_of(self, ref: TensorRef) -> TensorType:
         """The tensor's type per request, as consumers and clients see it (row dimension included)."""
@@ -286,7 +301,8 @@ class TaskGraph:
             return self.steps[ref.task].outputs[ref.name]
         task = self.tasks[ref.task]
         declared = task.outputs[ref.name]
-        return declared.rows() if task.for_each is not None or task.when is not None else declared
+        a_row_a_call = (task.for_each is not None or task.when is not None) and not self.makes_rows(ref)
+        return declared.rows() if a_row_a_call else declared
 
     def iterated(self, task: Task | PythonStep, ref: TensorRef) -> bool:
         """Whether `task` gets one row of `ref` a call (rather than the whole tensor)."""

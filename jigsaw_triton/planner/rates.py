@@ -32,9 +32,10 @@ def calls(graph: TaskGraph, task: Task) -> Calls:
     """How the calls of `task` follow from the requests or from another task's calls.
 
     A task without `for_each` is called once a request. One that iterates is called once a row: of a graph input or of a
-    python step's output as many as are estimated, of a plain task's output as many as its variant yields. Outputs of a
-    task that itself iterates, or is conditional, have one row for each of its calls. A condition multiplies by its
-    probability, once along a chain of iteration: rows that are there because of a condition meet it again for sure.
+    python step's output as many as are estimated, of a task's output with rows as many as its variant yields for each
+    of its calls. Other outputs of a task that itself iterates, or is conditional, have one row for each of its calls. A
+    condition multiplies by its probability, once along a chain of iteration: rows that are there because of a condition
+    meet it again for sure.
     """
     over = task.for_each
     if over is None:
@@ -45,7 +46,7 @@ def calls(graph: TaskGraph, task: Task) -> Calls:
         return Calls(_probability(task.when) * graph.steps[over.task].yields.get(over.name, 1.0))
     source = graph.tasks[over.task]
     factor = 1.0 if _met_before(graph, source, task.when) else _probability(task.when)
-    return Calls(factor, source.name, None if _a_row_a_call(source) else over.name)
+    return Calls(factor, source.name, over.name if graph.makes_rows(over) else None)
 
 
 def most_calls(graph: TaskGraph, variants: Mapping[str, Collection[str]]) -> dict[str, float]:
@@ -72,7 +73,7 @@ def _extreme_calls(
 
 
 def request_rows(graph: TaskGraph) -> dict[str, float]:
-    """Rows that a request for which a task runs brings to it at once; expected, of the variant that yields most.
+    """Rows that a request for which a task runs brings to it at once; expected, of the variants that yield most.
 
     All variants count, used or not, profiled or not: a lighter SLO or one more profile then never makes a plan worse.
     """
@@ -85,15 +86,12 @@ def request_rows(graph: TaskGraph) -> dict[str, float]:
             rows[task.name] = graph.inputs[over.name].rows
         elif over.task in graph.steps:
             rows[task.name] = graph.steps[over.task].yields.get(over.name, 1.0)
-        elif _a_row_a_call(graph.tasks[over.task]):
-            rows[task.name] = rows[over.task]
+        elif graph.makes_rows(over):
+            yields = max(v.yields.get(over.name, 1.0) for v in graph.tasks[over.task].variants)
+            rows[task.name] = rows[over.task] * yields
         else:
-            rows[task.name] = max(v.yields.get(over.name, 1.0) for v in graph.tasks[over.task].variants)
+            rows[task.name] = rows[over.task]
     return rows
-
-
-def _a_row_a_call(task: Task) -> bool:
-    return task.for_each is not None or task.when is not None
 
 
 def _probability(when: When | None) -> float:

@@ -256,9 +256,9 @@ class _GraphCheck:
         if over.task in self.graph.steps:
             return self.workload.demand_rps * often * self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
-        if source.for_each is None and source.when is None:
-            mean = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
-            return rates[source.name] * mean * often
+        rows = 1.0
+        if source.outputs[over.name].shape[0] == -1:
+            rows = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
         ancestor: Task | None = source
         while ancestor is not None and task.when is not None:
             same = ancestor.when
@@ -266,7 +266,7 @@ class _GraphCheck:
                 often = 1.0
             up = ancestor.for_each
             ancestor = None if up is None else self.graph.tasks.get(up.task)
-        return rates[source.name] * often
+        return rates[source.name] * rows * often
 
     def _segments(self, task: Task) -> tuple[Segment, ...]:
         return self.promised.tasks[task.name].segments
@@ -366,7 +366,7 @@ class _GraphCheck:
         return slowest
 
     def _rows_at_once(self, task: Task) -> float:
-        """Rows of one request, by the variant of the task they come from that yields most."""
+        """Rows of one request, by the variants of the tasks they come from that yield most."""
         over = task.for_each
         if over is None:
             return 1.0
@@ -375,9 +375,10 @@ class _GraphCheck:
         if over.task in self.graph.steps:
             return self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
-        if source.for_each is not None or source.when is not None:
-            return self._rows_at_once(source)
-        return max(variant.yields.get(over.name, 1.0) for variant in source.variants)
+        rows = self._rows_at_once(source)
+        if source.outputs[over.name].shape[0] == -1:
+            rows *= max(variant.yields.get(over.name, 1.0) for variant in source.variants)
+        return rows
 
     def _accuracy_violations(self) -> Iterator[str]:
         mean = self.graph.slo.accuracy_mode == "mean"

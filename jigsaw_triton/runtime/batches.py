@@ -148,7 +148,7 @@ class Batch:
             self._enter(index, inputs)
         self._pending: deque[Part] = deque()
         for group in self._groups.values():
-            step = 1 if spec.mode == "items" else group.size
+            step = 1 if spec.one_by_one else group.size
             self._pending.extend(Part(group, start, start + step) for start in range(0, group.size, step))
 
     @property
@@ -252,7 +252,7 @@ class Batch:
             return
         self.held += holds
         if math.prod(lead) == 0:
-            self._results[index] = {o.name: _empty(o, lead) for o in self._wanted}
+            self._results[index] = {o.name: _empty(o, lead[:1] if self._flat(o) else lead) for o in self._wanted}
             return
         key: tuple[object, ...] = (index,) if self._spec.mode == "items" else tuple(array.shape[1:] for array in arrays)
         group = self._groups.get(key)
@@ -267,14 +267,19 @@ class Batch:
             pieces = [
                 outputs[output.name][max(span.start - start, 0) : span.stop - start] for start, _, outputs in answers
             ]
-            whole = pieces[0]
-            if len(pieces) > 1:
-                shapes = {piece.shape[1:] for piece in pieces}
-                if len(shapes) > 1:
-                    return Failure(_differs(output.name, shapes), "request")
-                whole = np.concatenate(pieces)
-            gathered[output.name] = whole if len(span.lead) == 1 else whole.reshape(span.lead + whole.shape[1:])
+            try:
+                if self._flat(output):
+                    gathered[output.name] = _in_a_row(pieces, span.lead[1])
+                else:
+                    whole = _joined(pieces, axis=0)
+                    gathered[output.name] = whole if len(span.lead) == 1 else whole.reshape(span.lead + whole.shape[1:])
+            except ValueError as error:
+                return Failure(f"output {output.name} {error}", "request")
         return gathered
+
+    def _flat(self, output: TensorSpec) -> bool:
+        """Whether it holds rows of rows."""
+        return self._spec.mode == "rows" and output.name in self._spec.yields
 
 
 def check_output(spec: TensorSpec, array: Array | None, items: int) -> None:
@@ -336,9 +341,33 @@ def _mismatch(what: str, specs: Sequence[TensorSpec], arrays: Sequence[Array], *
     return f"inputs differ in {what}: {', '.join(counts)}"
 
 
-def _differs(name: str, shapes: Collection[tuple[int, ...]]) -> str:
-    text = ", ".join(str(list(shape)) for shape in sorted(shapes))
-    return f"output {name} differs in shape between the items of the request: {text}"
+def _joined(pieces: Sequence[Array], *, axis: int) -> Array:
+    """One array of several.
+
+    Raises:
+        ValueError: They differ in shape.
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    shapes = {(*piece.shape[1:axis], *piece.shape[axis + 1 :]) for piece in pieces}
+    if len(shapes) > 1:
+        text = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"differs in shape between the items of the request: {text}")
+    return np.concatenate(pieces, axis)
+
+
+def _in_a_row(items: Sequence[Array], calls: int) -> Array:
+    """The rows of a request's items, [1, rows, ...] each, one after the other for each entry of its batch.
+
+    Args:
+        items: In order.
+        calls: How many of them belong to one entry.
+
+    Raises:
+        ValueError: They differ in shape.
+    """
+    entries = [_joined(items[start : start + calls], axis=1) for start in range(0, len(items), calls)]
+    return _joined(entries, axis=0)
 
 
 def _holds(condition: Condition, tensor: Array) -> bool:

@@ -165,7 +165,7 @@ class Delivery:
             if lease is None:
                 return
             # Items whose shapes vary go in calls of their own, which the worker's scheduler may join.
-            count, limit = (lease.entry.batch, 1) if self._spec.mode == "items" else (1, lease.entry.batch)
+            count, limit = (lease.entry.batch, 1) if self._spec.one_by_one else (1, lease.entry.batch)
             try:
                 while count and batch.head() is not None and self._call(batch, batch.take(limit), lease, calls):
                     count -= 1

@@ -37,7 +37,8 @@ Mode = Literal["stack", "rows", "items"]
 
 stack: requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
 rows:  a `for_each` (or conditional) task; iterated inputs are [1, R, ...], their rows of many requests are joined,
-       outputs are [1, R, ...]; inputs that are not iterated are repeated for each row.
+       outputs are [1, R, ...], and those of rows of rows [1, all rows of the R calls, ...]; inputs that are not
+       iterated are repeated for each row.
 items: shapes vary between requests, in or out; each item is a request of its own to the worker, sent side by side.
 """
 
@@ -87,7 +88,7 @@ class DispatcherSpec:
         share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
         full: Items in a batch as large as the queue makes them.
         variants: Of the task; what is counted is told apart by them.
-        yields: Outputs whose rows another task goes through one by one; they are counted.
+        yields: Outputs, with rows declared, through which another task goes row by row; the rows are counted.
         blaming: Messages of failures begin with whom they blame: a pipeline calls it, which is not told the code.
     """
 
@@ -107,6 +108,11 @@ class DispatcherSpec:
     variants: tuple[str, ...] = ()
     yields: tuple[str, ...] = ()
     blaming: bool = False
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each item goes to a worker in a request of its own: answers of different shapes do not stack."""
+        return self.mode == "items" or bool(self.yields)
 
 
 @dataclass(frozen=True, slots=True)

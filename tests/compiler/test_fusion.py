@@ -9,7 +9,7 @@ from jigsaw_triton.graph.model import TaskGraph, TensorType, When
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.spec import dispatcher_from_json, pipeline_from_json
 from tests.compiler.samples import compiled, every, plan, together
-from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, diamond, fan_out, graph, ref, step, task
+from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, diamond, fan_out, graph, nested, ref, step, task
 
 IMAGE, ROW = TensorType("UINT8", (-1, -1, 3)), TensorType("FP32", (4,))
 LOOSE_VECTOR = TensorType("FP32", (-1,))
@@ -89,6 +89,22 @@ def test_rows_neither_begin_nor_end_in_a_chain() -> None:
     gathered = over_rows()
     whole = replace(gathered.tasks["name"], for_each=None, inputs={"LABELS": ref("classify.LABEL")})
     assert found(replace(gathered, tasks={**gathered.tasks, "name": whole})) == []
+
+
+def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> None:
+    assert found(nested()) == []
+    base = nested()
+    clean = task("clean", {"LINE": "detect.LINES"}, for_each="detect.LINES")
+    split = replace(base.tasks["split"], inputs={"LINE": ref("clean.Y")}, for_each=ref("clean.Y"))
+    tasks = {"detect": base.tasks["detect"], "clean": clean, "split": split, "read": base.tasks["read"]}
+    of = replace(base, tasks=tasks)
+    assert found(of, together(of, ["detect"], ["clean", "split"], ["read"])) == [("clean", "split")]
+    item = compiled(of, together(of, ["detect"], ["clean", "split"], ["read"]))
+    whole = item.graphs["nested"].dispatchers[1]
+    spec = dispatcher_from_json(cfg.of_folder(whole.folder).parameters["spec"].string_value)
+    assert (spec.task, spec.mode, spec.yields, spec.one_by_one) == ("clean~split", "rows", ("split.WORDS",), True)
+    models = [m for w in item.workers.values() for m in w.models if m.task in ("clean", "split")]
+    assert [cfg.of_folder(m.folder).HasField("dynamic_batching") for m in models] == [True, True]
 
 
 def test_batches_of_rows_are_of_one_size() -> None:

@@ -1,4 +1,4 @@
-"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, `cropping`, and their pieces.
+"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, `nested`, `cropping`, and their pieces.
 
 Nothing here checks anything: the graphs are right by construction, `build_graph` makes them from files.
 """
@@ -161,6 +161,27 @@ def conditional(
         when=When(ref("screen.SCORE"), above=0.5, below=None, probability=probability),
     )
     return graph([screen, inspect], {"SCORE": "screen.SCORE", "REPORT": "inspect.Y"}, name=name, slo=slo)
+
+
+def nested(
+    *, lines: float = 3.0, words: float = 4.0, variant_count: int = 1, name: str = "nested", slo: Slo = LOOSE
+) -> TaskGraph:
+    """X -> detect -> LINES -> (for each) split -> KIND, one a line, and rows: WORDS -> (for each) read -> TEXT."""
+    of = variants(variant_count)
+    detect = task(
+        "detect", {"X": "inputs.X"}, outputs={"LINES": VECTORS}, of=variants(variant_count, yields={"LINES": lines})
+    )
+    split = task(
+        "split",
+        {"LINE": "detect.LINES"},
+        outputs={"WORDS": VECTORS, "KIND": TensorType("INT64", (1,))},
+        of=variants(variant_count, yields={"WORDS": words}),
+        for_each="detect.LINES",
+    )
+    read = task(
+        "read", {"WORD": "split.WORDS"}, outputs={"TEXT": TensorType("INT64", (1,))}, of=of, for_each="split.WORDS"
+    )
+    return graph([detect, split, read], {"KIND": "split.KIND", "TEXT": "read.TEXT"}, name=name, slo=slo)
 
 
 CROP = """\

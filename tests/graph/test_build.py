@@ -137,27 +137,27 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         "FRAME:",
         "FRAME has no varying number of rows: its shape is [8, 8, 3]",
     ),
-    "nested fan-out": (
+    "no estimate of rows of rows": (
         [
             ("LABEL: {dtype: INT64, shape: [1]}", "LABEL: {dtype: INT64, shape: [-1, 4]}"),
             (CLASSIFY, extra("words", "{X: classify.LABEL}", more="for_each: classify.LABEL, ")),
             used("words"),
         ],
-        "    words:",
-        "classify is called for each row itself and classify.LABEL has rows of its own",
+        "- {name: a",
+        "no estimate of the rows of classify.LABEL, over which words iterates; add yields: {LABEL: 3.0}",
     ),
-    "fan-out of a conditional task": (
+    "rows and rows of them": (
         [
-            ("      for_each: detect.CROPS\n", ""),
+            ("LABEL: {dtype: INT64, shape: [1]}", "LABEL: {dtype: INT64, shape: [-1, 4]}"),
+            ("accuracy: 1, template: emulated}", "accuracy: 1, template: emulated, yields: {LABEL: 2}}"),
             (
-                "shape: [1]}\n      variants:\n        - {name: a",
-                "shape: [-1, 4]}\n      variants:\n        - {name: a",
+                CLASSIFY,
+                extra("words", "{X: classify.LABEL, LINE: detect.CROPS}", more="for_each: classify.LABEL, "),
             ),
-            (CLASSIFY, extra("words", "{X: classify.LABEL}", more="for_each: classify.LABEL, ")),
             used("words"),
         ],
         "    words:",
-        "nested fan-out is not supported: classify is conditional and classify.LABEL has rows of its own",
+        "detect.CROPS has rows of another kind than classify.LABEL, over which words iterates",
     ),
     "rows of another kind": (
         [
@@ -345,6 +345,44 @@ def test_a_graph_with_all_it_may_say(tmp_path: Path) -> None:
     assert graph.type_of(graph.outputs["LABELS"]) == TensorType("INT64", (-1, 1))
 
 
+def test_rows_of_rows_are_rows_of_one_tensor(tmp_path: Path) -> None:
+    """classify runs for each crop, conditionally, and makes rows of its own; words runs for each of them."""
+    text = edited(
+        GRAPH,
+        (
+            "LABEL: {dtype: INT64, shape: [1]}",
+            "LABEL: {dtype: INT64, shape: [-1, 4]}\n        SIZE: {dtype: INT64, shape: [1]}",
+        ),
+        ("accuracy: 1, template: emulated}", "accuracy: 1, template: emulated, yields: {LABEL: 2}}"),
+        (CLASSIFY, extra("words", "{X: classify.LABEL}", more="for_each: classify.LABEL, ")),
+        used("words"),
+    )
+    graph = built(text, tmp_path)
+    label, size, word = (TensorRef(*name.split(".")) for name in ("classify.LABEL", "classify.SIZE", "words.Y"))
+    assert graph.makes_rows(label)
+    assert [graph.type_of(ref).shape for ref in (label, size, word)] == [(-1, 4), (-1, 1), (-1, 1)]
+    assert [graph.row_axis(ref) for ref in (label, size, word)] == [label, TensorRef("detect", "CROPS"), label]
+    assert graph.input_type(graph.tasks["words"], "X") == TensorType("INT64", (4,))
+
+
+def test_a_conditional_task_may_make_rows(tmp_path: Path) -> None:
+    text = edited(
+        GRAPH,
+        ("      for_each: detect.CROPS\n", ""),
+        (
+            "LABEL: {dtype: INT64, shape: [1]}",
+            "LABEL: {dtype: INT64, shape: [-1, 4]}\n        SIZE: {dtype: INT64, shape: [1]}",
+        ),
+        ("accuracy: 1, template: emulated}", "accuracy: 1, template: emulated, yields: {LABEL: 2}}"),
+        (CLASSIFY, extra("words", "{X: classify.LABEL}", more="for_each: classify.LABEL, ")),
+        used("words"),
+    )
+    graph = built(text, tmp_path)
+    label, size = TensorRef("classify", "LABEL"), TensorRef("classify", "SIZE")
+    assert [graph.type_of(ref).shape for ref in (label, size)] == [(-1, 4), (-1, 1)]
+    assert [graph.row_axis(ref) for ref in (label, size)] == [label, size]
+
+
 def test_too_many_paths_are_refused(tmp_path: Path) -> None:
     levels = 11
     tasks = [graphs.task("t0a", {"X": "inputs.X"}), graphs.task("t0b", {"X": "inputs.X"})]
@@ -377,7 +415,7 @@ def test_both_sides_of_a_condition_may_meet_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "graph",
-    [graphs.chain(5), graphs.fan_out(), graphs.diamond(variant_count=3), graphs.conditional()],
+    [graphs.chain(5), graphs.fan_out(), graphs.diamond(variant_count=3), graphs.conditional(), graphs.nested()],
     ids=lambda g: g.name,
 )
 def test_the_fakes_are_graphs(graph: TaskGraph, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, Variant, When
 from jigsaw_triton.planner.rates import Calls, calls, most_calls, request_rows
-from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, conditional, cropping, fan_out, graph, ref, task
+from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, conditional, cropping, fan_out, graph, nested, ref, task
 from tests.fakes.problems import docread
 
 OFTEN = When(ref("screen.SCORE"), above=0.5, below=None, probability=0.25)
@@ -14,7 +14,7 @@ def screened(*tail_conditions: When | None) -> TaskGraph:
     """screen -> inspect (conditional) -> t0, t1, ..., each over the rows of the one before, under these conditions."""
     tasks = [
         task("screen", {"X": "inputs.X"}, outputs={"SCORE": SCALAR, "Y": VECTOR}),
-        task("inspect", {"X": "screen.Y"}, outputs={"Y": VECTORS}, when=OFTEN),
+        task("inspect", {"X": "screen.Y"}, outputs={"Y": VECTOR}, when=OFTEN),
     ]
     for i, when in enumerate(tail_conditions):
         before = tasks[-1].name
@@ -101,3 +101,20 @@ def test_a_condition_on_rows_of_a_python_step_multiplies() -> None:
     g = cropping(rows=4.0)
     g = replace(g, tasks={**g.tasks, "classify": replace(g.tasks["classify"], when=OFTEN)})
     assert calls(g, g.tasks["classify"]) == Calls(1.0)
+
+
+def test_rows_of_rows_multiply() -> None:
+    g = nested(lines=3.0, words=4.0)
+    assert calls(g, g.tasks["read"]) == Calls(1.0, "split", "WORDS")
+    assert most_calls(g, {name: {"v0"} for name in g.tasks}) == {"detect": 1.0, "split": 3.0, "read": 12.0}
+    assert request_rows(g) == {"detect": 1.0, "split": 3.0, "read": 12.0}
+
+
+def test_rows_of_a_conditional_task_are_as_many_as_it_yields_where_it_runs() -> None:
+    g = screened(None)
+    many = replace(
+        g.tasks["inspect"], outputs={"Y": VECTORS}, variants=(Variant("v0", 1.0, "emulated", yields={"Y": 8.0}),)
+    )
+    g = replace(g, tasks={**g.tasks, "inspect": many})
+    assert most_calls(g, {name: {"v0"} for name in g.tasks}) == {"screen": 1.0, "inspect": 0.25, "t0": 2.0}
+    assert request_rows(g)["t0"] == 8.0

@@ -23,7 +23,7 @@ from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverHung, SolverName, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
-from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out
+from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
 from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
 T = TypeVar("T")
@@ -52,7 +52,12 @@ def slos(draw: st.DrawFn) -> Slo:
 def problems(draw: st.DrawFn) -> Problem:
     """One or two graphs of any shape on some boards of two models, on which they have different speeds."""
     makers = draw(
-        st.lists(st.sampled_from([chain, fan_out, diamond, conditional, cropping]), min_size=1, max_size=2, unique=True)
+        st.lists(
+            st.sampled_from([chain, fan_out, diamond, conditional, nested, cropping]),
+            min_size=1,
+            max_size=2,
+            unique=True,
+        )
     )
     graphs: list[TaskGraph] = [make(variant_count=2, slo=draw(slos())) for make in makers]
     tables = {}

@@ -290,6 +290,36 @@ def test_a_part_lost_twice_fails_its_requests_and_no_others() -> None:
     assert [isinstance(r, Failure) for r in batch.results()] == [True, True, False, False]
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 2)), min_size=1, max_size=5), st.data())
+def test_rows_of_rows_follow_each_other_in_the_order_of_the_rows(
+    sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Each item makes as many rows as the last two bits of its number say; ECHO holds them, SUM has one an item."""
+    asked = [Asked(number, batch, rows, 1, True) for number, (rows, batch) in enumerate(sizes, 1)]
+    spec = DispatcherSpec("g", "t", "rows", (ID, WHOLE), OUTPUTS, yields=("ECHO",))
+    batch = Batch(spec, [request.inputs("rows") for request in asked])
+    parts = []
+    while batch.head() is not None:
+        parts.append(batch.take(8))
+    assert {len(part) for part in parts} <= {1}
+    for part in data.draw(st.permutations(parts)):
+        outputs = model(part.inputs())
+        number = int(outputs["SUM"][0, 0])
+        batch.answered(part, {**outputs, "ECHO": np.full((1, number % 4), number)})
+    for request, result in zip(asked, batch.results(), strict=True):
+        ids = [1000 * request.number + np.arange(request.rows) + entry * request.rows for entry in range(request.batch)]
+        made = [[number for number in entry.tolist() for _ in range(number % 4)] for entry in ids]
+        if len({len(entry) for entry in made}) > 1:
+            assert isinstance(result, Failure)
+            assert "output ECHO differs in shape between the items of the request" in result.message
+            continue
+        assert not isinstance(result, Failure)
+        assert result["ECHO"].tolist() == made
+        assert result["ECHO"].shape == (request.batch, len(made[0]))
+        assert result["SUM"].shape == (request.batch, request.rows, 2)
+
+
 def test_what_was_not_executed_may_be_lost_any_number_of_times() -> None:
     batch = Batch(spec("stack"), [requests(2)[0].inputs("stack")])
     for _ in range(10):

@@ -14,6 +14,8 @@ from jigsaw_triton.runtime.trips import Outcome, Trip
 
 X, Y = TensorSpec("X", "INT64", (1,)), TensorSpec("Y", "INT64", (-1, 1))
 SPEC = DispatcherSpec("g", "t", "stack", (X,), (Y,), variants=("a", "b"), yields=("Y",))
+BATCHED = DispatcherSpec("g", "t", "stack", (X,), (Y,))
+"""Of the same task, were its rows as many in each item: then several items share a batch."""
 CONDITIONAL = DispatcherSpec("g", "t", "rows", (X,), (X,), Condition(0.5, None))
 ENTRY = RouteEntry("w", "m", 8, 1, "a")
 
@@ -46,7 +48,7 @@ def count(tmp_path: Path) -> Count:
 
 
 def batch(items: int) -> Batch:
-    return Batch(SPEC, [{"X": np.zeros((1, 1), np.int64)}] * items)
+    return Batch(BATCHED, [{"X": np.zeros((1, 1), np.int64)}] * items)
 
 
 def trip(items: int, outcome: Outcome = "answered", *, rows: int = 0, entry: RouteEntry = ENTRY) -> Trip:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.compiler.bundle import WorkerModel
-from jigsaw_triton.compiler.dispatcher import mode
+from jigsaw_triton.compiler.dispatcher import one_by_one
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
@@ -109,7 +109,7 @@ class Bench:
         task = self._graph.tasks[key.task]
         await self._stand.cut(key.slice)
         model = self._compiled(task, key.variant, key.slice, key.instances, key.batch)
-        requests = batches(self._calls[key.task], key.batch, side_by_side=mode(self._graph, task) == "items")
+        requests = batches(self._calls[key.task], key.batch, side_by_side=one_by_one(self._graph, task))
         async with self._stand.loaded(model):
             before = await self._stand.statistics(model.name)
             target = Target(model.name, tuple(task.outputs), self._stand.connect)
@@ -141,7 +141,7 @@ class Bench:
                 await self._stand.infer(model.name, {name: array[None] for name, array in call.items()})
                 for call in self._calls[task.name]
             ]
-        return gathered(task, answers)
+        return gathered(self._graph, task, answers)
 
     def _made_up(self, node: Task | PythonStep) -> dict[TensorRef, Array]:
         rng = np.random.default_rng(_SEED)

@@ -83,20 +83,21 @@ def calls(graph: TaskGraph, task: Task, tensors: Tensors) -> list[dict[str, Arra
     ]
 
 
-def gathered(task: Task, answers: Sequence[Arrays]) -> dict[TensorRef, Array]:
+def gathered(graph: TaskGraph, task: Task, answers: Sequence[Arrays]) -> dict[TensorRef, Array]:
     """The task's tensors from the answers to its `calls`, as consumers see them.
 
     Args:
+        graph: Of the task.
         task: That answered.
         answers: One a call, at least one, each with a batch dimension of 1.
     """
-    rows = task.for_each is not None or task.when is not None
-    return {
-        TensorRef(task.name, name): np.concatenate([answer[name] for answer in answers])
-        if rows
-        else answers[0][name][0]
-        for name in task.outputs
-    }
+    a_row_a_call = task.for_each is not None or task.when is not None
+    found = {}
+    for ref in (TensorRef(task.name, name) for name in task.outputs):
+        arrays = [answer[ref.name] for answer in answers]
+        as_rows = a_row_a_call and not graph.makes_rows(ref)
+        found[ref] = np.concatenate(arrays if as_rows else [array[0] for array in arrays])
+    return found
 
 
 def batches(calls: Sequence[Arrays], size: int, *, side_by_side: bool) -> tuple[Batch, ...]:

@@ -153,7 +153,7 @@ class _Flow:
             done_s[order[some]] = np.maximum.reduceat(served.finish_s, starts)
         self.done_s[task.name] = done_s
         for output in {over for t in self._graph.tasks.values() if (over := t.for_each) and over.task == task.name}:
-            self._made[output] = self._yield(task, output, servers, served.by[starts], order[some])
+            self._made[output] = self._yield(task, output, servers, served.by, np.repeat(order, sizes))
         by = np.bincount(served.by, minlength=len(servers)) / max(1, len(items_s))
         shares: Counter[str] = Counter()
         for server, share in zip(servers, by.tolist(), strict=True):
@@ -191,13 +191,20 @@ class _Flow:
         return calls if task.when is None else np.where(self._holds(task.when), calls, 0)
 
     def _yield(self, task: Task, output: TensorRef, servers: Sequence[Servers], by: Counts, requests: Counts) -> Counts:
-        """Rows of an output by request; of a task that iterates, or may be skipped, one for each of its calls."""
-        if task.for_each is not None or task.when is not None:
+        """Rows of an output by request: those that each of its calls makes, or one for each of them.
+
+        Args:
+            task: That makes it.
+            output: Over which another iterates.
+            servers: Of the task.
+            by: Call -> which of them did it.
+            requests: Call -> which request it was for.
+        """
+        if not self._graph.makes_rows(output):
             return self._calls[task.name]
         means = np.array([task.variant(s.variant).yields.get(output.name, 1.0) for s in servers])
-        rows = np.zeros(len(self._arrivals_s), np.int64)
-        rows[requests] = self._around(means[by])
-        return rows
+        made = np.bincount(requests, weights=self._around(means[by]), minlength=len(self._arrivals_s))
+        return made.astype(np.int64)
 
     def _around(self, means: Array) -> Counts:
         varying = (

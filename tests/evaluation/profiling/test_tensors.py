@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gathered, made_up, sample_inputs
 from jigsaw_triton.graph.model import TaskGraph, TensorType
-from tests.fakes.graphs import chain, conditional, fan_out, ref
+from tests.fakes.graphs import chain, conditional, fan_out, nested, ref
 
 ROWS = np.arange(48, dtype=np.float32).reshape(3, 16)
 
@@ -57,12 +57,22 @@ def test_a_task_is_called_once_with_a_whole_tensor_and_once_a_row_where_it_itera
 
 def test_answers_become_what_consumers_see() -> None:
     found = fan_out()
-    detect = gathered(found.tasks["detect"], [{"BOX": ROWS[:1], "CROPS": ROWS[None]}])
+    detect = gathered(found, found.tasks["detect"], [{"BOX": ROWS[:1], "CROPS": ROWS[None]}])
     assert {str(key): array.shape for key, array in detect.items()} == {"detect.BOX": (16,), "detect.CROPS": (3, 16)}
-    labels = gathered(found.tasks["classify"], [{"LABEL": np.array([[n]])} for n in range(3)])
+    labels = gathered(found, found.tasks["classify"], [{"LABEL": np.array([[n]])} for n in range(3)])
     assert labels[ref("classify.LABEL")].tolist() == [[0], [1], [2]]
-    inspect = gathered(conditional().tasks["inspect"], [{"Y": ROWS[:1]}])
+    found = conditional()
+    inspect = gathered(found, found.tasks["inspect"], [{"Y": ROWS[:1]}])
     assert inspect[ref("inspect.Y")].shape == (1, 16)
+
+
+def test_rows_of_rows_become_one_tensor() -> None:
+    found = nested()
+    answers = [{"WORDS": ROWS[None, :count], "KIND": np.array([[count]])} for count in (2, 0, 3)]
+    split = gathered(found, found.tasks["split"], answers)
+    np.testing.assert_array_equal(split[ref("split.WORDS")], [*ROWS[:2], *ROWS])
+    assert split[ref("split.KIND")].tolist() == [[2], [0], [3]]
+    assert len(calls(found, found.tasks["read"], split)) == 5
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.booleans())

@@ -10,7 +10,19 @@ from jigsaw_triton.evaluation.simulator.station import Servers
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, When
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
-from tests.fakes.graphs import VECTORS, chain, conditional, cropping, diamond, fan_out, graph, ref, task, variants
+from tests.fakes.graphs import (
+    VECTORS,
+    chain,
+    conditional,
+    cropping,
+    diamond,
+    fan_out,
+    graph,
+    nested,
+    ref,
+    task,
+    variants,
+)
 from tests.fakes.problems import docread_problem
 
 
@@ -67,6 +79,17 @@ def test_rows_are_as_many_as_the_variant_yields(rows: Rows) -> None:
     calls = run(fan_out(rows=2.3), {"detect": 10, "classify": 10}, requests=20_000, rows=rows).tasks["classify"].calls
     assert calls.mean() == pytest.approx(2.3, rel=0.03)
     assert set(np.unique(calls)) == {2, 3} if rows == "fixed" else calls.var() == pytest.approx(2.3, rel=0.1)
+
+
+@pytest.mark.parametrize("rows", ["fixed", "poisson"])
+def test_rows_of_rows_multiply(rows: Rows) -> None:
+    g = nested(lines=3.0, words=2.5)
+    found = run(g, dict.fromkeys(g.tasks, 10.0), requests=20_000, rows=rows)
+    lines, words = found.tasks["split"].calls, found.tasks["read"].calls
+    assert words.mean() == pytest.approx(7.5, rel=0.03)
+    assert (words[lines == 0] == 0).all()
+    if rows == "fixed":
+        assert set(np.unique(words)) == {6, 7, 8, 9}
 
 
 def test_each_variant_yields_its_own() -> None:
