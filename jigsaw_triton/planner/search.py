@@ -23,8 +23,9 @@ _FLOORS_SHARE = 0.2
 _ALONE_SHARE = 0.5
 """Likewise for the graphs one by one."""
 
-_LIKELY = 0.02
-"""Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with."""
+_LIKELY = (0.0005, 0.02)
+"""Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with; the few
+first, of which there often is one, the more where there is none."""
 
 _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 """By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
@@ -138,7 +139,7 @@ class _Search:
             return begun.plan
         if most < math.inf and 0 < most * self.options.gap >= most - least:
             # Good enough; the ties are decided among what made it so.
-            model, outcome = self._within(most, with_these(self._likely, begun.start), least, begun)
+            model, outcome = self._within(most, with_these(self._likely(), begun.start), least, begun)
             if outcome.stages:
                 return model, replace(outcome, status="feasible")
             return begun.unproven(least) or (model, outcome)
@@ -199,9 +200,8 @@ class _Search:
     def _sharing(self) -> bool:
         return any(c.shares for tasks in self.candidates.values() for of in tasks.values() for c in of)
 
-    @property
-    def _likely(self) -> Candidates:
-        return {name: self.bounds[name].likely(_LIKELY, of) for name, of in self.candidates.items()}
+    def _likely(self, more: float = _LIKELY[-1]) -> Candidates:
+        return {name: self.bounds[name].likely(more, of) for name, of in self.candidates.items()}
 
     def _begun(self) -> _Beginning:
         """A plan to begin with, if one is found soon."""
@@ -209,11 +209,24 @@ class _Search:
         if not self._sharing and len(self.problem.workloads) > 1:
             begun = self._one_by_one()
             return replace(begun, plan=self._together(begun)) if self.problem.averages else begun
-        found = [self._sharing_evenly()] if self._sharing else [self._witness(self._likely, leasts), self._on_floors()]
+        found = [self._sharing_evenly()] if self._sharing else [self._likely_plan(leasts), self._on_floors()]
         plans = [plan for plan in found if plan is not None]
         if not plans:
             return _Beginning(leasts)
         return _Beginning(leasts).with_plan(*min(plans, key=lambda plan: plan[1].stages[0].value))
+
+    def _likely_plan(self, leasts: Mapping[str, float]) -> Solution | None:
+        """A plan of few slices; where a gap is asked for, one within it if there soon is."""
+        best: Solution | None = None
+        for more in _LIKELY:
+            plan = self._witness(self._likely(more), leasts)
+            if plan is not None and (best is None or plan[1].stages[0].value < best[1].stages[0].value):
+                best = plan
+            if best is not None:
+                slices = best[1].stages[0].value
+                if not self.options.gap or slices - least_together(leasts.values()) <= self.options.gap * slices:
+                    break
+        return best
 
     def _witness(self, among: Candidates, leasts: Mapping[str, float]) -> Solution | None:
         """A plan of few slices with these configurations."""

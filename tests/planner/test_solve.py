@@ -264,7 +264,7 @@ def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
 def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     unknown = Outcome("unknown", (), ())
     with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
-        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown, unknown)))
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
     assert not isinstance(caught.value, InfeasibleError)
     assert has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown))) is None
 

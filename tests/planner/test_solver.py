@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jigsaw_triton.planner import highs
 from jigsaw_triton.planner import solver as solver_module
@@ -61,6 +63,27 @@ def test_a_program_without_whole_numbers(solver: SolverProcess) -> None:
     draft.equal(10, [(x, 1), (y, 1), (x, 1)])
     draft.minimise([(x, 1.0)], gap=1e-9)
     assert solver.solve(draft.program(), 10).values == pytest.approx((3.0, 4.0))
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_later_objective_is_as_good_as_it_can_be(data: st.DataObject) -> None:
+    def whole(least: int, most: int) -> list[int]:
+        return data.draw(st.lists(st.integers(least, most), min_size=3, max_size=3))
+
+    ranges, needs, costs, ties = whole(1, 12), whole(1, 9), whole(0, 4), whole(-5, 5)
+    draft = Draft()
+    columns = [draft.integer(most) for most in ranges]
+    least = data.draw(st.integers(0, sum(r * n for r, n in zip(ranges, needs, strict=True))))
+    draft.at_least(least, list(zip(columns, needs, strict=True)))
+    draft.minimise_count([*zip(columns, costs, strict=True)])
+    draft.minimise([*zip(columns, map(float, ties), strict=True)], gap=1e-6)
+    every = np.stack(np.meshgrid(*(np.arange(r + 1) for r in ranges)), axis=-1).reshape(-1, 3)
+    possible = every[every @ needs >= least]
+    best = possible[possible @ costs == (possible @ costs).min()]
+    outcome = highs.solve(draft.program(), 10)
+    assert outcome.status == "optimal"
+    assert [s.value for s in outcome.stages] == pytest.approx([(best @ costs).min(), (best @ ties).min()])
 
 
 def hard() -> Program:
