@@ -1,11 +1,12 @@
 """What `doctor` says of GPUs: the driver, MIG, the rights to change it, and who else does."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from jigsaw_triton.errors import MigError, MissingDependencyError
 from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.owners import running_agents, running_owners
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
@@ -37,8 +38,10 @@ def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
         yield _no_driver(error, root)
         return
     yield Check("NVIDIA driver", "ok", version)
+    boards = {gpu.index: board for gpu in gpus if (board := board_of(gpu, CATALOG.values())) is not None}
+    cut = {boards[gpu.index].name for gpu in gpus if gpu.cut and gpu.index in boards}
     for gpu in gpus:
-        yield _gpu(gpu)
+        yield _gpu(gpu, boards.get(gpu.index), cut)
     if any(gpu.mode is not None for gpu in gpus):
         yield _rights(root)
         yield _owners(root)
@@ -51,9 +54,8 @@ def _no_driver(error: MigError, root: Path) -> Check:
     return Check("NVIDIA driver", "error", error.message, error.hint)
 
 
-def _gpu(gpu: ReportedGpu) -> Check:
+def _gpu(gpu: ReportedGpu, board: Board | None, cut: Collection[str]) -> Check:
     name = f"GPU {gpu.index}"
-    board = board_of(gpu, CATALOG.values())
     known = f"{gpu.name} ({board.name})" if board is not None else gpu.name
     if gpu.mode is None:
         return Check(name, "warning", f"{known}, which knows no MIG", "plans need a board that can be cut")
@@ -63,7 +65,9 @@ def _gpu(gpu: ReportedGpu) -> Check:
         return Check(name, "warning", f"{known}, MIG is {word} after a reset", reset)
     if not gpu.mode.current:
         enable = f"jigsaw-triton mig enable {gpu.index}"
-        return Check(name, "warning", f"{known}, MIG is off: it is one whole slice", enable)
+        beside = board is not None and board.name in cut
+        use = "and on on others of its model: plans leave it out" if beside else "it is one whole slice"
+        return Check(name, "warning", f"{known}, MIG is off{',' if beside else ':'} {use}", enable)
     half = sum(not instance.whole for instance in gpu.instances)
     count = f"{len(gpu.instances)} MIG instances" + (f", {half} of them half made or split" if half else "")
     return Check(name, "ok", f"{known}, MIG is on, {count}")

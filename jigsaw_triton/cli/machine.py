@@ -1,13 +1,16 @@
 """Which GPUs this machine has, what MIG driver that calls for, and how emulation is spoken of."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Literal
 
 import pynvml
 
+from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 
 Driver = Literal["nvml", "emulated"]
 
@@ -38,6 +41,23 @@ def processor_only(models: Collection[str]) -> bool:
 def default_driver(models: Collection[str]) -> Driver:
     """The MIG driver for boards of these models where nobody names one: nvml where a GPU answers, else emulated."""
     return "nvml" if not processor_only(models) and visible_gpus() else "emulated"
+
+
+def as_found(cluster: Cluster) -> Cluster:
+    """The cluster as this machine's driver finds it; as it is where that is none of the cluster's."""
+    boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
+    if cluster.driver != "nvml" or len({gpu.id.node for gpu in cluster.gpus}) > 1:
+        return cluster
+    gpus = NvmlGpus(cluster.gpus[0].id.node if cluster.gpus else "", boards)
+    with suppress(InputError, MigError):
+        gpus.check()
+        return gpus.survey(cluster)
+    return cluster
+
+
+def left_out(cluster: Cluster) -> Iterator[str]:
+    """GPUs of a surveyed cluster on which nothing is planned, a sentence each."""
+    return (f"GPU {gpu.id} is left out: {gpu.left_out}" for gpu in cluster.gpus if gpu.left_out)
 
 
 def emulation(cluster: Cluster) -> str:

@@ -109,11 +109,13 @@ class Gpu:
         id: Which.
         board: Its model.
         foreign: MIG instances on it that are others', and are left alone.
+        left_out: Why nothing is planned on it, with what to do about that; empty where something is.
     """
 
     id: GpuId
     board: Board
     foreign: Layout = ()
+    left_out: str = ""
 
     @property
     def compute_slices(self) -> int:

@@ -3,7 +3,7 @@
 Profiles are told apart by what they are made of. Their names and sizes differ between drivers of one board.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import MEDIA, SLICES, Board, Cluster, Gpu, GpuId, MigProfile, Placement
@@ -159,9 +159,25 @@ def surveyed(cluster: Cluster, gpus: Mapping[GpuId, ReportedGpu]) -> Cluster:
             only = {whole.slice: gpu.board.profiles[whole.slice]}
             return replace(gpu, board=replace(gpu.board, profiles=only, media_profiles={}))
         alike = next(g for g in cluster.gpus if g.board.name == gpu.board.name and g.id in gpus and gpus[g.id].cut)
-        return replace(gpu, board=as_reported(gpu.board, gpus[alike.id]), foreign=(whole,))
+        board = as_reported(gpu.board, gpus[alike.id])
+        return replace(gpu, board=board, foreign=(whole,), left_out=why_left_out(gpus[gpu.id], gpu.board, cut))
 
     return replace(cluster, gpus=tuple(map(found, cluster.gpus)))
+
+
+def why_left_out(gpu: ReportedGpu, board: Board, cut: Collection[str]) -> str:
+    """Why plans leave a GPU out, with what to do about that; empty where they do not.
+
+    Args:
+        gpu: Of this board.
+        board: Its model.
+        cut: Names of the boards that are cut on this machine.
+    """
+    if gpu.cut or board.name not in cut:
+        return ""
+    if gpu.mode is not None and gpu.mode.pending:
+        return f"MIG will be on after a reset, as it is on others of its model: nvidia-smi --gpu-reset -i {gpu.index}"
+    return f"MIG is off, and on on others of its model: `jigsaw-triton mig enable {gpu.index}`"
 
 
 def as_reported(board: Board, gpu: ReportedGpu) -> Board:

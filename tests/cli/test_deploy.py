@@ -14,6 +14,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import GatewayPorts, Gpu, GpuId, Placement
 from tests.cli.conftest import Run
+from tests.fakes.nvml.machine import Machine
 
 PORTS = {"http": 9000, "grpc": 9001, "metrics": 9002, "address": "0.0.0.0"}
 STATUS: dict[str, Any] = {
@@ -113,3 +114,22 @@ def test_what_is_wrong_is_told_before_anything_is_touched(
     assert told in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "state").exists()
+
+
+def test_a_gpu_that_is_left_out_is_told_by_plan_and_deploy(run: Run, app: Path, tmp_path: Path) -> None:
+    profiles = app / "profiles.csv"
+    profiles.write_text(profiles.read_text().replace("cpu,", "H100-80GB,"))
+    machine = Machine(tmp_path / "gpus", ["H100-80GB", "H100-80GB"], mig=False)
+    machine.enter()
+    try:
+        assert run("mig", "enable", "1").exit_code == 0
+        asked = (app, "--gpus", "2xH100-80GB", "--driver", "nvml", "--demand", "900000")
+        told = "GPU local/0 is left out: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+        for command in (("plan",), ("deploy", "--state", tmp_path / "state")):
+            result = run(*command, *asked)
+            assert result.exit_code == 3
+            assert f"warning: {told}" in result.stderr
+        # GPUs of another machine cannot be looked at.
+        assert "left out" not in run("plan", app, "--gpus", "3xH100-80GB", *asked[3:]).stderr
+    finally:
+        machine.leave()

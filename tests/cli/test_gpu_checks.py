@@ -80,6 +80,15 @@ def test_mig_that_is_off_or_pending_has_its_remedy(make: Callable[..., Machine],
     assert checks["GPU 1"].remedy == "jigsaw-triton mig enable 1"
 
 
+def test_mig_that_is_off_beside_others_is_told(make: Callable[..., Machine], root: Path) -> None:
+    make("H100-80GB", "H100-80GB", mig=False)
+    pynvml.nvmlInit()
+    pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(1), 1)
+    check = found(root)["GPU 0"]
+    assert (check.status, check.remedy) == ("warning", "jigsaw-triton mig enable 0")
+    assert check.detail.endswith("MIG is off, and on on others of its model: plans leave it out")
+
+
 def test_rights(make: Callable[..., Machine], root: Path) -> None:
     make("A100-80GB")
     assert found(root)["MIG rights"].status == "ok"

@@ -249,3 +249,13 @@ def test_enable_refuses_while_anything_runs(make: Any, mig: Mig) -> None:
     assert mig("enable", "1")["error"]["message"] == "an NVIDIA L4 knows no MIG"
     assert mig("enable", "2")["error"]["message"] == "there is no such GPU"
     assert machine.changes() == []
+
+
+def test_a_gpu_that_plans_leave_out_is_told_with_the_remedy(make: Any, mig: Mig, run: Run) -> None:
+    make("H100-80GB", "H100-80GB", mig=False)
+    assert "plans leave" not in run("mig", "list").stderr
+    mig("enable", "1")
+    listed = run("mig", "list")
+    assert listed.exit_code == 0
+    told = "warning: plans leave GPU 0 out: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+    assert told in listed.stderr

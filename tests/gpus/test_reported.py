@@ -104,3 +104,9 @@ def test_a_gpu_without_mig_among_others_that_have_it_is_left_out() -> None:
     assert [g.foreign for g in mixed.gpus] == [(Placement(0, "7g"),), ()]
     assert mixed.gpus[0].board == mixed.gpus[1].board
     assert mixed.compute_slices == 7
+    assert mixed.gpus[0].left_out == "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+    assert mixed.gpus[1].left_out == ""
+    pending = surveyed(cluster, {ids[0]: gpu(A100, mode=MigMode(False, True)), ids[1]: gpu(A100)})
+    assert "nvidia-smi --gpu-reset -i 0" in pending.gpus[0].left_out
+    alone = surveyed(cluster, dict.fromkeys(ids, gpu(A100, mode=OFF)))
+    assert [g.left_out for g in alone.gpus] == ["", ""]
