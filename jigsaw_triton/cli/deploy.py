@@ -19,7 +19,6 @@ from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.image import pull_image
@@ -43,6 +42,7 @@ DEFAULT_RPS = 1.0
 @options.demand(required=False)
 @options.share()
 @options.change_price()
+@options.latency_model()
 @options.option("--target", type=click.Choice(("auto", "ensemble", "bls")), help="In place of the graphs' own.")
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
@@ -136,15 +136,14 @@ def _show_plan(
     for sentence in left_out(wanted.cluster):
         out.warn(sentence)
     asked = problem(wanted, running=running_plan(before))
-    how = Options(share=wanted.share, change_price=wanted.change_price)
-    plan = make_plan(asked, how)
+    plan = make_plan(asked, wanted.options)
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
     out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
     if asked.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")
         return wanted, plan
-    for part in transition_view(transition(asked, plan, how), plan):
+    for part in transition_view(transition(asked, plan, wanted.options), plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):
             out.note(f"  {line}")

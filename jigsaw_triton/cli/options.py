@@ -196,13 +196,7 @@ def baseline() -> Decorator[Any]:
             show_default=True,
             help="Layouts inside the optimum, or the paper's ideal packing and greedy placement.",
         ),
-        option(
-            "--latency-model",
-            type=click.Choice(LATENCY_MODELS),
-            default=LATENCY_MODELS[0],
-            show_default=True,
-            help="Twice the 95th percentile, or the SLO's percentile by how busy replicas are.",
-        ),
+        latency_model(),
     )
 
     def decorate(function: Any) -> Any:
@@ -211,6 +205,17 @@ def baseline() -> Decorator[Any]:
         return function
 
     return decorate
+
+
+def latency_model() -> Decorator[Any]:
+    """--latency-model: how long a task is planned to take."""
+    return option(
+        "--latency-model",
+        type=click.Choice(LATENCY_MODELS),
+        default=LATENCY_MODELS[0],
+        show_default=True,
+        help="Twice the 95th percentile, or the SLO's percentile by how busy replicas are.",
+    )
 
 
 def share() -> Decorator[Any]:

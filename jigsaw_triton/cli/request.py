@@ -11,6 +11,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
+from jigsaw_triton.planner.problem import LatencyModel
 
 _FLAGS: Mapping[tuple[str, ...], str] = {(): "--http, --grpc, --metrics", ("address",): "--address"}
 
@@ -32,6 +33,7 @@ class Request:
         address: See http.
         share: Whether models may share slices.
         change_price: Of --change-price.
+        latency_model: Of --latency-model.
     """
 
     graphs: tuple[str, ...]
@@ -46,6 +48,7 @@ class Request:
     address: str | None = None
     share: bool = False
     change_price: float = 0.0
+    latency_model: LatencyModel = "2p95"
 
     def to_json(self) -> dict[str, Any]:
         """For `of_json`."""
@@ -87,7 +90,13 @@ class Request:
             graphs = {name: replace(graph, target=self.target) for name, graph in wanted.graphs.items()}
             wanted = replace(wanted, graphs=graphs)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway))
-        return replace(wanted, cluster=cluster, share=self.share, change_price=self.change_price)
+        return replace(
+            wanted,
+            cluster=cluster,
+            share=self.share,
+            change_price=self.change_price,
+            latency_model=self.latency_model,
+        )
 
     def _ports(self, given: GatewayPorts) -> GatewayPorts:
         ports = GatewayPorts(

@@ -118,7 +118,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = planned(problem, Options(share=wanted.share, change_price=wanted.change_price), action)
+        plan = planned(problem, wanted.options, action)
         bundle = compile_plan(
             plan,
             wanted.graphs,

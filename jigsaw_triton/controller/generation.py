@@ -7,6 +7,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.problem import LatencyModel, Options
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4
@@ -24,6 +25,7 @@ class Wanted:
         cluster: To serve on.
         share: Whether models may share slices.
         change_price: Compute slices that a change has to save for each running MIG instance that it does not leave.
+        latency_model: How long a task is planned to take.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -32,6 +34,12 @@ class Wanted:
     cluster: Cluster
     share: bool = False
     change_price: float = 0.0
+    latency_model: LatencyModel = "2p95"
+
+    @property
+    def options(self) -> Options:
+        """How to plan for it."""
+        return Options(share=self.share, change_price=self.change_price, latency_model=self.latency_model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from jigsaw_triton.cli.request import Request
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import GatewayPorts, Gpu, GpuId, Placement
+from jigsaw_triton.planner.problem import Options
 from tests.cli.conftest import Run
 from tests.fakes.nvml.machine import Machine
 
@@ -63,6 +64,11 @@ def test_what_shares_is_said_in_the_request(app: Path) -> None:
 def test_what_changes_cost_is_said_in_the_request(app: Path) -> None:
     request = Request((str(app),), gpus="1xcpu", change_price=0.5)
     assert request.read(Output(), read_wanted).change_price == 0.5
+
+
+def test_how_long_tasks_are_planned_to_take_is_said_in_the_request(app: Path) -> None:
+    request = Request((str(app),), gpus="1xcpu", latency_model="queue")
+    assert Request.of_json(request.to_json()).read(Output(), read_wanted).options == Options(latency_model="queue")
 
 
 def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Path) -> None:
