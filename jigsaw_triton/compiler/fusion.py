@@ -2,9 +2,7 @@
 
 A chain is fused where that changes nothing but the way between its tasks:
 
-- Each of its tasks but the last is needed by the next alone; what goes out to clients beside may.
-- Whatever else a task of it needs is there before the chain begins, so that nothing waits longer than it would.
-- Its tasks are called for the same items: once a request, or once a row of the same rows. None of them is conditional.
+- Each of its tasks may follow the one before it (`graph.chain.followers`).
 - The same slices hold all of its tasks, one variant of each.
 
 In a slice that is shared a task has one instance, and the plan reckons with a cycle in which each model of the slice
@@ -24,8 +22,8 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.graph.chain import Chain, as_task, with_chains
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.chain import Chain, as_task, followers, with_chains
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, TaskPlan
 
 Homes = Mapping[tuple[GpuId, Placement], PlacedModel]
@@ -40,14 +38,12 @@ def chains(graph: TaskGraph, plan: Plan) -> tuple[Chain, ...]:
         plan: Says which models share a slice.
     """
     homes = {task: home for task in graph.tasks if (home := _homes(graph, task, plan)) is not None}
-    found: list[list[str]] = []
-    for task in graph.tasks:
-        for before in found:
-            if _follows(graph, before, task, homes):
-                before.append(task)
-                break
-        else:
-            found.append([task])
+    after = {
+        before: task
+        for before, task in followers(graph).items()
+        if before in homes and task in homes and _same_slices(graph.tasks[task], homes[before], homes[task])
+    }
+    found = [_from(task, after) for task in graph.tasks if task not in after.values()]
     made = (Chain(tuple(tasks), tuple(_variant(homes[t]) for t in tasks)) for tasks in found if len(tasks) > 1)
     return tuple(chain for chain in made if _shapes_show(graph, chain))
 
@@ -138,52 +134,20 @@ def _variant(homes: Homes) -> str:
     return next(iter(homes.values())).variant
 
 
-def _follows(graph: TaskGraph, before: Sequence[str], name: str, homes: Mapping[str, Homes]) -> bool:
-    """Whether a task can be done in one call with the tasks before it."""
-    head, last, task = graph.tasks[before[0]], graph.tasks[before[-1]], graph.tasks[name]
-    if last.name not in homes or name not in homes or last.name not in task.dependencies():
-        return False
-    return (
-        _users(graph, last) == {name}
-        and task.dependencies() - {last.name} <= _ancestors(graph, head)
-        and last.when is None
-        and task.when is None
-        and _rows(graph, last) == _rows(graph, task)
-        and all(_fits(graph, task, tensor) for tensor, ref in task.inputs.items() if ref.task == last.name)
-        and _same_slices(homes[last.name], homes[name], rows=task.for_each is not None)
-    )
+def _from(task: str, after: Mapping[str, str]) -> list[str]:
+    """A task and all that can be called with it."""
+    return [task, *(_from(after[task], after) if task in after else ())]
 
 
-def _users(graph: TaskGraph, task: Task) -> set[str]:
-    """The tasks and python steps that need what a task makes."""
-    return {node.name for node in graph.in_order() if task.name in node.dependencies()}
-
-
-def _ancestors(graph: TaskGraph, node: Task | PythonStep) -> frozenset[str]:
-    """The tasks and python steps that are done before one of them begins."""
-    nodes: dict[str, Task | PythonStep] = {**graph.tasks, **graph.steps}
-    direct = node.dependencies()
-    return direct.union(*(_ancestors(graph, nodes[name]) for name in direct))
-
-
-def _rows(graph: TaskGraph, task: Task) -> TensorRef | None:
-    """The rows that a task is called for; None where it is called once a request."""
-    return None if task.for_each is None else graph.row_axis(task.for_each) or task.for_each
-
-
-def _fits(graph: TaskGraph, task: Task, name: str) -> bool:
-    """Whether one call's output of the task before is what one call of this one gets."""
-    ref = task.inputs[name]
-    return graph.input_type(task, name) == graph.tasks[ref.task].outputs[ref.name]
-
-
-def _same_slices(one: Homes, other: Homes, *, rows: bool) -> bool:
-    """Whether the same slices hold both.
+def _same_slices(task: Task, before: Homes, homes: Homes) -> bool:
+    """Whether the same slices hold a task and the one before it.
 
     And where the rows of a request make batches, batches of one size: how many batches a request's rows are is in what
     the plan says of each task's latency.
     """
-    return one.keys() == other.keys() and not (rows and any(one[at].batch != other[at].batch for at in one))
+    if before.keys() != homes.keys():
+        return False
+    return task.for_each is None or all(before[at].batch == homes[at].batch for at in homes)
 
 
 def _shapes_show(graph: TaskGraph, chain: Chain) -> bool:

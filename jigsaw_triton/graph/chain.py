@@ -1,8 +1,14 @@
-"""A graph in which chains of tasks are one task each, as a gateway sees it where a worker does a chain in one call.
+"""Chains of tasks that can be done in one call, and the graph in which chains are one task each.
 
-The one task has the chain's name, `first~second`. Its inputs are the tensors that come from outside of the chain, named
-as they are in the graph (`inputs.X`); its outputs are those that leave the chain, named by the task that makes them
-(`second.Y`).
+A task may follow another in a chain where that changes nothing but the way between the two:
+
+- What the one before makes is needed by the other alone; what goes out to clients beside may.
+- Whatever else the other needs is there before the one before begins, so that nothing waits longer than it would.
+- Both are called for the same items: once a request, or once a row of the same rows. Neither is conditional.
+
+Where a worker does a chain in one call the gateway sees the graph in which the chain is one task, `first~second`. Its
+inputs are the tensors that come from outside of the chain, named as they are in the graph (`inputs.X`); its outputs are
+those that leave the chain, named by the task that makes them (`second.Y`).
 """
 
 import math
@@ -34,6 +40,25 @@ class Chain:
     def variant(self) -> str:
         """Of that task's one variant."""
         return joined(self.variants)
+
+
+def followers(graph: TaskGraph) -> dict[str, str]:
+    """Task -> the one that may follow it in a chain; no task follows two."""
+    users: dict[str, set[str]] = {}
+    done: dict[str, frozenset[str]] = {}
+    for node in graph.in_order():
+        needed = node.dependencies()
+        done[node.name] = needed.union(*(done[name] for name in needed))
+        for name in needed:
+            users.setdefault(name, set()).add(node.name)
+    return {
+        before: task.name
+        for task in graph.tasks.values()
+        for before in sorted(task.dependencies() & graph.tasks.keys())
+        if users[before] == {task.name}
+        and task.dependencies() - {before} <= done[before]
+        and _alike(graph, graph.tasks[before], task)
+    }
 
 
 def with_chains(graph: TaskGraph, chains: Iterable[Chain]) -> TaskGraph:
@@ -92,6 +117,27 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
         ),
         for_each=first.for_each,
     )
+
+
+def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:
+    """Whether both are called for the same items, and one call of one makes what one call of the other gets."""
+    return (
+        before.when is None
+        and task.when is None
+        and _rows(graph, before) == _rows(graph, task)
+        and all(_fits(graph, task, name) for name, ref in task.inputs.items() if ref.task == before.name)
+    )
+
+
+def _rows(graph: TaskGraph, task: Task) -> TensorRef | None:
+    """The rows that a task is called for; None where it is called once a request."""
+    return None if task.for_each is None else graph.row_axis(task.for_each) or task.for_each
+
+
+def _fits(graph: TaskGraph, task: Task, name: str) -> bool:
+    """Whether one call's output of the task before is what one call of this one gets."""
+    ref = task.inputs[name]
+    return graph.input_type(task, name) == graph.tasks[ref.task].outputs[ref.name]
 
 
 def _moved(refs: Mapping[str, TensorRef], moved: Mapping[TensorRef, TensorRef]) -> dict[str, TensorRef]:

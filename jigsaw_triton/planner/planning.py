@@ -17,6 +17,7 @@ from jigsaw_triton.planner.candidates import (
     within_cluster,
     worth_trying,
 )
+from jigsaw_triton.planner.chains import links
 from jigsaw_triton.planner.configurations import Configuration, by_load
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.greedy import everything_placed
@@ -132,7 +133,7 @@ class Planning:
                 raise self.out_of_time()
             if outcome.status != "infeasible":
                 counts = model.counts(outcome.values)
-                shared = fitting(counts, model.shared(outcome.values)).slices
+                shared = fitting(counts, model.shared(outcome.values), links(self.problem.workloads)).slices
                 alone = {c: n for c, n in counts.items() if not c.shares}
                 return Allotment(alone, shared, model.gpus(outcome.values), outcome)
         raise self.infeasible(candidates)

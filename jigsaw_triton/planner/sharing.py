@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.chains import Link, together
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     Configuration,
@@ -306,12 +307,13 @@ class Fitting:
     cuts: tuple[Cut, ...]
 
 
-def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int]) -> Fitting:
+def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int], links: Collection[Link] = ()) -> Fitting:
     """Puts configurations into slices.
 
     Args:
         counts: Configurations, each of one replica; those that do not share are left out.
         pools: Pool -> slices that there are.
+        links: Tasks that are better off together.
     """
     within: dict[Pool, list[Configuration]] = {}
     for c in sorted(counts):
@@ -327,6 +329,7 @@ def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int]) -> Fitti
             if bins is not None and proven == number:
                 proven += 1
             number += 1
+        bins = together(found, bins, links, packed)
         made += [_slice(pool, [found[i] for i in inside]) for inside in bins]
         if number > pools[pool]:
             needed[pool] = number

@@ -1,11 +1,38 @@
 from dataclasses import replace
 
-from jigsaw_triton.graph.chain import Chain, as_task, with_chains
+from jigsaw_triton.graph.chain import Chain, as_task, followers, with_chains
 from jigsaw_triton.graph.model import TensorType, When
-from tests.fakes.graphs import SCALAR, VECTOR, VECTORS, chain, fan_out, graph, ref, step, task, variants
+from tests.fakes.graphs import (
+    SCALAR,
+    VECTOR,
+    VECTORS,
+    chain,
+    conditional,
+    diamond,
+    fan_out,
+    graph,
+    ref,
+    step,
+    task,
+    variants,
+)
 
 LABEL = TensorType("INT64", (1,))
 PAIR = Chain(("t0", "t1"), ("v0", "v0"))
+
+
+def test_a_task_follows_the_one_whose_only_user_it_is() -> None:
+    assert followers(chain(3)) == {"t0": "t1", "t1": "t2"}
+    assert followers(diamond()) == followers(fan_out()) == followers(conditional()) == {}
+
+
+def test_what_follows_is_found_in_the_largest_graphs_at_once() -> None:
+    """Of so many paths that they cannot be gone through one by one."""
+    layers = [[task(f"{side}{i}", {"A": f"a{i - 1}.Y", "B": f"b{i - 1}.Y"}) for side in "ab"] for i in range(1, 31)]
+    first = [task("a0", {"X": "inputs.X"}), task("b0", {"X": "inputs.X"})]
+    last = [task("last", {"X": "a30.Y"}), task("end", {"X": "last.Y", "B": "b30.Y"})]
+    of = graph([*first, *(item for layer in layers for item in layer), *last], {"Y": "end.Y"})
+    assert followers(of) == {"a30": "last"}
 
 
 def test_a_chain_becomes_one_task_in_the_place_of_its_first() -> None:

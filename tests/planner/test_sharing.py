@@ -79,6 +79,16 @@ def test_memory_adds_up(solvers: SolverFactory) -> None:
         assert plan.slices_used == slices
 
 
+def test_tasks_that_follow_each_other_go_together(solvers: SolverFactory) -> None:
+    room = CPU.profiles["1g"].memory_mib
+    assert room is not None
+    # Packed as they come, the largest first, 0.6 and 0.4 would share a slice.
+    parts = {"g0": (0.6, 0.3), "g1": (0.5, 0.4)}
+    rows = {g: [row(f"t{i}", "v0", memory_mib=part * room) for i, part in enumerate(of)] for g, of in parts.items()}
+    plan = make_plan(several((2, 300.0, 1.0), (2, 300.0, 1.0), rows=rows), SHARE, solvers=solvers)
+    assert together(plan) == [["g0.t0", "g0.t1"], ["g1.t0", "g1.t1"]]
+
+
 def test_a_task_of_many_rows_waits_for_the_others_every_round(solvers: SolverFactory) -> None:
     g = fan_out(slo=Slo(1000.0))
     p = problem(g, [row(t, "v0", batch=1, p95_ms=5.0) for t in g.tasks], demand_rps=0.5)
