@@ -17,7 +17,7 @@ from jigsaw_triton.errors import (
     StateError,
 )
 from jigsaw_triton.gpus.driver import MigDriver
-from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.rearrangement import Rearrangement
 
 IN_USE_TRIES = 25
@@ -140,11 +140,13 @@ class Instances:
                 self._destroy(left[-1])
                 left.pop()
             try:
-                return self._driver.create(gpu, placement)
+                return self._driver.create(gpu, placement, lambda stage: self._journal.reach(gpu, placement, stage))
             except (PlacementError, MigTimeoutError):
                 raise
             except MigError:
-                left.extend(i.uuid for i in self._at(gpu, placement))
+                left.extend(i.uuid for i in self._made(gpu, placement))
+                if not left:
+                    self._journal.reach(gpu, placement, CreationStage.NOTED)
                 raise
 
         try:
@@ -158,7 +160,7 @@ class Instances:
             raise
         except MigError:
             with suppress(MigError):
-                if not self._at(gpu, placement):
+                if not self._made(gpu, placement):
                     self._journal.end_creation(gpu, placement)
             raise
         try:
@@ -177,7 +179,7 @@ class Instances:
         for place in open_ends:
             if place[0] != gpu:
                 continue
-            left = self._at(*place)
+            left = self._made(*place)
             for instance in left:
                 self.destroy(instance.uuid)
             if left or place not in self._hung:
@@ -199,6 +201,11 @@ class Instances:
         for half in self._at(known.gpu, known.placement) if known is not None else ():
             if half.half_made:
                 self._driver.destroy(half.uuid)
+
+    def _made(self, gpu: GpuId, placement: Placement) -> list[MigInstance]:
+        """What a creation of ours whose end was not noted has left at its place."""
+        stage = self._journal.creations().get((gpu, placement), CreationStage.NOTED)
+        return [instance for instance in self._at(gpu, placement) if stage.may_have_made(instance)]
 
     def _at(self, gpu: GpuId, placement: Placement) -> list[MigInstance]:
         return [i for i in self._driver.instances() if (i.gpu, i.placement) == (gpu, placement)]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.errors import StateError
-from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
 """Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS actions (
 CREATE TABLE IF NOT EXISTS instances (
   uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS creations (
-  node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
+  node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL, stage INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS destructions (uuid TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS servers (
@@ -103,7 +103,9 @@ class Journal:
             if not 0 <= version <= SCHEMA_VERSION:
                 raise StateError(f"journal version {version}", where=str(path), hint="remove the file and deploy again")
             if version < SCHEMA_VERSION:
-                # What came with a version are tables.
+                # What came with a version are tables, and the stages of creations, which were not known before.
+                if 0 < version < 4:
+                    self._db.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
                 self._db.executescript(_SCHEMA)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.OperationalError as error:
@@ -144,16 +146,23 @@ class Journal:
 
     def begin_creation(self, gpu: GpuId, placement: Placement) -> None:
         """Notes that a MIG instance is about to be created there."""
-        self._write("INSERT INTO creations VALUES (?, ?, ?, ?)", _place(gpu, placement))
+        self._write("INSERT INTO creations VALUES (?, ?, ?, ?, ?)", (*_place(gpu, placement), CreationStage.NOTED))
+
+    def reach(self, gpu: GpuId, placement: Placement, stage: CreationStage) -> None:
+        """Notes how far a creation is about to get."""
+        self._write(
+            "UPDATE creations SET stage = ? WHERE (node, gpu, slice, start) = (?, ?, ?, ?)",
+            (stage, *_place(gpu, placement)),
+        )
 
     def end_creation(self, gpu: GpuId, placement: Placement) -> None:
         """Notes that the creation has come to an end: it failed, or the instance is kept."""
         self._attempt("DELETE FROM creations WHERE (node, gpu, slice, start) = (?, ?, ?, ?)", *_place(gpu, placement))
 
-    def creations(self) -> tuple[tuple[GpuId, Placement], ...]:
-        """Creations whose end was not noted: whatever stands there is ours."""
-        rows = self._db.execute("SELECT node, gpu, slice, start FROM creations").fetchall()
-        return tuple((GpuId(node, gpu), Placement(start, kind)) for node, gpu, kind, start in rows)
+    def creations(self) -> Mapping[tuple[GpuId, Placement], CreationStage]:
+        """Creations whose end was not noted, and how far they may have got."""
+        rows = self._db.execute("SELECT node, gpu, slice, start, stage FROM creations").fetchall()
+        return {(GpuId(node, gpu), Placement(start, kind)): CreationStage(s) for node, gpu, kind, start, s in rows}
 
     def keep_instance(self, instance: MigInstance) -> None:
         """Notes that a MIG instance is ours."""

@@ -6,14 +6,19 @@ from jigsaw_triton.gpus.model import MigInstance
 
 
 def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInstance, ...]:
-    """Those that the journal knows of: whole, also from before they existed, and half made by a destruction of ours."""
+    """Those that the journal knows of.
+
+    By their UUID; at a noted place what a creation of ours may have left, as far as it got; and what a destruction of
+    ours has left half made.
+    """
     kept = {instance.uuid: instance for instance in journal.instances()}
     begun = journal.creations()
     ending = {(kept[uuid].gpu, kept[uuid].placement) for uuid in journal.destructions() if uuid in kept}
 
     def is_ours(instance: MigInstance) -> bool:
         place = (instance.gpu, instance.placement)
-        return instance.uuid in kept or place in begun or (instance.half_made and place in ending)
+        made = place in begun and begun[place].may_have_made(instance)
+        return instance.uuid in kept or made or (instance.half_made and place in ending)
 
     return tuple(filter(is_ours, instances))
 

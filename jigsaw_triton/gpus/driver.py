@@ -6,7 +6,7 @@ from typing import Protocol
 
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement, Reached
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
 from jigsaw_triton.gpus.owners import running_owners
@@ -47,8 +47,13 @@ class MigDriver(Protocol):
         """
         ...
 
-    def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
+    def create(self, gpu: GpuId, placement: Placement, reached: Reached = ...) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.
+
+        Args:
+            gpu: Where.
+            placement: On it.
+            reached: Told how far it gets. What it raises ends the creation, with nothing left.
 
         Raises:
             PlacementError: It overlaps another, exceeds the profile's maximum, or the GPU has no such placement.

@@ -18,7 +18,18 @@ from uuid import uuid4
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
 from jigsaw_triton.gpus.holders import holders
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import MEDIA, SLICES, Cluster, DeviceUse, Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import (
+    MEDIA,
+    SLICES,
+    Cluster,
+    CreationStage,
+    DeviceUse,
+    Gpu,
+    GpuId,
+    MigInstance,
+    Placement,
+    Reached,
+)
 
 STATE_VERSION = 1
 
@@ -92,8 +103,13 @@ class EmulatedMigDriver:
         """Ids of the processes that were started with an instance as their CUDA device, ascending."""
         return self._holders_of(uuid)
 
-    def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
+    def create(self, gpu: GpuId, placement: Placement, reached: Reached = lambda _: None) -> MigInstance:
         """Creates an instance exactly there; its UUID is new.
+
+        Args:
+            gpu: Where.
+            placement: On it.
+            reached: Told how far it gets.
 
         Raises:
             PlacementError: It overlaps another, exceeds the profile's maximum, or there is no such GPU or placement.
@@ -111,6 +127,7 @@ class EmulatedMigDriver:
             if reason is not None:
                 raise PlacementError(f"no instance {placement} can be created: {reason}", where=str(gpu))
             self._fault("create", gpu, placement)
+            reached(CreationStage.WHOLE)
             instance = MigInstance(gpu, placement, f"MIG-{uuid4()}")
             self._state.write([*existing, instance])
         return instance

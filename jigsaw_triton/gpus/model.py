@@ -1,7 +1,8 @@
 """GPUs and how they are cut: boards, MIG profiles, placements, layouts, clusters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal
 
 SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
@@ -192,6 +193,27 @@ class MigInstance:
     def half_made(self) -> bool:
         """Whether it lacks the compute instance by which processes reach it: a creation or destruction broke off."""
         return "/" in self.uuid
+
+
+class CreationStage(IntEnum):
+    """How far the creation of an instance may have got: by that it is known what it may have left at its place.
+
+    NOTED: Nothing was asked of the driver yet.
+    PART: A GPU instance was asked for, no compute instance: what is whole there is somebody else's.
+    WHOLE: The rest was asked for, too.
+    """
+
+    NOTED = 0
+    PART = 1
+    WHOLE = 2
+
+    def may_have_made(self, instance: MigInstance) -> bool:
+        """Whether an instance at the creation's place may be what it has made."""
+        return self is CreationStage.WHOLE or (self is CreationStage.PART and instance.half_made)
+
+
+Reached = Callable[[CreationStage], None]
+"""Is told of a stage before it is entered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from jigsaw_triton.errors import (
 )
 from jigsaw_triton.gpus import nvml_texts
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Board, CreationStage, GpuId, MigInstance, Placement, Reached
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_library import Handle
@@ -32,10 +32,15 @@ _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
 class NvmlMigDriver(NvmlGpus):
     """MIG by NVML: creates on the GPUs of `boards`, destroys on all."""
 
-    def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
+    def create(self, gpu: GpuId, placement: Placement, reached: Reached = lambda _: None) -> MigInstance:
         """Creates an instance exactly there and reads it back; its UUID is new.
 
         A GPU without MIG is one instance that is always there: nothing is created, and its UUID is the GPU's.
+
+        Args:
+            gpu: Where.
+            placement: On it.
+            reached: Told how far it gets.
 
         Raises:
             PlacementError: It overlaps another, exceeds the profile's maximum, or there is no such GPU or placement.
@@ -52,8 +57,9 @@ class NvmlMigDriver(NvmlGpus):
             if not there.cut:
                 return self._whole(gpu, there, board, placement)
             self._check_room(gpu, there, board, placement)
+            reached(CreationStage.PART)
             instance = self._create_gpu_instance(gpu, there, board, placement)
-            return self._completed(gpu, there, placement, instance)
+            return self._completed(gpu, there, placement, instance, reached)
 
     def destroy(self, uuid: str) -> None:
         """Destroys an instance, whole or half made: compute instances, then the GPU instance; reads back.
@@ -136,7 +142,9 @@ class NvmlMigDriver(NvmlGpus):
                 hint="another tool may have changed the GPU at the same time; try again",
             ) from error
 
-    def _completed(self, gpu: GpuId, there: ReportedGpu, placement: Placement, instance: Handle) -> MigInstance:
+    def _completed(
+        self, gpu: GpuId, there: ReportedGpu, placement: Placement, instance: Handle, reached: Reached
+    ) -> MigInstance:
         """Gives a GPU instance its compute instance and reads both back; removes it where that fails.
 
         Raises:
@@ -146,6 +154,7 @@ class NvmlMigDriver(NvmlGpus):
         try:
             profile = there.kinds()[placement.slice]
             number = self._calls.read(str(gpu), lambda: self._nvml.whole_profile(instance, profile.sm))
+            reached(CreationStage.WHOLE)
             part = self._calls.change(
                 nvml_texts.create_compute_instance(gpu.index, placement, profile.sm),
                 lambda: self._nvml.create_compute_instance(instance, number),

@@ -7,9 +7,10 @@ import pytest
 
 from jigsaw_triton.controller.instances import IN_USE_TRIES, Instances
 from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.errors import InstanceInUseError, MigError, MigTimeoutError, PlacementError, StateError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.gpus.model import CreationStage, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from tests.fakes.nvml.machine import Action, Machine
@@ -50,7 +51,7 @@ def test_what_is_made_is_noted_and_what_is_destroyed_forgotten(machine: Machine,
     assert journal.instances() == driver.instances() == (made,)
     instances.destroy(made.uuid)
     assert journal.instances() == driver.instances() == ()
-    assert journal.creations() == ()
+    assert journal.creations() == {}
     assert journal.destructions() == ()
 
 
@@ -61,7 +62,7 @@ def test_a_place_that_others_have_is_never_noted_as_ours(machine: Machine, journ
         instances.create(GPU, PLACE)
     with pytest.raises(PlacementError, match="overlaps 3g@4"):
         instances.create(GPU, Placement(4, "2g"))
-    assert journal.creations() == ()
+    assert journal.creations() == {}
     assert instances.end_all() == 0
     assert len(driver.instances()) == 1
 
@@ -115,7 +116,7 @@ def test_in_use_on_creation_is_tried_again_and_leaves_nothing_half_made(
         machine.fault(DESTROY_GPU, 1, "fail", IN_USE)
     made = instances.create(GPU, PLACE)
     assert driver.instances() == journal.instances() == (made,)
-    assert journal.creations() == ()
+    assert journal.creations() == {}
 
 
 def test_what_could_not_be_removed_is_removed_before_the_next_creation(machine: Machine, journal: Journal) -> None:
@@ -126,10 +127,10 @@ def test_what_could_not_be_removed_is_removed_before_the_next_creation(machine: 
     with pytest.raises(MigError, match="3g@4 could be created in part only: the NVIDIA driver failed with error 999"):
         instances.create(GPU, PLACE)
     assert [i.half_made for i in driver.instances()] == [True, True]
-    assert journal.creations() == ((GPU, PLACE),)
+    assert list(journal.creations()) == [(GPU, PLACE)]
     made = instances.create(GPU, Placement(4, "2g"))
     assert [i.placement for i in driver.instances()] == [Placement(0, "1g"), made.placement]
-    assert journal.creations() == ()
+    assert journal.creations() == {}
 
 
 def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
@@ -142,7 +143,7 @@ def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
     assert [i.half_made for i in driver.instances()] == [True]
     instances.recover()
     assert driver.instances() == ()
-    assert journal.creations() == ()
+    assert journal.creations() == {}
 
 
 def test_a_creation_that_hangs_is_ours_even_where_it_takes_effect_late(machine: Machine, journal: Journal) -> None:
@@ -151,12 +152,44 @@ def test_a_creation_that_hangs_is_ours_even_where_it_takes_effect_late(machine: 
     with pytest.raises(MigTimeoutError):
         instances.create(GPU, PLACE)
     beside = instances.create(GPU, Placement(0, "1g"))
-    assert journal.creations() == ((GPU, PLACE),)
+    assert list(journal.creations()) == [(GPU, PLACE)]
     # Now the call that was given up has taken effect.
     machine.foreign(0, "3g", 4, half=True)
     instances.create(GPU, Placement(1, "1g"))
     assert [i.placement for i in driver.instances()] == [beside.placement, Placement(1, "1g")]
-    assert journal.creations() == ()
+    assert journal.creations() == {}
+
+
+@pytest.mark.parametrize("stage", [CreationStage.NOTED, CreationStage.PART])
+def test_what_others_make_where_a_creation_of_ours_broke_off_is_theirs(
+    machine: Machine, journal: Journal, stage: CreationStage
+) -> None:
+    instances, driver = opened(journal)
+    # The process died before its GPU instance was there; before it is started again somebody takes the place.
+    journal.begin_creation(GPU, PLACE)
+    journal.reach(GPU, PLACE, stage)
+    other = machine.foreign(0, "3g", 4)
+    assert ours(driver.instances(), journal) == ()
+    instances.recover()
+    assert instances.end_all() == 0
+    assert [i.uuid for i in driver.instances()] == [other]
+    assert journal.creations() == {}
+    with pytest.raises(PlacementError, match="there is one already"):
+        instances.create(GPU, PLACE)
+
+
+def test_after_an_attempt_that_left_nothing_what_is_there_is_not_ours(machine: Machine, journal: Journal) -> None:
+    other: list[str] = []
+
+    def sleep(_: float) -> None:
+        other.append(machine.foreign(0, "3g", 4))
+
+    instances, driver = opened(journal, sleep=sleep)
+    machine.fault(CREATE_COMPUTE, 1, "fail", IN_USE)
+    with pytest.raises(PlacementError):
+        instances.create(GPU, PLACE)
+    assert [i.uuid for i in driver.instances()] == other
+    assert journal.creations() == {}
 
 
 def test_a_journal_that_cannot_be_written_leaves_no_instance(

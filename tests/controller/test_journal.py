@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from jigsaw_triton.controller.journal import KEPT, Journal, ServerRecord
 from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 
 INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
 
@@ -92,3 +94,17 @@ def test_it_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert journal.last_generation() == 999
     assert journal.instances() == (INSTANCE,)
     journal.close()
+
+
+def test_a_journal_of_before_there_were_stages_takes_all_at_a_noted_place_for_ours(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE creations (node TEXT, gpu INTEGER, slice TEXT, start INTEGER)")
+        old.execute("INSERT INTO creations VALUES ('n', 0, '3g', 4)")
+        old.execute("PRAGMA user_version=3")
+    with closing(Journal(tmp_path / "j")) as journal:
+        place = (GpuId("n", 0), Placement(4, "3g"))
+        assert journal.creations() == {place: CreationStage.WHOLE}
+        journal.reach(*place, CreationStage.PART)
+        assert journal.creations() == {place: CreationStage.PART}
+        journal.end_creation(*place)
+        assert journal.creations() == {}

@@ -7,7 +7,7 @@ from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.ownership import foreign_instances, ours
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
-from jigsaw_triton.gpus.model import Gpu, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import CreationStage, Gpu, GpuId, MigInstance, Placement
 
 GPU = GpuId("n", 0)
 
@@ -37,6 +37,7 @@ def test_what_the_journal_does_not_know_is_foreign(tmp_path: Path, journal: Jour
     kept, begun, other = (driver.create(GPU, Placement(start, "1g")) for start in range(3))
     journal.keep_instance(kept)
     journal.begin_creation(GPU, begun.placement)
+    journal.reach(GPU, begun.placement, CreationStage.WHOLE)
     assert ours(driver.instances(), journal) == (kept, begun)
     assert foreign_instances(driver, journal) == (other,)
 
@@ -52,3 +53,18 @@ def test_what_the_controller_creates_or_destroys_meanwhile_is_ours(tmp_path: Pat
 
     driver.then = change
     assert foreign_instances(driver, journal) == ()
+
+
+@pytest.mark.parametrize(
+    ("stage", "whole", "half_made"),
+    [(CreationStage.NOTED, False, False), (CreationStage.PART, False, True), (CreationStage.WHOLE, True, True)],
+)
+def test_at_a_noted_place_ours_is_what_a_creation_may_have_left(
+    tmp_path: Path, journal: Journal, stage: CreationStage, whole: bool, half_made: bool
+) -> None:
+    place = Placement(0, "1g")
+    journal.begin_creation(GPU, place)
+    journal.reach(GPU, place, stage)
+    for uuid, mine in (("MIG-1", whole), ("GPU-1/3", half_made)):
+        instance = MigInstance(GPU, place, uuid)
+        assert ours((instance,), journal) == ((instance,) if mine else ())

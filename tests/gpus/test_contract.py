@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, PlacementError
+from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, PlacementError, StateError
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from jigsaw_triton.gpus.model import SLICES, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import SLICES, CreationStage, GpuId, MigInstance, Placement
 from tests.gpus.drivers import A0, A1, GPUS, KINDS, Kind, World, world_of
 
 UUID = r"MIG-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -42,6 +42,30 @@ def test_instances_are_seen_by_everyone_sorted(world: World) -> None:
     assert world.driver().instances() == (made[2], made[1], made[0])
     here.destroy(made[1].uuid)
     assert world.driver().instances() == (made[2], made[0])
+
+
+def test_how_far_a_creation_gets_is_told_before(world: World) -> None:
+    seen: list[tuple[CreationStage, list[bool]]] = []
+
+    def reached(stage: CreationStage) -> None:
+        seen.append((stage, [i.half_made for i in world.driver().instances()]))
+
+    world.driver().create(A0, Placement(0, "2g"), reached)
+    assert seen[-1][0] is CreationStage.WHOLE
+    # Nothing is whole before that was told.
+    assert all(all(half_made) for _, half_made in seen)
+
+
+def test_who_cannot_note_how_far_a_creation_gets_ends_it(world: World) -> None:
+    for last in (CreationStage.PART, CreationStage.WHOLE):
+
+        def full(stage: CreationStage, last: CreationStage = last) -> None:
+            if stage >= last:
+                raise StateError("the disk is full")
+
+        with pytest.raises(StateError):
+            world.driver().create(A0, Placement(0, "2g"), full)
+        assert world.driver().instances() == ()
 
 
 def test_an_instance_made_again_has_another_uuid(world: World) -> None:
