@@ -27,6 +27,9 @@ _LIKELY = (0.0005, 0.02)
 """Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with; the few
 first, of which there often is one, the more where there is none."""
 
+_NEAR = 0.005
+"""A plan that takes more than the bound by no more is good enough to begin with."""
+
 _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 """By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
 
@@ -216,7 +219,7 @@ class _Search:
         return _Beginning(leasts).with_plan(*min(plans, key=lambda plan: plan[1].stages[0].value))
 
     def _likely_plan(self, leasts: Mapping[str, float]) -> Solution | None:
-        """A plan of few slices; where a gap is asked for, one within it if there soon is."""
+        """A plan of few slices, near the bound if there soon is one."""
         best: Solution | None = None
         for more in _LIKELY:
             plan = self._witness(self._likely(more), leasts)
@@ -224,7 +227,7 @@ class _Search:
                 best = plan
             if best is not None:
                 slices = best[1].stages[0].value
-                if not self.options.gap or slices - least_together(leasts.values()) <= self.options.gap * slices:
+                if slices - least_together(leasts.values()) <= max(_NEAR, self.options.gap) * slices:
                     break
         return best
 

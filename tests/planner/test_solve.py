@@ -314,7 +314,8 @@ def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
 
         def solve(self, program: Program, time_limit_s: float) -> Outcome:
             self.solved += 1
-            return Outcome("unknown", (), ()) if self.solved == 2 else super().solve(program, time_limit_s)
+            # A plan to begin with is looked for twice, since it takes more than what is proven.
+            return Outcome("unknown", (), ()) if self.solved == 3 else super().solve(program, time_limit_s)
 
     def one_less(*args: Any) -> dict[str, Bounds]:
         return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
