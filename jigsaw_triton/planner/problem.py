@@ -12,7 +12,7 @@ from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.solver import SolverName
+from jigsaw_triton.planner.program import SolverName
 from jigsaw_triton.profiles.table import ProfileTable
 
 LEAST_DEMAND_RPS = 1e-9

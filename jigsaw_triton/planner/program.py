@@ -7,6 +7,10 @@ do, and making one needs no solver library.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+
+SolverName = Literal["highs", "cbc"]
+"""Who solves it."""
 
 EXACT = 1e-5
 """Solvers keep rows to about 1e-6, and whole numbers, too."""

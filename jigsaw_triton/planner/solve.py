@@ -18,10 +18,10 @@ from jigsaw_triton.planner.growth import largest_scale, largest_scale_by_halving
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.planning import Allotment, Planning
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem, grown
+from jigsaw_triton.planner.program import SolverName
 from jigsaw_triton.planner.solver import (
     Solver,
     SolverFailure,
-    SolverName,
     SolverProcess,
 )
 from jigsaw_triton.profiles.table import ProfileTable

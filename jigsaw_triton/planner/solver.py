@@ -11,9 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from jigsaw_triton.planner.program import Program
-
-SolverName = Literal["highs", "cbc"]
+from jigsaw_triton.planner.program import Program, SolverName
 
 LEAST_S = 0.05
 """A later objective is not tried with less time than this."""

@@ -5,8 +5,9 @@ from contextlib import nullcontext
 
 import pytest
 
+from jigsaw_triton.planner.program import SolverName
 from jigsaw_triton.planner.solve import SolverFactory
-from jigsaw_triton.planner.solver import SolverName, SolverProcess
+from jigsaw_triton.planner.solver import SolverProcess
 
 
 @pytest.fixture(scope="session")

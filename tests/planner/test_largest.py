@@ -8,9 +8,9 @@ import pytest
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
-from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.program import Program, SolverName
 from jigsaw_triton.planner.solve import SolverFactory, make_largest_plan, make_plan
-from jigsaw_triton.planner.solver import Outcome, SolverName, SolverProcess, Stage
+from jigsaw_triton.planner.solver import Outcome, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain

@@ -18,9 +18,9 @@ from jigsaw_triton.planner.bounds import Bounds
 from jigsaw_triton.planner.candidates import bounds_of
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
-from jigsaw_triton.planner.program import Program
+from jigsaw_triton.planner.program import Program, SolverName
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, make_plan
-from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverHung, SolverName, SolverProcess, Stage
+from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, SolverHung, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested

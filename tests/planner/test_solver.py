@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.planner import highs
 from jigsaw_triton.planner import solver as solver_module
-from jigsaw_triton.planner.program import Draft, Program
-from jigsaw_triton.planner.solver import SolverFailure, SolverHung, SolverName, SolverProcess, lasting_solvers
+from jigsaw_triton.planner.program import Draft, Program, SolverName
+from jigsaw_triton.planner.solver import SolverFailure, SolverHung, SolverProcess, lasting_solvers
 
 NAMES: tuple[SolverName, ...] = ("highs", "cbc")
 
