@@ -8,7 +8,7 @@ from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph, TensorType
 from jigsaw_triton.spec.load import load_graph
 
-TEMPLATES = ("emulated", "onnxruntime")
+TEMPLATES = ("emulated", "onnxruntime", "python")
 
 GRAPH = """\
 apiVersion: jigsaw-triton/v1
@@ -94,7 +94,14 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
             "inputs": {name: str(ref) for name, ref in task.inputs.items()},
             "outputs": {name: tensor(kind) for name, kind in task.outputs.items()},
             "variants": [
-                {"name": v.name, "accuracy": v.accuracy, "template": v.template, "yields": dict(v.yields)}
+                {
+                    "name": v.name,
+                    "accuracy": v.accuracy,
+                    "template": v.template,
+                    "artifacts": {name: path.name for name, path in v.artifacts.items()},
+                    "parameters": dict(v.parameters),
+                    "yields": dict(v.yields),
+                }
                 for v in task.variants
             ],
         }

@@ -1,0 +1,118 @@
+"""Both targets give what the graph says: any graph, compiled and run in this process, against its plain evaluation."""
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.compiler.ensemble import why_not
+from jigsaw_triton.graph.model import Target, TaskGraph, TensorRef
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.runtime.batches import Failure
+from jigsaw_triton.runtime.dtypes import Array
+from tests.compiler.samples import compiled, every, together
+from tests.fakes.any_graph import Values, any_graph, evaluate, requests, write_application
+from tests.fakes.documents import built
+from tests.fakes.gateway import Gateway, Result
+from tests.runtime import fake_pb_utils as pb
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[Any]:
+    """The class of BLS pipelines, imported with a stand-in for what only tritonserver has."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "triton_python_backend_utils", pb)
+        yield importlib.import_module("jigsaw_triton.runtime.pipeline").TritonPythonModel
+    for name in set(sys.modules) - before:
+        if name.startswith("jigsaw_triton.runtime"):
+            del sys.modules[name]
+
+
+def targets(of: TaskGraph) -> list[Target]:
+    return ["bls"] if why_not(of) else ["ensemble", "bls"]
+
+
+def features(of: TaskGraph) -> Iterator[str]:
+    """What there is in a graph."""
+    yield from targets(of)
+    if of.steps:
+        yield "python steps"
+    tasks = of.tasks.values()
+    if any(task.when for task in tasks):
+        yield "conditions"
+    if any(task.for_each for task in tasks):
+        yield "fan-out"
+    inner = [task for task in tasks if task.for_each or task.when]
+    if any(of.makes_rows(TensorRef(task.name, name)) for task in inner for name in task.outputs):
+        yield "rows of rows"
+
+
+def plans(of: TaskGraph) -> list[Plan]:
+    """Each task in a slice of its own, and all in one: then chains of them are called at once."""
+    return [every(of), together(of)]
+
+
+def same(result: Result, values: Sequence[Values], of: TaskGraph, wanted: Sequence[str]) -> None:
+    """The answer to a batch of requests whose tensors these are."""
+    assert not isinstance(result, Failure), result
+    for name in wanted:
+        expected = np.stack([item[of.outputs[name]] for item in values])
+        assert result[name].dtype == expected.dtype, name
+        assert result[name].shape == expected.shape, name
+        assert result[name].tolist() == expected.tolist(), name
+
+
+def stacks(values: Sequence[Values]) -> bool:
+    """Whether the tensors of requests are alike in shape."""
+    return all(len({item[ref].shape for item in values}) == 1 for ref in values[0])
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False))
+def test_both_targets_give_what_the_graph_says(pipeline: Any, rng: Random) -> None:
+    with TemporaryDirectory() as folder:
+        write_application(any_graph(rng), Path(folder))
+        of = built((Path(folder) / "graph.yaml").read_text(), Path(folder))
+        asked = requests(rng, of, 3)
+        values = [evaluate(of, inputs) for inputs in asked]
+        wanted = rng.sample(list(of.outputs), rng.randint(1, len(of.outputs)))
+        for what in features(of):
+            event(what)
+        for target in targets(of):
+            for number, plan in enumerate(plans(of)):
+                bundle = compiled(replace(of, target=target), plan)
+                gateway = Gateway(bundle, of.name, pipeline, Path(folder) / f"{target}{number}")
+                try:
+                    check(gateway, of, asked, values, wanted)
+                finally:
+                    gateway.close()
+
+
+def check(
+    gateway: Gateway, of: TaskGraph, asked: Sequence[dict[str, Array]], values: Sequence[Values], wanted: Sequence[str]
+) -> None:
+    """Requests at once, then as one batch."""
+    alone = gateway.ask([{name: array[None] for name, array in inputs.items()} for inputs in asked], wanted)
+    for result, item in zip(alone, values, strict=True):
+        same(result, [item], of, wanted)
+    if gateway.most < len(asked):
+        event("no batches")
+        return
+    (batch,) = gateway.ask([{name: np.stack([inputs[name] for inputs in asked]) for name in of.inputs}], wanted)
+    if isinstance(batch, Failure):
+        event("a batch that does not stack")
+        assert "differs in shape between the items of the" in batch.message
+        assert not stacks(values)
+    else:
+        event("a batch")
+        same(batch, values, of, wanted)

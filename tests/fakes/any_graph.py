@@ -1,0 +1,238 @@
+"""Task graphs of any shape whose answers are known: what clients send, and what they must get.
+
+Chains, forks, joins, fan-out over inputs and outputs, rows of rows, conditions, python steps, several outputs. All
+follows from a random generator: hypothesis draws graphs by one that it controls, and real servers get some by a seed.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from jigsaw_triton.graph.model import (
+    GRAPH_INPUTS,
+    PythonStep,
+    Slo,
+    Task,
+    TaskGraph,
+    TensorRef,
+    TensorType,
+    Variant,
+    When,
+)
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
+from tests.fakes import arithmetic
+from tests.fakes.documents import to_document, to_text
+from tests.fakes.graphs import graph
+from tests.fakes.problems import row
+
+VECTOR, ROWS = TensorType("INT64", (2,)), TensorType("INT64", (-1, 2))
+LIST, SCORE, TEXT = TensorType("INT64", (-1,)), TensorType("FP32", (1,)), TensorType("BYTES", (1,))
+INPUTS = {"X": VECTOR, "ROWS": ROWS, "LIST": LIST, "FLAG": SCORE}
+SLO = Slo(latency_ms=10_000.0, accuracy=1.0)
+MODEL_FILE = "model.py"
+MODEL = Path(arithmetic.__file__)
+
+Values = Mapping[TensorRef, Array]
+"""All tensors of one request, without a batch dimension."""
+
+
+def any_graph(rng: Random, *, name: str = "any", steps: bool = True) -> TaskGraph:
+    """A graph that is right.
+
+    Args:
+        rng: All there is to know of it.
+        name: Of the graph.
+        steps: Whether it may have python steps.
+    """
+    builder = _Builder(rng)
+    for number in range(rng.randint(1, 5)):
+        if steps and number and _chance(rng, 0.12):
+            builder.add_step(f"s{number}")
+        else:
+            builder.add_task(f"t{number}")
+    return builder.graph(name)
+
+
+def _chance(rng: Random, probability: float) -> bool:
+    """Whether something happens; not where the generator gives 0, the simplest that hypothesis can draw."""
+    return rng.random() > 1 - probability
+
+
+class _Builder:
+    """A graph that grows, and is right at each step."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._tasks: list[Task] = []
+        self._steps: list[PythonStep] = []
+
+    def add_task(self, name: str) -> None:
+        """A task over any tensors there are; one that iterates over its rows, where it makes rows of rows."""
+        rng, so_far = self._rng, self._so_far()
+        refs = list(_tensors(so_far))
+        rows = [ref for ref in refs if len(so_far.type_of(ref).shape) > 1]
+        over = rng.choice(rows) if rows and _chance(rng, 0.45) else None
+        scores = [ref for ref in refs if so_far.type_of(ref) == SCORE]
+        when = When(rng.choice(scores), 0.5, None, 0.5) if scores and _chance(rng, 0.3) else None
+        inputs = self._inputs(over, so_far, refs)
+        outputs = {"Y": rng.choice([VECTOR, TEXT])}
+        alone = over is None and when is None
+        if alone and _chance(rng, 0.4):
+            outputs["S"] = SCORE
+        if _chance(rng, 0.5 if alone else 0.3):
+            outputs["R"] = ROWS
+        self._tasks.append(_task(name, inputs, outputs, over, when))
+        if "R" in outputs and not alone:
+            rows_of_rows = TensorRef(name, "R")
+            self._tasks.append(_task(f"{name}r", {"I0": rows_of_rows}, {"Y": VECTOR}, rows_of_rows, None))
+
+    def add_step(self, name: str) -> None:
+        """A python step over any tensors there are."""
+        refs = list(_tensors(self._so_far()))
+        inputs = {f"I{n}": ref for n, ref in enumerate(self._rng.sample(refs, min(len(refs), self._rng.randint(1, 3))))}
+        outputs = {"Y": VECTOR, "R": ROWS, "S": SCORE}
+        code = f"{MODEL.read_text()}\n\ndef step(**inputs):\n    return compute({name!r}, {_kinds(outputs)}, inputs)\n"
+        self._steps.append(PythonStep(name, inputs, outputs, f"{name}.py", code, 1.0, {"R": 1.5}))
+
+    def graph(self, name: str) -> TaskGraph:
+        """With all that nobody takes as outputs, and some of the rest."""
+        so_far, rng = self._so_far(), self._rng
+        nodes: list[Task | PythonStep] = [*self._tasks, *self._steps]
+        used = {ref for node in nodes for ref in _taken(node)}
+        made = [TensorRef(node.name, output) for node in nodes for output in node.outputs]
+        idle = [node.name for node in nodes if not any(ref.task == node.name for ref in used)]
+        outputs = [ref for ref in made if ref.task in idle or _chance(rng, 0.25)]
+        if _chance(rng, 0.08):
+            outputs.append(rng.choice(outputs))
+        inputs = {n: kind for n, kind in INPUTS.items() if TensorRef(GRAPH_INPUTS, n) in used}
+        if _chance(rng, 0.08):
+            outputs.append(TensorRef(GRAPH_INPUTS, next(iter(inputs))))
+        named = {f"OUT{n}": str(ref) for n, ref in enumerate(outputs)}
+        order = {node.name: at for at, node in enumerate(so_far.in_order())}
+        return graph(
+            sorted(self._tasks, key=lambda task: order[task.name]),
+            named,
+            name=name,
+            slo=SLO,
+            inputs=inputs,
+            steps=self._steps,
+        )
+
+    def _so_far(self) -> TaskGraph:
+        return graph(self._tasks, {}, inputs=INPUTS, steps=self._steps)
+
+    def _inputs(self, over: TensorRef | None, so_far: TaskGraph, refs: Sequence[TensorRef]) -> dict[str, TensorRef]:
+        """One to three; of a task that iterates rows of `over`, perhaps of what has the same, and whole tensors."""
+        rng = self._rng
+        if over is None:
+            chosen = rng.sample(refs, min(len(refs), rng.randint(1, 3)))
+        else:
+            beside = [TensorRef(t.name, "Y") for t in self._tasks if t.for_each == over and t.when is None]
+            whole = [ref for ref in refs if so_far.type_of(ref).shape[0] != -1]
+            more = [ref for ref in (*beside, *whole) if ref != over]
+            chosen = [over, *rng.sample(more, min(len(more), rng.randint(0, 2)))]
+        return {f"I{n}": ref for n, ref in enumerate(chosen)}
+
+
+def _tensors(of: TaskGraph) -> Iterator[TensorRef]:
+    yield from (TensorRef(GRAPH_INPUTS, name) for name in of.inputs)
+    yield from (TensorRef(node.name, output) for node in of.in_order() for output in node.outputs)
+
+
+def _taken(node: Task | PythonStep) -> Iterator[TensorRef]:
+    yield from node.inputs.values()
+    if isinstance(node, Task) and node.when is not None:
+        yield node.when.tensor
+
+
+def _kinds(outputs: Mapping[str, TensorType]) -> dict[str, tuple[str, list[int]]]:
+    return {name: (kind.dtype, list(kind.shape)) for name, kind in outputs.items()}
+
+
+def _task(
+    name: str,
+    inputs: Mapping[str, TensorRef],
+    outputs: Mapping[str, TensorType],
+    over: TensorRef | None,
+    when: When | None,
+) -> Task:
+    variant = Variant(
+        "v0",
+        1.0,
+        "python",
+        artifacts={MODEL_FILE: Path(MODEL_FILE)},
+        parameters={"task": name, "outputs": json.dumps(_kinds(outputs))},
+        yields={"R": 1.5} if "R" in outputs else {},
+    )
+    return Task(name, inputs, outputs, (variant,), over, when)
+
+
+def write_application(of: TaskGraph, folder: Path) -> Path:
+    """The graph with its models, steps and profiles, as a user would have it; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "graph.yaml").write_text(to_text(to_document(of)))
+    (folder / MODEL_FILE).write_text(MODEL.read_text())
+    for step in of.steps.values():
+        (folder / step.file).write_text(step.source)
+    rows = [row(task, "v0", batch=batch, p95_ms=5.0) for task in of.tasks for batch in (1, 4)]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
+    return folder
+
+
+def requests(rng: Random, of: TaskGraph, count: int) -> list[dict[str, Array]]:
+    """What clients might send: inputs without a batch dimension; of one shape, so that they could be one batch."""
+    sizes = {name: rng.randint(0, 3) for name in of.inputs}
+
+    def made(name: str, kind: TensorType) -> Array:
+        shape = [sizes[name] if size == -1 else size for size in kind.shape]
+        most = 2 if kind == SCORE else 10
+        values = [rng.randrange(most) for _ in range(int(np.prod(shape)))]
+        return np.array(values, to_numpy(kind.dtype)).reshape(shape)
+
+    return [{name: made(name, value.type) for name, value in of.inputs.items()} for _ in range(count)]
+
+
+def evaluate(of: TaskGraph, inputs: Arrays) -> Values:
+    """All tensors of a request, by what the reference of graph.yaml says and nothing of what compiles or runs it."""
+    values: dict[TensorRef, Array] = {TensorRef(GRAPH_INPUTS, name): array for name, array in inputs.items()}
+    for node in of.in_order():
+        if isinstance(node, PythonStep):
+            made = arithmetic.compute(
+                node.name, _kinds(node.outputs), {n: values[ref] for n, ref in node.inputs.items()}
+            )
+            values |= {TensorRef(node.name, name): array for name, array in made.items()}
+        else:
+            values |= _evaluate_task(of, node, values)
+    return values
+
+
+def _evaluate_task(of: TaskGraph, task: Task, values: Values) -> dict[TensorRef, Array]:
+    runs = task.when is None or float(values[task.when.tensor][0]) > 0.5
+    rows = 1 if task.for_each is None else len(values[task.for_each])
+    calls = [
+        arithmetic.compute(
+            task.name,
+            _kinds(task.outputs),
+            {n: values[ref][row] if of.iterated(task, ref) else values[ref] for n, ref in task.inputs.items()},
+        )
+        for row in range(rows if runs else 0)
+    ]
+    found = {}
+    for name, kind in task.outputs.items():
+        ref, arrays = TensorRef(task.name, name), [call[name] for call in calls]
+        if task.for_each is None and task.when is None:
+            found[ref] = arrays[0]
+        elif of.makes_rows(ref):
+            found[ref] = np.concatenate([_none(kind)[0], *arrays])
+        else:
+            found[ref] = np.concatenate([_none(kind), *(array[None] for array in arrays)])
+    return found
+
+
+def _none(kind: TensorType) -> Array:
+    """No rows, and in the first dimension of them no rows of rows."""
+    return np.empty((1, 0, *kind.shape[1:]) if kind.shape[0] == -1 else (0, *kind.shape), to_numpy(kind.dtype))
