@@ -98,8 +98,6 @@ def command(
     mistakes.raise_if_any()
     assert built is not None
     (task_graph,) = found.values()
-    if built.processes == "mps":
-        out.warn("measured are instances of one server, by streams; under MPS, which the cluster asks for, they differ")
     grid = Grid(_words(slices), _numbers(instances, "--instances"), _numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
     on = measurable(built)

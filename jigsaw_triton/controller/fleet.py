@@ -190,6 +190,8 @@ class Fleet:
         async with self.locked(worker):
             server = self._running(worker)
             await self._load_all(server, [m.folder for m in models], probe=True)
+            if (daemon := await self._places.daemon(worker)) is not None:
+                await self._require_mps(server, daemon)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
@@ -207,7 +209,7 @@ class Fleet:
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_all(server, [m.folder for m in worker.models], probe=True)
-        if daemon is not None:
+        if daemon is not None and worker.models:
             await self._require_mps(server, daemon)
 
     async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:

@@ -1,4 +1,4 @@
-"""A closed loop on one model of one tritonserver: as many batches under way, at any time, as it has instances.
+"""A closed loop on one model of a slice: as many batches under way, at any time, as it has instances.
 
 It speaks through the wire of a deployment's dispatchers (`runtime.wire`) to the Unix socket that they would use. So it
 measures what a plan needs to know: the time of a batch as a dispatcher sees it. perf_analyzer does not serve for that:
@@ -63,12 +63,12 @@ class Target:
     Attributes:
         model: Name on the server.
         outputs: That are asked for.
-        connect: Opens a connection to the server.
+        connect: Opens a connection for a lane, whose number it gets, to the server, or to one of several.
     """
 
     model: str
     outputs: tuple[str, ...]
-    connect: Callable[[], Wire]
+    connect: Callable[[int], Wire]
 
 
 async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace: Pace) -> list[list[Span]]:
@@ -91,7 +91,7 @@ async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(lanes, thread_name_prefix="lane") as pool:
         tasks = [
-            loop.run_in_executor(pool, _lane, target, batches, index * len(batches) // lanes, spans[index], stop)
+            loop.run_in_executor(pool, _lane, target, index, batches, index * len(batches) // lanes, spans[index], stop)
             for index in range(lanes)
         ]
 
@@ -124,10 +124,12 @@ async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace
     return [within(lane, start, end) for lane in spans]
 
 
-def _lane(target: Target, batches: Sequence[Batch], first: int, spans: list[Span], stop: threading.Event) -> None:
+def _lane(
+    target: Target, lane: int, batches: Sequence[Batch], first: int, spans: list[Span], stop: threading.Event
+) -> None:
     wires: list[Wire] = []
     try:
-        wires += [target.connect() for _ in batches[0]]
+        wires += [target.connect(lane) for _ in batches[0]]
         number = first
         while not stop.is_set():
             begun = time.perf_counter()

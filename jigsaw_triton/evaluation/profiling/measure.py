@@ -1,5 +1,6 @@
 """Measures the configurations of a graph's variants, each as a deployment would run it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -23,6 +24,8 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
 Tell = Callable[[str], None]
+Statistics = Sequence[Mapping[str, Any]]
+"""What Triton counted of a model, a server each."""
 
 _SEED = 1
 
@@ -107,7 +110,7 @@ class Bench:
             ServerError: The model does not load, or fails.
         """
         task = self._graph.tasks[key.task]
-        await self._stand.cut(key.slice)
+        await self._stand.cut(key.slice, key.instances)
         model = self._compiled(task, key.variant, key.slice, key.instances, key.batch)
         requests = batches(self._calls[key.task], key.batch, side_by_side=one_by_one(self._graph, task))
         async with self._stand.loaded(model):
@@ -134,7 +137,7 @@ class Bench:
             self._warn(f"{task.name} has emulated variants alone: made-up data behind it")
             return self._made_up(task)
         best = max(real, key=lambda variant: variant.accuracy)
-        await self._stand.cut(kind)
+        await self._stand.cut(kind, 1)
         model = self._compiled(task, best.name, kind, 1, 1)
         async with self._stand.loaded(model):
             answers = [
@@ -150,7 +153,14 @@ class Bench:
 
     def _compiled(self, task: Task, variant: str, kind: str, instances: int, batch: int) -> WorkerModel:
         board = self._stand.gpu.board
-        server = Server(board, kind, self._stand.backends, gpu=board.arch != "cpu", shared=False)
+        server = Server(
+            board,
+            kind,
+            self._stand.backends,
+            gpu=board.arch != "cpu",
+            shared=False,
+            processes=instances if self._stand.mps else 1,
+        )
         return worker_model(
             self._graph,
             PlacedModel(self._graph.name, task.name, variant, instances, batch),
@@ -162,16 +172,20 @@ class Bench:
         )
 
 
-def full_share(before: Mapping[str, Any], after: Mapping[str, Any], batch: int) -> float:
+def full_share(before: Statistics, after: Statistics, batch: int) -> float:
     """Share of the executions between two looks at a model's statistics that had exactly `batch` items."""
-    earlier, later = (_executions(statistics) for statistics in (before, after))
-    made = {size: number - earlier.get(size, 0) for size, number in later.items()}
-    total = sum(made.values())
-    return made.get(batch, 0) / total if total else 0.0
+    made = _executions(after)
+    made.subtract(_executions(before))
+    total = made.total()
+    return made[batch] / total if total else 0.0
 
 
-def _executions(statistics: Mapping[str, Any]) -> dict[int, int]:
-    return {int(s["batch_size"]): int(s["compute_infer"]["count"]) for s in statistics.get("batch_stats", ())}
+def _executions(statistics: Statistics) -> Counter[int]:
+    """Batch size -> executions, on all servers."""
+    found: Counter[int] = Counter()
+    for sizes in (server.get("batch_stats", ()) for server in statistics):
+        found.update({int(size["batch_size"]): int(size["compute_infer"]["count"]) for size in sizes})
+    return found
 
 
 def _upstream(graph: TaskGraph, tasks: Sequence[str]) -> set[str]:

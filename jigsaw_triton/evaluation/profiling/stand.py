@@ -1,4 +1,4 @@
-"""A worker to measure on: a tritonserver on a MIG instance, as a deployment has them, with one model at a time."""
+"""Workers to measure on: tritonservers on a MIG instance, as a deployment has them, with one model at a time."""
 
 import secrets
 import shutil
@@ -34,17 +34,19 @@ _LASTING = "profile"
 
 
 class Stand:
-    """A slice of one GPU at a time, with a tritonserver on it.
+    """A slice of one GPU at a time, with a tritonserver on it, or several under MPS.
 
     Args:
         fleet: That knows the GPU; of this stand alone.
         gpu: Where.
+        mps: Whether the instances of a model are servers of their own.
     """
 
-    def __init__(self, fleet: Fleet, gpu: Gpu) -> None:
+    def __init__(self, fleet: Fleet, gpu: Gpu, *, mps: bool = False) -> None:
         self._fleet = fleet
         self._gpu = gpu
-        self._worker: Worker | None = None
+        self.mps = mps
+        self._workers: list[Worker] = []
         self._idle_mib = 0.0
 
     @property
@@ -57,23 +59,29 @@ class Stand:
         """Whose slices are measured."""
         return self._gpu
 
-    async def cut(self, kind: str) -> None:
-        """Makes the slice one of this kind; the server on it is a new one unless it is that already."""
-        if self._worker is not None and self._worker.placement.slice == kind:
+    async def cut(self, kind: str, instances: int) -> None:
+        """Makes the slice one of this kind, with servers for so many instances of a model.
+
+        The servers on it are new ones unless it is that already.
+        """
+        processes = instances if self.mps else 1
+        if len(self._workers) == processes and self._workers[0].placement.slice == kind:
             return
         await self.clear()
-        profile = self._gpu.board.profiles[kind]
         placement = self._place(kind)
-        worker = Worker(
-            name=names.worker(self._gpu.id, placement),
-            gpu=self._gpu.id,
-            board=self._gpu.board.name,
-            placement=placement,
-            memory_mib=profile.memory_mib,
-            models=(),
-        )
-        await self._fleet.bring_up(worker)
-        self._worker = worker
+        memory_mib = self._gpu.board.profiles[kind].memory_mib
+        for process in range(1, processes + 1) if self.mps else (0,):
+            worker = Worker(
+                name=names.worker(self._gpu.id, placement, process),
+                gpu=self._gpu.id,
+                board=self._gpu.board.name,
+                placement=placement,
+                memory_mib=None if memory_mib is None else memory_mib // processes,
+                models=(),
+                process=process,
+            )
+            await self._fleet.bring_up(worker)
+            self._workers.append(worker)
 
     def _place(self, kind: str) -> Placement:
         """Somewhere beside what others have on the GPU.
@@ -94,63 +102,62 @@ class Stand:
         return free[0]
 
     async def clear(self) -> None:
-        """Takes the server and the slice away."""
-        if self._worker is not None:
-            await self._fleet.retire(self._worker.name)
-            self._worker = None
+        """Takes the servers and the slice away."""
+        while self._workers:
+            await self._fleet.retire(self._workers[-1].name)
+            self._workers.pop()
 
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
-        """Has the server serve a model meanwhile.
+        """Has the servers serve a model meanwhile.
 
         Raises:
-            ServerError: The model does not load, or what was done with it failed; with what the server logged.
+            ServerError: The model does not load, or what was done with it failed; with what the servers logged.
         """
-        assert self._worker is not None
         self._idle_mib = await self._held_mib()
-        log = self._server().process.log
-        begun = log.stat().st_size
+        logs = {server.process.log: server.process.log.stat().st_size for server in self._servers()}
         try:
-            await self._fleet.load(self._worker.name, [model])
+            for worker in self._workers:
+                await self._fleet.load(worker.name, [model])
             yield
-            await self._fleet.unload(self._worker.name, [model.name])
+            for worker in self._workers:
+                await self._fleet.unload(worker.name, [model.name])
         except ServerError as error:
-            # The log is gone when the user reads this.
-            lines = [f"\n  {line}" for line in tail(log, _LOG_LINES, since=begun)]
+            # The logs are gone when the user reads this.
+            lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
             story = f"; the server's log meanwhile:{''.join(lines)}" if lines else ""
             where = f"{model.graph}.{model.task}.{model.variant}"
             raise ServerError(error.message + story, where=where) from error
 
     async def model_mib(self) -> float:
-        """Memory that the model has brought since before it was loaded: to the slice, or to the server's processes."""
+        """Memory that the model has brought since before it was loaded: to the slice, or to the servers' processes."""
         return max(0.0, await self._held_mib() - self._idle_mib)
 
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
         """Has a loaded model answer one request."""
-        return await self._server().client.infer(model, inputs, timeout_s=TIMEOUT_S)
+        return await self._servers()[0].client.infer(model, inputs, timeout_s=TIMEOUT_S)
 
-    async def statistics(self, model: str) -> dict[str, Any]:
-        """What Triton counted of a loaded model."""
-        (statistics,) = await self._server().client.statistics(model)
-        return statistics
+    async def statistics(self, model: str) -> list[dict[str, Any]]:
+        """What Triton counted of a loaded model, a server each."""
+        return [counted for server in self._servers() for counted in await server.client.statistics(model)]
 
-    def connect(self) -> Connection:
-        """A connection of the kind that dispatchers have."""
-        return Connection(f"unix:{self._server().process.command.address}", TIMEOUT_S)
+    def connect(self, lane: int) -> Connection:
+        """A connection of the kind that dispatchers have; lanes take the servers in turn."""
+        servers = self._servers()
+        return Connection(f"unix:{servers[lane % len(servers)].process.command.address}", TIMEOUT_S)
 
-    def _server(self) -> RunningServer:
-        server = self._fleet.server(self._worker.name) if self._worker is not None else None
-        if server is None:
+    def _servers(self) -> list[RunningServer]:
+        found = [server for worker in self._workers if (server := self._fleet.server(worker.name)) is not None]
+        if not found:
             raise ServerError("there is no server to measure on")
-        return server
+        return found
 
     async def _held_mib(self) -> float:
-        """Of the slice where it is a GPU's and its driver tells; of the server's processes elsewhere."""
-        assert self._worker is not None
-        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._worker.name)):
+        """Of the slice where it is a GPU's and its driver tells; of the servers' processes elsewhere."""
+        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
             return use.memory_mib
-        pid = self._server().process.pid
-        return held_mib(group_members(pid)) if pid is not None else 0.0
+        pids = [server.process.pid for server in self._servers()]
+        return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
 
 
 @asynccontextmanager
@@ -166,7 +173,8 @@ async def stand(installation: Installation, cluster: Cluster, gpu: Gpu) -> Async
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
         await fleet.serve_on(cluster)
         around = await fleet.around_others(cluster)
-        made = Stand(fleet, next(found for found in around.gpus if found.id == gpu.id))
+        found = next(found for found in around.gpus if found.id == gpu.id)
+        made = Stand(fleet, found, mps=cluster.processes == "mps")
         try:
             yield made
         finally:

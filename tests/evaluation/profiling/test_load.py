@@ -29,7 +29,7 @@ class FakeWorker:
         self.closed = 0
         self.items: list[int] = []
 
-    def connect(self) -> "FakeWire":
+    def connect(self, _lane: int) -> "FakeWire":
         self.opened += 1
         return FakeWire(self)
 

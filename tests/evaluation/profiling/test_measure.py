@@ -51,7 +51,7 @@ class FakeStand(Stand):
     def backends(self) -> frozenset[str]:
         return frozenset({"python"})
 
-    async def cut(self, kind: str) -> None:
+    async def cut(self, kind: str, instances: int) -> None:
         self.slices.append(kind)
 
     @asynccontextmanager
@@ -66,10 +66,10 @@ class FakeStand(Stand):
         crops = np.array([np.full(16, n) for n in range(self.rows)], np.float32).reshape(-1, 16)
         return {"BOX": inputs["X"], "CROPS": crops[None]}
 
-    async def statistics(self, model: str) -> dict[str, Any]:
-        return {"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in self.sizes.items()]}
+    async def statistics(self, model: str) -> list[dict[str, Any]]:
+        return [{"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in self.sizes.items()]}]
 
-    def connect(self) -> Connection:
+    def connect(self, lane: int) -> Connection:
         return cast(Connection, SimpleNamespace(send=self._send, receive=dict, close=lambda: None))
 
     def _send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
@@ -141,4 +141,6 @@ def test_the_share_of_whole_batches_is_of_what_was_executed_meanwhile(
     def statistics(sizes: dict[int, int]) -> dict[str, Any]:
         return {"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in sizes.items()]}
 
-    assert full_share(statistics(before), statistics(after), 4) == share
+    assert full_share([statistics(before)], [statistics(after)], 4) == share
+    # The same on each of two servers.
+    assert full_share([statistics(before)] * 2, [statistics(after)] * 2, 4) == share

@@ -88,3 +88,17 @@ def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_l
         ]
     finally:
         machine.leave()
+
+
+@pytest.mark.e2e
+def test_processes_are_measured_as_processes(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cluster.yaml").write_text(
+        "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  processes: mps\n"
+        "  nodes: [{name: local, gpus: [{model: cpu}]}]\n"
+    )
+    asked = ("--cluster", str(tmp_path / "cluster.yaml"), "--slices", "2g", "--batches", "2", "--instances", "2")
+    found = profile(digits, capsys, *asked)
+    (row,) = found["rows"]
+    assert (found["measured"], row["instances"], row["slice"]) == (1, 2, "2g")
+    # Two lanes, each with at least five batches.
+    assert row["batches"] >= 10
