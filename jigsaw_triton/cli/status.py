@@ -73,6 +73,8 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
     degraded = ", degraded: a server was given up" if status["degraded"] else ""
     parts.append(f"{status['state']}{degraded}{doing}, generation {status['generation']}")
     parts += [f"emulated: {said}" for said in status["emulated"]]
+    if image := status["server"]["workers"]["image"]:
+        parts.append(f"workers run from the image {image}")
     gateway = status["gateway"]
     if "http" in gateway:
         parts.append(

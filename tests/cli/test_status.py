@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.status import _workers
+from jigsaw_triton.cli.output import Output
+from jigsaw_triton.cli.status import _workers, view
 
 MODELS = [{"name": "app.a.v0.g1", "instances": 1, "batch": 4}, {"name": "app.b.v0.g1", "instances": 2, "batch": 1}]
 
@@ -28,3 +29,13 @@ def test_how_busy_instances_are_stands_beside_their_workers(busy: float | None, 
     table = _workers({"workers": [worker("n-0-1g-0", use, MODELS[:1]), worker("n-0-1g-1", None, MODELS[:1])]})
     assert table.header[4:6] == ("MiB", "SMs busy")
     assert [row[4:6] for row in table.rows] == [("512 of 9728", shown), ("-", "-")]
+
+
+@pytest.mark.parametrize(("image", "told"), [(None, False), ("triton:1", True)])
+def test_the_image_that_workers_run_from_is_told(image: str | None, told: bool) -> None:
+    status: dict[str, Any] = {
+        **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+        **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+        "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": image}},
+    }
+    assert ("workers run from the image triton:1" in view(status, Output())) is told

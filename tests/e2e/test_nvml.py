@@ -14,10 +14,12 @@ from jigsaw_triton.gpus.model import MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.servers.mps import end_processes
 from tests.e2e.app import write_application
 from tests.e2e.clients import Client, expected
 from tests.e2e.system import System
 from tests.fakes import mps
+from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine
 
 pytestmark = pytest.mark.e2e
@@ -136,6 +138,7 @@ kind: Cluster
 spec:
   driver: {driver}
   processes: mps
+  {more}
   nodes: [{{name: local, gpus: [{{model: cpu}}]}}]
 """
 
@@ -149,8 +152,8 @@ def several(app: Path, instances: int) -> Path:
     return app
 
 
-def write_cluster(folder: Path, driver: str) -> Path:
-    (folder / "cluster.yaml").write_text(CLUSTER.format(driver=driver))
+def write_cluster(folder: Path, driver: str, more: str = "") -> Path:
+    (folder / "cluster.yaml").write_text(CLUSTER.format(driver=driver, more=more))
     return folder / "cluster.yaml"
 
 
@@ -162,9 +165,7 @@ def shared(status: dict[str, Any]) -> dict[str, list[int]]:
     return found
 
 
-def test_the_instances_of_a_slice_are_processes_under_mps(
-    machine: Machine, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_instances_of_a_slice_are_processes_under_mps(machine: Machine, system: System, tmp_path: Path) -> None:
     system.put_on_path(mps.install(tmp_path / "bin"))
     app, cluster = several(tmp_path / "app", 2), write_cluster(tmp_path, "nvml")
     status = system.deploy(app, "--cluster", cluster, "--demand", 5)
@@ -183,8 +184,21 @@ def test_the_instances_of_a_slice_are_processes_under_mps(
             after = system.wait_event("serves again", after=after)
         assert set(shared(system.status())[first]).isdisjoint(servers[first])
         assert client.squares([4]) == expected([4])
+    # A controller that is killed leaves no daemon that holds its instance; the next has servers in containers.
+    left = {variable(pid, "CUDA_MPS_PIPE_DIRECTORY") for pids in shared(system.status()).values() for pid in pids}
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    docker = Docker(tmp_path / "docker", "triton:1")
+    system.put_on_path(docker.folder)
+    cluster = write_cluster(tmp_path, "nvml", "server: {image: 'triton:1'}")
+    again = shared(system.deploy(app, "--cluster", cluster, "--demand", 5))
+    assert set(again).isdisjoint(servers)
+    assert {i.uuid for i in instances()} == set(again)
+    assert len(docker.containers()) == sum(map(len, again.values()))
+    with Client(system, "grpc") as client:
+        assert client.squares([5]) == expected([5])
     assert system.run("down").code == 0
-    assert instances() == ()
+    assert instances() == () and docker.containers() == []
+    assert [end_processes(Path(pipes)) for pipes in left] == [0] * len(left)
     # One that the daemon does not know computes without MPS, whatever it was told.
     mps.install(tmp_path / "bin", like="deaf")
     refused = system.run("deploy", app, "--cluster", cluster, "--demand", 5, *system.ports, "--detach")
