@@ -54,6 +54,7 @@ def _task(task: Task) -> dict[str, Any]:
     return {
         "inputs": {name: str(ref) for name, ref in task.inputs.items()},
         "outputs": {name: _tensor(kind) for name, kind in task.outputs.items()},
+        "counts": dict(task.counts),
         "for_each": str(task.for_each) if task.for_each is not None else None,
         "when": {
             "tensor": str(when.tensor),

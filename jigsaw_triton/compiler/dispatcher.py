@@ -66,7 +66,7 @@ def dispatcher(
     config.name = names.dispatcher(graph.name, task.name, generation)
     config.max_batch_size = max(MAX_BATCH, *(entry.batch for entry in route))
     inputs = {name: graph.type_of(ref) for name, ref in consumed(task, where=where).items()}
-    outputs = {name: graph.type_of(TensorRef(task.name, name)) for name in task.outputs}
+    outputs = {name: graph.type_of(TensorRef(task.name, name)) for name in task.makes}
     cfg.set_tensors(config, inputs, outputs, ragged=True)
     cfg.set_instances(config, min(MAX_INSTANCES, sum(entry.slots for entry in route)))
     full = _preferred(mode(graph, task), task.name, plan, route, config.max_batch_size)
@@ -136,6 +136,7 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: i
         full=full,
         variants=tuple(variant.name for variant in task.variants),
         yields=_yields(graph, task),
+        counts=dict(task.counts),
     )
 
 

@@ -68,7 +68,7 @@ def steps(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> tuple[Step, ..
     found = []
     for dispatcher in dispatchers:
         task = graph.tasks[dispatcher.task]
-        made = {name: TensorRef(task.name, name) for name in task.outputs}
+        made = {name: TensorRef(task.name, name) for name in task.makes}
         found.append(
             Step(
                 model=dispatcher.name,

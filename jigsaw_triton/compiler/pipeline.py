@@ -63,7 +63,7 @@ def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
                     for n, r in (consumed(node, where=graph.name) if isinstance(node, Task) else node.inputs).items()
                 },
                 outputs={
-                    name: str(TensorRef(node.name, name)) for name in node.outputs if TensorRef(node.name, name) in used
+                    name: str(TensorRef(node.name, name)) for name in node.makes if TensorRef(node.name, name) in used
                 },
                 code=Code(node.file, _specs(node.outputs)) if isinstance(node, PythonStep) else None,
             )

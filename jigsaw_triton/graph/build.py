@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from jigsaw_triton.graph.check import check_inputs, check_tasks
+from jigsaw_triton.graph.check import check_counts, check_inputs, check_tasks
 from jigsaw_triton.graph.model import (
     GRAPH_INPUTS,
     GraphInput,
@@ -119,6 +119,7 @@ class _Builder:
                 ),
                 for_each=for_each,
                 when=when,
+                counts=check_counts(entry, path, self.loaded.source, self.report),
             )
         lost = (
             len(resolved) < len(inputs)
@@ -143,7 +144,7 @@ class _Builder:
         if name == GRAPH_INPUTS:
             hint = f"rename it: {GRAPH_INPUTS}.NAME means an input of the graph"
             self.report.add(path, f"a task cannot be called '{GRAPH_INPUTS}'", hint)
-        for kind, names in (("inputs", entry.inputs), ("outputs", entry.outputs)):
+        for kind, names in (("inputs", entry.inputs), ("outputs", entry.outputs), ("counts", entry.counts)):
             for tensor in names:
                 if tensor.startswith(RESERVED_PREFIX):
                     hint = f"names that begin with {RESERVED_PREFIX} are reserved"

@@ -4,7 +4,8 @@ A task may follow another in a chain where that changes nothing but the way betw
 
 - What the one before makes is needed by the other alone; what goes out to clients beside may.
 - Whatever else the other needs is there before the one before begins, so that nothing waits longer than it would.
-- Both are called for the same items: once a request, or once a row of the same rows. Neither is conditional.
+- Both are called for the same items: once a request, or once a row of the same rows. Neither is conditional, and of
+  neither the gateway counts the rows.
 
 Where a worker does a chain in one call the gateway sees the graph in which the chain is one task, `first~second`. Its
 inputs are the tensors that come from outside of the chain, named as they are in the graph (`inputs.X`); its outputs are
@@ -124,6 +125,7 @@ def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:
     return (
         before.when is None
         and task.when is None
+        and not (before.counts or task.counts)
         and _rows(graph, before) == _rows(graph, task)
         and all(_fits(graph, task, name) for name, ref in task.inputs.items() if ref.task == before.name)
     )

@@ -3,8 +3,9 @@
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.order import count_paths
 from jigsaw_triton.graph.reference import INPUTS, TASKS
-from jigsaw_triton.spec.schema import GraphSpec
-from jigsaw_triton.spec.source import Path, Report
+from jigsaw_triton.spec.schema import GraphSpec, TaskEntry
+from jigsaw_triton.spec.source import Path, Report, SourceMap
+from jigsaw_triton.spec.words import nearest
 
 Condition = tuple[TensorRef, float | None, float | None]
 """Tensor, above, below: tasks that share it run for the same requests."""
@@ -126,6 +127,31 @@ def _check_types(graph: TaskGraph, task: Task | PythonStep, spec: GraphSpec, pat
             rows = ", a row at a time" if graph.iterated(task, task.inputs[name]) else ""
             message = f"{task.name} expects {_words(wanted)} but {task.inputs[name]} gives {_words(actual)}{rows}"
             report.add((*path, "inputs", name), message, "make the two agree")
+
+
+def check_counts(entry: TaskEntry, path: Path, source: SourceMap, report: Report) -> dict[str, str]:
+    """The outputs of a task that count rows; reports those that are another, or count what has none.
+
+    Args:
+        entry: The task.
+        path: Of the task.
+        source: Of the document.
+        report: Where mistakes go.
+    """
+    right = {}
+    for name, of in entry.counts.items():
+        here = (*path, "counts", name)
+        if name in entry.outputs:
+            report.add(here, f"'{name}' is an output of the model", "give the count another name")
+        elif of not in entry.outputs:
+            if (*path, "outputs", of) not in source:
+                report.add(here, f"it counts '{of}', which is no output", nearest(of, entry.outputs, "outputs"))
+        elif entry.outputs[of].shape[0] != -1:
+            hint = "count one whose shape begins with -1"
+            report.add(here, f"{of} has no varying number of rows: its shape is {entry.outputs[of].shape}", hint)
+        else:
+            right[name] = of
+    return right
 
 
 def check_inputs(spec: GraphSpec, report: Report) -> None:

@@ -67,6 +67,8 @@ def text(graph: TaskGraph) -> str:
         lines += [f"{indent}{mark}" for mark in mark_words(node)]
         lines += [f"{indent}< {key} = {ref}" for key, ref in node.inputs.items()]
         lines += [f"{indent}> {key}  {tensor_words(kind)}" for key, kind in node.outputs.items()]
+        if isinstance(node, Task):
+            lines += [f"{indent}> {key}  rows of {of}" for key, of in node.counts.items()]
     for name, ref in graph.outputs.items():
         lines.append(f"  out   {name:{width}}  {ref}  {tensor_words(graph.type_of(ref))}")
     return "\n".join(lines) + "\n"

@@ -32,6 +32,10 @@ class TensorType:
         return TensorType(self.dtype, self.shape[1:])
 
 
+COUNT = TensorType("INT64", (1,))
+"""Of the rows that one call made."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """`task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
@@ -114,6 +118,7 @@ class Task:
         variants: At least one; ordered as written.
         for_each: The tensor whose rows this task is called for, one call a row.
         when: The condition under which it runs.
+        counts: Name of a further output, made at the gateway -> model output whose rows it counts, call by call.
     """
 
     name: str
@@ -122,6 +127,12 @@ class Task:
     variants: tuple[Variant, ...]
     for_each: TensorRef | None = None
     when: When | None = None
+    counts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of all outputs."""
+        return (*self.outputs, *self.counts)
 
     def variant(self, name: str) -> Variant:
         """The variant of this name.
@@ -170,6 +181,11 @@ class PythonStep:
     source: str = field(repr=False)
     latency_ms: float
     yields: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of all outputs."""
+        return tuple(self.outputs)
 
     def dependencies(self) -> frozenset[str]:
         """Names of the tasks and python steps whose outputs this one needs."""
@@ -268,7 +284,8 @@ class TaskGraph:
             return False
         if ref.is_graph_input or ref.task in self.steps:
             return True
-        return self.tasks[ref.task].outputs[ref.name].shape[0] == -1
+        task = self.tasks[ref.task]
+        return ref.name not in task.counts and task.outputs[ref.name].shape[0] == -1
 
     def row_axis(self, ref: TensorRef) -> TensorRef | None:
         """Which rows the tensor's leading dimension counts, as consumers see it.
@@ -289,7 +306,7 @@ class TaskGraph:
         if task.for_each is not None:
             return self.row_axis(task.for_each) or task.for_each
         if task.when is not None:
-            refs = (TensorRef(task.name, name) for name in task.outputs)
+            refs = (TensorRef(task.name, name) for name in task.makes)
             return next(ref for ref in refs if not self.makes_rows(ref))
         return None
 
@@ -300,7 +317,7 @@ class TaskGraph:
         if ref.task in self.steps:
             return self.steps[ref.task].outputs[ref.name]
         task = self.tasks[ref.task]
-        declared = task.outputs[ref.name]
+        declared = COUNT if ref.name in task.counts else task.outputs[ref.name]
         a_row_a_call = (task.for_each is not None or task.when is not None) and not self.makes_rows(ref)
         return declared.rows() if a_row_a_call else declared
 

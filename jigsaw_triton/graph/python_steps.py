@@ -17,6 +17,7 @@ _OF_STEPS = ("latency_ms", "yields")
 _OF_TASKS = {
     "for_each": "a step is called once a request, with all rows: iterate in the code, or in the task after it",
     "when": "a step is called for each request: decide in the code",
+    "counts": "count in the code",
 }
 
 

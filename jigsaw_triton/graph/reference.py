@@ -59,7 +59,11 @@ class References:
     def _known(self, ref: TensorRef) -> bool:
         if ref.is_graph_input:
             return ref.name in self._spec.inputs
-        return ref.task in self._spec.tasks and ref.name in self._spec.tasks[ref.task].outputs
+        return ref.task in self._spec.tasks and ref.name in self._outputs(ref.task)
+
+    def _outputs(self, task: str) -> tuple[str, ...]:
+        entry = self._spec.tasks[task]
+        return (*entry.outputs, *entry.counts)
 
     def _explain(self, ref: TensorRef, path: Path) -> None:
         spec = self._spec
@@ -69,8 +73,8 @@ class References:
                 hint = nearest(ref.name, spec.inputs, "inputs of the graph")
                 self._report.add(path, f"'{ref}': the graph has no input '{ref.name}'", hint)
         elif ref.task in spec.tasks:
-            if (*owner, "outputs", ref.name) not in self._source:
-                hint = nearest(ref.name, spec.tasks[ref.task].outputs, f"outputs of {ref.task}")
+            if not any((*owner, kind, ref.name) in self._source for kind in ("outputs", "counts")):
+                hint = nearest(ref.name, self._outputs(ref.task), f"outputs of {ref.task}")
                 self._report.add(path, f"'{ref}': task '{ref.task}' has no output '{ref.name}'", hint)
         elif owner not in self._source:
             hint = nearest(ref.task, [*spec.tasks, GRAPH_INPUTS], "known tasks")

@@ -257,7 +257,7 @@ class _GraphCheck:
             return self.workload.demand_rps * often * self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
         rows = 1.0
-        if source.outputs[over.name].shape[0] == -1:
+        if over.name in source.outputs and source.outputs[over.name].shape[0] == -1:
             rows = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
         ancestor: Task | None = source
         while ancestor is not None and task.when is not None:
@@ -376,7 +376,7 @@ class _GraphCheck:
             return self.graph.steps[over.task].yields.get(over.name, 1.0)
         source = self.graph.tasks[over.task]
         rows = self._rows_at_once(source)
-        if source.outputs[over.name].shape[0] == -1:
+        if over.name in source.outputs and source.outputs[over.name].shape[0] == -1:
             rows *= max(variant.yields.get(over.name, 1.0) for variant in source.variants)
         return rows
 

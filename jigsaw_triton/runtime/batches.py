@@ -140,7 +140,10 @@ class Batch:
         self, spec: DispatcherSpec, requests: Sequence[Arrays], outputs: Collection[str] | None = None
     ) -> None:
         self._spec = spec
+        self._counts = {name: of for name, of in spec.counts.items() if outputs is None or name in outputs}
+        counted = self._counts.values()
         self._wanted = tuple(o for o in spec.outputs if outputs is None or o.name in outputs)
+        self._asked = tuple(o for o in spec.outputs if o in self._wanted or o.name in counted)
         self._results: list[dict[str, Array] | Failure | None] = [None] * len(requests)
         self._groups: dict[tuple[object, ...], Group] = {}
         self.held = 0
@@ -153,13 +156,13 @@ class Batch:
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs to ask workers for."""
-        return self._wanted
+        """The outputs to ask workers for: those wanted, and those whose rows are counted."""
+        return self._asked
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(o.name for o in self._wanted)
+        return tuple(o.name for o in self._asked)
 
     def bytes_per_request(self) -> float:
         """Of the inputs, on average over the requests that have items; 0 where none has."""
@@ -196,7 +199,7 @@ class Batch:
         Raises:
             ValueError: The outputs are not what the task is to give; the part counts as unanswered.
         """
-        for output in self._wanted:
+        for output in self._asked:
             check_output(output, outputs.get(output.name), len(part))
         part.group.answers.append((part.start, part.stop, outputs))
 
@@ -252,7 +255,10 @@ class Batch:
             return
         self.held += holds
         if math.prod(lead) == 0:
-            self._results[index] = {o.name: _empty(o, lead[:1] if self._flat(o) else lead) for o in self._wanted}
+            self._results[index] = {
+                **{o.name: _empty(o, lead[:1] if self._flat(o) else lead) for o in self._wanted},
+                **{name: np.empty((*lead, 1), np.int64) for name in self._counts},
+            }
             return
         key: tuple[object, ...] = (index,) if self._spec.mode == "items" else tuple(array.shape[1:] for array in arrays)
         group = self._groups.get(key)
@@ -262,19 +268,23 @@ class Batch:
 
     def _gather(self, answers: Sequence[tuple[int, int, Arrays]], span: _Span) -> dict[str, Array] | Failure:
         """A request's outputs from the answers that hold items of it, in order."""
+
+        def pieces(name: str) -> list[Array]:
+            return [outputs[name][max(span.start - start, 0) : span.stop - start] for start, _, outputs in answers]
+
         gathered = {}
         for output in self._wanted:
-            pieces = [
-                outputs[output.name][max(span.start - start, 0) : span.stop - start] for start, _, outputs in answers
-            ]
             try:
                 if self._flat(output):
-                    gathered[output.name] = _in_a_row(pieces, span.lead[1])
+                    gathered[output.name] = _in_a_row(pieces(output.name), span.lead[1])
                 else:
-                    whole = _joined(pieces, axis=0)
+                    whole = _joined(pieces(output.name), axis=0)
                     gathered[output.name] = whole if len(span.lead) == 1 else whole.reshape(span.lead + whole.shape[1:])
             except ValueError as error:
                 return Failure(f"output {output.name} {error}", "request")
+        for name, of in self._counts.items():
+            counts = [piece.shape[1] for piece in pieces(of) for _ in piece]
+            gathered[name] = np.array(counts, np.int64).reshape(*span.lead, 1)
         return gathered
 
     def _flat(self, output: TensorSpec) -> bool:

@@ -89,6 +89,7 @@ class DispatcherSpec:
         full: Items in a batch as large as the queue makes them.
         variants: Of the task; what is counted is told apart by them.
         yields: Outputs, with rows declared, through which another task goes row by row; the rows are counted.
+        counts: Output that the dispatcher makes itself -> output whose rows it counts, item by item.
         blaming: Messages of failures begin with whom they blame: a pipeline calls it, which is not told the code.
     """
 
@@ -107,6 +108,7 @@ class DispatcherSpec:
     full: int = 1
     variants: tuple[str, ...] = ()
     yields: tuple[str, ...] = ()
+    counts: Mapping[str, str] = field(default_factory=dict)
     blaming: bool = False
 
     @property

@@ -173,6 +173,8 @@ class TaskEntry(_Entry):
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": {"dtype": "FP32", "shape": [-1, 4]}}]
     )
     """Output of the model: its type for one call."""
+    counts: dict[Name, Name] = Field(default={}, max_length=LIMIT_TENSORS, examples=[{"BOX_COUNT": "BOXES"}])
+    """Further output, made at the gateway: an output of the model whose rows it counts, call by call."""
     variants: list[VariantEntry] = Field(
         default=[],
         min_length=1,

@@ -95,9 +95,12 @@ def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> N
     assert found(nested()) == []
     base = nested()
     clean = task("clean", {"LINE": "detect.LINES"}, for_each="detect.LINES")
-    split = replace(base.tasks["split"], inputs={"LINE": ref("clean.Y")}, for_each=ref("clean.Y"))
+    counting = replace(base.tasks["split"], inputs={"LINE": ref("clean.Y")}, for_each=ref("clean.Y"))
+    split = replace(counting, counts={})
     tasks = {"detect": base.tasks["detect"], "clean": clean, "split": split, "read": base.tasks["read"]}
-    of = replace(base, tasks=tasks)
+    of = replace(base, tasks=tasks, outputs={"TEXT": ref("read.TEXT")})
+    # A dispatcher counts what comes back to it.
+    assert found(replace(of, tasks={**tasks, "split": counting}), together(of)) == []
     assert found(of, together(of, ["detect"], ["clean", "split"], ["read"])) == [("clean", "split")]
     item = compiled(of, together(of, ["detect"], ["clean", "split"], ["read"]))
     whole = item.graphs["nested"].dispatchers[1]

@@ -52,6 +52,8 @@ def features(of: TaskGraph) -> Iterator[str]:
         yield "conditions"
     if any(task.for_each for task in tasks):
         yield "fan-out"
+    if any(task.counts for task in tasks):
+        yield "counts"
     inner = [task for task in tasks if task.for_each or task.when]
     if any(of.makes_rows(TensorRef(task.name, name)) for task in inner for name in task.outputs):
         yield "rows of rows"

@@ -6,6 +6,7 @@ follows from a random generator: hypothesis draws graphs by one that it controls
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -85,7 +86,8 @@ class _Builder:
             outputs["S"] = SCORE
         if _chance(rng, 0.5 if alone else 0.3):
             outputs["R"] = ROWS
-        self._tasks.append(_task(name, inputs, outputs, over, when))
+        counts = {"N": "R"} if "R" in outputs and _chance(rng, 0.5) else {}
+        self._tasks.append(replace(_task(name, inputs, outputs, over, when), counts=counts))
         if "R" in outputs and not alone:
             rows_of_rows = TensorRef(name, "R")
             self._tasks.append(_task(f"{name}r", {"I0": rows_of_rows}, {"Y": VECTOR}, rows_of_rows, None))
@@ -103,7 +105,7 @@ class _Builder:
         so_far, rng = self._so_far(), self._rng
         nodes: list[Task | PythonStep] = [*self._tasks, *self._steps]
         used = {ref for node in nodes for ref in _taken(node)}
-        made = [TensorRef(node.name, output) for node in nodes for output in node.outputs]
+        made = [TensorRef(node.name, output) for node in nodes for output in node.makes]
         idle = [node.name for node in nodes if not any(ref.task == node.name for ref in used)]
         outputs = [ref for ref in made if ref.task in idle or _chance(rng, 0.25)]
         if _chance(rng, 0.08):
@@ -140,7 +142,7 @@ class _Builder:
 
 def _tensors(of: TaskGraph) -> Iterator[TensorRef]:
     yield from (TensorRef(GRAPH_INPUTS, name) for name in of.inputs)
-    yield from (TensorRef(node.name, output) for node in of.in_order() for output in node.outputs)
+    yield from (TensorRef(node.name, output) for node in of.in_order() for output in node.makes)
 
 
 def _taken(node: Task | PythonStep) -> Iterator[TensorRef]:
@@ -230,6 +232,9 @@ def _evaluate_task(of: TaskGraph, task: Task, values: Values) -> dict[TensorRef,
             found[ref] = np.concatenate([_none(kind)[0], *arrays])
         else:
             found[ref] = np.concatenate([_none(kind), *(array[None] for array in arrays)])
+    for name, output in task.counts.items():
+        counts = np.array([[len(call[output])] for call in calls], np.int64).reshape(-1, 1)
+        found[TensorRef(task.name, name)] = counts[0] if task.for_each is None and task.when is None else counts
     return found
 
 

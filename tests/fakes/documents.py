@@ -105,6 +105,8 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
                 for v in task.variants
             ],
         }
+        if task.counts:
+            tasks[task.name]["counts"] = dict(task.counts)
         if task.for_each is not None:
             tasks[task.name]["for_each"] = str(task.for_each)
         if task.when is not None:

@@ -47,6 +47,7 @@ def task(
     of: Sequence[Variant] | None = None,
     for_each: str | None = None,
     when: When | None = None,
+    counts: Mapping[str, str] | None = None,
 ) -> Task:
     """A task; by default with one variant `v0` and one output `Y` of 16 floats."""
     return Task(
@@ -56,6 +57,7 @@ def task(
         variants=tuple(of or variants()),
         for_each=None if for_each is None else ref(for_each),
         when=when,
+        counts=dict(counts or {}),
     )
 
 
@@ -166,7 +168,7 @@ def conditional(
 def nested(
     *, lines: float = 3.0, words: float = 4.0, variant_count: int = 1, name: str = "nested", slo: Slo = LOOSE
 ) -> TaskGraph:
-    """X -> detect -> LINES -> (for each) split -> KIND, one a line, and rows: WORDS -> (for each) read -> TEXT."""
+    """X -> detect -> LINES -> (for each) split -> KIND, PER_LINE, and rows: WORDS -> (for each) read -> TEXT."""
     of = variants(variant_count)
     detect = task(
         "detect", {"X": "inputs.X"}, outputs={"LINES": VECTORS}, of=variants(variant_count, yields={"LINES": lines})
@@ -177,11 +179,13 @@ def nested(
         outputs={"WORDS": VECTORS, "KIND": TensorType("INT64", (1,))},
         of=variants(variant_count, yields={"WORDS": words}),
         for_each="detect.LINES",
+        counts={"PER_LINE": "WORDS"},
     )
     read = task(
         "read", {"WORD": "split.WORDS"}, outputs={"TEXT": TensorType("INT64", (1,))}, of=of, for_each="split.WORDS"
     )
-    return graph([detect, split, read], {"KIND": "split.KIND", "TEXT": "read.TEXT"}, name=name, slo=slo)
+    outputs = {"KIND": "split.KIND", "PER_LINE": "split.PER_LINE", "TEXT": "read.TEXT"}
+    return graph([detect, split, read], outputs, name=name, slo=slo)
 
 
 CROP = """\

@@ -159,6 +159,21 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         "    words:",
         "detect.CROPS has rows of another kind than classify.LABEL, over which words iterates",
     ),
+    "a count of no output": (
+        [("      variants:\n        - {name: n", "      counts: {N: CROPSS}\n      variants:\n        - {name: n")],
+        "counts:",
+        "it counts 'CROPSS', which is no output; did you mean 'CROPS'?",
+    ),
+    "a count of no rows": (
+        [("      variants:\n        - {name: n", "      counts: {N: SCORE}\n      variants:\n        - {name: n")],
+        "counts:",
+        "SCORE has no varying number of rows: its shape is [1]; count one whose shape begins with -1",
+    ),
+    "a count by the name of an output": (
+        [("      variants:\n        - {name: n", "      counts: {SCORE: CROPS}\n      variants:\n        - {name: n")],
+        "counts:",
+        "'SCORE' is an output of the model; give the count another name",
+    ),
     "rows of another kind": (
         [
             (CLASSIFY, extra("boxer", "{X: detect.BOXES, Z: detect.CROPS}", more="for_each: detect.BOXES, ")),
@@ -381,6 +396,18 @@ def test_a_conditional_task_may_make_rows(tmp_path: Path) -> None:
     label, size = TensorRef("classify", "LABEL"), TensorRef("classify", "SIZE")
     assert [graph.type_of(ref).shape for ref in (label, size)] == [(-1, 4), (-1, 1)]
     assert [graph.row_axis(ref) for ref in (label, size)] == [label, size]
+
+
+def test_a_count_is_an_output_beside_the_models(tmp_path: Path) -> None:
+    counts = "      counts: {PER_PAGE: CROPS}\n      variants:\n        - {name: n"
+    text = edited(
+        GRAPH, ("      variants:\n        - {name: n", counts), ("    LABELS: ", "    N: detect.PER_PAGE\n    LABELS: ")
+    )
+    graph = built(text, tmp_path)
+    count = TensorRef("detect", "PER_PAGE")
+    assert graph.outputs["N"] == count
+    assert graph.tasks["detect"].makes == ("BOXES", "CROPS", "SCORE", "PER_PAGE")
+    assert (graph.type_of(count), graph.row_axis(count)) == (TensorType("INT64", (1,)), None)
 
 
 def test_too_many_paths_are_refused(tmp_path: Path) -> None:

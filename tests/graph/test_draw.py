@@ -35,6 +35,10 @@ def test_python_steps_are_told_apart() -> None:
     assert 'class="step"' in svg(graph)
 
 
+def test_what_is_counted_is_told() -> None:
+    assert "                  > PER_LINE  rows of WORDS" in text(graphs.nested()).splitlines()
+
+
 def test_mermaid() -> None:
     assert mermaid(graphs.fan_out(variant_count=2)).splitlines() == [
         "flowchart LR",

@@ -88,6 +88,12 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         "when:",
         "when of a python step; a step is called for each request: decide in the code",
     ),
+    "counts": (
+        [(PYTHON, f"{PYTHON}\n      counts: {{N: CROPS}}")],
+        CROP,
+        "counts:",
+        "counts of a python step; count in the code",
+    ),
     "time of a task": (
         [("    detect:\n", "    detect:\n      latency_ms: 3\n")],
         CROP,

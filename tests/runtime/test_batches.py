@@ -297,7 +297,7 @@ def test_rows_of_rows_follow_each_other_in_the_order_of_the_rows(
 ) -> None:
     """Each item makes as many rows as the last two bits of its number say; ECHO holds them, SUM has one an item."""
     asked = [Asked(number, batch, rows, 1, True) for number, (rows, batch) in enumerate(sizes, 1)]
-    spec = DispatcherSpec("g", "t", "rows", (ID, WHOLE), OUTPUTS, yields=("ECHO",))
+    spec = DispatcherSpec("g", "t", "rows", (ID, WHOLE), OUTPUTS, yields=("ECHO",), counts={"N": "ECHO"})
     batch = Batch(spec, [request.inputs("rows") for request in asked])
     parts = []
     while batch.head() is not None:
@@ -318,6 +318,22 @@ def test_rows_of_rows_follow_each_other_in_the_order_of_the_rows(
         assert result["ECHO"].tolist() == made
         assert result["ECHO"].shape == (request.batch, len(made[0]))
         assert result["SUM"].shape == (request.batch, request.rows, 2)
+        assert result["N"].tolist() == [[[number % 4] for number in entry.tolist()] for entry in ids]
+        assert result["N"].dtype == np.int64
+
+
+@pytest.mark.parametrize("lengths", [[2, 0], [1, 1]])
+def test_rows_are_counted_item_by_item(lengths: list[int]) -> None:
+    spec = DispatcherSpec("g", "t", "items", (ID,), (TensorSpec("R", "INT64", (-1,)), OUTPUTS[0]), counts={"N": "R"})
+    batch = Batch(spec, [{"ID": np.zeros((2, 1), np.int64)}], {"N", "SUM"})
+    # What is counted is asked for, wanted or not; and need not be one tensor then.
+    assert batch.output_names == ("R", "SUM")
+    for length in lengths:
+        batch.answered(batch.take(8), {"R": np.zeros((1, length), np.int64), "SUM": np.zeros((1, 2), np.int64)})
+    (result,) = batch.results()
+    assert isinstance(result, dict)
+    assert result.keys() == {"SUM", "N"}
+    assert result["N"].tolist() == [[length] for length in lengths]
 
 
 def test_what_was_not_executed_may_be_lost_any_number_of_times() -> None:

@@ -97,6 +97,9 @@ def gathered(graph: TaskGraph, task: Task, answers: Sequence[Arrays]) -> dict[Te
         arrays = [answer[ref.name] for answer in answers]
         as_rows = a_row_a_call and not graph.makes_rows(ref)
         found[ref] = np.concatenate(arrays if as_rows else [array[0] for array in arrays])
+    for name, of in task.counts.items():
+        counts = np.array([[answer[of].shape[1]] for answer in answers])
+        found[TensorRef(task.name, name)] = counts if a_row_a_call else counts[0]
     return found
 
 

@@ -71,7 +71,7 @@ def test_rows_of_rows_become_one_tensor() -> None:
     answers = [{"WORDS": ROWS[None, :count], "KIND": np.array([[count]])} for count in (2, 0, 3)]
     split = gathered(found, found.tasks["split"], answers)
     np.testing.assert_array_equal(split[ref("split.WORDS")], [*ROWS[:2], *ROWS])
-    assert split[ref("split.KIND")].tolist() == [[2], [0], [3]]
+    assert split[ref("split.KIND")].tolist() == split[ref("split.PER_LINE")].tolist() == [[2], [0], [3]]
     assert len(calls(found, found.tasks["read"], split)) == 5
 
 
