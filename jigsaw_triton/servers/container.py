@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jigsaw_triton
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import LABEL, Container, Image
 from jigsaw_triton.servers.interpreter import INSIDE
@@ -25,6 +26,9 @@ def in_container(command: Command, image: Image, *, run_dir: Path, repository: P
         run_dir: Of the deployment.
         repository: Of the worker.
         gpu: Whether its instance is a real one.
+
+    Raises:
+        InputError: A folder cannot be mounted.
     """
     container = Container(image.runtime, command.shm_prefix.rstrip("-"))
     arguments = (
@@ -70,8 +74,10 @@ def _gpu(image: Image, device: str) -> Iterator[str]:
 
 
 def _mounts(image: Image, run_dir: Path, repository: Path) -> Iterator[str]:
-    yield f"--volume={run_dir}:{run_dir}"
-    yield f"--volume={repository}:{repository}:ro"
-    yield f"--volume={image.python}:{image.python}:ro"
     package = Path(jigsaw_triton.__file__).resolve().parent
-    yield f"--volume={package}:{INSIDE / package.name}:ro"
+    folders = {run_dir: run_dir, repository: repository, image.python: image.python, package: INSIDE / package.name}
+    for outside, inside in folders.items():
+        if ":" in str(outside):
+            hint = "choose a state directory, or JIGSAW_CACHE, without one"
+            raise InputError("a container cannot have a folder with a colon in its path", where=str(outside), hint=hint)
+        yield f"--volume={outside}:{inside}" + ("" if outside == run_dir else ":ro")

@@ -1,7 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import jigsaw_triton
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.command import Command, worker_command
 from jigsaw_triton.servers.container import in_container
 from jigsaw_triton.servers.image import Container, Image, Runtime
@@ -90,3 +93,8 @@ def test_all_else_is_as_without_a_container() -> None:
     command, plain = contained(), worker()
     assert command.container == Container(IMAGE.runtime, plain.shm_prefix.rstrip("-"))
     assert (command.address, command.sockets, command.shm_prefix) == (plain.address, plain.sockets, plain.shm_prefix)
+
+
+def test_a_folder_that_cannot_be_mounted_is_told() -> None:
+    with pytest.raises(InputError, match="/state:1: a container cannot have a folder with a colon"):
+        in_container(worker(), IMAGE, run_dir=RUN, repository=Path("/state:1"), gpu=True)
