@@ -98,13 +98,13 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
     """What the rounds say."""
     shares = [_served_rps(r.loud) / CAPACITY_RPS for r in rounds]
     in_slo = [sum(ms <= SLO_MS for ms in ok) / max(1, len(ok)) for ok in (_latencies_ms(r.loud) for r in rounds)]
-    ratios = [_p99(r.beside) / _p99(r.alone) for r in rounds]
+    ratios = [p99(r.beside) / p99(r.alone) for r in rounds]
     load = (
         f"two stages of {WORKERS} emulated workers of {BATCH_MS:g} ms and batch {BATCH}, SLO {SLO_MS} ms, Poisson "
         f"load of {OVERLOAD:g} x capacity over HTTP; median of {len(rounds)} rounds"
     )
-    told = _told([outcome for r in rounds for outcome in r.loud])
-    quiet = _told([outcome for r in rounds for outcome in r.beside])
+    told = counted([outcome for r in rounds for outcome in r.loud])
+    quiet = counted([outcome for r in rounds for outcome in r.beside])
     return [
         figure(
             "dataplane.overload3x.served",
@@ -118,7 +118,7 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
             "dataplane.overload3x.in_slo",
             median(in_slo),
             "share",
-            f"of what was served; {load}, {spread(in_slo)}; their p99 {median(_p99(r.loud) for r in rounds):.0f} ms",
+            f"of what was served; {load}, {spread(in_slo)}; their p99 {median(p99(r.loud) for r in rounds):.0f} ms",
             at_least=IN_SLO_GOAL,
         ),
         figure(
@@ -129,7 +129,7 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
             f"while one is at {OVERLOAD:g} x, over the same alone; median of {len(rounds)} rounds, {spread(ratios)}; "
             f"{quiet}; baseline: p99 alone, ms",
             at_most=ISOLATION_GOAL,
-            baseline=median(_p99(r.alone) for r in rounds),
+            baseline=median(p99(r.alone) for r in rounds),
         ),
     ]
 
@@ -145,7 +145,7 @@ def _latencies_ms(outcomes: Sequence[Outcome]) -> list[float]:
     return [outcome.latency_ms for outcome in outcomes if outcome.status == OK]
 
 
-def _p99(outcomes: Sequence[Outcome]) -> float:
+def p99(outcomes: Sequence[Outcome]) -> float:
     """Milliseconds, of those that were answered.
 
     Raises:
@@ -153,11 +153,11 @@ def _p99(outcomes: Sequence[Outcome]) -> float:
     """
     latencies_ms = _latencies_ms(outcomes)
     if not latencies_ms:
-        raise ServerError(f"no request was answered: {_told(outcomes)}", where="overload")
+        raise ServerError(f"no request was answered: {counted(outcomes)}", where="overload")
     return float(np.percentile(latencies_ms, 99))
 
 
-def _told(outcomes: Sequence[Outcome]) -> str:
+def counted(outcomes: Sequence[Outcome]) -> str:
     """How many came to what."""
     counts = Counter(outcome.status for outcome in outcomes)
     failed = counts.total() - counts[OK] - counts[UNAVAILABLE]

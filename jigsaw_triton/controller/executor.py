@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Mapping
 
 import numpy as np
@@ -77,12 +78,15 @@ class Executor:
                 await self._fleet.load(worker_name, models)
             case a.UnloadModels(worker_name, names):
                 await self._fleet.unload(worker_name, names)
+                for name in names:
+                    self._paths.slots(worker_name, name).unlink(missing_ok=True)
             case a.RestartWorker(worker, delay_s):
                 await self._fleet.restart(worker, delay_s)
             case a.Drain(worker_name, slots):
                 await self._drain(worker_name, slots)
             case a.Retire(worker):
                 await self._fleet.retire(worker.name)
+                await asyncio.to_thread(shutil.rmtree, self._paths.worker_slots(worker.name), True)
             case _:
                 await self._run_at_gateway(action)
 

@@ -25,7 +25,7 @@ from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
-from jigsaw_triton.servers.command import Command
+from jigsaw_triton.servers.command import Command, shm_prefix
 from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
@@ -49,6 +49,9 @@ _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
 _UNLOAD_S = 120.0
+
+_FORGET_S = 2.0
+"""For which a gateway's restart waits for workers to unmap what the dead one shared with them."""
 
 
 @dataclass(slots=True)
@@ -253,7 +256,7 @@ class Fleet:
             dead = self._servers.get(self.GATEWAY)
             if dead is not None:
                 await self._stop(dead)
-            await asyncio.sleep(delay_s)
+            await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
             await self._start_gateway(ports)
             await self._load_all(self._running(self.GATEWAY), models, probe=False)
 
@@ -293,6 +296,14 @@ class Fleet:
         """Unloads models at the gateway and waits until they are gone: until their last request was answered."""
         async with self.locked(self.GATEWAY):
             await self._unload_all(self._running(self.GATEWAY), models)
+
+    async def _forget_regions(self) -> None:
+        """Has workers unmap what a dead gateway shared with them, as far as they answer at once."""
+        prefix = shm_prefix(self._paths.run, self.GATEWAY)
+        workers = [server for name, server in self._servers.items() if name != self.GATEWAY]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORGET_S):
+                await asyncio.gather(*(w.client.forget_regions(prefix) for w in workers), return_exceptions=True)
 
     async def _start_gateway(self, ports: GatewayPorts) -> None:
         command = self._commands.gateway(ports)

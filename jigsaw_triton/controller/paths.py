@@ -67,9 +67,13 @@ class Paths:
         """Unix socket of a worker."""
         return self.run / "workers" / f"{worker}.sock"
 
+    def worker_slots(self, worker: str) -> Path:
+        """Slot files of a worker."""
+        return self.run / "slots" / worker
+
     def slots(self, worker: str, model: str) -> Path:
         """Slot file of a model on a worker."""
-        return self.run / "slots" / worker / model
+        return self.worker_slots(worker) / model
 
     def mps(self, place: str) -> Path:
         """Pipe directory of the MPS daemon of a MIG instance."""

@@ -17,6 +17,8 @@ from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
 _TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_REGIONS = "v2/systemsharedmemory"
+_RESTRICTED = ("v2/repository/", _REGIONS)
 
 
 class TritonClient:
@@ -26,7 +28,7 @@ class TritonClient:
 
     Args:
         address: `http://host:port`, or the path of a Unix socket.
-        secret: Sent with repository calls; empty where the server restricts nothing.
+        secret: Sent with calls about the repository and shared memory; empty where the server restricts nothing.
         metrics_address: Of /metrics, like `address`; empty where it is not served.
         timeout_s: For each call except `load`, `unload` and `infer`, which have their own.
     """
@@ -86,6 +88,17 @@ class TritonClient:
     async def config(self, model: str) -> dict[str, Any]:
         """A loaded model's configuration."""
         return _object(json.loads(await self._call("GET", f"v2/models/{quote(model)}/config")))
+
+    async def regions(self) -> tuple[str, ...]:
+        """Names of the regions of system shared memory that it maps for clients."""
+        return tuple(region["name"] for region in json.loads(await self._call("GET", f"{_REGIONS}/status")))
+
+    async def forget_regions(self, prefix: str) -> int:
+        """Has it unmap the regions whose names begin so; how many there were."""
+        found = [name for name in await self.regions() if name.startswith(prefix)]
+        for name in found:
+            await self._call("POST", f"{_REGIONS}/region/{quote(name)}/unregister", data=b"{}")
+        return len(found)
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Statistics of a loaded model, or of all."""
@@ -147,7 +160,7 @@ class TritonClient:
     ) -> tuple[int, Mapping[str, str], bytes]:
         address = address or self._address
         base = address if address.startswith("http://") else "http://localhost"
-        restricted = {SECRET_HEADER: self._secret} if self._secret and path.startswith("v2/repository/") else {}
+        restricted = {SECRET_HEADER: self._secret} if self._secret and path.startswith(_RESTRICTED) else {}
         timeout_s = timeout_s or self._timeout_s
         try:
             async with self._session(address).request(

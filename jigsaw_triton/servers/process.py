@@ -126,6 +126,8 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.command.env},
+                # Python looks for modules where it is started before anywhere else.
+                cwd=self.log.parent,
                 start_new_session=True,
                 umask=0o077,
             )

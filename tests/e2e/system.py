@@ -166,6 +166,11 @@ class System:
         """Dispatchers that have a file in the run directory: one of the `routes`, or of the `counters`."""
         return {path.name.removesuffix(".json") for path in (self._deployment.paths.run / kind).iterdir()}
 
+    def slot_files(self) -> set[tuple[str, str]]:
+        """Worker and model of each file of slots."""
+        slots = self._deployment.paths.run / "slots"
+        return {(path.parent.name, path.name) for path in slots.glob("*/*")}
+
     def leftovers(self) -> list[str]:
         """What is there of the deployment that is not meant to outlive it."""
         names = {path.stem for path in (self.state / "logs").glob("*.log")}

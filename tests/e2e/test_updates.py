@@ -52,6 +52,7 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
         assert replicas(shrunk, "square") == small
         assert shrunk["graphs"]["words"]["target"] == "ensemble"
     assert shared.dispatchers_with("counters") == shared.dispatchers_with("routes")
+    assert shared.slot_files() == {(w["name"], m["name"]) for w in shrunk["workers"] for m in w["models"]}
 
 
 def test_what_runs_stays_where_changing_it_does_not_pay(shared: System, tmp_path: Path) -> None:

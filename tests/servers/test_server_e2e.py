@@ -12,8 +12,11 @@ from tritonclient.utils import InferenceServerException
 
 import jigsaw_triton
 from jigsaw_triton.errors import ServerError
+from jigsaw_triton.runtime.protocol import WorkerFailed
+from jigsaw_triton.runtime.regions import Placement, Region
+from jigsaw_triton.runtime.wire import Connection
 from jigsaw_triton.servers.client import TritonClient
-from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess, group_members
@@ -97,7 +100,12 @@ def assert_nothing_left(server: ServerProcess) -> None:
     assert not any(path.exists() for path in server.command.sockets)
 
 
-def test_a_workers_life(worker: Command, run_dir: Path, repository: Path) -> None:
+def test_a_workers_life(
+    worker: Command, run_dir: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in another checkout of this project.
+    (tmp_path / "jigsaw_triton.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
 
     async def main() -> None:
@@ -127,6 +135,34 @@ def test_a_workers_life(worker: Command, run_dir: Path, repository: Path) -> Non
     assert_nothing_left(server)
     assert not list(repository.rglob("__pycache__"))
     assert {path.stat().st_mode & 0o077 for path in run_dir.glob("*.log")} == {0}
+
+
+def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker: Command, run_dir: Path) -> None:
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+    prefix = shm_prefix(run_dir, "gateway")
+    dead, alive = (Region(f"{prefix}{name}-0", 2**20) for name in ("dead", "alive"))
+
+    async def main() -> None:
+        await server.start()
+        try:
+            connection = Connection(f"unix:{worker.address}", 5.0, SECRET)
+            for region in (dead, alive):
+                placement = Placement(region, {}, {})
+                with pytest.raises(WorkerFailed, match="unknown model"):
+                    await asyncio.to_thread(connection.send, "none", {}, (), placement)
+                    await asyncio.to_thread(connection.receive)
+            connection.close()
+            async with TritonClient.of(worker) as client:
+                assert set(await client.regions()) == {dead.name, alive.name}
+                assert await client.forget_regions(f"{prefix}dead-") == 1
+                assert await client.regions() == (alive.name,)
+        finally:
+            await server.stop()
+            for region in (dead, alive):
+                region.unlink()
+
+    asyncio.run(main())
+    assert_nothing_left(server)
 
 
 def test_refusals_are_tritons_own(worker: Command, run_dir: Path) -> None:

@@ -1,0 +1,115 @@
+"""Two graphs whose models take turns in one slice: what one that gets three times its planned load does to the other.
+
+The load of a shared slice is planned so low that turns rarely meet (`planner.sharing`). Emulated variants, whose time
+is known exactly; requests come at Poisson times and carry no timeout.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.client import Outcome
+from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, counted, p99
+from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.harness import Figure, Tell, figure, spread
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.planner.problem import SHARED_LOAD
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.servers.installation import find_installation
+
+ROUNDS = 3
+RUN_S = 14.0
+TURN_MS = 10.0
+SLO_MS = 400
+PLANNED_RPS = 0.45 * SHARED_LOAD * 1000 / TURN_MS
+"""Of each graph: nearly half of what the slice may be planned for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What became of the quiet graph's requests.
+
+    Attributes:
+        alone: Nothing else going on.
+        planned: While the other graph had the load that is planned for it.
+        beside: While it had OVERLOAD times as much.
+        loud: The other graph's then.
+    """
+
+    alone: Sequence[Outcome]
+    planned: Sequence[Outcome]
+    beside: Sequence[Outcome]
+    loud: Sequence[Outcome]
+
+
+async def measure(tell: Tell) -> list[Figure]:
+    """Brings up both graphs in one slice, and loads them."""
+    async with system.system(find_installation(), SETTINGS) as running:
+        with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+            wanted = deployment(Path(path))
+            tell("shared: starting one worker for two graphs")
+            await running.deploy(wanted)
+        rounds = []
+        for number in range(ROUNDS):
+            tell(f"shared: round {number + 1} of {ROUNDS}")
+            rounds.append(await _round(wanted.cluster.gateway, Random(number)))
+    return [isolation(rounds)]
+
+
+def deployment(folder: Path) -> Wanted:
+    """Both graphs, on a cluster where they may share."""
+    rows = ProfileTable([system.profile("cpu", "work", "only", 1, TURN_MS, 1000 / TURN_MS)])
+    both = {name: graphs.emulated(folder, name, slo_ms=SLO_MS) for name in ("loud", "quiet")}
+    demand = dict.fromkeys(both, PLANNED_RPS)
+    return Wanted(both, demand, dict.fromkeys(both, rows), system.cluster("cpu"), share=True)
+
+
+async def _round(ports: GatewayPorts, rng: Random) -> Round:
+    def load(graph: str, of_planned: float, seconds: float) -> asyncio.Task[list[Outcome]]:
+        tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
+        request = client.request(graph, tensors, timeout_us=None)
+        times = Random(rng.random())
+        return asyncio.create_task(client.poisson(ports, request, of_planned * PLANNED_RPS, seconds, times))
+
+    async def beside(of_planned: float) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
+        loud = load("loud", of_planned, RUN_S + SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
+        return await load("quiet", 1.0, RUN_S), await loud
+
+    alone = await load("quiet", 1.0, RUN_S)
+    planned, _ = await beside(1.0)
+    overloaded, loud = await beside(OVERLOAD)
+    return Round(alone, planned, overloaded, loud)
+
+
+def isolation(rounds: Sequence[Round]) -> Figure:
+    """The quiet graph's p99 while the other one is loud over its p99 alone."""
+    ratios = [p99(r.beside) / p99(r.alone) for r in rounds]
+    planned = median(p99(r.planned) / p99(r.alone) for r in rounds)
+    beside_ms = median(p99(r.beside) for r in rounds)
+    quiet = counted([outcome for r in rounds for outcome in r.beside])
+    loud = counted([outcome for r in rounds for outcome in r.loud])
+    note = (
+        f"p99 of a graph that shares a slice, while the other one's load is {OVERLOAD:g} x what is planned for it "
+        f"({PLANNED_RPS:g} requests/s each, turns of {TURN_MS:g} ms), over the same alone; median of {len(rounds)} "
+        f"rounds, {spread(ratios)}; {quiet}; the other's: {loud}; with both as planned {planned:.2f}; {beside_ms:.0f} "
+        f"ms, where twice the cycle of {2 * TURN_MS:g} ms is planned for; a turn that has begun is not broken off; "
+        f"baseline: p99 alone, ms"
+    )
+    return figure(
+        "dataplane.isolation_shared",
+        median(ratios),
+        "ratio",
+        note,
+        at_most=ISOLATION_GOAL,
+        baseline=median(p99(r.alone) for r in rounds),
+    )
