@@ -65,7 +65,7 @@ def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
                 outputs={
                     name: str(TensorRef(node.name, name)) for name in node.makes if TensorRef(node.name, name) in used
                 },
-                code=Code(node.file, _specs(node.outputs)) if isinstance(node, PythonStep) else None,
+                code=_code(graph, node) if isinstance(node, PythonStep) else None,
             )
             for node in graph.in_order()
         ),
@@ -73,6 +73,11 @@ def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
         answers=_specs(ensemble.output_types(graph)) if graph.steps else (),
         slo_ms=graph.slo.latency_ms,
     )
+
+
+def _code(graph: TaskGraph, step: PythonStep) -> Code:
+    yields = tuple(name for name in step.outputs if graph.makes_rows(TensorRef(step.name, name)))
+    return Code(step.file, _specs(step.outputs), yields)
 
 
 def _specs(tensors: cfg.Tensors) -> tuple[TensorSpec, ...]:

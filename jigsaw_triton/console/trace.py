@@ -102,6 +102,7 @@ class Trace:
         return {
             "task": hop.task,
             "dispatcher": hop.dispatcher,
+            "code": hop.code,
             "outcome": hop.outcome,
             "message": hop.message,
             "requests": hop.requests,

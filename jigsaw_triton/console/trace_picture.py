@@ -18,7 +18,7 @@ _FAILED = "#B00020"
 _MODEL = "█"
 _SHADES = {"wait": "░", "stay": "▒", "call": "▓", "failed": "▓"}
 _OPACITY = {"wait": 0.2, "stay": 0.4, "call": 0.6, "failed": 0.6}
-_LEGEND = {"wait": "waits", "stay": "at the dispatcher", "call": "at a worker", "run": "its model runs"}
+_LEGEND = {"wait": "waits", "stay": "at the gateway", "call": "at a worker", "run": "its model runs"}
 _LABEL_COLUMNS = 46
 
 _LINE = 20
@@ -77,7 +77,7 @@ def _of_task(trace: Trace, stay: Stay) -> Iterator[Bar]:
         yield Bar(hop.task, 0, f"{hop.task}: gateway, queue", waited_from_ms, taken_ms, "wait")
     beside = f", {hop.requests} requests" if hop.requests > 1 else ""
     answered = hop.outcome == "answered"
-    label = f"{hop.task}: {'dispatcher' if answered else hop.outcome}{beside}"
+    label = f"{hop.task}: {(hop.code or 'dispatcher') if answered else hop.outcome}{beside}"
     yield Bar(hop.task, 0, label, taken_ms, ended_ms, "stay" if answered else "failed")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jigsaw_triton.controller.settings import Settings
-from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
 from jigsaw_triton.planner.carried import carried_rps
 from jigsaw_triton.planner.plan import GraphPlan
 from jigsaw_triton.servers.metrics import Sample
@@ -22,7 +22,7 @@ _LEAST = 1e-3
 
 
 class Source(NamedTuple):
-    """What rows come of: a variant's output, or, with neither, a task's condition."""
+    """What rows come of: a variant's output, a python step's, which has no variant, or, with neither, a condition."""
 
     graph: str
     task: str
@@ -91,10 +91,11 @@ def remembered(past: Counts, more: Counts, seconds: float, settings: Settings) -
 def still_true(counts: Counts, before: Mapping[str, TaskGraph], after: Mapping[str, TaskGraph]) -> dict[Source, Count]:
     """What was counted of tasks that are the same in the graphs that come after."""
 
-    def task(graphs: Mapping[str, TaskGraph], source: Source) -> Task | None:
-        return graphs[source.graph].tasks.get(source.task) if source.graph in graphs else None
+    def maker(graphs: Mapping[str, TaskGraph], source: Source) -> Task | PythonStep | None:
+        graph = graphs.get(source.graph)
+        return None if graph is None else graph.tasks.get(source.task) or graph.steps.get(source.task)
 
-    return {s: count for s, count in counts.items() if task(before, s) == task(after, s)}
+    return {s: count for s, count in counts.items() if maker(before, s) == maker(after, s)}
 
 
 def measured(graph: TaskGraph, counts: Counts, settings: Settings) -> TaskGraph:
@@ -114,7 +115,11 @@ def measured(graph: TaskGraph, counts: Counts, settings: Settings) -> TaskGraph:
         if when is not None:
             when = replace(when, probability=min(1.0, ratio("", "", name, when.probability)))
         tasks[name] = replace(task, variants=variants, when=when)
-    return replace(graph, tasks=tasks)
+    steps = {
+        name: replace(step, yields={output: ratio("", output, name, rows) for output, rows in step.yields.items()})
+        for name, step in graph.steps.items()
+    }
+    return replace(graph, tasks=tasks, steps=steps)
 
 
 def deviations(graph: TaskGraph, now: TaskGraph) -> tuple[str, ...]:
@@ -130,6 +135,12 @@ def deviations(graph: TaskGraph, now: TaskGraph) -> tuple[str, ...]:
         when, then = task.when, now.tasks[name].when
         if when is not None and then is not None and when != then:
             sentences.append(f"{graph.name}.{name} runs for {then.probability:.1%}, not {when.probability:.1%}")
+    for name, step in graph.steps.items():
+        sentences += [
+            f"{graph.name}.{name} yields {now.steps[name].yields[output]:.3g} {output}, not {rows:.3g}"
+            for output, rows in step.yields.items()
+            if now.steps[name].yields[output] != rows
+        ]
     return tuple(sentences)
 
 

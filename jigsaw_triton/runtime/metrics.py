@@ -6,6 +6,7 @@ been published stands beside them in the file: a metric outlives its process and
 """
 
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 
 import triton_python_backend_utils as pb_utils
@@ -19,11 +20,8 @@ INTERVAL_S = 1.0
 _PARTS: Final = ("_bucket", "_sum", "_count")
 
 
-REFUSED = "jigsaw_refused_total"
-
-
-class Refused:
-    """Counts the requests that a pipeline refuses before any task has them, as late ones of no task.
+class PipelineCounts:
+    """What a pipeline's process counts: requests that it refuses before any task has them, and what python steps do.
 
     Brought to the metrics by one thread: two that add to one at a time end the server (Triton 24.10).
 
@@ -32,10 +30,11 @@ class Refused:
     """
 
     def __init__(self, graph: str) -> None:
-        self._labels = {"graph": graph, "task": "", "reason": "late"}
+        self._graph = graph
         self._lock = threading.Lock()
-        self._count, self._published = 0, 0
-        self._metric: Any = None
+        self._new: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._families: dict[str, Any] = {}
+        self._metrics: dict[object, Any] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
@@ -43,10 +42,27 @@ class Refused:
         """Begins."""
         self._thread.start()
 
-    def add(self, items: int) -> None:
-        """So many more; from any thread."""
+    def refused(self, items: int) -> None:
+        """So many more were late; from any thread."""
         with self._lock:
-            self._count += items
+            self._add("jigsaw_refused_total", items, task="", reason="late")
+
+    def ran(self, step: str, seconds: float, rows: Mapping[str, int] | None) -> None:
+        """The code of a step ran; from any thread.
+
+        Args:
+            step: Its name.
+            seconds: How long.
+            rows: Of its outputs that are gone through row by row; None where it failed.
+        """
+        with self._lock:
+            self._add("jigsaw_step_calls_total", 1, task=step)
+            self._add("jigsaw_step_seconds_total", seconds, task=step)
+            if rows is None:
+                self._add("jigsaw_refused_total", 1, task=step, reason="code")
+            for output, count in (rows or {}).items():
+                self._add("jigsaw_yield_items_total", 1, task=step, output=output)
+                self._add("jigsaw_yield_rows_total", count, task=step, output=output)
 
     def close(self) -> None:
         """Publishes what there is and ends."""
@@ -54,20 +70,33 @@ class Refused:
         self._thread.join()
         self._publish()
 
+    def _add(self, metric: str, more: float, **labels: str) -> None:
+        key = metric, tuple(labels.items())
+        self._new[key] = self._new.get(key, 0.0) + more
+
     def _run(self) -> None:
         while not self._closed.wait(INTERVAL_S):
             self._publish()
 
     def _publish(self) -> None:
-        count = self._count
-        if count == self._published:
-            return
-        if self._metric is None:
-            kind = pb_utils.MetricFamily.COUNTER
-            family = pb_utils.MetricFamily(name=REFUSED, description=METRICS[REFUSED], kind=kind)
-            self._family, self._metric = family, family.Metric(labels=self._labels)
-        self._metric.increment(count - self._published)
-        self._published = count
+        with self._lock:
+            new, self._new = self._new, {}
+        for key, more in new.items():
+            name, labels = key
+            if key not in self._metrics:
+                family = _family(self._families, name)
+                self._metrics[key] = family.Metric(labels={"graph": self._graph, **dict(labels)})
+            if more:
+                self._metrics[key].increment(more)
+
+
+def _family(families: dict[str, Any], name: str) -> Any:
+    """The family of a metric, made where it is not there yet."""
+    if name not in families:
+        base = next((name.removesuffix(part) for part in _PARTS if name.removesuffix(part) in METRICS), name)
+        kind = pb_utils.MetricFamily.COUNTER
+        families[name] = pb_utils.MetricFamily(name=name, description=METRICS[base], kind=kind)
+    return families[name]
 
 
 class Publisher:
@@ -121,13 +150,6 @@ class Publisher:
         metric = self._metrics.get(series)
         if metric is None:
             labels = self._labels | dict(series.labels)
-            metric = self._metrics[series] = self._family(series.metric).Metric(labels=labels)
+            family = _family(self._families, series.metric)
+            metric = self._metrics[series] = family.Metric(labels=labels)
         return metric
-
-    def _family(self, name: str) -> Any:
-        family = self._families.get(name)
-        if family is None:
-            base = next((name.removesuffix(part) for part in _PARTS if name.removesuffix(part) in METRICS), name)
-            kind = pb_utils.MetricFamily.COUNTER
-            family = self._families[name] = pb_utils.MetricFamily(name=name, description=METRICS[base], kind=kind)
-        return family

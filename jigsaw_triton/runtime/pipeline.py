@@ -6,6 +6,7 @@ Triton's own statistics of this model end when `execute` returns; those of the e
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,10 @@ from jigsaw_triton.runtime.admission import Admission, Turn
 from jigsaw_triton.runtime.answers import BLAMES, code_of, late, tensors
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Call, Early, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
-from jigsaw_triton.runtime.metrics import Refused
-from jigsaw_triton.runtime.spec import SPEC_PARAMETER, PipelineStep, pipeline_from_json
+from jigsaw_triton.runtime.metrics import PipelineCounts
+from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE, SPEC_PARAMETER, PipelineStep, pipeline_from_json
 from jigsaw_triton.runtime.steps import Answer, Step, StepError
+from jigsaw_triton.runtime.trace import FOLDER, GATEWAY, Hop, Sampler, TraceFile
 
 MOST_STEPS_AT_ONCE = 256
 """Threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
@@ -43,6 +45,7 @@ class _Request:
         request_id: The client's.
         timeout_us: Likewise; 0 for none.
         sender: Of its answer.
+        traced: Whether it is written what becomes of it.
     """
 
     plan: FlowPlan
@@ -51,6 +54,7 @@ class _Request:
     request_id: str
     timeout_us: int
     sender: Any
+    traced: bool
 
 
 class TritonPythonModel:
@@ -60,25 +64,33 @@ class TritonPythonModel:
         """Reads the spec, and loads the code of python steps.
 
         Raises:
-            StepError: The code of one cannot be loaded.
+            RuntimeError: The environment does not name the run directory.
+            StepError: The code of a step cannot be loaded.
         """
+        if RUN_DIR_VARIABLE not in os.environ:
+            raise RuntimeError(f"{RUN_DIR_VARIABLE} is not set; start the gateway with it")
         parameters = json.loads(args["model_config"])["parameters"]
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
         folder = Path(args["model_repository"]) / args["model_version"]
         self._steps = {step.model: Step(folder, step) for step in self._spec.steps if step.code is not None}
+        self._name = args["model_name"]
+        self._sampler = Sampler(time.monotonic)
+        run_dir = Path(os.environ[RUN_DIR_VARIABLE])
+        self._traces = TraceFile(run_dir / FOLDER / GATEWAY / f"{args['model_instance_name']}.jsonl")
         self._answers = {answer.name: answer for answer in self._spec.answers}
         self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
         self._admission: Admission[_Request] = Admission(self._spec.slo_ms / 1000, time.monotonic)
-        self._refused = Refused(self._spec.graph)
-        self._refused.start()
+        self._counts = PipelineCounts(self._spec.graph)
+        self._counts.start()
         self._unanswered = 0
         self._changed = Condition()
         """Held around all that is counted."""
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Takes in requests; they are answered later."""
-        for request in requests:
+        traced = self._sampler.choose([request.request_id() for request in requests]) if self._steps else {}
+        for index, request in enumerate(requests):
             # The arrays are views of memory that is the request's only until this returns.
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
@@ -89,6 +101,7 @@ class TritonPythonModel:
                 request_id=request.request_id(),
                 timeout_us=request.timeout(),
                 sender=request.get_response_sender(),
+                traced=index in traced,
             )
             with self._changed:
                 self._unanswered += 1
@@ -100,7 +113,7 @@ class TritonPythonModel:
         with self._changed:
             self._changed.wait_for(lambda: self._unanswered == 0)
         self._pool.shutdown(wait=True)
-        self._refused.close()
+        self._counts.close()
 
     def _take(self, turn: Turn[_Request]) -> None:
         for request in turn.start:
@@ -112,7 +125,7 @@ class TritonPythonModel:
         for request, waited_s in requests:
             message = late(waited_s, request.timeout_us / 1e6)
             self._answer(request, FlowError(f"graph {self._spec.graph}: {message}", pb_utils.TritonError.UNAVAILABLE))
-        self._refused.add(sum(request.items for request, _ in requests))
+        self._counts.refused(sum(request.items for request, _ in requests))
 
     def _end(self, request: _Request, began_s: float, outcome: Outcome) -> None:
         took_s = time.monotonic() - began_s if not isinstance(outcome, FlowError) else None
@@ -137,7 +150,7 @@ class TritonPythonModel:
 
     def _start(self, request: _Request, done: Callable[[Outcome], None]) -> None:
         plan = request.plan
-        call: Call = partial(self._call, plan, request.request_id, request.timeout_us)
+        call: Call = partial(self._call, request)
         if request.items == 1:
             self._pool.submit(Flow(plan, request.given, call, self._pool.submit, done).start)
             return
@@ -147,27 +160,51 @@ class TritonPythonModel:
             flow = Flow(plan, item, call, self._pool.submit, partial(gathering.put, index))
             self._pool.submit(flow.start)
 
-    def _call(
-        self, plan: FlowPlan, request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]
-    ) -> dict[str, Array] | Early:
+    def _call(self, request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array] | Early:
         """Runs a step and waits for it.
 
         Raises:
             FlowError: Whatever went wrong: a request whose step raised anything else would never be answered.
         """
         if step.code is None:
-            return _call(request_id, timeout_us, step, inputs)
+            return _call(request.request_id, request.timeout_us, step, inputs)
+        began_s, failure = time.monotonic(), ""
+        rows: dict[str, int] | None = None
         try:
-            code = self._steps[step.model]
-            made = code(inputs)
-            if not isinstance(made, Answer):
-                return {name: made[name] for name in step.outputs}
-            return Early(code.tensors(made.outputs, [self._answers[name] for name in plan.outputs]))
+            made = self._steps[step.model](inputs)
+            if isinstance(made, Answer):
+                wanted = [self._answers[name] for name in request.plan.outputs]
+                early = Early(self._steps[step.model].tensors(made.outputs, wanted))
+                rows = {}
+                return early
+            rows = {name: made[name].shape[1] for name in step.code.yields}
+            return {name: made[name] for name in step.outputs}
         except Exception as error:
-            message = (
-                str(error) if isinstance(error, StepError) else f"step {step.model}: {type(error).__name__}: {error}"
-            )
-            raise FlowError(message, pb_utils.TritonError.INTERNAL) from error
+            named = isinstance(error, StepError)
+            failure = str(error) if named else f"step {step.model}: {type(error).__name__}: {error}"
+            raise FlowError(failure, pb_utils.TritonError.INTERNAL) from error
+        finally:
+            took_s = time.monotonic() - began_s
+            self._counts.ran(step.model, took_s, rows)
+            if request.traced:
+                self._traces.write(self._hop(request, step.model, step.code.file, took_s, failure))
+
+    def _hop(self, request: _Request, step: str, file: str, took_s: float, failure: str) -> Hop:
+        """For the trace of a request: its stay in the code of a step."""
+        return Hop(
+            request=request.request_id,
+            graph=self._spec.graph,
+            task=step,
+            dispatcher=self._name,
+            taken_s=round(time.time() - took_s, 6),
+            waited_ms=0.0,
+            returned_ms=round(1000 * took_s, 3),
+            requests=1,
+            outcome="code" if failure else "answered",
+            message=failure,
+            calls=(),
+            code=file,
+        )
 
 
 def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:

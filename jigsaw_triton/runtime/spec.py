@@ -149,10 +149,12 @@ class Code:
     Attributes:
         file: As the user wrote it, for messages.
         outputs: All that it is to make for one request.
+        yields: Those of them through which a task goes row by row; the rows are counted.
     """
 
     file: str
     outputs: tuple[TensorSpec, ...]
+    yields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def pipeline_from_json(text: str) -> PipelineSpec:
 
 
 def _code(data: dict[str, Any] | None) -> Code | None:
-    return Code(data["file"], _tensors(data["outputs"])) if data is not None else None
+    return Code(data["file"], _tensors(data["outputs"]), tuple(data["yields"])) if data is not None else None
 
 
 def _tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

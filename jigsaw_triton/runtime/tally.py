@@ -23,6 +23,8 @@ METRICS: Final[Mapping[str, str]] = {
     "jigsaw_batches_lost_total": "Batches on which a worker failed",
     "jigsaw_sent_bytes_total": "Bodies of requests to workers, in bytes",
     "jigsaw_received_bytes_total": "Bodies of workers' answers, in bytes",
+    "jigsaw_step_calls_total": "Requests that the code of a python step was called for",
+    "jigsaw_step_seconds_total": "Time in the code of a python step",
     "jigsaw_condition_checked_total": "Requests whose condition was looked at",
     "jigsaw_condition_held_total": "Requests whose condition held, so that the task ran",
     "jigsaw_wait_seconds": "Estimated time of requests in the queue, in seconds",

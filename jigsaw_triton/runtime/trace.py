@@ -1,7 +1,8 @@
 """Traces: what became of single requests at each hop, a line of JSON each, for requests that bring an id.
 
 Triton hands a client's request id on to an ensemble's steps. A dispatcher writes a `Hop` for some requests that have
-one, and tells their ids to the worker, whose model writes a `Run`. The files are small and begun anew when full.
+one, and tells their ids to the worker, whose model writes a `Run`. A pipeline writes a `Hop` for code that it runs. The
+files are small and begun anew when full.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "traces"
-"""In the run directory: `gateway/<dispatcher>.<instance>.jsonl` and `workers/<worker>/<model>.<instance>.jsonl`."""
+"""In the run directory: `gateway/<model and instance>.jsonl` and `workers/<worker>/<model>.<instance>.jsonl`."""
 
 GATEWAY, WORKERS = "gateway", "workers"
 
@@ -63,20 +64,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A request's stay at a dispatcher.
+    """A request's stay at a dispatcher, or in the code of a python step.
 
     Attributes:
         request: The client's id.
         graph: Name.
         task: Likewise.
-        dispatcher: Model name at the gateway.
+        dispatcher: Model name at the gateway; of a python step the pipeline's.
         taken_s: When it was taken from the queue, in seconds since 1970.
         waited_ms: In the queue before, estimated.
         returned_ms: From then until its answer.
         requests: Taken from the queue with it, itself among them.
-        outcome: `answered`, `late`, or the blame of its failure (`batches.Blame`).
+        outcome: `answered`, `late`, `code`, or the blame of its failure (`batches.Blame`).
         message: Of the failure.
         calls: In the order in which they ended.
+        code: The file, of a python step.
     """
 
     request: str
@@ -90,6 +92,7 @@ class Hop:
     outcome: str
     message: str
     calls: tuple[Call, ...]
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def test_code_is_a_step_and_a_file_of_the_pipeline() -> None:
     assert item.target == "bls"
     assert item.pipeline is not None
     assert item.pipeline.files["1/steps/crop.py"] == CROP.encode()
-    code = Code("steps/crop.py", (TensorSpec("CROPS", "FP32", VECTORS.shape),))
+    code = Code("steps/crop.py", (TensorSpec("CROPS", "FP32", VECTORS.shape),), yields=("CROPS",))
     spec = spec_of(item)
     assert spec.steps == (
         PipelineStep("cropping.detect.g3", {"X": "inputs.X"}, {"BOXES": "detect.BOXES"}),

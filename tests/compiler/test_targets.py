@@ -19,6 +19,7 @@ from jigsaw_triton.graph.model import Target, TaskGraph, TensorRef
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.runtime.batches import Failure
 from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE
 from tests.compiler.samples import compiled, every, together
 from tests.fakes.any_graph import Values, any_graph, evaluate, requests, write_application
 from tests.fakes.documents import built
@@ -27,11 +28,12 @@ from tests.runtime import fake_pb_utils as pb
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Iterator[Any]:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The class of BLS pipelines, imported with a stand-in for what only tritonserver has."""
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "triton_python_backend_utils", pb)
+        patch.setenv(RUN_DIR_VARIABLE, str(tmp_path_factory.mktemp("run")))
         yield importlib.import_module("jigsaw_triton.runtime.pipeline").TritonPythonModel
     for name in set(sys.modules) - before:
         if name.startswith("jigsaw_triton.runtime"):

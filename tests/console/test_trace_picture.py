@@ -23,6 +23,11 @@ def test_each_wait_stay_and_batch_is_a_bar() -> None:
     assert bars(TRACE)[-1].runs == ((38.0, 42.0),)
 
 
+def test_code_is_told_by_its_file() -> None:
+    hop = replace(SECOND, waited_ms=0.0, calls=(), requests=1, code="steps/crop.py")
+    assert [bar.label for bar in bars(Trace("g", "7", (Stay(hop, ()),)))] == ["b: steps/crop.py"]
+
+
 def test_what_failed_is_told() -> None:
     calls = (replace(CALL, outcome="failed"), replace(CALL, sent_ms=9.0, ended_ms=12.0, again=True))
     hop = replace(SECOND, outcome="model", message="task b: <seven>", calls=calls)

@@ -17,7 +17,7 @@ from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.servers.metrics import parse_metrics
-from tests.fakes.graphs import conditional, fan_out
+from tests.fakes.graphs import conditional, cropping, fan_out
 
 SETTINGS = Settings(rows_least=100.0, rows_half_life_s=60.0)
 CROPS = Source("fan_out", "detect", "v0", "CROPS")
@@ -62,6 +62,18 @@ def test_a_yield_is_what_was_measured_once_that_is_enough(count: Count, expected
     one, other = graph.tasks["detect"].variants
     assert one.yields == {"CROPS": expected}
     assert other.yields == {"CROPS": 3.0}
+
+
+def test_the_rows_of_a_python_step_are_what_was_measured() -> None:
+    (source,) = read_counts(parse_metrics('jigsaw_yield_items_total{graph="cropping",output="CROPS",task="crop"} 200'))
+    graph = cropping(rows=3.0)
+    now = measured(graph, {source: Count(200, 900)}, SETTINGS)
+    assert now.steps["crop"].yields == {"CROPS": 4.5}
+    assert deviations(graph, now) == ("cropping.crop yields 4.5 CROPS, not 3",)
+    changed = replace(graph, steps={"crop": replace(graph.steps["crop"], source="")})
+    counts = {source: Count(200, 900)}
+    assert still_true(counts, {"cropping": graph}, {"cropping": graph}) == counts
+    assert still_true(counts, {"cropping": graph}, {"cropping": changed}) == {}
 
 
 @pytest.mark.parametrize(("held", "expected"), [(150, 0.75), (0, 0.001), (200, 1.0)])

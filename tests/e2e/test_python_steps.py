@@ -122,6 +122,21 @@ def test_code_may_answer_before_the_models_behind_it(client: Client) -> None:
     assert ask(client, []) == ([[]], ["early"], [[-1]])
 
 
+def test_metrics_and_traces_tell_of_the_code(served: System, client: Client) -> None:
+    name = f"traced-{type(client.triton).__module__}"
+    client.ask("scaled", {"NUMBERS": np.array([[1, 2]], np.int64)}, ("DOUBLED",), request_id=name)
+    step = {"graph": "scaled", "task": "scale"}
+    # What comes to the code has been at the first model, and what it makes goes to the last.
+    for counted, model in (("jigsaw_step_calls_total", "split"), ("jigsaw_yield_items_total", "double")):
+        served.wait_alike(("nv_inference_request_success", {"model": f"scaled.{model}.g1"}), (counted, step))
+    trace = served.run("trace", "scaled", "--request", name, "-o", "json").json
+    assert [(hop["task"], hop["code"]) for hop in trace["hops"]] == [
+        ("split", ""),
+        ("scale", "steps/scale.py"),
+        ("double", ""),
+    ]
+
+
 def test_a_change_of_the_code_is_an_update_and_one_that_cannot_be_loaded_is_none(served: System, app: Path) -> None:
     write(app, SCALE.replace("* 10", "* 100"))
     served.deploy(app, "--gpus", "1xcpu", "--demand", "5")

@@ -49,8 +49,9 @@ class Gateway:
             self._pipeline = pipeline()
             spec = cfg.of_folder(self._item.pipeline).parameters["spec"].string_value
             config = json.dumps({"parameters": {"spec": {"string_value": spec}}})
+            names = {"model_name": path.name, "model_instance_name": f"{path.name}_0_0"}
             self._pipeline.initialize(
-                {"model_repository": str(path), "model_version": "1", "model_config": config, "model_name": path.name}
+                {**names, "model_repository": str(path), "model_version": "1", "model_config": config}
             )
             pb.InferenceRequest.models = {d: self._answer for d in self._dispatchers}
 

@@ -41,8 +41,9 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     """Loads a template's model.py and initializes its model with a spec."""
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", pb)
     monkeypatch.setenv(METRICS_VARIABLE, "127.0.0.1:9")
     monkeypatch.setattr(pb.InferenceRequest, "models", {})
@@ -258,6 +259,12 @@ def test_a_batch_of_large_requests_need_not_have_emptied_the_queue(
         model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=8))
         assert ask() == [True, True]
         assert ask() == [False, False]
+
+
+def test_a_pipeline_needs_its_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUN_DIR_VARIABLE)
+    with pytest.raises(RuntimeError, match=f"{RUN_DIR_VARIABLE} is not set"):
+        start("pipeline", pipeline())
 
 
 @pytest.mark.parametrize("variable", [RUN_DIR_VARIABLE, METRICS_VARIABLE])
@@ -480,6 +487,50 @@ def test_a_pipeline_runs_code_request_by_request(start: Start, tmp_path: Path) -
     assert answer(one) == {"END": [20], "MID": [2]}
     assert answer(batch) == {"END": [30, 40], "MID": [3, 4]}
     assert answer(failing) == ("step two: ValueError: seven (steps/two.py:5)", pb.TritonError.INTERNAL)
+
+
+def test_a_pipeline_writes_what_became_of_requests_with_an_id(start: Start, tmp_path: Path) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", coded(tmp_path), tmp_path)
+    asked = [
+        pb.Request({"X": column(value)}, ("END",), request_id=name) for value, name in ((1, "a"), (6, "b"), (2, ""))
+    ]
+    model.execute(asked)
+    for request in asked:
+        answer(request)
+    lines = (tmp_path / "run" / "traces" / "gateway" / "d_0_0.jsonl").read_text().splitlines()
+    good, bad = sorted(map(hop_from_json, lines), key=lambda hop: hop.request)
+    assert (good.request, good.graph, good.task, good.code, good.outcome) == (
+        "a",
+        "g",
+        "two",
+        "steps/two.py",
+        "answered",
+    )
+    assert (bad.request, bad.outcome, bad.message) == ("b", "code", "step two: ValueError: seven (steps/two.py:5)")
+    assert good.returned_ms >= 0
+
+
+def test_a_pipeline_counts_what_code_does(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pb.MetricFamily, "made", {})
+    pb.InferenceRequest.models |= {"one": add_one}
+    spec = coded(tmp_path, "import numpy as np\ndef step(A):\n    return {'B': np.ones((5 // A[0], 1), np.int64)}\n")
+    code = Code("steps/two.py", (TensorSpec("B", "INT64", (-1, 1)),), yields=("B",))
+    model = start("pipeline", replace(spec, steps=(spec.steps[0], replace(spec.steps[1], code=code))), tmp_path)
+    asked = [pb.Request({"X": column(value)}, ("END",)) for value in (1, 0, -1, 9)]
+    model.execute(asked)
+    assert ["END" in answer(request) for request in asked] == [True, True, False, True]
+    model.finalize()
+    told = {key[0]: metric.total for key, metric in pb.MetricFamily.made.items()}
+    assert told.pop("jigsaw_step_seconds_total") > 0
+    assert told == {
+        "jigsaw_step_calls_total": 4,
+        "jigsaw_refused_total": 1,
+        "jigsaw_yield_items_total": 3,
+        "jigsaw_yield_rows_total": 2 + 5 + 0,
+    }
+    assert ("jigsaw_refused_total", "graph=g", "reason=code", "task=two") in pb.MetricFamily.made
+    assert ("jigsaw_yield_rows_total", "graph=g", "output=B", "task=two") in pb.MetricFamily.made
 
 
 def test_code_may_answer_the_request(start: Start, tmp_path: Path) -> None:
