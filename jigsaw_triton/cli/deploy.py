@@ -9,7 +9,7 @@ from jigsaw_triton.cli import options
 from jigsaw_triton.cli.diff_view import transition_view
 from jigsaw_triton.cli.dry_run import dry_run as what_would_be_done
 from jigsaw_triton.cli.inputs import Mistakes, problem, read_graphs, read_wanted
-from jigsaw_triton.cli.machine import left_out
+from jigsaw_triton.cli.machine import uncut
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
 from jigsaw_triton.cli.running import SETTLED, Deployment, raise_failure, require_paths, running_plan
@@ -133,7 +133,7 @@ def _show_plan(
     """Reads and plans here first, so that what is wrong is told before anything is touched."""
     wanted = request.read(out, read_wanted, default_rps=DEFAULT_RPS)
     wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
-    for sentence in left_out(wanted.cluster):
+    for sentence in uncut(wanted.cluster):
         out.warn(sentence)
     asked = problem(wanted, running=running_plan(before))
     plan = make_plan(asked, wanted.options)

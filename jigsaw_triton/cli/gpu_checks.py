@@ -66,8 +66,8 @@ def _gpu(gpu: ReportedGpu, board: Board | None, cut: Collection[str]) -> Check:
     if not gpu.mode.current:
         enable = f"jigsaw-triton mig enable {gpu.index}"
         beside = board is not None and board.name in cut
-        use = "and on on others of its model: plans leave it out" if beside else "it is one whole slice"
-        return Check(name, "warning", f"{known}, MIG is off{',' if beside else ':'} {use}", enable)
+        others = ", while others of its model are cut" if beside else ""
+        return Check(name, "warning", f"{known}, MIG is off: it is one whole slice{others}", enable)
     half = sum(not instance.whole for instance in gpu.instances)
     count = f"{len(gpu.instances)} MIG instances" + (f", {half} of them half made or split" if half else "")
     return Check(name, "ok", f"{known}, MIG is on, {count}")

@@ -55,9 +55,9 @@ def as_found(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def left_out(cluster: Cluster) -> Iterator[str]:
-    """GPUs of a surveyed cluster on which nothing is planned, a sentence each."""
-    return (f"GPU {gpu.id} is left out: {gpu.left_out}" for gpu in cluster.gpus if gpu.left_out)
+def uncut(cluster: Cluster) -> Iterator[str]:
+    """GPUs of a surveyed cluster that are one slice while others of their model are cut, a sentence each."""
+    return (f"GPU {gpu.id} is one whole slice: {gpu.uncut}" for gpu in cluster.gpus if gpu.uncut)
 
 
 def emulation(cluster: Cluster) -> str:

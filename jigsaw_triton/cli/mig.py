@@ -15,7 +15,7 @@ from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Layout
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
-from jigsaw_triton.gpus.reported import why_left_out
+from jigsaw_triton.gpus.reported import why_uncut
 from jigsaw_triton.spec.mig_layouts import layouts_yaml, parted_yaml
 
 _NOT_IN_STATE = 4
@@ -52,8 +52,8 @@ def _list(out: Output, state: Path | None) -> None:
         gpus = machine.gpus()
     cut = {gpu.board.name for gpu in gpus if gpu.board is not None and gpu.reported.cut}
     for gpu in gpus:
-        if gpu.board is not None and (reason := why_left_out(gpu.reported, gpu.board, cut)):
-            out.warn(f"plans leave GPU {gpu.reported.index} out: {reason}")
+        if gpu.board is not None and (reason := why_uncut(gpu.reported, gpu.board, cut)):
+            out.warn(f"GPU {gpu.reported.index} is one whole slice: {reason}")
     out.result({"gpus": [gpu_json(gpu) for gpu in gpus]}, gpus_table(gpus), *drawn(gpus, out.width))
 
 

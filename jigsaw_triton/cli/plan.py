@@ -10,7 +10,7 @@ from jigsaw_triton.cli import options
 from jigsaw_triton.cli.diff_view import transition_view
 from jigsaw_triton.cli.explain_view import explanation_view
 from jigsaw_triton.cli.inputs import problem, read_plan, read_wanted
-from jigsaw_triton.cli.machine import Driver, as_found, left_out
+from jigsaw_triton.cli.machine import Driver, as_found, uncut
 from jigsaw_triton.cli.output import Output, Tell, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.cli.running import Deployment
@@ -100,7 +100,7 @@ def command(
         deployment = Deployment.at(state)
         before = deployment.plan()
         wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
-    for sentence in left_out(wanted.cluster if diff else as_found(wanted.cluster)):
+    for sentence in uncut(wanted.cluster if diff else as_found(wanted.cluster)):
         out.warn(sentence)
     asked, how = (
         problem(wanted, running=before),

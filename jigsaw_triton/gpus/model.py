@@ -1,6 +1,6 @@
 """GPUs and how they are cut: boards, MIG profiles, placements, layouts, clusters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
@@ -69,6 +69,11 @@ class Board:
     profiles: Mapping[str, MigProfile] = field(hash=False)
     media_profiles: Mapping[str, MigProfile] = field(default_factory=dict, hash=False)
 
+    @property
+    def whole(self) -> "Placement":
+        """The slice that is all of it."""
+        return Placement(0, f"{self.compute_slices}g")
+
     def profile(self, slice_: str) -> MigProfile | None:
         """The profile of a slice kind, media-exclusive forms (`1g+me`) included; None where the board has none."""
         if slice_.endswith(MEDIA):
@@ -103,6 +108,27 @@ class GpuId:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides how a GPU of its model can be cut.
+
+    Attributes:
+        foreign: Others' MIG instances on it.
+        whole: It is one slice and cannot be cut at all.
+    """
+
+    foreign: Layout = ()
+    whole: bool = False
+
+    def kinds(self, board: Board, kinds: Collection[str]) -> frozenset[str]:
+        """Those of these kinds of slices that it can have at all."""
+        return frozenset(kinds) & {board.whole.slice} if self.whole else frozenset(kinds)
+
+
+FREE = Standing()
+"""Nothing stands on it, and it can be cut."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """A GPU of the cluster.
 
@@ -110,13 +136,18 @@ class Gpu:
         id: Which.
         board: Its model.
         foreign: MIG instances on it that are others', and are left alone.
-        left_out: Why nothing is planned on it, with what to do about that; empty where something is.
+        uncut: Why it can only be used as one whole slice, with what to do about that; empty where it can be cut.
     """
 
     id: GpuId
     board: Board
     foreign: Layout = ()
-    left_out: str = ""
+    uncut: str = ""
+
+    @property
+    def standing(self) -> "Standing":
+        """What decides how it can be cut."""
+        return Standing(self.foreign, whole=bool(self.uncut))
 
     @property
     def compute_slices(self) -> int:

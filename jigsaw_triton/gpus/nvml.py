@@ -23,7 +23,7 @@ from jigsaw_triton.gpus.model import Board, CreationStage, GpuId, MigInstance, P
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_library import Handle
-from jigsaw_triton.gpus.reported import MigMode, ReportedGpu, ReportedInstance, as_reported, whole_of
+from jigsaw_triton.gpus.reported import MigMode, ReportedGpu, ReportedInstance, as_reported
 
 _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
 """What drivers answer for what has been destroyed meanwhile."""
@@ -195,7 +195,7 @@ class NvmlMigDriver(NvmlGpus):
             self._calls.change(what, lambda: self._nvml.destroy_gpu_instance(instance))
 
     def _whole(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> MigInstance:
-        whole = whole_of(board)
+        whole = board.whole
         if placement != whole:
             why = "is off" if there.mode is not None else "is not known to this GPU"
             raise PlacementError(

@@ -132,16 +132,10 @@ def _kind(profile: ReportedProfile) -> str:
     return f"{profile.compute_slices}g" + ("x2" if doubled else "")
 
 
-def whole_of(board: Board) -> Placement:
-    """The slice that is all of a board."""
-    return Placement(0, f"{board.compute_slices}g")
-
-
 def surveyed(cluster: Cluster, gpus: Mapping[GpuId, ReportedGpu]) -> Cluster:
     """The cluster with its GPUs' profiles as a driver reports them.
 
-    A GPU without MIG is one whole slice. Plans treat the GPUs of a model alike: where others of the model can be cut,
-    one that cannot is left out, as if others had all of it.
+    A GPU without MIG is one whole slice, also beside others of its model that can be cut.
 
     Args:
         cluster: The machines.
@@ -154,19 +148,19 @@ def surveyed(cluster: Cluster, gpus: Mapping[GpuId, ReportedGpu]) -> Cluster:
             return gpu
         if gpus[gpu.id].cut:
             return replace(gpu, board=as_reported(gpu.board, gpus[gpu.id]))
-        whole = whole_of(gpu.board)
         if gpu.board.name not in cut:
-            only = {whole.slice: gpu.board.profiles[whole.slice]}
+            whole = gpu.board.whole.slice
+            only = {whole: gpu.board.profiles[whole]}
             return replace(gpu, board=replace(gpu.board, profiles=only, media_profiles={}))
         alike = next(g for g in cluster.gpus if g.board.name == gpu.board.name and g.id in gpus and gpus[g.id].cut)
         board = as_reported(gpu.board, gpus[alike.id])
-        return replace(gpu, board=board, foreign=(whole,), left_out=why_left_out(gpus[gpu.id], gpu.board, cut))
+        return replace(gpu, board=board, foreign=(), uncut=why_uncut(gpus[gpu.id], gpu.board, cut))
 
     return replace(cluster, gpus=tuple(map(found, cluster.gpus)))
 
 
-def why_left_out(gpu: ReportedGpu, board: Board, cut: Collection[str]) -> str:
-    """Why plans leave a GPU out, with what to do about that; empty where they do not.
+def why_uncut(gpu: ReportedGpu, board: Board, cut: Collection[str]) -> str:
+    """Why a GPU is one whole slice where others of its model are cut, with what to do about that; else empty.
 
     Args:
         gpu: Of this board.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.errors import UnplacedError
 from jigsaw_triton.gpus.layouts import maximal_layouts, maximal_multisets
-from jigsaw_triton.gpus.model import Board, Cluster, Gpu
+from jigsaw_triton.gpus.model import SLICES, Board, Cluster, Gpu
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, PlannedGpu
 
@@ -81,7 +81,8 @@ class _Filling:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._cuts = [Counter(m) for m in maximal_multisets(gpu.board, around=gpu.foreign)]
+        self._kinds = gpu.standing.kinds(gpu.board, SLICES)
+        self._cuts = [Counter(m) for m in maximal_multisets(gpu.board, self._kinds, gpu.foreign)]
         self.models: list[tuple[str, PlacedModel]] = []
 
     def take(self, kind: str, model: PlacedModel) -> bool:
@@ -96,7 +97,7 @@ class _Filling:
     def planned(self) -> PlannedGpu:
         """The GPU cut so that all that it holds has its slice."""
         wanted = Counter(kind for kind, _ in self.models)
-        layouts = maximal_layouts(self._gpu.board, around=self._gpu.foreign)
+        layouts = maximal_layouts(self._gpu.board, self._kinds, self._gpu.foreign)
         layout = next(found for found in layouts if wanted <= Counter(place.slice for place in found))
         free = {kind: [place for place in layout if place.slice == kind] for kind in wanted}
         placed = sorted((PlacedSlice(free[k].pop(0), (m,)) for k, m in self.models), key=lambda s: s.placement)

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from itertools import chain
 
 from jigsaw_triton.gpus.layouts import maximal_layouts
-from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement
+from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement, Standing
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.planner.program import Draft, Program
@@ -22,10 +22,10 @@ Needs = Mapping[str, Mapping[str, Mapping[Models, int]]]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """GPUs of one board on which the same runs at the same places, and others have the same at the same places."""
+    """GPUs of one board on which the same runs at the same places, and that can be cut in the same ways."""
 
     board: Board
-    foreign: Layout
+    standing: Standing
     running: Mapping[Placement, Models]
     gpus: tuple[GpuId, ...]
 
@@ -155,14 +155,14 @@ def running_slices(cluster: Cluster, running: Plan | None) -> dict[GpuId, dict[P
 
 def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
     slices = running_slices(cluster, running)
-    members: dict[tuple[str, Layout, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
+    members: dict[tuple[str, Standing, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for gpu in cluster.gpus:
         here = {place: _sorted(models) for place, models in slices.get(gpu.id, {}).items()}
-        key = (gpu.board.name, gpu.foreign, tuple(sorted(here.items(), key=lambda kv: kv[0])))
+        key = (gpu.board.name, gpu.standing, tuple(sorted(here.items(), key=lambda kv: kv[0])))
         members.setdefault(key, []).append(gpu.id)
     return tuple(
-        _Group(boards[name], foreign, dict(here), tuple(gpus)) for (name, foreign, here), gpus in members.items()
+        _Group(boards[name], standing, dict(here), tuple(gpus)) for (name, standing, here), gpus in members.items()
     )
 
 
@@ -170,7 +170,8 @@ def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) 
     """The layouts of which no other gives as many slices of each kind and leaves as much of everything in place."""
     cuts: list[_Cut] = []
     useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
-    for layout in maximal_layouts(group.board, useful, group.foreign) if useful else ():
+    useful &= group.standing.kinds(group.board, useful)
+    for layout in maximal_layouts(group.board, useful, group.standing.foreign) if useful else ():
         standing = [p for p in layout if p in group.running]
         needed = [p for p in standing if p.slice in kinds]
         kept = Counter((p.slice, group.running[p]) for p in needed if group.running[p] in kinds[p.slice])

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from jigsaw_triton.gpus.layouts import maximal_layouts
-from jigsaw_triton.gpus.model import Board, Cluster, Layout, Placement
+from jigsaw_triton.gpus.model import Board, Cluster, Placement, Standing
 from jigsaw_triton.planner.configurations import Replica
 from jigsaw_triton.planner.placement import running_slices
 from jigsaw_triton.planner.plan import Plan
@@ -26,7 +26,7 @@ def standing_supply(
         known: Replicas that may stay. What shares a slice does not.
     """
     slices = running_slices(cluster, running)
-    alike = Counter[tuple[Layout, tuple[tuple[Placement, Replica], ...]]]()
+    alike = Counter[tuple[Standing, tuple[tuple[Placement, Replica], ...]]]()
     for gpu in cluster.gpus:
         if gpu.board.name == board.name:
             here = {
@@ -36,19 +36,19 @@ def standing_supply(
                 for model in models
             }
             stays = sorted((place, replica) for place, replica in here.items() if replica in known)
-            alike[gpu.foreign, tuple(stays)] += 1
+            alike[gpu.standing, tuple(stays)] += 1
     groups = tuple(
-        Alike(number, _multisets(board, kinds, foreign, dict(stays))) for (foreign, stays), number in alike.items()
+        Alike(number, _multisets(board, kinds, standing, dict(stays))) for (standing, stays), number in alike.items()
     )
     return Supply(board, groups, useful_multisets(board, kinds))
 
 
 def _multisets(
-    board: Board, kinds: Collection[str], foreign: Layout, here: Mapping[Placement, Replica]
+    board: Board, kinds: Collection[str], standing: Standing, here: Mapping[Placement, Replica]
 ) -> tuple[Counter[Given], ...]:
     if not here:
-        return useful_multisets(board, kinds, foreign)
+        return useful_multisets(board, kinds, standing)
     return undominated(
         Counter[Given]([*(place.slice for place in layout), *(here[place] for place in layout if place in here)])
-        for layout in maximal_layouts(board, kinds, foreign)
+        for layout in maximal_layouts(board, standing.kinds(board, kinds), standing.foreign)
     )

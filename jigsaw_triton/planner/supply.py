@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
-from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Layout
+from jigsaw_triton.gpus.model import FREE, Board, Cluster, Gpu, GpuId, Standing
 from jigsaw_triton.planner.configurations import Replica
 
 Given = str | Replica
@@ -72,22 +72,23 @@ def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: boo
         ideal: Whether a GPU gives any kinds that have no more compute slices together than others left of it.
     """
 
-    def multisets(foreign: Layout) -> tuple[Counter[Given], ...]:
+    def multisets(standing: Standing) -> tuple[Counter[Given], ...]:
         if ideal:
-            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, foreign).compute_slices}),)
-        return useful_multisets(board, kinds, foreign)
+            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, standing.foreign).compute_slices}),)
+        return useful_multisets(board, kinds, standing)
 
-    alike = Counter(gpu.foreign for gpu in cluster.gpus if gpu.board.name == board.name)
-    groups = tuple(Alike(number, multisets(foreign)) for foreign, number in alike.items())
-    return Supply(board, groups, multisets(()), ideal)
+    alike = Counter(gpu.standing for gpu in cluster.gpus if gpu.board.name == board.name)
+    groups = tuple(Alike(number, multisets(standing)) for standing, number in alike.items())
+    return Supply(board, groups, multisets(FREE), ideal)
 
 
-def useful_multisets(board: Board, kinds: Collection[str], around: Layout = ()) -> tuple[Counter[Given], ...]:
+def useful_multisets(board: Board, kinds: Collection[str], standing: Standing = FREE) -> tuple[Counter[Given], ...]:
     """The ways to cut a GPU into these kinds around what stands there, without those that another one contains.
 
     A plan needs no other: slices that it does not use are simply not made.
     """
-    return undominated(Counter[Given](m) for m in maximal_multisets(board, kinds, around))
+    found = maximal_multisets(board, standing.kinds(board, kinds), standing.foreign)
+    return undominated(Counter[Given](m) for m in found)
 
 
 def undominated(multisets: Iterable[Counter[Given]]) -> tuple[Counter[Given], ...]:

@@ -92,6 +92,8 @@ def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
             yield f"{gpu_plan.id} is a {known.board.name}, not a {gpu_plan.model}"
         elif reason := fits(known.board, (*known.foreign, *(placed.placement for placed in gpu_plan.layout))):
             yield f"{gpu_plan.id}: {reason}"
+        elif known.uncut and any(placed.placement != known.board.whole for placed in gpu_plan.layout):
+            yield f"{gpu_plan.id} cannot be cut: {known.uncut}"
         if not gpu_plan.layout:
             yield f"{gpu_plan.id} has no slices"
         for placed in gpu_plan.layout:

@@ -122,7 +122,7 @@ def test_what_is_wrong_is_told_before_anything_is_touched(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_gpu_that_is_left_out_is_told_by_plan_and_deploy(run: Run, app: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_is_uncut_beside_others_is_told_by_plan_and_deploy(run: Run, app: Path, tmp_path: Path) -> None:
     profiles = app / "profiles.csv"
     profiles.write_text(profiles.read_text().replace("cpu,", "H100-80GB,"))
     machine = Machine(tmp_path / "gpus", ["H100-80GB", "H100-80GB"], mig=False)
@@ -130,12 +130,12 @@ def test_a_gpu_that_is_left_out_is_told_by_plan_and_deploy(run: Run, app: Path, 
     try:
         assert run("mig", "enable", "1").exit_code == 0
         asked = (app, "--gpus", "2xH100-80GB", "--driver", "nvml", "--demand", "900000")
-        told = "GPU local/0 is left out: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+        told = "GPU local/0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
         for command in (("plan",), ("deploy", "--state", tmp_path / "state")):
             result = run(*command, *asked)
             assert result.exit_code == 3
             assert f"warning: {told}" in result.stderr
         # GPUs of another machine cannot be looked at.
-        assert "left out" not in run("plan", app, "--gpus", "3xH100-80GB", *asked[3:]).stderr
+        assert "whole slice" not in run("plan", app, "--gpus", "3xH100-80GB", *asked[3:]).stderr
     finally:
         machine.leave()

@@ -86,7 +86,7 @@ def test_mig_that_is_off_beside_others_is_told(make: Callable[..., Machine], roo
     pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(1), 1)
     check = found(root)["GPU 0"]
     assert (check.status, check.remedy) == ("warning", "jigsaw-triton mig enable 0")
-    assert check.detail.endswith("MIG is off, and on on others of its model: plans leave it out")
+    assert check.detail.endswith("MIG is off: it is one whole slice, while others of its model are cut")
 
 
 def test_rights(make: Callable[..., Machine], root: Path) -> None:

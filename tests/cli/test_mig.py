@@ -251,11 +251,11 @@ def test_enable_refuses_while_anything_runs(make: Any, mig: Mig) -> None:
     assert machine.changes() == []
 
 
-def test_a_gpu_that_plans_leave_out_is_told_with_the_remedy(make: Any, mig: Mig, run: Run) -> None:
+def test_a_gpu_that_is_uncut_beside_others_is_told_with_the_remedy(make: Any, mig: Mig, run: Run) -> None:
     make("H100-80GB", "H100-80GB", mig=False)
-    assert "plans leave" not in run("mig", "list").stderr
+    assert "warning" not in run("mig", "list").stderr
     mig("enable", "1")
     listed = run("mig", "list")
     assert listed.exit_code == 0
-    told = "warning: plans leave GPU 0 out: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
-    assert told in listed.stderr
+    told = "GPU 0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+    assert f"warning: {told}" in listed.stderr

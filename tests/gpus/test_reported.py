@@ -97,16 +97,16 @@ def test_a_gpu_without_mig_is_one_whole_slice() -> None:
     assert whole.compute_slices == 14
 
 
-def test_a_gpu_without_mig_among_others_that_have_it_is_left_out() -> None:
+def test_a_gpu_without_mig_among_others_that_have_it_is_one_whole_slice_too() -> None:
     ids = [GpuId("n", 0), GpuId("n", 1)]
     cluster = Cluster(tuple(Gpu(id_, A100) for id_ in ids), driver="nvml")
     mixed = surveyed(cluster, {ids[0]: gpu(A100, mode=OFF), ids[1]: gpu(A100)})
-    assert [g.foreign for g in mixed.gpus] == [(Placement(0, "7g"),), ()]
     assert mixed.gpus[0].board == mixed.gpus[1].board
-    assert mixed.compute_slices == 7
-    assert mixed.gpus[0].left_out == "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
-    assert mixed.gpus[1].left_out == ""
+    assert mixed.compute_slices == 14
+    assert mixed.gpus[0].uncut == "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+    assert mixed.gpus[1].uncut == ""
+    assert [g.standing.kinds(A100, ["1g", "7g"]) for g in mixed.gpus] == [{"7g"}, {"1g", "7g"}]
     pending = surveyed(cluster, {ids[0]: gpu(A100, mode=MigMode(False, True)), ids[1]: gpu(A100)})
-    assert "nvidia-smi --gpu-reset -i 0" in pending.gpus[0].left_out
+    assert "nvidia-smi --gpu-reset -i 0" in pending.gpus[0].uncut
     alone = surveyed(cluster, dict.fromkeys(ids, gpu(A100, mode=OFF)))
-    assert [g.left_out for g in alone.gpus] == ["", ""]
+    assert [g.uncut for g in alone.gpus] == ["", ""]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
-from jigsaw_triton.gpus.model import Placement
+from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import Problem
@@ -29,7 +29,7 @@ ACCURACY_GAP = 1e-3
 
 
 @st.composite
-def profiles(draw: st.DrawFn, tasks: Sequence[str]) -> ProfileTable:
+def profiles(draw: st.DrawFn, tasks: Sequence[str], kinds: Sequence[str]) -> ProfileTable:
     rows = []
     for name in tasks:
         for variant in ("good", "light"):
@@ -40,7 +40,7 @@ def profiles(draw: st.DrawFn, tasks: Sequence[str]) -> ProfileTable:
                     row(
                         name,
                         variant,
-                        slice_=draw(st.sampled_from(["1g", "2g", "3g", "4g"])),
+                        slice_=draw(st.sampled_from(kinds)),
                         batch=batch,
                         p95_ms=draw(st.integers(2, 40)),
                         rps=draw(st.integers(20, 200)),
@@ -52,7 +52,10 @@ def profiles(draw: st.DrawFn, tasks: Sequence[str]) -> ProfileTable:
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
     """One task, or two in a row, or one for each row of the other; at most 4 configurations each; one GPU."""
-    shape = draw(st.sampled_from(["one", "chain", "rows"]))
+    uncut = draw(st.sampled_from(["", "", "", "MIG is off"]))
+    # A GPU that is one slice holds one task.
+    shape = "one" if uncut else draw(st.sampled_from(["one", "chain", "rows"]))
+    kinds = ("1g", "7g") if uncut else ("1g", "2g", "3g", "4g")
     light = draw(st.sampled_from([0.7, 0.9, 0.95]))
     first = task(
         "first",
@@ -72,9 +75,10 @@ def problems(draw: st.DrawFn) -> Problem:
     tasks = [first] if shape == "one" else [first, second]
     slo = Slo(draw(st.integers(20, 200)), accuracy=draw(st.sampled_from([0.45, 0.64, 0.85, 1.0])))
     g = graph(tasks, {"Y": f"{tasks[-1].name}.Y"}, slo=slo)
-    p = problem(g, draw(profiles(list(g.tasks))), demand_rps=draw(st.integers(5, 250)))
-    foreign = draw(st.sampled_from(FOREIGN))
-    return replace(p, cluster=replace(p.cluster, gpus=(replace(p.cluster.gpus[0], foreign=foreign),)))
+    p = problem(g, draw(profiles(list(g.tasks), kinds)), demand_rps=draw(st.integers(5, 250)))
+    (gpu,) = p.cluster.gpus
+    gpu = replace(gpu, foreign=() if uncut else draw(st.sampled_from(FOREIGN)), uncut=uncut)
+    return replace(p, cluster=replace(p.cluster, gpus=(gpu,)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def brute_force(p: Problem) -> Best | None:
     """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
-    cuts = [Counter(m) for m in maximal_multisets(CPU, around=p.cluster.gpus[0].foreign)]
+    (gpu,) = p.cluster.gpus
+    cuts = [Counter(m) for m in maximal_multisets(CPU, ("7g",) if gpu.uncut else SLICES, around=gpu.foreign)]
     best: Best | None = None
     for counts in replicas(rows, cuts, Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}

@@ -50,6 +50,14 @@ def test_what_others_have_is_left_alone() -> None:
     assert found.unplaced == {configuration("3g"): 1, configuration("1g"): 1}
 
 
+def test_what_cannot_be_cut_holds_one_whole_slice() -> None:
+    uncut, other = cluster(2).gpus
+    found = greedy(Cluster((replace(uncut, uncut="MIG is off"), other)), replicas({"7g": 1, "1g": 7}))
+    layouts = {gpu.id: [str(s.placement) for s in gpu.layout] for gpu in found.gpus}
+    assert found.unplaced == {}
+    assert layouts == {uncut.id: ["7g@0"], other.id: [f"1g@{start}" for start in range(7)]}
+
+
 def test_replicas_stay_on_their_board() -> None:
     there = configuration("2g", of="A30-24GB")
     found = greedy(MIXED, {there: 3})

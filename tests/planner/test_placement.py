@@ -109,6 +109,16 @@ def test_what_others_have_is_left_alone_whatever_ran_there(highs: SolverProcess)
     assert sorted(got[0]) == ["1g@1", "1g@2", "1g@3"]
 
 
+def test_what_cannot_be_cut_holds_one_whole_slice_whatever_ran_there(highs: SolverProcess) -> None:
+    on = cluster(2)
+    on = replace(on, gpus=(replace(on.gpus[0], uncut="MIG is off"), on.gpus[1]))
+    before = running({0: {"2g@2": "a", "1g@0": "b"}})
+    counts = {configuration("a", "7g"): 1, configuration("b", "1g"): 2}
+    got = placed(highs, counts, gpus=2, on=on, before=before)
+    assert got[0] == {"7g@0": "a"}
+    assert sorted(got[1].values()) == ["b", "b"]
+
+
 def test_boards_of_several_models_each_get_their_own(highs: SolverProcess) -> None:
     other = replace(CPU, name="other")
     both = Cluster(cluster(1).gpus + cluster(1, of=other, node="b").gpus)

@@ -72,7 +72,10 @@ def problems(draw: st.DrawFn) -> Problem:
         tables[g.name] = ProfileTable(rows)
     gpus = cluster(draw(st.integers(1, 3))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
     foreign = st.sampled_from([(), (), (Placement(2, "2g"),), (Placement(0, "1g"), Placement(3, "1g"))])
-    gpus = tuple(replace(gpu, foreign=draw(foreign)) for gpu in gpus)
+    uncut = st.sampled_from(["", "", "MIG is off"])
+    gpus = tuple(
+        replace(gpu, uncut=why) if (why := draw(uncut)) else replace(gpu, foreign=draw(foreign)) for gpu in gpus
+    )
     workloads = tuple(Workload(g, draw(st.integers(1, 300))) for g in graphs)
     return Problem(workloads, Cluster(gpus), tables)
 
@@ -102,6 +105,26 @@ def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
     assert (plan.slices_total, plan.slices_used) == (10, make_plan(free, solvers=solvers).slices_used)
     assert violations(plan, p, Options()) == ()
     assert make_plan(occupied(free, {0: (Placement(0, "7g"),)}), solvers=solvers).gpus[0].id.index == 1
+
+
+def test_a_gpu_that_cannot_be_cut_is_one_whole_slice(solvers: SolverFactory) -> None:
+    free = docread_problem(60)
+    uncut, other = (replace(free.cluster.gpus[0], uncut="MIG is off"), free.cluster.gpus[1])
+    both = replace(free, cluster=replace(free.cluster, gpus=(uncut, other)))
+    # What one GPU carries in small slices stays off the one that has none.
+    plan = make_plan(both, solvers=solvers)
+    assert plan.slices_used == make_plan(free, solvers=solvers).slices_used
+    assert [gpu.id for gpu in plan.gpus] == [other.id]
+    # Where others have taken that one, the whole slice is all that is left, and holds one of two tasks.
+    taken = replace(both, cluster=replace(both.cluster, gpus=(uncut, replace(other, foreign=(Placement(0, "4g"),)))))
+    plan = make_plan(taken, solvers=solvers)
+    assert violations(plan, taken, Options()) == ()
+    layouts = {gpu.id: [placed.placement for placed in gpu.layout] for gpu in plan.gpus}
+    whole = uncut.board.whole
+    assert layouts.get(uncut.id, [whole]) == [whole]
+    alone = replace(both, cluster=replace(both.cluster, gpus=(uncut,)))
+    with pytest.raises(InfeasibleError, match="no room for a slice for each task"):
+        make_plan(alone, solvers=solvers)
 
 
 def test_others_leave_too_little(solvers: SolverFactory) -> None:

@@ -45,6 +45,15 @@ def test_gpus_are_counted_apart_by_what_others_have_on_them() -> None:
     assert [supply(some, CPU, ("1g", "3g"), ideal=True).most(kind) for kind in ("1g", "3g")] == [19, 6]
 
 
+def test_a_gpu_that_cannot_be_cut_gives_its_whole_slice() -> None:
+    free = cluster(3)
+    some = Cluster((*free.gpus[:2], replace(free.gpus[2], uncut="MIG is off")))
+    given = supply(some, CPU, ("1g", "3g", "7g"))
+    assert [group.gpus for group in given.groups] == [2, 1]
+    assert [given.most(kind) for kind in ("1g", "3g", "7g")] == [14, 4, 3]
+    assert supply(some, CPU, ("1g", "3g")).groups[1].multisets == ()
+
+
 def test_ideal_packing_knows_compute_slices_alone() -> None:
     given = supply(cluster(3), CPU, ("1g", "3g"), ideal=True)
     assert [given.most(kind) for kind in ("1g", "2g", "3g", "4g", "7g")] == [21, 10, 7, 5, 3]

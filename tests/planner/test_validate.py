@@ -118,6 +118,13 @@ def test_what_overlaps_others_is_found() -> None:
     assert any("slices in all: 14 said" in violation for violation in found), found
 
 
+def test_what_is_cut_and_cannot_be_is_found() -> None:
+    (gpu, *rest) = PROBLEM.cluster.gpus
+    p = replace(PROBLEM, cluster=replace(PROBLEM.cluster, gpus=(replace(gpu, uncut="MIG is off"), *rest)))
+    found = violations(sound(), p, Options())
+    assert "a/0 cannot be cut: MIG is off" in found
+
+
 def other(**fields: Any) -> Problem:
     """The problem, its one graph changed."""
     (workload,) = PROBLEM.workloads
