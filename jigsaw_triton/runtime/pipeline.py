@@ -173,15 +173,14 @@ class TritonPythonModel:
         try:
             made = self._steps[step.model](inputs)
             if isinstance(made, Answer):
-                wanted = [self._answers[name] for name in request.plan.outputs]
-                early = Early(self._steps[step.model].tensors(made.outputs, wanted))
+                early = Early(self._steps[step.model].tensors(made.outputs, self._answers, request.plan.outputs))
                 rows = {}
                 return early
             rows = {name: made[name].shape[1] for name in step.code.yields}
             return {name: made[name] for name in step.outputs}
         except Exception as error:
-            named = isinstance(error, StepError)
-            failure = str(error) if named else f"step {step.model}: {type(error).__name__}: {error}"
+            told = error if isinstance(error, StepError) else StepError(step.model, f"{type(error).__name__}: {error}")
+            failure = str(told)
             raise FlowError(failure, pb_utils.TritonError.INTERNAL) from error
         finally:
             took_s = time.monotonic() - began_s

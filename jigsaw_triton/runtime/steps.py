@@ -21,6 +21,9 @@ from jigsaw_triton.runtime.spec import PipelineStep, TensorSpec
 FOLDER = "steps"
 """In the version folder of the pipeline: a file `<step>.py` each."""
 
+LONGEST = 500
+"""Characters of an error's text that clients are told: gRPC loses answers with messages longer than 8 KB, encoded."""
+
 
 class Answer:
     """What a step returns to end its request early: the graph's outputs, in place of what tasks would make of them.
@@ -30,7 +33,7 @@ class Answer:
             asked for.
     """
 
-    def __init__(self, **outputs: Any) -> None:
+    def __init__(self, /, **outputs: Any) -> None:
         self.outputs = outputs
 
 
@@ -43,7 +46,9 @@ class StepError(Exception):
     """
 
     def __init__(self, step: str, reason: str) -> None:
-        super().__init__(f"step {step}: {reason}")
+        # Triton takes no other text: what a program prints may hold half a character, or a zero byte.
+        plain = reason.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+        super().__init__(f"step {step}: {plain}")
 
 
 class Step:
@@ -61,7 +66,7 @@ class Step:
         assert step.code is not None
         self._name = step.model
         self._file = step.code.file
-        self._outputs = step.code.outputs
+        self._outputs = {output.name: output for output in step.code.outputs}
         # Under the name that the user knows the file by, and with nothing cached in the folder that Triton looks at.
         module = ModuleType(f"jigsaw_step_{step.model}")
         module.__file__ = self._file
@@ -69,7 +74,7 @@ class Step:
         try:
             source = (folder / FOLDER / f"{step.model}.py").read_bytes()
             exec(compile(source, self._file, "exec"), module.__dict__)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failed(error) from error
         function = getattr(module, "step", None)
         if not callable(function):
@@ -90,44 +95,54 @@ class Step:
         """
         try:
             made = self._function(**{name: _locked(array[0]) for name, array in inputs.items()})
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # that of a Rust library's panic, too: a request in error is to be answered
             raise self._failed(error) from error
         if isinstance(made, Answer):
             return made
         if not isinstance(made, Mapping):
             raise StepError(self._name, f"{self._file}: step returned {type(made).__name__}, not outputs by name")
-        names = [output.name for output in self._outputs]
-        if unknown := sorted(map(str, made.keys() - set(names))):
-            declared = ", ".join(names)
-            raise StepError(self._name, f"output {unknown[0]} was not declared; there are {declared}")
-        return self.tensors(made, self._outputs)
+        return self.tensors(made, self._outputs, self._outputs)
 
-    def tensors(self, made: Mapping[str, Any], wanted: Iterable[TensorSpec]) -> dict[str, Array]:
+    def tensors(
+        self, made: Mapping[str, Any], declared: Mapping[str, TensorSpec], wanted: Iterable[str]
+    ) -> dict[str, Array]:
         """What the code made, as tensors with a leading dimension of 1.
 
         Args:
             made: By name.
-            wanted: What each is to be.
+            declared: What each is to be.
+            wanted: Those that must be there.
 
         Raises:
-            StepError: One is missing, or of another data type or shape.
+            StepError: One is missing, was not declared, or is of another data type or shape.
         """
+        if unknown := sorted(map(str, made.keys() - declared.keys())):
+            names = ", ".join(declared)
+            raise StepError(self._name, f"{self._file}: output {unknown[0]} was not declared; there are {names}")
         tensors = {}
-        for spec in wanted:
+        for name in wanted:
+            array = self._array(made[name], declared[name])[None] if name in made else None
             try:
-                array = _bytes(np.asarray(made[spec.name]))[None] if spec.name in made else None
-                check_output(spec, array, 1)
+                check_output(declared[name], array, 1)
             except ValueError as error:
                 raise StepError(self._name, f"{self._file}: {error}") from error
             assert array is not None
-            tensors[spec.name] = array
+            tensors[name] = array
         return tensors
+
+    def _array(self, made: Any, spec: TensorSpec) -> Array:
+        try:
+            return _bytes(made) if spec.dtype == "BYTES" else np.asarray(made)
+        except Exception as error:  # whatever is in the way of what calls itself an array
+            raise StepError(self._name, f"{self._file}: output {spec.name}: {error}") from error
 
     def _failed(self, error: BaseException) -> StepError:
         line = _line(error, self._file)
         at = f" ({self._file}:{line})" if line else f" ({self._file})"
         # A SyntaxError's own text tells the line once more.
-        said = error.msg if isinstance(error, SyntaxError) else error
+        said = str(error.msg if isinstance(error, SyntaxError) else error)
+        if len(said) > LONGEST:
+            said = f"{said[:LONGEST]}..."
         return StepError(self._name, f"{type(error).__name__}: {said}{at}")
 
 
@@ -138,13 +153,20 @@ def _locked(array: Array) -> Array:
     return view
 
 
-def _bytes(array: Array) -> Array:
-    """Text as BYTES."""
-    if array.dtype.kind not in "SUO":
-        return array
+def _bytes(made: Any) -> Array:
+    """Bytes and text as BYTES.
+
+    Raises:
+        ValueError: There is something else in it, or text that is none.
+    """
+    # As objects from the beginning: numpy's own strings end before their last zero bytes.
+    array = np.asarray(made, np.object_)
     encoded = np.empty(array.shape, np.object_)
     for index, element in np.ndenumerate(array):
-        encoded[index] = element if isinstance(element, bytes) else str(element).encode()
+        if not isinstance(element, bytes | str):
+            raise ValueError(f"{type(element).__name__} where bytes or text are expected")
+        # Triton takes numpy's kind of bytes for text.
+        encoded[index] = element.encode() if isinstance(element, str) else bytes(element)
     return encoded
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -73,14 +74,22 @@ def read_step(path: Path) -> StepFile:
 def look_at(source: str) -> StepFile:
     """What can be known of a step's code: whether it is Python, what its function takes, whether its imports exist."""
     try:
-        module = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None) or 0
-        return StepFile(source, None, (Flaw(line, f"this is not Python ({getattr(error, 'msg', error)})", ""),))
+        with warnings.catch_warnings(action="ignore"):  # of an escape that Python does not know: it is no mistake yet
+            module = ast.parse(source)
+            # Finds what the tree does not show, such as a return outside of a function; runs nothing.
+            compile(module, FUNCTION, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return StepFile(source, None, (Flaw(error.lineno or 0, f"this is not Python ({error.msg})", ""),))
+    except (ValueError, RecursionError, MemoryError) as error:
+        reason = str(error) or "nested too deeply"  # Python's parser says nothing of it
+        return StepFile(source, None, (Flaw(0, f"this is not Python ({reason})", ""),))
     flaws = list(_missing_modules(module))
-    defined = next((n for n in module.body if getattr(n, "name", None) == FUNCTION), None)
+    # The last is the one that counts.
+    defined = next((n for n in reversed(module.body) if getattr(n, "name", None) == FUNCTION), None)
     if not isinstance(defined, ast.FunctionDef):
         hint = f"define it: def {FUNCTION}(INPUT): return {{'OUTPUT': ...}}"
+        if isinstance(defined, ast.AsyncFunctionDef):
+            hint = "write def, not async def: each call has a thread of its own"
         flaws.append(Flaw(getattr(defined, "lineno", 0), f"there is no function {FUNCTION}", hint))
         return StepFile(source, None, tuple(flaws))
     if defined.args.posonlyargs:

@@ -6,7 +6,7 @@ import pytest
 
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.spec import Code, PipelineStep, TensorSpec
-from jigsaw_triton.runtime.steps import FOLDER, Answer, Step, StepError
+from jigsaw_triton.runtime.steps import FOLDER, LONGEST, Answer, Step, StepError
 
 OUTPUTS = (TensorSpec("Y", "INT64", (-1,)), TensorSpec("TEXT", "BYTES", (1,)))
 BOTH = "{'Y': X * 2, 'TEXT': ['a']}"
@@ -37,10 +37,14 @@ def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Pa
     assert made["TEXT"].dtype == np.object_
 
 
-def test_bytes_stay_as_they_are(tmp_path: Path) -> None:
-    made = returning(tmp_path, "{'Y': X, 'TEXT': np.array([b'\\xff\\x00'], object)}")(given(1))
+@pytest.mark.parametrize(
+    "text", ["np.array([b'\\xff\\x00'], object)", "[b'\\xff\\x00']", "np.array([np.bytes_(b'\\xff\\x00')], object)"]
+)
+def test_bytes_stay_as_they_are(tmp_path: Path, text: str) -> None:
+    made = returning(tmp_path, f"{{'Y': X, 'TEXT': {text}}}")(given(1))
     assert not isinstance(made, Answer)
     assert made["TEXT"].tolist() == [[b"\xff\x00"]]
+    assert type(made["TEXT"][0, 0]) is bytes
 
 
 @pytest.mark.parametrize(
@@ -48,10 +52,14 @@ def test_bytes_stay_as_they_are(tmp_path: Path) -> None:
     [
         ("None", "steps/crop.py: step returned NoneType, not outputs by name"),
         ("{'Y': X}", "steps/crop.py: output TEXT is missing"),
-        ("{'Y': X, 'TEXT': ['a'], 'Z': X}", "output Z was not declared; there are Y, TEXT"),
+        ("{'Y': X, 'TEXT': ['a'], 'Z': X}", "steps/crop.py: output Z was not declared; there are Y, TEXT"),
         ("{'Y': X / 2, 'TEXT': ['a']}", "steps/crop.py: output Y is of type float64 where INT64 was declared"),
         ("{'Y': X[None], 'TEXT': ['a']}", "steps/crop.py: output Y has shape [1, 1, 1] where [1, -1] was declared"),
-        ("{'Y': [[1], [1, 2]], 'TEXT': ['a']}", "steps/crop.py: setting an array element with a sequence"),
+        ("{'Y': [[1], [1, 2]], 'TEXT': ['a']}", "steps/crop.py: output Y: setting an array element with a sequence"),
+        ("{'Y': X, 'TEXT': [None]}", "steps/crop.py: output TEXT: NoneType where bytes or text are expected"),
+        ("{'Y': X, 'TEXT': [1]}", "steps/crop.py: output TEXT: int where bytes or text are expected"),
+        ("{'Y': X, 'TEXT': ['\\ud800']}", "steps/crop.py: output TEXT: 'utf-8' codec can't encode character"),
+        ("{'Y': np.ma.masked_array(X), 'TEXT': b'a'}", "steps/crop.py: output TEXT has shape [1] where [1, 1] was"),
         ("{'Y': X[7:8].item(), 'TEXT': ['a']}", "ValueError: can only convert an array of size 1 to a Python scalar "),
     ],
 )
@@ -66,6 +74,9 @@ def test_what_is_wrong_with_outputs_is_told(tmp_path: Path, expression: str, tol
     [
         ("raise ValueError('no box')", "ValueError: no box (steps/crop.py:2)"),
         ("raise SystemExit(3)", "SystemExit: 3 (steps/crop.py:2)"),
+        ("raise type('PanicException', (BaseException,), {})('at 3')", "PanicException: at 3 (steps/crop.py:2)"),
+        ("raise ValueError('a\\0b \\ud800')", r"ValueError: a\0b \ud800 (steps/crop.py:2)"),
+        ("raise ValueError('x' * 9999)", f"ValueError: {'x' * LONGEST}... (steps/crop.py:2)"),
         ("return {'Y': inner(X)}", "ZeroDivisionError: division by zero (steps/crop.py:4)"),
         ("X[0] = 1", "ValueError: assignment destination is read-only (steps/crop.py:2)"),
     ],
@@ -111,7 +122,13 @@ def test_an_answer_is_handed_on(tmp_path: Path) -> None:
     step = returning(tmp_path, "Answer(LABEL=X[:1] + 1)")
     made: Any = step(given(4))
     assert isinstance(made, Answer)
-    wanted = [TensorSpec("LABEL", "INT64", (1,))]
-    assert step.tensors(made.outputs, wanted)["LABEL"].tolist() == [[5]]
+    answers = {name: TensorSpec(name, "INT64", (1,)) for name in ("LABEL", "MORE")}
+    assert step.tensors(made.outputs, answers, ["LABEL"])["LABEL"].tolist() == [[5]]
     with pytest.raises(StepError, match="output MORE is missing"):
-        step.tensors(made.outputs, [*wanted, TensorSpec("MORE", "INT64", (1,))])
+        step.tensors(made.outputs, answers, answers)
+    with pytest.raises(StepError, match="output LABEL was not declared; there are MORE"):
+        step.tensors(made.outputs, {"MORE": answers["MORE"]}, [])
+
+
+def test_an_answer_may_have_an_output_of_any_name() -> None:
+    assert Answer(**{"self": 1, "LABEL-2": 2}).outputs == {"self": 1, "LABEL-2": 2}

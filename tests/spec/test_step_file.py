@@ -10,6 +10,8 @@ FLAWS: dict[str, tuple[str, int, str]] = {
     "no Python": ("x = 1\ndef step(:\n", 2, "this is not Python (invalid syntax)"),
     "a zero byte": ("x = '\0'\n", 0, "this is not Python"),
     "too deep": (f"x = {'(' * 5000}{')' * 5000}\n", 0, "this is not Python"),
+    "too deep for the parser": (f"x = {'-' * 90_000}1\n", 0, "this is not Python (nested too deeply)"),
+    "no Python that could run": ("def step(A): ...\nreturn 1\n", 2, "this is not Python ('return' outside function)"),
     "no function": ("def steps(A): ...\n", 0, "there is no function step"),
     "a class": ("\nclass step: ...\n", 2, "there is no function step"),
     "a coroutine": ("async def step(A): ...\n", 1, "there is no function step"),
@@ -31,6 +33,16 @@ def test_a_flaw_is_told_with_its_line(source: str, line: int, message: str) -> N
     (flaw,) = look_at(source).flaws
     assert message in flaw.message
     assert flaw.line == line or line == 0
+
+
+def test_what_is_defined_last_counts() -> None:
+    parameters = look_at("def step(A): ...\ndef step(B): ...\n").parameters
+    assert parameters is not None
+    assert parameters.names == ("B",)
+
+
+def test_what_python_warns_of_is_no_flaw() -> None:
+    assert look_at("def step(A):\n    return A is 1, '\\d'\n").flaws == ()
 
 
 def test_imports_that_may_fail_are_not_looked_for() -> None:
