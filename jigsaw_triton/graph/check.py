@@ -40,11 +40,11 @@ def _check_condition(graph: TaskGraph, task: Task, path: Path, report: Report) -
     assert task.when is not None
     tensor = task.when.tensor
     kind = graph.type_of(tensor)
-    hint = "a condition reads one number a request: a numeric tensor of shape [1] without rows"
+    hint = "a condition reads one number a request: a numeric tensor of shape [1] without rows, not of BF16"
     if graph.row_axis(tensor) is not None and kind.shape[0] == -1:
         report.add((*path, "tensor"), f"{tensor} has rows", hint)
-    elif kind.dtype == "BYTES":
-        report.add((*path, "tensor"), f"{tensor} is {_words(kind)}, not a number", hint)
+    elif kind.dtype in ("BYTES", "BF16"):
+        report.add((*path, "tensor"), f"{tensor} is {_words(kind)}, not a number that can be read", hint)
     elif any(size != 1 for size in kind.shape):
         report.add((*path, "tensor"), f"{tensor} is {_words(kind)}, not one element", hint)
 

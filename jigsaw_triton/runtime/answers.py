@@ -6,7 +6,8 @@ from typing import Any, get_args
 import triton_python_backend_utils as pb_utils
 
 from jigsaw_triton.runtime.batches import Blame, Failure
-from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.dlpack import from_capsule, to_capsule
+from jigsaw_triton.runtime.dtypes import BF16, Array
 
 BLAMES: tuple[str, ...] = get_args(Blame)
 """Of failures."""
@@ -21,7 +22,7 @@ def response(result: Mapping[str, Array] | Failure, names: Sequence[str], *, bla
         blaming: A failure's message begins with its blame, for a pipeline, which does not get to know the code.
     """
     if not isinstance(result, Failure):
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, result[name]) for name in names])
+        return pb_utils.InferenceResponse([tensor_of(name, result[name]) for name in names])
     message = f"{result.blame}: {result.message}" if blaming else result.message
     return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code_of(result.blame)))
 
@@ -50,4 +51,20 @@ def late(waited_s: float, own_s: float) -> str:
 
 def tensors(request: Any) -> dict[str, Array]:
     """A request's inputs by name, as views of Triton's memory."""
-    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    return {tensor.name(): array_of(tensor) for tensor in request.inputs()}
+
+
+def tensor_of(name: str, array: Array) -> Any:
+    """A tensor of Triton's."""
+    if array.dtype == BF16:
+        return pb_utils.Tensor.from_dlpack(name, to_capsule(array))
+    return pb_utils.Tensor(name, array)
+
+
+def array_of(tensor: Any) -> Array:
+    """The values of a tensor of Triton's, as a view of its memory where numpy knows their type."""
+    try:
+        array: Array = tensor.as_numpy()
+    except pb_utils.TritonModelException:
+        return from_capsule(tensor.to_dlpack())
+    return array

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-"""Tensors by name; BYTES are object arrays of bytes."""
+"""Tensors by name; BYTES are object arrays of bytes, BF16 arrays of its bits."""
 
 _NUMPY: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -25,7 +25,10 @@ _NUMPY: dict[str, type[np.generic]] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
-_DTYPES = {name: np.dtype(kind) for name, kind in _NUMPY.items()}
+BF16 = np.dtype([("bf16", "<u2")])
+"""Stands for Triton's BF16, of which numpy knows nothing: an array has its bits, in a field of this name."""
+
+_DTYPES = {**{name: np.dtype(kind) for name, kind in _NUMPY.items()}, "BF16": BF16}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -33,7 +36,7 @@ def to_numpy(dtype: str) -> np.dtype[Any]:
     """The numpy type of a Triton data type.
 
     Raises:
-        ValueError: numpy has none (BF16), or there is no such data type.
+        ValueError: There is no such data type.
     """
     try:
         return _DTYPES[dtype]

@@ -20,7 +20,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from jigsaw_triton.runtime.admission import Admission, Turn
-from jigsaw_triton.runtime.answers import BLAMES, code_of, late, tensors
+from jigsaw_triton.runtime.answers import BLAMES, array_of, code_of, late, tensor_of, tensors
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Call, Early, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.metrics import PipelineCounts
@@ -211,14 +211,14 @@ def _call(request_id: str, timeout_us: int, step: PipelineStep, inputs: Mapping[
     try:
         response = pb_utils.InferenceRequest(
             model_name=step.model,
-            inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+            inputs=[tensor_of(name, array) for name, array in inputs.items()],
             requested_output_names=list(step.outputs),
             timeout=timeout_us,
             request_id=request_id,
         ).exec()
         if response.has_error():
             raise _failed(response.error())
-        made = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+        made = {tensor.name(): array_of(tensor) for tensor in response.output_tensors()}
         return {name: made[name] for name in step.outputs}
     except FlowError:
         raise
@@ -243,5 +243,5 @@ def _send(sender: Any, outcome: Outcome) -> None:
         code = pb_utils.TritonError.INVALID_ARG if outcome.code is None else outcome.code
         response = pb_utils.InferenceResponse([], error=pb_utils.TritonError(outcome.message, code))
     else:
-        response = pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outcome.items()])
+        response = pb_utils.InferenceResponse([tensor_of(name, array) for name, array in outcome.items()])
     sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

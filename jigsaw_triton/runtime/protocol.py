@@ -121,7 +121,7 @@ def _raw(array: Array) -> bytes | memoryview:
         return _bytes_tensor(array)
     if array.nbytes < JOIN_BELOW:
         return array.tobytes()
-    return np.ascontiguousarray(array).data.cast("B")
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _bytes_tensor(array: Array) -> bytes:

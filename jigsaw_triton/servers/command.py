@@ -17,12 +17,17 @@ from jigsaw_triton.runtime.spec import (
 )
 from jigsaw_triton.servers.image import Container
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.launcher import STACK_VARIABLE
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
 _POOL_SHARE = 64
 _POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
 """Triton's pools for tensors on their way: a share of the slice's memory within bounds."""
+
+GATEWAY_STACK_MIB = 256
+"""Of the gateway's threads. Triton 24.10 reads the body of an HTTP request that calls itself form data, as curl and
+Python's urllib do unless told otherwise, into its thread's stack: with the usual 8 MiB, 8 MB of it end the server."""
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 
@@ -171,6 +176,7 @@ def gateway_command(
             METRICS_VARIABLE: f"{local}:{metrics_port}",
             SECRET_VARIABLE: secret,
             SHM_PREFIX_VARIABLE: prefix,
+            STACK_VARIABLE: str(GATEWAY_STACK_MIB),
         },
         address=f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",

@@ -10,8 +10,14 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+STACK_VARIABLE = "JIGSAW_STACK_MIB"
+"""Names the environment variable that says how large the stacks of the program's threads are to be at least."""
+
+_STRICT_OVERCOMMIT = "2"
 
 _MOST_FILES = 2**16
 """A server may have open: of no use beyond, where a system sets no limit."""
@@ -28,6 +34,8 @@ def main(parent: int, argv: list[str]) -> None:
     if os.getppid() != parent:  # It died before the signal was set.
         sys.exit(1)
     _allow_files()
+    if stack_mib := os.environ.get(STACK_VARIABLE):
+        _allow_stack(2**20 * int(stack_mib))
     os.execv(argv[0], argv)
 
 
@@ -41,6 +49,17 @@ def _allow_files() -> None:
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _allow_stack(size: int) -> None:
+    """Gives the program's threads larger stacks, as far as that is allowed; it costs no memory before it is used."""
+    if Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() == _STRICT_OVERCOMMIT:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    size = size if hard == resource.RLIM_INFINITY else min(hard, size)
+    # Where there is no limit the C library gives threads 2 MiB.
+    if soft == resource.RLIM_INFINITY or soft < size:
+        resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def probe_inputs(config: Mapping[str, Any]) -> dict[str, Array]:
         where the model has one.
 
     Raises:
-        ServerError: An input has a type that numpy does not have.
+        ServerError: An input has a type that is not known.
     """
     batch = [1] if config.get("max_batch_size", 0) > 0 else []
     return {

@@ -13,6 +13,7 @@ from jigsaw_triton.spec.words import nearest, shown
 _DTYPES = {
     "FLOAT": "FP32",
     "FLOAT16": "FP16",
+    "BFLOAT16": "BF16",
     "FLOAT32": "FP32",
     "FLOAT64": "FP64",
     "HALF": "FP16",

@@ -29,6 +29,7 @@ DType = Literal[
     "INT32",
     "INT64",
     "FP16",
+    "BF16",
     "FP32",
     "FP64",
     "BYTES",

@@ -203,7 +203,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "condition on text": (
         [("SCORE: {dtype: FP32", "SCORE: {dtype: BYTES")],
         "when:",
-        "detect.SCORE is BYTES [1], not a number",
+        "detect.SCORE is BYTES [1], not a number that can be read",
     ),
     "condition on several": (
         [("SCORE: {dtype: FP32, shape: [1]", "SCORE: {dtype: FP32, shape: [2]")],

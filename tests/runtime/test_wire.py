@@ -1,6 +1,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.dtypes import BF16, Array
 from jigsaw_triton.runtime.protocol import RequestError, WorkerFailed
 from jigsaw_triton.runtime.wire import Connection
 from tests.runtime.fake_worker import Call, FakeWorker, HangUp, Refuse, answer, message, raw
@@ -43,7 +44,8 @@ def arrays() -> st.SearchStrategy[Array]:
     shapes = npst.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
     numbers = st.sampled_from(kinds).flatmap(lambda kind: npst.arrays(kind, shapes))
     strings = npst.arrays(np.object_, shapes, elements=st.binary(max_size=9))
-    return numbers | strings
+    bf16 = npst.arrays(np.uint16, shapes).map(lambda bits: bits.view(BF16))
+    return numbers | strings | bf16
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
@@ -61,6 +63,12 @@ def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, A
                 assert raw(back[name]) == raw(array)
         assert worker.connections == 1
         connection.close()
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("?"), np.dtype("f2"), BF16])
+def test_a_large_tensor_of_any_type(worker: Worker, dtype: np.dtype[Any]) -> None:
+    array = np.random.default_rng(1).integers(0, 2, 300_000 * dtype.itemsize, np.uint8).view(dtype).reshape(3, -1)
+    assert raw(exchange(worker(lambda call: call.inputs), X=array)["X"]) == raw(array)
 
 
 def test_a_large_tensor_that_is_not_contiguous(worker: Worker) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jigsaw_triton.servers import launcher
 
 PARENT = """
@@ -49,6 +51,17 @@ def test_the_program_may_open_as_many_files_as_are_allowed() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
     assert told == f"{most}\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "soft", "told"), [("64", "8192", "65536"), ("64", "131072", "131072"), ("", "8192", "8192")]
+)
+def test_its_threads_get_stacks_as_large_as_asked_for(asked: str, soft: str, told: str) -> None:
+    assert Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2", "stacks are left as they are here"
+    limits = f'ulimit -Ss {soft}; JIGSAW_STACK_MIB={asked} "$@"'
+    run = RUN_LAUNCHER.replace("ulimit -Sn", "ulimit -Ss")
+    command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", run, launcher.__file__]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{told}\n"
 
 
 def test_the_program_gets_its_arguments() -> None:

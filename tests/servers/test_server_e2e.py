@@ -4,6 +4,8 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -233,6 +235,10 @@ def test_a_gateway_is_open_for_inference_alone(installation: Installation, repos
                 await client.load("echo")
                 assert await client.metrics()
                 await asyncio.to_thread(use_grpc)
+                # Where it says nothing else, urllib calls it form data; Triton has the whole of it on a stack.
+                with pytest.raises(HTTPError, match=r"400|500"):
+                    await asyncio.to_thread(urlopen, f"{command.address}/v2/models/echo/infer", bytes(2**25))
+                assert await client.ready()
         finally:
             await server.stop()
 

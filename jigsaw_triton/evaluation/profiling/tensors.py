@@ -7,7 +7,7 @@ import numpy as np
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType
-from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
+from jigsaw_triton.runtime.dtypes import BF16, Array, Arrays, to_numpy
 
 Tensors = Mapping[TensorRef, Array]
 """The tensors of one request as `TaskGraph.type_of` says: without a batch dimension, rows included."""
@@ -62,6 +62,9 @@ def made_up(wanted: TensorType, rng: np.random.Generator) -> Array:
         return words.reshape(shape)
     if dtype.kind == "f":
         return rng.random(shape).astype(dtype)
+    if dtype == BF16:
+        # The upper half of an FP32.
+        return (rng.random(shape, np.float32).view(np.uint32) >> 16).astype(np.uint16).view(BF16)
     most = 2 if dtype.kind == "b" else 256 if wanted.dtype == "UINT8" else 100
     return rng.integers(0, most, shape).astype(dtype)
 

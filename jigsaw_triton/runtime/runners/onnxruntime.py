@@ -21,11 +21,17 @@ class OnnxRunner(Runner):
         session: With the model loaded.
 
     Raises:
-        RuntimeError: The model lacks an input or output of the spec, or needs another input.
+        RuntimeError: The model lacks an input or output of the spec, or needs another input, or a tensor is of a type
+            that onnxruntime does not exchange with numpy.
     """
 
     def __init__(self, spec: RunnerSpec, session: Any) -> None:
         super().__init__(spec)
+        if strange := [tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.dtype == "BF16"]:
+            raise RuntimeError(
+                f"{', '.join(strange)}: onnxruntime takes and gives no BF16 here; cast to FP32 at the model's edge, or"
+                " use a tritonserver with the onnxruntime backend"
+            )
         self._session = session
         self._outputs = [output.name for output in spec.outputs]
         given = {i.name for i in session.get_inputs()}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.runtime.dtypes import BF16, Array, Arrays
 from jigsaw_triton.runtime.runners.base import Runner, artifact
 from jigsaw_triton.runtime.spec import RunnerSpec
 
@@ -32,13 +32,27 @@ class TorchRunner(Runner):
             ValueError: It returned another number of outputs than the spec has.
         """
         # Triton's memory is not writable, which torch warns of; a copy is.
-        tensors = [torch.from_numpy(np.array(inputs[t.name])).to(self._device) for t in self.spec.inputs]
+        tensors = [_tensor(np.array(inputs[t.name])).to(self._device) for t in self.spec.inputs]
         with torch.inference_mode():
             result = self._module(*tensors)
         results = result if isinstance(result, tuple | list) else (result,)
         if len(results) != len(self.spec.outputs):
             raise ValueError(f"model.pt returned {len(results)} outputs where {len(self.spec.outputs)} are declared")
-        return {output.name: tensor.cpu().numpy() for output, tensor in zip(self.spec.outputs, results, strict=True)}
+        return {output.name: _array(tensor.cpu()) for output, tensor in zip(self.spec.outputs, results, strict=True)}
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    if array.dtype == BF16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    if tensor.dtype == torch.bfloat16:
+        # An array's own memory has to be contiguous to be viewed as another type.
+        return np.ascontiguousarray(tensor.view(torch.int16).numpy()).view(BF16)
+    array: Array = tensor.numpy()
+    return array
 
 
 def load(folder: Path, spec: RunnerSpec) -> TorchRunner:

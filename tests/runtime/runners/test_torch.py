@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jigsaw_triton.runtime.batches import Failure
+from jigsaw_triton.runtime.dtypes import BF16
 from jigsaw_triton.runtime.runners import load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 
@@ -33,6 +34,16 @@ def test_inputs_and_outputs_go_by_position(folder: Path) -> None:
     assert isinstance(result, dict)
     assert result["SUM"].tolist() == [[3, 3]]
     assert result["PRODUCT"].tolist() == [[10, 18]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_bf16_goes_in_and_out_by_its_bits(folder: Path) -> None:
+    tensors = [TensorSpec(name, "BF16", (2,)) for name in ("A", "B", "SUM", "PRODUCT")]
+    runner = load_runner(folder, RunnerSpec("torch", tuple(tensors[:2]), tuple(tensors[2:])))
+    one, two = (np.array([[bits, bits]], np.uint16).view(BF16) for bits in (0x3F80, 0x4000))
+    (result,) = runner.answer([{"A": two, "B": one}])
+    assert isinstance(result, dict)
+    assert (result["SUM"].tobytes(), result["PRODUCT"].tobytes()) == (one.tobytes(), two.tobytes())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,0 +1,148 @@
+"""Tensors of every kind, bit for bit the same after the whole way, by either target and protocol."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from tests.e2e.clients import PROTOCOLS
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+TYPES = {"HALF": "FP16", "BRAIN": "BF16", "FLAG": "BOOL", "LONG": "INT64", "TEXT": "BYTES", "DATA": "UINT8"}
+LARGE_BYTES = 64 * 2**20
+MODELS = ("copy", "copy-bls")
+
+MODEL = """\
+class Model:
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
+        return {f"{name}_OUT": array for name, array in inputs.items()}
+"""
+
+Tensor = tuple[tuple[int, ...], bytes]
+"""Shape, with the batch, and the bytes of Triton's binary form."""
+
+
+def write_copier(folder: Path, name: str, target: str) -> Path:
+    """A graph of two tasks, each of which answers with what it is given."""
+    folder.mkdir()
+    tensors = {tensor: {"dtype": dtype, "shape": [-1]} for tensor, dtype in TYPES.items()}
+    variant = {"name": "only", "accuracy": 1.0, "template": "python", "artifacts": {"model.py": "model.py"}}
+
+    def task(source: str, suffix: str) -> object:
+        inputs = {tensor: f"{source}.{tensor}{suffix}" for tensor in TYPES}
+        outputs = {f"{tensor}_OUT": kind for tensor, kind in tensors.items()}
+        return {"inputs": inputs, "outputs": outputs, "variants": [variant]}
+
+    document = {
+        "apiVersion": "jigsaw-triton/v1",
+        "kind": "TaskGraph",
+        "metadata": {"name": name},
+        "spec": {
+            "target": target,
+            # The largest tensors go through two Python processes a task.
+            "slo": {"latency_ms": 10_000},
+            "inputs": tensors,
+            "outputs": {f"{tensor}_OUT": f"second.{tensor}_OUT" for tensor in TYPES},
+            "tasks": {"first": task("inputs", ""), "second": task("first", "_OUT")},
+        },
+    }
+    (folder / "graph.yaml").write_text(json.dumps(document))
+    (folder / "model.py").write_text(MODEL)
+    rows = [
+        ProfileRow(ProfileKey("cpu", task_name, "only", "1g", 1, 1), 5.0, 5.0, 5.0, 200.0, 60, "assumed")
+        for task_name in ("first", "second")
+    ]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
+    folder = tmp_path_factory.mktemp("apps")
+    apps = [write_copier(folder / name, name, target) for name, target in zip(MODELS, ("ensemble", "bls"), strict=True)]
+    shared.deploy(*apps, "--gpus", "1xcpu", "--demand", "copy=1,copy-bls=1")
+    return shared
+
+
+def over_http(system: System, model: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    described = [
+        {"name": name, "datatype": TYPES[name], "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        for name, (shape, data) in inputs.items()
+    ]
+    text = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
+    body = b"".join((text, *(data for _, data in inputs.values())))
+    headers = {"Inference-Header-Content-Length": str(len(text)), "Content-Type": "application/octet-stream"}
+    url = f"http://127.0.0.1:{system.http}/v2/models/{model}/infer"
+    with urlopen(Request(url, data=body, headers=headers), timeout=60) as answer:
+        content, at = answer.read(), int(answer.headers.get("Inference-Header-Content-Length", -1))
+    told = json.loads(content[:at] if at >= 0 else content)["outputs"]
+    found = {}
+    for output in told:
+        size = output.get("parameters", {}).get("binary_data_size", 0)
+        found[output["name"].removesuffix("_OUT")] = (tuple(output["shape"]), content[at : at + size])
+        at += size
+    return found
+
+
+def over_grpc(system: System, model: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, (shape, data) in inputs.items():
+        request.inputs.add(name=name, datatype=TYPES[name], shape=shape)
+        request.raw_input_contents.append(data)
+    with InferenceServerClient(f"127.0.0.1:{system.grpc}") as client:
+        answer = service_pb2_grpc.GRPCInferenceServiceStub(client._channel).ModelInfer(request, timeout=60)
+    return {
+        output.name.removesuffix("_OUT"): (tuple(output.shape), data)
+        for output, data in zip(answer.outputs, answer.raw_output_contents, strict=True)
+    }
+
+
+ASK: Mapping[str, Callable[[System, str, Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "http": over_http,
+    "grpc": over_grpc,
+}
+
+
+def tensors(count: int) -> dict[str, Tensor]:
+    """So many elements of each type; every bit pattern may be among those of floats."""
+    rng = np.random.default_rng(count)
+    strings = [b"", b"\x00\xff\xfe", "ä".encode(), b"x" * 300]
+    text = b"".join(len(strings[i % 4]).to_bytes(4, "little") + strings[i % 4] for i in range(count))
+    return {
+        "HALF": ((1, count), rng.bytes(2 * count)),
+        "BRAIN": ((1, count), rng.bytes(2 * count)),
+        "FLAG": ((1, count), rng.integers(0, 2, count, np.uint8).tobytes()),
+        "LONG": ((1, count), rng.bytes(8 * count)),
+        "TEXT": ((1, count), text),
+        "DATA": ((1, count), rng.bytes(count)),
+    }
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("count", [0, 1, 7, 100_000])
+def test_every_type_comes_back_as_it_went(served: System, model: str, protocol: str, count: int) -> None:
+    sent = tensors(count)
+    assert ASK[protocol](served, model, sent) == sent
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("model", MODELS)
+def test_64_mib_come_back_as_they_went(served: System, model: str, protocol: str) -> None:
+    data = np.random.default_rng(1).bytes(LARGE_BYTES)
+    sent = {**tensors(3), "DATA": ((1, LARGE_BYTES), data)}
+    answer = ASK[protocol](served, model, sent)
+    # A difference of this size is nothing to be printed.
+    assert answer.pop("DATA") == sent.pop("DATA") or pytest.fail("DATA differs")
+    assert answer == sent

@@ -1,0 +1,41 @@
+import gc
+
+import numpy as np
+import pytest
+import torch
+
+from jigsaw_triton.runtime import dlpack
+from jigsaw_triton.runtime.dlpack import from_capsule, to_capsule
+from jigsaw_triton.runtime.dtypes import BF16, Array
+
+
+def bits(*shape: int) -> Array:
+    return np.random.default_rng(1).integers(0, 2**16, shape, np.uint16).view(BF16)
+
+
+@pytest.mark.parametrize("array", [bits(2, 3), bits(1, 0, 4), bits(4, 6)[:, ::2], bits(1)])
+def test_what_goes_into_a_capsule_comes_out_of_it(array: Array) -> None:
+    back = from_capsule(to_capsule(array))
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_torch_reads_and_makes_them() -> None:
+    array = bits(2, 3)
+    tensor = torch.from_dlpack(to_capsule(array))  # type: ignore[attr-defined]
+    assert tensor.dtype == torch.bfloat16
+    assert tensor.view(torch.int16).numpy().view(np.uint16).tolist() == array.view(np.uint16).tolist()
+    assert from_capsule(torch.to_dlpack(tensor)).tobytes() == array.tobytes()  # type: ignore[attr-defined]
+
+
+def test_the_array_is_kept_until_the_taker_lets_go() -> None:
+    before = len(dlpack._kept)
+    tensor = torch.from_dlpack(to_capsule(bits(2)))  # type: ignore[attr-defined]
+    assert len(dlpack._kept) == before + 1
+    del tensor
+    gc.collect()
+    assert len(dlpack._kept) == before
+
+
+def test_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="DLPack type 2 with 32 bits is not BF16"):
+        from_capsule(torch.to_dlpack(torch.ones(2)))  # type: ignore[attr-defined]
