@@ -180,7 +180,12 @@ class Fleet:
                 raise ServerError("there is no such worker", where=worker.name)
             await self._stop(dead)
             await asyncio.sleep(delay_s)
-            await self._start_worker(worker)
+            try:
+                await self._start_worker(worker)
+            except BaseException:
+                # Else it would serve as it must not: without a model, or without MPS.
+                await asyncio.shield(self._stop(self._servers[worker.name]))
+                raise
 
     async def retire(self, worker: str) -> None:
         """Stops a worker, and destroys its MIG instance unless others share it. What it still works on is lost."""
@@ -191,10 +196,8 @@ class Fleet:
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies further models on a worker."""
         async with self.locked(worker):
-            server = self._running(worker)
-            await self._load_all(server, [m.folder for m in models], probe=True)
-            if (daemon := await self._places.daemon(worker)) is not None:
-                await self._require_mps(server, daemon)
+            daemon = await self._places.daemon(worker)
+            await self._load_all(self._running(worker), [m.folder for m in models], probe=True, daemon=daemon)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
@@ -211,9 +214,7 @@ class Fleet:
         uuid, daemon = self._places.uuid(worker.name), await self._places.daemon(worker.name)
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
-        await self._load_all(server, [m.folder for m in worker.models], probe=True)
-        if daemon is not None and worker.models:
-            await self._require_mps(server, daemon)
+        await self._load_all(server, [m.folder for m in worker.models], probe=True, daemon=daemon)
 
     async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
         """Sees to it that a server computes through the daemon: one that does not find it computes without.
@@ -374,7 +375,10 @@ class Fleet:
         await server.process.stop(grace_s=grace_s)
         self._journal.forget_server(server.process.name)
 
-    async def _load_all(self, server: Server, models: Sequence[ModelFolder], *, probe: bool) -> None:
+    async def _load_all(
+        self, server: Server, models: Sequence[ModelFolder], *, probe: bool, daemon: MpsDaemon | None = None
+    ) -> None:
+        """Loads and verifies models, or none of them; where there is a daemon, that they compute through it, too."""
         loaded: list[str] = []
         try:
             for model in models:
@@ -384,6 +388,8 @@ class Fleet:
             await self._verify(server, loaded)
             for name in loaded if probe else ():
                 await self._probe(server, name)
+            if daemon is not None and loaded:
+                await self._require_mps(server, daemon)
         except BaseException:
             # The server may be the one that failed: what can't be unloaded went with it.
             with contextlib.suppress(ServerError, TimeoutError):

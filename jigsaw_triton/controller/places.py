@@ -99,11 +99,12 @@ class Places:
         return self._places[self._of[worker]].uuid
 
     async def daemon(self, worker: str) -> MpsDaemon | None:
-        """The daemon under a worker, started again if it has ended; None where its servers need none."""
+        """The daemon under a worker, started again if it has ended or hangs; None where its servers need none."""
         name = self._of[worker]
         async with self._lock(name):
             place = self._places[name]
-            if place.daemon is not None and not place.daemon.runs:
+            if place.daemon is not None and not await place.daemon.answers():
+                # What still computes through one that hangs ends with it, as with one that died.
                 await self._start(name, place)
             return place.daemon
 

@@ -25,7 +25,7 @@ _PIPES, _LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 _OUTPUT = "output.log"
 _POLL_S = 0.05
 _START_S = 10.0
-_ANSWER_S = 5.0
+_ANSWER_S = 10.0
 _QUIT_S = 5.0
 _GONE_S = 5.0
 _ERROR_LINES = 6
@@ -106,6 +106,14 @@ class MpsDaemon:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    async def answers(self) -> bool:
+        """Whether it runs and carries out commands; one that hangs takes no new client."""
+        if self.runs:
+            with contextlib.suppress(ServerError):
+                await self._ask("get_server_list")
+                return True
+        return False
+
     async def start(self) -> None:
         """Starts it and returns when it answers. On any failure, cancellation too, nothing of it is left.
 
@@ -139,9 +147,8 @@ class MpsDaemon:
     async def stop(self) -> None:
         """Ends it and its server; its clients must have ended. May be repeated."""
         if self.runs:
-            with contextlib.suppress(ServerError):
+            with contextlib.suppress(ServerError, TimeoutError):
                 await self._ask("quit")
-            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wait(), _QUIT_S)
         await asyncio.to_thread(end_processes, self._pipes)
         await self.wait()
@@ -168,8 +175,7 @@ class MpsDaemon:
         while True:
             if not self.runs:
                 raise self._failure("the MPS daemon ended before it answered")
-            with contextlib.suppress(ServerError):
-                await self._ask("get_server_list")
+            if await self.answers():
                 return
             if time.monotonic() > give_up_at:
                 raise self._failure(f"the MPS daemon has not answered within {_START_S:g} s")
@@ -190,13 +196,17 @@ class MpsDaemon:
         Raises:
             ServerError: It does not answer.
         """
-        asking = await asyncio.create_subprocess_exec(
-            str(self._control),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **self.env},
-        )
+        try:
+            asking = await asyncio.create_subprocess_exec(
+                str(self._control),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, **self.env},
+            )
+        except OSError as error:
+            # It went with the driver that it belongs to, as in an upgrade.
+            raise ServerError(f"`{command}` cannot be asked: {error}", where=self._device) from error
         try:
             answer, _ = await asyncio.wait_for(asking.communicate(f"{command}\n".encode()), _ANSWER_S)
         except TimeoutError:

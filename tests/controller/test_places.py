@@ -137,6 +137,21 @@ def test_a_daemon_that_died_is_told_and_started_again(world: World) -> None:
     assert world.broken == [{ONE.name, TWO.name}]
 
 
+def test_a_daemon_that_hangs_is_told_and_started_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        await world.take(ONE, TWO)
+        pid = int((world.paths.mps(PIPES) / "nvidia-cuda-mps-control.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr("jigsaw_triton.servers.mps._ANSWER_S", 1.0)
+        daemon = await world.places.daemon(ONE.name)
+        monkeypatch.undo()
+        assert daemon is not None and await daemon.answers()
+        await world.leave(ONE, TWO)
+
+    asyncio.run(main())
+    assert world.broken == [{ONE.name, TWO.name}]
+
+
 def test_what_could_not_be_destroyed_can_be_left_again(world: World) -> None:
     async def main() -> None:
         await world.take(ONE)

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,37 @@ def test_a_daemon_that_has_ended_has_no_clients_to_tell(folder: Path) -> None:
             await made.clients()
 
     asyncio.run(main())
+
+
+def test_a_daemon_that_hangs_answers_nothing_and_is_ended_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = daemon(folder)
+
+    async def main() -> None:
+        await made.start()
+        assert await made.answers()
+        monkeypatch.setattr("jigsaw_triton.servers.mps._ANSWER_S", 0.1)
+        os.kill(int((folder / "pipes" / "nvidia-cuda-mps-control.pid").read_text()), signal.SIGSTOP)
+        assert made.runs and not await made.answers()
+        await made.stop()
+
+    asyncio.run(main())
+    assert not made.runs
+
+
+def test_without_its_program_a_daemon_is_ended_all_the_same(folder: Path) -> None:
+    made = daemon(folder)
+
+    async def main() -> None:
+        await made.start()
+        (folder / "bin" / "nvidia-cuda-mps-control").unlink()
+        with pytest.raises(ServerError, match="`get_server_list` cannot be asked"):
+            await made.clients()
+        await made.stop()
+
+    asyncio.run(main())
+    assert not made.runs
 
 
 def test_what_holds_the_pipes_is_ended_and_nothing_else(folder: Path) -> None:

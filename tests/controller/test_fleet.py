@@ -1,0 +1,80 @@
+"""What servers are left as where an action fails: a server that computes without MPS, on the stand-in for NVML."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
+from jigsaw_triton.servers.installation import Installation
+from tests.fakes import mps
+from tests.fakes.nvml.machine import Machine
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """
+name: "echo" backend: "python" max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+CODE = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]) for x in inputs]
+"""
+ECHO = WorkerModel(
+    ModelFolder("echo", {"config.pbtxt": CONFIG.encode(), "1/model.py": CODE.encode()}), "g", "t", "v", 1, 8, "digest"
+)
+GPU = GpuId("local", 0)
+BARE = Worker("local-0-1g-0-p1", GPU, "cpu", Placement(0, "1g"), 1000, (), process=1)
+
+
+@pytest.fixture
+def fleet(
+    installation: Installation, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fleet]:
+    """Of a machine whose MPS daemons know of no clients."""
+    machine = Machine(tmp_path / "gpus", ["cpu"])
+    for name, value in machine.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{mps.install(tmp_path / 'bin', like='deaf')}{os.pathsep}{os.environ['PATH']}")
+    machine.enter()
+    paths = Paths(run_dir / "state", run_dir / "run")
+    paths.create()
+    journal = Journal(paths.journal)
+    yield Fleet(paths, installation, journal, "0123456789abcdef", lambda _name, _status: None)
+    journal.close()
+    machine.leave()
+
+
+def test_what_computes_without_mps_is_not_left_to_serve(fleet: Fleet) -> None:
+    async def main() -> None:
+        await fleet.serve_on(Cluster((Gpu(GPU, CATALOG["cpu"]),), driver="nvml", processes="mps"))
+        await fleet.bring_up(BARE)
+        try:
+            server = fleet.server(BARE.name)
+            assert server is not None
+            with pytest.raises(ServerError, match="compute on the slice without MPS"):
+                await fleet.load(BARE.name, [ECHO])
+            assert await server.client.index() == {}
+            with pytest.raises(ServerError, match="compute on the slice without MPS"):
+                await fleet.restart(replace(BARE, models=(ECHO,)), 0.0)
+            server = fleet.server(BARE.name)
+            assert server is not None and server.process.returncode is not None
+        finally:
+            await fleet.retire(BARE.name)
+
+    asyncio.run(main())
