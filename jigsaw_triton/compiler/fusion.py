@@ -5,10 +5,8 @@ A chain is fused where that changes nothing but the way between its tasks:
 - Each of its tasks may follow the one before it (`graph.chain.followers`).
 - The same slices hold all of its tasks, one variant of each.
 
-In a slice that is shared a task has one instance, and the plan reckons with a cycle in which each model of the slice
-runs once: for each task one for the batch before and one for its own. A chain has one batch under way at a time, which
-each cycle moves on by a task at least. So a request that waits for the batch before takes as many cycles as its tasks
-one by one.
+A plan reckons with that: in a shared slice such tasks wait for the models outside of their chain alone, since there is
+one batch of theirs under way at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +20,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.graph.chain import Chain, as_task, followers, with_chains
+from jigsaw_triton.graph.chain import Chain, as_task, followers, runs, with_chains
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, Plan, TaskPlan
 
@@ -43,9 +41,7 @@ def chains(graph: TaskGraph, plan: Plan) -> tuple[Chain, ...]:
         for before, task in followers(graph).items()
         if before in homes and task in homes and _same_slices(graph.tasks[task], homes[before], homes[task])
     }
-    found = [_from(task, after) for task in graph.tasks if task not in after.values()]
-    made = (Chain(tuple(tasks), tuple(_variant(homes[t]) for t in tasks)) for tasks in found if len(tasks) > 1)
-    return tuple(chain for chain in made if _shapes_show(graph, chain))
+    return tuple(Chain(tasks, tuple(_variant(homes[task]) for task in tasks)) for tasks in runs(after))
 
 
 def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
@@ -134,11 +130,6 @@ def _variant(homes: Homes) -> str:
     return next(iter(homes.values())).variant
 
 
-def _from(task: str, after: Mapping[str, str]) -> list[str]:
-    """A task and all that can be called with it."""
-    return [task, *(_from(after[task], after) if task in after else ())]
-
-
 def _same_slices(task: Task, before: Homes, homes: Homes) -> bool:
     """Whether the same slices hold a task and the one before it.
 
@@ -148,11 +139,6 @@ def _same_slices(task: Task, before: Homes, homes: Homes) -> bool:
     if before.keys() != homes.keys():
         return False
     return task.for_each is None or all(before[at].batch == homes[at].batch for at in homes)
-
-
-def _shapes_show(graph: TaskGraph, chain: Chain) -> bool:
-    """Whether it shows from outside that items cannot be joined: not where shapes vary between its tasks alone."""
-    return any(one_by_one(graph, graph.tasks[task]) for task in chain.tasks) == comes_one_by_one(graph, chain)
 
 
 def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:

@@ -6,6 +6,8 @@ A task may follow another in a chain where that changes nothing but the way betw
 - Whatever else the other needs is there before the one before begins, so that nothing waits longer than it would.
 - Both are called for the same items: once a request, or once a row of the same rows. Neither is conditional, and of
   neither the gateway counts the rows.
+- Where the shape of what goes between them varies, that of an input of the one before does, too: so it shows from
+  outside of any chain whether its items can be joined.
 
 Where a worker does a chain in one call the gateway sees the graph in which the chain is one task, `first~second`. Its
 inputs are the tensors that come from outside of the chain, named as they are in the graph (`inputs.X`); its outputs are
@@ -16,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType, Variant
 from jigsaw_triton.runtime.chains import joined
 
 
@@ -62,6 +64,19 @@ def followers(graph: TaskGraph) -> dict[str, str]:
     }
 
 
+def runs(after: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """The longest chains of tasks each of which is followed by the next.
+
+    Args:
+        after: Task -> the one that follows it, some of `followers`.
+    """
+
+    def on(task: str) -> tuple[str, ...]:
+        return (task, *(on(after[task]) if task in after else ()))
+
+    return tuple(on(task) for task in after if task not in after.values())
+
+
 def with_chains(graph: TaskGraph, chains: Iterable[Chain]) -> TaskGraph:
     """The graph with each chain as one task, in the place of the chain's first.
 
@@ -98,7 +113,6 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
     own = frozenset(chain.tasks)
     outside = dict.fromkeys(ref for task in inside for ref in task.inputs.values() if ref.task not in own)
     answers = frozenset(graph.outputs.values())
-    variants = [task.variant(name) for task, name in zip(inside, chain.variants, strict=True)]
     return Task(
         name=chain.name,
         inputs={str(ref): ref for ref in outside},
@@ -108,15 +122,20 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
             for name, output in task.outputs.items()
             if task is last or TensorRef(task.name, name) in answers
         },
-        variants=(
-            Variant(
-                name=chain.variant,
-                accuracy=math.prod(v.accuracy / task.best_accuracy for v, task in zip(variants, inside, strict=True)),
-                template=variants[-1].template,
-                yields={str(TensorRef(last.name, name)): rows for name, rows in variants[-1].yields.items()},
-            ),
-        ),
+        variants=(as_variant(graph, chain),),
         for_each=first.for_each,
+    )
+
+
+def as_variant(graph: TaskGraph, chain: Chain) -> Variant:
+    """The chain's variants as one, of an accuracy relative to the best there are."""
+    inside = [graph.tasks[name] for name in chain.tasks]
+    chosen = [task.variant(name) for task, name in zip(inside, chain.variants, strict=True)]
+    return Variant(
+        name=chain.variant,
+        accuracy=math.prod(v.accuracy / task.best_accuracy for v, task in zip(chosen, inside, strict=True)),
+        template=chosen[-1].template,
+        yields={str(TensorRef(chain.tasks[-1], name)): rows for name, rows in chosen[-1].yields.items()},
     )
 
 
@@ -127,7 +146,7 @@ def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:
         and task.when is None
         and not (before.counts or task.counts)
         and _rows(graph, before) == _rows(graph, task)
-        and all(_fits(graph, task, name) for name, ref in task.inputs.items() if ref.task == before.name)
+        and all(_fits(graph, before, task, name) for name, ref in task.inputs.items() if ref.task == before.name)
     )
 
 
@@ -136,10 +155,16 @@ def _rows(graph: TaskGraph, task: Task) -> TensorRef | None:
     return None if task.for_each is None else graph.row_axis(task.for_each) or task.for_each
 
 
-def _fits(graph: TaskGraph, task: Task, name: str) -> bool:
-    """Whether one call's output of the task before is what one call of this one gets."""
-    ref = task.inputs[name]
-    return graph.input_type(task, name) == graph.tasks[ref.task].outputs[ref.name]
+def _fits(graph: TaskGraph, before: Task, task: Task, name: str) -> bool:
+    """Whether one call's output of the task before is what one call of this one gets, and may vary as it does."""
+    made = before.outputs[task.inputs[name].name]
+    if made != graph.input_type(task, name):
+        return False
+    return not _varies(made) or any(_varies(graph.input_type(before, given)) for given in before.inputs)
+
+
+def _varies(tensor: TensorType) -> bool:
+    return any(dim < 0 for dim in tensor.shape)
 
 
 def _moved(refs: Mapping[str, TensorRef], moved: Mapping[TensorRef, TensorRef]) -> dict[str, TensorRef]:

@@ -72,6 +72,15 @@ def together(
     return [sorted(of) for of in bins]
 
 
+def called_with_ms(inside: Sequence[Configuration], known: Iterable[Link]) -> list[float]:
+    """For each of those in a slice how long the turns of the others are that are called at once with it."""
+    group = {i: {i} for i in range(len(inside))}
+    for one, other in _pairs(inside, known):
+        joined = group[one] | group[other]
+        group |= dict.fromkeys(joined, joined)
+    return [sum(inside[other].turn.ms for other in sorted(group[i] - {i})) for i in range(len(inside))]
+
+
 def _pairs(found: Sequence[Configuration], known: Iterable[Link]) -> list[tuple[int, int]]:
     """What is linked, by number, those that take the least of a slice together first."""
     at = {(c.graph, c.task): i for i, c in enumerate(found)}

@@ -31,6 +31,8 @@ class Turn:
         load: Its part of the load that the slice may have.
         memory: Its part of the slice's memory.
         least: The part of a slice that it costs at least, by what is sure to add up over the models in a slice.
+        rounds: Batches that a request is planned to wait for, its own among them.
+        steps: Executions, one after the other, of one batch: the tasks of a chain that is called at once.
     """
 
     cycle_ms: float
@@ -39,6 +41,12 @@ class Turn:
     load: float
     memory: float
     least: float = 0.0
+    rounds: float = 0.0
+    steps: int = 1
+
+    def latency_ms(self, cycle_ms: float) -> float:
+        """What a request is planned to take where one turn of each model takes so long: each step waits for others."""
+        return self.rounds * (self.ms + self.steps * (cycle_ms - self.ms))
 
 
 ALONE = Turn(0.0, 0.0, 0.0, 0.0, 0.0)

@@ -9,6 +9,7 @@ from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.planner.rates import request_rows
 from jigsaw_triton.profiles.service import ServiceTime, service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.runtime.chains import members
 
 Load = tuple[float, float]
 """A share of a replica's profiled throughput, and the milliseconds that a task is planned to take at it."""
@@ -62,7 +63,7 @@ def task_quantile(graph: TaskGraph) -> float:
     careful: were the tasks independent, the sum would stay far below the sum of such quantiles. What is left in hand
     covers what the queueing model leaves out: that a task hands on its results in batches, not one by one.
     """
-    return 1 - (1 - graph.slo.percentile / 100) / len(graph.tasks)
+    return 1 - (1 - graph.slo.percentile / 100) / sum(len(members(task)) for task in graph.tasks)
 
 
 def two_p95_ms(row: ProfileRow, rows: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.planner import diagnose
@@ -18,7 +19,7 @@ from jigsaw_triton.planner.candidates import (
     worth_trying,
 )
 from jigsaw_triton.planner.chains import links
-from jigsaw_triton.planner.configurations import Configuration, by_load
+from jigsaw_triton.planner.configurations import Configuration, available, by_load
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.greedy import everything_placed
 from jigsaw_triton.planner.model import Allocation, allocation
@@ -32,9 +33,12 @@ from jigsaw_triton.planner.search import Solution, fewest_slices
 from jigsaw_triton.planner.sharing import Cut, SharedSlice, fitting
 from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.planner.wholes import Apart, apart, in_shared_slices, in_wholes, without
 
 _ANY_GAP = 1e9
 """At which any solution counts as optimal."""
+
+_LOSS_DIGITS = 6
 
 _SCALES = 8
 """The part of the time limit that a single scale of demands may take is one of so many, where halving finds it."""
@@ -69,6 +73,35 @@ class Allotment:
         """Compute slices in use."""
         return sum(n * c.compute_slices for c, n in self.alone.items()) + sum(of.compute_slices for of in self.shared)
 
+    @property
+    def loss(self) -> float:
+        """Of accuracy, over all tasks, each replica taking what it can."""
+        total = 0.0
+        for key in {(c.graph, c.task) for c in self.counts}:
+            of = {c: n * c.throughput_rps for c, n in self.counts.items() if (c.graph, c.task) == key}
+            total += sum(c.loss * rps for c, rps in of.items()) / sum(of.values())
+        return total
+
+    def known_above(self, slices: float) -> "Allotment":
+        """The same where other plans may take as little as so many slices."""
+        first, *rest = self.outcome.stages
+        if first.proven and slices >= first.value:
+            return self
+        bound = replace(first, bound=min(first.bound, slices), proven=False)
+        return replace(self, outcome=replace(self.outcome, status="feasible", stages=(bound, *rest)))
+
+
+def better(one: Allotment, other: Allotment) -> Allotment:
+    """The one of fewer slices, then GPUs, then more accuracy; the first of equals. What both prove is proven of it."""
+
+    def cost(of: Allotment) -> tuple[int, int, float]:
+        return of.slices, of.gpus, round(of.loss, _LOSS_DIGITS)
+
+    chosen, left = (other, one) if cost(other) < cost(one) else (one, other)
+    if left.outcome.status == "optimal":
+        return chosen
+    return chosen.known_above(left.outcome.stages[0].bound)
+
 
 @dataclass(frozen=True, slots=True)
 class Planning:
@@ -80,6 +113,7 @@ class Planning:
         everything: Graph name -> task -> all configurations that there are.
         solver: To ask.
         told: Whether the reasons are looked for where there is no plan.
+        single: Where chains are one task each in the problem, the problem with each task on its own.
     """
 
     problem: Problem
@@ -87,18 +121,24 @@ class Planning:
     everything: Candidates
     solver: Solver
     told: bool = True
+    single: Problem | None = None
 
     def plan(self) -> Plan:
         """The validated plan."""
         time = Allowance(self.options.time_limit_s)
-        return self._sound(self._assembled(self._allotted(time), time))
+        return self._sound(self._assembled(self._best(time), time))
 
     def allotment(self) -> Allotment:
         """What the plan takes."""
-        return self._allotted(Allowance(self.options.time_limit_s))
+        return self._best(Allowance(self.options.time_limit_s))
 
     def exists(self) -> bool | None:
         """Whether there is a plan; None where that is not known in time."""
+        wholes = self._wholes()
+        found = [attempt._exists() for attempt in ((self,) if wholes is None else (wholes, self))]
+        return True if True in found else None if None in found else False
+
+    def _exists(self) -> bool | None:
         workloads = self.problem.workloads
         candidates = with_room(self.problem, self.candidates(), self.options)
         if not complete(candidates):
@@ -122,7 +162,46 @@ class Planning:
 
     def candidates(self) -> Candidates:
         """The configurations that are worth trying, whether or not the cluster has room for them."""
-        return worth_trying(self.problem, self.everything, self.options)
+        found = worth_trying(self.problem, self.everything, self.options)
+        return found if self.single is None else in_shared_slices(found)
+
+    def _wholes(self) -> "Planning | None":
+        """The attempt with chains as one task each, as far as they fit a slice; None where that is no other attempt."""
+        if not self.options.share or "T" not in self.options.features:
+            return None
+        left_out: Apart = frozenset()
+        while (problem := in_wholes(self.problem, left_out)) is not None:
+            everything = {
+                w.graph.name: available(w.graph, problem.profiles[w.graph.name], problem.boards, self.options)
+                for w in problem.workloads
+            }
+            attempt = replace(self, problem=problem, everything=everything, told=False, single=self.problem)
+            unfit = without(everything) or without(attempt.candidates())
+            if not unfit:
+                return attempt
+            left_out |= unfit
+        return None
+
+    def _best(self, time: Allowance) -> Allotment:
+        """What takes the least: by whole chains, for half of the time at most, or by each task on its own."""
+        wholes = self._wholes()
+        if wholes is None:
+            return self._allotted(time)
+        try:
+            first = wholes._allotted(Allowance(time.left_s / 2))
+        except JigsawError:
+            return self._allotted(time)
+        try:
+            second = replace(self, told=False)._allotted(time)
+        except InfeasibleError:
+            return first
+        except JigsawError:
+            return first.known_above(self._least())
+        return better(first, second)
+
+    def _least(self) -> float:
+        """Compute slices that any plan takes with each task on its own."""
+        return least_together(b.least for b in bounds_of(self.problem.workloads, self.candidates()).values())
 
     def _allotted(self, time: Allowance) -> Allotment:
         candidates = self.candidates()
@@ -133,7 +212,9 @@ class Planning:
                 raise self.out_of_time()
             if outcome.status != "infeasible":
                 counts = model.counts(outcome.values)
-                shared = fitting(counts, model.shared(outcome.values), links(self.problem.workloads)).slices
+                single = self.single or self.problem
+                known = links(single.workloads)
+                shared = fitting(counts, model.shared(outcome.values), known, partial(apart, problem=single)).slices
                 alone = {c: n for c, n in counts.items() if not c.shares}
                 return Allotment(alone, shared, model.gpus(outcome.values), outcome)
         raise self.infeasible(candidates)

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.planner.allowance import Allowance
 from jigsaw_triton.planner.bounds import Bounds
-from jigsaw_triton.planner.candidates import Candidates, bounds_of, least_together, replicas_among, supplies, with_these
+from jigsaw_triton.planner.candidates import (
+    Candidates,
+    bounds_of,
+    complete,
+    least_together,
+    replicas_among,
+    supplies,
+    with_these,
+)
 from jigsaw_triton.planner.configurations import Configuration
 from jigsaw_triton.planner.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.problem import Options, Problem, on_floors
@@ -274,7 +282,7 @@ class _Search:
             name: {task: tuple(c for c in of if not c.shares) for task, of in tasks.items()}
             for name, tasks in self.candidates.items()
         }
-        return self._plan_without_ties(self.problem, alone, self.time)
+        return self._plan_without_ties(self.problem, alone, self.time) if complete(alone) else None
 
     def _plan_without_ties(self, problem: Problem, candidates: Candidates, time: Allowance) -> Solution | None:
         found = fewest_slices(problem, candidates, self.options, self.solver, time, self.goal, ties=False)
@@ -286,7 +294,7 @@ class _Search:
         There are none where one graph's were not found.
         """
         leasts, together = {name: b.least for name, b in self.bounds.items()}, dict[Configuration, int]()
-        complete, each_s = True, _ALONE_SHARE * self.options.time_limit_s / len(self.problem.workloads)
+        all_found, each_s = True, _ALONE_SHARE * self.options.time_limit_s / len(self.problem.workloads)
         for workload in self.problem.workloads:
             name = workload.graph.name
             alone = replace(
@@ -299,12 +307,12 @@ class _Search:
                 ties=False,
             )
             model, outcome = alone.best()
-            complete = complete and bool(outcome.stages)
+            all_found = all_found and bool(outcome.stages)
             if outcome.stages:
                 first = outcome.stages[0]
                 leasts[name] = max(leasts[name], first.value if first.proven else first.bound)
                 together |= model.counts(outcome.values)
-        if not complete:
+        if not all_found:
             return _Beginning(leasts)
         return _Beginning(leasts, together, sum(n * c.compute_slices for c, n in together.items()))
 

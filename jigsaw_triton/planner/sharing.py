@@ -5,6 +5,7 @@ profiles of each model alone:
 
 - Where a model alone in a slice takes a number of times its 95th percentile, it takes as many times the sum of all
   models' 95th percentiles, their cycle: each time that it runs, it waits for a batch of each other model at most.
+  Tasks that a worker does in one call (`graph.chain`) do not wait for each other, as there is one batch of theirs.
 - That it waits for no more than that does not follow from the limiter. It gives the slice to the model that has run
   least often since it was loaded, so one that has run often waits for as long as two others have work by turns. What
   makes it rare in any order is a slice that is mostly idle: each call counted as an execution of its own that takes its
@@ -22,12 +23,12 @@ that some of them come to is among them.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.chains import Link, together
+from jigsaw_triton.planner.chains import Link, called_with_ms, together
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     Configuration,
@@ -41,6 +42,7 @@ from jigsaw_triton.planner.problem import SHARED_LOAD, Options
 from jigsaw_triton.planner.rates import most_calls, request_rows
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.runtime.chains import members
 
 MOST_CYCLES = 24
 """Where models in a slice come to more different sums than this, fewer are chosen among."""
@@ -144,7 +146,8 @@ class _Sharer:
     Attributes:
         of: The configuration.
         row: Its profile.
-        rounds: Cycles that a request takes.
+        rounds: Batches that a request waits for, its own among them.
+        steps: Executions that a batch takes.
         most_ms: The longest cycle that its graph leaves time for.
         even_ms: The cycle with which it keeps its even part of the latency.
         rate_rps: All of the task's calls.
@@ -155,6 +158,7 @@ class _Sharer:
     of: Configuration
     row: ProfileRow
     rounds: float
+    steps: int
     most_ms: float
     even_ms: float
     rate_rps: float
@@ -164,8 +168,9 @@ class _Sharer:
     def at(self, cycle_ms: float) -> Configuration:
         """It in a slice with this cycle."""
         own_ms = self.row.latency_p95_ms
-        turn = Turn(cycle_ms, own_ms, own_ms / cycle_ms, self.load, self.memory)
-        return replace(self.of, latency_ms=self.rounds * cycle_ms, throughput_rps=self.rate_rps, turn=turn)
+        part = own_ms / cycle_ms
+        turn = Turn(cycle_ms, own_ms, part, self.load, self.memory, rounds=self.rounds, steps=self.steps)
+        return replace(self.of, latency_ms=turn.latency_ms(cycle_ms), throughput_rps=self.rate_rps, turn=turn)
 
 
 def _sharers(
@@ -192,17 +197,24 @@ def _sharers(
                 memory = row.memory_mib / room if room else 0.0
                 load = busy(rate, row) / most_load
                 rounds = two_p95_ms(row, rows[task]) / row.latency_p95_ms
+                steps = len(members(task))
                 if load <= 1 and memory <= 1:
                     yield _Sharer(
                         of=replace(like, instances=1, batch=row.key.batch, utilisation=1.0),
                         row=row,
                         rounds=rounds,
-                        most_ms=limit_ms * (1 + TOLERANCE / 10) / rounds,
-                        even_ms=even[task] * graph.tasks_ms / rounds,
+                        steps=steps,
+                        most_ms=_cycle_ms(limit_ms * (1 + TOLERANCE / 10) / rounds, row.latency_p95_ms, steps),
+                        even_ms=_cycle_ms(even[task] * graph.tasks_ms / rounds, row.latency_p95_ms, steps),
                         rate_rps=rate,
                         load=load,
                         memory=memory,
                     )
+
+
+def _cycle_ms(most_ms: float, own_ms: float, steps: int) -> float:
+    """The longest cycle in which a batch of so many steps, alone `own_ms` long, takes no longer than `most_ms`."""
+    return own_ms + (most_ms - own_ms) / steps
 
 
 def _left(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, float]:
@@ -307,13 +319,19 @@ class Fitting:
     cuts: tuple[Cut, ...]
 
 
-def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int], links: Collection[Link] = ()) -> Fitting:
+def fitting(
+    counts: Iterable[Configuration],
+    pools: Mapping[Pool, int],
+    links: Collection[Link] = (),
+    apart: Callable[[Configuration], Sequence[Configuration]] = lambda c: (c,),
+) -> Fitting:
     """Puts configurations into slices.
 
     Args:
         counts: Configurations, each of one replica; those that do not share are left out.
         pools: Pool -> slices that there are.
-        links: Tasks that are better off together.
+        links: Tasks that are called at once where they are in one slice.
+        apart: The configurations of a chain's tasks by that of the chain; others as they are.
     """
     within: dict[Pool, list[Configuration]] = {}
     for c in sorted(counts):
@@ -330,7 +348,7 @@ def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int], links: C
                 proven += 1
             number += 1
         bins = together(found, bins, links, packed)
-        made += [_slice(pool, [found[i] for i in inside]) for inside in bins]
+        made += [_slice(pool, [part for i in inside for part in apart(found[i])], links) for inside in bins]
         if number > pools[pool]:
             needed[pool] = number
         if proven > pools[pool]:
@@ -338,18 +356,22 @@ def fitting(counts: Iterable[Configuration], pools: Mapping[Pool, int], links: C
     return Fitting(tuple(made), needed, tuple(cuts))
 
 
-def _slice(pool: Pool, inside: Sequence[Configuration]) -> SharedSlice:
-    """A slice, its configurations with the latency that its own cycle makes, and all that they can carry at once."""
+def _slice(pool: Pool, inside: Sequence[Configuration], links: Collection[Link]) -> SharedSlice:
+    """A slice, its configurations with the latency that its own cycle makes, and all that they can carry at once.
+
+    What is called at once with others does not wait for these: there is one batch of theirs.
+    """
     cycle_ms = sum(c.turn.ms for c in inside)
     load = sum(c.turn.load for c in inside)
+    others_ms = called_with_ms(inside, links)
     settled = (
         replace(
             c,
-            latency_ms=c.latency_ms / c.turn.cycle_ms * cycle_ms,
+            latency_ms=c.turn.latency_ms(cycle_ms - with_it_ms),
             throughput_rps=c.throughput_rps / max(load, _ROUNDING),
             turn=replace(c.turn, cycle_ms=cycle_ms),
         )
-        for c in inside
+        for c, with_it_ms in zip(inside, others_ms, strict=True)
     )
     return SharedSlice(pool.board, pool.slice, inside[0].compute_slices, tuple(sorted(settled)))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board
+from jigsaw_triton.graph.chain import followers, runs
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.problem import LOADS, SHARED_LOAD, Options, Problem
@@ -347,8 +348,23 @@ class _GraphCheck:
         ):
             return None
         cycle_ms = sum(r.latency_p95_ms for r in rows if r is not None)
+        with_it = self._called_with(own, of.models)
+        rows_with_it = [_row(self.table, board, of.placement.slice, m) for m in of.models if m in with_it]
+        cycle_ms -= sum(r.latency_p95_ms for r in rows_with_it if r is not None)
         times = _latency_ms(row, self._rows_at_once(self.graph.tasks[name])) / row.latency_p95_ms
         return times * cycle_ms, len(of.models)
+
+    def _called_with(self, own: PlacedModel, models: Sequence[PlacedModel]) -> list[PlacedModel]:
+        """The other models of a slice that do the tasks of a chain with one of it: a worker calls them at once."""
+        of_task = {m.task: m for m in models if m.graph == self.graph.name}
+        after = {
+            before: task
+            for before, task in followers(self.graph).items()
+            if {before, task} <= of_task.keys()
+            and (self.graph.tasks[task].for_each is None or of_task[before].batch == of_task[task].batch)
+        }
+        chain = next((tasks for tasks in runs(after) if own.task in tasks), ())
+        return [of_task[task] for task in chain if task != own.task]
 
     def _alone_ms(self, name: str) -> float:
         rows = self._rows_at_once(self.graph.tasks[name])
