@@ -97,9 +97,10 @@ def _tasks(plan: Plan, name: str) -> Table:
 def _promises(plan: Plan, graph: TaskGraph) -> str:
     planned, slo = plan.graphs[graph.name], graph.slo
     average = " on average" if slo.accuracy_mode == "mean" else ""
+    steps = f", {graph.steps_ms:g} of them python steps," if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
-        f"latency {figures(planned.latency_ms)} ms of {slo.latency_ms:g} (p{slo.percentile:g}); "
+        f"latency {figures(planned.latency_ms)} ms{steps} of {slo.latency_ms:g} (p{slo.percentile:g}); "
         f"accuracy {planned.accuracy:.3f}, at least {slo.accuracy:g}{average}\n"
     )
 

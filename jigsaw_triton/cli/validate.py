@@ -73,7 +73,7 @@ def command(
     rows = (
         (
             name,
-            len(graph.tasks),
+            f"{len(graph.tasks)} and {len(graph.steps)} in python" if graph.steps else len(graph.tasks),
             sum(len(task.variants) for task in graph.tasks.values()),
             len(tables[name]) if name in tables else "none",
             slo_words(graph),

@@ -264,8 +264,9 @@ class _Part:
     def limit(self) -> None:
         """What is in use stays within the latency and the accuracy of the SLO along every path."""
         graph = self._workload.graph
+        tasks_ms = graph.tasks_ms
         # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
-        latency = self._stairs(self._found, {c: c.latency_ms / graph.tasks_ms for c in self.count})
+        latency = self._stairs(self._found, {c: c.latency_ms / tasks_ms for c in self.count})
         self._keep(1.0, {task: stairs.weight for task, stairs in latency.items()})
         means: dict[str, Weight] = {}
         if graph.slo.accuracy_mode == "mean" and self._share and self._goal != "most":

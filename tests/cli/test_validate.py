@@ -38,6 +38,26 @@ def test_as_json(run: Run, app: Path) -> None:
     assert "jigsaw-triton fetch" in result.stderr
 
 
+def test_code_of_the_users_own(run: Run, app: Path) -> None:
+    """A python step behind the task: looked at, shown, given its time."""
+    edit(app / "graph.yaml", "MEAN: average.MEAN\n  tasks:", "MEAN: half.MEAN\n  tasks:")
+    tensors = "inputs: {MEAN: average.MEAN}, outputs: {MEAN: {dtype: FP32, shape: [1]}}"
+    step = f"    half: {{python: half.py, latency_ms: 20, {tensors}}}\n"
+    edit(app / "graph.yaml", "    # Another task", f"{step}    # Another task")
+    (app / "half.py").write_text("def step(MAEN):\n    return {'MEAN': MAEN / 2}\n")
+    refused = run("validate", app)
+    assert refused.exit_code == 2
+    assert "half.py:1: step takes no 'MEAN', an input of the step; did you mean 'MAEN'?" in refused.stderr
+    (app / "half.py").write_text("def step(MEAN):\n    return {'MEAN': MEAN / 2}\n")
+    told = run("validate", app)
+    assert told.exit_code == 0
+    assert "1 and 1 in python" in told.stdout
+    assert "python half.py, 20 ms" in run("show", app).stdout
+    plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
+    assert plan.exit_code == 0
+    assert "ms, 20 of them python steps, of 100 (p99)" in plan.stdout
+
+
 def test_the_file_itself_and_standard_input(run: Run, app: Path) -> None:
     assert run("validate", app / "graph.yaml").exit_code == 0
     assert run("validate", "-", stdin=(app / "graph.yaml").read_text()).exit_code == 0
