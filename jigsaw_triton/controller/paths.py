@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers.command import check_plain
 
 _ROOM_BYTES = 2**16
 """What a folder must have room for, so that starting is worth trying."""
@@ -87,8 +88,9 @@ class Paths:
         """Makes the folders, readable by their owner alone.
 
         Raises:
-            InputError: A folder can't be made or written, or belongs to somebody else.
+            InputError: A folder can't be made, written or used by Triton, or belongs to somebody else.
         """
+        check_plain(self.repositories)
         for folder in (self.state, self.logs, self.gateway_repository):
             _writable(folder)
         for folder in (self.run.parent, self.run):

@@ -30,6 +30,8 @@ GATEWAY_STACK_MIB = 256
 Python's urllib do unless told otherwise, into its thread's stack: with the usual 8 MiB, 8 MB of it end the server."""
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
+_NOT_PLAIN = re.compile(r"[^\w./~@%+=:,-]")
+"""What a shell may read as more than a part of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def worker_command(
         exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
 
     Raises:
-        InputError: The path of a socket is too long.
+        InputError: The path of a socket is too long, or a folder's is one that Triton cannot use.
     """
     workers = run_dir / "workers"
     http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
@@ -153,6 +155,9 @@ def gateway_command(
         grpc_port: For clients.
         metrics_port: For Prometheus and the controller.
         exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
+
+    Raises:
+        InputError: The path of a folder is one that Triton cannot use.
     """
     prefix = shm_prefix(run_dir, "gateway")
     arguments = [
@@ -187,11 +192,27 @@ def gateway_command(
     )
 
 
+def check_plain(folder: Path) -> None:
+    """Refuses a folder that Triton's Python backend cannot have anything in: it names files to a shell, unquoted.
+
+    Raises:
+        InputError: There is a blank in its path, a quote, or anything else that means something to a shell.
+    """
+    if strange := _NOT_PLAIN.search(str(folder)):
+        raise InputError(
+            f"Triton's Python backend cannot have files in a folder with {strange.group()!r} in its path",
+            where=str(folder),
+            hint="choose another with --state or JIGSAW_STATE, and for what is fetched with JIGSAW_CACHE",
+        )
+
+
 def _common(
     installation: Installation, name: str, repository: Path, secret: str, prefix: str, exit_timeout_s: int
 ) -> Sequence[str]:
     if not _SECRET.fullmatch(secret):
         raise ValueError("a secret has at least 16 letters, digits, - and _")
+    for folder in (repository, installation.backend_dir):
+        check_plain(folder)
     return (
         f"--id={name}",
         f"--model-repository={repository}",

@@ -54,6 +54,13 @@ def test_folders_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.Monkey
         paths.create()
 
 
+def test_a_state_folder_that_triton_cannot_use_is_not_made(tmp_path: Path) -> None:
+    state = tmp_path / "my state"
+    with pytest.raises(InputError, match="cannot have files in a folder with ' ' in its path"):
+        deployment_paths(state).create()
+    assert not state.exists()
+
+
 def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
     assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
 

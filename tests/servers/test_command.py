@@ -119,6 +119,14 @@ def test_a_socket_path_is_limited() -> None:
     assert "shorter" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["my models", "$(touch x)", "a;b", "it's"])
+def test_a_folder_that_a_shell_would_not_take_for_one_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="in its path") as caught:
+        worker(repository=Path("/state", name))
+    assert caught.value.where == f"/state/{name}"
+    worker(repository=Path("/home/jürgen/a-b_c.d+e"))
+
+
 def test_prefixes_are_of_one_server_of_one_deployment() -> None:
     run = Path("/run/j")
     assert not shm_prefix(run, "a-0-1g-1").startswith(shm_prefix(run, "a-0-1g"))
