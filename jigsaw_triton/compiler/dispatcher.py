@@ -113,8 +113,13 @@ def timeout_ms(graph: TaskGraph) -> float:
     return max(MIN_TIMEOUT_MS, TIMEOUT_SLOS * graph.slo.latency_ms)
 
 
+def call_timeout_ms(graph: TaskGraph) -> float:
+    """After which what has not answered a call counts as failed."""
+    return max(MIN_TIMEOUT_MS, graph.slo.latency_ms)
+
+
 def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: int) -> DispatcherSpec:
-    call_timeout_ms = max(MIN_TIMEOUT_MS, graph.slo.latency_ms)
+    longest_ms = call_timeout_ms(graph)
     usual_timeout_ms = max(MIN_USUAL_TIMEOUT_MS, USUAL_TIMEOUT_SERVICES * service_ms)
     calls = {name: graph.input_type(task, name) for name in task.inputs}
     return DispatcherSpec(
@@ -127,8 +132,8 @@ def _spec(graph: TaskGraph, task: Task, slack: Slack, service_ms: float, full: i
         ),
         outputs=tuple(TensorSpec(name, call.dtype, call.shape) for name, call in task.outputs.items()),
         condition=Condition(task.when.above, task.when.below) if task.when is not None else None,
-        call_timeout_ms=math.ceil(call_timeout_ms),
-        usual_timeout_ms=math.ceil(min(usual_timeout_ms, call_timeout_ms)),
+        call_timeout_ms=math.ceil(longest_ms),
+        usual_timeout_ms=math.ceil(min(usual_timeout_ms, longest_ms)),
         wait_timeout_ms=math.ceil(timeout_ms(graph)),
         slack_ms=slack.all_ms,
         slo_ms=graph.slo.latency_ms,

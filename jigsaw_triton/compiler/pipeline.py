@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
-from jigsaw_triton.compiler.dispatcher import MAX_BATCH, consumed
+from jigsaw_triton.compiler.dispatcher import MAX_BATCH, call_timeout_ms, consumed
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
@@ -72,6 +72,7 @@ def _spec(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> PipelineSpec:
         split=graph.fans_out or bool(graph.steps),
         answers=_specs(ensemble.output_types(graph)) if graph.steps else (),
         slo_ms=graph.slo.latency_ms,
+        call_timeout_ms=math.ceil(call_timeout_ms(graph)),
     )
 
 

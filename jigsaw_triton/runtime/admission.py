@@ -87,6 +87,10 @@ class Admission(Generic[T]):
             self._took_s.append(took_s)
         return self._turn(self._clock())
 
+    def look(self) -> Turn[T]:
+        """Nothing happened but that time went by."""
+        return self._turn(self._clock())
+
     def _turn(self, now_s: float) -> Turn[T]:
         start: list[T] = []
         refuse: list[tuple[T, float]] = []

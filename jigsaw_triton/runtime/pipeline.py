@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Condition
+from threading import Condition, Event, Thread, Timer
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from jigsaw_triton.runtime.admission import Admission, Turn
 from jigsaw_triton.runtime.answers import BLAMES, array_of, code_of, late, tensor_of, tensors
+from jigsaw_triton.runtime.calls import Calls
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Call, Early, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.metrics import PipelineCounts
@@ -31,10 +32,16 @@ from jigsaw_triton.runtime.trace import FOLDER, GATEWAY, Hop, Sampler, TraceFile
 MOST_STEPS_AT_ONCE = 256
 """Threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
 
+LOOK_S = 1.0
+"""Between two looks for code that hangs, and for requests that have waited too long while nothing came or ended."""
+
+END_S = 5.0
+"""After which the process of a model that is unloaded ends, whatever hangs in it."""
+
 _BLAME = re.compile(rf"({'|'.join(BLAMES)}): ")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Request:
     """A request that came.
 
@@ -84,8 +91,13 @@ class TritonPythonModel:
         self._counts = PipelineCounts(self._spec.graph)
         self._counts.start()
         self._unanswered = 0
+        self._started_s: dict[_Request, float] = {}
         self._changed = Condition()
         """Held around all that is counted."""
+        self._limit_s = self._spec.call_timeout_ms / 1000
+        self._calls: Calls[tuple[_Request, PipelineStep]] = Calls(self._limit_s, time.monotonic)
+        self._closed = Event()
+        Thread(target=self._watch, name="watch", daemon=True).start()
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Takes in requests; they are answered later."""
@@ -109,15 +121,39 @@ class TritonPythonModel:
             self._take(turn)
 
     def finalize(self) -> None:
-        """Waits for what is under way, which may still need the pool."""
+        """Waits for what is under way, which may still need the pool; not for code that hangs."""
         with self._changed:
             self._changed.wait_for(lambda: self._unanswered == 0)
-        self._pool.shutdown(wait=True)
+        self._closed.set()
+        hanging = self._calls.hanging > 0
+        self._pool.shutdown(wait=not hanging)
         self._counts.close()
+        if hanging:
+            # Python waits for its threads before the process ends, and Triton for the process.
+            ending = Timer(END_S, os._exit, (0,))
+            ending.daemon = True
+            ending.start()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LOOK_S):
+            self._give_up()
+            with self._changed:
+                turn = self._admission.look()
+            self._take(turn)
+
+    def _give_up(self) -> None:
+        """Answers the requests whose code hangs: each would keep a place here, and the model from being unloaded."""
+        for request, step in self._calls.overdue():
+            assert step.code is not None
+            failure = f"step {step.model}: {step.code.file} has not returned within {self._limit_s:g} s"
+            self._ran(request, step, self._limit_s, None, failure)
+            self._end(request, FlowError(failure, pb_utils.TritonError.INTERNAL))
 
     def _take(self, turn: Turn[_Request]) -> None:
         for request in turn.start:
-            self._start(request, partial(self._end, request, time.monotonic()))
+            with self._changed:
+                self._started_s[request] = time.monotonic()
+            self._start(request, partial(self._end, request))
         if turn.refuse:
             self._pool.submit(self._refuse, turn.refuse)
 
@@ -127,9 +163,12 @@ class TritonPythonModel:
             self._answer(request, FlowError(f"graph {self._spec.graph}: {message}", pb_utils.TritonError.UNAVAILABLE))
         self._counts.refused(sum(request.items for request, _ in requests))
 
-    def _end(self, request: _Request, began_s: float, outcome: Outcome) -> None:
-        took_s = time.monotonic() - began_s if not isinstance(outcome, FlowError) else None
+    def _end(self, request: _Request, outcome: Outcome) -> None:
         with self._changed:
+            began_s = self._started_s.pop(request, None)
+            if began_s is None:  # the request was given up
+                return
+            took_s = time.monotonic() - began_s if not isinstance(outcome, FlowError) else None
             turn = self._admission.ended(request.items, took_s)
         self._take(turn)
         self._answer(request, outcome)
@@ -170,6 +209,7 @@ class TritonPythonModel:
             return _call(request.request_id, request.timeout_us, step, inputs)
         began_s, failure = time.monotonic(), ""
         rows: dict[str, int] | None = None
+        number = self._calls.begun((request, step))
         try:
             made = self._steps[step.model](inputs)
             if isinstance(made, Answer):
@@ -183,17 +223,24 @@ class TritonPythonModel:
             failure = str(told)
             raise FlowError(failure, pb_utils.TritonError.INTERNAL) from error
         finally:
-            took_s = time.monotonic() - began_s
-            self._counts.ran(step.model, took_s, rows)
-            if request.traced:
-                self._traces.write(self._hop(request, step.model, step.code.file, took_s, failure))
+            if self._calls.ended(number):
+                self._ran(request, step, time.monotonic() - began_s, rows, failure)
 
-    def _hop(self, request: _Request, step: str, file: str, took_s: float, failure: str) -> Hop:
+    def _ran(
+        self, request: _Request, step: PipelineStep, took_s: float, rows: Mapping[str, int] | None, failure: str
+    ) -> None:
+        """Counts and traces a call of a step's code."""
+        self._counts.ran(step.model, took_s, rows)
+        if request.traced:
+            self._traces.write(self._hop(request, step, took_s, failure))
+
+    def _hop(self, request: _Request, step: PipelineStep, took_s: float, failure: str) -> Hop:
         """For the trace of a request: its stay in the code of a step."""
+        assert step.code is not None
         return Hop(
             request=request.request_id,
             graph=self._spec.graph,
-            task=step,
+            task=step.model,
             dispatcher=self._name,
             taken_s=round(time.time() - took_s, 6),
             waited_ms=0.0,
@@ -202,7 +249,7 @@ class TritonPythonModel:
             outcome="code" if failure else "answered",
             message=failure,
             calls=(),
-            code=file,
+            code=step.code.file,
         )
 
 

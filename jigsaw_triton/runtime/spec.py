@@ -187,6 +187,7 @@ class PipelineSpec:
             differs between items, and python steps get one request at a time); else the batch goes through as it is.
         answers: What each output of the graph is for one request, where python steps may end it early.
         slo_ms: Within which a request is to be answered that brings no timeout of its own.
+        call_timeout_ms: Code that has not returned by then counts as hanging, and its request fails.
     """
 
     graph: str
@@ -196,6 +197,7 @@ class PipelineSpec:
     split: bool = False
     answers: tuple[TensorSpec, ...] = ()
     slo_ms: float = 30_000.0
+    call_timeout_ms: int = 30_000
 
 
 def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:

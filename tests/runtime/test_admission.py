@@ -102,3 +102,13 @@ def test_a_batch_of_more_items_than_can_be_under_way_goes_alone(world: World) ->
     assert world.came("b").start == ()
     assert world.ended().start == ("large",)
     assert world.ended(items=2 * MOST_UNDER_WAY).start == ("b",)
+
+
+def test_requests_come_too_late_while_nothing_else_happens(world: World) -> None:
+    world.fill()
+    assert world.came("waiting") == Turn((), ())
+    world.now_s += 0.7
+    assert world.admission.look() == Turn((), ())
+    world.now_s += 0.1
+    ((refused, waited_s),) = world.admission.look().refuse
+    assert (refused, round(waited_s, 3)) == ("waiting", 0.8)

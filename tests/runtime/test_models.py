@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
+from jigsaw_triton.runtime.calls import Calls
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
@@ -487,6 +489,45 @@ def test_a_pipeline_runs_code_request_by_request(start: Start, tmp_path: Path) -
     assert answer(one) == {"END": [20], "MID": [2]}
     assert answer(batch) == {"END": [30, 40], "MID": [3, 4]}
     assert answer(failing) == ("step two: ValueError: seven (steps/two.py:5)", pb.TritonError.INTERNAL)
+
+
+HANGING = """\
+from threading import Event
+
+entered, going = Event(), Event()
+
+def step(A):
+    if A[0] == 7:
+        entered.set()
+        going.wait(30)
+    return {"B": A}
+"""
+
+
+def test_a_request_whose_code_hangs_fails_and_holds_up_neither_others_nor_the_end(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pb.InferenceRequest.models |= {"one": add_one}
+    model = start("pipeline", coded(tmp_path, HANGING), tmp_path)
+    now_s = 0.0
+    model._calls = Calls(30.0, lambda: now_s)
+    code = sys.modules["jigsaw_step_two"]
+    hanging, batch = pb.Request({"X": column(6)}, ("END",)), pb.Request({"X": column(*range(10, 74))}, ("END",))
+    model.execute([hanging])
+    assert code.entered.wait(5)
+    now_s = 31.0
+    model._give_up()
+    assert answer(hanging) == ("step two: steps/two.py has not returned within 30 s", pb.TritonError.INTERNAL)
+    model.execute([batch])
+    assert answer(batch) == {"END": list(range(11, 75))}
+    timers: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    monkeypatch.setattr(Timer, "start", lambda timer: timers.append((timer.function, timer.args, timer.daemon)))
+    model.finalize()
+    assert timers == [(os._exit, (0,), True)]
+    code.going.set()
+    model._pool.shutdown(wait=True)
+    assert len(hanging.sender.sent) == 1
 
 
 def test_a_pipeline_writes_what_became_of_requests_with_an_id(start: Start, tmp_path: Path) -> None:
