@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from jigsaw_triton.cli.output import View
@@ -13,9 +13,10 @@ from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.commands import Commands
+from jigsaw_triton.controller.fixed import check_ground, check_ports
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.gpus.model import Cluster, GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
@@ -129,11 +130,14 @@ def dry_run(
         status: Of what runs; None where nothing does.
 
     Raises:
-        InputError: The plan cannot be compiled, or the image is not here.
+        InputError: The plan cannot be compiled, the image is not here, or the gateway's ports differ from those it has.
+        StateError: What runs is on another MIG driver, or from another image.
         MissingDependencyError: MPS, docker or podman is not here.
         MigError: The driver does not answer.
     """
     cluster, paths = wanted.cluster, deployment.paths
+    if status is not None:
+        _check(cluster, status)
     commands = Commands(
         paths,
         installation,
@@ -152,12 +156,25 @@ def dry_run(
         identity=Identities(),
     )
     running = list(status["workers"]) if status is not None else []
+    left = deployment.left(cluster) if status is None else ()
     return DryRun(
         cluster.driver,
-        tuple(_mig(cluster, bundle, running)),
+        tuple(_mig(cluster, bundle, running, left)),
         tuple(_daemons(cluster, bundle, running, paths)),
         (_gateway(commands, cluster, bundle, status), *_workers(commands, cluster, bundle, running)),
     )
+
+
+def _check(cluster: Cluster, status: Mapping[str, Any]) -> None:
+    """Refuses what the controller would."""
+    if "ports" in status["gateway"]:
+        check_ports(GatewayPorts(**status["gateway"]["ports"]), cluster.gateway)
+    if status["driver"]:
+        name = status["server"]["workers"]["image"]
+        # Of its runtime nothing is known.
+        runtime = cluster.image.runtime if cluster.image is not None else None
+        image = ServerImage(name, runtime) if name is not None else None
+        check_ground(replace(cluster, driver=status["driver"], image=image), cluster)
 
 
 # --- MIG and MPS ---------------------------------------------------------------------------------------------------
@@ -167,13 +184,16 @@ def _place(worker: Mapping[str, Any]) -> tuple[GpuId, Placement]:
     return GpuId(worker["node"], worker["gpu"]), Placement(worker["start"], worker["slice"])
 
 
-def _mig(cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _mig(
+    cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], left: Sequence[MigInstance]
+) -> Iterator[str]:
     """Of each GPU what goes and what comes; a running deployment does it in the order of its steps."""
     present = {w["uuid"]: MigInstance(*_place(w), w["uuid"]) for w in running}
     wanted: dict[GpuId, set[Placement]] = {}
     for worker in bundle.workers.values():
         wanted.setdefault(worker.gpu, set()).add(worker.placement)
-    changes = [
+    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in left]
+    changes += [
         rearrangement(gpu, [i for i in present.values() if i.gpu == gpu], tuple(sorted(wanted.get(gpu, ()))))
         for gpu in sorted({*wanted, *(i.gpu for i in present.values())})
     ]

@@ -13,13 +13,14 @@ from typing import Any
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.leftovers import DRIVER_FACT
 from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
-from jigsaw_triton.controller.ownership import foreign_instances
+from jigsaw_triton.controller.ownership import foreign_instances, ours
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import open_driver
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.planner.plan import Plan, plan_from_json
 from jigsaw_triton.servers.logfile import tail
 
@@ -113,6 +114,20 @@ class Deployment:
             return with_foreign(cluster, driver.instances())
         with closing(Journal(self.paths.journal)) as journal:
             return with_foreign(cluster, foreign_instances(driver, journal))
+
+    def left(self, cluster: Cluster) -> tuple[MigInstance, ...]:
+        """Our MIG instances, which the next controller destroys first where none runs.
+
+        Raises:
+            InputError: The driver does not have these GPUs.
+            MigError: The driver cannot tell.
+        """
+        if not self.paths.journal.exists():
+            return ()
+        with closing(Journal(self.paths.journal)) as journal:
+            if journal.fact(DRIVER_FACT) != cluster.driver:
+                return ()
+            return ours(open_driver(cluster, self.paths.state).instances(), journal)
 
     def last_event(self) -> int:
         """Number of the last event in the journal; 0 where there is none."""

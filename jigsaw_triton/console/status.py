@@ -39,6 +39,7 @@ def snapshot(
         "error": state.error,
         "error_code": state.error_code,
         "generation": running.bundle.generation if running is not None else 0,
+        "driver": fleet.driver,
         "emulated": list(emulated(running or state.pending)),
         "controller": {"pid": os.getpid()},
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},

@@ -12,6 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.commands import Commands
+from jigsaw_triton.controller.fixed import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, note_runtime, start_time
@@ -19,7 +20,7 @@ from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.places import Places
 from jigsaw_triton.controller.silence import Silence
-from jigsaw_triton.errors import ServerError, StateError
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
@@ -111,6 +112,11 @@ class Fleet:
         """Command lines of its servers."""
         return self._commands
 
+    @property
+    def driver(self) -> str:
+        """Name of the MIG driver; empty before `serve_on`."""
+        return self._cluster.driver if self._cluster is not None else ""
+
     def server(self, name: str) -> Server | None:
         """A running server, or None."""
         return self._servers.get(name)
@@ -137,8 +143,8 @@ class Fleet:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
                 note_runtime(self._journal, image.runtime, self._paths.run)
-        elif reason := _immovable(self._cluster, known):
-            raise StateError(reason, hint="take it down with `jigsaw-triton down` first")
+        else:
+            check_ground(self._cluster, known)
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
         self._commands = replace(self._commands, gpu=known.driver == "nvml")
@@ -437,16 +443,6 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
-
-
-def _immovable(before: Cluster, after: Cluster) -> str | None:
-    """Why what runs cannot go over to a cluster; None where it can."""
-    if before.driver != after.driver:
-        return f"MIG is {before.driver} here and cannot become {after.driver} under what runs"
-    if before.image != after.image:
-        names = [c.image.name if c.image is not None else "this machine's tritonserver" for c in (before, after)]
-        return f"workers run from {names[0]} and cannot go over to {names[1]} under what runs"
-    return None
 
 
 def _is_dead(stub: Stub | None) -> bool:

@@ -12,13 +12,14 @@ from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.arrivals import Counters, arrivals, counters
 from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fixed import check_ports
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
-from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
+from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,8 @@ class Controller:
             goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
             raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
         before = self.state.wanted
-        if before is not None and before.cluster.gateway != wanted.cluster.gateway and self.state.actual.gateway:
-            raise InputError(
-                "the gateway's address and ports cannot change while it serves",
-                hint="keep them, or take it down first: `jigsaw-triton down`",
-            )
+        if before is not None and self.state.actual.gateway:
+            check_ports(before.cluster.gateway, wanted.cluster.gateway)
         await self._handle(e.DeployRequested(wanted))
 
     def down(self) -> None:

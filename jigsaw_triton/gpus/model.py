@@ -178,6 +178,9 @@ class ServerImage:
     name: str
     runtime: Literal["docker", "podman"] | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.runtime is None else f"{self.name} by {self.runtime}"
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:

@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,13 @@ from jigsaw_triton.cli.dry_run import DryRun, dry_run
 from jigsaw_triton.cli.inputs import problem, read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.running import Deployment
+from jigsaw_triton.controller.instances import Instances
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.leftovers import DRIVER_FACT
+from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
+from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.servers.installation import Installation
@@ -115,6 +124,8 @@ def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path
     loaded: dict[str, Any] = {"name": model.name, **known}
     status = {
         "gateway": {"pid": 1},
+        "driver": "emulated",
+        "server": {"workers": {"image": None}},
         "workers": [
             {
                 "name": first.name,
@@ -136,6 +147,49 @@ def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path
     loaded["batch"] = batch + 1
     again = {server.name: server for server in would(app, cluster, state, installation, status).servers}
     assert again[first.name].models == first.models
+
+
+def test_instances_that_a_controller_left_are_destroyed_first(
+    machine: Machine, app: Path, tmp_path: Path, installation: Installation
+) -> None:
+    cluster, paths = write_cluster(tmp_path, "nvml"), Deployment.at(tmp_path / "state").paths
+    paths.state.mkdir()
+    machine.foreign(0, "1g", 6)
+    with closing(Journal(paths.journal)) as journal:
+        journal.keep_fact(DRIVER_FACT, "nvml")
+        Instances(journal, NvmlMigDriver("local", {0: CATALOG["cpu"]})).create(GpuId("local", 0), Placement(0, "1g"))
+    told = would(app, cluster, paths.state, installation)
+    assert told.mig[:2] == ("nvmlComputeInstanceDestroy(GPU 0 1g@0)", "nvmlGpuInstanceDestroy(GPU 0 1g@0)")
+    assert not [text for text in told.mig[2:] if "Destroy" in text]
+    assert any(text.startswith("nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0,") for text in told.mig)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"gateway": {"ports": asdict(GatewayPorts(http=9000))}}, InputError, "address and ports cannot change"),
+        ({"driver": "nvml"}, StateError, "MIG is nvml here and cannot become emulated"),
+        ({"server": {"workers": {"image": "triton:1"}}}, StateError, "run from triton:1 and cannot go over to this"),
+    ],
+)
+def test_what_the_controller_would_refuse_is_refused(
+    changed: dict[str, Any],
+    error: type[JigsawError],
+    message: str,
+    app: Path,
+    tmp_path: Path,
+    installation: Installation,
+) -> None:
+    runs = {
+        "gateway": {"state": "absent"},
+        "driver": "emulated",
+        "server": {"workers": {"image": None}},
+        "workers": [],
+    }
+    cluster = write_cluster(tmp_path, "emulated")
+    assert would(app, cluster, tmp_path / "state", installation, runs).servers
+    with pytest.raises(error, match=message):
+        would(app, cluster, tmp_path / "state", installation, {**runs, **changed})
 
 
 def _placed(app: Path, cluster: Path, name: str) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ def test_nothing_is_said_of_what_is_not_there(desk: Desk) -> None:
     assert status["graphs"] == {}
     assert status["workers"] == []
     assert status["plan"] is None
+    assert status["driver"] == ""
     workers = {"version": "2.51.0", "image": None}
     assert status["server"] == {"version": "2.51.0", "origin": "package", "workers": workers}
 
