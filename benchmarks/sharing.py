@@ -20,8 +20,11 @@ ROUNDS = 3
 LIMIT_S = 20.0
 SEED = 2603
 
+CHAIN = 3
+"""Tasks of the one that is simulated."""
+
 CALLS = 60_000
-"""That are simulated of the model that is watched."""
+"""That are simulated of the model that is watched; fewer of a chain, whose calls take as many turns as it has tasks."""
 
 MIXES: dict[str, tuple[float, ...]] = {
     "two alike": (1, 1),
@@ -80,37 +83,50 @@ def _slices(slo_ms: float | None, tell: Tell) -> tuple[list[int], list[int], lis
     return alone, shared, seconds, note
 
 
-def shared_late(tell: Tell) -> Figure:
-    """The share of calls that take longer than twice the sum of all models' turns, in the worst order of turns."""
+def shared_late(tell: Tell, steps: int = 1) -> Figure:
+    """The share of calls that take longer than planned in the worst order of turns: twice a cycle, or a chain's like.
+
+    Args:
+        tell: Progress.
+        steps: Of the model that is watched; from two on it stands for a chain that is called at once. Each of its tasks
+            may be as often late as one that is called alone.
+    """
     late = {
-        (name, own): late_share(turns, SHARED_LOAD, own, CALLS) for name, turns in MIXES.items() for own in OWN_LOADS
+        (name, own): late_share(turns, SHARED_LOAD, own, CALLS // steps**2, steps) / steps
+        for name, turns in MIXES.items()
+        for own in OWN_LOADS
     }
     for (name, own), share in late.items():
-        tell(f"{name}, {own:.0%} of the load its own: {share:.3%} late")
+        tell(f"{name}, {own:.0%} of the load its own, {steps} at once: {share:.3%} late")
     (name, own), share = max(late.items(), key=lambda item: item[1])
     note = (
         f"worst of {len(late)} mixes ({name}, {own:.0%} of the load its own), simulated with Poisson arrivals, batches"
         f" of one, every turn as long as its p95, and all other models first; at a load of {SHARED_LOAD:g}"
     )
-    return figure("planner.shared_late", share, "share", note, at_most=0.01)
+    if steps == 1:
+        return figure("planner.shared_late", share, "share", note, at_most=0.01)
+    note += f"; the last model is a chain of {steps} tasks that is called at once, counted for each of them"
+    return figure("planner.shared_late.chain", share, "share", note, at_most=0.01)
 
 
-def late_share(turns: Sequence[float], load: float, own: float, calls: int) -> float:
-    """Of the last model's calls those that take longer than twice a cycle.
+def late_share(turns: Sequence[float], load: float, own: float, calls: int, steps: int = 1) -> float:
+    """Of the last model's calls those that take longer than planned.
 
     Args:
         turns: Of each model, in the order in which they are served; one that runs is not interrupted.
         load: Of the slice.
         own: Share of it that is the last model's.
         calls: Of that model.
+        steps: Turns that a call of it takes, one after the other, each after the others' that wait.
     """
     rng = random.Random(SEED)
     parts = [(1 - own) / (len(turns) - 1)] * (len(turns) - 1) + [own]
     rates = [load * part / turn for part, turn in zip(parts, turns, strict=True)]
+    rates[-1] /= steps
     coming = [(rng.expovariate(rate), number) for number, rate in enumerate(rates)]
     heapq.heapify(coming)
     waiting: list[list[float]] = [[] for _ in turns]
-    now, done, late = 0.0, 0, 0
+    now, done, late, step = 0.0, 0, 0, 0
     while done < calls:
         while coming[0][0] <= now or not any(waiting):
             at, number = heapq.heappop(coming)
@@ -119,16 +135,19 @@ def late_share(turns: Sequence[float], load: float, own: float, calls: int) -> f
             heapq.heappush(coming, (at + rng.expovariate(rates[number]), number))
         number = next(number for number, calls_ in enumerate(waiting) if calls_)
         now += turns[number]
-        came = waiting[number].pop(0)
-        if number == len(turns) - 1:
+        if number < len(turns) - 1:
+            waiting[number].pop(0)
+            continue
+        step = (step + 1) % steps
+        if step == 0:
             done += 1
-            late += now - came > 2 * sum(turns)
+            late += now - waiting[number].pop(0) > 2 * steps * sum(turns)
     return late / calls
 
 
 def measure(tell: Tell) -> Sequence[Figure]:
     """All figures."""
-    return [*shared_slices(tell), shared_late(tell)]
+    return [*shared_slices(tell), shared_late(tell), shared_late(tell, CHAIN)]
 
 
 if __name__ == "__main__":
