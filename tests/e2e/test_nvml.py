@@ -16,7 +16,7 @@ from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.servers.mps import end_processes
 from tests.e2e.app import write_application
-from tests.e2e.clients import Client, expected
+from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import System
 from tests.fakes import mps
 from tests.fakes.docker import Docker
@@ -214,10 +214,16 @@ def variable(pid: int, name: str) -> str:
     return text.partition("=")[2]
 
 
-def test_emulated_instances_are_shared_by_processes_too(system: System, tmp_path: Path) -> None:
+def test_emulated_instances_become_shared_by_processes_under_traffic(system: System, tmp_path: Path) -> None:
     app, cluster = several(tmp_path / "app", 2), write_cluster(tmp_path, "emulated")
-    status = system.deploy(app, "--cluster", cluster, "--demand", 5)
+    text = cluster.read_text()
+    cluster.write_text(text.replace("processes: mps", "processes: streams"))
+    before = shared(system.deploy(app, "--cluster", cluster, "--demand", 5))
+    assert all(len(pids) == 1 for pids in before.values())
+    cluster.write_text(text)
+    with Crowd(system, 2, pause_s=0.2) as crowd:
+        status = system.deploy(app, "--cluster", cluster, "--demand", 5)
+        crowd.wait_answers(6)
+    crowd.assert_none_failed()
     assert all(len(pids) == 2 for pids in shared(status).values())
     assert any("without a daemon" in said for said in status["emulated"])
-    with Client(system, "grpc") as client:
-        assert client.squares([2, 3]) == expected([2, 3])
