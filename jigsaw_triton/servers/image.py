@@ -29,6 +29,9 @@ _PROBE = (
     "echo \"python=$(python3 -c 'import sys; print(*sys.version_info[:2], sep=chr(46))')\"; "
     f'echo "backends="$(ls {_ROOT}/backends)'
 )
+_NO_SHELL = (126, 127)
+"""Exit statuses of docker and podman where the image is there, and no shell in it."""
+
 _TIMEOUT_S = 60.0
 _PULL_TIMEOUT_S = 3600.0
 _GONE_S = 10.0
@@ -141,7 +144,7 @@ def find_image(wanted: ServerImage) -> Image:
     runtime = find_runtime(wanted.runtime)
     arguments = ("run", "--rm", "--pull=never", "--network=none", "--entrypoint=/bin/sh", wanted.name, "-c", _PROBE)
     looked = _run(runtime, *arguments)
-    if looked.returncode != 0:
+    if looked.returncode not in (0, *_NO_SHELL):
         hint = f"{runtime.program.name} pull {wanted.name}"
         raise InputError(f"the image cannot be looked into: {_last(looked)}", where=wanted.name, hint=hint)
     found = dict(line.partition("=")[::2] for line in looked.stdout.splitlines())
@@ -153,10 +156,11 @@ def find_image(wanted: ServerImage) -> Image:
             hint="use nvcr.io/nvidia/tritonserver:<release>-py3",
         )
     python = found["python"]
-    if tuple(int(part) for part in python.split(".")) < _LEAST_PYTHON:
+    if not python or tuple(map(int, python.split("."))) < _LEAST_PYTHON:
         least = ".".join(map(str, _LEAST_PYTHON))
-        hint = "use a later image"
-        raise InputError(f"the image has Python {python}, models need {least}", where=wanted.name, hint=hint)
+        has = f"Python {python}" if python else "no python3"
+        hint = "use nvcr.io/nvidia/tritonserver:<release>-py3, of a later release"
+        raise InputError(f"the image has {has}, models need {least}", where=wanted.name, hint=hint)
     folder = interpreter.prepare_inside(python)
     installation = Installation(
         binary=_ROOT / "bin" / "tritonserver",

@@ -27,7 +27,7 @@ IMAGE = ServerImage("triton:24.10-py3")
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
-    docker = Docker(tmp_path / "docker", IMAGE.name, "bare", "old")
+    docker = Docker(tmp_path / "docker", IMAGE.name, "bare", "empty", "old", "snakeless")
     monkeypatch.setenv("PATH", f"{docker.folder}{os.pathsep}{os.environ['PATH']}")
     return docker
 
@@ -49,6 +49,8 @@ def test_what_is_in_an_image_is_looked_up(docker: Docker, cache: Path) -> None:
     [
         ("absent", "cannot be looked into: Error response from daemon: No such image: absent; docker pull absent"),
         ("bare", "no tritonserver with a python backend at /opt/tritonserver"),
+        ("empty", "no tritonserver with a python backend at /opt/tritonserver"),
+        ("snakeless", r"has no python3, models need 3\.10"),
         ("old", r"has Python 3\.8, models need 3\.10"),
     ],
 )

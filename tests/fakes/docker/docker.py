@@ -59,9 +59,13 @@ def run(arguments: list[str]) -> int:
     if image not in images():
         return complain(f"No such image: {image}")
     if "--entrypoint=/bin/sh" in flags:
+        if "empty" in image:
+            complain('exec: "/bin/sh": no such file or directory')
+            return 127
         backends = BACKENDS if "bare" not in image else set()
         print("path=/opt/tritonserver/bin:/usr/bin", "version=2.51.0", sep="\n")
-        print(f"python={'3.8' if 'old' in image else '3.10'}", f"backends={' '.join(sorted(backends))}", sep="\n")
+        python = {"old": "3.8", "snakeless": ""}.get(image, "3.10")
+        print(f"python={python}", f"backends={' '.join(sorted(backends))}", sep="\n")
         return 0
     (name,) = values(flags, "--name")
     if (STATE / f"{name}.json").exists():
