@@ -56,11 +56,13 @@ def fixed_rows(folder: Path, name: str) -> TaskGraph:
     return _read(folder, _document(name, tasks), {ROWS_OF, TWICE})
 
 
-def emulated(folder: Path, name: str, *, stages: Sequence[str] = ("work",), slo_ms: int) -> TaskGraph:
+def emulated(
+    folder: Path, name: str, *, stages: Sequence[str] = ("work",), slo_ms: int, target: str = "auto"
+) -> TaskGraph:
     """Stages that only take the time that profiles say."""
     variant = {"name": "only", "accuracy": 1.0, "template": "emulated"}
     tasks = _chained({stage: _task([FLOATS], variant) for stage in stages})
-    return _read(folder, _document(name, tasks, slo_ms=slo_ms), set())
+    return _read(folder, _document(name, tasks, slo_ms=slo_ms, target=target), set())
 
 
 def _rows(folder: Path, name: str, expression: str, rows: float, target: str) -> TaskGraph:

@@ -23,10 +23,16 @@ def test_what_is_answered_after_the_load_is_not_counted_as_served_under_it() -> 
         *outcomes(capacity, SLO_MS - 1, begin_s=RUN_S),
         *outcomes(capacity, 1.0, UNAVAILABLE),
     ]
-    served, in_slo, _ = overload.figures([Round(outcomes(10, 5.0), outcomes(10, 5.0), loud)])
-    assert (served.value, served.met) == (0.75, False)
-    assert (in_slo.value, in_slo.met) == (0.857, False)
-    assert f"{capacity} refused (UNAVAILABLE), 0 failed" in served.note
+    quiet = outcomes(10, 5.0)
+    for round_, ids in (
+        (Round(quiet, quiet, loud, quiet), ("dataplane.overload3x.served", "dataplane.overload3x.in_slo")),
+        (Round(quiet, quiet, quiet, loud), ("dataplane.overload3x.bls.served", "dataplane.overload3x.bls.in_slo")),
+    ):
+        found = {figure.id: figure for figure in overload.figures([round_])}
+        served, in_slo = (found[name] for name in ids)
+        assert (served.value, served.met) == (0.75, False)
+        assert (in_slo.value, in_slo.met) == (0.857, False)
+        assert f"{capacity} refused (UNAVAILABLE), 0 failed" in served.note
 
 
 def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
@@ -34,13 +40,15 @@ def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
         return [*outcomes(95, 10.0), *outcomes(5, slow_ms)]
 
     def found(pairs: Sequence[tuple[float, float]]) -> float:
-        rounds = [Round(quiet(alone), quiet(beside), outcomes(10, 1.0)) for alone, beside in pairs]
-        return overload.figures(rounds)[2].value
+        loud = outcomes(10, 1.0)
+        (*_, isolation) = overload.figures([Round(quiet(alone), quiet(beside), loud, loud) for alone, beside in pairs])
+        return isolation.value
 
     assert found([(100.0, 120.0), (300.0, 360.0), (100.0, 500.0)]) == 1.2
 
 
 def test_a_graph_that_is_not_served_at_all() -> None:
-    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), outcomes(10, 1.0))]
+    loud = outcomes(10, 1.0)
+    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, loud)]
     with pytest.raises(ServerError, match=r"no request was answered: 10 sent, 0 served, .* 10 failed"):
         overload.figures(rounds)
