@@ -8,6 +8,7 @@ from jigsaw_triton.cli.table import Table
 from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.chained import chains
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
 
@@ -29,7 +30,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     for name in plan.graphs:
         yield _tasks(plan, name)
         yield _promises(plan, graphs[name])
-    yield from _shared(plan)
+    yield from _shared(plan, graphs)
     yield _totals(plan, cluster)
     yield ""
     yield drawing(draw_text(strips(plan, cluster), width=width))
@@ -105,14 +106,19 @@ def _promises(plan: Plan, graph: TaskGraph) -> str:
     )
 
 
-def _shared(plan: Plan) -> Iterator[str]:
-    """What shares which slice, a line each."""
+def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
+    """What shares which slice, a line each, and what is called at once there."""
     several = len(plan.graphs) > 1
     lines = [
         f"{gpu.id} {placed.placement} is shared by {listed([_key(model, several) for model in placed.models])}\n"
         for gpu in plan.gpus
         for placed in gpu.layout
         if len(placed.models) > 1
+    ]
+    lines += [
+        f"{listed([f'{name}.{task}' if several else task for task in chain.tasks])} are called at once\n"
+        for name, graph in graphs.items()
+        for chain in chains(graph, plan)
     ]
     if lines:
         yield "".join(lines)

@@ -26,6 +26,7 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Placement
 from jigsaw_triton.graph.chain import Chain, with_chains
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.chained import chains
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
 
@@ -68,7 +69,7 @@ def compile_plan(
     if running is not None and generation <= running.generation:
         raise ValueError(f"generation {generation} does not follow {running.generation}")
     _check_graphs(plan, graphs)
-    fused = {name: fusion.chains(graph, plan) for name, graph in graphs.items()}
+    fused = {name: chains(graph, plan) for name, graph in graphs.items()}
     job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity, fused)
     boards = {gpu.id: gpu.board for gpu in cluster.gpus}
     workers: dict[str, Worker] = {}
@@ -240,12 +241,12 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
     plan = job.plan.graphs[graph.name]
     services = service_ms(job.plan, graph, job.profiles.get(graph.name))
-    chains = job.chains[graph.name]
-    apart = _form(job, graph, _dispatchers(job, graph, plan, services, workers), apart=bool(chains))
-    if not chains:
+    found = job.chains[graph.name]
+    apart = _form(job, graph, _dispatchers(job, graph, plan, services, workers), apart=bool(found))
+    if not found:
         return apart
-    whole = with_chains(graph, chains)
-    services, plan = fusion.in_chains(services, chains), fusion.chain_plan(plan, chains)
+    whole = with_chains(graph, found)
+    services, plan = fusion.in_chains(services, found), fusion.chain_plan(plan, found)
     dispatchers = _dispatchers(job, whole, plan, services, workers, {d.task: d for d in apart.dispatchers})
     return replace(_form(job, whole, dispatchers), apart=apart)
 

@@ -11,6 +11,7 @@ from jigsaw_triton.cli.plan_view import strips
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
+from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
 
 GPUS = ("--gpus", "2xcpu")
@@ -149,6 +150,9 @@ def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> 
     shared = run("plan", *asked, "--share").stdout
     assert "1 of 14 compute slices" in shared
     assert "local/0 1g@0 is shared by a.average and b.average" in shared
+    assert "called at once" not in shared
+    chain = run("plan", applications_dir() / "digits", "--gpus", "1xcpu", "--demand", "5", "--share").stdout
+    assert "normalise and classify are called at once" in chain
     (gpu,) = json.loads(run("plan", *asked, "--share", "-o", "json").stdout)["gpus"]
     assert [[model["graph"] for model in placed["models"]] for placed in gpu["layout"]] == [["a", "b"]]
     assert run("plan", *asked, "--share", "--formulation", "paper").exit_code == 2

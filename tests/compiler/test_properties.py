@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
-from jigsaw_triton.compiler.fusion import chains
 from jigsaw_triton.graph.chain import with_chains
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.planner.chained import chains
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.spec import CONDITION_INPUT, dispatcher_from_json
