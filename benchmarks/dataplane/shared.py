@@ -2,6 +2,10 @@
 
 The load of a shared slice is planned so low that turns rarely meet (`planner.sharing`). Emulated variants, whose time
 is known exactly; requests come at Poisson times and carry no timeout.
+
+A turn that has begun is not broken off. A call meets one of the other model as often as that has load, and waits for the
+rest of it: with the planned 9% the p99 of that wait is 0.89 of a turn, with three times as much 0.96. Holding the other
+graph to its planned rate would win no more than the difference.
 """
 
 import asyncio
@@ -27,7 +31,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 
 ROUNDS = 3
-RUN_S = 14.0
+RUN_S = 12.0
 TURN_MS = 10.0
 SLO_MS = 400
 PLANNED_RPS = 0.45 * SHARED_LOAD * 1000 / TURN_MS
