@@ -3,9 +3,9 @@
 The load of a shared slice is planned so low that turns rarely meet (`planner.sharing`). Emulated variants, whose time
 is known exactly; requests come at Poisson times and carry no timeout.
 
-A turn that has begun is not broken off. A call meets one of the other model as often as that has load, and waits for the
-rest of it: with the planned 9% the p99 of that wait is 0.89 of a turn, with three times as much 0.96. Holding the other
-graph to its planned rate would win no more than the difference.
+A turn that has begun is not broken off. A call meets one of the other model as often as that has load, and waits for
+the rest of it: with the planned 9% the p99 of that wait is 0.89 of a turn, with three times as much 0.96. Holding the
+other graph to its planned rate would win no more than the difference.
 """
 
 import asyncio
