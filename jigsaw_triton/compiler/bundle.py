@@ -141,7 +141,8 @@ class CompiledGraph:
 
     Attributes:
         front: An ensemble of the graph's own name, the only model that clients see.
-        pipeline: The BLS model `<graph>.pipeline.g<generation>` behind the front; None where the front is the pipeline.
+        pipeline: The model `<graph>.pipeline.g<generation>` behind the front: BLS, or an ensemble where one needs it
+            (`ensemble.needs_whole`); None where the front is the pipeline.
         dispatchers: One a task, or a chain that workers do in one call, in topological order.
         target: What `auto` became.
         apart: The same with each task on its own; None where no workers do a chain in one call. On the way to a plan

@@ -304,10 +304,18 @@ def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, a
     else:
         # Rows of several items of a batch do not stack.
         most = 1 if graph.fans_out else dispatcher.MAX_BATCH
-        front = ensemble.front(graph, ensemble.steps(graph, dispatchers), job.template("ensemble"), max_batch=most)
-        compiled = CompiledGraph(front, None, dispatchers, "ensemble")
+        steps, model = ensemble.steps(graph, dispatchers), None
         members = [d.folder for d in dispatchers]
-    wrong = ensemble.check_ensemble(cfg.of_folder(front), _configs(members))
+        if ensemble.needs_whole(graph, steps):
+            name = names.pipeline(graph.name, job.generation, apart=apart)
+            model = ensemble.whole(graph, name, steps, job.template("ensemble"), max_batch=most)
+            steps = (pipeline.front_step(graph, model),)
+            members.append(model)
+        front = ensemble.front(graph, steps, job.template("ensemble"), max_batch=most)
+        compiled = CompiledGraph(front, model, dispatchers, "ensemble")
+    configs = _configs(members)
+    ensembles = [cfg.of_folder(front), *(config for config in configs.values() if config.platform == "ensemble")]
+    wrong = [reason for config in ensembles for reason in ensemble.check_ensemble(config, configs)]
     if wrong:
         raise InputError(
             f"Triton would not serve the graph: {'; '.join(wrong)}",

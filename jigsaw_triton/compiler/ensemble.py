@@ -1,6 +1,6 @@
 """A graph as a native ensemble of dispatchers, and the rules that Triton holds ensembles to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -79,6 +79,20 @@ def steps(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> tuple[Step, ..
     return tuple(found)
 
 
+def needs_whole(graph: TaskGraph, members: Sequence[Step]) -> bool:
+    """Whether an ensemble of these steps must be asked for all its outputs, since Triton leaves out steps by mistake.
+
+    Where a request wants some of the outputs, Triton 24.10 leaves out steps that nothing wanted depends on. But it does
+    so without looking whether an output is also a step's input, and takes an input for the first step's output; so it
+    leaves out what is needed, and the request fails ("unexpected deadlock", triton-inference-server/server#7482). An
+    ensemble that is the one step of another is always asked for all.
+    """
+    taken = {tensor for member in members for tensor in member.inputs.values()}
+    return len(graph.outputs) > 1 and not (
+        taken.isdisjoint(graph.outputs) and graph.inputs.keys() <= set(members[0].inputs.values())
+    )
+
+
 def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_batch: int) -> ModelFolder:
     """The model that clients see.
 
@@ -88,7 +102,12 @@ def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_
         template: Named `ensemble`.
         max_batch: Most items in a client's request.
     """
-    return model(graph.name, input_types(graph), output_types(graph), members, template, max_batch=max_batch)
+    return whole(graph, graph.name, members, template, max_batch=max_batch)
+
+
+def whole(graph: TaskGraph, name: str, members: Iterable[Step], template: Template, *, max_batch: int) -> ModelFolder:
+    """An ensemble that has the inputs and outputs of a graph."""
+    return model(name, input_types(graph), output_types(graph), members, template, max_batch=max_batch)
 
 
 def model(

@@ -13,9 +13,9 @@ from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, diamond, fan_
 
 
 def members(of: TaskGraph) -> tuple[Any, dict[str, Any]]:
-    """The front's configuration, and those of its steps' models."""
+    """The front's configuration, and those of the models behind it."""
     item = compiled(of).graphs[of.name]
-    return cfg.of_folder(item.front), {d.name: cfg.of_folder(d.folder) for d in item.dispatchers}
+    return cfg.of_folder(item.front), {model.name: cfg.of_folder(model) for model in item.models}
 
 
 def test_a_front_has_the_graphs_name_inputs_and_outputs() -> None:
@@ -39,9 +39,36 @@ def test_rows_of_several_items_do_not_stack(of: TaskGraph) -> None:
     assert config.max_batch_size == 1
 
 
+@pytest.mark.parametrize(
+    ("third", "outputs", "within"),
+    [
+        ("X", {"Y": "three.Y"}, False),
+        ("X", {"Y": "two.Y", "Z": "three.Y"}, False),
+        ("X", {"MID": "one.Y", "Y": "two.Y", "Z": "three.Y"}, True),
+        ("OTHER", {"Y": "two.Y", "Z": "three.Y"}, True),
+    ],
+    ids=["one output", "only outputs", "an output that a step takes", "an input that the first step does not take"],
+)
+def test_where_triton_would_leave_out_steps_by_mistake_is_an_ensemble_within_one(
+    third: str, outputs: dict[str, str], within: bool
+) -> None:
+    tasks = [task("one", {"X": "inputs.X"}), task("two", {"X": "one.Y"}), task("three", {"X": f"inputs.{third}"})]
+    of = graph(tasks, outputs, name="g", inputs=dict.fromkeys(["X", third], VECTOR))
+    item = compiled(of).graphs["g"]
+    assert item.target == "ensemble"
+    steps = [step.model_name for step in cfg.of_folder(item.front).ensemble_scheduling.step]
+    own = ["g.one.g3", "g.two.g3", "g.three.g3"]
+    if not within:
+        assert (item.pipeline, steps) == (None, own)
+        return
+    assert item.pipeline is not None
+    assert steps == [item.pipeline.name] == ["g.pipeline.g3"]
+    assert [step.model_name for step in cfg.of_folder(item.pipeline).ensemble_scheduling.step] == own
+
+
 def test_a_condition_is_led_to_the_task_it_decides_on() -> None:
-    config, _ = members(conditional())
-    inspect = config.ensemble_scheduling.step[1]
+    _, models = members(conditional())
+    inspect = models["conditional.pipeline.g3"].ensemble_scheduling.step[1]
     assert dict(inspect.input_map) == {"X": "screen.Y", "JIGSAW_WHEN": "SCORE"}
     assert dict(inspect.output_map) == {"Y": "REPORT"}
 

@@ -134,10 +134,17 @@ def maps_of(
 def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
     for of, item in forms(*case):
         assert item.target == "ensemble"
-        front = cfg.of_folder(item.front)
+        config = cfg.of_folder(item.front)
+        if item.pipeline is not None:
+            (step,) = config.ensemble_scheduling.step
+            assert step.model_name == item.pipeline.name
+            assert all(
+                name == tensor for tensors in (step.input_map, step.output_map) for name, tensor in tensors.items()
+            )
+            config = cfg.of_folder(item.pipeline)
         tasks = {d.name: (of.tasks[d.task], cfg.of_folder(d.folder)) for d in item.dispatchers}
-        known = maps_of(front, {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in front.input}, tasks)
-        assert {o.name: known[o.name][0] for o in front.output} == dict(of.outputs)
+        known = maps_of(config, {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in config.input}, tasks)
+        assert {o.name: known[o.name][0] for o in config.output} == dict(of.outputs)
 
 
 @COMMON

@@ -44,7 +44,8 @@ class Gateway:
         self._dispatchers = {d.name: d for d in self._item.dispatchers}
         self._models = {(worker.name, m.name): m for worker in bundle.workers.values() for m in worker.models}
         self._pipeline: Any = None
-        if self._item.pipeline is not None:
+        if self._item.target == "bls":
+            assert self._item.pipeline is not None
             path = write_model(self._item.pipeline, folder)
             self._pipeline = pipeline()
             spec = cfg.of_folder(self._item.pipeline).parameters["spec"].string_value
@@ -73,6 +74,9 @@ class Gateway:
     def _call(self, model: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
         if model in self._dispatchers:
             return self._dispatch(model, requests, wanted)
+        if self._pipeline is None:
+            assert self._item.pipeline is not None
+            return walk(cfg.of_folder(self._item.pipeline), requests, wanted, self._call)
         asked = [pb.Request(dict(inputs), tuple(wanted)) for inputs in requests]
         self._pipeline.execute(asked)
         assert all(request.sender.event.wait(PATIENCE_S) for request in asked)
@@ -118,7 +122,7 @@ class Gateway:
 
 
 def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str], call: Call) -> list[Result]:
-    """An ensemble: steps run once their inputs are there, and only those that something wanted depends on.
+    """An ensemble: steps run once their inputs are there, all but those that Triton leaves out.
 
     Args:
         config: Its configuration.
@@ -127,15 +131,12 @@ def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str],
         call: Runs a step's model.
     """
     assert all(len(array) <= config.max_batch_size for inputs in requests for array in inputs.values())
-    needed = set(wanted)
-    waiting: list[tuple[Any, dict[str, str]]] = []
-    for step in _ordered(config)[::-1]:
-        outputs = {name: tensor for name, tensor in step.output_map.items() if tensor in needed}
-        if outputs:
-            waiting.insert(0, (step, outputs))
-            needed.update(step.input_map.values())
+    left_out = _left_out(config, wanted)
     results: list[Result] = [dict(inputs) for inputs in requests]
-    for step, outputs in waiting:
+    for step in _ordered(config):
+        if step.model_name in left_out:
+            continue
+        outputs = step.output_map
         alive = [tensors for tensors in results if not isinstance(tensors, Failure)]
         given = [{name: tensors[tensor] for name, tensor in step.input_map.items()} for tensors in alive]
         made = iter(call(step.model_name, given, list(outputs)) if given else [])
@@ -148,6 +149,33 @@ def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str],
                     else {**tensors, **{tensor: got[name] for name, tensor in outputs.items()}}
                 )
     return [r if isinstance(r, Failure) else {name: r[name] for name in wanted} for r in results]
+
+
+def _left_out(config: ModelConfig, wanted: Sequence[str]) -> set[str]:
+    """Models of steps that Triton 24.10 does not run when these outputs are wanted, some of them by mistake.
+
+    It counts down a step's outputs by those that are not wanted, whether or not a step takes them, and by those whose
+    steps are left out; and one that no step makes, an input, it takes for the first step's.
+    """
+    steps = list(config.ensemble_scheduling.step)
+    maker = {tensor: index for index, step in enumerate(steps) for tensor in step.output_map.values()}
+    users: dict[str, set[int]] = {}
+    for index, step in enumerate(steps):
+        for tensor in step.input_map.values():
+            users.setdefault(tensor, set()).add(index)
+    left = [len(step.output_map) for step in steps]
+    ignored = {output.name for output in config.output} - set(wanted)
+    while ignored:
+        more = set()
+        for tensor in ignored:
+            index = maker.get(tensor, 0)
+            left[index] -= 1
+            for given in steps[index].input_map.values() if left[index] == 0 else ():
+                users[given].discard(index)
+                if not users[given]:
+                    more.add(given)
+        ignored = more
+    return {step.model_name for step, count in zip(steps, left, strict=True) if count <= 0}
 
 
 def _ordered(config: ModelConfig) -> list[Any]:
