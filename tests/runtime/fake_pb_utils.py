@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, ClassVar
 
-from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.dlpack import from_capsule, to_capsule
+from jigsaw_triton.runtime.dtypes import BF16, Array
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 
@@ -70,7 +71,20 @@ class Tensor:
     def name(self) -> str:
         return self._name
 
+    @classmethod
+    def from_dlpack(cls, name: str, capsule: object) -> "Tensor":
+        return cls(name, from_capsule(capsule))
+
     def as_numpy(self) -> Array:
+        if self._array.dtype == BF16:
+            raise TritonModelException("Tensor dtype is BF16 and cannot be converted to NumPy.")
+        return self._array
+
+    def to_dlpack(self) -> object:
+        return to_capsule(self.values())
+
+    def values(self) -> Array:
+        """For tests: what it holds, whatever its type."""
         return self._array
 
 
@@ -134,7 +148,7 @@ class InferenceRequest:
 
     def __init__(self, **fields: Any) -> None:
         self.model_name: str = fields["model_name"]
-        self.arrays = {tensor.name(): tensor.as_numpy() for tensor in fields["inputs"]}
+        self.arrays = {tensor.name(): tensor.values() for tensor in fields["inputs"]}
         self.outputs: list[str] = fields["requested_output_names"]
         self.timeout: int = fields["timeout"]
         self.request_id: str = fields["request_id"]

@@ -20,7 +20,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
 from jigsaw_triton.runtime.calls import Calls
-from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.dtypes import BF16, Array
 from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
     METRICS_VARIABLE,
@@ -404,6 +404,23 @@ def test_requests_that_have_waited_too_long_for_a_step_are_refused_and_counted(s
     model.finalize()
     refused = pb.MetricFamily.made["jigsaw_refused_total", "graph=g", "reason=late", "task="]
     assert refused.total == 1
+
+
+def test_bf16_goes_through_a_pipeline_bit_for_bit(start: Start) -> None:
+    def echo(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        capsule = pb.Tensor("A", request.arrays["A"]).to_dlpack()
+        return pb.InferenceResponse([pb.Tensor.from_dlpack("B", capsule)])
+
+    pb.InferenceRequest.models |= {"one": echo, "two": echo}
+    model = start("pipeline", pipeline())
+    bits = np.array([[0x3F80], [0xFF80], [0x7FC1]], np.uint16).view(BF16)
+    request = pb.Request({"X": bits}, ("END",))
+    model.execute([request])
+    assert request.sender.event.wait(30)
+    (response,) = request.sender.sent
+    (tensor,) = response.output_tensors()
+    assert tensor.values().dtype == BF16
+    assert tensor.values().tobytes() == bits.tobytes()
 
 
 def test_a_step_that_is_not_there(start: Start) -> None:
