@@ -29,11 +29,13 @@ def destroy_gpu_instance(index: int, placement: Placement) -> str:
 
 
 def calls_of(change: Rearrangement, gpu: ReportedGpu) -> Iterator[str]:
-    """The calls that a rearrangement of a GPU takes, in their order."""
+    """The calls that a rearrangement of a GPU takes, in their order; what is gone by now takes none to destroy."""
+    there = {gpu.named(instance): instance for instance in gpu.instances}
     for instance in change.destroy:
-        found = next(i for i in gpu.instances if gpu.named(i) == instance.uuid)
-        yield from (destroy_compute_instance(gpu.index, instance.placement) for _ in found.parts)
-        yield destroy_gpu_instance(gpu.index, instance.placement)
+        if instance.uuid in there:
+            parts = there[instance.uuid].parts
+            yield from (destroy_compute_instance(gpu.index, instance.placement) for _ in parts)
+            yield destroy_gpu_instance(gpu.index, instance.placement)
     kinds = gpu.kinds()
     for placement in change.create:
         profile = kinds[placement.slice]

@@ -164,6 +164,20 @@ def test_instances_that_a_controller_left_are_destroyed_first(
     assert any(text.startswith("nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0,") for text in told.mig)
 
 
+def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
+    machine: Machine, app: Path, tmp_path: Path, installation: Installation
+) -> None:
+    place = {"node": "local", "gpu": 0, "process": 0, "slice": "3g", "start": 4}
+    status = {
+        "gateway": {"pid": 1},
+        "driver": "nvml",
+        "server": {"workers": {"image": None}},
+        "workers": [{"name": "local-0-3g-4", "uuid": "MIG-gone", **place, "models": []}],
+    }
+    told = would(app, write_cluster(tmp_path, "nvml"), tmp_path / "state", installation, status)
+    assert not [text for text in told.mig if "Destroy" in text]
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
