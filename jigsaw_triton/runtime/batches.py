@@ -342,7 +342,8 @@ def _items(spec: DispatcherSpec, inputs: Arrays, *, holds: bool) -> tuple[tuple[
         rows = 0
     if rows:
         for index in iterated:
-            arrays[index] = arrays[index].reshape(-1, *arrays[index].shape[2:])
+            # Not -1, which numpy cannot make out where rows are empty.
+            arrays[index] = arrays[index].reshape(batch * rows, *arrays[index].shape[2:])
     return (batch, rows), tuple(arrays)
 
 

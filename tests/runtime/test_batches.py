@@ -369,3 +369,12 @@ def test_the_rest_of_a_failed_request_is_not_sent() -> None:
     (rest,) = run(batch, 8)
     assert rest.inputs()["ID"][:, 0].tolist() == [2000, 2001, 2002, 2003]
     assert batch.results()[0] == POISON
+
+
+def test_rows_may_be_empty() -> None:
+    ids, whole = np.empty((1, 3, 0), np.int64), np.zeros((1, 2), np.float32)
+    batch = Batch(spec("rows"), [{"ID": ids, "WHOLE": whole}], {"ECHO"})
+    part = batch.take(8)
+    assert part.inputs()["ID"].shape == (3, 0)
+    batch.answered(part, {"ECHO": part.inputs()["ID"]})
+    same(batch.results()[0], {"ECHO": ids})
