@@ -148,8 +148,9 @@ class MpsDaemon:
         """Ends it and its server; its clients must have ended. May be repeated."""
         if self.runs:
             with contextlib.suppress(ServerError, TimeoutError):
-                await self._ask("quit")
-                await asyncio.wait_for(self.wait(), _QUIT_S)
+                async with asyncio.timeout(_QUIT_S):
+                    await self._ask("quit")
+                    await self.wait()
         await asyncio.to_thread(end_processes, self._pipes)
         await self.wait()
         await asyncio.to_thread(shutil.rmtree, self._pipes, True)
