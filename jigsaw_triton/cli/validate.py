@@ -10,6 +10,7 @@ from jigsaw_triton.cli.inputs import PROFILES_FILE, Mistakes, read_cluster, read
 from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.table import Table
+from jigsaw_triton.compiler.ensemble import check_target
 from jigsaw_triton.graph.draw import slo_words
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 
@@ -47,6 +48,9 @@ def command(
         raise click.UsageError("Missing argument 'GRAPH...'.")
     mistakes = Mistakes()
     found = read_graphs(graphs, mistakes)
+    for graph in found.values():
+        with mistakes:
+            check_target(graph)
     profiled = {name: graph for name, graph in found.items() if (graph.folder / PROFILES_FILE).exists()}
     tables = read_profile_tables(profiled, mistakes)
     built = None

@@ -287,13 +287,7 @@ def _is_pipeline(graph: TaskGraph) -> bool:
 
 def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, apart: bool = False) -> CompiledGraph:
     """A graph as the gateway serves it by these dispatchers."""
-    reasons = ensemble.why_not(graph)
-    if graph.target == "ensemble" and reasons:
-        raise InputError(
-            f"an ensemble cannot express the graph: {'; '.join(reasons)}",
-            where=graph.name,
-            hint="set `target: bls` or leave `target` out",
-        )
+    ensemble.check_target(graph)
     if _is_pipeline(graph):
         model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation, apart=apart)
         front = ensemble.front(

@@ -9,6 +9,7 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
 from jigsaw_triton.compiler.dispatcher import consumed
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph, TensorRef
 
 KEEP_FILE = f"{cfg.VERSION}/.keep"
@@ -58,6 +59,21 @@ def why_not(graph: TaskGraph) -> tuple[str, ...]:
             reasons.append(f"outputs {names[ref]} and {name} are the same tensor {ref}")
         names.setdefault(ref, name)
     return tuple(reasons)
+
+
+def check_target(graph: TaskGraph) -> None:
+    """Checks that the graph can be compiled as it asks for.
+
+    Raises:
+        InputError: It asks for an ensemble, which cannot express it.
+    """
+    reasons = why_not(graph)
+    if graph.target == "ensemble" and reasons:
+        raise InputError(
+            f"an ensemble cannot express the graph: {'; '.join(reasons)}",
+            where=graph.name,
+            hint="set `target: bls` or leave `target` out",
+        )
 
 
 def steps(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> tuple[Step, ...]:

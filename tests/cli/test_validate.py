@@ -53,6 +53,11 @@ def test_code_of_the_users_own(run: Run, app: Path) -> None:
     assert told.exit_code == 0
     assert "1 and 1 in python" in told.stdout
     assert "python half.py, 20 ms" in run("show", app).stdout
+    edit(app / "graph.yaml", "  slo:", "  target: ensemble\n  slo:")
+    refused = run("validate", app)
+    assert refused.exit_code == 2
+    assert "an ensemble cannot express the graph: half is a python step" in refused.stderr
+    edit(app / "graph.yaml", "  target: ensemble\n  slo:", "  slo:")
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
     assert "ms, 20 of them python steps, of 100 (p99)" in plan.stdout
