@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType, Variant
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType, Variant
 from jigsaw_triton.runtime.chains import joined
 
 
@@ -111,17 +111,16 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
     inside = [graph.tasks[name] for name in chain.tasks]
     first, last = inside[0], inside[-1]
     own = frozenset(chain.tasks)
+    others = (node for node in graph.in_order() if node.name not in own)
+    needed = frozenset([*graph.outputs.values(), *(ref for node in others for ref in _needed(node))])
+    made = {TensorRef(task.name, name): kind for task in inside for name, kind in task.outputs.items()}
+    # Of a task of which nobody needs anything there is nothing else to ask for.
+    leaving = made.keys() & needed or {TensorRef(last.name, name) for name in last.outputs}
     outside = dict.fromkeys(ref for task in inside for ref in task.inputs.values() if ref.task not in own)
-    answers = frozenset(graph.outputs.values())
     return Task(
         name=chain.name,
         inputs={str(ref): ref for ref in outside},
-        outputs={
-            str(TensorRef(task.name, name)): output
-            for task in inside
-            for name, output in task.outputs.items()
-            if task is last or TensorRef(task.name, name) in answers
-        },
+        outputs={str(ref): kind for ref, kind in made.items() if ref in leaving},
         variants=(as_variant(graph, chain),),
         for_each=first.for_each,
     )
@@ -137,6 +136,14 @@ def as_variant(graph: TaskGraph, chain: Chain) -> Variant:
         template=chosen[-1].template,
         yields={str(TensorRef(chain.tasks[-1], name)): rows for name, rows in chosen[-1].yields.items()},
     )
+
+
+def _needed(node: Task | PythonStep) -> tuple[TensorRef, ...]:
+    """The tensors that it looks at."""
+    if isinstance(node, PythonStep):
+        return tuple(node.inputs.values())
+    over = () if node.for_each is None else (node.for_each,)
+    return (*node.inputs.values(), *over, *(() if node.when is None else (node.when.tensor,)))
 
 
 def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:

@@ -48,14 +48,23 @@ class Client:
     def ask(
         self, model: str, inputs: Mapping[str, Array], outputs: tuple[str, ...], *, request_id: str = ""
     ) -> dict[str, Array]:
-        """One inference."""
+        """One inference, of all outputs; those named are returned."""
+        answer = self.triton.infer(model, self._tensors(inputs), request_id=request_id, **self._limit)
+        return {name: answer.as_numpy(name) for name in outputs}
+
+    def some(self, model: str, inputs: Mapping[str, Array], output: str) -> Array:
+        """One inference of one output alone."""
+        asked = [self._module.InferRequestedOutput(output)]
+        array: Array = self.triton.infer(model, self._tensors(inputs), outputs=asked, **self._limit).as_numpy(output)
+        return array
+
+    def _tensors(self, inputs: Mapping[str, Array]) -> list[Any]:
         tensors = []
         for name, array in inputs.items():
             tensor = self._module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
-        answer = self.triton.infer(model, tensors, request_id=request_id, **self._limit)
-        return {name: answer.as_numpy(name) for name in outputs}
+        return tensors
 
     def squares(self, numbers: list[int], model: str = "words") -> tuple[list[int], int]:
         """What the graph of `app` makes of numbers: their squares and the total of these."""

@@ -56,6 +56,14 @@ def test_what_several_of_its_tasks_need_comes_in_once_and_what_clients_get_goes_
     assert {name: str(tensor) for name, tensor in whole.outputs.items()} == {"A": "a~b.a.Y", "B": "a~b.b.Y"}
 
 
+def test_what_nobody_needs_stays_inside_but_for_one_thing() -> None:
+    last = task("b", {"X": "a.Y"}, outputs={"Y": VECTOR, "Z": VECTOR})
+    of = graph([task("a", {"X": "inputs.X"}), last], {"Z": "b.Z"})
+    pair = Chain(("a", "b"), ("v0", "v0"))
+    assert list(as_task(of, pair).outputs) == ["b.Z"]
+    assert list(as_task(replace(of, outputs={}), pair).outputs) == ["b.Y", "b.Z"]
+
+
 def test_rows_and_conditions_behind_it_follow_its_tensors() -> None:
     yielding = [replace(variants()[0], yields={"CROPS": 3.0})]
     of = graph(
