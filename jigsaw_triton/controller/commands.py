@@ -59,7 +59,9 @@ class Commands:
         )
         if self.image is None:
             return command
-        return in_container(command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu)
+        return in_container(
+            command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu, mps=bool(mps)
+        )
 
     def gateway(self, ports: GatewayPorts) -> Command:
         """Of the gateway."""

@@ -14,7 +14,9 @@ _OUTSIDE = ("CUDA_VISIBLE_DEVICES",)
 """Variables that the program itself has, too: by them it is seen what holds an emulated instance."""
 
 
-def in_container(command: Command, image: Image, *, run_dir: Path, repository: Path, gpu: bool) -> Command:
+def in_container(
+    command: Command, image: Image, *, run_dir: Path, repository: Path, gpu: bool, mps: bool = False
+) -> Command:
     """The same server, run from an image.
 
     It sees its repository, the run directory with its sockets, our package, and its own MIG instance; the files of this
@@ -26,6 +28,7 @@ def in_container(command: Command, image: Image, *, run_dir: Path, repository: P
         run_dir: Of the deployment.
         repository: Of the worker.
         gpu: Whether its instance is a real one.
+        mps: Whether it computes through an MPS daemon.
 
     Raises:
         InputError: A folder cannot be mounted.
@@ -39,6 +42,8 @@ def in_container(command: Command, image: Image, *, run_dir: Path, repository: P
         f"--label={LABEL}={run_dir}",
         "--network=host",
         "--ipc=host",
+        # Daemon, clients and driver know processes by their ids, which are to be the same to all of them.
+        *(("--pid=host",) if mps else ()),
         *_user(image),
         *(_gpu(image, command.env["CUDA_VISIBLE_DEVICES"]) if gpu else ()),
         *_mounts(image, run_dir, repository),

@@ -41,8 +41,8 @@ def worker(device: str = "MIG-1") -> Command:
     )
 
 
-def contained(image: Image = IMAGE, *, gpu: bool = True) -> Command:
-    return in_container(worker(), image, run_dir=RUN, repository=REPOSITORY, gpu=gpu)
+def contained(image: Image = IMAGE, *, gpu: bool = True, mps: bool = True) -> Command:
+    return in_container(worker(), image, run_dir=RUN, repository=REPOSITORY, gpu=gpu, mps=mps)
 
 
 def test_the_exact_command_of_docker() -> None:
@@ -56,6 +56,7 @@ def test_the_exact_command_of_docker() -> None:
         "--label=jigsaw-triton.deployment=/run/jigsaw/1",
         "--network=host",
         "--ipc=host",
+        "--pid=host",
         "--user=1000:1001",
         '--gpus="device=MIG-1"',
         "--volume=/run/jigsaw/1:/run/jigsaw/1",
@@ -71,6 +72,10 @@ def test_the_exact_command_of_docker() -> None:
         *worker().argv,
     )
     assert worker().argv[0] == "/opt/tritonserver/bin/tritonserver"
+
+
+def test_processes_are_a_containers_own_unless_an_mps_daemon_has_to_know_them() -> None:
+    assert "--pid=host" not in contained(mps=False).argv
 
 
 def test_podman_differs_in_user_and_device() -> None:
