@@ -60,6 +60,23 @@ def to_triton(dtype: np.dtype[Any]) -> str:
     raise ValueError(f"numpy type {dtype} has no Triton data type")
 
 
+def to_bytes(made: Any) -> Array:
+    """Bytes and text, in whatever numpy makes an array of, as BYTES.
+
+    Raises:
+        ValueError: There is something else in it, or text that is none.
+    """
+    # As objects from the beginning: numpy's own strings end before their last zero bytes.
+    array = np.asarray(made, np.object_)
+    encoded = np.empty(array.shape, np.object_)
+    for index, element in np.ndenumerate(array):
+        if not isinstance(element, bytes | str):
+            raise ValueError(f"{type(element).__name__} where bytes or text are expected")
+        # Triton takes numpy's kind of bytes for text.
+        encoded[index] = element.encode() if isinstance(element, str) else bytes(element)
+    return encoded
+
+
 def size_bytes(array: Array) -> int:
     """Of its elements, those of strings as they are."""
     return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

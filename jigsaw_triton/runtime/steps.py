@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.runtime.batches import check_output
-from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
+from jigsaw_triton.runtime.messages import plain, shortened
 from jigsaw_triton.runtime.spec import PipelineStep, TensorSpec
 
 FOLDER = "steps"
 """In the version folder of the pipeline: a file `<step>.py` each."""
-
-LONGEST = 500
-"""Characters of an error's text that clients are told: gRPC loses answers with messages longer than 8 KB, encoded."""
 
 
 class Answer:
@@ -46,9 +44,7 @@ class StepError(Exception):
     """
 
     def __init__(self, step: str, reason: str) -> None:
-        # Triton takes no other text: what a program prints may hold half a character, or a zero byte.
-        plain = reason.encode(errors="backslashreplace").decode().replace("\0", "\\0")
-        super().__init__(f"step {step}: {plain}")
+        super().__init__(plain(f"step {step}: {reason}"))
 
 
 class Step:
@@ -132,7 +128,7 @@ class Step:
 
     def _array(self, made: Any, spec: TensorSpec) -> Array:
         try:
-            return _bytes(made) if spec.dtype == "BYTES" else np.asarray(made)
+            return to_bytes(made) if spec.dtype == "BYTES" else np.asarray(made)
         except Exception as error:  # whatever is in the way of what calls itself an array
             raise StepError(self._name, f"{self._file}: output {spec.name}: {error}") from error
 
@@ -140,9 +136,7 @@ class Step:
         line = _line(error, self._file)
         at = f" ({self._file}:{line})" if line else f" ({self._file})"
         # A SyntaxError's own text tells the line once more.
-        said = str(error.msg if isinstance(error, SyntaxError) else error)
-        if len(said) > LONGEST:
-            said = f"{said[:LONGEST]}..."
+        said = shortened(str(error.msg if isinstance(error, SyntaxError) else error))
         return StepError(self._name, f"{type(error).__name__}: {said}{at}")
 
 
@@ -151,23 +145,6 @@ def _locked(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _bytes(made: Any) -> Array:
-    """Bytes and text as BYTES.
-
-    Raises:
-        ValueError: There is something else in it, or text that is none.
-    """
-    # As objects from the beginning: numpy's own strings end before their last zero bytes.
-    array = np.asarray(made, np.object_)
-    encoded = np.empty(array.shape, np.object_)
-    for index, element in np.ndenumerate(array):
-        if not isinstance(element, bytes | str):
-            raise ValueError(f"{type(element).__name__} where bytes or text are expected")
-        # Triton takes numpy's kind of bytes for text.
-        encoded[index] = element.encode() if isinstance(element, str) else bytes(element)
-    return encoded
 
 
 def _line(error: BaseException, file: str) -> int | None:

@@ -16,6 +16,7 @@ class TritonError(Exception):
 
     def __init__(self, message: str, code: int = UNKNOWN) -> None:
         super().__init__(message)
+        message.encode()  # the real one raises UnicodeEncodeError, too
         self._message, self._code = message, code
 
     def message(self) -> str:

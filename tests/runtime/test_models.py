@@ -478,7 +478,7 @@ from jigsaw_triton.runtime.steps import Answer
 
 def step(A):
     if A[0] == 7:
-        raise ValueError("seven")
+        raise ValueError("seven \\0 \\ud800")
     if A[0] == 100:
         return Answer(END=A, MID=A + 1)
     return {"B": A * 10}
@@ -505,7 +505,7 @@ def test_a_pipeline_runs_code_request_by_request(start: Start, tmp_path: Path) -
     model.execute([one, failing, batch])
     assert answer(one) == {"END": [20], "MID": [2]}
     assert answer(batch) == {"END": [30, 40], "MID": [3, 4]}
-    assert answer(failing) == ("step two: ValueError: seven (steps/two.py:5)", pb.TritonError.INTERNAL)
+    assert answer(failing) == (r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)", pb.TritonError.INTERNAL)
 
 
 HANGING = """\
@@ -565,7 +565,8 @@ def test_a_pipeline_writes_what_became_of_requests_with_an_id(start: Start, tmp_
         "steps/two.py",
         "answered",
     )
-    assert (bad.request, bad.outcome, bad.message) == ("b", "code", "step two: ValueError: seven (steps/two.py:5)")
+    message = r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)"
+    assert (bad.request, bad.outcome, bad.message) == ("b", "code", message)
     assert good.returned_ms >= 0
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.runtime.messages import LONGEST
 from jigsaw_triton.runtime.spec import Code, PipelineStep, TensorSpec
-from jigsaw_triton.runtime.steps import FOLDER, LONGEST, Answer, Step, StepError
+from jigsaw_triton.runtime.steps import FOLDER, Answer, Step, StepError
 
 OUTPUTS = (TensorSpec("Y", "INT64", (-1,)), TensorSpec("TEXT", "BYTES", (1,)))
 BOTH = "{'Y': X * 2, 'TEXT': ['a']}"
@@ -75,7 +76,6 @@ def test_what_is_wrong_with_outputs_is_told(tmp_path: Path, expression: str, tol
         ("raise ValueError('no box')", "ValueError: no box (steps/crop.py:2)"),
         ("raise SystemExit(3)", "SystemExit: 3 (steps/crop.py:2)"),
         ("raise type('PanicException', (BaseException,), {})('at 3')", "PanicException: at 3 (steps/crop.py:2)"),
-        ("raise ValueError('a\\0b \\ud800')", r"ValueError: a\0b \ud800 (steps/crop.py:2)"),
         ("raise ValueError('x' * 9999)", f"ValueError: {'x' * LONGEST}... (steps/crop.py:2)"),
         ("return {'Y': inner(X)}", "ZeroDivisionError: division by zero (steps/crop.py:4)"),
         ("X[0] = 1", "ValueError: assignment destination is read-only (steps/crop.py:2)"),

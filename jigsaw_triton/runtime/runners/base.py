@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from jigsaw_triton.runtime.batches import Batch, Failure
-from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
+from jigsaw_triton.runtime.messages import plain, shortened
 from jigsaw_triton.runtime.spec import DispatcherSpec, RunnerSpec
 
 
@@ -43,22 +44,26 @@ class Runner(ABC):
             part = batch.take(len(head))
             try:
                 batch.answered(part, self._declared(self.run(part.inputs())))
-            except Exception as error:  # whatever a model raises is the answer to its request
-                batch.refused(part, Failure(f"{type(error).__name__}: {error}", "model"))
+            except BaseException as error:  # whatever a model raises is the answer to its request; a panic of Rust, too
+                batch.refused(part, Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model"))
         return batch.results()
 
     def _declared(self, outputs: Arrays) -> dict[str, Array]:
-        """Outputs with strings as BYTES.
+        """Outputs as arrays, bytes and text as BYTES.
 
         Raises:
-            ValueError: One was not declared.
+            ValueError: One was not declared, or holds neither bytes nor text where it should.
         """
-        names = {output.name for output in self.spec.outputs}
-        for name in outputs:
-            if name not in names:
-                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(names))}")
-        arrays = {name: np.asarray(array) for name, array in outputs.items()}
-        return {name: array.astype(np.object_) if array.dtype.kind in "SU" else array for name, array in arrays.items()}
+        dtypes = {output.name: output.dtype for output in self.spec.outputs}
+        arrays = {}
+        for name, made in outputs.items():
+            if name not in dtypes:
+                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(dtypes))}")
+            try:
+                arrays[name] = to_bytes(made) if dtypes[name] == "BYTES" else np.asarray(made)
+            except ValueError as error:
+                raise ValueError(f"output {name}: {error}") from error
+        return arrays
 
 
 def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:

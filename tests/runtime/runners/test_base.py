@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from jigsaw_triton.runtime import runners
 from jigsaw_triton.runtime.batches import Failure
 from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.messages import LONGEST
 from jigsaw_triton.runtime.runners import Runner, load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 
@@ -111,3 +113,26 @@ def test_a_missing_package_comes_with_the_command(tmp_path: Path, monkeypatch: p
 def test_a_missing_artifact_is_named(tmp_path: Path, runner: str, file: str) -> None:
     with pytest.raises(RuntimeError, match=f"artifact {file} is missing"):
         load_runner(tmp_path, RunnerSpec(runner, X, Y))
+
+
+class Panicking(Runner):
+    def run(self, inputs: Arrays) -> Arrays:
+        raise type("PanicException", (BaseException,), {})("\ud800" + "x" * 9999)
+
+
+def test_whatever_a_model_raises_is_told_its_request_in_short() -> None:
+    (failure,) = Panicking(RunnerSpec("x", X, Y)).answer(asks([[1]]))
+    assert failure == Failure(f"PanicException: \\ud800{'x' * (LONGEST - 1)}...", "model")
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ([[b"a\0"]], [[b"a\0"]]),
+        (np.array([["\u00e9"]]), [["\u00e9".encode()]]),
+        ([[None]], "ValueError: output Y: NoneType where bytes or text are expected"),
+    ],
+)
+def test_bytes_and_text_are_bytes(made: Any, expected: object) -> None:
+    text = (TensorSpec("Y", "BYTES", (1,)),)
+    assert values(Fixed(RunnerSpec("x", X, text), {"Y": made}).answer(asks([[1]]))) == [expected]

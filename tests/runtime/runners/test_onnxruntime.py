@@ -61,7 +61,7 @@ def test_tensors_go_by_name(folder: Path) -> None:
     (result,) = runner.answer([inputs])
     assert isinstance(result, dict)
     assert result["SUM"].tolist() == [[2, 3], [4, 5]]
-    assert result["SAME"].tolist() == [["é"], ["b"]]
+    assert result["SAME"].tolist() == [["é".encode()], [b"b"]]
 
 
 def test_a_model_with_other_inputs_does_not_load(folder: Path) -> None:
