@@ -127,6 +127,11 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
     return request
 
 
+def _changes_processes(status: dict[str, Any], cluster: Cluster) -> bool:
+    """Whether an instance of a model is to be a server of its own that is none now, or the other way round."""
+    return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in status["workers"])
+
+
 def _show_plan(
     out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None
 ) -> tuple[Wanted, Plan]:
@@ -135,6 +140,8 @@ def _show_plan(
     wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
     for sentence in uncut(wanted.cluster):
         out.warn(sentence)
+    if before is not None and _changes_processes(before, wanted.cluster):
+        out.warn("`processes` changes, which the plan does not show: every server is replaced, one slice after another")
     asked = problem(wanted, running=running_plan(before))
     plan = make_plan(asked, wanted.options)
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())

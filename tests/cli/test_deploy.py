@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.deploy import _as_it_runs
+from jigsaw_triton.cli.deploy import _as_it_runs, _changes_processes
 from jigsaw_triton.cli.inputs import read_wanted
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.request import Request
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
-from jigsaw_triton.gpus.model import GatewayPorts, Gpu, GpuId, Placement
+from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, Placement
 from jigsaw_triton.planner.problem import Options
 from tests.cli.conftest import Run
 from tests.fakes.nvml.machine import Machine
@@ -86,6 +86,14 @@ def test_an_update_with_a_cluster_file_has_the_ports_that_are_in_it() -> None:
 def test_an_update_of_what_has_no_gateway_yet_keeps_nothing(app: Path) -> None:
     request = Request((str(app),), gpus="2xcpu")
     assert _as_it_runs(request, {"graphs": {}, "gateway": {"state": "absent"}}) == request
+
+
+def test_servers_that_become_other_processes_are_noticed() -> None:
+    streams, mps = Cluster(()), Cluster((), processes="mps")
+    alone, first = {"workers": [{"process": 0}]}, {"workers": [{"process": 1}]}
+    assert _changes_processes(alone, mps) and _changes_processes(first, streams)
+    assert not _changes_processes(alone, streams) and not _changes_processes(first, mps)
+    assert not _changes_processes({"workers": []}, mps)
 
 
 def test_what_others_have_by_then_is_planned_around_before_anything_is_touched(
