@@ -188,11 +188,18 @@ def _mig(
     cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], left: Sequence[MigInstance]
 ) -> Iterator[str]:
     """Of each GPU what goes and what comes; a running deployment does it in the order of its steps."""
-    present = {w["uuid"]: MigInstance(*_place(w), w["uuid"]) for w in running}
+    alone = {(w.gpu, w.placement): not w.process for w in bundle.workers.values()}
+    present: dict[str, MigInstance] = {}
+    replaced: dict[str, MigInstance] = {}
+    for worker in running:
+        place = _place(worker)
+        # Servers that share an instance come only where one has gone that had it to itself, and the other way round.
+        stays = alone.get(place, not worker["process"]) == (not worker["process"])
+        (present if stays else replaced)[worker["uuid"]] = MigInstance(*place, worker["uuid"])
     wanted: dict[GpuId, set[Placement]] = {}
-    for worker in bundle.workers.values():
-        wanted.setdefault(worker.gpu, set()).add(worker.placement)
-    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in left]
+    for gpu, placement in alone:
+        wanted.setdefault(gpu, set()).add(placement)
+    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in (*left, *replaced.values())]
     changes += [
         rearrangement(gpu, [i for i in present.values() if i.gpu == gpu], tuple(sorted(wanted.get(gpu, ()))))
         for gpu in sorted({*wanted, *(i.gpu for i in present.values())})
@@ -202,9 +209,9 @@ def _mig(
         return
     reported = {gpu.index: gpu for gpu in NvmlGpus("", {}).gpus()}
     for change in changes:
-        gpu = reported[change.gpu.index]
+        found = reported[change.gpu.index]
         # One without MIG is used as it is.
-        yield from calls_of(change, gpu) if gpu.cut else ()
+        yield from calls_of(change, found) if found.cut else ()
 
 
 def _emulated(change: Rearrangement) -> Iterator[str]:

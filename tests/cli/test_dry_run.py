@@ -147,6 +147,9 @@ def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path
     loaded["batch"] = batch + 1
     again = {server.name: server for server in would(app, cluster, state, installation, status).servers}
     assert again[first.name].models == first.models
+    # Servers that share an instance under MPS get another one.
+    mps = would(app, write_cluster(tmp_path, "emulated", "processes: mps"), state, installation, status)
+    assert f"destroy {kind}@{start} of local/0" in mps.mig and f"create {kind}@{start} of local/0" in mps.mig
 
 
 def test_instances_that_a_controller_left_are_destroyed_first(
