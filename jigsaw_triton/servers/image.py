@@ -242,6 +242,6 @@ def _run(runtime: Runtime, *arguments: str, timeout_s: float = _TIMEOUT_S) -> su
 
 
 def _last(ran: subprocess.CompletedProcess[str]) -> str:
-    """The end of what a program complained of."""
-    lines = (ran.stderr or ran.stdout).strip().splitlines()
+    """The end of what a program complained of, but for docker's advice to read its manual."""
+    lines = [line for line in (ran.stderr or ran.stdout).splitlines() if line.strip() and "--help'" not in line]
     return lines[-1] if lines else f"exit status {ran.returncode}"

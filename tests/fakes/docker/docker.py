@@ -57,7 +57,9 @@ def run(arguments: list[str]) -> int:
     at = next(i for i, argument in enumerate(arguments) if not argument.startswith("-"))
     flags, image, argv = arguments[:at], arguments[at], arguments[at + 1 :]
     if image not in images():
-        return complain(f"No such image: {image}")
+        complain(f"No such image: {image}")
+        print("See 'docker run --help'.", file=sys.stderr)
+        return 125
     if "--entrypoint=/bin/sh" in flags:
         if "empty" in image:
             complain('exec: "/bin/sh": no such file or directory')
