@@ -56,7 +56,7 @@ def step(ROWS, NUMBERS):
         raise ValueError("thirteen")
     if len(NUMBERS) == 0:
         return Answer(ROWS=ROWS, TEXT=["early"], DOUBLED=np.array([[-1]]))
-    return {"ROWS": ROWS[ROWS[:, 0] > 0] * 10, "TEXT": [f"{len(ROWS)} rows"]}
+    return {"ROWS": ROWS[ROWS[:, 0] > 0] * 10, "TEXT": [f"{len(ROWS)} rows".encode()]}
 """
 
 DOUBLE = """\
