@@ -91,8 +91,7 @@ def brute_force(p: Problem) -> Best | None:
     """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
-    (gpu,) = p.cluster.gpus
-    cuts = [Counter(m) for m in maximal_multisets(CPU, ("7g",) if gpu.uncut else SLICES, around=gpu.foreign)]
+    cuts = ways_to_cut(p)
     best: Best | None = None
     for counts in replicas(rows, cuts, Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
@@ -103,6 +102,12 @@ def brute_force(p: Problem) -> Best | None:
         if loss is not None and (best is None or (slices, loss) < (best.slices, best.loss)):
             best = Best(slices, loss)
     return best
+
+
+def ways_to_cut(p: Problem) -> list[Counter[str]]:
+    """The slices that its one GPU can have at once."""
+    (gpu,) = p.cluster.gpus
+    return [Counter(m) for m in maximal_multisets(CPU, ("7g",) if gpu.uncut else SLICES, around=gpu.foreign)]
 
 
 def replicas(

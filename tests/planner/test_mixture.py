@@ -10,7 +10,6 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
 from jigsaw_triton.planner.bounds import least_slices
 from jigsaw_triton.planner.configurations import accuracy_budget, available, worthwhile
@@ -27,7 +26,7 @@ from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import VECTORS, chain, graph, task
 from tests.fakes.problems import cluster, docread_problem, problem, row
 from tests.planner import test_solve as any_shape
-from tests.planner.test_brute_force import CPU, problems, replicas
+from tests.planner.test_brute_force import CPU, problems, replicas, ways_to_cut
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
@@ -47,8 +46,7 @@ def least_by_trying(p: Problem, accuracy: float) -> float:
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
     least = math.inf
-    cuts = [Counter(m) for m in maximal_multisets(CPU, around=p.cluster.gpus[0].foreign)]
-    for counts in replicas(rows, cuts, Counter(), 0):
+    for counts in replicas(rows, ways_to_cut(p), Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if slices < least and best_mean(workload.graph, workload.demand_rps, used) >= accuracy:
