@@ -31,7 +31,7 @@ from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs
+from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ _GATEWAY_GRACE_S = 3.0
 
 _GONE_POLL_S = 0.02
 _HEALTH_POLL_S = 1.0
+
+_DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
+"""For which a process of a model has been seen dead when Triton does not see to it: those that it ends itself are dead
+for a moment, and of one that dies of being loaded it takes note after three seconds."""
 
 _SILENT_S = 30.0
 """A server that does not answer at all for so long hangs. Less would end servers on machines that are merely busy."""
@@ -65,6 +69,7 @@ class Server:
         repository: Its models.
         uuid: Of the MIG instance under it; empty for the gateway.
         watch: Waits for its unexpected end.
+        loading: Models that it is loading now.
     """
 
     process: ServerProcess
@@ -72,6 +77,7 @@ class Server:
     repository: Path
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
+    loading: int = 0
 
 
 class Fleet:
@@ -352,7 +358,7 @@ class Fleet:
         Such is one that does not answer, and one whose python model has lost a process: Triton 24.10 starts none anew,
         and goes on to send it batches, which fail after a second each.
         """
-        before: Mapping[int, Stub] = {}
+        dead_since_s: dict[int, float] = {}
         silence = Silence(_SILENT_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
@@ -362,12 +368,13 @@ class Fleet:
                 if server.process.pid is not None and server.process.returncode is None
             }
             stubs = await asyncio.to_thread(python_stubs, living.keys())
-            # Those that Triton ends itself are dead for a moment, too.
-            for pid in {stub.server for number, stub in stubs.items() if stub.dead and _is_dead(before.get(number))}:
-                name, server = living[pid]
-                log.warning("%s: a process of a model has died; the server is started again", name)
-                server.process.kill()
-            before = stubs
+            now_s = time.monotonic()
+            dead_since_s = {number: dead_since_s.get(number, now_s) for number, stub in stubs.items() if stub.dead}
+            for pid, (name, server) in living.items():
+                of_it_s = (since_s for number, since_s in dead_since_s.items() if stubs[number].server == pid)
+                if now_s - min(of_it_s, default=now_s) >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
+                    log.warning("%s: a process of a model has died; the server is started again", name)
+                    server.process.kill()
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
             for (name, server), ready in zip(living.values(), heard, strict=True):
                 if silence.lasts(name, heard=ready):
@@ -403,11 +410,14 @@ class Fleet:
             raise
 
     async def _load(self, server: Server, model: str) -> None:
+        server.loading += 1
         try:
             await server.client.load(model)
         except ServerError as error:
             name, log = server.process.name, server.process.log
             raise ServerError(f"model {model} does not load: {error.message}", where=name, hint=f"see {log}") from error
+        finally:
+            server.loading -= 1
 
     async def _verify(self, server: Server, models: Sequence[str]) -> None:
         """A load that was answered with success may still have left a model out."""
@@ -443,10 +453,6 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
-
-
-def _is_dead(stub: Stub | None) -> bool:
-    return stub is not None and stub.dead
 
 
 async def _has_ended(server: Server) -> bool:

@@ -142,6 +142,11 @@ def test_a_change_of_the_code_is_an_update_and_one_that_cannot_be_loaded_is_none
     served.deploy(app, "--gpus", "1xcpu", "--demand", "5")
     with Client(served, "http") as client:
         assert ask(client, [1])[0] == [[100]]
+    write(app, SCALE.replace("import numpy", "import os\nos._exit(1)\nimport numpy"))
+    result = served.run("deploy", app, "--gpus", "1xcpu", "--demand", "5", *served.ports, "--detach")
+    assert result.code == 1
+    assert "is not healthy" in result.err
+    assert "gateway ended unexpectedly" not in served.events()
     write(app, SCALE.replace("import numpy", "undefined\nimport numpy"))
     result = served.run("deploy", app, "--gpus", "1xcpu", "--demand", "5", *served.ports, "--detach")
     assert result.code == 1
