@@ -1,6 +1,7 @@
 """Python steps, from the document to the domain: which entries they have, their code, what it takes."""
 
 from collections.abc import Mapping
+from keyword import iskeyword
 
 from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.reference import TASKS
@@ -94,6 +95,8 @@ def _check_parameters(entry: TaskEntry, parameters: Parameters, here: Path, repo
     for name in entry.inputs:
         if name not in parameters.names and not parameters.any_name:
             hint = nearest(name, parameters.names, "it takes") or f"add it: def {FUNCTION}({', '.join(entry.inputs)})"
+            if not name.isidentifier() or iskeyword(name):
+                hint = f"no parameter can be called that; write def {FUNCTION}(**inputs)"
             report.add(here, f"{at}: {FUNCTION} takes no {shown(name)}, an input of the step", hint)
     for name in parameters.needed:
         if name not in entry.inputs:

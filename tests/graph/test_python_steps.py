@@ -57,6 +57,12 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         PYTHON,
         "steps/crop.py:1: step takes no 'BOXES', an input of the step; it takes: X",
     ),
+    "an input that no parameter can be called": (
+        [("        BOXES: {from", "        all-boxes: {from")],
+        "def step(X): ...\n",
+        PYTHON,
+        "step takes no 'all-boxes', an input of the step; no parameter can be called that",
+    ),
     "no parameter": ([], "def step(X=1, *BOXES): ...\n", PYTHON, "step takes no 'BOXES', an input of the step"),
     "a parameter that is no input": (
         [],
