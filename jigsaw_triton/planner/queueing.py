@@ -60,7 +60,7 @@ class Case:
 def latencies_ms(cases: tuple[Case, ...], quantile: float) -> tuple[float, ...]:
     """A quantile of a task's latency for one request, from when its rows are there until the last of them is done.
 
-    Many cases at once take much less time than one by one: some 80 microseconds each.
+    Many cases at once take much less time than one by one: some 12 microseconds each.
 
     Args:
         cases: Independent of each other.
@@ -70,21 +70,51 @@ def latencies_ms(cases: tuple[Case, ...], quantile: float) -> tuple[float, ...]:
         For each case; infinite where its load is 1 or more.
     """
     found = np.full(len(cases), math.inf)
-    # Cases of one instance need fewer points than the others.
-    for alone in (True, False):
-        some = [i for i, c in enumerate(cases) if c.load < 1 and (c.instances == 1) == alone]
-        if some:
-            queues = _queues([cases[i] for i in some])
-            ages = _V[:1] if alone else _V
-            found[some] = np.concatenate(
-                [_quantiles(queues.part(i), ages, 1 - quantile) for i in range(0, len(some), _CHUNK)]
-            )
+    some = [i for i, c in enumerate(cases) if c.load < 1]
+    if some:
+        # Parts are alike, the last is filled up, and none is of one case: over a single column numpy would add up in
+        # another order, and a case's latency would depend on how many others there are.
+        parts = math.ceil(len(some) / _PART)
+        width = _LEAST_PART * math.ceil(len(some) / parts / _LEAST_PART)
+        filled = [cases[i] for i in some] + [cases[some[-1]]] * (parts * width - len(some))
+        queues, space = _queues(filled), _Workspace(width)
+        latencies = [_quantiles(queues.part(i, width), space, 1 - quantile) for i in range(0, len(filled), width)]
+        found[some] = np.concatenate(latencies)[: len(some)]
     return tuple(found.tolist())
 
 
 @dataclass(frozen=True, slots=True)
+class _Times:
+    """Mean times of a batch, of all cases.
+
+    Attributes:
+        ms: One table after the other, by the batch's size from 0 on.
+        slope: To the time of the next size; 0 at a table's end.
+    """
+
+    ms: Array
+    slope: Array
+
+    def took(self, size: Array, offset: Array) -> Array:
+        """Of batches of a size, which need not be whole, by the tables that begin at `offset`."""
+        whole = size.astype(np.intp)
+        at = whole + offset
+        took: Array = self.ms.take(at) + (size - whole) * self.slope.take(at)
+        return took
+
+    def took_in(self, size: Array, offset: Array, at: Array, took: Array) -> None:
+        """The same without fresh memory; `size` and `at` are used up."""
+        np.copyto(at, np.floor(size, out=took), casting="unsafe")
+        size -= took
+        at += offset
+        size *= self.slope.take(at, out=took, mode="clip")
+        self.ms.take(at, out=took, mode="clip")
+        took += size
+
+
+@dataclass(frozen=True, slots=True)
 class _Queues:
-    """Arrays, an element a case.
+    """Arrays, the last axis that of the cases.
 
     Attributes:
         servers: Instances.
@@ -92,6 +122,7 @@ class _Queues:
         requests: A millisecond.
         batch: The largest.
         first: Rows of the batch that ends an idle spell.
+        first_ms: Mean time of that.
         batches: Of one request.
         full_ms: Mean time of a full batch.
         mean: Of the rows that a pull finds, were there no limit to them.
@@ -100,10 +131,9 @@ class _Queues:
         busy: The probability that a request finds all instances busy.
         left: The probability that a pull leaves something behind.
         decay_ms: Mean time that it takes to work that off.
-        factors: Case and point -> time of a batch over its mean.
-        idle: Likewise, at more points: all that matters to a request that does not wait.
-        offset: Where its times begin in `ms`.
-        ms: Of all cases: mean time of a batch, by its size from 0 on.
+        factors: Time of a batch over its mean, at the points `_F` and then `_IDLE`.
+        offset: Where its table begins in `times`.
+        times: Of all cases.
     """
 
     servers: Array
@@ -111,6 +141,7 @@ class _Queues:
     requests: Array
     batch: Array
     first: Array
+    first_ms: Array
     batches: Array
     full_ms: Array
     mean: Array
@@ -120,77 +151,68 @@ class _Queues:
     left: Array
     decay_ms: Array
     factors: Array
-    idle: Array
     offset: Array
-    ms: Array
+    times: _Times
 
-    def part(self, start: int) -> "_Queues":
-        """The cases of one chunk."""
-        chunk = slice(start, start + _CHUNK)
-        return _Queues(
-            *(getattr(self, f.name) if f.name == "ms" else getattr(self, f.name)[chunk] for f in fields(self))
-        )
-
-    def took(self, size: Array) -> Array:
-        """Mean time of batches of a size, which need not be whole; the first axis is that of the cases."""
-        return _took(self.ms, self.offset, self.batch, size)
-
-
-def _took(ms: Array, offset: Array, batch: Array, size: Array) -> Array:
-    along = (-1, *(1,) * (size.ndim - 1))
-    whole = size.astype(np.int32)
-    at = whole + offset.reshape(along)
-    low = ms[at]
-    took: Array = low + (size - whole) * (ms[at + (whole < batch.reshape(along))] - low)
-    return took
+    def part(self, start: int, width: int) -> "_Queues":
+        """Some of the cases."""
+        names = (f.name for f in fields(self) if f.name != "times")
+        return _Queues(**{n: getattr(self, n)[..., start : start + width] for n in names}, times=self.times)
 
 
 def _queues(cases: Sequence[Case]) -> _Queues:
-    """What the cases' parts are, before they are put together."""
-    times = {
-        t: (whole := t.mean + t.rest, t.factors(_F) / whole, t.factors(_IDLE) / whole)
-        for t in {c.time: None for c in cases}
-    }
-    tables = {time: time.medians_ms * whole for time, (whole, _, _) in times.items()}
-    starts = dict(zip(tables, np.cumsum([0, *(len(t) for t in tables.values())]).tolist(), strict=False))
-    ms = np.concatenate([*tables.values()])
-    offset = np.array([starts[c.time] for c in cases])
-    servers, load = np.array([c.instances for c in cases]), np.array([c.load for c in cases])
+    """What the cases' parts are, before they are put together: in single precision, which is more than enough there."""
+    # By identity: to look for times that are equal would take longer than to treat them twice.
+    kinds = {id(c.time): c.time for c in cases}
+    number = dict(zip(kinds, range(len(kinds)), strict=True))
+    kind = np.array([number[id(c.time)] for c in cases])
+    whole = np.array([t.mean + t.rest for t in kinds.values()])
+    # A factor's logarithm is linear in those of its distribution's percentiles, see `ServiceTime`.
+    p95, p99 = (np.log(values) for values in zip(*((t.p95, t.p99) for t in kinds.values()), strict=True))
+    factors = np.exp(_PER_P95 * p95 + _PER_P99 * p99) / whole
+    medians_ms = [t.medians_ms for t in kinds.values()]
+    lengths = np.array([len(table) for table in medians_ms])
+    ends = np.cumsum(lengths)
+    ms = np.concatenate(medians_ms) * np.repeat(whole, lengths)
+    slope = np.append(np.diff(ms), 0.0)
+    slope[ends - 1] = 0.0
+    times, offset = _Times(ms, slope), (ends - lengths)[kind]
+    variation = np.array([t.variation for t in kinds.values()])[kind]
+
+    servers, load = np.array([c.instances for c in cases]), np.array([max(_LEAST_LOAD, c.load) for c in cases])
     rows = np.array([max(1.0, c.rows) for c in cases])
-    batch = np.array([c.time.batch for c in cases])
-    variation = np.array([c.time.variation for c in cases])
+    batch = (lengths - 1)[kind]
     full_ms, first = ms[offset + batch], np.minimum(rows, batch)
     requests = load * servers * batch / full_ms / rows
     batches = np.ceil(rows / batch)
 
     mean = first
     for _ in range(_STEPS):
-        found = requests * _took(ms, offset, batch, mean) / servers
+        found = requests * times.took(mean, offset) / servers
         mean = np.minimum(batch, rows * found + first * np.exp(-found))
     steepness = (full_ms - ms[offset + 1]) / np.maximum(batch - 1, 1)
     begets = np.minimum(_MOST_BEGOTTEN, requests * rows / servers * steepness)
     variance = (rows * mean + mean**2 * variation) / (1 - begets**2)
-    busy = _busy(servers, load, batch <= rows, requests * _took(ms, offset, batch, first) * batches, batches)
-    left = _left(load * batch, batch, rows, variation, mean, variance)
+    first_ms = times.took(first, offset)
     decay_ms = rows * full_ms / (_root(load) * servers * batch) + variation * full_ms / (2 * servers * (1 - load))
     return _Queues(
-        servers=servers,
-        rows=rows,
-        requests=requests,
-        batch=batch,
-        first=first,
-        batches=batches,
-        full_ms=full_ms,
-        mean=mean,
-        variance=variance,
-        scatter=np.sqrt(variation),
-        busy=busy,
-        left=left,
-        decay_ms=decay_ms,
-        factors=np.array([times[c.time][1] for c in cases]),
-        idle=np.array([times[c.time][2] for c in cases]),
+        servers=_single(servers),
+        rows=_single(rows),
+        requests=_single(requests),
+        batch=_single(batch),
+        first=_single(first),
+        first_ms=_single(first_ms),
+        batches=_single(batches),
+        full_ms=_single(full_ms),
+        mean=_single(mean),
+        variance=_single(variance),
+        scatter=_single(np.sqrt(variation)),
+        busy=_single(_busy(servers, load, batch <= rows, requests * first_ms * batches, batches)),
+        left=_single(_left(load * batch, batch, rows, variation, mean, variance)),
+        decay_ms=_single(decay_ms),
+        factors=_single(factors).take(kind, axis=1),
         offset=offset,
-        ms=ms,
+        times=_Times(_single(ms), _single(slope)),
     )
 
 
@@ -238,77 +260,134 @@ def _left(arrive: Array, batch: Array, rows: Array, variation: Array, mean: Arra
     return seldom
 
 
-def _quantiles(q: _Queues, ages: Array, beyond: float) -> Array:
+class _Workspace:
+    """Arrays that each part of the cases fills anew: fresh memory would take longer than what is done in it.
+
+    The last axis is that of the cases, the first that of `_U` and `_V`, along which points weigh the same. Between
+    them are one or more axes of points of different weight.
+
+    Attributes:
+        ahead: As in `_pulls`, where some axes are explained.
+        wait: Likewise.
+        own_ms: Likewise.
+        at: Where in the tables of times `own_ms` is found.
+        latency: At the points where earlier pulls left nothing behind, or the request waits for none.
+        asked: A latency, for all points of different weight.
+        more: Whether `latency` is more.
+        late: At the points where they did: the latency without the time that it takes to work that off, or that over
+            the mean of that time.
+        after: The probability that with that time it is more.
+        count: How many are more, of points of one weight.
+        sums: Likewise, and then of `after`.
+    """
+
+    def __init__(self, width: int) -> None:
+        pulls = (len(_U), len(_H), len(_Z), width)
+        self.ahead, self.wait, self.own_ms = (np.empty(pulls, np.float32) for _ in range(3))
+        self.at = np.empty(pulls, np.intp)
+        weights, late_weights = len(_H) * len(_Z_F_WEIGHT) + len(_IDLE_WEIGHT), len(_Z_LATE_WEIGHT)
+        self.latency = np.empty((len(_U), weights, width), np.float32)
+        self.asked = np.empty((weights, width), np.float32)
+        self.more = np.empty(self.latency.shape, np.bool_)
+        self.late = np.empty((len(_U), late_weights, width), np.float32)
+        self.after = np.empty_like(self.late)
+        self.count = np.empty((weights, width), np.uint8)
+        self.sums = np.empty((weights + late_weights, width), np.float32)
+
+
+def _quantiles(q: _Queues, space: _Workspace, beyond: float) -> Array:
     """The latencies that are exceeded with this probability."""
-    wait, own, weight = _pulls(q, ages)
-    step_ms = (q.full_ms / q.servers)[:, None]
-    mixed = _flat(wait[..., None] + own[..., None] * q.factors[:, None, None, None, None, :])
-    weights = _flat(weight[..., None] * _F_WEIGHT * ((1 - q.left) * q.busy)[:, None, None, None, None, None])
-    # Where something was left behind, fewer points do: the time to work that off blurs them. The own batch is full.
-    late = (wait * weight).sum(axis=(1, 3)) / weight.sum(axis=(1, 3))
-    behind = _flat(late[..., None] + (q.full_ms[:, None] * q.factors)[:, None, None, :])
-    lagging = _flat(weight.sum(axis=(1, 3))[..., None] * _F_WEIGHT * (q.left * q.busy)[:, None, None, None])
-    idle = q.took(q.first[:, None]) * q.idle + step_ms * (q.batches - 1)[:, None]
-    idling = (1 - q.busy)[:, None] * _IDLE_WEIGHT
-    decay = -1 / q.decay_ms[:, None]
-
-    def exceeds(x: Array) -> Array:
-        after = np.exp(np.maximum(x - behind, 0.0) * decay)
-        some: Array = (
-            (weights * (mixed > x)).sum(axis=1) + (lagging * after).sum(axis=1) + (idling * (idle > x)).sum(axis=1)
-        )
-        return some
-
-    low = np.zeros((len(q.servers), 1))
-    high = behind.max(axis=1, keepdims=True) + q.decay_ms[:, None] * math.log(1 / beyond)
-    high = np.maximum(high, np.maximum(mixed.max(axis=1, keepdims=True), idle.max(axis=1, keepdims=True)))
+    weight = _points(q, space)
+    often = q.left * q.busy / beyond
+    latest = np.where(often > 1, space.late.max(axis=(0, 1)) + q.decay_ms * np.log(np.maximum(often, 1)), 0)
+    step = np.maximum(space.latency.max(axis=(0, 1)), latest)
+    low, rate = np.zeros_like(step), -1 / q.decay_ms
+    space.late *= rate
+    count, after = np.split(space.sums, [len(space.count)])
     for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        more = (exceeds(middle) > beyond)[:, None]
-        low, high = np.where(more, middle, low), np.where(more, high, middle)
-    found: Array = high[:, 0]
+        step = step / 2
+        middle = low + step
+        space.asked[:] = middle
+        np.greater(space.latency, space.asked, out=space.more)
+        np.add.reduce(space.more.view(np.uint8), axis=0, out=space.count)
+        count[:] = space.count
+        np.subtract(middle * rate, space.late, out=space.after)
+        np.minimum(space.after, 0, out=space.after)
+        np.exp(space.after, out=space.after)
+        np.add.reduce(space.after, axis=0, out=after)
+        space.sums *= weight
+        low = np.where(np.add.reduce(space.sums, axis=0) > beyond, middle, low)
+    found: Array = low + step
     return found
 
 
-def _pulls(q: _Queues, ages: Array) -> tuple[Array, Array, Array]:
-    """Of a request that finds all busy: time to its pull, mean time of its batch, and the weight of each point.
+def _points(q: _Queues, space: _Workspace) -> Array:
+    """Fills in `latency` and `late`, and returns the weights of their points."""
+    running = _pulls(q, space)
+    factors, idle_factors = q.factors[: len(_F)], q.factors[len(_F) :]
+    weights = len(_H) * len(_Z_F_WEIGHT)
+    mixed = space.latency[:, :weights].reshape(*space.wait.shape[:-1], len(_F), -1)
+    np.multiply(space.own_ms[..., None, :], factors, out=mixed)
+    mixed += space.wait[..., None, :]
+    idle = space.latency[:, weights:]
+    np.multiply(q.first_ms, idle_factors.reshape(idle.shape), out=idle)
+    idle += q.full_ms / q.servers * (q.batches - 1)
+    # Where something was left behind, means over some points do: the time to work that off blurs them. The own batch
+    # is full.
+    late = space.late.reshape(len(_U), len(_Z), len(_LATE_WEIGHT), -1)
+    mean_wait = np.multiply(space.wait, running[:, None], out=space.ahead).sum(axis=1)
+    late_factors = (factors * _F_WEIGHT).reshape(len(_LATE_WEIGHT), -1, factors.shape[-1]).sum(axis=1) / _LATE_WEIGHT
+    np.add(mean_wait[:, :, None], q.full_ms * late_factors, out=late)
+    parts = [
+        (running[:, None] * _Z_F_WEIGHT).reshape(weights, -1) * ((1 - q.left) * q.busy),
+        _IDLE_WEIGHT * (1 - q.busy),
+        _Z_LATE_WEIGHT * (q.left * q.busy),
+    ]
+    weight: Array = np.concatenate(parts) / len(_U)
+    return weight
 
-    The axes are the cases, the batch that runs, the time to the next pull, the time since the last, what came in it.
+
+def _pulls(q: _Queues, space: _Workspace) -> Array:
+    """Of a request that finds all busy: fills in `wait`, the time to its pull, and `own_ms`, its batch's mean time.
+
+    The axes are the time to the next pull and since the last, the batch that runs, what came since (`ahead`), the
+    cases.
+
+    Returns:
+        The weight of each batch that may run.
     """
-
-    def along(values: Array) -> Array:
-        return values[:, None, None, None, None]
-
-    running = _gamma(q.mean[:, None], (q.variance / q.servers)[:, None], _H)
-    spread = np.maximum(1 + _H * (q.scatter / q.servers)[:, None], 0.3)
-    cycle = q.took(np.clip(running, q.first[:, None], q.batch[:, None])) * spread
+    running = np.clip(_gamma(q.mean, q.variance / q.servers, _H), q.first, q.batch)
+    cycle = q.times.took(running, q.offset) * np.maximum(1 + _H * (q.scatter / q.servers), 0.3)
     phases = q.servers / (1 + (q.servers - 1) / PHASES)
-    u, v = _U[:, None, None], ages[:, None]
-    cycle_ = cycle[:, :, None, None, None]
-    to_go = cycle_ * (1 - u ** (1 / along(phases)))
-    age = cycle_ - to_go
-    if len(ages) > 1:
-        age = age * (1 - v ** (1 / (along(phases) - 1)))
-    rows, batch, requests = along(q.rows), along(q.batch), along(q.requests)
-    ahead = rows * _poisson(requests * age, _Z)
-    behind = rows * np.floor(requests * to_go)
-    further = np.floor((ahead + rows - 1) / batch)
-    size = np.where(further > 0, batch, np.clip(ahead + rows + behind, along(q.first), batch))
-    weight = (cycle * _H_WEIGHT / (cycle * _H_WEIGHT).sum(axis=1, keepdims=True))[:, :, None, None, None]
-    wait = to_go + further * along(q.full_ms / q.servers)
-    return wait, q.took(size), np.broadcast_to(weight * _Z_WEIGHT / (len(_U) * len(ages)), wait.shape)
+    to_go = cycle * (1 - _U ** (1 / phases))[:, None]
+    age = (cycle - to_go) * (1 - _V ** (1 / np.maximum(phases - 1, _ALONE)))[:, None]
+    ahead, wait = _poisson((q.requests * age)[:, :, None], _Z, space.ahead), space.wait
+    ahead *= q.rows
+    np.add(ahead, q.rows - 1, out=wait)
+    wait /= q.batch
+    np.floor(wait, out=wait)
+    wait *= q.full_ms / q.servers
+    wait += to_go[:, :, None]
+    size = np.add(ahead, (q.rows * (1 + np.floor(q.requests * to_go)))[:, :, None], out=ahead)
+    np.clip(size, q.first, q.batch, out=size)
+    q.times.took_in(size, q.offset, space.at, space.own_ms)
+    share = cycle * _H_WEIGHT
+    weight: Array = share / share.sum(axis=0)
+    return weight
 
 
-def _flat(values: Array) -> Array:
-    """A row a case. Single precision is more than enough here, and twice as fast."""
-    rows: Array = values.reshape(len(values), -1).astype(np.float32)
-    return rows
+def _single(values: Array) -> Array:
+    return values.astype(np.float32)
 
 
-_CHUNK = 64
-_STEPS, _HALVINGS = 25, 12
+_PART, _LEAST_PART = 192, 16
+_STEPS, _HALVINGS = 25, 11
 _MOST_BEGOTTEN = 0.9
 _TINY = 1e-300
+_LEAST_LOAD = 1e-6
+"""Less is taken for that: nothing waits anyway, and no power of it is too small to divide by."""
+_ALONE = 0.02
+"""So many other instances beside a single one: by none of them nothing could be divided."""
 
 
 def _middles(count: int) -> Array:
@@ -329,16 +408,38 @@ def _tail(count: int) -> tuple[Array, Array]:
     return np.array([NormalDist().inv_cdf(1 - p) for p in middles.tolist()]), edges[:-1] - edges[1:]
 
 
-_U, _V = _middles(10), _middles(2)
-_Z, _Z_WEIGHT = _hermite(5)
-_H, _H_WEIGHT = _hermite(3)
-_F, _F_WEIGHT = _tail(6)
-_IDLE, _IDLE_WEIGHT = _tail(40)
+def _tenths(levels: int) -> tuple[Array, Array]:
+    """Points of a normal variable of which the upper end matters, ten of one weight along the first axis, and weights.
+
+    Each level is the upper third of the last.
+    """
+    edges = np.append(3.0 ** -np.arange(levels), 0.0)
+    weights = edges[:-1] - edges[1:]
+    beyond = edges[1:] + _middles(10)[:, None] * weights
+    return np.array([NormalDist().inv_cdf(1 - p) for p in beyond.ravel().tolist()]).reshape(beyond.shape), weights
+
+
+def _upright(values: Array) -> Array:
+    """Points along the first axis, beside that of the cases."""
+    return _single(values.reshape(-1, 1))
+
+
+# Each value of _U goes with one of _V, in an order that has either of these wherever those are.
+_U, _V = _upright(_middles(10)), _upright(np.resize([0.25, 0.75, 0.75, 0.25], 10))
+_Z, _Z_WEIGHT = map(_upright, _hermite(5))
+_H, _H_WEIGHT = map(_upright, _hermite(3))
+_F, _F_WEIGHT = map(_upright, _tail(6))
+_LATE_WEIGHT = _F_WEIGHT.reshape(3, -1).sum(axis=1, keepdims=True)
+_Z_F_WEIGHT, _Z_LATE_WEIGHT = _upright(_Z_WEIGHT * _F_WEIGHT.T), _upright(_Z_WEIGHT * _LATE_WEIGHT.T)
+_IDLE, _IDLE_WEIGHT = map(_upright, _tenths(6))
+_BOTH = np.concatenate([_F, _IDLE])
+_PER_P99 = np.log(ServiceTime((1,), (1.0,), 1.0, math.e).factors(_BOTH))
+_PER_P95 = np.log(ServiceTime((1,), (1.0,), math.e, math.e).factors(_BOTH)) - _PER_P99
 
 
 def _cdf(deviates: Array) -> Array:
     """The normal distribution function."""
-    return np.array([math.erfc(-d / math.sqrt(2)) / 2 for d in deviates.tolist()])
+    return np.array(list(map(math.erfc, (deviates / -math.sqrt(2)).tolist()))) / 2
 
 
 def _gamma(mean: Array, variance: Array, deviates: Array) -> Array:
@@ -349,10 +450,15 @@ def _gamma(mean: Array, variance: Array, deviates: Array) -> Array:
     return quantiles
 
 
-def _poisson(mean: Array, deviates: Array) -> Array:
-    """Quantiles of a Poisson variable at normal deviates, after Anscombe."""
-    numbers: Array = np.floor((np.sqrt(mean + 0.375) + deviates / 2) ** 2 - 0.375 + 1e-9)
-    return numbers
+def _poisson(mean: Array, deviates: Array, out: Array) -> Array:
+    """Quantiles of a Poisson variable at normal deviates, after Anscombe; -1 where both are low.
+
+    They are left at that: with 0 there, latencies come out further above simulated ones.
+    """
+    np.add(np.sqrt(mean + 0.375), deviates / 2, out=out)
+    np.square(out, out=out)
+    out -= 0.3749  # 3/8, but for what single precision may be off by
+    return np.floor(out, out=out)
 
 
 def _never_above(drift: Array) -> Array:

@@ -1,6 +1,7 @@
 """How near predictions come to simulations is a figure of `benchmarks.queueing`; here: what must hold of each."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -33,6 +34,19 @@ times = st.builds(
 def test_without_load_a_request_takes_the_time_of_its_own_batch() -> None:
     assert latency_ms(STEADY, 1, 1e-6, 1, 0.99) == pytest.approx(10.0, rel=1e-3)
     assert latency_ms(BATCHES, 4, 1e-6, 8, 0.5) == pytest.approx(10.0, rel=0.05)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95, 0.99, 0.999])
+@pytest.mark.parametrize("instances", [1, 4])
+def test_without_load_latency_is_spread_as_the_time_of_a_batch(instances: int, quantile: float) -> None:
+    spread = ServiceTime((1,), (10.0,), 1.2, 1.5)
+    (factor,) = spread.factors(np.array([NormalDist().inv_cdf(quantile)]))
+    assert latency_ms(spread, instances, 1e-6, 1, quantile) == pytest.approx(10 * factor, rel=0.02)
+
+
+@pytest.mark.parametrize("instances", [1, 23])
+def test_hardly_any_load_is_as_little_load(instances: int) -> None:
+    assert latency_ms(BATCHES, instances, 1e-300, 1, 0.99) == latency_ms(BATCHES, instances, 1e-6, 1, 0.99)
 
 
 def test_a_full_queue_never_answers() -> None:
@@ -90,3 +104,11 @@ def test_more_load_takes_longer(time: ServiceTime, instances: int, rows: float) 
 def test_cases_do_not_depend_on_each_other(cases: list[Case]) -> None:
     alone = tuple(latency_ms(c.time, c.instances, c.load, c.rows, 0.99) for c in cases)
     assert latencies_ms(tuple(cases), 0.99) == alone
+
+
+def test_a_case_in_a_long_list_is_as_alone() -> None:
+    cases = tuple(Case(BATCHES, 1 + i % 20, 0.1 + 0.001 * i, 1 + i % 3) for i in range(700))
+    found = latencies_ms(cases, 0.99)
+    for i in (0, 191, 192, 350, 698, 699):
+        assert found[i] == latencies_ms(cases[i : i + 1], 0.99)[0]
+    assert found[:150] == latencies_ms(cases[:150], 0.99)
