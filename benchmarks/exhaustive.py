@@ -1,13 +1,20 @@
 """The least compute slices of a small problem, found by trying every set of replicas that fits the GPUs."""
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.profiles.table import ProfileRow
+from jigsaw_triton.planner.latency import task_quantile
+from jigsaw_triton.planner.problem import AMONG, LOADS, MOST_SERVERS, Options, Problem
+from jigsaw_triton.planner.queueing import Case, latencies_ms
+from jigsaw_triton.profiles.service import service_times
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+
+_Uses = Mapping[int, Mapping[ProfileRow, Sequence[tuple[float, float]]]]
+"""Number of one of the ranges of numbers of replicas -> profile -> shares of its throughput, and latencies then."""
 
 
 def least_slices(problem: Problem, options: Options) -> int | None:
@@ -15,19 +22,37 @@ def least_slices(problem: Problem, options: Options) -> int | None:
 
     Args:
         problem: Of one graph without fan-out or conditions, on GPUs of one model.
-        options: `2p95`, all features, the exact formulation.
+        options: All features, the exact formulation.
     """
     (workload,), board = problem.workloads, problem.cluster.gpus[0].board
-    rows = problem.profiles[workload.graph.name].rows()
+    table = problem.profiles[workload.graph.name]
+    rows, uses = table.rows(), _uses(workload.graph, table, options)
     cuts = [Counter(cut) for cut in maximal_multisets(board)]
     whole = [sum(some, Counter()) for some in itertools.combinations_with_replacement(cuts, len(problem.cluster.gpus))]
     best: int | None = None
     for counts in _counts(rows, whole, Counter()):
         used = {row: count for row, count in zip(rows, counts, strict=True) if count}
         slices = sum(n * board.profiles[row.key.slice].compute_slices for row, n in used.items())
-        if (best is None or slices < best) and _serves(workload.graph, workload.demand_rps / options.utilisation, used):
+        if (best is None or slices < best) and _serves(workload.graph, workload.demand_rps, used, uses):
             best = slices
     return best
+
+
+def _uses(graph: TaskGraph, table: ProfileTable, options: Options) -> _Uses:
+    if options.latency_model == "2p95":
+        return {0: {row: [(options.utilisation, 2 * row.latency_p95_ms)] for row in table.rows()}}
+    return {number: {row: _loads(graph, table, row, number) for row in table.rows()} for number in range(len(AMONG))}
+
+
+def _loads(graph: TaskGraph, table: ProfileTable, row: ProfileRow, number: int) -> list[tuple[float, float]]:
+    time, k, (first, last) = service_times(table)[row.key], row.key.instances, AMONG[number]
+    full = row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * k)
+    found, slowest = [], 0.0
+    for load in LOADS:
+        cases = tuple(Case(time, int(min(n * k, MOST_SERVERS)), load * full) for n in (first, last))
+        slowest = max(slowest, *latencies_ms(cases, task_quantile(graph)))
+        found.append((load, slowest))
+    return found
 
 
 def _counts(rows: Sequence[ProfileRow], whole: list[Counter[str]], taken: Counter[str]) -> Iterator[tuple[int, ...]]:
@@ -42,12 +67,26 @@ def _counts(rows: Sequence[ProfileRow], whole: list[Counter[str]], taken: Counte
         count, taken = count + 1, taken + Counter({rows[0].key.slice: 1})
 
 
-def _serves(graph: TaskGraph, rate_rps: float, used: dict[ProfileRow, int]) -> bool:
+def _serves(graph: TaskGraph, rate_rps: float, used: Mapping[ProfileRow, int], uses: _Uses) -> bool:
     latency_ms, accuracy = 0.0, 1.0
     for task in graph.tasks.values():
         own = {row: n for row, n in used.items() if row.key.task == task.name}
-        if sum(n * row.throughput_rps for row, n in own.items()) < rate_rps or not own:
+        ranges = [
+            number for number in uses if len(uses) == 1 or AMONG[number][0] <= sum(own.values()) <= AMONG[number][1]
+        ]
+        if not own:
             return False
-        latency_ms += max(2 * row.latency_p95_ms for row in own)
+        latency_ms += min(_least_ms(rate_rps, own, uses[number]) for number in ranges)
         accuracy *= min(task.variant(row.key.variant).accuracy for row in own) / task.best_accuracy
     return latency_ms <= graph.slo.latency_ms * (1 + 1e-9) and accuracy >= graph.slo.accuracy * (1 - 1e-9)
+
+
+def _least_ms(
+    rate_rps: float, own: Mapping[ProfileRow, int], uses: Mapping[ProfileRow, Sequence[tuple[float, float]]]
+) -> float:
+    """The least latency at which replicas, all in use, carry a rate; infinite where there is none."""
+    for most_ms in sorted({ms for row in own for _, ms in uses[row]}):
+        usable = {row: max((load for load, ms in uses[row] if ms <= most_ms), default=0.0) for row in own}
+        if all(usable.values()) and sum(n * usable[row] * row.throughput_rps for row, n in own.items()) >= rate_rps:
+            return most_ms
+    return math.inf

@@ -198,8 +198,8 @@ class _Task:
                     if i in told:
                         self._tell(picks, before + slices[i], after)
             for c in using:
-                allowed = self.cover.allowing(c)
-                total = others[allowed] + self.cover.slices_with(c, rate_rps)[allowed]
+                open_to = np.flatnonzero(self.cover.allowing(c) & (others < np.inf))
+                total = others[open_to] + self.cover.slices_with(c, rate_rps, open_to)
                 using[c] = min(using[c], float(total.min(initial=math.inf)))
         return using
 
@@ -287,7 +287,7 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     parents = _parents(graph, fastest)
     made: dict[str, _Task] = {}
     for name, task in graph.tasks.items():
-        cover: Cover = MeanCover(found[name], budget, loss_bins) if mean else FloorCover(found[name])
+        cover: Cover = MeanCover(found[name], budget, loss_bins) if mean else FloorCover(found[name], 1 / latency_scale)
         parent = made.get(parents.get(name, ""))
         rule = calls(graph, task)
         weights: tuple[float, ...] | None = None

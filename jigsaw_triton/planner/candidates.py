@@ -6,9 +6,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds import Bounds, least_slices
-from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, worthwhile
+from jigsaw_triton.planner.configurations import (
+    TOLERANCE,
+    Configuration,
+    Replica,
+    TaskConfigurations,
+    worthwhile,
+)
 from jigsaw_triton.planner.placement import running_slices
 from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.rates import least_calls
 from jigsaw_triton.planner.sharing import with_shared
 from jigsaw_triton.planner.supply import Supply, supply
 
@@ -34,6 +41,21 @@ def with_room(problem: Problem, candidates: Candidates, options: Options) -> dic
     return {
         name: {task: tuple(c for c in of if by_board[c.board].most(c.slice) > 0) for task, of in tasks.items()}
         for name, tasks in candidates.items()
+    }
+
+
+def numerous(workloads: Sequence[Workload], candidates: Candidates) -> dict[str, TaskConfigurations]:
+    """Those that are for at least as many replicas as a task has in any plan for these demands."""
+    return {w.graph.name: _numerous(w, candidates[w.graph.name]) for w in workloads}
+
+
+def _numerous(workload: Workload, tasks: TaskConfigurations) -> TaskConfigurations:
+    calls = least_calls(workload.graph, {task: {c.variant for c in of} for task, of in tasks.items()})
+    rate_rps = {task: workload.demand_rps * n * (1 - TOLERANCE) for task, n in calls.items()}
+    carried = {task: max((c.throughput_rps for c in of), default=0.0) for task, of in tasks.items()}
+    return {
+        task: tuple(c for c in of if c.shares or c.among[1] * carried[task] >= rate_rps[task])
+        for task, of in tasks.items()
     }
 
 

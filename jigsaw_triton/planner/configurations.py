@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
-from jigsaw_triton.planner.latency import loads
+from jigsaw_triton.planner.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.paths import longest_through
-from jigsaw_triton.planner.problem import Options
-from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.planner.problem import Options, Replicas
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 TOLERANCE = 1e-5
 """Relative; what solvers and sums of floating-point numbers may miss a limit by."""
@@ -71,6 +71,7 @@ class Configuration:
         loss: Minus the logarithm of its accuracy relative to the task's best variant: adds up along a path.
         utilisation: Share of its profiled throughput that may be planned for at this latency.
         turn: What it takes of a slice that it shares; `ALONE` where it has one to itself.
+        among: Numbers of replicas of the task that the latency holds for.
     """
 
     graph: str
@@ -86,6 +87,7 @@ class Configuration:
     loss: float
     utilisation: float = 1.0
     turn: Turn = ALONE
+    among: Replicas = ANY_NUMBER
 
     @property
     def shares(self) -> bool:
@@ -132,9 +134,21 @@ def why_not(row: ProfileRow, task: Task, board: Board, options: Options) -> str 
 
 
 def available(
-    graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], options: Options
+    graph: TaskGraph,
+    table: ProfileTable,
+    boards: Sequence[Board],
+    options: Options,
+    staying: Collection[Replica] = (),
 ) -> dict[str, tuple[Configuration, ...]]:
-    """Task -> every profiled configuration that may be used on these boards, whatever the SLO; empty where none is."""
+    """Task -> every profiled configuration that some plan may need on these boards, whatever the SLO.
+
+    Args:
+        graph: Whose.
+        table: Its profiles.
+        boards: To be had.
+        options: How to plan.
+        staying: Replicas that are worth having though they are dominated.
+    """
     by_name = {board.name: board for board in boards}
     rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
     for row in table.rows():
@@ -143,9 +157,14 @@ def available(
             continue
         if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
             rows[row.key.task].append(row)
-    usable = loads(graph, [row for found in rows.values() for row in found], table, options)
+    stay = {
+        ProfileKey(board, task, variant, kind, instances, batch)
+        for name, task, variant, board, kind, instances, batch in staying
+        if name == graph.name
+    }
+    usable = uses(graph, [row for found in rows.values() for row in found], table, options, stay)
 
-    def configuration(row: ProfileRow, utilisation: float, latency_ms: float) -> Configuration:
+    def configuration(row: ProfileRow, use: Use) -> Configuration:
         key = row.key
         return Configuration(
             graph=graph.name,
@@ -156,23 +175,24 @@ def available(
             instances=key.instances,
             batch=key.batch,
             compute_slices=by_name[key.gpu].profiles[key.slice].compute_slices,
-            latency_ms=latency_ms,
-            throughput_rps=utilisation * row.throughput_rps,
+            latency_ms=use.latency_ms,
+            throughput_rps=use.utilisation * row.throughput_rps,
             loss=loss(graph.tasks[key.task], key.variant),
-            utilisation=utilisation,
+            utilisation=use.utilisation,
+            among=use.among,
         )
 
     return {
-        name: tuple(sorted(configuration(row, *load) for row in found for load in usable[row.key]))
+        name: tuple(sorted(configuration(row, use) for row in found for use in usable[row.key]))
         for name, found in rows.items()
     }
 
 
-def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[Replica, list[Configuration]]:
+def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, Replicas], list[Configuration]]:
     """The configurations that differ in utilisation alone, by rising utilisation."""
-    found: dict[Replica, list[Configuration]] = {}
+    found: dict[tuple[Replica, Replicas], list[Configuration]] = {}
     for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
-        found.setdefault(c.replica, []).append(c)
+        found.setdefault((c.replica, c.among), []).append(c)
     return found
 
 
@@ -255,14 +275,15 @@ def worthwhile(
 def _undominated(configurations: Sequence[Configuration], staying: Collection[Replica]) -> tuple[Configuration, ...]:
     """Leaves out what another of the same variant on the same slice is at least as fast as, in both senses.
 
-    Replacing one by the other in a plan changes neither slices, nor GPUs, nor accuracy, nor fan-out, and loosens the
-    rest: so an optimum remains. Of equals the one of fewer instances, then smaller batch, stays.
+    Both among as many replicas. Replacing one by the other in a plan changes neither slices, nor GPUs, nor accuracy,
+    nor fan-out, and loosens the rest: so an optimum remains. Of equals the one of fewer instances, then smaller batch,
+    stays.
     """
     kept: list[Configuration] = []
-    best: dict[tuple[str, str, str], float] = {}
+    best: dict[tuple[str, str, str, Replicas], float] = {}
     by_latency = sorted(configurations, key=lambda c: (c.latency_ms, -c.throughput_rps, c))
     for c in by_latency:
-        place = (c.variant, c.board, c.slice)
+        place = (c.variant, c.board, c.slice, c.among)
         if c.throughput_rps > best.get(place, 0.0):
             best[place] = c.throughput_rps
             kept.append(c)

@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration
+from jigsaw_triton.planner.latency import ANY_NUMBER
+from jigsaw_triton.planner.problem import Replicas
 
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""
+
+_COUNTED = 4
+"""Up to so many replicas their number is minded exactly."""
+
+_EVERY = slice(None)
 
 _LEAST_RATE = 1e-9
 
@@ -51,8 +58,8 @@ class Cover(Protocol):
     def slices(self, rate_rps: float) -> Array:
         """By level, for at least one replica, or for one that shares a slice and does all."""
 
-    def slices_with(self, c: Configuration, rate_rps: float) -> Array:
-        """By level, for a replica of a configuration and whatever else it takes."""
+    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
+        """By these levels, for a replica of a configuration and whatever else it takes."""
 
 
 class FloorCover:
@@ -60,30 +67,50 @@ class FloorCover:
 
     Args:
         configurations: Of the task.
+        bin_ms: Latencies that round down to the same multiple of it are one, the longest.
     """
 
-    def __init__(self, configurations: Sequence[Configuration]) -> None:
+    def __init__(self, configurations: Sequence[Configuration], bin_ms: float) -> None:
         self.configurations = configurations
-        single = sorted({(c.latency_ms, c.loss) for c in configurations})
-        levels = {
-            (latency, loss)
-            for latency in {latency for latency, _ in single}
-            for loss in {loss for _, loss in single}
-            if min(other for at, other in single if at == latency) <= loss
-            and min(at for at, other in single if other == loss) <= latency
-        }
+        longest: dict[int, float] = {}
+        for c in configurations:
+            number = int(c.latency_ms / bin_ms + _ROUNDING)
+            longest[number] = max(c.latency_ms, longest.get(number, 0.0))
+        least_loss: dict[float, float] = {}
+        least_ms: dict[float, float] = {}
+        for c in configurations:
+            at = longest[int(c.latency_ms / bin_ms + _ROUNDING)]
+            least_loss[at] = min(c.loss, least_loss.get(at, math.inf))
+            least_ms[c.loss] = min(at, least_ms.get(c.loss, math.inf))
+        levels = (
+            (at, loss)
+            for at, least in least_loss.items()
+            for loss, soonest in least_ms.items()
+            if least <= loss and soonest <= at
+        )
         self.latency_ms, self.loss = np.array(sorted(levels)).T
         self.most_loss = self.loss
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
+        self._carrying: dict[Replicas, _Carrying] = {}
+        self._rest: dict[Replicas, _Carrying] = {}
+        for among in {c.among for c in alone}:
+            self._carrying[among], self._rest[among] = self._carried_by([c for c in alone if c.among == among], among)
+
+    def _carried_by(self, alone: Sequence[Configuration], among: Replicas) -> "tuple[_Carrying, _Carrying]":
+        """By as many replicas, and by one fewer."""
         sizes = _sizes(alone)
         best = np.zeros((len(self.loss), len(sizes)))
         for c in alone:
-            allowed = self.allowing(c)
-            column = sizes.index(c.compute_slices)
+            allowed, column = self.allowing(c), sizes.index(c.compute_slices)
             best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
-        self._carrying = _Carrying(best, sizes)
-        self._smallest = _smallest(best, sizes)
+        (least, most), carried = among, _most_carried(best, sizes, among)
+        last = len(carried) - 1
+        fewer = carried[max(0, min(least, last) - 1) : last if last == most else None]
+        return (
+            _Carrying(best, sizes, carried[min(least, last) :].max(axis=0), least, most),
+            _Carrying(best, sizes, fewer.max(axis=0), least - 1, most - 1),
+        )
 
     def allowing(self, c: Configuration) -> NDArray[np.bool_]:
         """See `Cover`."""
@@ -99,13 +126,16 @@ class FloorCover:
 
     def slices(self, rate_rps: float) -> Array:
         """See `Cover`."""
-        return np.minimum(np.maximum(self._carrying.slices(rate_rps), self._smallest), self._shared)
+        slices = self._shared
+        for carrying in self._carrying.values():
+            slices = np.minimum(slices, carrying.slices(rate_rps))
+        return slices
 
-    def slices_with(self, c: Configuration, rate_rps: float) -> Array:
+    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
         """See `Cover`."""
         if c.shares:
-            return np.full(len(self.loss), c.turn.least * c.compute_slices)
-        return c.compute_slices + self._carrying.slices(rate_rps - c.throughput_rps)
+            return np.full(len(levels), c.turn.least * c.compute_slices)
+        return c.compute_slices + self._rest[c.among].slices(rate_rps - c.throughput_rps, levels)
 
 
 class MeanCover:
@@ -152,7 +182,8 @@ class MeanCover:
         there = best.max(axis=2, initial=0.0) > 0
         for accuracy in sorted(set(self._accuracies.values())):
             such = [i for i, v in enumerate(self._variants) if self._accuracies[v] >= accuracy]
-            carrying = _Carrying(best[such].max(axis=0, initial=0.0), sizes)
+            of_such = best[such].max(axis=0, initial=0.0)
+            carrying = _Carrying(of_such, sizes, _most_carried(of_such, sizes, ANY_NUMBER)[0])
             self._needed.append((self._part(accuracy, there), carrying))
 
     def _line(self, price: Array) -> tuple[Array, Array]:
@@ -217,12 +248,13 @@ class MeanCover:
             self._known[rate_rps] = np.minimum(most, self._shared)
         return self._known[rate_rps]
 
-    def slices_with(self, c: Configuration, rate_rps: float) -> Array:
+    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
         """See `Cover`."""
         if c.shares:
-            return np.full(len(self.loss), c.turn.least * c.compute_slices)
+            return np.full(len(levels), c.turn.least * c.compute_slices)
         others = self._by_price(rate_rps, math.exp(-c.loss), c.throughput_rps)
-        return np.maximum(self.slices(rate_rps), c.compute_slices + others)
+        most: Array = np.maximum(self.slices(rate_rps), c.compute_slices + others)[levels]
+        return most
 
     def _by_price(self, rate_rps: float, accuracy: float = 0.0, done_rps: float = 0.0) -> Array:
         """Slices for the calls, but for those that a replica of a variant of this accuracy can do."""
@@ -237,30 +269,54 @@ class _Carrying:
     Args:
         best: Level and size -> the best throughput of a replica of this size.
         sizes: Of slices.
+        carried: Level and number of slices -> the most that so many carry; below 0 where they are too few.
+        least: Replicas that it takes at least.
+        most: Replicas that it may take.
     """
 
-    def __init__(self, best: Array, sizes: Sequence[int]) -> None:
+    def __init__(
+        self, best: Array, sizes: Sequence[int], carried: Array, least: float = 0, most: float = math.inf
+    ) -> None:
         self._price = _price(best, sizes)
-        # Level and number of slices -> the most that so many carry.
-        most = np.zeros((len(best), EXACT_SLICES + 1))
-        for n in range(1, EXACT_SLICES + 1):
-            most[:, n] = most[:, n - 1]
-            for column, size in enumerate(sizes):
-                if size <= n:
-                    np.maximum(most[:, n], most[:, n - size] + best[:, column], out=most[:, n])
+        self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
+        self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
         # All levels in one ascending row, to look up a rate of each at once.
-        self._beyond = most.max(initial=0.0) + 1
+        self._beyond = carried.max(initial=0.0) + 1
         self._shift = 2 * self._beyond * np.arange(len(best))
-        self._most = (most + self._shift[:, None]).ravel()
+        self._place = (EXACT_SLICES + 1) * np.arange(len(best))
+        self._most = (np.maximum(carried, -1.0) + self._shift[:, None]).ravel()
 
-    def slices(self, rate_rps: float | Array) -> Array:
-        """By level."""
+    def slices(self, rate_rps: float | Array, levels: NDArray[np.int64] | slice = _EVERY) -> Array:
+        """By level, of all or of these; a rate of each, or of all."""
         # Less by what solvers may miss it by.
         rate = np.maximum(0.0, np.multiply(rate_rps, 1 - TOLERANCE))
-        places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift)
-        exactly = places - (EXACT_SLICES + 1) * np.arange(len(self._price))
-        by_price = np.ceil(np.maximum(rate, _LEAST_RATE) * self._price - _ROUNDING)
-        return np.where(exactly <= EXACT_SLICES, exactly, by_price)
+        places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift[levels])
+        exactly = places - self._place[levels]
+        by_price = np.ceil(np.maximum(rate, _LEAST_RATE) * self._price[levels] - _ROUNDING)
+        slices = np.maximum(np.where(exactly <= EXACT_SLICES, exactly, by_price), self._fewest[levels])
+        return np.where(rate > self._greatest[levels], math.inf, slices)
+
+
+def _most_carried(best: Array, sizes: Sequence[int], among: Replicas) -> Array:
+    """Number of replicas, level and number of slices -> the largest throughput; minus infinity where they do not fit.
+
+    The last number stands for more of them, too, unless it is the most that there may be. It is no larger than
+    `_COUNTED`, and 0 where so small numbers do not matter.
+    """
+    least, most = among
+    ends = most <= _COUNTED
+    last = int(most) if ends else least if 1 < least <= _COUNTED else 0
+    carried = np.full((last + 1, len(best), EXACT_SLICES + 1), -math.inf)
+    carried[0] = 0.0
+    for n in range(1, EXACT_SLICES + 1):
+        np.maximum(carried[:, :, n], carried[:, :, n - 1], out=carried[:, :, n])
+        for column, size in enumerate(sizes):
+            if size <= n:
+                more = carried[:, :, n - size] + best[:, column]
+                np.maximum(carried[1:, :, n], more[:-1], out=carried[1:, :, n])
+                if not ends:
+                    np.maximum(carried[-1, :, n], more[-1], out=carried[-1, :, n])
+    return carried
 
 
 def _sizes(alone: Sequence[Configuration]) -> list[int]:

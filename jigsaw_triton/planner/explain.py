@@ -249,16 +249,18 @@ class _Explaining:
     def _used(self, graph: TaskGraph, planned: GraphPlan) -> dict[str, list[Configuration]]:
         """Task -> its replicas' configurations, each as busy as its segment is planned to be."""
         table = self._problem.profiles.get(graph.name, ProfileTable(()))
-        known: dict[Replica, list[Configuration]] = {}
-        for found in available(graph, table, self._problem.boards, self._options).values():
-            for c in found:
-                known.setdefault(c.replica, []).append(c)
         counts = Counter(
             (m.graph, m.task, m.variant, gpu.model, placed.placement.slice, m.instances, m.batch)
             for gpu in self._plan.gpus
             for placed in gpu.layout
             for m in placed.models
         )
+        number = {task: sum(s.count for s in of.segments) for task, of in planned.tasks.items()}
+        known: dict[Replica, list[Configuration]] = {}
+        for found in available(graph, table, self._problem.boards, self._options, counts).values():
+            for c in found:
+                if c.among[0] <= number[c.task] <= c.among[1]:
+                    known.setdefault(c.replica, []).append(c)
         boards = [board.name for board in self._problem.boards]
         used: dict[str, list[Configuration]] = {}
         for task, of in planned.tasks.items():
@@ -353,7 +355,7 @@ class _Explaining:
 
 def _as_busy(of: Sequence[Configuration], load: float) -> Configuration:
     """Of a replica's configurations the one that allows for a load, at the least latency."""
-    ascending = sorted(of, key=lambda c: c.utilisation)
+    ascending = sorted(of, key=lambda c: (c.utilisation, c.latency_ms))
     return next((c for c in ascending if load <= c.utilisation * (1 + TOLERANCE)), ascending[-1])
 
 

@@ -10,6 +10,7 @@ from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, Repli
 from jigsaw_triton.planner.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.paths import longest_through
 from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from jigsaw_triton.planner.problem import Replicas
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
 from jigsaw_triton.planner.staircase import Weight, path_ends
@@ -17,7 +18,7 @@ from jigsaw_triton.planner.staircase import Weight, path_ends
 Counts = Mapping[Configuration, int]
 """Replicas by configuration, none of them 0."""
 
-Loads = Mapping[Replica, Sequence[Configuration]]
+Loads = Mapping[tuple[Replica, Replicas], Sequence[Configuration]]
 """The configurations that differ in utilisation alone, by rising utilisation; of what is absent there is one."""
 
 
@@ -149,7 +150,7 @@ def _settled(of: Counts, rates: Mapping[tuple[str, str, str], float], rps: float
 
 def _others(c: Configuration, loads: Loads) -> Sequence[Configuration]:
     """A configuration at other loads; none where it shares a slice, and how long it takes is a matter of its turns."""
-    return () if c.shares else loads.get(c.replica, ())
+    return () if c.shares else loads.get((c.replica, c.among), ())
 
 
 def _raised(of: Counts, budget_ms: float, loads: Loads) -> Counts:

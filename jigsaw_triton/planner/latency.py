@@ -1,57 +1,147 @@
 """From a profile to the latency that a task is planned to take."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.problem import LOADS, Options
+from jigsaw_triton.planner.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
 from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.planner.rates import request_rows
+from jigsaw_triton.planner.rivals import Rivals
 from jigsaw_triton.profiles.service import ServiceTime, service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 
-Load = tuple[float, float]
-"""A share of a replica's profiled throughput, and the milliseconds that a task is planned to take at it."""
+ANY_NUMBER: Replicas = (1, math.inf)
+
+Array = NDArray[Any]
 
 
-def loads(
-    graph: TaskGraph, usable: Sequence[ProfileRow], table: ProfileTable, options: Options
-) -> dict[ProfileKey, list[Load]]:
-    """How configurations may be used: the more of them, the longer they take.
+class Use(NamedTuple):
+    """How a configuration may be used.
+
+    Attributes:
+        utilisation: Share of a replica's profiled throughput.
+        latency_ms: That the task is planned to take at it.
+        among: Numbers of replicas of the task that this holds for.
+    """
+
+    utilisation: float
+    latency_ms: float
+    among: Replicas
+
+
+def uses(
+    graph: TaskGraph,
+    usable: Sequence[ProfileRow],
+    table: ProfileTable,
+    options: Options,
+    staying: Collection[ProfileKey] = (),
+) -> dict[ProfileKey, list[Use]]:
+    """How configurations may be used: the more of their throughput, the longer they take.
+
+    With the latency model `queue` what no plan needs, whatever the SLO, is left out: another configuration of the same
+    variant on the same slice is at least as good at every load.
 
     Args:
         graph: Whose tasks they do.
         usable: Their profiles.
         table: All profiles of the graph, for what is known of smaller batches.
         options: How to plan.
+        staying: Those that are not left out.
     """
-    rows = request_rows(graph)
     if options.latency_model == "2p95":
-        return {row.key: [(options.usable, two_p95_ms(row, rows[row.key.task]))] for row in usable}
-    times = service_times(table)
-    cases = [
-        Case(times[row.key], row.key.instances, load * _full(row, times[row.key]), rows[row.key.task])
-        for row in usable
-        for load in LOADS
-    ]
-    latencies = iter(latencies_ms(tuple(cases), task_quantile(graph)))
-    return {row.key: _rising(zip(LOADS, latencies, strict=False)) for row in usable}
+        rows = request_rows(graph)
+        return {row.key: [Use(options.usable, two_p95_ms(row, rows[row.key.task]), ANY_NUMBER)] for row in usable}
+    return _Queues(graph, sorted(usable, key=attrgetter("key")), table).uses(staying) if usable else {}
+
+
+class _Queues:
+    """Latencies under load, by number of replicas: arrays of a row a profile and a column for each of `LOADS`.
+
+    A task's replicas all pull from one queue. How long that takes is told as if they were alike, and worked out as late
+    as possible, for it is what planning spends most of its time on: most configurations are dominated by what is
+    already known.
+
+    Args:
+        graph: Whose tasks they do.
+        usable: Profiles, in the order in which equals are preferred.
+        table: All profiles of the graph.
+    """
+
+    def __init__(self, graph: TaskGraph, usable: Sequence[ProfileRow], table: ProfileTable) -> None:
+        self._usable, self._quantile = usable, task_quantile(graph)
+        rows, times = request_rows(graph), service_times(table)
+        self._of = [(times[row.key], _full(row, times[row.key]), rows[row.key.task]) for row in usable]
+        self._at: dict[int, Array] = {}
+        places: dict[tuple[str, ...], int] = {}
+        for row in usable:
+            places.setdefault(_place(row), len(places))
+        self._rivals = Rivals(
+            np.repeat([places[_place(row)] for row in usable], len(LOADS)),
+            np.outer([row.throughput_rps for row in usable], LOADS).ravel(),
+        )
+
+    def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
+        """By configuration, the ranges of replicas that it is worth having among, and all loads then."""
+        stay = np.array([row.key in staying for row in self._usable])
+        for inner in sorted({first for first, _ in AMONG[1:]}):
+            self._know(inner, np.ones_like(stay))
+        found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
+        for among in AMONG:
+            ends = (among[0], int(min(among[1], MOST_SERVERS)))
+            # One end is known, and a bound from below on both.
+            bound = self._slowest(n for n in ends if n in self._at)
+            for n in ends:
+                self._know(n, stay | self._some(self._rivals.best(bound.ravel())))
+            exact = self._slowest(ends)
+            for n in ends:
+                self._know(n, self._some(~self._rivals.beaten(bound.ravel(), exact.ravel())))
+            exact = self._slowest(ends)
+            for i in np.flatnonzero(stay | self._some(self._rivals.best(exact.ravel()))).tolist():
+                at = zip(LOADS, exact[i].tolist(), strict=True)
+                found[self._usable[i].key] += [Use(load, ms, among) for load, ms in at if math.isfinite(ms)]
+        return found
+
+    def _know(self, replicas: int, which: Array) -> None:
+        """Works out the latencies of these profiles among so many replicas, where that is not done."""
+        at = self._at.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+        missing = np.flatnonzero(which & np.isnan(at[:, 0])).tolist()
+        cases = []
+        for i in missing:
+            time, full, rows = self._of[i]
+            servers = min(replicas * self._usable[i].key.instances, MOST_SERVERS)
+            cases += [Case(time, servers, load * full, rows) for load in LOADS]
+        if cases:
+            at[missing] = np.reshape(latencies_ms(tuple(cases), self._quantile), (-1, len(LOADS)))
+
+    def _slowest(self, replicas: Iterable[int]) -> Array:
+        """Over these numbers of replicas and all smaller loads; infinite where one of them is not known.
+
+        A replica may be less busy than planned, and predictions do not rise quite everywhere.
+        """
+        ms = np.max([self._at[n] for n in replicas], axis=0)
+        return np.maximum.accumulate(np.where(np.isnan(ms), math.inf, ms), axis=1)
+
+    def _some(self, points: Array) -> Array:
+        """The profiles of which some load is among the points."""
+        rows: Array = points.reshape(len(self._usable), len(LOADS)).any(axis=1)
+        return rows
+
+
+def _place(row: ProfileRow) -> tuple[str, ...]:
+    """Where one configuration may stand in for another."""
+    return (row.key.task, row.key.variant, row.key.gpu, row.key.slice)
 
 
 def _full(row: ProfileRow, time: ServiceTime) -> float:
     """The load at the profiled throughput; more than 1 where the profiled latencies do not allow for that."""
     return row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * row.key.instances)
-
-
-def _rising(found: Iterable[Load]) -> list[Load]:
-    """Those that are possible, no latency below that of a smaller load: predictions do not rise quite everywhere."""
-    rising, least = list[Load](), 0.0
-    for load, ms in found:
-        least = max(least, ms)
-        if math.isfinite(least):
-            rising.append((load, least))
-    return rising
 
 
 def task_quantile(graph: TaskGraph) -> float:

@@ -6,7 +6,7 @@ latency and of lost accuracy.
 
     f_v <= sum over v's configurations of usable throughput / largest rate * x_c
     sum of f over a task = what the requests or the source task's shares call for (`planner.rates`)
-    sum of x over a task >= 1
+    of a task's ranges of numbers of replicas one: sum of x over what is for it within it, of all else 0
     x_c <= most_c * (step of c's latency taken), likewise of its loss;  f of what loses more than a step <= that step
     along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
     sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over GPUs alike <= their number
@@ -39,8 +39,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget, merged
+from jigsaw_triton.planner.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.mixture import mean_weights
+from jigsaw_triton.planner.problem import Replicas
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.rates import calls, most_calls
 from jigsaw_triton.planner.sharing import Cut, Pool, pool_of, weights
@@ -86,7 +87,7 @@ class Allocation:
 
     def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
         """Replicas of each configuration in use."""
-        return merged({c: n for c, column in self.count.items() if (n := round(values[column])) > 0})
+        return {c: n for c, column in self.count.items() if (n := round(values[column])) > 0}
 
     def shared(self, values: Sequence[float]) -> dict[Pool, int]:
         """Slices of each pool in use."""
@@ -217,23 +218,33 @@ class _Part:
             for c in configurations:
                 self._most[c] = self._most_of(c, by_board[c.board])
                 self.count[c] = self._draft.integer(self._most[c])
-            self._draft.at_least(1, [(self.count[c], 1) for c in configurations])
-            # One replica that shares, or any number of others.
-            shared = [(self.count[c], 1.0) for c in configurations if c.shares]
-            if shared:
-                others = [c for c in configurations if not c.shares]
-                most = max(1.0, sum(self._most[c] for c in others))
-                self._draft.at_most(1, [*shared, *((self.count[c], 1 / most) for c in others)])
+            self._number(configurations)
+
+    def _number(self, configurations: Sequence[Configuration]) -> None:
+        """One replica that shares, or so many others as the latencies of one range of numbers hold for."""
+        shared = [(self.count[c], 1.0) for c in configurations if c.shares]
+        ranges: dict[Replicas, list[Configuration]] = {}
+        for c in configurations:
+            if not c.shares:
+                ranges.setdefault(c.among, []).append(c)
+        chosen = [*shared]
+        for (least, most), among in sorted(ranges.items()):
+            some = self._draft.integer(1)
+            chosen.append((some, 1.0))
+            counts = [(self.count[c], 1.0) for c in among]
+            self._draft.at_least(0, [*counts, (some, -float(least))])
+            self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in among)))])
+        self._draft.equal(1, chosen)
 
     def _most_of(self, c: Configuration, supply: Supply) -> float:
-        """Replicas beyond which no plan needs any: as many as carry the whole task; one where that is nothing."""
+        """Replicas beyond which no plan needs any: as many as carry the whole task, or make up its range's numbers."""
         if c.shares:
             return 1
         there_are = math.inf if self._goal in _ENDLESS else supply.most(c.slice)
         if self._goal == "most":
             return there_are
         carry_all = 1 if self._goal == "idle" else math.ceil(self._largest[c.task] / c.throughput_rps)
-        return min(there_are, max(1, carry_all, self._staying.get(c.replica, 0)))
+        return min(there_are, max(c.among[0], carry_all, self._staying.get(c.replica, 0)))
 
     def flow(self, scale: int | None) -> None:
         """Shares: what replicas can carry, adding up to what the requests, or the source's shares, call for."""

@@ -1,6 +1,6 @@
 """From a problem to a plan that holds, or to why there is none: one attempt with one solver."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,25 +12,23 @@ from jigsaw_triton.planner.candidates import (
     bounds_of,
     complete,
     least_together,
+    replicas,
     replicas_among,
     supplies,
     with_room,
-    within_cluster,
     worth_trying,
 )
 from jigsaw_triton.planner.chains import links
-from jigsaw_triton.planner.configurations import Configuration, available, by_load
+from jigsaw_triton.planner.configurations import Configuration, available, by_load, merged
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.greedy import everything_placed
-from jigsaw_triton.planner.model import Allocation, allocation
 from jigsaw_triton.planner.placement import placement
 from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.price import cheapest_change
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem, grown
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.refinement import Refinement
 from jigsaw_triton.planner.search import Solution, fewest_slices
-from jigsaw_triton.planner.sharing import Cut, SharedSlice, fitting
+from jigsaw_triton.planner.sharing import SharedSlice, fitting
 from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.planner.wholes import Apart, apart, in_shared_slices, in_wholes, without
@@ -139,26 +137,15 @@ class Planning:
         return True if True in found else None if None in found else False
 
     def _exists(self) -> bool | None:
-        workloads = self.problem.workloads
         candidates = with_room(self.problem, self.candidates(), self.options)
         if not complete(candidates):
             return False
-        bounds = bounds_of(workloads, candidates)
-        least = least_together(b.least for b in bounds.values())
-        if least > self.problem.cluster.compute_slices:
+        soon = replace(self.options, gap=_ANY_GAP)
+        time = Allowance(self.options.time_limit_s)
+        found = fewest_slices(self.problem, candidates, soon, self.solver, time, ties=False)
+        if found is None or found[1].status == "infeasible":
             return False
-        kept = within_cluster(self.problem, bounds, candidates)
-        offered = supplies(self.problem, kept, self.options)
-
-        def first(cuts: Sequence[Cut]) -> Allocation:
-            model = allocation(workloads, kept, offered, least=least, cuts=cuts)
-            # The slices guide the search, which ends at the first plan.
-            slices = replace(model.program.objectives[0], gap=_ANY_GAP, relative_gap=_ANY_GAP, integral=False)
-            return replace(model, program=replace(model.program, objectives=(slices,)))
-
-        limit_s = self.options.time_limit_s
-        _, outcome = Refinement(first, [], self.solver).best(limit_s, ties_s=limit_s)
-        return None if outcome.status == "unknown" else bool(outcome.stages)
+        return bool(found[1].stages) or None
 
     def candidates(self) -> Candidates:
         """The configurations that are worth trying, whether or not the cluster has room for them."""
@@ -172,7 +159,9 @@ class Planning:
         left_out: Apart = frozenset()
         while (problem := in_wholes(self.problem, left_out)) is not None:
             everything = {
-                w.graph.name: available(w.graph, problem.profiles[w.graph.name], problem.boards, self.options)
+                w.graph.name: available(
+                    w.graph, problem.profiles[w.graph.name], problem.boards, self.options, replicas(problem)
+                )
                 for w in problem.workloads
             }
             attempt = replace(self, problem=problem, everything=everything, told=False, single=self.problem)
@@ -211,7 +200,7 @@ class Planning:
             if outcome.status == "unknown":
                 raise self.out_of_time()
             if outcome.status != "infeasible":
-                counts = model.counts(outcome.values)
+                counts = merged(model.counts(outcome.values))
                 single = self.single or self.problem
                 known = links(single.workloads)
                 shared = fitting(counts, model.shared(outcome.values), known, partial(apart, problem=single)).slices

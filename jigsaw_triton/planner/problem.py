@@ -34,6 +34,16 @@ LATENCY_MODELS: tuple[LatencyModel, ...] = ("2p95", "queue")
 LOADS = (0.3, 0.5, 0.65, 0.75, 0.85, 0.92)
 """Shares of a replica's profiled throughput that it may be planned to be used by, with the latency model `queue`."""
 
+Replicas = tuple[int, float]
+"""Numbers of replicas of a task, from and up to."""
+
+AMONG: tuple[Replicas, ...] = ((1, 4), (4, 16), (16, math.inf))
+"""Numbers of replicas that a latency under load holds for, with the latency model `queue`. Each is planned for at the
+slower of its ends, for which many stand in for those without end."""
+
+MOST_SERVERS = 64
+"""Instances of one queue that are told apart from more of them."""
+
 SHARED_LOAD = 0.2
 """The largest load of a slice that is shared; see `planner.sharing`."""
 

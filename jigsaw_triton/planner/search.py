@@ -11,6 +11,7 @@ from jigsaw_triton.planner.candidates import (
     bounds_of,
     complete,
     least_together,
+    numerous,
     replicas_among,
     supplies,
     with_these,
@@ -75,8 +76,12 @@ def fewest_slices(
         goal: Of the program.
         ties: Whether the objectives after the slices count.
     """
+    candidates = candidates if goal == "idle" else numerous(problem.workloads, candidates)
+    if not complete(candidates):
+        return None
     bounds = bounds_of(problem.workloads, candidates)
-    if any(math.isinf(b.least) for b in bounds.values()):
+    least = least_together(b.least for b in bounds.values())
+    if math.isinf(least) or (goal == "least" and least > problem.cluster.compute_slices):
         return None
     return _Search(problem, candidates, bounds, options, solver, time, goal, ties).best()
 
@@ -153,7 +158,8 @@ class _Search:
             model, outcome = self._within(most, with_these(self._likely(), begun.start), least, begun)
             if outcome.stages:
                 return model, replace(outcome, status="feasible")
-            return begun.unproven(least) or (model, outcome)
+            if (known := begun.unproven(least)) is not None:
+                return known
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
         limits = sorted({most, math.inf, *(least + math.ceil(slack * least) for slack in slacks)})
         proven = least

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
 from jigsaw_triton.planner import diagnose
+from jigsaw_triton.planner.candidates import replicas
 from jigsaw_triton.planner.configurations import (
     TOLERANCE,
     TaskConfigurations,
@@ -226,10 +227,11 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         )
     everything: dict[str, TaskConfigurations] = {}
     reasons: list[str] = []
+    staying = replicas(problem)
     for workload in problem.workloads:
         graph = workload.graph
         table = problem.profiles.get(graph.name, ProfileTable(()))
-        everything[graph.name] = available(graph, table, problem.boards, options)
+        everything[graph.name] = available(graph, table, problem.boards, options, staying)
         reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
     if reasons:
         hint = diagnose.missing_hint(problem.workloads, problem.profiles, problem.boards, options)

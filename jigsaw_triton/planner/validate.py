@@ -13,7 +13,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.chain import followers, runs
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
 from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, Segment, TaskPlan
-from jigsaw_triton.planner.problem import LOADS, SHARED_LOAD, Options, Problem
+from jigsaw_triton.planner.problem import AMONG, LOADS, MOST_SERVERS, SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -373,15 +373,26 @@ class _GraphCheck:
             return max((_latency_ms(row, rows) for _, found in segments for row, _ in found), default=0.0)
         rate, times = self._rates()[name], service_times(self.table)
         quantile = 1 - (1 - self.graph.slo.percentile / 100) / len(self.graph.tasks)
-        slowest = 0.0
-        for segment, found in segments:
-            load = _load(segment.share * rate, found)
-            for row, _ in found:
-                time, key = times[row.key], row.key
-                full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
-                cases = tuple(Case(time, key.instances, u * full, rows) for u in LOADS if u <= load)
-                slowest = max(slowest, *latencies_ms(cases, quantile))
-        return slowest
+        replicas = sum(segment.count for segment, _ in segments)
+
+        def slowest_ms(ends: tuple[float, float]) -> float:
+            """At this number of replicas, and the other, that pull from the queue."""
+            slowest = 0.0
+            for segment, found in segments:
+                load = _load(segment.share * rate, found)
+                for row, _ in found:
+                    time, key = times[row.key], row.key
+                    full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
+                    cases = tuple(
+                        Case(time, int(min(n * key.instances, MOST_SERVERS)), u * full, rows)
+                        for n in ends
+                        for u in LOADS
+                        if u <= load
+                    )
+                    slowest = max(slowest, *latencies_ms(cases, quantile))
+            return slowest
+
+        return min(slowest_ms(ends) for ends in AMONG if ends[0] <= replicas <= ends[1])
 
     def _rows_at_once(self, task: Task) -> float:
         """Rows of one request, by the variants of the tasks they come from that yield most."""

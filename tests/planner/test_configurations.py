@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.configurations import Configuration, available, by_load, merged, worthwhile
-from jigsaw_triton.planner.problem import LOADS, Options
+from jigsaw_triton.planner.problem import AMONG, LOADS, Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import docread, docread_profiles, row
@@ -89,13 +89,15 @@ def test_nothing_is_left_of_a_task_that_cannot_keep_the_slo() -> None:
     assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
 
 
-def test_with_the_queue_model_a_configuration_is_one_for_each_load() -> None:
+def test_with_the_queue_model_a_configuration_is_one_for_each_load_and_range_of_replicas() -> None:
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
     found = available(graph, rows, [CPU], Options(latency_model="queue"))
-    (at,) = by_load({graph.name: found}).values()
-    assert [c.utilisation for c in at] == list(LOADS)
-    assert [c.throughput_rps for c in at] == pytest.approx([load * 400 for load in LOADS])
+    ranges = by_load({graph.name: found})
+    assert {among for _, among in ranges} == set(AMONG)
+    for at in ranges.values():
+        assert [c.utilisation for c in at] == list(LOADS)
+        assert [c.throughput_rps for c in at] == pytest.approx([load * 400 for load in LOADS])
 
 
 def test_replicas_that_differ_in_load_alone_are_merged() -> None:

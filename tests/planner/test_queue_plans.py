@@ -1,18 +1,21 @@
 """Plans by the latency model `queue`."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from benchmarks import exhaustive
+from benchmarks import problems as benchmark_problems
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import AMONG, Options, Problem
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.validate import violations
 from tests.fakes.problems import docread_problem
@@ -69,7 +72,7 @@ def test_a_higher_percentile_is_never_cheaper(solvers: SolverFactory) -> None:
 
 def test_what_cannot_be_is_told(solvers: SolverFactory) -> None:
     with pytest.raises(InfeasibleError) as caught:
-        planned(docread(20, Slo(20.0, accuracy=0.8)), solvers)
+        planned(docread(20, Slo(10.0, accuracy=0.8)), solvers)
     assert caught.value.reasons
 
 
@@ -82,3 +85,35 @@ def test_a_plan_that_is_busier_than_it_says_is_found_out(solvers: SolverFactory)
     assert any("the latencies along a path add up" in v for v in violations(plan, tight, QUEUE))
     less = replace(plan, graphs={"docread": replace(graph, latency_ms=graph.latency_ms * 0.5)})
     assert any("ms said" in v for v in violations(less, problem, QUEUE))
+
+
+def test_more_replicas_than_the_demand_needs_keep_a_latency_that_one_does_not(solvers: SolverFactory) -> None:
+    tight = planned(docread(20, Slo(20.0, accuracy=0.8)), solvers).graphs["docread"]
+    assert all(sum(s.count for s in task.segments) >= AMONG[1][0] for task in tight.tasks.values())
+    assert tight.capacity_rps > 2 * 20
+
+
+def test_a_latency_that_there_are_too_few_replicas_for_is_found_out(solvers: SolverFactory) -> None:
+    problem = docread(20, Slo(20.0, accuracy=0.8))
+    plan = planned(problem, solvers)
+    graph, (gpu, *others) = plan.graphs["docread"], plan.gpus
+    tasks = {
+        name: replace(task, segments=tuple(replace(s, count=s.count - 1) for s in task.segments))
+        for name, task in graph.tasks.items()
+    }
+    fewer = replace(
+        plan,
+        graphs={"docread": replace(graph, tasks=tasks)},
+        gpus=tuple(others),
+        gpus_used=len(others),
+        slices_used=plan.slices_used - sum(int(of.placement.slice[0]) for of in gpu.layout),
+    )
+    found = violations(fewer, problem, QUEUE)
+    assert found and all("exceed its budget" in v or "add up to" in v or "ms said" in v for v in found)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_the_planner_agrees_with_exhaustive_search(number: int, solvers: SolverFactory) -> None:
+    asked = benchmark_problems.small_problem(random.Random(f"queue {number}"))
+    plan = find_plan(asked, QUEUE, solvers=solvers)
+    assert (plan.slices_used if plan else None) == exhaustive.least_slices(asked, QUEUE)

@@ -289,7 +289,9 @@ def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
     assert not isinstance(caught.value, InfeasibleError)
-    assert has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, unknown))) is None
+    assert (
+        has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3))) is None
+    )
 
 
 def test_a_plan_that_is_known_outlasts_a_solver_that_hangs(highs: SolverProcess) -> None:
