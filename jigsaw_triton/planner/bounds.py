@@ -281,13 +281,13 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     )
     wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
-    latency_scale = bins / graph.tasks_ms
+    latency_scale, bin_ms = bins / graph.tasks_ms, graph.tasks_ms / bins
     fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)
     made: dict[str, _Task] = {}
     for name, task in graph.tasks.items():
-        cover: Cover = MeanCover(found[name], budget, loss_bins) if mean else FloorCover(found[name], 1 / latency_scale)
+        cover: Cover = MeanCover(found[name], bin_ms, budget, loss_bins) if mean else FloorCover(found[name], bin_ms)
         parent = made.get(parents.get(name, ""))
         rule = calls(graph, task)
         weights: tuple[float, ...] | None = None

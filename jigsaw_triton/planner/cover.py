@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration
-from jigsaw_triton.planner.latency import ANY_NUMBER
 from jigsaw_triton.planner.problem import Replicas
 
 EXACT_SLICES = 64
@@ -21,6 +20,8 @@ _COUNTED = 4
 """Up to so many replicas their number is minded exactly."""
 
 _EVERY = slice(None)
+
+_NONE_OR_MORE: Replicas = (0, math.inf)
 
 _LEAST_RATE = 1e-9
 
@@ -72,14 +73,11 @@ class FloorCover:
 
     def __init__(self, configurations: Sequence[Configuration], bin_ms: float) -> None:
         self.configurations = configurations
-        longest: dict[int, float] = {}
-        for c in configurations:
-            number = int(c.latency_ms / bin_ms + _ROUNDING)
-            longest[number] = max(c.latency_ms, longest.get(number, 0.0))
+        longest = _longest(configurations, bin_ms)
         least_loss: dict[float, float] = {}
         least_ms: dict[float, float] = {}
         for c in configurations:
-            at = longest[int(c.latency_ms / bin_ms + _ROUNDING)]
+            at = longest[_bin(c, bin_ms)]
             least_loss[at] = min(c.loss, least_loss.get(at, math.inf))
             least_ms[c.loss] = min(at, least_ms.get(c.loss, math.inf))
         levels = (
@@ -105,12 +103,7 @@ class FloorCover:
             allowed, column = self.allowing(c), sizes.index(c.compute_slices)
             best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
         (least, most), carried = among, _most_carried(best, sizes, among)
-        last = len(carried) - 1
-        fewer = carried[max(0, min(least, last) - 1) : last if last == most else None]
-        return (
-            _Carrying(best, sizes, carried[min(least, last) :].max(axis=0), least, most),
-            _Carrying(best, sizes, fewer.max(axis=0), least - 1, most - 1),
-        )
+        return _Carrying(best, sizes, carried, among), _Carrying(best, sizes, carried, (least - 1, most - 1))
 
     def allowing(self, c: Configuration) -> NDArray[np.bool_]:
         """See `Cover`."""
@@ -141,87 +134,29 @@ class FloorCover:
 class MeanCover:
     """Where calls keep the accuracy on average: levels are latencies of configurations and equal parts of the budget.
 
-    At a level the mean loses up to the upper end of its part, and is charged for the lower. What carries the calls is
-    bounded in two ways, of which the greater counts:
-
-    - By price: the least slices for each call that a mixture of such accuracy takes, when each variant has its best
-      throughput a slice. That is a linear program of two rows, so a line under the variants' prices over their
-      accuracies: lambda + mu accuracy, mu >= 0. With a replica of one configuration, which is paid for whole, the rest
-      takes as much less as its calls come to on that line.
-    - By part: of variants of at least some accuracy a part is needed that follows from the best and the next lower one.
+    At a level the mean loses up to the upper end of its part, and is charged for the lower.
 
     Args:
         configurations: Of the task.
+        bin_ms: Latencies that round down to the same multiple of it are one, the longest.
         budget: Largest loss along a path.
         parts: Of the budget.
     """
 
-    def __init__(self, configurations: Sequence[Configuration], budget: float, parts: int) -> None:
+    def __init__(self, configurations: Sequence[Configuration], bin_ms: float, budget: float, parts: int) -> None:
         self.configurations = configurations
-        latencies = sorted({c.latency_ms for c in configurations})
+        latencies = sorted({*_longest(configurations, bin_ms).values()})
         self.latency_ms = np.repeat(latencies, parts)
         self.loss = np.tile(np.arange(parts) * budget / parts, len(latencies))
         self.most_loss = np.full(len(self.loss), np.inf)
         self._least = np.exp(-self.loss - budget / parts)
-        self._accuracies = {c.variant: math.exp(-c.loss) for c in configurations}
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
-        sizes = _sizes(alone)
-        self._variants = sorted(self._accuracies, key=lambda v: (-self._accuracies[v], v))
-        best = np.zeros((len(self._variants), len(self.loss), len(sizes)))
-        for c in alone:
-            allowed, column = self.allowing(c), sizes.index(c.compute_slices)
-            part = best[self._variants.index(c.variant)]
-            part[allowed, column] = np.maximum(part[allowed, column], c.throughput_rps)
-        self._smallest = _smallest(best.max(axis=0, initial=0.0), sizes)
-        base, self._rise = self._line(_price(best, sizes))
-        self._possible = np.isfinite(base)
-        self._base = np.where(self._possible, base, 0.0)
-        self._needed: list[tuple[Array, _Carrying]] = []
+        self._mixtures = {
+            among: _Mixtures([c for c in alone if c.among == among], self.latency_ms, self._least)
+            for among in {c.among for c in alone}
+        }
         self._known: dict[float, Array] = {}
-        there = best.max(axis=2, initial=0.0) > 0
-        for accuracy in sorted(set(self._accuracies.values())):
-            such = [i for i, v in enumerate(self._variants) if self._accuracies[v] >= accuracy]
-            of_such = best[such].max(axis=0, initial=0.0)
-            carrying = _Carrying(of_such, sizes, _most_carried(of_such, sizes, ANY_NUMBER)[0])
-            self._needed.append((self._part(accuracy, there), carrying))
-
-    def _line(self, price: Array) -> tuple[Array, Array]:
-        """Lambda and mu by level; an infinite lambda where no mixture is so accurate.
-
-        Args:
-            price: Variant and level -> least slices a call.
-        """
-        accuracies = np.array([self._accuracies[v] for v in self._variants])
-        base, rise = price.min(axis=0, initial=np.inf), np.zeros(len(self.loss))
-        for i, high in enumerate(accuracies):
-            for j, low in enumerate(accuracies):
-                if high - low <= _ROUNDING:
-                    continue
-                usable = np.isfinite(price[i]) & np.isfinite(price[j]) & (price[i] > price[j])
-                mu = np.subtract(price[i], price[j], out=np.zeros(len(usable)), where=usable) / (high - low)
-                lam = np.where(usable, price[j] - mu * low, -np.inf)
-                under = (lam + mu * accuracies[:, None] <= price * (1 + 1e-9)).all(axis=0)
-                better = under & (lam + mu * self._least > base + rise * self._least)
-                base, rise = np.where(better, lam, base), np.where(better, mu, rise)
-        finest = np.where(np.isfinite(price), accuracies[:, None], 0.0).max(axis=0, initial=0.0)
-        return np.where(self._least > finest * (1 + _ROUNDING), np.inf, base), rise
-
-    def _part(self, accuracy: float, there: NDArray[np.bool_]) -> Array:
-        """By level, the part of calls that variants of at least this accuracy must have.
-
-        Args:
-            accuracy: That counts.
-            there: Variant and level -> whether it can be used.
-        """
-        accuracies = np.array([self._accuracies[v] for v in self._variants])[:, None]
-        finest = np.where(there, accuracies, 0.0).max(axis=0, initial=0.0)
-        below = np.where(there & (accuracies < accuracy), accuracies, 0.0).max(axis=0, initial=0.0)
-        none_below = ~(there & (accuracies < accuracy)).any(axis=0)
-        width = np.maximum(finest - below, _ROUNDING)
-        part = np.where(finest > below, (self._least - below) / width, 0.0)
-        clipped: Array = np.where(none_below, 1.0, np.clip(part, 0.0, 1.0))
-        return clipped
 
     def allowing(self, c: Configuration) -> NDArray[np.bool_]:
         """See `Cover`; what shares a slice does all calls, so it is accurate enough alone."""
@@ -232,28 +167,86 @@ class MeanCover:
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
         """See `Cover`."""
-        price = np.full((len(self._variants), len(self.loss)), np.inf)
+        accuracies = {c.variant: math.exp(-c.loss) for c in self.configurations}
+        variants = sorted(accuracies)
+        price = np.full((len(variants), len(self.loss)), np.inf)
         for c in self.configurations:
-            price[self._variants.index(c.variant), self.latency_ms >= c.latency_ms] = calls[c.variant]
-        base, rise = self._line(price)
+            price[variants.index(c.variant), self.latency_ms >= c.latency_ms] = calls[c.variant]
+        base, rise = _line(price, np.array([accuracies[v] for v in variants]), self._least)
         least = base + rise * self._least
         return tuple(np.where(np.isfinite(least), least, min(calls.values())).tolist())
 
     def slices(self, rate_rps: float) -> Array:
         """See `Cover`."""
         if rate_rps not in self._known:
-            most = np.maximum(self._by_price(rate_rps), self._smallest)
-            for part, carrying in self._needed:
-                np.maximum(most, carrying.slices(part * rate_rps), out=most)
-            self._known[rate_rps] = np.minimum(most, self._shared)
+            slices = self._shared
+            for mixtures in self._mixtures.values():
+                slices = np.minimum(slices, mixtures.slices(rate_rps))
+            self._known[rate_rps] = slices
         return self._known[rate_rps]
 
     def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
         """See `Cover`."""
         if c.shares:
             return np.full(len(levels), c.turn.least * c.compute_slices)
+        most: Array = self._mixtures[c.among].slices_with(c, rate_rps)[levels]
+        return most
+
+
+class _Mixtures:
+    """The slices that mixtures of variants take, among as many replicas.
+
+    They are bounded in two ways, of which the greater counts:
+
+    - By price: the least slices for each call that a mixture of such accuracy takes, when each variant has its best
+      throughput a slice. That is a linear program of two rows, so a line under the variants' prices over their
+      accuracies: lambda + mu accuracy, mu >= 0. With a replica of one configuration, which is paid for whole, the rest
+      takes as much less as its calls come to on that line.
+    - By part: of variants of at least some accuracy a part is needed that follows from the best and the next lower one.
+
+    Args:
+        alone: Configurations for the same numbers of replicas.
+        latency_ms: Level -> largest latency of what is in use.
+        least: Level -> least mean accuracy.
+    """
+
+    def __init__(self, alone: Sequence[Configuration], latency_ms: Array, least: Array) -> None:
+        (among,) = {c.among for c in alone}
+        self._least = least
+        accuracy = {c.variant: math.exp(-c.loss) for c in alone}
+        variants, sizes = sorted(accuracy, key=lambda v: (-accuracy[v], v)), _sizes(alone)
+        accuracies = np.array([accuracy[v] for v in variants])
+        best = np.zeros((len(variants), len(least), len(sizes)))
+        for c in alone:
+            allowed, column = latency_ms >= c.latency_ms, sizes.index(c.compute_slices)
+            part = best[variants.index(c.variant)]
+            part[allowed, column] = np.maximum(part[allowed, column], c.throughput_rps)
+        base, self._rise = _line(_price(best, sizes), accuracies, least)
+        self._possible = np.isfinite(base)
+        self._base = np.where(self._possible, base, 0.0)
+        self._needed: list[tuple[Array, _Carrying]] = []
+        self._known: dict[float, Array] = {}
+        there = best.max(axis=2, initial=0.0) > 0
+        for of_least in sorted(set(accuracy.values())):
+            such = best[accuracies >= of_least].max(axis=0, initial=0.0)
+            # The number of replicas is that of all variants, which come first; there may be none of some of them.
+            number = _NONE_OR_MORE if self._needed else among
+            carrying = _Carrying(such, sizes, _most_carried(such, sizes, number), number)
+            self._needed.append((_part(of_least, there, accuracies, least), carrying))
+
+    def slices(self, rate_rps: float) -> Array:
+        """By level, for at least one replica."""
+        if rate_rps not in self._known:
+            most = self._by_price(rate_rps)
+            for part, carrying in self._needed:
+                np.maximum(most, carrying.slices(part * rate_rps), out=most)
+            self._known[rate_rps] = most
+        return self._known[rate_rps]
+
+    def slices_with(self, c: Configuration, rate_rps: float) -> Array:
+        """By level, for a replica of a configuration and whatever else it takes."""
         others = self._by_price(rate_rps, math.exp(-c.loss), c.throughput_rps)
-        most: Array = np.maximum(self.slices(rate_rps), c.compute_slices + others)[levels]
+        most: Array = np.maximum(self.slices(rate_rps), c.compute_slices + others)
         return most
 
     def _by_price(self, rate_rps: float, accuracy: float = 0.0, done_rps: float = 0.0) -> Array:
@@ -263,23 +256,65 @@ class MeanCover:
         return np.where(self._possible, np.ceil(np.maximum(0.0, most) - _ROUNDING), np.inf)
 
 
+def _line(price: Array, accuracies: Array, least: Array) -> tuple[Array, Array]:
+    """Lambda and mu by level; an infinite lambda where no mixture is so accurate.
+
+    Args:
+        price: Variant and level -> least slices a call.
+        accuracies: By variant.
+        least: Level -> least mean accuracy.
+    """
+    base, rise = price.min(axis=0, initial=np.inf), np.zeros(len(least))
+    for i, high in enumerate(accuracies):
+        for j, low in enumerate(accuracies):
+            if high - low <= _ROUNDING:
+                continue
+            usable = np.isfinite(price[i]) & np.isfinite(price[j]) & (price[i] > price[j])
+            mu = np.subtract(price[i], price[j], out=np.zeros(len(usable)), where=usable) / (high - low)
+            lam = np.where(usable, price[j] - mu * low, -np.inf)
+            under = (lam + mu * accuracies[:, None] <= price * (1 + 1e-9)).all(axis=0)
+            better = under & (lam + mu * least > base + rise * least)
+            base, rise = np.where(better, lam, base), np.where(better, mu, rise)
+    finest = np.where(np.isfinite(price), accuracies[:, None], 0.0).max(axis=0, initial=0.0)
+    return np.where(least > finest * (1 + _ROUNDING), np.inf, base), rise
+
+
+def _part(accuracy: float, there: NDArray[np.bool_], accuracies: Array, least: Array) -> Array:
+    """By level, the part of calls that variants of at least this accuracy must have.
+
+    Args:
+        accuracy: That counts.
+        there: Variant and level -> whether it can be used.
+        accuracies: By variant.
+        least: Level -> least mean accuracy.
+    """
+    by_variant = accuracies[:, None]
+    below = there & (by_variant < accuracy)
+    finest = np.where(there, by_variant, 0.0).max(axis=0, initial=0.0)
+    next_below = np.where(below, by_variant, 0.0).max(axis=0, initial=0.0)
+    width = np.maximum(finest - next_below, _ROUNDING)
+    part = np.where(finest > next_below, (least - next_below) / width, 0.0)
+    clipped: Array = np.where(~below.any(axis=0), 1.0, np.clip(part, 0.0, 1.0))
+    return clipped
+
+
 class _Carrying:
     """Slices for a rate, whatever carries it.
 
     Args:
         best: Level and size -> the best throughput of a replica of this size.
         sizes: Of slices.
-        carried: Level and number of slices -> the most that so many carry; below 0 where they are too few.
-        least: Replicas that it takes at least.
-        most: Replicas that it may take.
+        carried: See `_most_carried`.
+        among: Numbers of replicas that it may take.
     """
 
-    def __init__(
-        self, best: Array, sizes: Sequence[int], carried: Array, least: float = 0, most: float = math.inf
-    ) -> None:
+    def __init__(self, best: Array, sizes: Sequence[int], carried: Array, among: Replicas) -> None:
+        least, most = among
         self._price = _price(best, sizes)
         self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
         self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
+        last = len(carried) - 1
+        carried = carried[min(least, last) : int(most) + 1 if most <= last else None].max(axis=0)
         # All levels in one ascending row, to look up a rate of each at once.
         self._beyond = carried.max(initial=0.0) + 1
         self._shift = 2 * self._beyond * np.arange(len(best))
@@ -317,6 +352,19 @@ def _most_carried(best: Array, sizes: Sequence[int], among: Replicas) -> Array:
                 if not ends:
                     np.maximum(carried[-1, :, n], more[-1], out=carried[-1, :, n])
     return carried
+
+
+def _bin(c: Configuration, bin_ms: float) -> int:
+    return int(c.latency_ms / bin_ms + _ROUNDING)
+
+
+def _longest(configurations: Sequence[Configuration], bin_ms: float) -> dict[int, float]:
+    """Bin -> the longest latency in it."""
+    longest: dict[int, float] = {}
+    for c in configurations:
+        number = _bin(c, bin_ms)
+        longest[number] = max(c.latency_ms, longest.get(number, 0.0))
+    return longest
 
 
 def _sizes(alone: Sequence[Configuration]) -> list[int]:
