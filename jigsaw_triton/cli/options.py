@@ -159,7 +159,7 @@ def time_limit() -> Decorator[Any]:
     return option(
         "--time-limit",
         metavar="SECONDS",
-        type=Number(),
+        type=Number(min=0, min_open=True),
         default=10.0,
         show_default=True,
         help="For solving; the best plan found by then is taken.",
