@@ -214,7 +214,7 @@ def latency_model() -> Decorator[Any]:
         type=click.Choice(LATENCY_MODELS),
         default=LATENCY_MODELS[0],
         show_default=True,
-        help="Twice the 95th percentile, or the SLO's percentile by how busy replicas are.",
+        help="Twice the 95th percentile, or the SLO's percentile by how busy and how many replicas are.",
     )
 
 

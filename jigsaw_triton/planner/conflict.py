@@ -349,5 +349,8 @@ def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict
 
 
 def _replicas(rate_rps: float, of: Collection[Configuration]) -> int:
-    """Of a task that are enough, whichever they are."""
-    return 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of)) if of else 0
+    """Of a task that are enough, whichever they are: for its calls, and for the latency that any of them promises."""
+    if not of:
+        return 0
+    carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of))
+    return max(carry_all, *(c.among[0] for c in of))

@@ -128,7 +128,9 @@ class FloorCover:
         """See `Cover`."""
         if c.shares:
             return np.full(len(levels), c.turn.least * c.compute_slices)
-        return c.compute_slices + self._rest[c.among].slices(rate_rps - c.throughput_rps, levels)
+        # Of the whole rate solvers may miss a part, not of what is left of it.
+        left_rps = rate_rps - c.throughput_rps / (1 - TOLERANCE)
+        return c.compute_slices + self._rest[c.among].slices(left_rps, levels)
 
 
 class MeanCover:

@@ -141,7 +141,7 @@ class Options:
             (arXiv 2603.08797): at most four instances, all of a replica's throughput, slices without layouts, and a
             greedy placement of what comes out (`planner.greedy`).
         latency_model: `2p95`: twice the 95th percentile, however busy the replicas. `queue`: the SLO's percentile by
-            how busy they are, one of `LOADS`. See `planner.latency`.
+            how busy they are, one of `LOADS`, and how many, one of `AMONG`. See `planner.latency`.
         gap: Relative, in compute slices, at which a plan is good enough; 0 for the proven optimum.
         solver: The first to be tried; the other one takes over where it fails.
         utilisation: Largest share of a replica's profiled throughput that is planned for with `2p95`. That allows for

@@ -81,6 +81,14 @@ def test_a_chain_of_few_slices_is_told_exactly(highs: SolverProcess) -> None:
     assert least_slices(workload, found).least == proven(p, workload, found, highs)
 
 
+def test_what_one_replica_misses_by_rounding_takes_no_other() -> None:
+    p = problem(chain(1), [row("t0", "v0", slice_="3g", rps=87.5), row("t0", "v0", rps=20.0)], demand_rps=70 + 1e-12)
+    workload, found = candidates(p)
+    bounds = least_slices(workload, found)
+    assert bounds.least == 3
+    assert {c.slice: slices for c, slices in bounds.using.items()} == {"1g": 1 + 3, "3g": 3}
+
+
 def test_a_source_that_must_be_accurate_is_counted_with_the_rows_it_yields() -> None:
     g = fan_out(variant_count=2, slo=Slo(1000.0, accuracy=1.0))
     detect = g.tasks["detect"]

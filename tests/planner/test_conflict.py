@@ -65,6 +65,16 @@ def test_demand_and_gpus(solvers: SolverFactory) -> None:
     assert found.unsettled == frozenset()
 
 
+def test_gpus_for_as_many_replicas_as_a_latency_under_load_takes(solvers: SolverFactory) -> None:
+    # One replica would carry the demand; only among four a request finds one idle often enough.
+    options = Options(latency_model="queue")
+    p = problem(chain(1, slo=Slo(17.0)), [row("t0", "v0", slice_="7g", p95_ms=10.0)], demand_rps=5)
+    found = conflict(p, solvers, options)
+    assert set(names(found)) == {"cpu.gpus", "chain.latency_ms"}
+    assert found.nearest[Requirement("cpu", "gpus")] == 4
+    check_nearest(p, found, solvers, options)
+
+
 def test_latency_and_accuracy(solvers: SolverFactory) -> None:
     g = chain(2, variant_count=2, slo=Slo(100.0, accuracy=0.9))
     rows = [*(row(t, "v0", p95_ms=37.123) for t in g.tasks), *(row(t, "v1", p95_ms=20.0) for t in g.tasks)]
