@@ -47,7 +47,7 @@ def _uses(graph: TaskGraph, table: ProfileTable, options: Options) -> _Uses:
 def _loads(graph: TaskGraph, table: ProfileTable, row: ProfileRow, number: int) -> list[tuple[float, float]]:
     time, k, (first, last) = service_times(table)[row.key], row.key.instances, AMONG[number]
     full = row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * k)
-    found, slowest = [], 0.0
+    found, slowest = [], time.full_ms(task_quantile(graph))
     for load in LOADS:
         cases = tuple(Case(time, int(min(n * k, MOST_SERVERS)), load * full) for n in (first, last))
         slowest = max(slowest, *latencies_ms(cases, task_quantile(graph)))

@@ -64,9 +64,10 @@ def uses(
 class _Queues:
     """Latencies under load, by number of replicas: arrays of a row a profile and a column for each of `LOADS`.
 
-    A task's replicas all pull from one queue. How long that takes is told as if they were alike, and worked out as late
-    as possible, for it is what planning spends most of its time on: most configurations are dominated by what is
-    already known.
+    A task's replicas all pull from one queue. How long that takes is told as if they were alike, but is no less than
+    the time of a full batch: among quicker replicas one finds its batch full, however little it is planned to do. It is
+    worked out as late as possible, for it is what planning spends most of its time on: most configurations are
+    dominated by what is already known.
 
     Args:
         graph: Whose tasks they do.
@@ -78,6 +79,7 @@ class _Queues:
         self._usable, self._quantile = usable, task_quantile(graph)
         rows, times = request_rows(graph), service_times(table)
         self._of = [(times[row.key], _full(row, times[row.key]), rows[row.key.task]) for row in usable]
+        self._full_ms = np.array([[time.full_ms(self._quantile)] for time, _, _ in self._of])
         self._at: dict[int, Array] = {}
         places: dict[tuple[str, ...], int] = {}
         for row in usable:
@@ -118,7 +120,8 @@ class _Queues:
             servers = min(replicas * self._usable[i].key.instances, MOST_SERVERS)
             cases += [Case(time, servers, load * full, rows) for load in LOADS]
         if cases:
-            at[missing] = np.reshape(latencies_ms(tuple(cases), self._quantile), (-1, len(LOADS)))
+            alike = np.reshape(latencies_ms(tuple(cases), self._quantile), (-1, len(LOADS)))
+            at[missing] = np.maximum(alike, self._full_ms[missing])
 
     def _slowest(self, replicas: Iterable[int]) -> Array:
         """Over these numbers of replicas and all smaller loads; infinite where one of them is not known.

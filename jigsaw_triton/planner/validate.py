@@ -389,7 +389,7 @@ class _GraphCheck:
                         for u in LOADS
                         if u <= load
                     )
-                    slowest = max(slowest, *latencies_ms(cases, quantile))
+                    slowest = max(slowest, time.full_ms(quantile), *latencies_ms(cases, quantile))
             return slowest
 
         return min(slowest_ms(ends) for ends in AMONG if ends[0] <= replicas <= ends[1])

@@ -71,6 +71,10 @@ class ServiceTime:
         """Mean time from one full batch to the next of a busy instance."""
         return self.median_ms[-1] * (self.mean + self.rest)
 
+    def full_ms(self, quantile: float) -> float:
+        """A quantile, in (0, 1), of the time of a full batch."""
+        return self.median_ms[-1] * float(self.factors(np.array([NormalDist().inv_cdf(quantile)]))[0])
+
     def factors(self, deviates: Array) -> Array:
         """The factors at these normal deviates."""
         return _factors(deviates, self.p95, self.p99)

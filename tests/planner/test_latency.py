@@ -58,7 +58,7 @@ def test_the_busier_the_longer() -> None:
             assert latencies[-1] > 1.2 * latencies[0]
 
 
-def test_a_latency_holds_for_both_ends_of_its_range_and_every_smaller_load() -> None:
+def test_a_latency_holds_for_both_ends_of_its_range_every_smaller_load_and_full_batches() -> None:
     profile, time = TABLE.rows()[1], service_times(TABLE)[TABLE.rows()[1].key]
     found = by_range(uses(chain(1), TABLE.rows(), TABLE, QUEUE)[profile.key])
     for (first, last), at in found.items():
@@ -69,7 +69,8 @@ def test_a_latency_holds_for_both_ends_of_its_range_and_every_smaller_load() -> 
                 for n in (first, last)
                 for load in loads
             ]
-            assert use.latency_ms == pytest.approx(max(latencies_ms(tuple(cases), 0.99)))
+            # A row's p99 is 1.1 times its p95, which is here 45 ms.
+            assert use.latency_ms == pytest.approx(max(1.1 * 45, *latencies_ms(tuple(cases), 0.99)))
 
 
 def test_many_replicas_wait_less_where_they_take_batches_of_one() -> None:

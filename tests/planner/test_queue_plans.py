@@ -18,7 +18,9 @@ from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.problem import AMONG, Options, Problem
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.validate import violations
-from tests.fakes.problems import docread_problem
+from tests.fakes.graphs import chain
+from tests.fakes.problems import docread_problem, row
+from tests.fakes.problems import problem as make_problem
 from tests.planner.test_solve import problems
 
 QUEUE = Options(latency_model="queue")
@@ -50,6 +52,16 @@ def test_servers_simulated_keep_the_slo(demand_rps: float, solvers: SolverFactor
     arrivals_s = poisson(demand_rps, 30_000, np.random.default_rng(1))
     found = simulate(graph, stations(graph.name, plan.gpus, problem.profiles[graph.name]), arrivals_s)
     assert found.percentile_ms(99) <= plan.graphs[graph.name].latency_ms <= SLO.latency_ms
+
+
+def test_a_slow_replica_among_quick_ones_keeps_the_slo(solvers: SolverFactory) -> None:
+    quick = row("t0", "v0", slice_="4g", instances=2, batch=4, p95_ms=8.2)
+    slow = [row("t0", "v0", batch=1, p95_ms=6.4), row("t0", "v0", batch=16, p95_ms=74.0)]
+    asked = make_problem(chain(1, slo=Slo(53.0)), [quick, *slow], demand_rps=1920.0, gpus=16)
+    plan, (workload,) = planned(asked, solvers), asked.workloads
+    arrivals_s = poisson(workload.demand_rps, 30_000, np.random.default_rng(1))
+    found = simulate(workload.graph, stations("chain", plan.gpus, asked.profiles["chain"]), arrivals_s)
+    assert found.percentile_ms(99) <= plan.graphs["chain"].latency_ms <= 53.0
 
 
 def test_latency_is_promised_at_the_load_that_there_is(solvers: SolverFactory) -> None:

@@ -16,6 +16,11 @@ def test_the_factor_has_the_profiles_percentiles() -> None:
     assert factors.var() / factors.mean() ** 2 == pytest.approx(time.variation, rel=0.05)
 
 
+def test_a_full_batch_takes_the_factor_of_its_quantile() -> None:
+    time = ServiceTime((1, 4), (10.0, 20.0), p95=1.5, p99=2.5)
+    assert [time.full_ms(q) for q in (0.5, 0.95, 0.99)] == pytest.approx([20.0, 30.0, 50.0])
+
+
 def test_nothing_is_made_up_beyond_the_last_thousandth() -> None:
     time = ServiceTime((1,), (10.0,), p95=1.5, p99=2.5)
     assert time.factors(np.array([8.0])) == time.factors(np.array([3.1]))
