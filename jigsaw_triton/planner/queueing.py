@@ -39,6 +39,11 @@ PHASES = 7.0
 """As many instances as can be out of step with each other at most."""
 
 
+MOST_BATCHES = 20
+"""That a request's rows may make: the distribution of what a pull finds is no good for more of them. A request of more
+takes as many times as long as one of so many, as it does where they outnumber the instances."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A queue, and what comes to it.
@@ -79,7 +84,8 @@ def latencies_ms(cases: tuple[Case, ...], quantile: float) -> tuple[float, ...]:
         filled = [cases[i] for i in some] + [cases[some[-1]]] * (parts * width - len(some))
         queues, space = _queues(filled), _Workspace(width)
         latencies = [_quantiles(queues.part(i, width), space, 1 - quantile) for i in range(0, len(filled), width)]
-        found[some] = np.concatenate(latencies)[: len(some)]
+        stretched = [max(1.0, cases[i].rows / (MOST_BATCHES * cases[i].time.batch)) for i in some]
+        found[some] = np.concatenate(latencies)[: len(some)] * stretched
     return tuple(found.tolist())
 
 
@@ -180,8 +186,8 @@ def _queues(cases: Sequence[Case]) -> _Queues:
     variation = np.array([t.variation for t in kinds.values()])[kind]
 
     servers, load = np.array([c.instances for c in cases]), np.array([max(_LEAST_LOAD, c.load) for c in cases])
-    rows = np.array([max(1.0, c.rows) for c in cases])
     batch = (lengths - 1)[kind]
+    rows = np.minimum([max(1.0, c.rows) for c in cases], MOST_BATCHES * batch)
     full_ms, first = ms[offset + batch], np.minimum(rows, batch)
     requests = load * servers * batch / full_ms / rows
     batches = np.ceil(rows / batch)

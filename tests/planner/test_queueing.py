@@ -68,6 +68,14 @@ def test_one_server_of_constant_speed(load: float, quantile: float) -> None:
     assert 0.97 <= latency_ms(STEADY, 1, load, 1, quantile) / (10 * (1 + exact)) <= 1.16
 
 
+@pytest.mark.parametrize("load", [0.3, 0.85])
+@pytest.mark.parametrize("rows", [20, 100, 1000])
+def test_requests_of_many_batches(load: float, rows: int) -> None:
+    # A server of constant speed takes as long for each request, whatever of it waits.
+    exact = next(t / 100 for t in range(3000) if waits_less(load, t / 100) >= 0.99)
+    assert 0.85 <= latency_ms(STEADY, 1, load, rows, 0.99) / (10 * rows * (1 + exact)) <= 1.16
+
+
 def test_batches_keep_latency_bounded_where_items_would_not() -> None:
     # One by one the instance would be overloaded twice.
     assert 0.8 * 8 / 10 * 4 > 2
