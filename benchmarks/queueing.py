@@ -1,31 +1,30 @@
 """How near the planner's latency under load comes to simulated queues, and what plans made with it hold.
 
 Queues: the time of a batch is made up at random; Poisson arrivals; the 99th percentile. Plans: the reference graphs
-(`benchmarks.a100`) by both latency models, each plan's servers simulated under Poisson arrivals at its demand.
+(`benchmarks.a100`) and those of `benchmarks.planner` by both latency models, each plan's servers simulated under
+Poisson arrivals at its demand.
 """
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
-from benchmarks import a100, harness
+from benchmarks import a100, harness, problems
 from benchmarks.harness import Figure, Tell, figure
+from benchmarks.planner import instances
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.evaluation.simulator.station import Servers, serve
-from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem
 from jigsaw_triton.planner.queueing import Case, latencies_ms
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
-from jigsaw_triton.profiles.table import ProfileTable
 
 SEED = 1917
 LOADS = (0.3, 0.6, 0.85)
@@ -45,6 +44,7 @@ DEMANDS_RPS = (5.0, 40.0, 200.0, 1000.0)
 GPUS = 8
 PLAN_LIMIT_S = 8.0
 PLAN_REQUESTS = 40_000
+MANY_GPUS, MANY_REQUESTS = 120, 300_000
 
 
 def queue_error(tell: Tell) -> list[Figure]:
@@ -111,22 +111,40 @@ def latency_models(tell: Tell) -> list[Figure]:
         table = a100.a100_table(graph)
         for demand_rps in DEMANDS_RPS:
             try:
-                both = {model: _held(graph, table, demand_rps, model) for model in LATENCY_MODELS}
+                asked = Problem((Workload(graph, demand_rps),), problems.cluster(GPUS), {graph.name: table})
+                both = {model: _held(asked, model, PLAN_REQUESTS) for model in LATENCY_MODELS}
             except InfeasibleError:
                 continue
             said = ", ".join(f"{model} {held.slices} slices {held.within:.4f}" for model, held in both.items())
             tell(f"{graph.name} {graph.slo.latency_ms:g} ms {demand_rps:g} requests/s: {said}")
             for model, held in both.items():
                 found[model].append(held)
+    what = (
+        f"{', '.join(a100.NAMES)} at {', '.join(f'{s:g}' for s in SLOS_MS)} ms and "
+        f"{', '.join(f'{d:g}' for d in DEMANDS_RPS)} requests/s, {PLAN_REQUESTS} simulated requests each"
+    )
+    return _compared("", found, what)
+
+
+def many_gpus(tell: Tell) -> list[Figure]:
+    """Likewise of plans for many GPUs, where many replicas pull from each queue."""
+    found: dict[LatencyModel, list[Held]] = {model: [] for model in LATENCY_MODELS}
+    for name, asked in instances(MANY_GPUS).items():
+        for model in LATENCY_MODELS:
+            held = _held(asked, model, MANY_REQUESTS)
+            tell(f"{name} on {MANY_GPUS} GPUs: {model} {held.slices} slices {held.within:.4f}")
+            found[model].append(held)
+    what = f"three tasks on {MANY_GPUS} GPUs, {MANY_REQUESTS} simulated requests each"
+    return _compared(f".{MANY_GPUS}_gpus", found, what)
+
+
+def _compared(suffix: str, found: Mapping[LatencyModel, Sequence[Held]], what: str) -> list[Figure]:
     slices = {model: sum(held.slices for held in plans) for model, plans in found.items()}
     keep = {model: sum(held.within >= QUANTILE for held in plans) / len(plans) for model, plans in found.items()}
-    note = (
-        f"of {len(found['queue'])} plans for {', '.join(a100.NAMES)} at {', '.join(f'{s:g}' for s in SLOS_MS)} ms and "
-        f"{', '.join(f'{d:g}' for d in DEMANDS_RPS)} requests/s, {PLAN_REQUESTS} simulated requests each; baseline 2p95"
-    )
+    note = f"of {len(found['queue'])} plans for {what}; baseline 2p95"
     return [
-        figure("planner.queue_held", keep["queue"], "share", note, at_least=1.0, baseline=keep["2p95"]),
-        figure("planner.queue_slices", slices["queue"], "slices", f"in all, {note}", baseline=slices["2p95"]),
+        figure(f"planner.queue_held{suffix}", keep["queue"], "share", note, at_least=1.0, baseline=keep["2p95"]),
+        figure(f"planner.queue_slices{suffix}", slices["queue"], "slices", f"in all, {note}", baseline=slices["2p95"]),
     ]
 
 
@@ -134,18 +152,18 @@ def _with_slo(graph: TaskGraph, latency_ms: float) -> TaskGraph:
     return replace(graph, slo=replace(graph.slo, latency_ms=latency_ms, percentile=100 * QUANTILE))
 
 
-def _held(graph: TaskGraph, table: ProfileTable, demand_rps: float, model: LatencyModel) -> Held:
-    cluster = Cluster(tuple(Gpu(GpuId("n0", index), board(a100.BOARD)) for index in range(GPUS)))
-    asked = Problem((Workload(graph, demand_rps),), cluster, {graph.name: table})
+def _held(asked: Problem, model: LatencyModel, requests: int) -> Held:
+    (workload,) = asked.workloads
+    graph, table = workload.graph, asked.profiles[workload.graph.name]
     plan = make_plan(asked, Options(latency_model=model, time_limit_s=PLAN_LIMIT_S))
-    arrivals_s = poisson(demand_rps, PLAN_REQUESTS, np.random.default_rng(SEED))
+    arrivals_s = poisson(workload.demand_rps, requests, np.random.default_rng(SEED))
     simulated = simulate(graph, stations(graph.name, plan.gpus, table), arrivals_s, seed=SEED)
     return Held(plan.slices_used, simulated.attainment(graph.slo.latency_ms))
 
 
 def measure(tell: Tell) -> Sequence[Figure]:
     """All figures."""
-    return [*queue_error(tell), *latency_models(tell)]
+    return [*queue_error(tell), *latency_models(tell), *many_gpus(tell)]
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.problem import LatencyModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
@@ -72,6 +73,10 @@ def read_graph(folder: Path, document: str, files: Mapping[str, str] | None = No
     for name, text in {"graph.yaml": document, **(files or {})}.items():
         (folder / name).write_text(text, encoding="utf-8")
     return build_graph(load_graph(folder), templates=frozenset(templates()), require_files=True)
+
+
+BY_HAND: LatencyModel = "2p95"
+"""The latency model of deployments whose profiles are made up for the workers that are to come out."""
 
 
 def profile(

@@ -58,7 +58,13 @@ def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
             system.profile("cpu", "recognise", VARIANTS["recognise"], BATCH, 1.0, 0.75 * lines),
         )
     )
-    return Wanted({graph.name: graph}, {graph.name: 1.0}, {graph.name: rows}, cluster)
+    return Wanted(
+        {graph.name: graph},
+        {graph.name: 1.0},
+        {graph.name: rows},
+        cluster,
+        latency_model=system.BY_HAND,
+    )
 
 
 def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:

@@ -74,7 +74,7 @@ async def measure(tell: Tell) -> list[Figure]:
         }
         # So much that a stage needs all its workers, with room for any planner's idea of a queue.
         demand = dict.fromkeys(every, 0.7 * CAPACITY_RPS)
-        wanted = Wanted(every, demand, dict.fromkeys(every, rows), cluster)
+        wanted = Wanted(every, demand, dict.fromkeys(every, rows), cluster, latency_model=system.BY_HAND)
         async with system.system(find_installation(), SETTINGS) as running:
             tell(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
             await running.deploy(wanted)

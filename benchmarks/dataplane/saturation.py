@@ -75,8 +75,14 @@ def _case(
 ) -> Case:
     graph = graphs.emulated(folder, name, slo_ms=SLO_MS)
     # Nearly all that the planner would have these workers carry: it takes no fewer, and no more.
-    demand_rps = 0.99 * Options().usable * ideal_rps
-    wanted = Wanted({name: graph}, {name: demand_rps}, {name: ProfileTable(rows)}, cluster)
+    demand_rps = 0.99 * Options(latency_model=system.BY_HAND).usable * ideal_rps
+    wanted = Wanted(
+        {name: graph},
+        {name: demand_rps},
+        {name: ProfileTable(rows)},
+        cluster,
+        latency_model=system.BY_HAND,
+    )
     return Case(wanted, workers, ideal_rps)
 
 

@@ -74,7 +74,14 @@ def deployment(folder: Path) -> Wanted:
     rows = ProfileTable([system.profile("cpu", "work", "only", 1, TURN_MS, 1000 / TURN_MS)])
     both = {name: graphs.emulated(folder, name, slo_ms=SLO_MS) for name in ("loud", "quiet")}
     demand = dict.fromkeys(both, PLANNED_RPS)
-    return Wanted(both, demand, dict.fromkeys(both, rows), system.cluster("cpu"), share=True)
+    return Wanted(
+        both,
+        demand,
+        dict.fromkeys(both, rows),
+        system.cluster("cpu"),
+        share=True,
+        latency_model=system.BY_HAND,
+    )
 
 
 async def _round(ports: GatewayPorts, rng: Random) -> Round:

@@ -74,7 +74,14 @@ def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: b
     by_name = {graph.name: graph for graph in graphs}
     tasks = dict.fromkeys(task for graph in by_name.values() for task in graph.tasks)
     rows = ProfileTable(system.profile("cpu", task, "only", BATCH, 1.0, 1e6) for task in tasks)
-    return Wanted(by_name, dict.fromkeys(by_name, 1.0), dict.fromkeys(by_name, rows), cluster, share=share)
+    return Wanted(
+        by_name,
+        dict.fromkeys(by_name, 1.0),
+        dict.fromkeys(by_name, rows),
+        cluster,
+        share=share,
+        latency_model=system.BY_HAND,
+    )
 
 
 @asynccontextmanager

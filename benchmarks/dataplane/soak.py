@@ -107,7 +107,7 @@ def _wanted(folder: Path) -> Wanted:
         )
         for name, rows in rows_per_request.items()
     }
-    return Wanted(found, demand, profiles, system.cluster("cpu", 2))
+    return Wanted(found, demand, profiles, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
 async def _soak(running: System, ports: GatewayPorts, tally: Tally, tell: Tell) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jigsaw_triton.cli.output import FORMS, Output
-from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS, LATENCY_MODELS
+from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -194,9 +194,10 @@ def baseline() -> Decorator[Any]:
             type=click.Choice(FORMULATIONS),
             default=FORMULATIONS[0],
             show_default=True,
+            is_eager=True,  # known when the latency model's default is asked for
             help="Layouts inside the optimum, or the paper's ideal packing and greedy placement.",
         ),
-        latency_model(),
+        latency_model(default="queue; 2p95 in the paper's formulation"),
     )
 
     def decorate(function: Any) -> Any:
@@ -207,14 +208,21 @@ def baseline() -> Decorator[Any]:
     return decorate
 
 
-def latency_model() -> Decorator[Any]:
-    """--latency-model: how long a task is planned to take."""
+def _fitting_model(ctx: click.Context, _param: click.Parameter, asked: LatencyModel | None) -> LatencyModel:
+    return asked or LATENCY_MODEL_OF[ctx.params.get("formulation", FORMULATIONS[0])]
+
+
+def latency_model(default: str = LATENCY_MODELS[0]) -> Decorator[Any]:
+    """--latency-model: how long a task is planned to take.
+
+    Args:
+        default: What the help says of it.
+    """
     return option(
         "--latency-model",
         type=click.Choice(LATENCY_MODELS),
-        default=LATENCY_MODELS[0],
-        show_default=True,
-        help="Twice the 95th percentile, or the SLO's percentile by how busy and how many replicas are.",
+        callback=_fitting_model,
+        help=f"The SLO's percentile by how busy and how many replicas are, or twice the 95th.  [default: {default}]",
     )
 
 

@@ -48,7 +48,7 @@ class Request:
     address: str | None = None
     share: bool = False
     change_price: float = 0.0
-    latency_model: LatencyModel = "2p95"
+    latency_model: LatencyModel = "queue"
 
     def to_json(self) -> dict[str, Any]:
         """For `of_json`."""

@@ -34,7 +34,7 @@ class Wanted:
     cluster: Cluster
     share: bool = False
     change_price: float = 0.0
-    latency_model: LatencyModel = "2p95"
+    latency_model: LatencyModel = "queue"
 
     @property
     def options(self) -> Options:

@@ -238,7 +238,7 @@ class NvmlMigDriver(NvmlGpus):
                 continue
 
     def _destroy_gpu_instance(self, gpu: ReportedGpu, instance: ReportedInstance) -> None:
-        placement, name = gpu.placement(instance), gpu.named(instance)
+        placement, name, number = gpu.placement(instance), gpu.named(instance), f"{gpu.uuid}/{instance.id}"
         try:
             handle = self._calls.read(name, lambda: self._nvml.gpu_instance(gpu.index, instance.id))
             self._calls.change(
@@ -248,9 +248,12 @@ class NvmlMigDriver(NvmlGpus):
         except pynvml.NVMLError_InUse as error:
             raise self._held_by_nobody(gpu, placement, name) from error
         except _GONE:
-            pass
+            names = {name, number}
+        else:
+            # The number may be that of what another process makes by now; a UUID is never given again.
+            names = {name} - {number}
         there = self._read(GpuId(self._node, gpu.index))
-        if any(there.named(i) in (name, f"{gpu.uuid}/{instance.id}") for i in there.instances):
+        if any(there.named(i) in names for i in there.instances):
             raise MigError(f"the driver has destroyed {placement}, but still reports it", where=name, hint="try again")
 
     def _held_by_nobody(self, gpu: ReportedGpu, placement: Placement, name: str) -> InstanceInUseError:

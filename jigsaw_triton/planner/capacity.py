@@ -6,14 +6,20 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.carried import carried_by_task, of_all_tasks
 from jigsaw_triton.planner.configurations import TOLERANCE
+from jigsaw_triton.planner.latency import uses
 from jigsaw_triton.planner.plan import PlacedModel, Plan
-from jigsaw_triton.planner.problem import SHARED_LOAD, Problem
+from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.sharing import shared_load
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 Array = NDArray[np.float64]
+
+Busiest = Mapping[tuple[str, ProfileKey], float]
+"""(Graph, configuration) -> the largest share of its profiled throughput that a replica may be used by."""
 
 
 class Service:
@@ -21,21 +27,23 @@ class Service:
 
     What serves at a moment is an array: calls a second that may be planned for each variant of each task. What is
     carried is counted whatever the accuracy: a mean is promised of the plans, not of the way from one to the other.
+    On that way a replica may be as busy as the budgets of either plan allow.
 
     Args:
         problem: Prepared; its running plan is the first of the two.
         plan: The second.
-        usable: Part of a replica's profiled throughput that may be planned for.
+        options: How the second was planned.
 
     Attributes:
         start: What serves now.
-        held_rps: Graph -> requests a second that the change should not take from it: the demand, or what it gets now
-            where that is less.
+        before_rps: Graph -> requests a second that the first plan carries.
+        after_rps: That the second does.
+        held_rps: That the change should not take from it: the demand, or what it gets now where that is less.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, usable: float) -> None:
+    def __init__(self, problem: Problem, plan: Plan, options: Options) -> None:
         self._graphs = {w.graph.name: w.graph for w in problem.workloads}
-        self._tables, self._usable = problem.profiles, usable
+        self._tables, self._shared_load = problem.profiles, shared_load(problem.workloads, options)
         self._column = {
             key: i
             for i, key in enumerate(
@@ -47,15 +55,28 @@ class Service:
         self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
         self._planned = {key: rate for p in plans for key, rate in _rates(p).items()}
         self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
-        self.start = self.of((), "", "")
-        for gpu in problem.running.gpus if problem.running else ():
+        busiest = [_busiest(p, self._graphs, self._tables, options) for p in plans]
+        self._busiest: Busiest = {
+            key: max(of.get(key, 0.0) for of in busiest) for key in {key for of in busiest for key in of}
+        }
+        self.start = self._all_of(problem.running, self._busiest)
+        self.before_rps = self.capacities(self._all_of(problem.running, busiest[0]))
+        self.after_rps = self.capacities(self._all_of(plan, busiest[-1]))
+        self.held_rps = {w.graph.name: min(w.demand_rps, self.before_rps[w.graph.name]) for w in problem.workloads}
+
+    def _all_of(self, plan: Plan | None, busiest: Busiest) -> Array:
+        """What a plan's replicas add up to."""
+        found = np.zeros(len(self._column))
+        for gpu in plan.gpus if plan is not None else ():
             for placed in gpu.layout:
-                self.start = self.start + self.of(placed.models, gpu.model, placed.placement.slice)
-        now = self.capacities(self.start)
-        self.held_rps = {w.graph.name: min(w.demand_rps, now[w.graph.name]) for w in problem.workloads}
+                found += self._of(placed.models, gpu.model, placed.placement.slice, busiest)
+        return found
 
     def of(self, models: Iterable[PlacedModel], board: str, kind: str) -> Array:
         """What the models in a slice add; nothing, where a model is of no graph that is wanted or has no profile."""
+        return self._of(models, board, kind, self._busiest)
+
+    def _of(self, models: Iterable[PlacedModel], board: str, kind: str, busiest: Busiest) -> Array:
         models = tuple(models)
         added = np.zeros(len(self._column))
         rows = {model: row for model in models if (row := self._row(model, board, kind)) is not None}
@@ -63,14 +84,15 @@ class Service:
         for model, row in rows.items():
             column = self._column.get((model.graph, model.task, model.variant))
             if column is not None:
-                added[column] += carried.get(model, self._usable * row.throughput_rps)
+                alone = busiest.get((model.graph, row.key), 0.0) * row.throughput_rps
+                added[column] += carried.get(model, alone)
         return added
 
     def _together(self, rows: Mapping[PlacedModel, ProfileRow]) -> dict[PlacedModel, float]:
         """What models that share a slice carry: what each is planned to, all multiplied so that the slice is used."""
         planned = {model: self._planned.get((model.graph, model.task, model.variant), 0.0) for model in rows}
         load = sum(busy(planned[model], row) for model, row in rows.items())
-        return {model: rate * SHARED_LOAD / load if load > 0 else 0.0 for model, rate in planned.items()}
+        return {model: rate * self._shared_load / load if load > 0 else 0.0 for model, rate in planned.items()}
 
     def memory_mib(self, models: Iterable[PlacedModel], board: str, kind: str) -> float:
         """What models take in a slice, as far as it is known."""
@@ -121,6 +143,31 @@ class Service:
     def slack(self, serving: Array) -> float:
         """The least capacity of a graph, in parts of what it should not fall below."""
         return min((self._capacity(g, serving) / h for g, h in self.held_rps.items() if h > 0), default=math.inf)
+
+
+def _busiest(
+    plan: Plan, graphs: Mapping[str, TaskGraph], tables: Mapping[str, ProfileTable], options: Options
+) -> Busiest:
+    """How busy a plan's budgets let its replicas be; the least of all loads where they leave no time for that."""
+    placed = {
+        (m.graph, ProfileKey(gpu.model, m.task, m.variant, of.placement.slice, m.instances, m.batch))
+        for gpu in plan.gpus
+        for of in gpu.layout
+        for m in of.models
+    }
+    found: dict[tuple[str, ProfileKey], float] = {}
+    for name in plan.graphs.keys() & graphs.keys():
+        graph, table, planned = graphs[name], tables.get(name, ProfileTable(())), plan.graphs[name].tasks
+        known = planned.keys() & graph.tasks.keys()
+        rows = (table.get(key) for of, key in sorted(placed) if of == name and key.task in known)
+        usable = [row for row in rows if row is not None and row.throughput_rps > 0]
+        for key, of in uses(graph, usable, table, options, [row.key for row in usable]).items():
+            task = planned[key.task]
+            replicas = sum(s.count for s in task.segments)
+            at = [use for use in of if use.among[0] <= replicas <= use.among[1]]
+            within = [use.utilisation for use in at if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
+            found[name, key] = max(within, default=min((use.utilisation for use in at), default=0.0))
+    return found
 
 
 def _rates(plan: Plan) -> dict[tuple[str, str, str], float]:

@@ -33,12 +33,14 @@ def missing_profiles(
     names = ", ".join(b.name for b in boards)
     reasons = []
     for task in (t for t, configurations in found.items() if not configurations):
+        profiled = [(row, board) for board in boards for row in table.rows(task=task, gpu=board.name)]
         refusals = [
-            reason
-            for board in boards
-            for row in table.rows(task=task, gpu=board.name)
-            if (reason := why_not(row, graph.tasks[task], board, options)) is not None
+            reason for row, board in profiled if (reason := why_not(row, graph.tasks[task], board, options)) is not None
         ]
+        variants = {v.name for v in graph.tasks[task].variants}
+        if not refusals and any(row.key.variant in variants and row.throughput_rps > 0 for row, _ in profiled):
+            # None of them has a load that the latency model can make anything of.
+            refusals = ["the profiled throughput is several times what the profiled latencies allow for"]
         if refusals:
             reasons.append(f"{graph.name}: no configuration of task {task} can be had on {names} ({refusals[0]})")
         else:

@@ -28,8 +28,11 @@ FEATURES = "AST"
 Formulation = Literal["exact", "paper"]
 FORMULATIONS: tuple[Formulation, ...] = ("exact", "paper")
 
-LatencyModel = Literal["2p95", "queue"]
-LATENCY_MODELS: tuple[LatencyModel, ...] = ("2p95", "queue")
+LatencyModel = Literal["queue", "2p95"]
+LATENCY_MODELS: tuple[LatencyModel, ...] = ("queue", "2p95")
+
+LATENCY_MODEL_OF: Mapping[Formulation, LatencyModel] = {"exact": "queue", "paper": "2p95"}
+"""The latency model of who asks for none; the paper's formulation knows no other."""
 
 LOADS = (0.3, 0.5, 0.65, 0.75, 0.85, 0.92)
 """Shares of a replica's profiled throughput that it may be planned to be used by, with the latency model `queue`."""
@@ -140,8 +143,9 @@ class Options:
         formulation: `exact`: layouts inside the optimum. `paper`: the baseline after what is known of JigsawServe
             (arXiv 2603.08797): at most four instances, all of a replica's throughput, slices without layouts, and a
             greedy placement of what comes out (`planner.greedy`).
-        latency_model: `2p95`: twice the 95th percentile, however busy the replicas. `queue`: the SLO's percentile by
-            how busy they are, one of `LOADS`, and how many, one of `AMONG`. See `planner.latency`.
+        latency_model: `queue`: the SLO's percentile by how busy the replicas are, one of `LOADS`, and how many, one of
+            `AMONG`. `2p95`: twice the 95th percentile, however busy they are; the only one with the paper's
+            formulation. See `planner.latency`.
         gap: Relative, in compute slices, at which a plan is good enough; 0 for the proven optimum.
         solver: The first to be tried; the other one takes over where it fails.
         utilisation: Largest share of a replica's profiled throughput that is planned for with `2p95`. That allows for
@@ -157,7 +161,7 @@ class Options:
     time_limit_s: float = 10.0
     features: str = FEATURES
     formulation: Formulation = "exact"
-    latency_model: LatencyModel = "2p95"
+    latency_model: LatencyModel = "queue"
     gap: float = 0.0
     solver: SolverName = "highs"
     utilisation: float = 0.8
@@ -181,7 +185,9 @@ class Options:
         if self.latency_model not in LATENCY_MODELS:
             raise InputError(f"latency model {self.latency_model!r} is unknown", hint=" or ".join(LATENCY_MODELS))
         if self.formulation == "paper" and self.latency_model != "2p95":
-            raise InputError("the paper's formulation has its own latency model, 2p95", hint="leave one of them out")
+            raise InputError(
+                "the paper's formulation has its own latency model, 2p95", hint="ask for that, or for exact"
+            )
         if self.formulation == "paper" and self.share:
             raise InputError("in the paper's formulation each model has a slice of its own", hint="leave out --share")
         if not (math.isfinite(self.change_price) and self.change_price >= 0):

@@ -161,7 +161,9 @@ class _Search:
             if (known := begun.unproven(least)) is not None:
                 return known
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
-        limits = sorted({most, math.inf, *(least + math.ceil(slack * least) for slack in slacks)})
+        # No plan takes more than there are.
+        last = self.problem.cluster.compute_slices if self.goal == "least" else math.inf
+        limits = sorted({min(last, limit) for limit in (most, last, *(least + math.ceil(s * least) for s in slacks))})
         proven = least
         while True:
             limit = limits.pop(0)
@@ -176,7 +178,7 @@ class _Search:
             if outcome.status == "unknown" or (worse and limit >= begun.best):
                 # Time ran out before as good a plan was found as is known.
                 return begun.unproven(proven) or (model, outcome)
-            if limit == math.inf or (first is not None and first.value <= limit):
+            if limit >= last or (first is not None and first.value <= limit):
                 return model, outcome
             if first is None or first.proven:
                 # With these configurations there is no plan within the limit, and others no such plan needs.

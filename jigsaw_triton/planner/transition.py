@@ -113,13 +113,15 @@ def transition(
     problem = problem.prepared()
     running = _here(problem)
     boards = _boards(problem, running, plan)
-    service = Service(replace(problem, running=running), plan, (options or Options()).usable)
+    service = Service(replace(problem, running=running), plan, options or Options())
     movers = Movers(boards, service, durations)
     changes = difference(running, plan)
     rooms = _rooms(problem.cluster, boards, running, plan)
     waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), rooms)
     steps = [*_shares(running, plan, changes, service, durations), *_steps(waves, service)]
-    return Transition(service.capacities(service.start), tuple(steps), _shortfalls(steps, service))
+    if steps:
+        steps[-1] = replace(steps[-1], after_rps=service.after_rps)
+    return Transition(service.before_rps, tuple(steps), _shortfalls(steps, service))
 
 
 def _here(problem: Problem) -> Plan | None:

@@ -11,7 +11,7 @@ from benchmarks.controller import Answer, Round
 from benchmarks.harness import Figure, figure, table
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.graph.model import Slo
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.problem import LatencyModel, Options
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
 
@@ -63,12 +63,15 @@ def test_the_planners_problems_are_the_same_in_each_run_and_as_large_as_said() -
     assert {len(rows.rows(task=task)) for task in one.workloads[0].graph.tasks} == {105}
 
 
-@pytest.mark.parametrize(("demand_rps", "slices"), [(0.8 * 100, 1), (0.8 * 350, 4), (0.8 * 660, 7), (0.8 * 720, None)])
-def test_a_small_problem_is_solved_by_trying_everything(demand_rps: float, slices: int | None) -> None:
+@pytest.mark.parametrize(("model", "usable"), [("2p95", 0.8), ("queue", 0.92)])
+@pytest.mark.parametrize(("rps", "slices"), [(100, 1), (350, 4), (660, 7), (720, None)])
+def test_a_small_problem_is_solved_by_trying_everything(
+    rps: float, slices: int | None, model: LatencyModel, usable: float
+) -> None:
     """Seven 1g carry 700. A 3g carries more a slice, and is too slow for the SLO."""
-    rows = [row("t0", "v0", rps=100.0), row("t0", "v0", slice_="3g", batch=2, rps=500.0, p95_ms=90.0)]
-    asked = problem(chain(1, slo=Slo(100.0, accuracy=0.5)), rows, demand_rps=demand_rps)
-    assert exhaustive.least_slices(asked, Options()) == slices
+    rows = [row("t0", "v0", rps=100.0), row("t0", "v0", slice_="3g", batch=500, rps=500.0, p95_ms=1000.0)]
+    asked = problem(chain(1, slo=Slo(400.0, accuracy=0.5)), rows, demand_rps=usable * rps)
+    assert exhaustive.least_slices(asked, Options(latency_model=model)) == slices
 
 
 def test_trees_and_many_graphs_are_as_large_as_said() -> None:

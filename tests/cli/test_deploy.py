@@ -67,8 +67,9 @@ def test_what_changes_cost_is_said_in_the_request(app: Path) -> None:
 
 
 def test_how_long_tasks_are_planned_to_take_is_said_in_the_request(app: Path) -> None:
-    request = Request((str(app),), gpus="1xcpu", latency_model="queue")
-    assert Request.of_json(request.to_json()).read(Output(), read_wanted).options == Options(latency_model="queue")
+    request = Request((str(app),), gpus="1xcpu", latency_model="2p95")
+    assert Request.of_json(request.to_json()).read(Output(), read_wanted).options == Options(latency_model="2p95")
+    assert Request((str(app),), gpus="1xcpu").read(Output(), read_wanted).options == Options(latency_model="queue")
 
 
 def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Path) -> None:

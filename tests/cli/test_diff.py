@@ -11,7 +11,7 @@ from jigsaw_triton.planner.transition import transition
 from tests.cli.conftest import Run
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of
-from tests.fakes.problems import SPEED, problem, row
+from tests.fakes.problems import SPEED, TWO_P95, problem, row
 
 GPUS = ("--gpus", "2xcpu")
 
@@ -21,7 +21,7 @@ def shown(before: Places, after: Places, demand: float) -> tuple[list[str], str]
     profiles = [row(t, v, slice_=s, rps=12.5 * SPEED[s]) for t in ("t0", "t1") for v in ("v0", "v1") for s in SPEED]
     running, plan = plan_of(before, demand_rps=demand), plan_of(after, demand_rps=demand)
     asked = problem(chain(2, variant_count=2), profiles, demand_rps=demand, gpus=3, running=running)
-    *_, table, sentence = transition_view(transition(asked, plan), plan)
+    *_, table, sentence = transition_view(transition(asked, plan, TWO_P95), plan)
     assert isinstance(table, Table)
     return table.plain().splitlines()[2:], str(sentence)
 

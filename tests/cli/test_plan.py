@@ -120,10 +120,24 @@ def test_as_another_system_would_plan(run: Run, app: Path) -> None:
     assert "features AS, exact formulation" in shown
 
 
-def test_latency_by_how_busy_replicas_are(run: Run, app: Path) -> None:
-    plan = json.loads(run("plan", app, *GPUS, "--demand", "20", "--latency-model", "queue", "-o", "json").stdout)
-    assert plan["latency_model"] == "queue"
-    assert json.loads(run("plan", app, *GPUS, "--demand", "20", "-o", "json").stdout)["latency_model"] == "2p95"
+@pytest.mark.parametrize(
+    ("flags", "model"),
+    [
+        ((), "queue"),
+        (("--latency-model", "queue"), "queue"),
+        (("--latency-model", "2p95"), "2p95"),
+        (("--formulation", "paper"), "2p95"),
+        (("--latency-model", "2p95", "--formulation", "paper"), "2p95"),
+    ],
+)
+def test_the_latency_model_is_that_of_the_formulation_unless_it_is_said(
+    flags: tuple[str, ...], model: str, run: Run, app: Path
+) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", *flags, "-o", "json")
+    assert json.loads(result.stdout)["latency_model"] == model
+
+
+def test_the_papers_formulation_has_its_own_latency_model(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--latency-model", "queue", "--formulation", "paper")
     assert result.exit_code == 2
     assert "2p95" in result.stderr

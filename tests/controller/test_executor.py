@@ -9,10 +9,10 @@ from jigsaw_triton.controller.executor import planned
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import cluster, row
+from tests.fakes.problems import TWO_P95, cluster, row
 
 DEMAND_RPS = {"a": 900.0, "b": 400.0}
 """Seven slices carry 560."""
@@ -30,11 +30,11 @@ def graphs_of(priority: int) -> tuple[Problem, Wanted]:
 def test_beyond_what_was_asked_for_priorities_decide(priority: int, expected: dict[str, float]) -> None:
     problem, wanted = graphs_of(priority)
     action = a.Solve(wanted, DEMAND_RPS, 2, "measured load", None, wanted.graphs, may_fall_short=True)
-    plan = planned(problem, Options(), action)
+    plan = planned(problem, TWO_P95, action)
     assert {name: g.demand_rps for name, g in plan.graphs.items()} == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_demand_of_the_user_is_refused() -> None:
     problem, wanted = graphs_of(1)
     with pytest.raises(InfeasibleError, match="exceeds the cluster"):
-        planned(problem, Options(), a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None, wanted.graphs))
+        planned(problem, TWO_P95, a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None, wanted.graphs))

@@ -125,7 +125,7 @@ def write_application(
         target: Of the graph.
         accuracy: 0.95 asks for the slow squares, 0.85 allows the fast ones.
         square: Source of the square model.
-        square_ms: What profiles.csv claims of one slow square on 1g: with 20, one worker is good for 40 requests a
+        square_ms: What profiles.csv claims of one slow square on 1g: with 20, one worker is good for 46 requests a
             second. It claims more than the models take, so that a load that two cores bear calls for several workers.
         slices: Task -> slices that it has profiles on, where they are not all of SPEEDS.
     """

@@ -94,7 +94,7 @@ def test_a_full_gpu_is_cut_anew_under_load_without_losing_a_request(system: Syst
     slices = dict.fromkeys(("split", "square", "total"), ("1g",))
     app = write_application(tmp_path / "app", slices=slices)
     gpus = ("--gpus", "1xcpu")
-    full = system.deploy(app, *gpus, "--demand", 180)
+    full = system.deploy(app, *gpus, "--demand", 200)
     assert replicas(full, "square") == ["slow 1g"] * 5
     with Crowd(system) as crowd:
         write_application(app, slices={**slices, "square": ("2g", "3g")})

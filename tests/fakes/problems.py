@@ -6,7 +6,7 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType, Variant, Workload
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import graph, task
 
@@ -14,6 +14,9 @@ SPEED = {"1g": 1.0, "1gx2": 1.0, "2g": 1.9, "3g": 2.7, "4g": 3.5, "7g": 5.6}
 """How much quicker than 1g a slice is, with a loss by size as real ones have it."""
 
 MEMORY_MIB = 900.0
+
+TWO_P95 = Options(latency_model="2p95")
+"""For figures that can be worked out by hand: 80% of a throughput is used, and a latency is a multiple of the p95."""
 
 
 def row(

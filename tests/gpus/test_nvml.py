@@ -1,6 +1,7 @@
 """What the driver of real GPUs does beyond the contract of all drivers: on the stand-in, through pynvml's own code."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -186,6 +187,21 @@ def test_an_instance_that_the_lists_lack_for_once_is_not_called_gone(machine_of:
         driver.destroy(made.uuid)
     assert not isinstance(caught.value, InstanceNotFoundError)
     driver.destroy(made.uuid)
+
+
+def test_what_another_process_makes_at_once_is_not_what_was_destroyed(
+    machine_of: MakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = driver_of(machine_of("A100-80GB"))
+    made = driver.create(GPU, Placement(0, "1g"))
+    (gpu,) = driver.gpus()
+    # Of the same number, and half made.
+    others = replace(gpu, instances=(replace(gpu.instances[0], parts=(), whole=""),))
+    reads = iter([gpu, others])
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_read", lambda _: next(reads))
+        driver.destroy(made.uuid)
+    assert driver.instances() == ()
 
 
 def test_a_destruction_that_the_driver_only_claims_is_told(machine_of: MakeMachine) -> None:

@@ -13,18 +13,24 @@ from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, TaskGraph
-from jigsaw_triton.planner.problem import FORMULATIONS, Formulation, Options, Problem
+from jigsaw_triton.planner.problem import FORMULATIONS, LATENCY_MODEL_OF, Formulation, Options, Problem
 from jigsaw_triton.planner.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import chain, diamond
-from tests.fakes.problems import grid, problem, row
+from tests.fakes.problems import TWO_P95, grid, problem, row
 
 CPU = board("cpu")
 CUTS = [Counter(m) for m in maximal_multisets(CPU)]
 SUBSETS = ["".join(letters) for n in range(4) for letters in itertools.combinations("AST", n)]
 every_subset = pytest.mark.parametrize("features", SUBSETS)
 both = pytest.mark.parametrize("formulation", FORMULATIONS)
+PAPER = replace(TWO_P95, formulation="paper")
+
+
+def usual(formulation: Formulation, features: str) -> Options:
+    """With the latency model that is the formulation's own."""
+    return Options(features=features, formulation=formulation, latency_model=LATENCY_MODEL_OF[formulation])
 
 
 @st.composite
@@ -116,7 +122,7 @@ def carries(g: TaskGraph, demand_rps: float, counts: Mapping[ProfileRow, int], o
 def test_least_slices_as_exhaustive_search_has_them(
     p: Problem, features: str, formulation: Formulation, solvers: SolverFactory
 ) -> None:
-    options = Options(features=features, formulation=formulation)
+    options = replace(TWO_P95, features=features, formulation=formulation)
     best = least_slices(p, options)
     event("feasible" if best else "infeasible")
     if best is None:
@@ -137,8 +143,7 @@ def larger_problem() -> Problem:
 def test_a_feature_more_never_carries_less(formulation: Formulation, solvers: SolverFactory) -> None:
     p = larger_problem()
     largest = {
-        features: largest_demand(p, Options(features=features, formulation=formulation), solvers=solvers).rps["chain"]
-        for features in SUBSETS
+        features: largest_demand(p, usual(formulation, features), solvers=solvers).rps["chain"] for features in SUBSETS
     }
     for fewer, more in itertools.permutations(SUBSETS, 2):
         if set(fewer) < set(more):
@@ -149,7 +154,7 @@ def test_a_feature_more_never_carries_less(formulation: Formulation, solvers: So
 @both
 @every_subset
 def test_the_largest_plan_holds_what_it_says(features: str, formulation: Formulation, solvers: SolverFactory) -> None:
-    options = Options(features=features, formulation=formulation)
+    options = usual(formulation, features)
     p = larger_problem()
     plan = make_largest_plan(p, options, solvers=solvers)
     at = replace(p, workloads=(replace(p.workloads[0], demand_rps=plan.graphs["chain"].demand_rps),))
@@ -167,7 +172,7 @@ def forked() -> TaskGraph:
 
 @both
 def test_without_t_budgets_are_even_parts_of_the_longest_path(formulation: Formulation, solvers: SolverFactory) -> None:
-    options = Options(features="AS", formulation=formulation)
+    options = replace(TWO_P95, features="AS", formulation=formulation)
     g = forked()
     p = problem(g, [row(t, "v0", p95_ms=50.0 if t == "a" else 5.0) for t in g.tasks])
     planned = make_plan(p, options, solvers=solvers).graphs["diamond"]
@@ -179,9 +184,9 @@ def test_without_t_budgets_are_even_parts_of_the_longest_path(formulation: Formu
 def test_what_t_makes_possible(solvers: SolverFactory) -> None:
     g = forked()
     p = problem(g, [row(t, "v0", p95_ms=51.0 if t == "a" else 5.0) for t in g.tasks])
-    assert make_plan(p, solvers=solvers).graphs["diamond"].tasks["a"].budget_ms > 102.0
+    assert make_plan(p, TWO_P95, solvers=solvers).graphs["diamond"].tasks["a"].budget_ms > 102.0
     with pytest.raises(InfeasibleError) as caught:
-        make_plan(p, Options(features="AS"), solvers=solvers)
+        make_plan(p, replace(TWO_P95, features="AS"), solvers=solvers)
     assert caught.value.reasons == (
         "diamond: without budgets over the task graph (T) task a gets 100 ms and an accuracy of 0.9086: "
         "the fastest takes 102 ms",
@@ -201,10 +206,9 @@ def test_what_the_features_bar_is_said(features: str, reason: str, solvers: Solv
 
 def test_the_paper_has_at_most_four_instances_and_uses_all_of_their_throughput(solvers: SolverFactory) -> None:
     p = problem(chain(1), [row("t0", "v0", instances=k, rps=20.0 * k) for k in (1, 4, 5)])
-    counts = {f: allot(p, Options(formulation=f), solvers=solvers).counts for f in FORMULATIONS}
-    assert {c.instances for c in counts["paper"]} <= {1, 4}
+    assert {c.instances for c in allot(p, PAPER, solvers=solvers).counts} <= {1, 4}
     p = problem(chain(1), [row("t0", "v0", rps=100.0)])
-    assert [largest_demand(p, Options(formulation=f), solvers=solvers).rps["chain"] for f in FORMULATIONS] == (
+    assert [largest_demand(p, how, solvers=solvers).rps["chain"] for how in (TWO_P95, PAPER)] == (
         pytest.approx([7 * 80.0, 7 * 100.0], rel=1e-3)
     )
 
@@ -217,26 +221,24 @@ def crowded(tasks: int = 3) -> Problem:
 
 
 def test_ideal_packing_counts_what_no_gpu_can_be_cut_into(solvers: SolverFactory) -> None:
-    paper = Options(formulation="paper")
-    assert allot(crowded(), paper, solvers=solvers).slices == 7
+    assert allot(crowded(), PAPER, solvers=solvers).slices == 7
     with pytest.raises(InfeasibleError):
         allot(crowded(), solvers=solvers)
     with pytest.raises(UnplacedError) as caught:
-        make_plan(crowded(), paper, solvers=solvers)
+        make_plan(crowded(), PAPER, solvers=solvers)
     assert caught.value.reasons == (
         "the 7 compute slices that the paper's formulation asks for are there, but its greedy placement finds no place "
         "for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
     )
     with pytest.raises(UnplacedError):
-        make_largest_plan(crowded(), paper, solvers=solvers)
+        make_largest_plan(crowded(), PAPER, solvers=solvers)
 
 
 def test_the_demand_is_lowered_until_the_greedy_placement_succeeds(solvers: SolverFactory) -> None:
     """Three 3g and five 1g carry 250 requests/s on 14 compute slices; beside three 3g two GPUs have room for four."""
     rows = [row("t0", "v0", slice_="3g", rps=100.0), row("t1", "v0", slice_="1g", rps=50.0)]
     p = problem(chain(2), rows, demand_rps=10.0, gpus=2)
-    paper = Options(formulation="paper")
-    ideal = largest_demand(p, paper, solvers=solvers).rps["chain"]
-    placed = make_largest_plan(p, paper, solvers=solvers).graphs["chain"].demand_rps
+    ideal = largest_demand(p, PAPER, solvers=solvers).rps["chain"]
+    placed = make_largest_plan(p, PAPER, solvers=solvers).graphs["chain"].demand_rps
     assert ideal == pytest.approx(250.0, rel=1e-3)
     assert 250.0 * 50 / 64 <= placed <= 200.0

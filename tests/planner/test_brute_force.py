@@ -1,10 +1,12 @@
 """Small problems, solved again by trying every set of replicas that fits a GPU."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +15,9 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
+from jigsaw_triton.planner.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import VECTORS, graph, task
@@ -87,7 +90,26 @@ class Best:
     loss: float
 
 
-def brute_force(p: Problem) -> Best | None:
+Uses = Mapping[ProfileRow, Sequence[Use]]
+
+
+def uses_by(model: LatencyModel, p: Problem) -> Uses:
+    """How busy a replica may be, and the latency that its task then has."""
+    (workload,) = p.workloads
+    g, table = workload.graph, p.profiles[workload.graph.name]
+    if model == "2p95":
+        return {r: [Use(0.8, two_p95_ms(g, r), ANY_NUMBER)] for r in table.rows()}
+    found = uses(g, table.rows(), table, Options(latency_model=model), [r.key for r in table.rows()])
+    return {r: found[r.key] for r in table.rows()}
+
+
+def two_p95_ms(g: TaskGraph, r: ProfileRow) -> float:
+    iterates = g.tasks[r.key.task].for_each is not None
+    at_once = max(v.yields["Y"] for v in g.tasks["first"].variants) if iterates else 1.0
+    return r.latency_p95_ms * (1 + math.ceil(at_once / (r.key.batch * r.key.instances)))
+
+
+def brute_force(p: Problem, allowed: Uses) -> Best | None:
     """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
@@ -98,7 +120,7 @@ def brute_force(p: Problem) -> Best | None:
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if best is not None and slices > best.slices:
             continue
-        loss = loss_if_feasible(workload.graph, workload.demand_rps, used)
+        loss = least_loss(workload.graph, workload.demand_rps, used, allowed)
         if loss is not None and (best is None or (slices, loss) < (best.slices, best.loss)):
             best = Best(slices, loss)
     return best
@@ -124,19 +146,47 @@ def replicas(
         count, taken = count + 1, taken + Counter({rows[index].key.slice: 1})
 
 
-def loss_if_feasible(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int]) -> float | None:
+def least_loss(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int], allowed: Uses) -> float | None:
     """The least loss that these replicas carry the demand with; None where they cannot, or not within the SLO."""
-    latency, worst, rate, loss = 0.0, 1.0, demand, 0.0
+    found = [loss_if_carried(g, demand, usable) for usable in within_slo(g, used, allowed)]
+    return min((loss for loss in found if loss is not None), default=None)
+
+
+def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> Iterator[dict[ProfileRow, float]]:
+    """How often their throughputs replicas may be used, for every latency that a first task may be given.
+
+    A second one is given what is left; each replica is as busy as that allows, which none may not be at all.
+    """
+    own = [{r: n for r, n in used.items() if r.key.task == name} for name in g.tasks]
+    for ranges in itertools.product(*(ranges_of(of, allowed) for of in own)):
+        at = [
+            {r: [use for use in allowed[r] if use.among == among] for r in of}
+            for of, among in zip(own, ranges, strict=True)
+        ]
+        for given_ms in {use.latency_ms for of in at[0].values() for use in of}:
+            budgets_ms = (given_ms, g.slo.latency_ms - given_ms)[: len(own)]
+            usable = {
+                r: used[r] * max((use.utilisation for use in of if use.latency_ms <= most_ms + 1e-9), default=0.0)
+                for most_ms, task in zip(budgets_ms, at, strict=True)
+                for r, of in task.items()
+            }
+            if given_ms <= g.slo.latency_ms + 1e-9 and all(usable.values()):
+                yield usable
+
+
+def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[Replicas]:
+    """The ranges of numbers of replicas that these may be counted to."""
+    return {use.among for r in own for use in allowed[r] if use.among[0] <= sum(own.values()) <= use.among[1]}
+
+
+def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float | None:
+    """The least loss that so many times these throughputs carry the demand with; None where they cannot."""
+    worst, rate, loss = 1.0, demand, 0.0
     for t in g.tasks.values():
-        own = {r: n for r, n in used.items() if r.key.task == t.name}
-        if not own:
-            return None
-        at_once = 1.0 if t.for_each is None else max(v.yields["Y"] for v in g.tasks["first"].variants)
-        latency += max(r.latency_p95_ms * (1 + math.ceil(at_once / (r.key.batch * r.key.instances))) for r in own)
+        own = {r: n for r, n in usable.items() if r.key.task == t.name}
         worst *= min(t.variant(r.key.variant).accuracy for r in own) / t.best_accuracy
         carried = {
-            v.name: sum(0.8 * n * r.throughput_rps for r, n in own.items() if r.key.variant == v.name)
-            for v in t.variants
+            v.name: sum(n * r.throughput_rps for r, n in own.items() if r.key.variant == v.name) for v in t.variants
         }
         if sum(carried.values()) < rate - 1e-9:
             return None
@@ -147,7 +197,7 @@ def loss_if_feasible(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int]
         loss += sum(f / rate * -math.log(t.variant(v).accuracy / t.best_accuracy) for v, f in flow.items())
         if iterated and t.for_each is None:
             rate = sum(f * t.variant(v).yields["Y"] for v, f in flow.items())
-    return loss if latency <= g.slo.latency_ms + 1e-9 and worst >= g.slo.accuracy - 1e-9 else None
+    return loss if worst >= g.slo.accuracy - 1e-9 else None
 
 
 def filled(carried: Mapping[str, float], rate: float, order: Sequence[str]) -> dict[str, float]:
@@ -167,19 +217,20 @@ def lost(plan: Plan, g: TaskGraph) -> float:
     )
 
 
+@pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
-    best = brute_force(p)
+def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyModel, solvers: SolverFactory) -> None:
+    best, options = brute_force(p, uses_by(model, p)), Options(latency_model=model)
     event("feasible" if best else "infeasible")
     if best is None:
         try:
-            plan = make_plan(p, solvers=solvers)
+            plan = make_plan(p, options, solvers=solvers)
         except InfeasibleError as error:
             assert error.reasons and error.hint
             return
         raise AssertionError(f"a plan of {plan.slices_used} slices where there is none")
-    plan = make_plan(p, solvers=solvers)
+    plan = make_plan(p, options, solvers=solvers)
     assert (plan.slices_used, plan.gpus_used, plan.solver.status) == (best.slices, 1, "optimal")
     (workload,) = p.workloads
     if not workload.graph.fans_out:

@@ -8,13 +8,13 @@ from jigsaw_triton.planner.configurations import Configuration, available, by_lo
 from jigsaw_triton.planner.problem import AMONG, LOADS, Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import docread, docread_profiles, row
+from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
 
 CPU = board("cpu")
 
 
-def found(graph: TaskGraph, *rows: ProfileRow, utilisation: float = 0.8) -> dict[str, tuple[Configuration, ...]]:
-    return available(graph, ProfileTable(rows), [CPU], Options(utilisation=utilisation))
+def found(graph: TaskGraph, *rows: ProfileRow) -> dict[str, tuple[Configuration, ...]]:
+    return available(graph, ProfileTable(rows), [CPU], TWO_P95)
 
 
 def test_a_configuration_carries_what_a_replica_takes_and_gives() -> None:
@@ -89,10 +89,10 @@ def test_nothing_is_left_of_a_task_that_cannot_keep_the_slo() -> None:
     assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
 
 
-def test_with_the_queue_model_a_configuration_is_one_for_each_load_and_range_of_replicas() -> None:
+def test_by_the_queue_a_configuration_is_one_for_each_load_and_range_of_replicas() -> None:
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
-    found = available(graph, rows, [CPU], Options(latency_model="queue"))
+    found = available(graph, rows, [CPU], Options())
     ranges = by_load({graph.name: found})
     assert {among for _, among in ranges} == set(AMONG)
     for at in ranges.values():
@@ -103,7 +103,7 @@ def test_with_the_queue_model_a_configuration_is_one_for_each_load_and_range_of_
 def test_replicas_that_differ_in_load_alone_are_merged() -> None:
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10), row("t0", "v0", batch=1, p95_ms=10)])
-    other, *_, low, high = available(graph, rows, [CPU], Options(latency_model="queue"))["t0"]
+    other, *_, low, high = available(graph, rows, [CPU], Options())["t0"]
     assert merged({other: 2}) == {other: 2}
     (together, *rest), counts = zip(*merged({low: 1, high: 3, other: 2}).items(), strict=True)
     assert (rest, counts) == ([other], (4, 2))

@@ -18,7 +18,7 @@ from jigsaw_triton.planner.requirement import Requirement, requirements, value_o
 from jigsaw_triton.planner.solve import SolverFactory, has_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import cluster, docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 OPTIONS = Options()
 
@@ -78,7 +78,7 @@ def test_gpus_for_as_many_replicas_as_a_latency_under_load_takes(solvers: Solver
 def test_latency_and_accuracy(solvers: SolverFactory) -> None:
     g = chain(2, variant_count=2, slo=Slo(100.0, accuracy=0.9))
     rows = [*(row(t, "v0", p95_ms=37.123) for t in g.tasks), *(row(t, "v1", p95_ms=20.0) for t in g.tasks)]
-    found = conflict(problem(g, rows, demand_rps=1), solvers)
+    found = conflict(problem(g, rows, demand_rps=1), solvers, TWO_P95)
     assert names(found) == {
         "chain.latency_ms": pytest.approx(114.246),
         "chain.accuracy": pytest.approx(0.81),
@@ -90,7 +90,7 @@ def test_the_nearest_latency_keeps_to_the_cluster(solvers: SolverFactory) -> Non
     g = chain(2, slo=Slo(28.0, accuracy=0.5))
     rows = [row(t, "v0", slice_=s, p95_ms=ms) for t in g.tasks for s, ms in (("7g", 6.0), ("3g", 9.0))]
     p = problem(g, rows, demand_rps=1)
-    assert names(conflict(p, solvers)) == {"cpu.gpus": 2, "chain.latency_ms": pytest.approx(36.0)}
+    assert names(conflict(p, solvers, TWO_P95)) == {"cpu.gpus": 2, "chain.latency_ms": pytest.approx(36.0)}
 
 
 @pytest.mark.parametrize("features", ["AS", "S", ""])
@@ -100,14 +100,14 @@ def test_the_nearest_latency_where_each_task_gets_an_even_part(features: str, so
     p = problem(
         g, [row("t0", "v0", slice_="7g", p95_ms=20.0), row("t1", "v0", slice_="7g", p95_ms=2.0)], demand_rps=5, gpus=2
     )
-    options = Options(features=features)
+    options = replace(TWO_P95, features=features)
     found = conflict(p, solvers, options)
     assert names(found) == {"chain.latency_ms": pytest.approx(80.0, abs=1e-9)}
     check_nearest(p, found, solvers, options)
 
 
 def test_one_alone(solvers: SolverFactory) -> None:
-    found = conflict(problem(chain(1, slo=Slo(10.0, accuracy=0.5)), [row("t0", "v0", p95_ms=40)]), solvers)
+    found = conflict(problem(chain(1, slo=Slo(10.0, accuracy=0.5)), [row("t0", "v0", p95_ms=40)]), solvers, TWO_P95)
     assert names(found) == {"chain.latency_ms": pytest.approx(80.0)}
 
 
@@ -122,7 +122,7 @@ def test_of_several_graphs_only_those_concerned(solvers: SolverFactory) -> None:
     fast, slow = chain(1, name="fast"), chain(1, name="slow", slo=Slo(10.0, accuracy=0.5))
     tables = {"fast": ProfileTable([row("t0", "v0")]), "slow": ProfileTable([row("t0", "v0", p95_ms=40)])}
     p = Problem((Workload(fast, 1), Workload(slow, 1)), cluster(1), tables)
-    assert names(conflict(p, solvers)) == {"slow.latency_ms": pytest.approx(80.0)}
+    assert names(conflict(p, solvers, TWO_P95)) == {"slow.latency_ms": pytest.approx(80.0)}
 
 
 def test_gpus_of_each_model_are_a_requirement_of_their_own(solvers: SolverFactory) -> None:
@@ -131,7 +131,7 @@ def test_gpus_of_each_model_are_a_requirement_of_their_own(solvers: SolverFactor
     gpus = cluster(1).gpus + cluster(2, of="A30-24GB", node="b").gpus
     p = Problem((Workload(g, 400),), Cluster(gpus), {g.name: ProfileTable(rows)})
     # 80 requests/s a GPU of either model, two more are needed.
-    assert names(conflict(p, solvers)) == {
+    assert names(conflict(p, solvers, TWO_P95)) == {
         "A30-24GB.gpus": 4,
         "cpu.gpus": 3,
         "chain.demand_rps": pytest.approx(240.0, rel=1e-3),
@@ -144,7 +144,7 @@ def test_missing_profiles_are_no_requirement(solvers: SolverFactory) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [Options(features="AS"), Options(features=""), Options(formulation="paper"), Options(latency_model="queue")],
+    [Options(features="AS"), Options(features=""), replace(TWO_P95, formulation="paper"), TWO_P95],
 )
 def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(500, slo=Slo(90.0, accuracy=0.9))
@@ -233,7 +233,7 @@ def test_a_figure_in_place_of_another() -> None:
 def test_the_nearest_mean_accuracy_lies_between_those_of_variants(solvers: SolverFactory) -> None:
     g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.99, accuracy_mode="mean"))
     p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=400.0)], demand_rps=480)
-    found = conflict(p, solvers)
+    found = conflict(p, solvers, TWO_P95)
     # Of seven slices one has to be light, and take what the six others leave: 240 of 480.
     assert found.nearest[Requirement("chain", "accuracy")] == pytest.approx(0.95, abs=2 * ACCURACY_GAP)
-    check_nearest(p, found, solvers)
+    check_nearest(p, found, solvers, TWO_P95)

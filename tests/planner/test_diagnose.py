@@ -11,7 +11,7 @@ from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain, diamond
-from tests.fakes.problems import cluster, docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 OPTIONS = Options()
 
@@ -39,7 +39,7 @@ def test_a_task_without_profiles(solvers: SolverFactory) -> None:
     [
         (Options(features="AT"), row("t0", "v0"), "without spatial partitioning"),
         (Options(features="ST"), row("t0", "v1"), "without accuracy scaling"),
-        (Options(formulation="paper"), row("t0", "v0", instances=5), "at most 4 instances"),
+        (replace(TWO_P95, formulation="paper"), row("t0", "v0", instances=5), "at most 4 instances"),
     ],
 )
 def test_options_that_forbid_all_there_is(
@@ -64,9 +64,16 @@ def test_models_too_large_for_the_board(solvers: SolverFactory) -> None:
     assert reason.startswith("chain: no configuration of task t0 can be had on cpu (100000 MiB do not fit 1g of cpu")
 
 
+def test_a_throughput_far_beyond_what_its_latencies_allow_for(solvers: SolverFactory) -> None:
+    error = refusal(problem(chain(1), [row("t0", "v0", p95_ms=5.0, rps=1e5)]), solvers)
+    (reason,) = error.reasons
+    assert reason.startswith("chain: no configuration of task t0 can be had on cpu (the profiled throughput is several")
+    assert error.hint == "measure it with `jigsaw-triton profile`"
+
+
 def test_latency_out_of_reach(solvers: SolverFactory) -> None:
     rows = [row(t, "v0", p95_ms=ms) for t, ms in (("a", 5.0), ("b", 20.0), ("c", 1.0), ("d", 5.111))]
-    error = refusal(problem(diamond(slo=Slo(50.0, accuracy=0.5)), rows, demand_rps=1), solvers)
+    error = refusal(problem(diamond(slo=Slo(50.0, accuracy=0.5)), rows, demand_rps=1), solvers, TWO_P95)
     assert error.reasons == (
         "diamond: a latency of 50 ms is out of reach: along a > b > d even the fastest configurations take 60.23 ms",
     )
@@ -92,14 +99,14 @@ def test_latency_and_accuracy_not_together(solvers: SolverFactory) -> None:
         *(row(t, "v1", p95_ms=20.0) for t in g.tasks),
     ]
     # Best and light: 114.246 ms at 0.9; both light: 80 ms at 0.81.
-    error = refusal(problem(g, rows, demand_rps=1), solvers)
+    error = refusal(problem(g, rows, demand_rps=1), solvers, TWO_P95)
     assert error.reasons == (
         "chain: a latency of 100 ms and an accuracy of 0.9 cannot be had together: at this accuracy it takes at least "
         "114.3 ms",
     )
     assert error.hint == "raise latency_ms to 114.3 or lower accuracy to 0.81"
     for slo in (Slo(114.3, accuracy=0.9), Slo(100.0, accuracy=0.81)):
-        make_plan(problem(replace(g, slo=slo), rows, demand_rps=1), solvers=solvers)
+        make_plan(problem(replace(g, slo=slo), rows, demand_rps=1), TWO_P95, solvers=solvers)
 
 
 def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
@@ -118,7 +125,7 @@ def test_two_graphs_share_what_there_is(solvers: SolverFactory) -> None:
     g, h = chain(1, name="g"), chain(1, name="h")
     table = ProfileTable([row("t0", "v0", slice_="3g", rps=100.0)])
     p = Problem((Workload(g, 100), Workload(h, 300)), cluster(1), {"g": table, "h": table})
-    error = refusal(p, solvers)
+    error = refusal(p, solvers, TWO_P95)
     # Two slices of 80 requests/s: one each, so h gets 80 of its 300.
     assert "g 26.66 of 100 requests/s, h 80 of 300 requests/s" in str(error)
 
@@ -138,10 +145,12 @@ def test_no_room_for_a_slice_a_task(solvers: SolverFactory) -> None:
 def test_slices_that_the_slo_needs_and_the_cluster_lacks_are_a_matter_of_room(solvers: SolverFactory) -> None:
     g = chain(2, slo=Slo(30.0, accuracy=0.5))
     rows = [row(t, "v0", slice_=s, p95_ms=ms) for t in g.tasks for s, ms in (("1g", 10.0), ("7g", 7.0))]
-    assert "no room" in str(refusal(problem(g, rows, demand_rps=1), solvers))
+    assert "no room" in str(refusal(problem(g, rows, demand_rps=1), solvers, TWO_P95))
 
 
 def test_it_is_not_called_infeasible_that_demand_is_just_met(solvers: SolverFactory) -> None:
-    g = chain(1)
-    rows = [row("t0", "v0", slice_="7g", rps=100.0)]
-    assert make_plan(problem(g, rows, demand_rps=80.0), solvers=solvers).graphs["chain"].capacity_rps == 80.0
+    p = problem(chain(1), [row("t0", "v0", slice_="7g", rps=100.0)], demand_rps=80.0)
+    assert make_plan(p, TWO_P95, solvers=solvers).graphs["chain"].capacity_rps == 80.0
+    (workload,) = p.workloads
+    p = replace(p, workloads=(replace(workload, demand_rps=92.0),))
+    assert make_plan(p, solvers=solvers).graphs["chain"].capacity_rps == pytest.approx(92.0)

@@ -15,7 +15,7 @@ from jigsaw_triton.planner.requirement import Requirement, varied
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, diamond, graph, task
-from tests.fakes.problems import cluster, docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 OPTIONS = Options()
 
@@ -34,7 +34,7 @@ def effects(found: Limit) -> dict[str, Effect]:
     return {step.change: step.effect for step in found.steps}
 
 
-@pytest.mark.parametrize("options", [OPTIONS, Options(features="AS"), Options(latency_model="queue")])
+@pytest.mark.parametrize("options", [OPTIONS, Options(features="AS"), TWO_P95])
 def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(60, slo=Slo(500.0, accuracy=0.8))
     plan, found = explanation(p, solvers, options)
@@ -53,7 +53,7 @@ def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: S
 def test_every_path_is_told(solvers: SolverFactory) -> None:
     g = diamond(slo=Slo(100.0, accuracy=0.5))
     rows = [row(t, "v0", p95_ms=ms) for t, ms in (("a", 5.0), ("b", 20.0), ("c", 1.0), ("d", 5.0))]
-    _, found = explanation(problem(g, rows, demand_rps=1), solvers)
+    _, found = explanation(problem(g, rows, demand_rps=1), solvers, TWO_P95)
     assert {path.tasks: path.latency_ms for path in found.paths} == {
         ("a", "b", "d"): pytest.approx(60.0),
         ("a", "c", "d"): pytest.approx(22.0),
@@ -67,7 +67,7 @@ def test_of_many_paths_the_longest_through_each_task(solvers: SolverFactory) -> 
     g = graph(tasks, {"Y": f"a{layers - 1}.Y", "Z": f"b{layers - 1}.Y"})
     rows = [row(t.name, "v0", p95_ms=1.0 if t.name < "b" else 2.0) for t in tasks]
     assert 2**layers > MOST_PATHS
-    _, found = explanation(problem(g, rows, demand_rps=1, gpus=2), solvers)
+    _, found = explanation(problem(g, rows, demand_rps=1, gpus=2), solvers, TWO_P95)
     assert max(path.latency_ms for path in found.paths) == pytest.approx(layers * 4.0)
     assert {name for path in found.paths for name in path.tasks} == set(g.tasks)
     assert len(found.paths) == 1 + layers
@@ -97,7 +97,7 @@ def test_a_requirement_binds_where_easing_it_saves_slices(solvers: SolverFactory
     # 3g within 40 ms, 1g from 50 ms on.
     g = chain(1, slo=Slo(45.0, accuracy=0.5))
     rows = [row("t0", "v0", slice_="3g", p95_ms=20.0), row("t0", "v0", p95_ms=25.0)]
-    _, found = explanation(problem(g, rows, demand_rps=1), solvers)
+    _, found = explanation(problem(g, rows, demand_rps=1), solvers, TWO_P95)
     latency = limit(found, "chain.latency_ms")
     assert latency.binds is True
     assert effects(latency)["+10 ms"].slices == -2
@@ -135,12 +135,12 @@ def test_several_graphs(solvers: SolverFactory) -> None:
     g, h = chain(1, name="g"), chain(2, name="h")
     tables = {w.name: ProfileTable([row(t, "v0", rps=100.0) for t in w.tasks]) for w in (g, h)}
     p = Problem((Workload(g, 100), Workload(h, 10)), cluster(1), tables)
-    _, found = explanation(p, solvers)
+    _, found = explanation(p, solvers, TWO_P95)
     assert [(b.graph, b.task) for b in found.tasks] == [("g", "t0"), ("h", "t0"), ("h", "t1")]
     assert {one.requirement.subject for one in found.limits} == {"cpu", "g", "h"}
     assert effects(limit(found, "g.demand_rps"))["-10%"].slices == 0
     eased = varied(p, Requirement("g", "demand_rps"), 80)
-    assert make_plan(eased, solvers=solvers).slices_used < make_plan(p, solvers=solvers).slices_used
+    assert make_plan(eased, TWO_P95, solvers=solvers).slices_used < make_plan(p, TWO_P95, solvers=solvers).slices_used
 
 
 def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
@@ -174,5 +174,5 @@ def test_as_json(solvers: SolverFactory) -> None:
 def test_a_mean_is_told_where_a_plan_is_explained(solvers: SolverFactory) -> None:
     g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.95, accuracy_mode="mean"))
     p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=200.0)], demand_rps=240)
-    _, found = explanation(p, solvers)
+    _, found = explanation(p, solvers, TWO_P95)
     assert [path.accuracy for path in found.paths] == pytest.approx([0.95], abs=1e-4)

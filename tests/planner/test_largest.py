@@ -14,7 +14,7 @@ from jigsaw_triton.planner.solver import Outcome, SolverProcess, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import cluster, docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
@@ -41,12 +41,12 @@ def two(of_a: float, of_b: float) -> Problem:
 
 
 def test_graphs_grow_in_proportion(solvers: SolverFactory) -> None:
-    plan = make_largest_plan(two(10.0, 20.0), solvers=solvers)
+    plan = make_largest_plan(two(10.0, 20.0), TWO_P95, solvers=solvers)
     assert [plan.graphs[name].demand_rps for name in "ab"] == pytest.approx([160.0, 320.0], rel=1e-3)
 
 
 def test_one_grows_and_the_other_keeps_its_demand(solvers: SolverFactory) -> None:
-    plan = make_largest_plan(two(10.0, 100.0), scaled=["a"], solvers=solvers)
+    plan = make_largest_plan(two(10.0, 100.0), TWO_P95, scaled=["a"], solvers=solvers)
     assert plan.graphs["b"].demand_rps == 100.0
     assert plan.graphs["a"].demand_rps == pytest.approx(400.0, rel=1e-3)
 
@@ -69,9 +69,9 @@ def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) 
 
         def solve(self, program: Program, time_limit_s: float) -> Outcome:
             outcome = highs.solve(program, time_limit_s)
-            (first, *rest) = outcome.stages
-            if first.value >= 0:
+            if not outcome.stages or outcome.stages[0].value >= 0:
                 return outcome
+            (first, *rest) = outcome.stages
             return replace(outcome, status="feasible", stages=(Stage(first.value, 1.25 * first.value, False), *rest))
 
     plan = make_largest_plan(docread_problem(1.0), solvers=lambda name: nullcontext(Cut()))
@@ -80,6 +80,6 @@ def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) 
 
 
 def test_no_demand_is_larger_than_what_can_be_planned_for(solvers: SolverFactory) -> None:
-    table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=1e9)])
+    table = ProfileTable([row("t0", "v0", p95_ms=1e-6, rps=1e9)])
     plan = make_largest_plan(problem(chain(1), table, demand_rps=1.0, gpus=4), solvers=solvers)
     assert plan.graphs["chain"].demand_rps == pytest.approx(MAX_DEMAND_RPS, rel=1e-4)

@@ -16,7 +16,7 @@ from jigsaw_triton.planner.configurations import accuracy_budget, available, wor
 from jigsaw_triton.planner.mixture import EXCESS, MOST_BRACKETS, mean_loss, mean_weights
 from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Multiplicities, Options, Problem
+from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Multiplicities, Options, Problem
 from jigsaw_triton.planner.program import Draft, Program
 from jigsaw_triton.planner.solve import SolverFactory, find_plan, has_plan, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverProcess
@@ -24,11 +24,12 @@ from jigsaw_triton.planner.supply import supply
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import VECTORS, chain, graph, task
-from tests.fakes.problems import cluster, docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 from tests.planner import test_solve as any_shape
-from tests.planner.test_brute_force import CPU, problems, replicas, ways_to_cut
+from tests.planner.test_brute_force import CPU, Uses, problems, replicas, uses_by, ways_to_cut, within_slo
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
+"""Where rows vary and the least slices must be proven, with `TWO_P95`: with loads the time limit often comes first."""
 
 
 def on_average(p: Problem, accuracy: float | None = None) -> Problem:
@@ -41,7 +42,7 @@ def _on_average(workload: Workload, accuracy: float | None) -> Workload:
     return replace(workload, graph=replace(workload.graph, slo=slo))
 
 
-def least_by_trying(p: Problem, accuracy: float) -> float:
+def least_by_trying(p: Problem, accuracy: float, allowed: Uses) -> float:
     """The fewest compute slices of one GPU that keep a mean accuracy; infinite where none do."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
@@ -49,27 +50,27 @@ def least_by_trying(p: Problem, accuracy: float) -> float:
     for counts in replicas(rows, ways_to_cut(p), Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
-        if slices < least and best_mean(workload.graph, workload.demand_rps, used) >= accuracy:
+        if slices < least and best_mean(workload.graph, workload.demand_rps, used, allowed) >= accuracy:
             least = slices
     return least
 
 
-def best_mean(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int]) -> float:
+def best_mean(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int], allowed: Uses) -> float:
     """The greatest mean accuracy that these replicas carry the demand with within the latency; 0 where they cannot."""
-    latency, carried = 0.0, dict[str, dict[str, float]]()
-    for t in g.tasks.values():
-        own = {r: n for r, n in used.items() if r.key.task == t.name}
-        at_once = 1.0 if t.for_each is None else max(v.yields["Y"] for v in g.tasks["first"].variants)
-        latency += max(
-            (r.latency_p95_ms * (1 + math.ceil(at_once / (r.key.batch * r.key.instances))) for r in own),
-            default=math.inf,
-        )
-        carried[t.name] = {
-            v.name: sum(0.8 * n * r.throughput_rps for r, n in own.items() if r.key.variant == v.name)
+    return max((mean_if_carried(g, demand, usable) for usable in within_slo(g, used, allowed)), default=0.0)
+
+
+def mean_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float:
+    """The greatest with so many times these throughputs."""
+    carried = {
+        t.name: {
+            v.name: sum(
+                n * r.throughput_rps for r, n in usable.items() if (r.key.task, r.key.variant) == (t.name, v.name)
+            )
             for v in t.variants
         }
-    if latency > g.slo.latency_ms + 1e-9:
-        return 0.0
+        for t in g.tasks.values()
+    }
     best = 0.0
     for good in good_shares(g, demand, carried):
         mean, rate = 1.0, demand
@@ -94,20 +95,22 @@ def good_shares(g: TaskGraph, demand: float, carried: Mapping[str, Mapping[str, 
         yield from (least + (most - least) * i / 500 for i in range(500))
 
 
+@pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
-    p = on_average(p)
+def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyModel, solvers: SolverFactory) -> None:
+    p, allowed = on_average(p), uses_by(model, p)
     (workload,) = p.workloads
     accuracy, too_much = workload.graph.slo.accuracy, 1e-4
     first = workload.graph.tasks["first"]
     if workload.graph.fans_out:
         calls = [v.yields["Y"] for v in first.variants]
         too_much += excess(min(calls) / max(calls)) * accuracy_budget(workload.graph)
-    found = find_plan(p, solvers=solvers)
+    found = find_plan(p, Options(latency_model=model), solvers=solvers)
     slices = found.slices_used if found else math.inf
     event("infeasible" if found is None else "mixed" if mixed(found) else "not mixed")
-    assert least_by_trying(p, accuracy - 1e-5) <= slices <= least_by_trying(p, min(1.0, accuracy * math.exp(too_much)))
+    strict = min(1.0, accuracy * math.exp(too_much))
+    assert least_by_trying(p, accuracy - 1e-5, allowed) <= slices <= least_by_trying(p, strict, allowed)
 
 
 def excess(least: float) -> float:
@@ -168,23 +171,24 @@ def test_where_rows_vary_it_takes_no_more_than_a_floor_either(
     demand: int, accuracy: float, solvers: SolverFactory
 ) -> None:
     p = docread_problem(demand, slo=Slo(400.0, accuracy=accuracy))
-    floor = find_plan(p, solvers=solvers)
+    floor = find_plan(p, TWO_P95, solvers=solvers)
     if floor is not None:
-        mean = make_plan(on_average(p), solvers=solvers)
+        mean = make_plan(on_average(p), TWO_P95, solvers=solvers)
         assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
 
 
 def test_both_solvers_find_the_same(solvers: SolverFactory) -> None:
-    plans = [make_plan(halves(0.9), Options(solver=s), solvers=solvers) for s in ("highs", "cbc")]
+    plans = [make_plan(halves(0.9), replace(TWO_P95, solver=s), solvers=solvers) for s in ("highs", "cbc")]
     assert [plan.solver.name for plan in plans] == ["HiGHS", "CBC"]
-    assert plans[0].slices_used == plans[1].slices_used < make_plan(on_floor(halves(0.9)), solvers=solvers).slices_used
+    floor = make_plan(on_floor(halves(0.9)), TWO_P95, solvers=solvers)
+    assert plans[0].slices_used == plans[1].slices_used < floor.slices_used
 
 
 @given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.95]), more=st.floats(0.8, 1.0))
 @FEW
 def test_a_looser_accuracy_is_never_worse(demand: int, accuracy: float, more: float, solvers: SolverFactory) -> None:
     tight, loose = (
-        find_plan(on_average(docread_problem(demand), a), solvers=solvers) for a in (accuracy, accuracy * more)
+        find_plan(on_average(docread_problem(demand), a), TWO_P95, solvers=solvers) for a in (accuracy, accuracy * more)
     )
     if tight is not None:
         assert loose is not None
@@ -201,12 +205,12 @@ def halves(accuracy: float, demand_rps: float = 240.0) -> Problem:
 
 
 def test_variants_below_the_accuracy_take_their_part(solvers: SolverFactory) -> None:
-    plan = make_plan(halves(0.9), solvers=solvers)
+    plan = make_plan(halves(0.9), TWO_P95, solvers=solvers)
     assert plan.slices_used == 3 + 1
     assert plan.graphs["chain"].mix["t0"] == pytest.approx({"good": 0.5, "light": 0.5}, abs=1e-4)
     assert plan.graphs["chain"].accuracy >= 0.9 - 1e-5
-    assert make_plan(halves(1.0), solvers=solvers).graphs["chain"].mix == {"t0": {"good": 1.0}}
-    assert make_plan(halves(0.8), solvers=solvers).slices_used == 2
+    assert make_plan(halves(1.0), TWO_P95, solvers=solvers).graphs["chain"].mix == {"t0": {"good": 1.0}}
+    assert make_plan(halves(0.8), TWO_P95, solvers=solvers).slices_used == 2
 
 
 class OutOfTime:
@@ -223,7 +227,7 @@ class OutOfTime:
 
 
 def test_out_of_time_it_is_kept_by_each_request(highs: SolverProcess) -> None:
-    plan = make_plan(halves(0.9), solvers=lambda _: nullcontext(OutOfTime(highs)))
+    plan = make_plan(halves(0.9), TWO_P95, solvers=lambda _: nullcontext(OutOfTime(highs)))
     assert (plan.slices_used, plan.solver.status) == (6, "feasible")
     # The bound is that of the mean.
     assert plan.solver.gap == pytest.approx(2 / 6)
@@ -235,16 +239,16 @@ def test_out_of_time_several_graphs_get_a_plan(highs: SolverProcess) -> None:
     other = replace(workload, graph=replace(workload.graph, name="other"))
     tables = {**p.profiles, "other": p.profiles[workload.graph.name]}
     p = replace(p, workloads=(workload, other), profiles=tables, cluster=cluster(2))
-    plan = make_plan(p, solvers=lambda _: nullcontext(OutOfTime(highs)))
+    plan = make_plan(p, TWO_P95, solvers=lambda _: nullcontext(OutOfTime(highs)))
     assert (plan.slices_used, plan.solver.status) == (12, "feasible")
 
 
 def test_capacity_is_by_the_shares_that_keep_the_accuracy(solvers: SolverFactory) -> None:
-    plan = make_largest_plan(halves(0.9), solvers=solvers)
+    plan = make_largest_plan(halves(0.9), TWO_P95, solvers=solvers)
     # Five slices of the good variant's 40 a second, and as many calls of the light one on another two.
     assert plan.graphs["chain"].capacity_rps == pytest.approx(400.0, rel=1e-3)
     assert plan.graphs["chain"].accuracy >= 0.9 - 1e-5
-    assert largest_demand(halves(0.9), solvers=solvers).proven
+    assert largest_demand(halves(0.9), TWO_P95, solvers=solvers).proven
 
 
 def rows_of_what_runs_before(light: float = 1.0) -> TaskGraph:
@@ -269,7 +273,8 @@ def test_where_rows_vary_a_variant_alone_loses_only_what_it_loses(accuracy: floa
     calls = {("first", "good"): 20.0, ("first", "light"): 20.0, ("second", "good"): 10.0, ("second", "light"): 40.0}
     p = problem(g, [row(*which, rps=rps / 0.8) for which, rps in calls.items()], demand_rps=10, gpus=2)
     # The good variant's 40 rows a second take all of a slice of the light one; a light variant finds fewer.
-    assert make_plan(p, solvers=solvers).slices_used == make_plan(on_floor(p), solvers=solvers).slices_used == 2
+    slices = [make_plan(one, TWO_P95, solvers=solvers).slices_used for one in (p, on_floor(p))]
+    assert slices == [2, 2]
 
 
 @given(shares=st.tuples(st.floats(0.5, 1), st.floats(0.5, 1)), light=st.sampled_from([0.5, 2.0, 4.0]))
@@ -329,7 +334,7 @@ def test_slices_that_are_shared(solvers: SolverFactory) -> None:
 
 def test_a_false_mean_is_found(solvers: SolverFactory) -> None:
     p = halves(0.9)
-    plan = make_plan(p, solvers=solvers)
-    assert any("the accuracy along a path is" in v for v in violations(plan, on_average(p, 0.95), Options()))
+    plan = make_plan(p, TWO_P95, solvers=solvers)
+    assert any("the accuracy along a path is" in v for v in violations(plan, on_average(p, 0.95), TWO_P95))
     told = replace(plan, graphs={"chain": replace(plan.graphs["chain"], accuracy=0.99)})
-    assert any("an accuracy of 0.99 said" in v for v in violations(told, p, Options()))
+    assert any("an accuracy of 0.99 said" in v for v in violations(told, p, TWO_P95))

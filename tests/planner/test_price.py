@@ -22,14 +22,14 @@ from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of
-from tests.fakes.problems import docread_problem, problem, row
+from tests.fakes.problems import TWO_P95, docread_problem, problem, row
 from tests.planner.test_solve import problems
 
 CPU = board("cpu")
 GRAPH = chain(1, variant_count=1)
 SPEED = {"1g": 10.0, "2g": 20.0, "3g": 27.0}
 PROFILES = ProfileTable(row("t0", "v0", slice_=kind, rps=rps / 0.8) for kind, rps in SPEED.items())
-"""Slice -> calls a second that may be planned for a replica on it."""
+"""Slice -> calls a second that may be planned for a replica on it, by 2 x p95."""
 
 
 def asked(demand_rps: float, before: Places, *, gpus: int = 1) -> Problem:
@@ -37,7 +37,7 @@ def asked(demand_rps: float, before: Places, *, gpus: int = 1) -> Problem:
 
 
 def planned(p: Problem, price: float, solvers: SolverFactory) -> Plan:
-    options = Options(change_price=price)
+    options = replace(TWO_P95, change_price=price)
     plan = make_plan(p, options, solvers=solvers)
     assert violations(plan, p, options) == ()
     assert plan.solver.status == "optimal"
@@ -112,7 +112,7 @@ def test_what_is_no_price(price: float) -> None:
         Options(change_price=price).checked()
 
 
-@pytest.mark.parametrize("options", [Options(share=True), Options(formulation="paper")])
+@pytest.mark.parametrize("options", [Options(share=True), replace(TWO_P95, formulation="paper")])
 def test_where_there_is_no_price(options: Options) -> None:
     with pytest.raises(InputError, match="changes have no price with"):
         replace(options, change_price=1.0).checked()
@@ -192,7 +192,7 @@ class OutOfTime:
 @pytest.mark.parametrize(("after", "slices", "gap"), [(0, 1, 3 / 4), (1, 3, 2 / 3)])
 def test_out_of_time_it_is_the_best_plan_so_far(after: int, slices: int, gap: float, highs: SolverProcess) -> None:
     p = asked(8, {0: {"1g@0": "t0.v0", "1g@1": "t0.v0", "1g@2": "t0.v0"}})
-    plan = make_plan(p, Options(change_price=1.0), solvers=lambda _: nullcontext(OutOfTime(highs, after)))
+    plan = make_plan(p, replace(TWO_P95, change_price=1.0), solvers=lambda _: nullcontext(OutOfTime(highs, after)))
     assert (plan.slices_used, plan.solver.status) == (slices, "feasible")
     # At least one slice is needed; one, and all three that run changed, come to four at most.
     assert plan.solver.gap == pytest.approx(gap)

@@ -11,11 +11,11 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.rationing import make_rationed_plan
-from jigsaw_triton.planner.solve import SolverFactory, has_plan, make_plan
+from jigsaw_triton.planner.solve import DEFAULTS, SolverFactory, has_plan, make_plan
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import cluster, grid, row
+from tests.fakes.problems import TWO_P95, cluster, grid, row
 
 
 def three(
@@ -31,12 +31,12 @@ def three(
 
 
 def granted(
-    p: Problem, solvers: SolverFactory, least_rps: float | Mapping[str, float] = 1.0, options: Options | None = None
+    p: Problem, solvers: SolverFactory, least_rps: float | Mapping[str, float] = 1.0, options: Options = TWO_P95
 ) -> dict[str, float]:
     least = {w.graph.name: least_rps for w in p.workloads} if isinstance(least_rps, float) else least_rps
-    plan = make_rationed_plan(p, options or Options(), least_rps=least, solvers=solvers)
+    plan = make_rationed_plan(p, options, least_rps=least, solvers=solvers)
     rps = {name: graph.demand_rps for name, graph in plan.graphs.items()}
-    assert violations(plan, with_demands(p, rps), options or Options()) == ()
+    assert violations(plan, with_demands(p, rps), options) == ()
     return rps
 
 
@@ -118,18 +118,19 @@ def test_a_higher_graph_never_loses_by_lower_ones(p: Problem, solvers: SolverFac
     least = {w.graph.name: 1.0 for w in p.workloads}
     if not has_plan(with_demands(p, least), solvers=solvers):
         return
-    found = granted(p, solvers)
+    found = granted(p, solvers, options=DEFAULTS)
     demand = {w.graph.name: w.demand_rps for w in p.workloads}
     event("in full" if found == demand else "short")
     top = max(w.graph.priority for w in p.workloads)
     highest = {w.graph.name for w in p.workloads if w.graph.priority == top}
     # Whatever the lower ones ask for, the highest get what they get where the others ask for nothing.
-    alone = granted(with_demands(p, {n: rps if n in highest else least[n] for n, rps in demand.items()}), solvers)
+    rest = with_demands(p, {n: rps if n in highest else least[n] for n, rps in demand.items()})
+    alone = granted(rest, solvers, options=DEFAULTS)
     assert {n: found[n] for n in highest} == pytest.approx({n: alone[n] for n in highest}, rel=2e-3)
     equal = replace(p, workloads=tuple(replace(w, graph=replace(w.graph, priority=0)) for w in p.workloads))
     if len(highest) == 1:
         (name,) = highest
-        assert found[name] >= granted(equal, solvers)[name] * (1 - 2e-3)
+        assert found[name] >= granted(equal, solvers, options=DEFAULTS)[name] * (1 - 2e-3)
     for name in highest if len(highest) == 1 else ():
         if found[name] < 0.98 * demand[name]:
             more = {**least, name: 1.02 * found[name]}

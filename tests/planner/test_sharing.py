@@ -149,13 +149,14 @@ def test_a_shared_slice_stays_where_it_is(solvers: SolverFactory) -> None:
     assert again.gpus == moved.gpus
 
 
-def test_on_the_way_a_shared_slice_carries_what_is_planned(solvers: SolverFactory) -> None:
+@pytest.mark.parametrize("options", [SHARE, QUEUE])
+def test_on_the_way_a_shared_slice_carries_what_is_planned(options: Options, solvers: SolverFactory) -> None:
     p = several((2, 300.0, 1.0), (1, 300.0, 4.0))
-    shared = make_plan(p, SHARE, solvers=solvers)
-    apart = make_plan(p, replace(SHARE, share=False), solvers=solvers)
-    way = transition(replace(p, running=shared), apart, SHARE)
+    shared = make_plan(p, options, solvers=solvers)
+    apart = make_plan(p, replace(options, share=False), solvers=solvers)
+    way = transition(replace(p, running=shared), apart, options)
     assert way.before_rps == pytest.approx({name: graph.capacity_rps for name, graph in shared.graphs.items()})
-    back = transition(replace(p, running=apart), shared, SHARE)
+    back = transition(replace(p, running=apart), shared, options)
     assert back.steps[-1].after_rps == pytest.approx(way.before_rps)
     assert way.shortfalls == back.shortfalls == ()
     # The model that stays is loaded anew, to take turns.

@@ -13,14 +13,14 @@ from jigsaw_triton.planner.capacity import Service
 from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.moves import Durations, Movers
 from jigsaw_triton.planner.plan import PlacedModel, Plan
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.problem import LATENCY_MODELS, LOADS, LatencyModel, Options, Problem
 from jigsaw_triton.planner.sequence import _best, requests_missed
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.transition import Step, Transition, transition
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of
-from tests.fakes.problems import SPEED, cluster, docread_problem, problem, row
+from tests.fakes.problems import SPEED, TWO_P95, cluster, docread_problem, problem, row
 
 CPU = board("cpu")
 GRAPH = chain(2, variant_count=2)
@@ -31,7 +31,7 @@ PROFILES = ProfileTable(
     for kind in SPEED
     for instances in (1, 2)
 )
-"""A replica of one instance on a 1g may be planned for 10 calls/s."""
+"""By 2 x p95 a replica of one instance on a 1g may be planned for 10 calls/s."""
 
 Layout = dict[tuple[GpuId, Placement], tuple[PlacedModel, ...]]
 
@@ -39,7 +39,7 @@ Layout = dict[tuple[GpuId, Placement], tuple[PlacedModel, ...]]
 def way(before: Places | None, after: Places, *, demand: float = 10, profiles: ProfileTable = PROFILES) -> Transition:
     running = None if before is None else plan_of(before, demand_rps=demand)
     asked = problem(GRAPH, profiles, demand_rps=demand, gpus=4, running=running)
-    return transition(asked, plan_of(after, demand_rps=demand))
+    return transition(asked, plan_of(after, demand_rps=demand), TWO_P95)
 
 
 def kinds(found: Transition) -> list[str]:
@@ -213,14 +213,30 @@ def test_a_media_exclusive_slice_is_one_like_others() -> None:
     assert kinds(found) == ["variant"]
 
 
+@pytest.mark.parametrize("model", LATENCY_MODELS)
 @pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
-def test_capacities_are_those_that_the_plans_tell(solvers: SolverFactory, before: float, after: float) -> None:
-    running = make_plan(docread_problem(before), solvers=solvers)
+def test_capacities_are_those_that_the_plans_tell(
+    solvers: SolverFactory, before: float, after: float, model: LatencyModel
+) -> None:
+    options = Options(latency_model=model)
+    running = make_plan(docread_problem(before), options, solvers=solvers)
     asked = docread_problem(after, running=running)
-    plan = make_plan(asked, solvers=solvers)
-    found = transition(asked, plan)
+    plan = make_plan(asked, options, solvers=solvers)
+    found = transition(asked, plan, options)
     assert found.before_rps["docread"] == pytest.approx(running.graphs["docread"].capacity_rps, rel=1e-4)
     assert found.steps[-1].after_rps["docread"] == pytest.approx(plan.graphs["docread"].capacity_rps, rel=1e-4)
+
+
+@pytest.mark.parametrize(("budget_ms", "load"), [(1e6, LOADS[-1]), (1.0, LOADS[0])])
+def test_by_the_queue_a_replica_carries_what_its_budget_leaves_time_for(budget_ms: float, load: float) -> None:
+    """The least of all loads, where it leaves none."""
+    places = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}
+    running = plan_of(places)
+    of = running.graphs["chain"]
+    tasks = {name: replace(task, budget_ms=budget_ms) for name, task in of.tasks.items()}
+    running = replace(running, graphs={"chain": replace(of, tasks=tasks)})
+    found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {**places[0], "1g@2": "t0.v0"}}))
+    assert found.before_rps == {"chain": pytest.approx(12.5 * load)}
 
 
 def test_as_json() -> None:
@@ -252,7 +268,7 @@ def layouts(draw: st.DrawFn, gpus: int = 3) -> dict[int, dict[str, str]]:
 def capacity(places: Places) -> float:
     asked = problem(GRAPH, PROFILES, demand_rps=1e-6, gpus=4)
     plan = plan_of(places)
-    service = Service(replace(asked, running=plan).prepared(), plan, 0.8)
+    service = Service(replace(asked, running=plan).prepared(), plan, TWO_P95)
     return service.capacities(service.start)["chain"]
 
 
@@ -265,8 +281,8 @@ def asked_for(before: Plan, demand: float) -> Problem:
 def test_any_plan_is_reached_from_any_other(old: Places, new: Places, part: float) -> None:
     demand = max(part * min(capacity(old), capacity(new)), 1.0)
     before, after = plan_of(old, demand_rps=demand), plan_of(new, demand_rps=demand)
-    found = transition(asked_for(before, demand), after)
-    assert found == transition(asked_for(before, demand), after)
+    found = transition(asked_for(before, demand), after, TWO_P95)
+    assert found == transition(asked_for(before, demand), after, TWO_P95)
     now = layout(before)
     used = {gpu.id for gpu in (*before.gpus, *after.gpus)}
     for step in found.steps:
@@ -302,7 +318,7 @@ def test_the_order_is_the_best_of_all(old: Places, new: Places) -> None:
     boards = {GpuId("a", i): CPU for i in range(2)}
     if demand <= 0:
         return
-    service = Service(asked_for(before, demand).prepared(), after, 0.8)
+    service = Service(asked_for(before, demand).prepared(), after, TWO_P95)
     moves = list(Movers(boards, service, Durations()).moves(difference(before, after)))
     changed = [move for move in moves if move.kind not in ("add", "remove")]
     if len(changed) > 5:

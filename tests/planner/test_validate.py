@@ -16,7 +16,7 @@ from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import conditional, ref, task
-from tests.fakes.problems import cluster, docread, docread_problem, docread_profiles, grid
+from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid
 
 PROBLEM = docread_problem(60)
 
@@ -87,7 +87,7 @@ def test_a_sound_plan() -> None:
         (lambda p: graph_with(p, capacity_rps=math.nan), "its capacity nan is not from the demand 60.0 on"),
         (lambda p: task_with(p, "detect", budget_ms=math.nan), "exceed its budget of nan ms"),
         (lambda p: task_with(p, "detect", segments=p.graphs["docread"].tasks["detect"].segments * 2), "more than once"),
-        (lambda p: replace(p, latency_model="queue"), "latency model: 'queue' said, '2p95' asked for"),
+        (lambda p: replace(p, latency_model="2p95"), "latency model: '2p95' said, 'queue' asked for"),
         (
             lambda p: layout_with(p, lambda s: replace(s, models=(replace(s.models[0], graph="other"),))),
             "other/detect is not planned for",
@@ -137,7 +137,6 @@ def other(**fields: Any) -> Problem:
         (other(slo=Slo(100.0, accuracy=0.8)), Options(), "the latencies along a path add up"),
         (other(slo=Slo(400.0, accuracy=0.99)), Options(), "the accuracy along a path is"),
         (other(tasks=docread(lines=30.0).tasks), Options(), "is to carry"),
-        (PROBLEM, Options(utilisation=0.5), "is to carry"),
         (PROBLEM, Options(formulation="paper"), "formulation: 'exact' said, 'paper' asked for"),
         (PROBLEM, Options(features="ST"), "features: 'AST' said, 'ST' asked for"),
         (PROBLEM, Options(features="AT"), "a part of a GPU without spatial partitioning"),
@@ -157,6 +156,13 @@ def other(**fields: Any) -> Problem:
 def test_a_sound_plan_for_something_else(problem: Problem, options: Options, reason: str) -> None:
     found = violations(sound(), problem, options)
     assert any(reason in violation for violation in found), found
+
+
+def test_replicas_busier_than_two_p95_allows_are_found() -> None:
+    plan = make_plan(PROBLEM, TWO_P95)
+    assert violations(plan, PROBLEM, TWO_P95) == ()
+    found = violations(plan, PROBLEM, replace(TWO_P95, utilisation=0.5))
+    assert any("is to carry" in violation for violation in found), found
 
 
 def of_more_instances(row: ProfileRow) -> ProfileRow:

@@ -8,16 +8,16 @@ from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.configurations import ALONE, Configuration, Turn
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.planner.planning import Allotment, better
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.solver import Outcome, Stage
 from jigsaw_triton.planner.validate import violations
 from jigsaw_triton.planner.wholes import MOST_COMBINATIONS, apart, in_wholes, without
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 from tests.fakes.graphs import chain, diamond, fan_out, variants
-from tests.fakes.problems import cluster, row
+from tests.fakes.problems import TWO_P95, cluster, row
 
-SHARE = Options(share=True, time_limit_s=30.0)
+SHARE = replace(TWO_P95, share=True, time_limit_s=30.0)
 
 
 def several(*graphs: TaskGraph, rps: float = 1.0, ms: float = 8.0) -> Problem:

@@ -18,7 +18,7 @@ def test_the_plan_has_the_workers_that_are_measured(
     assert case.ideal_rps == pytest.approx(ideal_rps)
     wanted = case.wanted
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
-    plan = make_plan(Problem(workloads, wanted.cluster, wanted.profiles))
+    plan = make_plan(Problem(workloads, wanted.cluster, wanted.profiles), wanted.options)
     segments = [s for graph in plan.graphs.values() for task in graph.tasks.values() for s in task.segments]
     assert sum(s.count for s in segments) == case.workers
 

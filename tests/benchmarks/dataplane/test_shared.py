@@ -4,14 +4,14 @@ from benchmarks.dataplane import shared
 from benchmarks.dataplane.client import OK, Outcome
 from benchmarks.dataplane.shared import Round
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.problem import Options, Problem
+from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.solve import make_plan
 
 
 def test_both_graphs_are_planned_into_one_slice(tmp_path: Path) -> None:
     wanted = shared.deployment(tmp_path)
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
-    plan = make_plan(Problem(workloads, wanted.cluster, wanted.profiles), Options(share=True))
+    plan = make_plan(Problem(workloads, wanted.cluster, wanted.profiles), wanted.options)
     (placed,) = (placed for gpu in plan.gpus for placed in gpu.layout)
     assert {model.graph for model in placed.models} == {"loud", "quiet"}
 
