@@ -164,6 +164,8 @@ def demand(
     solver: Solver,
     time_limit_s: float,
     needed: Callable[[], tuple[int, int]],
+    *,
+    least: float = 0.0,
 ) -> tuple[str, str]:
     """The reason and hint where the cluster is too small, for the demand or for one replica of each task.
 
@@ -175,11 +177,12 @@ def demand(
         solver: To ask.
         time_limit_s: Of each program.
         needed: Finds the compute slices and GPUs that the demand takes, were there GPUs without end.
+        least: Part of the demands that the cluster is known to carry.
 
     Raises:
         SolverFailure: The demand turns out to be feasible.
     """
-    largest = allocation(workloads, candidates, supplies, "most")
+    largest = allocation(workloads, candidates, supplies, "most", least=least)
     outcome = solved(solver, largest.program, time_limit_s)
     if outcome.status == "infeasible":
         idle = allocation(workloads, candidates, supplies, "idle")

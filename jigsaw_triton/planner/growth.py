@@ -1,27 +1,14 @@
 """By what demands can be multiplied before there is no plan for them."""
 
-import math
 from collections.abc import Collection
 from dataclasses import replace
 
 from jigsaw_triton.errors import JigsawError
-from jigsaw_triton.planner.candidates import Candidates, bounds_of, complete, supplies, with_room, within_cluster
+from jigsaw_triton.planner.candidates import bounds_of, complete, supplies, with_room, within_cluster
 from jigsaw_triton.planner.model import SCALE_GAP, allocation
-from jigsaw_triton.planner.planning import Planning
+from jigsaw_triton.planner.planning import SURELY, Planning
 from jigsaw_triton.planner.problem import grown, on_floors
-from jigsaw_triton.planner.search import WITNESS_SHARE
 from jigsaw_triton.planner.solver import solved
-
-_ROUNDS = 4
-
-_NEAR = 0.98
-"""A scale by the bounds that is so near to the cluster's slices is near enough to begin with."""
-
-_PARTS = (0.99, 0.95, 0.85, 0.6)
-"""Of the scale by the bounds, tried in turn."""
-
-_SURELY = 0.999
-"""Of a scale that is carried, less by what solvers may miss it by."""
 
 _SOMEWHAT = 1.02
 """How much larger than what floors allow for a demand is tried first where the mean accuracy counts."""
@@ -46,10 +33,10 @@ def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, f
     candidates = planning.candidates()
     roomy = with_room(problem, candidates, options)
     if complete(roomy):
-        near = _scale_near(planning, scaled, roomy)
+        near = planning.scale_near(scaled, roomy)
         at = grown(problem, scaled, near or 1.0)
         kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy
-        least = _SURELY if near else 0.0
+        least = SURELY if near else 0.0
         model = allocation(at.workloads, kept, supplies(at, kept, options), "most", scaled=scaled, least=least)
         outcome = solved(planning.solver, model.program, options.time_limit_s)
         scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
@@ -58,26 +45,6 @@ def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, f
         if outcome.status == "unknown":
             raise planning.out_of_time()
     raise planning.infeasible(candidates)
-
-
-def _scale_near(planning: Planning, scaled: Collection[str], candidates: Candidates) -> float:
-    """A scale that there is a plan for, near the largest; 0 where none was found soon."""
-    scale = 1.0
-    for _ in range(_ROUNDS):
-        bounds = bounds_of(grown(planning.problem, scaled, scale).workloads, candidates)
-        growing = sum(b.least for name, b in bounds.items() if name in scaled)
-        room = planning.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + growing
-        if math.isinf(growing) or not room > 0:
-            return 0.0
-        scale *= room / growing
-        if _NEAR < room / growing < 1 / _NEAR:
-            break
-    options = replace(planning.options, time_limit_s=WITNESS_SHARE * planning.options.time_limit_s)
-    for part in _PARTS:
-        larger = grown(planning.problem, scaled, part * scale)
-        if replace(planning, problem=larger, options=options).exists():
-            return part * scale
-    return 0.0
 
 
 def largest_scale_by_halving(planning: Planning, scaled: Collection[str]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """From a problem to a plan that holds, or to why there is none: one attempt with one solver."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from jigsaw_triton.planner.candidates import (
     replicas_among,
     supplies,
     with_room,
+    within_cluster,
     worth_trying,
 )
 from jigsaw_triton.planner.chains import links
@@ -27,7 +29,7 @@ from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.price import cheapest_change
 from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem, grown
 from jigsaw_triton.planner.program import Program
-from jigsaw_triton.planner.search import Solution, fewest_slices
+from jigsaw_triton.planner.search import WITNESS_SHARE, Solution, fewest_slices
 from jigsaw_triton.planner.sharing import SharedSlice, fitting
 from jigsaw_triton.planner.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.validate import violations
@@ -40,6 +42,17 @@ _LOSS_DIGITS = 6
 
 _SCALES = 8
 """The part of the time limit that a single scale of demands may take is one of so many, where halving finds it."""
+
+_ROUNDS = 4
+
+_NEAR = 0.98
+"""A scale by the bounds that is so near to the cluster's slices is near enough to begin with."""
+
+_PARTS = (0.99, 0.95, 0.85, 0.6)
+"""Of the scale by the bounds, tried in turn."""
+
+SURELY = 0.999
+"""Of a scale that is carried, less by what solvers may miss it by."""
 
 _HALVINGS = 8
 """Of the part of the demand that the cluster carries."""
@@ -297,10 +310,40 @@ class Planning:
         workloads, cluster = self.problem.workloads, self.problem.cluster
         if self.by_halving:
             return diagnose.too_small(workloads, cluster, self._part_carried(), self._needed(candidates))
-        offered = supplies(self.problem, candidates, self.options)
+        roomy = with_room(self.problem, candidates, self.options)
+        every = {w.graph.name for w in workloads}
+        near = self.scale_near(every, roomy) if complete(roomy) else 0.0
+        at = grown(self.problem, every, near)
+        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else candidates
         return diagnose.demand(
-            workloads, candidates, offered, cluster, self.solver, limit_s, lambda: self._needed(candidates)
+            workloads,
+            kept,
+            supplies(self.problem, kept, self.options),
+            cluster,
+            self.solver,
+            limit_s,
+            lambda: self._needed(candidates),
+            least=SURELY * near,
         )
+
+    def scale_near(self, scaled: Collection[str], candidates: Candidates) -> float:
+        """A scale of these graphs' demands that there is a plan for, near the largest; 0 where none was found soon."""
+        scale = 1.0
+        for _ in range(_ROUNDS):
+            bounds = bounds_of(grown(self.problem, scaled, scale).workloads, candidates)
+            growing = sum(b.least for name, b in bounds.items() if name in scaled)
+            room = self.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + growing
+            if math.isinf(growing) or not room > 0:
+                return 0.0
+            scale *= room / growing
+            if _NEAR < room / growing < 1 / _NEAR:
+                break
+        options = replace(self.options, time_limit_s=WITNESS_SHARE * self.options.time_limit_s)
+        for part in _PARTS:
+            larger = grown(self.problem, scaled, part * scale)
+            if replace(self, problem=larger, options=options).exists():
+                return part * scale
+        return 0.0
 
     @property
     def by_halving(self) -> bool:
