@@ -386,6 +386,8 @@ class Fleet:
             server.watch.cancel()
         await server.client.close()
         await server.process.stop(grace_s=grace_s)
+        # Whoever asked it something meanwhile has connected anew.
+        await server.client.close()
         self._journal.forget_server(server.process.name)
 
     async def _load_all(

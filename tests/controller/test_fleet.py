@@ -1,7 +1,9 @@
 """What servers are left as where an action fails: a server that computes without MPS, on the stand-in for NVML."""
 
 import asyncio
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,3 +80,23 @@ def test_what_computes_without_mps_is_not_left_to_serve(fleet: Fleet) -> None:
             await fleet.retire(BARE.name)
 
     asyncio.run(main())
+
+
+def test_a_server_that_is_asked_while_it_is_stopped_leaves_no_connection(fleet: Fleet) -> None:
+    async def main() -> None:
+        await fleet.serve_on(Cluster((Gpu(GPU, CATALOG["cpu"]),), driver="nvml", processes="mps"))
+        await fleet.bring_up(BARE)
+        server = fleet.server(BARE.name)
+        assert server is not None
+
+        async def ask() -> None:
+            while server.process.returncode is None:
+                await server.client.ready()
+                await asyncio.sleep(0)
+
+        await asyncio.gather(ask(), fleet.retire(BARE.name))
+
+    asyncio.run(main())
+    with warnings.catch_warnings(record=True, action="always", category=ResourceWarning) as left_open:
+        gc.collect()
+    assert not left_open
