@@ -96,6 +96,15 @@ def test_the_page_has_every_figure_and_says_when_the_machine_was_shared() -> Non
     assert "shared" in page([*reports, measured("e", [one], load=5.0)])
 
 
+def test_what_was_not_run_again_stays_on_the_page_as_it_was() -> None:
+    first = page([measured(name, [figure(f"{name}.x", 1.5, "s", "old")]) for name in ("planner", "mig")])
+    again = page([measured("mig", [figure("mig.x", 2.5, "s", "new")])], first)
+    assert again.index("| planner.x | 1.5 |") < again.index("| mig.x | 2.5 |")
+    assert again.count("## planner") == again.count("## mig") == 1
+    assert "| mig.x | 1.5 |" not in again
+    assert page([], again) == again
+
+
 def test_json_has_what_readers_rely_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
     assert harness.main("x", lambda tell: [figure("x.y", 1, "s", "n")]) == 0

@@ -159,8 +159,9 @@ class System:
     def controller_pid(self) -> int:
         """Process id of the controller."""
         pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.cli.daemon" in line]
-        assert len(pids) == 1
-        return pids[0]
+        # What it starts has its command line until it runs its own.
+        (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
+        return controller
 
     def dispatchers_with(self, kind: str) -> set[str]:
         """Dispatchers that have a file in the run directory: one of the `routes`, or of the `counters`."""
@@ -206,6 +207,15 @@ class System:
             if f"{self.state}/" in line or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}"):
                 found[int(folder.name)] = line
         return found
+
+
+def _parent(pid: int) -> int | None:
+    """The process that started this one; None where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return int(status.partition("\nPPid:")[2].split()[0])
 
 
 def free_ports(count: int) -> list[int]:
