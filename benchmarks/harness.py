@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import os
 import platform
 import signal
@@ -85,7 +86,7 @@ def figure(
 
 
 def _short(value: float) -> float:
-    return float(f"{value:.3g}") if abs(value) < 1000 else round(value)
+    return float(f"{value:.3g}") if abs(value) < 1000 or math.isinf(value) else round(value)
 
 
 def spread(values: Sequence[float]) -> str:

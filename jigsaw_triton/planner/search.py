@@ -42,6 +42,12 @@ _NEAR = 0.005
 _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 """By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
 
+_FAR = 0.01
+"""Relative: a plan of so many more slices than a limit without one is far from it."""
+
+_STEP = 0.25
+"""Of the way there, what the next limit is."""
+
 _SHARED_SLACKS = (0.3, 0.6, 1.0)
 """Likewise where slices are shared: the bound, of parts of slices, is farther from what fits them."""
 
@@ -188,7 +194,10 @@ class _Search:
             if self.time.over:
                 return begun.unproven(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
-                limits.insert(0, begun.best)
+                # Where that is far, most configurations may matter, and on the way there few enough to be quick.
+                far = begun.best - limit > _FAR * limit
+                between = limit + math.ceil(_STEP * (begun.best - limit)) if far else begun.best
+                limits = sorted({*limits, between, begun.best})
 
     def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:
         """The program solved with those of the configurations that plans of so many slices may use."""

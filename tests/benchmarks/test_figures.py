@@ -96,6 +96,11 @@ def test_the_page_has_every_figure_and_says_when_the_machine_was_shared() -> Non
     assert "shared" in page([*reports, measured("e", [one], load=5.0)])
 
 
+def test_what_was_not_reached_is_infinite() -> None:
+    assert figure("a.b", float("inf"), "s", "too late", at_most=2).met is False
+    assert "| inf | s |" in page([measured("a", [figure("a.b", float("inf"), "s", "too late", at_most=2)])])
+
+
 def test_what_was_not_run_again_stays_on_the_page_as_it_was() -> None:
     first = page([measured(name, [figure(f"{name}.x", 1.5, "s", "old")]) for name in ("planner", "mig")])
     again = page([measured("mig", [figure("mig.x", 2.5, "s", "new")])], first)
