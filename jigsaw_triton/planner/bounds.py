@@ -16,8 +16,10 @@ Each step only lowers the count, so it is a bound; how near it comes to the opti
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.cover import Cover, FloorCover, MeanCover
-from jigsaw_triton.planner.paths import longest_after
+from jigsaw_triton.planner.paths import longest_after, longest_through
 from jigsaw_triton.planner.rates import calls
 
 LEAST_LATENCY_BINS = 400
@@ -50,6 +52,9 @@ _LEAST_LOSS = 1e-9
 _PARTS = 1e-3
 """What sums of parts of slices may be off by, in single precision."""
 
+_WIDER = 0.02
+"""By how much more, relative, is looked at where no configuration of a task is within a number of slices."""
+
 _MOST_SUMS = 10_000
 """Of losses along paths that are looked at."""
 
@@ -65,18 +70,36 @@ class Bounds:
 
     Attributes:
         least: Compute slices of any plan for it; infinite where there is none.
-        using: Configuration -> compute slices of any plan for it that has a replica of this one.
-        witness: Task -> latency and loss of accuracy that it may have for the least slices to do, by the bound.
+        witness: Task -> latency and loss of accuracy that it may have for the least slices to do, by the bound; within
+            the SLO where such were found.
     """
 
     least: float
-    using: Mapping[Configuration, float]
     witness: Mapping[str, tuple[float, float]]
+    _tasks: "Sequence[_Task]" = field(repr=False)
+    _using: "dict[float, Mapping[Configuration, float]]" = field(default_factory=dict, repr=False)
+
+    def using(self, most: float) -> Mapping[Configuration, float]:
+        """Configuration -> compute slices of any plan for the graph that has a replica of this one.
+
+        Args:
+            most: More slices than this are told to be infinitely many: the fewer that matter, the sooner it is known.
+        """
+        known = max(self._using, default=-math.inf)
+        if most > known:
+            self._using.clear()
+            self._using[most] = _using(self._tasks, most)
+            known = most
+        return self._using[known]
 
     def within(self, most: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
         """Task -> the configurations that plans of up to so many slices may use; always one."""
-        limits = {task: max(most + _PARTS, min(self.using[c] for c in of)) for task, of in found.items()}
-        return {task: tuple(c for c in of if self.using[c] <= limits[task]) for task, of in found.items()}
+        using = self.using(most + _PARTS)
+        kept = {task: tuple(c for c in of if using[c] <= most + _PARTS) for task, of in found.items()}
+        if all(kept.values()):
+            return kept
+        wider = self.within(max(self.least, most + max(1.0, _WIDER * most)), found)
+        return {task: of or wider[task] for task, of in kept.items()}
 
     def likely(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
         """Task -> the configurations of the witness, among which a plan of the least slices is to be looked for.
@@ -103,19 +126,45 @@ def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
     tasks = _forest(workload, found)
     for task in reversed(tasks):
         task.look_below()
+    least = sum(task.least() for task in tasks if task.parent is None)
+    witness = _witness(workload.graph, tasks) if least < math.inf else {}
+    return Bounds(least, witness, tasks)
+
+
+def _using(tasks: "Sequence[_Task]", most: float) -> dict[Configuration, float]:
     trees = {task.name: task.least() for task in tasks if task.parent is None}
-    least = sum(trees.values())
+    for task in tasks:
+        task.around.clear()
     using: dict[Configuration, float] = {}
     for task in tasks:
         if task.parent is None:
-            task.begin(least - trees[task.name])
-        using |= task.look_around()
-    witness: dict[str, tuple[float, float]] = {}
-    if least < math.inf:
+            task.begin(sum(least for name, least in trees.items() if name != task.name))
+        using |= task.look_around(most)
+    return using
+
+
+def _witness(graph: TaskGraph, tasks: "Sequence[_Task]") -> dict[str, tuple[float, float]]:
+    """See `Bounds`. Where bins, rounded down, are beyond the SLO together, fewer are used until they are not."""
+    deep = math.ceil(max(longest_after(graph, dict.fromkeys(graph.tasks, 1.0)).values())) + 1
+    latency_bins, loss_bins = (end - 1 for end in tasks[0].shape)
+    first: dict[str, tuple[float, float]] = {}
+    mean = graph.slo.accuracy_mode == "mean"
+    for fewer in sorted(product(range(deep + 1), repeat=2), key=lambda fewer: (fewer[1], fewer[0])):
+        left = (latency_bins - fewer[0], loss_bins - fewer[1])
+        found: dict[str, tuple[float, float]] = {}
         for task in tasks:
-            if task.parent is None:
-                task.descend(0, (task.shape[0] - 1, task.shape[1] - 1), witness)
-    return Bounds(least, using, witness)
+            if task.parent is None and not task.descend(0, left, found):
+                return first
+        first = first or found
+        ms, loss = ({name: at[i] for name, at in found.items()} for i in (0, 1))
+        accurate = mean or _longest(graph, loss) <= accuracy_budget(graph) + _LEAST_LOSS
+        if accurate and _longest(graph, ms) <= graph.tasks_ms:
+            return found
+    return first
+
+
+def _longest(graph: TaskGraph, weight: Mapping[str, float]) -> float:
+    return max(longest_through(graph, weight).values())
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +185,7 @@ class _Task:
         children: The tasks that follow it.
         below: Number of calls -> by what is left for it and its children: the slices that they take together.
         around: Number of calls -> by what is spent before it: the slices that all the others take.
+        choices: Number of calls -> what `_choices` has told.
     """
 
     name: str
@@ -151,6 +201,7 @@ class _Task:
     children: "list[_Task]" = field(default_factory=list)
     below: list[Array] = field(default_factory=list)
     around: dict[int, Array] = field(default_factory=dict)
+    choices: "dict[int, list[_Choice]]" = field(default_factory=dict)
 
     def least(self) -> float:
         """Slices of the tree below a root."""
@@ -162,62 +213,80 @@ class _Task:
 
     def look_below(self) -> None:
         """Fills `below`, once the children have done so."""
-        for number, calls_ in enumerate(self.calls):
+        for number in range(len(self.calls)):
             table = np.full(self.shape, np.inf, np.float32)
-            slices = self.cover.slices(calls_ * self.demand_rps).astype(np.float32)
-            for picks, levels in self._choices(number):
-                children = self._children(picks)
-                for i in self._undominated(levels, slices):
+            slices = self._slices(number)
+            for choice in self._choices(number):
+                children = self._children(choice.picks)
+                for i in choice.told:
                     spent, end = self._spent(i)
                     if end[0] > self.tail:
                         part = table[spent[0] + self.tail :, spent[1] :]
                         np.minimum(part, children[self.tail : end[0], : end[1]] + slices[i], out=part)
             self.below.append(table)
 
-    def look_around(self) -> dict[Configuration, float]:
-        """The bound with each configuration; and tells the children what is around them."""
+    def look_around(self, most: float) -> dict[Configuration, float]:
+        """The bound with each configuration, as far as it is no more than that; tells the children what is around."""
         using = dict.fromkeys(self.cover.configurations, math.inf)
         for number, around in self.around.items():
-            rate_rps = self.calls[number] * self.demand_rps
-            slices = self.cover.slices(rate_rps).astype(np.float32)
+            slices = self._slices(number)
             others = np.full(len(slices), np.inf)
-            for picks, levels in self._choices(number):
-                left = self._children(picks)[::-1, ::-1]
-                told = set(self._undominated(levels, slices))
-                alike: dict[tuple[int, int], int] = {}
-                for i in sorted(levels, key=lambda i: i not in told):
-                    spent, end = self._spent(i)
-                    if (known := alike.setdefault(spent, i)) != i and i not in told:
-                        others[i] = others[known]
-                        continue
-                    if end[0] <= self.tail or not end[1]:
-                        continue
-                    before = around[: end[0] - self.tail, : end[1]]
-                    after = (slice(spent[0], self.shape[0] - self.tail), slice(spent[1], None))
-                    others[i] = (before + left[after]).min()
-                    if i in told:
-                        self._tell(picks, before + slices[i], after)
-            for c in using:
-                open_to = np.flatnonzero(self.cover.allowing(c) & (others < np.inf))
-                total = others[open_to] + self.cover.slices_with(c, rate_rps, open_to)
-                using[c] = min(using[c], float(total.min(initial=math.inf)))
-        return using
+            for choice in self._choices(number):
+                self._look_at(choice, around, slices, most, others)
+            together = others + slices
+            levels = np.flatnonzero(together <= most)
+            if not len(levels):
+                continue
+            together, others = together[levels], others[levels]
+            for c, allowed in zip(using, self.cover.allowing(levels), strict=True):
+                if allowed.any():
+                    with_it = self.cover.slices_with(c, self.calls[number] * self.demand_rps, levels[allowed])
+                    total = np.maximum(together[allowed], others[allowed] + with_it)
+                    using[c] = min(using[c], float(total.min()))
+        return {c: n if n <= most else math.inf for c, n in using.items()}
 
-    def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> None:
-        """Notes the level of least slices within what is left, of this task and of those below."""
-        slices = self.cover.slices(self.calls[number] * self.demand_rps).astype(np.float32)
-        best: tuple[float, int, tuple[int, ...]] = (math.inf, 0, ())
-        for picks, levels in self._choices(number):
-            children = self._children(picks)
-            for i in levels:
-                latency, loss = left[0] - int(self.latency[i]), left[1] - int(self.loss[i])
-                if latency >= self.tail and loss >= 0:
-                    best = min(best, (float(children[latency, loss] + slices[i]), i, picks))
-        _, level, picks = best
+    def _look_at(self, choice: "_Choice", around: Array, slices: Array, most: float, others: NDArray[Any]) -> None:
+        """Notes by level what all others take, and tells the children; not where that is more than `most` together."""
+        left = self._children(choice.picks)[::-1, ::-1]
+        fewest, told = float(slices[choice.levels].min()), set(choice.told)
+        known: dict[tuple[int, int], float] = {}
+        # Latency -> loss from which on the others take too many: the more is spent, the more they do.
+        closed = np.full(self.shape[0] + 1, np.inf)
+        for i in sorted(choice.levels, key=lambda i: (self.latency[i], self.loss[i])):
+            spent, end = self._spent(i)
+            if end[0] <= self.tail or not end[1] or spent[1] >= closed[spent[0]]:
+                continue
+            before = around[: end[0] - self.tail, : end[1]]
+            after = (slice(spent[0], self.shape[0] - self.tail), slice(spent[1], None))
+            if spent not in known:
+                known[spent] = float((before + left[after]).min())
+            others[i] = known[spent]
+            if others[i] + fewest > most:
+                np.minimum(closed[spent[0] :], spent[1], out=closed[spent[0] :])
+            if i in told and others[i] + slices[i] <= most:
+                self._tell(choice.picks, before + slices[i], after)
+
+    def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> bool:
+        """Notes the level of least slices within what is left, of this task and those below; whether there is one."""
+        slices = self._slices(number)
+        best, level, picks = math.inf, 0, (0,) * len(self.children)
+        for choice in self._choices(number):
+            children = self._children(choice.picks)
+            levels = np.array(choice.told)
+            latency, loss = left[0] - self.latency[levels], left[1] - self.loss[levels]
+            levels = levels[within := (latency >= self.tail) & (loss >= 0)]
+            together = children[latency[within], loss[within]] + slices[levels]
+            if len(levels) and together.min() < best:
+                at = int(together.argmin())
+                best, level, picks = float(together[at]), int(levels[at]), choice.picks
         witness[self.name] = (float(self.cover.latency_ms[level]), float(self.cover.most_loss[level]))
         after = (left[0] - int(self.latency[level]), left[1] - int(self.loss[level]))
-        for child, pick in zip(self.children, picks, strict=True):
-            child.descend(pick, after, witness)
+        return best < math.inf and all(
+            child.descend(pick, after, witness) for child, pick in zip(self.children, picks, strict=True)
+        )
+
+    def _slices(self, number: int) -> Array:
+        return self.cover.slices(self.calls[number] * self.demand_rps).astype(np.float32)
 
     def _tell(self, picks: tuple[int, ...], before: Array, after: tuple[slice, slice]) -> None:
         for child, pick in zip(self.children, picks, strict=True):
@@ -242,13 +311,15 @@ class _Task:
         latency, loss = int(self.latency[level]), int(self.loss[level])
         return (latency, loss), (max(self.shape[0] - latency, 0), max(self.shape[1] - loss, 0))
 
-    def _choices(self, number: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    def _choices(self, number: int) -> "list[_Choice]":
         """Levels by how often the children are called then."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for level in range(len(self.loss)):
-            picks = tuple(child._pick(self.calls[number], level) for child in self.children)
-            groups.setdefault(picks, []).append(level)
-        yield from groups.items()
+        if number not in self.choices:
+            slices, groups = self._slices(number), dict[tuple[int, ...], list[int]]()
+            for level in range(len(self.loss)):
+                picks = tuple(child._pick(self.calls[number], level) for child in self.children)
+                groups.setdefault(picks, []).append(level)
+            self.choices[number] = [_Choice(p, of, self._undominated(of, slices)) for p, of in groups.items()]
+        return self.choices[number]
 
     def _pick(self, parents_calls: float, level: int) -> int:
         if self.weights is None:
@@ -267,6 +338,20 @@ class _Task:
                 best.append(i)
                 np.minimum(least[latency:], loss, out=least[latency:])
         return best
+
+
+class _Choice(NamedTuple):
+    """Levels at which the children are called as often.
+
+    Attributes:
+        picks: By child, the number of calls.
+        levels: All of them.
+        told: Those that are undominated.
+    """
+
+    picks: tuple[int, ...]
+    levels: list[int]
+    told: list[int]
 
 
 def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:

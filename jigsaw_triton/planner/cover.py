@@ -16,7 +16,7 @@ from jigsaw_triton.planner.problem import Replicas
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""
 
-_COUNTED = 4
+_COUNTED = 16
 """Up to so many replicas their number is minded exactly."""
 
 _EVERY = slice(None)
@@ -50,8 +50,8 @@ class Cover(Protocol):
     def most_loss(self) -> Array:
         """Level -> loss that a configuration in use may have."""
 
-    def allowing(self, c: Configuration) -> NDArray[np.bool_]:
-        """The levels that allow a configuration."""
+    def allowing(self, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Configuration and level -> whether that allows it, for these levels."""
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
         """By level, the fewest calls elsewhere that follow from one of the task's, by variant."""
@@ -73,6 +73,7 @@ class FloorCover:
 
     def __init__(self, configurations: Sequence[Configuration], bin_ms: float) -> None:
         self.configurations = configurations
+        self._ms, self._loses = np.array([(c.latency_ms, c.loss) for c in configurations]).T
         longest = _longest(configurations, bin_ms)
         least_loss: dict[float, float] = {}
         least_ms: dict[float, float] = {}
@@ -98,16 +99,30 @@ class FloorCover:
     def _carried_by(self, alone: Sequence[Configuration], among: Replicas) -> "tuple[_Carrying, _Carrying]":
         """By as many replicas, and by one fewer."""
         sizes = _sizes(alone)
-        best = np.zeros((len(self.loss), len(sizes)))
-        for c in alone:
-            allowed, column = self.allowing(c), sizes.index(c.compute_slices)
-            best[allowed, column] = np.maximum(best[allowed, column], c.throughput_rps)
+        best, kind = np.unique(self._best(alone, sizes), axis=0, return_inverse=True)
+        kind = kind.ravel()
         (least, most), carried = among, _most_carried(best, sizes, among)
-        return _Carrying(best, sizes, carried, among), _Carrying(best, sizes, carried, (least - 1, most - 1))
+        fewer = (least - 1, most - 1)
+        return _Carrying(best, kind, sizes, carried, among), _Carrying(best, kind, sizes, carried, fewer)
 
-    def allowing(self, c: Configuration) -> NDArray[np.bool_]:
+    def _best(self, alone: Sequence[Configuration], sizes: Sequence[int]) -> Array:
+        """Level and size -> the best throughput."""
+        latencies, losses = np.unique(self.latency_ms), np.unique(self.loss)
+        best = np.zeros((len(latencies), len(losses), len(sizes)))
+        at = (
+            np.searchsorted(latencies, [c.latency_ms for c in alone]),
+            np.searchsorted(losses, [c.loss for c in alone]),
+            np.searchsorted(sizes, [c.compute_slices for c in alone]),
+        )
+        np.maximum.at(best, at, [c.throughput_rps for c in alone])
+        best = np.maximum.accumulate(np.maximum.accumulate(best, axis=0), axis=1)
+        of_levels: Array = best[np.searchsorted(latencies, self.latency_ms), np.searchsorted(losses, self.loss)]
+        return of_levels
+
+    def allowing(self, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """See `Cover`."""
-        allowed: NDArray[np.bool_] = (self.latency_ms >= c.latency_ms) & (self.loss >= c.loss)
+        allowed: NDArray[np.bool_] = self._ms[:, None] <= self.latency_ms[levels]
+        allowed &= self._loses[:, None] <= self.loss[levels]
         return allowed
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
@@ -147,6 +162,7 @@ class MeanCover:
 
     def __init__(self, configurations: Sequence[Configuration], bin_ms: float, budget: float, parts: int) -> None:
         self.configurations = configurations
+        self._ms, self._loses = np.array([(c.latency_ms, c.loss) for c in configurations]).T
         latencies = sorted({*_longest(configurations, bin_ms).values()})
         self.latency_ms = np.repeat(latencies, parts)
         self.loss = np.tile(np.arange(parts) * budget / parts, len(latencies))
@@ -160,11 +176,11 @@ class MeanCover:
         }
         self._known: dict[float, Array] = {}
 
-    def allowing(self, c: Configuration) -> NDArray[np.bool_]:
+    def allowing(self, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """See `Cover`; what shares a slice does all calls, so it is accurate enough alone."""
-        allowed: NDArray[np.bool_] = self.latency_ms >= c.latency_ms
-        if c.shares:
-            allowed &= math.exp(-c.loss) * (1 + _ROUNDING) >= self._least
+        allowed: NDArray[np.bool_] = self._ms[:, None] <= self.latency_ms[levels]
+        shares = np.array([c.shares for c in self.configurations])
+        allowed &= ~shares[:, None] | (np.exp(-self._loses)[:, None] * (1 + _ROUNDING) >= self._least[levels])
         return allowed
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
@@ -233,7 +249,7 @@ class _Mixtures:
             such = best[accuracies >= of_least].max(axis=0, initial=0.0)
             # The number of replicas is that of all variants, which come first; there may be none of some of them.
             number = _NONE_OR_MORE if self._needed else among
-            carrying = _Carrying(such, sizes, _most_carried(such, sizes, number), number)
+            carrying = _Carrying(such, np.arange(len(such)), sizes, _most_carried(such, sizes, number), number)
             self._needed.append((_part(of_least, there, accuracies, least), carrying))
 
     def slices(self, rate_rps: float) -> Array:
@@ -304,20 +320,24 @@ class _Carrying:
     """Slices for a rate, whatever carries it.
 
     Args:
-        best: Level and size -> the best throughput of a replica of this size.
+        best: Kind of level and size -> the best throughput of a replica of this size.
+        kind: Of each level.
         sizes: Of slices.
         carried: See `_most_carried`.
         among: Numbers of replicas that it may take.
     """
 
-    def __init__(self, best: Array, sizes: Sequence[int], carried: Array, among: Replicas) -> None:
+    def __init__(
+        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, among: Replicas
+    ) -> None:
         least, most = among
+        self._kind = kind
         self._price = _price(best, sizes)
         self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
         self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
         last = len(carried) - 1
         carried = carried[min(least, last) : int(most) + 1 if most <= last else None].max(axis=0)
-        # All levels in one ascending row, to look up a rate of each at once.
+        # All kinds in one ascending row, to look up a rate of each at once.
         self._beyond = carried.max(initial=0.0) + 1
         self._shift = 2 * self._beyond * np.arange(len(best))
         self._place = (EXACT_SLICES + 1) * np.arange(len(best))
@@ -326,12 +346,12 @@ class _Carrying:
     def slices(self, rate_rps: float | Array, levels: NDArray[np.int64] | slice = _EVERY) -> Array:
         """By level, of all or of these; a rate of each, or of all."""
         # Less by what solvers may miss it by.
-        rate = np.maximum(0.0, np.multiply(rate_rps, 1 - TOLERANCE))
-        places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift[levels])
-        exactly = places - self._place[levels]
-        by_price = np.ceil(np.maximum(rate, _LEAST_RATE) * self._price[levels] - _ROUNDING)
-        slices = np.maximum(np.where(exactly <= EXACT_SLICES, exactly, by_price), self._fewest[levels])
-        return np.where(rate > self._greatest[levels], math.inf, slices)
+        rate, of = np.maximum(0.0, np.multiply(rate_rps, 1 - TOLERANCE)), self._kind[levels]
+        places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift[of])
+        exactly = places - self._place[of]
+        by_price = np.ceil(np.maximum(rate, _LEAST_RATE) * self._price[of] - _ROUNDING)
+        slices = np.maximum(np.where(exactly <= EXACT_SLICES, exactly, by_price), self._fewest[of])
+        return np.where(rate > self._greatest[of], math.inf, slices)
 
 
 def _most_carried(best: Array, sizes: Sequence[int], among: Replicas) -> Array:
@@ -389,8 +409,8 @@ def _smallest(best: Array, sizes: Sequence[int]) -> Array:
 def _sharing(configurations: Sequence[Configuration], cover: Cover) -> Array:
     """By level, the least part of a slice that a replica takes which shares one."""
     least = np.full(len(cover.loss), np.inf)
-    for c in configurations:
-        if c.shares:
-            allowed = cover.allowing(c)
-            least[allowed] = np.minimum(least[allowed], c.turn.least * c.compute_slices)
+    if any(c.shares for c in configurations):
+        for c, allowed in zip(configurations, cover.allowing(np.arange(len(least))), strict=True):
+            if c.shares:
+                least[allowed] = np.minimum(least[allowed], c.turn.least * c.compute_slices)
     return least

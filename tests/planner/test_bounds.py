@@ -68,7 +68,7 @@ def test_no_plan_takes_less(p: Problem, which: int, highs: SolverProcess) -> Non
     assert bounds.least <= proven(p, workload, found, highs)
     every = sorted(c for of in found.values() for c in of)
     one = every[which % len(every)]
-    assert bounds.least <= bounds.using[one] <= proven(p, workload, found, highs, one)
+    assert bounds.least <= bounds.using(1e9)[one] <= proven(p, workload, found, highs, one)
 
 
 def test_a_chain_of_few_slices_is_told_exactly(highs: SolverProcess) -> None:
@@ -86,7 +86,7 @@ def test_what_one_replica_misses_by_rounding_takes_no_other() -> None:
     workload, found = candidates(p)
     bounds = least_slices(workload, found)
     assert bounds.least == 3
-    assert {c.slice: slices for c, slices in bounds.using.items()} == {"1g": 1 + 3, "3g": 3}
+    assert {c.slice: slices for c, slices in bounds.using(1e9).items()} == {"1g": 1 + 3, "3g": 3}
 
 
 def test_a_source_that_must_be_accurate_is_counted_with_the_rows_it_yields() -> None:
@@ -116,7 +116,7 @@ def test_more_rates_than_are_looked_at_only_lower_the_bound(monkeypatch: pytest.
     monkeypatch.setattr(bounds_module, "MOST_CALLS", 1)
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least
-    assert all(coarse.using[c] <= fine.using[c] for c in fine.using)
+    assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
 
 
 def test_within_keeps_those_that_may_be_used() -> None:
@@ -124,7 +124,7 @@ def test_within_keeps_those_that_may_be_used() -> None:
     bounds = least_slices(workload, found)
     kept = bounds.within(0.0, found)
     assert all(kept.values())
-    assert {c for of in kept.values() for c in of} == {c for c, n in bounds.using.items() if n == bounds.least}
+    assert {c for of in kept.values() for c in of} == {c for c, n in bounds.using(1e9).items() if n == bounds.least}
     assert bounds.within(1e9, found) == dict(found)
 
 
@@ -144,4 +144,4 @@ def test_graphs_of_many_tasks_get_coarser_bins(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(bounds_module, "MOST_CELLS", 1)
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least <= proven(docread_problem(60).prepared(), workload, found, highs)
-    assert all(coarse.using[c] <= fine.using[c] for c in fine.using)
+    assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))

@@ -381,8 +381,8 @@ def test_the_bounds_hold_where_slices_are_shared(p: Problem, which: int, highs: 
 
     least = sum(b.least for b in bounds)
     assert least <= proven(None) + 1e-3
-    others = least - next(b.least for b in bounds if one in b.using)
-    assert others + next(b.using[one] for b in bounds if one in b.using) <= proven(one) + 1e-3
+    others = least - next(b.least for b in bounds if one in b.using(1e9))
+    assert others + next(b.using(1e9)[one] for b in bounds if one in b.using(1e9)) <= proven(one) + 1e-3
 
 
 # Packing.
