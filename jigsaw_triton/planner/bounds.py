@@ -238,11 +238,12 @@ class _Task:
             if not len(levels):
                 continue
             together, others = together[levels], others[levels]
-            for c, allowed in zip(using, self.cover.allowing(levels), strict=True):
-                if allowed.any():
-                    with_it = self.cover.slices_with(c, self.calls[number] * self.demand_rps, levels[allowed])
-                    total = np.maximum(together[allowed], others[allowed] + with_it)
-                    using[c] = min(using[c], float(total.min()))
+            allowing = self.cover.allowing(levels)
+            for n in np.flatnonzero(allowing.any(axis=1)).tolist():
+                c, allowed = self.cover.configurations[n], allowing[n]
+                with_it = self.cover.slices_with(c, self.calls[number] * self.demand_rps, levels[allowed])
+                total = np.maximum(together[allowed], others[allowed] + with_it)
+                using[c] = min(using[c], float(total.min()))
         return {c: n if n <= most else math.inf for c, n in using.items()}
 
     def _look_at(self, choice: "_Choice", around: Array, slices: Array, most: float, others: NDArray[Any]) -> None:

@@ -37,6 +37,9 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
             break
         expression = pulp.LpAffineExpression([(columns[c], k) for c, k in objective.terms])
         lp.setObjective(expression)
+        if math.isfinite(objective.least):
+            least = pulp.LpConstraint(expression.copy(), pulp.LpConstraintGE, f"least{len(stages)}", objective.least)
+            lp.addConstraint(least)
         answer = _solve_one(lp, objective, max(left_s, LEAST_S), columns)
         if answer.values is None:
             if not stages:

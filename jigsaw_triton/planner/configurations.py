@@ -1,8 +1,9 @@
 """The configurations that a plan may choose from."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
@@ -163,6 +164,7 @@ def available(
         if name == graph.name
     }
     usable = uses(graph, [row for found in rows.values() for row in found], table, options, stay)
+    losses = {(name, v.name): loss(task, v.name) for name, task in graph.tasks.items() for v in task.variants}
 
     def configuration(row: ProfileRow, use: Use) -> Configuration:
         key = row.key
@@ -177,15 +179,25 @@ def available(
             compute_slices=by_name[key.gpu].profiles[key.slice].compute_slices,
             latency_ms=use.latency_ms,
             throughput_rps=use.utilisation * row.throughput_rps,
-            loss=loss(graph.tasks[key.task], key.variant),
+            loss=losses[key.task, key.variant],
             utilisation=use.utilisation,
             among=use.among,
         )
 
-    return {
-        name: tuple(sorted(configuration(row, use) for row in found for use in usable[row.key]))
-        for name, found in rows.items()
-    }
+    def in_order(found: Iterable[ProfileRow]) -> Iterator[Configuration]:
+        # Nearly, so that sorting them takes no time.
+        for row in sorted(found, key=_replica_order):
+            yield from (configuration(row, use) for use in sorted(usable[row.key], key=_latency))
+
+    return {name: tuple(sorted(in_order(found))) for name, found in rows.items()}
+
+
+def _replica_order(row: ProfileRow) -> tuple[str, str, str, int, int]:
+    return (row.key.variant, row.key.gpu, row.key.slice, row.key.instances, row.key.batch)
+
+
+def _latency(use: Use) -> float:
+    return use.latency_ms
 
 
 def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, Replicas], list[Configuration]]:
@@ -279,14 +291,14 @@ def _undominated(configurations: Sequence[Configuration], staying: Collection[Re
     nor fan-out, and loosens the rest: so an optimum remains. Of equals the one of fewer instances, then smaller batch,
     stays.
     """
-    kept: list[Configuration] = []
+    configurations = sorted(configurations)
     best: dict[tuple[str, str, str, Replicas], float] = {}
-    by_latency = sorted(configurations, key=lambda c: (c.latency_ms, -c.throughput_rps, c))
-    for c in by_latency:
+    kept = [bool(staying) and c.replica in staying for c in configurations]
+    # Of equals the first comes first.
+    for i in sorted(range(len(kept)), key=lambda i: (configurations[i].latency_ms, -configurations[i].throughput_rps)):
+        c = configurations[i]
         place = (c.variant, c.board, c.slice, c.among)
         if c.throughput_rps > best.get(place, 0.0):
             best[place] = c.throughput_rps
-            kept.append(c)
-        elif c.replica in staying:
-            kept.append(c)
-    return tuple(sorted(kept))
+            kept[i] = True
+    return tuple(compress(configurations, kept))

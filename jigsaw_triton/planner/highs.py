@@ -16,6 +16,20 @@ _THREADS = 1
 
 _ENDLESS = 2**31 - 1
 
+_NEAR = 0.005
+"""A solution of so much more, relative, than is known to be needed is near that."""
+
+_NEAR_SHARE = 0.5
+"""Of the time, to look for one."""
+
+_SEARCHES = (
+    "mip_allow_restart",
+    "mip_heuristic_run_rins",
+    "mip_heuristic_run_rens",
+    "mip_heuristic_run_feasibility_jump",
+)
+"""What takes longer than it is worth for an objective of limited effort, which has a good solution to begin with."""
+
 Values = NDArray[np.float64]
 Whole = NDArray[np.bool_]
 """Column -> whether it is a whole number."""
@@ -45,7 +59,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         if stages:
             found = _improved(model, objective, whole, values, max(left_s, LEAST_S))
         else:
-            found = _optimised(model, objective, whole, program.start, max(left_s, LEAST_S))
+            found = _first(model, objective, whole, program.start, max(left_s, LEAST_S))
         if isinstance(found, str):
             if not stages:
                 return Outcome("infeasible" if found == "infeasible" else "unknown", (), ())
@@ -57,6 +71,30 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         _hold(model, objective, stage.value)
     proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
     return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
+
+
+def _first(model: highspy.Highs, objective: Objective, whole: Whole, start: Terms, seconds: float) -> _Found:
+    """As `_optimised`; where it is known what is needed at least, a solution near that is looked for first.
+
+    By the relaxation's reduced costs columns have narrow limits there, see `_improved`.
+    """
+    if not math.isfinite(objective.least):
+        return _optimised(model, objective, whole, start, seconds)
+    deadline = time.monotonic() + seconds
+    relaxed = _relaxed(model, objective, whole, seconds)
+    near = objective.least + _NEAR * abs(objective.least)
+    _add(model, objective, objective.least, highspy.kHighsInf)
+    if relaxed is not None and near > relaxed[0]:
+        lower, upper = _bounds(model)
+        _limit(model, *_within(lower, upper, whole, relaxed[1], near - relaxed[0]))
+        found = _optimised(model, objective, whole, start, max(_NEAR_SHARE * seconds, LEAST_S))
+        _limit(model, lower, upper)
+        if not isinstance(found, str):
+            values, stage, _ = found
+            if stage.value <= near + EXACT:
+                return found
+            start = _start(values)
+    return _optimised(model, objective, whole, start, max(deadline - time.monotonic(), LEAST_S))
 
 
 def _improved(model: highspy.Highs, objective: Objective, whole: Whole, values: Values, seconds: float) -> _Found:
@@ -173,15 +211,21 @@ def _aim(model: highspy.Highs, objective: Objective, whole: Whole, seconds: floa
     model.setOptionValue("mip_abs_gap", objective.gap)
     model.setOptionValue("mip_rel_gap", objective.relative_gap)
     model.setOptionValue("mip_max_nodes", _ENDLESS if objective.nodes is None else objective.nodes)
+    for heuristic in _SEARCHES:
+        model.setOptionValue(heuristic, objective.nodes is None)
     # With whole numbers HiGHS 1.16 counts from where a run begins, without them from where the model's first run began.
     model.setOptionValue("time_limit", seconds if whole.any() else model.getRunTime() + seconds)
 
 
 def _hold(model: highspy.Highs, objective: Objective, value: float) -> None:
     """Keeps the value of an objective from now on."""
+    _add(model, objective, -highspy.kHighsInf, value + objective.room(value))
+
+
+def _add(model: highspy.Highs, objective: Objective, least: float, most: float) -> None:
     columns = np.array([column for column, _ in objective.terms], dtype=np.int32)
     factors = np.array([k for _, k in objective.terms], dtype=np.float64)
-    model.addRow(-highspy.kHighsInf, value + objective.room(value), len(columns), columns, factors)
+    model.addRow(least, most, len(columns), columns, factors)
 
 
 def _bounds(model: highspy.Highs) -> tuple[Values, Values]:

@@ -164,13 +164,13 @@ def allocation(
             (s.board.name, kind): float(p.compute_slices) for s in supplies for kind, p in s.board.profiles.items()
         }
         slices = [(column, sizes[board, kind]) for board, kind, column in taken]
-        draft.at_least(least, slices)
         if price:
+            draft.at_least(least, slices)
             draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
             if priced:
                 draft.minimise_count(((k, -1.0) for k in priced.values()), nodes=nodes)
         else:
-            draft.minimise_count(slices, relative_gap=gap, enough=enough)
+            draft.minimise_count(slices, relative_gap=gap, enough=enough, least=least)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
         draft.minimise_count(((column, 1.0) for column in layouts), nodes=nodes)
     if goal == "least":

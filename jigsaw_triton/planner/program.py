@@ -47,6 +47,7 @@ class Objective:
         relative_gap: The same relative to the value; either suffices.
         integral: Whether its value is a whole number in every solution; then any `gap` below 1 proves the optimum.
         enough: A greater value than this is of no use: the objectives after this one are not looked at then.
+        least: That no solution has less of, as is known beforehand.
         nodes: Of a solver's search tree, after which the best found by then is taken; None for as many as it takes. For
             objectives that are not worth much time; counted in nodes, so that the same program ends in the same way.
     """
@@ -56,6 +57,7 @@ class Objective:
     relative_gap: float
     integral: bool
     enough: float = math.inf
+    least: float = -math.inf
     nodes: int | None = None
 
     def suffices(self, value: float) -> bool:
@@ -131,11 +133,13 @@ class Draft:
         *,
         relative_gap: float = 0.0,
         enough: float = math.inf,
+        least: float = -math.inf,
         nodes: int | None = None,
     ) -> None:
         """Adds an objective: a sum of whole-numbered variables with whole coefficients; see `Objective`."""
-        objective = Objective(_merged(terms), 0.99, relative_gap, integral=True, enough=enough, nodes=nodes)
-        self.objectives.append(objective)
+        self.objectives.append(
+            Objective(_merged(terms), 0.99, relative_gap, integral=True, enough=enough, least=least, nodes=nodes)
+        )
 
     def minimise(
         self, terms: Iterable[tuple[int, float]], *, gap: float, relative_gap: float = 0.0, nodes: int | None = None
