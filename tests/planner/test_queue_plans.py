@@ -1,6 +1,7 @@
 """Plans by the latency model `queue`."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -96,8 +97,16 @@ def test_a_latency_that_there_are_too_few_replicas_for_is_found_out(solvers: Sol
     problem = docread(20, Slo(20.0, accuracy=0.8))
     plan = planned(problem, solvers)
     graph, (gpu, *others) = plan.graphs["docread"], plan.gpus
+    gone = Counter(
+        (m.task, m.variant, of.placement.slice, m.instances, m.batch) for of in gpu.layout for m in of.models
+    )
     tasks = {
-        name: replace(task, segments=tuple(replace(s, count=s.count - 1) for s in task.segments))
+        name: replace(
+            task,
+            segments=tuple(
+                replace(s, count=s.count - gone[name, s.variant, s.slice, s.instances, s.batch]) for s in task.segments
+            ),
+        )
         for name, task in graph.tasks.items()
     }
     fewer = replace(

@@ -32,7 +32,7 @@ times = st.builds(
 
 
 def test_without_load_a_request_takes_the_time_of_its_own_batch() -> None:
-    assert latency_ms(STEADY, 1, 1e-6, 1, 0.99) == pytest.approx(10.0, rel=1e-3)
+    assert latency_ms(STEADY, 1, 1e-6, 1, 0.99) == pytest.approx(10.0, rel=3e-3)
     assert latency_ms(BATCHES, 4, 1e-6, 8, 0.5) == pytest.approx(10.0, rel=0.05)
 
 
