@@ -16,7 +16,7 @@ Each step only lowers the count, so it is a bound; how near it comes to the opti
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
@@ -31,15 +31,15 @@ from jigsaw_triton.planner.paths import longest_after, longest_through
 from jigsaw_triton.planner.rates import calls
 
 LEAST_LATENCY_BINS = 400
-LATENCY_BINS_A_TASK = 50
+LATENCY_BINS_A_TASK = 100
 """Rounding adds up along a path."""
 
 MOST_CELLS = 3_000_000
 FEWEST_LATENCY_BINS = 100
 """Of all tables together; large graphs get coarser bins, down to so many."""
 
-LOSS_BINS = range(24, 161)
-"""Of these numbers of bins of loss the one that rounds the graph's own losses down by least: there are few of them."""
+LOSS_BINS = range(1, 161)
+"""Numbers of bins of loss to choose from: a graph's own losses are few, and mostly a small number tells them apart."""
 
 MOST_CALLS = 8
 """Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
@@ -55,7 +55,7 @@ _PARTS = 1e-3
 _WIDER = 0.02
 """By how much more, relative, is looked at where no configuration of a task is within a number of slices."""
 
-_MOST_SUMS = 10_000
+_MOST_SUMS = 3_000
 """Of losses along paths that are looked at."""
 
 _ROUNDING = 1e-6
@@ -359,12 +359,7 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     """The tasks of a graph in topological order, each with one parent."""
     graph = workload.graph
     mean = graph.slo.accuracy_mode == "mean"
-    budget = max(accuracy_budget(graph) + TOLERANCE if mean else _reachable(graph, found), _LEAST_LOSS)
-    loss_bins = (
-        MEAN_LOSS_BINS
-        if mean
-        else _loss_bins({c.loss / budget for of in found.values() for c in of if c.loss <= budget})
-    )
+    budget, loss_bins = (accuracy_budget(graph) + TOLERANCE, MEAN_LOSS_BINS) if mean else _losses(graph, found)
     wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
     latency_scale, bin_ms = bins / graph.tasks_ms, graph.tasks_ms / bins
@@ -413,29 +408,41 @@ def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
     return parents
 
 
-def _reachable(graph: TaskGraph, found: TaskConfigurations) -> float:
-    """The largest loss along any path that the SLO allows and some choice of variants comes to.
+def _losses(graph: TaskGraph, found: TaskConfigurations) -> tuple[float, int]:
+    """The largest loss that counts along a path, and a number of bins for it.
 
-    Less than what the SLO allows, it serves as well, and rounding makes less of what is beyond it fit.
+    The loss is the largest that the SLO allows and some choice of variants comes to: what is beyond it fits less often,
+    rounded down. The number is the first by which no losses seem to fit together that do not, or by which fewest do.
     """
     allowed = accuracy_budget(graph) + TOLERANCE
-    sums: dict[str, set[float]] = {}
-    for name, task in graph.tasks.items():
-        own = {c.loss for c in found[name]}
-        before = set().union(*(sums[d] for d in graph.before(task))) or {0.0}
-        if len(own) * len(before) > _MOST_SUMS:
-            return allowed
-        sums[name] = {round(a + b, 9) for a in before for b in own if a + b <= allowed}
-    return max(set().union(*sums.values()), default=0.0)
+    distinct = sorted({c.loss for of in found.values() for c in of})
+    # How often each loss is there along a path.
+    fitting: dict[str, set[tuple[int, ...]]] = {}
+    beyond: set[tuple[int, ...]] = set()
+    largest = 0.0
+    for name in graph.tasks:
+        fitting[name] = set()
+        before = set().union(*(fitting[d] for d in graph.before(graph.tasks[name]))) or {(0,) * len(distinct)}
+        for place in sorted({distinct.index(c.loss) for c in found[name]}):
+            for counts in before:
+                more = (*counts[:place], counts[place] + 1, *counts[place + 1 :])
+                total = sum(n * loss for n, loss in zip(more, distinct, strict=True))
+                if total <= allowed:
+                    fitting[name].add(more)
+                    largest = max(largest, total)
+                else:
+                    beyond.add(more)
+        if len(fitting[name]) + len(beyond) > _MOST_SUMS:
+            return allowed, LOSS_BINS[-1]
+    budget = max(largest, _LEAST_LOSS)
+    if not beyond:
+        return budget, 1
+    counts_of = np.array(sorted(beyond))
 
+    def seem_to_fit(bins: int) -> int:
+        return int((counts_of @ _bins(np.array(distinct) / budget * bins, bins) <= bins).sum())
 
-def _loss_bins(losses: Collection[float]) -> int:
-    """The number of bins that rounds these parts of a budget down by least."""
-
-    def lost(bins: int) -> float:
-        return max((loss * bins - int(loss * bins + _ROUNDING) for loss in losses), default=0.0) / bins
-
-    return min(LOSS_BINS, key=lambda bins: (round(lost(bins), 6), bins))
+    return budget, min(LOSS_BINS, key=lambda bins: (seem_to_fit(bins), bins))
 
 
 def _bins(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:

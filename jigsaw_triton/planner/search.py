@@ -37,7 +37,7 @@ _LIKELY = (0.0005, 0.02)
 first, of which there often is one, the more where there is none."""
 
 _NEAR = 0.005
-"""A plan that takes more than the bound by no more is good enough to begin with."""
+"""A plan that takes more than the bound by no more, relative, or by one slice is good enough to begin with."""
 
 _SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
 """By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
@@ -159,13 +159,8 @@ class _Search:
         most, least = begun.most, begun.least
         if begun.plan is not None and begun.best <= least and not self.ties and not self._sharing:
             return begun.plan
-        if most < math.inf and 0 < most * self.options.gap >= most - least:
-            # Good enough; the ties are decided among what made it so.
-            model, outcome = self._within(most, with_these(self._likely(), begun.start), least, begun)
-            if outcome.stages:
-                return model, replace(outcome, status="feasible")
-            if (known := begun.unproven(least)) is not None:
-                return known
+        if (enough := self._good_enough(begun, least)) is not None:
+            return enough
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
         # No plan takes more than there are.
         last = self.problem.cluster.compute_slices if self.goal == "least" else math.inf
@@ -191,6 +186,8 @@ class _Search:
                 proven = limit + 1
             if first is not None and not worse:
                 begun = begun.with_plan(model, outcome)
+            if (enough := self._good_enough(begun, proven)) is not None:
+                return enough
             if self.time.over:
                 return begun.unproven(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
@@ -198,6 +195,15 @@ class _Search:
                 far = begun.best - limit > _FAR * limit
                 between = limit + math.ceil(_STEP * (begun.best - limit)) if far else begun.best
                 limits = sorted({*limits, between, begun.best})
+
+    def _good_enough(self, begun: _Beginning, proven: float) -> Solution | None:
+        """What is known if it is within the gap that is allowed; the ties are decided among what made it so."""
+        if not (begun.most < math.inf and 0 < begun.most * self.options.gap >= begun.most - proven):
+            return None
+        model, outcome = self._within(begun.most, with_these(self._likely(), begun.start), proven, begun)
+        if outcome.stages:
+            return model, replace(outcome, status="feasible")
+        return begun.unproven(proven)
 
     def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:
         """The program solved with those of the configurations that plans of so many slices may use."""
@@ -252,7 +258,7 @@ class _Search:
                 best = plan
             if best is not None:
                 slices = best[1].stages[0].value
-                if slices - least_together(leasts.values()) <= max(_NEAR, self.options.gap) * slices:
+                if slices - least_together(leasts.values()) <= max(1, max(_NEAR, self.options.gap) * slices):
                     break
         return best
 
