@@ -1,8 +1,8 @@
 """From a profile to the latency that a task is planned to take."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
-from jigsaw_triton.planner.queueing import Case, latencies_ms
+from jigsaw_triton.planner.queueing import many_latencies_ms
 from jigsaw_triton.planner.rates import request_rows
 from jigsaw_triton.planner.rivals import Rivals
 from jigsaw_triton.profiles.service import ServiceTime, service_times
@@ -42,7 +42,7 @@ def uses(
     table: ProfileTable,
     options: Options,
     staying: Collection[ProfileKey] = (),
-) -> dict[ProfileKey, list[Use]]:
+) -> Mapping[ProfileKey, list[Use]]:
     """How configurations may be used: the more of their throughput, the longer they take.
 
     With the latency model `queue` what no plan needs, whatever the SLO, is left out: another configuration of the same
@@ -55,10 +55,24 @@ def uses(
         options: How to plan.
         staying: Those that are not left out.
     """
+    rows = request_rows(graph)
     if options.latency_model == "2p95":
-        rows = request_rows(graph)
         return {row.key: [Use(options.usable, two_p95_ms(row, rows[row.key.task]), ANY_NUMBER)] for row in usable}
-    return _Queues(graph, sorted(usable, key=attrgetter("key")), table).uses(staying) if usable else {}
+    keys = tuple(sorted(row.key for row in usable))
+    return _queue_uses(keys, table, tuple(rows.items()), task_quantile(graph), frozenset(staying)) if keys else {}
+
+
+@lru_cache(maxsize=64)
+def _queue_uses(
+    usable: tuple[ProfileKey, ...],
+    table: ProfileTable,
+    rows: tuple[tuple[str, float], ...],
+    quantile: float,
+    staying: frozenset[ProfileKey],
+) -> Mapping[ProfileKey, list[Use]]:
+    """What a controller that plans again asks for again and again; `rows` by task."""
+    known = {row.key: row for row in table.rows()}
+    return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table)).uses(staying)
 
 
 class _Queues:
@@ -70,16 +84,25 @@ class _Queues:
     dominated by what is already known.
 
     Args:
-        graph: Whose tasks they do.
         usable: Profiles, in the order in which equals are preferred.
-        table: All profiles of the graph.
+        rows: Of a request, by task.
+        quantile: Of the latency.
+        times: Of a batch.
     """
 
-    def __init__(self, graph: TaskGraph, usable: Sequence[ProfileRow], table: ProfileTable) -> None:
-        self._usable, self._quantile = usable, task_quantile(graph)
-        rows, times = request_rows(graph), service_times(table)
-        self._of = [(times[row.key], _full(row, times[row.key]), rows[row.key.task]) for row in usable]
-        self._full_ms = np.array([[time.full_ms(self._quantile)] for time, _, _ in self._of])
+    def __init__(
+        self,
+        usable: Sequence[ProfileRow],
+        rows: Mapping[str, float],
+        quantile: float,
+        times: Mapping[ProfileKey, ServiceTime],
+    ) -> None:
+        self._usable, self._quantile = usable, quantile
+        self._times = [times[row.key] for row in usable]
+        self._rows = np.array([rows[row.key.task] for row in usable])
+        self._instances = np.array([row.key.instances for row in usable])
+        self._full = np.array([_full(row, time) for row, time in zip(usable, self._times, strict=True)])
+        self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
         self._at: dict[int, Array] = {}
         places: dict[tuple[str, ...], int] = {}
         for row in usable:
@@ -113,15 +136,17 @@ class _Queues:
     def _know(self, replicas: int, which: Array) -> None:
         """Works out the latencies of these profiles among so many replicas, where that is not done."""
         at = self._at.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-        missing = np.flatnonzero(which & np.isnan(at[:, 0])).tolist()
-        cases = []
-        for i in missing:
-            time, full, rows = self._of[i]
-            servers = min(replicas * self._usable[i].key.instances, MOST_SERVERS)
-            cases += [Case(time, servers, load * full, rows) for load in LOADS]
-        if cases:
-            alike = np.reshape(latencies_ms(tuple(cases), self._quantile), (-1, len(LOADS)))
-            at[missing] = np.maximum(alike, self._full_ms[missing])
+        missing = np.flatnonzero(which & np.isnan(at[:, 0]))
+        if len(missing):
+            alike = many_latencies_ms(
+                self._times,
+                np.repeat(missing, len(LOADS)),
+                np.repeat(np.minimum(replicas * self._instances[missing], MOST_SERVERS), len(LOADS)),
+                np.outer(self._full[missing], LOADS).ravel(),
+                np.repeat(self._rows[missing], len(LOADS)),
+                self._quantile,
+            )
+            at[missing] = np.maximum(alike.reshape(-1, len(LOADS)), self._full_ms[missing])
 
     def _slowest(self, replicas: Iterable[int]) -> Array:
         """Over these numbers of replicas and all smaller loads; infinite where one of them is not known.
