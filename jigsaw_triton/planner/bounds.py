@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.bins import LEAST_LOSS, ROUNDING, rounded_down, telling_apart
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.cover import Cover, FloorCover, MeanCover
 from jigsaw_triton.planner.paths import longest_after, longest_through
@@ -38,28 +39,17 @@ MOST_CELLS = 3_000_000
 FEWEST_LATENCY_BINS = 100
 """Of all tables together; large graphs get coarser bins, down to so many."""
 
-LOSS_BINS = range(1, 161)
-"""Numbers of bins of loss to choose from: a graph's own losses are few, and mostly a small number tells them apart."""
-
 MOST_CALLS = 8
 """Different numbers of calls that a task is looked at with; what lies between counts as the next lower one."""
 
 MEAN_LOSS_BINS = 24
 """Where the mean accuracy counts; a task is counted as if it lost up to a bin more than it is charged for."""
 
-_LEAST_LOSS = 1e-9
-
 _PARTS = 1e-3
 """What sums of parts of slices may be off by, in single precision."""
 
 _WIDER = 0.02
 """By how much more, relative, is looked at where no configuration of a task is within a number of slices."""
-
-_MOST_SUMS = 3_000
-"""Of losses along paths that are looked at."""
-
-_ROUNDING = 1e-6
-"""Part of a bin that may be missing to the next."""
 
 Array = NDArray[np.float32]
 
@@ -157,7 +147,7 @@ def _witness(graph: TaskGraph, tasks: "Sequence[_Task]") -> dict[str, tuple[floa
                 return first
         first = first or found
         ms, loss = ({name: at[i] for name, at in found.items()} for i in (0, 1))
-        accurate = mean or _longest(graph, loss) <= accuracy_budget(graph) + _LEAST_LOSS
+        accurate = mean or _longest(graph, loss) <= accuracy_budget(graph) + LEAST_LOSS
         if accurate and _longest(graph, ms) <= graph.tasks_ms:
             return found
     return first
@@ -326,7 +316,7 @@ class _Task:
         if self.weights is None:
             return 0
         wanted = parents_calls * self.weights[level]
-        return max(0, bisect_right(self.calls, wanted * (1 + _ROUNDING)) - 1)
+        return max(0, bisect_right(self.calls, wanted * (1 + ROUNDING)) - 1)
 
     def _undominated(self, levels: Sequence[int], slices: Array) -> list[int]:
         """The levels of which no other spends less and takes no more slices."""
@@ -359,7 +349,9 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     """The tasks of a graph in topological order, each with one parent."""
     graph = workload.graph
     mean = graph.slo.accuracy_mode == "mean"
-    budget, loss_bins = (accuracy_budget(graph) + TOLERANCE, MEAN_LOSS_BINS) if mean else _losses(graph, found)
+    budget, loss_bins = accuracy_budget(graph) + TOLERANCE, MEAN_LOSS_BINS
+    if not mean:
+        budget, loss_bins = telling_apart(graph, {task: {c.loss for c in of} for task, of in found.items()}, budget)
     wanted = max(LEAST_LATENCY_BINS, LATENCY_BINS_A_TASK * len(graph.tasks))
     bins = min(wanted, max(FEWEST_LATENCY_BINS, MOST_CELLS // (len(graph.tasks) * loss_bins)))
     latency_scale, bin_ms = bins / graph.tasks_ms, graph.tasks_ms / bins
@@ -380,8 +372,8 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
             name=name,
             demand_rps=workload.demand_rps,
             cover=cover,
-            latency=_bins(cover.latency_ms * latency_scale, bins),
-            loss=_bins(cover.loss / budget * loss_bins, loss_bins),
+            latency=rounded_down(cover.latency_ms * latency_scale, bins),
+            loss=rounded_down(cover.loss / budget * loss_bins, loss_bins),
             tail=min(int(after_ms[name] * latency_scale), bins),
             shape=(bins + 1, loss_bins + 1),
             calls=_thinned(sorted(numbers)),
@@ -406,49 +398,6 @@ def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:
         elif before:
             parents[name] = max(before, key=lambda d: upto_ms[d])
     return parents
-
-
-def _losses(graph: TaskGraph, found: TaskConfigurations) -> tuple[float, int]:
-    """The largest loss that counts along a path, and a number of bins for it.
-
-    The loss is the largest that the SLO allows and some choice of variants comes to: what is beyond it fits less often,
-    rounded down. The number is the first by which no losses seem to fit together that do not, or by which fewest do.
-    """
-    allowed = accuracy_budget(graph) + TOLERANCE
-    distinct = sorted({c.loss for of in found.values() for c in of})
-    # How often each loss is there along a path.
-    fitting: dict[str, set[tuple[int, ...]]] = {}
-    beyond: set[tuple[int, ...]] = set()
-    largest = 0.0
-    for name in graph.tasks:
-        fitting[name] = set()
-        before = set().union(*(fitting[d] for d in graph.before(graph.tasks[name]))) or {(0,) * len(distinct)}
-        for place in sorted({distinct.index(c.loss) for c in found[name]}):
-            for counts in before:
-                more = (*counts[:place], counts[place] + 1, *counts[place + 1 :])
-                total = sum(n * loss for n, loss in zip(more, distinct, strict=True))
-                if total <= allowed:
-                    fitting[name].add(more)
-                    largest = max(largest, total)
-                else:
-                    beyond.add(more)
-        if len(fitting[name]) + len(beyond) > _MOST_SUMS:
-            return allowed, LOSS_BINS[-1]
-    budget = max(largest, _LEAST_LOSS)
-    if not beyond:
-        return budget, 1
-    counts_of = np.array(sorted(beyond))
-
-    def seem_to_fit(bins: int) -> int:
-        return int((counts_of @ _bins(np.array(distinct) / budget * bins, bins) <= bins).sum())
-
-    return budget, min(LOSS_BINS, key=lambda bins: (seem_to_fit(bins), bins))
-
-
-def _bins(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Rounded down; what exceeds the budget by more than rounding ends up beyond the last bin."""
-    bins: NDArray[np.int64] = np.minimum(np.floor(values + _ROUNDING), most + 1).astype(np.int64)
-    return bins
 
 
 def _thinned(numbers: Sequence[float]) -> tuple[float, ...]:

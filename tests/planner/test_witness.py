@@ -1,0 +1,80 @@
+"""What bounds know beside the least slices: levels at which these do, and the configurations of plans near them."""
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.planner.bins import LOSS_BINS, rounded_down, telling_apart
+from jigsaw_triton.planner.bounds import least_slices
+from jigsaw_triton.planner.configurations import accuracy_budget
+from jigsaw_triton.planner.paths import longest_through
+from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from tests.fakes.graphs import chain, diamond
+from tests.fakes.problems import TWO_P95, grid, problem
+from tests.planner.test_bounds import candidates
+
+
+def asked(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:
+    rng = random.Random(seed)
+    rows = [
+        r
+        for name in g.tasks
+        for variant, part in (("v0", 1.0), ("v1", 0.6), ("v2", 0.35))
+        for r in grid(name, variant, part * rng.uniform(5, 20), slices=["1g", "2g", "3g"], instances=[1])
+    ]
+    return problem(g, rows, demand_rps=demand_rps, gpus=30)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_witness_keeps_the_slo_and_a_plan_of_the_least_slices_is_found_there(
+    solvers: SolverFactory, seed: int
+) -> None:
+    p = asked(chain(4, variant_count=3, slo=Slo(330.0, accuracy=0.7)), seed)
+    workload, found = candidates(p, TWO_P95)
+    bounds = least_slices(workload, found)
+    ms, loss = ({name: at[i] for name, at in bounds.witness.items()} for i in (0, 1))
+    assert max(longest_through(workload.graph, ms).values()) <= workload.graph.tasks_ms
+    assert max(longest_through(workload.graph, loss).values()) <= accuracy_budget(workload.graph) + 1e-9
+    assert bounds.least == make_plan(p, TWO_P95, solvers=solvers).slices_used
+
+
+@pytest.mark.parametrize("g", [chain(3, variant_count=3), diamond(variant_count=3)])
+def test_what_more_slices_are_needed_for_is_told_as_far_as_it_matters(g: TaskGraph) -> None:
+    workload, found = candidates(asked(g), TWO_P95)
+    every = least_slices(workload, found).using(math.inf)
+    bounds = least_slices(workload, found)
+    for most in (bounds.least, bounds.least + 2, bounds.least + 1, 2 * bounds.least):
+        using = bounds.using(most)
+        assert {c for c, n in using.items() if n <= most} == {c for c, n in every.items() if n <= most}
+        assert all(using[c] == n for c, n in every.items() if n <= most)
+
+
+accuracies = st.lists(st.integers(50, 99), min_size=1, max_size=3, unique=True)
+
+
+@given(of=st.lists(accuracies, min_size=1, max_size=4), slo=st.integers(30, 99))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_bins_tell_apart_what_loses_too_much_together(of: list[list[int]], slo: int) -> None:
+    """Of every choice of variants along a chain."""
+    g, allowed = chain(len(of)), -math.log(slo / 100)
+    losses = {task: [0.0, *(-math.log(a / 100) for a in others)] for task, others in zip(g.tasks, of, strict=True)}
+    largest, bins = telling_apart(g, losses, allowed)
+    choices = [np.array(choice) for choice in itertools.product(*losses.values())]
+    fitting, beyond = ([c for c in choices if (c.sum() <= allowed) == fits] for fits in (True, False))
+    assert largest == pytest.approx(max(c.sum() for c in fitting), abs=1e-6)
+    seem_to_fit = [rounded_down(c / largest * bins, bins).sum() <= bins for c in (*fitting, *beyond)]
+    assert all(seem_to_fit[: len(fitting)])
+    assert not any(seem_to_fit[len(fitting) :]) or bins > 100, "few bins are taken only where they tell all apart"
+
+
+def test_more_losses_than_can_be_looked_at_take_the_most_bins() -> None:
+    g = chain(6)
+    losses = {task: [0.01 * k + 0.001 * i for k in range(6)] for i, task in enumerate(g.tasks)}
+    assert telling_apart(g, losses, 0.2) == (0.2, LOSS_BINS[-1])
