@@ -207,8 +207,7 @@ class MeanCover:
         """See `Cover`."""
         if c.shares:
             return np.full(len(levels), c.turn.least * c.compute_slices)
-        most: Array = self._mixtures[c.among].slices_with(c, rate_rps)[levels]
-        return most
+        return self._mixtures[c.among].slices_with(c, rate_rps, levels)
 
 
 class _Mixtures:
@@ -249,7 +248,8 @@ class _Mixtures:
             such = best[accuracies >= of_least].max(axis=0, initial=0.0)
             # The number of replicas is that of all variants, which come first; there may be none of some of them.
             number = _NONE_OR_MORE if self._needed else among
-            carrying = _Carrying(such, np.arange(len(such)), sizes, _most_carried(such, sizes, number), number)
+            such, kind = np.unique(such, axis=0, return_inverse=True)
+            carrying = _Carrying(such, kind.ravel(), sizes, _most_carried(such, sizes, number), number)
             self._needed.append((_part(of_least, there, accuracies, least), carrying))
 
     def slices(self, rate_rps: float) -> Array:
@@ -261,17 +261,24 @@ class _Mixtures:
             self._known[rate_rps] = most
         return self._known[rate_rps]
 
-    def slices_with(self, c: Configuration, rate_rps: float) -> Array:
-        """By level, for a replica of a configuration and whatever else it takes."""
-        others = self._by_price(rate_rps, math.exp(-c.loss), c.throughput_rps)
-        most: Array = np.maximum(self.slices(rate_rps), c.compute_slices + others)
+    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
+        """By these levels, for a replica of a configuration and whatever else it takes."""
+        others = self._by_price(rate_rps, levels, math.exp(-c.loss), c.throughput_rps)
+        most: Array = np.maximum(self.slices(rate_rps)[levels], c.compute_slices + others)
         return most
 
-    def _by_price(self, rate_rps: float, accuracy: float = 0.0, done_rps: float = 0.0) -> Array:
+    def _by_price(
+        self,
+        rate_rps: float,
+        levels: NDArray[np.int64] | slice = _EVERY,
+        accuracy: float = 0.0,
+        done_rps: float = 0.0,
+    ) -> Array:
         """Slices for the calls, but for those that a replica of a variant of this accuracy can do."""
-        saved = np.maximum(0.0, self._base + self._rise * accuracy) * done_rps
-        most = rate_rps * (1 - TOLERANCE) * (self._base + self._rise * self._least) - saved
-        return np.where(self._possible, np.ceil(np.maximum(0.0, most) - _ROUNDING), np.inf)
+        base, rise = self._base[levels], self._rise[levels]
+        saved = np.maximum(0.0, base + rise * accuracy) * done_rps
+        most = rate_rps * (1 - TOLERANCE) * (base + rise * self._least[levels]) - saved
+        return np.where(self._possible[levels], np.ceil(np.maximum(0.0, most) - _ROUNDING), np.inf)
 
 
 def _line(price: Array, accuracies: Array, least: Array) -> tuple[Array, Array]:
