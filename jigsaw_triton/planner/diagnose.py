@@ -16,13 +16,11 @@ from jigsaw_triton.planner.configurations import (
     why_not,
     within_even_parts,
 )
-from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.paths import longest_path, longest_through
 from jigsaw_triton.planner.problem import FEATURES, Options
 from jigsaw_triton.planner.program import Draft
 from jigsaw_triton.planner.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.staircase import path_ends, staircase
-from jigsaw_triton.planner.supply import Supply
 from jigsaw_triton.profiles.table import ProfileTable
 
 
@@ -119,6 +117,7 @@ def both_limits(
 
 def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solver, time_limit_s: float) -> float:
     """The least latency along the worst path (or loss of accuracy) that the other limit leaves."""
+    found = {task: _quickest(of) for task, of in found.items()}
     draft = Draft()
     use = {c: draft.integer(1) for of in found.values() for c in of}
     for of in found.values():
@@ -134,6 +133,14 @@ def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solve
     draft.minimise([(worst, 1.0)], gap=1e-7)
     least = _feasible(solved(solver, draft.program(), time_limit_s)).stages[0].value
     return least * graph.tasks_ms if what == "latency" else least
+
+
+def _quickest(of: Sequence[Configuration]) -> tuple[Configuration, ...]:
+    """Of each loss of accuracy the configuration of least latency."""
+    by_loss: dict[float, Configuration] = {}
+    for c in sorted(of, key=lambda c: c.latency_ms):
+        by_loss.setdefault(c.loss, c)
+    return tuple(by_loss.values())
 
 
 def _latency_words(graph: TaskGraph) -> str:
@@ -156,49 +163,11 @@ def _ends(
     return path_ends(draft, graph, {task: of.weight for task, of in stairs.items()})
 
 
-def demand(
-    workloads: Sequence[Workload],
-    candidates: Mapping[str, TaskConfigurations],
-    supplies: Sequence[Supply],
-    cluster: Cluster,
-    solver: Solver,
-    time_limit_s: float,
-    needed: Callable[[], tuple[int, int]],
-    *,
-    least: float = 0.0,
-) -> tuple[str, str]:
-    """The reason and hint where the cluster is too small, for the demand or for one replica of each task.
-
-    Args:
-        workloads: Graphs and demands.
-        candidates: Graph name -> task -> configurations, at least one each.
-        supplies: By model of GPU.
-        cluster: That is too small.
-        solver: To ask.
-        time_limit_s: Of each program.
-        needed: Finds the compute slices and GPUs that the demand takes, were there GPUs without end.
-        least: Part of the demands that the cluster is known to carry.
-
-    Raises:
-        SolverFailure: The demand turns out to be feasible.
-    """
-    largest = allocation(workloads, candidates, supplies, "most", least=least)
-    outcome = solved(solver, largest.program, time_limit_s)
-    if outcome.status == "infeasible":
-        idle = allocation(workloads, candidates, supplies, "idle")
-        found = _feasible(solved(solver, idle.program, time_limit_s))
-        return too_small(workloads, cluster, None, (round(found.stages[0].value), idle.gpus(found.values)))
-    scale = _feasible(outcome).values[largest.scale or 0]
-    if scale >= 1 + 10 * TOLERANCE:
-        raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
-    return too_small(workloads, cluster, scale, needed(), proven=outcome.status == "optimal")
-
-
 def too_small(
     workloads: Sequence[Workload],
     cluster: Cluster,
     scale: float | None,
-    needed: tuple[int, int],
+    needed: tuple[int, int] | None,
     *,
     proven: bool = False,
 ) -> tuple[str, str]:
@@ -207,16 +176,20 @@ def too_small(
     Args:
         workloads: Graphs and demands.
         cluster: That is too small.
-        scale: Of the demands, that it carries; None where it has no room for the tasks whatever the demand.
-        needed: Compute slices and GPUs that would do.
+        scale: Of the demands, that it carries, 0 where none was found; None where it has no room for the tasks whatever
+            the demand.
+        needed: Compute slices and GPUs that would do; None where that was not found in time.
         proven: Whether it carries no more.
     """
-    slices, number = needed
     others = any(gpu.foreign for gpu in cluster.gpus)
-    gpus = f"{number} GPUs without MIG instances of others" if others else f"{number} GPUs"
+    gpus = "more GPUs" if needed is None else f"{needed[1]} GPUs"
+    gpus += " without MIG instances of others" if others else ""
     if scale is None:
-        reason = "the cluster has no room for a slice for each task within the SLO"
+        reason = "the cluster has no room for as many replicas as the tasks need within the SLO, whatever the demand"
         hint = f"give it {gpus}, or plan for fewer graphs at once"
+    elif scale == 0:
+        reason = "the demand exceeds the cluster; what it carries was not found in time"
+        hint = f"lower the demand, give the cluster {gpus}, or allow more time with --time-limit"
     else:
         most = "at most" if proven else "by what could be found in time"
         parts = ", ".join(
@@ -227,7 +200,8 @@ def too_small(
     has = (
         f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
     )
-    return f"{reason}: {slices} compute slices on {number} GPUs would do, {has}", hint
+    do = "" if needed is None else f"{needed[0]} compute slices on {needed[1]} GPUs would do, "
+    return f"{reason}: {do}{has}", hint
 
 
 def _feasible(outcome: Outcome) -> Outcome:

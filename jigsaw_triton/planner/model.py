@@ -60,11 +60,9 @@ PRICE_GAP = 1e-4
 TIE_EFFORT = 60_000
 """Columns times nodes of the search for the best among plans of least slices: large problems are left at that."""
 
-Goal = Literal["least", "most", "ideal", "idle"]
+Goal = Literal["least", "most", "ideal"]
 """`least`: the plan. `most`: the largest common scale of demands. `ideal`: least slices, then GPUs, were there
-GPUs without end. `idle`: the same at no demand."""
-
-_ENDLESS = ("ideal", "idle")
+GPUs without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +136,11 @@ def allocation(
     for workload in workloads:
         part = _Part(draft, workload, candidates[workload.graph.name], goal, (running or {}) if price else {})
         part.choose(supplies)
-        if goal != "idle":
-            part.flow(scale if scaled is None or workload.graph.name in scaled else None)
+        part.flow(scale if scaled is None or workload.graph.name in scaled else None)
         part.limit()
         count |= part.count
         losses += part.losses()
-    pools = _pools(draft, count, supplies, endless=goal in _ENDLESS)
+    pools = _pools(draft, count, supplies, endless=goal == "ideal")
     for cut in cuts:
         inside = [(count[c], 1.0) for c in cut.configurations if c in count]
         if cut.pool in pools:
@@ -154,7 +151,7 @@ def allocation(
     taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
     priced = _kept(draft, count, running or {}) if price else {}
     standing = [(replica[3], replica, column) for replica, column in priced.items()]
-    layouts = _layouts(draft, [*taken, *standing], supplies, endless=goal in _ENDLESS)
+    layouts = _layouts(draft, [*taken, *standing], supplies, endless=goal == "ideal")
     nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
@@ -240,10 +237,10 @@ class _Part:
         """Replicas beyond which no plan needs any: as many as carry the whole task, or make up its range's numbers."""
         if c.shares:
             return 1
-        there_are = math.inf if self._goal in _ENDLESS else supply.most(c.slice)
+        there_are = math.inf if self._goal == "ideal" else supply.most(c.slice)
         if self._goal == "most":
             return there_are
-        carry_all = 1 if self._goal == "idle" else math.ceil(self._largest[c.task] / c.throughput_rps)
+        carry_all = math.ceil(self._largest[c.task] / c.throughput_rps)
         return min(there_are, max(c.among[0], carry_all, self._staying.get(c.replica, 0)))
 
     def flow(self, scale: int | None) -> None:
@@ -280,13 +277,13 @@ class _Part:
         latency = self._stairs(self._found, {c: c.latency_ms / tasks_ms for c in self.count})
         self._keep(1.0, {task: stairs.weight for task, stairs in latency.items()})
         means: dict[str, Weight] = {}
-        if graph.slo.accuracy_mode == "mean" and self._share and self._goal != "most":
+        if graph.slo.accuracy_mode == "mean" and self._goal != "most":
             shares = {task: {v: self._share[task, v] for v in of} for task, of in self._variants.items()}
             means = mean_weights(self._draft, graph, shares, dict.fromkeys(shares, 1.0))
         floors = {task: of for task, of in self._found.items() if task not in means}
         loss = self._stairs(floors, {c: c.loss for c in self.count})
         self._keep(accuracy_budget(graph) + 1e-9, means | {task: stairs.weight for task, stairs in loss.items()})
-        if self._share and self._goal != "most":
+        if self._goal != "most":
             for task, stairs in loss.items():
                 variants = self._variants[task].items()
                 for step in stairs.steps:
@@ -312,7 +309,7 @@ class _Part:
             (self._share[task, v], loss)
             for task, variants in self._variants.items()
             for v, loss in variants.items()
-            if loss > 0 and (task, v) in self._share
+            if loss > 0
         ]
 
 

@@ -21,9 +21,10 @@ from jigsaw_triton.planner.candidates import (
     worth_trying,
 )
 from jigsaw_triton.planner.chains import links
-from jigsaw_triton.planner.configurations import Configuration, available, by_load, merged
+from jigsaw_triton.planner.configurations import TOLERANCE, Configuration, available, by_load, merged
 from jigsaw_triton.planner.extraction import flows, graph_plan
 from jigsaw_triton.planner.greedy import everything_placed
+from jigsaw_triton.planner.model import allocation
 from jigsaw_triton.planner.placement import placement
 from jigsaw_triton.planner.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.price import cheapest_change
@@ -53,6 +54,9 @@ _PARTS = (0.99, 0.95, 0.85, 0.6)
 
 SURELY = 0.999
 """Of a scale that is carried, less by what solvers may miss it by."""
+
+IDLE = 1e-6
+"""Of a demand, that is as good as none."""
 
 _HALVINGS = 8
 """Of the part of the demand that the cluster carries."""
@@ -307,24 +311,37 @@ class Planning:
 
     def _too_small(self, candidates: Candidates, limit_s: float) -> tuple[str, str]:
         """The reason and hint where the cluster is."""
-        workloads, cluster = self.problem.workloads, self.problem.cluster
-        if self.by_halving:
-            return diagnose.too_small(workloads, cluster, self._part_carried(), self._needed(candidates))
-        roomy = with_room(self.problem, candidates, self.options)
-        every = {w.graph.name for w in workloads}
+        scale, proven = (self._part_carried(), False) if self.by_halving else self._largest_part(candidates, limit_s)
+        nothing_carried = scale is None and not self.by_halving
+        needed = self._needed(candidates, IDLE if nothing_carried else 1.0)
+        return diagnose.too_small(self.problem.workloads, self.problem.cluster, scale, needed, proven=proven)
+
+    def _largest_part(self, candidates: Candidates, limit_s: float) -> tuple[float | None, bool]:
+        """The part of the demand that the cluster carries, and whether that is proven; see `diagnose.too_small`."""
+        roomy, every = with_room(self.problem, candidates, self.options), {w.graph.name for w in self.problem.workloads}
         near = self.scale_near(every, roomy) if complete(roomy) else 0.0
-        at = grown(self.problem, every, near)
-        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else candidates
-        return diagnose.demand(
-            workloads,
-            kept,
-            supplies(self.problem, kept, self.options),
-            cluster,
-            self.solver,
-            limit_s,
-            lambda: self._needed(candidates),
-            least=SURELY * near,
-        )
+        if not near and (not complete(roomy) or self.exceeded_at(IDLE, every, roomy)):
+            return None, True
+        kept: Candidates = roomy
+        if near:
+            at = grown(self.problem, every, near)
+            kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy)
+        offered = supplies(self.problem, kept, self.options)
+        largest = allocation(self.problem.workloads, kept, offered, "most", least=SURELY * near)
+        outcome = solved(self.solver, largest.program, limit_s)
+        if outcome.status == "infeasible" and not near:
+            return None, True
+        if not outcome.stages:
+            return near, False
+        scale = outcome.values[largest.scale or 0]
+        if scale >= 1 + 10 * TOLERANCE:
+            raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
+        return scale, outcome.status == "optimal"
+
+    def exceeded_at(self, scale: float, scaled: Collection[str], candidates: Candidates) -> bool:
+        """Whether the bounds alone tell that the cluster has too few slices for these graphs' demands so multiplied."""
+        bounds = bounds_of(grown(self.problem, scaled, scale).workloads, candidates)
+        return least_together(b.least for b in bounds.values()) > self.problem.cluster.compute_slices
 
     def scale_near(self, scaled: Collection[str], candidates: Candidates) -> float:
         """A scale of these graphs' demands that there is a plan for, near the largest; 0 where none was found soon."""
@@ -370,11 +387,12 @@ class Planning:
             low, high = (middle, high) if self.carries(every, middle) else (low, middle)
         return low or None
 
-    def _needed(self, candidates: Candidates) -> tuple[int, int]:
-        """Compute slices and GPUs that would do, were there GPUs without end."""
+    def _needed(self, candidates: Candidates, scale: float) -> tuple[int, int] | None:
+        """Compute slices and GPUs that would do for a part of the demand, were there GPUs without end."""
         time = Allowance(self.options.time_limit_s)
-        found = fewest_slices(self.problem, candidates, self.options, self.solver, time, "ideal")
+        problem = grown(self.problem, {w.graph.name for w in self.problem.workloads}, scale)
+        found = fewest_slices(problem, candidates, self.options, self.solver, time, "ideal")
         if found is None or not found[1].stages:
-            raise SolverFailure(f"finding what is needed came out {found[1].status if found else 'infeasible'}")
+            return None
         model, outcome = found
         return round(outcome.stages[0].value), model.gpus(outcome.values)

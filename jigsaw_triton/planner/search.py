@@ -82,7 +82,7 @@ def fewest_slices(
         goal: Of the program.
         ties: Whether the objectives after the slices count.
     """
-    candidates = candidates if goal == "idle" else numerous(problem.workloads, candidates)
+    candidates = numerous(problem.workloads, candidates)
     if not complete(candidates):
         return None
     bounds = bounds_of(problem.workloads, candidates)

@@ -105,7 +105,7 @@ def test_what_others_have_by_then_is_planned_around_before_anything_is_touched(
     there = other.create(gpu.id, Placement(0, "7g"))
     result = run("deploy", app, "--gpus", "1xcpu", "--demand", "5", "--state", state, "--detach")
     assert result.exit_code == 3
-    assert "no room for a slice for each task" in result.stderr
+    assert "no room for as many replicas as the tasks need" in result.stderr
     assert other.instances() == (there,)
 
 

@@ -71,7 +71,7 @@ def test_subsets_that_carry_nothing_say_why() -> None:
     found = ablation(problem(chain(2), [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]), OPTIONS)
     none = found.case("", "exact")
     assert (none.largest_rps, none.at_largest, none.at_common) == (None, None, None)
-    assert "no room for a slice for each task" in none.reason
+    assert "no room for as many replicas as the tasks need" in none.reason
     assert found.gain("S", "exact") is None
     assert mean_gain([found], "S", "exact") is None
 

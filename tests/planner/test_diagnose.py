@@ -135,7 +135,8 @@ def test_no_room_for_a_slice_a_task(solvers: SolverFactory) -> None:
     rows = [row(t, "v0", slice_="3g") for t in g.tasks]
     error = refusal(problem(g, rows, demand_rps=1), solvers)
     assert error.reasons == (
-        "the cluster has no room for a slice for each task within the SLO: 12 compute slices on 2 GPUs would do, "
+        "the cluster has no room for as many replicas as the tasks need within the SLO, whatever the demand: "
+        "12 compute slices on 2 GPUs would do, "
         "it has 7 on 1",
     )
     assert "2 GPUs" in error.hint

@@ -54,7 +54,7 @@ def test_one_grows_and_the_other_keeps_its_demand(solvers: SolverFactory) -> Non
 def test_where_no_demand_at_all_can_be_served_the_reason_is_told(solvers: SolverFactory) -> None:
     graphs = chain(8, slo=Slo(1000.0, accuracy=0.5))
     rows = [row(f"t{i}", "v0") for i in range(8)]
-    with pytest.raises(InfeasibleError, match="no room for a slice for each task"):
+    with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need"):
         make_largest_plan(problem(graphs, rows), solvers=solvers)
 
 
