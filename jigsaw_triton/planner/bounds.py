@@ -60,12 +60,14 @@ class Bounds:
 
     Attributes:
         least: Compute slices of any plan for it; infinite where there is none.
-        witness: Task -> latency and loss of accuracy that it may have for the least slices to do, by the bound; within
-            the SLO where such were found.
+        witness: Task -> latency and loss of accuracy that it may have for few slices to do, by the bound; within the
+            SLO where such were found.
+        witnessed: Compute slices that do then; mostly the least.
     """
 
     least: float
     witness: Mapping[str, tuple[float, float]]
+    witnessed: float
     _tasks: "Sequence[_Task]" = field(repr=False)
     _using: "dict[float, Mapping[Configuration, float]]" = field(default_factory=dict, repr=False)
 
@@ -92,13 +94,13 @@ class Bounds:
         return {task: of or wider[task] for task, of in kept.items()}
 
     def likely(self, more: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-        """Task -> the configurations of the witness, among which a plan of the least slices is to be looked for.
+        """Task -> the configurations of the witness, among which a plan of few slices is to be looked for.
 
         Args:
-            more: Relative: those whose bound is above the least by more are left out.
+            more: Relative: those whose bound is above the least by more are left out, unless the witness may need them.
             found: To choose from.
         """
-        within = self.within((1 + more) * self.least, found)
+        within = self.within(max((1 + more) * self.least, self.witnessed), found)
         witnessed = {
             task: tuple(c for c in of if c.latency_ms <= self.witness[task][0] and c.loss <= self.witness[task][1])
             for task, of in within.items()
@@ -117,8 +119,8 @@ def least_slices(workload: Workload, found: TaskConfigurations) -> Bounds:
     for task in reversed(tasks):
         task.look_below()
     least = sum(task.least() for task in tasks if task.parent is None)
-    witness = _witness(workload.graph, tasks) if least < math.inf else {}
-    return Bounds(least, witness, tasks)
+    witness, witnessed = _witness(workload.graph, tasks) if least < math.inf else ({}, least)
+    return Bounds(least, witness, witnessed, tasks)
 
 
 def _using(tasks: "Sequence[_Task]", most: float) -> dict[Configuration, float]:
@@ -133,23 +135,26 @@ def _using(tasks: "Sequence[_Task]", most: float) -> dict[Configuration, float]:
     return using
 
 
-def _witness(graph: TaskGraph, tasks: "Sequence[_Task]") -> dict[str, tuple[float, float]]:
+def _witness(graph: TaskGraph, tasks: "Sequence[_Task]") -> tuple[dict[str, tuple[float, float]], float]:
     """See `Bounds`. Where bins, rounded down, are beyond the SLO together, fewer are used until they are not."""
     deep = math.ceil(max(longest_after(graph, dict.fromkeys(graph.tasks, 1.0)).values())) + 1
     latency_bins, loss_bins = (end - 1 for end in tasks[0].shape)
-    first: dict[str, tuple[float, float]] = {}
-    mean = graph.slo.accuracy_mode == "mean"
-    for fewer in sorted(product(range(deep + 1), repeat=2), key=lambda fewer: (fewer[1], fewer[0])):
-        left = (latency_bins - fewer[0], loss_bins - fewer[1])
-        found: dict[str, tuple[float, float]] = {}
-        for task in tasks:
-            if task.parent is None and not task.descend(0, left, found):
-                return first
-        first = first or found
-        ms, loss = ({name: at[i] for name, at in found.items()} for i in (0, 1))
-        accurate = mean or _longest(graph, loss) <= accuracy_budget(graph) + LEAST_LOSS
+    roots = [task for task in tasks if task.parent is None]
+    first: tuple[dict[str, tuple[float, float]], float] | None = None
+    for fewer_loss, fewer_latency in product(range(min(deep, loss_bins) + 1), range(min(deep, latency_bins) + 1)):
+        left = (latency_bins - fewer_latency, loss_bins - fewer_loss)
+        slices = sum(float(root.below[0][left]) for root in roots)
+        if slices == math.inf:
+            continue
+        levels: dict[str, tuple[float, float]] = {}
+        for root in roots:
+            root.descend(0, left, levels)
+        first = first or (levels, slices)
+        ms, loss = ({name: at[i] for name, at in levels.items()} for i in (0, 1))
+        accurate = graph.slo.accuracy_mode == "mean" or _longest(graph, loss) <= accuracy_budget(graph) + LEAST_LOSS
         if accurate and _longest(graph, ms) <= graph.tasks_ms:
-            return found
+            return levels, slices
+    assert first is not None, "the least is finite"
     return first
 
 
@@ -257,8 +262,8 @@ class _Task:
             if i in told and others[i] + slices[i] <= most:
                 self._tell(choice.picks, before + slices[i], after)
 
-    def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> bool:
-        """Notes the level of least slices within what is left, of this task and those below; whether there is one."""
+    def descend(self, number: int, left: tuple[int, int], witness: dict[str, tuple[float, float]]) -> None:
+        """Notes the level of least slices within what is left, of this task and of those below."""
         slices = self._slices(number)
         best, level, picks = math.inf, 0, (0,) * len(self.children)
         for choice in self._choices(number):
@@ -272,9 +277,8 @@ class _Task:
                 best, level, picks = float(together[at]), int(levels[at]), choice.picks
         witness[self.name] = (float(self.cover.latency_ms[level]), float(self.cover.most_loss[level]))
         after = (left[0] - int(self.latency[level]), left[1] - int(self.loss[level]))
-        return best < math.inf and all(
-            child.descend(pick, after, witness) for child, pick in zip(self.children, picks, strict=True)
-        )
+        for child, pick in zip(self.children, picks, strict=True):
+            child.descend(pick, after, witness)
 
     def _slices(self, number: int) -> Array:
         return self.cover.slices(self.calls[number] * self.demand_rps).astype(np.float32)
