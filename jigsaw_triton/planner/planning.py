@@ -322,18 +322,17 @@ class Planning:
         near = self.scale_near(every, roomy) if complete(roomy) else 0.0
         if not near and (not complete(roomy) or self.exceeded_at(IDLE, every, roomy)):
             return None, True
-        kept: Candidates = roomy
-        if near:
-            at = grown(self.problem, every, near)
-            kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy)
-        offered = supplies(self.problem, kept, self.options)
-        largest = allocation(self.problem.workloads, kept, offered, "most", least=SURELY * near)
+        # Solvers are exact to an absolute tolerance, so that the largest scale is looked for from near it.
+        at = grown(self.problem, every, near or 1.0)
+        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy
+        offered = supplies(at, kept, self.options)
+        largest = allocation(at.workloads, kept, offered, "most", least=SURELY if near else 0.0)
         outcome = solved(self.solver, largest.program, limit_s)
         if outcome.status == "infeasible" and not near:
             return None, True
         if not outcome.stages:
             return near, False
-        scale = outcome.values[largest.scale or 0]
+        scale = outcome.values[largest.scale or 0] * (near or 1.0)
         if scale >= 1 + 10 * TOLERANCE:
             raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
         return scale, outcome.status == "optimal"

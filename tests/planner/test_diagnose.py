@@ -130,6 +130,24 @@ def test_two_graphs_share_what_there_is(solvers: SolverFactory) -> None:
     assert "g 26.66 of 100 requests/s, h 80 of 300 requests/s" in str(error)
 
 
+@pytest.mark.parametrize("demand_rps", [500.0, 1e9])
+def test_the_part_that_is_carried_is_found_however_small_it_is(solvers: SolverFactory, demand_rps: float) -> None:
+    p = problem(chain(1), [row("t0", "v0", slice_="7g", rps=100.0)], demand_rps=demand_rps)
+    assert f"carries at most chain 80 of {demand_rps:g} requests/s" in str(refusal(p, solvers, TWO_P95))
+
+
+def test_where_latency_needs_more_replicas_than_there_is_room_for_demand_does_not_matter(
+    solvers: SolverFactory,
+) -> None:
+    """Told from bounds alone: a program would have to try every number of replicas."""
+    p = docread_problem(20, slo=Slo(20.0, accuracy=0.8), gpus=1)
+    error = refusal(p, solvers)
+    assert "no room for as many replicas as the tasks need" in str(error)
+    gpus = int(number(str(error), r"on (\d+) GPUs would do"))
+    idle = replace(p, cluster=cluster(gpus), workloads=(replace(p.workloads[0], demand_rps=0.01),))
+    assert make_plan(idle, solvers=solvers).gpus_used == gpus
+
+
 def test_no_room_for_a_slice_a_task(solvers: SolverFactory) -> None:
     g = chain(4)
     rows = [row(t, "v0", slice_="3g") for t in g.tasks]
