@@ -24,12 +24,21 @@ That constant was fitted to simulations; `benchmarks.queueing` measures how far 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jigsaw_triton.planner.quadrature import (
+    cdf,
+    gamma_quantiles,
+    halves,
+    hermite,
+    middles,
+    never_above,
+    poisson_quantiles,
+    tail,
+)
 from jigsaw_triton.profiles.service import ServiceTime
 
 Array = NDArray[Any]
@@ -277,10 +286,10 @@ def _left(arrive: Array, batch: Array, rows: Array, variation: Array, mean: Arra
         variance: Likewise.
     """
     drift = (batch - arrive) / np.sqrt(rows * arrive + arrive**2 * variation)
-    above = _cdf(-drift)
-    left = np.where(drift > 2, above, 1 - _never_above(np.minimum(drift, 2.0)))
+    above = cdf(-drift)
+    left = np.where(drift > 2, above, 1 - never_above(np.minimum(drift, 2.0)))
     shape = mean**2 / variance
-    fills = _cdf((1 - 1 / (9 * shape) - (batch / mean) ** (1 / 3)) * 3 * np.sqrt(shape))
+    fills = cdf((1 - 1 / (9 * shape) - (batch / mean) ** (1 / 3)) * 3 * np.sqrt(shape))
     seldom: Array = np.minimum(left, fills * left / np.maximum(fills * left + above * (1 - left), _TINY))
     return seldom
 
@@ -381,12 +390,12 @@ def _pulls(q: _Queues, space: _Workspace) -> Array:
     Returns:
         The weight of each batch that may run.
     """
-    running = np.clip(_gamma(q.mean, q.variance / q.servers, _H), q.first, q.batch)
+    running = np.clip(gamma_quantiles(q.mean, q.variance / q.servers, _H), q.first, q.batch)
     cycle = q.times.took(running, q.offset) * np.maximum(1 + _H * (q.scatter / q.servers), 0.3)
     phases = q.servers / (1 + (q.servers - 1) / PHASES)
     to_go = cycle * (1 - _U ** (1 / phases))[:, None]
     age = (cycle - to_go) * (1 - _V ** (1 / np.maximum(phases - 1, _ALONE)))[:, None]
-    ahead, wait = _poisson((q.requests * age)[:, :, None], _Z, space.ahead), space.wait
+    ahead, wait = poisson_quantiles((q.requests * age)[:, :, None], _Z, space.ahead), space.wait
     ahead *= q.rows
     np.add(ahead, q.rows - 1, out=wait)
     wait /= q.batch
@@ -415,88 +424,6 @@ _ALONE = 0.02
 """So many other instances beside a single one: by none of them nothing could be divided."""
 
 
-_SAME = 4
-"""Points of one weight along the first axis."""
-
-
-def _middles(count: int) -> Array:
-    return (np.arange(count) + 0.5) / count
-
-
-def _hermite(count: int) -> tuple[Array, Array]:
-    """Points and weights of the Gauss-Hermite quadrature for a normal variable (Golub and Welsch)."""
-    beside = np.sqrt(np.arange(1, count))
-    points, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
-    return points, vectors[0] ** 2
-
-
-def _tail(count: int) -> tuple[Array, Array]:
-    """Points and weights for a normal variable of which the upper end matters: each goes on where the last has left."""
-    edges = np.concatenate([[1.0], np.geomspace(0.7, 0.0015, count - 1), [0.0]])
-    middles = (edges[1:] + edges[:-1]) / 2
-    return np.array([NormalDist().inv_cdf(1 - p) for p in middles.tolist()]), edges[:-1] - edges[1:]
-
-
-def _levels(levels: int) -> tuple[Array, Array]:
-    """Points of a normal variable of which the upper end matters, some of one weight along the first axis, and weights.
-
-    Each level is the upper half of the last.
-    """
-    edges = np.append(2.0 ** -np.arange(levels), 0.0)
-    weights = edges[:-1] - edges[1:]
-    beyond = edges[1:] + _middles(_SAME)[:, None] * weights
-    return np.array([NormalDist().inv_cdf(1 - p) for p in beyond.ravel().tolist()]).reshape(beyond.shape), weights
-
-
-def _upright(values: Array) -> Array:
-    """Points along the first axis, beside that of the cases."""
-    return _single(values.reshape(-1, 1))
-
-
-# Each value of _U goes with one of _V, in an order that has either of these wherever those are.
-_U, _V = _upright(_middles(_SAME)), _upright(np.array([0.25, 0.75, 0.75, 0.25]))
-_Z, _Z_WEIGHT = map(_upright, _hermite(5))
-_H, _H_WEIGHT = map(_upright, _hermite(3))
-_F, _F_WEIGHT = map(_upright, _tail(6))
-_LATE_WEIGHT = _F_WEIGHT.reshape(3, -1).sum(axis=1, keepdims=True)
-_Z_F_WEIGHT, _Z_LATE_WEIGHT = _upright(_Z_WEIGHT * _F_WEIGHT.T), _upright(_Z_WEIGHT * _LATE_WEIGHT.T)
-_IDLE, _IDLE_WEIGHT = map(_upright, _levels(11))
-_BOTH = np.concatenate([_F, _IDLE])
-_PER_P99 = np.log(ServiceTime((1,), (1.0,), 1.0, math.e).factors(_BOTH))
-_PER_P95 = np.log(ServiceTime((1,), (1.0,), math.e, math.e).factors(_BOTH)) - _PER_P99
-
-
-def _cdf(deviates: Array) -> Array:
-    """The normal distribution function."""
-    return np.array(list(map(math.erfc, (deviates / -math.sqrt(2)).tolist()))) / 2
-
-
-def _gamma(mean: Array, variance: Array, deviates: Array) -> Array:
-    """Quantiles of a gamma variable at normal deviates, after Wilson and Hilferty."""
-    shape = np.maximum(mean**2 / variance, 0.1)
-    roots: Array = np.maximum(0.0, 1 - 1 / (9 * shape) + deviates / (3 * np.sqrt(shape)))
-    quantiles: Array = mean * roots**3
-    return quantiles
-
-
-def _poisson(mean: Array, deviates: Array, out: Array) -> Array:
-    """Quantiles of a Poisson variable at normal deviates, after Anscombe; -1 where both are low.
-
-    They are left at that: with 0 there, latencies come out further above simulated ones.
-    """
-    np.add(np.sqrt(mean + 0.375), deviates / 2, out=out)
-    np.square(out, out=out)
-    out -= 0.3749  # 3/8, but for what single precision may be off by
-    return np.floor(out, out=out)
-
-
-def _never_above(drift: Array) -> Array:
-    """The probability that a Gaussian walk that drifts downwards, by so many deviations a step, never rises above 0."""
-    exponent = drift * (-1.4603545 + 0.0346477 * drift**2) / math.sqrt(2 * math.pi)
-    never: Array = math.sqrt(2) * drift * np.exp(exponent)
-    return never
-
-
 def _root(load: Array) -> Array:
     """The y above 0 at which (exp(y) - 1) / y = 1 / load, by Newton's method on the logarithms."""
     wanted = -np.log(load)
@@ -504,3 +431,24 @@ def _root(load: Array) -> Array:
     for _ in range(8):
         y = y - (np.log(np.expm1(y) / y) - wanted) / (-1 / np.expm1(-y) - 1 / y)
     return y
+
+
+def _upright(values: Array) -> Array:
+    """Points along the first axis, beside that of the cases."""
+    return _single(values.reshape(-1, 1))
+
+
+_SAME = 4
+"""Points of one weight along the first axis."""
+
+# Each value of _U goes with one of _V, in an order that has either of these wherever those are.
+_U, _V = _upright(middles(_SAME)), _upright(np.array([0.25, 0.75, 0.75, 0.25]))
+_Z, _Z_WEIGHT = map(_upright, hermite(5))
+_H, _H_WEIGHT = map(_upright, hermite(3))
+_F, _F_WEIGHT = map(_upright, tail(6))
+_LATE_WEIGHT = _F_WEIGHT.reshape(3, -1).sum(axis=1, keepdims=True)
+_Z_F_WEIGHT, _Z_LATE_WEIGHT = _upright(_Z_WEIGHT * _F_WEIGHT.T), _upright(_Z_WEIGHT * _LATE_WEIGHT.T)
+_IDLE, _IDLE_WEIGHT = map(_upright, halves(11, _SAME))
+_BOTH = np.concatenate([_F, _IDLE])
+_PER_P99 = np.log(ServiceTime((1,), (1.0,), 1.0, math.e).factors(_BOTH))
+_PER_P95 = np.log(ServiceTime((1,), (1.0,), math.e, math.e).factors(_BOTH)) - _PER_P99
