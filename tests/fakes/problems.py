@@ -119,10 +119,16 @@ def cluster(gpus: int = 2, *, of: str | Board = "cpu", node: str = "a") -> Clust
 
 
 def docread_problem(
-    demand_rps: float = 20.0, *, gpus: int = 2, slo: Slo | None = None, running: Plan | None = None
+    demand_rps: float = 20.0,
+    *,
+    gpus: int = 2,
+    slo: Slo | None = None,
+    running: Plan | None = None,
+    batches: Sequence[int] = (1, 2, 4, 8),
 ) -> Problem:
     """Reading pages on `cpu` boards."""
-    return problem(docread(slo=slo), docread_profiles(), demand_rps=demand_rps, gpus=gpus, running=running)
+    profiles = docread_profiles(batches=batches)
+    return problem(docread(slo=slo), profiles, demand_rps=demand_rps, gpus=gpus, running=running)
 
 
 def problem(
