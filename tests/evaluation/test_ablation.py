@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, abla
 from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.solve import SolverFactory
 from jigsaw_triton.planner.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
@@ -24,11 +26,16 @@ OPTIONS = Options(time_limit_s=5.0)
 
 
 @pytest.fixture(scope="module")
-def found() -> Ablation:
+def solvers() -> Iterator[SolverFactory]:
+    with lasting_solvers() as named:
+        yield named
+
+
+@pytest.fixture(scope="module")
+def found(solvers: SolverFactory) -> Ablation:
     """One task on one GPU: with S two 3g; with A the light variant; T changes nothing."""
     p = problem(chain(1, variant_count=2, slo=Slo(1000.0, accuracy=0.8)), ROWS, demand_rps=3.0)
-    with lasting_solvers() as solvers:
-        return ablation(p, OPTIONS, solvers=solvers)
+    return ablation(p, OPTIONS, solvers=solvers)
 
 
 def test_every_subset_in_both_formulations(found: Ablation) -> None:
@@ -58,17 +65,18 @@ def test_means_are_geometric(found: Ablation) -> None:
     assert mean_gain([found, doubled], "AST", "exact") == pytest.approx(2.5**0.5, rel=1e-3)
 
 
-def test_what_the_greedy_placement_leaves_is_counted() -> None:
+def test_what_the_greedy_placement_leaves_is_counted(solvers: SolverFactory) -> None:
     rows = [row("t0", "v0", slice_=kind, rps=100.0) for kind in ("3g", "1g")]
     rows += [row("t1", "v0", slice_="3g", rps=100.0), row("t2", "v0", slice_="3g", rps=100.0)]
-    case = ablation(problem(chain(3), rows), OPTIONS).case("AST", "paper")
+    case = ablation(problem(chain(3), rows), OPTIONS, solvers=solvers).case("AST", "paper")
     assert case.at_largest is not None
     assert (case.at_largest.used, case.at_largest.unplaced) == (7, 1)
 
 
-def test_subsets_that_carry_nothing_say_why() -> None:
+def test_subsets_that_carry_nothing_say_why(solvers: SolverFactory) -> None:
     """Two tasks need two GPUs without S."""
-    found = ablation(problem(chain(2), [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]), OPTIONS)
+    rows = [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]
+    found = ablation(problem(chain(2), rows), OPTIONS, solvers=solvers)
     none = found.case("", "exact")
     assert (none.largest_rps, none.at_largest, none.at_common) == (None, None, None)
     assert "no room for as many replicas as the tasks need" in none.reason

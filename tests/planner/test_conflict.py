@@ -56,9 +56,16 @@ def check_nearest(p: Problem, found: Conflict, solvers: SolverFactory, options: 
                 assert has_plan(varied(p, requirement, nearer), options, solvers=solvers) is False
 
 
-def test_demand_and_gpus(solvers: SolverFactory) -> None:
-    p = docread_problem(2000)
-    found = conflict(p, solvers)
+TOO_MUCH = docread_problem(2000)
+
+
+@pytest.fixture(scope="module")
+def of_too_much(solvers: SolverFactory) -> Conflict:
+    return conflict(TOO_MUCH, solvers)
+
+
+def test_demand_and_gpus(of_too_much: Conflict, solvers: SolverFactory) -> None:
+    p, found = TOO_MUCH, of_too_much
     assert set(names(found)) == {"cpu.gpus", "docread.demand_rps"}
     check_nearest(p, found, solvers)
     assert found.nearest[Requirement("docread", "latency_ms")] is None
@@ -156,13 +163,16 @@ def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> N
     latency=st.integers(20, 200),
     accuracy=st.sampled_from([0.7, 0.9, 1.0]),
     gpus=st.integers(1, 2),
+    options=st.sampled_from([OPTIONS, TWO_P95]),
 )
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_none_can_be_left_out(demand: int, latency: int, accuracy: float, gpus: int, solvers: SolverFactory) -> None:
-    p = docread_problem(demand, gpus=gpus, slo=Slo(latency, accuracy=accuracy))
-    if has_plan(p, solvers=solvers):
+def test_none_can_be_left_out(
+    demand: int, latency: int, accuracy: float, gpus: int, options: Options, solvers: SolverFactory
+) -> None:
+    p = docread_problem(demand, gpus=gpus, slo=Slo(latency, accuracy=accuracy), batches=[1, 8])
+    if has_plan(p, options, solvers=solvers):
         return
-    found = conflict(p, solvers)
+    found = conflict(p, solvers, options)
     event(", ".join(names(found)))
     nothing = {"gpus": 2000, "latency_ms": 1e5, "accuracy": 0.1, "demand_rps": 0.01}
 
@@ -170,12 +180,12 @@ def test_none_can_be_left_out(demand: int, latency: int, accuracy: float, gpus: 
         eased = p
         for r in dropped:
             eased = varied(eased, r, nothing[r.what])
-        return has_plan(eased, solvers=solvers)
+        return has_plan(eased, options, solvers=solvers)
 
     others = [r for r in requirements(p) if r not in found.requirements]
     assert without(*others) is False
     assert all(without(*others, r) for r in found.requirements)
-    check_nearest(p, found, solvers)
+    check_nearest(p, found, solvers, options)
 
 
 def test_the_limits_of_accuracy_are_those_of_paths() -> None:
@@ -203,11 +213,10 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert error.unsettled == tuple(sorted(map(str, found.unsettled)))
 
 
-def test_the_error_tells_the_ways_out(solvers: SolverFactory) -> None:
-    p = docread_problem(2000)
+def test_the_error_tells_the_ways_out(of_too_much: Conflict, solvers: SolverFactory) -> None:
+    p, found = TOO_MUCH, of_too_much
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, solvers=solvers)
-    found = conflict(p, solvers)
     error = told(caught.value, p, found)
     assert error.reasons == (
         *caught.value.reasons,
