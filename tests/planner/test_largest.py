@@ -19,7 +19,7 @@ from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
 def test_it_is_carried_and_no_more_is(demand_rps: float, solvers: SolverFactory) -> None:
-    p = docread_problem(demand_rps)
+    p = docread_problem(demand_rps, batches=[1, 8])
     plan = make_largest_plan(p, solvers=solvers)
     largest = plan.graphs["docread"].demand_rps
 
