@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,16 @@ def test_the_factor_has_the_profiles_percentiles() -> None:
     assert np.quantile(factors, [0.5, 0.95, 0.99]) == pytest.approx([1.0, 1.5, 2.5], rel=0.02)
     assert factors.mean() == pytest.approx(time.mean, rel=0.01)
     assert factors.var() / factors.mean() ** 2 == pytest.approx(time.variation, rel=0.05)
+
+
+@pytest.mark.parametrize(("p95", "p99"), [(1.0, 1.0), (1.5, 2.5), (2.0, 200.0), (5000.0, 6000.0), (1.0, 1e6)])
+def test_its_moments_are_those_of_its_distribution_however_far_the_percentiles_are_apart(
+    p95: float, p99: float
+) -> None:
+    time = ServiceTime((1,), (10.0,), p95, p99)
+    factors = time.factors(np.array([NormalDist().inv_cdf((i + 0.5) / 20_000) for i in range(20_000)]))
+    assert time.mean == pytest.approx(factors.mean(), rel=2e-3)
+    assert time.variation == pytest.approx(factors.var() / factors.mean() ** 2, rel=2e-3, abs=1e-12)
 
 
 def test_a_full_batch_takes_the_factor_of_its_quantile() -> None:
