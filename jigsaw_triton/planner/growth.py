@@ -6,7 +6,7 @@ from dataclasses import replace
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.candidates import bounds_of, complete, supplies, with_room, within_cluster
 from jigsaw_triton.planner.model import SCALE_GAP, allocation
-from jigsaw_triton.planner.planning import IDLE, SURELY, Planning
+from jigsaw_triton.planner.planning import SURELY, Planning
 from jigsaw_triton.planner.problem import grown, on_floors
 from jigsaw_triton.planner.solver import solved
 
@@ -34,7 +34,7 @@ def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, f
     roomy = with_room(problem, candidates, options)
     if complete(roomy):
         near = planning.scale_near(scaled, roomy)
-        if not near and planning.exceeded_at(IDLE, scaled, roomy):
+        if not near and planning.has_no_room(scaled, roomy):
             raise planning.infeasible(candidates)
         at = grown(problem, scaled, near or 1.0)
         kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy

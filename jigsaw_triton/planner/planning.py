@@ -55,11 +55,14 @@ _PARTS = (0.99, 0.95, 0.85, 0.6)
 SURELY = 0.999
 """Of a scale that is carried, less by what solvers may miss it by."""
 
-IDLE = 1e-6
-"""Of a demand, that is as good as none."""
+_IDLE = 1e-6
+"""Of the largest demand, or requests a second if that is less: as good as none."""
+
+_FEWER = 16
+"""By which the demand is divided until the cluster carries it."""
 
 _HALVINGS = 8
-"""Of the part of the demand that the cluster carries."""
+"""Then, of the part of the demand that it carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,15 +315,14 @@ class Planning:
     def _too_small(self, candidates: Candidates, limit_s: float) -> tuple[str, str]:
         """The reason and hint where the cluster is."""
         scale, proven = (self._part_carried(), False) if self.by_halving else self._largest_part(candidates, limit_s)
-        nothing_carried = scale is None and not self.by_halving
-        needed = self._needed(candidates, IDLE if nothing_carried else 1.0)
+        needed = self._needed(candidates, 1.0 if scale is not None else self._idle(self.names))
         return diagnose.too_small(self.problem.workloads, self.problem.cluster, scale, needed, proven=proven)
 
     def _largest_part(self, candidates: Candidates, limit_s: float) -> tuple[float | None, bool]:
         """The part of the demand that the cluster carries, and whether that is proven; see `diagnose.too_small`."""
-        roomy, every = with_room(self.problem, candidates, self.options), {w.graph.name for w in self.problem.workloads}
+        roomy, every = with_room(self.problem, candidates, self.options), self.names
         near = self.scale_near(every, roomy) if complete(roomy) else 0.0
-        if not near and (not complete(roomy) or self.exceeded_at(IDLE, every, roomy)):
+        if not near and (not complete(roomy) or self.has_no_room(every, roomy)):
             return None, True
         # Solvers are exact to an absolute tolerance, so that the largest scale is looked for from near it.
         at = grown(self.problem, every, near or 1.0)
@@ -337,10 +339,19 @@ class Planning:
             raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
         return scale, outcome.status == "optimal"
 
-    def exceeded_at(self, scale: float, scaled: Collection[str], candidates: Candidates) -> bool:
-        """Whether the bounds alone tell that the cluster has too few slices for these graphs' demands so multiplied."""
-        bounds = bounds_of(grown(self.problem, scaled, scale).workloads, candidates)
+    @property
+    def names(self) -> set[str]:
+        """Of all graphs."""
+        return {w.graph.name for w in self.problem.workloads}
+
+    def has_no_room(self, scaled: Collection[str], candidates: Candidates) -> bool:
+        """Whether the bounds alone tell that the cluster has too few slices for these graphs at any demand."""
+        bounds = bounds_of(grown(self.problem, scaled, self._idle(scaled)).workloads, candidates)
         return least_together(b.least for b in bounds.values()) > self.problem.cluster.compute_slices
+
+    def _idle(self, scaled: Collection[str]) -> float:
+        """A scale of these graphs' demands at which they are as good as none."""
+        return _IDLE / max([1.0, *(w.demand_rps for w in self.problem.workloads if w.graph.name in scaled)])
 
     def scale_near(self, scaled: Collection[str], candidates: Candidates) -> float:
         """A scale of these graphs' demands that there is a plan for, near the largest; 0 where none was found soon."""
@@ -379,17 +390,25 @@ class Planning:
         return replace(self, problem=problem, options=options).exists()
 
     def _part_carried(self) -> float | None:
-        """The part of the demand that the cluster carries, by halving, as far as is found in time."""
-        every, low, high = {w.graph.name for w in self.problem.workloads}, 0.0, 1.0
+        """The part of the demand that the cluster carries, by halving, as far as is found in time.
+
+        0 where none is found; None where it carries none, however small.
+        """
+        high, idle = 1.0, self._idle(self.names)
+        while not (carries := self.carries(self.names, high / _FEWER)):
+            high /= _FEWER
+            if high < idle:
+                return None if carries is False else 0.0
+        low = high / _FEWER
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.carries(every, middle) else (low, middle)
-        return low or None
+            low, high = (middle, high) if self.carries(self.names, middle) else (low, middle)
+        return low
 
     def _needed(self, candidates: Candidates, scale: float) -> tuple[int, int] | None:
         """Compute slices and GPUs that would do for a part of the demand, were there GPUs without end."""
         time = Allowance(self.options.time_limit_s)
-        problem = grown(self.problem, {w.graph.name for w in self.problem.workloads}, scale)
+        problem = grown(self.problem, self.names, scale)
         found = fewest_slices(problem, candidates, self.options, self.solver, time, "ideal")
         if found is None or not found[1].stages:
             return None

@@ -202,7 +202,10 @@ class _Search:
             return None
         model, outcome = self._within(begun.most, with_these(self._likely(), begun.start), proven, begun)
         if outcome.stages:
-            return model, replace(outcome, status="feasible")
+            # What is proven there is so of these configurations alone.
+            first, *rest = outcome.stages
+            known = Stage(first.value, min(proven, first.value), proven=proven >= first.value)
+            return model, replace(outcome, status="feasible", stages=(known, *rest))
         return begun.unproven(proven)
 
     def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:

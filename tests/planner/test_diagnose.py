@@ -121,6 +121,18 @@ def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
     refusal(docread_problem(2000, gpus=gpus - 1), solvers)
 
 
+@pytest.mark.parametrize(
+    ("options", "figure"), [(OPTIONS, r"at most docread ([\d.]+)"), (Options(share=True), r"in time docread ([\d.]+)")]
+)
+def test_of_a_demand_far_beyond_the_cluster_it_is_told_what_the_cluster_carries(
+    options: Options, figure: str, solvers: SolverFactory
+) -> None:
+    for demand_rps in (1e6, 1e9):
+        carried = number(str(refusal(docread_problem(demand_rps), solvers, options)), figure)
+        make_plan(docread_problem(carried), options, solvers=solvers)
+        refusal(docread_problem(carried * (1.002 if options == OPTIONS else 1.2)), solvers, options)
+
+
 def test_two_graphs_share_what_there_is(solvers: SolverFactory) -> None:
     g, h = chain(1, name="g"), chain(1, name="h")
     table = ProfileTable([row("t0", "v0", slice_="3g", rps=100.0)])

@@ -348,6 +348,18 @@ def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
 
+def test_what_is_proven_of_the_likely_configurations_alone_is_not_told_of_all(
+    solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_less(*args: Any) -> dict[str, Bounds]:
+        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
+
+    monkeypatch.setattr(search, "bounds_of", one_less)
+    plan = make_plan(docread_problem(60), Options(gap=0.5), solvers=solvers)
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
 def test_python_steps_take_their_time_of_the_slo(solvers: SolverFactory) -> None:
     rows = [row("detect", "v0", p95_ms=10.0), row("classify", "v0", batch=4, p95_ms=10.0)]
     g = cropping(latency_ms=30.0, slo=Slo(80.0, accuracy=0.5))
