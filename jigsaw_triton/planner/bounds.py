@@ -46,7 +46,7 @@ MEAN_LOSS_BINS = 24
 """Where the mean accuracy counts; a task is counted as if it lost up to a bin more than it is charged for."""
 
 _PARTS = 1e-3
-"""What sums of parts of slices may be off by, in single precision."""
+"""What sums of parts of slices may be off by, in single precision: so much, or its square of what they come to."""
 
 _WIDER = 0.02
 """By how much more, relative, is looked at where no configuration of a task is within a number of slices."""
@@ -86,8 +86,9 @@ class Bounds:
 
     def within(self, most: float, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
         """Task -> the configurations that plans of up to so many slices may use; always one."""
-        using = self.using(most + _PARTS)
-        kept = {task: tuple(c for c in of if using[c] <= most + _PARTS) for task, of in found.items()}
+        limit = most + _PARTS * max(1.0, _PARTS * most)
+        using = self.using(limit)
+        kept = {task: tuple(c for c in of if using[c] <= limit) for task, of in found.items()}
         if all(kept.values()):
             return kept
         wider = self.within(max(self.least, most + max(1.0, _WIDER * most)), found)

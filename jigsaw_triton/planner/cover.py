@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.planner.configurations import TOLERANCE, Configuration
-from jigsaw_triton.planner.problem import Replicas
+from jigsaw_triton.planner.problem import AMONG, Replicas
 
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""
 
-_COUNTED = 16
-"""Up to so many replicas their number is minded exactly."""
+_COUNTED = int(AMONG[-1][0])
+"""Up to so many replicas their number is minded exactly: where the last range of them begins."""
 
 _EVERY = slice(None)
 

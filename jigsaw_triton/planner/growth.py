@@ -4,11 +4,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from jigsaw_triton.errors import JigsawError
-from jigsaw_triton.planner.candidates import bounds_of, complete, supplies, with_room, within_cluster
-from jigsaw_triton.planner.model import SCALE_GAP, allocation
-from jigsaw_triton.planner.planning import SURELY, Planning
-from jigsaw_triton.planner.problem import grown, on_floors
-from jigsaw_triton.planner.solver import solved
+from jigsaw_triton.planner.candidates import complete, with_room
+from jigsaw_triton.planner.model import SCALE_GAP
+from jigsaw_triton.planner.planning import Planning
+from jigsaw_triton.planner.problem import on_floors
 
 _SOMEWHAT = 1.02
 """How much larger than what floors allow for a demand is tried first where the mean accuracy counts."""
@@ -22,9 +21,6 @@ _LEAST_SCALE = 1e-3
 def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, float]:
     """By what the demands of these graphs can be multiplied at most, and the gap of that.
 
-    Configurations that no plan can use at a scale near the largest are left out: they take more slices at any
-    greater one.
-
     Raises:
         InfeasibleError: There is no plan at any scale.
         JigsawError: Nothing was found in time.
@@ -36,14 +32,9 @@ def largest_scale(planning: Planning, scaled: Collection[str]) -> tuple[float, f
         near = planning.scale_near(scaled, roomy)
         if not near and planning.has_no_room(scaled, roomy):
             raise planning.infeasible(candidates)
-        at = grown(problem, scaled, near or 1.0)
-        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy
-        least = SURELY if near else 0.0
-        model = allocation(at.workloads, kept, supplies(at, kept, options), "most", scaled=scaled, least=least)
-        outcome = solved(planning.solver, model.program, options.time_limit_s)
-        scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
+        scale, outcome = planning.largest_scale(scaled, roomy, near, options.time_limit_s)
         if scale > 0:
-            return scale * (near or 1.0), outcome.stages[0].gap
+            return scale, outcome.stages[0].gap
         if outcome.status == "unknown":
             raise planning.out_of_time()
     raise planning.infeasible(candidates)

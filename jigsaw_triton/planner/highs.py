@@ -88,12 +88,17 @@ def _first(model: highspy.Highs, objective: Objective, whole: Whole, start: Term
         lower, upper = _bounds(model)
         _limit(model, *_within(lower, upper, whole, relaxed[1], near - relaxed[0]))
         found = _optimised(model, objective, whole, start, max(_NEAR_SHARE * seconds, LEAST_S))
-        _limit(model, lower, upper)
+        is_near = False
         if not isinstance(found, str):
-            values, stage, _ = found
-            if stage.value <= near + EXACT:
-                return found
-            start = _start(values)
+            values, stage, done = found
+            is_near, start = stage.value <= near + EXACT, _start(values)
+            if is_near and not done:
+                # What is better than that is near, too.
+                better = _optimised(model, objective, whole, start, max(deadline - time.monotonic(), LEAST_S))
+                found = found if isinstance(better, str) else better
+        _limit(model, lower, upper)
+        if is_near:
+            return found
     return _optimised(model, objective, whole, start, max(deadline - time.monotonic(), LEAST_S))
 
 

@@ -42,7 +42,7 @@ def uses(
     table: ProfileTable,
     options: Options,
     staying: Collection[ProfileKey] = (),
-) -> Mapping[ProfileKey, list[Use]]:
+) -> Mapping[ProfileKey, Sequence[Use]]:
     """How configurations may be used: the more of their throughput, the longer they take.
 
     With the latency model `queue` what no plan needs, whatever the SLO, is left out: another configuration of the same
@@ -62,14 +62,14 @@ def uses(
     return _queue_uses(keys, table, tuple(rows.items()), task_quantile(graph), frozenset(staying)) if keys else {}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _queue_uses(
     usable: tuple[ProfileKey, ...],
     table: ProfileTable,
     rows: tuple[tuple[str, float], ...],
     quantile: float,
     staying: frozenset[ProfileKey],
-) -> Mapping[ProfileKey, list[Use]]:
+) -> Mapping[ProfileKey, Sequence[Use]]:
     """What a controller that plans again asks for again and again; `rows` by task."""
     known = {row.key: row for row in table.rows()}
     return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table)).uses(staying)

@@ -52,7 +52,7 @@ _NEAR = 0.98
 _PARTS = (0.99, 0.95, 0.85, 0.6)
 """Of the scale by the bounds, tried in turn."""
 
-SURELY = 0.999
+_SURELY = 0.999
 """Of a scale that is carried, less by what solvers may miss it by."""
 
 _IDLE = 1e-6
@@ -324,20 +324,36 @@ class Planning:
         near = self.scale_near(every, roomy) if complete(roomy) else 0.0
         if not near and (not complete(roomy) or self.has_no_room(every, roomy)):
             return None, True
-        # Solvers are exact to an absolute tolerance, so that the largest scale is looked for from near it.
-        at = grown(self.problem, every, near or 1.0)
-        kept = within_cluster(at, bounds_of(at.workloads, roomy), roomy) if near else roomy
-        offered = supplies(at, kept, self.options)
-        largest = allocation(at.workloads, kept, offered, "most", least=SURELY if near else 0.0)
-        outcome = solved(self.solver, largest.program, limit_s)
+        scale, outcome = self.largest_scale(every, roomy, near, limit_s)
         if outcome.status == "infeasible" and not near:
             return None, True
         if not outcome.stages:
             return near, False
-        scale = outcome.values[largest.scale or 0] * (near or 1.0)
         if scale >= 1 + 10 * TOLERANCE:
             raise SolverFailure(f"a plan was called infeasible that carries {scale} times the demand")
         return scale, outcome.status == "optimal"
+
+    def largest_scale(
+        self, scaled: Collection[str], candidates: Candidates, near: float, limit_s: float
+    ) -> tuple[float, Outcome]:
+        """The largest scale of these graphs' demands, 0 where none was found, and what the solver made of it.
+
+        Configurations that no plan can use at a scale near the largest are left out: they take more slices at any
+        greater one. It is looked for from there, since solvers are exact to an absolute tolerance.
+
+        Args:
+            scaled: Names of the graphs.
+            candidates: At least one a task.
+            near: A scale that is carried, near the largest; 0 where none is known.
+            limit_s: For solving.
+        """
+        at = grown(self.problem, scaled, near or 1.0)
+        kept = within_cluster(at, bounds_of(at.workloads, candidates), candidates) if near else candidates
+        offered = supplies(at, kept, self.options)
+        model = allocation(at.workloads, kept, offered, "most", scaled=scaled, least=_SURELY if near else 0.0)
+        outcome = solved(self.solver, model.program, limit_s)
+        scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
+        return scale * (near or 1.0), outcome
 
     @property
     def names(self) -> set[str]:

@@ -52,6 +52,47 @@ def test_later_objectives_choose_among_the_optima_of_the_earlier(solver: SolverP
     assert solver.solve(knapsack(6), 10).values == pytest.approx((0, 0, 1))
 
 
+def at_least(program: Program, least: float) -> Program:
+    """The same, of whose first objective it is known that no solution has less."""
+    first, *rest = program.objectives
+    return replace(program, objectives=(replace(first, least=least), *rest))
+
+
+@pytest.mark.parametrize("least", [0.0, 1.0, 11.0, 12.0])
+def test_what_is_needed_at_least_changes_nothing(solver: SolverProcess, least: float) -> None:
+    """Whether the optimum is near that or far from it."""
+    outcome, plain = (solver.solve(p, 10) for p in (at_least(knapsack(13), least), knapsack(13)))
+    assert (outcome.status, outcome.values) == (plain.status, plain.values)
+    assert [(s.value, s.proven) for s in outcome.stages] == [(s.value, s.proven) for s in plain.stages]
+    assert solver.solve(at_least(knapsack(121), least), 10).status == "infeasible"
+
+
+def test_what_is_needed_at_least_is_a_bound(solver: SolverProcess) -> None:
+    draft = Draft()
+    count = [draft.integer(9) for _ in range(3)]
+    draft.at_least(7, [(c, 2.0) for c in count])
+    draft.minimise_count([(c, 1.0) for c in count], relative_gap=0.2)
+    (stage,) = solver.solve(at_least(draft.program(), 4.0), 10).stages
+    assert (stage.value, stage.bound, stage.proven) == (4.0, 4.0, True)
+
+
+def test_a_solution_near_what_is_needed_is_improved_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimised, asked = highs._optimised, list[float]()
+
+    def cut_short(model: Any, objective: Any, whole: Any, start: Any, seconds: float) -> Any:
+        asked.append(seconds)
+        found = optimised(model, objective, whole, start, seconds)
+        assert not isinstance(found, str)
+        values, stage, done = found
+        return values, replace(stage, proven=False), done and len(asked) > 1
+
+    monkeypatch.setattr(highs, "_optimised", cut_short)
+    program = at_least(knapsack(13), 12.0)
+    outcome = highs.solve(replace(program, objectives=program.objectives[:1]), 10)
+    assert outcome.stages[0].value == 12.0
+    assert [round(seconds) for seconds in asked] == [5, 10]
+
+
 def test_infeasible(solver: SolverProcess) -> None:
     outcome = solver.solve(knapsack(121), 10)
     assert (outcome.status, outcome.values, outcome.stages) == ("infeasible", (), ())
