@@ -223,24 +223,19 @@ class _Task:
 
     def look_around(self, most: float) -> dict[Configuration, float]:
         """The bound with each configuration, as far as it is no more than that; tells the children what is around."""
-        using = dict.fromkeys(self.cover.configurations, math.inf)
+        using = np.full(len(self.cover.configurations), math.inf)
         for number, around in self.around.items():
             slices = self._slices(number)
             others = np.full(len(slices), np.inf)
             for choice in self._choices(number):
                 self._look_at(choice, around, slices, most, others)
-            together = others + slices
-            levels = np.flatnonzero(together <= most)
-            if not len(levels):
-                continue
-            together, others = together[levels], others[levels]
-            allowing = self.cover.allowing(levels)
-            for n in np.flatnonzero(allowing.any(axis=1)).tolist():
-                c, allowed = self.cover.configurations[n], allowing[n]
-                with_it = self.cover.slices_with(c, self.calls[number] * self.demand_rps, levels[allowed])
-                total = np.maximum(together[allowed], others[allowed] + with_it)
-                using[c] = min(using[c], float(total.min()))
-        return {c: n if n <= most else math.inf for c, n in using.items()}
+            levels = np.flatnonzero(others + slices <= most)
+            which, at = np.nonzero(self.cover.allowing(levels))
+            with_it = self.cover.slices_with(which, self.calls[number] * self.demand_rps, levels[at])
+            together = others[levels[at]] + np.maximum(slices[levels[at]], with_it)
+            np.minimum.at(using, which, together)
+        using[using > most] = math.inf
+        return dict(zip(self.cover.configurations, using.tolist(), strict=True))
 
     def _look_at(self, choice: "_Choice", around: Array, slices: Array, most: float, others: NDArray[Any]) -> None:
         """Notes by level what all others take, and tells the children; not where that is more than `most` together."""

@@ -4,7 +4,7 @@ Counted exactly while they are few, else by the best throughput a slice.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ _ROUNDING = 1e-6
 """Part of a slice that may be missing to the next; relative, of accuracies."""
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 
 class Cover(Protocol):
@@ -59,8 +60,42 @@ class Cover(Protocol):
     def slices(self, rate_rps: float) -> Array:
         """By level, for at least one replica, or for one that shares a slice and does all."""
 
-    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
-        """By these levels, for a replica of a configuration and whatever else it takes."""
+    def slices_with(self, which: Index, rate_rps: float, levels: Index) -> Array:
+        """Pair by pair, for a replica of a configuration, told by its place, and whatever else it takes at a level."""
+
+
+class _Figures:
+    """Of configurations, by their place.
+
+    Attributes:
+        ms: Latency.
+        loss: Of accuracy.
+        rps: Throughput.
+        size: Compute slices.
+        part: That it takes of a slice at least, where it shares one.
+        ranges: Numbers of replicas that those which share none are for.
+        among: The place in `ranges`; -1 for what shares a slice.
+    """
+
+    def __init__(self, configurations: Sequence[Configuration]) -> None:
+        self.ranges = sorted({c.among for c in configurations if not c.shares})
+        self.ms, self.loss, self.rps, self.size, self.part = np.array(
+            [
+                (c.latency_ms, c.loss, c.throughput_rps, c.compute_slices, c.turn.least * c.compute_slices)
+                for c in configurations
+            ]
+        ).T
+        self.among = np.array([-1 if c.shares else self.ranges.index(c.among) for c in configurations])
+
+    @property
+    def shares(self) -> NDArray[np.bool_]:
+        """Whether it shares a slice."""
+        return self.among < 0
+
+    def apart(self, which: Index) -> Iterator[tuple[Replicas, Index]]:
+        """Of these configurations, by range, those that are for it: their places in `which`."""
+        for number, among in enumerate(self.ranges):
+            yield among, np.flatnonzero(self.among[which] == number)
 
 
 class FloorCover:
@@ -73,7 +108,7 @@ class FloorCover:
 
     def __init__(self, configurations: Sequence[Configuration], bin_ms: float) -> None:
         self.configurations = configurations
-        self._ms, self._loses = np.array([(c.latency_ms, c.loss) for c in configurations]).T
+        self._of = _Figures(configurations)
         longest = _longest(configurations, bin_ms)
         least_loss: dict[float, float] = {}
         least_ms: dict[float, float] = {}
@@ -121,8 +156,8 @@ class FloorCover:
 
     def allowing(self, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """See `Cover`."""
-        allowed: NDArray[np.bool_] = self._ms[:, None] <= self.latency_ms[levels]
-        allowed &= self._loses[:, None] <= self.loss[levels]
+        allowed: NDArray[np.bool_] = self._of.ms[:, None] <= self.latency_ms[levels]
+        allowed &= self._of.loss[:, None] <= self.loss[levels]
         return allowed
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
@@ -139,13 +174,14 @@ class FloorCover:
             slices = np.minimum(slices, carrying.slices(rate_rps))
         return slices
 
-    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
+    def slices_with(self, which: Index, rate_rps: float, levels: Index) -> Array:
         """See `Cover`."""
-        if c.shares:
-            return np.full(len(levels), c.turn.least * c.compute_slices)
+        slices: Array = self._of.part[which]
         # Of the whole rate solvers may miss a part, not of what is left of it.
-        left_rps = rate_rps - c.throughput_rps / (1 - TOLERANCE)
-        return c.compute_slices + self._rest[c.among].slices(left_rps, levels)
+        left_rps = rate_rps - self._of.rps[which] / (1 - TOLERANCE)
+        for among, at in self._of.apart(which):
+            slices[at] = self._of.size[which[at]] + self._rest[among].slices(left_rps[at], levels[at])
+        return slices
 
 
 class MeanCover:
@@ -162,7 +198,7 @@ class MeanCover:
 
     def __init__(self, configurations: Sequence[Configuration], bin_ms: float, budget: float, parts: int) -> None:
         self.configurations = configurations
-        self._ms, self._loses = np.array([(c.latency_ms, c.loss) for c in configurations]).T
+        self._of = _Figures(configurations)
         latencies = sorted({*_longest(configurations, bin_ms).values()})
         self.latency_ms = np.repeat(latencies, parts)
         self.loss = np.tile(np.arange(parts) * budget / parts, len(latencies))
@@ -178,9 +214,9 @@ class MeanCover:
 
     def allowing(self, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """See `Cover`; what shares a slice does all calls, so it is accurate enough alone."""
-        allowed: NDArray[np.bool_] = self._ms[:, None] <= self.latency_ms[levels]
-        shares = np.array([c.shares for c in self.configurations])
-        allowed &= ~shares[:, None] | (np.exp(-self._loses)[:, None] * (1 + _ROUNDING) >= self._least[levels])
+        allowed: NDArray[np.bool_] = self._of.ms[:, None] <= self.latency_ms[levels]
+        enough = np.exp(-self._of.loss)[:, None] * (1 + _ROUNDING) >= self._least[levels]
+        allowed &= ~self._of.shares[:, None] | enough
         return allowed
 
     def fewest(self, calls: Mapping[str, float]) -> tuple[float, ...]:
@@ -203,11 +239,16 @@ class MeanCover:
             self._known[rate_rps] = slices
         return self._known[rate_rps]
 
-    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
+    def slices_with(self, which: Index, rate_rps: float, levels: Index) -> Array:
         """See `Cover`."""
-        if c.shares:
-            return np.full(len(levels), c.turn.least * c.compute_slices)
-        return self._mixtures[c.among].slices_with(c, rate_rps, levels)
+        slices: Array = self._of.part[which]
+        accuracy = np.exp(-self._of.loss[which])
+        for among, at in self._of.apart(which):
+            others = self._mixtures[among].others(rate_rps, levels[at], accuracy[at], self._of.rps[which[at]])
+            slices[at] = np.maximum(
+                self._mixtures[among].slices(rate_rps)[levels[at]], self._of.size[which[at]] + others
+            )
+        return slices
 
 
 class _Mixtures:
@@ -255,26 +296,27 @@ class _Mixtures:
     def slices(self, rate_rps: float) -> Array:
         """By level, for at least one replica."""
         if rate_rps not in self._known:
-            most = self._by_price(rate_rps)
+            most = self.others(rate_rps)
             for part, carrying in self._needed:
                 np.maximum(most, carrying.slices(part * rate_rps), out=most)
             self._known[rate_rps] = most
         return self._known[rate_rps]
 
-    def slices_with(self, c: Configuration, rate_rps: float, levels: NDArray[np.int64]) -> Array:
-        """By these levels, for a replica of a configuration and whatever else it takes."""
-        others = self._by_price(rate_rps, levels, math.exp(-c.loss), c.throughput_rps)
-        most: Array = np.maximum(self.slices(rate_rps)[levels], c.compute_slices + others)
-        return most
-
-    def _by_price(
+    def others(
         self,
         rate_rps: float,
-        levels: NDArray[np.int64] | slice = _EVERY,
-        accuracy: float = 0.0,
-        done_rps: float = 0.0,
+        levels: Index | slice = _EVERY,
+        accuracy: float | Array = 0.0,
+        done_rps: float | Array = 0.0,
     ) -> Array:
-        """Slices for the calls, but for those that a replica of a variant of this accuracy can do."""
+        """By these levels, slices by price for the calls, but for those that a replica can do.
+
+        Args:
+            rate_rps: Calls.
+            levels: All if not given.
+            accuracy: Of the replica's variant, one or one a level.
+            done_rps: Calls that it can do, likewise.
+        """
         base, rise = self._base[levels], self._rise[levels]
         saved = np.maximum(0.0, base + rise * accuracy) * done_rps
         most = rate_rps * (1 - TOLERANCE) * (base + rise * self._least[levels]) - saved

@@ -75,7 +75,7 @@ def test_it_is_exact_while_slices_are_few(of: list[Configuration], rate_rps: flo
         least = fewest(there, rate_rps)
         assert slices[level] == least or (least == math.inf and slices[level] > MOST)
         for c in there:
-            with_it = cover.slices_with(c, rate_rps, np.array([level]))[0]
+            with_it = cover.slices_with(np.array([of.index(c)]), rate_rps, np.array([level]))[0]
             exactly = fewest(there, rate_rps, c)
             assert max(with_it, slices[level]) == exactly or (exactly == math.inf and with_it > MOST)
 
