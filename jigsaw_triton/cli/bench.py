@@ -2,6 +2,7 @@
 
 import shlex
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jigsaw_triton.cli.output import Output, figures, listed
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.evaluation.load import Load, Measured, Protocol, request_tensors
+from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, Protocol, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Slo, TaskGraph
@@ -69,8 +70,9 @@ def command(
 
     Each request is the one of the graph's `sample`; inputs without one get made-up data. The command is shown, so that
     it can be run again by hand. perf_analyzer ends at the first request that fails; bench then says why and exits
-    with 1. Over gRPC each request has a timeout of ten minutes, so that none is refused for being late; over HTTP
-    perf_analyzer can't send one.
+    with 1. Where one of its windows was too short for the graph, bench measures once more, for twice as long. Over
+    gRPC each request has a timeout of ten minutes, so that none is refused for being late; over HTTP perf_analyzer
+    can't send one.
     """
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")
@@ -78,22 +80,33 @@ def command(
     deployment = Deployment.at(state)
     url = url or _address(deployment, protocol)
     load = Load(found.name, protocol, url, concurrency or 1, rate, duration)
-    run = LoadRun(find_perf_analyzer(), load, deployment.paths.state / "bench")
+    binary, folder = find_perf_analyzer(), deployment.paths.state / "bench"
     tensors, random = request_tensors(found)
     _require_listener(url)
-    run.prepare(tensors)
     if random:
         out.warn(f"no sample of {listed(random)} in the graph: made-up data is sent")
-    out.note(shlex.join(run.command))
-    with out.working(f"measuring for about {duration:g} s"):
-        measured = run.measure()
+
+    def measured_with(load: Load) -> tuple[LoadRun, Measured]:
+        run = LoadRun(binary, load, folder)
+        run.prepare(tensors)
+        out.note(shlex.join(run.command))
+        with out.working(f"measuring for about {load.duration_s:g} s"):
+            return run, run.measure()
+
+    try:
+        run, measured = measured_with(load)
+    except EmptyWindowError as error:
+        # At a low rate a window may see requests end whose first tasks ended before it.
+        out.warn(f"{error.message}; once more, for twice as long")
+        load = replace(load, duration_s=2 * duration)
+        run, measured = measured_with(load)
     data = {
         "graph": found.name,
         "protocol": protocol,
         "url": url,
         "concurrency": load.concurrency if rate is None else None,
         "rate_rps": rate,
-        "duration_s": duration,
+        "duration_s": load.duration_s,
         "made_up_inputs": list(random),
         "requests": measured.requests,
         "failed": 0,

@@ -46,6 +46,10 @@ _LEAST_INTERVAL_MS = 100
 _SEED = 1
 
 
+class EmptyWindowError(ServerError):
+    """perf_analyzer gave up since a model of the graph had no request in one of its windows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to send, where to.
@@ -160,7 +164,8 @@ def read_report(report: str, told: str, where: str) -> Measured:
         where: The graph's address, for messages.
 
     Raises:
-        ServerError: It gave up; the message is what it said.
+        EmptyWindowError: It gave up since a window was too short, or the graph was swapped.
+        ServerError: It gave up otherwise; the message is what it said.
     """
     row: dict[str, Any] = next(csv.DictReader(io.StringIO(report)), {})
     count = re.search(r"Request count: ([0-9]+)", told)
@@ -185,4 +190,5 @@ def _gave_up(told: str, where: str) -> ServerError:
             " `jigsaw-triton events`), or no request came through in one of its windows: run it again, for a longer"
             " --duration"
         )
+        return EmptyWindowError(f"perf_analyzer gave up; it said: {said}", where=where, hint=hint)
     return ServerError(f"perf_analyzer gave up; it said: {said}", where=where, hint=hint)

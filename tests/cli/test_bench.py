@@ -69,6 +69,29 @@ def test_json_of_a_rate_over_grpc(run: Run, app: Path, url: str, perf_analyzer: 
     }
 
 
+@pytest.mark.parametrize("empty_windows", [1, 2])
+def test_where_a_window_was_too_short_it_measures_once_more(
+    run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, empty_windows: int
+) -> None:
+    runs = tmp_path / "runs"
+    perf_analyzer.write_text(
+        f"#!/bin/sh\necho once >> {runs}\n"
+        f"if [ $(wc -l < {runs}) -le {empty_windows} ]; then\n"
+        "  echo 'error: failed to find the requested model version'; exit 99\n"
+        f"fi\ncat {tmp_path}/told\nfor last; do :; done\ncp {tmp_path}/csv $last\n"
+    )
+    result = run("bench", app, "--url", url, "--rate", 2, "--duration", 6, "-o", "json")
+    assert "--measurement-request-count 4 " in result.stderr, "of two requests a second 4 in each of 3 windows"
+    assert "--measurement-request-count 8 " in result.stderr
+    assert "once more, for twice as long" in result.stderr
+    assert len(runs.read_text().splitlines()) == 2
+    if empty_windows == 1:
+        assert json.loads(result.stdout)["duration_s"] == 12.0
+    else:
+        assert result.exit_code == 1
+        assert "run it again, for a longer --duration" in json.loads(result.stdout)["error"]["hint"]
+
+
 def test_the_deployment_that_runs_is_the_default(
     run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
