@@ -197,7 +197,7 @@ def show(gpus: Gpus) -> None:
         f"the plan promises {slo['accuracy']:.3f} of the best variants' accuracy, asked for is {slo['slo_accuracy']:g}"
     )
     step("perf_analyzer at the planned rate")
-    run("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "25")
+    run("bench", "docread", "--protocol", "grpc", "--rate", str(DEMAND_RPS), "--duration", "50")
     step("More load than the plan can carry: the controller measures it, re-plans and swaps under it")
     load = load_and_swap(addresses["http"], images)
     print(f"{load.sent} requests sent meanwhile, {len(load.failed)} failed", flush=True)
