@@ -70,7 +70,7 @@ def command(
 
     Each request is the one of the graph's `sample`; inputs without one get made-up data. The command is shown, so that
     it can be run again by hand. perf_analyzer ends at the first request that fails; bench then says why and exits
-    with 1. Where one of its windows was too short for the graph, bench measures once more, for twice as long. Over
+    with 1. Where the graph is swapped meanwhile it gives up, and bench measures once more, for twice as long. Over
     gRPC each request has a timeout of ten minutes, so that none is refused for being late; over HTTP perf_analyzer
     can't send one.
     """
@@ -96,7 +96,7 @@ def command(
     try:
         run, measured = measured_with(load)
     except EmptyWindowError as error:
-        # At a low rate a window may see requests end whose first tasks ended before it.
+        # Mostly the load that begins here has made the controller swap the graph: by now it has done so.
         out.warn(f"{error.message}; once more, for twice as long")
         load = replace(load, duration_s=2 * load.expected_s)
         run, measured = measured_with(load)
