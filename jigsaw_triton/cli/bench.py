@@ -53,7 +53,7 @@ _CONNECT_S = 5.0
     type=options.Number(min=1),
     default=10.0,
     show_default=True,
-    help="About how long to measure; at a low rate it takes longer, for thirty requests.",
+    help="About how long to measure.",
 )
 @options.state()
 def command(
@@ -90,7 +90,7 @@ def command(
         run = LoadRun(binary, load, folder)
         run.prepare(tensors)
         out.note(shlex.join(run.command))
-        with out.working(f"measuring for about {load.expected_s:.0f} s"):
+        with out.working(f"measuring for about {load.duration_s:g} s"):
             return run, run.measure()
 
     try:
@@ -98,7 +98,7 @@ def command(
     except EmptyWindowError as error:
         # Mostly the load that begins here has made the controller swap the graph: by now it has done so.
         out.warn(f"{error.message}; once more, for twice as long")
-        load = replace(load, duration_s=2 * load.expected_s)
+        load = replace(load, duration_s=2 * duration)
         run, measured = measured_with(load)
     data = {
         "graph": found.name,

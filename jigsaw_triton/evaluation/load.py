@@ -40,9 +40,6 @@ _PATIENCE_US = 600_000_000
 must not end at the first request that is refused for being late."""
 
 _WINDOWS = 3
-_LEAST_WINDOW = 10
-"""Requests. Of a few that come at once some may end in a window, and none begin."""
-
 _WINDOW_INTERVALS = 1.2
 _ANY_DEVIATION_PERCENT = 100_000
 _LEAST_INTERVAL_MS = 100
@@ -63,7 +60,7 @@ class Load:
         url: Host and port.
         concurrency: Requests under way at any time; ignored where there is a rate.
         rate_rps: Requests a second with Poisson arrivals; None for a closed loop.
-        duration_s: About how long is measured; at a low rate it takes longer, see `expected_s`.
+        duration_s: About how long is measured.
     """
 
     model: str
@@ -72,18 +69,6 @@ class Load:
     concurrency: int = 1
     rate_rps: float | None = None
     duration_s: float = 10.0
-
-    @property
-    def window_requests(self) -> int:
-        """Requests of one window, where there is a rate."""
-        return max(_LEAST_WINDOW, round(self.duration_s * (self.rate_rps or 0.0) / _WINDOWS))
-
-    @property
-    def expected_s(self) -> float:
-        """How long the requests of all windows take to arrive."""
-        if self.rate_rps is None:
-            return self.duration_s
-        return max(self.duration_s, _WINDOWS * self.window_requests / self.rate_rps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +143,8 @@ def command_line(binary: Path, load: Load, data: Path, report: Path) -> tuple[st
         # Synchronous threads would hold requests back as soon as all of them wait for an answer.
         arrivals = ("--request-rate-range", f"{load.rate_rps:g}", "--request-distribution", "poisson", "--async")
         # A window of time in which no request ends, at a low rate or under overload, ends the run without a report.
-        count = str(load.window_requests)
-        windows = ("--measurement-mode", "count_windows", "--measurement-request-count", count)
+        count = max(1, round(load.duration_s * load.rate_rps / _WINDOWS))
+        windows = ("--measurement-mode", "count_windows", "--measurement-request-count", str(count))
     patience = ("--request-parameter", f"timeout:{_PATIENCE_US}:int") if load.protocol == "grpc" else ()
     # fmt: off
     return (

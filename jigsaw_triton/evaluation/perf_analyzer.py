@@ -54,7 +54,7 @@ class LoadRun:
             EmptyWindowError: It gave up, and may not where it is run again, for longer.
             ServerError: It gave up otherwise, or hung.
         """
-        told = _run(self.command, self._load.expected_s * _OVERTIME + _OVERHEAD_S, where=self._load.url)
+        told = _run(self.command, self._load.duration_s * _OVERTIME + _OVERHEAD_S, where=self._load.url)
         report = self._report.read_text(encoding="utf-8") if self._report.exists() else ""
         return read_report(report, told, self._load.url)
 

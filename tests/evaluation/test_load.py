@@ -1,6 +1,5 @@
 import base64
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +106,6 @@ def test_tensors_without_a_sample_are_made_up_always_the_same() -> None:
     assert tensors["X"].dtype == np.uint8
     assert tensors["X"].shape[1] == 4
     assert np.array_equal(tensors["X"], again["X"])
-
-
-def test_at_a_low_rate_it_takes_longer_to_have_some_requests_in_each_window() -> None:
-    load = Load("traffic", "http", "host:8000", rate_rps=0.5)
-    assert (load.window_requests, load.expected_s) == (10, 60.0)
-    assert replace(load, rate_rps=60.0).expected_s == load.duration_s == 10.0
 
 
 def test_made_up_rows_are_as_many_as_expected() -> None:
