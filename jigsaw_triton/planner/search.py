@@ -32,7 +32,7 @@ _FLOORS_SHARE = 0.2
 _ALONE_SHARE = 0.5
 """Likewise for the graphs one by one."""
 
-_LIKELY = (0.0005, 0.02)
+_LIKELY = (0.0, 0.0005, 0.02)
 """Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with; the few
 first, of which there often is one, the more where there is none."""
 
@@ -255,8 +255,12 @@ class _Search:
     def _likely_plan(self, leasts: Mapping[str, float]) -> Solution | None:
         """A plan of few slices, near the bound if there soon is one."""
         best: Solution | None = None
+        tried: Candidates | None = None
         for more in _LIKELY:
-            plan = self._witness(self._likely(more), leasts)
+            likely = self._likely(more)
+            if likely == tried:
+                continue
+            tried, plan = likely, self._witness(likely, leasts)
             if plan is not None and (best is None or plan[1].stages[0].value < best[1].stages[0].value):
                 best = plan
             if best is not None:
