@@ -1,5 +1,6 @@
 """A tritonserver's HTTP protocol, from asyncio: health, repository, statistics, metrics, inference."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -55,10 +56,16 @@ class TritonClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; a later call opens new ones."""
+        """Closes the connections, all of them also where it is cancelled; a later call opens new ones."""
         sessions, self._sessions = list(self._sessions.values()), {}
+        cancelled: asyncio.CancelledError | None = None
         for session in sessions:
-            await session.close()
+            try:
+                await session.close()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def ready(self) -> bool:
         """Whether the server takes requests; False also where nothing answers."""

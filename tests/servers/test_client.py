@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
@@ -54,6 +55,28 @@ def test_the_secret_goes_with_repository_calls_alone(run_dir: Path) -> None:
         "/v2/models/stats": None,
         "/v2/health/ready": None,
     }
+
+
+def test_cancelled_while_it_closes_it_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    close, closed = aiohttp.ClientSession.close, list[aiohttp.ClientSession]()
+
+    async def cancelled_at_first(session: aiohttp.ClientSession) -> None:
+        await close(session)
+        closed.append(session)
+        if len(closed) == 1:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        client = TritonClient("/nowhere", metrics_address="http://127.0.0.1:9")
+        assert not await client.ready()
+        with pytest.raises(ServerError):
+            await client.metrics()
+        monkeypatch.setattr(aiohttp.ClientSession, "close", cancelled_at_first)
+        with pytest.raises(asyncio.CancelledError):
+            await client.close()
+
+    asyncio.run(main())
+    assert len(closed) == 2
 
 
 def test_the_secret_is_in_no_repr() -> None:
