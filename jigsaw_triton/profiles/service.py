@@ -122,6 +122,7 @@ def _factors(deviates: Array, p95: float, p99: float) -> Array:
 
 def _quadrature() -> tuple[Array, Array]:
     """Normal deviates and their weights: between those at which a factor's logarithm bends, and what is beyond them."""
+    # numpy's stubs leave it untyped.
     nodes, weights = np.polynomial.legendre.leggauss(64)  # type: ignore[no-untyped-call]
     ends = ((-_FARTHEST, _Z95), (_Z95, _MOST_Z))
     deviates = np.concatenate([(low + high + (high - low) * nodes) / 2 for low, high in ends])
