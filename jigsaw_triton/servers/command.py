@@ -9,14 +9,13 @@ from types import MappingProxyType
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.spec import (
-    METRICS_VARIABLE,
     RUN_DIR_VARIABLE,
     SECRET_HEADER,
     SECRET_VARIABLE,
     SHM_PREFIX_VARIABLE,
 )
 from jigsaw_triton.servers.image import Container
-from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.installation import Installation, require_compiled_backend
 from jigsaw_triton.servers.launcher import STACK_VARIABLE
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
@@ -147,8 +146,8 @@ def gateway_command(
 
     Args:
         installation: What to run.
-        repository: Fronts, pipelines and dispatchers; none is loaded at the start.
-        run_dir: Of the deployment, where dispatchers find the workers.
+        repository: Model repository with fronts and pipelines; none is loaded at the start.
+        run_dir: Run folder of the deployment, where fronts find the workers.
         secret: What the protocols that change the server are kept behind, over HTTP and gRPC.
         address: IP address to listen on; 0.0.0.0 for all.
         http_port: For clients.
@@ -158,7 +157,9 @@ def gateway_command(
 
     Raises:
         InputError: The path of a folder is one that Triton cannot use.
+        MissingDependencyError: The compiled backend is not built.
     """
+    require_compiled_backend(installation)
     prefix = shm_prefix(run_dir, "gateway")
     arguments = [
         *_common(installation, "gateway", repository, secret, prefix, exit_timeout_s),
@@ -178,7 +179,6 @@ def gateway_command(
             **installation.env,
             "CUDA_VISIBLE_DEVICES": "",
             RUN_DIR_VARIABLE: str(run_dir),
-            METRICS_VARIABLE: f"{local}:{metrics_port}",
             SECRET_VARIABLE: secret,
             SHM_PREFIX_VARIABLE: prefix,
             STACK_VARIABLE: str(GATEWAY_STACK_MIB),

@@ -1,15 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
 from jigsaw_triton.servers.installation import Installation
 
 INSTALLATION = Installation(
     binary=Path("/t/bin/tritonserver"),
     backend_dir=Path("/t/backends"),
-    backends=frozenset({"python"}),
+    backends=frozenset({"python", "jigsaw"}),
     version="2.51.0",
     origin="package",
     env={"LD_LIBRARY_PATH": "/t/lib", "PATH": "/t/python/bin:/usr/bin"},
@@ -73,9 +74,9 @@ def test_a_worker_sees_its_mig_instance_alone() -> None:
     }
 
 
-def test_the_gateway() -> None:
-    command = gateway_command(
-        INSTALLATION,
+def gateway(installation: Installation) -> Command:
+    return gateway_command(
+        installation,
         repository=Path("/run/j/gateway"),
         run_dir=Path("/run/j"),
         secret=SECRET,
@@ -84,6 +85,16 @@ def test_the_gateway() -> None:
         grpc_port=8001,
         metrics_port=8002,
     )
+
+
+def test_a_gateway_needs_the_compiled_backend() -> None:
+    with pytest.raises(MissingDependencyError, match="compiled backend for the gateway is not built") as caught:
+        gateway(replace(INSTALLATION, backends=frozenset({"python"})))
+    assert "make setup" in caught.value.hint
+
+
+def test_the_gateway() -> None:
+    command = gateway(INSTALLATION)
     assert command.argv[-8:] == (
         "--http-address=0.0.0.0",
         "--http-port=8000",

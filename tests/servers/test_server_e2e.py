@@ -2,6 +2,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.error import HTTPError
@@ -17,6 +19,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.runtime.protocol import WorkerFailed
 from jigsaw_triton.runtime.regions import Placement, Region
 from jigsaw_triton.runtime.wire import Connection
+from jigsaw_triton.servers.backend import Api, server_api, server_library
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
 from jigsaw_triton.servers.installation import Installation
@@ -212,6 +215,18 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def test_a_server_says_which_backend_api_it_has(installation: Installation) -> None:
+    assert server_api(installation.binary, installation.env) >= Api(1, 19)  # type: ignore[operator]
+
+
+def test_a_server_has_all_functions_that_the_compiled_backend_calls(installation: Installation) -> None:
+    library = server_library(installation.binary, installation.env)
+    compiled = installation.backend_dir / "jigsaw" / "libtriton_jigsaw.so"
+    # ctypes resolves all functions at once.
+    load = f"import ctypes; ctypes.CDLL({str(library)!r}, ctypes.RTLD_GLOBAL); ctypes.CDLL({str(compiled)!r})"
+    subprocess.run([sys.executable, "-c", load], env={**os.environ, **installation.env}, check=True)
 
 
 def test_a_gateway_is_open_for_inference_alone(installation: Installation, repository: Path, run_dir: Path) -> None:
