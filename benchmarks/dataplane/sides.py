@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import system
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
-from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import CONFIG_FILE
@@ -109,8 +109,9 @@ def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFold
     fronts = []
     for graph in wanted.graphs.values():
         of_task = {model.task: model.folder for model in models if model.graph == graph.name}
-        direct = [Dispatcher(of_task[task], task, ()) for task in graph.tasks]
-        fronts.append(ensemble.front(graph, ensemble.steps(graph, direct), template, max_batch=BATCH))
+        direct = [TaskFront(of_task[task].name, task, (), of_task[task]) for task in graph.tasks]
+        steps = ensemble.steps(graph, direct, clocks=False)
+        fronts.append(ensemble.front(graph, steps, template, max_batch=BATCH))
     return [*(model.folder for model in models), *fronts]
 
 
@@ -118,7 +119,7 @@ def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]
     """The models that workers would get, in one server: each once, with the instances of all workers that have it."""
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
     bundle = compile_plan(
-        make_plan(Problem(workloads, wanted.cluster, wanted.profiles)),
+        make_plan(Problem(workloads, wanted.cluster, wanted.profiles), wanted.options),
         wanted.graphs,
         wanted.cluster,
         wanted.profiles,

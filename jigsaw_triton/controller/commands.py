@@ -45,8 +45,10 @@ class Commands:
             mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
         """
         repository = self.paths.worker_repository(worker.name)
+        # Python steps find the packages of this machine, as the code beside them does.
+        own = worker.place is None or self.image is None
         command = worker_command(
-            self.workers,
+            self.installation if own else self.workers,
             name=worker.name,
             repository=repository,
             run_dir=self.paths.run,
@@ -57,7 +59,7 @@ class Commands:
             # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
             shared=True,
         )
-        if self.image is None:
+        if own or self.image is None:
             return command
         return in_container(
             command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu, mps=bool(mps)

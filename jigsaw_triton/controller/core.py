@@ -234,8 +234,8 @@ def _end_lingering(state: State) -> Outcome:
     under_way = any(isinstance(action, a.UnloadGateway) for action in state.inflight.values())
     if under_way or state.phase is not Phase.READY or state.now_s < state.linger_until_s:
         return state, ()
-    pipelines, dispatchers = lingering(state.actual, state.running)
-    names = pipelines or dispatchers
+    pipelines, tasks = lingering(state.actual, state.running)
+    names = pipelines or tasks
     return _issue(state, [a.UnloadGateway(names)] if names else [])
 
 

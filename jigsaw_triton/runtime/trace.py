@@ -1,14 +1,12 @@
 """Traces: what became of single requests at each hop, a line of JSON each, for requests that bring an id.
 
-Triton hands a client's request id on to an ensemble's steps. A dispatcher writes a `Hop` for some requests that have
-one, and tells their ids to the worker, whose model writes a `Run`. A pipeline writes a `Hop` for code that it runs. The
-files are small and begun anew when full.
+Triton hands a client's request id on to an ensemble's steps. A front writes a `Hop` of each task for some requests that
+have one (`native/core/trace.h`), and tells their ids to the worker, whose model writes a `Run`. The files are small and
+begin anew when they are full.
 """
 
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,18 +17,10 @@ FOLDER = "traces"
 
 GATEWAY, WORKERS = "gateway", "workers"
 
-MOST_PER_S = 20
-"""Requests that an instance writes of in a second, about."""
-
 FILE_BYTES = 256 * 1024
 """Of a file; there is one more of what was written before it."""
 
-LONGEST_ID = 128
-"""Requests with a longer one are not traced."""
-
 _BETWEEN, _NUMBER = ",", "#"
-
-_HASHES = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,55 +131,6 @@ class TraceFile:
                 os.close(descriptor)
             if full:
                 self._path.replace(f"{self._path}.1")
-
-
-class Sampler:
-    """Chooses the requests to trace: all while there are few, else those whose ids have the smallest hashes.
-
-    So what a busy instance chooses, less busy ones choose too, and the hops of a request are all written.
-
-    Args:
-        clock: Seconds.
-        most_per_s: To choose in a second, about.
-    """
-
-    def __init__(self, clock: Callable[[], float], most_per_s: int = MOST_PER_S) -> None:
-        self._clock = clock
-        self._most = most_per_s
-        self._since_s = -1e9
-        self._seen = self._left = 0
-        self._below = _HASHES
-
-    def choose(self, ids: Sequence[str]) -> dict[int, str]:
-        """Index -> id of those chosen; empty ids never are."""
-        if not any(ids):
-            return {}
-        self._turn()
-        chosen = {}
-        for index, name in enumerate(ids):
-            if name:
-                self._seen += 1
-                if self._left and len(name) <= LONGEST_ID and zlib.crc32(name.encode()) < self._below:
-                    self._left -= 1
-                    chosen[index] = name
-        return chosen
-
-    def _turn(self) -> None:
-        """Begins a new second, with the share that the last one calls for."""
-        now_s = self._clock()
-        if now_s - self._since_s >= 1.0:
-            self._below = _HASHES * min(self._most, self._seen) // self._seen if self._seen else _HASHES
-            self._since_s, self._seen, self._left = now_s, 0, 2 * self._most
-
-
-def joined(requests: Iterable[str]) -> str:
-    """The ids of several requests as one."""
-    return _BETWEEN.join(requests)
-
-
-def id_for_worker(requests: str, number: int) -> str:
-    """What a batch brings to its worker: `7,8#2` is the second one of the dispatcher's batch with requests 7 and 8."""
-    return f"{requests}{_NUMBER}{number}"
 
 
 def is_of(told: str, request: str, number: int) -> bool:

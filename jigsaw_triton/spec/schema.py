@@ -187,8 +187,10 @@ class TaskEntry(_Entry):
     """Tensor whose rows the task is called for, one call a row."""
     when: WhenEntry | None = Field(default=None, examples=[{"tensor": "detect.SCORE", "above": 0.5}])
     """The condition under which the task runs."""
+    retry: Literal["once", "never"] = "once"
+    """Repetition of a call on another worker where the first may have executed it before it failed."""
     python: str | None = Field(default=None, examples=["steps/crop.py"])
-    """In place of variants: a file with a function `step`, relative to graph.yaml's folder, run at the gateway."""
+    """In place of variants: a file with a function `step`, relative to graph.yaml's folder, run by a worker of its own."""
     latency_ms: float | None = Field(default=None, gt=0, examples=[2])
     """With python: milliseconds of the SLO that are kept for it; 1 unless told."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
@@ -220,8 +222,11 @@ class GraphSpec(_Entry):
         ],
     )
     """The steps."""
-    target: Literal["auto", "ensemble", "bls"] = "auto"
-    """How the pipeline is compiled: a native Triton ensemble, a BLS model, or the better of the two."""
+    target: Literal["auto", "graph", "ensemble", "bls"] = "auto"
+    """Form in which the graph is served: by one compiled front, a native Triton ensemble, or a BLS model; auto takes the
+    fastest that can express it."""
+    overload: Literal["refuse", "queue"] = "refuse"
+    """Fate of requests that cannot be answered within the SLO any more: they are refused at once, or they wait."""
     priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])
     """Where the cluster cannot carry all load, graphs of a larger number get theirs first."""
     weight: float = Field(default=1.0, gt=0, le=LIMIT_WEIGHT, examples=[2])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.compiler.bundle import WorkerModel
-from jigsaw_triton.compiler.dispatcher import one_by_one
+from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
