@@ -144,7 +144,7 @@ class RestartGateway:
 
     Attributes:
         wanted: For the ports.
-        models: Dispatchers, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
+        models: One-task fronts, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
         delay_s: To wait before.
     """
 
@@ -158,7 +158,7 @@ class Report:
     """Tell what happened: a line of the event log.
 
     Attributes:
-        kind: A word: `plan`, `transition`, `ready`, `worker`, `demand`, `error`, ...
+        kind: A word: `plan`, `transition`, `ready`, `restart`, `condemned`, `demand`, `error`, ...
         text: A sentence.
         code: Exit code that goes with an error which ended a change; else 0.
     """

@@ -21,7 +21,7 @@ def drained(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
-    """Locks the slot file of a model on a worker, once nothing of it is under way, for as long as the `with` block lasts.
+    """Locks the slot file of a worker's model, once nothing of it is under way, until the `with` block ends.
 
     The gateway locks the file's first byte while it has calls under way there, and the kernel ends the lock with the
     gateway. Take the model off the routes first: a front that still has it there sends nothing while the block lasts.

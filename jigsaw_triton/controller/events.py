@@ -74,6 +74,19 @@ class GatewayExited:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something was seen of the servers that has to be told, and that other events follow up.
+
+    Attributes:
+        kind: Kind of the event in the log.
+        text: Sentence.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A second has passed.
 
@@ -88,4 +101,4 @@ class Tick:
     counts: Counts = field(default_factory=dict)
 
 
-Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Tick
+Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Noticed | Tick

@@ -12,6 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.commands import Commands
+from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
 from jigsaw_triton.controller.fixed import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
@@ -89,6 +90,7 @@ class Fleet:
         journal: Knows which servers and MIG instances are ours.
         secret: For the restricted protocols.
         exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
+        noticed: Called with the kind and the text of an event that concerns a server.
     """
 
     GATEWAY = "gateway"
@@ -100,6 +102,7 @@ class Fleet:
         journal: Journal,
         secret: str,
         exited: Callable[[str, int], None],
+        noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
     ) -> None:
         self._paths = paths
         self._commands = Commands(paths, installation, secret)
@@ -108,10 +111,12 @@ class Fleet:
         self._journal = journal
         self._places = Places(paths, journal, self._kill)
         self._exited = exited
+        self._noticed = noticed
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._health: asyncio.Task[None] | None = None
+        self._condemned: asyncio.Task[None] | None = None
 
     @property
     def commands(self) -> Commands:
@@ -126,6 +131,10 @@ class Fleet:
     def server(self, name: str) -> Server | None:
         """A running server, or None."""
         return self._servers.get(name)
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the running servers, each the leader of its group."""
+        return tuple(server.process.pid for server in self._servers.values() if server.process.pid is not None)
 
     def locked(self, name: str) -> asyncio.Lock:
         """Held while anything is done to a server."""
@@ -343,6 +352,8 @@ class Fleet:
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         if self._health is None or self._health.done():
             self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
+        if self._condemned is None or self._condemned.done():
+            self._condemned = asyncio.create_task(self._watch_condemned(), name="watch what the gateway condemns")
         return server
 
     async def _watch(self, name: str, server: Server) -> None:
@@ -380,6 +391,24 @@ class Fleet:
                 if silence.lasts(name, heard=ready):
                     log.warning("%s: no answer for %g s; the server is started again", name, _SILENT_S)
                     server.process.kill()
+
+    async def _watch_condemned(self) -> None:
+        """Ends servers that the gateway has taken out of service; they are started again like any that died."""
+        while self._servers:
+            await asyncio.sleep(POLL_S)
+            for found in await asyncio.to_thread(take, self._paths.condemned):
+                self._end_condemned(found)
+
+    def _end_condemned(self, found: Condemned | Damaged) -> None:
+        if isinstance(found, Damaged):
+            self._noticed("error", str(found))
+            return
+        server = self._servers.get(found.worker)
+        ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
+        told = "its server is ended" if ended else "its server has been replaced already"
+        self._noticed("condemned", f"{found}; {told}")
+        if server is not None and ended:
+            server.process.kill()
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:

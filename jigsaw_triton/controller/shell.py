@@ -95,6 +95,10 @@ class Controller:
         event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
         self._queue.put_nowait(event)
 
+    def noticed(self, kind: str, text: str) -> None:
+        """Takes note of something that has to be told of a server."""
+        self._queue.put_nowait(e.Noticed(kind, text))
+
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits until something was told, at most so long."""
         async with self._changed:

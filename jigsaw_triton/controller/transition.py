@@ -159,7 +159,7 @@ def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
 
 
 def _load_gateway(actual: Actual, running: Generation | None, target: Generation) -> Stage:
-    """Sets the target's routes and loads its models behind fronts, and ends those of generations before the running one."""
+    """Sets the target's routes, loads its models behind fronts, and ends routes older than the running generation."""
     models = []
     routes = {}
     for graph in target.bundle.graphs.values():

@@ -1,4 +1,4 @@
-"""The compiled backend that dispatchers and fronts run in: the library that this package brings for the gateway."""
+"""The compiled backend that fronts run in: the library that this package brings for the gateway."""
 
 import hashlib
 import json

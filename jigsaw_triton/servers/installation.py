@@ -81,7 +81,7 @@ def require_compiled_backend(installation: Installation) -> Installation:
     """Returns an installation that can run a gateway.
 
     Raises:
-        MissingDependencyError: The compiled backend, which dispatchers need, is not built.
+        MissingDependencyError: The compiled backend is not built.
     """
     if backend.BACKEND not in installation.backends:
         raise backend.missing_library()
@@ -152,7 +152,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
     stub = backend_dir / "python" / _STUB
     if "python" not in backends or not stub.is_file():
         raise MissingDependencyError(
-            "this tritonserver has no python backend, which dispatchers need",
+            "this tritonserver has no python backend, which python models and steps need",
             where=str(binary),
             hint=f"install it under {backend_dir / 'python'}, or {_OFF_PATH}",
         )

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,9 +17,6 @@ from tritonclient.utils import InferenceServerException
 
 import jigsaw_triton
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.runtime.protocol import WorkerFailed
-from jigsaw_triton.runtime.regions import Placement, Region
-from jigsaw_triton.runtime.wire import Connection
 from jigsaw_triton.servers.backend import Api, server_api, server_library
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
@@ -145,19 +143,17 @@ def test_a_workers_life(
 def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker: Command, run_dir: Path) -> None:
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
     prefix = shm_prefix(run_dir, "gateway")
-    dead, alive = (Region(f"{prefix}{name}-0", 2**20) for name in ("dead", "alive"))
+    dead, alive = (Path("/dev/shm", f"{prefix}{name}-0") for name in ("dead", "alive"))
 
     async def main() -> None:
         await server.start()
         try:
-            connection = Connection(f"unix:{worker.address}", 5.0, SECRET)
-            for region in (dead, alive):
-                placement = Placement(region, {}, {})
-                with pytest.raises(WorkerFailed, match="unknown model"):
-                    await asyncio.to_thread(connection.send, "none", {}, (), placement)
-                    await asyncio.to_thread(connection.receive)
-            connection.close()
             async with TritonClient.of(worker) as client:
+                for region in (dead, alive):
+                    region.write_bytes(bytes(2**20))
+                    about = json.dumps({"key": f"/{region.name}", "offset": 0, "byte_size": 2**20}).encode()
+                    path = f"v2/systemsharedmemory/region/{region.name}/register"
+                    await client._call("POST", path, data=about)
                 assert set(await client.regions()) == {dead.name, alive.name}
                 assert await client.forget_regions(f"{prefix}dead-") == 1
                 assert await client.regions() == (alive.name,)
