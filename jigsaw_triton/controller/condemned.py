@@ -32,7 +32,7 @@ class Condemned:
     inode: int
 
     def __str__(self) -> str:
-        return f"worker {self.worker}, model {self.model}: {self.reason}"
+        return f"worker {self.worker}, model {self.model}: {self.reason.rstrip('.')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -405,7 +405,7 @@ class Fleet:
             return
         server = self._servers.get(found.worker)
         ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
-        told = "its server is ended" if ended else "its server has been replaced already"
+        told = "its server is killed and started again" if ended else "its server has been replaced already"
         self._noticed("condemned", f"{found}; {told}")
         if server is not None and ended:
             server.process.kill()

@@ -124,7 +124,8 @@ class TritonClient:
         Args:
             model: Name.
             inputs: With the leading batch dimension where the model has one; BYTES as object arrays of bytes.
-            timeout_s: Until the answer is there.
+            timeout_s: Seconds until the answer must be there; also the timeout of the request, which a front keeps in place
+                of its latency promise.
 
         Returns:
             All outputs by name.
@@ -132,7 +133,7 @@ class TritonClient:
         Raises:
             ServerError: The request was refused or failed; the message is Triton's.
         """
-        head, body = _encode(inputs)
+        head, body = _encode(inputs, timeout_s)
         status, headers, content = await self._exchange(
             "POST",
             f"v2/models/{quote(model)}/infer",
@@ -206,8 +207,8 @@ def _message(content: bytes, status: int) -> str:
         return f"HTTP status {status}"
 
 
-def _encode(inputs: Arrays) -> tuple[bytes, bytes]:
-    """The JSON and the binary tensors of a request that wants binary outputs."""
+def _encode(inputs: Arrays, timeout_s: float) -> tuple[bytes, bytes]:
+    """The JSON and the binary tensors of a request that wants binary outputs and has a timeout."""
     items, pieces = [], []
     for name, array in inputs.items():
         dtype = to_triton(array.dtype)
@@ -221,7 +222,8 @@ def _encode(inputs: Arrays) -> tuple[bytes, bytes]:
             }
         )
         pieces.append(raw)
-    head = json.dumps({"inputs": items, "parameters": {"binary_data_output": True}}).encode()
+    parameters = {"binary_data_output": True, "timeout": round(1e6 * timeout_s)}
+    head = json.dumps({"inputs": items, "parameters": parameters}).encode()
     return head, b"".join(pieces)
 
 
