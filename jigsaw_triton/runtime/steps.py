@@ -95,13 +95,13 @@ class Step:
         except BaseException as error:  # that of a Rust library's panic, too: a request in error is to be answered
             raise self._failed(error) from error
         if isinstance(made, Answer):
-            given = self.tensors(made.outputs, self._answers, made.outputs)
+            given = self._tensors(made.outputs, self._answers, made.outputs)
             return {**{f"{ANSWER_PREFIX}{name}": array for name, array in given.items()}, ANSWERED_OUTPUT: _flag(1)}
         if not isinstance(made, Mapping):
             raise StepError(self._name, f"{self._file}: step returned {type(made).__name__}, not outputs by name")
-        return {**self.tensors(made, self._outputs, self._outputs), ANSWERED_OUTPUT: _flag(0)}
+        return {**self._tensors(made, self._outputs, self._outputs), ANSWERED_OUTPUT: _flag(0)}
 
-    def tensors(
+    def _tensors(
         self, made: Mapping[str, Any], declared: Mapping[str, TensorSpec], wanted: Iterable[str]
     ) -> dict[str, Array]:
         """What the code made, as tensors with a leading dimension of 1.

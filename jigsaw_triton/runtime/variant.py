@@ -62,8 +62,10 @@ class RunTraces:
             began_s: When it began, in seconds since 1970.
             items: Items in the batch.
         """
-        told = tuple(f"{','.join(call.ids)}#{call.token}" for call in calls if call.ids)
-        if self._file is None or not told:
+        traced = [call for call in calls if call.ids]
+        if self._file is None or not traced:
             return
         took_ms = round(1000 * (time.time() - began_s), 3)
-        self._file.write(Run(told, self._worker, self._model, round(began_s, 6), took_ms, items))
+        ids = tuple(name for call in traced for name in call.ids)
+        tokens = tuple(call.token for call in traced)
+        self._file.write(Run(ids, tokens, self._worker, self._model, round(began_s, 6), took_ms, items))

@@ -395,7 +395,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
     metrics.received_bytes.add(double(connection.received_bytes()));
     trace_call(call, "answered", at);
     if (connection.answered_early()) {
-      answer_early(connection, work);
+      answer_early(connection, at, work);
     } else {
       count_rows(call, variant);
       for (Piece& piece : call.pieces) {
@@ -434,14 +434,16 @@ void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
   }
 }
 
-void Engine::answer_early(Connection& connection, Work& work) {
-  Flow& flow = *connection.call.pieces[0].job->flow;
+void Engine::answer_early(Connection& connection, Time at, Work& work) {
+  Job& job = *connection.call.pieces[0].job;
+  job.last_received = at;
+  Flow& flow = *job.flow;
   std::vector<std::pair<size_t, Value>> outputs;
   const auto& declared = flow.front().spec().outputs;
   for (auto& [name, value] : connection.early_outputs())
     for (size_t output = 0; output < declared.size(); output++)
       if (declared[output].name == name) outputs.emplace_back(output, std::move(value));
-  flow.answer_early(std::move(outputs), work);
+  flow.answer_early(job, std::move(outputs), work);
 }
 
 void Engine::finish_call(Connection& connection, Work& work) {

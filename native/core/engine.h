@@ -101,7 +101,7 @@ class Engine {
   void finish_call(Connection& connection, Work& work);
   void drop_registration(Connection& connection, const std::string& reason);
   void idle(Connection& connection);
-  void answer_early(Connection& connection, Work& work);
+  void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
   void trace_call(const Call& call, const char* outcome, Time ended);
   Time call_deadline(const Task& task, const Entry& entry, int64_t items, Time at) const;

@@ -207,14 +207,18 @@ bool Flow::finished(size_t task, std::vector<size_t>& ready, Work& work) {
   return !ended_;
 }
 
-void Flow::done(Job& job, Work& work) {
+void Flow::answered(const Job& job) {
   if (!timing_.first_sent || job.first_sent < timing_.first_sent) timing_.first_sent = job.first_sent;
   timing_.last_received = std::max(timing_.last_received, job.last_received);
-  if (ended_) return;
   TaskMetrics& metrics = job.task->metrics();
   metrics.wait.observe(double(job.first_sent - std::min(job.first_sent, job.arrival)) / 1e9);
   metrics.dispatch.observe(double(job.last_received - job.first_sent) / 1e9);
   trace(job, "answered", "", job.last_received);
+}
+
+void Flow::done(Job& job, Work& work) {
+  if (ended_) return;
+  answered(job);
   std::vector<size_t> ready;
   if (finished(job.step, ready, work)) advance(std::move(ready), work);
 }
@@ -231,8 +235,9 @@ void Flow::fail(Failure failure, Work& work) {
   end(work);
 }
 
-void Flow::answer_early(std::vector<std::pair<size_t, Value>> outputs, Work& work) {
+void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
+  answered(job);
   early_ = std::move(outputs);
   early_answer_ = true;
   end(work);

@@ -53,8 +53,8 @@ class Flow {
   // Ends the request with a failure. What is still under way of it is dropped.
   void fail(Failure failure, Work& work);
 
-  // Ends the request with outputs that a python step gave in place of its own.
-  void answer_early(std::vector<std::pair<size_t, Value>> outputs, Work& work);
+  // Ends the request with outputs that a python step, whose job is `job`, gave in place of its own.
+  void answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work);
 
   // A piece, or whoever else keeps the request alive.
   void hold() { holders_++; }
@@ -71,6 +71,7 @@ class Flow {
 
  private:
   void advance(std::vector<size_t> ready, Work& work);
+  void answered(const Job& job);
   bool finished(size_t task, std::vector<size_t>& ready, Work& work);
   void end(Work& work);
   void copy_outputs();

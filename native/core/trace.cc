@@ -18,7 +18,7 @@ constexpr uint64_t kMostPerSecond = 20;
 constexpr size_t kLongestId = 128;
 constexpr off_t kFileBytes = 256 * 1024;
 
-// CRC-32 as zlib computes it; Python's side of the traces samples by the same.
+// CRC-32 as zlib computes it.
 uint32_t crc32(std::string_view text) {
   uint32_t crc = 0xFFFFFFFF;
   for (unsigned char c : text) {
@@ -66,11 +66,10 @@ void Tracer::write(const Job& job, std::string_view request, std::string_view gr
   member(line, "request", request);
   member(line, "graph", graph);
   member(line, "task", spec.name);
-  member(line, "dispatcher", spec.route);
+  member(line, "route", spec.route);
   member(line, "taken_s", wall_seconds() - double(now() - taken) / 1e9, 6);
   member(line, "waited_ms", milliseconds(taken - job.arrival), 3);
   member(line, "returned_ms", milliseconds(at - taken), 3);
-  member(line, "requests", 1, 0);
   member(line, "outcome", outcome);
   member(line, "message", message);
   line += ",\"calls\":[";
@@ -87,7 +86,7 @@ void Tracer::write(const Job& job, std::string_view request, std::string_view gr
     line += call.again ? ",\"again\":true" : ",\"again\":false";
     line += ",\"number\":" + std::to_string(call.number) + "}";
   }
-  line += "],\"code\":\"\"}\n";
+  line += "]}\n";
 
   std::lock_guard lock(mutex_);
   std::string path = folder_ + "/" + spec.route + ".jsonl";

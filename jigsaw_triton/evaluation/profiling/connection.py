@@ -1,10 +1,5 @@
-"""A blocking keep-alive connection to one tritonserver.
+"""A blocking keep-alive connection to one tritonserver: two calls, `send` and `receive`, make an inference."""
 
-Two calls on a connection make an inference: `send`, then `receive`. Between them the caller may wait on several
-connections at once (`fileno`).
-"""
-
-import select
 import socket
 import struct
 import time
@@ -12,7 +7,7 @@ import time
 import numpy as np
 
 from jigsaw_triton.evaluation.profiling import protocol
-from jigsaw_triton.evaluation.profiling.protocol import WorkerFailed
+from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
 _HEAD_BYTES = 64 * 1024
@@ -24,48 +19,26 @@ class Connection:
 
     Args:
         address: `unix:/path/of.sock` or `host:port`.
-        timeout_s: For connecting, then for the server to take a request, and for its answer to come; one that comes in
-            drops may take twice as long.
+        timeout_s: Seconds for connecting, then for sending a request, and for receiving its answer; an answer that
+            comes in drops may take twice as long.
 
     Raises:
-        WorkerFailed: Nothing listens there.
+        CallError: Nothing listens there.
     """
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._timeout_s = 0.0
+        self._timeout_s = timeout_s
         self._deadline = 0.0
         self._head = bytearray(_HEAD_BYTES)
         try:
             self._socket = _connect(address, timeout_s)
         except (OSError, ValueError) as error:
-            raise WorkerFailed(f"cannot connect to {address}: {_words(error)}", executed=False) from error
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+            raise CallError(f"cannot connect to {address}: {_words(error)}") from error
         # Timeouts of the kernel's: Python's own cost a system call more for each that they guard.
         self._socket.settimeout(None)
-        self.limit(timeout_s)
-
-    @property
-    def deadline(self) -> float:
-        """When the inference under way is late, in seconds of time.monotonic."""
-        return self._deadline
-
-    def limit(self, timeout_s: float) -> None:
-        """Sets how long an inference may take from now on."""
-        if timeout_s == self._timeout_s:
-            return
-        self._timeout_s = timeout_s
         limit = struct.pack("ll", int(timeout_s), int(1e6 * (timeout_s % 1)) or 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-    def fileno(self) -> int:
-        """For poll: readable when the answer begins to arrive."""
-        return self._socket.fileno()
-
-    def is_stale(self) -> bool:
-        """Whether an idle connection is of no use: the server closed it, or sent what nobody asked for."""
-        return bool(self._poll.poll(0))
 
     def close(self) -> None:
         """Closes the socket; an inference under way is lost."""
@@ -80,7 +53,7 @@ class Connection:
             outputs: Names of the outputs wanted.
 
         Raises:
-            WorkerFailed: The connection broke or the server took too long to read.
+            CallError: The connection broke, or the server took too long to read.
         """
         self._deadline = time.monotonic() + self._timeout_s
         head, data = protocol.inference(model, inputs, outputs)
@@ -92,7 +65,7 @@ class Connection:
             for piece in data:
                 self._socket.sendall(piece)
         except OSError as error:
-            raise WorkerFailed(_words(error), executed=True) from error
+            raise CallError(_words(error)) from error
 
     def receive(self) -> dict[str, Array]:
         """Receives the answer to what was sent.
@@ -101,18 +74,17 @@ class Connection:
             The outputs by name, views into one buffer of their own.
 
         Raises:
-            WorkerFailed: The worker is gone, late, does not serve the model, or answered nonsense.
-            RequestError: The worker answered with an error of the request or of the model.
+            CallError: The server is gone or late, or answered with an error or with what is no answer.
         """
         try:
             answer = self._receive_message()
             if answer.head.status == 200:
                 return protocol.outputs(answer)
         except OSError as error:
-            raise WorkerFailed(_words(error), executed=True) from error
+            raise CallError(_words(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            raise WorkerFailed(f"answer is not of Triton's protocol: {error}", executed=True) from error
-        raise protocol.failure(answer)
+            raise CallError(f"answer is not of Triton's protocol: {error}") from error
+        raise protocol.error(answer)
 
     def _receive_message(self) -> protocol.Answer:
         view = memoryview(self._head)

@@ -1,9 +1,9 @@
 """A closed loop on one model of a slice: as many batches under way, at any time, as it has instances.
 
-It speaks Triton's HTTP protocol to the Unix socket that the gateway would use. So it
-measures what a plan needs to know: the time of a batch as the gateway sees it. perf_analyzer does not serve for that:
-it cannot connect to a Unix socket, it cannot keep a batch together that travels as several requests side by side, and
-it repeats windows until they agree, where here every point takes about the same time.
+It speaks Triton's HTTP protocol to the Unix socket that the gateway would use, so it measures what a plan needs to
+know: the time of a batch as the gateway sees it. perf_analyzer does not serve for that: it cannot connect to a Unix
+socket, it cannot keep a batch together that travels as several requests side by side, and it repeats windows until they
+agree, where here every point takes about the same time.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.figures import Span, within
-from jigsaw_triton.evaluation.profiling.protocol import RequestError, WorkerFailed
+from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.evaluation.profiling.tensors import Batch
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
@@ -139,7 +139,7 @@ def _lane(
                 wire.receive()
             spans.append((begun, time.perf_counter()))
             number += 1
-    except (WorkerFailed, RequestError) as error:
+    except CallError as error:
         raise ServerError(f"a batch was not answered: {error.reason}", where=target.model) from error
     finally:
         for wire in wires:

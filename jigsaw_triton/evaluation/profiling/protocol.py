@@ -1,6 +1,6 @@
 """Triton's HTTP inference protocol with its binary tensor extension, as bytes.
 
-Requests to bytes, and answers to tensors or to the kind of their failure; nothing here is sent (`connection`).
+Turns requests into bytes, and answers into tensors or an error; nothing here is sent (`connection`).
 """
 
 import json
@@ -17,38 +17,19 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
 JOIN_BELOW = 64 * 1024
 """Bytes below which a request is copied together and sent by one system call."""
 
-_NOT_EXECUTED_STATUS = frozenset({404, 503})
-_NOT_EXECUTED_WORDS = "unknown model"
-_EXECUTION_LOST_WORDS = "stub process"
 _NOISE = re.compile(r"^\[request id: [^]]*\] ")
 
 
-class WorkerFailed(Exception):
-    """The worker did not do its work: unreachable, gone, late, without the model, or not speaking Triton's protocol.
+class CallError(Exception):
+    """A server did not answer an inference, or answered with an error.
 
     Attributes:
-        reason: In a few words.
-        executed: False where the worker surely ran nothing of it, so that trying again is free.
+        reason: Reason in a few words.
     """
 
-    def __init__(self, reason: str, *, executed: bool) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.executed = executed
-
-
-class RequestError(Exception):
-    """The worker answered the request with an error.
-
-    Attributes:
-        reason: The worker's words.
-        status: Of HTTP: 400 where the request was at fault, 500 where the model failed.
-    """
-
-    def __init__(self, reason: str, status: int) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
 
 
 class Request(NamedTuple):
@@ -113,7 +94,7 @@ def _request_head(
 
 
 class Head(NamedTuple):
-    """An answer's HTTP header; where it gives no length of the JSON, all of the body is JSON."""
+    """An answer's HTTP header. All of the body is JSON where the header gives no length of the JSON."""
 
     status: int
     body_bytes: int
@@ -121,7 +102,7 @@ class Head(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, whose body lies in a buffer from an offset on, so that what follows its JSON is aligned."""
+    """An answer. Its body lies in a buffer from an offset on, so that the tensors after its JSON are aligned."""
 
     head: Head
     buffer: Array
@@ -129,20 +110,20 @@ class Answer(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """Its JSON."""
+        """The JSON of the answer."""
         return self.buffer[self.start : self.start + self.head.json_bytes].tobytes()
 
 
 @lru_cache(maxsize=1024)
 def parse_head(text: bytes) -> Head:
-    """An answer's header.
+    """Reads an answer's header.
 
     Args:
-        text: Up to the empty line that ends it.
+        text: Header without the empty line that ends it.
 
     Raises:
-        ValueError: It is not one.
-        KeyError: It does not give the body's length.
+        ValueError: The text is no HTTP header.
+        KeyError: The header does not give the body's length.
     """
     first, *lines = text.decode("latin-1").split("\r\n")
     version, status, *_ = first.split(" ")
@@ -228,19 +209,9 @@ def _from_binary(output: _Output, data: Array) -> Array:
     return array.reshape(output.shape)
 
 
-def failure(answer: Answer) -> WorkerFailed | RequestError:
-    """What an answer to an inference says that is not of status 200."""
-    message, status = _message(answer), answer.head.status
-    lower = message.lower()
-    if status in _NOT_EXECUTED_STATUS or _NOT_EXECUTED_WORDS in lower:
-        return WorkerFailed(message, executed=False)
-    if _EXECUTION_LOST_WORDS in lower:
-        return WorkerFailed(message, executed=True)
-    return RequestError(message, status)
-
-
-def _message(answer: Answer) -> str:
+def error(answer: Answer) -> CallError:
+    """The error that an answer of another status than 200 stands for."""
     try:
-        return _NOISE.sub("", str(json.loads(answer.text)["error"]))
+        return CallError(_NOISE.sub("", str(json.loads(answer.text)["error"])))
     except (ValueError, KeyError, TypeError):
-        return f"HTTP status {answer.head.status} without a message"
+        return CallError(f"HTTP status {answer.head.status} without a message")

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
 from jigsaw_triton.runtime.messages import plain, shortened
 from jigsaw_triton.runtime.outcome import Failure, check_output
 from jigsaw_triton.runtime.spec import RunnerSpec
+
+Result = dict[str, Array] | Failure
+"""Outputs of a request by name, or why it gets none."""
 
 
 class Runner(ABC):
@@ -33,26 +37,43 @@ class Runner(ABC):
             The spec's outputs, likewise.
         """
 
-    def answer(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | Failure]:
-        """Answers the requests of a batch: joined, or item by item where the spec does not allow that.
+    def answer(self, requests: Sequence[Arrays]) -> list[Result]:
+        """Answers the requests of a batch.
 
-        Where a joined run fails each request is tried on its own, so that a bad one harms no other.
+        Requests of equal shapes are joined to one run; where that run fails each of them gets one of its own, so that a
+        bad one harms no other. Where the spec does not allow items to be joined each item gets a run of its own.
         """
-        if self.spec.stack and len(requests) > 1:
-            joined = self._joined(requests)
-            made = self._made(joined) if joined is not None else None
-            if isinstance(made, dict):
-                return list(_parts(made, [_items(request) for request in requests]))
-        return [self._one(request) for request in requests]
+        results: dict[int, Result] = {}
+        groups: dict[object, list[int]] = {}
+        for index, request in enumerate(requests):
+            if failure := _mismatch(request):
+                results[index] = failure
+                continue
+            shapes = tuple(request[tensor.name].shape[1:] for tensor in self.spec.inputs)
+            groups.setdefault(shapes if self.spec.stack else index, []).append(index)
+        for indices in groups.values():
+            results |= zip(indices, self._together([requests[index] for index in indices]), strict=True)
+        return [results[index] for index in range(len(requests))]
 
-    def _one(self, request: Arrays) -> dict[str, Array] | Failure:
-        """Answers one request: at once, or item by item."""
+    def _together(self, requests: Sequence[Arrays]) -> list[Result]:
+        """Answers requests that may be joined."""
+        if len(requests) > 1:
+            names = [tensor.name for tensor in self.spec.inputs]
+            made = self._once({name: np.concatenate([request[name] for request in requests]) for name in names})
+            if not isinstance(made, Failure):
+                ends = np.cumsum([_items(request) for request in requests])[:-1]
+                parts = {name: np.split(array, ends) for name, array in made.items()}
+                return [{name: parts[name][index] for name in made} for index in range(len(requests))]
+        return [self._alone(request) for request in requests]
+
+    def _alone(self, request: Arrays) -> Result:
+        """Answers one request: by one run, or by one for each item."""
         items = _items(request)
-        if self.spec.stack or items == 1:
-            return self._made(request)
+        if self.spec.stack or items <= 1:
+            return self._once(request)
         parts = []
         for item in range(items):
-            made = self._made({name: array[item : item + 1] for name, array in request.items()})
+            made = self._once({name: array[item : item + 1] for name, array in request.items()})
             if isinstance(made, Failure):
                 return made
             parts.append(made)
@@ -68,67 +89,49 @@ class Runner(ABC):
             outputs[output.name] = np.concatenate(arrays)
         return outputs
 
-    def _joined(self, requests: Sequence[Arrays]) -> Arrays | None:
-        """The inputs of all requests in one; None where their shapes differ."""
-        names = [tensor.name for tensor in self.spec.inputs]
-        if any(len({request[name].shape[1:] for request in requests}) > 1 for name in names):
-            return None
-        return {name: np.concatenate([request[name] for request in requests]) for name in names}
-
-    def _made(self, inputs: Arrays) -> dict[str, Array] | Failure:
-        """The declared outputs of one run, checked."""
+    def _once(self, inputs: Arrays) -> Result:
+        """Runs the model once and checks what it makes."""
         try:
-            if len({len(array) for array in inputs.values()}) > 1:
-                sizes = ", ".join(f"{name} has {len(array)}" for name, array in inputs.items())
-                return Failure(f"inputs differ in batch size: {sizes}", "request")
-            made = self._declared(self.run(inputs))
-            for output in self.spec.outputs:
-                check_output(output, made.get(output.name), _items(inputs))
-        except ValueError as error:
-            if isinstance(error, _Undeclared) or str(error).startswith("output "):
-                return Failure(plain(shortened(str(error))), "model")
-            return _raised(error)
+            made = self.run(inputs)
         except BaseException as error:  # whatever a model raises is the answer to its request; a panic of Rust, too
-            return _raised(error)
-        return made
+            return Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model")
+        try:
+            return self._declared(made, _items(inputs))
+        except ValueError as error:
+            return Failure(plain(shortened(str(error))), "model")
 
-    def _declared(self, outputs: Arrays) -> dict[str, Array]:
+    def _declared(self, made: Mapping[str, Any], items: int) -> dict[str, Array]:
         """Outputs as arrays, bytes and text as BYTES.
 
         Raises:
-            ValueError: One was not declared, or holds neither bytes nor text where it should.
+            ValueError: One is missing, was not declared, or is of another data type or shape; the message says which.
         """
-        dtypes = {output.name: output.dtype for output in self.spec.outputs}
+        if not isinstance(made, Mapping):
+            raise ValueError(f"the model returned {type(made).__name__}, not outputs by name")
+        declared = {output.name: output for output in self.spec.outputs}
         arrays = {}
-        for name, made in outputs.items():
-            if name not in dtypes:
-                raise _Undeclared(f"output {name} was not declared; there are {', '.join(sorted(dtypes))}")
+        for name, output in made.items():
+            if name not in declared:
+                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(declared))}")
             try:
-                arrays[name] = to_bytes(made) if dtypes[name] == "BYTES" else np.asarray(made)
-            except ValueError as error:
-                raise _Undeclared(f"output {name}: {error}") from error
+                arrays[name] = to_bytes(output) if declared[name].dtype == "BYTES" else np.asarray(output)
+            except Exception as error:  # whatever is in the way of what calls itself an array
+                raise ValueError(f"output {name}: {error}") from error
+        for name, tensor in declared.items():
+            check_output(tensor, arrays.get(name), items)
         return arrays
 
 
-class _Undeclared(ValueError):
-    """What a model made is not what its task declares."""
+def _mismatch(request: Arrays) -> Failure | None:
+    """Why the inputs of a request do not belong together; None where they do."""
+    if len({len(array) for array in request.values()}) == 1:
+        return None
+    sizes = ", ".join(f"{name} has {len(array)}" for name, array in request.items())
+    return Failure(f"inputs differ in batch size: {sizes}", "request")
 
 
-def _raised(error: BaseException) -> Failure:
-    return Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model")
-
-
-def _items(inputs: Mapping[str, Array]) -> int:
+def _items(inputs: Arrays) -> int:
     return len(next(iter(inputs.values())))
-
-
-def _parts(outputs: Mapping[str, Array], sizes: Sequence[int]) -> list[dict[str, Array]]:
-    """The outputs of each request, out of those of all."""
-    ends = np.cumsum(sizes)
-    return [
-        {name: array[end - size : end] for name, array in outputs.items()}
-        for end, size in zip(ends, sizes, strict=True)
-    ]
 
 
 def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:
