@@ -45,6 +45,7 @@ class WorkerModel:
         digest: Of everything that makes the folder except its name: equal digests are interchangeable.
         members: Names of the worker's models that a chain calls, in order.
         tokens: Outputs that carry the token of the call; 0 for a native backend.
+        pads: Whether it fills up rows, so that items with different numbers of rows make one batch.
     """
 
     folder: ModelFolder
@@ -56,6 +57,7 @@ class WorkerModel:
     digest: str
     members: tuple[str, ...] = ()
     tokens: int = 0
+    pads: bool = False
 
     @property
     def name(self) -> str:
@@ -119,6 +121,7 @@ class RouteEntry:
         share: Part of the task's items that the variant is to take, all its entries together; 0 where that does not
             matter.
         tokens: Outputs of the model that carry the token of the call; 0 for a native backend.
+        pads: Whether the model fills up rows, so that items with different numbers of rows make one batch.
         service_ms: Batch size -> usual milliseconds of a batch, by the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
     """
@@ -130,6 +133,7 @@ class RouteEntry:
     variant: str = ""
     share: float = 0.0
     tokens: int = 0
+    pads: bool = False
     service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
 

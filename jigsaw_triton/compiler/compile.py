@@ -84,7 +84,7 @@ def compile_plan(
         for placed in gpu.layout:
             if placed.models:
                 workers |= {worker.name: worker for worker in _workers(job, gpu, board, placed, running)}
-    for name, graph in graphs.items():
+    for graph in graphs.values():
         if graph.steps:
             worker = _steps_worker(job, graph, running)
             workers[worker.name] = worker

@@ -31,7 +31,7 @@ MAX_BATCH = 64
 """Largest batch that clients may send in one request."""
 
 FIRST_CALL_MS = 10_000.0
-"""Deadline of the first calls of a server's model: what it does for the first time may take seconds."""
+"""Least deadline of a call whose time is not known, and of the first calls of a server's model, which take longer."""
 
 KEEP_FILE = f"{cfg.VERSION}/.keep"
 """A front has no files, but Triton wants its version folder."""
@@ -45,7 +45,7 @@ def task_specs(graph: TaskGraph, routes: Mapping[str, str], rest_ms: Mapping[str
     Args:
         graph: Graph, in which each chain is one task.
         routes: Task or step -> name of its route.
-        rest_ms: Task -> time of what follows it on the longest path; see `rest.rest_ms`.
+        rest_ms: Task -> time of what follows it on the longest path; see `service.rest_ms`.
     """
     wanted = used(graph)
     nodes = list(graph.in_order())
@@ -183,13 +183,24 @@ def mode(graph: TaskGraph, task: Task) -> Mode:
     """How calls of a task are made; see `runtime.spec.Mode`."""
     if task.for_each is not None or task.when is not None:
         return "rows"
-    types = [*(graph.input_type(task, name) for name in task.inputs), *task.outputs.values()]
+    made = yields(graph, task)
+    types = [graph.input_type(task, name) for name in task.inputs]
+    # How many rows an item has is no matter of its shape.
+    types += [kind.row() if name in made else kind for name, kind in task.outputs.items()]
     return "items" if any(cfg.varies(tensor) for tensor in types) else "stack"
 
 
 def one_by_one(graph: TaskGraph, task: Task) -> bool:
-    """Whether each item of a task goes to a worker in a call of its own: answers of different shapes do not stack."""
-    return mode(graph, task) == "items" or any(graph.makes_rows(TensorRef(task.name, name)) for name in task.outputs)
+    """Whether each item of a task goes to a worker in a call of its own, unless the worker's model fills up rows.
+
+    Answers of different shapes do not stack.
+    """
+    return mode(graph, task) == "items" or bool(yields(graph, task))
+
+
+def yields(graph: TaskGraph, task: Task) -> tuple[str, ...]:
+    """The outputs of a task whose rows other tasks go through, any number for each call."""
+    return tuple(name for name in task.outputs if graph.makes_rows(TensorRef(task.name, name)))
 
 
 def _config(template: Template, name: str, max_batch: int) -> ModelConfig:
@@ -217,7 +228,7 @@ def _task(
             for name, t in types.items()
         ),
         outputs=_outputs(graph, task, outputs or list(task.outputs)),
-        deadline_ms=FIRST_CALL_MS,
+        deadline_ms=_deadline_ms(graph),
         condition=_condition(task.when),
         counts=counts,
         variants=tuple(variant.name for variant in task.variants),
@@ -236,7 +247,7 @@ def _step(graph: TaskGraph, step: PythonStep, route: str, wanted: frozenset[Tens
         mode="items",
         inputs=tuple(InputSpec(name, t.dtype, t.shape, str(step.inputs[name])) for name, t in types.items()),
         outputs=_outputs(graph, step, outputs),
-        deadline_ms=FIRST_CALL_MS,
+        deadline_ms=_deadline_ms(graph),
         step=True,
         retry=step.retry,
     )
@@ -247,6 +258,11 @@ def _outputs(graph: TaskGraph, node: Task | PythonStep, kept: Iterable[str]) -> 
     return tuple(
         OutputSpec(name, t.dtype, t.shape, graph.makes_rows(TensorRef(node.name, name))) for name, t in types.items()
     )
+
+
+def _deadline_ms(graph: TaskGraph) -> float:
+    """Deadline of a call whose time is not known: a call that the SLO has room for does not count as hanging."""
+    return max(FIRST_CALL_MS, graph.slo.latency_ms)
 
 
 def _condition(when: When | None) -> Condition | None:

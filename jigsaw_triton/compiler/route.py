@@ -55,7 +55,8 @@ def route(
     entries = []
     for *_, worker, model in sorted(found, key=lambda item: item[:3]):
         processes = sum(other.shares_with(worker) for other in workers.values()) or 1
-        times = call_times(worker, model, profiles, processes=processes, one_by_one=one_by_one)
+        alone = one_by_one and not model.pads
+        times = call_times(worker, model, profiles, processes=processes, one_by_one=alone)
         entries.append(
             RouteEntry(
                 worker=worker.name,
@@ -65,6 +66,7 @@ def route(
                 variant=model.variant,
                 share=shares.get(model.variant, 0.0),
                 tokens=model.tokens,
+                pads=model.pads,
                 service_ms=times.service_ms,
                 deadline_ms=times.deadline_ms,
             )

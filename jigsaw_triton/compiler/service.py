@@ -78,7 +78,8 @@ def call_times(
 ) -> CallTimes:
     """The times of the calls of a model, from the profiles of all models that share its slice.
 
-    In a shared slice a batch may have to wait for one of every other model there.
+    In a shared slice one batch is executed at a time: each may have to wait for one of every instance of the other
+    models there. Where the profile lacks one of them there is no deadline, and the front's own holds.
 
     Args:
         worker: Worker that has the model.
@@ -101,16 +102,28 @@ def call_times(
         return CallTimes({}, {})
     usual = {size: sum(row.latency_p50_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
     late = {size: sum(row.latency_p99_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
-    waits_ms = sum(max((r.latency_p99_ms for r in _rows(place, m, profiles, processes)), default=0.0) for m in others)
+    executions = len(inside)
     if one_by_one:
-        # An item may be the last of the batch that the worker makes, behind one that is under way.
+        # An item may be in the batch that the worker makes next, behind one that is under way.
         late = {1: 2 * max(late.values())}
         usual = {1: usual[sizes[0]]}
+        executions *= 2
+    service = {str(size): _rounded(ms) for size, ms in usual.items()}
+    longest = [
+        m.instances * max((r.latency_p99_ms for r in _rows(place, m, profiles, processes)), default=0.0) for m in others
+    ]
+    if not all(longest):
+        return CallTimes(service, {})
     deadline = {
-        str(size): round(max(MIN_CALL_DEADLINE_MS, CALL_DEADLINE_P99S * (p99 + waits_ms)), 3)
+        str(size): _rounded(max(MIN_CALL_DEADLINE_MS, CALL_DEADLINE_P99S * (p99 + executions * sum(longest))))
         for size, p99 in late.items()
     }
-    return CallTimes({str(size): round(ms, 3) for size, ms in usual.items()}, deadline)
+    return CallTimes(service, deadline)
+
+
+def _rounded(ms: float) -> float:
+    """Milliseconds to the microsecond; more than 0, as the backend wants durations."""
+    return max(0.001, round(ms, 3))
 
 
 def _rows(
@@ -122,6 +135,6 @@ def _rows(
         return
     for row in table.rows(task=model.task, variant=model.variant, gpu=place.board):
         key = row.key
-        if key.slice == place.placement.slice and key.instances == model.instances * processes:
-            if key.batch <= model.batch:
-                yield row
+        same = key.slice == place.placement.slice and key.instances == model.instances * processes
+        if same and key.batch <= model.batch:
+            yield row

@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import TOKEN_OUTPUT, RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, RunnerSpec, TensorSpec
 
 PYTHON = "python"
 """The backend that runs our own code."""
@@ -97,15 +97,18 @@ def worker_model(
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
     # Our runners give each call's token back, so that an answer is known to be its own.
     tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
+    # They fill up rows, so that items with different numbers of rows make one batch.
+    pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
+    tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename it")
     cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
-    items = one_by_one or front.one_by_one(graph, task)
+    items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
-        spec = _runner_spec(base, task, variant, inputs, server, placed)
+        spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
         if base.name == EMULATED:
             spec = replace(spec, latency_ms=_latency_ms(placed, server, profile, where), yields=dict(variant.yields))
         cfg.set_spec(config, spec)
@@ -121,7 +124,8 @@ def worker_model(
         instances=instances,
         batch=placed.batch,
         digest=digest(config, files, identity),
-        tokens=len(tokens),
+        tokens=int(python),
+        pads=bool(pads),
     )
 
 

@@ -35,6 +35,10 @@ CONDITION_INPUT = "JIGSAW_WHEN"
 TOKEN_OUTPUT = "JIGSAW_TOKEN"
 """Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its own."""
 
+ROWS_PREFIX = "JIGSAW_ROWS."
+"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own: a runner
+fills up the rows of a batch's items to the most that one has, so that they stack."""
+
 ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
 """Output of a python step's model, UINT8 [1]: 1 where the step answers the whole request."""
 
@@ -213,6 +217,7 @@ class RunnerSpec:
         parameters: The variant's own.
         latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up.
         yields: `emulated`: output with rows -> expected rows a call.
+        pads: Outputs whose rows are filled up, so that items stack; see `ROWS_PREFIX`.
     """
 
     runner: str
@@ -223,6 +228,7 @@ class RunnerSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
+    pads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +295,8 @@ def to_json(spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> str:
 def runner_from_json(text: str) -> RunnerSpec:
     """The specification of a runner that `to_json` wrote."""
     data = json.loads(text)
-    return RunnerSpec(inputs=_tensors(data.pop("inputs")), outputs=_tensors(data.pop("outputs")), **data)
+    inputs, outputs, pads = _tensors(data.pop("inputs")), _tensors(data.pop("outputs")), tuple(data.pop("pads"))
+    return RunnerSpec(inputs=inputs, outputs=outputs, pads=pads, **data)
 
 
 def step_from_json(text: str) -> StepSpec:

@@ -190,7 +190,7 @@ class TaskEntry(_Entry):
     retry: Literal["once", "never"] = "once"
     """Repetition of a call on another worker where the first may have executed it before it failed."""
     python: str | None = Field(default=None, examples=["steps/crop.py"])
-    """In place of variants: a file with a function `step`, relative to graph.yaml's folder, run by a worker of its own."""
+    """In place of variants: a file with a function `step`, relative to graph.yaml's folder; a steps worker runs it."""
     latency_ms: float | None = Field(default=None, gt=0, examples=[2])
     """With python: milliseconds of the SLO that are kept for it; 1 unless told."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
@@ -223,8 +223,8 @@ class GraphSpec(_Entry):
     )
     """The steps."""
     target: Literal["auto", "graph", "ensemble", "bls"] = "auto"
-    """Form in which the graph is served: by one compiled front, a native Triton ensemble, or a BLS model; auto takes the
-    fastest that can express it."""
+    """Form in which the graph is served: graph is one compiled front, ensemble a native Triton ensemble, bls a Python
+    model. auto is graph."""
     overload: Literal["refuse", "queue"] = "refuse"
     """Fate of requests that cannot be answered within the SLO any more: they are refused at once, or they wait."""
     priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])

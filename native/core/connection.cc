@@ -168,6 +168,9 @@ void Connection::build() {
     more.emplace_back(kTokenTensor);
   else
     for (int64_t t = 0; t < call.tokens; t++) more.push_back(std::string(kTokenTensor) + "." + std::to_string(t));
+  if (call.pads)
+    for (const OutputSpec& output : spec.outputs)
+      if (output.yields) more.push_back(std::string(kRowsPrefix) + output.name);
   if (spec.step) {
     more.emplace_back(kAnsweredTensor);
     for (const FrontOutput& output : call.task->front().spec().outputs)
@@ -263,6 +266,7 @@ bool Connection::resume() {
 void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
   const TaskSpec& spec = call.task->spec();
   tokens_.assign(size_t(call.tokens), {});
+  rows_.assign(spec.outputs.size(), {});
   std::vector<bool> seen(spec.outputs.size(), false);
   for (const ReplyOutput& output : outputs) {
     auto index = size_t(std::find_if(spec.outputs.begin(), spec.outputs.end(),
@@ -290,6 +294,16 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
       if (number < tokens_.size() && tokens_[number].empty()) {
         tokens_[number].resize(output.size / sizeof(int64_t));
         places.push_back({tokens_[number].data(), output.size});
+        continue;
+      }
+    }
+    if (call.pads && output.name.starts_with(kRowsPrefix) && output.type == DataType::kInt64) {
+      std::string of = output.name.substr(kRowsPrefix.size());
+      auto counted = std::find_if(spec.outputs.begin(), spec.outputs.end(), [&](const OutputSpec& o) { return o.name == of; });
+      if (counted != spec.outputs.end() && rows_[size_t(counted - spec.outputs.begin())].empty()) {
+        std::vector<int64_t>& rows = rows_[size_t(counted - spec.outputs.begin())];
+        rows.resize(output.size / sizeof(int64_t));
+        places.push_back({rows.data(), output.size});
         continue;
       }
     }
@@ -365,6 +379,10 @@ void Connection::deliver() {
         throw AnswerError(Blame::kModel, "output " + received.name + ": " + error.what());
       }
     }
+    if (call.pads && call.task->spec().outputs[received.output].yields) {
+      deliver_rows(received, offsets);
+      continue;
+    }
     int64_t at = 0;
     for (const Piece& piece : call.pieces) {
       size_t begin, end;
@@ -382,6 +400,37 @@ void Connection::deliver() {
     }
   }
   received_.clear();
+}
+
+// The rows of each item that are its own, out of as many as the item with the most of them has.
+void Connection::deliver_rows(const Received& received, const std::vector<size_t>& offsets) {
+  const std::vector<int64_t>& rows = rows_[received.output];
+  int64_t most = received.shape[0];
+  if (int64_t(rows.size()) != call.items ||
+      std::any_of(rows.begin(), rows.end(), [most](int64_t count) { return count < 0 || count > most; }))
+    throw AnswerError(Blame::kModel, "output " + received.name + " does not say how many rows each item has");
+  auto elements = size_t(*element_count(received.shape));
+  size_t per_row = most ? elements / size_t(most) : 0;
+  int64_t at = 0;
+  for (const Piece& piece : call.pieces) {
+    for (int64_t item = piece.start; item < piece.stop; item++, at++) {
+      int64_t count = rows[size_t(at)];
+      size_t first = size_t(at) * elements, last = first + size_t(count) * per_row;
+      size_t begin = first, end = last;
+      if (!offsets.empty()) {
+        begin = offsets[first];
+        end = offsets[last];
+      } else {
+        size_t element = element_size(call.task->spec().outputs[received.output].type);
+        begin *= element;
+        end *= element;
+      }
+      Shape shape = received.shape;
+      shape[0] = count;
+      piece.job->keep(received.output, {item, item + 1, std::move(shape), received.data, received.data.get() + begin,
+                                        end - begin});
+    }
+  }
 }
 
 bool Connection::answered_early() const { return answered_flag_ != 0; }

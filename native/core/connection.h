@@ -26,6 +26,7 @@ struct Call {
   std::string variant_name;
   bool again = false;  // Some of it was sent before.
   int64_t tokens = 0;
+  bool pads = false;  // Whether the model fills up rows.
   std::vector<Piece> pieces;
   int64_t items = 0;
   Time sent = 0;
@@ -117,6 +118,8 @@ class Connection {
     size_t output = 0;  // Index among the task's outputs.
   };
 
+  void deliver_rows(const Received& received, const std::vector<size_t>& offsets);
+
   void open();
   void build();
   bool flush();
@@ -131,6 +134,7 @@ class Connection {
   AnswerReader reader_;
   std::vector<Received> received_;
   std::vector<std::vector<int64_t>> tokens_;
+  std::vector<std::vector<int64_t>> rows_;  // By the task's outputs: rows of each item, where they are filled up.
   std::vector<std::pair<std::string, Value>> early_;
   std::string missing_;  // An output that the answer does not have.
   uint8_t answered_flag_ = 0;

@@ -163,6 +163,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   call.variant = entry.variant;
   call.variant_name = entry.route.variant;
   call.tokens = entry.route.tokens;
+  call.pads = entry.route.pads;
   call.sent = at;
   call.regions_allowed = server.local && !settings_.region_prefix.empty() && at >= server.no_regions_until;
   for (Piece& piece : pieces) {
@@ -423,12 +424,14 @@ void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
   for (size_t o = 0; o < spec.outputs.size(); o++) {
     if (!spec.outputs[o].yields) continue;
     for (const Piece& piece : call.pieces) {
+      variant.yields[number].first->add(double(piece.size()));
       // The latest chunks are this call's; a job may have very many.
       const std::vector<Chunk>& chunks = piece.job->outputs[o].chunks;
-      auto chunk = std::find_if(chunks.rbegin(), chunks.rend(), [&](const Chunk& c) { return c.start == piece.start; });
-      if (chunk == chunks.rend()) continue;
-      variant.yields[number].first->add(double(piece.size()));
-      variant.yields[number].second->add(double(chunk->shape[0] * piece.size()));
+      for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); chunk++) {
+        if (chunk->start < piece.start || chunk->stop > piece.stop) break;
+        variant.yields[number].second->add(double(chunk->shape[0] * (chunk->stop - chunk->start)));
+        if (chunk->start == piece.start) break;
+      }
     }
     number++;
   }

@@ -149,6 +149,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     if (spec.condition) {
       const Value& value = values_[spec.condition->tensor];
       if (element_count(value.shape) != 1) {
+        front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
         fail({Blame::kRequest,
               "task " + spec.name + ": its condition needs one element and got shape " + text_of(value.shape)},
              work);
@@ -186,17 +187,23 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
 
 bool Flow::finished(size_t task, std::vector<size_t>& ready, Work& work) {
   const TaskSpec& spec = front_.spec().tasks[task];
+  Job& job = *jobs_[task];
   std::unique_ptr<Failure> failure;
   try {
-    failure = jobs_[task]->finish(spec, values_);
+    failure = job.finish(spec, values_);
   } catch (const std::exception& error) {
     failure = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
   }
   if (failure) {
+    bool of_request = failure->blame == Blame::kRequest;
     failure->message = "task " + spec.name + ": " + failure->message;
+    job.task->metrics().refused[size_t(of_request ? Reason::kRequest : Reason::kModel)]->add(1);
+    trace(job, of_request ? "request" : "model", failure->message, job.last_received);
     fail(std::move(*failure), work);
     return false;
   }
+  // A task that had nothing to do went to no worker.
+  if (job.items) trace(job, "answered", "", job.last_received);
   auto made = [&](size_t tensor) {
     for (size_t consumer : plan_.consumers[tensor])
       if (--waiting_[consumer] == 0) ready.push_back(consumer);
@@ -207,18 +214,17 @@ bool Flow::finished(size_t task, std::vector<size_t>& ready, Work& work) {
   return !ended_;
 }
 
-void Flow::answered(const Job& job) {
+void Flow::note(const Job& job) {
   if (!timing_.first_sent || job.first_sent < timing_.first_sent) timing_.first_sent = job.first_sent;
   timing_.last_received = std::max(timing_.last_received, job.last_received);
   TaskMetrics& metrics = job.task->metrics();
   metrics.wait.observe(double(job.first_sent - std::min(job.first_sent, job.arrival)) / 1e9);
   metrics.dispatch.observe(double(job.last_received - job.first_sent) / 1e9);
-  trace(job, "answered", "", job.last_received);
 }
 
 void Flow::done(Job& job, Work& work) {
   if (ended_) return;
-  answered(job);
+  note(job);
   std::vector<size_t> ready;
   if (finished(job.step, ready, work)) advance(std::move(ready), work);
 }
@@ -237,7 +243,8 @@ void Flow::fail(Failure failure, Work& work) {
 
 void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
-  answered(job);
+  note(job);
+  trace(job, "answered", "", job.last_received);
   early_ = std::move(outputs);
   early_answer_ = true;
   end(work);

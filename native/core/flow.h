@@ -71,7 +71,7 @@ class Flow {
 
  private:
   void advance(std::vector<size_t> ready, Work& work);
-  void answered(const Job& job);
+  void note(const Job& job);
   bool finished(size_t task, std::vector<size_t>& ready, Work& work);
   void end(Work& work);
   void copy_outputs();

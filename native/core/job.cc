@@ -112,11 +112,15 @@ char* Job::place(const TaskSpec& spec, size_t output, const Shape& item, int64_t
     Shape whole = lead;
     whole.insert(whole.end(), item.begin(), item.end());
     if (!element_count(whole)) throw AnswerError(Blame::kModel, "output " + declared.name + " is too large");
+    to.item_size = size_t(*element_count(item)) * element_size(declared.type);
+    try {
+      to.data = flow->memory(declared.tensor, declared.type, whole, to.item_size * size_t(items), to.own);
+    } catch (const std::exception& error) {
+      // The worker is not to blame, whatever follows.
+      throw AnswerError(Blame::kModel, "output " + declared.name + ": " + error.what());
+    }
     to.known = true;
     to.shape = item;
-    to.item_size = size_t(*element_count(item)) * element_size(declared.type);
-    size_t bytes = to.item_size * size_t(items);
-    to.data = flow->memory(declared.tensor, declared.type, whole, bytes, to.own);
   }
   if (to.shape != item) throw AnswerError(Blame::kRequest, differs(declared.name, to.shape, item));
   return to.data + size_t(start) * to.item_size;

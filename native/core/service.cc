@@ -9,6 +9,9 @@ namespace {
 
 constexpr double kWeight = 0.1;
 
+// A value counts as no more than so many times the mean.
+constexpr double kOutlier = 4;
+
 }  // namespace
 
 size_t ServiceTimes::bucket_of(int64_t items) {
@@ -18,20 +21,24 @@ size_t ServiceTimes::bucket_of(int64_t items) {
 void ServiceTimes::add(int64_t items, Time took) {
   Bucket& bucket = buckets_[bucket_of(items)];
   double value = double(took);
-  bucket.count++;
-  // The first values count in full, so that one slow first batch does not stay in the mean for long.
-  double weight = std::max(kWeight, 1.0 / bucket.count);
-  if (bucket.count == 1) {
-    bucket.mean = value;
-    bucket.items = double(items);
-    bucket.deviation = value / 8;
-  } else {
-    bucket.deviation += weight * (std::abs(value - bucket.mean) - bucket.deviation);
-    bucket.mean += weight * (value - bucket.mean);
-    bucket.items += weight * (double(items) - bucket.items);
-  }
   if (double usual = profiled(double(items)); usual > 0)
-    against_profile_ += kWeight * (value / usual - against_profile_);
+    against_profile_ += kWeight * (std::min(value / usual, kOutlier * against_profile_) - against_profile_);
+  if (bucket.count == 0) {
+    // What was expected until now counts as much as the first batch, which may be slow for being the first.
+    double expected = mean(items);
+    bucket.mean = expected > 0 ? (expected + std::min(value, kOutlier * expected)) / 2 : value;
+    bucket.items = double(items);
+    bucket.deviation = bucket.mean / 8;
+    bucket.count = 1;
+    return;
+  }
+  // The first values count for more, so that one slow first batch does not stay in the mean for long; one value alone,
+  // of a host that was busy for a moment, moves the mean little.
+  double weight = std::max(kWeight, 1.0 / ++bucket.count);
+  value = std::min(value, kOutlier * bucket.mean);
+  bucket.deviation += weight * (std::abs(value - bucket.mean) - bucket.deviation);
+  bucket.mean += weight * (value - bucket.mean);
+  bucket.items += weight * (double(items) - bucket.items);
 }
 
 double ServiceTimes::mean(int64_t items) const {
@@ -47,7 +54,7 @@ double ServiceTimes::mean(int64_t items) const {
 
 double ServiceTimes::high(int64_t items) const {
   const Bucket& own = buckets_[bucket_of(items)];
-  return own.count ? own.mean + 3 * own.deviation : mean(items);
+  return own.count ? own.mean + 2 * own.deviation : mean(items);
 }
 
 double ServiceTimes::profiled(double items) const {

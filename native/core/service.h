@@ -19,7 +19,7 @@ class ServiceTimes {
   // Nanoseconds that a batch is expected to take; 0 where nothing is known.
   double mean(int64_t items) const;
 
-  // Nanoseconds that few batches exceed: the mean and three mean deviations.
+  // Nanoseconds that few batches exceed: the mean and twice the mean deviation.
   double high(int64_t items) const;
 
  private:

@@ -251,6 +251,7 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
     entry.tokens = tokens->integer(in(where, "tokens"));
     if (entry.tokens < 0 || entry.tokens > 1000) throw FormatError(in(where, "tokens") + " is not a count");
   }
+  entry.pads = flag(json, "pads", where, false);
   entry.service_ms = read_durations(json, "service_ms", where);
   entry.deadline_ms = read_durations(json, "deadline_ms", where);
   return entry;

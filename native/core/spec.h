@@ -20,6 +20,10 @@ inline constexpr std::string_view kClockTensor = "JIGSAW_CLOCK";
 // Output of a model that our runners serve: the token of the call, once for each item.
 inline constexpr std::string_view kTokenTensor = "JIGSAW_TOKEN";
 
+// Prefix of the output of a model that tells how many rows of another output are an item's own: the rows of a batch's
+// items are filled up to the most that one has.
+inline constexpr std::string_view kRowsPrefix = "JIGSAW_ROWS.";
+
 // Output of a python step's model: 1 where the step answers the whole request. Its answer is in outputs that have this
 // prefix before the names of the graph's outputs.
 inline constexpr std::string_view kAnsweredTensor = "JIGSAW_ANSWERED";
@@ -116,6 +120,7 @@ struct RouteEntry {
   int64_t slots = 1;      // Batches under way at a time.
   double share = 0;       // Of the task's items that the variant is to take; 0 where that does not matter.
   int64_t tokens = 0;     // Outputs that carry the call's token; 0 for a native backend.
+  bool pads = false;    // Whether items with different numbers of rows make one batch; see `kRowsPrefix`.
   Durations service_ms;   // Usual time of a batch.
   Durations deadline_ms;  // After which a call counts as hanging.
 

@@ -95,8 +95,9 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.worker = engine_.worker(route);
     entry.worker->service.profile(route.service_ms);
     // Items whose shapes vary go in calls of their own, which the worker's scheduler joins.
-    entry.limit = spec_.one_by_one() ? 1 : route.batch;
-    entry.capacity = spec_.one_by_one() ? route.batch * route.slots : route.slots;
+    bool alone = spec_.mode == Mode::kItems || (spec_.one_by_one() && !route.pads);
+    entry.limit = alone ? 1 : route.batch;
+    entry.capacity = alone ? route.batch * route.slots : route.slots;
     auto variant = std::find(spec_.variants.begin(), spec_.variants.end(), route.variant);
     entry.variant = size_t(variant - spec_.variants.begin());
     entry.route = std::move(route);
@@ -134,16 +135,15 @@ bool Task::usable(const Entry& entry, Time at) const {
 void Task::estimate(Time at) {
   if (estimated_ && at < estimated_ + kEstimateAge) return;
   estimated_ = at;
-  fastest_ = 0;
+  fastest_ = slowest_ = 0;
   items_per_ns_ = 0;
   any_usable_ = false;
-  bool first = true;
   for (const Entry& entry : entries_) {
     if (!usable(entry, at)) continue;
+    double least = entry.worker->service.mean(1);
+    if (!any_usable_ || least < fastest_) fastest_ = least;
+    slowest_ = std::max(slowest_, entry.worker->service.high(entry.limit));
     any_usable_ = true;
-    double high = entry.worker->service.high(1);
-    if (first || high < fastest_) fastest_ = high;
-    first = false;
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
   }
@@ -178,10 +178,11 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     return entry.worker->in_flight() < entry.capacity && usable(entry, at);
   });
   if (job.deadline != kNever && any_usable_) {
-    double takes = fastest_;
-    bool at_once = free && queue_.empty() && job.items <= entries_.front().limit;
-    if (!at_once && items_per_ns_ > 0) takes += double(queue_.items() + job.items) / items_per_ns_;
-    if (double(at) + takes > double(job.deadline)) {
+    // What a worker can do at once is sent whatever is expected of it: else one slow batch would end all service.
+    bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
+    double takes = slowest_;
+    if (items_per_ns_ > 0) takes += double(queue_.items() + job.items) / items_per_ns_;
+    if (!at_once && double(at) + takes > double(job.deadline)) {
       refuse(piece, work, at);
       return;
     }
@@ -196,7 +197,10 @@ void Task::put_back(Piece piece) {
 }
 
 bool Task::late(const Job& job, Time at) {
-  return job.deadline != kNever && double(at) + fastest_ > double(job.deadline);
+  if (job.deadline == kNever) return false;
+  // What has not waited is given a chance: else one slow batch would end all service.
+  bool waited = at > job.arrival + kMillisecond;
+  return waited ? double(at) + fastest_ > double(job.deadline) : at >= job.deadline;
 }
 
 // Takes over a piece that is of no use any more; otherwise returns true.

@@ -96,7 +96,8 @@ class Task {
   std::string last_failure_;
   // Estimates, renewed now and then.
   Time estimated_ = 0;
-  double fastest_ = 0;       // Nanoseconds of a batch of one item on the fastest worker, at the high end.
+  double fastest_ = 0;       // Nanoseconds of a batch of one item on the fastest worker.
+  double slowest_ = 0;       // Nanoseconds of a full batch on the slowest worker, at the high end.
   double items_per_ns_ = 0;  // That all usable workers do.
   bool any_usable_ = false;
 };

@@ -112,7 +112,8 @@ class Bench:
         task = self._graph.tasks[key.task]
         await self._stand.cut(key.slice, key.instances)
         model = self._compiled(task, key.variant, key.slice, key.instances, key.batch)
-        requests = batches(self._calls[key.task], key.batch, side_by_side=one_by_one(self._graph, task))
+        alone = one_by_one(self._graph, task) and not model.pads
+        requests = batches(self._calls[key.task], key.batch, side_by_side=alone)
         async with self._stand.loaded(model):
             before = await self._stand.statistics(model.name)
             target = Target(model.name, tuple(task.outputs), self._stand.connect)

@@ -10,7 +10,7 @@ import numpy as np
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
 from jigsaw_triton.runtime.messages import plain, shortened
 from jigsaw_triton.runtime.outcome import Failure, check_output
-from jigsaw_triton.runtime.spec import RunnerSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec
 
 Result = dict[str, Array] | Failure
 """Outputs of a request by name, or why it gets none."""
@@ -69,7 +69,7 @@ class Runner(ABC):
     def _alone(self, request: Arrays) -> Result:
         """Answers one request: by one run, or by one for each item."""
         items = _items(request)
-        if self.spec.stack or items <= 1:
+        if self.spec.stack or (items <= 1 and not self.spec.pads):
             return self._once(request)
         parts = []
         for item in range(items):
@@ -80,6 +80,10 @@ class Runner(ABC):
         outputs = {}
         for output in self.spec.outputs:
             arrays = [part[output.name] for part in parts]
+            if output.name in self.spec.pads:
+                rows = [array.shape[1] for array in arrays]
+                outputs[f"{ROWS_PREFIX}{output.name}"] = np.array(rows, np.int64)[:, None]
+                arrays = [_padded(array, max(rows, default=0)) for array in arrays]
             shapes = sorted({array.shape[1:] for array in arrays})
             if len(shapes) > 1:
                 text = ", ".join(str(list(shape)) for shape in shapes)
@@ -128,6 +132,15 @@ def _mismatch(request: Arrays) -> Failure | None:
         return None
     sizes = ", ".join(f"{name} has {len(array)}" for name, array in request.items())
     return Failure(f"inputs differ in batch size: {sizes}", "request")
+
+
+def _padded(array: Array, rows: int) -> Array:
+    """An item's rows [1, rows of its own, ...], filled up to so many."""
+    missing = rows - array.shape[1]
+    if not missing:
+        return array
+    filling: Any = b"" if array.dtype == np.object_ else np.zeros((), array.dtype)
+    return np.concatenate([array, np.full((1, missing, *array.shape[2:]), filling, array.dtype)], axis=1)
 
 
 def _items(inputs: Arrays) -> int:
