@@ -20,6 +20,9 @@ from jigsaw_triton.servers.launcher import STACK_VARIABLE
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
+_GRPC_PORT = 1
+"""Triton joins a port to the address, which for a Unix socket becomes the end of its path."""
+
 _POOL_SHARE = 64
 _POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
 """Triton's pools for tensors on their way: a share of the slice's memory within bounds."""
@@ -42,6 +45,7 @@ class Command:
         env: Variables laid over the inherited ones.
         address: Of the HTTP protocol: a socket's path or `http://host:port`.
         metrics_address: Of /metrics, likewise; empty where there is none.
+        grpc_address: Target of gRPC, by which models are loaded: `unix:` and a path, or `host:port`.
         sockets: Paths it will listen on.
         ports: (address, port) pairs it will listen on.
         shm_prefix: How the names of its regions in /dev/shm begin.
@@ -53,6 +57,7 @@ class Command:
     env: Mapping[str, str] = field(repr=False)
     address: str
     metrics_address: str
+    grpc_address: str
     sockets: tuple[Path, ...]
     ports: tuple[tuple[str, int], ...]
     shm_prefix: str
@@ -80,13 +85,14 @@ def worker_command(
     shared: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
-    """The tritonserver of one MIG instance: HTTP and metrics on Unix sockets in the run directory, no gRPC.
+    """The tritonserver of a worker, on Unix sockets in the run directory: HTTP, metrics, and gRPC to load models.
 
     Args:
         installation: What to run.
         name: The worker's.
         repository: Its models; none is loaded at the start.
-        run_dir: Of the deployment; the sockets are `workers/<name>.sock` and `workers/<name>.metrics.sock` in it.
+        run_dir: Of the deployment; the sockets are `workers/<name>.sock`, `workers/<name>.metrics.sock` and
+            `workers/<name>.grpc:1` in it.
         secret: What the protocols that change the server are kept behind.
         device: UUID of the MIG instance; None hides all GPUs.
         device_mib: How much of its memory the server may fill; None where unknown.
@@ -99,15 +105,18 @@ def worker_command(
     """
     workers = run_dir / "workers"
     http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
-    for path in (http, metrics):
+    grpc = workers / f"{name}.grpc:{_GRPC_PORT}"
+    for path in (http, metrics, grpc):
         _check_socket(path)
     prefix = shm_prefix(run_dir, name)
-    # The ports beside the unix: addresses are not used; Triton joins them to what it logs.
+    # The ports beside the unix: addresses of HTTP are not used; Triton joins them to what it logs.
     arguments = [
         *_common(installation, name, repository, secret, prefix, exit_timeout_s),
         f"--http-address=unix:{http}",
         f"--metrics-address=unix:{metrics}",
-        "--allow-grpc=false",
+        f"--grpc-address=unix:{workers / name}.grpc",
+        f"--grpc-port={_GRPC_PORT}",
+        f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
     ]
     if device is not None:
         pool = _pool_bytes(device_mib)
@@ -121,7 +130,8 @@ def worker_command(
         env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir), **mps},
         address=str(http),
         metrics_address=str(metrics),
-        sockets=(http, metrics),
+        grpc_address=f"unix:{grpc}",
+        sockets=(http, metrics, grpc),
         ports=(),
         shm_prefix=prefix,
         secret=secret,
@@ -185,6 +195,7 @@ def gateway_command(
         },
         address=f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",
+        grpc_address=f"{local}:{grpc_port}",
         sockets=(),
         ports=tuple((address, port) for port in (http_port, grpc_port, metrics_port)),
         shm_prefix=prefix,

@@ -48,7 +48,9 @@ def test_a_worker_without_a_gpu() -> None:
         "--log-format=ISO8601",
         "--http-address=unix:/run/j/workers/a-0-2g-4.sock",
         "--metrics-address=unix:/run/j/workers/a-0-2g-4.metrics.sock",
-        "--allow-grpc=false",
+        "--grpc-address=unix:/run/j/workers/a-0-2g-4.grpc",
+        "--grpc-port=1",
+        f"--grpc-restricted-protocol={RESTRICTED}",
         "--pinned-memory-pool-byte-size=0",
     )
     assert command.env == {
@@ -59,6 +61,7 @@ def test_a_worker_without_a_gpu() -> None:
     }
     assert command.address == "/run/j/workers/a-0-2g-4.sock"
     assert command.metrics_address == "/run/j/workers/a-0-2g-4.metrics.sock"
+    assert command.grpc_address == "unix:/run/j/workers/a-0-2g-4.grpc:1"
     assert command.ports == ()
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,8 +86,8 @@ async def counted(client: TritonClient) -> int:
     return count
 
 
-async def state(client: TritonClient) -> str:
-    return (await client.index())["echo"]
+async def state(client: TritonClient, model: str = "echo") -> str:
+    return (await client.index())[model]
 
 
 async def until(ask: Callable[[], Awaitable[object]], expected: object) -> None:
@@ -138,6 +139,39 @@ def test_a_workers_life(
     assert_nothing_left(server)
     assert not list(repository.rglob("__pycache__"))
     assert {path.stat().st_mode & 0o077 for path in run_dir.glob("*.log")} == {0}
+
+
+def test_a_load_holds_up_no_inference(worker: Command, run_dir: Path, repository: Path) -> None:
+    gate = run_dir / "gate"
+    shutil.copytree(repository / "echo", repository / "slow")
+    (repository / "slow" / "config.pbtxt").write_text(CONFIG.replace("echo", "slow"))
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n"
+    (repository / "slow" / "1" / "model.py").write_text(wait + MODEL)
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+    x = {"X": np.zeros((1, 3), np.float32), "S": np.array([[b""]], np.object_)}
+
+    async def main() -> None:
+        await server.start()
+        clients = [TritonClient.of(worker) for _ in range(8)]
+        try:
+            await clients[0].load("echo")
+            # Connections that are open before the load, most of them of the thread that a load over HTTP would block.
+            for client in clients:
+                await client.infer("echo", x)
+            loading = asyncio.create_task(clients[0].load("slow"))
+            await until(lambda: state(clients[0], "slow"), "LOADING")
+            for client in clients:
+                await client.infer("echo", x)
+            assert not loading.done()
+            gate.touch()
+            await loading
+        finally:
+            for client in clients:
+                await client.close()
+            await server.stop()
+
+    asyncio.run(main())
+    assert_nothing_left(server)
 
 
 def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker: Command, run_dir: Path) -> None:
