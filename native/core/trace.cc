@@ -61,15 +61,16 @@ bool Sampler::choose(std::string_view id, Time at) {
 void Tracer::write(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
                    const std::string& message, Time at) {
   const TaskSpec& spec = job.task->spec();
-  Time taken = job.first_sent ? job.first_sent : at;
+  // A batch may carry the time of a look at the queue that began before the job came.
+  Time taken = job.first_sent ? std::max(job.first_sent, job.arrival) : at;
   std::string line = "{";
   member(line, "request", request);
   member(line, "graph", graph);
   member(line, "task", spec.name);
   member(line, "route", spec.route);
   member(line, "taken_s", wall_seconds() - double(now() - taken) / 1e9, 6);
-  member(line, "waited_ms", milliseconds(taken - job.arrival), 3);
-  member(line, "returned_ms", milliseconds(at - taken), 3);
+  member(line, "waited_ms", milliseconds(taken - std::min(taken, job.arrival)), 3);
+  member(line, "returned_ms", milliseconds(at - std::min(at, taken)), 3);
   member(line, "outcome", outcome);
   member(line, "message", message);
   line += ",\"calls\":[";
@@ -80,8 +81,8 @@ void Tracer::write(const Job& job, std::string_view request, std::string_view gr
     member(line, "variant", call.variant);
     member(line, "items", double(call.items), 0);
     member(line, "batch", double(call.batch), 0);
-    member(line, "sent_ms", milliseconds(call.sent - taken), 3);
-    member(line, "ended_ms", milliseconds(call.ended - taken), 3);
+    member(line, "sent_ms", milliseconds(call.sent - std::min(call.sent, taken)), 3);
+    member(line, "ended_ms", milliseconds(call.ended - std::min(call.ended, taken)), 3);
     member(line, "outcome", call.outcome);
     line += call.again ? ",\"again\":true" : ",\"again\":false";
     line += ",\"number\":" + std::to_string(call.number) + "}";
