@@ -458,7 +458,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
   bool registers = wanted && wanted <= kLargestRegion && connection.socket() >= 0 && call.regions_allowed &&
-                   server.users > 0 && now() >= server.no_regions_until;
+                   server.users > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
     // Shared memory is made and registered between two calls, never before one that waits for it.
     try {
@@ -466,6 +466,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
         call.number = next_number_++;
         call.deadline = now() + kSecond;
         connection.state = Connection::State::kRegistering;
+        server.registering = true;
         calls_[call.number] = &connection;
         deadlines_.emplace(call.deadline, call.number);
         arm(connection);
@@ -481,6 +482,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
 
 void Engine::idle(Connection& connection) {
   Server& server = connection.server();
+  if (connection.state == Connection::State::kRegistering) server.registering = false;
   connection.state = Connection::State::kIdle;
   if (server.users == 0) connection.retire(settings_.secret);
   server.idle.push_back(&connection);

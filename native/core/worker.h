@@ -45,6 +45,7 @@ class Server {
   void condemn(Time at);
 
   Time no_regions_until = 0;  // It refused shared memory.
+  bool registering = false;   // One connection at a time registers shared memory; the others take calls meanwhile.
   size_t users = 0;           // Entries of routes that name it.
   uint64_t epoch = 0;         // Rises each time that the server may have been started again.
   std::vector<std::unique_ptr<Connection>> connections;

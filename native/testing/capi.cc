@@ -1,0 +1,188 @@
+// The core for tests: functions of C that Python calls. Texts that they return are the caller's, who frees them with
+// `jigsaw_text_free`; what is wrong comes as {"error": message}.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/engine.h"
+#include "core/front.h"
+#include "core/http.h"
+#include "core/json.h"
+#include "core/service.h"
+#include "core/spec.h"
+#include "testing/client.h"
+#include "testing/recorder.h"
+
+namespace jigsaw {
+namespace {
+
+struct TestEngine {
+  Recorder host;
+  std::unique_ptr<Engine> engine;
+};
+
+char* copy(const std::string& text) {
+  char* made = static_cast<char*>(malloc(text.size() + 1));
+  memcpy(made, text.c_str(), text.size() + 1);
+  return made;
+}
+
+std::string error_json(const std::exception& error) {
+  std::string text = "{\"error\":";
+  append_json(text, error.what());
+  return text + "}";
+}
+
+// The text that a function makes, or what it throws.
+template <typename Function>
+char* text_or_error(Function function) {
+  try {
+    return copy(function());
+  } catch (const std::exception& error) {
+    return copy(error_json(error));
+  }
+}
+
+Durations durations(std::string_view json) {
+  Durations found;
+  for (const auto& [batch, duration_ms] : Json::parse(json).object("durations").members())
+    found.emplace_back(std::stoll(batch), duration_ms.number(batch));
+  return found;
+}
+
+// Reads an answer that comes in pieces of these sizes, over and over, as JSON.
+std::string read_answer(std::string_view data, const std::vector<size_t>& sizes, bool inference) {
+  AnswerReader reader;
+  std::vector<ReplyOutput> outputs;
+  std::vector<std::unique_ptr<char[]>> values;
+  auto place = [&](const std::vector<ReplyOutput>& found, std::vector<iovec>& places) {
+    outputs = found;
+    for (const ReplyOutput& output : found) {
+      values.push_back(std::make_unique<char[]>(output.size));
+      if (output.size) places.push_back({values.back().get(), output.size});
+    }
+  };
+  reader.begin(inference);
+  size_t piece = 0;
+  while (!reader.done() && !data.empty()) {
+    size_t left = std::min(data.size(), sizes[piece++ % sizes.size()]), took = 0;
+    for (const iovec& at : reader.room()) {
+      size_t step = std::min(left, at.iov_len);
+      memcpy(at.iov_base, data.data() + took, step);
+      took += step;
+      left -= step;
+    }
+    data.remove_prefix(took);
+    reader.took(took, place);
+  }
+  std::string text = "{\"done\":" + std::string(reader.done() ? "true" : "false");
+  text += ",\"left\":" + std::to_string(data.size()) + ",\"status\":" + std::to_string(reader.status());
+  text += ",\"reason\":";
+  append_json(text, reader.done() && reader.status() != 200 ? reply_error(reader.text(), reader.status()) : "");
+  text += ",\"outputs\":[";
+  for (size_t i = 0; i < outputs.size(); i++) {
+    if (i) text += ',';
+    text += "{\"name\":";
+    append_json(text, outputs[i].name);
+    text += std::string(",\"dtype\":\"") + name_of(outputs[i].type) + "\",\"shape\":" + text_of(outputs[i].shape);
+    text += std::string(",\"placed\":") + (outputs[i].placed ? "true" : "false") + ",\"bytes\":[";
+    for (size_t at = 0; at < outputs[i].size; at++) text += (at ? "," : "") + std::to_string(uint8_t(values[i][at]));
+    text += "]}";
+  }
+  return text + "]}";
+}
+
+}  // namespace
+}  // namespace jigsaw
+
+using jigsaw::Client;
+using jigsaw::Front;
+using jigsaw::ServiceTimes;
+using jigsaw::TestEngine;
+
+extern "C" {
+
+void jigsaw_text_free(char* text) { free(text); }
+
+TestEngine* jigsaw_engine_new(const char* run_dir, const char* secret, const char* region_prefix) {
+  auto* made = new TestEngine;
+  made->engine = std::make_unique<jigsaw::Engine>(made->host, jigsaw::Settings{run_dir, secret, region_prefix});
+  return made;
+}
+
+void jigsaw_engine_free(TestEngine* engine) { delete engine; }
+
+char* jigsaw_engine_state(TestEngine* engine) { return jigsaw::copy(engine->host.json()); }
+
+// Returns nullptr where the specification cannot be used, and says why in `error`.
+Front* jigsaw_front_new(TestEngine* engine, const char* model, const char* spec, size_t size, char** error) {
+  try {
+    return new Front(*engine->engine, model, {spec, size});
+  } catch (const std::exception& wrong) {
+    *error = jigsaw::copy(wrong.what());
+    return nullptr;
+  }
+}
+
+void jigsaw_front_free(Front* front) { delete front; }
+
+// Sends the same request `count` times, and writes the requests into `clients`. Returns what is wrong, or nullptr.
+char* jigsaw_submit(Front* front, const char* json, size_t json_size, const char* data, size_t size, size_t count,
+                    Client** clients) {
+  try {
+    for (size_t i = 0; i < count; i++) clients[i] = new Client(front->spec(), {json, json_size}, {data, size});
+    for (size_t i = 0; i < count; i++) clients[i]->submit(*front);
+    return nullptr;
+  } catch (const std::exception& error) {
+    return jigsaw::copy(error.what());
+  }
+}
+
+void jigsaw_request_cancel(Client* client) { client->cancel(); }
+
+int jigsaw_request_wait(Client* client, double seconds) { return client->wait(seconds); }
+
+char* jigsaw_request_outcome(Client* client) { return jigsaw::copy(client->outcome()); }
+
+const char* jigsaw_request_data(Client* client, size_t place) { return client->data(place); }
+
+void jigsaw_request_free(Client* client) { client->drop(); }
+
+char* jigsaw_parse_spec(const char* text, size_t size) {
+  return jigsaw::text_or_error([&] {
+    jigsaw::FrontSpec spec = jigsaw::FrontSpec::parse({text, size});
+    return "{\"tasks\":" + std::to_string(spec.tasks.size()) + ",\"tensors\":" + std::to_string(spec.tensors.size()) +
+           "}";
+  });
+}
+
+char* jigsaw_parse_route(const char* text, size_t size) {
+  return jigsaw::text_or_error(
+      [&] { return "{\"entries\":" + std::to_string(jigsaw::parse_route({text, size}).size()) + "}"; });
+}
+
+char* jigsaw_read_answer(const char* data, size_t size, const size_t* sizes, size_t count, int inference) {
+  return jigsaw::text_or_error(
+      [&] { return jigsaw::read_answer({data, size}, std::vector<size_t>(sizes, sizes + count), inference); });
+}
+
+ServiceTimes* jigsaw_times_new(const char* profile) {
+  auto* made = new ServiceTimes;
+  made->profile(jigsaw::durations(profile));
+  return made;
+}
+
+void jigsaw_times_free(ServiceTimes* times) { delete times; }
+
+void jigsaw_times_add(ServiceTimes* times, int64_t items, uint64_t took) { times->add(items, took); }
+
+double jigsaw_times_mean(ServiceTimes* times, int64_t items) { return times->mean(items); }
+
+double jigsaw_times_high(ServiceTimes* times, int64_t items) { return times->high(items); }
+
+}  // extern "C"

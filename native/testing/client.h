@@ -1,0 +1,76 @@
+// A request as a test sends it: it owns its inputs and keeps its answer.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/front.h"
+#include "core/host.h"
+
+namespace jigsaw {
+
+class Client : public Request {
+ public:
+  // `json` has "inputs": [{"dtype", "shape", "size"}, ...], whose bytes follow each other in `data`, and perhaps "id",
+  // "arrival", "deadline", "timeout_us", "priority", "wanted" and "refuse_output": the index of an output for which
+  // there is no memory. Throws FormatError.
+  Client(const FrontSpec& spec, std::string_view json, std::string_view data);
+
+  // Hands it to a front.
+  void submit(Front& front);
+
+  void cancel() { cancelled_ = true; }
+
+  // Waits until the core needs the request no more. Returns false where that takes longer.
+  bool wait(double seconds);
+
+  // The outcome as JSON: {"failure": {"blame", "message"} or null, "outputs": [{"index", "dtype", "shape", "size"}],
+  // "items", "sent", "received"}.
+  std::string outcome() const;
+
+  // Bytes of the answer's output at a place of `outcome`.
+  const char* data(size_t place) const { return outputs_[place].data.get(); }
+
+  // The test needs it no more. It goes once the core does not, either.
+  void drop();
+
+  std::string_view id() const override { return id_; }
+  bool cancelled() const override { return cancelled_; }
+  char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override;
+  void respond(const Failure* failure, const Timing& timing) override;
+  void release() override;
+
+ private:
+  struct Output {
+    size_t index;
+    DataType type;
+    Shape shape;
+    size_t size;
+    std::unique_ptr<char[]> data;
+  };
+
+  ~Client() override = default;
+
+  std::string id_;
+  std::unique_ptr<char[]> input_data_;
+  std::vector<Value> inputs_;
+  Arrival arrival_;
+  int64_t refuse_output_ = -1;
+  std::atomic<bool> cancelled_{false};
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Output> outputs_;
+  std::unique_ptr<Failure> failure_;
+  Timing timing_;
+  int responses_ = 0;
+  bool released_ = false;
+  bool dropped_ = false;
+};
+
+}  // namespace jigsaw

@@ -1,0 +1,103 @@
+"""Specifications of fronts and routes for tests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Type = tuple[str, Sequence[int]]
+"""Data type and shape without a batch dimension."""
+
+ONE: Type = ("INT64", (1,))
+
+
+def task(
+    name: str = "t",
+    inputs: Mapping[str, tuple[str, Type]] | None = None,
+    outputs: Mapping[str, Type] | None = None,
+    *,
+    mode: str = "stack",
+    iterated: Sequence[str] = (),
+    yields: Sequence[str] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """A task.
+
+    Args:
+        name: Name of the task and of its route.
+        inputs: Input -> tensor of the graph, and its type; X of `inputs.X` where None.
+        outputs: Output -> type; Y where None.
+        mode: How calls are made.
+        iterated: Inputs of which one call gets one row.
+        yields: Outputs whose rows another task goes through.
+        more: Further members.
+    """
+    inputs = {"X": ("inputs.X", ONE)} if inputs is None else inputs
+    outputs = {"Y": ONE} if outputs is None else outputs
+    return {
+        "name": name,
+        "route": name,
+        "mode": mode,
+        "inputs": [
+            {"name": key, "tensor": tensor, "dtype": dtype, "shape": list(shape), "iterated": key in iterated}
+            for key, (tensor, (dtype, shape)) in inputs.items()
+        ],
+        "outputs": [
+            {"name": key, "dtype": dtype, "shape": list(shape), "yields": key in yields}
+            for key, (dtype, shape) in outputs.items()
+        ],
+        "deadline_ms": 120_000,
+        **more,
+    }
+
+
+def spec(
+    tasks: Sequence[Mapping[str, Any]] | None = None,
+    inputs: Mapping[str, Type] | None = None,
+    outputs: Mapping[str, tuple[str, Type]] | None = None,
+    *,
+    slo_ms: float = 60_000.0,
+    **more: Any,
+) -> dict[str, Any]:
+    """A front.
+
+    Args:
+        tasks: Tasks in topological order; `task()` where None.
+        inputs: Input -> type; X where None.
+        outputs: Output -> tensor of the graph, and its type; Y of `t.Y` where None.
+        slo_ms: Latency that is promised.
+        more: Further members.
+    """
+    inputs = {"X": ONE} if inputs is None else inputs
+    outputs = {"Y": ("t.Y", ONE)} if outputs is None else outputs
+    return {
+        "version": 2,
+        "graph": "g",
+        "slo_ms": slo_ms,
+        "inputs": [{"name": key, "dtype": dtype, "shape": list(shape)} for key, (dtype, shape) in inputs.items()],
+        "outputs": [
+            {"name": key, "tensor": tensor, "dtype": dtype, "shape": list(shape)}
+            for key, (tensor, (dtype, shape)) in outputs.items()
+        ],
+        "tasks": list([task()] if tasks is None else tasks),
+        **more,
+    }
+
+
+def entry(worker: str, *, batch: int = 4, slots: int = 1, **more: Any) -> dict[str, Any]:
+    """An entry of a route."""
+    return {"worker": worker, "model": "m", "batch": batch, "slots": slots, **more}
+
+
+def write_route(run_dir: Path, *entries: Mapping[str, Any], name: str = "t") -> Path:
+    """Writes a route as whoever deploys does: another file takes the place of the old one."""
+    return write_text(run_dir, json.dumps({"version": 2, "workers": list(entries)}), name)
+
+
+def write_text(run_dir: Path, text: str, name: str = "t") -> Path:
+    """Writes a route's file with any content."""
+    path = run_dir / "routes" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    return fresh.replace(path)
