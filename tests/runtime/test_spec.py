@@ -22,7 +22,7 @@ HEADER = Path(__file__).parents[2] / "native" / "core" / "spec.h"
 
 
 def test_runners_come_back_as_they_were() -> None:
-    spec = RunnerSpec("emulated", (X,), (Y,), False, 3, {"a": "b"}, {"8": 1.5}, {"Y": 2.6})
+    spec = RunnerSpec("emulated", (X,), (Y,), False, 3, {"a": "b"}, {"8": 1.5}, {"Y": 2.6}, ("Y",))
     assert runner_from_json(to_json(spec)) == spec
 
 
@@ -50,6 +50,7 @@ def test_equal_specifications_are_equal_texts() -> None:
         ("ROUTE_VERSION", "kRouteVersion"),
         ("CLOCK_TENSOR", "kClockTensor"),
         ("TOKEN_OUTPUT", "kTokenTensor"),
+        ("ROWS_PREFIX", "kRowsPrefix"),
         ("ANSWERED_OUTPUT", "kAnsweredTensor"),
         ("ANSWER_PREFIX", "kAnswerPrefix"),
     ],

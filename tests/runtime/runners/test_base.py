@@ -12,7 +12,7 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.runtime.messages import LONGEST
 from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners import Runner, load_runner
-from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec, TensorSpec
 
 X = (TensorSpec("X", "FP32", (-1,)),)
 Y = (TensorSpec("Y", "FP32", (-1,)),)
@@ -105,6 +105,25 @@ def test_items_whose_outputs_differ_in_shape_fail_their_request_alone() -> None:
     mixed, same = runner.answer(asks([[1], [2]], [[2], [2]]))
     assert mixed == Failure("output Y differs in shape between the items of the request: [1], [2]", "request")
     assert values([same]) == [[[2, 2], [2, 2]]]
+
+
+def test_rows_are_filled_up_and_told_where_the_spec_says_so() -> None:
+    runner = Repeating(RunnerSpec("x", X, Y, stack=False, pads=("Y",)))
+    mixed, empty, one = runner.answer(asks([[1], [3]], [[0]], [[2]]))
+    assert values([mixed, empty, one]) == [[[1, 0, 0], [3, 3, 3]], [[]], [[2, 2]]]
+    rows = [result[f"{ROWS_PREFIX}Y"].tolist() for result in (mixed, empty, one) if isinstance(result, dict)]
+    assert rows == [[[1], [3]], [[0]], [[2]]]
+
+
+def test_rows_of_text_are_filled_up_with_empty_ones() -> None:
+    class Words(Runner):
+        def run(self, inputs: Arrays) -> Arrays:
+            return {"Y": np.full((1, int(inputs["X"].item())), "w", np.object_)}
+
+    spec = RunnerSpec("x", X, (TensorSpec("Y", "BYTES", (-1,)),), stack=False, pads=("Y",))
+    (result,) = Words(spec).answer(asks([[1], [2]]))
+    assert isinstance(result, dict)
+    assert result["Y"].tolist() == [[b"w", b""], [b"w", b"w"]]
 
 
 def test_inputs_that_differ_in_batch_size_fail_their_request_alone() -> None:
