@@ -1,7 +1,7 @@
-"""Which requests of a pipeline are under way, which wait for their turn, and which come too late for an answer.
+"""Admission of a pipeline's requests: which are under way, which wait, and which come too late for an answer.
 
 A pipeline's process has a limited number of steps under way at once. What would wait for a free one would do so where
-nobody sees it: a dispatcher knows nothing of a request that has not come to its queue, and cannot refuse it.
+nobody sees it: a front knows nothing of a request that has not come to its queue, and cannot refuse it.
 """
 
 from collections import deque
