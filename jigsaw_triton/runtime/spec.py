@@ -1,7 +1,8 @@
 """Specifications that the compiler writes into the configurations of models: JSON in the one parameter `spec`.
 
-Runners and BLS pipelines read theirs here; those of fronts are read by the compiled backend (`native/core/spec.h`). This
-module imports the standard library alone, because every model instance of every server imports it.
+Runners, python steps and BLS pipelines read theirs here; those of fronts are read by the compiled backend
+(`native/core/spec.h`). This module imports the standard library alone, because every model instance of every server
+imports it.
 """
 
 import json
@@ -33,10 +34,10 @@ CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's one-task front that carries the condition's tensor."""
 
 TOKEN_OUTPUT = "JIGSAW_TOKEN"
-"""Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its own."""
+"""Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its."""
 
 ROWS_PREFIX = "JIGSAW_ROWS."
-"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own: a runner
+"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own. A runner
 fills up the rows of a batch's items to the most that one has, so that they stack."""
 
 ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
