@@ -37,8 +37,8 @@ TOKEN_OUTPUT = "JIGSAW_TOKEN"
 """Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its."""
 
 ROWS_PREFIX = "JIGSAW_ROWS."
-"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own. A runner
-fills up the rows of a batch's items to the most that one has, so that they stack."""
+"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own. A
+runner fills up the rows of a batch's items to the most that one has, so that they stack."""
 
 ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
 """Output of a python step's model, UINT8 [1]: 1 where the step answers the whole request."""
