@@ -163,8 +163,13 @@ class System:
         (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
         return controller
 
-    def dispatchers_with(self, kind: str) -> set[str]:
-        """Dispatchers that have a file in the run directory: one of the `routes`, or of the `counters`."""
+    @property
+    def run_dir(self) -> Path:
+        """Run directory of the deployment."""
+        return self._deployment.paths.run
+
+    def routes(self, kind: str) -> set[str]:
+        """Names of routes with a file in a folder of the run directory: `routes`, or `tasks` that use one."""
         return {path.name.removesuffix(".json") for path in (self._deployment.paths.run / kind).iterdir()}
 
     def slot_files(self) -> set[tuple[str, str]]:
