@@ -61,6 +61,8 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
             return _restart(state, GATEWAY, f"the gateway ended unexpectedly ({status})")
+        case e.Noted(kind, text):
+            return state, (a.Report(kind, text),)
         case e.Solved() | e.Done() | e.Failed():
             return _absorb_end(state, event)
 

@@ -74,6 +74,19 @@ class GatewayExited:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something happened that the event log is to have, and that changes nothing.
+
+    Attributes:
+        kind: Word, as of a `Report`.
+        text: Sentence.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A second has passed.
 
@@ -88,4 +101,4 @@ class Tick:
     counts: Counts = field(default_factory=dict)
 
 
-Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Tick
+Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Noted | Tick

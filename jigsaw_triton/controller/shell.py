@@ -96,6 +96,10 @@ class Controller:
         event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
         self._queue.put_nowait(event)
 
+    def noted(self, kind: str, text: str) -> None:
+        """Takes note of something for the event log."""
+        self._queue.put_nowait(e.Noted(kind, text))
+
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits until something was told, at most so long."""
         async with self._changed:
