@@ -100,10 +100,9 @@ class EdgeProcess:
         arguments = ("-x", str(self._place.admin), "-sf", str(old)) if old is not None else ()
         if old is None:
             self._place.admin.unlink(missing_ok=True)
-        inode = _inode(self._place.admin)
         try:
             await self._spawn(arguments)
-            await self._wait_listening(inode, begin)
+            await self._wait_listening(begin)
         except BaseException:
             await asyncio.shield(self.stop(soft=False))
             raise
@@ -151,27 +150,27 @@ class EdgeProcess:
         finally:
             os.close(log)
 
-    async def _wait_listening(self, before: int | None, log_begin: int) -> None:
-        """Waits until its own admin socket is there, which comes with its listeners."""
+    async def _wait_listening(self, log_begin: int) -> None:
+        """Waits until it answers on the admin socket, which it takes over together with all listeners."""
         assert self._process is not None
         give_up_at = time.monotonic() + _START_S
         while True:
             if not self.runs:
                 raise self._failure(f"HAProxy ended with status {self._process.returncode}", log_begin)
-            if _inode(self._place.admin) not in (None, before) and await self._answers():
+            if await self._answers():
                 return
             if time.monotonic() > give_up_at:
                 raise self._failure(f"HAProxy did not listen within {_START_S:g} s", log_begin)
             await asyncio.sleep(_POLL_S)
 
     async def _answers(self) -> bool:
-        """Whether its event loop runs, which is once all its listeners are bound."""
+        """Whether it is this process that answers; while two change over, either may."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
                 reader, writer = await asyncio.open_unix_connection(self._place.admin)
                 try:
-                    writer.write(b"show version\n")
-                    return bool(await reader.read())
+                    writer.write(b"show info\n")
+                    return f"Pid: {self.pid}\n".encode() in await reader.read()
                 finally:
                     writer.close()
         return False
@@ -190,10 +189,3 @@ class EdgeProcess:
 def remove_files(place: Place) -> None:
     """Removes the folder of the edge."""
     shutil.rmtree(place.folder, ignore_errors=True)
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
