@@ -138,6 +138,13 @@ def test_the_gateway_has_no_ports_for_clients(plain: System) -> None:
     assert not any(argument.startswith(b"--http-port") for argument in listening)
 
 
+def test_it_ends_with_a_controller_that_is_killed(plain: System) -> None:
+    os.kill(plain.controller_pid(), signal.SIGKILL)
+    plain.wait_gone()
+    assert plain.run("down").code == 0
+    assert plain.leftovers() == []
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and certificates of the edge and of a client."""
