@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from benchmarks import harness, system
-from benchmarks.dataplane import depth, docread, fused, native, overload, saturation, shared, soak
+from benchmarks.dataplane import depth, docread, edge, fused, native, overload, saturation, shared, soak
 from benchmarks.harness import Figure, Tell
 
 Part = Callable[[Tell], Awaitable[list[Figure]]]
@@ -21,6 +21,7 @@ PARTS: dict[str, Part] = {
     "overload": overload.measure,
     "shared": shared.measure,
     "docread": docread.measure,
+    "edge": edge.measure,
     "soak": soak.measure,
 }
 

@@ -11,8 +11,8 @@ import pytest
 
 from jigsaw_triton.runtime.spec import SECRET_HEADER
 from tests.e2e.app import write_application
-from tests.e2e.clients import Client, expected
-from tests.e2e.system import System
+from tests.e2e.clients import PROTOCOLS, Client, expected
+from tests.e2e.system import System, free_ports
 from tests.fakes.docker import Docker
 
 pytestmark = pytest.mark.e2e
@@ -39,6 +39,26 @@ def docker(system: System, tmp_path: Path) -> Iterator[Docker]:
 def write_cluster(folder: Path, image: str) -> Path:
     (folder / "cluster.yaml").write_text(CLUSTER.format(image=image))
     return folder / "cluster.yaml"
+
+
+def test_the_gateway_runs_from_an_image_behind_the_edge(docker: Docker, system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    text = (
+        CLUSTER.replace("  server: ", "  gateway: ") + f"  edge: {{{{kind: haproxy, metrics: {free_ports(1)[0]}}}}}\n"
+    )
+    (tmp_path / "cluster.yaml").write_text(text.format(image="triton:2"))
+    asked = (app, "--cluster", tmp_path / "cluster.yaml", "--demand", 5)
+    would = system.run("deploy", *asked, *system.ports, "--dry-run", "-o", "json").json
+    before = system.deploy(*asked)
+    commands = {server["name"]: " ".join(server["argv"][1:]) for server in would["servers"]}
+    assert list(map(words, docker.runs())) == [words(commands["gateway"])]
+    assert commands["edge"].endswith("/edge/haproxy.cfg")
+    last = system.last_event()
+    os.kill(before["gateway"]["pid"], signal.SIGKILL)
+    for protocol in PROTOCOLS:
+        with Client(system, protocol) as client:
+            assert client.squares([3]) == expected([3])
+    system.wait_event("gateway serves again", after=last)
 
 
 def pids(status: dict[str, Any]) -> dict[str, int]:
