@@ -191,6 +191,7 @@ class EdgeLimits:
         client_connections: Connections of one client address for each protocol; None for no limit.
         client_rps: Requests per second of one client; None for no limit.
         queue_s: Seconds that a request waits for a gateway that restarts.
+        resend_kib: Largest request that is sent again after the gateway died under it.
         header_s: Seconds that a client may take to send headers.
         idle_s: Seconds after which idle connections and stalled uploads end.
         answer_s: Seconds to wait for the gateway's answer.
@@ -201,6 +202,7 @@ class EdgeLimits:
     client_connections: int | None = None
     client_rps: int | None = None
     queue_s: int = 30
+    resend_kib: int = 16
     header_s: int = 10
     idle_s: int = 60
     answer_s: int = 600
@@ -216,7 +218,7 @@ class Edge:
         api_keys: Absolute path of the file with API keys; None where none is required.
         limits: Limits and timeouts.
         metrics: Port of its Prometheus exporter.
-        access_log: Whether each request is logged.
+        access_log: Requests that are logged.
     """
 
     kind: Literal["haproxy"] = "haproxy"
@@ -224,7 +226,7 @@ class Edge:
     api_keys: str | None = None
     limits: EdgeLimits = EdgeLimits()
     metrics: int = 8003
-    access_log: bool = True
+    access_log: Literal["all", "problems", "none"] = "problems"
 
 
 @dataclass(frozen=True, slots=True)

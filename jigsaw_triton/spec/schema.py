@@ -322,6 +322,8 @@ class EdgeLimitsEntry(_Entry):
     """Requests per second that one client may send, by API key or else by address; unlimited by default."""
     queue_s: int = Field(default=30, ge=0, le=3600, examples=[30])
     """Seconds that a request waits while the gateway restarts, before it is refused."""
+    resend_kib: int = Field(default=16, ge=16, le=1024, examples=[64])
+    """Largest request that is sent again after the gateway died under it, in KiB; each request costs time for it."""
     header_s: int = Field(default=10, ge=1, le=3600, examples=[10])
     """Seconds that a client may take to send the headers of a request."""
     idle_s: int = Field(default=60, ge=1, le=86_400, examples=[60])
@@ -343,8 +345,8 @@ class EdgeEntry(_Entry):
     """Limits and timeouts."""
     metrics: int = Field(default=8003, ge=1, le=65535, examples=[8003])
     """Port of the Prometheus exporter of the edge."""
-    access_log: bool = True
-    """Log each request, with its id, in `edge.log`."""
+    access_log: Literal["all", "problems", "none"] = "problems"
+    """Requests that `edge.log` has, with their ids: all, or those that failed, were repeated or got a status of 500."""
 
 
 class ServerEntry(_Entry):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.runtime.spec import SECRET_HEADER
+from jigsaw_triton.runtime.spec import SECRET_HEADER, SECRET_VARIABLE
 from tests.e2e.app import write_application
 from tests.e2e.clients import PROTOCOLS, Client, expected
 from tests.e2e.system import System, free_ports
@@ -67,7 +67,7 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 
 def words(command: str) -> list[str]:
     """A command without what is not known before: the secret and UUIDs."""
-    return re.sub(rf"(?<={SECRET_HEADER}=)\S+|MIG-[\w-]+", "...", command).split()
+    return re.sub(rf"(?<={SECRET_HEADER}=)\S+|(?<={SECRET_VARIABLE}=)\S+|MIG-[\w-]+", "...", command).split()
 
 
 def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, system: System, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def exporter() -> int:
 @pytest.fixture(scope="module")
 def plain(shared: System, tmp_path_factory: pytest.TempPathFactory, exporter: int) -> System:
     """Behind an edge without certificates and keys."""
-    edge = {"kind": "haproxy", "metrics": exporter, "limits": {"body_mib": 1, "queue_s": 60}}
+    edge = {"kind": "haproxy", "metrics": exporter, "access_log": "all", "limits": {"body_mib": 1, "queue_s": 60}}
     return served(shared, tmp_path_factory.mktemp("plain"), edge)
 
 

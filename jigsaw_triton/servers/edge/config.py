@@ -19,10 +19,6 @@ PROTOCOLS = ("http", "grpc")
 
 _KEYS = "keys.map"
 _CERT, _CLIENT_CA = "tls.pem", "client_ca.pem"
-_BUFFER_BYTES = 32 * 2**10
-"""Buffer of a connection, and the largest request that is sent again after the gateway died. HAProxy copies a whole
-buffer for each request that it may send again: with 128 KiB a request costs twice the processor time."""
-
 _RETRIES = 10
 """Each stream of a connection that breaks may meet several broken connections before it reaches the queue."""
 
@@ -140,7 +136,8 @@ def _global(edge: Edge, place: Place) -> Section:
         f"lua-load {LUA}",
         f"stats socket {place.admin} mode 600 level admin expose-fd listeners",
         f"hard-stop-after {edge.limits.answer_s}s",
-        f"tune.bufsize {_BUFFER_BYTES}",
+        # HAProxy copies a whole buffer for each request that it may send again: 128 KiB double what a request costs.
+        f"tune.bufsize {edge.limits.resend_kib * 2**10}",
         # Windows of HTTP/2: with the usual 64 KiB a large tensor waits for the other side several times.
         "tune.h2.fe.initial-window-size 1048576",
         "tune.h2.be.initial-window-size 1048576",
@@ -213,8 +210,9 @@ def _public(protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, key
 
 
 def _logging(edge: Edge) -> Iterator[str]:
-    if edge.access_log:
+    if edge.access_log != "none":
         yield "log global"
+        yield from ("option dontlog-normal",) if edge.access_log == "problems" else ()
         yield (
             'log-format "%tr %ci:%cp client=%[var(txn.client)] id=%[var(txn.id)] %HM %HPO %ST bytes=%U/%B '
             'ms=%TR/%Tw/%Tc/%Tr/%Ta end=%tsc retries=%rc"'

@@ -19,7 +19,11 @@ LIMITS = EdgeLimits(body_mib=8, connections=100, client_connections=5, client_rp
 
 @pytest.mark.parametrize(
     ("name", "edge", "keys"),
-    [("plain", Edge(), None), ("guarded", Edge(tls=TLS, api_keys="/etc/keys", limits=LIMITS, access_log=False), KEYS)],
+    [
+        ("plain", Edge(), None),
+        ("logged", Edge(access_log="all"), None),
+        ("guarded", Edge(tls=TLS, api_keys="/etc/keys", limits=LIMITS, access_log="none"), KEYS),
+    ],
 )
 def test_the_configuration(name: str, edge: Edge, keys: tuple[ApiKey, ...] | None) -> None:
     found = files(edge, PORTS, PLACE, keys)
