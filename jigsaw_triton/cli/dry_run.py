@@ -184,7 +184,7 @@ def _check(cluster: Cluster, status: Mapping[str, Any]) -> None:
         # Of its runtime nothing is known.
         runtime = cluster.image.runtime if cluster.image is not None else None
         image = ServerImage(name, runtime) if name is not None else None
-        edge = cluster.edge or Edge() if status["edge"] is not None else None
+        edge = cluster.edge or Edge() if status.get("edge") is not None else None
         check_ground(replace(cluster, driver=status["driver"], image=image, edge=edge), cluster)
 
 
@@ -261,7 +261,8 @@ def _gateway(commands: Commands, cluster: Cluster, bundle: Bundle, status: Mappi
 def _edge(cluster: Cluster, paths: Paths, status: Mapping[str, Any] | None) -> Iterator[Process]:
     if cluster.edge is None:
         return
-    if status is not None and status["edge"] is not None and status["edge"]["pid"] is not None:
+    running = status.get("edge") if status is not None else None
+    if running is not None and running["pid"] is not None:
         yield Process(EDGE, "stays")
     else:
         yield Process(EDGE, "starts", edge_argv(find_haproxy(), edge_place(paths)), {})

@@ -80,7 +80,7 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(
             f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
         )
-    if edge := status["edge"]:
+    if edge := status.get("edge"):
         guards = (
             ("TLS", edge["tls"]),
             ("client certificates", edge["client_certificates"]),

@@ -21,6 +21,7 @@ from jigsaw_triton.servers.edge.process import edge_argv, write_files
 from tests.e2e.system import free_ports
 
 _PATIENCE_S = 20.0
+_IDLE_S = 1
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -44,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, content: bytes) -> None:
         busy = self.path == "/busy"
+        if self.path == "/slow":
+            time.sleep(_IDLE_S + 0.3)
         self.send_response(503 if busy else 200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -86,7 +89,7 @@ class Front:
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     http_port, grpc_port, exporter = free_ports(3)
     place = Place(tmp_path_factory.mktemp("edge"), files=2048)
-    edge = Edge(limits=EdgeLimits(body_mib=4, queue_s=1), metrics=exporter)
+    edge = Edge(limits=EdgeLimits(body_mib=4, queue_s=1, idle_s=_IDLE_S), metrics=exporter)
     write_files(place, files(edge, GatewayPorts(http_port, grpc_port), place, None), {})
     front = Front(http_port, place)
     with (
@@ -196,6 +199,10 @@ def test_form_data_is_called_json(front: Front) -> None:
 def test_a_refusal_of_the_gateway_tells_when_to_try_again(front: Front) -> None:
     status, _, headers = front.post("{}", path="/busy")
     assert (status, headers["retry-after"]) == (503, "1")
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_idle(front: Front) -> None:
+    assert front.post("{}", path="/slow")[0] == 200
 
 
 def test_requests_wait_for_the_gateway_and_are_then_refused(front: Front) -> None:
