@@ -1,6 +1,7 @@
 """Deployments for benchmarks, of the parts that real ones have, in folders that go with them."""
 
 import asyncio
+import os
 import secrets
 import shutil
 import signal
@@ -163,6 +164,15 @@ async def system(installation: Installation, settings: Settings | None = None) -
             controller.down()
             await running
             journal.close()
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time that a process has used; 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager

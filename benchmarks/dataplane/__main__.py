@@ -8,10 +8,26 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from benchmarks import harness, system
-from benchmarks.dataplane import depth, docread, edge, fused, native, overload, saturation, shared, soak
+from benchmarks.dataplane import (
+    depth,
+    docread,
+    edge,
+    fused,
+    hangs,
+    http_lost,
+    native,
+    overload,
+    peers,
+    promise,
+    saturation,
+    scale,
+    shared,
+    soak,
+)
+from benchmarks.dataplane.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Tell
 
-Part = Callable[[Tell], Awaitable[list[Figure]]]
+Part = Callable[[Tell, Effort], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
     "native": native.measure,
@@ -20,15 +36,20 @@ PARTS: dict[str, Part] = {
     "saturation": saturation.measure,
     "overload": overload.measure,
     "shared": shared.measure,
+    "http_lost": http_lost.measure,
+    "hangs": hangs.measure,
+    "scale": scale.measure,
+    "promise": promise.measure,
+    "peers": peers.measure,
     "docread": docread.measure,
     "edge": edge.measure,
     "soak": soak.measure,
 }
 
 
-async def measure(tell: Tell, parts: dict[str, Part]) -> list[Figure]:
+async def measure(tell: Tell, parts: dict[str, Part], effort: Effort) -> list[Figure]:
     """One part after the other."""
-    return [found for part in parts.values() for found in await part(tell)]
+    return [found for part in parts.values() for found in await part(tell, effort)]
 
 
 def main() -> int:
@@ -38,12 +59,14 @@ def main() -> int:
         "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default all"
     )
     parser.add_argument("--requests", type=int, default=soak.REQUESTS, help="of the part soak (default: %(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="only show that the benchmark works")
     arguments = parser.parse_args()
+    effort = SMOKE if arguments.smoke else FULL
     parts = {name: PARTS[name] for name in arguments.parts or PARTS}
     if "soak" in parts:
         parts["soak"] = partial(soak.measure, requests=arguments.requests)
     limit_s = harness.limit_s("dataplane")
-    return harness.report("dataplane", lambda tell: system.run(measure(tell, parts), limit_s), arguments.form)
+    return harness.report("dataplane", lambda tell: system.run(measure(tell, parts, effort), limit_s), arguments.form)
 
 
 if __name__ == "__main__":

@@ -14,25 +14,25 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
-ROUNDS = 3
 RUN_S = 2.0
 STAGES = ("first", "second", "third", "fourth", "fifth", "sixth")
 DEPTHS = range(1, len(STAGES) + 1)
 BOARDS = 3
 """With room for a worker a stage: 21."""
 
-GOAL_MS = 0.35
+GOAL_MS = 0.12
 
 Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(`chain` or `native`, stages) -> one measurement a round."""
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up all chains, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -53,12 +53,12 @@ async def measure(tell: Tell) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             # The first round warms up.
-            for number in range(ROUNDS + 1):
-                tell(f"depth: round {number} of {ROUNDS}")
+            for number in range(effort.rounds + 1):
+                tell(f"depth: round {number} of {effort.rounds}")
                 for depth in DEPTHS:
                     for name in ("native", "chain"):
                         side = found[f"{name}-{depth}"]
-                        run = await asyncio.to_thread(side.load, analyzer, folder, 1, RUN_S)
+                        run = await asyncio.to_thread(side.load, analyzer, folder, 1, effort.seconds(RUN_S))
                         runs.setdefault((name, depth), []).append(run)
     return figures({key: measured[1:] for key, measured in runs.items()})
 

@@ -16,6 +16,7 @@ from statistics import median
 from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms, clients, rates
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.gpus.model import Cluster, Edge
@@ -23,7 +24,6 @@ from jigsaw_triton.servers.edge.haproxy import find_haproxy
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
-ROUNDS = 5
 RUN_S = 2.0
 WARM_UP_S = 1.5
 CLIENTS = (1, 8, 32)
@@ -38,7 +38,7 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(side, clients) -> one measurement for each round."""
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up both deployments, loads them in turn, and compares."""
     installation, analyzer, haproxy = find_installation(), find_perf_analyzer(), find_haproxy()
     async with AsyncExitStack() as stack:
@@ -54,13 +54,13 @@ async def measure(tell: Tell) -> list[Figure]:
             return await asyncio.to_thread(found[side].load, analyzer, folder, count, seconds)
 
         for side in SIDES:
-            await load(side, 8, WARM_UP_S)
+            await load(side, 8, effort.seconds(WARM_UP_S))
         runs: dict[tuple[str, int], list[Measured]] = {}
-        for number in range(ROUNDS):
+        for number in range(effort.rounds):
             for count in CLIENTS:
-                tell(f"round {number + 1} of {ROUNDS}: {clients(count)}")
+                tell(f"round {number + 1} of {effort.rounds}: {clients(count)}")
                 for side in SIDES:
-                    runs.setdefault((side, count), []).append(await load(side, count, RUN_S))
+                    runs.setdefault((side, count), []).append(await load(side, count, effort.seconds(RUN_S)))
     return figures(runs)
 
 

@@ -12,22 +12,22 @@ from statistics import median
 from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
-ROUNDS = 3
 RUN_S = 2.0
 CLIENTS = (1, 8, 32)
 
-RATE_GOALS = {32: 0.9}
+RATE_GOALS = {32: 1.0}
 
 Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(`fused` or `native`, clients) -> one measurement a round."""
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -45,11 +45,11 @@ async def measure(tell: Tell) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             # The first round warms up.
-            for number in range(ROUNDS + 1):
-                tell(f"fused: round {number} of {ROUNDS}")
+            for number in range(effort.rounds + 1):
+                tell(f"fused: round {number} of {effort.rounds}")
                 for count in CLIENTS:
                     for name in ("native", "fused"):
-                        run = await asyncio.to_thread(found[name].load, analyzer, folder, count, RUN_S)
+                        run = await asyncio.to_thread(found[name].load, analyzer, folder, count, effort.seconds(RUN_S))
                         runs.setdefault((name, count), []).append(run)
     return figures({key: measured[1:] for key, measured in runs.items()})
 

@@ -29,15 +29,30 @@ ROWS_OF = f"x[:, None].repeat({ROWS}, axis=1)"
 MULTIPLES = "x[:, None] * __import__('numpy').arange(1, 2 + int(x[0, 0]) % 5, dtype='f4')[:, None]"
 """One to five rows, as the first float says: 1x, 2x, 3x ... For one request at a time."""
 
+SLEEPS = 77.0
+SLEEPY = f"(__import__('time').sleep(60) or x) if (x == {SLEEPS}).any() else x * 2"
+
 Document = dict[str, Any]
 
 
 def chain(
-    folder: Path, name: str, *, stages: Sequence[str] = ("first", "second"), floats: int = FLOATS, target: str = "auto"
+    folder: Path,
+    name: str,
+    *,
+    stages: Sequence[str] = ("first", "second"),
+    floats: int = FLOATS,
+    target: str = "auto",
+    slo_ms: int = 1000,
 ) -> TaskGraph:
     """Stages that double what they get, one after the other."""
     tasks = _chained({stage: _python(TWICE, [floats]) for stage in stages})
-    return _read(folder, _document(name, tasks, floats=floats, target=target), {TWICE})
+    return _read(folder, _document(name, tasks, floats=floats, target=target, slo_ms=slo_ms), {TWICE})
+
+
+def sleeper(folder: Path, name: str) -> TaskGraph:
+    """One stage that doubles what it gets, and sleeps for a minute where that is SLEEPS."""
+    tasks = _chained({"work": _python(SLEEPY, [FLOATS])})
+    return _read(folder, _document(name, tasks, slo_ms=5000), {SLEEPY})
 
 
 def fan_out(folder: Path, name: str, *, target: str = "auto") -> TaskGraph:
@@ -118,4 +133,4 @@ def _python(expression: str, shape: Sequence[int], yields: Mapping[str, float] |
 
 
 def _file(expression: str) -> str:
-    return {TWICE: "twice.py", ROWS_OF: "rows_of.py", MULTIPLES: "multiples.py"}[expression]
+    return {TWICE: "twice.py", ROWS_OF: "rows_of.py", MULTIPLES: "multiples.py", SLEEPY: "sleepy.py"}[expression]

@@ -1,5 +1,7 @@
 """Two workers behind the gateway against a native ensemble of the same two models in one tritonserver.
 
+The gateway serves them as one front, as an ensemble of one-task fronts, and as a BLS pipeline.
+
 Both sides are compiled by the same code. They are loaded in turn, and ratios are of runs that followed each other: by
 perf_analyzer over gRPC, and with large tensors, with which its windows overrun, by a client of our own over HTTP.
 """
@@ -8,6 +10,7 @@ import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +19,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates, ratio
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.graphs import ROWS
 from benchmarks.dataplane.sides import Side
 from benchmarks.harness import Figure, Tell, figure, spread
@@ -23,35 +27,53 @@ from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
-ROUNDS = 3
 RUN_S = 2.0
 WARM_UP_S = 1.5
 LARGE_FLOATS = 150_000
-"""600 kB."""
+"""Floats of a large tensor: 600 kB."""
 
 RUNS = {
-    1: ("native", "ensemble", "bls"),
-    8: ("native", "ensemble", "bls"),
-    32: ("native", "ensemble", "bls", "native_rows", "rows", "rows_bls"),
+    1: ("native", "graph", "ensemble"),
+    8: ("native", "graph", "ensemble"),
+    32: ("native", "graph", "ensemble", "bls", "native_rows", "rows"),
 }
 """Clients -> sides in the order in which they are loaded."""
 
 LARGE = ("native_large", "large")
-LARGE_CLIENTS = 8
+LARGE_CLIENTS = (1, 8)
 
-RATE_GOALS = {8: 0.7, 32: 0.85}
-P50_ADDED_GOAL_MS = 0.6
-ROWS_GOAL = 0.85
-LARGE_GOAL = 0.7
+RATE_GOALS = {
+    "graph": {1: 0.8, 8: 0.88, 32: 1.05},
+    "ensemble": {1: 0.75, 8: 0.8, 32: 0.9},
+}
+P50_ADDED_GOAL_MS = 0.3
+ROWS_GOAL = 1.0
+LARGE_GOALS = {1: 0.8, 8: 0.75}
+BLS_GOAL = 0.25
+CPU_GOAL = 1.0
 
-Runs = Mapping[tuple[str, int], Sequence[Measured]]
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement of a side.
+
+    Attributes:
+        measured: Report of perf_analyzer.
+        cpu_us: Microseconds of processor time of all servers for one request, warm-up included.
+    """
+
+    measured: Measured
+    cpu_us: float
+
+
+Runs = Mapping[tuple[str, int], Sequence[Run]]
 """(side, clients) -> one measurement a round."""
 
-Rates = Mapping[str, Sequence[float]]
-"""Side of LARGE -> requests/s, one a round."""
+Rates = Mapping[tuple[str, int], Sequence[float]]
+"""(side of LARGE, clients) -> requests/s, one a round."""
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     async with AsyncExitStack() as stack:
@@ -59,35 +81,49 @@ async def measure(tell: Tell) -> list[Figure]:
         tell("starting ten workers, their gateway, and the server of the native ensembles")
         found = await _sides(stack, folder, installation)
 
-        async def load(name: str, count: int, seconds: float) -> Measured:
-            return await asyncio.to_thread(found[name].load, analyzer, folder, count, seconds)
+        async def load(name: str, count: int, seconds: float) -> Run:
+            side = found[name]
+            before_s, answered = side.cpu_s(), await _answered(side)
+            measured = await asyncio.to_thread(side.load, analyzer, folder, count, seconds)
+            requests = await _answered(side) - answered
+            return Run(measured, 1e6 * (side.cpu_s() - before_s) / max(1.0, requests))
 
-        async def load_large(name: str) -> float:
+        async def load_large(name: str, count: int) -> float:
             request = client.request(found[name].graph.name, {"X": np.ones((1, LARGE_FLOATS), np.float32)})
             ports = found[name].ports
-            return await client.closed_loop(ports, request, LARGE_CLIENTS, warm_up_s=WARM_UP_S, seconds=RUN_S)
+            warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
+            return await client.closed_loop(ports, request, count, warm_up_s=warm_up_s, seconds=seconds)
 
         for name in dict.fromkeys(name for names in RUNS.values() for name in names):
-            await load(name, 8, WARM_UP_S)
-        large_rps: dict[str, list[float]] = {name: [] for name in LARGE}
-        runs: dict[tuple[str, int], list[Measured]] = {}
-        for number in range(ROUNDS):
+            await load(name, 8, effort.seconds(WARM_UP_S))
+        large_rps: dict[tuple[str, int], list[float]] = {}
+        runs: dict[tuple[str, int], list[Run]] = {}
+        for number in range(effort.rounds):
             for count, names in RUNS.items():
-                tell(f"round {number + 1} of {ROUNDS}: {count} clients")
+                tell(f"round {number + 1} of {effort.rounds}: {count} clients")
                 for name in names:
-                    runs.setdefault((name, count), []).append(await load(name, count, RUN_S))
-            for name in LARGE:
-                large_rps[name].append(await load_large(name))
+                    runs.setdefault((name, count), []).append(await load(name, count, effort.seconds(RUN_S)))
+            for count in LARGE_CLIENTS:
+                for name in LARGE:
+                    large_rps.setdefault((name, count), []).append(await load_large(name, count))
     return figures(runs, large_rps)
+
+
+async def _answered(side: Side) -> float:
+    """Requests that a side's graph has answered until now."""
+    server = side.fleet.server(side.fleet.GATEWAY)
+    assert server is not None
+    counted = await server.client.statistics(side.graph.name)
+    return float(sum(item["inference_stats"]["success"]["count"] for item in counted))
 
 
 async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation) -> dict[str, Side]:
     """Both sides, serving; the stack takes them down."""
     behind = {
-        "ensemble": graphs.chain(folder, "chain", target="ensemble"),
+        "graph": graphs.chain(folder, "chain", target="graph"),
+        "ensemble": graphs.chain(folder, "chain-ensemble", target="ensemble"),
         "bls": graphs.chain(folder, "chain-bls", target="bls"),
-        "rows": graphs.fan_out(folder, "rows", target="ensemble"),
-        "rows_bls": graphs.fan_out(folder, "rows-bls", target="bls"),
+        "rows": graphs.fan_out(folder, "rows", target="graph"),
         "large": graphs.chain(folder, "large", floats=LARGE_FLOATS),
     }
     alone = {
@@ -104,31 +140,46 @@ async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation
 
 
 def figures(runs: Runs, large_rps: Rates) -> list[Figure]:
-    """What the runs say."""
+    """The figures that the runs come to."""
     most = max(RUNS)
-    found = [
-        rates(f"dataplane.chain2.rate.{clients(n)}", runs["ensemble", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
-        for n in RUNS
-    ]
-    found.append(_added(runs))
+
+    def measured(name: str, count: int) -> list[Measured]:
+        return [run.measured for run in runs[name, count]]
+
+    found = []
+    for target, goals in RATE_GOALS.items():
+        of = "" if target == "graph" else f".{target}"
+        for n, goal in goals.items():
+            name = f"dataplane.chain2{of}.rate.{clients(n)}"
+            found.append(rates(name, measured(target, n), measured("native", n), NATIVE, goal))
+    found.append(_added(measured("graph", 1), measured("native", 1)))
     fixed = f"{ROWS} rows a request; {NATIVE}, which takes a request's rows as one fixed tensor"
     name = f"dataplane.fanout{ROWS}.rate.{clients(most)}"
-    found.append(rates(name, runs["rows", most], runs["native_rows", most], fixed, ROWS_GOAL))
+    found.append(rates(name, measured("rows", most), measured("native_rows", most), fixed, ROWS_GOAL))
     large = f"600 kB in and out at both stages; {NATIVE}"
-    name = f"dataplane.large.rate.{clients(LARGE_CLIENTS)}"
-    found.append(ratio(name, large_rps["large"], large_rps["native_large"], large, LARGE_GOAL))
+    for n, goal in LARGE_GOALS.items():
+        name = f"dataplane.large.rate.{clients(n)}"
+        found.append(ratio(name, large_rps["large", n], large_rps["native_large", n], large, goal))
+    name = f"dataplane.bls.rate.{clients(most)}"
+    found.append(rates(name, measured("bls", most), measured("native", most), NATIVE, BLS_GOAL))
     for n in RUNS:
-        name = f"dataplane.bls_over_ensemble.{clients(n)}"
-        found.append(rates(name, runs["bls", n], runs["ensemble", n], "target ensemble, requests/s"))
-    name = f"dataplane.bls_over_ensemble.fanout{ROWS}.{clients(most)}"
-    three = f"{ROWS} rows a request; target ensemble, requests/s"
-    found.append(rates(name, runs["rows_bls", most], runs["rows", most], three))
+        found.append(_cpu(n, runs["graph", n], runs["native", n], CPU_GOAL if n == most else None))
     return found
 
 
-def _added(runs: Runs) -> Figure:
-    added = added_ms(runs["ensemble", 1], runs["native", 1])
+def _added(ours: Sequence[Measured], native: Sequence[Measured]) -> Figure:
+    added = added_ms(ours, native)
     note = f"median of {len(added)} rounds, {spread(added)}; baseline: native ensemble, p50 in ms"
-    baseline = median(run.latency_ms[50] for run in runs["native", 1])
+    baseline = median(run.latency_ms[50] for run in native)
     name = "dataplane.chain2.p50_added_ms.1_client"
     return figure(name, median(added), "ms", note, at_most=P50_ADDED_GOAL_MS, baseline=baseline)
+
+
+def _cpu(count: int, ours: Sequence[Run], native: Sequence[Run], goal: float | None) -> Figure:
+    ratios = [one.cpu_us / other.cpu_us for one, other in zip(ours, native, strict=True)]
+    note = (
+        f"processor time of all servers and their models' processes for one request; median of {len(ratios)} rounds, "
+        f"{spread(ratios)}; {median(run.cpu_us for run in ours):.0f} us; baseline: native ensemble, us"
+    )
+    baseline = median(run.cpu_us for run in native)
+    return figure(f"dataplane.cpu_us.{clients(count)}", median(ratios), "ratio", note, at_most=goal, baseline=baseline)

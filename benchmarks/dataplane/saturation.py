@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.controller.generation import Wanted
@@ -22,14 +23,13 @@ from jigsaw_triton.planner.problem import Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 
-ROUNDS = 3
 WARM_UP_S = 2.0
 RUN_S = 6.0
 BATCH = 8
 SLO_MS = 5000
 
 WORKERS, WORKER_MS = 16, 50.0
-WORKERS_GOAL = 0.95
+WORKERS_GOAL = 0.97
 
 SLICE_MS = {"4g": 30.0, "3g": 90.0}
 """Of the two unequal workers, which fill a board."""
@@ -86,11 +86,11 @@ def _case(
     return Case(wanted, workers, ideal_rps)
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Both cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         cases = {"workers": many(Path(path)), "balance": unequal(Path(path))}
-        rates_rps = {name: await _rates(case, tell) for name, case in cases.items()}
+        rates_rps = {name: await _rates(case, tell, effort) for name, case in cases.items()}
     notes = {
         "workers": f"{WORKERS} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
         "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
@@ -99,7 +99,7 @@ async def measure(tell: Tell) -> list[Figure]:
     return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals[name]) for name in cases]
 
 
-async def _rates(case: Case, tell: Tell) -> list[float]:
+async def _rates(case: Case, tell: Tell, effort: Effort) -> list[float]:
     (name,) = case.wanted.graphs
     ports = case.wanted.cluster.gateway
     request = client.request(name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
@@ -111,10 +111,11 @@ async def _rates(case: Case, tell: Tell) -> list[float]:
         if started != case.workers:
             raise ServerError(f"planned were {started} workers, not {case.workers}", where=name)
         rates_rps = []
-        for number in range(ROUNDS):
-            tell(f"{name}: round {number + 1} of {ROUNDS}")
+        warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
+        for number in range(effort.rounds):
+            tell(f"{name}: round {number + 1} of {effort.rounds}")
             held = case.workers * BATCH
-            rates_rps.append(await client.closed_loop(ports, request, 3 * held, warm_up_s=WARM_UP_S, seconds=RUN_S))
+            rates_rps.append(await client.closed_loop(ports, request, 3 * held, warm_up_s=warm_up_s, seconds=seconds))
     return rates_rps
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import Outcome
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, counted, p99
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.harness import Figure, Tell, figure, spread
@@ -30,7 +31,6 @@ from jigsaw_triton.planner.problem import SHARED_LOAD
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 
-ROUNDS = 3
 RUN_S = 12.0
 TURN_MS = 10.0
 SLO_MS = 400
@@ -55,7 +55,7 @@ class Round:
     loud: Sequence[Outcome]
 
 
-async def measure(tell: Tell) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up both graphs in one slice, and loads them."""
     async with system.system(find_installation(), SETTINGS) as running:
         with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -63,9 +63,9 @@ async def measure(tell: Tell) -> list[Figure]:
             tell("shared: starting one worker for two graphs")
             await running.deploy(wanted)
         rounds = []
-        for number in range(ROUNDS):
-            tell(f"shared: round {number + 1} of {ROUNDS}")
-            rounds.append(await _round(wanted.cluster.gateway, Random(number)))
+        for number in range(effort.rounds):
+            tell(f"shared: round {number + 1} of {effort.rounds}")
+            rounds.append(await _round(wanted.cluster.gateway, Random(number), effort.seconds(RUN_S)))
     return [isolation(rounds)]
 
 
@@ -84,7 +84,7 @@ def deployment(folder: Path) -> Wanted:
     )
 
 
-async def _round(ports: GatewayPorts, rng: Random) -> Round:
+async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
     def load(graph: str, of_planned: float, seconds: float) -> asyncio.Task[list[Outcome]]:
         tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
         request = client.request(graph, tensors, timeout_us=None)
@@ -92,11 +92,11 @@ async def _round(ports: GatewayPorts, rng: Random) -> Round:
         return asyncio.create_task(client.poisson(ports, request, of_planned * PLANNED_RPS, seconds, times))
 
     async def beside(of_planned: float) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
-        loud = load("loud", of_planned, RUN_S + SETTLE_S)
+        loud = load("loud", of_planned, run_s + SETTLE_S)
         await asyncio.sleep(SETTLE_S)
-        return await load("quiet", 1.0, RUN_S), await loud
+        return await load("quiet", 1.0, run_s), await loud
 
-    alone = await load("quiet", 1.0, RUN_S)
+    alone = await load("quiet", 1.0, run_s)
     planned, _ = await beside(1.0)
     overloaded, loud = await beside(OVERLOAD)
     return Round(alone, planned, overloaded, loud)

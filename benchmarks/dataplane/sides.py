@@ -9,10 +9,11 @@ from pathlib import Path
 from benchmarks import system
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
-from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import CONFIG_FILE
+from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
@@ -23,6 +24,7 @@ from jigsaw_triton.planner.problem import Problem
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.process import group_members
 
 BATCH = 64
 
@@ -35,12 +37,14 @@ class Side:
     """What is loaded.
 
     Attributes:
-        graph: As clients see it.
-        ports: Of the server that has it.
+        graph: Graph as clients see it.
+        ports: Ports of the server that has it.
+        fleet: Servers that do its work.
     """
 
     graph: TaskGraph
     ports: GatewayPorts
+    fleet: Fleet
 
     def load(self, analyzer: Path, folder: Path, clients: int, seconds: float) -> Measured:
         """Loads it with perf_analyzer over gRPC. Blocks.
@@ -61,6 +65,10 @@ class Side:
         )
         run.prepare(request_tensors(self.graph)[0])
         return run.measure()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that the servers and their models' processes have used until now."""
+        return sum(system.cpu_s(member) for pid in self.fleet.pids() for member in group_members(pid))
 
 
 def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: bool = False) -> Wanted:
@@ -89,7 +97,7 @@ async def behind_gateway(installation: Installation, wanted: Wanted) -> AsyncIte
     """Graph -> what serves it, workers and gateway; taken down in the end."""
     async with system.system(installation, SETTINGS) as running:
         await running.deploy(wanted)
-        yield _sides(wanted.graphs, wanted.cluster)
+        yield _sides(wanted.graphs, wanted.cluster, running.fleet)
 
 
 @asynccontextmanager
@@ -99,7 +107,7 @@ async def native(
     """Graph -> one server that has these models; stopped in the end."""
     async with system.lone_server(installation, cluster.gateway) as server:
         await server.load_gateway(models)
-        yield _sides(graphs, cluster)
+        yield _sides(graphs, cluster, server)
 
 
 def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFolder]:
@@ -109,8 +117,9 @@ def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFold
     fronts = []
     for graph in wanted.graphs.values():
         of_task = {model.task: model.folder for model in models if model.graph == graph.name}
-        direct = [Dispatcher(of_task[task], task, ()) for task in graph.tasks]
-        fronts.append(ensemble.front(graph, ensemble.steps(graph, direct), template, max_batch=BATCH))
+        direct = [TaskFront(of_task[task].name, task, (), of_task[task]) for task in graph.tasks]
+        steps = ensemble.steps(graph, direct, clocks=False)
+        fronts.append(ensemble.front(graph, steps, template, max_batch=BATCH))
     return [*(model.folder for model in models), *fronts]
 
 
@@ -118,7 +127,7 @@ def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]
     """The models that workers would get, in one server: each once, with the instances of all workers that have it."""
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
     bundle = compile_plan(
-        make_plan(Problem(workloads, wanted.cluster, wanted.profiles)),
+        make_plan(Problem(workloads, wanted.cluster, wanted.profiles), wanted.options),
         wanted.graphs,
         wanted.cluster,
         wanted.profiles,
@@ -144,5 +153,5 @@ def _batching(folder: ModelFolder, instances: int) -> ModelFolder:
     return replace(folder, files={**folder.files, CONFIG_FILE: cfg.render(config)})
 
 
-def _sides(graphs: Mapping[str, TaskGraph], cluster: Cluster) -> dict[str, Side]:
-    return {name: Side(graph, cluster.gateway) for name, graph in graphs.items()}
+def _sides(graphs: Mapping[str, TaskGraph], cluster: Cluster, fleet: Fleet) -> dict[str, Side]:
+    return {name: Side(graph, cluster.gateway, fleet) for name, graph in graphs.items()}

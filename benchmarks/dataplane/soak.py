@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
+from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
 from benchmarks.harness import Figure, Tell, figure
 from benchmarks.system import System
@@ -80,14 +81,14 @@ class Tally:
     memory: list[tuple[int, float]] = field(default_factory=list)
 
 
-async def measure(tell: Tell, requests: int = REQUESTS) -> list[Figure]:
+async def measure(tell: Tell, effort: Effort = FULL, requests: int = REQUESTS) -> list[Figure]:
     """Sends so many requests."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         wanted = _wanted(Path(path))
         async with system.system(find_installation(), SETTINGS) as running:
             tell(f"soak: starting {4 * WORKERS} workers")
             await running.deploy(wanted)
-            tally = Tally(requests)
+            tally = Tally(effort.count(requests))
             await _soak(running, wanted.cluster.gateway, tally, tell)
     return figures(tally)
 

@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Writes a plan's model repositories.
 
-    A folder for each worker, one for the gateway, and where each dispatcher sends its batches. The same input gives
+    A folder for each worker, one for the gateway, and where each task's batches are sent. The same input gives
     the same bytes. The GPUs are those of the plan unless --gpus or --cluster says otherwise.
     """
     mistakes = Mistakes()
@@ -101,7 +101,14 @@ def _backends_here(out: Output) -> frozenset[str]:
 
 def _workers(bundle: Bundle) -> Table:
     rows = (
-        (worker.name, worker.board, worker.placement.slice, model.name, model.instances, model.batch)
+        (
+            worker.name,
+            worker.place.board if worker.place is not None else "",
+            worker.place.placement.slice if worker.place is not None else "",
+            model.name,
+            model.instances,
+            model.batch,
+        )
         for worker in bundle.workers.values()
         for model in worker.models
     )
@@ -109,8 +116,5 @@ def _workers(bundle: Bundle) -> Table:
 
 
 def _graphs(bundle: Bundle) -> Table:
-    rows = (
-        (name, graph.target, ", ".join(dispatcher.name for dispatcher in graph.dispatchers))
-        for name, graph in bundle.graphs.items()
-    )
-    return Table.of(("graph", "compiled to", "dispatchers at the gateway"), rows)
+    rows = ((name, graph.target, ", ".join(task.name for task in graph.tasks)) for name, graph in bundle.graphs.items())
+    return Table.of(("graph", "compiled to", "tasks at the gateway"), rows)

@@ -23,7 +23,7 @@ from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
 from jigsaw_triton.servers.image import pull_image
-from jigsaw_triton.servers.installation import Installation, find_installation
+from jigsaw_triton.servers.installation import Installation, find_installation, require_compiled_backend
 from jigsaw_triton.servers.mps import find_control
 
 DEFAULT_RPS = 1.0
@@ -44,7 +44,9 @@ DEFAULT_RPS = 1.0
 @options.share()
 @options.change_price()
 @options.latency_model()
-@options.option("--target", type=click.Choice(("auto", "ensemble", "bls")), help="In place of the graphs' own.")
+@options.option(
+    "--target", type=click.Choice(("auto", "graph", "ensemble", "bls")), help="In place of the graphs' own."
+)
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
@@ -176,4 +178,5 @@ def _ensure_programs(out: Output, cluster: Cluster) -> None:
 
 def _server(out: Output) -> Installation:
     with out.working("looking for tritonserver") as tell:
-        return find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
+        found = find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
+    return require_compiled_backend(found)

@@ -199,10 +199,12 @@ def _mig(
     cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], left: Sequence[MigInstance]
 ) -> Iterator[str]:
     """Of each GPU what goes and what comes; a running deployment does it in the order of its steps."""
-    alone = {(w.gpu, w.placement): not w.process for w in bundle.workers.values()}
+    alone = {(w.place.gpu, w.place.placement): not w.process for w in bundle.workers.values() if w.place is not None}
     present: dict[str, MigInstance] = {}
     replaced: dict[str, MigInstance] = {}
     for worker in running:
+        if worker["slice"] is None:
+            continue
         place = _place(worker)
         # Servers that share an instance come only where one has gone that had it to itself, and the other way round.
         stays = alone.get(place, not worker["process"]) == (not worker["process"])
@@ -234,7 +236,7 @@ def _daemons(cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, An
     if cluster.driver != "nvml":
         return
     before = {names.worker(*_place(w)): w["uuid"] for w in running if w["process"]}
-    after = {names.worker(w.gpu, w.placement) for w in bundle.workers.values() if w.process}
+    after = {names.worker(w.place.gpu, w.place.placement) for w in bundle.workers.values() if w.process and w.place}
     for place in sorted({*before, *after}):
         if place in before:
             yield Process(place, "stays" if place in after else "ends")
@@ -287,7 +289,9 @@ def _workers(
 
 
 def _command(commands: Commands, cluster: Cluster, worker: Worker) -> Command:
-    place = names.worker(worker.gpu, worker.placement)
+    if worker.place is None:
+        return commands.worker(worker, "")
+    place = names.worker(worker.place.gpu, worker.place.placement)
     paths, shared = commands.paths, worker.process and cluster.driver == "nvml"
     return commands.worker(
         worker, _UUID + place, mps_environment(paths.mps(place), paths.mps_logs(place)) if shared else {}

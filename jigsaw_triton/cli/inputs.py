@@ -26,7 +26,7 @@ from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.load import load_cluster, load_graph, parse_gpus
 from jigsaw_triton.spec.words import nearest
 
-GATEWAY_TEMPLATES = frozenset({"dispatcher", "ensemble", "pipeline"})
+GATEWAY_TEMPLATES = frozenset({"ensemble", "front", "pipeline", "step"})
 """Templates of the compiler's own models, which no variant has."""
 
 PROFILES_FILE = "profiles.csv"

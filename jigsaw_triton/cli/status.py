@@ -20,7 +20,9 @@ _POLL_S = 0.2
 
 
 @options.command("status", examples=("status", "status --wait ready --timeout 120", "status -o json"))
-@options.option("--wait", "goal", type=click.Choice(("ready", "stopped")), help="Wait until the deployment is so.")
+@options.option(
+    "--wait", "goal", type=click.Choice(("ready", "stopped")), help="Wait until the deployment reaches this state."
+)
 @options.option(
     "--timeout", type=options.Number(min=0), default=300.0, show_default=True, help="Seconds to wait at most."
 )
@@ -70,8 +72,7 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
     """A status for people."""
     parts: list[View] = []
     doing = f", {status['doing']}" if status["doing"] else ""
-    degraded = ", degraded: a server was given up" if status["degraded"] else ""
-    parts.append(f"{status['state']}{degraded}{doing}, generation {status['generation']}")
+    parts.append(f"{status['state']}{_degraded(status)}{doing}, generation {status['generation']}")
     parts += [f"emulated: {said}" for said in status["emulated"]]
     if image := status["server"]["workers"]["image"]:
         parts.append(f"workers run from the image {image}")
@@ -98,6 +99,17 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
         plan = plan_from_json(status["plan"], where="the running plan")
         parts.append(drawing(draw_text(strips(plan, planned_cluster(plan, "emulated")), width=out.width)))
     return parts
+
+
+def _degraded(status: dict[str, Any]) -> str:
+    """Servers that are out, where the deployment is degraded."""
+    if not status["degraded"]:
+        return ""
+    states = {"gateway": status["gateway"]["state"], **{w["name"]: w["state"] for w in status["workers"]}}
+    restarting = [name for name, state in states.items() if state == "restarting"]
+    lost = [name for name, state in states.items() if state == "lost"]
+    told = [f"{', '.join(names)} {text}" for names, text in ((restarting, "restarting"), (lost, "given up")) if names]
+    return f", degraded: {'; '.join(told)}" if told else ", degraded"
 
 
 def _graphs(status: dict[str, Any]) -> Table:

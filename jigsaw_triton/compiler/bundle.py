@@ -1,7 +1,7 @@
 """What a plan compiles to, as values: model folders, workers, routes. Nothing here touches a disk; `store` does."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.gpus.model import GpuId, Placement
@@ -44,6 +44,8 @@ class WorkerModel:
         batch: Largest batch (its max_batch_size).
         digest: Of everything that makes the folder except its name: equal digests are interchangeable.
         members: Names of the worker's models that a chain calls, in order.
+        tokens: Outputs that carry the token of the call; 0 for a native backend.
+        pads: Whether it fills up rows, so that items with different numbers of rows make one batch.
     """
 
     folder: ModelFolder
@@ -54,6 +56,8 @@ class WorkerModel:
     batch: int
     digest: str
     members: tuple[str, ...] = ()
+    tokens: int = 0
+    pads: bool = False
 
     @property
     def name(self) -> str:
@@ -67,44 +71,59 @@ def in_order(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """The tritonserver of one MIG instance, or one of those that share it under MPS.
+class Place:
+    """A MIG instance.
 
     Attributes:
-        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is; see `names`.
-        gpu: Where.
+        gpu: GPU that it is cut from.
         board: Name of the GPU's model.
-        placement: On the GPU.
-        memory_mib: Of the slice, or its part of it; None where unknown.
-        models: In the order of loading.
-        process: Which of those that share the instance, from 1; 0 where it has it to itself.
+        placement: Slice and start on the GPU.
     """
 
-    name: str
     gpu: GpuId
     board: str
     placement: Placement
-    memory_mib: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The tritonserver of one MIG instance, one of those that share it under MPS, or that of a graph's python steps.
+
+    Attributes:
+        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is; see `names`.
+        models: Models in the order of loading.
+        place: MIG instance under it; None for a steps worker, which runs on the host's processors.
+        memory_mib: Memory of the slice, or its part of it; None where unknown.
+        process: Number among the servers that share the instance, from 1; 0 where it has it to itself.
+    """
+
+    name: str
     models: tuple[WorkerModel, ...]
+    place: Place | None = None
+    memory_mib: int | None = None
     process: int = 0
 
     def shares_with(self, other: "Worker") -> bool:
         """Whether both run on one MIG instance, as processes under MPS."""
-        place = (self.gpu, self.placement)
-        return bool(self.process and other.process) and place == (other.gpu, other.placement)
+        return bool(self.process and other.process) and self.place is not None and self.place == other.place
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """A model on a worker that a dispatcher may send batches to.
+    """A model on a worker that a front may send batches to.
 
     Attributes:
-        worker: Name; its socket is `workers/<worker>.sock` in the run directory.
+        worker: Name of the worker; its socket is `workers/<worker>.sock` in the run directory.
         model: Model name on the worker.
         batch: Most items in one batch.
-        slots: Batches it takes at a time; slot files are `slots/<worker>/<model>` in the run directory.
-        variant: Of the task.
-        share: Of the task's items that the variant is to take, all its entries together; 0 where that does not matter.
+        slots: Batches under way at a time; the slot file is `slots/<worker>/<model>` in the run directory.
+        variant: Variant of the task.
+        share: Part of the task's items that the variant is to take, all its entries together; 0 where that does not
+            matter.
+        tokens: Outputs of the model that carry the token of the call; 0 for a native backend.
+        pads: Whether the model fills up rows, so that items with different numbers of rows make one batch.
+        service_ms: Batch size -> usual milliseconds of a batch, by the profile.
+        deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
     """
 
     worker: str
@@ -113,26 +132,28 @@ class RouteEntry:
     slots: int
     variant: str = ""
     share: float = 0.0
+    tokens: int = 0
+    pads: bool = False
+    service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatcher:
-    """The model at the gateway that does a task by sending it to workers.
+class TaskFront:
+    """A task, a chain of tasks or a python step as the gateway has workers do it.
 
     Attributes:
-        folder: Named `<graph>.<task>.g<generation>`; its route is `routes/<name>.json` in the run directory.
-        task: Which it does; of a chain `first~second`.
-        route: In the order of preference.
+        name: `<graph>.<task>.g<generation>`: name of its route (`routes/<name>.json` in the run directory), and of its
+            model where it has one.
+        task: Name of the task; of a chain `first~second`.
+        route: Workers that do it, in the order of preference.
+        folder: Its model, a front of one task; None where the graph's front executes it.
     """
 
-    folder: ModelFolder
+    name: str
     task: str
     route: tuple[RouteEntry, ...]
-
-    @property
-    def name(self) -> str:
-        """Model name at the gateway."""
-        return self.folder.name
+    folder: ModelFolder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +161,18 @@ class CompiledGraph:
     """A graph as the gateway serves it.
 
     Attributes:
-        front: An ensemble of the graph's own name, the only model that clients see.
-        pipeline: The model `<graph>.pipeline.g<generation>` behind the front: BLS, or an ensemble where one needs it
+        front: Model of the graph's own name, the only one that clients see: a front of the whole graph, or an ensemble.
+        pipeline: Model `<graph>.pipeline.g<generation>` behind the front: BLS, or an ensemble where one needs it
             (`ensemble.needs_whole`); None where the front is the pipeline.
-        dispatchers: One a task, or a chain that workers do in one call, in topological order.
-        target: What `auto` became.
-        apart: The same with each task on its own; None where no workers do a chain in one call. On the way to a plan
-            whose workers do not either, this form serves.
+        tasks: Tasks and python steps in topological order, a chain that workers do in one call as one task.
+        target: Target that `auto` became.
+        apart: The same graph with each task on its own; None where no workers do a chain in one call. On the way to a
+            plan whose workers do not either, this form serves.
     """
 
     front: ModelFolder
     pipeline: ModelFolder | None
-    dispatchers: tuple[Dispatcher, ...]
+    tasks: tuple[TaskFront, ...]
     target: str
     apart: "CompiledGraph | None" = None
 
@@ -161,15 +182,15 @@ class CompiledGraph:
         return (self,) if self.apart is None else (self, self.apart)
 
     @property
-    def every_dispatcher(self) -> Mapping[str, Dispatcher]:
-        """Of all forms, by name."""
-        return {dispatcher.name: dispatcher for form in self.forms for dispatcher in form.dispatchers}
+    def every_task(self) -> Mapping[str, TaskFront]:
+        """Tasks of all forms, by the names of their routes."""
+        return {task.name: task for form in self.forms for task in form.tasks}
 
     @property
     def models(self) -> tuple[ModelFolder, ...]:
-        """What stands behind the front, of this form, in the order of loading."""
+        """Models that stand behind the front of this form, in the order of loading."""
         behind = (self.pipeline,) if self.pipeline is not None else ()
-        return (*(dispatcher.folder for dispatcher in self.dispatchers), *behind)
+        return (*(task.folder for task in self.tasks if task.folder is not None), *behind)
 
 
 @dataclass(frozen=True, slots=True)

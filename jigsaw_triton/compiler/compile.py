@@ -1,4 +1,4 @@
-"""From a plan to a bundle: what every worker and the gateway load, and where each dispatcher sends its batches."""
+"""From a plan to a bundle: what every worker and the gateway load, and where each task's batches are sent."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +7,20 @@ from types import MappingProxyType
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler import dispatcher, ensemble, fusion, names, pipeline
+from jigsaw_triton.compiler import ensemble, front, fusion, names, pipeline
 from jigsaw_triton.compiler.bundle import (
     Bundle,
     CompiledGraph,
-    Dispatcher,
     ModelFolder,
+    Place,
+    TaskFront,
     Worker,
     WorkerModel,
     in_order,
 )
-from jigsaw_triton.compiler.route import route
-from jigsaw_triton.compiler.slack import service_ms, slack
+from jigsaw_triton.compiler.route import route, step_route
+from jigsaw_triton.compiler.service import rest_ms, service_ms
+from jigsaw_triton.compiler.steps import steps_worker
 from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
@@ -82,6 +84,10 @@ def compile_plan(
         for placed in gpu.layout:
             if placed.models:
                 workers |= {worker.name: worker for worker in _workers(job, gpu, board, placed, running)}
+    for graph in graphs.values():
+        if graph.steps:
+            worker = _steps_worker(job, graph, running)
+            workers[worker.name] = worker
     workers = dict(sorted(workers.items()))
     compiled = {name: _graph(job, graphs[name], workers) for name in sorted(plan.graphs)}
     names.require_unique((name for graph in compiled.values() for name in _gateway_names(graph)), where="gateway")
@@ -195,13 +201,24 @@ def _worker(
     memory_mib = server.board.profiles[placement.slice].memory_mib
     return Worker(
         name=name,
-        gpu=gpu.id,
-        board=server.board.name,
-        placement=placement,
-        memory_mib=None if memory_mib is None else memory_mib // server.processes,
         models=in_order(models),
+        place=Place(gpu.id, server.board.name, placement),
+        memory_mib=None if memory_mib is None else memory_mib // server.processes,
         process=process,
     )
+
+
+def _steps_worker(job: _Job, graph: TaskGraph, running: Bundle | None) -> Worker:
+    """The worker of a graph's python steps; models that have not changed keep their names."""
+    made = steps_worker(
+        graph,
+        job.template("step"),
+        demand_rps=job.plan.graphs[graph.name].demand_rps,
+        generation=job.generation,
+    )
+    before = running.workers.get(made.name) if running is not None else None
+    kept = {_identity(model): model for model in before.models} if before is not None else {}
+    return replace(made, models=in_order(kept.get(_identity(model), model) for model in made.models))
 
 
 def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
@@ -239,76 +256,67 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
 
 
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
+    ensemble.check_target(graph)
     plan = job.plan.graphs[graph.name]
     services = service_ms(job.plan, graph, job.profiles.get(graph.name))
     found = job.chains[graph.name]
-    apart = _form(job, graph, _dispatchers(job, graph, plan, services, workers), apart=bool(found))
+    apart = _form(job, graph, plan, services, workers, apart=bool(found))
     if not found:
         return apart
     whole = with_chains(graph, found)
     services, plan = fusion.in_chains(services, found), fusion.chain_plan(plan, found)
-    dispatchers = _dispatchers(job, whole, plan, services, workers, {d.task: d for d in apart.dispatchers})
-    return replace(_form(job, whole, dispatchers), apart=apart)
+    return replace(_form(job, whole, plan, services, workers, made={t.task: t for t in apart.tasks}), apart=apart)
 
 
-def _dispatchers(
+def _form(
     job: _Job,
     graph: TaskGraph,
     plan: GraphPlan,
     services: Mapping[str, float],
     workers: Mapping[str, Worker],
-    made: Mapping[str, Dispatcher] = MappingProxyType({}),
-) -> tuple[Dispatcher, ...]:
-    """One a task; those that are made already are taken over."""
-    budgets = {name: task.budget_ms for name, task in plan.tasks.items()}
-    waits = slack(graph, budgets, services)
-    return tuple(
-        made[task.name]
-        if task.name in made
-        else dispatcher.dispatcher(
+    *,
+    made: Mapping[str, TaskFront] = MappingProxyType({}),
+    apart: bool = False,
+) -> CompiledGraph:
+    """A graph as the gateway serves it.
+
+    Args:
+        job: Arguments of the compilation.
+        graph: Graph, in which each chain is one task.
+        plan: Plan of the graph, in which each chain is one task.
+        services: Task -> milliseconds of a batch.
+        workers: Workers by name.
+        made: Tasks of the other form, which are taken over.
+        apart: Whether it is the form that takes chains apart.
+    """
+    rest = rest_ms(graph, services)
+    routes = {
+        name: route(graph, task, plan.tasks[name], workers, job.profiles, one_by_one=front.one_by_one(graph, task))
+        for name, task in graph.tasks.items()
+    }
+    if graph.target in ("auto", "graph"):
+        routes |= {name: step_route(workers[names.steps_worker(graph.name)], name) for name in graph.steps}
+        tasks = tuple(
+            TaskFront(names.route(graph.name, node.name, job.generation), node.name, routes[node.name])
+            for node in graph.in_order()
+        )
+        return CompiledGraph(front.graph_front(graph, tasks, job.template("front"), rest_ms=rest), None, tasks, "graph")
+    tasks = tuple(
+        made.get(name)
+        or front.task_front(
             graph,
             task,
-            plan,
-            route(graph, task, plan.tasks[task.name], workers),
-            job.template("dispatcher"),
-            slack=waits[task.name],
-            service_ms=services[task.name],
+            routes[name],
+            job.template("front"),
+            rest_ms=rest[name],
             generation=job.generation,
-            blaming=_is_pipeline(graph),
+            blaming=graph.target == "bls",
         )
-        for task in graph.tasks.values()
+        for name, task in graph.tasks.items()
     )
-
-
-def _is_pipeline(graph: TaskGraph) -> bool:
-    """Whether it is served by a BLS model."""
-    return graph.target == "bls" or bool(ensemble.why_not(graph))
-
-
-def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, apart: bool = False) -> CompiledGraph:
-    """A graph as the gateway serves it by these dispatchers."""
-    ensemble.check_target(graph)
-    if _is_pipeline(graph):
-        model = pipeline.pipeline(graph, dispatchers, job.template("pipeline"), generation=job.generation, apart=apart)
-        front = ensemble.front(
-            graph, (pipeline.front_step(graph, model),), job.template("ensemble"), max_batch=dispatcher.MAX_BATCH
-        )
-        compiled = CompiledGraph(front, model, dispatchers, "bls")
-        members = [model]
-    else:
-        # Rows of several items of a batch do not stack.
-        most = 1 if graph.fans_out else dispatcher.MAX_BATCH
-        steps, model = ensemble.steps(graph, dispatchers), None
-        members = [d.folder for d in dispatchers]
-        if ensemble.needs_whole(graph, steps):
-            name = names.pipeline(graph.name, job.generation, apart=apart)
-            model = ensemble.whole(graph, name, steps, job.template("ensemble"), max_batch=most)
-            steps = (pipeline.front_step(graph, model),)
-            members.append(model)
-        front = ensemble.front(graph, steps, job.template("ensemble"), max_batch=most)
-        compiled = CompiledGraph(front, model, dispatchers, "ensemble")
+    compiled, members = _of_steps(job, graph, tasks, apart=apart)
     configs = _configs(members)
-    ensembles = [cfg.of_folder(front), *(config for config in configs.values() if config.platform == "ensemble")]
+    ensembles = [cfg.of_folder(compiled.front), *(c for c in configs.values() if c.platform == "ensemble")]
     wrong = [reason for config in ensembles for reason in ensemble.check_ensemble(config, configs)]
     if wrong:
         raise InputError(
@@ -319,12 +327,37 @@ def _form(job: _Job, graph: TaskGraph, dispatchers: tuple[Dispatcher, ...], *, a
     return compiled
 
 
+def _of_steps(
+    job: _Job, graph: TaskGraph, tasks: tuple[TaskFront, ...], *, apart: bool
+) -> tuple[CompiledGraph, list[ModelFolder]]:
+    """A graph as an ensemble or a BLS pipeline of one-task fronts, and the models behind its front."""
+    template = job.template("ensemble")
+    members = [task.folder for task in tasks if task.folder is not None]
+    if graph.target == "bls":
+        model: ModelFolder | None = pipeline.pipeline(
+            graph, tasks, job.template("pipeline"), generation=job.generation, apart=apart
+        )
+        assert model is not None
+        outer = ensemble.front(graph, (pipeline.front_step(graph, model),), template, max_batch=front.MAX_BATCH)
+        return CompiledGraph(outer, model, tasks, "bls"), [model]
+    # Rows of several items of a batch do not stack.
+    most = 1 if graph.fans_out else front.MAX_BATCH
+    steps, model = ensemble.steps(graph, tasks), None
+    if ensemble.needs_whole(graph, steps):
+        name = names.pipeline(graph.name, job.generation, apart=apart)
+        model = ensemble.whole(graph, name, steps, template, max_batch=most)
+        steps = (pipeline.front_step(graph, model),)
+        members.append(model)
+    outer = ensemble.front(graph, steps, template, max_batch=most)
+    return CompiledGraph(outer, model, tasks, "ensemble"), members
+
+
 def _configs(folders: Iterable[ModelFolder]) -> dict[str, ModelConfig]:
     return {folder.name: cfg.of_folder(folder) for folder in folders}
 
 
 def _gateway_names(graph: CompiledGraph) -> Iterator[str]:
-    """Of everything of a graph at the gateway, in whichever of its forms; a dispatcher may be part of both."""
+    """Names of the models of a graph at the gateway, in whichever of its forms; a task may be part of both."""
     yield graph.front.name
     yield from (model.name for model in graph.models)
     if graph.apart is not None:

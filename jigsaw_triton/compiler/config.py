@@ -9,7 +9,7 @@ from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.compiler.templates import CONFIG_FILE
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TensorType
-from jigsaw_triton.runtime.spec import SPEC_PARAMETER, DispatcherSpec, PipelineSpec, RunnerSpec, to_json
+from jigsaw_triton.runtime.spec import SPEC_PARAMETER, FrontSpec, PipelineSpec, RunnerSpec, StepSpec, to_json
 
 VERSION = "1"
 """The one version of every model, as its folder is named."""
@@ -85,7 +85,7 @@ def set_instances(config: ModelConfig, count: int, *, gpu: bool = False) -> None
     config.instance_group.add(count=count, kind=kind)
 
 
-def set_spec(config: ModelConfig, spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> None:
+def set_spec(config: ModelConfig, spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> None:
     """Puts the specification where the code in `runtime` reads it."""
     config.parameters[SPEC_PARAMETER].string_value = to_json(spec)
 

@@ -1,4 +1,4 @@
-"""A graph as a native ensemble of dispatchers, and the rules that Triton holds ensembles to."""
+"""A graph as a native ensemble of one-task fronts, and the rules that Triton holds ensembles to."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler.bundle import Dispatcher, ModelFolder
-from jigsaw_triton.compiler.dispatcher import consumed
+from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront
+from jigsaw_triton.compiler.front import KEEP_FILE, consumed, used
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph, TensorRef
-
-KEEP_FILE = f"{cfg.VERSION}/.keep"
-"""An ensemble has no files, but Triton wants its version folder."""
+from jigsaw_triton.runtime.spec import CLOCK_TENSOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +39,9 @@ def input_types(graph: TaskGraph) -> cfg.Tensors:
     return {name: value.type for name, value in graph.inputs.items()}
 
 
-def used(graph: TaskGraph) -> frozenset[TensorRef]:
-    """Every tensor that a task, a python step or a client gets."""
-    refs = [ref for task in graph.tasks.values() for ref in consumed(task, where=graph.name).values()]
-    refs += [ref for step in graph.steps.values() for ref in step.inputs.values()]
-    return frozenset((*refs, *graph.outputs.values()))
-
-
 def why_not(graph: TaskGraph) -> tuple[str, ...]:
     """What an ensemble cannot express of a graph; empty where it can."""
-    reasons = [f"{step.name} is a python step, which runs in a BLS model" for step in graph.steps.values()]
+    reasons = list(why_no_steps(graph))
     names: dict[TensorRef, str] = {}
     for name, ref in graph.outputs.items():
         if ref.is_graph_input:
@@ -61,38 +52,65 @@ def why_not(graph: TaskGraph) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def why_no_steps(graph: TaskGraph) -> tuple[str, ...]:
+    """Why a graph with python steps is executed by a front of the whole graph alone; empty for one without."""
+    return tuple(f"{step.name} is a python step, which may answer the whole request" for step in graph.steps.values())
+
+
 def check_target(graph: TaskGraph) -> None:
     """Checks that the graph can be compiled as it asks for.
 
     Raises:
-        InputError: It asks for an ensemble, which cannot express it.
+        InputError: Its target cannot express it.
     """
-    reasons = why_not(graph)
-    if graph.target == "ensemble" and reasons:
+    reasons = {"ensemble": why_not, "bls": why_no_steps}.get(graph.target, lambda _: ())(graph)
+    if reasons:
+        kind = "an ensemble" if graph.target == "ensemble" else "a BLS pipeline"
         raise InputError(
-            f"an ensemble cannot express the graph: {'; '.join(reasons)}",
+            f"{kind} cannot express the graph: {'; '.join(reasons)}",
             where=graph.name,
-            hint="set `target: bls` or leave `target` out",
+            hint="set `target: graph` or leave `target` out",
         )
 
 
-def steps(graph: TaskGraph, dispatchers: Iterable[Dispatcher]) -> tuple[Step, ...]:
-    """One a dispatcher, for a graph that an ensemble can express."""
+def steps(graph: TaskGraph, tasks: Iterable[TaskFront], *, clocks: bool = True) -> tuple[Step, ...]:
+    """One step a task, for a graph that an ensemble can express.
+
+    A task that follows another gets the request's clock from it: Triton tells a step neither when the request came nor
+    how much of its time is left.
+
+    Args:
+        graph: Graph, in which each chain is one task.
+        tasks: Its tasks; the name of each is that of the model to call.
+        clocks: Whether the models hand on the clock; the models of a worker do not.
+    """
     names = {ref: str(ref) for ref in used(graph)}
     names |= {ref: ref.name for ref in names if ref.is_graph_input}
     names |= {ref: name for name, ref in graph.outputs.items()}
+    fronts = list(tasks)
+    before = {front.task: _before(graph, front.task) for front in fronts}
     found = []
-    for dispatcher in dispatchers:
-        task = graph.tasks[dispatcher.task]
+    for front in fronts:
+        task = graph.tasks[front.task]
         made = {name: TensorRef(task.name, name) for name in task.makes}
-        found.append(
-            Step(
-                model=dispatcher.name,
-                inputs={name: names[ref] for name, ref in consumed(task, where=graph.name).items()},
-                outputs={name: names[ref] for name, ref in made.items() if ref in names},
-            )
-        )
+        inputs = {name: names[ref] for name, ref in consumed(task, where=graph.name).items()}
+        outputs = {name: names[ref] for name, ref in made.items() if ref in names}
+        if clocks and before[task.name]:
+            inputs[CLOCK_TENSOR] = _clock(before[task.name])
+        if clocks and task.name in before.values():
+            outputs[CLOCK_TENSOR] = _clock(task.name)
+        found.append(Step(model=front.name, inputs=inputs, outputs=outputs))
     return tuple(found)
+
+
+def _before(graph: TaskGraph, name: str) -> str:
+    """The task that a task takes the request's clock from; empty for one that follows none."""
+    needed = graph.tasks[name].dependencies()
+    return next((task for task in graph.tasks if task in needed), "")
+
+
+def _clock(task: str) -> str:
+    return f"{task}.{CLOCK_TENSOR}"
 
 
 def needs_whole(graph: TaskGraph, members: Sequence[Step]) -> bool:

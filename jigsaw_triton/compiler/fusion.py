@@ -9,13 +9,14 @@ from dataclasses import replace
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import WorkerModel
-from jigsaw_triton.compiler.dispatcher import one_by_one
+from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.chain import Chain, as_task, with_chains
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.planner.plan import GraphPlan, TaskPlan
+from jigsaw_triton.runtime.spec import TOKEN_OUTPUT
 
 
 def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
@@ -62,7 +63,7 @@ def chain_model(
     folder = ensemble.model(
         names.worker_model(graph.name, chain.name, chain.variant, generation),
         {name: _called_with(graph, chain, ref) for name, ref in whole.inputs.items()},
-        whole.outputs,
+        {**whole.outputs, **{name: TensorType("INT64", (1,)) for name in _tokens(members).values()}},
         tuple(_steps(graph, chain, members, whole)),
         template,
         max_batch=batch,
@@ -84,7 +85,16 @@ def chain_model(
         batch=batch,
         digest=digest(config, {}, str),
         members=tuple(member.name for member in members),
+        tokens=len(_tokens(members)),
     )
+
+
+def _tokens(members: Sequence[WorkerModel]) -> dict[str, str]:
+    """Member that makes a token -> output of the chain that carries it."""
+    makers = [member.name for member in members if member.tokens]
+    if len(makers) == 1:
+        return {makers[0]: TOKEN_OUTPUT}
+    return {name: f"{TOKEN_OUTPUT}.{number}" for number, name in enumerate(makers)}
 
 
 def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
@@ -100,11 +110,15 @@ def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
 def _steps(graph: TaskGraph, chain: Chain, members: Sequence[WorkerModel], whole: Task) -> Iterator[ensemble.Step]:
     """The tensors of the ensemble go by the names that they have in the graph."""
     needed = {ref for task in chain.tasks for ref in graph.tasks[task].inputs.values()}
+    tokens = _tokens(members)
     for name, member in zip(chain.tasks, members, strict=True):
         task = graph.tasks[name]
         made = {output: TensorRef(name, output) for output in task.outputs}
         yield ensemble.Step(
             model=member.name,
             inputs={tensor: str(ref) for tensor, ref in task.inputs.items()},
-            outputs={output: str(ref) for output, ref in made.items() if ref in needed or str(ref) in whole.outputs},
+            outputs={
+                **{output: str(ref) for output, ref in made.items() if ref in needed or str(ref) in whole.outputs},
+                **({TOKEN_OUTPUT: tokens[member.name]} if member.name in tokens else {}),
+            },
         )

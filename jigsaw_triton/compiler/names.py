@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.runtime.chains import joined
 
 
 def worker(gpu: GpuId, placement: Placement, process: int = 0) -> str:
@@ -25,14 +24,19 @@ def worker_model(graph: str, task: str, variant: str, generation: int) -> str:
     return f"{graph}.{task}.{variant}.g{generation}"
 
 
-def dispatcher(graph: str, task: str, generation: int) -> str:
-    """`<graph>.<task>.g<generation>`."""
+def route(graph: str, task: str, generation: int) -> str:
+    """`<graph>.<task>.g<generation>`: of a task's route, and of its one-task front."""
     return f"{graph}.{task}.g{generation}"
 
 
-def dispatcher_prefixes(graph: str, task: str) -> tuple[str, ...]:
-    """How the names of dispatchers begin that do a task or a chain from it on, of whatever generation."""
-    return f"{graph}.{task}.g", f"{graph}.{joined((task, ''))}"
+def steps_worker(graph: str) -> str:
+    """`steps-<graph>`."""
+    return f"steps-{graph}"
+
+
+def step_model(graph: str, step: str, generation: int) -> str:
+    """`<graph>.<step>.step.g<generation>`."""
+    return f"{graph}.{step}.step.g{generation}"
 
 
 def pipeline(graph: str, generation: int, *, apart: bool = False) -> str:

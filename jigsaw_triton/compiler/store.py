@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from jigsaw_triton.compiler.bundle import Artifact, Bundle, CompiledGraph, ModelFolder, RouteEntry, Worker
+from jigsaw_triton.compiler.bundle import Artifact, Bundle, CompiledGraph, ModelFolder, Place, RouteEntry, Worker
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.errors import InputError
 
@@ -97,18 +97,18 @@ def remove_model(name: str, repository: Path) -> None:
         target.rename(leaving)
 
 
-def write_route(run_dir: Path, dispatcher: str, entries: Iterable[RouteEntry]) -> Path:
-    """Sets where a dispatcher sends batches; a reader sees the old route or the new one.
+def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry]) -> Path:
+    """Sets where a task's batches are sent; a reader sees the old route or the new one.
 
     Args:
-        run_dir: Of the deployment.
-        dispatcher: Model name.
-        entries: In the order of preference.
+        run_dir: Folder of the deployment's run files.
+        name: Name of the route.
+        entries: Entries in the order of preference.
 
     Raises:
         InputError: No space or no permission; the old route stands then.
     """
-    target = run_dir / "routes" / f"{dispatcher}.json"
+    target = run_dir / "routes" / f"{name}.json"
     with _explained(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _fresh(target.parent) as fresh:
@@ -118,7 +118,7 @@ def write_route(run_dir: Path, dispatcher: str, entries: Iterable[RouteEntry]) -
 
 
 def write_bundle(bundle: Bundle, out: Path) -> None:
-    """Writes all of a bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<dispatcher>.json`, `bundle.json`.
+    """Writes all of a bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<name>.json`, `bundle.json`.
 
     Args:
         bundle: What to write.
@@ -139,8 +139,8 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
             for graph in bundle.graphs.values():
                 for folder in (*graph.models, graph.front):
                     write_model(folder, fresh / "gateway")
-                for dispatcher in graph.dispatchers:
-                    write_route(fresh, dispatcher.name, dispatcher.route)
+                for task in graph.tasks:
+                    write_route(fresh, task.name, task.route)
             (fresh / MANIFEST_FILE).write_text(json.dumps(manifest(bundle), indent=2) + "\n", encoding="utf-8")
             _replace(out, fresh)
 
@@ -157,11 +157,7 @@ def manifest(bundle: Bundle) -> dict[str, Any]:
 
 def _worker_entry(worker: Worker) -> dict[str, Any]:
     return {
-        "node": worker.gpu.node,
-        "gpu": worker.gpu.index,
-        "model": worker.board,
-        "slice": worker.placement.slice,
-        "start": worker.placement.start,
+        **_place_entry(worker.place),
         "memory_mib": worker.memory_mib,
         "models": {
             model.name: {
@@ -177,12 +173,24 @@ def _worker_entry(worker: Worker) -> dict[str, Any]:
     }
 
 
+def _place_entry(place: Place | None) -> dict[str, Any]:
+    if place is None:
+        return {"node": None, "gpu": None, "model": None, "slice": None, "start": None}
+    return {
+        "node": place.gpu.node,
+        "gpu": place.gpu.index,
+        "model": place.board,
+        "slice": place.placement.slice,
+        "start": place.placement.start,
+    }
+
+
 def _graph_entry(graph: CompiledGraph) -> dict[str, Any]:
     return {
         "target": graph.target,
         "front": graph.front.name,
         "pipeline": graph.pipeline.name if graph.pipeline is not None else None,
-        "dispatchers": {d.task: d.name for d in graph.dispatchers},
+        "tasks": {task.task: task.name for task in graph.tasks},
     }
 
 

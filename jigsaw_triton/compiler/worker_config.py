@@ -8,15 +8,15 @@ from pathlib import Path, PurePosixPath
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler import dispatcher, names
+from jigsaw_triton.compiler import front, names
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, WorkerModel
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
-from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, RunnerSpec, TensorSpec
 
 PYTHON = "python"
 """The backend that runs our own code."""
@@ -95,13 +95,20 @@ def worker_model(
     python = config.backend == PYTHON
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
-    cfg.set_tensors(config, inputs, task.outputs, ragged=python)
+    # Our runners give each call's token back, so that an answer is known to be its own.
+    tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
+    # They fill up rows, so that items with different numbers of rows make one batch.
+    pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
+    tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
+    if TOKEN_OUTPUT in task.outputs:
+        raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename it")
+    cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
-    items = one_by_one or dispatcher.one_by_one(graph, task)
+    items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
-        spec = _runner_spec(base, task, variant, inputs, server, placed)
+        spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
         if base.name == EMULATED:
             spec = replace(spec, latency_ms=_latency_ms(placed, server, profile, where), yields=dict(variant.yields))
         cfg.set_spec(config, spec)
@@ -117,14 +124,16 @@ def worker_model(
         instances=instances,
         batch=placed.batch,
         digest=digest(config, files, identity),
+        tokens=int(python),
+        pads=bool(pads),
     )
 
 
 def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: bool) -> None:
     """Batches, and turns where several models share the slice.
 
-    A dispatcher sends whole batches, for which Triton's own batcher would only be one more thread on the way. Where it
-    sends their items side by side, that batcher joins them.
+    A front sends whole batches, for which Triton's own batcher would only be one more thread on the way. Where it sends
+    their items side by side, that batcher joins them.
 
     Args:
         config: Changed, its instances set.

@@ -51,10 +51,10 @@ async def _serve(paths: Paths, installation: Installation, read: Read, settings:
     def exited(name: str, status: int) -> None:
         controller.exited(name, status)
 
-    def told(kind: str, text: str) -> None:
-        controller.noted(kind, text)
+    def noticed(kind: str, text: str) -> None:
+        controller.noticed(kind, text)
 
-    fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited, told)
+    fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited, noticed)
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
     controller = Controller(executor, fleet, journal, settings)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)

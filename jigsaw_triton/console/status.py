@@ -115,15 +115,16 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
 
 def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dict[str, Any]:
     worker = state.actual.workers[name]
+    place = worker.place
     server = fleet.server(name)
     return {
         "name": name,
         "state": _server_state(state, name, True),
-        "node": worker.gpu.node,
-        "gpu": worker.gpu.index,
-        "model": worker.board,
-        "slice": worker.placement.slice,
-        "start": worker.placement.start,
+        "node": place.gpu.node if place is not None else None,
+        "gpu": place.gpu.index if place is not None else None,
+        "model": place.board if place is not None else None,
+        "slice": place.placement.slice if place is not None else None,
+        "start": place.placement.start if place is not None else None,
         "process": worker.process,
         "uuid": server.uuid if server is not None else "",
         "pid": server.process.pid if server is not None else None,

@@ -1,42 +1,35 @@
 """The traces of a deployment: what its servers wrote of single requests, put together to their ways through a graph."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.trace import (
     FOLDER,
     GATEWAY,
     WORKERS,
-    Call,
     Hop,
     Run,
     hop_from_json,
-    is_of,
     run_from_json,
 )
 
 APART_S = 30.0
 """A hop that begins so long after the end of the one before it is of another request with the same id."""
 
-_CLOCKS_S = 0.002
-"""What two processes may differ in about when something was."""
-
 _Record = TypeVar("_Record", Hop, Run)
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A request at a task.
+    """A request at a task or python step.
 
     Attributes:
-        hop: As the dispatcher has it.
-        runs: For each of its calls what the workers' models have of it, as they began; models that are no python model
-            write nothing.
+        hop: Record of the front.
+        runs: Records of the workers' models for each of its calls, as they began; models of native backends write none.
     """
 
     hop: Hop
@@ -44,12 +37,12 @@ class Stay:
 
     @property
     def arrived_s(self) -> float:
-        """When it came to the queue, since 1970."""
+        """Time at which it came to the queue, in seconds since 1970."""
         return self.hop.taken_s - self.hop.waited_ms / 1000
 
     @property
     def ended_s(self) -> float:
-        """When it was answered, since 1970."""
+        """Time at which it was answered, in seconds since 1970."""
         return self.hop.taken_s + self.hop.returned_ms / 1000
 
 
@@ -58,9 +51,9 @@ class Trace:
     """One request's way.
 
     Attributes:
-        graph: Name.
-        request: The client's id.
-        stays: At least one, by when they were taken from their queues.
+        graph: Name of the graph.
+        request: Id that the client gave.
+        stays: One stay at least, in the order in which they left their queues.
     """
 
     graph: str
@@ -69,12 +62,12 @@ class Trace:
 
     @property
     def began_s(self) -> float:
-        """When it came to the first queue, since 1970."""
+        """Time at which it came to the first queue, in seconds since 1970."""
         return min(stay.arrived_s for stay in self.stays)
 
     @property
     def total_ms(self) -> float:
-        """From then until its last answer."""
+        """Time from then until its last answer."""
         return 1000 * (max(stay.ended_s for stay in self.stays) - self.began_s)
 
     @property
@@ -83,11 +76,11 @@ class Trace:
         return next((s.hop.outcome for s in self.stays if s.hop.outcome != "answered"), "answered")
 
     def at_ms(self, since_1970_s: float) -> float:
-        """A time as one from the beginning on."""
+        """A time in milliseconds from the beginning on."""
         return round(1000 * (since_1970_s - self.began_s), 3)
 
     def to_json(self) -> dict[str, Any]:
-        """What `trace -o json` prints."""
+        """The document that `trace -o json` prints."""
         return {
             "graph": self.graph,
             "request": self.request,
@@ -101,11 +94,9 @@ class Trace:
         hop = stay.hop
         return {
             "task": hop.task,
-            "dispatcher": hop.dispatcher,
-            "code": hop.code,
+            "route": hop.route,
             "outcome": hop.outcome,
             "message": hop.message,
-            "requests": hop.requests,
             "arrived_ms": self.at_ms(stay.arrived_s),
             "taken_ms": self.at_ms(hop.taken_s),
             "returned_ms": self.at_ms(stay.ended_s),
@@ -133,9 +124,9 @@ def read_traces(run_dir: Path, graph: str, request: str | None = None) -> tuple[
     """The traces of a graph that are there, by their beginning.
 
     Args:
-        run_dir: Of the deployment.
-        graph: Name.
-        request: An id that clients gave; None for all.
+        run_dir: Run directory of the deployment.
+        graph: Name of the graph.
+        request: Id that clients gave; None for all.
     """
     folder = run_dir / FOLDER
     # Dots in names make one graph's files look like another's: the records tell.
@@ -172,27 +163,12 @@ def together(hops: Iterable[Hop]) -> Iterator[list[Hop]]:
         yield way
 
 
-def _runs(hop: Hop, runs: dict[str, list[Run]]) -> tuple[tuple[Run, ...], ...]:
-    in_turn = {worker: sorted(of, key=lambda run: run.began_s) for worker, of in runs.items()}
-    return tuple(tuple(run for run in in_turn[call.worker] if _is_of(run, call, hop)) for call in hop.calls)
-
-
-def _is_of(run: Run, call: Call, hop: Hop) -> bool:
-    """Whether a worker's model ran then for the request."""
-    sent_s, ended_s = (hop.taken_s + ms / 1000 for ms in (call.sent_ms, call.ended_ms))
-    return (
-        (run.model == call.model or run.model.rpartition(".")[0] in _parts(call, hop))
-        and any(is_of(told, hop.request, call.number) for told in run.ids)
-        and sent_s - _CLOCKS_S <= run.began_s <= ended_s + _CLOCKS_S
+def _runs(hop: Hop, runs: Mapping[str, Sequence[Run]]) -> tuple[tuple[Run, ...], ...]:
+    """The runs of each call, as they began: one of a task's model, one of each model of a chain."""
+    return tuple(
+        tuple(sorted((run for run in runs[call.worker] if call.number in run.tokens), key=lambda run: run.began_s))
+        for call in hop.calls
     )
-
-
-def _parts(call: Call, hop: Hop) -> frozenset[str]:
-    """Of a chain that was called the names of its models, without their generations; of a task's model none."""
-    tasks, variants = members(hop.task), members(call.variant)
-    if len(tasks) == 1:
-        return frozenset()
-    return frozenset(f"{hop.graph}.{task}.{variant}" for task, variant in zip(tasks, variants, strict=False))
 
 
 def _records(path: Path, read: Callable[[str], _Record]) -> Sequence[_Record]:

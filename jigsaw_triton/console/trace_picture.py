@@ -56,7 +56,7 @@ class Bar:
 
 
 def bars(trace: Trace) -> tuple[Bar, ...]:
-    """From top to bottom: each task with its wait, its stay at the dispatcher, and its batches at workers."""
+    """From top to bottom: each task with its wait, its stay at the gateway, and its batches at workers."""
     return tuple(bar for stay in trace.stays for bar in (*_of_task(trace, stay), *_of_calls(trace, stay)))
 
 
@@ -69,15 +69,11 @@ def title(trace: Trace) -> str:
 
 def _of_task(trace: Trace, stay: Stay) -> Iterator[Bar]:
     hop = stay.hop
-    taken_ms, ended_ms = trace.at_ms(hop.taken_s), trace.at_ms(stay.ended_s)
-    # A wait is an estimate, and may be too short: what was before it has ended is known.
-    ends = [other.ended_s for other in trace.stays if other.ended_s <= hop.taken_s]
-    waited_from_ms = trace.at_ms(min(stay.arrived_s, max(ends, default=stay.arrived_s)))
-    if waited_from_ms < taken_ms:
-        yield Bar(hop.task, 0, f"{hop.task}: gateway, queue", waited_from_ms, taken_ms, "wait")
-    beside = f", {hop.requests} requests" if hop.requests > 1 else ""
+    arrived_ms, taken_ms, ended_ms = map(trace.at_ms, (stay.arrived_s, hop.taken_s, stay.ended_s))
+    if arrived_ms < taken_ms:
+        yield Bar(hop.task, 0, f"{hop.task}: queue", arrived_ms, taken_ms, "wait")
     answered = hop.outcome == "answered"
-    label = f"{hop.task}: {(hop.code or 'dispatcher') if answered else hop.outcome}{beside}"
+    label = f"{hop.task}: {'gateway' if answered else hop.outcome}"
     yield Bar(hop.task, 0, label, taken_ms, ended_ms, "stay" if answered else "failed")
 
 
@@ -85,12 +81,14 @@ def _of_calls(trace: Trace, stay: Stay) -> Iterator[Bar]:
     taken_ms = trace.at_ms(stay.hop.taken_s)
     pairs = sorted(zip(stay.hop.calls, stay.runs, strict=True), key=lambda pair: pair[0].sent_ms)
     for call, runs in pairs[:MOST_CALLS]:
+        # A python step has no variants.
+        where = f"{call.variant} on {call.worker}" if call.variant else call.worker
         again = ", again" if call.again else ""
         ended = "" if call.outcome == "answered" else f", {call.outcome}"
         yield Bar(
             task=stay.hop.task,
             depth=1,
-            label=f"{call.variant} on {call.worker}, {call.items} of {call.batch} items{again}{ended}",
+            label=f"{where}, {call.items} of {call.batch} items{again}{ended}",
             start_ms=taken_ms + call.sent_ms,
             end_ms=taken_ms + call.ended_ms,
             kind="failed" if ended else "call",

@@ -55,11 +55,11 @@ class LoadModels:
 
 @dataclass(frozen=True, slots=True)
 class LoadGateway:
-    """Load and verify dispatchers and pipelines at the gateway, routes first; all of them or none.
+    """Write routes, and load and verify models behind fronts at the gateway; all of them or none.
 
     Attributes:
-        models: In the order of loading.
-        routes: Dispatcher -> its route.
+        models: One-task fronts and pipelines in the order of loading.
+        routes: Name of a route -> its entries.
     """
 
     models: tuple[ModelFolder, ...]
@@ -76,10 +76,10 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class SetRoutes:
-    """Change where running dispatchers send batches.
+    """Change where batches of running tasks are sent.
 
     Attributes:
-        routes: Dispatcher -> its new route.
+        routes: Name of a route -> its new entries.
     """
 
     routes: Mapping[str, tuple[RouteEntry, ...]]
@@ -87,7 +87,7 @@ class SetRoutes:
 
 @dataclass(frozen=True, slots=True)
 class UnloadGateway:
-    """Unload models at the gateway and wait until each is gone, which is when its last request has been answered."""
+    """Unload models and end routes at the gateway, each once its last request has been answered."""
 
     models: tuple[str, ...]
 
@@ -97,12 +97,12 @@ class Drain:
     """Wait until none of these models of a worker has a batch in flight.
 
     Attributes:
-        worker: Name.
-        slots: Model -> number of slots.
+        worker: Name of the worker.
+        models: Names of the models.
     """
 
     worker: str
-    slots: Mapping[str, int]
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class RestartGateway:
 
     Attributes:
         wanted: For the ports.
-        models: Dispatchers, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
+        models: One-task fronts, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
         delay_s: To wait before.
     """
 
@@ -158,7 +158,7 @@ class Report:
     """Tell what happened: a line of the event log.
 
     Attributes:
-        kind: A word: `plan`, `transition`, `ready`, `worker`, `demand`, `error`, ...
+        kind: A word: `plan`, `transition`, `ready`, `restart`, `condemned`, `demand`, `error`, ...
         text: A sentence.
         code: Exit code that goes with an error which ended a change; else 0.
     """

@@ -14,9 +14,9 @@ class Actual:
     Attributes:
         gateway: Whether the gateway's tritonserver runs.
         workers: Name -> the worker with the models that are loaded there.
-        models: Dispatchers and pipelines loaded at the gateway, by name.
+        models: One-task fronts and pipelines loaded at the gateway, by name.
         fronts: Graph -> its front as it is loaded.
-        routes: Dispatcher -> its route as it is written.
+        routes: Name of a route -> its entries as they are written.
     """
 
     gateway: bool = False

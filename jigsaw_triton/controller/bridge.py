@@ -8,7 +8,7 @@ calls a chain at once only on workers that do the same chain.
 import math
 from collections.abc import Collection, Iterable, Iterator
 
-from jigsaw_triton.compiler.bundle import Bundle, Dispatcher, RouteEntry
+from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, TaskFront
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.graph.chain import Chain, as_task
@@ -21,11 +21,11 @@ _ROUNDING = 1e-9
 
 
 def bridge(actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str] = ()) -> Routes:
-    """Routes of the running dispatchers over their own workers and those of the target that are up.
+    """Routes of the running tasks over their own workers and those of the target that are up.
 
     Args:
         actual: What runs.
-        running: Whose dispatchers serve; none where None.
+        running: Generation whose tasks serve; none where None.
         target: Whose workers may help.
         leaving: Names of workers to be left out.
     """
@@ -35,47 +35,48 @@ def bridge(actual: Actual, running: Generation | None, target: Generation, leavi
         return tuple(e for e in route if e.model in alive.get(e.worker, ()))
 
     routes: Routes = {}
-    for name, dispatcher in _serving(actual, running):
-        own = up(dispatcher.route)
-        coming = up(_coming(running, target, name, dispatcher.task, forced=not own))
-        routes[dispatcher.name] = tuple(dict.fromkeys((*own, *coming)))
+    for name, task in _serving(actual, running):
+        own = up(task.route)
+        coming = up(_coming(running, target, name, task.task, forced=not own))
+        known = {(entry.worker, entry.model) for entry in own}
+        routes[task.name] = (*own, *(entry for entry in coming if (entry.worker, entry.model) not in known))
     return routes
 
 
 def handover(actual: Actual, running: Generation | None, target: Generation) -> Routes:
-    """Routes of the running dispatchers over the target's workers alone, where these can do their tasks.
+    """Routes of the running tasks over the target's workers alone, where these can do their tasks.
 
     With them what still waits in the old generation's queues moves at the new one's pace.
     """
     if running is not None and running.bundle is target.bundle:
         return {}
     routes: Routes = {}
-    for name, dispatcher in _serving(actual, running):
-        coming = _coming(running, target, name, dispatcher.task, forced=not actual.routes.get(dispatcher.name))
+    for name, task in _serving(actual, running):
+        coming = _coming(running, target, name, task.task, forced=not actual.routes.get(task.name))
         if coming:
-            routes[dispatcher.name] = coming
+            routes[task.name] = coming
     return routes
 
 
-def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, Dispatcher]]:
-    """The running dispatchers that are loaded, each with its graph's name."""
+def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, TaskFront]]:
+    """The running tasks that are routed, each with its graph's name."""
     for name, graph in running.bundle.graphs.items() if running is not None else ():
-        for dispatcher in graph.every_dispatcher.values():
-            if dispatcher.name in actual.models:
-                yield name, dispatcher
+        for task in graph.every_task.values():
+            if task.name in actual.routes:
+                yield name, task
 
 
 def _coming(
     running: Generation | None, target: Generation, name: str, task: str, *, forced: bool
 ) -> tuple[RouteEntry, ...]:
-    """The target's route for a task, where the old graph's dispatcher may take it.
+    """The target's route for a task, where the old graph's front may take it.
 
     Args:
-        running: Of the dispatcher.
-        target: Of the workers.
-        name: Of the graph.
-        task: Of the dispatcher, or its chain.
-        forced: Nothing else is left for the dispatcher: better a request of less accuracy than one that is lost.
+        running: Generation that serves.
+        target: Generation that has the workers.
+        name: Name of the graph.
+        task: Name of the task or chain.
+        forced: Whether nothing else is left for the task: better a request of less accuracy than one that is lost.
     """
     old = running.wanted.graphs.get(name) if running is not None else None
     new, compiled = target.wanted.graphs.get(name), target.bundle.graphs.get(name)
@@ -83,11 +84,13 @@ def _coming(
         return ()
     if not forced and not _mixes_hold(running, target, name):
         return ()
-    return next((d.route for d in compiled.every_dispatcher.values() if d.task == task), ())
+    return next((t.route for t in compiled.every_task.values() if t.task == task), ())
 
 
 def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
-    """Whether dispatchers of the old graph's task, or chain, may call models made for the new one's."""
+    """Whether the old graph's task, or chain, may call models made for the new one's."""
+    if task in old.steps or task in new.steps:
+        return old.steps.get(task) == new.steps.get(task)
     if not old.tasks.keys() & new.tasks.keys() >= set(members(task)):
         return False
     before, after = _called(old, task), _called(new, task)

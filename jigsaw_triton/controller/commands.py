@@ -9,6 +9,7 @@ from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.servers.command import Command, gateway_command, with_input_limit, worker_command
 from jigsaw_triton.servers.container import in_container
+from jigsaw_triton.servers.gateway_image import backend_mounts, with_backend
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation
 
@@ -49,8 +50,10 @@ class Commands:
             mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
         """
         repository = self.paths.worker_repository(worker.name)
+        # Python steps find the packages of this machine, as the code beside them does.
+        own = worker.place is None or self.image is None
         command = worker_command(
-            self.workers,
+            self.installation if own else self.workers,
             name=worker.name,
             repository=repository,
             run_dir=self.paths.run,
@@ -61,7 +64,7 @@ class Commands:
             # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
             shared=True,
         )
-        if self.image is None:
+        if own or self.image is None:
             return command
         return in_container(
             command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu, mps=bool(mps)
@@ -71,7 +74,7 @@ class Commands:
         """Of the gateway."""
         image = self.gateway_image
         command = gateway_command(
-            self.installation if image is None else image.installation,
+            self.installation if image is None else with_backend(image.installation),
             repository=self.paths.gateway_repository,
             run_dir=self.paths.run,
             secret=self.secret,
@@ -89,4 +92,5 @@ class Commands:
             run_dir=self.paths.run,
             repository=self.paths.gateway_repository,
             gpu=False,
+            mounts=backend_mounts(image.installation),
         )

@@ -61,7 +61,7 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
             return _restart(state, GATEWAY, f"the gateway ended unexpectedly ({status})")
-        case e.Noted(kind, text):
+        case e.Noticed(kind, text):
             return state, (a.Report(kind, text),)
         case e.Solved() | e.Done() | e.Failed():
             return _absorb_end(state, event)
@@ -236,8 +236,8 @@ def _end_lingering(state: State) -> Outcome:
     under_way = any(isinstance(action, a.UnloadGateway) for action in state.inflight.values())
     if under_way or state.phase is not Phase.READY or state.now_s < state.linger_until_s:
         return state, ()
-    pipelines, dispatchers = lingering(state.actual, state.running)
-    names = pipelines or dispatchers
+    pipelines, tasks = lingering(state.actual, state.running)
+    names = pipelines or tasks
     return _issue(state, [a.UnloadGateway(names)] if names else [])
 
 

@@ -74,11 +74,11 @@ class GatewayExited:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """Something happened that the event log is to have, and that changes nothing.
+class Noticed:
+    """Something was seen of the servers that has to be told, and that other events follow up.
 
     Attributes:
-        kind: Word, as of a `Report`.
+        kind: Kind of the event in the log.
         text: Sentence.
     """
 
@@ -101,4 +101,4 @@ class Tick:
     counts: Counts = field(default_factory=dict)
 
 
-Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Noted | Tick
+Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Noticed | Tick

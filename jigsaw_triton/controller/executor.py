@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from jigsaw_triton.compiler.rehearsal import rehearsal
 from jigsaw_triton.compiler.store import Identities, write_route
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.drain import drained
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
@@ -24,10 +26,9 @@ from jigsaw_triton.planner.problem import Options, Problem
 from jigsaw_triton.planner.rationing import make_rationed_plan
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
-from jigsaw_triton.runtime.slots import drain
 
 DRAIN_S = 60.0
-"""A batch that has not ended by then never will: the dispatcher's own deadline for a call is shorter."""
+"""Seconds after which a batch that has not ended never will: the gateway's own deadline for a call is shorter."""
 
 
 def planned(problem: Problem, options: Options, action: a.Solve) -> Plan:
@@ -82,8 +83,8 @@ class Executor:
                     self._paths.slots(worker_name, name).unlink(missing_ok=True)
             case a.RestartWorker(worker, delay_s):
                 await self._fleet.restart(worker, delay_s)
-            case a.Drain(worker_name, slots):
-                await self._drain(worker_name, slots)
+            case a.Drain(worker_name, models):
+                await self._drain(worker_name, models)
             case a.Retire(worker):
                 await self._fleet.retire(worker.name)
                 await asyncio.to_thread(shutil.rmtree, self._paths.worker_slots(worker.name), True)
@@ -107,8 +108,7 @@ class Executor:
             case a.UnloadGateway(names):
                 await self._fleet.unload_gateway(names)
                 for name in names:
-                    (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
-                    (self._paths.run / "counters" / name).unlink(missing_ok=True)
+                    await self._end_route(name)
             case a.StopGateway():
                 await self._fleet.stop_gateway()
             case _:
@@ -137,17 +137,29 @@ class Executor:
         return plan, bundle
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
-        for dispatcher, entries in routes.items():
-            await asyncio.to_thread(write_route, self._paths.run, dispatcher, entries)
+        for name, entries in routes.items():
+            await asyncio.to_thread(write_route, self._paths.run, name, entries)
 
-    async def _drain(self, worker: str, slots: Mapping[str, int]) -> None:
-        for model, count in slots.items():
-            if not await asyncio.to_thread(self._drained, worker, model, count):
+    async def _drain(self, worker: str, models: Iterable[str]) -> None:
+        for model in models:
+            if not await asyncio.to_thread(self._drained, worker, model):
                 raise ServerError(f"a batch for {model} has not ended within {DRAIN_S:g} s", where=worker)
 
-    def _drained(self, worker: str, model: str, count: int) -> bool:
-        with drain(self._paths.slots(worker, model), count, DRAIN_S) as drained:
-            return drained
+    def _drained(self, worker: str, model: str) -> bool:
+        with drained(self._paths.slots(worker, model), DRAIN_S) as ended:
+            return ended
+
+    async def _end_route(self, name: str) -> None:
+        """Removes a route once no front at the gateway uses it any more.
+
+        Raises:
+            ServerError: A request that uses it has not ended in time.
+        """
+        held = self._paths.task(name)
+        if not await asyncio.to_thread(_unused, held):
+            raise ServerError(f"a request for {name} has not ended within {DRAIN_S:g} s", where="gateway")
+        (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
+        held.unlink(missing_ok=True)
 
     def _sample(self, graph: str) -> Arrays | None:
         """A real request for a graph, with a batch dimension of 1; None where the graph brings none for each input."""
@@ -157,3 +169,11 @@ class Executor:
         with contextlib.suppress(OSError, ValueError):
             return {name: np.load(path, allow_pickle=False)[None] for name, path in known.samples.items()}
         return None
+
+
+def _unused(path: Path) -> bool:
+    """Whether no front holds a route's file any more; waits for those that do."""
+    if not path.exists():
+        return True
+    with drained(path, DRAIN_S) as ended:
+        return ended

@@ -12,6 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.commands import Commands
+from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
 from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.fixed import check_ground
 from jigsaw_triton.controller.instances import Instances
@@ -91,7 +92,7 @@ class Fleet:
         journal: Knows which servers and MIG instances are ours.
         secret: For the restricted protocols.
         exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
-        told: Called with the kind of an event and a sentence, for what is not the core's business.
+        noticed: Called with the kind and the text of an event that concerns a server.
     """
 
     GATEWAY = "gateway"
@@ -103,20 +104,22 @@ class Fleet:
         journal: Journal,
         secret: str,
         exited: Callable[[str, int], None],
-        told: Callable[[str, str], None] = lambda _kind, _text: None,
+        noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
     ) -> None:
         self._paths = paths
-        self.edge = EdgeKeeper(paths, journal, told)
+        self.edge = EdgeKeeper(paths, journal, noticed)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
         self._places = Places(paths, journal, self._kill)
         self._exited = exited
+        self._noticed = noticed
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._health: asyncio.Task[None] | None = None
+        self._condemned: asyncio.Task[None] | None = None
 
     @property
     def commands(self) -> Commands:
@@ -131,6 +134,10 @@ class Fleet:
     def server(self, name: str) -> Server | None:
         """A running server, or None."""
         return self._servers.get(name)
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the running servers, each the leader of its group."""
+        return tuple(server.process.pid for server in self._servers.values() if server.process.pid is not None)
 
     def locked(self, name: str) -> asyncio.Lock:
         """Held while anything is done to a server."""
@@ -362,6 +369,8 @@ class Fleet:
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         if self._health is None or self._health.done():
             self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
+        if self._condemned is None or self._condemned.done():
+            self._condemned = asyncio.create_task(self._watch_condemned(), name="watch what the gateway condemns")
         return server
 
     async def _watch(self, name: str, server: Server) -> None:
@@ -408,6 +417,24 @@ class Fleet:
             return
         if server.process.pid is not None:
             limit_heap(server.process.pid, self._cluster.gateway_memory_mib)
+
+    async def _watch_condemned(self) -> None:
+        """Ends servers that the gateway has taken out of service; they are started again like any that died."""
+        while self._servers:
+            await asyncio.sleep(POLL_S)
+            for found in await asyncio.to_thread(take, self._paths.condemned):
+                self._end_condemned(found)
+
+    def _end_condemned(self, found: Condemned | Damaged) -> None:
+        if isinstance(found, Damaged):
+            self._noticed("error", str(found))
+            return
+        server = self._servers.get(found.worker)
+        ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
+        told = "its server is killed and started again" if ended else "its server has been replaced already"
+        self._noticed("condemned", f"{found}; {told}")
+        if server is not None and ended:
+            server.process.kill()
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:

@@ -73,8 +73,8 @@ def _targets(bundle: Bundle) -> dict[str, str]:
 def _shares(bundle: Bundle) -> dict[tuple[str, str, str], float]:
     """(graph, task, variant) -> its share of the task's items, as far as it matters that it is kept."""
     return {
-        (name, dispatcher.task, entry.variant): round(entry.share, SHARE_DIGITS)
+        (name, task.task, entry.variant): round(entry.share, SHARE_DIGITS)
         for name, graph in bundle.graphs.items()
-        for dispatcher in graph.dispatchers
-        for entry in dispatcher.route
+        for task in graph.tasks
+        for entry in task.route
     }

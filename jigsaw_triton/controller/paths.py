@@ -76,6 +76,15 @@ class Paths:
         """Slot file of a model on a worker."""
         return self.worker_slots(worker) / model
 
+    def task(self, route: str) -> Path:
+        """File that each front at the gateway holds a lock on that uses a route."""
+        return self.run / "tasks" / route
+
+    @property
+    def condemned(self) -> Path:
+        """Folder with a file for each worker that the gateway has taken out of service for good."""
+        return self.run / "condemned"
+
     def mps(self, place: str) -> Path:
         """Pipe directory of the MPS daemon of a MIG instance."""
         return self.run / "mps" / place

@@ -62,14 +62,16 @@ class Places:
         self._instances, self._daemons = instances, daemons
 
     async def take(self, worker: Worker) -> None:
-        """Makes a worker's instance, or has it share the one that is there.
+        """Makes a worker's instance, or has it share the one that is there; a steps worker has none.
 
         Raises:
             MissingDependencyError: MPS is not there.
             ServerError: The daemon does not start.
             MigError: The instance cannot be made.
         """
-        name = names.worker(worker.gpu, worker.placement)
+        if worker.place is None:
+            return
+        name = names.worker(worker.place.gpu, worker.place.placement)
         async with self._lock(name):
             if name not in self._places:
                 self._places[name] = await self._make(name, worker)
@@ -95,12 +97,14 @@ class Places:
             del self._of[worker]
 
     def uuid(self, worker: str) -> str:
-        """Of the instance that a worker has taken."""
-        return self._places[self._of[worker]].uuid
+        """UUID of the instance that a worker has taken; empty for one that has none."""
+        return self._places[self._of[worker]].uuid if worker in self._of else ""
 
     async def daemon(self, worker: str) -> MpsDaemon | None:
         """The daemon under a worker, started again if it has ended or hangs; None where its servers need none."""
-        name = self._of[worker]
+        name = self._of.get(worker)
+        if name is None:
+            return None
         async with self._lock(name):
             place = self._places[name]
             if place.daemon is not None and not await place.daemon.answers():
@@ -122,7 +126,9 @@ class Places:
         return place
 
     async def _create(self, worker: Worker) -> MigInstance:
-        creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, worker.gpu, worker.placement))
+        assert worker.place is not None
+        gpu, placement = worker.place.gpu, worker.place.placement
+        creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, gpu, placement))
         try:
             return await asyncio.shield(creation)
         except asyncio.CancelledError:

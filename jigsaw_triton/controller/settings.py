@@ -16,7 +16,7 @@ class Settings:
         rows_least: Items or requests that must have been counted before the rows made of them are believed.
         rows_half_life_s: What was counted so long ago counts half.
         cooldown_s: Between the end of one change and the next that is not the user's.
-        linger_s: How long dispatchers of an earlier generation stay loaded to answer what waits in their queues.
+        linger_s: Seconds for which routes of an earlier generation stay, so that requests in their queues are answered.
         restart_delay_s: Before a dead server's first restart; doubles with each further one.
         restart_limit: Restarts of one server within restart_window_s before it is given up and the system is degraded.
         restart_window_s: See restart_limit.

@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from jigsaw_triton.compiler.names import dispatcher_prefixes
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
-from jigsaw_triton.controller.arrivals import Counters, arrivals, counters
+from jigsaw_triton.controller.arrivals import arrivals, arrived
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fixed import check_ports
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
@@ -45,7 +44,7 @@ class Controller:
         self._journal = journal
         self._queue: asyncio.Queue[e.Event] = asyncio.Queue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._seen: dict[str, Counters] = {}
+        self._seen: dict[str, float] = {}
         self._rates_rps: Mapping[str, float] = {}
         self._counted: Counts = {}
         self._measured_at_s = time.monotonic()
@@ -96,9 +95,9 @@ class Controller:
         event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
         self._queue.put_nowait(event)
 
-    def noted(self, kind: str, text: str) -> None:
-        """Takes note of something for the event log."""
-        self._queue.put_nowait(e.Noted(kind, text))
+    def noticed(self, kind: str, text: str) -> None:
+        """Takes note of something that has to be told of a server."""
+        self._queue.put_nowait(e.Noticed(kind, text))
 
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits until something was told, at most so long."""
@@ -173,12 +172,9 @@ class Controller:
             return {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
-        seen, self._seen = self._seen, {}
-        rates: dict[str, float] = {}
-        for graph, dispatchers in _entries(running, self.state.actual.models).items():
-            now = counters(samples, graph, dispatchers)
-            rates[graph] = arrivals(seen, now) / elapsed_s
-            self._seen |= now
+        seen, self._seen = self._seen, arrived(samples)
+        came = arrivals(seen, self._seen)
+        rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         before, self._counted = self._counted, read_counts(samples)
         return rates, since(before, self._counted)
 
@@ -190,12 +186,6 @@ def _journaling() -> Iterator[None]:
         yield
     except StateError as error:
         log.error("%s", error)
-
-
-def _entries(running: Generation, loaded: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Graph -> the loaded dispatchers of its first task, or of a chain that begins with it."""
-    first = {name: dispatcher_prefixes(name, next(iter(graph.tasks))) for name, graph in running.wanted.graphs.items()}
-    return {name: tuple(m for m in loaded if m.startswith(prefixes)) for name, prefixes in first.items()}
 
 
 def _subject(action: a.Action) -> str:

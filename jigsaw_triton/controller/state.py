@@ -72,7 +72,7 @@ class State:
         counts: Rows and branches counted of late.
         beyond: Graphs whose load is more than the cluster carries; what runs is what priorities leave them of it.
         quiet_until_s: No change by measured load before this.
-        linger_until_s: Dispatchers of earlier generations stay loaded until then.
+        linger_until_s: Routes and pipelines of earlier generations stay until then.
         error: Of the last change that failed; empty when it succeeded.
         error_code: Exit code that goes with it.
         next_id: Of the next action.
@@ -107,5 +107,5 @@ class State:
 
     @property
     def degraded(self) -> bool:
-        """Whether a server that the plan needs was given up."""
-        return any(r.lost for r in self.restarts.values())
+        """Whether a server that the plan needs was given up, or is being started again."""
+        return any(r.lost or r.waiting for r in self.restarts.values())

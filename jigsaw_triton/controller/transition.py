@@ -1,7 +1,7 @@
 """From what runs to what is wanted: stages of actions, in an order that keeps requests flowing.
 
 Make before break: workers whose place is free come up first. Where a new instance needs the place of an old worker,
-the old one leaves the routes of the running dispatchers, is drained and retired, and the new one takes over there, one
+the old one leaves the routes of the running generation, is drained and retired, and the new one takes over there, one
 place after another, always the one that leaves the most of every task in service. Only then do the fronts flip to the
 new generation, and what is left of the old one goes.
 
@@ -12,7 +12,7 @@ task: what calls a chain at once could go on nowhere but on workers that do the 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jigsaw_triton.compiler.bundle import Bundle, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.bridge import bridge, handover
@@ -55,7 +55,7 @@ def stages_to(actual: Actual, running: Generation | None, target: Generation) ->
         a.Flip(name, graph.front) for name, graph in bundle.graphs.items() if actual.fronts.get(name) != graph.front
     )
     stages.append(Stage("switch the fronts to the new generation", fronts, commits=True))
-    routes = {d: r for d, r in handover(actual, running, target).items() if d not in gateway_models(bundle)}
+    routes = {d: r for d, r in handover(actual, running, target).items() if d not in task_names(bundle)}
     if fronts and routes:
         stages.append(Stage("let the new workers finish what the old generation began", (a.SetRoutes(routes),)))
     stages.extend(_retire_old(actual, running, bundle, frozenset(routes)))
@@ -104,7 +104,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         changed = {d: r for d, r in routes.items() if r != actual.routes.get(d)}
         step = [
             Stage("take workers that must make room out of the routes", (a.SetRoutes(changed),) if changed else ()),
-            Stage("let their last batches end", tuple(a.Drain(w.name, _slots(w.models)) for w in leaving.values())),
+            Stage("let their last batches end", tuple(a.Drain(w.name, _names(w.models)) for w in leaving.values())),
             Stage("stop them and destroy their MIG instances", tuple(a.Retire(w) for w in leaving.values())),
             Stage("start workers in their place", tuple(a.BringUp(w) for w in ready)),
         ]
@@ -128,17 +128,20 @@ def _take_apart(actual: Actual, running: Generation | None, pending: Iterable[Wo
         if name in chained and graph.apart is not None and actual.fronts.get(name) == graph.front
     }
     models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
-    routes = {
-        d.name: d.route for _, apart in parting.values() for d in apart.dispatchers if d.name not in actual.models
-    }
-    stay = {model.name for _, apart in parting.values() for model in apart.models}
-    gone = [m.name for graph, _ in parting.values() for m in graph.models if m.name in actual.models.keys() - stay]
-    pipelines, dispatchers = _by_kind(actual, gone)
+    routes = {t.name: t.route for _, apart in parting.values() for t in apart.tasks if t.name not in actual.routes}
+    stay = {name for _, apart in parting.values() for name in _gateway_names(apart)}
+    gone = [
+        name
+        for graph, _ in parting.values()
+        for name in _gateway_names(graph)
+        if name in (actual.models.keys() | actual.routes.keys()) - stay
+    ]
+    pipelines, tasks = _by_kind(actual, gone)
     stages = (
-        Stage("load a dispatcher for each task of a chain", (a.LoadGateway(models, routes),) if models else ()),
+        Stage("route each task of a chain on its own", (a.LoadGateway(models, routes),) if models or routes else ()),
         Stage("call them one by one", tuple(a.Flip(name, apart.front) for name, (_, apart) in parting.items())),
         Stage("end the pipelines that call chains", _unload(pipelines)),
-        Stage("end the dispatchers of chains", _unload(dispatchers)),
+        Stage("end the routes of chains", _unload(tasks)),
     )
     return [stage for stage in stages if stage.actions]
 
@@ -156,87 +159,89 @@ def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
 
 
 def _load_gateway(actual: Actual, running: Generation | None, target: Generation) -> Stage:
-    """Loads the target's dispatchers, and ends those of generations before the running one."""
+    """Sets the target's routes, loads its models behind fronts, and ends routes older than the running generation."""
     models = []
     routes = {}
     for graph in target.bundle.graphs.values():
-        for dispatcher in graph.dispatchers:
-            if dispatcher.name not in actual.models:
-                models.append(dispatcher.folder)
-                routes[dispatcher.name] = dispatcher.route
-        if graph.pipeline is not None and graph.pipeline.name not in actual.models:
-            models.append(graph.pipeline)
-    # The new workers help the running dispatchers at once: when load has outgrown the plan, loading takes its time.
-    shared = bridge(actual, running, target) if models else {}
-    # A dispatcher that serves already may still have the route of a change that was broken off.
-    own = {d.name: d.route for graph in target.bundle.graphs.values() for d in graph.dispatchers}
+        routes.update({task.name: task.route for task in graph.tasks if task.name not in actual.routes})
+        models += [model for model in graph.models if model.name not in actual.models]
+    # The new workers help the running generation at once: when load has outgrown the plan, loading takes its time.
+    shared = bridge(actual, running, target) if models or routes else {}
+    # A task that is routed already may still have the route of a change that was broken off.
+    own = {task.name: task.route for graph in target.bundle.graphs.values() for task in graph.tasks}
     changed = {
         name: route
         for name, route in {**shared, **own}.items()
-        if name in actual.models and actual.routes.get(name) != route
+        if name in actual.routes and actual.routes[name] != route
     }
-    ended = tuple(name for name in lingering(actual, running)[1] if name not in gateway_models(target.bundle))
+    ended = tuple(name for name in lingering(actual, running)[1] if name not in task_names(target.bundle))
     actions: list[a.Action] = [*_unload(ended)]
-    if models:
+    if models or routes:
         actions.append(a.LoadGateway(tuple(models), routes))
     if changed:
         actions.append(a.SetRoutes(changed))
-    return Stage("load the new dispatchers", tuple(actions))
+    return Stage("set the new routes", tuple(actions))
 
 
 def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, handed_over: frozenset[str]) -> list[Stage]:
     """What goes: fronts, what leads to old workers, then these workers and the old models of those that stay.
 
-    Dispatchers that were handed over lead to old workers no more. They and their pipeline stay loaded for a while, see
-    `lingering`.
+    Routes that were handed over lead to old workers no more. They and their pipeline stay for a while, see `lingering`.
     """
     fronts = tuple(n for n in actual.fronts if n not in bundle.graphs)
-    stay = gateway_models(bundle) | _handed_over(running, handed_over)
-    pipelines, dispatchers = _by_kind(actual, (name for name in actual.models if name not in stay))
+    stay = task_names(bundle) | _handed_over(running, handed_over)
+    there = dict.fromkeys((*actual.models, *actual.routes))
+    pipelines, tasks = _by_kind(actual, (name for name in there if name not in stay))
     leaving = [w for n, w in actual.workers.items() if n not in bundle.workers]
-    drains = [a.Drain(w.name, _slots(w.models)) for w in leaving]
+    drains = [a.Drain(w.name, _names(w.models)) for w in leaving]
     unloads = []
     for name, worker in bundle.workers.items():
         keep = {m.name for m in worker.models}
         gone = [m for m in actual.workers[name].models if m.name not in keep]
         if gone:
-            drains.append(a.Drain(name, _slots(gone)))
+            drains.append(a.Drain(name, _names(gone)))
             # A chain before what it calls.
             unloads.append(a.UnloadModels(name, tuple(m.name for m in reversed(gone))))
     return [
         Stage("end graphs that are no longer wanted", _unload(fronts)),
         Stage("end the old pipelines", _unload(pipelines)),
-        Stage("end the old dispatchers", _unload(dispatchers)),
+        Stage("end the old routes", _unload(tasks)),
         Stage("let the last batches for what is no longer needed end", tuple(drains)),
         Stage("stop what is no longer needed", (*unloads, *(a.Retire(w) for w in leaving))),
     ]
 
 
 def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pipelines and dispatchers of earlier generations that are still loaded; pipelines must go first.
+    """Pipelines and routes of earlier generations that are still there; pipelines must go first.
 
-    They answer what waits in their queues. To unload one is to wait for that, and after a rise of the load it can take
+    They answer what waits in their queues. To end one is to wait for that, and after a rise of the load it can take
     long: a change that waited would keep the next one waiting.
     """
     forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
-    wanted = {model.name for form in forms for model in form.models}
-    return _by_kind(actual, (name for name in actual.models if name not in wanted))
+    wanted = {name for form in forms for name in _gateway_names(form)}
+    there = dict.fromkeys((*actual.models, *actual.routes))
+    return _by_kind(actual, (name for name in there if name not in wanted))
 
 
-def gateway_models(bundle: Bundle) -> frozenset[str]:
-    """Names of all dispatchers and pipelines of a bundle."""
-    return frozenset(model.name for graph in bundle.graphs.values() for model in graph.models)
+def task_names(bundle: Bundle) -> frozenset[str]:
+    """Names of all tasks and pipelines of a bundle at the gateway."""
+    return frozenset(name for graph in bundle.graphs.values() for name in _gateway_names(graph))
 
 
-def _handed_over(running: Generation | None, dispatchers: frozenset[str]) -> frozenset[str]:
-    """The gateway's models of the running graphs, in one of their forms, all of whose dispatchers are among these."""
+def _gateway_names(graph: CompiledGraph) -> tuple[str, ...]:
+    """Names of the routes and models behind the front of one form of a graph."""
+    return tuple(dict.fromkeys((*(task.name for task in graph.tasks), *(model.name for model in graph.models))))
+
+
+def _handed_over(running: Generation | None, tasks: frozenset[str]) -> frozenset[str]:
+    """What is at the gateway of the running graphs, in one of their forms, all of whose tasks are among these."""
     forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
-    handed = (form for form in forms if all(d.name in dispatchers for d in form.dispatchers))
-    return frozenset(model.name for form in handed for model in form.models)
+    handed = (form for form in forms if all(task.name in tasks for task in form.tasks))
+    return frozenset(name for form in handed for name in _gateway_names(form))
 
 
 def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pipelines, and dispatchers, which have routes."""
+    """Pipelines, and tasks, which have routes."""
     listed = list(names)
     return tuple(n for n in listed if n not in actual.routes), tuple(n for n in listed if n in actual.routes)
 
@@ -258,19 +263,21 @@ def _cost(actual: Actual, running: Generation | None, target: Generation, worker
 def _blockers(worker: Worker, actual: Actual) -> dict[str, Worker]:
     """Workers that stand where `worker` is to be."""
     others = sorted(actual.workers.values(), key=lambda w: w.name)
-    return {o.name: o for o in others if o.gpu == worker.gpu and not o.shares_with(worker) and _overlap(o, worker)}
+    return {o.name: o for o in others if not o.shares_with(worker) and _overlap(o.place, worker.place)}
 
 
-def _overlap(one: Worker, other: Worker) -> bool:
+def _overlap(one: Place | None, other: Place | None) -> bool:
+    if one is None or other is None or one.gpu != other.gpu:
+        return False
     start, end = _interval(one)
     first, last = _interval(other)
     return start < last and first < end
 
 
-def _interval(worker: Worker) -> tuple[int, int]:
-    profile = CATALOG[worker.board].profiles[worker.placement.slice]
-    return worker.placement.start, worker.placement.start + profile.memory_slices
+def _interval(place: Place) -> tuple[int, int]:
+    profile = CATALOG[place.board].profiles[place.placement.slice]
+    return place.placement.start, place.placement.start + profile.memory_slices
 
 
-def _slots(models: Iterable[WorkerModel]) -> dict[str, int]:
-    return {m.name: m.instances for m in models}
+def _names(models: Iterable[WorkerModel]) -> tuple[str, ...]:
+    return tuple(model.name for model in models)

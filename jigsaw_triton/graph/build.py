@@ -87,6 +87,7 @@ class _Builder:
             priority=spec.priority,
             weight=spec.weight,
             steps={node.name: node for node in ordered if isinstance(node, PythonStep)},
+            overload=spec.overload,
         )
         check_inputs(spec, self.report)
         check_tasks(graph, spec, self.report)
@@ -120,6 +121,7 @@ class _Builder:
                 for_each=for_each,
                 when=when,
                 counts=check_counts(entry, path, self.loaded.source, self.report),
+                retry=entry.retry == "once",
             )
         lost = (
             len(resolved) < len(inputs)

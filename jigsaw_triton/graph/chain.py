@@ -123,6 +123,7 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
         outputs={str(ref): kind for ref, kind in made.items() if ref in leaving},
         variants=(as_variant(graph, chain),),
         for_each=first.for_each,
+        retry=all(task.retry for task in inside),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 GRAPH_INPUTS = "inputs"
 """The name under which references speak of the graph's own inputs: `inputs.FRAME`."""
 
-Target = Literal["auto", "ensemble", "bls"]
+Target = Literal["auto", "graph", "ensemble", "bls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,7 @@ class Task:
         for_each: The tensor whose rows this task is called for, one call a row.
         when: The condition under which it runs.
         counts: Name of a further output, made at the gateway -> model output whose rows it counts, call by call.
+        retry: Whether a call may be repeated on another worker where the first may have executed it.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     for_each: TensorRef | None = None
     when: When | None = None
     counts: Mapping[str, str] = field(default_factory=dict)
+    retry: bool = True
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -162,7 +164,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PythonStep:
-    """A node of the graph that the user's own code does at the gateway, called once a request with whole tensors.
+    """A node of the graph that the user's own code does on the host's processors, called once a request.
 
     Attributes:
         name: Unique among the tasks and steps of its graph.
@@ -172,6 +174,7 @@ class PythonStep:
         source: The code.
         latency_ms: That is kept for it out of the SLO.
         yields: Output with rows -> expected rows.
+        retry: Whether a call may be repeated where the first may have executed it.
     """
 
     name: str
@@ -181,6 +184,7 @@ class PythonStep:
     source: str = field(repr=False)
     latency_ms: float
     yields: Mapping[str, float] = field(default_factory=dict)
+    retry: bool = True
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -221,6 +225,7 @@ class TaskGraph:
         priority: Where not all graphs get what they ask for, the larger first.
         weight: Greater than 0: among graphs of one priority what each goes short of is in inverse proportion to it.
         steps: What the user's own code does, in a topological order.
+        overload: `refuse`: requests that cannot be answered within the SLO are refused; `queue`: they wait.
     """
 
     name: str
@@ -234,6 +239,7 @@ class TaskGraph:
     priority: int = 0
     weight: float = 1.0
     steps: Mapping[str, PythonStep] = field(default_factory=dict)
+    overload: Literal["refuse", "queue"] = "refuse"
 
     def in_order(self) -> Iterator[Task | PythonStep]:
         """Tasks and python steps, each after what it needs."""

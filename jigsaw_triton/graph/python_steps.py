@@ -86,6 +86,7 @@ def build_step(
         source=file.source,
         latency_ms=DEFAULT_LATENCY_MS if entry.latency_ms is None else entry.latency_ms,
         yields=dict(entry.yields),
+        retry=entry.retry == "once",
     )
 
 

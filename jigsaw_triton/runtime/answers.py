@@ -5,26 +5,24 @@ from typing import Any, get_args
 
 import triton_python_backend_utils as pb_utils
 
-from jigsaw_triton.runtime.batches import Blame, Failure
 from jigsaw_triton.runtime.dlpack import from_capsule, to_capsule
 from jigsaw_triton.runtime.dtypes import BF16, Array
+from jigsaw_triton.runtime.outcome import Blame, Failure
 
 BLAMES: tuple[str, ...] = get_args(Blame)
 """Of failures."""
 
 
-def response(result: Mapping[str, Array] | Failure, names: Sequence[str], *, blaming: bool = False) -> Any:
+def response(result: Mapping[str, Array] | Failure, names: Sequence[str]) -> Any:
     """The InferenceResponse with the outputs of these names, or with the failure under a code that fits its blame.
 
     Args:
         result: Outputs by name, or a failure.
         names: Of the outputs that are wanted.
-        blaming: A failure's message begins with its blame, for a pipeline, which does not get to know the code.
     """
     if not isinstance(result, Failure):
         return pb_utils.InferenceResponse([tensor_of(name, result[name]) for name in names])
-    message = f"{result.blame}: {result.message}" if blaming else result.message
-    return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code_of(result.blame)))
+    return pb_utils.InferenceResponse([], error=pb_utils.TritonError(result.message, code_of(result.blame)))
 
 
 def code_of(blame: str) -> Any:

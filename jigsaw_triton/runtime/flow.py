@@ -27,18 +27,7 @@ class FlowError(Exception):
 Outcome = dict[str, Array] | FlowError
 
 
-@dataclass(frozen=True, slots=True)
-class Early:
-    """A step has the answer to the whole request.
-
-    Attributes:
-        outputs: Of the graph, those wanted, by name.
-    """
-
-    outputs: dict[str, Array]
-
-
-Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array] | Early]
+Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]]
 """Runs a step: its inputs by their names there, to its outputs likewise; raises nothing but FlowError."""
 
 
@@ -135,9 +124,6 @@ class Flow:
             made = self._call(step, {name: self._tensors[tensor] for name, tensor in step.inputs.items()})
         except FlowError as error:
             self._end(error)
-            return []
-        if isinstance(made, Early):
-            self._end(made.outputs)
             return []
         ready = []
         with self._lock:

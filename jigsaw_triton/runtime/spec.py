@@ -1,6 +1,7 @@
-"""What the compiler tells the code inside tritonserver: JSON in the model's one config parameter `spec`.
+"""Specifications that the compiler writes into the configurations of models: JSON in the one parameter `spec`.
 
-The standard library alone, because every model instance of every server imports it.
+Runners and BLS pipelines read theirs here; those of fronts are read by the compiled backend (`native/core/spec.h`). This
+module imports the standard library alone, because every model instance of every server imports it.
 """
 
 import json
@@ -12,10 +13,8 @@ SPEC_PARAMETER = "spec"
 """Key of the config.pbtxt parameter that holds the JSON."""
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
-"""Environment of all servers: the folder with `workers/*.sock`, `routes/*.json`, `slots/`, `counters/`, `traces/`."""
-
-METRICS_VARIABLE = "JIGSAW_METRICS"
-"""Environment of the gateway: `host:port` of its own metrics."""
+"""Environment variable of all servers: the folder with `workers/*.sock`, `routes/*.json`, `slots/`, `condemned/` and
+`traces/`."""
 
 SECRET_HEADER = "x-jigsaw-secret"
 """HTTP header that carries the deployment's secret."""
@@ -26,95 +25,183 @@ SECRET_VARIABLE = "JIGSAW_SECRET"
 SHM_PREFIX_VARIABLE = "JIGSAW_SHM_PREFIX"
 """Environment of the gateway: how its regions in /dev/shm begin."""
 
-CONDITION_INPUT = "JIGSAW_WHEN"
-"""Input of a conditional task's dispatcher that carries the condition's tensor."""
+CLOCK_TENSOR = "JIGSAW_CLOCK"
+"""Optional input and output of a one-task front, INT64 [2]: arrival and deadline of the request in nanoseconds of the
+monotonic clock, from step to step of an ensemble or a BLS pipeline."""
 
-ROUTE_VERSION = 1
-"""routes/<dispatcher>.json: {"version", "workers": [entries]}, entries as of `runtime.route.RouteEntry`."""
+CONDITION_INPUT = "JIGSAW_WHEN"
+"""Input of a conditional task's one-task front that carries the condition's tensor."""
+
+TOKEN_OUTPUT = "JIGSAW_TOKEN"
+"""Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its own."""
+
+ROWS_PREFIX = "JIGSAW_ROWS."
+"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own: a runner
+fills up the rows of a batch's items to the most that one has, so that they stack."""
+
+ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
+"""Output of a python step's model, UINT8 [1]: 1 where the step answers the whole request."""
+
+ANSWER_PREFIX = "JIGSAW_ANSWER."
+"""Beginning of the names of the outputs that hold a python step's answer to the whole request."""
+
+SPEC_VERSION = 2
+"""Version of a front's specification, as `native/core/spec.h` reads it."""
+
+ROUTE_VERSION = 2
+"""Version of `routes/<name>.json`: {"version", "workers": [entries]}, entries as of `compiler.bundle.RouteEntry`."""
 
 Mode = Literal["stack", "rows", "items"]
-"""How a dispatcher makes batches for workers.
+"""How a front makes calls of workers' models from a task's requests.
 
-stack: requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
-rows:  a `for_each` (or conditional) task; iterated inputs are [1, R, ...], their rows of many requests are joined,
-       outputs are [1, R, ...], and those of rows of rows [1, all rows of the R calls, ...]; inputs that are not
+stack: Requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
+rows:  A `for_each` or conditional task. Iterated inputs are [B, R, ...], their rows of many requests are joined,
+       outputs are [B, R, ...], and those of rows of rows [B, all rows of the R calls, ...]; inputs that are not
        iterated are repeated for each row.
-items: shapes vary between requests, in or out; each item is a request of its own to the worker, sent side by side.
+items: Shapes vary between requests, in or out; each item is a call of its own, sent side by side.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """An input or output of one call (one item), without a batch dimension.
+    """An input or output of one call of a model, without a batch dimension.
 
     Attributes:
-        name: Model tensor name.
+        name: Name of the model's tensor.
         dtype: Triton data type.
-        shape: -1 where it varies.
-        iterated: Inputs of a `rows` dispatcher: whether one call gets one row of it.
+        shape: Dimensions; -1 where one varies.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """An input of a task.
+
+    Attributes:
+        name: Name of the model's input.
+        dtype: Triton data type.
+        shape: Dimensions of one call's tensor; -1 where one varies.
+        tensor: Tensor of the graph that it takes, such as `detect.CROPS` or `inputs.FRAME`.
+        iterated: Whether one call gets one row of the tensor.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    tensor: str
     iterated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """The task runs when the one element of input CONDITION_INPUT is above (below) the bound; one bound is set."""
+class OutputSpec:
+    """An output of a task.
 
+    Attributes:
+        name: Name of the model's output.
+        dtype: Triton data type.
+        shape: Dimensions of one call's tensor; -1 where one varies.
+        yields: Whether another task goes through its rows, whose number varies from call to call.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    yields: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BoundaryTensor:
+    """An input or output of a front.
+
+    Attributes:
+        name: Name that clients use.
+        dtype: Triton data type.
+        shape: Dimensions for one request, without a batch dimension; -1 where one varies.
+        tensor: Tensor of the graph that an output is; empty for an input.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The task runs when the one element of the tensor is above, or below, the bound; one bound is set."""
+
+    tensor: str
     above: float | None
     below: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class DispatcherSpec:
-    """A dispatcher.
+class TaskSpec:
+    """A task as a front carries it out.
 
     Attributes:
-        graph: For messages and metrics.
-        task: Likewise.
-        mode: See `Mode`. A conditional task without for_each has mode `rows` with no iterated input: R is 0 or 1.
-        inputs: One call's.
-        outputs: One call's.
-        condition: Of a conditional task.
-        call_timeout_ms: A worker that has not answered a batch by then is taken for failed.
-        usual_timeout_ms: The same where the model has answered since its worker was started.
-        wait_timeout_ms: A batch waits this long for a free worker slot, then its requests fail as UNAVAILABLE.
-        slack_ms: A request that waited longer than this cannot be answered in time and is refused, unless it brings a
-            timeout of its own.
-        slo_ms: A request that this task alone has had for longer is late.
-        share_ms: This task's part of `slack_ms`, which its queue is held to while it is overloaded.
-        full: Items in a batch as large as the queue makes them.
-        variants: Of the task; what is counted is told apart by them.
-        yields: Outputs, with rows declared, through which another task goes row by row; the rows are counted.
-        counts: Output that the dispatcher makes itself -> output whose rows it counts, item by item.
-        blaming: Messages of failures begin with whom they blame: a pipeline calls it, which is not told the code.
+        name: Name of the task, or of a chain of tasks that its workers do in one call.
+        route: Name of its route: the file `routes/<route>.json`.
+        mode: How calls are made; see `Mode`.
+        inputs: Inputs of one call.
+        outputs: Outputs of one call that somebody uses.
+        deadline_ms: Deadline of a call where the route states none, and of the first calls of a server's model.
+        condition: Condition under which the task runs.
+        counts: Output that the front makes itself -> output whose rows it counts, item by item.
+        variants: Names of the task's variants, by which metrics are told apart.
+        rest_ms: Time of the tasks that follow on the longest path, by the profile; used by a one-task front, which does
+            not see them.
+        step: Whether it is a python step.
+        retry: Whether a call that may have been executed may be sent once more.
+        entry: Whether arrivals at the graph are counted here; of a one-task front of the first task.
+    """
+
+    name: str
+    route: str
+    mode: Mode
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    deadline_ms: float
+    condition: Condition | None = None
+    counts: Mapping[str, str] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    rest_ms: float = 0.0
+    step: bool = False
+    retry: bool = True
+    entry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSpec:
+    """A front: a model of the gateway that has workers do the tasks of a graph, or one of them.
+
+    Attributes:
+        graph: Name of the graph.
+        slo_ms: Latency within which requests are answered that bring no timeout of their own.
+        inputs: Inputs of the front.
+        outputs: Outputs of the front.
+        tasks: Tasks in topological order.
+        overload: `refuse`: a request that cannot be answered in time is refused. `queue`: it waits.
+        split: Whether the items of a client's batch go their own ways, where rows fan out or python steps run.
+        clock: Whether it is a one-task front that reads and hands on `CLOCK_TENSOR`.
+        blaming: Whether messages of failures begin with whose fault they are, for a caller that learns no code.
+        version: `SPEC_VERSION`.
     """
 
     graph: str
-    task: str
-    mode: Mode
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    condition: Condition | None = None
-    call_timeout_ms: int = 30_000
-    usual_timeout_ms: int = 30_000
-    wait_timeout_ms: int = 30_000
-    slack_ms: float = 30_000.0
-    slo_ms: float = 30_000.0
-    share_ms: float = 30_000.0
-    full: int = 1
-    variants: tuple[str, ...] = ()
-    yields: tuple[str, ...] = ()
-    counts: Mapping[str, str] = field(default_factory=dict)
+    slo_ms: float
+    inputs: tuple[BoundaryTensor, ...]
+    outputs: tuple[BoundaryTensor, ...]
+    tasks: tuple[TaskSpec, ...]
+    overload: Literal["refuse", "queue"] = "refuse"
+    split: bool = False
+    clock: bool = False
     blaming: bool = False
-
-    @property
-    def one_by_one(self) -> bool:
-        """Whether each item goes to a worker in a request of its own: answers of different shapes do not stack."""
-        return self.mode == "items" or bool(self.yields)
+    version: int = SPEC_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +217,7 @@ class RunnerSpec:
         parameters: The variant's own.
         latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up.
         yields: `emulated`: output with rows -> expected rows a call.
+        pads: Outputs whose rows are filled up, so that items stack; see `ROWS_PREFIX`.
     """
 
     runner: str
@@ -140,38 +228,41 @@ class RunnerSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
+    pads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """The user's own code.
+class StepSpec:
+    """A python step, as the model of a steps worker runs it.
 
     Attributes:
-        file: As the user wrote it, for messages.
-        outputs: All that it is to make for one request.
-        yields: Those of them through which a task goes row by row; the rows are counted.
+        name: Name of the step.
+        file: File of the code as the user wrote it, for messages.
+        inputs: Parameters of the code's function.
+        outputs: Outputs that the code makes for one request.
+        answers: Outputs of the graph, which the code may give in place of its own to end the request.
     """
 
+    name: str
     file: str
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    yields: tuple[str, ...] = ()
+    answers: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineStep:
-    """What a BLS pipeline calls: a dispatcher, or a python step.
+    """A one-task front that a BLS pipeline calls.
 
     Attributes:
-        model: Name of the dispatcher, or of the python step.
+        model: Name of the front.
         inputs: Its input name -> tensor of the graph (`inputs.FRAME`, `detect.CROPS`).
         outputs: Its output name -> tensor of the graph.
-        code: Of a python step.
     """
 
     model: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +270,13 @@ class PipelineSpec:
     """A graph as a BLS model.
 
     Attributes:
-        graph: Name.
+        graph: Name of the graph.
         inputs: Graph input name -> tensor.
         outputs: Graph output name -> tensor.
-        steps: In topological order; a step may start as soon as its inputs are there.
-        split: Whether each item of a client's batch goes its own way through the steps (where rows fan out their number
-            differs between items, and python steps get one request at a time); else the batch goes through as it is.
-        answers: What each output of the graph is for one request, where python steps may end it early.
-        slo_ms: Within which a request is to be answered that brings no timeout of its own.
-        call_timeout_ms: Code that has not returned by then counts as hanging, and its request fails.
+        steps: Steps in topological order; a step may start as soon as its inputs are there.
+        split: Whether each item of a client's batch goes its own way through the steps, where rows fan out and their
+            number differs between items; else the batch goes through as it is.
+        slo_ms: Latency within which a request is answered that brings no timeout of its own.
     """
 
     graph: str
@@ -195,45 +284,32 @@ class PipelineSpec:
     outputs: Mapping[str, str]
     steps: tuple[PipelineStep, ...]
     split: bool = False
-    answers: tuple[TensorSpec, ...] = ()
     slo_ms: float = 30_000.0
-    call_timeout_ms: int = 30_000
 
 
-def to_json(spec: DispatcherSpec | RunnerSpec | PipelineSpec) -> str:
-    """One line, the same for equal specs."""
+def to_json(spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> str:
+    """One line of JSON, the same for equal specifications."""
     return json.dumps(asdict(spec), sort_keys=True, separators=(",", ":"))
 
 
-def dispatcher_from_json(text: str) -> DispatcherSpec:
-    """Reads what `to_json` wrote."""
-    data = json.loads(text)
-    condition = data.pop("condition")
-    return DispatcherSpec(
-        inputs=_tensors(data.pop("inputs")),
-        outputs=_tensors(data.pop("outputs")),
-        condition=Condition(**condition) if condition is not None else None,
-        variants=tuple(data.pop("variants")),
-        yields=tuple(data.pop("yields")),
-        **data,
-    )
-
-
 def runner_from_json(text: str) -> RunnerSpec:
-    """Reads what `to_json` wrote."""
+    """The specification of a runner that `to_json` wrote."""
     data = json.loads(text)
-    return RunnerSpec(inputs=_tensors(data.pop("inputs")), outputs=_tensors(data.pop("outputs")), **data)
+    inputs, outputs, pads = _tensors(data.pop("inputs")), _tensors(data.pop("outputs")), tuple(data.pop("pads"))
+    return RunnerSpec(inputs=inputs, outputs=outputs, pads=pads, **data)
+
+
+def step_from_json(text: str) -> StepSpec:
+    """The specification of a python step that `to_json` wrote."""
+    data = json.loads(text)
+    inputs, outputs, answers = (_tensors(data.pop(key)) for key in ("inputs", "outputs", "answers"))
+    return StepSpec(inputs=inputs, outputs=outputs, answers=answers, **data)
 
 
 def pipeline_from_json(text: str) -> PipelineSpec:
-    """Reads what `to_json` wrote."""
+    """The specification of a pipeline that `to_json` wrote."""
     data = json.loads(text)
-    steps = tuple(PipelineStep(code=_code(step.pop("code")), **step) for step in data.pop("steps"))
-    return PipelineSpec(steps=steps, answers=_tensors(data.pop("answers")), **data)
-
-
-def _code(data: dict[str, Any] | None) -> Code | None:
-    return Code(data["file"], _tensors(data["outputs"]), tuple(data["yields"])) if data is not None else None
+    return PipelineSpec(steps=tuple(PipelineStep(**step) for step in data.pop("steps")), **data)
 
 
 def _tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -1,8 +1,8 @@
-"""Python steps: the user's own code between the tasks of a graph, called in the pipeline's process.
+"""Python steps: the user's own code between the tasks of a graph, as models of a steps worker.
 
 The code is a file with a function `step`. Its parameters are the step's inputs, numpy arrays of one request without a
 batch dimension, not to be written to; BYTES are object arrays of bytes. It returns a mapping of outputs, likewise, or
-an `Answer`, which ends the request. It is called by many threads at once.
+an `Answer`, which ends the request. Each process of the steps worker calls it for one request at a time.
 """
 
 import sys
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.runtime.batches import check_output
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
 from jigsaw_triton.runtime.messages import plain, shortened
-from jigsaw_triton.runtime.spec import PipelineStep, TensorSpec
+from jigsaw_triton.runtime.outcome import check_output
+from jigsaw_triton.runtime.spec import ANSWER_PREFIX, ANSWERED_OUTPUT, StepSpec, TensorSpec
 
-FOLDER = "steps"
-"""In the version folder of the pipeline: a file `<step>.py` each."""
+STEP_FILE = "step.py"
+"""File of the code in the version folder of the step's model."""
 
 
 class Answer:
@@ -51,24 +51,24 @@ class Step:
     """A step's code, loaded.
 
     Args:
-        folder: The pipeline's version folder.
-        step: With `code`.
+        folder: Version folder of the step's model.
+        spec: Specification of the step.
 
     Raises:
         StepError: The code fails when it is loaded, or defines no function `step`.
     """
 
-    def __init__(self, folder: Path, step: PipelineStep) -> None:
-        assert step.code is not None
-        self._name = step.model
-        self._file = step.code.file
-        self._outputs = {output.name: output for output in step.code.outputs}
+    def __init__(self, folder: Path, spec: StepSpec) -> None:
+        self._name = spec.name
+        self._file = spec.file
+        self._outputs = {output.name: output for output in spec.outputs}
+        self._answers = {answer.name: answer for answer in spec.answers}
         # Under the name that the user knows the file by, and with nothing cached in the folder that Triton looks at.
-        module = ModuleType(f"jigsaw_step_{step.model}")
+        module = ModuleType(f"jigsaw_step_{spec.name}")
         module.__file__ = self._file
         sys.modules[module.__name__] = module
         try:
-            source = (folder / FOLDER / f"{step.model}.py").read_bytes()
+            source = (folder / STEP_FILE).read_bytes()
             exec(compile(source, self._file, "exec"), module.__dict__)
         except BaseException as error:
             raise self._failed(error) from error
@@ -77,14 +77,15 @@ class Step:
             raise StepError(self._name, f"{self._file} defines no function step")
         self._function: Callable[..., Any] = function
 
-    def __call__(self, inputs: Arrays) -> dict[str, Array] | Answer:
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
         """Runs the code for one request.
 
         Args:
-            inputs: Each with a leading dimension of 1, the request's.
+            inputs: Inputs by name, each with a leading dimension of 1, the request's.
 
         Returns:
-            Every output declared, likewise; or the early answer, as the code gave it.
+            Every output declared, likewise, or the outputs of an early answer under the names that the gateway knows
+            them by; and `ANSWERED_OUTPUT`, which tells the two apart.
 
         Raises:
             StepError: The code raised something, or its outputs are not those declared.
@@ -94,12 +95,13 @@ class Step:
         except BaseException as error:  # that of a Rust library's panic, too: a request in error is to be answered
             raise self._failed(error) from error
         if isinstance(made, Answer):
-            return made
+            given = self._tensors(made.outputs, self._answers, made.outputs)
+            return {**{f"{ANSWER_PREFIX}{name}": array for name, array in given.items()}, ANSWERED_OUTPUT: _flag(1)}
         if not isinstance(made, Mapping):
             raise StepError(self._name, f"{self._file}: step returned {type(made).__name__}, not outputs by name")
-        return self.tensors(made, self._outputs, self._outputs)
+        return {**self._tensors(made, self._outputs, self._outputs), ANSWERED_OUTPUT: _flag(0)}
 
-    def tensors(
+    def _tensors(
         self, made: Mapping[str, Any], declared: Mapping[str, TensorSpec], wanted: Iterable[str]
     ) -> dict[str, Array]:
         """What the code made, as tensors with a leading dimension of 1.
@@ -138,6 +140,10 @@ class Step:
         # A SyntaxError's own text tells the line once more.
         said = shortened(str(error.msg if isinstance(error, SyntaxError) else error))
         return StepError(self._name, f"{type(error).__name__}: {said}{at}")
+
+
+def _flag(value: int) -> Array:
+    return np.full((1, 1), value, np.uint8)
 
 
 def _locked(array: Array) -> Array:

@@ -1,53 +1,41 @@
-"""Traces: what became of single requests at each hop, a line of JSON each, for requests that bring an id.
+"""Traces: what became of single requests at each task, a line of JSON each, for requests that bring an id.
 
-Triton hands a client's request id on to an ensemble's steps. A dispatcher writes a `Hop` for some requests that have
-one, and tells their ids to the worker, whose model writes a `Run`. A pipeline writes a `Hop` for code that it runs. The
-files are small and begun anew when full.
+A front writes a `Hop` for each task of some of the requests that have an id (`native/core/trace.h`). It tells their ids
+to the worker with the token of the call (`tokens.CallId`), and the worker's model writes a `Run`. The files are small
+and begin anew when they are full.
 """
 
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 FOLDER = "traces"
-"""In the run directory: `gateway/<model and instance>.jsonl` and `workers/<worker>/<model>.<instance>.jsonl`."""
+"""Folder in the run directory: `gateway/<route>.jsonl` and `workers/<worker>/<model instance>.jsonl`."""
 
 GATEWAY, WORKERS = "gateway", "workers"
 
-MOST_PER_S = 20
-"""Requests that an instance writes of in a second, about."""
-
 FILE_BYTES = 256 * 1024
-"""Of a file; there is one more of what was written before it."""
-
-LONGEST_ID = 128
-"""Requests with a longer one are not traced."""
-
-_BETWEEN, _NUMBER = ",", "#"
-
-_HASHES = 2**32
+"""Size from which on a file begins anew; the one before it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A batch that took items of the request to a worker. Times are from when the dispatcher took the request.
+    """A batch that took items of the request to a worker. Times count from when its first items left the task's queue.
 
     Attributes:
-        worker: Its name.
-        model: On the worker.
-        variant: Of the task.
-        items: Of the request.
-        batch: Of all requests.
-        sent_ms: When it began to be sent.
-        ended_ms: When its answer was there, or the worker known to have failed.
-        outcome: `answered`, `refused` or `failed`, as of `trips.Outcome`.
-        again: Whether they were sent before.
-        number: Counted from 1 among those of the dispatcher's batch, in the order in which they were sent.
+        worker: Name of the worker.
+        model: Name of the model on the worker.
+        variant: Variant of the task.
+        items: Items of the request in the batch.
+        batch: Items of all requests in the batch.
+        sent_ms: Time at which it began to be sent.
+        ended_ms: Time at which its answer was there, or the worker was known to have failed.
+        outcome: `answered`, `refused` (by the worker) or `failed` (the worker did).
+        again: Whether its items were sent before.
+        number: Token of the call.
     """
 
     worker: str
@@ -64,35 +52,31 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A request's stay at a dispatcher, or in the code of a python step.
+    """A request's stay at a task or a python step.
 
     Attributes:
-        request: The client's id.
-        graph: Name.
-        task: Likewise.
-        dispatcher: Model name at the gateway; of a python step the pipeline's.
-        taken_s: When it was taken from the queue, in seconds since 1970.
-        waited_ms: In the queue before, estimated.
-        returned_ms: From then until its answer.
-        requests: Taken from the queue with it, itself among them.
-        outcome: `answered`, `late`, `code`, or the blame of its failure (`batches.Blame`).
-        message: Of the failure.
-        calls: In the order in which they ended.
-        code: The file, of a python step.
+        request: Id that the client gave.
+        graph: Name of the graph.
+        task: Name of the task, the step, or a chain of tasks.
+        route: Name of the task's route.
+        taken_s: Time at which its first items left the task's queue, in seconds since 1970.
+        waited_ms: Time in the queue before.
+        returned_ms: Time from then until its answer.
+        outcome: `answered`, `late`, `code` (a python step's failed), or the blame of its failure (`outcome.Blame`).
+        message: Text of the failure.
+        calls: Calls of workers in the order in which they ended.
     """
 
     request: str
     graph: str
     task: str
-    dispatcher: str
+    route: str
     taken_s: float
     waited_ms: float
     returned_ms: float
-    requests: int
     outcome: str
     message: str
     calls: tuple[Call, ...]
-    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +84,17 @@ class Run:
     """A batch at the model of a worker.
 
     Attributes:
-        ids: Those that came with it, as of `id_for_worker`.
-        worker: Name.
-        model: Name.
-        began_s: Since 1970.
-        took_ms: From then until its answer.
-        items: In the batch, those of requests without an id included.
+        ids: Ids of the traced requests that have items in it.
+        tokens: Tokens of the calls that brought them.
+        worker: Name of the worker.
+        model: Name of the model.
+        began_s: Time at which it began, in seconds since 1970.
+        took_ms: Time from then until its answer.
+        items: Items in the batch, those of requests without an id included.
     """
 
     ids: tuple[str, ...]
+    tokens: tuple[int, ...]
     worker: str
     model: str
     began_s: float
@@ -120,8 +106,8 @@ class TraceFile:
     """Where one model instance writes.
 
     Args:
-        path: Made with its first line, folder included.
-        limit_bytes: From which on it is begun anew; the one before is kept as `<path>.1`.
+        path: Path of the file; made with its first line, folder included.
+        limit_bytes: Size from which on it is begun anew; the one before is kept as `<path>.1`.
     """
 
     def __init__(self, path: Path, limit_bytes: int = FILE_BYTES) -> None:
@@ -143,63 +129,8 @@ class TraceFile:
                 self._path.replace(f"{self._path}.1")
 
 
-class Sampler:
-    """Chooses the requests to trace: all while there are few, else those whose ids have the smallest hashes.
-
-    So what a busy instance chooses, less busy ones choose too, and the hops of a request are all written.
-
-    Args:
-        clock: Seconds.
-        most_per_s: To choose in a second, about.
-    """
-
-    def __init__(self, clock: Callable[[], float], most_per_s: int = MOST_PER_S) -> None:
-        self._clock = clock
-        self._most = most_per_s
-        self._since_s = -1e9
-        self._seen = self._left = 0
-        self._below = _HASHES
-
-    def choose(self, ids: Sequence[str]) -> dict[int, str]:
-        """Index -> id of those chosen; empty ids never are."""
-        if not any(ids):
-            return {}
-        self._turn()
-        chosen = {}
-        for index, name in enumerate(ids):
-            if name:
-                self._seen += 1
-                if self._left and len(name) <= LONGEST_ID and zlib.crc32(name.encode()) < self._below:
-                    self._left -= 1
-                    chosen[index] = name
-        return chosen
-
-    def _turn(self) -> None:
-        """Begins a new second, with the share that the last one calls for."""
-        now_s = self._clock()
-        if now_s - self._since_s >= 1.0:
-            self._below = _HASHES * min(self._most, self._seen) // self._seen if self._seen else _HASHES
-            self._since_s, self._seen, self._left = now_s, 0, 2 * self._most
-
-
-def joined(requests: Iterable[str]) -> str:
-    """The ids of several requests as one."""
-    return _BETWEEN.join(requests)
-
-
-def id_for_worker(requests: str, number: int) -> str:
-    """What a batch brings to its worker: `7,8#2` is the second one of the dispatcher's batch with requests 7 and 8."""
-    return f"{requests}{_NUMBER}{number}"
-
-
-def is_of(told: str, request: str, number: int) -> bool:
-    """Whether an id at a worker is that of a request's call of this number."""
-    names, _, end = told.rpartition(_NUMBER)
-    return end == str(number) and set(names.split(_BETWEEN)).issuperset(request.split(_BETWEEN))
-
-
 def hop_from_json(line: str) -> Hop:
-    """Reads a line of a dispatcher's.
+    """Reads a line that a front wrote.
 
     Raises:
         ValueError: It is none: half a line, or of another release.
@@ -212,14 +143,14 @@ def hop_from_json(line: str) -> Hop:
 
 
 def run_from_json(line: str) -> Run:
-    """Reads a line of a worker's model.
+    """Reads a line that a worker's model wrote.
 
     Raises:
         ValueError: It is none.
     """
     data = _object(line)
     try:
-        return Run(**{**data, "ids": tuple(data["ids"])})
+        return Run(**{**data, "ids": tuple(data["ids"]), "tokens": tuple(data["tokens"])})
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a run: {error}") from error
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jigsaw_triton import __version__
 from jigsaw_triton.errors import JigsawError, MissingDependencyError, ServerError
 from jigsaw_triton.packages import cache_dir
-from jigsaw_triton.servers import interpreter
+from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.cgroups import limits
 from jigsaw_triton.servers.edge import haproxy
 from jigsaw_triton.servers.image import find_runtime, require_answer
@@ -53,6 +54,7 @@ def checks() -> list[Check]:
         "cache folder": _cache,
         "tritonserver": _tritonserver,
         "backends": _backends,
+        "compiled backend": _compiled_backend,
         "python backend": _python,
         "perf_analyzer": _perf_analyzer,
         "/dev/shm": _shared_memory,
@@ -106,6 +108,31 @@ def _backends(name: str) -> Check:
     if find_installed() is None and not _fetched():
         return Check(name, "ok", "python (of the packaged tritonserver)")
     return Check(name, "ok", ", ".join(sorted(find_installation().backends)))
+
+
+def _compiled_backend(name: str) -> Check:
+    """Who compiled the backend of the gateway, for which version, and whether it fits the server."""
+    library = backend.find_library()
+    if library is None:
+        raise backend.missing_library()
+    built = backend.build_info(library)
+    story = f"{built.version}, compiled by {built.compiler} for backend API {built.api}"
+    if built.version != __version__:
+        return Check(name, "error", f"{story}; jigsaw-triton is {__version__}", backend.REBUILD)
+    if find_installed() is None and not _fetched():
+        return Check(name, "ok", story)
+    server = find_installation()
+    api = backend.server_api(server.binary, server.env)
+    if api is None:
+        return Check(name, "ok", f"{story}; the API of tritonserver {server.version} is not known")
+    if api.major != built.api.major or api < built.api:
+        return Check(
+            name,
+            "error",
+            f"{story}; tritonserver {server.version} has API {api}",
+            f"use a tritonserver with backend API {built.api} or a later {built.api.major}.x",
+        )
+    return Check(name, "ok", f"{story}; tritonserver has {api}")
 
 
 def _python(name: str) -> Check:

@@ -1,4 +1,4 @@
-"""A tritonserver's HTTP protocol, from asyncio: health, repository, statistics, metrics, inference."""
+"""A tritonserver's protocols, from asyncio: health, repository, statistics, metrics, inference."""
 
 import asyncio
 import json
@@ -16,6 +16,11 @@ from jigsaw_triton.runtime.spec import SECRET_HEADER
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
+_GRPC_PREFIX = "triton-grpc-protocol-"
+"""Beginning of the name that Triton gives a restricted protocol's header over gRPC."""
+
+_NO_PROXY = (("grpc.enable_http_proxy", 0),)
+
 _TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _REGIONS = "v2/systemsharedmemory"
@@ -31,20 +36,36 @@ class TritonClient:
         address: `http://host:port`, or the path of a Unix socket.
         secret: Sent with calls about the repository and shared memory; empty where the server restricts nothing.
         metrics_address: Of /metrics, like `address`; empty where it is not served.
+        grpc_address: Target of gRPC, by which models are loaded; empty to load them over HTTP.
         timeout_s: For each call except `load`, `unload` and `infer`, which have their own.
     """
 
-    def __init__(self, address: str, *, secret: str = "", metrics_address: str = "", timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        secret: str = "",
+        metrics_address: str = "",
+        grpc_address: str = "",
+        timeout_s: float = 10.0,
+    ) -> None:
         self._address = address
         self._secret = secret
         self._metrics_address = metrics_address
+        self._grpc_address = grpc_address
         self._timeout_s = timeout_s
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     @classmethod
     def of(cls, command: Command, *, timeout_s: float = 10.0) -> Self:
         """A client of the server that the command starts."""
-        return cls(command.address, secret=command.secret, metrics_address=command.metrics_address, timeout_s=timeout_s)
+        return cls(
+            command.address,
+            secret=command.secret,
+            metrics_address=command.metrics_address,
+            grpc_address=command.grpc_address,
+            timeout_s=timeout_s,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._address!r})"
@@ -83,9 +104,15 @@ class TritonClient:
     async def load(self, model: str, *, timeout_s: float = 600.0) -> None:
         """Loads a model, or loads it anew; returns when it is ready.
 
+        Over HTTP, Triton 24.10 loads in the thread that serves the connection, and all other connections of that thread
+        wait meanwhile, with the inferences on them. Over gRPC it does not.
+
         Raises:
             ServerError: It did not load; the message is Triton's.
         """
+        if self._grpc_address:
+            await self._load_over_grpc(model, timeout_s)
+            return
         await self._call("POST", f"v2/repository/models/{quote(model)}/load", data=b"{}", timeout_s=timeout_s)
 
     async def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
@@ -124,7 +151,8 @@ class TritonClient:
         Args:
             model: Name.
             inputs: With the leading batch dimension where the model has one; BYTES as object arrays of bytes.
-            timeout_s: Until the answer is there.
+            timeout_s: Seconds until the answer must be there; also the request's own timeout, which a front keeps to in
+                place of its latency promise.
 
         Returns:
             All outputs by name.
@@ -132,7 +160,7 @@ class TritonClient:
         Raises:
             ServerError: The request was refused or failed; the message is Triton's.
         """
-        head, body = _encode(inputs)
+        head, body = _encode(inputs, timeout_s)
         status, headers, content = await self._exchange(
             "POST",
             f"v2/models/{quote(model)}/infer",
@@ -146,6 +174,25 @@ class TritonClient:
             return _decode(content, int(headers.get(_HEADER_LENGTH, len(content))))
         except (ValueError, KeyError, TypeError, InferenceServerException) as error:
             raise ServerError(f"the answer is not of Triton's protocol: {error}", where=model) from error
+
+    async def _load_over_grpc(self, model: str, timeout_s: float) -> None:
+        # Most commands load nothing, and to import this takes long.
+        from tritonclient.grpc.aio import InferenceServerClient
+
+        headers = {f"{_GRPC_PREFIX}{SECRET_HEADER}": self._secret} if self._secret else None
+        client = InferenceServerClient(self._grpc_address, channel_args=_NO_PROXY)
+        try:
+            await client.load_model(model, headers=headers, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            message = _without_traceback(str(error.message()))
+            match error.status():
+                case "StatusCode.UNAVAILABLE":
+                    message = f"does not answer: {message}"
+                case "StatusCode.DEADLINE_EXCEEDED":
+                    message = f"no answer within {timeout_s:g} s"
+            raise ServerError(message, where=self._grpc_address) from error
+        finally:
+            await asyncio.shield(client.close())
 
     async def _call(
         self, method: str, path: str, *, data: bytes | None = None, address: str = "", timeout_s: float | None = None
@@ -198,16 +245,20 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _message(content: bytes, status: int) -> str:
-    """Triton's words; of a traceback that the python backend adds, only what it is about. The server's log has it."""
+    """Triton's words."""
     try:
-        message, _, _ = str(json.loads(content)["error"]).partition(_TRACEBACK)
-        return message.strip().rstrip(";")
+        return _without_traceback(str(json.loads(content)["error"]))
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {status}"
 
 
-def _encode(inputs: Arrays) -> tuple[bytes, bytes]:
-    """The JSON and the binary tensors of a request that wants binary outputs."""
+def _without_traceback(message: str) -> str:
+    """A message without the traceback that the python backend adds, which the server's log has."""
+    return message.partition(_TRACEBACK)[0].strip().rstrip(";")
+
+
+def _encode(inputs: Arrays, timeout_s: float) -> tuple[bytes, bytes]:
+    """The JSON and the binary tensors of a request that wants binary outputs and has a timeout."""
     items, pieces = [], []
     for name, array in inputs.items():
         dtype = to_triton(array.dtype)
@@ -221,7 +272,8 @@ def _encode(inputs: Arrays) -> tuple[bytes, bytes]:
             }
         )
         pieces.append(raw)
-    head = json.dumps({"inputs": items, "parameters": {"binary_data_output": True}}).encode()
+    parameters = {"binary_data_output": True, "timeout": round(1e6 * timeout_s)}
+    head = json.dumps({"inputs": items, "parameters": parameters}).encode()
     return head, b"".join(pieces)
 
 

@@ -9,18 +9,20 @@ from types import MappingProxyType
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.spec import (
-    METRICS_VARIABLE,
     RUN_DIR_VARIABLE,
     SECRET_HEADER,
     SECRET_VARIABLE,
     SHM_PREFIX_VARIABLE,
 )
 from jigsaw_triton.servers.image import Container
-from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.installation import Installation, require_compiled_backend
 from jigsaw_triton.servers.launcher import STACK_VARIABLE
 
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
+_GRPC_PORT = 1
+"""Triton joins a port to the address, which for a Unix socket becomes the end of its path."""
+
 _POOL_SHARE = 64
 _POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
 """Triton's pools for tensors on their way: a share of the slice's memory within bounds."""
@@ -54,6 +56,7 @@ class Command:
         env: Variables laid over the inherited ones.
         address: Of the HTTP protocol: a socket's path or `http://host:port`.
         metrics_address: Of /metrics, likewise; empty where there is none.
+        grpc_address: Target of gRPC, by which models are loaded: `unix:` and a path, or `host:port`.
         sockets: Paths it will listen on.
         ports: (address, port) pairs it will listen on.
         shm_prefix: How the names of its regions in /dev/shm begin.
@@ -65,6 +68,7 @@ class Command:
     env: Mapping[str, str] = field(repr=False)
     address: str
     metrics_address: str
+    grpc_address: str
     sockets: tuple[Path, ...]
     ports: tuple[tuple[str, int], ...]
     shm_prefix: str
@@ -92,13 +96,14 @@ def worker_command(
     shared: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
-    """The tritonserver of one MIG instance: HTTP and metrics on Unix sockets in the run directory, no gRPC.
+    """The tritonserver of a worker, on Unix sockets in the run directory: HTTP, metrics, and gRPC to load models.
 
     Args:
         installation: What to run.
         name: The worker's.
         repository: Its models; none is loaded at the start.
-        run_dir: Of the deployment; the sockets are `workers/<name>.sock` and `workers/<name>.metrics.sock` in it.
+        run_dir: Of the deployment; the sockets are `workers/<name>.sock`, `workers/<name>.metrics.sock` and
+            `workers/<name>.grpc:1` in it.
         secret: What the protocols that change the server are kept behind.
         device: UUID of the MIG instance; None hides all GPUs.
         device_mib: How much of its memory the server may fill; None where unknown.
@@ -111,15 +116,18 @@ def worker_command(
     """
     workers = run_dir / "workers"
     http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
-    for path in (http, metrics):
+    grpc = workers / f"{name}.grpc:{_GRPC_PORT}"
+    for path in (http, metrics, grpc):
         _check_socket(path)
     prefix = shm_prefix(run_dir, name)
-    # The ports beside the unix: addresses are not used; Triton joins them to what it logs.
+    # The ports beside the unix: addresses of HTTP are not used; Triton joins them to what it logs.
     arguments = [
         *_common(installation, name, repository, secret, prefix, exit_timeout_s),
         f"--http-address=unix:{http}",
         f"--metrics-address=unix:{metrics}",
-        "--allow-grpc=false",
+        f"--grpc-address=unix:{workers / name}.grpc",
+        f"--grpc-port={_GRPC_PORT}",
+        f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
     ]
     if device is not None:
         pool = _pool_bytes(device_mib)
@@ -133,7 +141,8 @@ def worker_command(
         env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir), **mps},
         address=str(http),
         metrics_address=str(metrics),
-        sockets=(http, metrics),
+        grpc_address=f"unix:{grpc}",
+        sockets=(http, metrics, grpc),
         ports=(),
         shm_prefix=prefix,
         secret=secret,
@@ -164,8 +173,8 @@ def gateway_command(
 
     Args:
         installation: What to run.
-        repository: Fronts, pipelines and dispatchers; none is loaded at the start.
-        run_dir: Of the deployment, where dispatchers find the workers.
+        repository: Model repository with fronts and pipelines; none is loaded at the start.
+        run_dir: Run folder of the deployment, where fronts find the workers.
         secret: What the protocols that change the server are kept behind, over HTTP and gRPC.
         address: IP address to listen on; 0.0.0.0 for all.
         http_port: For clients.
@@ -176,7 +185,9 @@ def gateway_command(
 
     Raises:
         InputError: The path of a folder is one that Triton cannot use.
+        MissingDependencyError: The compiled backend is not built.
     """
+    require_compiled_backend(installation)
     prefix = shm_prefix(run_dir, "gateway")
     http, grpc = gateway_sockets(run_dir)
     listening = [f"--http-address={address}", f"--http-port={http_port}", f"--grpc-address={address}"]
@@ -203,13 +214,13 @@ def gateway_command(
             **installation.env,
             "CUDA_VISIBLE_DEVICES": "",
             RUN_DIR_VARIABLE: str(run_dir),
-            METRICS_VARIABLE: f"{local}:{metrics_port}",
             SECRET_VARIABLE: secret,
             SHM_PREFIX_VARIABLE: prefix,
             STACK_VARIABLE: str(GATEWAY_STACK_MIB),
         },
         address=str(http) if behind_edge else f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",
+        grpc_address=f"unix:{grpc}" if behind_edge else f"{local}:{grpc_port}",
         sockets=(http, grpc) if behind_edge else (),
         ports=tuple((address, port) for port in ports),
         shm_prefix=prefix,

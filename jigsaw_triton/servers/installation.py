@@ -5,14 +5,14 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.packages import Package, Progress, build_folder, extract
-from jigsaw_triton.servers import interpreter
+from jigsaw_triton.servers import backend, interpreter
 
 PACKAGE = Package(
     name="nvidia-pytriton",
@@ -40,7 +40,7 @@ class Installation:
     Attributes:
         binary: Absolute path.
         backend_dir: For --backend-directory.
-        backends: Names of the backends there: `python`, `onnxruntime`.
+        backends: Names of the backends there: `python`, `onnxruntime`; `jigsaw` if the compiled backend is built.
         version: Of the server: `2.51.0`; `unknown` where nothing tells it.
         origin: Found on PATH, at /opt/tritonserver, unpacked from the package, or inside an image.
         env: Variables that the server needs, to be laid over the inherited ones.
@@ -77,6 +77,17 @@ def find_installed() -> tuple[Path, Literal["path", "opt"]] | None:
     return None
 
 
+def require_compiled_backend(installation: Installation) -> Installation:
+    """Returns an installation that can run a gateway.
+
+    Raises:
+        MissingDependencyError: The compiled backend is not built.
+    """
+    if backend.BACKEND not in installation.backends:
+        raise backend.missing_library()
+    return installation
+
+
 def require_packaged_platform() -> None:
     """Says what keeps the packaged tritonserver from running here.
 
@@ -109,24 +120,25 @@ def _packaged(progress: Progress | None) -> Installation:
     require_packaged_platform()
     version = interpreter.VERSION
     stub = f"{_ROOT}/python_backend_stubs/{version}/{_STUB}"
-    backend = f"{_ROOT}/backends/python/"
+    python = f"{_ROOT}/backends/python/"
     folder = extract(
-        PACKAGE, {f"{_ROOT}/bin/tritonserver": None, backend: None, stub: None, f"{_LIBS}/": None}, progress
+        PACKAGE, {f"{_ROOT}/bin/tritonserver": None, python: None, stub: None, f"{_LIBS}/": None}, progress
     )
 
     def link(fresh: Path) -> None:
         (fresh / "python").mkdir()
-        for file in [folder / stub, *(folder / backend).iterdir()]:
+        for file in [folder / stub, *(folder / python).iterdir()]:
             (fresh / "python" / file.name).symlink_to(Path("..", "..", file.relative_to(folder)))
 
     backend_dir = folder / "backends"
     build_folder(backend_dir, link)
+    backend_dir, backends = _with_compiled(backend_dir, {"python"})
     home = interpreter.prepare()
     libraries = {**os.environ, "LD_LIBRARY_PATH": _append(str(folder / _LIBS), os.environ.get("LD_LIBRARY_PATH", ""))}
     return Installation(
         binary=folder / _ROOT / "bin" / "tritonserver",
         backend_dir=backend_dir,
-        backends=frozenset({"python"}),
+        backends=backends,
         version=_PACKAGED_VERSION,
         origin="package",
         env=interpreter.environment(home, libraries),
@@ -140,7 +152,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
     stub = backend_dir / "python" / _STUB
     if "python" not in backends or not stub.is_file():
         raise MissingDependencyError(
-            "this tritonserver has no python backend, which dispatchers need",
+            "this tritonserver has no python backend, which python models and steps need",
             where=str(binary),
             hint=f"install it under {backend_dir / 'python'}, or {_OFF_PATH}",
         )
@@ -151,6 +163,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
             where=str(stub),
             hint=f"install jigsaw-triton with Python {built_for}, or {_OFF_PATH}",
         )
+    backend_dir, backends = _with_compiled(backend_dir, backends)
     return Installation(
         binary=binary,
         backend_dir=backend_dir,
@@ -159,6 +172,14 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
         origin=origin,
         env=interpreter.environment(interpreter.prepare(), os.environ),
     )
+
+
+def _with_compiled(backend_dir: Path, backends: Set[str]) -> tuple[Path, frozenset[str]]:
+    """A server's backends and the compiled one, if that is built."""
+    library = backend.find_library()
+    if library is None:
+        return backend_dir, frozenset(backends - {backend.BACKEND})
+    return backend.merge_backends(backend_dir, library), frozenset({*backends, backend.BACKEND})
 
 
 def stub_python(stub: Path) -> str:

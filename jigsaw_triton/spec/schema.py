@@ -194,8 +194,10 @@ class TaskEntry(_Entry):
     """Tensor whose rows the task is called for, one call a row."""
     when: WhenEntry | None = Field(default=None, examples=[{"tensor": "detect.SCORE", "above": 0.5}])
     """The condition under which the task runs."""
+    retry: Literal["once", "never"] = "once"
+    """Repetition of a call on another worker where the first may have executed it before it failed."""
     python: str | None = Field(default=None, examples=["steps/crop.py"])
-    """In place of variants: a file with a function `step`, relative to graph.yaml's folder, run at the gateway."""
+    """In place of variants: a file with a function `step`, relative to graph.yaml's folder; a steps worker runs it."""
     latency_ms: float | None = Field(default=None, gt=0, examples=[2])
     """With python: milliseconds of the SLO that are kept for it; 1 unless told."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
@@ -227,8 +229,11 @@ class GraphSpec(_Entry):
         ],
     )
     """The steps."""
-    target: Literal["auto", "ensemble", "bls"] = "auto"
-    """How the pipeline is compiled: a native Triton ensemble, a BLS model, or the better of the two."""
+    target: Literal["auto", "graph", "ensemble", "bls"] = "auto"
+    """Form in which the graph is served: graph is one compiled front, ensemble a native Triton ensemble, bls a Python
+    model. auto is graph."""
+    overload: Literal["refuse", "queue"] = "refuse"
+    """Fate of requests that cannot be answered within the SLO any more: they are refused at once, or they wait."""
     priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])
     """Where the cluster cannot carry all load, graphs of a larger number get theirs first."""
     weight: float = Field(default=1.0, gt=0, le=LIMIT_WEIGHT, examples=[2])

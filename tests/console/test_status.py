@@ -42,7 +42,7 @@ def test_a_running_generation_is_told_in_full(desk: Desk) -> None:
     assert status["gateway"]["http"] == "127.0.0.1:8000"
     assert status["gateway"]["metrics"] == "http://127.0.0.1:8002/metrics"
     graph = status["graphs"]["app"]
-    assert (graph["target"], graph["demand_rps"], graph["base_rps"]) == ("ensemble", 10.0, 10.0)
+    assert (graph["target"], graph["demand_rps"], graph["base_rps"]) == ("graph", 10.0, 10.0)
     assert (graph["latency_ms"], graph["slo_latency_ms"], graph["percentile"]) == (100.0, 1000.0, 99.0)
     assert graph["arrivals_rps"] is None
     first, second = status["workers"]
@@ -71,8 +71,10 @@ def test_servers_that_die_are_told(desk: Desk) -> None:
     assert [w["state"] for w in status["workers"]] == ["restarting", "ready"]
     assert [w["restarts"] for w in status["workers"]] == [1, 0]
     assert status["gateway"]["state"] == "restarting"
-    assert not status["degraded"]
+    assert status["degraded"]
     world.end()
+    desk.controller.state = world.state
+    assert not snapshot(desk.controller, desk.fleet)["degraded"]
     for _ in range(world.state.settings.restart_limit):
         world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
         world.end()

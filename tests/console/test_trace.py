@@ -7,16 +7,16 @@ import pytest
 from jigsaw_triton.console.trace import APART_S, Trace, read_traces
 from jigsaw_triton.runtime.trace import FOLDER, GATEWAY, WORKERS, Call, Hop, Run
 
-CALL = Call("w", "g.b.v.g1", "v", 2, 3, 1.0, 9.0, "answered", number=1)
-FIRST = Hop("7", "g", "a", "g.a.g1", 1000.010, 10.0, 20.0, 1, "answered", "", ())
-SECOND = Hop("7", "g", "b", "g.b.g1", 1000.035, 2.0, 15.0, 4, "answered", "", (CALL,))
-RUN = Run(("7#1",), "w", "g.b.v.g1", 1000.038, 4.0, 3)
+CALL = Call("w", "g.b.v.g1", "v", 2, 3, 1.0, 9.0, "answered", number=2**48)
+FIRST = Hop("7", "g", "a", "g.a.g1", 1000.010, 10.0, 20.0, "answered", "", ())
+SECOND = Hop("7", "g", "b", "g.b.g1", 1000.035, 2.0, 15.0, "answered", "", (CALL,))
+RUN = Run(("7", "8"), (2**48 - 1, 2**48), "w", "g.b.v.g1", 1000.038, 4.0, 3)
 
 
 def write(run_dir: Path, *records: Hop | Run, suffix: str = "") -> None:
     for record in records:
         if isinstance(record, Hop):
-            path = run_dir / FOLDER / GATEWAY / f"{record.dispatcher}.0.jsonl{suffix}"
+            path = run_dir / FOLDER / GATEWAY / f"{record.route}.jsonl{suffix}"
         else:
             path = run_dir / FOLDER / WORKERS / record.worker / f"{record.model}_0.jsonl{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,27 +46,26 @@ def test_a_request_is_put_together_from_its_hops(tmp_path: Path) -> None:
 
 def test_a_chain_that_was_called_at_once_ran_each_of_its_models(tmp_path: Path) -> None:
     call = replace(CALL, model="g.a~b.u~v.g3", variant="u~v")
-    hop = replace(SECOND, task="a~b", dispatcher="g.a~b.g3", calls=(call,))
+    hop = replace(SECOND, task="a~b", route="g.a~b.g3", calls=(call,))
     first, second = replace(RUN, model="g.a.u.g1"), replace(RUN, model="g.b.v.g2", began_s=1000.040)
-    write(tmp_path, hop, first, second, replace(RUN, model="g.a.v.g1"))
+    write(tmp_path, hop, second, first)
     ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
     assert stay.runs == ((first, second),)
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        replace(RUN, ids=("7#2",)),
-        replace(RUN, ids=("8#1",)),
-        replace(RUN, model="g.b.v.g2"),
-        replace(RUN, began_s=1000.060),
-    ],
-    ids=["call", "request", "model", "time"],
-)
+@pytest.mark.parametrize("run", [replace(RUN, tokens=(1,)), replace(RUN, worker="x")], ids=["call", "worker"])
 def test_runs_of_others_are_left_out(tmp_path: Path, run: Run) -> None:
     write(tmp_path, SECOND, run)
     ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
     assert stay.runs == ((),)
+
+
+def test_a_python_step_is_a_hop_like_a_tasks(tmp_path: Path) -> None:
+    call = replace(CALL, worker="steps-g", model="g.b.g1", variant="", items=1, batch=1)
+    run = replace(RUN, worker="steps-g", model="g.b.g1")
+    write(tmp_path, replace(SECOND, calls=(call,)), run)
+    ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
+    assert stay.runs == ((run,),)
 
 
 def test_requests_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
@@ -81,9 +80,7 @@ def test_requests_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_only_the_graph_and_the_request_asked_for_are_read(tmp_path: Path) -> None:
-    write(
-        tmp_path, FIRST, replace(FIRST, request="8", taken_s=900.0), replace(FIRST, graph="g.a", dispatcher="g.a.x.g1")
-    )
+    write(tmp_path, FIRST, replace(FIRST, request="8", taken_s=900.0), replace(FIRST, graph="g.a", route="g.a.x.g1"))
     assert [trace.request for trace in read_traces(tmp_path, "g")] == ["8", "7"]
     assert [trace.request for trace in read_traces(tmp_path, "g", "7")] == ["7"]
     assert read_traces(tmp_path, "other") == ()
@@ -91,8 +88,8 @@ def test_only_the_graph_and_the_request_asked_for_are_read(tmp_path: Path) -> No
 
 def test_files_that_were_begun_anew_and_half_lines_do_no_harm(tmp_path: Path) -> None:
     write(tmp_path, FIRST, suffix=".1")
-    write(tmp_path, replace(SECOND, dispatcher="g.a.g1"))
-    path = tmp_path / FOLDER / GATEWAY / "g.a.g1.0.jsonl"
+    write(tmp_path, replace(SECOND, route="g.a.g1"))
+    path = tmp_path / FOLDER / GATEWAY / "g.a.g1.jsonl"
     path.write_text(path.read_text() + '{"request": "9", "gra')
     assert ways(read_traces(tmp_path, "g")) == [["a", "b"]]
 

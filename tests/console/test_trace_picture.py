@@ -14,18 +14,20 @@ TRACE = Trace("g", "7", (Stay(FIRST, ()), Stay(SECOND, ((RUN,),))))
 def test_each_wait_stay_and_batch_is_a_bar() -> None:
     told = [(bar.depth, bar.label, bar.start_ms, bar.end_ms, bar.kind) for bar in bars(TRACE)]
     assert told == [
-        (0, "a: gateway, queue", 0.0, 10.0, "wait"),
-        (0, "a: dispatcher", 10.0, 30.0, "stay"),
-        (0, "b: gateway, queue", 30.0, 35.0, "wait"),
-        (0, "b: dispatcher, 4 requests", 35.0, 50.0, "stay"),
+        (0, "a: queue", 0.0, 10.0, "wait"),
+        (0, "a: gateway", 10.0, 30.0, "stay"),
+        (0, "b: queue", 33.0, 35.0, "wait"),
+        (0, "b: gateway", 35.0, 50.0, "stay"),
         (1, "v on w, 2 of 3 items", 36.0, 44.0, "call"),
     ]
     assert bars(TRACE)[-1].runs == ((38.0, 42.0),)
 
 
-def test_code_is_told_by_its_file() -> None:
-    hop = replace(SECOND, waited_ms=0.0, calls=(), requests=1, code="steps/crop.py")
-    assert [bar.label for bar in bars(Trace("g", "7", (Stay(hop, ()),)))] == ["b: steps/crop.py"]
+def test_a_python_step_shows_like_a_task() -> None:
+    call = replace(CALL, worker="steps-g", variant="", items=1, batch=1)
+    hop = replace(SECOND, waited_ms=0.0, calls=(call,))
+    labels = [bar.label for bar in bars(Trace("g", "7", (Stay(hop, ((),)),)))]
+    assert labels == ["b: gateway", "steps-g, 1 of 1 items"]
 
 
 def test_what_failed_is_told() -> None:
@@ -33,7 +35,7 @@ def test_what_failed_is_told() -> None:
     hop = replace(SECOND, outcome="model", message="task b: <seven>", calls=calls)
     trace = Trace("g", "7", (Stay(hop, ((), ())),))
     kinds = {bar.label: bar.kind for bar in bars(trace)}
-    assert kinds["b: model, 4 requests"] == "failed"
+    assert kinds["b: model"] == "failed"
     assert kinds["v on w, 2 of 3 items, failed"] == "failed"
     assert kinds["v on w, 2 of 3 items, again"] == "call"
     assert "model: task b: <seven>" in plain(draw_text(trace))

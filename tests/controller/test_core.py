@@ -32,11 +32,11 @@ def shared(generation: int, share: float) -> Bundle:
     """The first generation's workers, their routes with shares."""
     plain = bundle(generation, ONE.workers.values())
     graph = plain.graphs["app"]
-    dispatchers = tuple(
-        replace(d, route=tuple(replace(entry, variant="v0", share=share) for entry in d.route))
-        for d in graph.dispatchers
+    tasks = tuple(
+        replace(task, route=tuple(replace(entry, variant="v0", share=share) for entry in task.route))
+        for task in graph.tasks
     )
-    return replace(plain, graphs={"app": replace(graph, dispatchers=dispatchers)})
+    return replace(plain, graphs={"app": replace(graph, tasks=tasks)})
 
 
 def phase(world: World) -> str:
@@ -177,15 +177,15 @@ def test_what_the_user_asks_for_is_not_cut() -> None:
     assert not world.state.beyond
 
 
-def test_old_dispatchers_linger_for_what_waits_in_their_queues_and_then_go() -> None:
+def test_old_routes_linger_for_what_waits_in_their_queues_and_then_go() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))
-    assert {"app.t0.g1", "app.t0.g2"} <= world.state.actual.models.keys()
+    assert {"app.t0.g1", "app.t0.g2"} <= world.state.actual.routes.keys()
     world.ticks([15.0] * 29)
     assert "UnloadGateway" not in world.kinds()
     world.ticks([15.0] * 2)
     assert world.done[-1] == a.UnloadGateway(("app.t0.g1", "app.t1.g1"))
-    assert world.state.actual.models.keys() == {"app.t0.g2", "app.t1.g2"}
+    assert world.state.actual.routes.keys() == {"app.t0.g2", "app.t1.g2"}
 
 
 def test_what_cannot_be_ended_after_lingering_is_no_failed_change_and_is_tried_later() -> None:
@@ -209,10 +209,20 @@ def test_no_change_by_load_right_after_another() -> None:
 
 
 def test_a_dead_worker_is_restarted_with_its_models() -> None:
-    world = deployed(World({1: ONE}))
+    world = deployed(World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker)))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    assert world.state.degraded
+    world.end()
     assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-    assert not world.state.restarts["n-0-1g-0"].waiting
+    assert not world.state.degraded
+
+
+def test_what_was_noticed_of_a_server_is_told_and_changes_nothing() -> None:
+    world = deployed(World({1: ONE}))
+    before = world.state
+    world.send(e.Noticed("condemned", "worker n-0-1g-0 hangs"))
+    assert world.reports[-1] == ("condemned", "worker n-0-1g-0 hangs")
+    assert world.state == before
 
 
 def test_a_worker_that_keeps_dying_is_given_up() -> None:
@@ -243,8 +253,8 @@ def test_a_restart_that_fails_is_tried_again() -> None:
     assert ("restart", "n-0-1g-0 serves again") in world.reports
 
 
-def test_a_dead_gateway_comes_back_with_dispatchers_before_fronts() -> None:
-    world = deployed(World({1: ONE}))
+def test_a_dead_gateway_comes_back_with_the_fronts_of_tasks_before_those_of_graphs() -> None:
+    world = deployed(World({1: bundle(1, ONE.workers.values(), target="ensemble")}))
     world.send(e.GatewayExited("signal 9"))
     action = world.done[-1]
     assert isinstance(action, a.RestartGateway)

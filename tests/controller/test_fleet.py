@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import ModelFolder, Place, Worker, WorkerModel
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
@@ -41,7 +41,7 @@ ECHO = WorkerModel(
     ModelFolder("echo", {"config.pbtxt": CONFIG.encode(), "1/model.py": CODE.encode()}), "g", "t", "v", 1, 8, "digest"
 )
 GPU = GpuId("local", 0)
-BARE = Worker("local-0-1g-0-p1", GPU, "cpu", Placement(0, "1g"), 1000, (), process=1)
+BARE = Worker("local-0-1g-0-p1", (), Place(GPU, "cpu", Placement(0, "1g")), 1000, process=1)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.controller.arrivals import Counters, arrivals, counters
+from jigsaw_triton.controller.arrivals import arrivals, arrived
 from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.servers.metrics import parse_metrics
@@ -9,15 +9,12 @@ from jigsaw_triton.servers.metrics import parse_metrics
 FIGURES = Settings()
 
 METRICS = """
-# HELP nv_inference_request_success Number of successful inference requests
-nv_inference_request_success{model="app",version="1"} 30
-nv_inference_request_success{model="app.t0.g1",version="1"} 40
-nv_inference_request_failure{model="app.t0.g1",reason="OTHER",version="1"} 2
-nv_inference_request_failure{model="app.t0.g1",reason="REJECTED",version="1"} 1
-nv_inference_request_success{model="app.t0.g2",version="1"} 7
-nv_inference_request_success{model="app.t1.g1",version="1"} 31
-nv_inference_pending_request_count{model="app.t0.g1",version="1"} 5
-nv_inference_pending_request_count{model="app.t1.g1",version="1"} 9
+# HELP jigsaw_arrivals_total Requests that came to a graph
+jigsaw_arrivals_total{graph="app"} 43
+jigsaw_arrivals_total{graph="other"} 7
+jigsaw_requests_total{graph="app",task="t0"} 40
+jigsaw_refused_total{graph="app",reason="late",task="t0"} 3
+jigsaw_refused_total{graph="app",reason="late",task=""} 8
 """
 
 
@@ -28,27 +25,15 @@ def demand(rates_rps: list[float]) -> Demand:
     return result
 
 
-def test_counters_are_those_of_the_first_dispatchers() -> None:
-    counted = counters(parse_metrics(METRICS), "app", ["app.t0.g1", "app.t0.g2", "app.t0.g3"])
-    assert counted == {"app.t0.g1": Counters(43.0, 5.0), "app.t0.g2": Counters(7.0, 0.0)}
+def test_requests_arrive_at_fronts_and_those_that_a_pipeline_refuses_before_them() -> None:
+    assert arrived(parse_metrics(METRICS)) == {"app": 51.0, "other": 7.0}
 
 
-def test_what_a_graphs_pipeline_refuses_has_arrived_too() -> None:
-    refused = """
-jigsaw_refused_total{graph="app",reason="late",task=""} 8
-jigsaw_refused_total{graph="app",reason="late",task="t0"} 3
-jigsaw_refused_total{graph="other",reason="late",task=""} 5
-"""
-    assert counters(parse_metrics(METRICS + refused), "app", ["app.t0.g2"])["app"] == Counters(8.0, 0.0)
-
-
-def test_arrivals_count_what_waits_and_survive_a_new_generation_and_a_reload() -> None:
-    before = {"g1": Counters(40, 5)}
-    assert arrivals(before, {"g1": Counters(45, 10)}) == 10
-    assert arrivals(before, {"g1": Counters(45, 0), "g2": Counters(3, 2)}) == 5
-    assert arrivals(before, {"g1": Counters(3, 5)}) == 3
-    assert arrivals(before, {"g2": Counters(3, 0)}) == 3
-    assert arrivals(before, {"g1": Counters(40, 0)}) == 0
+def test_arrivals_survive_a_gateway_that_starts_again_and_a_new_graph() -> None:
+    before = {"app": 40.0}
+    assert arrivals(before, {"app": 45.0, "other": 3.0}) == {"app": 5.0, "other": 3.0}
+    assert arrivals(before, {"app": 3.0}) == {"app": 3.0}
+    assert arrivals(before, {"app": 40.0}) == {"app": 0.0}
 
 
 def test_one_burst_is_no_rise() -> None:

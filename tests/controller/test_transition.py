@@ -9,7 +9,7 @@ from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from tests.controller.worlds import BOARD, bundle, chained, generation, worker
+from tests.controller.worlds import BOARD, bundle, chained, generation, steps, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -32,15 +32,16 @@ def after(target: Bundle, before: Bundle | None = None, actual: Actual | None = 
 
 
 def reached(actual: Actual, target: Bundle) -> bool:
-    dispatchers = {d.name: d for g in target.graphs.values() for d in g.dispatchers}
-    ours = {(e.worker, e.model) for g in target.graphs.values() for d in g.every_dispatcher.values() for e in d.route}
+    tasks = {t.name: t for g in target.graphs.values() for t in g.tasks}
+    models = {m.name for g in target.graphs.values() for m in g.models}
+    ours = {(e.worker, e.model) for g in target.graphs.values() for t in g.every_task.values() for e in t.route}
     return (
         actual.gateway
         and dict(actual.workers) == dict(target.workers)
-        and actual.models.keys() >= dispatchers.keys()
-        and all(actual.routes[name] == d.route for name, d in dispatchers.items())
+        and actual.models.keys() >= models
+        and all(actual.routes[name] == task.route for name, task in tasks.items())
         # What lingers leads to nothing but the target's models.
-        and all((e.worker, e.model) in ours for name in actual.models for e in actual.routes[name])
+        and all((e.worker, e.model) in ours for route in actual.routes.values() for e in route)
         and dict(actual.fronts) == {name: g.front for name, g in target.graphs.items()}
     )
 
@@ -61,7 +62,7 @@ def test_same_place_other_variant_loads_beside_the_old_model() -> None:
     assert stages[0].actions == (a.LoadModels("n-0-1g-0", two.workers["n-0-1g-0"].models),)
     assert a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)) in stages[-1].actions
     drain = next(s.actions for s in stages if any(isinstance(x, a.Drain) for x in s.actions))
-    assert drain == (a.Drain("n-0-1g-0", {"app.t0.a.g1": 1}),)
+    assert drain == (a.Drain("n-0-1g-0", ("app.t0.a.g1",)),)
     assert reached(run(actual, stages), two)
 
 
@@ -79,7 +80,7 @@ def test_a_worker_in_the_way_is_drained_before_it_stops() -> None:
 
 
 def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
-    """Title of a stage that changes routes -> the models that t1's old dispatcher leads to from then on."""
+    """Title of a stage that changes routes -> the models that t1's old route leads to from then on."""
     stages = stages_to(after(before), generation(before), generation(target))
     return {
         stage.title: [entry.model for entry in action.routes["app.t1.g1"]]
@@ -92,7 +93,7 @@ def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
 def test_new_workers_help_at_once_and_finish_what_the_old_generation_began() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "b"), generation=2)])
     assert routes_while(ONE, two) == {
-        "load the new dispatchers": ["app.t1.a.g1", "app.t1.b.g2"],
+        "set the new routes": ["app.t1.a.g1", "app.t1.b.g2"],
         "let the new workers finish what the old generation began": ["app.t1.b.g2"],
     }
 
@@ -113,11 +114,11 @@ def titles(before: Bundle, target: Bundle) -> list[str]:
 def test_a_chain_whose_worker_must_make_room_is_called_task_by_task_before_that() -> None:
     two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
     told = titles(CHAINED, two)
-    begin = told.index("load a dispatcher for each task of a chain")
+    begin = told.index("route each task of a chain on its own")
     assert told[begin : begin + 4] == [
-        "load a dispatcher for each task of a chain",
+        "route each task of a chain on its own",
         "call them one by one",
-        "end the dispatchers of chains",
+        "end the routes of chains",
         "take workers that must make room out of the routes",
     ]
     assert "switch the fronts to the new generation" in told[begin + 4 :]
@@ -128,14 +129,14 @@ def test_a_chain_whose_worker_can_wait_is_called_at_once_to_the_end() -> None:
     two = bundle(2, [worker("0/1g@1", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
     told = titles(CHAINED, two)
     assert "call them one by one" not in told
-    assert told.index("switch the fronts to the new generation") < told.index("end the old dispatchers")
+    assert told.index("switch the fronts to the new generation") < told.index("end the old routes")
     assert reached(after(two, CHAINED), two)
 
 
 def test_tasks_go_on_with_the_models_of_a_chain() -> None:
     two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
     assert routes_while(ONE, two) == {
-        "load the new dispatchers": ["app.t1.a.g1", "app.t1.a.g2"],
+        "set the new routes": ["app.t1.a.g1", "app.t1.a.g2"],
         "let the new workers finish what the old generation began": ["app.t1.a.g2"],
     }
 
@@ -176,7 +177,11 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 @st.composite
 def bundles(draw: st.DrawFn, number: int) -> Bundle:
-    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere; or chains in all."""
+    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere; or chains in all.
+
+    The graph is compiled to one front, or to an ensemble with a front for each task. It may have a python step.
+    """
+    target = draw(st.sampled_from(["graph", "ensemble"]))
     workers: list[Worker] = []
     both = [(task, draw(st.sampled_from("ab"))) for task in ("t0", "t1")] if draw(st.booleans()) else []
     for gpu in range(2):
@@ -184,16 +189,19 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
             models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab")))]
             workers.append(worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=number))
-    made = bundle(number, workers)
+    made = bundle(number, workers, target=target)
     if both:
         return chained(made)
-    missing = [d.task for d in made.graphs["app"].dispatchers if not d.route]
+    missing = [t.task for t in made.graphs["app"].tasks if not t.route]
     if missing:
         first = workers[0]
         extra = [(m.task, m.variant) for m in first.models] + [(t, "a") for t in missing]
-        workers[0] = worker(f"{first.gpu.index}/{first.placement}", *extra, generation=number)
-        made = bundle(number, workers)
-    return made
+        assert first.place is not None
+        at = f"{first.place.gpu.index}/{first.place.placement}"
+        workers[0] = worker(at, *extra, generation=number)
+    if draw(st.booleans()):
+        workers.append(steps(number))
+    return bundle(number, workers, target=target)
 
 
 @settings(max_examples=150, deadline=None)
@@ -206,14 +214,16 @@ def test_any_transition_arrives_and_never_breaks_the_rules(before: Bundle, targe
             _check_action(actual, action)
             actual = actual.after(action)
         for gpu in range(2):
-            placed = [w.placement for w in actual.workers.values() if w.gpu.index == gpu]
+            placed = [
+                w.place.placement for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu
+            ]
             assert fits(CATALOG[BOARD], placed) is None
     assert reached(actual, target)
 
 
 def _check_action(actual: Actual, action: a.Action) -> None:
-    """Nothing is taken away that a route of a loaded dispatcher leads to."""
-    led_to = {(e.worker, e.model) for name in actual.models for e in actual.routes[name]}
+    """Nothing is taken away that a route leads to."""
+    led_to = {(e.worker, e.model) for route in actual.routes.values() for e in route}
     match action:
         case a.Retire(gone):
             assert gone.name not in {name for name, _ in led_to}
@@ -221,7 +231,8 @@ def _check_action(actual: Actual, action: a.Action) -> None:
             assert not {(name, model) for model in models} & led_to
         case a.Flip(_, front):
             assert front.name == "app"
-            assert all(actual.routes[name] for name in actual.models)
+            assert all(actual.routes.values())
+            assert actual.models.keys() <= actual.routes.keys()
 
 
 @settings(max_examples=60, deadline=None)
@@ -266,3 +277,15 @@ def test_processes_and_a_server_that_has_the_instance_to_itself_make_room_for_ea
         kinds = [type(action).__name__ for stage in stages for action in stage.actions]
         assert kinds.index("Retire") < kinds.index("BringUp")
         assert reached(run(actual, stages), target)
+
+
+def test_a_steps_worker_makes_room_for_nobody_and_keeps_its_process_where_its_code_changes() -> None:
+    one = bundle(1, [worker("0/7g@0", ("t0", "a"), ("t1", "a")), steps(1)], ["t0", "s", "t1"])
+    two = bundle(2, [worker("0/3g@0", ("t0", "a"), ("t1", "a"), generation=2), steps(2)], ["t0", "s", "t1"])
+    actual = after(one)
+    stages = stages_to(actual, generation(one), generation(two))
+    actions = [action for stage in stages for action in stage.actions]
+    assert [action.worker.name for action in actions if isinstance(action, a.Retire)] == ["n-0-7g-0"]
+    assert a.LoadModels("steps-app", two.workers["steps-app"].models) in actions
+    assert a.UnloadModels("steps-app", ("app.s.g1",)) in actions
+    assert reached(run(actual, stages), two)

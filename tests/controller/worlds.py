@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from jigsaw_triton.compiler.bundle import (
     Bundle,
     CompiledGraph,
-    Dispatcher,
     ModelFolder,
+    Place,
     RouteEntry,
+    TaskFront,
     Worker,
     WorkerModel,
 )
@@ -55,14 +56,31 @@ def worker(place: str, *models: tuple[str, str], generation: int = 1) -> Worker:
         )
         for task, variant in sorted(models)
     )
-    return Worker(f"n-{gpu}-{kind}-{start}", GpuId("n", int(gpu)), BOARD, Placement(int(start), kind), 1000, loaded)
+    stand = Place(GpuId("n", int(gpu)), BOARD, Placement(int(start), kind))
+    return Worker(f"n-{gpu}-{kind}-{start}", loaded, stand, 1000)
 
 
-def bundle(generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("t0", "t1")) -> Bundle:
+def steps(generation: int = 1) -> Worker:
+    """The worker of the python step `s`."""
+    model = WorkerModel(ModelFolder(f"app.s.g{generation}", {}), "app", "s", "", 1, 1, digest="s", tokens=1)
+    return Worker("steps-app", (model,))
+
+
+def bundle(
+    generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("t0", "t1"), *, target: str = "graph"
+) -> Bundle:
+    """What a plan compiles to.
+
+    Args:
+        generation: Number of the plan.
+        workers: Workers with their models.
+        tasks: Tasks that are called; of a chain one.
+        target: `graph`, whose tasks have no models of their own at the gateway, or `ensemble`.
+    """
     by_name = {w.name: w for w in sorted(workers, key=lambda w: w.name)}
-    dispatchers = tuple(
-        Dispatcher(
-            ModelFolder(f"app.{task}.g{generation}", {}),
+    fronts = tuple(
+        TaskFront(
+            f"app.{task}.g{generation}",
             task,
             tuple(
                 RouteEntry(w.name, m.name, m.batch, m.instances)
@@ -70,11 +88,12 @@ def bundle(generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("
                 for m in w.models
                 if m.task == task
             ),
+            ModelFolder(f"app.{task}.g{generation}", {}) if target == "ensemble" else None,
         )
         for task in tasks
     )
     front = ModelFolder("app", {"config.pbtxt": f"generation {generation}".encode()})
-    return Bundle(generation, by_name, {"app": CompiledGraph(front, None, dispatchers, "ensemble")})
+    return Bundle(generation, by_name, {"app": CompiledGraph(front, None, fronts, target)})
 
 
 def chained(made: Bundle) -> Bundle:
@@ -95,8 +114,8 @@ def chained(made: Bundle) -> Bundle:
         workers[name] = replace(of, models=(first, second, whole))
     apart = made.graphs["app"]
     front = ModelFolder("app", {"config.pbtxt": f"generation {number}, chained".encode()})
-    dispatchers = bundle(number, workers.values(), ["t0~t1"]).graphs["app"].dispatchers
-    return Bundle(number, workers, {"app": CompiledGraph(front, None, dispatchers, "ensemble", apart=apart)})
+    tasks = bundle(number, workers.values(), ["t0~t1"], target=apart.target).graphs["app"].tasks
+    return Bundle(number, workers, {"app": CompiledGraph(front, None, tasks, apart.target, apart=apart)})
 
 
 def plan(demand_rps: float) -> Plan:

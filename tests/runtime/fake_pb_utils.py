@@ -30,22 +30,12 @@ class TritonModelException(Exception):
     pass
 
 
-class Logger:
-    lines: ClassVar[list[str]] = []
-
-    @classmethod
-    def log_warn(cls, message: str) -> None:
-        cls.lines.append(message)
-
-
 class Metric:
     def __init__(self) -> None:
         self.total = 0.0
-        self.calls = 0
 
     def increment(self, value: float) -> None:
         self.total += value
-        self.calls += 1
 
 
 class MetricFamily:
@@ -53,12 +43,10 @@ class MetricFamily:
 
     COUNTER = "counter"
     made: ClassVar[dict[tuple[str, ...], Metric]] = {}
-    descriptions: ClassVar[dict[str, str]] = {}
 
     def __init__(self, name: str, description: str, kind: str) -> None:
         assert kind == self.COUNTER
         self._name = name
-        self.descriptions[name] = description
 
     def Metric(self, labels: dict[str, str]) -> Metric:
         key = (self._name, *(f"{label}={value}" for label, value in sorted(labels.items())))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.flow import Early, Flow, FlowError, Gathering, Outcome, plan_flow
+from jigsaw_triton.runtime.flow import Flow, FlowError, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 
@@ -115,24 +115,25 @@ def test_the_first_error_is_the_answer_and_nothing_after_it_runs() -> None:
     assert "d" not in called
 
 
-def test_an_early_answer_is_the_answer_and_nothing_after_it_runs() -> None:
-    """b answers while c, beside it, waits for that; what c makes is dropped, and d never runs."""
+def test_a_branch_that_ends_after_the_error_changes_nothing() -> None:
+    """b fails while c, beside it, waits for that; what c makes is dropped, and d never runs."""
     called: list[str] = []
-    answered = threading.Event()
+    failed = threading.Event()
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
-    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> Mapping[str, Array] | Early:
+    def call(step: PipelineStep, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         called.append(step.model)
+        if step.model == "b":
+            raise FlowError("step b failed")
         if step.model == "c":
-            assert answered.wait(PATIENCE_S)
-        return Early({"OUT": np.array([0.0])}) if step.model == "b" else add_up(step, inputs)
+            assert failed.wait(PATIENCE_S)
+        return add_up(step, inputs)
 
     with ThreadPoolExecutor(8) as pool:
         Flow(plan_flow(DIAMOND, ("OUT",)), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
         outcome = outcomes.get(timeout=PATIENCE_S)
-        answered.set()
-    assert isinstance(outcome, dict)
-    assert outcome["OUT"].tolist() == [0.0]
+        failed.set()
+    assert isinstance(outcome, FlowError)
     assert outcomes.empty()
     assert sorted(called) == ["a", "b", "c"]
 

@@ -2,14 +2,13 @@
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,24 +18,23 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
-from jigsaw_triton.runtime.calls import Calls
 from jigsaw_triton.runtime.dtypes import BF16, Array
-from jigsaw_triton.runtime.pace import AT_ONCE, MOST_PER_S
 from jigsaw_triton.runtime.spec import (
-    METRICS_VARIABLE,
+    ANSWER_PREFIX,
+    ANSWERED_OUTPUT,
+    CLOCK_TENSOR,
     RUN_DIR_VARIABLE,
-    Code,
-    DispatcherSpec,
+    TOKEN_OUTPUT,
     PipelineSpec,
     PipelineStep,
     RunnerSpec,
+    StepSpec,
     TensorSpec,
     to_json,
 )
-from jigsaw_triton.runtime.trace import hop_from_json, run_from_json
+from jigsaw_triton.runtime.steps import STEP_FILE
+from jigsaw_triton.runtime.trace import run_from_json
 from tests.runtime import fake_pb_utils as pb
-from tests.runtime.fake_worker import Call, FakeWorker, Refuse
-from tests.runtime.test_route import write
 
 X, Y, Z = TensorSpec("X", "INT64", (1,)), TensorSpec("Y", "INT64", (1,)), TensorSpec("Z", "INT64", (1,))
 Start = Callable[..., Any]
@@ -47,12 +45,11 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     """Loads a template's model.py and initializes its model with a spec."""
     monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", pb)
-    monkeypatch.setenv(METRICS_VARIABLE, "127.0.0.1:9")
     monkeypatch.setattr(pb.InferenceRequest, "models", {})
     before = set(sys.modules)
     models = []
 
-    def load(template: str, spec: DispatcherSpec | RunnerSpec | PipelineSpec, folder: Path = Path("/none")) -> Any:
+    def load(template: str, spec: RunnerSpec | StepSpec | PipelineSpec, folder: Path = Path("/none")) -> Any:
         path = templates_dir() / template / "model.py"
         module_spec = importlib.util.spec_from_file_location(f"template_{template}", path)
         assert module_spec is not None
@@ -87,7 +84,7 @@ def told(response: pb.InferenceResponse) -> dict[str, list[int]] | tuple[str, in
 
 
 @pytest.mark.parametrize(
-    "template", ["dispatcher", "pipeline", "ensemble", "onnxruntime", "torch", "python", "emulated"]
+    "template", sorted(path.name for path in templates_dir().iterdir() if any(path.glob("config*.pbtxt")))
 )
 def test_each_template_has_a_configuration_that_triton_reads(template: str) -> None:
     for path in (templates_dir() / template).glob("config*.pbtxt"):
@@ -95,212 +92,134 @@ def test_each_template_has_a_configuration_that_triton_reads(template: str) -> N
         assert bool(config.backend) != bool(config.platform)
 
 
-def test_a_dispatcher_answers_each_request(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def handler(call: Call) -> dict[str, Array]:
-        if 7 in call.inputs["X"]:
-            raise Refuse(500, "seven")
-        return {"Y": 2 * call.inputs["X"], "Z": 3 * call.inputs["X"]}
-
-    (tmp_path / "routes").mkdir()
-    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    with FakeWorker(tmp_path / "workers" / "a.sock", handler) as worker:
-        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y, Z)))
-        responses = model.execute(
-            [
-                pb.Request({"X": column(1, 2)}, ("Y",)),
-                pb.Request({"X": column(7)}, ("Y",)),
-                pb.Request({"X": column(3)}, ("Z", "Y")),
-            ]
-        )
-        assert worker.calls[0].outputs == ("Y", "Z")
-        model.finalize()
-    assert [told(response) for response in responses] == [
-        {"Y": [2, 4]},
-        ("task t: worker a: seven", pb.TritonError.INTERNAL),
-        {"Z": [9], "Y": [6]},
-    ]
+MODEL = """\
+class Model:
+    def __init__(self, folder, parameters, threads): pass
+    def __call__(self, inputs):
+        if 7 in inputs["X"]: raise ValueError("seven")
+        return {"Y": inputs["X"] + 1, "Z": inputs["X"] + 2}
+"""
 
 
-def test_a_dispatcher_without_a_worker_is_unavailable(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), wait_timeout_ms=1))
-    (response,) = model.execute([pb.Request({"X": column(1)}, ("Y",))])
-    assert told(response) == ("task t: none of its 0 workers had room within 0.001 s", pb.TritonError.UNAVAILABLE)
-    assert "route d.json cannot be read" in pb.Logger.lines[-1]
-
-
-def test_a_dispatcher_refuses_what_is_late(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker takes 50 ms a batch of one, and three requests wait since the first began."""
-    (tmp_path / "routes").mkdir()
-    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 1, "slots": 1})
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def handler(call: Call) -> dict[str, Array]:
-        now[0] += 0.050
-        return {"Y": call.inputs["X"]}
-
-    def ask(timeout_us: int = 0) -> dict[str, list[int]] | tuple[str, int]:
-        (response,) = model.execute([pb.Request({"X": column(1)}, ("Y",), timeout_us)])
-        return told(response)
-
-    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
-        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=1))
-        assert ask() == {"Y": [1]}
-        reason = "task t: overloaded: the request waited for 50 ms and cannot be answered within"
-        assert ask() == (f"{reason} the latency promised", pb.TritonError.UNAVAILABLE)
-        assert ask(45_000) == (f"{reason} its timeout of 45 ms", pb.TritonError.UNAVAILABLE)
-        assert ask(60_000) == {"Y": [1]}
-
-
-def test_a_dispatcher_is_in_no_hurry_with_many_refusals(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a batch that took 10 s all of the queue is late; the first of it may go at once."""
-    (tmp_path / "routes").mkdir()
-    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    now = [1000.0]
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", pauses.append)
-
-    def handler(call: Call) -> dict[str, Array]:
-        now[0] += 10.0
-        return {"Y": call.inputs["X"]}
-
-    def served() -> int:
-        responses = model.execute([pb.Request({"X": column(1)}, ("Y",)) for _ in range(8)])
-        return sum(response.error() is None for response in responses)
-
-    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
-        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=8))
-        assert served() == 8
-        assert [served() for _ in range(AT_ONCE // 8)] == [0] * (AT_ONCE // 8)
-        assert pauses == []
-        assert served() == 0
-        assert pauses == [pytest.approx(8 / MOST_PER_S)]
-
-
-def test_a_dispatcher_writes_what_became_of_requests_with_an_id(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def handler(call: Call) -> dict[str, Array]:
-        if 7 in call.inputs["X"]:
-            raise Refuse(400, "seven")
-        return {"Y": call.inputs["X"]}
-
-    (tmp_path / "routes").mkdir()
-    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1, "variant": "v"})
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    with FakeWorker(tmp_path / "workers" / "a.sock", handler) as worker:
-        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), variants=("v",)))
-        model.execute([pb.Request({"X": column(1)}, ("Y",))])
-        assert not (tmp_path / "traces").exists()
-        model.execute(
-            [
-                pb.Request({"X": column(1, 2)}, ("Y",), request_id="one"),
-                pb.Request({"X": column(3)}, ("Y",)),
-                pb.Request({"X": column(7)}, ("Y",), request_id="bad"),
-            ]
-        )
-        model.finalize()
-    good, bad = map(hop_from_json, (tmp_path / "traces" / "gateway" / "d.0.jsonl").read_text().splitlines())
-    assert (good.request, good.outcome, good.requests, good.message) == ("one", "answered", 3, "")
-    assert [(c.worker, c.variant, c.items, c.batch, c.outcome, c.again) for c in good.calls] == [
-        ("a", "v", 2, 4, "refused", False),
-        ("a", "v", 2, 2, "answered", True),
-    ]
-    assert (bad.request, bad.outcome, bad.message) == ("bad", "request", "task t: worker a: seven")
-    assert good.returned_ms >= good.calls[-1].ended_ms >= good.calls[-1].sent_ms >= 0
-    assert [call.request_id for call in worker.calls] == ["", *(f"one,bad#{number}" for number in (1, 2, 3, 4))]
-
-
-def test_a_variant_writes_the_batches_that_bring_an_id(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
-    folder = tmp_path / "node-0-1g-0" / "d"
+def variant(start: Start, folder: Path) -> Any:
+    """A variant with two outputs, loaded."""
     (folder / "1").mkdir(parents=True)
-    (folder / "1" / "variant.py").write_text(
-        "class Model:\n"
-        "    def __init__(self, folder, parameters, threads): pass\n"
-        "    def __call__(self, inputs): return {'Y': inputs['X']}\n"
-    )
-    model = start("python", RunnerSpec("python", (X,), (Y,)), folder)
-    model.execute([pb.Request({"X": column(1, 2)}, ("Y",))])
-    model.execute([pb.Request({"X": column(1, 2)}, ("Y",), request_id="7#1"), pb.Request({"X": column(3)}, ("Y",))])
-    (line,) = (tmp_path / "run" / "traces" / "workers" / "node-0-1g-0" / "d_0_0.jsonl").read_text().splitlines()
-    run = run_from_json(line)
-    assert (run.ids, run.worker, run.model, run.items) == (("7#1",), "node-0-1g-0", "d", 3)
-
-
-def test_a_batch_of_large_requests_need_not_have_emptied_the_queue(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Triton does not join requests of three items where eight are full: six are all that it joins."""
-    (tmp_path / "routes").mkdir()
-    write(tmp_path / "routes" / "d.json", {"worker": "a", "model": "m", "batch": 8, "slots": 1})
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def handler(call: Call) -> dict[str, Array]:
-        now[0] += 0.050
-        return {"Y": call.inputs["X"]}
-
-    def ask() -> list[bool]:
-        requests = [pb.Request({"X": column(1, 2, 3)}, ("Y",)) for _ in range(2)]
-        return [response.error() is None for response in model.execute(requests)]
-
-    with FakeWorker(tmp_path / "workers" / "a.sock", handler):
-        model = start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,), slack_ms=40.0, share_ms=40.0, full=8))
-        assert ask() == [True, True]
-        assert ask() == [False, False]
-
-
-def test_a_pipeline_needs_its_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(RUN_DIR_VARIABLE)
-    with pytest.raises(RuntimeError, match=f"{RUN_DIR_VARIABLE} is not set"):
-        start("pipeline", pipeline())
-
-
-@pytest.mark.parametrize("variable", [RUN_DIR_VARIABLE, METRICS_VARIABLE])
-def test_a_dispatcher_needs_its_environment(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
-    monkeypatch.delenv(variable)
-    with pytest.raises(RuntimeError, match=f"{variable} is not set"):
-        start("dispatcher", DispatcherSpec("g", "t", "stack", (X,), (Y,)))
+    (folder / "1" / "variant.py").write_text(MODEL)
+    return start("python", RunnerSpec("python", (X,), (Y, Z)), folder)
 
 
 def test_a_variant_answers_with_the_outputs_asked_for(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "variant.py").write_text(
-        "class Model:\n"
-        "    def __init__(self, folder, parameters, threads): pass\n"
-        "    def __call__(self, inputs):\n"
-        "        if 7 in inputs['X']: raise ValueError('seven')\n"
-        "        return {'Y': inputs['X'] + 1, 'Z': inputs['X'] + 2}\n"
-    )
-    model = start("python", RunnerSpec("python", (X,), (Y, Z)), tmp_path)
-    responses = model.execute(
-        [
-            pb.Request({"X": column(1)}, ("Z",)),
-            pb.Request({"X": column(7)}, ("Z",)),
-            pb.Request({"X": column(3)}, ("Y", "Z")),
-        ]
-    )
-    assert [told(response) for response in responses] == [
+    requests = [
+        pb.Request({"X": column(1)}, ("Z",)),
+        pb.Request({"X": column(7)}, ("Z",)),
+        pb.Request({"X": column(3)}, ("Y", "Z")),
+    ]
+    assert [told(response) for response in variant(start, tmp_path).execute(requests)] == [
         {"Z": [3]},
         ("ValueError: seven", pb.TritonError.INTERNAL),
         {"Y": [4], "Z": [5]},
     ]
+
+
+def test_a_variant_answers_each_call_with_its_token(start: Start, tmp_path: Path) -> None:
+    requests = [
+        pb.Request({"X": column(1, 2)}, ("Y", TOKEN_OUTPUT), request_id="#11"),
+        pb.Request({"X": column(7)}, ("Y", TOKEN_OUTPUT), request_id="#12"),
+        pb.Request({"X": column(3)}, (TOKEN_OUTPUT, "Y"), request_id="one,two#13"),
+        pb.Request({"X": column(4)}, ("Y", TOKEN_OUTPUT)),
+    ]
+    assert [told(response) for response in variant(start, tmp_path).execute(requests)] == [
+        {"Y": [2, 3], TOKEN_OUTPUT: [11, 11]},
+        ("ValueError: seven", pb.TritonError.INTERNAL),
+        {TOKEN_OUTPUT: [13], "Y": [4]},
+        {"Y": [5], TOKEN_OUTPUT: [0]},
+    ]
+
+
+def test_a_variant_writes_the_batches_that_bring_an_id(start: Start, tmp_path: Path) -> None:
+    model = variant(start, tmp_path / "node-0-1g-0" / "d")
+    model.execute([pb.Request({"X": column(1, 2)}, ("Y",), request_id="#9")])
+    assert not (tmp_path / "run").exists()
+    model.execute(
+        [
+            pb.Request({"X": column(1, 2)}, ("Y",), request_id="a,b#11"),
+            pb.Request({"X": column(3)}, ("Y",), request_id="#12"),
+            pb.Request({"X": column(7)}, ("Y",), request_id="c#13"),
+        ]
+    )
+    (line,) = (tmp_path / "run" / "traces" / "workers" / "node-0-1g-0" / "d_0_0.jsonl").read_text().splitlines()
+    run = run_from_json(line)
+    assert (run.ids, run.tokens, run.worker, run.model) == (("a", "b", "c"), (11, 13), "node-0-1g-0", "d")
+    assert run.items == 4
+    assert run.took_ms >= 0
+
+
+def test_a_variant_outside_a_deployment_traces_nothing(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(RUN_DIR_VARIABLE)
+    (response,) = variant(start, tmp_path).execute([pb.Request({"X": column(1)}, ("Y",), request_id="a#1")])
+    assert told(response) == {"Y": [2]}
+
+
+CODE = """\
+from jigsaw_triton.runtime.steps import Answer
+
+def step(A):
+    if A[0] == 7:
+        raise ValueError("seven \\0 \\ud800")
+    if A[0] == 100:
+        return Answer(END=A, MID=A + 1)
+    return {"B": A * 10}
+"""
+STEP_OUTPUTS = ("B", TOKEN_OUTPUT, ANSWERED_OUTPUT, f"{ANSWER_PREFIX}MID", f"{ANSWER_PREFIX}END")
+"""Outputs that the gateway asks a step's model for."""
+
+
+def code(start: Start, folder: Path, source: str = CODE) -> Any:
+    """The model of a python step with output B, in a graph with outputs MID and END."""
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / STEP_FILE).write_text(source)
+    tensors = {name: TensorSpec(name, "INT64", (1,)) for name in ("A", "B", "MID", "END")}
+    answers = (tensors["MID"], tensors["END"])
+    return start("step", StepSpec("two", "steps/two.py", (tensors["A"],), (tensors["B"],), answers), folder)
+
+
+def test_a_step_runs_its_code_request_by_request(start: Start, tmp_path: Path) -> None:
+    requests = [
+        pb.Request({"A": column(value)}, STEP_OUTPUTS, request_id=f"#{token}")
+        for token, value in ((1, 2), (2, 7), (3, 3))
+    ]
+    assert [told(response) for response in code(start, tmp_path).execute(requests)] == [
+        {"B": [20], TOKEN_OUTPUT: [1], ANSWERED_OUTPUT: [0]},
+        (r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)", pb.TritonError.INTERNAL),
+        {"B": [30], TOKEN_OUTPUT: [3], ANSWERED_OUTPUT: [0]},
+    ]
+
+
+def test_a_step_may_answer_the_request(start: Start, tmp_path: Path) -> None:
+    (response,) = code(start, tmp_path).execute([pb.Request({"A": column(100)}, STEP_OUTPUTS, request_id="#5")])
+    assert told(response) == {
+        TOKEN_OUTPUT: [5],
+        ANSWERED_OUTPUT: [1],
+        f"{ANSWER_PREFIX}MID": [101],
+        f"{ANSWER_PREFIX}END": [100],
+    }
+
+
+def test_a_step_writes_the_runs_that_bring_an_id(start: Start, tmp_path: Path) -> None:
+    model = code(start, tmp_path / "steps-g" / "d")
+    model.execute([pb.Request({"A": column(1)}, STEP_OUTPUTS, request_id="#5")])
+    model.execute([pb.Request({"A": column(7)}, STEP_OUTPUTS, request_id="a#6")])
+    (line,) = (tmp_path / "run" / "traces" / "workers" / "steps-g" / "d_0_0.jsonl").read_text().splitlines()
+    run = run_from_json(line)
+    assert (run.ids, run.tokens, run.worker, run.items) == (("a",), (6,), "steps-g", 1)
+
+
+def test_a_step_that_cannot_be_loaded_fails_the_model(start: Start, tmp_path: Path) -> None:
+    # Loaded anew by the fixture, so not the class that this module could name.
+    with pytest.raises(Exception, match=r"step two: ModuleNotFoundError: No module named 'nowhere' \(steps/two.py:1\)"):
+        code(start, tmp_path, f"import nowhere\n{CODE}")
 
 
 def pipeline(*, split: bool = False) -> PipelineSpec:
@@ -339,6 +258,35 @@ def test_a_pipeline_answers_by_the_response_sender(start: Start) -> None:
     assert model.execute(requests) is None
     assert [answer(request) for request in requests] == [{"MID": [2, 3], "END": [3, 4]}, {"MID": [6]}]
     assert seen == [(["B"], 99, "7")]
+
+
+def test_a_pipeline_tells_its_steps_when_a_request_came_and_is_due(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps' deadlines are those of the whole request, however long it took to get there."""
+    now_ns = 5_000_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    seen: list[tuple[str, list[list[int]], str]] = []
+
+    def note(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        nonlocal now_ns
+        clock = request.arrays[CLOCK_TENSOR]
+        seen.append((request.model_name, clock.tolist(), str(clock.dtype)))
+        now_ns += 1_000_000
+        return add_one(request)
+
+    pb.InferenceRequest.models |= {"one": note, "two": note}
+    model = start("pipeline", replace(pipeline(), slo_ms=70.0))
+    request = pb.Request({"X": column(1, 2)}, ("END",))
+    model.execute([request])
+    answer(request)
+    clock = [[5_000_000_000, 5_070_000_000]] * 2
+    assert seen == [("one", clock, "int64"), ("two", clock, "int64")]
+    seen.clear()
+    own = pb.Request({"X": column(1)}, ("MID",), timeout=9_000)
+    model.execute([own])
+    answer(own)
+    assert seen == [("one", [[5_002_000_000, 5_011_000_000]], "int64")]
 
 
 def test_a_pipeline_keeps_no_hold_of_tritons_memory(start: Start) -> None:
@@ -471,145 +419,3 @@ def test_finalize_waits_for_what_is_under_way_and_for_the_branches_it_has_yet_to
     model.execute([request])
     model.finalize()
     assert [told(response) for response in request.sender.sent] == [{"LEFT": [3], "RIGHT": [3]}]
-
-
-CODE = """\
-from jigsaw_triton.runtime.steps import Answer
-
-def step(A):
-    if A[0] == 7:
-        raise ValueError("seven \\0 \\ud800")
-    if A[0] == 100:
-        return Answer(END=A, MID=A + 1)
-    return {"B": A * 10}
-"""
-
-
-def coded(folder: Path, source: str = CODE) -> PipelineSpec:
-    """A dispatcher, then a python step, whose output is the graph's END; the dispatcher's is its MID."""
-    (folder / "1" / "steps").mkdir(parents=True)
-    (folder / "1" / "steps" / "two.py").write_text(source)
-    b = TensorSpec("B", "INT64", (1,))
-    steps = (
-        PipelineStep("one", {"A": "inputs.X"}, {"B": "one.B"}),
-        PipelineStep("two", {"A": "one.B"}, {"B": "two.B"}, Code("steps/two.py", (b,))),
-    )
-    answers = (TensorSpec("MID", "INT64", (1,)), TensorSpec("END", "INT64", (1,)))
-    return PipelineSpec("g", {"X": "inputs.X"}, {"MID": "one.B", "END": "two.B"}, steps, split=True, answers=answers)
-
-
-def test_a_pipeline_runs_code_request_by_request(start: Start, tmp_path: Path) -> None:
-    pb.InferenceRequest.models |= {"one": add_one}
-    model = start("pipeline", coded(tmp_path), tmp_path)
-    one, batch, failing = (pb.Request({"X": column(*values)}, ("END", "MID")) for values in ((1,), (2, 3), (6,)))
-    model.execute([one, failing, batch])
-    assert answer(one) == {"END": [20], "MID": [2]}
-    assert answer(batch) == {"END": [30, 40], "MID": [3, 4]}
-    assert answer(failing) == (r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)", pb.TritonError.INTERNAL)
-
-
-HANGING = """\
-from threading import Event
-
-entered, going = Event(), Event()
-
-def step(A):
-    if A[0] == 7:
-        entered.set()
-        going.wait(30)
-    return {"B": A}
-"""
-
-
-def test_a_request_whose_code_hangs_fails_and_holds_up_neither_others_nor_the_end(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pb.InferenceRequest.models |= {"one": add_one}
-    model = start("pipeline", coded(tmp_path, HANGING), tmp_path)
-    now_s = 0.0
-    model._calls = Calls(30.0, lambda: now_s)
-    code = sys.modules["jigsaw_step_two"]
-    hanging, batch = pb.Request({"X": column(6)}, ("END",)), pb.Request({"X": column(*range(10, 74))}, ("END",))
-    model.execute([hanging])
-    assert code.entered.wait(5)
-    now_s = 31.0
-    model._give_up()
-    assert answer(hanging) == ("step two: steps/two.py has not returned within 30 s", pb.TritonError.INTERNAL)
-    model.execute([batch])
-    assert answer(batch) == {"END": list(range(11, 75))}
-    timers: list[tuple[object, ...]] = []
-    monkeypatch.setattr(os, "_exit", lambda code: None)
-    monkeypatch.setattr(Timer, "start", lambda timer: timers.append((timer.function, timer.args, timer.daemon)))
-    model.finalize()
-    assert timers == [(os._exit, (0,), True)]
-    code.going.set()
-    model._pool.shutdown(wait=True)
-    assert len(hanging.sender.sent) == 1
-
-
-def test_a_pipeline_writes_what_became_of_requests_with_an_id(start: Start, tmp_path: Path) -> None:
-    pb.InferenceRequest.models |= {"one": add_one}
-    model = start("pipeline", coded(tmp_path), tmp_path)
-    asked = [
-        pb.Request({"X": column(value)}, ("END",), request_id=name) for value, name in ((1, "a"), (6, "b"), (2, ""))
-    ]
-    model.execute(asked)
-    for request in asked:
-        answer(request)
-    lines = (tmp_path / "run" / "traces" / "gateway" / "d_0_0.jsonl").read_text().splitlines()
-    good, bad = sorted(map(hop_from_json, lines), key=lambda hop: hop.request)
-    assert (good.request, good.graph, good.task, good.code, good.outcome) == (
-        "a",
-        "g",
-        "two",
-        "steps/two.py",
-        "answered",
-    )
-    message = r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)"
-    assert (bad.request, bad.outcome, bad.message) == ("b", "code", message)
-    assert good.returned_ms >= 0
-
-
-def test_a_pipeline_counts_what_code_does(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pb.MetricFamily, "made", {})
-    pb.InferenceRequest.models |= {"one": add_one}
-    spec = coded(tmp_path, "import numpy as np\ndef step(A):\n    return {'B': np.ones((5 // A[0], 1), np.int64)}\n")
-    code = Code("steps/two.py", (TensorSpec("B", "INT64", (-1, 1)),), yields=("B",))
-    model = start("pipeline", replace(spec, steps=(spec.steps[0], replace(spec.steps[1], code=code))), tmp_path)
-    asked = [pb.Request({"X": column(value)}, ("END",)) for value in (1, 0, -1, 9)]
-    model.execute(asked)
-    assert ["END" in answer(request) for request in asked] == [True, True, False, True]
-    model.finalize()
-    told = {key[0]: metric.total for key, metric in pb.MetricFamily.made.items()}
-    assert told.pop("jigsaw_step_seconds_total") > 0
-    assert told == {
-        "jigsaw_step_calls_total": 4,
-        "jigsaw_refused_total": 1,
-        "jigsaw_yield_items_total": 3,
-        "jigsaw_yield_rows_total": 2 + 5 + 0,
-    }
-    assert ("jigsaw_refused_total", "graph=g", "reason=code", "task=two") in pb.MetricFamily.made
-    assert ("jigsaw_yield_rows_total", "graph=g", "output=B", "task=two") in pb.MetricFamily.made
-
-
-def test_code_may_answer_the_request(start: Start, tmp_path: Path) -> None:
-    pb.InferenceRequest.models |= {"one": add_one}
-    model = start("pipeline", coded(tmp_path), tmp_path)
-    early, mixed = pb.Request({"X": column(99)}, ("END", "MID")), pb.Request({"X": column(99, 0)}, ("END",))
-    model.execute([early, mixed])
-    assert answer(early) == {"END": [100], "MID": [101]}
-    assert answer(mixed) == {"END": [100, 10]}
-
-
-def test_an_answer_that_lacks_what_the_client_wants(start: Start, tmp_path: Path) -> None:
-    pb.InferenceRequest.models |= {"one": add_one}
-    model = start("pipeline", coded(tmp_path, CODE.replace("END=A, ", "")), tmp_path)
-    request = pb.Request({"X": column(99)}, ("END",))
-    model.execute([request])
-    assert answer(request) == ("step two: steps/two.py: output END is missing", pb.TritonError.INTERNAL)
-
-
-def test_code_that_cannot_be_loaded_fails_the_model(start: Start, tmp_path: Path) -> None:
-    # Loaded anew by the fixture, so not the class that this module could name.
-    with pytest.raises(Exception, match=r"step two: ModuleNotFoundError: No module named 'nowhere' \(steps/two.py:1\)"):
-        start("pipeline", coded(tmp_path, f"import nowhere\n{CODE}"), tmp_path)

@@ -1,38 +1,24 @@
+import re
+from pathlib import Path
+
 import pytest
 
+from jigsaw_triton.runtime import spec as module
 from jigsaw_triton.runtime.spec import (
-    Condition,
-    DispatcherSpec,
     PipelineSpec,
     PipelineStep,
     RunnerSpec,
+    StepSpec,
     TensorSpec,
-    dispatcher_from_json,
     pipeline_from_json,
     runner_from_json,
+    step_from_json,
     to_json,
 )
 
-X = TensorSpec("X", "FP32", (-1, 3), iterated=True)
+X = TensorSpec("X", "FP32", (-1, 3))
 Y = TensorSpec("Y", "BYTES", ())
-
-
-@pytest.mark.parametrize("condition", [None, Condition(0.5, None), Condition(None, -1.0)])
-def test_dispatchers_come_back_as_they_were(condition: Condition | None) -> None:
-    spec = DispatcherSpec(
-        "g",
-        "t",
-        "rows",
-        (X,),
-        (Y,),
-        condition,
-        call_timeout_ms=1,
-        usual_timeout_ms=3,
-        wait_timeout_ms=2,
-        variants=("a", "b"),
-        yields=("Y",),
-    )
-    assert dispatcher_from_json(to_json(spec)) == spec
+HEADER = Path(__file__).parents[2] / "native" / "core" / "spec.h"
 
 
 def test_runners_come_back_as_they_were() -> None:
@@ -40,7 +26,34 @@ def test_runners_come_back_as_they_were() -> None:
     assert runner_from_json(to_json(spec)) == spec
 
 
+def test_steps_come_back_as_they_were() -> None:
+    spec = StepSpec("crop", "steps/crop.py", (X,), (Y, X), (Y,))
+    assert step_from_json(to_json(spec)) == spec
+
+
 def test_pipelines_come_back_as_they_were() -> None:
     step = PipelineStep("g.t.g1", {"X": "inputs.X"}, {"Y": "t.Y"})
-    spec = PipelineSpec("g", {"X": "inputs.X"}, {"Y": "t.Y"}, (step,), split=True)
+    spec = PipelineSpec("g", {"X": "inputs.X"}, {"Y": "t.Y"}, (step,), split=True, slo_ms=70.0)
     assert pipeline_from_json(to_json(spec)) == spec
+
+
+def test_equal_specifications_are_equal_texts() -> None:
+    one, other = ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
+    texts = {to_json(RunnerSpec("x", (X,), (Y,), parameters=parameters)) for parameters in (one, other)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("SPEC_VERSION", "kSpecVersion"),
+        ("ROUTE_VERSION", "kRouteVersion"),
+        ("CLOCK_TENSOR", "kClockTensor"),
+        ("TOKEN_OUTPUT", "kTokenTensor"),
+        ("ANSWERED_OUTPUT", "kAnsweredTensor"),
+        ("ANSWER_PREFIX", "kAnswerPrefix"),
+    ],
+)
+def test_the_compiled_backend_has_the_same_constants(here: str, there: str) -> None:
+    (value,) = re.findall(rf'{there} = "?(.*?)"?;', HEADER.read_text())
+    assert value == str(getattr(module, here))

@@ -1,22 +1,21 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.messages import LONGEST
-from jigsaw_triton.runtime.spec import Code, PipelineStep, TensorSpec
-from jigsaw_triton.runtime.steps import FOLDER, Answer, Step, StepError
+from jigsaw_triton.runtime.spec import ANSWER_PREFIX, ANSWERED_OUTPUT, StepSpec, TensorSpec
+from jigsaw_triton.runtime.steps import STEP_FILE, Answer, Step, StepError
 
 OUTPUTS = (TensorSpec("Y", "INT64", (-1,)), TensorSpec("TEXT", "BYTES", (1,)))
+ANSWERS = (TensorSpec("LABEL", "INT64", (1,)), TensorSpec("MORE", "INT64", (1,)))
 BOTH = "{'Y': X * 2, 'TEXT': ['a']}"
 
 
 def loaded(folder: Path, source: str) -> Step:
-    (folder / FOLDER).mkdir(exist_ok=True)
-    (folder / FOLDER / "crop.py").write_text(source)
-    return Step(folder, PipelineStep("crop", {}, {}, Code("steps/crop.py", OUTPUTS)))
+    (folder / STEP_FILE).write_text(source)
+    return Step(folder, StepSpec("crop", "steps/crop.py", (TensorSpec("X", "INT64", (-1,)),), OUTPUTS, ANSWERS))
 
 
 def returning(folder: Path, expression: str) -> Step:
@@ -32,10 +31,11 @@ def given(*values: int) -> dict[str, Array]:
 
 def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Path) -> None:
     made = returning(tmp_path, "{'Y': X.reshape(3) * 2, 'TEXT': np.array(['é'])}")(given(1, 2, 3))
-    assert not isinstance(made, Answer)
     assert made["Y"].tolist() == [[2, 4, 6]]
     assert made["TEXT"].tolist() == [["é".encode()]]
     assert made["TEXT"].dtype == np.object_
+    assert made[ANSWERED_OUTPUT].tolist() == [[0]]
+    assert made.keys() == {"Y", "TEXT", ANSWERED_OUTPUT}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,6 @@ def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Pa
 )
 def test_bytes_stay_as_they_are(tmp_path: Path, text: str) -> None:
     made = returning(tmp_path, f"{{'Y': X, 'TEXT': {text}}}")(given(1))
-    assert not isinstance(made, Answer)
     assert made["TEXT"].tolist() == [[b"\xff\x00"]]
     assert type(made["TEXT"][0, 0]) is bytes
 
@@ -105,7 +104,7 @@ def test_code_that_cannot_be_loaded_is_told(tmp_path: Path, source: str, told: s
 
 def test_a_step_leaves_nothing_in_tritons_folder(tmp_path: Path) -> None:
     returning(tmp_path, BOTH)(given(1))
-    assert [path.name for path in tmp_path.rglob("*")] == [FOLDER, "crop.py"]
+    assert [path.name for path in tmp_path.rglob("*")] == [STEP_FILE]
 
 
 def test_code_may_define_what_looks_for_its_module(tmp_path: Path) -> None:
@@ -115,19 +114,29 @@ def test_code_may_define_what_looks_for_its_module(tmp_path: Path) -> None:
         "@dataclass\nclass Box:\n    size: int\n"
         f"def step(X):\n    Box(1)\n    return {BOTH}\n",
     )
-    assert step(given(1)) == {"Y": [[2]], "TEXT": [[b"a"]]}
+    assert step(given(1)) == {"Y": [[2]], "TEXT": [[b"a"]], ANSWERED_OUTPUT: [[0]]}
 
 
-def test_an_answer_is_handed_on(tmp_path: Path) -> None:
-    step = returning(tmp_path, "Answer(LABEL=X[:1] + 1)")
-    made: Any = step(given(4))
-    assert isinstance(made, Answer)
-    answers = {name: TensorSpec(name, "INT64", (1,)) for name in ("LABEL", "MORE")}
-    assert step.tensors(made.outputs, answers, ["LABEL"])["LABEL"].tolist() == [[5]]
-    with pytest.raises(StepError, match="output MORE is missing"):
-        step.tensors(made.outputs, answers, answers)
-    with pytest.raises(StepError, match="output LABEL was not declared; there are MORE"):
-        step.tensors(made.outputs, {"MORE": answers["MORE"]}, [])
+def test_an_answer_has_the_outputs_of_the_graph(tmp_path: Path) -> None:
+    made = returning(tmp_path, "Answer(LABEL=X[:1] + 1)")(given(4))
+    assert made.keys() == {f"{ANSWER_PREFIX}LABEL", ANSWERED_OUTPUT}
+    assert made[f"{ANSWER_PREFIX}LABEL"].tolist() == [[5]]
+    assert made[ANSWERED_OUTPUT].tolist() == [[1]]
+    assert made[ANSWERED_OUTPUT].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("Answer(Y=X)", "output Y was not declared; there are LABEL, MORE"),
+        ("Answer(LABEL=X / 2)", "output LABEL is of type float64 where INT64 was declared"),
+        ("Answer(LABEL=X, MORE=[1, 2])", "output MORE has shape [1, 2] where [1, 1] was declared"),
+    ],
+)
+def test_an_answer_that_is_not_the_graphs(tmp_path: Path, expression: str, told: str) -> None:
+    with pytest.raises(StepError) as caught:
+        returning(tmp_path, expression)(given(1))
+    assert str(caught.value) == f"step crop: steps/crop.py: {told}"
 
 
 def test_an_answer_may_have_an_output_of_any_name() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton import __version__
+from jigsaw_triton.servers import backend, installation
 from jigsaw_triton.servers import checks as module
-from jigsaw_triton.servers import installation
+from jigsaw_triton.servers.backend import Api, BuildInfo
 from jigsaw_triton.servers.cgroups import Limits
 from jigsaw_triton.servers.checks import Check, checks
 from tests.fakes.docker import Docker
@@ -31,6 +33,59 @@ def test_what_is_not_ok_has_a_remedy_and_nothing_is_fetched(cache: Path) -> None
     assert all(check.remedy for check in found if check.status != "ok")
     assert named("tritonserver").status == "warning"
     assert not (cache / "wheels").exists()
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A built library, and a tritonserver that is there and has backend API 1.19."""
+    path = tmp_path / "libtriton_jigsaw.so"
+    path.touch()
+    monkeypatch.setattr(backend, "LIBRARY", path)
+    monkeypatch.setattr(backend, "build_info", lambda _: BuildInfo(__version__, "g++ 12.4.0", Api(1, 19)))
+    monkeypatch.setattr(backend, "server_api", lambda _binary, _env: Api(1, 19))
+    server = installation.Installation(path, tmp_path, frozenset({"python", "jigsaw"}), "2.51.0", "path", {})
+    monkeypatch.setattr(module, "find_installation", lambda: server)
+    monkeypatch.setattr(module, "find_installed", lambda: (path, "path"))
+    return path
+
+
+def test_a_compiled_backend_that_fits(library: Path) -> None:
+    story = f"{__version__}, compiled by g++ 12.4.0 for backend API 1.19; tritonserver has 1.19"
+    assert named("compiled backend") == Check("compiled backend", "ok", story)
+
+
+def test_a_compiled_backend_that_is_not_built(library: Path) -> None:
+    library.unlink()
+    check = named("compiled backend")
+    assert (check.status, check.detail) == ("error", f"{library}: the compiled backend for the gateway is not built")
+    assert "make setup" in check.remedy
+
+
+def test_a_compiled_backend_of_another_version(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "build_info", lambda _: BuildInfo("0.0.1", "zig 0.17.1", Api(1, 19)))
+    check = named("compiled backend")
+    assert check.status == "error"
+    assert check.detail.startswith("0.0.1, compiled by zig 0.17.1")
+    assert check.detail.endswith(f"jigsaw-triton is {__version__}")
+
+
+@pytest.mark.parametrize(
+    ("api", "status"), [(Api(1, 18), "error"), (Api(1, 20), "ok"), (Api(2, 0), "error"), (None, "ok")]
+)
+def test_a_server_with_another_api(
+    library: Path, monkeypatch: pytest.MonkeyPatch, api: Api | None, status: str
+) -> None:
+    monkeypatch.setattr(backend, "server_api", lambda _binary, _env: api)
+    check = named("compiled backend")
+    assert check.status == status
+    assert ("1.19 or a later 1.x" in check.remedy) == (status == "error")
+
+
+def test_a_compiled_backend_that_cannot_be_loaded(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(backend, "LIBRARY", library)
+    check = named("compiled backend")
+    assert (check.status, "cannot be loaded" in check.detail) == ("error", True)
 
 
 def test_a_small_shm(monkeypatch: pytest.MonkeyPatch) -> None:

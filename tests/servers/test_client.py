@@ -148,7 +148,7 @@ def test_infer_sends_and_reads_binary_tensors(run_dir: Path) -> None:
         body = await request.read()
         size = int(request.headers["Inference-Header-Content-Length"])
         head = json.loads(body[:size])
-        assert head["parameters"] == {"binary_data_output": True}
+        assert head["parameters"] == {"binary_data_output": True, "timeout": 30_000_000}
         head["outputs"] = [{**item, "name": item["name"].lower()} for item in head.pop("inputs")]
         head["outputs"].append({"name": "none", "datatype": "INT64", "shape": [1, 0], "data": []})
         answer = json.dumps(head).encode()

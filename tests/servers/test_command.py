@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.servers.command import (
     Command,
     gateway_command,
@@ -16,7 +17,7 @@ from jigsaw_triton.servers.installation import Installation
 INSTALLATION = Installation(
     binary=Path("/t/bin/tritonserver"),
     backend_dir=Path("/t/backends"),
-    backends=frozenset({"python"}),
+    backends=frozenset({"python", "jigsaw"}),
     version="2.51.0",
     origin="package",
     env={"LD_LIBRARY_PATH": "/t/lib", "PATH": "/t/python/bin:/usr/bin"},
@@ -54,7 +55,9 @@ def test_a_worker_without_a_gpu() -> None:
         "--log-format=ISO8601",
         "--http-address=unix:/run/j/workers/a-0-2g-4.sock",
         "--metrics-address=unix:/run/j/workers/a-0-2g-4.metrics.sock",
-        "--allow-grpc=false",
+        "--grpc-address=unix:/run/j/workers/a-0-2g-4.grpc",
+        "--grpc-port=1",
+        f"--grpc-restricted-protocol={RESTRICTED}",
         "--pinned-memory-pool-byte-size=0",
     )
     assert command.env == {
@@ -65,6 +68,7 @@ def test_a_worker_without_a_gpu() -> None:
     }
     assert command.address == "/run/j/workers/a-0-2g-4.sock"
     assert command.metrics_address == "/run/j/workers/a-0-2g-4.metrics.sock"
+    assert command.grpc_address == "unix:/run/j/workers/a-0-2g-4.grpc:1"
     assert command.ports == ()
 
 
@@ -80,9 +84,9 @@ def test_a_worker_sees_its_mig_instance_alone() -> None:
     }
 
 
-def test_the_gateway() -> None:
-    command = gateway_command(
-        INSTALLATION,
+def gateway(installation: Installation) -> Command:
+    return gateway_command(
+        installation,
         repository=Path("/run/j/gateway"),
         run_dir=Path("/run/j"),
         secret=SECRET,
@@ -91,6 +95,16 @@ def test_the_gateway() -> None:
         grpc_port=8001,
         metrics_port=8002,
     )
+
+
+def test_a_gateway_needs_the_compiled_backend() -> None:
+    with pytest.raises(MissingDependencyError, match="compiled backend for the gateway is not built") as caught:
+        gateway(replace(INSTALLATION, backends=frozenset({"python"})))
+    assert "make setup" in caught.value.hint
+
+
+def test_the_gateway() -> None:
+    command = gateway(INSTALLATION)
     assert command.argv[-10:] == (
         "--http-address=0.0.0.0",
         "--http-port=8000",

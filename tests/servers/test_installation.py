@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import MissingDependencyError
-from jigsaw_triton.servers import installation, interpreter
-from jigsaw_triton.servers.installation import find_installation, require_packaged_platform
+from jigsaw_triton.servers import backend, installation, interpreter
+from jigsaw_triton.servers.installation import (
+    find_installation,
+    require_compiled_backend,
+    require_packaged_platform,
+)
 
 
 @pytest.fixture
@@ -16,6 +20,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
     """A root folder for tritonservers, with none on PATH or in /opt."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(installation, "_OPT", tmp_path / "opt")
+    monkeypatch.setattr(backend, "LIBRARY", tmp_path / "_native" / "libtriton_jigsaw.so")
     return tmp_path
 
 
@@ -23,11 +28,11 @@ def install(root: Path, *backends: str, python: str = interpreter.VERSION) -> Pa
     binary = root / "bin" / "tritonserver"
     binary.parent.mkdir(parents=True)
     binary.touch(mode=0o755)
-    for backend in backends:
-        folder = root / "backends" / backend
+    for name in backends:
+        folder = root / "backends" / name
         folder.mkdir(parents=True)
-        (folder / f"libtriton_{backend}.so").touch()
-        if backend == "python":
+        (folder / f"libtriton_{name}.so").touch()
+        if name == "python":
             (folder / "triton_python_backend_stub").write_bytes(b"\x7fELF..libpython" + python.encode() + b".so.1.0\0")
     return binary
 
@@ -49,6 +54,39 @@ def test_then_one_in_opt(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None
     install(machine / "opt", "python")
     found = find_installation()
     assert (found.origin, found.version) == ("opt", "2.51.0")
+
+
+def test_the_compiled_backend_stands_beside_those_of_the_server(machine: Path, cache: Path) -> None:
+    install(machine / "opt", "python", "onnxruntime")
+    backend.LIBRARY.parent.mkdir()
+    backend.LIBRARY.write_bytes(b"one")
+    found = require_compiled_backend(find_installation())
+    assert found.backends == {"python", "onnxruntime", "jigsaw"}
+    assert found.backend_dir.is_relative_to(cache)
+    assert (found.backend_dir / "jigsaw" / "libtriton_jigsaw.so").read_bytes() == b"one"
+    assert (found.backend_dir / "python").resolve() == machine / "opt" / "backends" / "python"
+    assert (found.backend_dir / "onnxruntime" / "libtriton_onnxruntime.so").exists()
+    assert find_installation().backend_dir == found.backend_dir
+
+
+def test_an_upgrade_leaves_the_library_of_a_running_deployment(machine: Path, cache: Path) -> None:
+    install(machine / "opt", "python")
+    backend.LIBRARY.parent.mkdir()
+    backend.LIBRARY.write_bytes(b"one")
+    old = find_installation().backend_dir
+    backend.LIBRARY.write_bytes(b"two")
+    new = find_installation().backend_dir
+    contents = [(folder / "jigsaw" / "libtriton_jigsaw.so").read_bytes() for folder in (old, new)]
+    assert contents == [b"one", b"two"]
+
+
+def test_a_library_that_is_not_built(machine: Path) -> None:
+    install(machine / "opt", "python", "jigsaw")
+    found = find_installation()
+    assert found.backends == {"python"}
+    with pytest.raises(MissingDependencyError, match="not built") as caught:
+        require_compiled_backend(found)
+    assert caught.value.where == str(backend.LIBRARY)
 
 
 def test_a_server_without_the_python_backend(machine: Path) -> None:

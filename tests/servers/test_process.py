@@ -21,6 +21,7 @@ def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = 
         env={"GREETING": "hello"},
         address=str(http),
         metrics_address="",
+        grpc_address="",
         sockets=(http,),
         ports=ports,
         shm_prefix=PREFIX,

@@ -1,7 +1,11 @@
 import asyncio
+import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.error import HTTPError
@@ -14,9 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 import jigsaw_triton
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.runtime.protocol import WorkerFailed
-from jigsaw_triton.runtime.regions import Placement, Region
-from jigsaw_triton.runtime.wire import Connection
+from jigsaw_triton.servers.backend import Api, server_api, server_library
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
 from jigsaw_triton.servers.installation import Installation
@@ -84,8 +86,8 @@ async def counted(client: TritonClient) -> int:
     return count
 
 
-async def state(client: TritonClient) -> str:
-    return (await client.index())["echo"]
+async def state(client: TritonClient, model: str = "echo") -> str:
+    return (await client.index())[model]
 
 
 async def until(ask: Callable[[], Awaitable[object]], expected: object) -> None:
@@ -139,22 +141,53 @@ def test_a_workers_life(
     assert {path.stat().st_mode & 0o077 for path in run_dir.glob("*.log")} == {0}
 
 
+def test_a_load_holds_up_no_inference(worker: Command, run_dir: Path, repository: Path) -> None:
+    gate = run_dir / "gate"
+    shutil.copytree(repository / "echo", repository / "slow")
+    (repository / "slow" / "config.pbtxt").write_text(CONFIG.replace("echo", "slow"))
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n"
+    (repository / "slow" / "1" / "model.py").write_text(wait + MODEL)
+    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
+    x = {"X": np.zeros((1, 3), np.float32), "S": np.array([[b""]], np.object_)}
+
+    async def main() -> None:
+        await server.start()
+        clients = [TritonClient.of(worker) for _ in range(8)]
+        try:
+            await clients[0].load("echo")
+            # Connections that are open before the load, most of them of the thread that a load over HTTP would block.
+            for client in clients:
+                await client.infer("echo", x)
+            loading = asyncio.create_task(clients[0].load("slow"))
+            await until(lambda: state(clients[0], "slow"), "LOADING")
+            for client in clients:
+                await client.infer("echo", x)
+            assert not loading.done()
+            gate.touch()
+            await loading
+        finally:
+            for client in clients:
+                await client.close()
+            await server.stop()
+
+    asyncio.run(main())
+    assert_nothing_left(server)
+
+
 def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker: Command, run_dir: Path) -> None:
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
     prefix = shm_prefix(run_dir, "gateway")
-    dead, alive = (Region(f"{prefix}{name}-0", 2**20) for name in ("dead", "alive"))
+    dead, alive = (Path("/dev/shm", f"{prefix}{name}-0") for name in ("dead", "alive"))
 
     async def main() -> None:
         await server.start()
         try:
-            connection = Connection(f"unix:{worker.address}", 5.0, SECRET)
-            for region in (dead, alive):
-                placement = Placement(region, {}, {})
-                with pytest.raises(WorkerFailed, match="unknown model"):
-                    await asyncio.to_thread(connection.send, "none", {}, (), placement)
-                    await asyncio.to_thread(connection.receive)
-            connection.close()
             async with TritonClient.of(worker) as client:
+                for region in (dead, alive):
+                    region.write_bytes(bytes(2**20))
+                    about = json.dumps({"key": f"/{region.name}", "offset": 0, "byte_size": 2**20}).encode()
+                    path = f"v2/systemsharedmemory/region/{region.name}/register"
+                    await client._call("POST", path, data=about)
                 assert set(await client.regions()) == {dead.name, alive.name}
                 assert await client.forget_regions(f"{prefix}dead-") == 1
                 assert await client.regions() == (alive.name,)
@@ -212,6 +245,18 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def test_a_server_says_which_backend_api_it_has(installation: Installation) -> None:
+    assert server_api(installation.binary, installation.env) >= Api(1, 19)  # type: ignore[operator]
+
+
+def test_a_server_has_all_functions_that_the_compiled_backend_calls(installation: Installation) -> None:
+    library = server_library(installation.binary, installation.env)
+    compiled = installation.backend_dir / "jigsaw" / "libtriton_jigsaw.so"
+    # ctypes resolves all functions at once.
+    load = f"import ctypes; ctypes.CDLL({str(library)!r}, ctypes.RTLD_GLOBAL); ctypes.CDLL({str(compiled)!r})"
+    subprocess.run([sys.executable, "-c", load], env={**os.environ, **installation.env}, check=True)
 
 
 def test_a_gateway_is_open_for_inference_alone(installation: Installation, repository: Path, run_dir: Path) -> None:

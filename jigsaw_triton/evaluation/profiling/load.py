@@ -1,9 +1,9 @@
 """A closed loop on one model of a slice: as many batches under way, at any time, as it has instances.
 
-It speaks through the wire of a deployment's dispatchers (`runtime.wire`) to the Unix socket that they would use. So it
-measures what a plan needs to know: the time of a batch as a dispatcher sees it. perf_analyzer does not serve for that:
-it cannot connect to a Unix socket, it cannot keep a batch together that travels as several requests side by side, and
-it repeats windows until they agree, where here every point takes about the same time.
+It speaks Triton's HTTP protocol to the Unix socket that the gateway would use, so it measures what a plan needs to
+know: the time of a batch as the gateway sees it. perf_analyzer does not serve for that: it cannot connect to a Unix
+socket, it cannot keep a batch together that travels as several requests side by side, and it repeats windows until they
+agree, where here every point takes about the same time.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from typing import Protocol
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.figures import Span, within
+from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.evaluation.profiling.tensors import Batch
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.protocol import RequestError, WorkerFailed
 
 _LOOK_S = 0.01
 
 
 class Wire(Protocol):
-    """What is used of `runtime.wire.Connection`."""
+    """What is used of `connection.Connection`."""
 
     def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
         """Sends a request."""
@@ -139,7 +139,7 @@ def _lane(
                 wire.receive()
             spans.append((begun, time.perf_counter()))
             number += 1
-    except (WorkerFailed, RequestError) as error:
+    except CallError as error:
         raise ServerError(f"a batch was not answered: {error.reason}", where=target.model) from error
     finally:
         for wire in wires:

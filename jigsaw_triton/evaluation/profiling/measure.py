@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.compiler.bundle import WorkerModel
-from jigsaw_triton.compiler.dispatcher import one_by_one
+from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
@@ -112,7 +112,8 @@ class Bench:
         task = self._graph.tasks[key.task]
         await self._stand.cut(key.slice, key.instances)
         model = self._compiled(task, key.variant, key.slice, key.instances, key.batch)
-        requests = batches(self._calls[key.task], key.batch, side_by_side=one_by_one(self._graph, task))
+        alone = one_by_one(self._graph, task) and not model.pads
+        requests = batches(self._calls[key.task], key.batch, side_by_side=alone)
         async with self._stand.loaded(model):
             before = await self._stand.statistics(model.name)
             target = Target(model.name, tuple(task.outputs), self._stand.connect)

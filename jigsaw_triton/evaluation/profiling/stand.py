@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.compiler import names
-from jigsaw_triton.compiler.bundle import Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.fleet import Server as RunningServer
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import locked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import PlacementError, ServerError
+from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.memory import held_mib
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Cluster, Gpu, Placement
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.wire import Connection
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.process import group_members
@@ -47,6 +47,7 @@ class Stand:
         self._gpu = gpu
         self.mps = mps
         self._workers: list[Worker] = []
+        self._kind = ""
         self._idle_mib = 0.0
 
     @property
@@ -65,7 +66,7 @@ class Stand:
         The servers on it are new ones unless it is that already.
         """
         processes = instances if self.mps else 1
-        if len(self._workers) == processes and self._workers[0].placement.slice == kind:
+        if len(self._workers) == processes and self._kind == kind:
             return
         await self.clear()
         placement = self._place(kind)
@@ -73,15 +74,14 @@ class Stand:
         for process in range(1, processes + 1) if self.mps else (0,):
             worker = Worker(
                 name=names.worker(self._gpu.id, placement, process),
-                gpu=self._gpu.id,
-                board=self._gpu.board.name,
-                placement=placement,
-                memory_mib=None if memory_mib is None else memory_mib // processes,
                 models=(),
+                place=Place(self._gpu.id, self._gpu.board.name, placement),
+                memory_mib=None if memory_mib is None else memory_mib // processes,
                 process=process,
             )
             await self._fleet.bring_up(worker)
             self._workers.append(worker)
+        self._kind = kind
 
     def _place(self, kind: str) -> Placement:
         """Somewhere beside what others have on the GPU.
@@ -142,7 +142,7 @@ class Stand:
         return [counted for server in self._servers() for counted in await server.client.statistics(model)]
 
     def connect(self, lane: int) -> Connection:
-        """A connection of the kind that dispatchers have; lanes take the servers in turn."""
+        """A connection of the kind that the gateway has; lanes take the servers in turn."""
         servers = self._servers()
         return Connection(f"unix:{servers[lane % len(servers)].process.command.address}", TIMEOUT_S)
 

@@ -1,69 +1,150 @@
 """What all runners have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.runtime.batches import Batch, Failure
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_bytes
 from jigsaw_triton.runtime.messages import plain, shortened
-from jigsaw_triton.runtime.spec import DispatcherSpec, RunnerSpec
+from jigsaw_triton.runtime.outcome import Failure, check_output
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec
+
+Result = dict[str, Array] | Failure
+"""Outputs of a request by name, or why it gets none."""
 
 
 class Runner(ABC):
     """A variant, loaded.
 
     Args:
-        spec: Of the variant.
+        spec: Specification of the variant.
     """
 
     def __init__(self, spec: RunnerSpec) -> None:
         self.spec = spec
-        self._calls = DispatcherSpec("", "", "stack" if spec.stack else "items", spec.inputs, spec.outputs)
 
     @abstractmethod
     def run(self, inputs: Arrays) -> Arrays:
         """Runs the model once.
 
         Args:
-            inputs: Each with a leading batch dimension.
+            inputs: Inputs by name, each with a leading batch dimension.
 
         Returns:
             The spec's outputs, likewise.
         """
 
-    def answer(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | Failure]:
-        """Answers the requests of a batch: joined, or item by item where the spec does not allow that.
+    def answer(self, requests: Sequence[Arrays]) -> list[Result]:
+        """Answers the requests of a batch.
 
-        Where a joined run fails each request is tried on its own, so that a bad one harms no other.
+        Requests of equal shapes are joined to one run; where that run fails each of them gets one of its own, so that a
+        bad one harms no other. Where the spec does not allow items to be joined each item gets a run of its own.
         """
-        batch = Batch(self._calls, requests)
-        while (head := batch.head()) is not None:
-            part = batch.take(len(head))
-            try:
-                batch.answered(part, self._declared(self.run(part.inputs())))
-            except BaseException as error:  # whatever a model raises is the answer to its request; a panic of Rust, too
-                batch.refused(part, Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model"))
-        return batch.results()
+        results: dict[int, Result] = {}
+        groups: dict[object, list[int]] = {}
+        for index, request in enumerate(requests):
+            if failure := _mismatch(request):
+                results[index] = failure
+                continue
+            shapes = tuple(request[tensor.name].shape[1:] for tensor in self.spec.inputs)
+            groups.setdefault(shapes if self.spec.stack else index, []).append(index)
+        for indices in groups.values():
+            results |= zip(indices, self._together([requests[index] for index in indices]), strict=True)
+        return [results[index] for index in range(len(requests))]
 
-    def _declared(self, outputs: Arrays) -> dict[str, Array]:
+    def _together(self, requests: Sequence[Arrays]) -> list[Result]:
+        """Answers requests that may be joined."""
+        if len(requests) > 1:
+            names = [tensor.name for tensor in self.spec.inputs]
+            made = self._once({name: np.concatenate([request[name] for request in requests]) for name in names})
+            if not isinstance(made, Failure):
+                ends = np.cumsum([_items(request) for request in requests])[:-1]
+                parts = {name: np.split(array, ends) for name, array in made.items()}
+                return [{name: parts[name][index] for name in made} for index in range(len(requests))]
+        return [self._alone(request) for request in requests]
+
+    def _alone(self, request: Arrays) -> Result:
+        """Answers one request: by one run, or by one for each item."""
+        items = _items(request)
+        if self.spec.stack or (items <= 1 and not self.spec.pads):
+            return self._once(request)
+        parts = []
+        for item in range(items):
+            made = self._once({name: array[item : item + 1] for name, array in request.items()})
+            if isinstance(made, Failure):
+                return made
+            parts.append(made)
+        outputs = {}
+        for output in self.spec.outputs:
+            arrays = [part[output.name] for part in parts]
+            if output.name in self.spec.pads:
+                rows = [array.shape[1] for array in arrays]
+                outputs[f"{ROWS_PREFIX}{output.name}"] = np.array(rows, np.int64)[:, None]
+                arrays = [_padded(array, max(rows, default=0)) for array in arrays]
+            shapes = sorted({array.shape[1:] for array in arrays})
+            if len(shapes) > 1:
+                text = ", ".join(str(list(shape)) for shape in shapes)
+                return Failure(
+                    f"output {output.name} differs in shape between the items of the request: {text}", "request"
+                )
+            outputs[output.name] = np.concatenate(arrays)
+        return outputs
+
+    def _once(self, inputs: Arrays) -> Result:
+        """Runs the model once and checks what it makes."""
+        try:
+            made = self.run(inputs)
+        except BaseException as error:  # whatever a model raises is the answer to its request; a panic of Rust, too
+            return Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model")
+        try:
+            return self._declared(made, _items(inputs))
+        except ValueError as error:
+            return Failure(plain(shortened(str(error))), "model")
+
+    def _declared(self, made: Mapping[str, Any], items: int) -> dict[str, Array]:
         """Outputs as arrays, bytes and text as BYTES.
 
         Raises:
-            ValueError: One was not declared, or holds neither bytes nor text where it should.
+            ValueError: One is missing, was not declared, or is of another data type or shape; the message says which.
         """
-        dtypes = {output.name: output.dtype for output in self.spec.outputs}
+        if not isinstance(made, Mapping):
+            raise ValueError(f"the model returned {type(made).__name__}, not outputs by name")
+        declared = {output.name: output for output in self.spec.outputs}
         arrays = {}
-        for name, made in outputs.items():
-            if name not in dtypes:
-                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(dtypes))}")
+        for name, output in made.items():
+            if name not in declared:
+                raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(declared))}")
             try:
-                arrays[name] = to_bytes(made) if dtypes[name] == "BYTES" else np.asarray(made)
-            except ValueError as error:
+                arrays[name] = to_bytes(output) if declared[name].dtype == "BYTES" else np.asarray(output)
+            except Exception as error:  # whatever is in the way of what calls itself an array
                 raise ValueError(f"output {name}: {error}") from error
+        for name, tensor in declared.items():
+            check_output(tensor, arrays.get(name), items)
         return arrays
+
+
+def _mismatch(request: Arrays) -> Failure | None:
+    """Why the inputs of a request do not belong together; None where they do."""
+    if len({len(array) for array in request.values()}) == 1:
+        return None
+    sizes = ", ".join(f"{name} has {len(array)}" for name, array in request.items())
+    return Failure(f"inputs differ in batch size: {sizes}", "request")
+
+
+def _padded(array: Array, rows: int) -> Array:
+    """An item's rows [1, rows of its own, ...], filled up to so many."""
+    missing = rows - array.shape[1]
+    if not missing:
+        return array
+    filling: Any = b"" if array.dtype == np.object_ else np.zeros((), array.dtype)
+    return np.concatenate([array, np.full((1, missing, *array.shape[2:]), filling, array.dtype)], axis=1)
+
+
+def _items(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:
@@ -71,8 +152,8 @@ def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:
 
     Args:
         folder: The model's version folder.
-        name: As the graph's author knows it.
-        stored_as: Where it goes by another name in the folder.
+        name: Name as the graph's author knows it.
+        stored_as: Name in the folder, where that is another.
 
     Raises:
         RuntimeError: It is not there.

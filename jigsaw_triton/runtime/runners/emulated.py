@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw_triton.runtime.batches import Failure
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
+from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners.base import Runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 

@@ -9,9 +9,9 @@ import pytest
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
+from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.evaluation.profiling.tensors import batches
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.protocol import WorkerFailed
 
 QUICK = Pace(seconds=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
 
@@ -42,7 +42,7 @@ class FakeWire:
         assert (model, outputs) == ("m", ("Y",))
         with self.worker.lock:
             if self.worker.fail_at is not None and next(self.worker.number) >= self.worker.fail_at:
-                raise WorkerFailed("connection closed", executed=True)
+                raise CallError("connection closed")
             self.worker.items += inputs["X"][:, 0].tolist()
             self.worker.under_way[threading.get_ident()] += 1
             self.worker.most = max(self.worker.most, self.worker.under_way.total())

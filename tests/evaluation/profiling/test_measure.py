@@ -12,6 +12,7 @@ import pytest
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import WorkerModel
+from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Bench, full_share
 from jigsaw_triton.evaluation.profiling.stand import Stand
@@ -20,7 +21,6 @@ from jigsaw_triton.gpus.model import Gpu, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Variant
 from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.runtime.wire import Connection
 from tests.compiler.samples import TEMPLATES
 from tests.fakes.graphs import fan_out
 

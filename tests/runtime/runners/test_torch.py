@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from jigsaw_triton.runtime.batches import Failure
 from jigsaw_triton.runtime.dtypes import BF16
+from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners import load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 

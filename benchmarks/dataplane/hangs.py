@@ -1,0 +1,209 @@
+"""Models' processes that hang, are slow or die under load: is any answer another's, and who waits how long?
+
+Each request has floats of its own, so that an answer shows whose it is. Triton gives up a process of a python model
+that hangs for a while, and what the process says late may become the answer to the next request.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.client import BROKEN, OK, Connection
+from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.dataplane.sides import BATCH, SETTINGS
+from benchmarks.harness import Figure, Tell, figure
+from benchmarks.system import System
+from jigsaw_triton.compiler.service import MIN_CALL_DEADLINE_MS
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.process import group_members
+
+FAULTS = 200
+CLIENTS = 16
+WORKERS = 2
+"""Workers of each task."""
+
+PAUSE_S = 1.5
+"""Mean time between two faults."""
+
+KINDS: Mapping[str, tuple[float, float]] = {"hang": (1.5, 3.0), "slow": (0.1, 1.0), "kill": (0.0, 0.0)}
+"""Kind of fault -> shortest and longest time for which a model's process is stopped; a killed one is not."""
+
+HANG_GOAL = 3.0
+"""Greatest time, as a multiple of the call deadline, from a request that hangs to others being served again."""
+
+PATIENCE_S = 60.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Outcomes of requests.
+
+    Attributes:
+        sent: Requests sent.
+        wrong: Answers that are not those of their requests.
+        unanswered: Requests without any answer.
+        statuses: HTTP status -> answers.
+        faults: Kind -> faults.
+        longest_s: Longest time until an answer of any kind.
+    """
+
+    sent: int = 0
+    wrong: int = 0
+    unanswered: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    longest_s: float = 0.0
+
+
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+    """Loads a chain while its models' processes hang, are slow and die; then has one request hang."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        wanted = _wanted(Path(path))
+        async with system.system(find_installation(), SETTINGS) as running:
+            tell(f"hangs: starting {2 * WORKERS + WORKERS} workers")
+            await running.deploy(wanted)
+            tally = Tally()
+            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), tell)
+            tell("hangs: one request that hangs")
+            back_s = await _hang(running, wanted.cluster.gateway)
+    told = f"{CLIENTS} clients, {dict(tally.faults)}; {tally.sent} requests, statuses {dict(tally.statuses)}, "
+    told += f"{tally.unanswered} without an answer, longest {tally.longest_s:.1f} s"
+    deadline_s = MIN_CALL_DEADLINE_MS / 1000
+    return [
+        figure("dataplane.wrong", tally.wrong, "answers", told, at_most=0),
+        figure(
+            "dataplane.hang_s",
+            back_s,
+            "s",
+            f"from a request whose model sleeps for a minute to others being served again by {WORKERS} workers; call "
+            f"deadline {deadline_s:g} s",
+            at_most=HANG_GOAL * deadline_s,
+        ),
+    ]
+
+
+def _wanted(folder: Path) -> Wanted:
+    """A chain, and a graph whose model sleeps where a request says so."""
+    found = {"chain": graphs.chain(folder, "chain", slo_ms=5000), "sleeper": graphs.sleeper(folder, "sleeper")}
+    rps = 1000.0
+    rows = {
+        name: ProfileTable(system.profile("cpu", task, "only", BATCH, 1.0, rps) for task in graph.tasks)
+        for name, graph in found.items()
+    }
+    demand = dict.fromkeys(found, (WORKERS - 0.5) * rps)
+    return Wanted(found, demand, rows, system.cluster("cpu", 2), latency_model=system.BY_HAND)
+
+
+async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, tell: Tell) -> None:
+    faults = asyncio.create_task(_faults(running, count, tally, tell))
+    rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
+    try:
+        await asyncio.gather(*(_client(ports, rng, tally, faults) for rng in rngs))
+    finally:
+        faults.cancel()
+        await asyncio.gather(faults, return_exceptions=True)
+    await running.settled()
+
+
+async def _client(ports: GatewayPorts, rng: np.random.Generator, tally: Tally, until: asyncio.Task[None]) -> None:
+    connection: Connection | None = None
+    while not until.done():
+        if connection is None or not connection.is_open:
+            connection = await client.connect(ports)
+        x = (100 * rng.random(graphs.FLOATS)).astype(np.float32)
+        tally.sent += 1
+        began_s = time.monotonic()
+        try:
+            reply = await asyncio.wait_for(connection.ask(client.request("chain", {"X": x[None]})), PATIENCE_S)
+        except TimeoutError:
+            tally.unanswered += 1
+            connection.close()
+            continue
+        tally.longest_s = max(tally.longest_s, time.monotonic() - began_s)
+        tally.statuses[reply.status] += 1
+        if reply.status == OK and reply.tensors != (4 * x).tobytes():
+            tally.wrong += 1
+        if reply.status == BROKEN:
+            await asyncio.sleep(0.1)
+    if connection is not None:
+        connection.close()
+
+
+async def _faults(running: System, count: int, tally: Tally, tell: Tell) -> None:
+    """Stops, slows and kills processes of the chain's models in turn, at random times."""
+    rng = Random(1)
+    for number in range(count):
+        await asyncio.sleep(rng.expovariate(1 / PAUSE_S))
+        kind = rng.choice(list(KINDS))
+        stubs = _stubs(running)
+        if not stubs:
+            continue
+        pid = rng.choice(stubs)
+        tally.faults[kind] += 1
+        if kind == "kill":
+            _send(pid, signal.SIGKILL)
+            continue
+        _send(pid, signal.SIGSTOP)
+        await asyncio.sleep(rng.uniform(*KINDS[kind]))
+        _send(pid, signal.SIGCONT)
+        if number % 20 == 0:
+            tell(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
+
+
+def _stubs(running: System) -> list[int]:
+    """Processes of models of the chain's workers."""
+    state = running.controller.state
+    names = [w.name for w in state.actual.workers.values() if any(m.graph == "chain" for m in w.models)]
+    servers = [server for name in names if (server := running.fleet.server(name)) is not None]
+    leaders = [server.process.pid for server in servers if server.process.pid is not None]
+    return [pid for leader in leaders for pid in group_members(leader) if pid != leader and _is_stub(pid)]
+
+
+def _is_stub(pid: int) -> bool:
+    try:
+        return "triton_python_backend_stub" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+async def _hang(running: System, ports: GatewayPorts) -> float:
+    """Seconds from sending a request that hangs until WORKERS requests at a time are served again."""
+    hanging = client.request("sleeper", {"X": np.full((1, graphs.FLOATS), graphs.SLEEPS, np.float32)})
+    plain = client.request("sleeper", {"X": np.ones((1, graphs.FLOATS), np.float32)})
+    async with client.connections(ports, 1 + 2 * WORKERS) as (first, *others):
+        # Every worker has answered before, so that its calls have their usual deadline.
+        for _ in range(20):
+            await asyncio.gather(*(connection.ask(plain) for connection in others))
+        began_s = time.monotonic()
+        lost = asyncio.ensure_future(first.ask(hanging))
+        await asyncio.sleep(0.2)
+        while time.monotonic() < began_s + PATIENCE_S:
+            replies = await asyncio.gather(*(connection.ask(plain) for connection in others))
+            if lost.done() and all(reply.status == OK for reply in replies):
+                break
+            await asyncio.sleep(0.01)
+        back_s = time.monotonic() - began_s
+        lost.cancel()
+    await running.settled()
+    return back_s

@@ -1,0 +1,117 @@
+"""Other ways to serve the same chain of two models: a router written by hand, and Ray Serve.
+
+All are loaded over HTTP by the same client in turn. The router calls the two models in one tritonserver with
+tritonclient; Ray Serve runs the same arithmetic in its replicas.
+"""
+
+import asyncio
+import importlib.util
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs, sides
+from benchmarks.dataplane.compare import clients, ratio
+from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.harness import Figure, Tell
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.runtime.dtypes import Array
+from jigsaw_triton.servers.installation import find_installation
+
+RUN_S = 3.0
+WARM_UP_S = 1.0
+CLIENTS = (1, 8, 32)
+GOALS: Mapping[str, Mapping[int, float]] = {
+    "router": {1: 2.0, 8: 3.0, 32: 4.5},
+    "ray": {1: 3.0, 8: 6.0, 32: 10.0},
+}
+BASELINES = {
+    "router": "aiohttp and tritonclient.grpc.aio in one process before one tritonserver, requests/s",
+    "ray": "Ray Serve, two deployments, requests/s",
+}
+
+
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+    """Brings up our gateway and the peers that are installed, and loads them in turn."""
+    installation = find_installation()
+    x = np.ones((1, graphs.FLOATS), np.float32)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
+        ours, alone = (
+            sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu", 1))
+            for name in ("chain", "alone")
+        )
+        tell("peers: starting our gateway, and the tritonserver behind the router")
+        await stack.enter_async_context(sides.behind_gateway(installation, ours))
+        models = [model.folder for model in sides.worker_models(alone, installation.backends)]
+        await stack.enter_async_context(sides.native(installation, models, alone.graphs, alone.cluster))
+        addresses = {"ours": (ours.cluster.gateway, client.request("chain", {"X": x}))}
+        plain = _plain(x)
+        names = [model.name for model in models]
+        router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
+        addresses["router"] = (router, plain)
+        if importlib.util.find_spec("ray") is None:
+            tell("peers: Ray Serve is left out: pip install 'ray[serve]'")
+        else:
+            addresses["ray"] = (await stack.enter_async_context(_app("ray_app")), plain)
+        rates: dict[tuple[str, int], list[float]] = {}
+        for number in range(effort.rounds):
+            tell(f"peers: round {number + 1} of {effort.rounds}")
+            for count in CLIENTS:
+                for name, (ports, request) in addresses.items():
+                    rate = await client.closed_loop(
+                        ports,
+                        request,
+                        count,
+                        warm_up_s=effort.seconds(WARM_UP_S),
+                        seconds=effort.seconds(RUN_S),
+                    )
+                    rates.setdefault((name, count), []).append(rate)
+    return figures(rates)
+
+
+def figures(rates: Mapping[tuple[str, int], Sequence[float]]) -> list[Figure]:
+    """Our rate over each peer's, by number of clients."""
+    return [
+        ratio(f"dataplane.peers.{peer}.{clients(n)}", rates["ours", n], rates[peer, n], BASELINES[peer], goal)
+        for peer, goals in GOALS.items()
+        for n, goal in goals.items()
+        if (peer, n) in rates and median(rates[peer, n]) > 0
+    ]
+
+
+def _plain(x: Array) -> bytes:
+    """A request of bare floats, as applications of one's own take them."""
+    body = x.tobytes()
+    kind = "Content-Type: application/octet-stream"
+    head = f"POST / HTTP/1.1\r\nHost: peer\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@asynccontextmanager
+async def _app(module: str, *arguments: str) -> AsyncIterator[GatewayPorts]:
+    """A peer's process, which prints the port that it listens on, until its input ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"benchmarks.dataplane.{module}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async for line in process.stdout:
+            if line.startswith(b"port "):
+                break
+        yield GatewayPorts(http=int(line.split()[1]))
+    finally:
+        process.stdin.close()
+        await process.wait()

@@ -1,0 +1,57 @@
+"""The chain on Ray Serve: two deployments that double floats, the second called by the first.
+
+`python -m benchmarks.dataplane.ray_app` prints `port N` and ends with its input.
+"""
+
+import socket
+import sys
+from typing import Any
+
+import numpy as np
+import ray
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+@serve.deployment(max_ongoing_requests=64)
+class Second:
+    """Doubles."""
+
+    async def __call__(self, x: Any) -> Any:
+        """Answers one request."""
+        return x * 2
+
+
+@serve.deployment(max_ongoing_requests=64)
+class First:
+    """Doubles, and has the second double the result."""
+
+    def __init__(self, second: Any) -> None:
+        self._second = second
+
+    async def __call__(self, request: Request) -> Response:
+        """Answers one request."""
+        x = np.frombuffer(await request.body(), np.float32)
+        made = await self._second.remote(x * 2)
+        return Response(made.tobytes(), media_type="application/octet-stream")
+
+
+def main() -> None:
+    """Serves until the input ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=4)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    first: Any = First
+    second: Any = Second
+    serve.run(first.bind(second.bind()))
+    print("port", port, flush=True)
+    sys.stdin.read()
+    serve.shutdown()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""One task over very many workers: are they all busy, and what does the gateway pay for their number?
+
+The workers are stand-ins that hold each call for a while, all in one process; the gateway is a real one. Its processor
+time for a request is compared with that over few workers, at about the same rate.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.harness import Figure, Tell, figure, spread
+from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
+from jigsaw_triton.compiler.front import graph_front
+from jigsaw_triton.compiler.store import write_route
+from jigsaw_triton.servers.installation import find_installation
+
+MANY, FEW = 700, 7
+HOLD_MS = 500.0
+RATE_RPS = MANY * 1000 / HOLD_MS
+WARM_UP_S = 3.0
+RUN_S = 6.0
+SLO_MS = 60_000
+CLIENTS_PER_WORKER = 2
+
+BUSY_GOAL = 0.95
+CPU_GOAL = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement.
+
+    Attributes:
+        busy: Share of the workers' time that they hold a call.
+        cpu_us: Processor time of the gateway for one request, in microseconds.
+    """
+
+    busy: float
+    cpu_us: float
+
+
+async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+    """Measures many workers and few, in turn."""
+    many = max(2 * FEW, effort.count(MANY))
+    hold_ms = 1000 * many / RATE_RPS
+    runs: dict[int, list[Run]] = {many: [], FEW: []}
+    for number in range(effort.rounds):
+        tell(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
+        for workers in runs:
+            runs[workers].append(await _run(workers, hold_ms * workers / many, effort))
+    busy = [run.busy for run in runs[many]]
+    ratios = [one.cpu_us / other.cpu_us for one, other in zip(runs[many], runs[FEW], strict=True)]
+    return [
+        figure(
+            "dataplane.scale.busy",
+            median(busy),
+            "share",
+            f"of the time of {many} stand-in workers that hold a call for {hold_ms:g} ms, one task; {spread(busy)}",
+            at_least=BUSY_GOAL,
+        ),
+        figure(
+            "dataplane.scale.cpu",
+            median(ratios),
+            "ratio",
+            f"the gateway's processor time a request over {many} workers, over that over {FEW} at the same rate; "
+            f"median of {effort.rounds} rounds, {spread(ratios)}; {median(r.cpu_us for r in runs[many]):.0f} us; "
+            f"baseline: over {FEW}, us",
+            at_most=CPU_GOAL,
+            baseline=median(run.cpu_us for run in runs[FEW]),
+        ),
+    ]
+
+
+async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
+    cluster = system.cluster("cpu")
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        graph = graphs.emulated(Path(path), "wide", slo_ms=SLO_MS)
+        async with system.lone_server(find_installation(), cluster.gateway) as fleet:
+            run_dir = fleet.commands.paths.run
+            async with _standins(run_dir / "workers", workers, hold_ms):
+                entries = tuple(RouteEntry(f"w{number}", "work", 1, 1, "only") for number in range(workers))
+                route = names.route(graph.name, "work", 1)
+                write_route(run_dir, route, entries)
+                task = TaskFront(route, "work", entries)
+                front = graph_front(graph, [task], system.templates()["front"], rest_ms={"work": 0.0})
+                await fleet.load_gateway([front])
+                request = client.request(graph.name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
+                (gateway,) = fleet.pids()
+
+                async def load(seconds: float) -> float:
+                    clients = CLIENTS_PER_WORKER * workers
+                    return await client.closed_loop(cluster.gateway, request, clients, warm_up_s=0.0, seconds=seconds)
+
+                await load(effort.seconds(WARM_UP_S))
+                before_s, seconds = system.cpu_s(gateway), effort.seconds(RUN_S)
+                rate_rps = await load(seconds)
+                used_s = system.cpu_s(gateway) - before_s
+    return Run(rate_rps * hold_ms / 1000 / workers, 1e6 * used_s / max(1.0, rate_rps * seconds))
+
+
+@asynccontextmanager
+async def _standins(folder: Path, count: int, hold_ms: float) -> AsyncIterator[None]:
+    """Stand-in workers for as long as they are needed."""
+    arguments = ("-m", "benchmarks.dataplane.standin", str(folder), str(count), str(hold_ms), str(graphs.FLOATS))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()
+        yield
+    finally:
+        process.stdin.close()
+        await process.wait()

@@ -1,0 +1,269 @@
+"""Fronts: the models at the gateway that take requests in and have workers do the tasks of a graph.
+
+A front executes a whole graph (`target: graph`) or one task of it, as a step of an ensemble or a BLS pipeline. It is a
+model of the compiled backend, which reads its specification (`runtime.spec.FrontSpec`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, TaskFront
+from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.runtime.spec import (
+    CLOCK_TENSOR,
+    CONDITION_INPUT,
+    BoundaryTensor,
+    Condition,
+    FrontSpec,
+    InputSpec,
+    Mode,
+    OutputSpec,
+    TaskSpec,
+)
+
+MAX_BATCH = 64
+"""Largest batch that clients may send in one request."""
+
+FIRST_CALL_MS = 10_000.0
+"""Least deadline of a call whose time is not known, and of the first calls of a server's model, which take longer."""
+
+KEEP_FILE = f"{cfg.VERSION}/.keep"
+"""A front has no files, but Triton wants its version folder."""
+
+_CLOCK = TensorType("INT64", (2,))
+
+
+def task_specs(graph: TaskGraph, routes: Mapping[str, str], rest_ms: Mapping[str, float]) -> tuple[TaskSpec, ...]:
+    """The tasks and python steps of a graph as a front carries them out, in topological order.
+
+    Args:
+        graph: Graph, in which each chain is one task.
+        routes: Task or step -> name of its route.
+        rest_ms: Task -> time of what follows it on the longest path; see `service.rest_ms`.
+    """
+    wanted = used(graph)
+    nodes = list(graph.in_order())
+    return tuple(
+        _step(graph, node, routes[node.name], wanted)
+        if isinstance(node, PythonStep)
+        else _task(graph, node, routes[node.name], wanted, rest_ms.get(node.name, 0.0), entry=node is nodes[0])
+        for node in nodes
+    )
+
+
+def graph_front(
+    graph: TaskGraph, tasks: Sequence[TaskFront], template: Template, *, rest_ms: Mapping[str, float]
+) -> ModelFolder:
+    """The front that executes a whole graph under the graph's own name.
+
+    Args:
+        graph: Graph, in which each chain is one task.
+        tasks: Its tasks and steps with their routes.
+        template: Template named `front`.
+        rest_ms: Task -> time of what follows it.
+
+    Raises:
+        InputError: A tensor of the graph has no place in a configuration.
+    """
+    inputs = {name: value.type for name, value in graph.inputs.items()}
+    outputs = {name: graph.type_of(ref) for name, ref in graph.outputs.items()}
+    spec = FrontSpec(
+        graph=graph.name,
+        slo_ms=graph.slo.latency_ms,
+        inputs=tuple(BoundaryTensor(name, t.dtype, t.shape) for name, t in inputs.items()),
+        outputs=tuple(
+            BoundaryTensor(name, outputs[name].dtype, outputs[name].shape, str(ref))
+            for name, ref in graph.outputs.items()
+        ),
+        tasks=task_specs(graph, {task.task: task.name for task in tasks}, rest_ms),
+        overload=graph.overload,
+        split=graph.fans_out or bool(graph.steps),
+    )
+    config = _config(template, graph.name, MAX_BATCH)
+    cfg.set_tensors(config, inputs, outputs)
+    cfg.set_spec(config, spec)
+    return ModelFolder(graph.name, {CONFIG_FILE: cfg.render(config), KEEP_FILE: b""})
+
+
+def task_front(
+    graph: TaskGraph,
+    task: Task,
+    route: tuple[RouteEntry, ...],
+    template: Template,
+    *,
+    rest_ms: float,
+    generation: int,
+    blaming: bool,
+) -> TaskFront:
+    """A front of one task, which an ensemble or a BLS pipeline calls.
+
+    Args:
+        graph: Graph of the task.
+        task: Task that it does.
+        route: Workers that do it.
+        template: Template named `front`.
+        rest_ms: Time of the tasks that follow on the longest path.
+        generation: Number in its name.
+        blaming: Whether a BLS pipeline calls it, which learns from messages alone whom a failure blames.
+
+    Raises:
+        InputError: A tensor of the task has no place in a configuration, or an input has a name that is taken.
+    """
+    where = f"{graph.name}.{task.name}"
+    name = names.route(graph.name, task.name, generation)
+    refs = consumed(task, where=where)
+    inputs = {key: graph.type_of(ref) for key, ref in refs.items()}
+    wanted = used(graph)
+    made = [key for key in task.makes if TensorRef(task.name, key) in wanted] or list(task.makes)
+    outputs = {key: graph.type_of(TensorRef(task.name, key)) for key in made}
+    first = next(iter(graph.in_order()))
+    kept = frozenset(TensorRef(task.name, key) for key in made)
+    spec = _task(graph, task, name, kept, rest_ms, entry=task is first)
+    own = {str(ref): f"{GRAPH_INPUTS}.{key}" for key, ref in refs.items()}
+    spec = replace(
+        spec,
+        inputs=tuple(replace(item, tensor=f"{GRAPH_INPUTS}.{item.name}") for item in spec.inputs),
+        condition=replace(spec.condition, tensor=own[spec.condition.tensor]) if spec.condition is not None else None,
+    )
+    front = FrontSpec(
+        graph=graph.name,
+        slo_ms=graph.slo.latency_ms,
+        inputs=tuple(BoundaryTensor(key, t.dtype, t.shape) for key, t in inputs.items()),
+        outputs=tuple(BoundaryTensor(key, t.dtype, t.shape, f"{task.name}.{key}") for key, t in outputs.items()),
+        tasks=(spec,),
+        overload=graph.overload,
+        clock=True,
+        blaming=blaming,
+    )
+    config = _config(template, name, max(MAX_BATCH, *(entry.batch for entry in route)))
+    cfg.set_tensors(config, {**inputs, CLOCK_TENSOR: _CLOCK}, {**outputs, CLOCK_TENSOR: _CLOCK})
+    next(i for i in config.input if i.name == CLOCK_TENSOR).optional = True
+    cfg.set_spec(config, front)
+    return TaskFront(name, task.name, route, ModelFolder(name, {CONFIG_FILE: cfg.render(config), KEEP_FILE: b""}))
+
+
+def used(graph: TaskGraph) -> frozenset[TensorRef]:
+    """Every tensor that a task, a python step or a client gets."""
+
+    def refs() -> Iterator[TensorRef]:
+        for task in graph.tasks.values():
+            yield from task.inputs.values()
+            if task.for_each is not None:
+                yield task.for_each
+            if task.when is not None:
+                yield task.when.tensor
+        for step in graph.steps.values():
+            yield from step.inputs.values()
+        yield from graph.outputs.values()
+
+    return frozenset(refs())
+
+
+def consumed(task: Task, *, where: str) -> dict[str, TensorRef]:
+    """Inputs of a task's one-task front: the task's own, and what its condition looks at.
+
+    Raises:
+        InputError: An input has a name that the front needs for itself.
+    """
+    for name in (CONDITION_INPUT, CLOCK_TENSOR):
+        if name in task.inputs:
+            raise InputError(f"no input may be named {name}", where=where, hint="rename it")
+    if task.when is None:
+        return dict(task.inputs)
+    return {**task.inputs, CONDITION_INPUT: task.when.tensor}
+
+
+def mode(graph: TaskGraph, task: Task) -> Mode:
+    """How calls of a task are made; see `runtime.spec.Mode`."""
+    if task.for_each is not None or task.when is not None:
+        return "rows"
+    made = yields(graph, task)
+    types = [graph.input_type(task, name) for name in task.inputs]
+    # How many rows an item has is no matter of its shape.
+    types += [kind.row() if name in made else kind for name, kind in task.outputs.items()]
+    return "items" if any(cfg.varies(tensor) for tensor in types) else "stack"
+
+
+def one_by_one(graph: TaskGraph, task: Task) -> bool:
+    """Whether each item of a task goes to a worker in a call of its own, unless the worker's model fills up rows.
+
+    Answers of different shapes do not stack.
+    """
+    return mode(graph, task) == "items" or bool(yields(graph, task))
+
+
+def yields(graph: TaskGraph, task: Task) -> tuple[str, ...]:
+    """The outputs of a task whose rows other tasks go through, any number for each call."""
+    return tuple(name for name in task.outputs if graph.makes_rows(TensorRef(task.name, name)))
+
+
+def _config(template: Template, name: str, max_batch: int) -> ModelConfig:
+    config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
+    config.name = name
+    config.max_batch_size = max_batch
+    # Without a batcher and with one instance a request reaches the backend one thread later.
+    config.ClearField("dynamic_batching")
+    cfg.set_instances(config, 1)
+    return config
+
+
+def _task(
+    graph: TaskGraph, task: Task, route: str, wanted: frozenset[TensorRef], rest_ms: float, *, entry: bool
+) -> TaskSpec:
+    types = {name: graph.input_type(task, name) for name in task.inputs}
+    counts = {name: of for name, of in task.counts.items() if TensorRef(task.name, name) in wanted}
+    outputs = [name for name in task.outputs if TensorRef(task.name, name) in wanted or name in counts.values()]
+    return TaskSpec(
+        name=task.name,
+        route=route,
+        mode=mode(graph, task),
+        inputs=tuple(
+            InputSpec(name, t.dtype, t.shape, str(task.inputs[name]), graph.iterated(task, task.inputs[name]))
+            for name, t in types.items()
+        ),
+        outputs=_outputs(graph, task, outputs or list(task.outputs)),
+        deadline_ms=_deadline_ms(graph),
+        condition=_condition(task.when),
+        counts=counts,
+        variants=tuple(variant.name for variant in task.variants),
+        rest_ms=rest_ms,
+        retry=task.retry,
+        entry=entry,
+    )
+
+
+def _step(graph: TaskGraph, step: PythonStep, route: str, wanted: frozenset[TensorRef]) -> TaskSpec:
+    types = {name: graph.input_type(step, name) for name in step.inputs}
+    outputs = [name for name in step.outputs if TensorRef(step.name, name) in wanted] or list(step.outputs)
+    return TaskSpec(
+        name=step.name,
+        route=route,
+        mode="items",
+        inputs=tuple(InputSpec(name, t.dtype, t.shape, str(step.inputs[name])) for name, t in types.items()),
+        outputs=_outputs(graph, step, outputs),
+        deadline_ms=_deadline_ms(graph),
+        step=True,
+        retry=step.retry,
+    )
+
+
+def _outputs(graph: TaskGraph, node: Task | PythonStep, kept: Iterable[str]) -> tuple[OutputSpec, ...]:
+    types = {name: node.outputs[name] for name in kept}
+    return tuple(
+        OutputSpec(name, t.dtype, t.shape, graph.makes_rows(TensorRef(node.name, name))) for name, t in types.items()
+    )
+
+
+def _deadline_ms(graph: TaskGraph) -> float:
+    """Deadline of a call whose time is not known: a call that the SLO has room for does not count as hanging."""
+    return max(FIRST_CALL_MS, graph.slo.latency_ms)
+
+
+def _condition(when: When | None) -> Condition | None:
+    return Condition(str(when.tensor), when.above, when.below) if when is not None else None

@@ -1,0 +1,140 @@
+"""Times that batches take, by the profile: what fronts expect of calls, and after what they count as hanging."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.runtime.chains import members
+
+CALL_DEADLINE_P99S = 10.0
+"""Deadline of a call, as a multiple of the profiled 99th percentile of its batch."""
+
+MIN_CALL_DEADLINE_MS = 2_000.0
+"""Least deadline of a call: a busy host holds a model's process up for a second at times, and a server that misses a
+deadline is replaced."""
+
+
+def service_ms(plan: Plan, graph: TaskGraph, profiles: ProfileTable | None) -> dict[str, float]:
+    """Time of a batch of each task: the 95th percentile of the slowest replica, half the budget where it is not known.
+
+    Args:
+        plan: Plan whose replicas do the tasks.
+        graph: Graph of the plan.
+        profiles: Profiles of the graph.
+    """
+    slowest: dict[str, float] = {}
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            for model in placed.models:
+                if model.graph != graph.name or profiles is None:
+                    continue
+                kind = placed.placement.slice
+                row = profiles.get(ProfileKey(gpu.model, model.task, model.variant, kind, model.instances, model.batch))
+                if row is not None:
+                    slowest[model.task] = max(slowest.get(model.task, 0.0), row.latency_p95_ms)
+    budgets = plan.graphs[graph.name].tasks
+    return {task: slowest.get(task, budgets[task].budget_ms / 2) for task in graph.tasks}
+
+
+def rest_ms(graph: TaskGraph, services_ms: Mapping[str, float]) -> dict[str, float]:
+    """Time of what follows each task on the longest path, python steps included.
+
+    Args:
+        graph: Graph, in which each chain is one task.
+        services_ms: Task -> milliseconds of a batch.
+    """
+    found: dict[str, float] = {}
+    nodes = list(graph.in_order())
+    own = {step.name: step.latency_ms for step in graph.steps.values()} | dict(services_ms)
+    for node in reversed(nodes):
+        followers = (other.name for other in nodes if node.name in other.dependencies())
+        found[node.name] = max((own[name] + found[name] for name in followers), default=0.0)
+    return {task: found[task] for task in graph.tasks}
+
+
+@dataclass(frozen=True, slots=True)
+class CallTimes:
+    """Times of the calls of a model on a worker.
+
+    Attributes:
+        service_ms: Batch size -> usual milliseconds.
+        deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
+    """
+
+    service_ms: Mapping[str, float]
+    deadline_ms: Mapping[str, float]
+
+
+def call_times(
+    worker: Worker,
+    model: WorkerModel,
+    profiles: Mapping[str, ProfileTable],
+    *,
+    processes: int,
+    one_by_one: bool,
+) -> CallTimes:
+    """The times of the calls of a model, from the profiles of all models that share its slice.
+
+    In a shared slice one batch is executed at a time: each may have to wait for one of every instance of the other
+    models there. Where the profile lacks one of them there is no deadline, and the front's own holds.
+
+    Args:
+        worker: Worker that has the model.
+        model: Model, or chain of models.
+        profiles: Profiles by graph.
+        processes: Servers that share the MIG instance.
+        one_by_one: Whether each item is a call of its own, which the worker joins to batches.
+    """
+    if worker.place is None:
+        return CallTimes({}, {})
+    place = worker.place
+    chain = set(model.members) or {model.name}
+    inside = [m for m in worker.models if m.name in chain and not m.members]
+    others = [m for m in worker.models if m.name not in chain and not m.members]
+    rows = [list(_rows(place, m, profiles, processes)) for m in inside]
+    if not rows or not all(rows):
+        return CallTimes({}, {})
+    sizes = sorted(set.intersection(*({row.key.batch for row in of} for of in rows)))
+    if not sizes:
+        return CallTimes({}, {})
+    usual = {size: sum(row.latency_p50_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
+    late = {size: sum(row.latency_p99_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
+    executions = len(inside)
+    if one_by_one:
+        # An item may be in the batch that the worker makes next, behind one that is under way.
+        late = {1: 2 * max(late.values())}
+        usual = {1: usual[sizes[0]]}
+        executions *= 2
+    service = {str(size): _rounded(ms) for size, ms in usual.items()}
+    longest = [
+        m.instances * max((r.latency_p99_ms for r in _rows(place, m, profiles, processes)), default=0.0) for m in others
+    ]
+    if not all(longest):
+        return CallTimes(service, {})
+    deadline = {
+        str(size): _rounded(max(MIN_CALL_DEADLINE_MS, CALL_DEADLINE_P99S * (p99 + executions * sum(longest))))
+        for size, p99 in late.items()
+    }
+    return CallTimes(service, deadline)
+
+
+def _rounded(ms: float) -> float:
+    """Milliseconds to the microsecond; more than 0, as the backend wants durations."""
+    return max(0.001, round(ms, 3))
+
+
+def _rows(
+    place: Place, model: WorkerModel, profiles: Mapping[str, ProfileTable], processes: int
+) -> Iterator[ProfileRow]:
+    """Rows of a model on its slice, up to its batch size."""
+    table = profiles.get(model.graph)
+    if table is None or len(members(model.task)) > 1:
+        return
+    for row in table.rows(task=model.task, variant=model.variant, gpu=place.board):
+        key = row.key
+        same = key.slice == place.placement.slice and key.instances == model.instances * processes
+        if same and key.batch <= model.batch:
+            yield row

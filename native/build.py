@@ -1,0 +1,267 @@
+"""Builds the compiled backend: `python -m native.build` puts it where the package looks for it.
+
+tritonserver loads `libtriton_jigsaw.so`, made of `core/` and `triton/`. Functions of Triton stay undefined in it,
+because the server that loads it has them. Tests load `libjigsaw_core_testing.so`, made of `core/` and `testing/`,
+without Triton.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from native.compiler import BuildError, Compiler, fetch_zig, find_compiler, missing_requirements
+from native.objects import Unit, compile_units, run
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "native"
+FOLDER = ROOT / "build" / "native"
+BACKEND = "libtriton_jigsaw.so"
+TESTING = "libjigsaw_core_testing.so"
+PLACE = Path("jigsaw_triton", "_native", BACKEND)
+"""Path of the backend inside a checkout and inside a wheel."""
+
+Sanitizer = Literal["address", "thread"]
+"""`address` stands for AddressSanitizer with UndefinedBehaviorSanitizer, `thread` for ThreadSanitizer."""
+
+SANITIZER_VARIABLE = "JIGSAW_SANITIZER"
+"""Environment variable that says which sanitizer `build_testing` compiles with."""
+
+_EXPORTED = "{ global: TRITONBACKEND_*; jigsaw_build_*; local: *; };\n"
+_OPTIMISED = ("-O2", "-g0")
+_INSTRUMENTED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+# g++ warns about code of its own library that is right; AddressSanitizer finds what these warnings are for.
+_FALSE_ALARMS = ("-Wno-array-bounds", "-Wno-restrict", "-Wno-stringop-overflow", "-Wno-stringop-overread")
+_SANITIZE = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A shared library to build.
+
+    Attributes:
+        name: Name of the file.
+        parts: Folders of its sources.
+        sanitizer: Sanitizer that it is instrumented for; None for none.
+        strict: Whether a warning of the compiler is an error.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    sanitizer: Sanitizer | None = None
+    strict: bool = True
+
+
+def build_backend(
+    *, sources: Path = SOURCES, folder: Path = FOLDER, compiler: Compiler | None = None, strict: bool = True
+) -> Path:
+    """Builds the library that tritonserver loads; does nothing if nothing has changed.
+
+    Args:
+        sources: Folder of sources, with `core` and `triton` in it.
+        folder: Folder of outputs and caches.
+        compiler: Compiler to use; None finds one.
+        strict: Whether a warning of the compiler is an error.
+
+    Returns:
+        Path of the library inside `folder`.
+
+    Raises:
+        BuildError: There is no compiler, or something does not compile.
+    """
+    return _build(Library(BACKEND, ("core", "triton"), strict=strict), sources, folder, compiler or find_compiler())
+
+
+def build_testing(
+    *,
+    sanitizer: Sanitizer | None = None,
+    sources: Path = SOURCES,
+    folder: Path = FOLDER,
+    compiler: Compiler | None = None,
+) -> Path:
+    """Builds the library that tests load; does nothing if nothing has changed.
+
+    Args:
+        sanitizer: Sanitizer to instrument it for; None takes JIGSAW_SANITIZER from the environment, else none. An
+            instrumented library loads only where LD_PRELOAD has the sanitizer's runtime (`native.sanitize`).
+        sources: Folder of sources, with `core` and `testing` in it.
+        folder: Folder of outputs and caches.
+        compiler: Compiler to use; None finds one.
+
+    Returns:
+        Path of the library inside `folder`.
+
+    Raises:
+        BuildError: There is no compiler, or something does not compile.
+    """
+    chosen = sanitizer or _sanitizer(os.environ.get(SANITIZER_VARIABLE, ""))
+    return _build(Library(TESTING, ("core", "testing"), chosen), sources, folder, compiler or find_compiler())
+
+
+def install(library: Path, target: Path) -> bool:
+    """Copies a library to where it is loaded from.
+
+    A file with other contents is replaced, never written over: processes may have it mapped.
+
+    Returns:
+        Whether anything has changed.
+    """
+    content = library.read_bytes()
+    if target.is_file() and target.read_bytes() == content:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    fresh.write_bytes(content)
+    fresh.chmod(0o755)
+    fresh.replace(target)
+    return True
+
+
+def package_version(root: Path = ROOT) -> str:
+    """Version of the package that the sources belong to."""
+    text = (root / "jigsaw_triton" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise BuildError(f"{root / 'jigsaw_triton' / '__init__.py'} has no line with __version__.")
+    return match[1]
+
+
+def _build(library: Library, sources: Path, folder: Path, compiler: Compiler) -> Path:
+    sources, folder = sources.resolve(), folder.resolve()
+    if library.sanitizer and compiler.kind == "zig":
+        raise BuildError("zig has no runtimes of sanitizers. Install g++, or name another compiler with CXX=...")
+    files = [path.relative_to(sources) for part in library.parts for path in sorted((sources / part).glob("*.cc"))]
+    for part in library.parts:
+        if not any(file.parts[0] == part for file in files):
+            raise BuildError(f"There are no C++ sources in {sources / part}.")
+    flags = _compile_flags(library, compiler, sources)
+    output = folder / f"{compiler.kind}-{library.sanitizer or 'release'}"
+    with _lock(folder):
+        units = [Unit(file, flags) for file in files]
+        objects = compile_units(compiler, units, sources, output / "objects", folder / "zig")
+        target = _link(library, compiler, objects, output, folder / "zig")
+        _drop_old_objects(files, objects)
+    return target
+
+
+def _compile_flags(library: Library, compiler: Compiler, sources: Path) -> tuple[str, ...]:
+    return (
+        "-std=c++20",
+        *(_INSTRUMENTED if library.sanitizer else _OPTIMISED),
+        *([_SANITIZE[library.sanitizer]] if library.sanitizer else []),
+        "-fPIC",
+        "-pthread",
+        # Entry points of Triton have no attribute that exports them, so symbols are visible to the linker, which hides
+        # them by the version script; the compiler may treat them as hidden all the same.
+        "-fno-semantic-interposition",
+        "-fvisibility-inlines-hidden",
+        *(["-fno-gnu-unique"] if compiler.kind == "g++" else []),
+        *("-Wall", "-Wextra", "-Wdate-time"),
+        *(_FALSE_ALARMS if compiler.kind == "g++" else []),
+        *(["-Werror"] if library.strict and compiler.kind != "zig" else []),
+        f"-ffile-prefix-map={sources}=native",
+        "-I.",
+        f'-DJIGSAW_VERSION="{package_version()}"',
+        f'-DJIGSAW_COMPILER="{compiler.name}"',
+        *shlex.split(os.environ.get("CXXFLAGS", "")),
+    )
+
+
+def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output: Path, caches: Path) -> Path:
+    exports = output / "exports.map"
+    flags = ["-shared", "-pthread", f"-Wl,-soname,{library.name}", "-Wl,--build-id=none", "-Wl,--as-needed"]
+    if library.name == BACKEND:
+        # Functions of Triton are resolved at their first call, so that `doctor` can load the library without a server.
+        flags += ["-Wl,-z,lazy", f"-Wl,--version-script={exports.name}"]
+        flags += ["-Wl,--gc-sections", "-Wl,--strip-debug"]
+        # What the library takes from libstdc++ is inside, so the server's own libstdc++ may be older.
+        flags += [] if compiler.kind == "zig" else ["-static-libstdc++", "-static-libgcc"]
+    else:
+        flags.append("-Wl,-z,defs" if not library.sanitizer else _SANITIZE[library.sanitizer])
+    flags += shlex.split(os.environ.get("LDFLAGS", ""))
+    target, record = output / library.name, output / f"{library.name}.key"
+    key = hashlib.sha256(
+        repr((compiler.identity, flags, _EXPORTED, [path.name for path in objects])).encode()
+    ).hexdigest()
+    if target.is_file() and record.is_file() and record.read_text(encoding="utf-8") == key:
+        return target
+    exports.write_text(_EXPORTED, encoding="utf-8")
+    fresh = output / f".{library.name}.new"
+    names = [path.relative_to(output).as_posix() for path in objects]
+    ran = run([*compiler.command, *flags, "-o", fresh.name, *names], output, caches)
+    if ran.returncode != 0:
+        raise BuildError(f"{library.name} cannot be linked by {compiler.name}:\n{ran.stderr.strip()}")
+    fresh.replace(target)
+    record.write_text(key, encoding="utf-8")
+    return target
+
+
+def _drop_old_objects(files: Sequence[Path], objects: Sequence[Path]) -> None:
+    """Removes older objects of the same sources."""
+    current = {path.name for path in objects}
+    prefixes = {".".join(file.with_suffix("").parts) for file in files}
+    for path in objects[0].parent.glob("*.o"):
+        if path.name not in current and path.name.rpartition("-")[0] in prefixes:
+            path.unlink()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keeps other processes from building in the same folder; the kernel drops the lock should this one die."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sanitizer(name: str) -> Sanitizer | None:
+    for known in get_args(Sanitizer):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    if name:
+        raise BuildError(f"The sanitizer {name!r} is unknown. Set {SANITIZER_VARIABLE} to address or thread.")
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m native.build", description="Build the compiled backend.")
+    parser.add_argument(
+        "what", nargs="?", choices=("backend", "testing"), default="backend", help="Choose the library to build."
+    )
+    parser.add_argument("--compiler", choices=("auto", "zig"), help="Choose the kind of compiler.")
+    parser.add_argument("--sanitizer", choices=get_args(Sanitizer), help="Instrument the library for tests.")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Copy the library to this file.")
+    parser.add_argument("--fetch", action="store_true", help="Install zig with pip if there is no compiler.")
+    parser.add_argument("--no-werror", action="store_true", help="Accept warnings of the compiler.")
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.fetch and missing_requirements(asked.compiler):
+            print("no C++ compiler is installed: fetching zig (about 100 MB)", flush=True)
+            fetch_zig()
+        compiler = find_compiler(asked.compiler)
+        if asked.what == "testing":
+            library = build_testing(sanitizer=asked.sanitizer, compiler=compiler)
+        else:
+            library = build_backend(compiler=compiler, strict=not asked.no_werror)
+        target = asked.output or (ROOT / PLACE if asked.what == "backend" else None)
+        if target is None:
+            print(library)
+        elif install(library, target):
+            print(f"{target.name}: built with {compiler.name}")
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

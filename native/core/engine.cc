@@ -1,0 +1,660 @@
+#include "core/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "core/front.h"
+#include "core/json.h"
+
+namespace jigsaw {
+namespace {
+
+constexpr Time kGaugesEvery = 250 * kMillisecond;
+
+// A server that refused shared memory gets all over its socket for that long.
+constexpr Time kSocketsFor = 60 * kSecond;
+
+// Regions are no larger than this: what is larger goes over the socket.
+constexpr size_t kLargestRegion = size_t{1} << 30;
+
+bool contains(std::string_view text, std::string_view part) {
+  auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a | 0x20 : a) == b; };
+  return std::search(text.begin(), text.end(), part.begin(), part.end(), same) != text.end();
+}
+
+// What an answer that is not good says of the worker.
+enum class Verdict : uint8_t {
+  kRefused,    // The model refused, or failed on, these items.
+  kNotRun,     // The server ran nothing of it.
+  kUnhealthy,  // The model's process died or hangs: what it says next may belong to another call.
+};
+
+Verdict verdict_of(int status, const std::string& reason) {
+  // Not by "not healthy" alone: a model's own message may say so.
+  if (contains(reason, "stub process")) return Verdict::kUnhealthy;
+  if (status == 404 || status == 503 || contains(reason, "unknown model") ||
+      contains(reason, "unable to find shared memory region"))
+    return Verdict::kNotRun;
+  return Verdict::kRefused;
+}
+
+}  // namespace
+
+Engine::Engine(Host& host, Settings settings)
+    : host_(host),
+      settings_(std::move(settings)),
+      metrics_(host),
+      tracer_(settings_.run_dir + "/traces/gateway"),
+      // Positive as an INT64, with room to count.
+      next_number_((random_number() >> 16) + 1) {
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  event_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (epoll_ < 0 || event_ < 0) throw std::system_error(errno, std::generic_category(), "no epoll");
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = 0;
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event);
+  thread_ = std::thread([this] { loop(); });
+}
+
+Engine::~Engine() {
+  stopping_ = true;
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
+  thread_.join();
+  close(event_);
+  close(epoll_);
+}
+
+void Engine::log(LogLevel level, const std::string& text) { host_.log(level, text); }
+
+GraphMetrics& Engine::graph_metrics(const std::string& graph) {
+  auto& found = graphs_[graph];
+  if (!found) found = std::make_unique<GraphMetrics>(metrics_, graph);
+  return *found;
+}
+
+std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
+  std::string address =
+      entry.address.empty() ? settings_.run_dir + "/workers/" + entry.worker + ".sock" : entry.address;
+  std::shared_ptr<Server> server = servers_[entry.worker].lock();
+  if (!server || server->address != address) {
+    server = std::make_shared<Server>(entry.worker, address, entry.address.empty());
+    servers_[entry.worker] = server;
+  }
+  auto& known = workers_[{entry.worker, entry.model}];
+  std::shared_ptr<Worker> worker = known.lock();
+  if (!worker || worker->server != server) {
+    worker =
+        std::make_shared<Worker>(server, entry.model, settings_.run_dir + "/slots/" + entry.worker + "/" + entry.model);
+    known = worker;
+  }
+  return worker;
+}
+
+void Engine::forget_unused() {
+  for (auto at = servers_.begin(); at != servers_.end();) {
+    std::shared_ptr<Server> server = at->second.lock();
+    if (server && server->users == 0)
+      // A server with open connections is slow to stop.
+      for (Connection* connection : server->idle) connection->retire(settings_.secret);
+    at = server ? std::next(at) : servers_.erase(at);
+  }
+  std::erase_if(workers_, [](const auto& item) { return item.second.expired(); });
+}
+
+void Engine::wake_at(Time when) {
+  if (when >= wake_) return;
+  wake_ = when;
+  if (std::this_thread::get_id() == thread_.get_id()) return;
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
+}
+
+void Engine::settle(Work& work, Time at) {
+  while (!work.dirty.empty()) {
+    std::vector<Task*> tasks = std::move(work.dirty);
+    work.dirty.clear();
+    std::sort(tasks.begin(), tasks.end());
+    tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
+    // Where a worker serves the queues of several, the earliest deadline goes first.
+    std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->first_order() < b->first_order(); });
+    for (Task* task : tasks) task->dispatch(work, at);
+  }
+}
+
+Time Engine::call_deadline(const Task& task, const Entry& entry, int64_t items, Time at) const {
+  double limit_ms = task.spec().deadline_ms;
+  const Durations& deadlines = entry.route.deadline_ms;
+  if (!deadlines.empty()) {
+    auto found = std::find_if(deadlines.begin(), deadlines.end(), [&](const auto& row) { return row.first >= items; });
+    double of_size_ms = found != deadlines.end()
+                            ? found->second
+                            : deadlines.back().second * double(items) / double(deadlines.back().first);
+    // What a server does for the first time may take far longer than the profile says.
+    limit_ms = entry.worker->has_answered(items) ? of_size_ms : std::max(of_size_ms, limit_ms);
+  }
+  return at + Time(limit_ms * 1e6);
+}
+
+void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at) {
+  Server& server = *entry.worker->server;
+  Connection* connection;
+  if (server.idle.empty()) {
+    server.connections.push_back(std::make_unique<Connection>(server));
+    connection = server.connections.back().get();
+  } else {
+    connection = server.idle.back();
+    server.idle.pop_back();
+  }
+  Call& call = connection->call;
+  call = {};
+  call.number = next_number_++;
+  call.task = &task;
+  call.worker = entry.worker;
+  call.variant = entry.variant;
+  call.variant_name = entry.route.variant;
+  call.tokens = entry.route.tokens;
+  call.pads = entry.route.pads;
+  call.sent = at;
+  call.regions_allowed = server.local && !settings_.region_prefix.empty() && at >= server.no_regions_until;
+  for (Piece& piece : pieces) {
+    call.items += piece.size();
+    if (!piece.job->first_sent) piece.job->first_sent = at;
+    if (piece.again) call.again = true;
+    if (!piece.job->traced) continue;
+    if (!call.ids.empty()) call.ids += ',';
+    call.ids += piece.job->flow->request()->id();
+  }
+  if (call.again) task.metrics().again.add(1);
+  call.deadline = call_deadline(task, entry, call.items, at);
+  call.pieces = std::move(pieces);
+  connection->state = Connection::State::kSending;
+  connection->aborted = false;
+  calls_[call.number] = connection;
+  deadlines_.emplace(call.deadline, call.number);
+  work.sends.push_back(connection);
+}
+
+void Engine::run(Work& work) {
+  while (!work.empty()) {
+    for (auto& [level, text] : std::exchange(work.logs, {})) host_.log(level, text);
+    if (!work.answers.empty()) {
+      std::vector<Flow*> answers = std::exchange(work.answers, {});
+      for (Flow* flow : answers) flow->respond();
+      std::lock_guard lock(mutex_);
+      for (Flow* flow : answers) flow->drop(work);
+    }
+    if (!work.releases.empty()) {
+      std::vector<Flow*> releases = std::exchange(work.releases, {});
+      for (Flow* flow : releases) {
+        Front& front = flow->front();
+        Request* request = flow->request();
+        delete flow;
+        request->release();
+        std::lock_guard lock(mutex_);
+        front.released();
+      }
+    }
+    for (Connection* connection : std::exchange(work.sends, {})) start(*connection, work);
+  }
+}
+
+void Engine::start(Connection& connection, Work& work) {
+  std::string reason;
+  bool executed = false;
+  try {
+    connection.send();
+  } catch (const ConnectionLost& error) {
+    reason = error.what();
+    executed = error.executed;
+  } catch (const std::exception& error) {
+    reason = std::string("cannot send: ") + error.what();
+  }
+  std::lock_guard lock(mutex_);
+  if (reason.empty() && connection.aborted) {
+    reason = "its server was taken out of service";
+    executed = true;
+  }
+  if (reason.empty()) {
+    connection.state = Connection::State::kWaiting;
+    arm(connection);
+    return;
+  }
+  lose(connection, reason, executed, work);
+  settle(work, now());
+}
+
+void Engine::arm(Connection& connection) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  if (connection.sending()) event.events |= EPOLLOUT;
+  event.data.u64 = connection.call.number;
+  int how = connection.registered_with_loop ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  connection.registered_with_loop = true;
+  epoll_ctl(epoll_, how, connection.socket(), &event);
+}
+
+void Engine::loop() {
+  pthread_setname_np(pthread_self(), "jigsaw");
+  std::vector<epoll_event> events(256);
+  while (!stopping_) {
+    Work work;
+    int timeout_ms = -1;
+    {
+      std::lock_guard lock(mutex_);
+      Time at = now();
+      if (at >= wake_ || at >= gauges_due_ || (!deadlines_.empty() && at >= deadlines_.top().first)) tick(at, work);
+      Time next = std::min(wake_.load(), gauges_due_);
+      if (!deadlines_.empty()) next = std::min(next, deadlines_.top().first);
+      if (next != kNever) timeout_ms = next <= at ? 0 : int(std::min<Time>((next - at) / kMillisecond + 1, 1000));
+    }
+    if (!work.empty()) {
+      run(work);
+      continue;
+    }
+    int count = epoll_wait(epoll_, events.data(), int(events.size()), timeout_ms);
+    for (int i = 0; i < count; i++) {
+      if (events[size_t(i)].data.u64 == 0) {
+        uint64_t value;
+        [[maybe_unused]] ssize_t n = read(event_, &value, sizeof value);
+      } else {
+        on_event(events[size_t(i)].data.u64);
+      }
+    }
+  }
+}
+
+void Engine::tick(Time at, Work& work) {
+  expire(at, work);
+  Time next = kNever;
+  for (Task* task : tasks_) {
+    if (task->wake() <= at) task->dispatch(work, at);
+    next = std::min(next, task->wake());
+  }
+  wake_ = next;
+  if (at >= gauges_due_) {
+    gauges_due_ = at + kGaugesEvery;
+    for (Task* task : tasks_) task->update_gauges(at);
+  }
+  settle(work, at);
+}
+
+void Engine::expire(Time at, Work& work) {
+  while (!deadlines_.empty() && deadlines_.top().first <= at) {
+    uint64_t number = deadlines_.top().second;
+    deadlines_.pop();
+    auto found = calls_.find(number);
+    if (found == calls_.end()) continue;
+    Connection& connection = *found->second;
+    if (connection.state == Connection::State::kSending) {
+      connection.aborted = true;
+      continue;
+    }
+    if (connection.state == Connection::State::kRegistering) {
+      drop_registration(connection, "it did not answer in time");
+      continue;
+    }
+    const Call& call = connection.call;
+    std::shared_ptr<Worker> worker = call.worker;
+    std::string reason = "model " + worker->model + " did not answer a batch of " + std::to_string(call.items) +
+                         " within " + std::to_string((call.deadline - call.sent) / kMillisecond) + " ms";
+    lose(connection, reason, true, work);
+    condemn(*worker->server, worker->model, reason, work);
+  }
+}
+
+void Engine::on_event(uint64_t number) {
+  Connection* connection = nullptr;
+  Connection::State state;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = calls_.find(number);
+    if (found == calls_.end()) return;
+    connection = found->second;
+    state = connection->state;
+  }
+  if (state == Connection::State::kRegistering) {
+    on_registration(*connection);
+    return;
+  }
+  if (state != Connection::State::kWaiting) return;
+  Work work;
+  try {
+    if (!connection->resume()) {
+      std::lock_guard lock(mutex_);
+      arm(*connection);
+      return;
+    }
+    on_answer(*connection, work);
+  } catch (const ConnectionLost& error) {
+    std::lock_guard lock(mutex_);
+    lose(*connection, error.what(), error.executed, work);
+    settle(work, now());
+  } catch (const AnswerError& error) {
+    std::lock_guard lock(mutex_);
+    // What is left of the answer would be taken for the next one.
+    connection->close();
+    refuse(*connection, error.blame, error.what(), work);
+    settle(work, now());
+  } catch (const std::exception& error) {
+    std::lock_guard lock(mutex_);
+    lose(*connection, std::string("it gave no proper answer: ") + error.what(), true, work);
+    settle(work, now());
+  }
+  run(work);
+}
+
+void Engine::on_answer(Connection& connection, Work& work) {
+  if (connection.status() != 200) {
+    std::string reason = connection.error();
+    std::lock_guard lock(mutex_);
+    std::shared_ptr<Worker> worker = connection.call.worker;
+    switch (verdict_of(connection.status(), reason)) {
+      case Verdict::kUnhealthy:
+        lose(connection, reason, true, work);
+        condemn(*worker->server, worker->model, reason, work);
+        break;
+      case Verdict::kNotRun:
+        lose(connection, reason, false, work);
+        break;
+      case Verdict::kRefused:
+        refuse(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
+        break;
+    }
+    settle(work, now());
+    return;
+  }
+  if (!connection.tokens_match()) {
+    std::lock_guard lock(mutex_);
+    std::shared_ptr<Worker> worker = connection.call.worker;
+    std::string reason = "model " + worker->model + " gave the answer to another call";
+    lose(connection, reason, true, work);
+    condemn(*worker->server, worker->model, reason, work);
+    settle(work, now());
+    return;
+  }
+  connection.deliver();
+  Time at = now();
+  {
+    std::lock_guard lock(mutex_);
+    Call& call = connection.call;
+    call.worker->answered(call.items, at - call.sent);
+    TaskMetrics& metrics = call.task->metrics();
+    VariantMetrics& variant = metrics.variants[call.variant];
+    variant.seconds->observe(double(at - call.sent) / 1e9);
+    variant.items->observe(double(call.items));
+    metrics.sent_bytes.add(double(call.sent_bytes));
+    metrics.received_bytes.add(double(connection.received_bytes()));
+    trace_call(call, "answered", at);
+    if (connection.answered_early()) {
+      answer_early(connection, at, work);
+    } else {
+      count_rows(call, variant);
+      for (Piece& piece : call.pieces) {
+        Job& job = *piece.job;
+        job.answered += piece.size();
+        job.last_received = at;
+        if (job.answered == job.items) job.flow->done(job, work);
+      }
+    }
+    for (Piece& piece : call.pieces) piece.job->flow->drop(work);
+    call.pieces.clear();
+    settle(work, at);
+  }
+  // Answers go out before the next batch is formed: clients that send again at once are in it.
+  run(work);
+  std::lock_guard lock(mutex_);
+  finish_call(connection, work);
+  settle(work, now());
+}
+
+void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
+  if (variant.yields.empty()) return;
+  const TaskSpec& spec = call.task->spec();
+  size_t number = 0;
+  for (size_t o = 0; o < spec.outputs.size(); o++) {
+    if (!spec.outputs[o].yields) continue;
+    for (const Piece& piece : call.pieces) {
+      variant.yields[number].first->add(double(piece.size()));
+      // The latest chunks are this call's; a job may have very many.
+      const std::vector<Chunk>& chunks = piece.job->outputs[o].chunks;
+      for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); chunk++) {
+        if (chunk->start < piece.start || chunk->stop > piece.stop) break;
+        variant.yields[number].second->add(double(chunk->shape[0] * (chunk->stop - chunk->start)));
+        if (chunk->start == piece.start) break;
+      }
+    }
+    number++;
+  }
+}
+
+void Engine::answer_early(Connection& connection, Time at, Work& work) {
+  Job& job = *connection.call.pieces[0].job;
+  job.last_received = at;
+  Flow& flow = *job.flow;
+  std::vector<std::pair<size_t, Value>> outputs;
+  const auto& declared = flow.front().spec().outputs;
+  for (auto& [name, value] : connection.early_outputs())
+    for (size_t output = 0; output < declared.size(); output++)
+      if (declared[output].name == name) outputs.emplace_back(output, std::move(value));
+  flow.answer_early(job, std::move(outputs), work);
+}
+
+void Engine::finish_call(Connection& connection, Work& work) {
+  Call& call = connection.call;
+  calls_.erase(call.number);
+  call.worker->release();
+  for (Task* user : call.worker->users)
+    if (user->waiting()) work.dirty.push_back(user);
+  Server& server = connection.server();
+  size_t wanted = connection.region_wanted();
+  bool registers = wanted && wanted <= kLargestRegion && connection.socket() >= 0 && call.regions_allowed &&
+                   server.users > 0 && now() >= server.no_regions_until;
+  if (registers) {
+    // Shared memory is made and registered between two calls, never before one that waits for it.
+    try {
+      if (connection.register_region(settings_.region_prefix, settings_.secret, wanted)) {
+        call.number = next_number_++;
+        call.deadline = now() + kSecond;
+        connection.state = Connection::State::kRegistering;
+        calls_[call.number] = &connection;
+        deadlines_.emplace(call.deadline, call.number);
+        arm(connection);
+        return;
+      }
+      server.no_regions_until = now() + kSocketsFor;
+    } catch (const std::exception&) {
+      connection.close();
+    }
+  }
+  idle(connection);
+}
+
+void Engine::idle(Connection& connection) {
+  Server& server = connection.server();
+  connection.state = Connection::State::kIdle;
+  if (server.users == 0) connection.retire(settings_.secret);
+  server.idle.push_back(&connection);
+  // The last to hold the server may have been this call.
+  std::shared_ptr<Worker> worker = std::move(connection.call.worker);
+  connection.call = {};
+}
+
+void Engine::on_registration(Connection& connection) {
+  std::string wrong;
+  try {
+    if (!connection.resume_registration()) {
+      std::lock_guard lock(mutex_);
+      arm(connection);
+      return;
+    }
+    if (connection.status() != 200) wrong = connection.error();
+  } catch (const std::exception& error) {
+    wrong = error.what();
+    std::lock_guard lock(mutex_);
+    connection.close();
+  }
+  std::lock_guard lock(mutex_);
+  if (wrong.empty()) {
+    calls_.erase(connection.call.number);
+    idle(connection);
+  } else {
+    drop_registration(connection, wrong);
+  }
+}
+
+void Engine::drop_registration(Connection& connection, const std::string& reason) {
+  calls_.erase(connection.call.number);
+  connection.forget_region();
+  connection.close();
+  Server& server = connection.server();
+  server.no_regions_until = now() + kSocketsFor;
+  host_.log(LogLevel::kWarning, "worker " + server.name +
+                                    " takes no shared memory, large tensors go over its socket for " +
+                                    std::to_string(kSocketsFor / kSecond) + " s: " + reason);
+  idle(connection);
+}
+
+void Engine::trace_call(const Call& call, const char* outcome, Time ended) {
+  for (const Piece& piece : call.pieces)
+    if (piece.job->traced)
+      piece.job->calls.push_back({call.worker->server->name, call.worker->model, call.variant_name, piece.size(),
+                                  call.items, call.sent, ended, outcome, piece.again, call.number});
+}
+
+void Engine::lose(Connection& connection, const std::string& reason, bool executed, Work& work) {
+  Call& call = connection.call;
+  Time at = now();
+  Task& task = *call.task;
+  std::string told = "worker " + call.worker->server->name + " failed: " + reason;
+  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + told);
+  task.note_failure(told);
+  task.metrics().lost.add(1);
+  call.worker->failed(at);
+  trace_call(call, "failed", at);
+  connection.close();
+  std::vector<Piece> pieces = std::exchange(call.pieces, {});
+  const Server* server = call.worker->server.get();
+  for (Piece& piece : pieces) {
+    Flow* flow = piece.job->flow;
+    if (flow->ended()) {
+      flow->drop(work);
+      continue;
+    }
+    if (!executed) {
+      task.put_back(std::move(piece));
+      continue;
+    }
+    if (piece.tries == 0 && task.spec().retry) {
+      // Each goes by itself: one of them may be what the worker failed on.
+      piece.tries = 1;
+      piece.alone = true;
+      piece.avoid.push_back(server);
+      piece.avoided.push_back(server->name);
+      task.put_back(std::move(piece));
+      continue;
+    }
+    std::string message = "task " + task.spec().name + ": " + told;
+    if (!piece.avoided.empty()) message += "; before it worker " + piece.avoided.front();
+    task.metrics().refused[size_t(Reason::kWorker)]->add(1);
+    flow->trace(*piece.job, "worker", message, at);
+    flow->fail({Blame::kWorker, std::move(message)}, work);
+    flow->drop(work);
+  }
+  work.dirty.push_back(&task);
+  finish_call(connection, work);
+}
+
+void Engine::refuse(Connection& connection, Blame blame, const std::string& reason, Work& work) {
+  Call& call = connection.call;
+  Time at = now();
+  Task& task = *call.task;
+  trace_call(call, "refused", at);
+  std::vector<Piece> pieces = std::exchange(call.pieces, {});
+  bool several = std::any_of(pieces.begin(), pieces.end(), [&](const Piece& p) { return p.job != pieces[0].job; });
+  std::string message = reason;
+  if (!task.spec().step) message = "task " + task.spec().name + ": worker " + call.worker->server->name + ": " + reason;
+  for (Piece& piece : pieces) {
+    Flow* flow = piece.job->flow;
+    if (flow->ended()) {
+      flow->drop(work);
+      continue;
+    }
+    if (several) {
+      // Each is tried by itself, so that one request's fault does not fail the others.
+      piece.alone = true;
+      task.put_back(std::move(piece));
+      continue;
+    }
+    bool of_request = blame == Blame::kRequest && !task.spec().step;
+    Reason counted = task.spec().step ? Reason::kCode : of_request ? Reason::kRequest : Reason::kModel;
+    task.metrics().refused[size_t(counted)]->add(1);
+    const char* outcome = task.spec().step ? "code" : of_request ? "request" : "model";
+    flow->trace(*piece.job, outcome, message, at);
+    flow->fail({of_request ? Blame::kRequest : Blame::kModel, message}, work);
+    flow->drop(work);
+  }
+  work.dirty.push_back(&task);
+  finish_call(connection, work);
+}
+
+void Engine::condemn(Server& server, const std::string& model, const std::string& reason, Work& work) {
+  Time at = now();
+  if (server.condemned(at)) return;
+  write_condemned(server, model, reason, work);
+  server.condemn(at);
+  server.epoch++;
+  // Whatever else is under way there is not waited for: its answer could be another's.
+  for (size_t i = 0; i < server.connections.size(); i++) {
+    Connection& connection = *server.connections[i];
+    switch (connection.state) {
+      case Connection::State::kIdle:
+        connection.close();
+        break;
+      case Connection::State::kSending:
+        connection.aborted = true;
+        break;
+      case Connection::State::kWaiting:
+        lose(connection, "its server was taken out of service: " + reason, true, work);
+        break;
+      case Connection::State::kRegistering:
+        calls_.erase(connection.call.number);
+        connection.close();
+        idle(connection);
+        break;
+    }
+  }
+}
+
+void Engine::write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work) {
+  if (!server.local) return;
+  ServerIdentity identity = ServerIdentity::of_socket(server.address);
+  std::string text = "{\"worker\":";
+  append_json(text, server.name);
+  text += ",\"model\":";
+  append_json(text, model);
+  text += ",\"reason\":";
+  append_json(text, reason);
+  text += ",\"inode\":" + std::to_string(identity.inode) + "}\n";
+  std::string folder = settings_.run_dir + "/condemned";
+  std::string path = folder + "/" + server.name + ".json", fresh = path + ".new";
+  mkdir(folder.c_str(), 0700);
+  int file = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  bool written = file >= 0 && ::write(file, text.data(), text.size()) == ssize_t(text.size());
+  if (file >= 0) close(file);
+  if (!written || rename(fresh.c_str(), path.c_str()) != 0)
+    work.logs.emplace_back(LogLevel::kError,
+                           "worker " + server.name + " cannot be reported: " + path + " cannot be written");
+  work.logs.emplace_back(LogLevel::kError, "worker " + server.name + " is taken out of service: " + reason);
+}
+
+}  // namespace jigsaw

@@ -1,0 +1,299 @@
+#include "core/front.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "core/engine.h"
+
+namespace jigsaw {
+namespace {
+
+// The items of a client's batch as requests of their own, whose answers are put together again.
+class Gathering {
+ public:
+  Gathering(const FrontSpec& spec, Request* whole, std::vector<size_t> wanted, size_t items)
+      : spec_(spec), whole_(whole), wanted_(std::move(wanted)), left_(items), holders_(items) {
+    items_.reserve(items);
+    for (size_t i = 0; i < items; i++) items_.push_back(std::make_unique<Item>(*this));
+  }
+
+  Request* item(size_t index) { return items_[index].get(); }
+
+ private:
+  class Item : public Request {
+   public:
+    explicit Item(Gathering& gathering) : gathering_(gathering), outputs(gathering.spec_.outputs.size()) {}
+
+    std::string_view id() const override { return gathering_.whole_->id(); }
+    bool cancelled() const override { return gathering_.whole_->cancelled(); }
+
+    char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override {
+      Value& value = outputs[output];
+      value.type = type;
+      value.shape = shape;
+      value.size = size;
+      value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
+      value.data = value.own.get();
+      return value.own.get();
+    }
+
+    void respond(const Failure* failed, const Timing& when) override {
+      if (failed) failure = std::make_unique<Failure>(*failed);
+      timing = when;
+      gathering_.responded();
+    }
+
+    void release() override { gathering_.released(); }
+
+   private:
+    Gathering& gathering_;
+
+   public:
+    std::vector<Value> outputs;
+    std::unique_ptr<Failure> failure;
+    Timing timing;
+  };
+
+  void responded() {
+    if (--left_ > 0) return;
+    Timing timing = items_[0]->timing;
+    timing.items = int64_t(items_.size());
+    std::unique_ptr<Failure> failure;
+    for (auto& item : items_) {
+      // Of an item that was never sent it is 0.
+      if (!timing.first_sent || (item->timing.first_sent && item->timing.first_sent < timing.first_sent))
+        timing.first_sent = item->timing.first_sent;
+      timing.last_received = std::max(timing.last_received, item->timing.last_received);
+      if (item->failure && !failure) failure = std::move(item->failure);
+    }
+    try {
+      if (!failure) failure = stack();
+    } catch (const std::exception& error) {
+      failure = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
+    }
+    whole_->respond(failure.get(), timing);
+  }
+
+  std::unique_ptr<Failure> stack() {
+    for (size_t output : wanted_) {
+      size_t size = 0;
+      const Shape& shape = items_[0]->outputs[output].shape;
+      for (auto& item : items_) {
+        const Value& value = item->outputs[output];
+        if (value.shape != shape)
+          return std::make_unique<Failure>(
+              Failure{Blame::kRequest,
+                      "output " + spec_.outputs[output].name +
+                          " differs in shape between the items of the batch: " + text_of(std::span(shape).subspan(1)) +
+                          ", " + text_of(std::span(value.shape).subspan(1)) + "; send them one by one"});
+        size += value.size;
+      }
+      Shape stacked = shape;
+      if (stacked.empty()) throw std::runtime_error("output " + spec_.outputs[output].name + " has no batch dimension");
+      stacked[0] = int64_t(items_.size());
+      char* to = whole_->allocate(output, items_[0]->outputs[output].type, stacked, size);
+      for (auto& item : items_) {
+        const Value& value = item->outputs[output];
+        if (value.size) memcpy(to, value.data, value.size);
+        to += value.size;
+      }
+    }
+    return nullptr;
+  }
+
+  void released() {
+    if (--holders_ > 0) return;
+    Request* whole = whole_;
+    delete this;
+    whole->release();
+  }
+
+  const FrontSpec& spec_;
+  Request* whole_;
+  std::vector<size_t> wanted_;
+  std::vector<std::unique_ptr<Item>> items_;
+  std::atomic<size_t> left_, holders_;
+};
+
+// Item `index` of a value's batch.
+Value item_of(const Value& value, size_t index, size_t items, const std::vector<size_t>& offsets) {
+  Value item = value;
+  item.shape[0] = 1;
+  if (offsets.empty()) {
+    item.size = value.size / items;
+    item.data = value.data + index * item.size;
+  } else {
+    size_t per_item = (offsets.size() - 1) / items;
+    item.data = value.data + offsets[index * per_item];
+    item.size = offsets[(index + 1) * per_item] - offsets[index * per_item];
+  }
+  return item;
+}
+
+// Why inputs are not what the specification says; empty where they are. All that follows relies on it.
+std::string misfit(const FrontSpec& spec, const std::vector<Value>& inputs) {
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const FrontOutput& declared = spec.inputs[i];
+    const Value& value = inputs[i];
+    if (value.type != declared.type)
+      return "input " + declared.name + " is of type " + name_of(value.type) + " where " + name_of(declared.type) +
+             " was declared";
+    std::optional<int64_t> count = element_count(value.shape);
+    if (!count || value.shape.size() != declared.shape.size() + 1)
+      return "input " + declared.name + " has shape " + text_of(value.shape) + " where each item has " +
+             text_of(declared.shape);
+    if (size_t size = element_size(value.type); size && value.size != size_t(*count) * size)
+      return "input " + declared.name + " of shape " + text_of(value.shape) + " has " + std::to_string(value.size) +
+             " bytes";
+  }
+  return {};
+}
+
+void reject(Request* request, Time arrival, std::string reason) {
+  Failure failure{Blame::kRequest, std::move(reason)};
+  request->respond(&failure, {arrival});
+  request->release();
+}
+
+// The time that is so many microseconds later, or kNever where there is none.
+Time later(Time at, uint64_t microseconds) {
+  return microseconds < (kNever - at) / 1000 ? at + 1000 * microseconds : kNever;
+}
+
+}  // namespace
+
+Front::Front(Engine& engine, std::string model, std::string_view spec)
+    : engine_(engine), model_(std::move(model)), spec_(FrontSpec::parse(spec)) {
+  std::lock_guard lock(engine_.mutex());
+  metrics_ = &engine_.graph_metrics(spec_.graph);
+  followers_.resize(spec_.tasks.size());
+  try {
+    for (size_t t = 0; t < spec_.tasks.size(); t++)
+      tasks_.push_back(std::make_unique<Task>(engine_, *this, spec_.tasks[t], t));
+  } catch (...) {
+    tasks_.clear();  // While the lock is held.
+    throw;
+  }
+  for (size_t t = 0; t < spec_.tasks.size(); t++) {
+    for (size_t other = 0; other < spec_.tasks.size(); other++) {
+      const TaskSpec& follower = spec_.tasks[other];
+      auto made = [&](size_t tensor) {
+        for (const OutputSpec& output : spec_.tasks[t].outputs)
+          if (output.tensor == tensor) return true;
+        for (const CountSpec& count : spec_.tasks[t].counts)
+          if (count.tensor == tensor) return true;
+        return false;
+      };
+      bool follows = follower.condition && made(follower.condition->tensor);
+      for (const InputSpec& input : follower.inputs) follows = follows || made(input.tensor);
+      if (follows) followers_[t].push_back(other);
+    }
+  }
+}
+
+Front::~Front() {
+  std::unique_lock lock(engine_.mutex());
+  idle_.wait(lock, [this] { return flows_ == 0; });
+  tasks_.clear();
+}
+
+void Front::released() {
+  if (--flows_ == 0) idle_.notify_all();
+}
+
+const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
+  auto found = plans_.find(wanted);
+  if (found == plans_.end()) {
+    std::vector<size_t> outputs = wanted;
+    if (outputs.empty())
+      for (size_t i = 0; i < spec_.outputs.size(); i++) outputs.push_back(i);
+    found = plans_.emplace(wanted, plan_flow(spec_, outputs)).first;
+  }
+  return found->second;
+}
+
+Time Front::rest(size_t task) const {
+  if (spec_.clock) return Time(spec_.tasks[task].rest_ms * 1e6);
+  if (followers_[task].empty()) return 0;
+  Time at = now();
+  std::vector<double> rest(spec_.tasks.size(), 0);
+  for (size_t t = spec_.tasks.size(); t-- > task;)
+    for (size_t follower : followers_[t])
+      rest[t] = std::max(rest[t], tasks_[follower]->expected_wait(at) + tasks_[follower]->fastest(at) + rest[follower]);
+  return Time(rest[task]);
+}
+
+void Front::submit(Request* request, std::vector<Value> inputs, Arrival arrival) {
+  if (!arrival.time) arrival.time = now();
+  if (std::string wrong = misfit(spec_, inputs); !wrong.empty()) {
+    reject(request, arrival.time, std::move(wrong));
+    return;
+  }
+  if (spec_.split && inputs[0].shape[0] > 1)
+    split(request, std::move(inputs), arrival);
+  else
+    begin(request, std::move(inputs), arrival);
+}
+
+void Front::split(Request* request, std::vector<Value> inputs, const Arrival& arrival) {
+  auto items = size_t(inputs[0].shape[0]);
+  std::vector<std::vector<size_t>> offsets(inputs.size());
+  for (size_t i = 0; i < inputs.size(); i++) {
+    std::string wrong;
+    if (size_t(inputs[i].shape[0]) != items) wrong = " has another batch size than " + spec_.inputs[0].name;
+    if (wrong.empty() && inputs[i].type == DataType::kBytes) {
+      try {
+        offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
+      } catch (const FormatError& error) {
+        wrong = std::string(": ") + error.what();
+      }
+    }
+    if (wrong.empty()) continue;
+    reject(request, arrival.time, "input " + spec_.inputs[i].name + wrong);
+    return;
+  }
+  std::vector<size_t> wanted = arrival.wanted;
+  if (wanted.empty())
+    for (size_t i = 0; i < spec_.outputs.size(); i++) wanted.push_back(i);
+  auto* gathering = new Gathering(spec_, request, wanted, items);
+  // All items are taken out first: the last of them to end takes the request's inputs with it.
+  std::vector<std::vector<Value>> parts(items);
+  for (size_t item = 0; item < items; item++)
+    for (size_t i = 0; i < inputs.size(); i++) parts[item].push_back(item_of(inputs[i], item, items, offsets[i]));
+  std::vector<Request*> requests;
+  for (size_t item = 0; item < items; item++) requests.push_back(gathering->item(item));
+  for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), arrival);
+}
+
+void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& arrival) {
+  Time slo_end = arrival.time + Time(spec_.slo_ms * 1e6);
+  Time deadline = spec_.queue_overload ? kNever : slo_end, order = slo_end;
+  std::string promise = "the latency promised";
+  if (arrival.timeout_us) {
+    deadline = order = later(arrival.time, arrival.timeout_us);
+    promise = "its timeout of " + std::to_string(arrival.timeout_us / 1000) + " ms";
+  }
+  if (arrival.deadline) {
+    order = arrival.deadline;
+    if (deadline != kNever) deadline = arrival.deadline;
+  }
+  Work work;
+  {
+    std::lock_guard lock(engine_.mutex());
+    flows_++;
+    if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(1);
+    auto* flow = new Flow(*this, plan(arrival.wanted), request, std::move(inputs), arrival.time, deadline, order,
+                          std::move(promise));
+    flow->priority = arrival.priority;
+    // A request of a pipeline arrived long before it came here.
+    Time at = now();
+    flow->traced = engine_.tracer().choose(request->id(), at);
+    flow->start(work);
+    flow->drop(work);
+    engine_.settle(work, at);
+  }
+  engine_.run(work);
+}
+
+}  // namespace jigsaw

@@ -1,0 +1,319 @@
+#include "core/http.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "core/json.h"
+
+namespace jigsaw {
+namespace {
+
+constexpr size_t kMostHead = 64 * 1024;
+constexpr size_t kMostJson = 16 * 1024 * 1024;
+constexpr size_t kMostBody = size_t{1} << 40;
+constexpr size_t kFirstRoom = 16 * 1024;
+
+void append_number(std::string& out, int64_t value) {
+  char text[24];
+  auto [end, error] = std::to_chars(text, text + sizeof text, value);
+  out.append(text, end);
+}
+
+void append_span(std::string& out, std::string_view region, const Span& span) {
+  out += "\"parameters\":{\"shared_memory_region\":\"";
+  out += region;
+  out += "\",\"shared_memory_offset\":";
+  append_number(out, int64_t(span.offset));
+  out += ",\"shared_memory_byte_size\":";
+  append_number(out, int64_t(span.size));
+  out += '}';
+}
+
+std::string order(std::string_view region, std::string_view verb, std::string_view secret, std::string_view body) {
+  std::string text = "POST /v2/systemsharedmemory/region/";
+  text += region;
+  text += '/';
+  text += verb;
+  text += " HTTP/1.1\r\nHost: worker\r\nx-jigsaw-secret: ";
+  text += secret;
+  text += "\r\nContent-Length: ";
+  append_number(text, int64_t(body.size()));
+  text += "\r\n\r\n";
+  text += body;
+  return text;
+}
+
+bool same_field(std::string_view name, std::string_view lower) {
+  return name.size() == lower.size() &&
+         std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a | 0x20) == b; });
+}
+
+size_t field_number(std::string_view value) {
+  while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
+  while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
+  size_t number = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size())
+    throw FormatError("a length in the answer is no number");
+  return number;
+}
+
+}  // namespace
+
+void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view region,
+                      std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
+  std::string body;
+  body.reserve(160 + 128 * (inputs.size() + outputs.size()));
+  body += '{';
+  if (!id.empty()) {
+    body += "\"id\":";
+    append_json(body, id);
+    body += ',';
+  }
+  body += "\"inputs\":[";
+  size_t total = 0;
+  for (const CallInput& input : inputs) {
+    if (&input != inputs.data()) body += ',';
+    body += "{\"name\":";
+    append_json(body, input.name);
+    body += ",\"datatype\":\"";
+    body += name_of(input.type);
+    body += "\",\"shape\":[";
+    for (size_t i = 0; i < input.shape.size(); i++) {
+      if (i) body += ',';
+      append_number(body, input.shape[i]);
+    }
+    body += "],";
+    if (input.placed) {
+      append_span(body, region, *input.placed);
+    } else {
+      body += "\"parameters\":{\"binary_data_size\":";
+      append_number(body, int64_t(input.size));
+      body += '}';
+      total += input.size;
+    }
+    body += '}';
+  }
+  body += "],\"outputs\":[";
+  for (const CallOutput& output : outputs) {
+    if (&output != outputs.data()) body += ',';
+    body += "{\"name\":";
+    append_json(body, output.name);
+    body += ',';
+    if (output.placed)
+      append_span(body, region, *output.placed);
+    else
+      body += "\"parameters\":{\"binary_data\":true}";
+    body += '}';
+  }
+  body += "]}";
+  out += "POST /v2/models/";
+  out += model;
+  out +=
+      "/infer HTTP/1.1\r\nHost: worker\r\nContent-Type: application/octet-stream\r\nInference-Header-Content-Length: ";
+  append_number(out, int64_t(body.size()));
+  out += "\r\nContent-Length: ";
+  append_number(out, int64_t(body.size() + total));
+  out += "\r\n\r\n";
+  out += body;
+}
+
+std::string registration(std::string_view region, size_t size, std::string_view secret) {
+  std::string body = "{\"key\":\"/";
+  body += region;
+  body += "\",\"offset\":0,\"byte_size\":";
+  append_number(body, int64_t(size));
+  body += '}';
+  return order(region, "register", secret, body);
+}
+
+std::string unregistration(std::string_view region, std::string_view secret) {
+  return order(region, "unregister", secret, "{}");
+}
+
+ReplyHead parse_reply_head(std::string_view text) {
+  ReplyHead head;
+  bool has_body = false, has_json = false, first = true;
+  while (!text.empty()) {
+    size_t end = text.find("\r\n");
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 2);
+    if (first) {
+      first = false;
+      int status = 0;
+      bool good = line.size() >= 12 && line.starts_with("HTTP/1.") && line[8] == ' ';
+      if (good) {
+        auto [stop, error] = std::from_chars(line.data() + 9, line.data() + 12, status);
+        good =
+            error == std::errc() && stop == line.data() + 12 && status >= 100 && (line.size() == 12 || line[12] == ' ');
+      }
+      if (!good) throw FormatError("the answer is not HTTP");
+      head.status = status;
+      continue;
+    }
+    size_t colon = line.find(':');
+    if (colon == std::string_view::npos) throw FormatError("a line of the answer's header has no colon");
+    std::string_view name = line.substr(0, colon), value = line.substr(colon + 1);
+    if (same_field(name, "content-length")) {
+      head.body = field_number(value);
+      has_body = true;
+    } else if (same_field(name, "inference-header-content-length")) {
+      head.json = field_number(value);
+      has_json = true;
+    } else if (same_field(name, "transfer-encoding")) {
+      throw FormatError("the answer's length is not told");
+    }
+  }
+  if (!has_body) throw FormatError("the answer's length is not told");
+  if (!has_json) head.json = head.body;
+  if (head.body > kMostBody || head.json > head.body)
+    throw FormatError("the lengths in the answer contradict each other");
+  if (head.json > kMostJson) throw FormatError("the answer's JSON is too long");
+  return head;
+}
+
+std::vector<ReplyOutput> parse_reply(std::string_view text) {
+  Json json = Json::parse(text);
+  std::vector<ReplyOutput> outputs;
+  for (const Json& item : json.at("outputs", "answer").array("answer.outputs")) {
+    ReplyOutput output;
+    output.name = item.at("name", "output").string("output.name");
+    output.type = data_type(item.at("datatype", "output").string("output.datatype"));
+    if (output.type == DataType::kInvalid) throw FormatError("output " + output.name + " has an unknown data type");
+    for (const Json& dim : item.at("shape", "output").array("output.shape"))
+      output.shape.push_back(dim.integer("output.shape"));
+    if (output.shape.size() > 32) throw FormatError("output " + output.name + " has too many dimensions");
+    auto count = element_count(output.shape);
+    if (!count) throw FormatError("output " + output.name + " has a shape that cannot be");
+    const Json* parameters = item.find("parameters");
+    const Json* size = parameters ? parameters->find("binary_data_size") : nullptr;
+    if (size) {
+      int64_t bytes = size->integer("output.binary_data_size");
+      size_t element = element_size(output.type);
+      if (bytes < 0 || uint64_t(bytes) > kMostBody)
+        throw FormatError("output " + output.name + " has a size that cannot be");
+      if (element && uint64_t(*count) * element != uint64_t(bytes))
+        throw FormatError("output " + output.name + " of shape " + text_of(output.shape) + " has " +
+                          std::to_string(bytes) + " bytes");
+      output.size = size_t(bytes);
+    } else if (*count > 0) {
+      if (item.find("data")) throw FormatError("output " + output.name + " is not binary");
+      output.placed = true;
+    }
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+std::string reply_error(std::string_view text, int status) {
+  try {
+    Json json = Json::parse(text);
+    std::string reason = json.at("error", "answer").string("answer.error");
+    // Triton puts the id of the call before some reasons.
+    if (reason.starts_with("[request id: ")) {
+      size_t end = reason.find("] ");
+      if (end != std::string::npos) reason.erase(0, end + 2);
+    }
+    return reason;
+  } catch (const FormatError&) {
+    return "HTTP status " + std::to_string(status) + " without a message";
+  }
+}
+
+void AnswerReader::begin(bool inference) {
+  inference_ = inference;
+  state_ = State::kHead;
+  head_ = {};
+  filled_ = searched_ = start_ = place_ = 0;
+  places_.clear();
+  if (buffer_.size() < kFirstRoom) buffer_.resize(kFirstRoom);
+}
+
+std::span<iovec> AnswerReader::room() {
+  if (state_ == State::kTensors) return {places_.data() + place_, places_.size() - place_};
+  if (filled_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
+  size_t room = buffer_.size() - filled_;
+  // Bytes behind the answer are not the answer's: they stay in the socket, where the next look at it finds them.
+  if (state_ == State::kJson) room = std::min(room, start_ + head_.body - filled_);
+  one_ = {buffer_.data() + filled_, room};
+  return {&one_, 1};
+}
+
+void AnswerReader::took(size_t count, const Place& place) {
+  if (state_ == State::kTensors) {
+    advance(count);
+    return;
+  }
+  filled_ += count;
+  if (state_ == State::kHead) read_head();
+  if (state_ == State::kJson && filled_ >= start_ + head_.json) read_json(place);
+}
+
+void AnswerReader::read_head() {
+  std::string_view text(buffer_.data(), filled_);
+  size_t end = text.find("\r\n\r\n", searched_ < 3 ? 0 : searched_ - 3);
+  searched_ = filled_;
+  if (end == std::string_view::npos) {
+    if (filled_ > kMostHead) throw FormatError("the answer's header does not end");
+    return;
+  }
+  head_ = parse_reply_head(text.substr(0, end));
+  start_ = end + 4;
+  if (filled_ > start_ + head_.body) throw FormatError("more came than the answer's length");
+  size_t needed = start_ + head_.json;
+  if (buffer_.size() < needed) buffer_.resize(needed + 1);
+  state_ = State::kJson;
+}
+
+void AnswerReader::read_json(const Place& place) {
+  if (head_.status != 200 || !inference_) {
+    if (filled_ < start_ + head_.body) {
+      // Whatever follows the JSON of a bad answer is of no use.
+      if (head_.body != head_.json) throw FormatError("tensors in an answer that is not good");
+      return;
+    }
+    state_ = State::kDone;
+    return;
+  }
+  std::vector<ReplyOutput> outputs = parse_reply(text());
+  size_t total = 0;
+  for (const ReplyOutput& output : outputs) total += output.size;
+  if (total != head_.body - head_.json)
+    throw FormatError("the tensors of the answer have " + std::to_string(head_.body - head_.json) + " bytes where " +
+                      std::to_string(total) + " were announced");
+  places_.clear();
+  place_ = 0;
+  place(outputs, places_);
+  size_t placed = 0;
+  for (const iovec& at : places_) placed += at.iov_len;
+  if (placed != total) throw FormatError("the answer's tensors have no place");
+  while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
+  state_ = State::kTensors;
+  const char* from = buffer_.data() + start_ + head_.json;
+  size_t left = filled_ - start_ - head_.json;
+  while (left) {
+    iovec& to = places_[place_];
+    size_t step = std::min(left, to.iov_len);
+    memcpy(to.iov_base, from, step);
+    from += step;
+    left -= step;
+    advance(step);
+  }
+  if (place_ == places_.size()) state_ = State::kDone;
+}
+
+void AnswerReader::advance(size_t count) {
+  while (count) {
+    iovec& to = places_[place_];
+    size_t step = std::min(count, to.iov_len);
+    to.iov_base = static_cast<char*>(to.iov_base) + step;
+    to.iov_len -= step;
+    count -= step;
+    if (to.iov_len == 0) place_++;
+  }
+  while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
+  if (place_ == places_.size()) state_ = State::kDone;
+}
+
+}  // namespace jigsaw

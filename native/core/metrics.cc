@@ -1,0 +1,125 @@
+#include "core/metrics.h"
+
+#include <sstream>
+
+namespace jigsaw {
+namespace {
+
+const std::vector<double> kSeconds = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
+const std::vector<double> kItems = {1, 2, 4, 8, 16, 32, 64, 128};
+
+constexpr const char* kReasonNames[kReasons] = {"late", "full", "worker", "request", "model", "code", "cancelled"};
+
+// Tasks that a worker does in one call are named "first~second".
+std::vector<std::string> members(const std::string& name) {
+  std::vector<std::string> found;
+  std::istringstream text(name);
+  for (std::string part; std::getline(text, part, '~');) found.push_back(part);
+  return found;
+}
+
+// Labels of an output with rows: those of the task that makes it, which in a chain is one of its members.
+Labels maker(const std::string& graph, const TaskSpec& task, const std::string& variant, const std::string& output) {
+  std::vector<std::string> tasks = members(task.name), variants = members(variant);
+  size_t dot = output.find('.');
+  if (tasks.size() > 1 && variants.size() == tasks.size() && dot != std::string::npos)
+    for (size_t i = 0; i < tasks.size(); i++)
+      if (tasks[i] == output.substr(0, dot))
+        return {{"graph", graph}, {"task", tasks[i]}, {"variant", variants[i]}, {"output", output.substr(dot + 1)}};
+  if (task.step) return {{"graph", graph}, {"task", task.name}, {"output", output}};
+  return {{"graph", graph}, {"task", task.name}, {"variant", variant}, {"output", output}};
+}
+
+}  // namespace
+
+Metric& MetricRegistry::counter(const std::string& name, const std::string& help, const Labels& labels) {
+  return find(MetricKind::kCounter, name, help, labels, {});
+}
+
+Metric& MetricRegistry::gauge(const std::string& name, const std::string& help, const Labels& labels) {
+  return find(MetricKind::kGauge, name, help, labels, {});
+}
+
+Metric& MetricRegistry::histogram(const std::string& name, const std::string& help, const Labels& labels,
+                                  const std::vector<double>& buckets) {
+  return find(MetricKind::kHistogram, name, help, labels, buckets);
+}
+
+Metric& MetricRegistry::find(MetricKind kind, const std::string& name, const std::string& help, const Labels& labels,
+                             const std::vector<double>& buckets) {
+  auto& series = series_[{name, labels}];
+  if (!series) series = host_.metric(kind, name, help, labels, buckets);
+  return *series;
+}
+
+namespace {
+
+Metric& slo(MetricRegistry& registry, const std::string& graph, const char* outcome) {
+  return registry.counter("jigsaw_slo_total", "Requests by whether they were answered within the graph's latency",
+                          {{"graph", graph}, {"outcome", outcome}});
+}
+
+}  // namespace
+
+GraphMetrics::GraphMetrics(MetricRegistry& registry, const std::string& graph)
+    : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that came to a graph", {{"graph", graph}})),
+      slo_met(slo(registry, graph, "met")),
+      slo_missed(slo(registry, graph, "missed")),
+      slo_failed(slo(registry, graph, "failed")) {}
+
+TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task)
+    : requests(registry.counter("jigsaw_requests_total", "Requests that a task's queue took in",
+                                {{"graph", graph}, {"task", task.name}})),
+      again(registry.counter("jigsaw_batches_again_total", "Batches sent to workers once more, in part or whole",
+                             {{"graph", graph}, {"task", task.name}})),
+      lost(registry.counter("jigsaw_batches_lost_total", "Batches on which a worker failed",
+                            {{"graph", graph}, {"task", task.name}})),
+      sent_bytes(registry.counter("jigsaw_sent_bytes_total", "Bytes of tensors sent to workers",
+                                  {{"graph", graph}, {"task", task.name}})),
+      received_bytes(registry.counter("jigsaw_received_bytes_total", "Bytes of the bodies of workers' answers",
+                                      {{"graph", graph}, {"task", task.name}})),
+      wait(registry.histogram("jigsaw_wait_seconds", "Time of requests in a task's queue, in seconds",
+                              {{"graph", graph}, {"task", task.name}}, kSeconds)),
+      dispatch(registry.histogram("jigsaw_dispatch_seconds",
+                                  "Time of requests from leaving a task's queue to their answer, in seconds",
+                                  {{"graph", graph}, {"task", task.name}}, kSeconds)),
+      queue_length(registry.gauge("jigsaw_queue_length", "Requests that wait in a task's queue",
+                                  {{"graph", graph}, {"task", task.name}})),
+      queue_age(registry.gauge("jigsaw_queue_age_seconds", "Time that the first request of a task's queue has waited",
+                               {{"graph", graph}, {"task", task.name}})),
+      headroom(registry.gauge("jigsaw_queue_headroom_seconds",
+                              "Time until the deadline of the first request of a task's queue",
+                              {{"graph", graph}, {"task", task.name}})),
+      slots(registry.gauge("jigsaw_slots", "Batches that the workers of a task take at a time",
+                           {{"graph", graph}, {"task", task.name}})),
+      slots_busy(registry.gauge("jigsaw_slots_busy", "Batches of a task that are at workers",
+                                {{"graph", graph}, {"task", task.name}})) {
+  for (size_t reason = 0; reason < kReasons; reason++)
+    refused[reason] = &registry.counter("jigsaw_refused_total", "Requests that failed at a task, by reason",
+                                        {{"graph", graph}, {"task", task.name}, {"reason", kReasonNames[reason]}});
+  if (task.condition) {
+    checked = &registry.counter("jigsaw_condition_checked_total", "Requests whose condition was evaluated",
+                                {{"graph", graph}, {"task", task.name}});
+    held = &registry.counter("jigsaw_condition_held_total", "Requests whose condition held, so that the task ran",
+                             {{"graph", graph}, {"task", task.name}});
+  }
+  std::vector<std::string> names = task.variants;
+  names.emplace_back("unknown");
+  for (const std::string& variant : names) {
+    Labels labels = {{"graph", graph}, {"task", task.name}, {"variant", variant}};
+    VariantMetrics metrics{
+        &registry.histogram("jigsaw_batch_seconds", "Time of batches at their workers, in seconds", labels, kSeconds),
+        &registry.histogram("jigsaw_batch_items", "Items of batches at their workers", labels, kItems),
+        {}};
+    for (const OutputSpec& output : task.outputs) {
+      if (!output.yields) continue;
+      Labels of = maker(graph, task, variant, output.name);
+      metrics.yields.emplace_back(
+          &registry.counter("jigsaw_yield_items_total", "Items that an output with rows was made of", of),
+          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", of));
+    }
+    variants.push_back(std::move(metrics));
+  }
+}
+
+}  // namespace jigsaw

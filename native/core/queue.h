@@ -1,0 +1,94 @@
+// A task's queue: earliest deadline first within classes of priority, by the shapes that may share a batch.
+#pragma once
+
+#include <iterator>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "core/job.h"
+
+namespace jigsaw {
+
+class Queue {
+ public:
+  bool empty() const { return tops_.empty(); }
+  size_t pieces() const { return pieces_; }
+  int64_t items() const { return items_; }
+  size_t bytes() const {
+    return bytes_;
+  }  // Of the inputs of the jobs that are here, a job counted once for each piece.
+
+  void push(Piece piece);
+
+  // The piece that goes first.
+  Piece& top() { return tops_.begin()->second->second.begin()->second; }
+
+  // Takes the first piece.
+  Piece pop();
+
+  // Offers the first pieces of up to `most` groups of shapes to `take_over`, and takes out those for which it returns
+  // true, group by group until it returns false.
+  template <typename TakeOver>
+  void sweep(TakeOver take_over, size_t most) {
+    for (auto group = groups_.begin(); group != groups_.end() && most > 0; most--) {
+      auto next = std::next(group);
+      bool last = false;
+      while (!last && take_over(group->second.begin()->second)) {
+        last = group->second.size() == 1;
+        pop_of(group);
+      }
+      group = next;
+    }
+  }
+
+  // Takes up to `limit` items of one group, from its first piece on, and moves what is left of a job behind others by
+  // `behind` nanoseconds. `usable` drops pieces: it returns false for those that it has taken over.
+  template <typename Usable>
+  std::vector<Piece> take(int64_t limit, Time behind, Usable usable) {
+    std::vector<Piece> batch;
+    if (empty()) return batch;
+    Group* group = &*tops_.begin()->second;
+    const Shape shape = group->first;
+    int64_t items = 0;
+    while (items < limit) {
+      auto found = groups_.find(shape);
+      if (found == groups_.end()) break;
+      Piece& first = found->second.begin()->second;
+      if (!batch.empty() && (first.alone || first.avoid != batch.front().avoid)) break;
+      Piece piece = pop_of(found);
+      if (!usable(piece)) continue;
+      if (piece.size() > limit - items) {
+        Piece rest = piece;
+        rest.start = piece.stop = piece.start + (limit - items);
+        hold_again(rest);
+        push_behind(std::move(rest), behind);
+      }
+      items += piece.size();
+      bool alone = piece.alone;
+      batch.push_back(std::move(piece));
+      if (alone) break;
+    }
+    return batch;
+  }
+
+ private:
+  using Key = std::tuple<int, Time, uint64_t>;
+  using Pieces = std::map<Key, Piece>;
+  using Groups = std::map<Shape, Pieces>;
+  using Group = Groups::value_type;
+
+  Piece pop_of(Groups::iterator group);
+  void insert(Key key, Piece piece);
+  void push_behind(Piece piece, Time behind);
+  static void hold_again(const Piece& piece);
+
+  Groups groups_;
+  std::map<Key, Group*> tops_;  // The first key of each group.
+  uint64_t number_ = 0;
+  size_t pieces_ = 0;
+  int64_t items_ = 0;
+  size_t bytes_ = 0;
+};
+
+}  // namespace jigsaw

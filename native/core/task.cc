@@ -1,0 +1,389 @@
+#include "core/task.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/engine.h"
+#include "core/flow.h"
+#include "core/front.h"
+
+namespace jigsaw {
+namespace {
+
+// How long estimates of service times and capacity are used before they are renewed.
+constexpr Time kEstimateAge = 10 * kMillisecond;
+
+// How often a queue is looked at although nothing happens.
+constexpr Time kLook = 20 * kMillisecond;
+
+std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
+
+std::string read_file(const std::string& path) {
+  int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) throw FormatError("it cannot be read");
+  std::string text;
+  char buffer[16384];
+  ssize_t n;
+  while ((n = read(file, buffer, sizeof buffer)) > 0) text.append(buffer, size_t(n));
+  close(file);
+  if (n < 0) throw FormatError("it cannot be read");
+  return text;
+}
+
+}  // namespace
+
+Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
+    : engine_(engine),
+      front_(front),
+      spec_(spec),
+      index_(index),
+      metrics_(engine.metrics(), front.spec().graph, spec),
+      route_path_(engine.settings().run_dir + "/routes/" + spec.route + ".json") {
+  // Whoever removes a route locks this file, to learn that no front uses it any more.
+  std::string folder = engine_.settings().run_dir + "/tasks";
+  mkdir(folder.c_str(), 0700);
+  hold_ = open((folder + "/" + spec.route).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (hold_ >= 0) {
+    struct flock lock{};
+    lock.l_type = F_RDLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_len = 1;
+    fcntl(hold_, F_OFD_SETLK, &lock);
+  }
+  engine_.add(this);
+  refresh();
+}
+
+Task::~Task() {
+  set_route({});
+  engine_.remove(this);
+  if (hold_ >= 0) close(hold_);
+}
+
+bool Task::refresh() {
+  struct stat status;
+  int64_t inode = 0, changed = 0, size = 0;
+  if (stat(route_path_.c_str(), &status) == 0) {
+    inode = int64_t(status.st_ino);
+    changed = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
+    size = status.st_size;
+  }
+  if (inode == route_inode_ && changed == route_changed_ns_ && size == route_size_) return false;
+  route_inode_ = inode;
+  route_changed_ns_ = changed;
+  route_size_ = size;
+  // A route that was removed leaves what is known: its front is about to go.
+  if (inode == 0) return false;
+  try {
+    set_route(parse_route(read_file(route_path_)));
+  } catch (const FormatError& error) {
+    engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read, its " + std::to_string(entries_.size()) +
+                                      " entries stay: " + error.what());
+    return false;
+  }
+  return true;
+}
+
+void Task::set_route(std::vector<RouteEntry> routes) {
+  std::vector<Entry> entries;
+  for (RouteEntry& route : routes) {
+    Entry entry;
+    entry.worker = engine_.worker(route);
+    entry.worker->service.profile(route.service_ms);
+    // Items whose shapes vary go in calls of their own, which the worker's scheduler joins.
+    bool alone = spec_.mode == Mode::kItems || (spec_.one_by_one() && !route.pads);
+    entry.limit = alone ? 1 : route.batch;
+    entry.capacity = alone ? route.batch * route.slots : route.slots;
+    auto variant = std::find(spec_.variants.begin(), spec_.variants.end(), route.variant);
+    entry.variant = size_t(variant - spec_.variants.begin());
+    entry.route = std::move(route);
+    entries.push_back(std::move(entry));
+  }
+  for (const Entry& entry : entries_) {
+    std::erase(entry.worker->users, this);
+    entry.worker->server->users--;
+  }
+  entries_.swap(entries);
+  for (const Entry& entry : entries_) {
+    entry.worker->users.push_back(this);
+    entry.worker->server->users++;
+  }
+  // The old entries keep their servers until their connections are closed.
+  engine_.forget_unused();
+  std::vector<Share> shares;
+  for (const Entry& entry : entries_) {
+    if (entry.route.share <= 0) continue;
+    bool known =
+        std::any_of(shares.begin(), shares.end(), [&](const Share& s) { return s.variant == entry.route.variant; });
+    if (!known) shares.push_back({entry.route.variant, entry.route.share, 0});
+  }
+  bool same = std::equal(shares.begin(), shares.end(), shares_.begin(), shares_.end(),
+                         [](const Share& a, const Share& b) { return a.variant == b.variant && a.share == b.share; });
+  // What was taken under other shares is of no account.
+  if (!same) shares_ = std::move(shares);
+  estimated_ = 0;
+}
+
+bool Task::usable(const Entry& entry, Time at) const {
+  return !entry.worker->out(at) && !entry.worker->server->condemned(at);
+}
+
+void Task::estimate(Time at) {
+  if (estimated_ && at < estimated_ + kEstimateAge) return;
+  estimated_ = at;
+  fastest_ = slowest_ = 0;
+  items_per_ns_ = 0;
+  any_usable_ = false;
+  for (const Entry& entry : entries_) {
+    if (!usable(entry, at)) continue;
+    double least = entry.worker->service.mean(1);
+    if (!any_usable_ || least < fastest_) fastest_ = least;
+    slowest_ = std::max(slowest_, entry.worker->service.high(entry.limit));
+    any_usable_ = true;
+    double mean = entry.worker->service.mean(entry.limit);
+    if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
+  }
+}
+
+double Task::expected_wait(Time at) {
+  estimate(at);
+  return items_per_ns_ > 0 ? double(queue_.items()) / items_per_ns_ : 0;
+}
+
+double Task::fastest(Time at) {
+  estimate(at);
+  return fastest_;
+}
+
+void Task::enqueue(Job& job, Work& work, Time at) {
+  metrics_.requests.add(1);
+  Piece piece(&job, 0, job.items);
+  job.flow->hold();
+  estimate(at);
+  const FrontSpec& spec = front_.spec();
+  if (queue_.pieces() >= spec.most_requests || queue_.bytes() + job.size > spec.most_bytes) {
+    metrics_.refused[size_t(Reason::kFull)]->add(1);
+    Flow* flow = job.flow;
+    flow->fail({Blame::kWorker, "task " + spec_.name + ": its queue is full: " + std::to_string(queue_.pieces()) +
+                                    " requests of " + std::to_string(queue_.bytes() >> 20) + " MiB wait"},
+               work);
+    flow->drop(work);
+    return;
+  }
+  bool free = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return entry.worker->in_flight() < entry.capacity && usable(entry, at);
+  });
+  if (job.deadline != kNever && any_usable_) {
+    // What a worker can do at once is sent whatever is expected of it: else one slow batch would end all service.
+    bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
+    double takes = slowest_;
+    if (items_per_ns_ > 0) takes += double(queue_.items() + job.items) / items_per_ns_;
+    if (!at_once && double(at) + takes > double(job.deadline)) {
+      refuse(piece, work, at);
+      return;
+    }
+  }
+  queue_.push(std::move(piece));
+  work.dirty.push_back(this);
+}
+
+void Task::put_back(Piece piece) {
+  piece.again = true;
+  queue_.push(std::move(piece));
+}
+
+bool Task::late(const Job& job, Time at) {
+  if (job.deadline == kNever) return false;
+  // What has not waited is given a chance: else one slow batch would end all service.
+  bool waited = at > job.arrival + kMillisecond;
+  return waited ? double(at) + fastest_ > double(job.deadline) : at >= job.deadline;
+}
+
+// Takes over a piece that is of no use any more; otherwise returns true.
+bool Task::take_over(Piece& piece, Work& work, Time at) {
+  Flow* flow = piece.job->flow;
+  if (flow->ended()) {
+    flow->drop(work);
+    return false;
+  }
+  if (flow->request()->cancelled()) {
+    metrics_.refused[size_t(Reason::kCancelled)]->add(1);
+    flow->fail({Blame::kCancelled, "task " + spec_.name + ": the request was cancelled"}, work);
+    flow->drop(work);
+    return false;
+  }
+  if (late(*piece.job, at)) {
+    refuse(piece, work, at);
+    return false;
+  }
+  return true;
+}
+
+void Task::refuse(Piece& piece, Work& work, Time at) {
+  Flow* flow = piece.job->flow;
+  std::string message = "task " + spec_.name + ": ";
+  Reason reason = Reason::kLate;
+  if (any_usable_) {
+    message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
+               " ms and cannot be answered within " + flow->promise();
+  } else {
+    reason = Reason::kWorker;
+    message += "none of its " + std::to_string(entries_.size()) + " workers can be reached";
+    if (!last_failure_.empty()) message += "; " + last_failure_;
+  }
+  metrics_.refused[size_t(reason)]->add(1);
+  flow->trace(*piece.job, reason == Reason::kLate ? "late" : "worker", message, at);
+  flow->fail({Blame::kWorker, std::move(message)}, work);
+  flow->drop(work);
+}
+
+std::vector<const std::string*> Task::in_turn(Time at) {
+  // Every variant may be ahead of its share by one batch and no more. While all workers of a variant are out, the
+  // others share what comes.
+  struct Turn {
+    double ahead;
+    const std::string* variant;
+  };
+  std::vector<Turn> turns;
+  double whole = 0, total = 0;
+  int64_t largest = 0;
+  std::vector<std::pair<Share*, int64_t>> present;
+  for (Share& share : shares_) {
+    int64_t batch = 0;
+    for (const Entry& entry : entries_)
+      if (entry.route.variant == share.variant && usable(entry, at)) batch = std::max(batch, entry.limit);
+    if (!batch) continue;
+    present.emplace_back(&share, batch);
+    whole += share.share;
+    total += share.taken;
+    largest = std::max(largest, batch);
+  }
+  if (present.size() != shares_.size())
+    for (Share& share : shares_) share.taken = 0, total = 0;
+  for (auto& [share, batch] : present) {
+    double count = double(std::min(queue_.items(), batch));
+    double ahead = share->taken + count - share->share / whole * (total + count);
+    if (ahead <= double(largest)) turns.push_back({ahead - count, &share->variant});
+  }
+  std::sort(turns.begin(), turns.end(), [](const Turn& a, const Turn& b) { return a.ahead < b.ahead; });
+  std::vector<const std::string*> found;
+  for (const Turn& turn : turns) found.push_back(turn.variant);
+  return found;
+}
+
+int Task::choose(const Piece& piece, Time at) {
+  // Where nothing but workers to be avoided is left, they are tried again.
+  bool ignore_avoid = true;
+  for (const Entry& entry : entries_)
+    if (usable(entry, at) &&
+        std::find(piece.avoid.begin(), piece.avoid.end(), entry.worker->server.get()) == piece.avoid.end())
+      ignore_avoid = false;
+  if (shares_.size() < 2) return choose_among(piece, at, nullptr, ignore_avoid);
+  for (const std::string* variant : in_turn(at)) {
+    int found = choose_among(piece, at, variant, ignore_avoid);
+    if (found >= 0) return found;
+  }
+  return -1;
+}
+
+int Task::choose_among(const Piece& piece, Time at, const std::string* variant, bool ignore_avoid) {
+  int best = -1;
+  double least = 0;
+  size_t count = entries_.size();
+  if (count == 0) return -1;
+  size_t start = turn_++ % count;
+  for (size_t i = 0; i < count; i++) {
+    size_t index = start + i < count ? start + i : start + i - count;
+    const Entry& entry = entries_[index];
+    int64_t in_flight = entry.worker->in_flight();
+    if (in_flight >= entry.capacity || !usable(entry, at)) continue;
+    if (variant && entry.route.variant != *variant) continue;
+    if (!ignore_avoid &&
+        std::find(piece.avoid.begin(), piece.avoid.end(), entry.worker->server.get()) != piece.avoid.end())
+      continue;
+    // The least busy of those that are equally fast; a faster one until it is that much busier.
+    double cost = (entry.worker->service.mean(1) + 1) * (1 + double(in_flight) / double(entry.capacity));
+    if (best < 0 || cost < 0.9 * least) {
+      best = int(index);
+      least = cost;
+    }
+  }
+  return best;
+}
+
+void Task::dispatch(Work& work, Time at) {
+  if (queue_.empty()) {
+    wake_ = kNever;
+    return;
+  }
+  refresh();
+  estimate(at);
+  queue_.sweep([&](Piece& piece) { return !take_over(piece, work, at); }, 64);
+  while (!queue_.empty()) {
+    Piece& first = queue_.top();
+    if (first.job->flow->ended() || late(*first.job, at)) {
+      Piece piece = queue_.pop();
+      take_over(piece, work, at);
+      continue;
+    }
+    int index = choose(first, at);
+    if (index < 0) break;
+    std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
+    bool locked = false;
+    if (!worker->acquire(locked)) {
+      // Whoever waits for its last batch to end holds its lock: it is about to leave the route.
+      worker->hold_off(at);
+      estimated_ = 0;
+      continue;
+    }
+    // A route that was changed before the lock was taken counts; one that is changed later waits for this call.
+    if (locked && refresh()) {
+      worker->release();
+      continue;
+    }
+    Entry& entry = entries_[size_t(index)];
+    auto behind = Time(worker->service.mean(entry.limit) / double(std::max<size_t>(1, entries_.size())));
+    std::vector<Piece> pieces =
+        queue_.take(entry.limit, behind, [&](Piece& piece) { return take_over(piece, work, at); });
+    if (pieces.empty()) {
+      worker->release();
+      continue;
+    }
+    int64_t items = 0;
+    for (const Piece& piece : pieces) items += piece.size();
+    for (Share& share : shares_)
+      if (share.variant == entry.route.variant) share.taken += double(items);
+    engine_.call(work, *this, entry, std::move(pieces), at);
+  }
+  if (queue_.empty()) {
+    wake_ = kNever;
+    return;
+  }
+  wake_ = at + kLook;
+  Time deadline = queue_.top().job->deadline;
+  if (deadline != kNever)
+    wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, Time(fastest_)) + 1));
+  for (const Entry& entry : entries_)
+    if (entry.worker->out(at)) wake_ = std::min(wake_, entry.worker->out_until());
+  engine_.wake_at(wake_);
+}
+
+void Task::update_gauges(Time at) {
+  int64_t slots = 0, busy = 0;
+  for (const Entry& entry : entries_) {
+    slots += entry.route.slots;
+    busy += std::min(entry.worker->in_flight(), entry.capacity) * entry.route.slots / entry.capacity;
+  }
+  metrics_.slots.set(double(slots));
+  metrics_.slots_busy.set(double(busy));
+  metrics_.queue_length.set(double(queue_.pieces()));
+  Job* first = queue_.empty() ? nullptr : queue_.top().job;
+  metrics_.queue_age.set(first ? double(at - std::min(at, first->arrival)) / 1e9 : 0);
+  metrics_.headroom.set(first && first->deadline != kNever ? (double(first->deadline) - double(at)) / 1e9 : 0);
+}
+
+}  // namespace jigsaw

@@ -1,0 +1,108 @@
+#include "core/trace.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/json.h"
+#include "core/task.h"
+
+namespace jigsaw {
+namespace {
+
+constexpr uint64_t kHashes = uint64_t{1} << 32;
+constexpr uint64_t kMostPerSecond = 20;
+constexpr size_t kLongestId = 128;
+constexpr off_t kFileBytes = 256 * 1024;
+
+// CRC-32 as zlib computes it.
+uint32_t crc32(std::string_view text) {
+  uint32_t crc = 0xFFFFFFFF;
+  for (unsigned char c : text) {
+    crc ^= c;
+    for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+  }
+  return ~crc;
+}
+
+void member(std::string& out, const char* name, std::string_view text) {
+  out += out.back() == '{' ? "\"" : ",\"";
+  out += name;
+  out += "\":";
+  append_json(out, text);
+}
+
+void member(std::string& out, const char* name, double value, int digits) {
+  char text[64];
+  snprintf(text, sizeof text, "%s\"%s\":%.*f", out.back() == '{' ? "" : ",", name, digits, value);
+  out += text;
+}
+
+}  // namespace
+
+bool Sampler::choose(std::string_view id, Time at) {
+  if (id.empty()) return false;
+  if (!began_ || at - since_ >= kSecond) {
+    below_ = seen_ ? kHashes * std::min(kMostPerSecond, seen_) / seen_ : kHashes;
+    began_ = true;
+    since_ = at;
+    seen_ = 0;
+    left_ = 2 * kMostPerSecond;
+  }
+  seen_++;
+  if (!left_ || id.size() > kLongestId || crc32(id) >= below_) return false;
+  left_--;
+  return true;
+}
+
+void Tracer::write(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
+                   const std::string& message, Time at) {
+  const TaskSpec& spec = job.task->spec();
+  Time taken = job.first_sent ? job.first_sent : at;
+  std::string line = "{";
+  member(line, "request", request);
+  member(line, "graph", graph);
+  member(line, "task", spec.name);
+  member(line, "route", spec.route);
+  member(line, "taken_s", wall_seconds() - double(now() - taken) / 1e9, 6);
+  member(line, "waited_ms", milliseconds(taken - job.arrival), 3);
+  member(line, "returned_ms", milliseconds(at - taken), 3);
+  member(line, "outcome", outcome);
+  member(line, "message", message);
+  line += ",\"calls\":[";
+  for (const TracedCall& call : job.calls) {
+    line += &call == job.calls.data() ? "{" : ",{";
+    member(line, "worker", call.worker);
+    member(line, "model", call.model);
+    member(line, "variant", call.variant);
+    member(line, "items", double(call.items), 0);
+    member(line, "batch", double(call.batch), 0);
+    member(line, "sent_ms", milliseconds(call.sent - taken), 3);
+    member(line, "ended_ms", milliseconds(call.ended - taken), 3);
+    member(line, "outcome", call.outcome);
+    line += call.again ? ",\"again\":true" : ",\"again\":false";
+    line += ",\"number\":" + std::to_string(call.number) + "}";
+  }
+  line += "]}\n";
+
+  std::lock_guard lock(mutex_);
+  std::string path = folder_ + "/" + spec.route + ".jsonl";
+  int file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0) {
+    mkdir(folder_.substr(0, folder_.rfind('/')).c_str(), 0700);
+    mkdir(folder_.c_str(), 0700);
+    file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) return;
+  }
+  // A disk that is full loses the line and nothing else.
+  [[maybe_unused]] ssize_t n = ::write(file, line.data(), line.size());
+  struct stat status;
+  bool full = fstat(file, &status) == 0 && status.st_size >= kFileBytes;
+  close(file);
+  if (full) rename(path.c_str(), (path + ".1").c_str());
+}
+
+}  // namespace jigsaw

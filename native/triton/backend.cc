@@ -1,0 +1,469 @@
+// The backend that tritonserver loads: models are fronts, requests are handed to the core as they are.
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "core/engine.h"
+#include "core/front.h"
+#include "core/json.h"
+#include "triton/abi.h"
+#include "triton/answer_gate.h"
+
+#ifndef JIGSAW_VERSION
+#define JIGSAW_VERSION "unknown"
+#endif
+#ifndef JIGSAW_COMPILER
+#define JIGSAW_COMPILER "unknown"
+#endif
+
+#define JIGSAW_TEXT_(x) #x
+#define JIGSAW_TEXT(x) JIGSAW_TEXT_(x)
+#define JIGSAW_EXPORT __attribute__((visibility("default")))
+
+namespace jigsaw {
+namespace {
+
+void check(TRITONSERVER_Error* error) {
+  if (!error) return;
+  std::string text = TRITONSERVER_ErrorMessage(error);
+  TRITONSERVER_ErrorDelete(error);
+  throw std::runtime_error(text);
+}
+
+void log_message(TRITONSERVER_LogLevel level, const std::string& text) {
+  if (TRITONSERVER_Error* error = TRITONSERVER_LogMessage(level, "jigsaw", 0, text.c_str())) TRITONSERVER_ErrorDelete(error);
+}
+
+// For calls that fail only where the server is out of order; there is nobody to hand the error to.
+void log_failure(TRITONSERVER_Error* error) {
+  if (!error) return;
+  log_message(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
+  TRITONSERVER_ErrorDelete(error);
+}
+
+class TritonMetric : public Metric {
+ public:
+  explicit TritonMetric(TRITONSERVER_Metric* metric) : metric_(metric) {}
+  void add(double value) override { log_failure(TRITONSERVER_MetricIncrement(metric_, value)); }
+  void set(double value) override { log_failure(TRITONSERVER_MetricSet(metric_, value)); }
+  void observe(double value) override { log_failure(TRITONSERVER_MetricObserve(metric_, value)); }
+
+ private:
+  // Never deleted: a series goes on over generations, as long as the server runs.
+  TRITONSERVER_Metric* metric_;
+};
+
+class TritonHost : public Host {
+ public:
+  void log(LogLevel level, const std::string& text) override {
+    constexpr TRITONSERVER_LogLevel kLevels[] = {TRITONSERVER_LOG_INFO, TRITONSERVER_LOG_WARN, TRITONSERVER_LOG_ERROR};
+    log_message(kLevels[size_t(level)], text);
+  }
+
+  std::unique_ptr<Metric> metric(MetricKind kind, const std::string& name, const std::string& help, const Labels& labels,
+                                 const std::vector<double>& buckets) override {
+    constexpr TRITONSERVER_MetricKind kKinds[] = {TRITONSERVER_METRIC_KIND_COUNTER, TRITONSERVER_METRIC_KIND_GAUGE,
+                                                  TRITONSERVER_METRIC_KIND_HISTOGRAM};
+    auto& family = families_[name];
+    if (!family) check(TRITONSERVER_MetricFamilyNew(&family, kKinds[size_t(kind)], name.c_str(), help.c_str()));
+    std::vector<const TRITONSERVER_Parameter*> parameters;
+    for (const auto& [key, value] : labels)
+      parameters.push_back(TRITONSERVER_ParameterNew(key.c_str(), TRITONSERVER_PARAMETER_STRING, value.c_str()));
+    TRITONSERVER_MetricArgs* args = nullptr;
+    if (kind == MetricKind::kHistogram) {
+      check(TRITONSERVER_MetricArgsNew(&args));
+      check(TRITONSERVER_MetricArgsSetHistogram(args, buckets.data(), buckets.size()));
+    }
+    TRITONSERVER_Metric* metric = nullptr;
+    TRITONSERVER_Error* error =
+        args ? TRITONSERVER_MetricNewWithArgs(&metric, family, parameters.data(), parameters.size(), args)
+             : TRITONSERVER_MetricNew(&metric, family, parameters.data(), parameters.size());
+    for (const TRITONSERVER_Parameter* parameter : parameters)
+      TRITONSERVER_ParameterDelete(const_cast<TRITONSERVER_Parameter*>(parameter));
+    if (args) log_failure(TRITONSERVER_MetricArgsDelete(args));
+    check(error);
+    return std::make_unique<TritonMetric>(metric);
+  }
+
+ private:
+  std::map<std::string, TRITONSERVER_MetricFamily*> families_;
+};
+
+// What all models of the process share. Never destroyed: Triton unloads backends while threads may still run.
+struct Process {
+  TritonHost host;
+  std::unique_ptr<Engine> engine;
+  std::string wrong;  // Why there is no engine.
+};
+
+Process& process() {
+  static auto* made = new Process;
+  return *made;
+}
+
+struct Model {
+  std::string name;
+  std::unique_ptr<Front> front;
+};
+
+// Requests under way in an instance: Triton ends the instance once its requests have ended.
+struct Instance {
+  std::mutex mutex;
+  std::condition_variable idle;
+  size_t under_way = 0;
+
+  void ended() {
+    std::lock_guard lock(mutex);
+    if (--under_way == 0) idle.notify_all();
+  }
+};
+
+TRITONSERVER_Error_Code code_of(Blame blame) {
+  switch (blame) {
+    case Blame::kRequest:
+      return TRITONSERVER_ERROR_INVALID_ARG;
+    case Blame::kModel:
+      return TRITONSERVER_ERROR_INTERNAL;
+    case Blame::kWorker:
+      return TRITONSERVER_ERROR_UNAVAILABLE;
+    case Blame::kCancelled:
+      return TRITONSERVER_ERROR_CANCELLED;
+  }
+  return TRITONSERVER_ERROR_INTERNAL;
+}
+
+const char* blame_prefix(Blame blame) {
+  switch (blame) {
+    case Blame::kRequest:
+      return "request: ";
+    case Blame::kModel:
+      return "model: ";
+    default:
+      return "worker: ";
+  }
+}
+
+class TritonRequest : public Request {
+ public:
+  TritonRequest(Front& front, TRITONBACKEND_Request* request, TRITONBACKEND_ModelInstance* instance, Instance& state,
+                Time begin)
+      : front_(front), request_(request), instance_(instance), state_(state), begin_(begin) {
+    const char* id = nullptr;
+    log_failure(TRITONBACKEND_RequestId(request_, &id));
+    if (id) id_ = id;
+  }
+
+  std::string_view id() const override { return id_; }
+
+  bool cancelled() const override {
+    bool cancelled = false;
+    if (TRITONSERVER_Error* error = TRITONBACKEND_RequestIsCancelled(request_, &cancelled)) TRITONSERVER_ErrorDelete(error);
+    return cancelled;
+  }
+
+  char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override {
+    return allocate(front_.spec().outputs[output].name.c_str(), type, shape, size);
+  }
+
+  void respond(const Failure* failure, const Timing& timing) override {
+    timing_ = timing;
+    failed_ = failure != nullptr;
+    if (!failure && wants_clock_) {
+      try {
+        char* to = allocate(kClockTensor.data(), DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
+        for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
+      } catch (const std::exception&) {
+        // The next step takes its own arrival then.
+      }
+    }
+    TRITONBACKEND_Response* response = failure ? nullptr : std::exchange(response_, nullptr);
+    TRITONSERVER_Error* error = nullptr;
+    if (failure) {
+      std::string message = front_.spec().blaming ? blame_prefix(failure->blame) + failure->message : failure->message;
+      error = TRITONSERVER_ErrorNew(code_of(failure->blame), message.c_str());
+    }
+    // A failure goes out in a response of its own: others may still write into the outputs of the first.
+    if (!response) log_failure(TRITONBACKEND_ResponseNew(&response, request_));
+    if (response)
+      AnswerGate::get().send(response, error);
+    else if (error)
+      TRITONSERVER_ErrorDelete(error);
+  }
+
+  void release() override {
+    if (response_) log_failure(TRITONBACKEND_ResponseDelete(response_));
+    Time end = now();
+    Time sent = timing_.first_sent ? timing_.first_sent : end, received = timing_.last_received ? timing_.last_received : end;
+    log_failure(TRITONBACKEND_ModelInstanceReportStatistics(instance_, request_, !failed_, begin_, sent, received, end));
+    if (!failed_)
+      log_failure(TRITONBACKEND_ModelInstanceReportBatchStatistics(instance_, uint64_t(std::max<int64_t>(1, timing_.items)),
+                                                                   begin_, sent, received, end));
+    log_failure(TRITONBACKEND_RequestRelease(request_, TRITONSERVER_REQUEST_RELEASE_ALL));
+    Instance& state = state_;
+    delete this;
+    state.ended();
+  }
+
+  // Hands the request to the core. It may be gone when this returns.
+  void submit() {
+    std::vector<Value> inputs;
+    Arrival arrival;
+    arrival.time = begin_;
+    std::unique_ptr<Failure> failure;
+    try {
+      read(inputs, arrival);
+    } catch (const std::exception& error) {
+      failure = std::make_unique<Failure>(Failure{Blame::kRequest, error.what()});
+    }
+    if (failure) {
+      respond(failure.get(), {begin_});
+      release();
+      return;
+    }
+    front_.submit(this, std::move(inputs), std::move(arrival));
+  }
+
+ private:
+  char* allocate(const char* name, DataType type, const Shape& shape, size_t size) {
+    std::lock_guard lock(mutex_);
+    if (!response_) check(TRITONBACKEND_ResponseNew(&response_, request_));
+    TRITONBACKEND_Output* output = nullptr;
+    check(TRITONBACKEND_ResponseOutput(response_, &output, name, TRITONSERVER_DataType(type), shape.data(),
+                                       uint32_t(shape.size())));
+    void* buffer = nullptr;
+    TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+    int64_t memory_id = 0;
+    check(TRITONBACKEND_OutputBuffer(output, &buffer, size, &memory, &memory_id));
+    if (memory == TRITONSERVER_MEMORY_GPU) throw std::runtime_error("an output cannot be written to GPU memory");
+    return static_cast<char*>(buffer);
+  }
+
+  void read(std::vector<Value>& inputs, Arrival& arrival) {
+    for (const FrontOutput& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
+    if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &arrival.timeout_us))
+      TRITONSERVER_ErrorDelete(error);
+    uint32_t count = 0;
+    log_failure(TRITONBACKEND_RequestInputCount(request_, &count));
+    if (front_.spec().clock && count > inputs.size()) {
+      Value clock = input_of(kClockTensor.data());
+      if (clock.type == DataType::kInt64 && clock.size >= sizeof clock_) {
+        memcpy(clock_, clock.data, sizeof clock_);
+        if (clock_[0] > 0) arrival.time = Time(clock_[0]);
+        if (clock_[1] > 0) arrival.deadline = Time(clock_[1]);
+      }
+    }
+    if (!clock_[0]) {
+      clock_[0] = int64_t(arrival.time);
+      Time limit = arrival.timeout_us ? 1000 * arrival.timeout_us : Time(front_.spec().slo_ms * 1e6);
+      clock_[1] = int64_t(arrival.time + limit);
+    }
+    read_outputs(arrival);
+    read_priority(arrival);
+  }
+
+  void read_outputs(Arrival& arrival) {
+    const auto& outputs = front_.spec().outputs;
+    uint32_t count = 0;
+    log_failure(TRITONBACKEND_RequestOutputCount(request_, &count));
+    for (uint32_t i = 0; i < count; i++) {
+      const char* name = nullptr;
+      check(TRITONBACKEND_RequestOutputName(request_, i, &name));
+      if (name == kClockTensor) {
+        wants_clock_ = true;
+        continue;
+      }
+      for (size_t o = 0; o < outputs.size(); o++)
+        if (outputs[o].name == name) arrival.wanted.push_back(o);
+    }
+    std::sort(arrival.wanted.begin(), arrival.wanted.end());
+    // All of them is the usual case, and has the empty list.
+    if (arrival.wanted.size() == outputs.size()) arrival.wanted.clear();
+  }
+
+  void read_priority(Arrival& arrival) {
+    uint32_t count = 0;
+    log_failure(TRITONBACKEND_RequestParameterCount(request_, &count));
+    for (uint32_t i = 0; i < count; i++) {
+      const char* key = nullptr;
+      TRITONSERVER_ParameterType type;
+      const void* value = nullptr;
+      check(TRITONBACKEND_RequestParameter(request_, i, &key, &type, &value));
+      if (type == TRITONSERVER_PARAMETER_INT && std::string_view(key) == "jigsaw_priority") {
+        int64_t priority;
+        memcpy(&priority, value, sizeof priority);
+        arrival.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
+      }
+    }
+  }
+
+  Value input_of(const char* name) {
+    TRITONBACKEND_Input* input = nullptr;
+    check(TRITONBACKEND_RequestInput(request_, name, &input));
+    TRITONSERVER_DataType type;
+    const int64_t* shape = nullptr;
+    uint32_t dims = 0, buffers = 0;
+    uint64_t size = 0;
+    check(TRITONBACKEND_InputProperties(input, nullptr, &type, &shape, &dims, &size, &buffers));
+    Value value;
+    value.type = DataType(type);
+    value.shape.assign(shape, shape + dims);
+    value.size = size;
+    if (buffers > 1) value.own = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
+    size_t at = 0;
+    for (uint32_t i = 0; i < buffers; i++) {
+      const void* data = nullptr;
+      uint64_t part = 0;
+      TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+      int64_t memory_id = 0;
+      check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
+      if (memory == TRITONSERVER_MEMORY_GPU) throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
+      if (!value.own) {
+        value.data = static_cast<const char*>(data);
+        value.size = part;
+      } else if (part) {
+        memcpy(value.own.get() + at, data, part);
+        at += part;
+      }
+    }
+    if (value.own) value.data = value.own.get();
+    return value;
+  }
+
+  Front& front_;
+  TRITONBACKEND_Request* request_;
+  TRITONBACKEND_ModelInstance* instance_;
+  Instance& state_;
+  Time begin_;
+  std::string id_;
+  std::mutex mutex_;
+  TRITONBACKEND_Response* response_ = nullptr;
+  Timing timing_;
+  int64_t clock_[2] = {0, 0};
+  bool wants_clock_ = false;
+  bool failed_ = false;
+};
+
+TRITONSERVER_Error* failed(const std::exception& error) {
+  return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INVALID_ARG, error.what());
+}
+
+void start_engine() {
+  const char* run_dir = getenv("JIGSAW_RUN_DIR");
+  if (!run_dir) {
+    process().wrong = "JIGSAW_RUN_DIR is not set; start the gateway with it";
+    return;
+  }
+  auto text = [](const char* name) {
+    const char* value = getenv(name);
+    return std::string(value ? value : "");
+  };
+  process().engine = std::make_unique<Engine>(process().host, Settings{run_dir, text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")});
+}
+
+}  // namespace
+}  // namespace jigsaw
+
+using jigsaw::check;
+using jigsaw::log_failure;
+using jigsaw::process;
+
+extern "C" {
+
+// What this library is, as JSON.
+JIGSAW_EXPORT const char* jigsaw_build_info() {
+  return "{\"version\":\"" JIGSAW_VERSION "\",\"compiler\":\"" JIGSAW_COMPILER
+         "\",\"api\":\"" JIGSAW_TEXT(JIGSAW_BACKEND_API_MAJOR) "." JIGSAW_TEXT(JIGSAW_BACKEND_API_MINOR) "\"}";
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend*) {
+  uint32_t major = 0, minor = 0;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ApiVersion(&major, &minor)) return error;
+  if (major != JIGSAW_BACKEND_API_MAJOR || minor < JIGSAW_BACKEND_API_MINOR) {
+    std::string text = "this tritonserver has backend API " + std::to_string(major) + "." + std::to_string(minor) +
+                       ", and jigsaw-triton's backend needs " JIGSAW_TEXT(JIGSAW_BACKEND_API_MAJOR) "." JIGSAW_TEXT(
+                           JIGSAW_BACKEND_API_MINOR) " or a later minor version; use tritonserver 24.10 or later";
+    return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_UNSUPPORTED, text.c_str());
+  }
+  try {
+    jigsaw::start_engine();
+  } catch (const std::exception& error) {
+    return jigsaw::failed(error);
+  }
+  return nullptr;
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
+  try {
+    if (!process().engine) throw std::runtime_error(process().wrong);
+    TRITONSERVER_Message* message = nullptr;
+    check(TRITONBACKEND_ModelConfig(model, 1, &message));
+    const char* text = nullptr;
+    size_t size = 0;
+    TRITONSERVER_Error* error = TRITONSERVER_MessageSerializeToJson(message, &text, &size);
+    jigsaw::Json config;
+    if (!error) config = jigsaw::Json::parse({text, size});
+    log_failure(TRITONSERVER_MessageDelete(message));
+    check(error);
+    auto made = std::make_unique<jigsaw::Model>();
+    made->name = config.at("name", "config").string("config.name");
+    const std::string& spec = config.at("parameters", "config")
+                                  .at("spec", "config.parameters")
+                                  .at("string_value", "config.parameters.spec")
+                                  .string("config.parameters.spec.string_value");
+    made->front = std::make_unique<jigsaw::Front>(*process().engine, made->name, spec);
+    jigsaw::AnswerGate::get().find_pairs();
+    return TRITONBACKEND_ModelSetState(model, made.release());
+  } catch (const std::exception& error) {
+    return jigsaw::failed(error);
+  }
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* model) {
+  void* state = nullptr;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &state)) return error;
+  delete static_cast<jigsaw::Model*>(state);
+  return nullptr;
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* instance) {
+  return TRITONBACKEND_ModelInstanceSetState(instance, new jigsaw::Instance);
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACKEND_ModelInstance* instance) {
+  void* found = nullptr;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &found)) return error;
+  auto* state = static_cast<jigsaw::Instance*>(found);
+  {
+    // Triton ends an instance while requests are inside: they need it until they are released.
+    std::unique_lock lock(state->mutex);
+    state->idle.wait(lock, [state] { return state->under_way == 0; });
+  }
+  delete state;
+  return nullptr;
+}
+
+JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_ModelInstance* instance,
+                                                                     TRITONBACKEND_Request** requests,
+                                                                     const uint32_t count) {
+  jigsaw::Time begin = jigsaw::now();
+  TRITONBACKEND_Model* model = nullptr;
+  void *model_state = nullptr, *instance_state = nullptr;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceModel(instance, &model)) return error;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &model_state)) return error;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &instance_state)) return error;
+  jigsaw::Front& front = *static_cast<jigsaw::Model*>(model_state)->front;
+  auto* state = static_cast<jigsaw::Instance*>(instance_state);
+  {
+    std::lock_guard lock(state->mutex);
+    state->under_way += count;
+  }
+  for (uint32_t i = 0; i < count; i++)
+    (new jigsaw::TritonRequest(front, requests[i], instance, *state, begin))->submit();
+  return nullptr;
+}
+
+}  // extern "C"

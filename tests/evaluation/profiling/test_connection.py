@@ -1,0 +1,187 @@
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from jigsaw_triton.evaluation.profiling.connection import Connection
+from jigsaw_triton.evaluation.profiling.protocol import CallError
+from jigsaw_triton.runtime.dtypes import BF16, Array
+from tests.evaluation.profiling.fake_server import Call, FakeServer, HangUp, Refuse, answer, message, raw
+
+Serve = Callable[[Callable[[Call], dict[str, Array] | bytes]], Connection]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    servers: list[FakeServer] = []
+    connections: list[Connection] = []
+
+    def start(handler: Callable[[Call], dict[str, Array] | bytes]) -> Connection:
+        servers.append(FakeServer(tmp_path / "w.sock", handler).__enter__())
+        connections.append(Connection(f"unix:{tmp_path}/w.sock", 5.0))
+        return connections[-1]
+
+    yield start
+    for connection in connections:
+        connection.close()
+    for one in servers:
+        one.__exit__(None, None, None)
+
+
+def exchange(connection: Connection, **inputs: Array) -> dict[str, Array]:
+    connection.send("m", inputs, tuple(inputs))
+    return connection.receive()
+
+
+def arrays() -> st.SearchStrategy[Array]:
+    kinds = [np.bool_, np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64]
+    shapes = npst.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
+    numbers = st.sampled_from(kinds).flatmap(lambda kind: npst.arrays(kind, shapes))
+    strings = npst.arrays(np.object_, shapes, elements=st.binary(max_size=9))
+    bf16 = npst.arrays(np.uint16, shapes).map(lambda bits: bits.view(BF16))
+    return numbers | strings | bf16
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.dictionaries(st.sampled_from(["A", "B", "C"]), arrays(), min_size=1))
+def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, Array]) -> None:
+    with FakeServer(tmp_path / "w.sock", lambda call: call.inputs) as server:
+        connection = Connection(f"unix:{server.path}", 5.0)
+        for _ in range(2):
+            back = exchange(connection, **tensors)
+            assert back.keys() == tensors.keys()
+            for name, array in tensors.items():
+                assert back[name].dtype == array.dtype
+                assert back[name].shape == array.shape
+                assert back[name].flags.aligned
+                assert raw(back[name]) == raw(array)
+        assert server.connections == 1
+        connection.close()
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("?"), np.dtype("f2"), BF16])
+def test_a_large_tensor_of_any_type(serve: Serve, dtype: np.dtype[Any]) -> None:
+    array = np.random.default_rng(1).integers(0, 2, 300_000 * dtype.itemsize, np.uint8).view(dtype).reshape(3, -1)
+    assert raw(exchange(serve(lambda call: call.inputs), X=array)["X"]) == raw(array)
+
+
+def test_a_large_tensor_that_is_not_contiguous(serve: Serve) -> None:
+    array = np.arange(600_000, dtype=np.float32).reshape(2, 300, 1000)[:, :, ::2]
+    connection = serve(lambda call: {"Y": 2 * call.inputs["X"]})
+    assert np.array_equal(exchange(connection, X=array)["Y"], 2 * array)
+
+
+def test_names_of_model_and_wanted_outputs_arrive(serve: Serve) -> None:
+    seen = []
+
+    def handler(call: Call) -> dict[str, Array]:
+        seen.append(call)
+        return {"Y": np.zeros(1)}
+
+    connection = serve(handler)
+    connection.send("g.a.v.g7", {"X": np.zeros((1, 2))}, ("Y", "Z"))
+    connection.receive()
+    assert seen[0].model == "g.a.v.g7"
+    assert seen[0].outputs == ("Y", "Z")
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40, 120, 150, -1])
+def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
+    whole = answer({"Y": np.arange(6.0)})
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 5.0)
+        server, _ = listener.accept()
+        connection.send("m", {"X": np.zeros(1)}, ("Y",))
+        server.sendall(whole[:cut])
+        server.sendall(whole[cut:])
+        assert connection.receive()["Y"].tolist() == [0, 1, 2, 3, 4, 5]
+        server.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        raise Refuse(status, "[request id: <id_unknown>] no such shape")
+
+    connection = serve(handler)
+    for _ in range(2):
+        with pytest.raises(CallError, match=r"^no such shape$"):
+            exchange(connection, X=np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nInference-Header-Content-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1\r\n\r\n",
+        b"x" * 70_000,
+        message(b"{}"),
+        message(b"[]"),
+        message(b"not json"),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
+        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
+        message(b'{"outputs":[]}1234', header_bytes=14),
+        answer({"Y": np.zeros(2)}) + b"more",
+    ],
+)
+def test_nonsense_is_the_servers_failure(serve: Serve, nonsense: bytes) -> None:
+    with pytest.raises(CallError, match="not of Triton's protocol"):
+        exchange(serve(lambda call: nonsense), X=np.zeros(1))
+
+
+def test_a_server_that_hangs_up(serve: Serve) -> None:
+    def handler(call: Call) -> dict[str, Array]:
+        raise HangUp
+
+    with pytest.raises(CallError, match="connection closed"):
+        exchange(serve(handler), X=np.zeros(1))
+
+
+def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 0.02)
+        with pytest.raises(CallError, match="no answer in time"):
+            exchange(connection, X=np.zeros(1))
+        connection.close()
+
+
+def test_a_server_that_stops_reading(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w.sock"))
+        listener.listen()
+        connection = Connection(f"unix:{tmp_path}/w.sock", 0.02)
+        with pytest.raises(CallError, match="no answer in time"):
+            connection.send("m", {"X": np.zeros(10_000_000)}, ())
+        connection.close()
+
+
+@pytest.mark.parametrize("address", ["unix:{}/none.sock", "127.0.0.1:1", "unix:" + "x" * 200, "nowhere"])
+def test_nobody_there(tmp_path: Path, address: str) -> None:
+    with pytest.raises(CallError, match="cannot connect"):
+        Connection(address.format(tmp_path), 1.0)
+
+
+def test_over_tcp() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(f"127.0.0.1:{listener.getsockname()[1]}", 5.0)
+        server, _ = listener.accept()
+        connection.send("m", {"X": np.zeros(1)}, ("Y",))
+        server.sendall(answer({"Y": np.ones(1)}))
+        assert connection.receive()["Y"].tolist() == [1.0]
+        server.close()
+        connection.close()

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from jigsaw_triton.evaluation.profiling.protocol import (
+    Answer,
+    error,
+    outputs,
+    parse_head,
+)
+from tests.evaluation.profiling.fake_server import message
+
+
+def read(whole: bytes) -> Answer:
+    head, _, body = whole.partition(b"\r\n\r\n")
+    return Answer(parse_head(head), np.frombuffer(b"--" + body, np.uint8), 2)
+
+
+def test_an_answer_all_in_json() -> None:
+    body = (
+        b'{"outputs":[{"name":"N","datatype":"INT64","shape":[1,2],"data":[7,8]},'
+        b'{"name":"S","datatype":"BYTES","shape":[1,2],"data":["\xc3\xa4","b"]},'
+        b'{"name":"E","datatype":"FP32","shape":[1,0,16],"data":[]}]}'
+    )
+    arrays = outputs(read(message(body)))
+    assert arrays["N"].dtype == np.int64
+    assert arrays["N"].tolist() == [[7, 8]]
+    assert arrays["S"].tolist() == [["ä".encode(), b"b"]]
+    assert arrays["E"].shape == (1, 0, 16)
+    assert arrays["E"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no such shape", "no such shape"),
+        ("[request id: <id_unknown>] no such shape", "no such shape"),
+        ("[request id: 7,8#1] Exceeds maximum queue size", "Exceeds maximum queue size"),
+    ],
+)
+def test_an_error_is_told_in_the_servers_words(text: str, told: str) -> None:
+    assert str(error(read(message(f'{{"error": "{text}"}}'.encode(), status=400)))) == told
+
+
+def test_an_error_without_words() -> None:
+    assert str(error(read(message(b"<html>", status=500)))) == "HTTP status 500 without a message"
