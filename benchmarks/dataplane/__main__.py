@@ -11,6 +11,7 @@ from benchmarks import harness, system
 from benchmarks.dataplane import (
     depth,
     docread,
+    edge,
     fused,
     hangs,
     http_lost,
@@ -41,6 +42,7 @@ PARTS: dict[str, Part] = {
     "promise": promise.measure,
     "peers": peers.measure,
     "docread": docread.measure,
+    "edge": edge.measure,
     "soak": soak.measure,
 }
 

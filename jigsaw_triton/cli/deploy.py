@@ -21,6 +21,7 @@ from jigsaw_triton.planner.difference import difference
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
+from jigsaw_triton.servers.edge.haproxy import find_haproxy
 from jigsaw_triton.servers.image import pull_image
 from jigsaw_triton.servers.installation import Installation, find_installation, require_compiled_backend
 from jigsaw_triton.servers.mps import find_control
@@ -166,6 +167,12 @@ def _ensure_programs(out: Output, cluster: Cluster) -> None:
     if cluster.image is not None:
         with out.working(f"looking for the image {cluster.image.name}, which takes a while where it has to be pulled"):
             pull_image(cluster.image)
+    if cluster.gateway_image is not None:
+        with out.working(f"looking for the image {cluster.gateway_image.name}, which may have to be pulled"):
+            pull_image(cluster.gateway_image)
+    if cluster.edge is not None:
+        with out.working("looking for HAProxy") as tell:
+            find_haproxy(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
     _server(out)
 
 

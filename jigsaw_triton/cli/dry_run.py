@@ -13,16 +13,20 @@ from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.commands import Commands
+from jigsaw_triton.controller.edge import NAME as EDGE
+from jigsaw_triton.controller.edge import edge_place
 from jigsaw_triton.controller.fixed import check_ground, check_ports
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
+from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.command import Command
+from jigsaw_triton.servers.edge.haproxy import find_haproxy
+from jigsaw_triton.servers.edge.process import edge_argv
 from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.mps import daemon_argv, daemon_environment, find_control, mps_environment
@@ -50,10 +54,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A tritonserver or an MPS daemon.
+    """A tritonserver, an MPS daemon or the edge.
 
     Attributes:
-        name: A worker's, `gateway`, or that of a daemon's place.
+        name: A worker's, `gateway`, `edge`, or that of a daemon's place.
         change: What would become of it.
         argv: Of one that starts.
         env: Likewise, what is laid over the controller's own.
@@ -82,7 +86,7 @@ class DryRun:
         driver: Of MIG.
         mig: Changes of MIG; calls to NVML where the GPUs are real.
         daemons: Of MPS.
-        servers: The gateway first.
+        servers: The edge and the gateway first.
     """
 
     driver: str
@@ -144,6 +148,8 @@ def dry_run(
         _SECRET,
         image=find_image(cluster.image) if cluster.image is not None else None,
         gpu=cluster.driver == "nvml",
+        edge=cluster.edge is not None,
+        gateway_image=find_image(cluster.gateway_image) if cluster.gateway_image is not None else None,
     )
     bundle = compile_plan(
         plan,
@@ -161,7 +167,11 @@ def dry_run(
         cluster.driver,
         tuple(_mig(cluster, bundle, running, left)),
         tuple(_daemons(cluster, bundle, running, paths)),
-        (_gateway(commands, cluster, bundle, status), *_workers(commands, cluster, bundle, running)),
+        (
+            *_edge(cluster, paths, status),
+            _gateway(commands, cluster, bundle, status),
+            *_workers(commands, cluster, bundle, running),
+        ),
     )
 
 
@@ -174,7 +184,8 @@ def _check(cluster: Cluster, status: Mapping[str, Any]) -> None:
         # Of its runtime nothing is known.
         runtime = cluster.image.runtime if cluster.image is not None else None
         image = ServerImage(name, runtime) if name is not None else None
-        check_ground(replace(cluster, driver=status["driver"], image=image), cluster)
+        edge = cluster.edge or Edge() if status.get("edge") is not None else None
+        check_ground(replace(cluster, driver=status["driver"], image=image, edge=edge), cluster)
 
 
 # --- MIG and MPS ---------------------------------------------------------------------------------------------------
@@ -247,6 +258,16 @@ def _gateway(commands: Commands, cluster: Cluster, bundle: Bundle, status: Mappi
     if status is not None and "pid" in status["gateway"]:
         return Process(_GATEWAY, "stays", repository=repository, models=models)
     return _started(_GATEWAY, commands.gateway(cluster.gateway), repository, models)
+
+
+def _edge(cluster: Cluster, paths: Paths, status: Mapping[str, Any] | None) -> Iterator[Process]:
+    if cluster.edge is None:
+        return
+    running = status.get("edge") if status is not None else None
+    if running is not None and running["pid"] is not None:
+        yield Process(EDGE, "stays")
+    else:
+        yield Process(EDGE, "starts", edge_argv(find_haproxy(), edge_place(paths)), {})
 
 
 def _workers(

@@ -81,6 +81,14 @@ def view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(
             f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
         )
+    if edge := status.get("edge"):
+        guards = (
+            ("TLS", edge["tls"]),
+            ("client certificates", edge["client_certificates"]),
+            ("keys", edge["api_keys"]),
+        )
+        guarded = "".join(f", {word}" for word, there in guards if there)
+        parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
     parts += [f"measured: {said}" for graph in status["graphs"].values() for said in graph["rows"]]

@@ -44,6 +44,7 @@ def snapshot(
         "controller": {"pid": os.getpid()},
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
+        "edge": fleet.edge.status(),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name)) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import GatewayPorts
-from jigsaw_triton.servers.command import Command, gateway_command, worker_command
+from jigsaw_triton.servers.command import Command, gateway_command, with_input_limit, worker_command
 from jigsaw_triton.servers.container import in_container
+from jigsaw_triton.servers.gateway_image import backend_mounts, with_backend
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation
 
@@ -23,6 +24,8 @@ class Commands:
         secret: What the protocols that change servers are kept behind.
         image: That workers run from; None for the tritonserver of this machine.
         gpu: Whether MIG instances are real.
+        edge: Whether an edge stands in front of the gateway.
+        gateway_image: Image that the gateway runs from; None for the tritonserver of this machine.
     """
 
     paths: Paths
@@ -30,6 +33,8 @@ class Commands:
     secret: str = field(repr=False)
     image: Image | None = None
     gpu: bool = False
+    edge: bool = False
+    gateway_image: Image | None = None
 
     @property
     def workers(self) -> Installation:
@@ -67,8 +72,9 @@ class Commands:
 
     def gateway(self, ports: GatewayPorts) -> Command:
         """Of the gateway."""
-        return gateway_command(
-            self.installation,
+        image = self.gateway_image
+        command = gateway_command(
+            self.installation if image is None else with_backend(image.installation),
             repository=self.paths.gateway_repository,
             run_dir=self.paths.run,
             secret=self.secret,
@@ -76,4 +82,15 @@ class Commands:
             http_port=ports.http,
             grpc_port=ports.grpc,
             metrics_port=ports.metrics,
+            behind_edge=self.edge,
+        )
+        if image is None:
+            return command
+        return in_container(
+            with_input_limit(command, image.installation.version),
+            image,
+            run_dir=self.paths.run,
+            repository=self.paths.gateway_repository,
+            gpu=False,
+            mounts=backend_mounts(image.installation),
         )

@@ -17,7 +17,7 @@ def check_ports(before: GatewayPorts, after: GatewayPorts) -> None:
 
 
 def check_ground(before: Cluster, after: Cluster) -> None:
-    """Refuses another MIG driver or image for workers that run.
+    """Refuses another MIG driver, another image, and an edge that comes or goes, under what runs.
 
     Raises:
         StateError: They differ.
@@ -27,3 +27,8 @@ def check_ground(before: Cluster, after: Cluster) -> None:
     if before.image != after.image:
         names = [str(c.image) if c.image is not None else "this machine's tritonserver" for c in (before, after)]
         raise StateError(f"workers run from {names[0]} and cannot go over to {names[1]} under what runs", hint=_DOWN)
+    if (before.edge is None) != (after.edge is None):
+        change = "go" if after.edge is None else "come"
+        raise StateError(f"the edge cannot {change} while the gateway serves", hint=_DOWN)
+    if before.gateway_image != after.gateway_image:
+        raise StateError("the gateway's image cannot change while it serves", hint=_DOWN)

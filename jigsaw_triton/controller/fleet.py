@@ -13,6 +13,7 @@ from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
+from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.fixed import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
@@ -30,6 +31,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, shm_prefix
 from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
@@ -105,6 +107,7 @@ class Fleet:
         noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
     ) -> None:
         self._paths = paths
+        self.edge = EdgeKeeper(paths, journal, noticed)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
@@ -158,11 +161,16 @@ class Fleet:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
                 note_runtime(self._journal, image.runtime, self._paths.run)
+            if known.gateway_image is not None:
+                image = await asyncio.to_thread(find_image, known.gateway_image)
+                self._commands = replace(self._commands, gateway_image=image)
+                note_runtime(self._journal, image.runtime, self._paths.run)
         else:
             check_ground(self._cluster, known)
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
-        self._commands = replace(self._commands, gpu=known.driver == "nvml")
+        await self.edge.configure(known.edge, known.gateway)
+        self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
         self._places.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
@@ -271,6 +279,12 @@ class Fleet:
         """Starts the gateway without models."""
         async with self.locked(self.GATEWAY):
             await self._start_gateway(ports)
+            try:
+                await self.edge.start()
+            except BaseException:
+                server = self._servers.pop(self.GATEWAY)
+                await asyncio.shield(self._stop(server))
+                raise
 
     async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
         """Starts a dead gateway anew with the models it had."""
@@ -281,10 +295,12 @@ class Fleet:
             await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
             await self._start_gateway(ports)
             await self._load_all(self._running(self.GATEWAY), models, probe=False)
+            self.edge.admit()
 
     async def stop_gateway(self) -> None:
         """Stops the gateway; it may end what it works on for a few seconds."""
         async with self.locked(self.GATEWAY):
+            await asyncio.shield(self.edge.stop())
             server = self._servers.pop(self.GATEWAY, None)
             if server is not None:
                 await asyncio.shield(self._stop(server, grace_s=_GATEWAY_GRACE_S))
@@ -313,6 +329,7 @@ class Fleet:
             await asyncio.to_thread(write_model, front, server.repository)
             await self._load(server, front.name)
             await self._verify(server, [front.name])
+            self.edge.admit()
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
         """Unloads models at the gateway and waits until they are gone: until their last request was answered."""
@@ -381,6 +398,7 @@ class Fleet:
             stubs = await asyncio.to_thread(python_stubs, living.keys())
             now_s = time.monotonic()
             dead_since_s = {number: dead_since_s.get(number, now_s) for number, stub in stubs.items() if stub.dead}
+            self._limit_memory()
             for pid, (name, server) in living.items():
                 of_it_s = (since_s for number, since_s in dead_since_s.items() if stubs[number].server == pid)
                 if now_s - min(of_it_s, default=now_s) >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
@@ -391,6 +409,14 @@ class Fleet:
                 if silence.lasts(name, heard=ready):
                     log.warning("%s: no answer for %g s; the server is started again", name, _SILENT_S)
                     server.process.kill()
+
+    def _limit_memory(self) -> None:
+        """Keeps the gateway's heap within what it may have: a request of a few bytes can claim all of the machine."""
+        server = self._servers.get(self.GATEWAY)
+        if server is None or server.loading or self._cluster is None:
+            return
+        if server.process.pid is not None:
+            limit_heap(server.process.pid, self._cluster.gateway_memory_mib)
 
     async def _watch_condemned(self) -> None:
         """Ends servers that the gateway has taken out of service; they are started again like any that died."""
@@ -442,6 +468,8 @@ class Fleet:
 
     async def _load(self, server: Server, model: str) -> None:
         server.loading += 1
+        if server.process.pid is not None and server is self._servers.get(self.GATEWAY):
+            lift_heap_limit(server.process.pid)
         try:
             await server.client.load(model)
         except ServerError as error:

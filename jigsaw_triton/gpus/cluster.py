@@ -9,6 +9,9 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
     Board,
     Cluster,
+    Edge,
+    EdgeLimits,
+    EdgeTls,
     GatewayPorts,
     Gpu,
     GpuId,
@@ -18,7 +21,7 @@ from jigsaw_triton.gpus.model import (
     ServerImage,
 )
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, ForeignEntry, NodeEntry
+from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, EdgeEntry, ForeignEntry, NodeEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -45,7 +48,9 @@ def build_cluster(
     gateway = GatewayPorts(spec.gateway.http, spec.gateway.grpc, spec.gateway.metrics, spec.gateway.address)
     for mistake in gateway_mistakes(gateway):
         report.add(("spec", "gateway", *mistake.field), mistake.message, mistake.hint)
+    edge = _edge(spec.edge, gateway, loaded, report)
     report.raise_if_any()
+    image = ServerImage(spec.gateway.image, spec.gateway.runtime) if spec.gateway.image is not None else None
     return Cluster(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
         driver=spec.driver or driver,
@@ -53,6 +58,9 @@ def build_cluster(
         processes=spec.processes,
         gateway=gateway,
         image=ServerImage(spec.server.image, spec.server.runtime) if spec.server is not None else None,
+        edge=edge,
+        gateway_image=image,
+        gateway_memory_mib=spec.gateway.memory_mib,
     )
 
 
@@ -99,6 +107,32 @@ def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
     except ValueError:
         hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
         yield Mistake(("address",), f"{shown(gateway.address)} is not an IPv4 address", hint)
+
+
+def _edge(
+    entry: EdgeEntry | None, gateway: GatewayPorts, loaded: Loaded[ClusterDocument], report: Report
+) -> Edge | None:
+    """The edge, its files looked for."""
+    if entry is None:
+        return None
+    path: Path = ("spec", "edge")
+
+    def file(text: str, *keys: str) -> str:
+        found = loaded.files[text]
+        if not found.exists:
+            report.add(
+                (*path, *keys), f"there is no file {shown(text)}", "write its path, relative to this file's folder"
+            )
+        return str(found.path)
+
+    tls = None
+    if entry.tls is not None:
+        ca = file(entry.tls.client_ca, "tls", "client_ca") if entry.tls.client_ca is not None else None
+        tls = EdgeTls(file(entry.tls.cert, "tls", "cert"), file(entry.tls.key, "tls", "key"), ca)
+    keys = file(entry.api_keys, "api_keys") if entry.api_keys is not None else None
+    if entry.metrics in (gateway.http, gateway.grpc, gateway.metrics):
+        report.add((*path, "metrics"), f"port {entry.metrics} is the gateway's", "choose another for edge.metrics")
+    return Edge(entry.kind, tls, keys, EdgeLimits(**entry.limits.model_dump()), entry.metrics, entry.access_log)
 
 
 def _gpus(

@@ -167,6 +167,69 @@ class GatewayPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeTls:
+    """Certificates of the edge: absolute paths of PEM files.
+
+    Attributes:
+        cert: Server certificate with its intermediates.
+        key: Private key of the server certificate.
+        client_ca: Certificate authorities of clients; None where clients need no certificate.
+    """
+
+    cert: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """Limits and timeouts that the edge enforces.
+
+    Attributes:
+        body_mib: Largest HTTP body and largest unary gRPC message.
+        connections: Connections of each protocol at a time.
+        client_connections: Connections of one client address for each protocol; None for no limit.
+        client_rps: Requests per second of one client; None for no limit.
+        queue_s: Seconds that a request waits for a gateway that restarts.
+        resend_kib: Largest request that is sent again after the gateway died under it.
+        header_s: Seconds that a client may take to send headers.
+        idle_s: Seconds after which idle connections and stalled uploads end.
+        answer_s: Seconds to wait for the gateway's answer.
+    """
+
+    body_mib: int = 64
+    connections: int = 4096
+    client_connections: int | None = None
+    client_rps: int | None = None
+    queue_s: int = 30
+    resend_kib: int = 16
+    header_s: int = 10
+    idle_s: int = 60
+    answer_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The proxy in front of the gateway.
+
+    Attributes:
+        kind: Program that runs.
+        tls: Certificates; None for plain text.
+        api_keys: Absolute path of the file with API keys; None where none is required.
+        limits: Limits and timeouts.
+        metrics: Port of its Prometheus exporter.
+        access_log: Requests that are logged.
+    """
+
+    kind: Literal["haproxy"] = "haproxy"
+    tls: EdgeTls | None = None
+    api_keys: str | None = None
+    limits: EdgeLimits = EdgeLimits()
+    metrics: int = 8003
+    access_log: Literal["all", "problems", "none"] = "problems"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerImage:
     """A container image with a tritonserver.
 
@@ -194,6 +257,9 @@ class Cluster:
             each, under MPS.
         gateway: Ports.
         image: That workers run from; None for the tritonserver of the machine.
+        edge: Proxy in front of the gateway; None where clients talk to the gateway itself.
+        gateway_image: Image that the gateway runs from; None for the tritonserver of the machine.
+        gateway_memory_mib: Heap that the gateway may allocate.
     """
 
     gpus: tuple[Gpu, ...]
@@ -202,6 +268,9 @@ class Cluster:
     processes: Processes = "streams"
     gateway: GatewayPorts = GatewayPorts()
     image: ServerImage | None = None
+    edge: Edge | None = None
+    gateway_image: ServerImage | None = None
+    gateway_memory_mib: int = 4096
 
     @property
     def compute_slices(self) -> int:

@@ -14,6 +14,7 @@ from jigsaw_triton.errors import JigsawError, MissingDependencyError, ServerErro
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.cgroups import limits
+from jigsaw_triton.servers.edge import haproxy
 from jigsaw_triton.servers.image import find_runtime, require_answer
 from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -62,6 +63,7 @@ def checks() -> list[Check]:
         "processes": _processes,
         "container": _container,
         "containers": _containers,
+        "haproxy": _haproxy,
     }
     return [_guarded(name, look) for name, look in looks.items()]
 
@@ -243,3 +245,14 @@ def _containers(name: str) -> Check:
         hint = "start its daemon, or add this user to the group docker; needed for `server: {image}` alone"
         return Check(name, "warning", error.message, hint)
     return Check(name, "ok", f"{runtime.program}, for `server: {{image}}` in cluster.yaml")
+
+
+def _haproxy(name: str) -> Check:
+    """The edge; most deployments have none."""
+    needed = "for `edge: haproxy` in cluster.yaml"
+    found = haproxy.find_installed()
+    if found is not None:
+        return Check(name, "ok", f"{found.version}, {found.binary}, {needed}")
+    if haproxy.fetched():
+        return Check(name, "ok", f"{haproxy.PACKAGE.version} from {haproxy.PACKAGE.name}, {needed}")
+    return Check(name, "ok", f"none on PATH with all that the edge needs; `deploy` fetches one (4 MiB) {needed}")

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +30,17 @@ _POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
 GATEWAY_STACK_MIB = 256
 """Of the gateway's threads. Triton 24.10 reads the body of an HTTP request that calls itself form data, as curl and
 Python's urllib do unless told otherwise, into its thread's stack: with the usual 8 MiB, 8 MB of it end the server."""
+
+FORWARDED_HEADERS = "(?i)traceparent|tracestate"
+"""Headers that become parameters of inference requests: W3C's trace context."""
+
+_PRIVATE_GRPC_PORT = 8001
+"""Triton appends a port to any gRPC address, and so to the path of a socket."""
+
+_INPUT_LIMIT_SINCE = (2, 60)
+_INPUT_LIMIT_MIB = 1024
+"""Releases that know `--http-max-input-size`, and what the gateway gives it: Triton's own 64 MiB are less than a batch
+of images."""
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 _NOT_PLAIN = re.compile(r"[^\w./~@%+=:,-]")
@@ -138,6 +149,11 @@ def worker_command(
     )
 
 
+def gateway_sockets(run_dir: Path) -> tuple[Path, Path]:
+    """Sockets of a gateway behind the edge: HTTP, gRPC."""
+    return run_dir / "gateway.http.sock", run_dir / f"gateway.grpc.sock:{_PRIVATE_GRPC_PORT}"
+
+
 def gateway_command(
     installation: Installation,
     *,
@@ -148,6 +164,7 @@ def gateway_command(
     http_port: int,
     grpc_port: int,
     metrics_port: int,
+    behind_edge: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
     """The tritonserver that clients talk to; it uses no GPU.
@@ -163,6 +180,7 @@ def gateway_command(
         http_port: For clients.
         grpc_port: For clients.
         metrics_port: For Prometheus and the controller.
+        behind_edge: Whether HTTP and gRPC are on Unix sockets, for the edge alone.
         exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
 
     Raises:
@@ -171,18 +189,25 @@ def gateway_command(
     """
     require_compiled_backend(installation)
     prefix = shm_prefix(run_dir, "gateway")
+    http, grpc = gateway_sockets(run_dir)
+    listening = [f"--http-address={address}", f"--http-port={http_port}", f"--grpc-address={address}"]
+    listening.append(f"--grpc-port={grpc_port}")
+    if behind_edge:
+        _check_socket(grpc)
+        path = str(grpc).removesuffix(f":{_PRIVATE_GRPC_PORT}")
+        listening = [f"--http-address=unix:{http}", f"--grpc-address=unix:{path}", f"--grpc-port={_PRIVATE_GRPC_PORT}"]
     arguments = [
         *_common(installation, "gateway", repository, secret, prefix, exit_timeout_s),
-        f"--http-address={address}",
-        f"--http-port={http_port}",
-        f"--grpc-address={address}",
-        f"--grpc-port={grpc_port}",
+        *listening,
         f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
+        f"--http-header-forward-pattern={FORWARDED_HEADERS}",
+        f"--grpc-header-forward-pattern={FORWARDED_HEADERS}",
         f"--metrics-address={address}",
         f"--metrics-port={metrics_port}",
         "--pinned-memory-pool-byte-size=0",
     ]
     local = "127.0.0.1" if address == "0.0.0.0" else address
+    ports = (metrics_port,) if behind_edge else (http_port, grpc_port, metrics_port)
     return Command(
         argv=(str(installation.binary), *arguments),
         env={
@@ -193,14 +218,27 @@ def gateway_command(
             SHM_PREFIX_VARIABLE: prefix,
             STACK_VARIABLE: str(GATEWAY_STACK_MIB),
         },
-        address=f"http://{local}:{http_port}",
+        address=str(http) if behind_edge else f"http://{local}:{http_port}",
         metrics_address=f"http://{local}:{metrics_port}",
-        grpc_address=f"{local}:{grpc_port}",
-        sockets=(),
-        ports=tuple((address, port) for port in (http_port, grpc_port, metrics_port)),
+        grpc_address=f"unix:{grpc}" if behind_edge else f"{local}:{grpc_port}",
+        sockets=(http, grpc) if behind_edge else (),
+        ports=tuple((address, port) for port in ports),
         shm_prefix=prefix,
         secret=secret,
     )
+
+
+def with_input_limit(command: Command, version: str) -> Command:
+    """A gateway of a release that limits what the JSON of a request may claim, with a limit that fits large tensors.
+
+    Args:
+        command: Command line of the gateway.
+        version: Version of its tritonserver: `2.60.0`. Earlier ones, and unknown ones, have no such option.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < _INPUT_LIMIT_SINCE:
+        return command
+    return replace(command, argv=(*command.argv, f"--http-max-input-size={_INPUT_LIMIT_MIB * 2**20}"))
 
 
 def check_plain(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """A worker's command line, in a container. Pure: nothing here starts or touches anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import jigsaw_triton
 from jigsaw_triton.errors import InputError
@@ -15,7 +16,14 @@ _OUTSIDE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def in_container(
-    command: Command, image: Image, *, run_dir: Path, repository: Path, gpu: bool, mps: bool = False
+    command: Command,
+    image: Image,
+    *,
+    run_dir: Path,
+    repository: Path,
+    gpu: bool,
+    mps: bool = False,
+    mounts: Mapping[Path, Path] = MappingProxyType({}),
 ) -> Command:
     """The same server, run from an image.
 
@@ -29,6 +37,7 @@ def in_container(
         repository: Of the worker.
         gpu: Whether its instance is a real one.
         mps: Whether it computes through an MPS daemon.
+        mounts: Further files and folders that it sees, read-only: path here -> path inside.
 
     Raises:
         InputError: A folder cannot be mounted.
@@ -46,7 +55,7 @@ def in_container(
         *(("--pid=host",) if mps else ()),
         *_user(image),
         *(_gpu(image, command.env["CUDA_VISIBLE_DEVICES"]) if gpu else ()),
-        *_mounts(image, run_dir, repository),
+        *_mounts(image, run_dir, repository, mounts),
         *(f"--env={name}={text}" for name, text in command.env.items()),
         # Its lines come through this program into the worker's log; nobody reads another copy.
         "--log-driver=none",
@@ -78,9 +87,15 @@ def _gpu(image: Image, device: str) -> Iterator[str]:
         yield f'--gpus="device={device}"'
 
 
-def _mounts(image: Image, run_dir: Path, repository: Path) -> Iterator[str]:
+def _mounts(image: Image, run_dir: Path, repository: Path, more: Mapping[Path, Path]) -> Iterator[str]:
     package = Path(jigsaw_triton.__file__).resolve().parent
-    folders = {run_dir: run_dir, repository: repository, image.python: image.python, package: INSIDE / package.name}
+    folders = {
+        run_dir: run_dir,
+        repository: repository,
+        image.python: image.python,
+        package: INSIDE / package.name,
+        **more,
+    }
     for outside, inside in folders.items():
         if ":" in str(outside):
             hint = "choose a state directory, or JIGSAW_CACHE, without one"

@@ -76,3 +76,17 @@ def locate(folder: Path, text: str) -> LocalFile:
         return LocalFile(path, inside=plain and path.is_relative_to(folder) and path != folder, exists=path.is_file())
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a zero byte
         return LocalFile(folder, inside=False, exists=False)
+
+
+def named(folder: Path, text: str) -> LocalFile:
+    """The file that `text` names, which may lie outside the folder: an operator's certificate, for one.
+
+    Args:
+        folder: Absolute; relative paths start there.
+        text: As written in the document. Links are kept, since certificates are renewed by changing them.
+    """
+    path = folder / text
+    try:
+        return LocalFile(path, inside=True, exists=path.is_file())
+    except (OSError, ValueError):
+        return LocalFile(path, inside=True, exists=False)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.explain import explain
-from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate
+from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, named
 from jigsaw_triton.spec.json_schema import Kind, json_schema
-from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, GraphDocument, GraphSpec
+from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, ClusterSpec, GraphDocument, GraphSpec
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step
@@ -87,8 +87,10 @@ def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
     Raises:
         SpecError: It cannot be read, or so much is wrong with it that nothing more can be said.
     """
-    file, _ = _place(path, "cluster.yaml")
-    return _load(file, "cluster", ClusterDocument)
+    file, folder = _place(path, "cluster.yaml")
+    loaded = _load(file, "cluster", ClusterDocument)
+    files = {text: named(folder, text) for text in _edge_files(loaded.document.spec)}
+    return replace(loaded, folder=folder, files=files)
 
 
 def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
@@ -141,6 +143,15 @@ def _named_files(spec: GraphSpec) -> Iterator[str]:
 
 def _step_files(spec: GraphSpec) -> Iterator[str]:
     return (task.python for task in spec.tasks.values() if task.python is not None)
+
+
+def _edge_files(spec: ClusterSpec) -> Iterator[str]:
+    """Files of the edge: certificates and API keys, which may lie anywhere."""
+    if spec.edge is None:
+        return
+    tls = spec.edge.tls
+    texts = (spec.edge.api_keys, *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()))
+    yield from (text for text in texts if text is not None)
 
 
 def _load(file: Path | str, kind: Kind, model: type[Document]) -> Loaded[Document]:

@@ -61,6 +61,13 @@ def _long_form(value: Any) -> Any:
     return {"from": value} if isinstance(value, str) else value
 
 
+def _edge_long_form(value: Any) -> Any:
+    """`haproxy` as `{kind: haproxy}`, `none` as null."""
+    if value == "none":
+        return None
+    return {"kind": value} if isinstance(value, str) else value
+
+
 Dimension = Annotated[
     int,
     Field(ge=-1, le=2**31 - 1, json_schema_extra={"not": {"const": 0}}),
@@ -288,6 +295,63 @@ class GatewayEntry(_Entry):
     """Port of the metrics."""
     address: str = Field(default="127.0.0.1", examples=["0.0.0.0"])
     """IPv4 address to listen on."""
+    image: str | None = Field(default=None, pattern=IMAGE_PATTERN, examples=["nvcr.io/nvidia/tritonserver:25.08-py3"])
+    """Container image that the gateway runs from; the machine's own tritonserver by default."""
+    runtime: Literal["docker", "podman"] | None = None
+    """Program that runs the image; docker where it is installed, else podman, by default."""
+    memory_mib: int = Field(default=4096, ge=512, le=2**20, examples=[4096])
+    """Heap that the gateway may allocate, in MiB; a request that needs more ends the gateway, which starts again."""
+
+
+class EdgeTlsEntry(_Entry):
+    """Certificates of the edge."""
+
+    cert: str = Field(min_length=1, examples=["/etc/ssl/edge.pem"])
+    """PEM file with the server certificate, followed by intermediate certificates."""
+    key: str = Field(min_length=1, examples=["/etc/ssl/edge.key"])
+    """PEM file with the private key of the server certificate."""
+    client_ca: str | None = Field(default=None, min_length=1, examples=["/etc/ssl/clients.pem"])
+    """PEM file with the certificate authorities of clients; clients without a certificate are refused."""
+
+
+class EdgeLimitsEntry(_Entry):
+    """Limits and timeouts that the edge enforces."""
+
+    body_mib: int = Field(default=64, ge=1, le=2047, examples=[64])
+    """Largest body of an HTTP request and largest message of a unary gRPC call, in MiB."""
+    connections: int = Field(default=4096, ge=1, le=60_000, examples=[4096])
+    """Connections that each protocol accepts at a time; further ones wait."""
+    client_connections: int | None = Field(default=None, ge=1, examples=[100])
+    """Connections that one client address may have at a time, for each protocol; unlimited by default."""
+    client_rps: int | None = Field(default=None, ge=1, examples=[500])
+    """Requests per second that one client may send, by API key or else by address; unlimited by default."""
+    queue_s: int = Field(default=30, ge=0, le=3600, examples=[30])
+    """Seconds that a request waits while the gateway restarts, before it is refused."""
+    resend_kib: int = Field(default=16, ge=16, le=1024, examples=[64])
+    """Largest request that is sent again after the gateway died under it, in KiB; each request costs time for it."""
+    header_s: int = Field(default=10, ge=1, le=3600, examples=[10])
+    """Seconds that a client may take to send the headers of a request."""
+    idle_s: int = Field(default=60, ge=1, le=86_400, examples=[60])
+    """Seconds after which a connection without requests is closed, and after which a stalled upload is given up."""
+    answer_s: int = Field(default=600, ge=1, le=86_400, examples=[600])
+    """Seconds to wait for the answer of the gateway, and longest pause between messages of a gRPC stream."""
+
+
+class EdgeEntry(_Entry):
+    """The proxy in front of the gateway, which then takes the public ports."""
+
+    kind: Literal["haproxy"] = Field(examples=["haproxy"])
+    """Program of the edge."""
+    tls: EdgeTlsEntry | None = Field(default=None, examples=[{"cert": "edge.pem", "key": "edge.key"}])
+    """Certificates; without them both protocols are plain text."""
+    api_keys: str | None = Field(default=None, min_length=1, examples=["keys.txt"])
+    """File with one `NAME KEY` on each line; requests without a listed key are refused."""
+    limits: EdgeLimitsEntry = Field(default=EdgeLimitsEntry(), examples=[{"body_mib": 64}])
+    """Limits and timeouts."""
+    metrics: int = Field(default=8003, ge=1, le=65535, examples=[8003])
+    """Port of the Prometheus exporter of the edge."""
+    access_log: Literal["all", "problems", "none"] = "problems"
+    """Requests that `edge.log` has, with their ids: all, or those that failed, were repeated or got a status of 500."""
 
 
 class ServerEntry(_Entry):
@@ -316,6 +380,11 @@ class ClusterSpec(_Entry):
     """The machines."""
     gateway: GatewayEntry = Field(default=GatewayEntry(), examples=[{"http": 8000, "grpc": 8001, "metrics": 8002}])
     """Where clients reach the gateway."""
+    edge: Annotated[
+        EdgeEntry | None,
+        BeforeValidator(_edge_long_form, json_schema_input_type=EdgeEntry | Literal["haproxy", "none"] | None),
+    ] = Field(default=None, examples=["haproxy"])
+    """Proxy in front of the gateway; `haproxy`, `none`, or a mapping with its settings."""
 
 
 class ClusterDocument(_Entry):

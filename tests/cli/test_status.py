@@ -39,3 +39,14 @@ def test_the_image_that_workers_run_from_is_told(image: str | None, told: bool) 
         "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": image}},
     }
     assert ("workers run from the image triton:1" in view(status, Output())) is told
+
+
+def test_the_edge_is_told() -> None:
+    edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
+    status: dict[str, Any] = {
+        **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+        **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+        "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
+        "edge": {**edge, "tls": True, "client_certificates": False, "api_keys": True},
+    }
+    assert "edge: ready, haproxy 2.8.25, TLS, keys, http://127.0.0.1:8003/metrics" in view(status, Output())

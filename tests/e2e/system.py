@@ -202,14 +202,19 @@ class System:
                 os.kill(pid, signal.SIGKILL)
 
     def _processes(self) -> dict[int, str]:
-        """Id and command line of every process that works in the state folder."""
+        """Id and command line of every process that works in the state folder or in the run directory."""
+        run = f"{self._deployment.paths.run}/"
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if f"{self.state}/" in line or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}"):
+            if (
+                f"{self.state}/" in line
+                or run in line
+                or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}")
+            ):
                 found[int(folder.name)] = line
         return found
 

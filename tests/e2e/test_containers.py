@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.runtime.spec import SECRET_HEADER
+from jigsaw_triton.runtime.spec import SECRET_HEADER, SECRET_VARIABLE
 from tests.e2e.app import write_application
-from tests.e2e.clients import Client, expected
-from tests.e2e.system import System
+from tests.e2e.clients import PROTOCOLS, Client, expected
+from tests.e2e.system import System, free_ports
 from tests.fakes.docker import Docker
 
 pytestmark = pytest.mark.e2e
@@ -41,13 +41,33 @@ def write_cluster(folder: Path, image: str) -> Path:
     return folder / "cluster.yaml"
 
 
+def test_the_gateway_runs_from_an_image_behind_the_edge(docker: Docker, system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    text = (
+        CLUSTER.replace("  server: ", "  gateway: ") + f"  edge: {{{{kind: haproxy, metrics: {free_ports(1)[0]}}}}}\n"
+    )
+    (tmp_path / "cluster.yaml").write_text(text.format(image="triton:2"))
+    asked = (app, "--cluster", tmp_path / "cluster.yaml", "--demand", 5)
+    would = system.run("deploy", *asked, *system.ports, "--dry-run", "-o", "json").json
+    before = system.deploy(*asked)
+    commands = {server["name"]: " ".join(server["argv"][1:]) for server in would["servers"]}
+    assert list(map(words, docker.runs())) == [words(commands["gateway"])]
+    assert commands["edge"].endswith("/edge/haproxy.cfg")
+    last = system.last_event()
+    os.kill(before["gateway"]["pid"], signal.SIGKILL)
+    for protocol in PROTOCOLS:
+        with Client(system, protocol) as client:
+            assert client.squares([3]) == expected([3])
+    system.wait_event("gateway serves again", after=last)
+
+
 def pids(status: dict[str, Any]) -> dict[str, int]:
     return {worker["name"]: worker["pid"] for worker in status["workers"]}
 
 
 def words(command: str) -> list[str]:
     """A command without what is not known before: the secret and UUIDs."""
-    return re.sub(rf"(?<={SECRET_HEADER}=)\S+|MIG-[\w-]+", "...", command).split()
+    return re.sub(rf"(?<={SECRET_HEADER}=)\S+|(?<={SECRET_VARIABLE}=)\S+|MIG-[\w-]+", "...", command).split()
 
 
 def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, system: System, tmp_path: Path) -> None:

@@ -5,7 +5,18 @@ import pytest
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, MigInstance, Placement, ServerImage
+from jigsaw_triton.gpus.model import (
+    Cluster,
+    Edge,
+    EdgeLimits,
+    EdgeTls,
+    GatewayPorts,
+    Gpu,
+    GpuId,
+    MigInstance,
+    Placement,
+    ServerImage,
+)
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
 
@@ -43,6 +54,29 @@ def test_the_driver_of_the_document(tmp_path: Path) -> None:
     assert built(edited(CLUSTER, ("engine: local", "processes: mps")), tmp_path).processes == "mps"
 
 
+def test_the_edge_of_the_document(tmp_path: Path) -> None:
+    def edge(text: str) -> Edge | None:
+        return built(edited(CLUSTER, ("engine: local", f"edge: {text}")), tmp_path).edge
+
+    assert built(CLUSTER, tmp_path).edge is None
+    assert edge("none") is None
+    assert edge("haproxy") == Edge()
+    for name in ("edge.pem", "edge.key", "keys"):
+        (tmp_path / name).touch()
+    tls = f"{{cert: edge.pem, key: {tmp_path / 'edge.key'}}}"
+    assert edge(f"{{kind: haproxy, tls: {tls}, api_keys: keys, limits: {{queue_s: 5}}, metrics: 9003}}") == Edge(
+        tls=EdgeTls(str(tmp_path / "edge.pem"), str(tmp_path / "edge.key")),
+        api_keys=str(tmp_path / "keys"),
+        limits=EdgeLimits(queue_s=5),
+        metrics=9003,
+    )
+
+
+def test_the_image_of_the_gateway(tmp_path: Path) -> None:
+    cluster = built(edited(CLUSTER, ("http: 9000", "http: 9000, image: 'x/y:25.08', memory_mib: 1024")), tmp_path)
+    assert (cluster.gateway_image, cluster.gateway_memory_mib) == (ServerImage("x/y:25.08"), 1024)
+
+
 @pytest.mark.parametrize(
     ("edit", "place", "words"),
     [
@@ -51,6 +85,14 @@ def test_the_driver_of_the_document(tmp_path: Path) -> None:
         (("- name: a", "- name: b"), "- name: b\n      gpus:\n", "node 'b' is repeated; the first is on line 6"),
         (("grpc: 9001", "grpc: 9000"), "gateway", "not distinct: http 9000, grpc 9000, metrics 9002"),
         (("http: 9000", "address: somewhere"), "gateway", "'somewhere' is not an IPv4 address; write 127.0.0.1"),
+        (("engine: local", "edge: nginx"), "edge", "spec.edge.kind is 'nginx'; write haproxy"),
+        (("engine: local", "edge: {kind: haproxy, metrics: 9002}"), "edge", "port 9002 is the gateway's"),
+        (("engine: local", "edge: {kind: haproxy, api_keys: none.txt}"), "edge", "there is no file 'none.txt'"),
+        (
+            ("engine: local", "edge: {kind: haproxy, limits: {queue: 1}}"),
+            "edge",
+            "unknown key 'queue' in spec.edge.limits; did you mean 'queue_s'?",
+        ),
         (
             ("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 4096}]"),
             "nodes",

@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import InputError, MissingDependencyError
-from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
+from jigsaw_triton.servers.command import (
+    Command,
+    gateway_command,
+    gateway_sockets,
+    shm_prefix,
+    with_input_limit,
+    worker_command,
+)
 from jigsaw_triton.servers.installation import Installation
 
 INSTALLATION = Installation(
@@ -98,12 +105,14 @@ def test_a_gateway_needs_the_compiled_backend() -> None:
 
 def test_the_gateway() -> None:
     command = gateway(INSTALLATION)
-    assert command.argv[-8:] == (
+    assert command.argv[-10:] == (
         "--http-address=0.0.0.0",
         "--http-port=8000",
         "--grpc-address=0.0.0.0",
         "--grpc-port=8001",
         f"--grpc-restricted-protocol={RESTRICTED}",
+        "--http-header-forward-pattern=(?i)traceparent|tracestate",
+        "--grpc-header-forward-pattern=(?i)traceparent|tracestate",
         "--metrics-address=0.0.0.0",
         "--metrics-port=8002",
         "--pinned-memory-pool-byte-size=0",
@@ -115,6 +124,34 @@ def test_the_gateway() -> None:
     assert command.metrics_address == "http://127.0.0.1:8002"
     assert command.ports == (("0.0.0.0", 8000), ("0.0.0.0", 8001), ("0.0.0.0", 8002))
     assert command.sockets == ()
+
+
+def test_a_gateway_behind_the_edge_has_no_ports_for_clients() -> None:
+    command = gateway_command(
+        INSTALLATION,
+        repository=Path("/run/j/gateway"),
+        run_dir=Path("/run/j"),
+        secret=SECRET,
+        address="0.0.0.0",
+        http_port=8000,
+        grpc_port=8001,
+        metrics_port=8002,
+        behind_edge=True,
+    )
+    http, grpc = gateway_sockets(Path("/run/j"))
+    assert f"--http-address=unix:{http}" in command.argv
+    # Triton appends the port to the path.
+    assert f"--grpc-address=unix:{grpc}" == f"{command.argv[command.argv.index('--grpc-port=8001') - 1]}:8001"
+    assert command.address == str(http)
+    assert command.sockets == (http, grpc)
+    assert command.ports == (("0.0.0.0", 8002),)
+    assert command.metrics_address == "http://127.0.0.1:8002"
+
+
+@pytest.mark.parametrize(("version", "known"), [("2.51.0", False), ("2.60.1", True), ("3.0", True), ("unknown", False)])
+def test_a_release_that_limits_input_is_told_how_much(version: str, known: bool) -> None:
+    command = with_input_limit(worker(), version)
+    assert ("--http-max-input-size=1073741824" in command.argv) == known
 
 
 def test_the_secret_is_in_no_repr() -> None:

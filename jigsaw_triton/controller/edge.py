@@ -1,0 +1,229 @@
+"""The edge of a deployment: started with the gateway, started again when it dies, reloaded when its files change."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.controller.journal import Journal, ServerRecord
+from jigsaw_triton.controller.leftovers import start_time
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.gpus.model import Edge, GatewayPorts
+from jigsaw_triton.servers.command import gateway_sockets, shm_prefix
+from jigsaw_triton.servers.edge.config import PROTOCOLS, Place, files, links
+from jigsaw_triton.servers.edge.haproxy import Haproxy, find_haproxy
+from jigsaw_triton.servers.edge.keys import read_keys
+from jigsaw_triton.servers.edge.process import EdgeProcess, place_in, remove_files, write_files
+from jigsaw_triton.servers.ports import check_free
+
+log = logging.getLogger(__name__)
+
+NAME = "edge"
+"""Name of the edge in the journal and in the status, and of its log."""
+
+_LOOK_INTERVAL_S = 2.0
+_DELAY_FIRST_S, _DELAY_MOST_S = 0.05, 5.0
+
+Told = Callable[[str, str], None]
+"""Is told what happens: the kind of an event, and a sentence."""
+
+
+def edge_place(paths: Paths) -> Place:
+    """Where the edge of a deployment keeps its files."""
+    return place_in(paths.run / NAME)
+
+
+class EdgeKeeper:
+    """Keeps one HAProxy running in front of the gateway, where the cluster asks for an edge.
+
+    Args:
+        paths: Folders of the deployment.
+        journal: Journal that remembers the process, so that an orphan can be ended.
+        told: Called with what happens.
+    """
+
+    def __init__(self, paths: Paths, journal: Journal, told: Told) -> None:
+        self._paths = paths
+        self._journal = journal
+        self._told = told
+        self._place = edge_place(paths)
+        self._edge: Edge | None = None
+        self._ports = GatewayPorts()
+        self._haproxy: Haproxy | None = None
+        self._process: EdgeProcess | None = None
+        self._leaving: set[EdgeProcess] = set()
+        self._written: Mapping[str, Any] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._restarts = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the cluster asks for an edge."""
+        return self._edge is not None
+
+    def status(self) -> dict[str, Any] | None:
+        """What `status` tells; None where there is no edge."""
+        if self._edge is None:
+            return None
+        process, haproxy = self._process, self._haproxy
+        state = "absent" if process is None else "ready" if process.runs else "restarting"
+        return {
+            "kind": self._edge.kind,
+            "state": state,
+            "pid": process.pid if process is not None else None,
+            "restarts": self._restarts,
+            "version": haproxy.version if haproxy is not None else "",
+            "tls": self._edge.tls is not None,
+            "client_certificates": self._edge.tls is not None and self._edge.tls.client_ca is not None,
+            "api_keys": self._edge.api_keys is not None,
+            "metrics": f"http://{self._ports.address}:{self._edge.metrics}/metrics",
+        }
+
+    async def configure(self, edge: Edge | None, ports: GatewayPorts) -> None:
+        """Takes on settings, and reloads the edge that runs.
+
+        Raises:
+            JigsawError: The new settings do not work; the edge goes on with the old ones.
+        """
+        before = (self._edge, self._ports)
+        self._edge, self._ports = edge, ports
+        if self._process is not None and edge is not None:
+            try:
+                await self._reload()
+            except BaseException:
+                self._edge, self._ports = before
+                raise
+
+    async def start(self) -> None:
+        """Starts the edge; the gateway is not admitted yet. On any failure nothing of it is left.
+
+        Raises:
+            InputError: A port is taken, or a file cannot be read.
+            JigsawError: HAProxy cannot be fetched or does not start.
+        """
+        if self._edge is None or self._process is not None:
+            return
+        self._haproxy = await asyncio.to_thread(find_haproxy)
+        for port in (self._ports.http, self._ports.grpc, self._edge.metrics):
+            check_free(self._ports.address, port)
+        try:
+            await self._run(None)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(remove_files, self._place))
+            raise
+        self._watch = asyncio.create_task(self._keep(), name="keep the edge")
+
+    def admit(self) -> None:
+        """Lets requests through to the gateway, which has all its models; its sockets are those of this start."""
+        if self._process is None:
+            return
+        for protocol, path in zip(PROTOCOLS, gateway_sockets(self._paths.run), strict=True):
+            fresh = self._place.folder / f".live.{protocol}"
+            fresh.unlink(missing_ok=True)
+            fresh.hardlink_to(path)
+            fresh.replace(self._place.live(protocol))
+
+    def refuse(self) -> None:
+        """Has requests wait in the edge."""
+        for protocol in PROTOCOLS:
+            self._place.live(protocol).unlink(missing_ok=True)
+
+    async def stop(self) -> None:
+        """Ends the edge; what it works on may end first, for two seconds. May be repeated."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        async with self._lock:
+            process, self._process = self._process, None
+            running = [*self._leaving, *([process] if process is not None else [])]
+            self._leaving.clear()
+            await asyncio.gather(*(one.stop(soft=one is process) for one in running))
+            if process is not None:
+                self._journal.forget_server(NAME)
+                await asyncio.to_thread(remove_files, self._place)
+
+    async def _run(self, before: EdgeProcess | None) -> None:
+        """Writes the files and starts a process, in place of one that runs or of none."""
+        assert self._edge is not None and self._haproxy is not None
+        written = await asyncio.to_thread(self._contents)
+        await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
+        process = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME))
+        await process.start(before)
+        self._process, self._written = process, written
+        if process.pid is not None:
+            prefix = shm_prefix(self._paths.run, NAME)
+            self._journal.keep_server(ServerRecord(NAME, process.pid, start_time(process.pid) or 0, prefix))
+
+    def _contents(self) -> dict[str, Any]:
+        """All that HAProxy reads: files that are made, and what tells whether a user's file has changed."""
+        assert self._edge is not None
+        keys = read_keys(Path(self._edge.api_keys)) if self._edge.api_keys is not None else None
+        targets = links(self._edge)
+        return {
+            "files": files(self._edge, self._ports, self._place, keys),
+            "links": targets,
+            "contents": {name: sha256(Path(target).read_bytes()).digest() for name, target in targets.items()},
+        }
+
+    async def _reload(self) -> None:
+        """Starts a process with the present settings and files, which takes over from the one that runs."""
+        async with self._lock:
+            before = self._process
+            if before is None or await asyncio.to_thread(self._contents) == self._written:
+                return
+            written = self._written
+            try:
+                await self._run(before)
+            except JigsawError:
+                await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
+                raise
+            self._leaving.add(before)
+
+    async def _keep(self) -> None:
+        """Starts the edge again when it dies, and reloads it when a certificate or the API keys change."""
+        delay_s, refused = _DELAY_FIRST_S, ""
+        while True:
+            process = self._process
+            assert process is not None
+            try:
+                status = await asyncio.wait_for(process.wait(), _LOOK_INTERVAL_S)
+            except TimeoutError:
+                delay_s = _DELAY_FIRST_S
+                refused = await self._look(refused)
+                continue
+            if process is not self._process:
+                continue
+            told = f"signal {-status}" if status < 0 else f"status {status}"
+            self._told("error", f"the edge ended unexpectedly ({told})")
+            self._restarts += 1
+            try:
+                async with self._lock:
+                    await self._run(None)
+                self._told("restart", "edge serves again")
+            except (JigsawError, OSError) as error:
+                log.warning("the edge does not start: %s", error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _DELAY_MOST_S)
+
+    async def _look(self, refused: str) -> str:
+        """Reloads where files have changed; the reason why they were refused, told once."""
+        for one in [one for one in self._leaving if not one.runs]:
+            await one.stop(soft=False)
+            self._leaving.discard(one)
+        before = self._written
+        try:
+            await self._reload()
+        except (JigsawError, OSError) as error:
+            if str(error) != refused:
+                self._told("error", f"the edge goes on with the files that it has: {error}")
+            return str(error)
+        if self._written is not before:
+            self._told("edge", "the edge reads its changed files")
+        return ""

@@ -1,0 +1,379 @@
+"""The files that HAProxy reads, made from the cluster's settings. Pure: nothing here starts or touches anything."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
+from jigsaw_triton.servers.edge.keys import ApiKey
+
+LUA = Path(__file__).with_name("edge.lua")
+"""The Lua half of the edge."""
+
+CONFIG = "haproxy.cfg"
+"""Name of HAProxy's main file."""
+
+PROTOCOLS = ("http", "grpc")
+"""Protocols, as their sections and sockets are named."""
+
+_KEYS = "keys.map"
+_CERT, _CLIENT_CA = "tls.pem", "client_ca.pem"
+_RETRIES = 10
+"""Each stream of a connection that breaks may meet several broken connections before it reaches the queue."""
+
+_FILES_OF_PROCESS, _FILES_OF_CONNECTION = 256, 8
+"""File descriptors: HAProxy's own; and a connection's, held ones included."""
+
+_HELD_FACTOR = 2
+"""Connections of clients and as many, at most, that wait inside HAProxy."""
+
+_GRPC_CODES = {"RESOURCE_EXHAUSTED": 8, "UNIMPLEMENTED": 12, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16}
+_GRPC_REFUSALS = {
+    "key": ("UNAUTHENTICATED", "a valid API key is required"),
+    "rate": ("RESOURCE_EXHAUSTED", "the client sends more requests than it may"),
+    "size": ("RESOURCE_EXHAUSTED", "a message may have {} MiB"),
+    "packed": ("UNIMPLEMENTED", "compressed messages are not accepted"),
+    "down": ("UNAVAILABLE", "the gateway is not ready"),
+}
+"""Name of a refusal over gRPC -> its status and message."""
+
+_HTTP_ERRORS = {
+    400: "the request is malformed, or a shape in its JSON claims more elements than its data has",
+    408: "the client sent the request too slowly",
+    413: "the body of the request is too large",
+    429: "the client sends more requests than it may",
+    500: "the edge failed",
+    502: "the gateway ended before it answered",
+    503: "the gateway is not ready",
+    504: "the gateway did not answer in time",
+}
+_AGAIN = (429, 502, 503)
+"""Statuses after which a client may try again at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the edge keeps what it reads and listens on.
+
+    Attributes:
+        folder: Folder for its files and sockets, in the run directory.
+        threads: Threads of HAProxy.
+        files: File descriptors that it may have open.
+    """
+
+    folder: Path
+    threads: int = 1
+    files: int = 2**16
+
+    def live(self, protocol: str) -> Path:
+        """Socket of the gateway, there only while all models are loaded."""
+        return self.folder / f"live.{protocol}"
+
+    def hold(self, protocol: str) -> Path:
+        """Socket of the queue."""
+        return self.folder / f"hold.{protocol}"
+
+    @property
+    def admin(self) -> Path:
+        """Socket of HAProxy's runtime API, through which listeners are handed over at a reload."""
+        return self.folder / "admin.sock"
+
+
+def links(edge: Edge) -> Mapping[str, str]:
+    """Links to the user's files, by name: HAProxy reads their targets anew at each reload."""
+    if edge.tls is None:
+        return {}
+    found = {_CERT: edge.tls.cert, f"{_CERT}.key": edge.tls.key}
+    return found if edge.tls.client_ca is None else {**found, _CLIENT_CA: edge.tls.client_ca}
+
+
+def files(edge: Edge, ports: GatewayPorts, place: Place, keys: tuple[ApiKey, ...] | None) -> dict[str, str]:
+    """Every file of the edge, by name.
+
+    Args:
+        edge: Settings.
+        ports: Public address and ports.
+        place: Where the files will be.
+        keys: API keys of clients; None where none is required.
+    """
+    sections = [
+        _global(edge, place),
+        _defaults(edge.limits),
+        *(_errors(protocol, place) for protocol in PROTOCOLS),
+        *(_public(protocol, edge, ports, place, keyed=keys is not None) for protocol in PROTOCOLS),
+        *(_servers(protocol, place) for protocol in PROTOCOLS),
+        *(_queue(protocol, edge, place) for protocol in PROTOCOLS),
+        *(_again(protocol, place) for protocol in PROTOCOLS),
+        *_tables(),
+        _exporter(edge, ports),
+    ]
+    found = {CONFIG: "\n".join("\n".join((head, *(f"    {line}" for line in lines), "")) for head, *lines in sections)}
+    for status, message in _HTTP_ERRORS.items():
+        found[f"http.{status}"] = _http_error(status, message)
+        found[f"grpc.{status}"] = _grpc_error("UNAVAILABLE", message)
+    for name, (code, message) in _GRPC_REFUSALS.items():
+        found[f"grpc.{name}"] = _grpc_error(code, message.format(edge.limits.body_mib))
+    if keys is not None:
+        found[_KEYS] = "".join(f"{key.sha256} {key.name}\n" for key in keys)
+    return found
+
+
+Section = tuple[str, ...]
+"""A section's head, then its lines."""
+
+
+def _connections(limits: EdgeLimits, place: Place) -> int:
+    return max(min(limits.connections, (place.files - _FILES_OF_PROCESS) // _FILES_OF_CONNECTION), 1)
+
+
+def _global(edge: Edge, place: Place) -> Section:
+    return (
+        "global",
+        "log stdout format raw local0 info",
+        f"nbthread {place.threads}",
+        f"maxconn {_HELD_FACTOR * len(PROTOCOLS) * _connections(edge.limits, place)}",
+        f"lua-load {LUA}",
+        f"stats socket {place.admin} mode 600 level admin expose-fd listeners",
+        f"hard-stop-after {edge.limits.answer_s}s",
+        # HAProxy copies a whole buffer for each request that it may send again: 128 KiB double what a request costs.
+        f"tune.bufsize {edge.limits.resend_kib * 2**10}",
+        # Windows of HTTP/2: with the usual 64 KiB a large tensor waits for the other side several times.
+        "tune.h2.fe.initial-window-size 1048576",
+        "tune.h2.be.initial-window-size 1048576",
+        "tune.h2.fe.max-concurrent-streams 1000",
+        "tune.h2.be.max-concurrent-streams 1000",
+        "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
+    )
+
+
+def _defaults(limits: EdgeLimits) -> Section:
+    return (
+        "defaults",
+        "mode http",
+        "timeout connect 5s",
+        "timeout check 5s",
+        f"timeout client {limits.idle_s}s",
+        f"timeout http-request {limits.header_s}s",
+        f"timeout http-keep-alive {limits.idle_s}s",
+        f"timeout server {limits.answer_s + limits.queue_s}s",
+        f"timeout queue {limits.queue_s}s" if limits.queue_s else "timeout queue 1ms",
+        "option abortonclose",
+        "option dontlognull",
+        "http-reuse always",
+    )
+
+
+def _errors(protocol: str, place: Place) -> Section:
+    return (
+        f"http-errors {protocol}",
+        *(f"errorfile {status} {place.folder / f'{protocol}.{status}'}" for status in _HTTP_ERRORS),
+    )
+
+
+def _bind(protocol: str, edge: Edge, ports: GatewayPorts, place: Place) -> str:
+    port = ports.http if protocol == "http" else ports.grpc
+    return f"bind {ports.address}:{port} {_security(protocol, edge.tls, place)}".rstrip()
+
+
+def _security(protocol: str, tls: EdgeTls | None, place: Place) -> str:
+    if tls is None:
+        return "proto h2" if protocol == "grpc" else ""
+    verify = "" if tls.client_ca is None else f" ca-file {place.folder / _CLIENT_CA} verify required"
+    alpn = "h2" if protocol == "grpc" else "h2,http/1.1"
+    return f"ssl crt {place.folder / _CERT} alpn {alpn}{verify}"
+
+
+def _public(protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, keyed: bool) -> Section:
+    limits = edge.limits
+    return (
+        f"frontend {protocol}",
+        _bind(protocol, edge, ports, place),
+        f"maxconn {_connections(limits, place)}",
+        f"errorfiles {protocol}",
+        *_logging(edge),
+        *_per_connection(protocol, limits),
+        "http-request set-var(txn.id) req.hdr(x-request-id)",
+        "http-request set-var(txn.id) uuid if !{ var(txn.id) -m reg ^[A-Za-z0-9._:/+=-]{1,128}$ }",
+        "http-request set-header x-request-id %[var(txn.id)]",
+        # Only addresses that this proxy has seen are told to the gateway.
+        "http-request del-header x-forwarded-for",
+        *_health(protocol),
+        *(_authentication(protocol, place) if keyed else ()),
+        "http-request set-var(txn.client) src if !{ var(txn.client) -m found }",
+        *_rate(protocol, limits, place),
+        *(_http_bodies(limits) if protocol == "http" else _grpc_bodies(limits, place)),
+        "http-after-response set-header x-request-id %[var(txn.id)]",
+        *(("http-response set-header retry-after 1 if { status 503 }",) if protocol == "http" else ()),
+        f"default_backend {protocol}",
+    )
+
+
+def _logging(edge: Edge) -> Iterator[str]:
+    if edge.access_log != "none":
+        yield "log global"
+        yield from ("option dontlog-normal",) if edge.access_log == "problems" else ()
+        yield (
+            'log-format "%tr %ci:%cp client=%[var(txn.client)] id=%[var(txn.id)] %HM %HPO %ST bytes=%U/%B '
+            'ms=%TR/%Tw/%Tc/%Tr/%Ta end=%tsc retries=%rc"'
+        )
+
+
+def _per_connection(protocol: str, limits: EdgeLimits) -> Iterator[str]:
+    if limits.client_connections is not None:
+        yield f"tcp-request connection track-sc1 src table {protocol}_connections"
+        yield f"tcp-request connection reject if {{ sc1_conn_cur gt {limits.client_connections} }}"
+
+
+def _health(protocol: str) -> Iterator[str]:
+    paths = "/v2/health/live /v2/health/ready"
+    if protocol == "grpc":
+        service = "/inference.GRPCInferenceService"
+        paths = f"{service}/ServerLive {service}/ServerReady /grpc.health.v1.Health/Check"
+    yield f"acl health path {paths}"
+
+
+def _authentication(protocol: str, place: Place) -> Iterator[str]:
+    yield "http-request set-var(txn.key) http_auth_bearer"
+    yield "http-request set-var(txn.key) req.hdr(x-api-key) if !{ var(txn.key) -m found }"
+    # Keys are compared as digests, so that the time that it takes tells nothing of them.
+    yield f"http-request set-var(txn.client) var(txn.key),sha2(256),hex,lower,map_str({place.folder / _KEYS})"
+    http = _reply(401, "a valid API key is required") + " hdr www-authenticate Bearer"
+    answer = http if protocol == "http" else _refusal("key", place)
+    yield f"{answer} if !health !{{ var(txn.client) -m found }}"
+    yield "http-request del-header authorization"
+    yield "http-request del-header x-api-key"
+
+
+def _rate(protocol: str, limits: EdgeLimits, place: Place) -> Iterator[str]:
+    if limits.client_rps is not None:
+        yield "http-request track-sc0 var(txn.client) table clients if !health"
+        http = _reply(429, "the client sends more requests than it may") + " hdr retry-after 1"
+        answer = http if protocol == "http" else _refusal("rate", place)
+        yield f"{answer} if !health {{ sc_http_req_rate(0) gt {limits.client_rps} }}"
+
+
+def _http_bodies(limits: EdgeLimits) -> Iterator[str]:
+    largest = limits.body_mib * 2**20
+    no_length = _reply(411, "the request needs a Content-Length")
+    yield f"{no_length} if METH_POST !{{ req.hdr(content-length) -m found }}"
+    too_large = _reply(413, f"the body of a request may have {limits.body_mib} MiB")
+    yield f"{too_large} if {{ req.hdr_val(content-length) gt {largest} }}"
+    packed = _reply(415, "compressed requests are not accepted")
+    yield f"{packed} if {{ req.hdr(content-encoding) -m found }} !{{ req.hdr(content-encoding) -i identity }}"
+    # Triton 24.10 reads the body of what calls itself form data into the stack of its thread.
+    yield (
+        "http-request set-header content-type application/json if { req.hdr(content-type) -m sub -i form-urlencoded }"
+    )
+    yield f"http-request wait-for-body time {limits.header_s}s if METH_POST"
+    yield "filter lua.json_claims"
+
+
+def _grpc_bodies(limits: EdgeLimits, place: Place) -> Iterator[str]:
+    largest = limits.body_mib * 2**20
+    yield "acl unary path /inference.GRPCInferenceService/ModelInfer"
+    yield f"http-request wait-for-body time {limits.header_s}s if unary"
+    # A message begins with a byte that tells whether it is compressed, and its length in four.
+    yield f"{_refusal('packed', place)} if unary !{{ req.body,bytes(0,1),hex 00 }} {{ req.body_len ge 5 }}"
+    yield f"{_refusal('size', place)} if unary {{ req.body,bytes(1,4),hex,hex2i gt {largest} }}"
+
+
+def _servers(protocol: str, place: Place) -> Section:
+    check = "check inter 1s fastinter 50ms downinter 50ms rise 1 fall 10"
+    watch = "observe layer4 error-limit 1 on-error mark-down"
+    return (
+        f"backend {protocol}",
+        f"errorfiles {protocol}",
+        f"retries {_RETRIES}",
+        "option redispatch 1",
+        "retry-on conn-failure empty-response junk-response",
+        *(("option httpchk GET /v2/health/ready",) if protocol == "http" else ()),
+        f"server gateway unix@{place.live(protocol)}{_h2(protocol)} {check} {watch}",
+        # While the gateway is down, and for what it left unanswered.
+        f"server queue unix@{place.hold(protocol)}{_h2(protocol)} backup",
+    )
+
+
+def _queue(protocol: str, edge: Edge, place: Place) -> Section:
+    """What waits for the gateway, and is then sent once: a request that ends the gateway ends it twice at most."""
+    http = _reply(503, "the gateway is not ready") + " hdr retry-after 1"
+    return (
+        f"frontend {protocol}_queue",
+        f"bind unix@{place.hold(protocol)} mode 600{_h2(protocol)}",
+        f"errorfiles {protocol}",
+        f"http-request lua.hold {protocol}_again {edge.limits.queue_s}",
+        f"{http if protocol == 'http' else _refusal('down', place)} if {{ var(txn.given_up) -m bool }}",
+        f"default_backend {protocol}_again",
+    )
+
+
+def _again(protocol: str, place: Place) -> Section:
+    return (
+        f"backend {protocol}_again",
+        f"errorfiles {protocol}",
+        "retry-on conn-failure",
+        f"server gateway unix@{place.live(protocol)}{_h2(protocol)} track {protocol}/gateway",
+    )
+
+
+def _tables() -> Iterator[Section]:
+    yield "backend clients", "stick-table type string len 64 size 100k expire 10s store http_req_rate(1s)"
+    for protocol in PROTOCOLS:
+        yield f"backend {protocol}_connections", "stick-table type ip size 100k expire 10s store conn_cur"
+
+
+def _exporter(edge: Edge, ports: GatewayPorts) -> Section:
+    return (
+        "frontend exporter",
+        f"bind {ports.address}:{edge.metrics}",
+        "http-request use-service prometheus-exporter if { path /metrics }",
+        "http-request return status 404",
+    )
+
+
+def _h2(protocol: str) -> str:
+    return " proto h2" if protocol == "grpc" else ""
+
+
+def _reply(status: int, message: str) -> str:
+    """A rule that answers over HTTP, with JSON as Triton's own."""
+    body = json.dumps({"error": message}).replace('"', '\\"')
+    return f'http-request return status {status} content-type application/json string "{body}"'
+
+
+def _refusal(name: str, place: Place) -> str:
+    """A rule that answers over gRPC, with a status of gRPC's own."""
+    return f"http-request return status 200 errorfile {place.folder / f'grpc.{name}'}"
+
+
+_REASONS = {400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 429: "Too Many Requests"} | {
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+def _http_error(status: int, message: str) -> str:
+    body = json.dumps({"error": message})
+    again = ("Retry-After: 1",) if status in _AGAIN else ()
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-cache",
+        *again,
+    )
+    return "\r\n".join((*head, "", body))
+
+
+def _grpc_error(code: str, message: str) -> str:
+    """An answer over gRPC that is a status alone."""
+    head = (
+        "HTTP/1.1 200 OK",
+        "Content-Type: application/grpc",
+        "Content-Length: 0",
+        f"grpc-status: {_GRPC_CODES[code]}",
+        f"grpc-message: {message}",
+    )
+    return "\r\n".join((*head, "", ""))

@@ -1,0 +1,191 @@
+"""HAProxy as a process: started, reloaded without losing a connection, watched, stopped."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.servers import launcher
+from jigsaw_triton.servers.edge.config import CONFIG, Place
+from jigsaw_triton.servers.edge.haproxy import Haproxy
+from jigsaw_triton.servers.logfile import rotate, tail
+
+_CORES_A_THREAD, _MOST_THREADS = 4, 4
+"""One thread carries some 20,000 requests per second; more of them take the gateway's processors."""
+
+_MOST_FILES = 2**16
+_START_S = 10.0
+_ANSWER_S = 1.0
+_POLL_S = 0.02
+_ROTATE_INTERVAL_S = 5.0
+_SOFT_STOP_S = 2.0
+_ERROR_LINES = 6
+
+
+def place_in(folder: Path) -> Place:
+    """Where the edge keeps its files, with what this machine allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    threads = min(max((os.cpu_count() or 1) // _CORES_A_THREAD, 1), _MOST_THREADS)
+    return Place(folder, threads, files)
+
+
+def edge_argv(haproxy: Haproxy, place: Place) -> tuple[str, ...]:
+    """Command line of HAProxy: in the foreground, so that it is a child to be watched."""
+    return str(haproxy.binary), "-db", "-f", str(place.folder / CONFIG)
+
+
+def write_files(place: Place, files: Mapping[str, str], links: Mapping[str, str]) -> None:
+    """Writes what HAProxy reads, each file at once; links lead to the user's own files."""
+    place.folder.mkdir(mode=0o700, exist_ok=True)
+    for name, text in files.items():
+        fresh = place.folder / f".{name}"
+        fresh.write_text(text, encoding="utf-8", newline="")
+        fresh.replace(place.folder / name)
+    for name, target in links.items():
+        fresh = place.folder / f".{name}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        fresh.replace(place.folder / name)
+
+
+class EdgeProcess:
+    """One HAProxy, in a session and process group of its own.
+
+    It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
+
+    Args:
+        haproxy: Program to run.
+        place: Where its files are.
+        log: File that is appended to and rotated; its folder must exist.
+    """
+
+    def __init__(self, haproxy: Haproxy, place: Place, log: Path) -> None:
+        self._argv = edge_argv(haproxy, place)
+        self._place = place
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._rotation: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process and of its group; None before it is started."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self, before: "EdgeProcess | None" = None) -> None:
+        """Starts it and returns when it listens. On any failure, cancellation too, nothing of it is left.
+
+        Args:
+            before: Process that it takes the place of: its listeners are taken over, and it ends once what it
+                has begun has ended.
+
+        Raises:
+            ServerError: It ended, or did not listen in time; the message has the end of its log.
+        """
+        rotate(self._log)
+        begin = self._log.stat().st_size if self._log.exists() else 0
+        old = before.pid if before is not None and before.runs else None
+        arguments = ("-x", str(self._place.admin), "-sf", str(old)) if old is not None else ()
+        if old is None:
+            self._place.admin.unlink(missing_ok=True)
+        try:
+            await self._spawn(arguments)
+            await self._wait_listening(begin)
+        except BaseException:
+            await asyncio.shield(self.stop(soft=False))
+            raise
+        self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self._log}")
+
+    async def wait(self) -> int:
+        """Waits until it ends; its exit status."""
+        if self._process is None:
+            raise ServerError("was not started", where="edge")
+        return await self._process.wait()
+
+    async def stop(self, *, soft: bool = True) -> None:
+        """Ends it. May be repeated.
+
+        Args:
+            soft: Let requests that are in flight end first, for two seconds.
+        """
+        if self._rotation is not None:
+            self._rotation.cancel()
+            self._rotation = None
+        if self._process is None:
+            return
+        if self.runs and soft:
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                self._process.send_signal(signal.SIGUSR1)
+                await asyncio.wait_for(self._process.wait(), _SOFT_STOP_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def _spawn(self, arguments: tuple[str, ...]) -> None:
+        log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
+                *self._argv,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._place.folder,
+                start_new_session=True,
+                umask=0o077,
+            )
+        finally:
+            os.close(log)
+
+    async def _wait_listening(self, log_begin: int) -> None:
+        """Waits until it answers on the admin socket, which it takes over together with all listeners."""
+        assert self._process is not None
+        give_up_at = time.monotonic() + _START_S
+        while True:
+            if not self.runs:
+                raise self._failure(f"HAProxy ended with status {self._process.returncode}", log_begin)
+            if await self._answers():
+                return
+            if time.monotonic() > give_up_at:
+                raise self._failure(f"HAProxy did not listen within {_START_S:g} s", log_begin)
+            await asyncio.sleep(_POLL_S)
+
+    async def _answers(self) -> bool:
+        """Whether it is this process that answers; while two change over, either may."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(self._place.admin)
+                try:
+                    writer.write(b"show info\n")
+                    return f"Pid: {self.pid}\n".encode() in await reader.read()
+                finally:
+                    writer.close()
+        return False
+
+    def _failure(self, message: str, since: int) -> ServerError:
+        lines = tail(self._log, _ERROR_LINES, since=since)
+        story = "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        return ServerError(message + story, where="edge", hint=f"the whole log is {self._log}")
+
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATE_INTERVAL_S)
+            await asyncio.to_thread(rotate, self._log)
+
+
+def remove_files(place: Place) -> None:
+    """Removes the folder of the edge."""
+    shutil.rmtree(place.folder, ignore_errors=True)

@@ -1,0 +1,28 @@
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.controller.fixed import check_ground
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.model import Cluster, Edge, EdgeLimits, ServerImage
+
+PLAIN = Cluster(())
+BEHIND = replace(PLAIN, edge=Edge())
+
+
+def test_settings_of_the_edge_may_change_while_it_serves() -> None:
+    check_ground(BEHIND, replace(PLAIN, edge=Edge(limits=EdgeLimits(body_mib=1))))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (PLAIN, BEHIND, "the edge cannot come while the gateway serves; take it down first"),
+        (BEHIND, PLAIN, "the edge cannot go while the gateway serves"),
+        (PLAIN, replace(PLAIN, gateway_image=ServerImage("x:1")), "the gateway's image cannot change"),
+        (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "workers run from this machine's tritonserver"),
+    ],
+)
+def test_what_cannot_change_under_what_runs(before: Cluster, after: Cluster, words: str) -> None:
+    with pytest.raises(StateError, match=words):
+        check_ground(before, after)
