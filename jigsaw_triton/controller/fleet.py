@@ -442,7 +442,7 @@ class Fleet:
         await server.client.close()
         await server.process.stop(grace_s=grace_s)
         # Whoever asked it something meanwhile has connected anew.
-        await server.client.close()
+        await server.client.close(for_good=True)
         self._journal.forget_server(server.process.name)
 
     async def _load_all(

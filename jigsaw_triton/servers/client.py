@@ -55,6 +55,7 @@ class TritonClient:
         self._grpc_address = grpc_address
         self._timeout_s = timeout_s
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._ended = False
 
     @classmethod
     def of(cls, command: Command, *, timeout_s: float = 10.0) -> Self:
@@ -76,8 +77,13 @@ class TritonClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Closes the connections, all of them also where it is cancelled; a later call opens new ones."""
+    async def close(self, *, for_good: bool = False) -> None:
+        """Closes the connections, all of them also where it is cancelled.
+
+        Args:
+            for_good: Whether later calls fail, as they do where nothing listens; else they open new connections.
+        """
+        self._ended = self._ended or for_good
         sessions, self._sessions = list(self._sessions.values()), {}
         cancelled: asyncio.CancelledError | None = None
         for session in sessions:
@@ -231,6 +237,8 @@ class TritonClient:
             raise ServerError(f"does not answer: {str(error) or type(error).__name__}", where=address) from error
 
     def _session(self, address: str) -> aiohttp.ClientSession:
+        if self._ended:
+            raise ServerError("does not answer: it was stopped", where=address)
         # Made on first use, because a session belongs to the running event loop.
         if address not in self._sessions:
             unix = not address.startswith("http://")

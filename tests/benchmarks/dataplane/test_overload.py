@@ -24,14 +24,15 @@ def test_what_is_answered_after_the_load_is_not_counted_as_served_under_it() -> 
         *outcomes(capacity, 1.0, UNAVAILABLE),
     ]
     quiet = outcomes(10, 5.0)
-    for round_, ids in (
-        (Round(quiet, quiet, loud, quiet), ("dataplane.overload3x.served", "dataplane.overload3x.in_slo")),
-        (Round(quiet, quiet, quiet, loud), ("dataplane.overload3x.bls.served", "dataplane.overload3x.bls.in_slo")),
-    ):
-        found = {figure.id: figure for figure in overload.figures([round_])}
-        served, in_slo = (found[name] for name in ids)
-        assert (served.value, served.met) == (0.75, False)
-        assert (in_slo.value, in_slo.met) == (0.857, False)
+    for target in overload.TARGETS:
+        ended = {**dict.fromkeys(overload.TARGETS, quiet), target: loud}
+        found = {figure.id: figure for figure in overload.figures([Round(quiet, quiet, ended, RUN_S)])}
+        name = "dataplane.overload3x" + ("" if target == "graph" else f".{target}")
+        served, in_slo, refused = (found[f"{name}.{what}"] for what in ("served", "in_slo", "refused_ms"))
+        held = False if target == "graph" else None
+        assert (served.value, served.met) == (0.75, held)
+        assert (in_slo.value, in_slo.met) == (0.857, held)
+        assert refused.value == 1.0
         assert f"{capacity} refused (UNAVAILABLE), 0 failed" in served.note
 
 
@@ -40,15 +41,16 @@ def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
         return [*outcomes(95, 10.0), *outcomes(5, slow_ms)]
 
     def found(pairs: Sequence[tuple[float, float]]) -> float:
-        loud = outcomes(10, 1.0)
-        (*_, isolation) = overload.figures([Round(quiet(alone), quiet(beside), loud, loud) for alone, beside in pairs])
+        loud = dict.fromkeys(overload.TARGETS, outcomes(10, 1.0))
+        rounds = [Round(quiet(alone), quiet(beside), loud, RUN_S) for alone, beside in pairs]
+        (*_, isolation) = overload.figures(rounds)
         return isolation.value
 
     assert found([(100.0, 120.0), (300.0, 360.0), (100.0, 500.0)]) == 1.2
 
 
 def test_a_graph_that_is_not_served_at_all() -> None:
-    loud = outcomes(10, 1.0)
-    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, loud)]
+    loud = dict.fromkeys(overload.TARGETS, outcomes(10, 1.0))
+    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, RUN_S)]
     with pytest.raises(ServerError, match=r"no request was answered: 10 sent, 0 served, .* 10 failed"):
         overload.figures(rounds)
