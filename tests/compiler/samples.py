@@ -1,14 +1,18 @@
 """Plans, templates and clusters for tests of the compiler."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.bundle import Bundle, ModelFolder
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.model import Target, TaskGraph
 from jigsaw_triton.planner.plan import (
     GraphPlan,
     PlacedModel,
@@ -25,7 +29,8 @@ PYTHON_BASE = 'backend: "python"\n'
 TEMPLATES: Mapping[str, Template] = {
     template.name: template
     for template in (
-        Template("dispatcher", PYTHON_BASE, model_py=b"dispatcher"),
+        Template("front", 'backend: "jigsaw"\n'),
+        Template("step", PYTHON_BASE, model_py=b"step"),
         Template("pipeline", PYTHON_BASE, model_py=b"pipeline"),
         Template("ensemble", 'platform: "ensemble"\n'),
         Template("emulated", PYTHON_BASE, model_py=b"runner"),
@@ -164,19 +169,35 @@ def compiled(
     graph: TaskGraph,
     of: Plan | None = None,
     *,
+    target: Target | None = None,
     generation: int = 3,
     running: Bundle | None = None,
     on: Cluster | None = None,
+    templates: Mapping[str, Template] = TEMPLATES,
+    backends: Iterable[str] = ("python",),
 ) -> Bundle:
-    """One graph, compiled with all that belongs to it."""
+    """One graph, compiled with all that belongs to it; for `target`, where it is given, in place of the graph's own."""
+    if target is not None:
+        graph = replace(graph, target=target)
     return compile_plan(
         of or every(graph),
         {graph.name: graph},
         on or cluster(),
         {graph.name: profile(graph)},
         generation=generation,
-        templates=TEMPLATES,
-        backends=frozenset({"python"}),
+        templates=templates,
+        backends=frozenset(backends),
         identity=identity,
         running=running,
     )
+
+
+def spec_text(folder: ModelFolder) -> str:
+    """The specification in a model's configuration."""
+    text: str = cfg.of_folder(folder).parameters["spec"].string_value
+    return text
+
+
+def spec_of(folder: ModelFolder) -> Any:
+    """The same, read."""
+    return json.loads(spec_text(folder))

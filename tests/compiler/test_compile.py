@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from jigsaw_triton.compiler.bundle import Place
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -10,7 +11,7 @@ from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
 from tests.compiler.samples import TEMPLATES, cluster, compiled, every, identity, plan, profile
-from tests.fakes.graphs import chain, fan_out, graph, ref, task
+from tests.fakes.graphs import chain, cropping, graph, ref, task
 
 
 def test_a_worker_a_slice_with_its_models() -> None:
@@ -18,15 +19,17 @@ def test_a_worker_a_slice_with_its_models() -> None:
     assert bundle.generation == 3
     assert list(bundle.workers) == ["n-0-1g-0", "n-0-1g-1"]
     worker = bundle.workers["n-0-1g-1"]
-    assert (worker.gpu, worker.board, worker.placement) == (GpuId("n", 0), "A100-80GB", Placement(1, "1g"))
+    assert worker.place == Place(GpuId("n", 0), "A100-80GB", Placement(1, "1g"))
     assert worker.memory_mib == 9728
     (model,) = worker.models
     assert (model.name, model.graph, model.task, model.variant) == ("chain.t1.v0.g3", "chain", "t1", "v0")
     assert (model.instances, model.batch) == (2, 4)
 
 
-def test_dispatchers_come_in_topological_order() -> None:
-    assert [d.task for d in compiled(fan_out()).graphs["fan_out"].dispatchers] == ["detect", "classify"]
+def test_tasks_and_steps_come_in_topological_order() -> None:
+    tasks = compiled(cropping()).graphs["cropping"].tasks
+    assert [task.task for task in tasks] == ["detect", "crop", "classify"]
+    assert [task.name for task in tasks] == ["cropping.detect.g3", "cropping.crop.g3", "cropping.classify.g3"]
 
 
 def test_a_slice_left_empty_has_no_worker() -> None:
@@ -68,7 +71,7 @@ def test_what_stays_the_same_at_its_place_keeps_running() -> None:
     assert second.workers["n-0-1g-0"] == first.workers["n-0-1g-0"]
     assert [m.name for m in second.workers["n-0-1g-1"].models] == ["chain.t1.v0.g4"]
     assert [m.name for m in second.workers["n-0-1g-2"].models] == ["chain.t1.v0.g4"]
-    first_task, second_task = second.graphs["chain"].dispatchers
+    first_task, second_task = second.graphs["chain"].tasks
     assert (first_task.name, second_task.name) == ("chain.t0.g4", "chain.t1.g4")
     assert [e.model for e in first_task.route] == ["chain.t0.v0.g3"]
 
@@ -214,12 +217,12 @@ def test_under_mps_each_instance_is_a_server_with_its_part_of_the_slice() -> Non
     first = compiled(of, plan([of], placed), on=machine)
     assert list(first.workers) == ["n-0-1g-0-p1", "n-0-1g-0-p2"]
     one, two = first.workers.values()
-    assert (one.placement, one.process, one.memory_mib) == (Placement(0, "1g"), 1, 4864)
-    assert (two.placement, two.process) == (Placement(0, "1g"), 2)
+    assert (one.process, one.memory_mib, two.process) == (1, 4864, 2)
+    assert one.place == two.place == Place(GpuId("n", 0), "A100-80GB", Placement(0, "1g"))
     assert one.shares_with(two)
     assert [m.instances for m in (*one.models, *two.models)] == [1, 1]
-    (dispatcher,) = first.graphs["chain"].dispatchers
-    assert [(e.worker, e.slots) for e in dispatcher.route] == [("n-0-1g-0-p1", 1), ("n-0-1g-0-p2", 1)]
+    (task,) = first.graphs["chain"].tasks
+    assert [(e.worker, e.slots) for e in task.route] == [("n-0-1g-0-p1", 1), ("n-0-1g-0-p2", 1)]
     # One process less: the other stays as it is, but for its part of the slice.
     fewer = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 1, 4)]}
     second = compiled(of, plan([of], fewer), on=machine, generation=4, running=first)
@@ -232,3 +235,17 @@ def test_under_mps_models_do_not_share_a_slice() -> None:
     placed = {(0, 0, "1g"): [PlacedModel("chain", task, "v0", 1, 4) for task in ("t0", "t1")]}
     with pytest.raises(InputError, match="2 models share the slice 1g@0, and processes under MPS take no turns"):
         compiled(of, plan([of], placed), on=replace(cluster(), processes="mps"))
+
+
+def test_the_graph_that_auto_becomes_is_one_front() -> None:
+    for target in ("auto", "graph"):
+        item = compiled(replace(chain(2), target=target)).graphs["chain"]
+        assert (item.target, item.front.name, item.pipeline, item.models) == ("graph", "chain", None, ())
+        assert [task.folder for task in item.tasks] == [None, None]
+
+
+def test_an_output_that_is_an_input_needs_the_graphs_own_front() -> None:
+    of = replace(chain(2), outputs={"Y": ref("t1.Y"), "SAME": ref("inputs.X")})
+    assert compiled(of).graphs["chain"].target == "graph"
+    with pytest.raises(InputError, match="output SAME is the input X as it came"):
+        compiled(replace(of, target="ensemble"))

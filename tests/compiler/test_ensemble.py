@@ -8,28 +8,29 @@ from tritonclient.grpc.model_config_pb2 import DataType
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
 from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.runtime.spec import CLOCK_TENSOR as CLOCK
 from tests.compiler.samples import compiled
-from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, diamond, fan_out, graph, ref, task
+from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, cropping, diamond, fan_out, graph, ref, task
 
 
 def members(of: TaskGraph) -> tuple[Any, dict[str, Any]]:
     """The front's configuration, and those of the models behind it."""
-    item = compiled(of).graphs[of.name]
+    item = compiled(of, target="ensemble").graphs[of.name]
     return cfg.of_folder(item.front), {model.name: cfg.of_folder(model) for model in item.models}
 
 
 def test_a_front_has_the_graphs_name_inputs_and_outputs() -> None:
-    item = compiled(diamond()).graphs["diamond"]
+    item = compiled(diamond(), target="ensemble").graphs["diamond"]
     config = cfg.of_folder(item.front)
     assert (item.target, item.pipeline) == ("ensemble", None)
     assert (config.name, config.platform, config.max_batch_size) == ("diamond", "ensemble", 64)
     assert set(item.front.files) == {"config.pbtxt", "1/.keep"}
     steps = [(s.model_name, dict(s.input_map), dict(s.output_map)) for s in config.ensemble_scheduling.step]
     assert steps == [
-        ("diamond.a.g3", {"X": "X"}, {"Y": "a.Y"}),
-        ("diamond.b.g3", {"X": "a.Y"}, {"Y": "b.Y"}),
-        ("diamond.c.g3", {"X": "a.Y"}, {"Y": "c.Y"}),
-        ("diamond.d.g3", {"LEFT": "b.Y", "RIGHT": "c.Y"}, {"Y": "Y"}),
+        ("diamond.a.g3", {"X": "X"}, {"Y": "a.Y", CLOCK: f"a.{CLOCK}"}),
+        ("diamond.b.g3", {"X": "a.Y", CLOCK: f"a.{CLOCK}"}, {"Y": "b.Y", CLOCK: f"b.{CLOCK}"}),
+        ("diamond.c.g3", {"X": "a.Y", CLOCK: f"a.{CLOCK}"}, {"Y": "c.Y"}),
+        ("diamond.d.g3", {"LEFT": "b.Y", "RIGHT": "c.Y", CLOCK: f"b.{CLOCK}"}, {"Y": "Y"}),
     ]
 
 
@@ -54,7 +55,7 @@ def test_where_triton_would_leave_out_steps_by_mistake_is_an_ensemble_within_one
 ) -> None:
     tasks = [task("one", {"X": "inputs.X"}), task("two", {"X": "one.Y"}), task("three", {"X": f"inputs.{third}"})]
     of = graph(tasks, outputs, name="g", inputs=dict.fromkeys(["X", third], VECTOR))
-    item = compiled(of).graphs["g"]
+    item = compiled(of, target="ensemble").graphs["g"]
     assert item.target == "ensemble"
     steps = [step.model_name for step in cfg.of_folder(item.front).ensemble_scheduling.step]
     own = ["g.one.g3", "g.two.g3", "g.three.g3"]
@@ -69,7 +70,7 @@ def test_where_triton_would_leave_out_steps_by_mistake_is_an_ensemble_within_one
 def test_a_condition_is_led_to_the_task_it_decides_on() -> None:
     _, models = members(conditional())
     inspect = models["conditional.pipeline.g3"].ensemble_scheduling.step[1]
-    assert dict(inspect.input_map) == {"X": "screen.Y", "JIGSAW_WHEN": "SCORE"}
+    assert dict(inspect.input_map) == {"X": "screen.Y", "JIGSAW_WHEN": "SCORE", CLOCK: f"screen.{CLOCK}"}
     assert dict(inspect.output_map) == {"Y": "REPORT"}
 
 
@@ -85,12 +86,23 @@ def test_an_ensemble_can_express_these(of: TaskGraph) -> None:
     assert ensemble.check_ensemble(*members(of)) == ()
 
 
+def test_tasks_that_follow_none_begin_the_clock_of_a_request() -> None:
+    tasks = [task("a", {"X": "inputs.X"}), task("b", {"X": "inputs.X"}), task("c", {"LEFT": "b.Y", "RIGHT": "a.Y"})]
+    config, _ = members(graph(tasks, {"Y": "c.Y"}))
+    clocks = [
+        (step.input_map.get(CLOCK, ""), step.output_map.get(CLOCK, "")) for step in config.ensemble_scheduling.step
+    ]
+    assert clocks == [("", f"a.{CLOCK}"), ("", ""), (f"a.{CLOCK}", "")]
+
+
 def test_what_an_ensemble_cannot_express_is_said() -> None:
     base = chain(2)
     twice = {"ONE": ref("t1.Y"), "TWO": ref("t1.Y")}
     assert ensemble.why_not(replace(base, outputs=twice)) == ("outputs ONE and TWO are the same tensor t1.Y",)
     straight = {"Y": ref("t1.Y"), "SAME": ref("inputs.X")}
     assert ensemble.why_not(replace(base, outputs=straight)) == ("output SAME is the input X as it came",)
+    code = ("crop is a python step, which may answer the whole request",)
+    assert ensemble.why_not(cropping()) == ensemble.why_no_steps(cropping()) == code
 
 
 def _step(config: Any, index: int) -> Any:

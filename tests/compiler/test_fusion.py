@@ -4,12 +4,13 @@ import pytest
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.fusion import chain_plan, in_chains
+from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.graph.chain import Chain
-from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.graph.model import Target, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.chained import chains
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.runtime.spec import dispatcher_from_json, pipeline_from_json
-from tests.compiler.samples import compiled, every, together
+from jigsaw_triton.runtime.spec import pipeline_from_json
+from tests.compiler.samples import TEMPLATES, compiled, every, spec_of, spec_text, together
 from tests.fakes.graphs import SCALAR, VECTOR, chain, fan_out, graph, nested, ref, step, task
 
 IMAGE = TensorType("UINT8", (-1, -1, 3))
@@ -37,13 +38,13 @@ def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> N
     split = replace(counting, counts={})
     tasks = {"detect": base.tasks["detect"], "clean": clean, "split": split, "read": base.tasks["read"]}
     of = replace(base, tasks=tasks, outputs={"TEXT": ref("read.TEXT")})
-    # A dispatcher counts what comes back to it.
+    # The front counts what comes back to it.
     assert found(replace(of, tasks={**tasks, "split": counting}), together(of)) == []
     assert found(of, together(of, ["detect"], ["clean", "split"], ["read"])) == [("clean", "split")]
     item = compiled(of, together(of, ["detect"], ["clean", "split"], ["read"]))
-    whole = item.graphs["nested"].dispatchers[1]
-    spec = dispatcher_from_json(cfg.of_folder(whole.folder).parameters["spec"].string_value)
-    assert (spec.task, spec.mode, spec.yields, spec.one_by_one) == ("clean~split", "rows", ("split.WORDS",), True)
+    whole = spec_of(item.graphs["nested"].front)["tasks"][1]
+    assert (whole["name"], whole["mode"]) == ("clean~split", "rows")
+    assert [(output["name"], output["yields"]) for output in whole["outputs"]] == [("split.WORDS", True)]
     models = [m for w in item.workers.values() for m in w.models if m.task in ("clean", "split")]
     assert [cfg.of_folder(m.folder).HasField("dynamic_batching") for m in models] == [True, True]
 
@@ -74,12 +75,13 @@ def test_python_steps_come_before_a_chain_or_behind_it() -> None:
     )
     assert found(around) == [("a", "b")]
     item = compiled(around, together(around)).graphs["app"]
-    assert item.pipeline is not None
-    spec = pipeline_from_json(cfg.of_folder(item.pipeline).parameters["spec"].string_value)
-    assert [step.model for step in spec.steps] == ["first", "app.a~b.g3", "last"]
+    assert [task.name for task in item.tasks] == ["app.first.g3", "app.a~b.g3", "app.last.g3"]
+    made = spec_of(item.front)["tasks"]
+    assert [(task["name"], task["step"]) for task in made] == [("first", True), ("a~b", False), ("last", True)]
+    assert [i["tensor"] for i in made[2]["inputs"]] == ["a~b.b.Y"]
 
 
-def test_a_worker_has_the_chain_beside_its_models_and_the_gateway_one_dispatcher() -> None:
+def test_a_worker_has_the_chain_beside_its_models_and_the_front_one_task() -> None:
     of = chain(3)
     bundle = compiled(of, together(of, ["t0", "t1", "t2"], batches={"t1": 2}))
     (worker,) = bundle.workers.values()
@@ -93,14 +95,41 @@ def test_a_worker_has_the_chain_beside_its_models_and_the_gateway_one_dispatcher
     assert whole.members == ("chain.t0.v0.g3", "chain.t1.v0.g3", "chain.t2.v0.g3")
     assert whole.batch == cfg.of_folder(whole.folder).max_batch_size == 2
     item = bundle.graphs["chain"]
-    (dispatcher,) = item.dispatchers
-    assert dispatcher.name == "chain.t0~t1~t2.g3"
-    assert [(e.model, e.batch, e.variant) for e in dispatcher.route] == [(whole.name, 2, "v0~v0~v0")]
+    (made,) = item.tasks
+    assert (made.name, made.folder) == ("chain.t0~t1~t2.g3", None)
+    assert [(e.model, e.batch, e.variant) for e in made.route] == [(whole.name, 2, "v0~v0~v0")]
+    assert made.route[0].service_ms == {"1": 33.0, "2": 36.0}
     assert item.apart is not None
-    assert [d.name for d in item.apart.dispatchers] == ["chain.t0.g3", "chain.t1.g3", "chain.t2.g3"]
-    spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
-    # 300 ms are the budgets of all three, 15 ms, 13 ms and 15 ms the batches of four, two and four.
-    assert spec.share_ms == pytest.approx(300 - 15 - 13 - 15)
+    assert item.apart.front.name == item.front.name == "chain"
+    assert [task.name for task in item.apart.tasks] == ["chain.t0.g3", "chain.t1.g3", "chain.t2.g3"]
+    assert item.apart.tasks[1].route[0].service_ms == {"1": 11.0, "2": 12.0}
+
+
+def test_a_chain_gives_a_token_for_each_member_that_makes_one() -> None:
+    of = chain(3)
+    (whole,) = (model for w in compiled(of, together(of)).workers.values() for model in w.models if model.members)
+    steps = [dict(step.output_map) for step in cfg.of_folder(whole.folder).ensemble_scheduling.step]
+    assert (whole.tokens, [tensors["JIGSAW_TOKEN"] for tensors in steps]) == (
+        3,
+        ["JIGSAW_TOKEN.0", "JIGSAW_TOKEN.1", "JIGSAW_TOKEN.2"],
+    )
+
+
+def test_members_of_a_native_backend_make_no_token() -> None:
+    base = chain(3)
+    native = Variant("v0", 1.0, "native")
+    tasks = {name: replace(item, variants=(native,)) for name, item in base.tasks.items() if name != "t1"}
+    of = replace(base, tasks={**base.tasks, **tasks})
+    templates = {**TEMPLATES, "native": Template("native", 'backend: "onnxruntime"')}
+    backends = ("python", "onnxruntime")
+    (worker,) = compiled(of, together(of), templates=templates, backends=backends).workers.values()
+    assert [model.tokens for model in worker.models] == [0, 1, 0, 1]
+    (whole,) = (cfg.of_folder(model.folder) for model in worker.models if model.members)
+    assert [dict(step.output_map).get("JIGSAW_TOKEN") for step in whole.ensemble_scheduling.step] == [
+        None,
+        "JIGSAW_TOKEN",
+        None,
+    ]
 
 
 def test_its_models_join_what_comes_item_by_item() -> None:
@@ -125,6 +154,8 @@ def test_a_bls_graph_calls_the_chain_too() -> None:
     assert item.apart is not None
     assert item.apart.pipeline is not None
     assert (item.pipeline.name, item.apart.pipeline.name) == ("chain.pipeline.g3", "chain.pipeline.apart.g3")
+    spec = pipeline_from_json(spec_text(item.pipeline))
+    assert [step.model for step in spec.steps] == ["chain.t0~t1.g3"]
 
 
 def test_a_chain_that_stays_keeps_its_name_and_one_with_another_member_does_not() -> None:
@@ -140,12 +171,13 @@ def test_a_chain_that_stays_keeps_its_name_and_one_with_another_member_does_not(
     ]
 
 
-def test_dispatchers_of_tasks_beside_a_chain_are_part_of_both_forms() -> None:
+@pytest.mark.parametrize("target", ["graph", "ensemble", "bls"])
+def test_tasks_beside_a_chain_are_part_of_both_forms(target: Target) -> None:
     of = chain(3)
-    item = compiled(of, together(of, ["t0", "t1"], ["t2"])).graphs["chain"]
+    item = compiled(of, together(of, ["t0", "t1"], ["t2"]), target=target).graphs["chain"]
     assert item.apart is not None
-    assert item.dispatchers[-1] is item.apart.dispatchers[-1]
-    assert list(item.every_dispatcher) == ["chain.t0~t1.g3", "chain.t2.g3", "chain.t0.g3", "chain.t1.g3"]
+    assert item.tasks[-1] == item.apart.tasks[-1]
+    assert list(item.every_task) == ["chain.t0~t1.g3", "chain.t2.g3", "chain.t0.g3", "chain.t1.g3"]
 
 
 def test_a_plan_gives_a_chain_what_it_gives_its_tasks() -> None:
@@ -163,7 +195,6 @@ def test_rows_that_a_chain_yields_are_those_of_its_last_task() -> None:
     detect = replace(base.tasks["detect"], inputs={"X": ref("crop.Y")})
     of = replace(base, tasks={"crop": first, "detect": detect, "classify": base.tasks["classify"]})
     bundle = compiled(of, together(of, ["crop", "detect"], ["classify"]))
-    whole, _ = bundle.graphs["fan_out"].dispatchers
-    spec = dispatcher_from_json(cfg.of_folder(whole.folder).parameters["spec"].string_value)
-    assert (spec.task, spec.mode, spec.yields) == ("crop~detect", "items", ("detect.CROPS",))
-    assert {output.name for output in spec.outputs} == {"detect.BOX", "detect.CROPS"}
+    whole, _ = spec_of(bundle.graphs["fan_out"].front)["tasks"]
+    assert (whole["name"], whole["mode"]) == ("crop~detect", "stack")
+    assert {o["name"]: o["yields"] for o in whole["outputs"]} == {"detect.BOX": False, "detect.CROPS": True}

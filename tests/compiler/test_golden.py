@@ -1,21 +1,30 @@
-"""Configurations as a whole. To write them anew after a change that is meant: `JIGSAW_GOLDEN=write pytest ...`."""
+"""Configurations and routes as a whole.
+
+To write them anew after a change that is meant: `JIGSAW_GOLDEN=write pytest ...`.
+"""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder
+from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.graph.model import TaskGraph
 from tests.compiler.samples import compiled, every, together
-from tests.fakes.graphs import chain, conditional, fan_out, graph, task
+from tests.fakes.graphs import chain, conditional, cropping, fan_out, graph, nested, task
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def bls() -> TaskGraph:
     """One tensor under two names, which an ensemble cannot say."""
-    return graph([task("only", {"X": "inputs.X"})], {"ONE": "only.Y", "TWO": "only.Y"}, name="bls")
+    return graph([task("only", {"X": "inputs.X"})], {"ONE": "only.Y", "TWO": "only.Y"}, name="bls", target="bls")
+
+
+def as_ensemble(of: TaskGraph) -> TaskGraph:
+    return replace(of, target="ensemble")
 
 
 def folders(bundle: Bundle) -> list[ModelFolder]:
@@ -26,7 +35,8 @@ def folders(bundle: Bundle) -> list[ModelFolder]:
 
 RATES = {"classify": 300.0, "inspect": 50.0}
 SAMPLES = {
-    **{of.name: (of, every(of, rates=RATES)) for of in (chain(), fan_out(), conditional(), bls())},
+    **{of.name: (of, every(of, rates=RATES)) for of in (bls(), cropping(), nested())},
+    **{of.name: (as_ensemble(of), every(of, rates=RATES)) for of in (chain(), fan_out(), conditional())},
     "together": (chain(), together(chain())),
 }
 """Folder -> a graph and its plan."""
@@ -34,7 +44,10 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_config_is_as_kept(name: str) -> None:
-    made = {f.name: f.files["config.pbtxt"] for f in folders(compiled(*SAMPLES[name]))}
+    bundle = compiled(*SAMPLES[name])
+    made = {f"{f.name}.pbtxt": f.files["config.pbtxt"] for f in folders(bundle)}
+    for form in bundle.graphs.values():
+        made |= {f"{task.name}.json": route_json(task.route) for task in form.every_task.values()}
     home = GOLDEN / name
     if os.environ.get("JIGSAW_GOLDEN") == "write":
         home.mkdir(parents=True, exist_ok=True)
@@ -42,7 +55,5 @@ def test_every_config_is_as_kept(name: str) -> None:
             old.unlink()
         for name, content in made.items():
             assert isinstance(content, bytes)
-            (home / f"{name}.pbtxt").write_bytes(content)
-    assert {f"{name}.pbtxt": content for name, content in made.items()} == {
-        path.name: path.read_bytes() for path in home.iterdir()
-    }
+            (home / name).write_bytes(content)
+    assert made == {path.name: path.read_bytes() for path in home.iterdir()}

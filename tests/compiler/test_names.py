@@ -11,17 +11,14 @@ def test_a_worker_is_named_by_its_place() -> None:
 
 def test_models_carry_their_generation() -> None:
     assert names.worker_model("traffic", "detect", "s", 7) == "traffic.detect.s.g7"
-    assert names.dispatcher("traffic", "detect", 7) == "traffic.detect.g7"
+    assert names.route("traffic", "detect", 7) == "traffic.detect.g7"
+    assert names.step_model("traffic", "crop", 7) == "traffic.crop.step.g7"
     assert names.pipeline("traffic", 7) == "traffic.pipeline.g7"
     assert names.pipeline("traffic", 7, apart=True) == "traffic.pipeline.apart.g7"
 
 
-def test_dispatchers_are_known_by_the_task_that_they_begin_with() -> None:
-    begins = names.dispatcher_prefixes("traffic", "detect")
-    assert names.dispatcher("traffic", "detect", 7).startswith(begins)
-    assert names.dispatcher("traffic", "detect~classify", 7).startswith(begins)
-    assert not names.dispatcher("traffic", "detector", 7).startswith(begins)
-    assert not names.dispatcher("traffic", "crop~detect", 7).startswith(begins)
+def test_a_steps_worker_has_no_place_and_no_name_of_a_worker_that_has() -> None:
+    assert names.steps_worker("traffic") == "steps-traffic"
 
 
 def test_a_name_that_two_models_share_is_refused() -> None:

@@ -1,34 +1,24 @@
 from dataclasses import replace
 
-import pytest
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import CompiledGraph
 from jigsaw_triton.compiler.pipeline import MAX_INSTANCES
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.runtime.spec import (
-    Code,
-    PipelineSpec,
-    PipelineStep,
-    TensorSpec,
-    dispatcher_from_json,
-    pipeline_from_json,
-)
-from tests.compiler.samples import compiled, every
-from tests.fakes.graphs import CROP, VECTORS, chain, conditional, cropping, fan_out, ref
+from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep, pipeline_from_json
+from tests.compiler.samples import compiled, every, spec_of, spec_text
+from tests.fakes.graphs import chain, conditional, fan_out, ref
 
 
 def as_bls(of: TaskGraph) -> CompiledGraph:
     return compiled(replace(of, target="bls")).graphs[of.name]
 
 
-def spec_of(item: CompiledGraph) -> PipelineSpec:
+def pipeline_of(item: CompiledGraph) -> PipelineSpec:
     assert item.pipeline is not None
-    return pipeline_from_json(cfg.of_folder(item.pipeline).parameters["spec"].string_value)
+    return pipeline_from_json(spec_text(item.pipeline))
 
 
-def test_a_pipeline_runs_the_dispatchers_behind_the_graphs_name() -> None:
+def test_a_pipeline_runs_the_fronts_of_tasks_behind_the_graphs_name() -> None:
     item = as_bls(chain(2))
     assert item.target == "bls"
     assert item.pipeline is not None
@@ -42,7 +32,7 @@ def test_a_pipeline_runs_the_dispatchers_behind_the_graphs_name() -> None:
 
 
 def test_its_steps_name_tensors_as_the_graph_does() -> None:
-    assert spec_of(as_bls(conditional())) == PipelineSpec(
+    assert pipeline_of(as_bls(conditional())) == PipelineSpec(
         graph="conditional",
         inputs={"X": "inputs.X"},
         outputs={"SCORE": "screen.SCORE", "REPORT": "inspect.Y"},
@@ -65,46 +55,22 @@ def test_it_has_instances_for_two_rounds_of_batches_at_the_workers() -> None:
         assert cfg.of_folder(item.pipeline).instance_group[0].count == count
 
 
-def test_its_dispatchers_tell_it_whom_a_failure_blames() -> None:
+def test_its_fronts_tell_it_whom_a_failure_blames() -> None:
     def blaming(item: CompiledGraph) -> list[bool]:
-        configs = [cfg.of_folder(dispatcher.folder) for dispatcher in item.dispatchers]
-        return [dispatcher_from_json(c.parameters["spec"].string_value).blaming for c in configs]
+        return [spec_of(task.folder)["blaming"] for task in item.tasks if task.folder is not None]
 
     assert blaming(as_bls(chain(2))) == [True, True]
-    assert blaming(compiled(chain(2)).graphs["chain"]) == [False, False]
+    assert blaming(compiled(chain(2), target="ensemble").graphs["chain"]) == [False, False]
 
 
 def test_clients_may_send_batches_even_where_rows_fan_out() -> None:
     item = as_bls(fan_out())
     assert item.pipeline is not None
     assert [cfg.of_folder(folder).max_batch_size for folder in (item.front, item.pipeline)] == [64, 64]
-    assert (spec_of(item).split, spec_of(as_bls(chain())).split) == (True, False)
+    assert (pipeline_of(item).split, pipeline_of(as_bls(chain())).split) == (True, False)
 
 
-def test_auto_becomes_a_pipeline_where_an_ensemble_cannot_say_it() -> None:
-    of = replace(chain(2), outputs={"Y": ref("t1.Y"), "SAME": ref("inputs.X")})
-    item = compiled(of).graphs["chain"]
-    assert item.target == "bls"
-    assert spec_of(item).outputs == {"Y": "t1.Y", "SAME": "inputs.X"}
-
-
-def test_code_is_a_step_and_a_file_of_the_pipeline() -> None:
-    item = compiled(cropping()).graphs["cropping"]
-    assert item.target == "bls"
-    assert item.pipeline is not None
-    assert item.pipeline.files["1/steps/crop.py"] == CROP.encode()
-    code = Code("steps/crop.py", (TensorSpec("CROPS", "FP32", VECTORS.shape),), yields=("CROPS",))
-    spec = spec_of(item)
-    assert spec.steps == (
-        PipelineStep("cropping.detect.g3", {"X": "inputs.X"}, {"BOXES": "detect.BOXES"}),
-        PipelineStep("crop", {"X": "inputs.X", "BOXES": "detect.BOXES"}, {"CROPS": "crop.CROPS"}, code),
-        PipelineStep("cropping.classify.g3", {"CROP": "crop.CROPS"}, {"LABEL": "classify.LABEL"}),
-    )
-    assert spec.split
-    assert spec.answers == (TensorSpec("LABEL", "INT64", (-1, 1)),)
-
-
-def test_an_ensemble_with_code_is_refused() -> None:
-    with pytest.raises(InputError, match="an ensemble cannot express the graph: crop is a python step") as caught:
-        compiled(replace(cropping(), target="ensemble"))
-    assert caught.value.hint == "set `target: bls` or leave `target` out"
+def test_a_pipeline_can_express_what_an_ensemble_cannot() -> None:
+    outputs = {"Y": ref("t1.Y"), "SAME": ref("inputs.X"), "TWICE": ref("t1.Y")}
+    item = as_bls(replace(chain(2), outputs=outputs))
+    assert pipeline_of(item).outputs == {"Y": "t1.Y", "SAME": "inputs.X", "TWICE": "t1.Y"}

@@ -8,18 +8,21 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.graph.chain import with_chains
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import GRAPH_INPUTS, Target, Task, TaskGraph, TensorRef, TensorType, When
 from jigsaw_triton.planner.chained import chains
 from jigsaw_triton.planner.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.chains import members
-from jigsaw_triton.runtime.spec import CONDITION_INPUT, dispatcher_from_json
-from tests.compiler.samples import compiled, plan
+from jigsaw_triton.runtime.spec import CLOCK_TENSOR, CONDITION_INPUT, TOKEN_OUTPUT
+from tests.compiler.samples import compiled, plan, spec_of, spec_text
 from tests.fakes.graphs import graph, task, variants
+from tests.native.core import parse_route, parse_spec
 
 TYPES = st.builds(
     TensorType, st.sampled_from(["FP32", "UINT8", "BYTES"]), st.sampled_from([(1,), (4,), (-1, 4), (-1, -1, 3)])
 )
+TARGETS: tuple[Target, ...] = ("graph", "ensemble", "bls")
 COMMON = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -92,9 +95,9 @@ def cases(draw: st.DrawFn) -> tuple[TaskGraph, Plan]:
     return of, draw(plans(of))
 
 
-def forms(of: TaskGraph, planned: Plan) -> Iterator[tuple[TaskGraph, CompiledGraph]]:
+def forms(of: TaskGraph, planned: Plan, target: Target) -> Iterator[tuple[TaskGraph, CompiledGraph]]:
     """The ways in which the gateway may serve a graph, each with the graph as it looks there."""
-    item = compiled(of, planned).graphs[of.name]
+    item = compiled(of, planned, target=target).graphs[of.name]
     if item.apart is not None:
         yield of, item.apart
     yield with_chains(of, chains(of, planned)), item
@@ -105,8 +108,10 @@ def maps_of(
 ) -> Mapping[str, tuple[TensorRef, Any]]:
     """An ensemble's tensors: what each is in the graph, and its data type and dimensions; checked step by step.
 
+    Clocks and tokens count as outputs of the task that makes them.
+
     Args:
-        config: Of the ensemble.
+        config: Configuration of the ensemble.
         made: What its inputs are.
         tasks: Model -> the task that it does, and its configuration.
     """
@@ -114,8 +119,14 @@ def maps_of(
     for step in config.ensemble_scheduling.step:
         member, model = tasks[step.model_name]
         wanted = {**member.inputs, **({CONDITION_INPUT: member.when.tensor} if member.when else {})}
-        assert {name: known[tensor][0] for name, tensor in step.input_map.items()} == wanted
-        assert {i.name: (i.data_type, list(i.dims)) for i in model.input} == {
+        given = {name: known[tensor][0] for name, tensor in step.input_map.items()}
+        clock = given.pop(CLOCK_TENSOR, None)
+        if any(i.name == CLOCK_TENSOR for i in model.input):
+            assert (clock is not None) == bool(member.dependencies())
+        if clock is not None:
+            assert (clock.task in member.dependencies(), clock.name) == (True, CLOCK_TENSOR)
+        assert given == wanted
+        assert {i.name: (i.data_type, list(i.dims)) for i in model.input if i.name in step.input_map} == {
             name: known[tensor][1] for name, tensor in step.input_map.items()
         }
         for output in model.output:
@@ -132,7 +143,7 @@ def maps_of(
 @COMMON
 @given(cases())
 def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
-    for of, item in forms(*case):
+    for of, item in forms(*case, "ensemble"):
         assert item.target == "ensemble"
         config = cfg.of_folder(item.front)
         if item.pipeline is not None:
@@ -142,7 +153,7 @@ def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[T
                 name == tensor for tensors in (step.input_map, step.output_map) for name, tensor in tensors.items()
             )
             config = cfg.of_folder(item.pipeline)
-        tasks = {d.name: (of.tasks[d.task], cfg.of_folder(d.folder)) for d in item.dispatchers}
+        tasks = {t.name: (of.tasks[t.task], cfg.of_folder(t.folder)) for t in item.tasks if t.folder is not None}
         known = maps_of(config, {i.name: TensorRef(GRAPH_INPUTS, i.name) for i in config.input}, tasks)
         assert {o.name: known[o.name][0] for o in config.output} == dict(of.outputs)
 
@@ -160,7 +171,11 @@ def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
                 outside = {str(ref): ref for name in members(model.task) for ref in of.tasks[name].inputs.values()}
                 known = maps_of(config, outside, tasks)
                 assert {i.name for i in config.input} == set(task.inputs)
-                assert {o.name: str(known[o.name][0]) for o in config.output} == {name: name for name in task.outputs}
+                made = {o.name: known[o.name][0] for o in config.output}
+                tokens = {name: made.pop(name) for name in list(made) if name.startswith(TOKEN_OUTPUT)}
+                assert {name: str(tensor) for name, tensor in made.items()} == {name: name for name in task.outputs}
+                assert list(tokens) == [f"{TOKEN_OUTPUT}.{number}" for number in range(model.tokens)]
+                assert [*tokens.values()] == [TensorRef(name, TOKEN_OUTPUT) for name in members(model.task)]
                 # What leaves a chain is of no use inside, or goes to clients.
                 assert all(
                     known[name][0] in of.outputs.values()
@@ -170,31 +185,56 @@ def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
 
 
 @COMMON
-@given(cases())
-def test_names_are_unique_and_routes_lead_to_models_that_take_one_call(case: tuple[TaskGraph, Plan]) -> None:
+@given(cases(), st.sampled_from(TARGETS))
+def test_names_are_unique_and_routes_lead_to_models_that_take_one_call(
+    case: tuple[TaskGraph, Plan], target: Target
+) -> None:
     of, planned = case
-    bundle = compiled(of, planned)
+    bundle = compiled(of, planned, target=target)
     models = {(w.name, m.name): m for w in bundle.workers.values() for m in w.models}
     assert len(models) == sum(len(w.models) for w in bundle.workers.values())
     routed = set()
     for item in bundle.graphs[of.name].forms:
-        gateway = [item.front.name, *(d.name for d in item.dispatchers)]
+        gateway = [item.front.name, *(task.name for task in item.tasks)]
         assert len(set(gateway)) == len(gateway)
-        for dispatcher in item.dispatchers:
-            spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
-            assert dispatcher.route
-            for entry in dispatcher.route:
+        specs = {
+            task["route"]: task
+            for folder in {item.front.name: item.front, **{model.name: model for model in item.models}}.values()
+            for task in (spec_of(folder) if "spec" in cfg.of_folder(folder).parameters else {}).get("tasks", ())
+        }
+        assert specs.keys() == {task.name for task in item.tasks}
+        for route in item.tasks:
+            spec = specs[route.name]
+            assert spec["name"] == route.task
+            assert parse_route(route_json(route.route)) == {"entries": len(route.route)}
+            for entry in route.route:
                 model = models[entry.worker, entry.model]
                 routed.add((entry.worker, entry.model))
-                assert (model.task, model.batch, model.instances) == (dispatcher.task, entry.batch, entry.slots)
+                assert (model.task, model.batch, model.instances) == (route.task, entry.batch, entry.slots)
+                assert entry.variant in spec["variants"]
+                assert "1" in entry.service_ms.keys() & entry.deadline_ms.keys()
                 config = cfg.of_folder(model.folder)
-                assert _shapes(config.input) == {t.name: list(t.shape) for t in spec.inputs}
-                assert _shapes(config.output) == {t.name: list(t.shape) for t in spec.outputs}
+                assert _shapes(config.input) == {t["name"]: t["shape"] for t in spec["inputs"]}
+                wanted = {t["name"]: t["shape"] for t in spec["outputs"]}
+                assert wanted.items() <= _shapes(config.output).items()
+                names = [o.name for o in config.output if o.name.startswith(TOKEN_OUTPUT)]
+                assert len(names) == entry.tokens == len(model.members or (model.name,))
     assert routed == models.keys()
 
 
 def _shapes(tensors: Any) -> dict[str, list[int]]:
     return {t.name: list(t.dims) for t in tensors}
+
+
+@COMMON
+@given(cases(), st.sampled_from(TARGETS))
+def test_the_backend_can_read_every_front(case: tuple[TaskGraph, Plan], target: Target) -> None:
+    for _, item in forms(*case, target):
+        folders = [item.front, *(task.folder for task in item.tasks if task.folder is not None)]
+        fronts = [folder for folder in folders if cfg.of_folder(folder).backend == "jigsaw"]
+        assert len(fronts) == (1 if item.target == "graph" else len(item.tasks))
+        for front in fronts:
+            assert parse_spec(spec_text(front)).get("tasks") == (len(item.tasks) if item.target == "graph" else 1)
 
 
 @COMMON
@@ -207,7 +247,7 @@ def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskG
     assert second.workers == first.workers
     assert _routes(second.graphs[of.name]) == _routes(first.graphs[of.name])
     whole = with_chains(of, chains(of, planned))
-    assert {d.name for d in second.graphs[of.name].dispatchers} == {f"{of.name}.{name}.g4" for name in whole.tasks}
+    assert {task.name for task in second.graphs[of.name].tasks} == {f"{of.name}.{name}.g4" for name in whole.tasks}
 
 
 @COMMON
@@ -227,4 +267,4 @@ def _placed(bundle: Bundle) -> dict[tuple[str, str, str], Any]:
 
 
 def _routes(item: CompiledGraph) -> dict[str, Any]:
-    return {d.task: d.route for d in item.dispatchers}
+    return {task.task: task.route for task in item.tasks}

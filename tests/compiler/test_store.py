@@ -11,7 +11,7 @@ from jigsaw_triton.compiler import store
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, RouteEntry
 from jigsaw_triton.errors import InputError
 from tests.compiler.samples import compiled
-from tests.fakes.graphs import chain, fan_out
+from tests.fakes.graphs import chain, cropping, fan_out
 
 
 @pytest.fixture
@@ -151,10 +151,6 @@ def test_a_bundle_on_disk(tmp_path: Path) -> None:
     store.write_bundle(bundle, out)
     assert sorted(content(out)) == [
         "bundle.json",
-        "gateway/fan_out.classify.g3/1/model.py",
-        "gateway/fan_out.classify.g3/config.pbtxt",
-        "gateway/fan_out.detect.g3/1/model.py",
-        "gateway/fan_out.detect.g3/config.pbtxt",
         "gateway/fan_out/1/.keep",
         "gateway/fan_out/config.pbtxt",
         "routes/fan_out.classify.g3.json",
@@ -167,14 +163,30 @@ def test_a_bundle_on_disk(tmp_path: Path) -> None:
     manifest = json.loads((out / "bundle.json").read_text())
     assert (manifest["version"], manifest["generation"]) == (1, 3)
     assert manifest["graphs"]["fan_out"] == {
-        "target": "ensemble",
+        "target": "graph",
         "front": "fan_out",
         "pipeline": None,
-        "dispatchers": {"detect": "fan_out.detect.g3", "classify": "fan_out.classify.g3"},
+        "tasks": {"detect": "fan_out.detect.g3", "classify": "fan_out.classify.g3"},
     }
     worker = manifest["workers"]["n-0-1g-1"]
     assert (worker["node"], worker["gpu"], worker["slice"], worker["start"]) == ("n", 0, "1g", 1)
     assert worker["models"]["fan_out.classify.v0.g3"]["batch"] == 4
+
+
+def test_a_bundle_of_one_task_fronts_and_steps(tmp_path: Path) -> None:
+    store.write_bundle(compiled(fan_out(), target="ensemble"), tmp_path / "ensemble")
+    gateway = tmp_path / "ensemble" / "gateway"
+    assert sorted(content(gateway)) == [
+        f"{model}/{file}"
+        for model in ("fan_out.classify.g3", "fan_out.detect.g3", "fan_out")
+        for file in ("1/.keep", "config.pbtxt")
+    ]
+    store.write_bundle(compiled(cropping()), tmp_path / "steps")
+    assert sorted(content(tmp_path / "steps" / "workers" / "steps-cropping")) == [
+        f"cropping.crop.step.g3/{file}" for file in ("1/model.py", "1/step.py", "config.pbtxt")
+    ]
+    manifest = json.loads((tmp_path / "steps" / "bundle.json").read_text())
+    assert manifest["workers"]["steps-cropping"]["slice"] is None
 
 
 def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -188,7 +200,8 @@ def test_an_earlier_bundle_is_replaced_and_nothing_else_is(tmp_path: Path) -> No
     out.mkdir()
     store.write_bundle(compiled(fan_out()), out)
     store.write_bundle(compiled(chain()), out)
-    assert sorted(p.name for p in (out / "gateway").iterdir()) == ["chain", "chain.t0.g3", "chain.t1.g3"]
+    assert sorted(p.name for p in (out / "gateway").iterdir()) == ["chain"]
+    assert sorted(p.name for p in (out / "routes").iterdir()) == ["chain.t0.g3.json", "chain.t1.g3.json"]
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("dear")

@@ -1,47 +1,35 @@
-"""Both targets give what the graph says: any graph, compiled and run in this process, against its plain evaluation."""
+"""All targets give what the graph says: any graph, compiled and served here, against its plain evaluation."""
 
-import importlib
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from jigsaw_triton.compiler.ensemble import why_not
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.compiler.ensemble import why_no_steps, why_not
 from jigsaw_triton.graph.model import Target, TaskGraph, TensorRef
 from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.runtime.batches import Failure
 from jigsaw_triton.runtime.dtypes import Array
-from jigsaw_triton.runtime.spec import RUN_DIR_VARIABLE
 from tests.compiler.samples import compiled, every, together
 from tests.fakes.any_graph import Values, any_graph, evaluate, requests, write_application
 from tests.fakes.documents import built
-from tests.fakes.gateway import Gateway, Result
-from tests.runtime import fake_pb_utils as pb
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The class of BLS pipelines, imported with a stand-in for what only tritonserver has."""
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "triton_python_backend_utils", pb)
-        patch.setenv(RUN_DIR_VARIABLE, str(tmp_path_factory.mktemp("run")))
-        yield importlib.import_module("jigsaw_triton.runtime.pipeline").TritonPythonModel
-    for name in set(sys.modules) - before:
-        if name.startswith("jigsaw_triton.runtime"):
-            del sys.modules[name]
+from tests.fakes.gateway import Gateway, Result, machine
+from tests.native.core import Failure
 
 
 def targets(of: TaskGraph) -> list[Target]:
-    return ["bls"] if why_not(of) else ["ensemble", "bls"]
+    """The targets that can express a graph."""
+    found: list[Target] = ["graph"]
+    if not why_not(of):
+        found.append("ensemble")
+    if not why_no_steps(of):
+        found.append("bls")
+    return found
 
 
 def features(of: TaskGraph) -> Iterator[str]:
@@ -66,9 +54,20 @@ def plans(of: TaskGraph) -> list[Plan]:
     return [every(of), together(of)]
 
 
+def forms(bundles: Mapping[Target, Bundle]) -> Iterator[CompiledGraph]:
+    """The ways in which a gateway may serve a graph: by each target, with chains and, once, without them."""
+    for target, bundle in bundles.items():
+        (item,) = bundle.graphs.values()
+        yield item
+        if item.apart is not None and target == "graph":
+            event("a chain")
+            yield item.apart
+
+
 def same(result: Result, values: Sequence[Values], of: TaskGraph, wanted: Sequence[str]) -> None:
     """The answer to a batch of requests whose tensors these are."""
     assert not isinstance(result, Failure), result
+    assert result.keys() == set(wanted)
     for name in wanted:
         expected = np.stack([item[of.outputs[name]] for item in values])
         assert result[name].dtype == expected.dtype, name
@@ -83,8 +82,8 @@ def stacks(values: Sequence[Values]) -> bool:
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
-def test_both_targets_give_what_the_graph_says(pipeline: Any, rng: Random) -> None:
-    with TemporaryDirectory() as folder:
+def test_all_targets_give_what_the_graph_says(rng: Random) -> None:
+    with TemporaryDirectory(prefix="jigsaw-") as folder:
         write_application(any_graph(rng), Path(folder))
         of = built((Path(folder) / "graph.yaml").read_text(), Path(folder))
         asked = requests(rng, of, 3)
@@ -92,14 +91,17 @@ def test_both_targets_give_what_the_graph_says(pipeline: Any, rng: Random) -> No
         wanted = rng.sample(list(of.outputs), rng.randint(1, len(of.outputs)))
         for what in features(of):
             event(what)
-        for target in targets(of):
-            for number, plan in enumerate(plans(of)):
-                bundle = compiled(replace(of, target=target), plan)
-                gateway = Gateway(bundle, of.name, pipeline, Path(folder) / f"{target}{number}")
-                try:
+        for number, plan in enumerate(plans(of)):
+            run_dir = Path(folder) / str(number)
+            run_dir.mkdir()
+            with ExitStack() as stack:
+                bundles = {target: compiled(of, plan, target=target) for target in targets(of)}
+                served = stack.enter_context(machine(bundles["graph"], run_dir))
+                assert all(bundle.workers == bundles["graph"].workers for bundle in bundles.values())
+                for item in forms(bundles):
+                    gateway = served.serve(item)
+                    stack.callback(gateway.close)
                     check(gateway, of, asked, values, wanted)
-                finally:
-                    gateway.close()
 
 
 def check(

@@ -37,10 +37,20 @@ def made(
     generation: int = 3,
     templates: Mapping[str, Template] = TEMPLATES,
     known: Identity = identity,
+    one_by_one: bool = False,
 ) -> WorkerModel:
     first = next(iter(of.tasks.values()))
     placed = PlacedModel(of.name, first.name, first.variants[0].name, instances, batch)
-    return worker_model(of, placed, server, profile(of), generation=generation, templates=templates, identity=known)
+    return worker_model(
+        of,
+        placed,
+        server,
+        profile(of),
+        generation=generation,
+        templates=templates,
+        identity=known,
+        one_by_one=one_by_one,
+    )
 
 
 def config_of(model: WorkerModel) -> Any:
@@ -66,6 +76,8 @@ def test_a_variant_runs_in_the_python_backend_where_its_own_is_missing() -> None
         stack=False,
         parameters={"threshold": "0.5"},
     )
+    assert {o.name: list(o.dims) for o in config.output} == {"BOXES": [-1, 4], "JIGSAW_TOKEN": [1]}
+    assert model.tokens == 1
     assert config.input[0].allow_ragged_batch
     assert config.HasField("dynamic_batching")
 
@@ -77,7 +89,42 @@ def test_a_variant_runs_natively_where_the_server_can() -> None:
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
     assert set(model.folder.files) == {"config.pbtxt", "1/model.onnx"}
     assert {key: value.string_value for key, value in config.parameters.items()} == {"threshold": "0.5"}
+    assert ([o.name for o in config.output], model.tokens) == (["BOXES"], 0)
     assert not config.input[0].allow_ragged_batch
+
+
+def test_rows_that_other_tasks_go_through_are_filled_up() -> None:
+    of = fan_out()
+    model = made(of)
+    config = config_of(model)
+    assert (model.pads, spec_of(model).pads, model.tokens) == (True, ("CROPS",), 1)
+    assert {o.name: list(o.dims) for o in config.output} == {
+        "BOX": [16],
+        "CROPS": [-1, 16],
+        "JIGSAW_TOKEN": [1],
+        "JIGSAW_ROWS.CROPS": [1],
+    }
+    assert not config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize(
+    ("shape", "one_by_one"), [((-1, 16), True), ((-1, -1, 3), False)], ids=["a chain of items", "rows that vary"]
+)
+def test_items_that_do_not_stack_even_so_come_one_by_one(shape: tuple[int, ...], one_by_one: bool) -> None:
+    base = fan_out()
+    detect = replace(base.tasks["detect"], outputs={**base.tasks["detect"].outputs, "CROPS": TensorType("FP32", shape)})
+    model = made(replace(base, tasks={**base.tasks, "detect": detect}), one_by_one=one_by_one)
+    assert (model.pads, spec_of(model).pads) == (False, ())
+    assert config_of(model).HasField("dynamic_batching")
+
+
+def test_rows_of_a_native_backend_are_not_filled_up() -> None:
+    base = fan_out()
+    detect = replace(base.tasks["detect"], variants=(replace(ONNX, yields={"CROPS": 3.0}),))
+    of = replace(base, tasks={**base.tasks, "detect": detect})
+    model = made(of, replace(SERVER, backends=frozenset({"python", "onnxruntime"})))
+    assert (model.pads, [o.name for o in config_of(model).output]) == (False, ["BOX", "CROPS"])
+    assert config_of(model).HasField("dynamic_batching")
 
 
 def test_a_for_each_task_sees_one_row() -> None:
@@ -210,6 +257,12 @@ def test_a_digest_covers_all_but_the_name() -> None:
     digests = [model.digest for model in changed]
     assert digest not in digests
     assert len(set(digests)) == len(digests)
+
+
+def test_no_output_has_the_name_of_the_token() -> None:
+    of = graph([task("t", {"X": "inputs.X"}, outputs={"JIGSAW_TOKEN": VECTOR})], {"Y": "t.JIGSAW_TOKEN"})
+    with pytest.raises(InputError, match=r"app\.t\.v0: no output may be named JIGSAW_TOKEN; rename it"):
+        made(of)
 
 
 def test_tensors_that_triton_cannot_have_are_refused() -> None:

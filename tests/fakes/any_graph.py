@@ -130,7 +130,10 @@ class _Builder:
     def _inputs(self, over: TensorRef | None, so_far: TaskGraph, refs: Sequence[TensorRef]) -> dict[str, TensorRef]:
         """One to three; of a task that iterates rows of `over`, perhaps of what has the same, and whole tensors."""
         rng = self._rng
-        if over is None:
+        if over is None and self._tasks and _chance(rng, 0.3):
+            # Of the task before alone: the two may be a chain.
+            chosen = [ref for ref in refs if ref.task == self._tasks[-1].name]
+        elif over is None:
             chosen = rng.sample(refs, min(len(refs), rng.randint(1, 3)))
         else:
             beside = [TensorRef(t.name, "Y") for t in self._tasks if t.for_each == over and t.when is None]

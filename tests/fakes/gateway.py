@@ -1,136 +1,234 @@
-"""A compiled graph run in this process: the gateway's part by the code that runs there, Triton's part by what is here.
+"""A compiled graph served in this process, over the real core of the compiled backend.
 
-Dispatchers' batches, runners, BLS pipelines and python steps are the real ones; queues, sockets and processes are left
-out. An ensemble is walked as Triton walks it.
+Fronts, queues, routes and calls are the backend's own; python steps and BLS pipelines run by the code of a deployment.
+What stands in is Triton: an ensemble is walked as Triton walks it, and workers are threads that compute
+`tests.fakes.arithmetic`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.compiler import config as cfg
-from jigsaw_triton.compiler.bundle import Bundle, RouteEntry
-from jigsaw_triton.compiler.store import write_model
-from jigsaw_triton.runtime.batches import Batch, Failure
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Worker, WorkerModel
+from jigsaw_triton.compiler.store import write_model, write_route
+from jigsaw_triton.runtime import flow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.runtime.outcome import Failure as RunFailure
 from jigsaw_triton.runtime.runners.python import PythonRunner
-from jigsaw_triton.runtime.spec import dispatcher_from_json, runner_from_json
+from jigsaw_triton.runtime.spec import (
+    CLOCK_TENSOR,
+    SPEC_PARAMETER,
+    TOKEN_OUTPUT,
+    PipelineSpec,
+    PipelineStep,
+    pipeline_from_json,
+    runner_from_json,
+    step_from_json,
+)
+from jigsaw_triton.runtime.steps import Step
+from tests.compiler.samples import spec_text
 from tests.fakes.arithmetic import Model
-from tests.runtime import fake_pb_utils as pb
+from tests.native.core import PATIENCE_S, Engine, Failure, Front, Outcome, Request
+from tests.native.worker import Call, Refuse
+from tests.native.worker import Worker as Server
 
 Result = dict[str, Array] | Failure
-Call = Callable[[str, Sequence[Arrays], Sequence[str]], list[Result]]
+Run = Callable[[str, Sequence[Arrays], Sequence[str]], list[Result]]
 """Runs a model for some requests: its name, their inputs, the outputs wanted."""
 
-PATIENCE_S = 60.0
+THREADS = 16
+"""Most steps of BLS pipelines at a time."""
+
+
+class Machine:
+    """Workers of a bundle, and an engine of the backend that knows their routes.
+
+    Args:
+        bundle: Bundle that has the workers.
+        engine: Engine with an empty run directory.
+        stack: Ends the workers.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, stack: ExitStack) -> None:
+        self.engine = engine
+        self.pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        for worker in bundle.workers.values():
+            handler = partial(_work, _models(worker, engine.run_dir))
+            stack.enter_context(Server(engine.run_dir, worker.name, handler))
+
+    def serve(self, item: CompiledGraph) -> "Gateway":
+        """A graph of the bundle."""
+        for task in item.tasks:
+            write_route(self.engine.run_dir, task.name, task.route)
+        return Gateway(self, item)
+
+
+@contextmanager
+def machine(bundle: Bundle, run_dir: Path) -> Iterator[Machine]:
+    """Workers and an engine that end with the `with` block."""
+    with Engine(run_dir) as engine, ExitStack() as stack:
+        yield Machine(bundle, engine, stack)
 
 
 class Gateway:
-    """One graph of a bundle.
+    """One form of a graph.
 
     Args:
-        bundle: With it.
-        name: Of the graph.
-        pipeline: The class of `runtime.pipeline`, for graphs that are BLS.
-        folder: To write the pipeline's model to.
+        machine: Machine that it runs on.
+        item: Form of the graph.
     """
 
-    def __init__(self, bundle: Bundle, name: str, pipeline: Callable[[], Any], folder: Path) -> None:
-        self._item = bundle.graphs[name]
-        self._front = cfg.of_folder(self._item.front)
-        self._dispatchers = {d.name: d for d in self._item.dispatchers}
-        self._models = {(worker.name, m.name): m for worker in bundle.workers.values() for m in worker.models}
-        self._pipeline: Any = None
-        if self._item.target == "bls":
-            assert self._item.pipeline is not None
-            path = write_model(self._item.pipeline, folder)
-            self._pipeline = pipeline()
-            spec = cfg.of_folder(self._item.pipeline).parameters["spec"].string_value
-            config = json.dumps({"parameters": {"spec": {"string_value": spec}}})
-            names = {"model_name": path.name, "model_instance_name": f"{path.name}_0_0"}
-            self._pipeline.initialize(
-                {**names, "model_repository": str(path), "model_version": "1", "model_config": config}
-            )
-            pb.InferenceRequest.models = {d: self._answer for d in self._dispatchers}
+    def __init__(self, machine: Machine, item: CompiledGraph) -> None:
+        self._pool = machine.pool
+        self._name = item.front.name
+        self._configs = {folder.name: cfg.of_folder(folder) for folder in (item.front, *item.models)}
+        self._fronts: dict[str, tuple[Front, int]] = {}
+        """Front, and the SLO of its graph in nanoseconds, by name."""
+        for name, config in self._configs.items():
+            if config.backend == "jigsaw":
+                spec = json.loads(config.parameters[SPEC_PARAMETER].string_value)
+                self._fronts[name] = machine.engine.front(spec, name), int(1e6 * spec["slo_ms"])
 
     @property
     def most(self) -> int:
         """Items in a client's request."""
-        return int(self._front.max_batch_size)
+        return int(self._configs[self._name].max_batch_size)
 
     def ask(self, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        """Requests that come at once, each with its batch dimension."""
-        return walk(self._front, requests, wanted, self._call)
+        """Answers to requests that come at once, each with its batch dimension."""
+        return self._run(self._name, requests, wanted)
 
     def close(self) -> None:
-        """Ends the pipeline."""
-        if self._pipeline is not None:
-            self._pipeline.finalize()
-            pb.InferenceRequest.models = {}
+        """Ends the fronts."""
+        for front, _ in self._fronts.values():
+            front.close()
 
-    def _call(self, model: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        if model in self._dispatchers:
-            return self._dispatch(model, requests, wanted)
-        if self._pipeline is None:
-            assert self._item.pipeline is not None
-            return walk(cfg.of_folder(self._item.pipeline), requests, wanted, self._call)
-        asked = [pb.Request(dict(inputs), tuple(wanted)) for inputs in requests]
-        self._pipeline.execute(asked)
-        assert all(request.sender.event.wait(PATIENCE_S) for request in asked)
-        return [_result(response) for request in asked for response in request.sender.sent]
+    def _run(self, model: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
+        config = self._configs[model]
+        assert all(len(array) <= config.max_batch_size for inputs in requests for array in inputs.values())
+        if config.platform == "ensemble":
+            return walk(config, requests, wanted, self._run)
+        if config.backend == "python":
+            spec = pipeline_from_json(config.parameters[SPEC_PARAMETER].string_value)
+            return self._run_pipeline(spec, requests, wanted)
+        return self._run_front(model, requests, wanted)
 
-    def _answer(self, request: pb.InferenceRequest) -> pb.InferenceResponse:
-        """A pipeline's call of a dispatcher."""
-        (result,) = self._dispatch(request.model_name, [request.arrays], request.outputs)
+    def _run_front(self, name: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
+        """Answers of a front; of one task with the clock that it hands on."""
+        front, slo_ns = self._fronts[name]
+        outputs = [name for name in wanted if name != CLOCK_TENSOR]
+        sent: list[tuple[Request, tuple[int, int] | None]] = []
+        for inputs in requests:
+            given, clock = dict(inputs), None
+            if (tensor := given.pop(CLOCK_TENSOR, None)) is not None:
+                (clock,) = {(int(arrival), int(deadline)) for arrival, deadline in tensor}
+            sent.append((send(front, given, outputs, clock), clock))
+        results: list[Result] = []
+        for request, clock in sent:
+            outcome = request.wait()
+            assert clock is None or outcome.arrival_ns == clock[0]
+            result = _result(outcome)
+            if CLOCK_TENSOR in wanted and not isinstance(result, Failure):
+                clock = clock or (outcome.arrival_ns, outcome.arrival_ns + slo_ns)
+                result[CLOCK_TENSOR] = np.tile(np.array([clock], np.int64), (outcome.items, 1))
+            results.append(result)
+        return results
+
+    def _run_pipeline(self, spec: PipelineSpec, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
+        """Answers of a BLS pipeline, which begins them as `runtime.pipeline` does."""
+        plan = flow.plan_flow(spec, wanted)
+        made: list[Future[flow.Outcome]] = []
+        for inputs in requests:
+            given = {tensor: inputs[name] for name, tensor in spec.inputs.items()}
+            future: Future[flow.Outcome] = Future()
+            made.append(future)
+            items = len(next(iter(given.values()))) if spec.split else 1
+            gathering = flow.Gathering(items, future.set_result)
+            for index in range(items):
+                item = {name: array[index : index + 1] for name, array in given.items()} if items > 1 else given
+                done = partial(gathering.put, index)
+                self._pool.submit(flow.Flow(plan, item, self._call, self._pool.submit, done).start)
+        outcomes = [future.result(PATIENCE_S) for future in made]
+        return [Failure("model", o.message) if isinstance(o, flow.FlowError) else o for o in outcomes]
+
+    def _call(self, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        front, _ = self._fronts[step.model]
+        result = _result(send(front, inputs, list(step.outputs), None).wait())
         if isinstance(result, Failure):
-            return pb.InferenceResponse([], error=pb.TritonError(f"{result.blame}: {result.message}"))
-        return pb.InferenceResponse([pb.Tensor(name, result[name]) for name in request.outputs])
-
-    def _dispatch(self, name: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        """One batch of all requests, its parts by the route's entries in turn."""
-        dispatcher = self._dispatchers[name]
-        spec = dispatcher_from_json(cfg.of_folder(dispatcher.folder).parameters["spec"].string_value)
-        batch = Batch(spec, requests, wanted)
-        turn = 0
-        while batch.head() is not None:
-            entry = dispatcher.route[turn % len(dispatcher.route)]
-            turn += 1
-            part = batch.take(1 if spec.one_by_one else entry.batch)
-            result = self._work(entry, part.inputs(), batch.output_names)
-            if isinstance(result, Failure):
-                batch.refused(part, result)
-            else:
-                batch.answered(part, result)
-        return list(batch.results())
-
-    def _work(self, entry: RouteEntry, inputs: Arrays, wanted: Sequence[str]) -> Result:
-        """A worker's answer, its chains included."""
-
-        def run(model: str, requests: Sequence[Arrays], outputs: Sequence[str]) -> list[Result]:
-            config = cfg.of_folder(self._models[entry.worker, model].folder)
-            if config.platform == "ensemble":
-                return walk(config, requests, outputs, run)
-            spec = runner_from_json(config.parameters["spec"].string_value)
-            results = PythonRunner(spec, Model(None, spec.parameters, spec.threads)).answer(requests)
-            return [r if isinstance(r, Failure) else {name: r[name] for name in outputs} for r in results]
-
-        (result,) = run(entry.model, [inputs], wanted)
+            raise flow.FlowError(result.message)
         return result
 
 
-def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str], call: Call) -> list[Result]:
+def send(front: Front, inputs: Mapping[str, Array], wanted: Sequence[str], clock: tuple[int, int] | None) -> Request:
+    """Sends a request to a front, with its arrival and deadline where they are known."""
+    more: dict[str, Any] = {} if clock is None else {"arrival": clock[0], "deadline": clock[1]}
+    return front.send(inputs, wanted=list(wanted), **more)
+
+
+def _result(outcome: Outcome) -> Result:
+    return dict(outcome.outputs) if outcome.failure is None else outcome.failure
+
+
+Models = Mapping[str, tuple[WorkerModel, ModelConfig, Any]]
+"""Name -> model of a worker, its configuration, and what runs it: a runner, a step, or None for a chain."""
+
+
+def _models(worker: Worker, run_dir: Path) -> Models:
+    found: dict[str, tuple[WorkerModel, ModelConfig, Any]] = {}
+    for model in worker.models:
+        config = cfg.of_folder(model.folder)
+        runs: PythonRunner | Step | None = None
+        if worker.place is None:
+            path = write_model(model.folder, run_dir / "repositories" / worker.name)
+            runs = Step(path / cfg.VERSION, step_from_json(spec_text(model.folder)))
+        elif not model.members:
+            spec = runner_from_json(config.parameters[SPEC_PARAMETER].string_value)
+            runs = PythonRunner(spec, Model(None, spec.parameters, spec.threads))
+        found[model.name] = model, config, runs
+    return found
+
+
+def _work(models: Models, call: Call) -> dict[str, Array]:
+    """A worker's answer to a call, its chains included; each model gives the call's token."""
+
+    def run(name: str, requests: Sequence[Arrays], outputs: Sequence[str]) -> list[Result]:
+        model, config, runs = models[name]
+        assert call.items <= model.batch
+        if runs is None:
+            return walk(config, requests, outputs, run)
+        made = [runs(inputs) for inputs in requests] if isinstance(runs, Step) else runs.answer(requests)
+        results: list[Result] = []
+        for result in made:
+            if isinstance(result, RunFailure):
+                results.append(Failure(result.blame, result.message))
+            else:
+                whole = {**result, TOKEN_OUTPUT: call.token()}
+                results.append({output: whole[output] for output in outputs if output in whole})
+        return results
+
+    (result,) = run(call.model, [call.inputs], call.outputs)
+    if isinstance(result, Failure):
+        raise Refuse(400 if result.blame == "request" else 500, result.message)
+    return result
+
+
+def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str], run: Run) -> list[Result]:
     """An ensemble: steps run once their inputs are there, all but those that Triton leaves out.
 
     Args:
-        config: Its configuration.
+        config: Configuration of the ensemble.
         requests: Inputs of each; they go through every step together.
         wanted: Outputs.
-        call: Runs a step's model.
+        run: Runs a step's model.
     """
-    assert all(len(array) <= config.max_batch_size for inputs in requests for array in inputs.values())
     left_out = _left_out(config, wanted)
     results: list[Result] = [dict(inputs) for inputs in requests]
     for step in _ordered(config):
@@ -139,7 +237,7 @@ def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str],
         outputs = step.output_map
         alive = [tensors for tensors in results if not isinstance(tensors, Failure)]
         given = [{name: tensors[tensor] for name, tensor in step.input_map.items()} for tensors in alive]
-        made = iter(call(step.model_name, given, list(outputs)) if given else [])
+        made = iter(run(step.model_name, given, list(outputs)) if given else [])
         for index, tensors in enumerate(results):
             if not isinstance(tensors, Failure):
                 got = next(made)
@@ -187,10 +285,3 @@ def _ordered(config: ModelConfig) -> list[Any]:
         ready.update(step.output_map.values())
         ordered.append(step)
     return ordered
-
-
-def _result(response: pb.InferenceResponse) -> Result:
-    error = response.error()
-    if error is not None:
-        return Failure(error.message(), "model")
-    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
