@@ -10,7 +10,7 @@ import numpy as np
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners.base import Runner
-from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec, TensorSpec
 
 
 class EmulatedRunner(Runner):
@@ -56,9 +56,16 @@ class EmulatedRunner(Runner):
         return next((seconds for size, seconds in self._latency_s if size >= items), self._latency_s[-1][1])
 
     def _zeros(self, items: int) -> dict[str, Array]:
-        count = self._answered
-        self._answered += 1
-        return {o.name: _zeros(o, items, _rows(self.spec.yields, o.name, count)) for o in self.spec.outputs}
+        first = self._answered
+        self._answered += items if self.spec.pads else 1
+        outputs = {}
+        for output in self.spec.outputs:
+            rows = [_rows(self.spec.yields, output.name, first)]
+            if output.name in self.spec.pads:
+                rows = [_rows(self.spec.yields, output.name, first + item) for item in range(items)]
+                outputs[f"{ROWS_PREFIX}{output.name}"] = np.array(rows, np.int64).reshape(items, 1)
+            outputs[output.name] = _zeros(output, items, max(rows, default=0))
+        return outputs
 
 
 def load(folder: Path, spec: RunnerSpec) -> EmulatedRunner:

@@ -68,3 +68,16 @@ def test_rows_are_as_many_as_expected_on_average(expected: float) -> None:
 def test_without_latencies_it_does_not_load(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="needs latency_ms"):
         load_runner(tmp_path, RunnerSpec("emulated", X, OUTPUTS))
+
+
+def test_items_with_different_numbers_of_rows_make_one_batch() -> None:
+    outputs = (*OUTPUTS, TensorSpec("BOX", "FP32", (4,)))
+    spec = RunnerSpec("emulated", X, outputs, False, latency_ms={"4": 20.0}, yields={"CROPS": 1.5}, pads=("CROPS",))
+    one = EmulatedRunner(spec, clock := Clock(), clock.sleep)
+    first, second = one.answer([{"X": np.zeros((3, 1))}, {"X": np.zeros((1, 1))}])
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert first["JIGSAW_ROWS.CROPS"].tolist() == [[1], [2], [1]]
+    assert second["JIGSAW_ROWS.CROPS"].tolist() == [[2]]
+    assert (first["CROPS"].shape, second["CROPS"].shape) == ((3, 2, 3, 1), (1, 2, 3, 1))
+    assert first["BOX"].shape == (3, 4)
