@@ -60,13 +60,14 @@ def test_a_worker_that_lost_a_models_process_is_started_again(served: System) ->
     assert served.worker_of("total")["pid"] != before["pid"]
 
 
-def test_a_gateway_that_lost_a_dispatchers_process_is_started_again(served: System) -> None:
-    pid = served.status()["gateway"]["pid"]
-    last = served.last_event()
-    with Crowd(served) as crowd:
-        os.kill(stub_of(pid, "words.total."), signal.SIGKILL)
-        last = served.wait_event("the gateway ended unexpectedly", after=last)
-        served.wait_event("gateway serves again", after=last)
+def test_a_gateway_that_lost_a_pipelines_process_is_started_again(system: System, tmp_path: Path) -> None:
+    system.deploy(write_application(tmp_path / "app", target="bls"), "--gpus", "2xcpu", "--demand", 5)
+    pid = system.status()["gateway"]["pid"]
+    last = system.last_event()
+    with Crowd(system) as crowd:
+        os.kill(stub_of(pid, "words.pipeline."), signal.SIGKILL)
+        last = system.wait_event("the gateway ended unexpectedly", after=last)
+        system.wait_event("gateway serves again", after=last)
         crowd.wait_answers(30)
         after = len(crowd.failures)
         crowd.wait_answers(60)

@@ -1,4 +1,4 @@
-"""The user's own code between models: run at the gateway, changed under traffic, refused where it cannot be loaded."""
+"""The user's own code between models: run by a worker, changed under traffic, refused where it cannot be loaded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +88,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(shared: System, app: Path) -> System:
     status = shared.deploy(app, "--gpus", "1xcpu", "--demand", "5")
-    assert status["graphs"]["scaled"]["target"] == "bls"
+    assert status["graphs"]["scaled"]["target"] == "graph"
+    (steps,) = (w for w in status["workers"] if w["slice"] is None)
+    assert (steps["name"], steps["uuid"], steps["gpu"]) == ("steps-scaled", "", None)
     return shared
 
 
@@ -125,10 +127,10 @@ def test_code_may_answer_before_the_models_behind_it(client: Client) -> None:
 def test_metrics_and_traces_tell_of_the_code(served: System, client: Client) -> None:
     name = f"traced-{type(client.triton).__module__}"
     client.ask("scaled", {"NUMBERS": np.array([[1, 2]], np.int64)}, ("DOUBLED",), request_id=name)
-    step = {"graph": "scaled", "task": "scale"}
+    split, scale, double = ({"graph": "scaled", "task": task} for task in ("split", "scale", "double"))
     # What comes to the code has been at the first model, and what it makes goes to the last.
-    for counted, model in (("jigsaw_step_calls_total", "split"), ("jigsaw_yield_items_total", "double")):
-        served.wait_alike(("nv_inference_request_success", {"model": f"scaled.{model}.g1"}), (counted, step))
+    served.wait_alike(*(("jigsaw_requests_total", task) for task in (split, scale)))
+    served.wait_alike(("jigsaw_yield_rows_total", scale), ("jigsaw_batch_items_sum", double))
     trace = served.run("trace", "scaled", "--request", name, "-o", "json").json
     assert [(hop["task"], hop["code"]) for hop in trace["hops"]] == [
         ("split", ""),

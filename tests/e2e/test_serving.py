@@ -1,4 +1,4 @@
-"""A graph as clients see it, compiled both ways."""
+"""A graph as clients see it, compiled to each target."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +13,18 @@ from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
 
-MODELS = ("words", "words-bls")
-"""The same graph as a native ensemble and as a BLS pipeline."""
+TARGETS = {"words": "graph", "words-ensemble": "ensemble", "words-bls": "bls"}
+"""The same graph as one front, as a native ensemble and as a BLS pipeline."""
+
+MODELS = tuple(TARGETS)
 
 
 @pytest.fixture(scope="module")
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
-    words = write_application(folder / "words", target="ensemble", square_ms=2)
-    other = write_application(folder / "words-bls", name="words-bls", target="bls", square_ms=2)
-    status = shared.deploy(words, other, "--gpus", "2xcpu", "--demand", "words=5,words-bls=5")
-    assert {name: graph["target"] for name, graph in status["graphs"].items()} == {
-        "words": "ensemble",
-        "words-bls": "bls",
-    }
+    apps = [write_application(folder / name, name=name, target=target, square_ms=2) for name, target in TARGETS.items()]
+    status = shared.deploy(*apps, "--gpus", "2xcpu", "--demand", ",".join(f"{name}=5" for name in MODELS))
+    assert {name: graph["target"] for name, graph in status["graphs"].items()} == TARGETS
     return shared
 
 
@@ -74,16 +72,17 @@ def test_wrong_input_gets_tritons_own_error_and_harms_nobody(
     assert client.squares([1, 2, 3], model) == expected([1, 2, 3])
 
 
-def test_a_pipeline_takes_clients_batches_over_rows(client: Client) -> None:
+@pytest.mark.parametrize("model", ["words", "words-bls"])
+def test_clients_batches_are_taken_over_rows(client: Client, model: str) -> None:
     numbers = np.arange(10).reshape(5, 2)
-    answer = client.ask("words-bls", {"NUMBERS": numbers}, ("SQUARES", "TOTAL"))
+    answer = client.ask(model, {"NUMBERS": numbers}, ("SQUARES", "TOTAL"))
     assert answer["SQUARES"].tolist() == (numbers**2)[..., None].tolist()
     assert answer["TOTAL"].tolist() == (numbers**2).sum(axis=1, keepdims=True).tolist()
 
 
 def test_an_ensemble_says_that_it_takes_no_clients_batches_over_rows(client: Client) -> None:
     with pytest.raises(InferenceServerException, match="batch-size must be <= 1"):
-        client.ask("words", {"NUMBERS": np.zeros((5, 2), np.int64)}, ("TOTAL",))
+        client.ask("words-ensemble", {"NUMBERS": np.zeros((5, 2), np.int64)}, ("TOTAL",))
 
 
 def test_a_model_that_is_not_served_gets_tritons_own_error(client: Client) -> None:
@@ -103,7 +102,7 @@ def test_metadata_and_config_are_the_graphs(served: System, model: str) -> None:
         {"name": "TOTAL", "datatype": "INT64", "shape": [-1, 1]},
     ]
     assert config["name"] == model
-    assert config["max_batch_size"] == {"words": 1, "words-bls": 64}[model]
+    assert config["max_batch_size"] == {"words": 64, "words-ensemble": 1, "words-bls": 64}[model]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -113,12 +112,21 @@ def test_the_gateways_metrics_tell_what_was_done(served: System, client: Client,
     client.squares([1, 2, 3], model)
     client.squares([], model)
     served.wait_alike(
-        ("nv_inference_request_success", {"model": f"{model}.split.g1"}),
-        *(("jigsaw_requests_total", task) for task in (split, square, total)),
+        ("jigsaw_arrivals_total", {"graph": model}),
+        *(("jigsaw_requests_total", task) for task in (split, total)),
         ("jigsaw_yield_items_total", split | {"variant": "plain", "output": "ROWS"}),
+    )
+    # Requests without rows never come to the queue of what goes over rows.
+    served.wait_alike(
+        ("jigsaw_requests_total", square),
         ("jigsaw_dispatch_seconds_count", square),
         ("jigsaw_wait_seconds_bucket", square | {"le": "+Inf"}),
     )
+    # Each front counts its requests, those of single tasks, too.
+    fronts = 1 if TARGETS[model] == "graph" else 3
+    arrived = served.metric("jigsaw_arrivals_total", graph=model)
+    assert served.metric("jigsaw_slo_total", graph=model, outcome="failed") == 0
+    assert served.metric("jigsaw_slo_total", graph=model) == fronts * arrived
     rows = served.wait_alike(
         ("jigsaw_yield_rows_total", split | {"variant": "plain", "output": "ROWS"}),
         ("jigsaw_batch_items_sum", square | {"variant": "slow"}),
