@@ -17,19 +17,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from demo.gpus import EmulatedGpus, Gpus, StandInGpus
-from demo.load import Load, ask, connect, sending
+from demo.load import Load, ask, ask_strip, connect, sending
 from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.servers.command import shm_prefix
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 APP = WORK / "docread"
+STRIPS = WORK / "digits-strip"
 DEMAND_RPS = 1.0
+STRIPS_RPS = 2.0
 USUAL_RPS = 0.6
 RAISED_RPS = 3.2
-"""Pages a second: planned for, mostly there, and more than the plan can carry. The models really run, on this machine's
-processor: two cores read a few pages a second."""
+"""Pages a second: planned for, mostly there, and more than the plan can carry; and strips a second. The models really
+run, on this machine's processor: two cores read a few pages a second."""
 
 PAGES = 8
 LINES_SHOWN = 2
@@ -116,6 +120,38 @@ def read_pages(addresses: dict[str, str]) -> list[Any]:
     return [page.image for page in rendered]
 
 
+def make_ensemble(app: Path) -> None:
+    """Edits an application, as a user would, so that it is compiled to a native Triton ensemble."""
+    graph = app / "graph.yaml"
+    graph.write_text(graph.read_text().replace("\nspec:\n", "\nspec:\n  target: ensemble\n", 1))
+    print(f"edited {app.name}/graph.yaml: target: ensemble")
+
+
+def compare_targets(address: str) -> None:
+    """Shows the models of both applications at the gateway, and has the ensemble read its golden strip.
+
+    Raises:
+        DemoFailedError: The models are not what was asked for, or the answer is wrong.
+    """
+    client = connect("http", address)
+    page = client.get_model_config("docread")
+    tasks = len(asked("status")["plan"]["graphs"]["docread"]["tasks"])
+    print(f"docread: backend {page['backend']}, a front that carries out the whole graph of {tasks} tasks")
+    strip = client.get_model_config("digits-strip")
+    if page["backend"] != "jigsaw" or strip.get("platform") != "ensemble":
+        raise DemoFailedError("the targets are not those that were asked for")
+    steps = [step["model_name"] for step in strip["ensemble_scheduling"]["step"]]
+    print(f"digits-strip: a native Triton ensemble of {', '.join(steps)}")
+    backends = {name: client.get_model_config(name)["backend"] for name in steps}
+    print(f"   each step is a front of one task: backend {', '.join(sorted(set(backends.values())))}")
+    truth = json.loads((STRIPS / "golden" / "strip.json").read_text())
+    answer = ask_strip(client, np.load(STRIPS / "golden" / "strip.npy"))
+    digits = answer.as_numpy("DIGIT")[0, :, 0].tolist()
+    print(f"a strip with the digits {truth['DIGIT']} is read as {digits}")
+    if digits != truth["DIGIT"]:
+        raise DemoFailedError("the strip is not read right")
+
+
 def text_at(place: Sequence[float], boxes: Any, texts: Sequence[str]) -> str:
     """The text of the box whose middle is nearest to the middle of `place`."""
     if not texts:
@@ -185,15 +221,21 @@ def show(gpus: Gpus) -> None:
     run("doctor", check=False)
     step("The application: page image -> detect lines -> for each line recognise -> text and boxes")
     run("init", "docread", "--from", "docread")
-    step(f"The plan for {DEMAND_RPS:g} pages/s on two boards; {gpus.said}")
+    step("A second one, to be compiled to a Triton ensemble: strip of digits -> locate digits -> for each classify it")
+    run("init", "digits-strip", "--from", "digits-strip")
+    make_ensemble(STRIPS)
+    step(f"The plan for {DEMAND_RPS:g} pages/s and {STRIPS_RPS:g} strips/s on two boards; {gpus.said}")
     for looked in gpus.looks:
         run(*looked)
-    run("plan", "docread", *gpus.flags, "--demand", str(DEMAND_RPS))
+    demand = f"docread={DEMAND_RPS:g},digits-strip={STRIPS_RPS:g}"
+    run("plan", "docread", "digits-strip", *gpus.flags, "--demand", demand)
     step("Deploy: MIG instances, a real tritonserver on each, the gateway in front")
     ports = free_ports((8000, 8001, 8002))
     flags = [f"--{name}={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
-    run("deploy", "docread", *gpus.flags, "--demand", str(DEMAND_RPS), "--detach", *flags)
+    run("deploy", "docread", "digits-strip", *gpus.flags, "--demand", demand, "--detach", *flags)
     addresses = {"http": f"127.0.0.1:{ports[0]}", "grpc": f"127.0.0.1:{ports[1]}"}
+    step("Two targets at one gateway: docread as a front, digits-strip as an ensemble")
+    compare_targets(addresses["http"])
     step("Pages with known text through ordinary Triton clients")
     images = read_pages(addresses)
     slo = asked("status")["graphs"]["docread"]
@@ -222,7 +264,7 @@ def main() -> int:
     parser.add_argument("driver", nargs="?", choices=tuple(MACHINES), default="emulated", help="what cuts the GPUs")
     driver = parser.parse_args().driver
     began = time.monotonic()
-    for folder in (WORK / "state", APP):
+    for folder in (WORK / "state", APP, STRIPS):
         shutil.rmtree(folder, ignore_errors=True)
     WORK.mkdir(exist_ok=True)
     try:

@@ -55,6 +55,13 @@ def ask(client: Any, protocol: str, page: NDArray[np.uint8]) -> Any:
     return client.infer("docread", [tensor], timeout=_TIMEOUT_US)
 
 
+def ask_strip(client: Any, strip: NDArray[np.uint8]) -> Any:
+    """Sends one strip of digits over HTTP; the answer."""
+    tensor = http.InferInput("STRIP", [1, *strip.shape], "UINT8")
+    tensor.set_data_from_numpy(strip[None])
+    return client.infer("digits-strip", [tensor], timeout=_TIMEOUT_US)
+
+
 @contextmanager
 def sending(address: str, pages: Sequence[NDArray[np.uint8]], rate_rps: float) -> Iterator[Load]:
     """Sends pages over HTTP inside the `with` block, at Poisson times of this mean rate, and waits for the last answer.
