@@ -64,4 +64,5 @@ def _spec(graph: TaskGraph, tasks: Iterable[TaskFront]) -> PipelineSpec:
         ),
         split=graph.fans_out,
         slo_ms=graph.slo.latency_ms,
+        overload=graph.overload,
     )

@@ -58,7 +58,7 @@ class Admission(Generic[T]):
     """The requests of one pipeline's process: first in, first out. Not for several threads at once.
 
     Args:
-        slo_s: Within which a request without a timeout of its own is to be answered.
+        slo_s: Seconds within which a request without a timeout of its own is to be answered; infinity if it may wait.
         clock: Seconds.
     """
 

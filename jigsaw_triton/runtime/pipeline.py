@@ -6,6 +6,7 @@ Triton's own statistics of this model end when `execute` returns; those of the e
 """
 
 import json
+import math
 import re
 import threading
 import time
@@ -65,7 +66,8 @@ class TritonPythonModel:
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
         self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
-        self._admission: Admission[_Request] = Admission(self._spec.slo_ms / 1000, time.monotonic)
+        limit_s = math.inf if self._spec.overload == "queue" else self._spec.slo_ms / 1000
+        self._admission: Admission[_Request] = Admission(limit_s, time.monotonic)
         labels = {"graph": self._spec.graph, "task": "", "reason": "late"}
         family = pb_utils.MetricFamily(
             name="jigsaw_refused_total",

@@ -278,6 +278,7 @@ class PipelineSpec:
         split: Whether each item of a client's batch goes its own way through the steps, where rows fan out and their
             number differs between items; else the batch goes through as it is.
         slo_ms: Latency within which a request is answered that brings no timeout of its own.
+        overload: `refuse`: a request that has waited too long for that is refused. `queue`: it waits.
     """
 
     graph: str
@@ -286,6 +287,7 @@ class PipelineSpec:
     steps: tuple[PipelineStep, ...]
     split: bool = False
     slo_ms: float = 30_000.0
+    overload: Literal["refuse", "queue"] = "refuse"
 
 
 def to_json(spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> str:

@@ -63,6 +63,13 @@ def test_its_fronts_tell_it_whom_a_failure_blames() -> None:
     assert blaming(compiled(chain(2), target="ensemble").graphs["chain"]) == [False, False]
 
 
+def test_it_lets_requests_wait_where_the_graph_says_so() -> None:
+    assert [pipeline_of(as_bls(replace(chain(), overload=kind))).overload for kind in ("refuse", "queue")] == [
+        "refuse",
+        "queue",
+    ]
+
+
 def test_clients_may_send_batches_even_where_rows_fan_out() -> None:
     item = as_bls(fan_out())
     assert item.pipeline is not None

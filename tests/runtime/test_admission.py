@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from jigsaw_triton.runtime.admission import MOST_UNDER_WAY, RECENT, Admission, Turn
@@ -112,3 +114,13 @@ def test_requests_come_too_late_while_nothing_else_happens(world: World) -> None
     world.now_s += 0.1
     ((refused, waited_s),) = world.admission.look().refuse
     assert (refused, round(waited_s, 3)) == ("waiting", 0.8)
+
+
+def test_without_a_limit_requests_wait_for_as_long_as_it_takes(world: World) -> None:
+    world.admission = Admission(math.inf, lambda: world.now_s)
+    world.fill()
+    world.ended(took_s=5.0)
+    world.came("filler")
+    assert world.came("patient") == world.came("hasty", limit_s=1.0) == Turn((), ())
+    world.now_s += 1e6
+    assert world.ended() == Turn(("patient",), (("hasty", 1e6),))
