@@ -55,6 +55,14 @@ SHELLS = frozenset(
 )
 """The modules of pure parts through which they touch the world."""
 
+NATIVE_ROOT = ROOT.parent / "native"
+NATIVE = {
+    "core": frozenset({"core"}),
+    "triton": frozenset({"core", "triton"}),
+    "testing": frozenset({"core", "testing", "triton"}),
+}
+"""Folder of the compiled backend -> folders whose headers its files may include."""
+
 # fmt: off
 IO_MODULES = frozenset({
     "aiohttp", "asyncio", "ctypes", "fcntl", "http", "logging", "multiprocessing", "os", "pynvml", "random", "requests",
@@ -214,6 +222,18 @@ def test_pure_parts_touch_the_world_only_through_their_shells() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize(("folder", "may_include"), sorted(NATIVE.items()))
+def test_the_backends_core_knows_nothing_of_triton(folder: str, may_include: frozenset[str]) -> None:
+    files = [path for path in sorted((NATIVE_ROOT / folder).iterdir()) if path.suffix in (".h", ".cc")]
+    assert len(files) > 1
+    assert [
+        f"{path.name} includes {name}"
+        for path in files
+        for name in re.findall(r'^ *# *include +"([^"]+)"', path.read_text(), re.MULTILINE)
+        if name.split("/")[0] not in may_include
+    ] == []
+
+
 @pytest.mark.parametrize("module", sorted(SHELLS))
 def test_a_shell_is_one_for_a_reason(module: str) -> None:
     assert io_uses(module, sources()[module]) != []
@@ -238,19 +258,27 @@ def test_the_page_on_the_architecture_names_modules_that_exist() -> None:
 
 
 def test_what_workers_run_reads_as_the_oldest_python_of_their_images() -> None:
-    for module in reached("runtime.variant", sources()):
+    for module in reached("runtime.variant", sources()) | reached("runtime.step_model", sources()):
         ast.parse(sources()[module], feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("template", ["emulated", "onnxruntime", "pipeline", "python", "step", "torch"])
+def test_a_template_runs_code_of_the_runtime_alone(template: str) -> None:
+    code = (ROOT.parent / "model_repository_templates" / template / "model.py").read_text()
+    names = [name for name, _ in imports("template", code)]
+    assert names
+    assert [name for name in names if not may_import(RUNTIME, name)] == []
 
 
 @pytest.mark.parametrize(
     ("module", "name", "allowed"),
     [
-        ("runtime.wire", "json", True),
-        ("runtime.wire", "numpy.typing", True),
-        ("runtime.wire", "jigsaw_triton.runtime.spec", True),
-        ("runtime.wire", "jigsaw_triton.errors", False),
-        ("runtime.wire", "jigsaw_triton", False),
-        ("runtime.wire", "torch", False),
+        ("runtime.steps", "json", True),
+        ("runtime.steps", "numpy.typing", True),
+        ("runtime.steps", "jigsaw_triton.runtime.spec", True),
+        ("runtime.steps", "jigsaw_triton.errors", False),
+        ("runtime.steps", "jigsaw_triton", False),
+        ("runtime.steps", "torch", False),
         ("runtime.runners.torch", "torch", True),
         ("runtime.runners.torch", "requests", False),
     ],
@@ -268,7 +296,7 @@ def test_what_the_runtime_may_import(module: str, name: str, allowed: bool) -> N
         ("graph.build", "from jigsaw_triton import planner", "graph.build imports planner"),
         ("graph.build", "if TYPE_CHECKING:\n    from jigsaw_triton.cli import main", "graph.build imports cli.main"),
         ("gpus.model", "from jigsaw_triton.profiles.table import X", "gpus.model imports profiles.table"),
-        ("runtime.route", "from jigsaw_triton.errors import JigsawError", "runtime.route imports errors"),
+        ("runtime.flow", "from jigsaw_triton.errors import JigsawError", "runtime.flow imports errors"),
         ("errors", "from jigsaw_triton.graph.model import Task", "errors imports graph.model"),
     ],
 )

@@ -7,7 +7,9 @@ from jigsaw_triton.errors import JigsawError
 
 
 def test_a_checkout_has_the_folders_beside_the_package() -> None:
-    assert resources.templates_dir().name == "model_repository_templates"
+    templates = resources.templates_dir()
+    assert templates.name == "model_repository_templates"
+    assert {"front", "step", "pipeline", "ensemble"} <= {folder.name for folder in templates.iterdir()}
     assert resources.applications_dir().name == "ensembles"
 
 

@@ -105,6 +105,8 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
                 for v in task.variants
             ],
         }
+        if not task.retry:
+            tasks[task.name]["retry"] = "never"
         if task.counts:
             tasks[task.name]["counts"] = dict(task.counts)
         if task.for_each is not None:
@@ -123,6 +125,7 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
             "outputs": {name: tensor(kind) for name, kind in step.outputs.items()},
             "latency_ms": step.latency_ms,
             "yields": dict(step.yields),
+            "retry": "once" if step.retry else "never",
         }
     slo = graph.slo
     return {
@@ -140,6 +143,7 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
             "outputs": {name: str(ref) for name, ref in graph.outputs.items()},
             "tasks": tasks,
             "target": graph.target,
+            "overload": graph.overload,
             "priority": graph.priority,
             "weight": graph.weight,
         },

@@ -342,13 +342,15 @@ def test_a_graph_with_all_it_may_say(tmp_path: Path) -> None:
         GRAPH,
         ("    accuracy: 0.9", "    accuracy: 0.9\n    percentile: 95\n    accuracy_mode: mean"),
         ("shape: [-1, -1, 3]}", "shape: [-1, -1, 3], rows: 7}"),
-        ("  slo:", "  target: bls\n  priority: 2\n  weight: 0.5\n  slo:"),
+        ("  slo:", "  target: bls\n  overload: queue\n  priority: 2\n  weight: 0.5\n  slo:"),
+        ("      for_each:", "      retry: never\n      for_each:"),
         ("accuracy: 1,", "accuracy: 1, parameters: {k: 2},"),
     )
     graph = built(text, tmp_path)
     assert graph.name == "traffic"
     assert graph.slo == Slo(250.0, 95.0, 0.9, "mean")
-    assert graph.target == "bls"
+    assert (graph.target, graph.overload) == ("bls", "queue")
+    assert {task.name: task.retry for task in graph.tasks.values()} == {"detect": True, "classify": False}
     assert (graph.priority, graph.weight) == (2, 0.5)
     assert graph.folder == tmp_path
     assert graph.inputs["FRAME"].rows == 7

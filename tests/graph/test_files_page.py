@@ -48,6 +48,15 @@ def test_every_key_is_explained(kind: Kind) -> None:
     assert sorted(key for key in keys if not re.search(rf"\b{key}\b", PAGE)) == []
 
 
+@pytest.mark.parametrize("kind", ["graph", "cluster"])
+def test_every_choice_is_named(kind: Kind) -> None:
+    schema = json_schema(kind)
+    keys = [item for part in [schema, *schema["$defs"].values()] for item in part["properties"].values()]
+    choices = {choice for key in keys for choice in key.get("enum", ())}
+    assert {"graph", "ensemble", "bls", "auto", "refuse", "queue", "once", "never"} <= choices or kind == "cluster"
+    assert sorted(choice for choice in choices if f"`{choice}`" not in PAGE) == []
+
+
 def test_the_mistakes(tmp_path: Path) -> None:
     text = edited(
         block("yaml", "TaskGraph"),

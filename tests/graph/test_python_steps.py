@@ -166,6 +166,9 @@ def test_a_graph_of_steps_alone_has_nothing_to_place(tmp_path: Path) -> None:
 def test_a_step_as_it_is_written(tmp_path: Path) -> None:
     made = written(tmp_path, GRAPH)
     crop = made.steps["crop"]
+    assert (made.target, crop.retry) == ("auto", True)
+    never = edited(GRAPH, (PYTHON, f"{PYTHON}\n      retry: never"))
+    assert not written(tmp_path, never).steps["crop"].retry
     assert list(made.tasks) == ["detect", "classify"]
     assert (crop.file, crop.source, crop.latency_ms, crop.yields) == ("steps/crop.py", CROP, 1.0, {"CROPS": 3.0})
     assert made.input_type(crop, "BOXES") == TensorType("FP32", (-1, 16))

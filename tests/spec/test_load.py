@@ -43,6 +43,13 @@ MISTAKES = {
     "probability": (("0.7}", "0}"), "when:", "when.probability is 0; it must be greater than 0"),
     "yields": (("2.6", "-1"), "name: n", "yields.CROPS is -1; it must be greater than 0"),
     "unknown choice": (("  slo:", "  target: ensembel\n  slo:"), "target", "'ensembel'; did you mean 'ensemble'?"),
+    "unknown target": (("  slo:", "  target: grph\n  slo:"), "target", "'grph'; did you mean 'graph'?"),
+    "unknown overload": (("  slo:", "  overload: quue\n  slo:"), "overload", "'quue'; did you mean 'queue'?"),
+    "unknown retry": (
+        ("      for_each:", "      retry: nevr\n      for_each:"),
+        "retry",
+        "'nevr'; did you mean 'never'?",
+    ),
     "priority": (("  slo:", "  priority: 1.5\n  slo:"), "priority", "spec.priority is 1.5, not a whole number; write"),
     "priority too large": (("  slo:", "  priority: 9999\n  slo:"), "priority", "is 9999; it must be at most 1000"),
     "weight": (("  slo:", "  weight: 0\n  slo:"), "weight", "spec.weight is 0; it must be greater than 0"),
