@@ -1,4 +1,4 @@
-"""What a plan compiles to, as values: model folders, workers, routes. Nothing here touches a disk; `store` does."""
+"""Results of compiling a plan, as values: model folders, workers, routes. Only `store` writes them to a disk."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,15 +37,15 @@ class WorkerModel:
 
     Attributes:
         folder: Named `<graph>.<task>.<variant>.g<generation>`, the generation that brought it to this worker.
-        graph: Whose task it does.
-        task: Which it does; of a chain `first~second` (`runtime.chains`).
-        variant: What does it; of a chain likewise.
+        graph: Name of the graph.
+        task: Name of the task; of a chain `first~second` (`runtime.chains`).
+        variant: Name of the variant; of a chain `small~large`.
         instances: Triton instance count; of a chain batches under way at a time.
         batch: Largest batch (its max_batch_size).
-        digest: Of everything that makes the folder except its name: equal digests are interchangeable.
+        digest: SHA-256 of the folder's content without its name: models of equal digests are interchangeable.
         members: Names of the worker's models that a chain calls, in order.
         tokens: Outputs that carry the token of the call; 0 for a native backend.
-        pads: Whether it fills up rows, so that items with different numbers of rows make one batch.
+        pads: True if it fills up rows, so that items with different numbers of rows make one batch.
     """
 
     folder: ModelFolder
@@ -66,7 +66,7 @@ class WorkerModel:
 
 
 def in_order(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:
-    """In the order of loading: by name, each chain after what it calls."""
+    """Models in the order of loading: by name, each chain after its members."""
     return tuple(sorted(models, key=lambda model: (bool(model.members), model.name)))
 
 
@@ -104,7 +104,7 @@ class Worker:
     process: int = 0
 
     def shares_with(self, other: "Worker") -> bool:
-        """Whether both run on one MIG instance, as processes under MPS."""
+        """True if both run on one MIG instance, as processes under MPS."""
         return bool(self.process and other.process) and self.place is not None and self.place == other.place
 
 
@@ -121,7 +121,7 @@ class RouteEntry:
         share: Part of the task's items that the variant is to take, all its entries together; 0 where that does not
             matter.
         tokens: Outputs of the model that carry the token of the call; 0 for a native backend.
-        pads: Whether the model fills up rows, so that items with different numbers of rows make one batch.
+        pads: True if the model fills up rows, so that items with different numbers of rows make one batch.
         service_ms: Batch size -> usual milliseconds of a batch, by the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
     """
@@ -166,8 +166,8 @@ class CompiledGraph:
             (`ensemble.needs_whole`); None where the front is the pipeline.
         tasks: Tasks and python steps in topological order, a chain that workers do in one call as one task.
         target: Target that `auto` became.
-        apart: The same graph with each task on its own; None where no workers do a chain in one call. On the way to a
-            plan whose workers do not either, this form serves.
+        apart: Form of the graph with each task on its own; None where no workers do a chain in one call. It serves on
+            the way to a plan whose workers do not either.
     """
 
     front: ModelFolder
@@ -199,8 +199,8 @@ class Bundle:
 
     Attributes:
         generation: The plan's number.
-        workers: By name, sorted.
-        graphs: By name, sorted.
+        workers: Workers by name, sorted.
+        graphs: Graphs by name, sorted.
     """
 
     generation: int

@@ -53,15 +53,15 @@ def compile_plan(
     that nothing is loaded for it.
 
     Args:
-        plan: That the planner made for these graphs on this cluster.
-        graphs: By name; exactly those of the plan.
+        plan: Plan for these graphs on this cluster.
+        graphs: Graphs by name; exactly those of the plan.
         cluster: Boards of its GPUs, and whether they are real.
-        profiles: By graph; needed where a variant has template `emulated`.
+        profiles: Profiles by graph; needed where a variant has template `emulated`.
         generation: Number of what is compiled, greater than that of `running`.
         templates: Template folders by name.
-        backends: That the workers' tritonserver has.
+        backends: Backends of the workers' tritonserver.
         identity: Path of an artifact -> a string that tells its content; see `store.Identities`.
-        running: What serves now.
+        running: Bundle that serves now.
 
     Raises:
         InputError: The plan does not fit the graphs or the cluster; a template, artifact, backend or profile is not
@@ -287,7 +287,7 @@ def _form(
         services: Task -> milliseconds of a batch.
         workers: Workers by name.
         made: Tasks of the other form, which are taken over.
-        apart: Whether it is the form that takes chains apart.
+        apart: True if it is the form that takes chains apart.
     """
     rest = rest_ms(graph, services)
     routes = {

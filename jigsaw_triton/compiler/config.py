@@ -52,7 +52,7 @@ def of_folder(folder: ModelFolder) -> ModelConfig:
 
 
 def varies(tensor: TensorType) -> bool:
-    """Whether any dimension differs between requests."""
+    """True if any dimension differs between requests."""
     return any(dim < 0 for dim in tensor.shape)
 
 
@@ -61,9 +61,9 @@ def set_tensors(config: ModelConfig, inputs: Tensors, outputs: Tensors, *, ragge
 
     Args:
         config: Changed.
-        inputs: By name, without a batch dimension.
-        outputs: Likewise.
-        ragged: Whether requests whose varying dimensions differ may be put in one batch.
+        inputs: Types by name, without a batch dimension.
+        outputs: Types by name, without a batch dimension.
+        ragged: True if requests whose varying dimensions differ may be put in one batch.
     """
     config.ClearField("input")
     config.ClearField("output")

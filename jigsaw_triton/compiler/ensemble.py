@@ -30,17 +30,17 @@ class Step:
 
 
 def output_types(graph: TaskGraph) -> cfg.Tensors:
-    """What clients get."""
+    """Types of the tensors that clients get."""
     return {name: graph.type_of(ref) for name, ref in graph.outputs.items()}
 
 
 def input_types(graph: TaskGraph) -> cfg.Tensors:
-    """What clients send."""
+    """Types of the tensors that clients send."""
     return {name: value.type for name, value in graph.inputs.items()}
 
 
 def why_not(graph: TaskGraph) -> tuple[str, ...]:
-    """What an ensemble cannot express of a graph; empty where it can."""
+    """Reasons why an ensemble cannot express a graph; empty where it can."""
     reasons = list(why_no_steps(graph))
     names: dict[TensorRef, str] = {}
     for name, ref in graph.outputs.items():
@@ -53,7 +53,7 @@ def why_not(graph: TaskGraph) -> tuple[str, ...]:
 
 
 def why_no_steps(graph: TaskGraph) -> tuple[str, ...]:
-    """Why a graph with python steps is executed by a front of the whole graph alone; empty for one without."""
+    """Reasons why only a front of the whole graph can execute a graph with python steps; empty for one without."""
     return tuple(f"{step.name} is a python step, which may answer the whole request" for step in graph.steps.values())
 
 
@@ -82,7 +82,7 @@ def steps(graph: TaskGraph, tasks: Iterable[TaskFront], *, clocks: bool = True) 
     Args:
         graph: Graph, in which each chain is one task.
         tasks: Its tasks; the name of each is that of the model to call.
-        clocks: Whether the models hand on the clock; the models of a worker do not.
+        clocks: True if the models hand on the clock; the models of a worker do not.
     """
     names = {ref: str(ref) for ref in used(graph)}
     names |= {ref: ref.name for ref in names if ref.is_graph_input}
@@ -114,7 +114,7 @@ def _clock(task: str) -> str:
 
 
 def needs_whole(graph: TaskGraph, members: Sequence[Step]) -> bool:
-    """Whether an ensemble of these steps must be asked for all its outputs, since Triton leaves out steps by mistake.
+    """True if an ensemble of these steps must be asked for all its outputs, since Triton leaves out steps by mistake.
 
     Where a request wants some of the outputs, Triton 24.10 leaves out steps that nothing wanted depends on. But it does
     so without looking whether an output is also a step's input, and takes an input for the first step's output; so it
@@ -131,9 +131,9 @@ def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_
     """The model that clients see.
 
     Args:
-        graph: Whose name, inputs and outputs it has.
-        members: In topological order.
-        template: Named `ensemble`.
+        graph: Graph that has the model's name, inputs and outputs.
+        members: Steps in topological order.
+        template: Template named `ensemble`.
         max_batch: Most items in a client's request.
     """
     return whole(graph, graph.name, members, template, max_batch=max_batch)
@@ -156,11 +156,11 @@ def model(
     """An ensemble.
 
     Args:
-        name: Of the model.
-        inputs: By name, without a batch dimension.
-        outputs: Likewise.
-        members: In topological order.
-        template: Named `ensemble`.
+        name: Name of the model.
+        inputs: Types by name, without a batch dimension.
+        outputs: Types by name, without a batch dimension.
+        members: Steps in topological order.
+        template: Template named `ensemble`.
         max_batch: Most items in a request.
     """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
@@ -179,7 +179,7 @@ def check_ensemble(config: ModelConfig, models: Mapping[str, ModelConfig]) -> tu
     """The rules by which tritonserver 24.10 takes or refuses an ensemble, before it is asked.
 
     Args:
-        config: Of the ensemble.
+        config: Configuration of the ensemble.
         models: Name -> configuration of what its steps may call.
 
     Returns:

@@ -110,7 +110,7 @@ def task_front(
         template: Template named `front`.
         rest_ms: Time of the tasks that follow on the longest path.
         generation: Number in its name.
-        blaming: Whether a BLS pipeline calls it, which learns from messages alone whom a failure blames.
+        blaming: True if a BLS pipeline calls it, which learns from messages alone whom a failure blames.
 
     Raises:
         InputError: A tensor of the task has no place in a configuration, or an input has a name that is taken.
@@ -191,7 +191,7 @@ def mode(graph: TaskGraph, task: Task) -> Mode:
 
 
 def one_by_one(graph: TaskGraph, task: Task) -> bool:
-    """Whether each item of a task goes to a worker in a call of its own, unless the worker's model fills up rows.
+    """True if each item of a task goes to a worker in a call of its own, unless the worker's model fills up rows.
 
     Answers of different shapes do not stack.
     """

@@ -20,7 +20,7 @@ from jigsaw_triton.runtime.spec import TOKEN_OUTPUT
 
 
 def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
-    """What a graph gets, with each chain as one task."""
+    """Plan of a graph, with each chain as one task."""
     tasks = dict(plan.tasks)
     for chain in found:
         parts = [tasks.pop(task) for task in chain.tasks]
@@ -30,7 +30,7 @@ def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
 
 
 def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[str, float]:
-    """What each task takes, with each chain as one task."""
+    """Time of each task, with each chain as one task."""
     taken = dict(values_ms)
     for chain in found:
         taken[chain.name] = sum(taken.pop(task) for task in chain.tasks)
@@ -38,7 +38,7 @@ def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[st
 
 
 def comes_one_by_one(graph: TaskGraph, chain: Chain) -> bool:
-    """Whether each item of a chain goes to a worker in a request of its own."""
+    """True if each item of a chain goes to a worker in a request of its own."""
     whole = with_chains(graph, [chain])
     return one_by_one(whole, whole.tasks[chain.name])
 
@@ -49,11 +49,11 @@ def chain_model(
     """A chain as a worker loads it: an ensemble, which has no process and takes no turns; its members do.
 
     Args:
-        graph: Of the chain.
-        chain: To be done in one call.
-        members: The worker's models that do the chain's tasks, in order.
-        template: Named `ensemble`.
-        generation: That brings it.
+        graph: Graph of the chain.
+        chain: Chain to do in one call.
+        members: Models of the worker that do the chain's tasks, in order.
+        template: Template named `ensemble`.
+        generation: Number in its name.
 
     Raises:
         InputError: Triton would not serve the ensemble.
@@ -98,7 +98,7 @@ def _tokens(members: Sequence[WorkerModel]) -> dict[str, str]:
 
 
 def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
-    """What one call of the chain gets of a tensor."""
+    """Type of a tensor as one call of the chain gets it."""
     return next(
         graph.input_type(graph.tasks[task], name)
         for task in chain.tasks

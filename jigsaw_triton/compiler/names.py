@@ -11,9 +11,9 @@ def worker(gpu: GpuId, placement: Placement, process: int = 0) -> str:
     """`<node>-<gpu index>-<slice>-<start>`: the place, so that what stays in place keeps its name.
 
     Args:
-        gpu: Where.
-        placement: On it.
-        process: See `bundle.Worker`; from 1 on, `-p<process>` stands behind.
+        gpu: GPU of the instance.
+        placement: Slice and start on the GPU.
+        process: Number of the process; see `bundle.Worker`. From 1 on, the name ends with `-p<process>`.
     """
     place = f"{gpu.node}-{gpu.index}-{placement.slice}-{placement.start}"
     return f"{place}-p{process}" if process else place
@@ -48,8 +48,8 @@ def require_unique(names: Iterable[str], *, where: str) -> None:
     """Refuses names that two models of one server would share.
 
     Args:
-        names: Of all models of the server.
-        where: The server, for the message.
+        names: Names of all models of the server.
+        where: Name of the server, for the message.
 
     Raises:
         InputError: Two names are the same: a task called `pipeline`, or dots in names that make two read alike.

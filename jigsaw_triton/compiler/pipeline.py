@@ -26,7 +26,7 @@ def pipeline(
         tasks: One-task fronts in topological order.
         template: Template named `pipeline`.
         generation: Number in its name.
-        apart: Whether it is the form of a graph that takes its chains apart.
+        apart: True if it is the form of a graph that takes its chains apart.
     """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
     config.name = names.pipeline(graph.name, generation, apart=apart)

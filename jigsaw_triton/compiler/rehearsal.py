@@ -5,7 +5,7 @@ from jigsaw_triton.compiler.bundle import ModelFolder
 
 
 def rehearsal(front: ModelFolder) -> ModelFolder:
-    """The same model under a name that no client uses: `<graph>.rehearsal`, which no graph can have."""
+    """A front under a name that no client uses: `<graph>.rehearsal`, which no graph can have."""
     name = f"{front.name}.rehearsal"
     config = cfg.of_folder(front)
     config.name = name

@@ -34,7 +34,7 @@ def route(
         plan: Plan of the task.
         workers: Workers by name.
         profiles: Profiles by graph.
-        one_by_one: Whether each item of the task is a call of its own.
+        one_by_one: True if each item of the task is a call of its own.
 
     Raises:
         InputError: There is no replica.

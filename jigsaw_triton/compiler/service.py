@@ -86,7 +86,7 @@ def call_times(
         model: Model, or chain of models.
         profiles: Profiles by graph.
         processes: Servers that share the MIG instance.
-        one_by_one: Whether each item is a call of its own, which the worker joins to batches.
+        one_by_one: True if each item is a call of its own, which the worker joins to batches.
     """
     if worker.place is None:
         return CallTimes({}, {})

@@ -23,7 +23,7 @@ MANIFEST_FILE = "bundle.json"
 MANIFEST_VERSION = 1
 
 _BYTECODE = "__pycache__"
-"""What Python leaves in a version folder; no part of the model."""
+"""Folder that Python leaves in a version folder; no part of the model."""
 
 _REMEDIES = {
     errno.ENOSPC: "free some space there, or choose another folder",
@@ -65,7 +65,7 @@ def write_model(folder: ModelFolder, repository: Path) -> Path:
     Artifacts are hard links to the user's files where the file system allows, else copies.
 
     Args:
-        folder: What to write.
+        folder: Model to write.
         repository: Made where it is missing.
 
     Returns:
@@ -121,7 +121,7 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
     """Writes all of a bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<name>.json`, `bundle.json`.
 
     Args:
-        bundle: What to write.
+        bundle: Bundle to write.
         out: New, empty, or an earlier bundle, which is replaced.
 
     Raises:
@@ -146,7 +146,7 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
 
 
 def manifest(bundle: Bundle) -> dict[str, Any]:
-    """What is in a bundle, for readers: the content of bundle.json."""
+    """Description of a bundle for readers: the content of bundle.json."""
     return {
         "version": MANIFEST_VERSION,
         "generation": bundle.generation,
@@ -215,7 +215,7 @@ def _bring(source: Path, path: Path) -> None:
 
 
 def _holds(target: Path, folder: ModelFolder) -> bool:
-    """Whether a folder on disk has exactly the content."""
+    """True if a folder on disk has exactly the content."""
     found = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file() and _BYTECODE not in p.parts}
     if found != set(folder.files):
         return False

@@ -16,9 +16,9 @@ class Template:
     """A kind of model.
 
     Attributes:
-        name: Of its folder; what a variant's `template` says.
+        name: Name of its folder, as a variant's `template` gives it.
         config_text: The config.pbtxt that the compiler completes.
-        native_config_text: Likewise, for servers that have the backend it names; None where there is no such backend.
+        native_config_text: config.pbtxt for servers that have the backend named there; None where it has none.
         model_py: Code for the python backend; None where the backend needs none.
     """
 

@@ -25,13 +25,13 @@ PYTORCH = "pytorch"
 """The backend that knows tensors by number."""
 
 VARIANT_FILE = "variant.py"
-"""What a variant's model.py is stored as where the template's stands in that place."""
+"""File name of a variant's model.py where the template's stands in that place."""
 
 EMULATED = "emulated"
 """The template that only takes the time a profile says."""
 
 SLICE_RESOURCE = "slice"
-"""What the models that share a slice ask Triton's rate limiter for, so that one execution runs at a time."""
+"""Resource of Triton's rate limiter that models in a shared slice need, so that one execution runs at a time."""
 
 JOIN_DELAY_US = 500
 """How long a worker waits for the rest of a batch that comes as one request an item: without, the first goes alone."""
@@ -42,15 +42,15 @@ Identity = Callable[[Path], str]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the compiler knows of the tritonserver of a slice.
+    """The tritonserver of a slice, as far as the compiler has to know it.
 
     Attributes:
-        board: Of its GPU.
+        board: Board of its GPU.
         slice: Kind of MIG instance.
-        backends: That it has.
-        gpu: Whether the slice is a real one, not an emulated one or the processor's.
-        shared: Whether it holds several models.
-        processes: How many of them share the slice, with as many instances of a model.
+        backends: Backends that it has.
+        gpu: True if the slice is a real one, not an emulated one or the processor's.
+        shared: True if it holds several models.
+        processes: Number of servers that share the slice, each with as many instances of a model.
     """
 
     board: Board
@@ -75,14 +75,14 @@ def worker_model(
     """Compiles one replica, or what one of the processes has of it that it is spread over.
 
     Args:
-        graph: That has the task and the variant.
-        placed: The replica.
-        server: Where it goes.
-        profile: Of the graph, for template `emulated`.
-        generation: That brings it.
-        templates: All there are.
-        identity: Of the content of artifacts.
-        one_by_one: Whether its batches come as one request an item though its own shapes do not call for it.
+        graph: Graph that has the task and the variant.
+        placed: Replica to compile.
+        server: Server that loads it.
+        profile: Profile of the graph, for template `emulated`.
+        generation: Number in its name.
+        templates: Templates by name.
+        identity: Identity of the content of artifacts.
+        one_by_one: True if its batches come as one request an item though its own shapes do not call for it.
 
     Raises:
         InputError: The variant's template, artifacts, backend or profile is not there.
@@ -138,8 +138,8 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
     Args:
         config: Changed, its instances set.
         batch: Largest.
-        items: Whether a batch comes as one request an item.
-        shared: Whether there are other models.
+        items: True if a batch comes as one request an item.
+        shared: True if there are other models.
     """
     config.max_batch_size = batch
     if not items:
@@ -170,7 +170,7 @@ def _base_config(base: Template, task: Task, backends: frozenset[str], where: st
 
 
 def _numbered(task: Task) -> bool:
-    """Whether the names of the tensors end with `__0`, `__1`, ... by which the pytorch backend tells them apart."""
+    """True if the names of the tensors end with `__0`, `__1`, ... by which the pytorch backend tells them apart."""
     sides = (task.inputs, task.outputs)
     return all(name.endswith(f"__{index}") for side in sides for index, name in enumerate(side))
 
@@ -194,7 +194,7 @@ def _runner_spec(
 
 
 def _threads(server: Server, instances: int) -> int:
-    """Of one instance: where the processor is the board, its share of the slice's; on a GPU one thread feeds it."""
+    """Threads of one instance: its share of the slice's where the processor is the board; on a GPU one feeds it."""
     if server.board.arch != "cpu":
         return 1
     return max(1, server.board.profiles[server.slice].compute_slices // instances)

@@ -26,7 +26,7 @@ from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
 RESERVED_PREFIX = "JIGSAW_"
-"""Of tensors that dispatchers add to a task's own."""
+"""Beginning of the names of tensors that fronts, models and steps add to a task's own."""
 
 Node = Task | PythonStep
 
