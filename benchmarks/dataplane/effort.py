@@ -19,7 +19,7 @@ class Effort:
 
     def seconds(self, usual_s: float) -> float:
         """Time of a measurement that usually takes so long."""
-        return max(0.5, self.of_time * usual_s)
+        return max(1.0, self.of_time * usual_s)
 
     def count(self, usual: int) -> int:
         """Number of things of which there are usually so many."""

@@ -65,7 +65,7 @@ class Round:
 
 async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     """Brings up the graphs, and loads them."""
-    cluster = system.cluster("cpu", 2)
+    cluster = system.cluster("cpu", 3)
     rows = ProfileTable(
         system.profile("cpu", stage, "only", BATCH, BATCH_MS, CAPACITY_RPS / WORKERS) for stage in STAGES
     )

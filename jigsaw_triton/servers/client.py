@@ -1,6 +1,7 @@
 """A tritonserver's protocols, from asyncio: health, repository, statistics, metrics, inference."""
 
 import asyncio
+import io
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -20,6 +21,8 @@ _GRPC_PREFIX = "triton-grpc-protocol-"
 """Beginning of the name that Triton gives a restricted protocol's header over gRPC."""
 
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
+
+_LARGE_BYTES = 2**20
 
 _TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -226,7 +229,8 @@ class TritonClient:
             async with self._session(address).request(
                 method,
                 f"{base}/{path}",
-                data=data,
+                # A large body is written piece by piece, so that it does not hold up the event loop.
+                data=io.BytesIO(data) if data is not None and len(data) >= _LARGE_BYTES else data,
                 headers={**restricted, **(headers or {})},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:

@@ -20,7 +20,7 @@ FIGURES = {
     "http_lost": "dataplane.http_lost.at_once",
     "hangs": "dataplane.wrong",
     "scale": "dataplane.scale.busy",
-    "promise": "dataplane.promise.assistant",
+    "promise": "dataplane.promise.social",
     "peers": "dataplane.peers.router.32_clients",
     "soak": "dataplane.swapped_answers",
 }
