@@ -17,9 +17,9 @@ class Effort:
     of_time: float = 1.0
     of_load: float = 1.0
 
-    def seconds(self, usual_s: float) -> float:
-        """Time of a measurement that usually takes so long."""
-        return max(1.0, self.of_time * usual_s)
+    def seconds(self, usual_s: float, *, least_s: float = 1.0) -> float:
+        """Time of a measurement that usually takes so long, and needs some time to give a figure at all."""
+        return max(least_s, self.of_time * usual_s)
 
     def count(self, usual: int) -> int:
         """Number of things of which there are usually so many."""
