@@ -132,7 +132,9 @@ def _as_it_runs(request: Request, status: dict[str, Any]) -> Request:
 
 def _changes_processes(status: dict[str, Any], cluster: Cluster) -> bool:
     """Whether an instance of a model is to be a server of its own that is none now, or the other way round."""
-    return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in status["workers"])
+    # A steps worker is on no instance.
+    on_instances = (worker for worker in status["workers"] if worker["slice"] is not None)
+    return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in on_instances)
 
 
 def _show_plan(

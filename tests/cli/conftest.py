@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from jigsaw_triton.cli.init import SKELETON
@@ -36,6 +37,21 @@ def app(tmp_path: Path) -> Path:
     """The skeleton of `init`: one task of two variants, profiled on `cpu`."""
     folder = tmp_path / "app"
     shutil.copytree(SKELETON, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def stepped(tmp_path: Path, app: Path) -> Path:
+    """The application of `app` with a python step behind its task."""
+    folder = tmp_path / "stepped"
+    shutil.copytree(app, folder)
+    graph = yaml.safe_load((folder / "graph.yaml").read_text())
+    spec = graph["spec"]
+    outputs = {"MEAN": {"dtype": "FP32", "shape": [1]}}
+    spec["tasks"]["round"] = {"python": "round.py", "inputs": {"MEAN": "average.MEAN"}, "outputs": outputs}
+    spec["outputs"] = {"MEAN": "round.MEAN"}
+    (folder / "graph.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    (folder / "round.py").write_text('def step(MEAN):\n    return {"MEAN": MEAN.round()}\n')
     return folder
 
 

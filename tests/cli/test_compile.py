@@ -40,6 +40,18 @@ def test_as_json_with_a_generation(run: Run, app: Path, plan: Path, tmp_path: Pa
     assert list(found["workers"]["local-0-1g-0"]["models"]) == ["hello.average.exact.g7"]
 
 
+def test_python_steps_have_a_worker_without_a_gpu(run: Run, stepped: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "plan.json", tmp_path / "out"
+    assert run("plan", stepped, "--gpus", "1xcpu", "--demand", "20", "-O", file).exit_code == 0
+    result = run("compile", stepped, "--plan", file, "-O", out, "--backend", "python")
+    assert result.exit_code == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("steps-hello"))
+    assert line.split() == ["steps-hello", "hello.round.step.g1", "1", "1"]
+    step = out / "workers" / "steps-hello" / "hello.round.step.g1" / "1" / "step.py"
+    assert step.read_text() == (stepped / "round.py").read_text()
+    assert (out / "gateway" / "hello" / "config.pbtxt").is_file()
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

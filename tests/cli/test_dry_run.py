@@ -80,6 +80,27 @@ def test_servers_repositories_and_instances_are_told_and_nothing_is_made(
     assert not state.exists()
 
 
+def test_a_steps_worker_starts_on_no_instance_and_stays_where_its_code_stays(
+    stepped: Path, tmp_path: Path, installation: Installation
+) -> None:
+    cluster, state = write_cluster(tmp_path, "emulated"), tmp_path / "state"
+    told = would(stepped, cluster, state, installation)
+    steps = next(server for server in told.servers if server.name == "steps-hello")
+    assert len(told.mig) == len(told.servers) - 2
+    assert steps.env is not None and steps.env["CUDA_VISIBLE_DEVICES"] == ""
+    assert [model.name for model in steps.models] == ["hello.round.step.g1"]
+    model = {"name": "hello.round.step.g1", "graph": "hello", "task": "round", "variant": ""}
+    nowhere = {"node": None, "gpu": None, "slice": None, "start": None, "process": 0, "uuid": ""}
+    status = {
+        "gateway": {"pid": 1},
+        "driver": "emulated",
+        "server": {"workers": {"image": None}},
+        "workers": [{"name": "steps-hello", **nowhere, "models": [{**model, "instances": 1, "batch": 1}]}],
+    }
+    changes = {server.name: server for server in would(stepped, cluster, state, installation, status).servers}
+    assert (changes["steps-hello"].change, changes["steps-hello"].models) == ("stays", ())
+
+
 def test_real_instances_are_told_as_calls_that_are_not_made(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation
 ) -> None:

@@ -31,13 +31,23 @@ def test_how_busy_instances_are_stands_beside_their_workers(busy: float | None, 
     assert [row[4:6] for row in table.rows] == [("512 of 9728", shown), ("-", "-")]
 
 
+STATUS: dict[str, Any] = {
+    **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+    **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+    "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
+}
+
+
+def test_servers_that_are_out_are_named() -> None:
+    workers = [{**worker(name, None), "state": state} for name, state in (("a", "ready"), ("b", "restarting"))]
+    status = {**STATUS, "degraded": True, "workers": [*workers, {**worker("steps-app", None), "state": "lost"}]}
+    assert view(status, Output())[0] == "ready, degraded: b restarting; steps-app given up, generation 1"
+    assert view(STATUS, Output())[0] == "ready, generation 1"
+
+
 @pytest.mark.parametrize(("image", "told"), [(None, False), ("triton:1", True)])
 def test_the_image_that_workers_run_from_is_told(image: str | None, told: bool) -> None:
-    status: dict[str, Any] = {
-        **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
-        **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
-        "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": image}},
-    }
+    status = {**STATUS, "server": {**STATUS["server"], "workers": {"version": "2.51.0", "image": image}}}
     assert ("workers run from the image triton:1" in view(status, Output())) is told
 
 
