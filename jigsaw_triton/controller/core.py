@@ -162,7 +162,8 @@ def _restart(state: State, name: str, cause: str) -> Outcome:
     settings = state.settings
     recent = tuple(t for t in restarts.at_s if t > state.now_s - settings.restart_window_s)
     if len(recent) >= settings.restart_limit:
-        text = f"{name} died {len(recent)} times within {settings.restart_window_s:.0f} s and is given up"
+        window = f"{settings.restart_window_s:.0f} s"
+        text = f"{name} died {len(recent)} times within {window} and is given up; it is tried again in {window}"
         lost = replace(restarts, lost=True)
         return replace(state, restarts={**state.restarts, name: lost}), (report, a.Report("error", text))
     delay_s = settings.restart_delay_s * 2 ** len(recent) if recent else 0.0
@@ -171,9 +172,16 @@ def _restart(state: State, name: str, cause: str) -> Outcome:
     return state, (report, *issued)
 
 
-def _revive(state: State) -> Outcome:
-    """Gives servers that were given up another chance: whoever deploys again may have mended what killed them."""
-    lost = [name for name, restarts in state.restarts.items() if restarts.lost]
+def _revive(state: State, *, after_s: float = 0.0) -> Outcome:
+    """Gives servers that were given up another chance.
+
+    Args:
+        state: State of the core.
+        after_s: Seconds since their last restart. Whoever deploys again may have mended what killed them; where nobody
+            does, requests that kill a worker may have ceased.
+    """
+    until_s = state.now_s - after_s
+    lost = [name for name, restarts in state.restarts.items() if restarts.lost and restarts.at_s[-1] <= until_s]
     outputs: list[Output] = []
     for name in lost:
         kept = {other: restarts for other, restarts in state.restarts.items() if other != name}
@@ -226,9 +234,10 @@ def _advance_ready(state: State) -> Outcome:
         state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}, counts=counts))
         state, issued = _solve(state, wanted, wanted.demand_rps, "asked for by the user")
         return state, (*revived, *issued)
+    state, revived = _revive(state, after_s=state.settings.restart_window_s)
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
-    return state, (*ended, *outputs)
+    return state, (*revived, *ended, *outputs)
 
 
 def _end_lingering(state: State) -> Outcome:

@@ -18,8 +18,8 @@ class Settings:
         cooldown_s: Between the end of one change and the next that is not the user's.
         linger_s: Seconds for which routes of an earlier generation stay, so that requests in their queues are answered.
         restart_delay_s: Before a dead server's first restart; doubles with each further one.
-        restart_limit: Restarts of one server within restart_window_s before it is given up and the system is degraded.
-        restart_window_s: See restart_limit.
+        restart_limit: Restarts of one server within restart_window_s before it is given up.
+        restart_window_s: See restart_limit; also seconds after which a server that was given up is tried again.
     """
 
     rise_window_s: float = 4.0

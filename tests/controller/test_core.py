@@ -234,6 +234,19 @@ def test_a_worker_that_keeps_dying_is_given_up() -> None:
     assert world.state.degraded
 
 
+def test_a_worker_that_was_given_up_is_tried_again_later() -> None:
+    world = deployed(World({1: ONE}))
+    for _ in range(world.state.settings.restart_limit + 1):
+        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    told = "n-0-1g-0 died 5 times within 120 s and is given up; it is tried again in 120 s"
+    assert world.reports[-1] == ("error", told)
+    world.ticks([9.0] * 119)
+    assert world.state.degraded
+    world.ticks([9.0])
+    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
+    assert not world.state.degraded
+
+
 def test_deploying_again_tries_a_worker_that_was_given_up() -> None:
     world = deployed(World({1: ONE, 2: ONE}))
     for _ in range(world.state.settings.restart_limit + 1):
