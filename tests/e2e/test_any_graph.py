@@ -1,4 +1,4 @@
-"""Graphs as they come, on real servers, compiled both ways: their answers are what their plain evaluation gives."""
+"""Any graphs on real servers, compiled to each target: their answers are what their plain evaluation gives."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +16,7 @@ from tests.fakes.any_graph import any_graph, evaluate, requests, write_applicati
 pytestmark = pytest.mark.e2e
 
 SERVED: dict[str, tuple[int, Target]] = {
+    "rows": (108, "graph"),
     "rows-ensemble": (108, "ensemble"),
     "rows-bls": (108, "bls"),
     "counts-ensemble": (172, "ensemble"),
@@ -47,7 +48,7 @@ def client(served: System, request: pytest.FixtureRequest) -> Iterator[Client]:
 
 
 def test_there_is_everything_in_these_graphs() -> None:
-    wanted = {"ensemble", "bls", "fan-out", "conditions", "rows of rows", "counts", "python steps"}
+    wanted = {"graph", "ensemble", "bls", "fan-out", "conditions", "rows of rows", "counts", "python steps"}
     assert {what for name in SERVED for what in features(graph(name))} == wanted
 
 
@@ -61,7 +62,7 @@ def test_answers_are_what_the_graph_says(client: Client, name: str) -> None:
         same(answer, [evaluate(of, inputs)], of, wanted)
 
 
-@pytest.mark.parametrize("name", ["rows-bls", "steps"])
+@pytest.mark.parametrize("name", ["rows", "rows-bls", "steps"])
 def test_batches_are_answered_where_their_items_are_alike(client: Client, name: str) -> None:
     of, rng = graph(name), Random(name)
     for _ in range(REQUESTS):

@@ -9,18 +9,19 @@ from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
 
+TARGETS = {"words": "graph", "words-ensemble": "ensemble", "words-bls": "bls"}
+
 
 @pytest.fixture(scope="module")
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
-    words = write_application(folder / "words", target="ensemble", square_ms=2)
-    other = write_application(folder / "words-bls", name="words-bls", target="bls", square_ms=2)
-    shared.deploy(words, other, "--gpus", "2xcpu", "--demand", "words=5,words-bls=5")
+    apps = [write_application(folder / name, name=name, target=target, square_ms=2) for name, target in TARGETS.items()]
+    shared.deploy(*apps, "--gpus", "2xcpu", "--demand", ",".join(f"{name}=5" for name in TARGETS))
     return shared
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("model", ["words", "words-bls"])
+@pytest.mark.parametrize("model", TARGETS)
 def test_a_request_with_an_id_leaves_a_trace_at_every_hop(served: System, model: str, protocol: str) -> None:
     request = f"{model}, {protocol}"
     with Client(served, protocol) as client:

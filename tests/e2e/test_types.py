@@ -1,4 +1,4 @@
-"""Tensors of every kind, bit for bit the same after the whole way, by either target and protocol."""
+"""Tensors of every kind, bit for bit the same after the whole way, by each target and protocol."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.e2e
 
 TYPES = {"HALF": "FP16", "BRAIN": "BF16", "FLAG": "BOOL", "LONG": "INT64", "TEXT": "BYTES", "DATA": "UINT8"}
 LARGE_BYTES = 64 * 2**20
-MODELS = ("copy", "copy-bls")
+TARGETS = {"copy": "graph", "copy-ensemble": "ensemble", "copy-bls": "bls"}
+MODELS = tuple(TARGETS)
 
 MODEL = """\
 class Model:
@@ -70,8 +71,8 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
 @pytest.fixture(scope="module")
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
-    apps = [write_copier(folder / name, name, target) for name, target in zip(MODELS, ("ensemble", "bls"), strict=True)]
-    shared.deploy(*apps, "--gpus", "1xcpu", "--demand", "copy=1,copy-bls=1")
+    apps = [write_copier(folder / name, name, target) for name, target in TARGETS.items()]
+    shared.deploy(*apps, "--gpus", "1xcpu", "--demand", ",".join(f"{name}=1" for name in MODELS))
     return shared
 
 
