@@ -1,8 +1,8 @@
 """Builds the compiled backend: `python -m native.build` puts it where the package looks for it.
 
 tritonserver loads `libtriton_jigsaw.so`, made of `core/` and `triton/`. Functions of Triton stay undefined in it,
-because the server that loads it has them. Tests load `libjigsaw_core_testing.so`, made of `core/` and `testing/`,
-without Triton.
+because the server that loads it has them. Tests load `libjigsaw_core_testing.so`, which has a stand-in for the server
+in `testing/`.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def build_testing(
     Args:
         sanitizer: Sanitizer to instrument it for; None takes JIGSAW_SANITIZER from the environment, else none. An
             instrumented library loads only where LD_PRELOAD has the sanitizer's runtime (`native.sanitize`).
-        sources: Folder of sources, with `core` and `testing` in it.
+        sources: Folder of sources, with `core`, `triton` and `testing` in it.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
 
@@ -103,7 +103,7 @@ def build_testing(
         BuildError: There is no compiler, or something does not compile.
     """
     chosen = sanitizer or _sanitizer(os.environ.get(SANITIZER_VARIABLE, ""))
-    return _build(Library(TESTING, ("core", "testing"), chosen), sources, folder, compiler or find_compiler())
+    return _build(Library(TESTING, ("core", "triton", "testing"), chosen), sources, folder, compiler or find_compiler())
 
 
 def install(library: Path, target: Path) -> bool:
@@ -180,7 +180,7 @@ def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output:
     flags = ["-shared", "-pthread", f"-Wl,-soname,{library.name}", "-Wl,--build-id=none", "-Wl,--as-needed"]
     if library.name == BACKEND:
         # Functions of Triton are resolved at their first call, so that `doctor` can load the library without a server.
-        flags += ["-Wl,-z,lazy", f"-Wl,--version-script={exports.name}"]
+        flags += ["-Wl,-z,lazy", "-Wl,-z,defs", f"-Wl,--version-script={exports.name}"]
         flags += ["-Wl,--gc-sections", "-Wl,--strip-debug"]
         # What the library takes from libstdc++ is inside, so the server's own libstdc++ may be older.
         flags += [] if compiler.kind == "zig" else ["-static-libstdc++", "-static-libgcc"]

@@ -169,7 +169,12 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     job->priority = priority;
     job->traced = traced;
     Time rest = front_.rest(task);
-    if (deadline_ != kNever) job->deadline = deadline_ - std::min(deadline_, rest);
+    if (deadline_ != kNever) {
+      job->deadline = job->bound = deadline_ - std::min(deadline_, rest);
+      // Work is not begun for what would not be finished; what is begun goes on while there is a chance.
+      job->begun = plan_.waiting[task] > 0;
+      if (!job->begun) job->bound = std::min(job->bound, deadline_ - std::min(deadline_, front_.usual_rest(task)));
+    }
     job->order = order_ - std::min(order_, rest);
     if (auto failure = job->take_inputs(spec, values_, holds)) {
       front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
@@ -244,6 +249,7 @@ void Flow::fail(Failure failure, Work& work) {
 void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
   note(job);
+  job.task->stayed(job.last_received - std::min(job.last_received, job.arrival));
   trace(job, "answered", "", job.last_received);
   early_ = std::move(outputs);
   early_answer_ = true;

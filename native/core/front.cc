@@ -213,6 +213,28 @@ const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
   return found->second;
 }
 
+bool Front::blocked(size_t task) const {
+  return std::any_of(followers_[task].begin(), followers_[task].end(),
+                     [this](size_t follower) { return tasks_[follower]->full(); });
+}
+
+void Front::unblock(size_t task, Work& work) {
+  for (size_t other = 0; other < task; other++)
+    if (tasks_[other]->held() && std::find(followers_[other].begin(), followers_[other].end(), task) != followers_[other].end())
+      work.dirty.push_back(tasks_[other].get());
+}
+
+Time Front::usual_rest(size_t task) const {
+  // A front of one task does not see what follows: under load it takes about twice as long as a batch does.
+  if (spec_.clock) return Time(2 * spec_.tasks[task].rest_ms * 1e6);
+  if (followers_[task].empty()) return 0;
+  Time at = now();
+  std::vector<double> rest(spec_.tasks.size(), 0);
+  for (size_t t = spec_.tasks.size(); t-- > task;)
+    for (size_t follower : followers_[t]) rest[t] = std::max(rest[t], tasks_[follower]->usual_stay(at) + rest[follower]);
+  return Time(rest[task]);
+}
+
 Time Front::rest(size_t task) const {
   if (spec_.clock) return Time(spec_.tasks[task].rest_ms * 1e6);
   if (followers_[task].empty()) return 0;
@@ -225,7 +247,9 @@ Time Front::rest(size_t task) const {
 }
 
 void Front::submit(Request* request, std::vector<Value> inputs, Arrival arrival) {
-  if (!arrival.time) arrival.time = now();
+  // An earlier step tells when the request arrived; what is told may be wrong.
+  Time at = now();
+  if (!arrival.time || arrival.time > at) arrival.time = at;
   if (std::string wrong = misfit(spec_, inputs); !wrong.empty()) {
     reject(request, arrival.time, std::move(wrong));
     return;

@@ -46,8 +46,17 @@ class Front {
   // A flow was released. Called with the lock held.
   void released();
 
+  // Whether a task that follows has as much waiting as its workers take at a time.
+  bool blocked(size_t task) const;
+
+  // Dispatches the tasks before one, where they were held up by it.
+  void unblock(size_t task, Work& work);
+
   // Time that a request still needs once a task is done: the longest path of what follows, as it goes now.
   Time rest(size_t task) const;
+
+  // The same by how long requests lately took at the tasks that follow, their waiting included, at the high end.
+  Time usual_rest(size_t task) const;
 
  private:
   friend class Flow;

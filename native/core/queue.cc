@@ -1,5 +1,7 @@
 #include "core/queue.h"
 
+#include <algorithm>
+
 #include "core/flow.h"
 
 namespace jigsaw {
@@ -11,24 +13,29 @@ void Queue::push(Piece piece) {
 
 Piece Queue::pop() { return pop_of(groups_.find(tops_.begin()->second->first)); }
 
-Piece Queue::pop_of(Groups::iterator group) {
-  auto first = group->second.begin();
-  Piece piece = std::move(first->second);
-  tops_.erase(first->first);
-  group->second.erase(first);
+Piece Queue::take_out(Groups::iterator group, Pieces::iterator at) {
+  Piece piece = std::move(at->second);
+  bool first = at == group->second.begin();
+  if (piece.job->bound != kNever) due_.erase({piece.job->bound, at->first, &group->first});
+  if (first) tops_.erase(at->first);
+  group->second.erase(at);
   if (group->second.empty())
     groups_.erase(group);
-  else
+  else if (first)
     tops_.emplace(group->second.begin()->first, &*group);
   pieces_--;
   items_ -= piece.size();
+  prompt_items_ -= prompt(piece);
   bytes_ -= piece.job->size;
   return piece;
 }
 
+int64_t Queue::prompt(const Piece& piece) { return std::min(piece.size(), kPrompt); }
+
 void Queue::insert(Key key, Piece piece) {
   pieces_++;
   items_ += piece.size();
+  prompt_items_ += prompt(piece);
   bytes_ += piece.job->size;
   auto group = groups_.try_emplace(piece.job->group).first;
   Pieces& pieces = group->second;
@@ -36,6 +43,7 @@ void Queue::insert(Key key, Piece piece) {
     if (!pieces.empty()) tops_.erase(pieces.begin()->first);
     tops_.emplace(key, &*group);
   }
+  if (piece.job->bound != kNever) due_.insert({piece.job->bound, key, &group->first});
   pieces.emplace(key, std::move(piece));
 }
 

@@ -3,6 +3,7 @@
 
 #include <iterator>
 #include <map>
+#include <set>
 #include <tuple>
 #include <vector>
 
@@ -15,6 +16,10 @@ class Queue {
   bool empty() const { return tops_.empty(); }
   size_t pieces() const { return pieces_; }
   int64_t items() const { return items_; }
+
+  // The same without most of the items of very large jobs, which give way to others.
+  int64_t prompt_items() const { return prompt_items_; }
+
   size_t bytes() const {
     return bytes_;
   }  // Of the inputs of the jobs that are here, a job counted once for each piece.
@@ -41,6 +46,22 @@ class Queue {
       group = next;
     }
   }
+
+  // Offers pieces to `take_over` in the order of their deadlines, whatever goes first, and takes out those for which it
+  // returns true, until it returns false.
+  template <typename TakeOver>
+  void sweep_due(TakeOver take_over) {
+    while (!due_.empty()) {
+      const Due& first = *due_.begin();
+      auto group = groups_.find(*first.shape);
+      auto found = group->second.find(first.key);
+      if (!take_over(found->second)) return;
+      take_out(group, found);
+    }
+  }
+
+  // The earliest deadline of all pieces; kNever where none has one.
+  Time first_deadline() const { return due_.empty() ? kNever : due_.begin()->deadline; }
 
   // Takes up to `limit` items of one group, from its first piece on, and moves what is left of a job behind others by
   // `behind` nanoseconds. `usable` drops pieces: it returns false for those that it has taken over.
@@ -78,16 +99,31 @@ class Queue {
   using Groups = std::map<Shape, Pieces>;
   using Group = Groups::value_type;
 
-  Piece pop_of(Groups::iterator group);
+  struct Due {
+    Time deadline;
+    Key key;
+    const Shape* shape;  // Of its group.
+
+    bool operator<(const Due& other) const { return std::tie(deadline, key) < std::tie(other.deadline, other.key); }
+  };
+
+  Piece pop_of(Groups::iterator group) { return take_out(group, group->second.begin()); }
+  Piece take_out(Groups::iterator group, Pieces::iterator at);
   void insert(Key key, Piece piece);
   void push_behind(Piece piece, Time behind);
   static void hold_again(const Piece& piece);
 
+  // Items of one job that count as prompt.
+  static constexpr int64_t kPrompt = 64;
+  static int64_t prompt(const Piece& piece);
+
   Groups groups_;
   std::map<Key, Group*> tops_;  // The first key of each group.
+  std::set<Due> due_;           // All pieces that have a deadline.
   uint64_t number_ = 0;
   size_t pieces_ = 0;
   int64_t items_ = 0;
+  int64_t prompt_items_ = 0;
   size_t bytes_ = 0;
 };
 

@@ -112,6 +112,8 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.worker->users.push_back(this);
     entry.worker->server->users++;
   }
+  round_ = 0;
+  for (const Entry& entry : entries_) round_ += entry.limit * entry.capacity;
   // The old entries keep their servers until their connections are closed.
   engine_.forget_unused();
   std::vector<Share> shares;
@@ -159,6 +161,19 @@ double Task::fastest(Time at) {
   return fastest_;
 }
 
+double Task::usual_stay(Time at) { return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at); }
+
+void Task::stayed(Time duration) {
+  constexpr double kWeight = 0.05;
+  double value = double(duration);
+  if (stay_ == 0) {
+    stay_ = value;
+    return;
+  }
+  stay_deviation_ += kWeight * (std::abs(value - stay_) - stay_deviation_);
+  stay_ += kWeight * (value - stay_);
+}
+
 void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
   Piece piece(&job, 0, job.items);
@@ -180,9 +195,10 @@ void Task::enqueue(Job& job, Work& work, Time at) {
   if (job.deadline != kNever && any_usable_) {
     // What a worker can do at once is sent whatever is expected of it: else one slow batch would end all service.
     bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
-    double takes = slowest_;
-    if (items_per_ns_ > 0) takes += double(queue_.items() + job.items) / items_per_ns_;
-    if (!at_once && double(at) + takes > double(job.deadline)) {
+    // Up to a batch's time goes by until the batches under way end. What is begun is given every chance.
+    double takes = job.begun ? fastest_ : 2 * slowest_;
+    if (items_per_ns_ > 0) takes += double(queue_.items() + (job.begun ? 0 : job.items)) / items_per_ns_;
+    if (!at_once && double(at) + takes > double(job.bound)) {
       refuse(piece, work, at);
       return;
     }
@@ -200,7 +216,7 @@ bool Task::late(const Job& job, Time at) {
   if (job.deadline == kNever) return false;
   // What has not waited is given a chance: else one slow batch would end all service.
   bool waited = at > job.arrival + kMillisecond;
-  return waited ? double(at) + fastest_ > double(job.deadline) : at >= job.deadline;
+  return waited ? double(at) + fastest_ > double(job.bound) : at >= job.deadline;
 }
 
 // Takes over a piece that is of no use any more; otherwise returns true.
@@ -225,6 +241,8 @@ bool Task::take_over(Piece& piece, Work& work, Time at) {
 
 void Task::refuse(Piece& piece, Work& work, Time at) {
   Flow* flow = piece.job->flow;
+  // It would have stayed that long at least.
+  if (at > piece.job->arrival) stayed(at - piece.job->arrival + Time(fastest_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
   if (any_usable_) {
@@ -322,7 +340,9 @@ void Task::dispatch(Work& work, Time at) {
   }
   refresh();
   estimate(at);
-  queue_.sweep([&](Piece& piece) { return !take_over(piece, work, at); }, 64);
+  auto useless = [&](Piece& piece) { return !take_over(piece, work, at); };
+  queue_.sweep(useless, 64);
+  queue_.sweep_due(useless);
   while (!queue_.empty()) {
     Piece& first = queue_.top();
     if (first.job->flow->ended() || late(*first.job, at)) {
@@ -330,6 +350,8 @@ void Task::dispatch(Work& work, Time at) {
       take_over(piece, work, at);
       continue;
     }
+    held_ = front_.blocked(index_);
+    if (held_) break;
     int index = choose(first, at);
     if (index < 0) break;
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
@@ -359,12 +381,13 @@ void Task::dispatch(Work& work, Time at) {
       if (share.variant == entry.route.variant) share.taken += double(items);
     engine_.call(work, *this, entry, std::move(pieces), at);
   }
+  if (!full()) front_.unblock(index_, work);
   if (queue_.empty()) {
     wake_ = kNever;
     return;
   }
   wake_ = at + kLook;
-  Time deadline = queue_.top().job->deadline;
+  Time deadline = queue_.first_deadline();
   if (deadline != kNever)
     wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, Time(fastest_)) + 1));
   for (const Entry& entry : entries_)

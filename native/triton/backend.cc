@@ -1,4 +1,5 @@
 // The backend that tritonserver loads: models are fronts, requests are handed to the core as they are.
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -258,7 +259,9 @@ class TritonRequest : public Request {
     }
     if (!clock_[0]) {
       clock_[0] = int64_t(arrival.time);
-      Time limit = arrival.timeout_us ? 1000 * arrival.timeout_us : Time(front_.spec().slo_ms * 1e6);
+      // A timeout may be longer than there are nanoseconds in an INT64.
+      Time most = Time(INT64_MAX) - arrival.time;
+      Time limit = arrival.timeout_us ? 1000 * std::min(arrival.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
       clock_[1] = int64_t(arrival.time + limit);
     }
     read_outputs(arrival);
