@@ -60,6 +60,9 @@ class Flow {
   void hold() { holders_++; }
   void drop(Work& work);
 
+  // Whether the client gets a tensor, straight into its response.
+  bool client_gets(size_t tensor) const { return plan_.sink[tensor] >= 0; }
+
   // Memory for a tensor: that of the response where the client gets it, else memory of its own.
   char* memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& own);
 

@@ -176,6 +176,13 @@ std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& v
       value.shape.insert(value.shape.end(), item.begin(), item.end());
     }
     value.size = bytes;
+    if (chunks.size() == 1 && !flow->client_gets(declared.tensor)) {
+      // As it came: the tasks that follow are sent it from there.
+      value.own = std::move(chunks[0].own);
+      value.data = chunks[0].data;
+      values[declared.tensor] = std::move(value);
+      continue;
+    }
     char* to = flow->memory(declared.tensor, declared.type, value.shape, bytes, value.own);
     value.data = to;
     for (const Chunk& chunk : chunks) {
