@@ -91,7 +91,8 @@ def test_an_update_of_what_has_no_gateway_yet_keeps_nothing(app: Path) -> None:
 
 def test_servers_that_become_other_processes_are_noticed() -> None:
     streams, mps = Cluster(()), Cluster((), processes="mps")
-    alone, first = {"workers": [{"process": 0}]}, {"workers": [{"process": 1}]}
+    steps = {"slice": None, "process": 0}
+    alone, first = ({"workers": [{"slice": "1g", "process": process}, steps]} for process in (0, 1))
     assert _changes_processes(alone, mps) and _changes_processes(first, streams)
     assert not _changes_processes(alone, streams) and not _changes_processes(first, mps)
     assert not _changes_processes({"workers": []}, mps)
