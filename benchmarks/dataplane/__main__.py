@@ -9,6 +9,7 @@ from functools import partial
 
 from benchmarks import harness, system
 from benchmarks.dataplane import (
+    cost,
     depth,
     docread,
     edge,
@@ -33,6 +34,7 @@ PARTS: dict[str, Part] = {
     "native": native.measure,
     "fused": fused.measure,
     "depth": depth.measure,
+    "cost": cost.measure,
     "saturation": saturation.measure,
     "overload": overload.measure,
     "shared": shared.measure,

@@ -1,5 +1,6 @@
 """`jigsaw-triton deploy`: plans, starts, serves; or changes what serves."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from jigsaw_triton.cli.table import Table
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.gateway_load import GatewayLoad, gateway_load
 from jigsaw_triton.planner.plan import Plan
 from jigsaw_triton.planner.solve import make_plan
 from jigsaw_triton.planner.transition import transition
@@ -27,6 +29,9 @@ from jigsaw_triton.servers.installation import Installation, find_installation, 
 from jigsaw_triton.servers.mps import find_control
 
 DEFAULT_RPS = 1.0
+
+_MOST_BUSY = 0.7
+"""Part of a host's processors that the gateway may need: workers, clients and bursts need some, too."""
 
 
 @options.command(
@@ -137,6 +142,17 @@ def _changes_processes(status: dict[str, Any], cluster: Cluster) -> bool:
     return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in on_instances)
 
 
+def _too_much(load: GatewayLoad) -> str | None:
+    """Why this host's processors may not carry a plan; None where they may."""
+    processors = len(os.sched_getaffinity(0))
+    if load.processors <= _MOST_BUSY * processors:
+        return None
+    return (
+        f"the gateway would keep about {load.processors:.1f} of this host's {processors} processors busy with "
+        f"{load.requests_rps:.4g} requests and {load.megabytes_s:.4g} MB a second: plan for less, or use a larger host"
+    )
+
+
 def _show_plan(
     out: Output, request: Request, deployment: Deployment, before: dict[str, Any] | None
 ) -> tuple[Wanted, Plan]:
@@ -151,6 +167,8 @@ def _show_plan(
     plan = make_plan(asked, wanted.options)
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
     out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
+    if (warning := _too_much(gateway_load(wanted.graphs, plan))) is not None:
+        out.warn(warning)
     if asked.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")

@@ -300,7 +300,10 @@ def _form(
             TaskFront(names.route(graph.name, node.name, job.generation), node.name, routes[node.name])
             for node in graph.in_order()
         )
-        return CompiledGraph(front.graph_front(graph, tasks, job.template("front"), rest_ms=rest), None, tasks, "graph")
+        folder = front.graph_front(
+            graph, tasks, job.template("front"), rest_ms=rest, capacity_rps=round(plan.capacity_rps, 3)
+        )
+        return CompiledGraph(folder, None, tasks, "graph")
     tasks = tuple(
         made.get(name)
         or front.task_front(

@@ -58,7 +58,12 @@ def task_specs(graph: TaskGraph, routes: Mapping[str, str], rest_ms: Mapping[str
 
 
 def graph_front(
-    graph: TaskGraph, tasks: Sequence[TaskFront], template: Template, *, rest_ms: Mapping[str, float]
+    graph: TaskGraph,
+    tasks: Sequence[TaskFront],
+    template: Template,
+    *,
+    rest_ms: Mapping[str, float],
+    capacity_rps: float = 0.0,
 ) -> ModelFolder:
     """The front that executes a whole graph under the graph's own name.
 
@@ -67,6 +72,7 @@ def graph_front(
         tasks: Its tasks and steps with their routes.
         template: Template named `front`.
         rest_ms: Task -> time of what follows it.
+        capacity_rps: Requests a second that the plan carries.
 
     Raises:
         InputError: A tensor of the graph has no place in a configuration.
@@ -84,6 +90,7 @@ def graph_front(
         tasks=task_specs(graph, {task.task: task.name for task in tasks}, rest_ms),
         overload=graph.overload,
         split=graph.fans_out or bool(graph.steps),
+        capacity_rps=capacity_rps,
     )
     config = _config(template, graph.name, MAX_BATCH)
     cfg.set_tensors(config, inputs, outputs)

@@ -190,6 +190,7 @@ class FrontSpec:
         split: Whether the items of a client's batch go their own ways, where rows fan out or python steps run.
         clock: Whether it is a one-task front that reads and hands on `CLOCK_TENSOR`.
         blaming: Whether messages of failures begin with whose fault they are, for a caller that learns no code.
+        capacity_rps: Requests a second that the plan carries, for the metric of that name.
         version: `SPEC_VERSION`.
     """
 
@@ -202,6 +203,7 @@ class FrontSpec:
     split: bool = False
     clock: bool = False
     blaming: bool = False
+    capacity_rps: float = 0.0
     version: int = SPEC_VERSION
 
 

@@ -167,6 +167,7 @@ Front::Front(Engine& engine, std::string model, std::string_view spec)
     : engine_(engine), model_(std::move(model)), spec_(FrontSpec::parse(spec)) {
   std::lock_guard lock(engine_.mutex());
   metrics_ = &engine_.graph_metrics(spec_.graph);
+  if (spec_.capacity_rps > 0) metrics_->capacity.set(spec_.capacity_rps);
   followers_.resize(spec_.tasks.size());
   try {
     for (size_t t = 0; t < spec_.tasks.size(); t++)
@@ -306,7 +307,7 @@ void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& ar
   {
     std::lock_guard lock(engine_.mutex());
     flows_++;
-    if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(1);
+    if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(double(inputs[0].shape[0]));
     auto* flow = new Flow(*this, plan(arrival.wanted), request, std::move(inputs), arrival.time, deadline, order,
                           std::move(promise));
     flow->priority = arrival.priority;

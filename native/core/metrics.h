@@ -37,6 +37,7 @@ struct GraphMetrics {
   GraphMetrics(MetricRegistry& registry, const std::string& graph);
 
   Metric& arrivals;
+  Metric& capacity;
   Metric& slo_met;
   Metric& slo_missed;
   Metric& slo_failed;

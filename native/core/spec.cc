@@ -74,6 +74,7 @@ class SpecReader {
       if (kind != "refuse" && kind != "queue") throw FormatError("spec.overload is neither refuse nor queue: " + kind);
       spec_.queue_overload = kind == "queue";
     }
+    if (const Json* capacity = json_.find("capacity_rps")) spec_.capacity_rps = capacity->number("spec.capacity_rps");
     if (const Json* most = json_.find("most_requests"))
       spec_.most_requests = size_t(std::max<int64_t>(1, most->integer("spec.most_requests")));
     if (const Json* most = json_.find("most_bytes"))

@@ -96,6 +96,7 @@ struct FrontSpec {
   bool split = false;           // Items of a client's batch go their own ways.
   bool clock = false;           // A one-task front, which reads and hands on `kClockTensor`.
   bool blaming = false;         // Messages of failures begin with whose fault they are, for callers that learn no code.
+  double capacity_rps = 0;      // Requests a second that the plan carries.
   size_t most_requests = 100'000;
   size_t most_bytes = size_t{1} << 30;
   std::vector<FrontOutput> inputs;

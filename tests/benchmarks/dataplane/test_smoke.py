@@ -12,6 +12,7 @@ FIGURES = {
     "native": "dataplane.chain2.rate.32_clients",
     "fused": "dataplane.fused.rate.32_clients",
     "depth": "dataplane.depth",
+    "cost": "dataplane.cost.call_us",
     "saturation": "dataplane.workers",
     "overload": "dataplane.overload3x.served",
     "shared": "dataplane.isolation_shared",
