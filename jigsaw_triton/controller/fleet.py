@@ -226,7 +226,9 @@ class Fleet:
         """Loads and verifies further models on a worker."""
         async with self.locked(worker):
             daemon = await self._places.daemon(worker)
-            await self._load_all(self._running(worker), [m.folder for m in models], probe=True, daemon=daemon)
+            await self._load_all(
+                self._running(worker), [m.folder for m in models], probed=_probed(models), daemon=daemon
+            )
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
@@ -243,7 +245,7 @@ class Fleet:
         uuid, daemon = self._places.uuid(worker.name), await self._places.daemon(worker.name)
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
-        await self._load_all(server, [m.folder for m in worker.models], probe=True, daemon=daemon)
+        await self._load_all(server, [m.folder for m in worker.models], probed=_probed(worker.models), daemon=daemon)
 
     async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
         """Sees to it that a server computes through the daemon: one that does not find it computes without.
@@ -294,7 +296,7 @@ class Fleet:
                 await self._stop(dead)
             await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
             await self._start_gateway(ports)
-            await self._load_all(self._running(self.GATEWAY), models, probe=False)
+            await self._load_all(self._running(self.GATEWAY), models)
             self.edge.admit()
 
     async def stop_gateway(self) -> None:
@@ -309,7 +311,7 @@ class Fleet:
     async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
         """Loads models at the gateway."""
         async with self.locked(self.GATEWAY):
-            await self._load_all(self._running(self.GATEWAY), models, probe=False)
+            await self._load_all(self._running(self.GATEWAY), models)
 
     async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
         """Loads a front over the one that serves, once the same front has answered under another name.
@@ -321,7 +323,7 @@ class Fleet:
         """
         async with self.locked(self.GATEWAY):
             server = self._running(self.GATEWAY)
-            await self._load_all(server, [rehearsal], probe=False)
+            await self._load_all(server, [rehearsal])
             try:
                 await self._probe(server, rehearsal.name, inputs)
             finally:
@@ -446,9 +448,21 @@ class Fleet:
         self._journal.forget_server(server.process.name)
 
     async def _load_all(
-        self, server: Server, models: Sequence[ModelFolder], *, probe: bool, daemon: MpsDaemon | None = None
+        self,
+        server: Server,
+        models: Sequence[ModelFolder],
+        *,
+        probed: Iterable[str] = (),
+        daemon: MpsDaemon | None = None,
     ) -> None:
-        """Loads and verifies models, or none of them; where there is a daemon, that they compute through it, too."""
+        """Loads and verifies models, or none of them.
+
+        Args:
+            server: Server that loads them.
+            models: Models in the order of loading.
+            probed: Names of those that must answer a probe of zeros.
+            daemon: MPS daemon that they must compute through; None where there is none.
+        """
         loaded: list[str] = []
         try:
             for model in models:
@@ -456,7 +470,7 @@ class Fleet:
                 loaded.append(model.name)
                 await self._load(server, model.name)
             await self._verify(server, loaded)
-            for name in loaded if probe else ():
+            for name in probed:
                 await self._probe(server, name)
             if daemon is not None and loaded:
                 await self._require_mps(server, daemon)
@@ -512,6 +526,11 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def _probed(models: Iterable[WorkerModel]) -> list[str]:
+    """Names of the models that must answer a probe: not those of python steps, whose code may refuse zeros."""
+    return [model.name for model in models if model.variant]
 
 
 async def _has_ended(server: Server) -> bool:

@@ -26,6 +26,7 @@ spec:
     ROWS: scale.ROWS
     TEXT: scale.TEXT
     DOUBLED: double.ROW
+  sample: {NUMBERS: numbers.npy}
   tasks:
     split:
       inputs: {NUMBERS: inputs.NUMBERS}
@@ -56,6 +57,8 @@ def step(ROWS, NUMBERS):
         raise ValueError("thirteen")
     if len(NUMBERS) == 0:
         return Answer(ROWS=ROWS, TEXT=["early"], DOUBLED=np.array([[-1]]))
+    if not ROWS.any():
+        raise ValueError("no step has to take the zeros of a probe")
     return {"ROWS": ROWS[ROWS[:, 0] > 0] * 10, "TEXT": [f"{len(ROWS)} rows".encode()]}
 """
 
@@ -75,6 +78,7 @@ def write(folder: Path, scale: str = SCALE) -> Path:
     (folder / "split.py").write_text(SPLIT)
     (folder / "double.py").write_text(DOUBLE)
     (folder / "steps" / "scale.py").write_text(scale)
+    np.save(folder / "numbers.npy", np.array([1, 2], np.int64))
     rows = [claim(task, "plain", "1g", batch, 2.0) for task in ("split", "double") for batch in (1, 4)]
     (folder / "profiles.csv").write_text(write_profiles(rows))
     return folder
