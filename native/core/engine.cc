@@ -70,6 +70,9 @@ Engine::~Engine() {
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
   thread_.join();
+  // A registration that was not answered holds its worker, and through it itself.
+  for (auto& [number, connection] : std::exchange(calls_, {}))
+    std::shared_ptr<Worker> worker = std::move(connection->call.worker);
   close(event_);
   close(epoll_);
 }

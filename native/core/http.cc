@@ -254,10 +254,8 @@ void AnswerReader::read_head() {
   std::string_view text(buffer_.data(), filled_);
   size_t end = text.find("\r\n\r\n", searched_ < 3 ? 0 : searched_ - 3);
   searched_ = filled_;
-  if (end == std::string_view::npos) {
-    if (filled_ > kMostHead) throw FormatError("the answer's header does not end");
-    return;
-  }
+  if (std::min(end, filled_) > kMostHead) throw FormatError("the answer's header does not end");
+  if (end == std::string_view::npos) return;
   head_ = parse_reply_head(text.substr(0, end));
   start_ = end + 4;
   if (filled_ > start_ + head_.body) throw FormatError("more came than the answer's length");
@@ -268,11 +266,8 @@ void AnswerReader::read_head() {
 
 void AnswerReader::read_json(const Place& place) {
   if (head_.status != 200 || !inference_) {
-    if (filled_ < start_ + head_.body) {
-      // Whatever follows the JSON of a bad answer is of no use.
-      if (head_.body != head_.json) throw FormatError("tensors in an answer that is not good");
-      return;
-    }
+    // Whatever follows the JSON of a bad answer is of no use.
+    if (head_.body != head_.json) throw FormatError("tensors in an answer that is not good");
     state_ = State::kDone;
     return;
   }

@@ -50,7 +50,8 @@ char* text_or_error(Function function) {
 
 Durations durations(std::string_view json) {
   Durations found;
-  for (const auto& [batch, duration_ms] : Json::parse(json).object("durations").members())
+  Json parsed = Json::parse(json);
+  for (const auto& [batch, duration_ms] : parsed.object("durations").members())
     found.emplace_back(std::stoll(batch), duration_ms.number(batch));
   return found;
 }

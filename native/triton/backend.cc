@@ -36,7 +36,8 @@ void check(TRITONSERVER_Error* error) {
 }
 
 void log_message(TRITONSERVER_LogLevel level, const std::string& text) {
-  if (TRITONSERVER_Error* error = TRITONSERVER_LogMessage(level, "jigsaw", 0, text.c_str())) TRITONSERVER_ErrorDelete(error);
+  if (TRITONSERVER_Error* error = TRITONSERVER_LogMessage(level, "jigsaw", 0, text.c_str()))
+    TRITONSERVER_ErrorDelete(error);
 }
 
 // For calls that fail only where the server is out of order; there is nobody to hand the error to.
@@ -65,8 +66,8 @@ class TritonHost : public Host {
     log_message(kLevels[size_t(level)], text);
   }
 
-  std::unique_ptr<Metric> metric(MetricKind kind, const std::string& name, const std::string& help, const Labels& labels,
-                                 const std::vector<double>& buckets) override {
+  std::unique_ptr<Metric> metric(MetricKind kind, const std::string& name, const std::string& help,
+                                 const Labels& labels, const std::vector<double>& buckets) override {
     constexpr TRITONSERVER_MetricKind kKinds[] = {TRITONSERVER_METRIC_KIND_COUNTER, TRITONSERVER_METRIC_KIND_GAUGE,
                                                   TRITONSERVER_METRIC_KIND_HISTOGRAM};
     auto& family = families_[name];
@@ -162,7 +163,8 @@ class TritonRequest : public Request {
 
   bool cancelled() const override {
     bool cancelled = false;
-    if (TRITONSERVER_Error* error = TRITONBACKEND_RequestIsCancelled(request_, &cancelled)) TRITONSERVER_ErrorDelete(error);
+    if (TRITONSERVER_Error* error = TRITONBACKEND_RequestIsCancelled(request_, &cancelled))
+      TRITONSERVER_ErrorDelete(error);
     return cancelled;
   }
 
@@ -175,7 +177,8 @@ class TritonRequest : public Request {
     failed_ = failure != nullptr;
     if (!failure && wants_clock_) {
       try {
-        char* to = allocate(kClockTensor.data(), DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
+        char* to =
+            allocate(kClockTensor.data(), DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
         for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
       } catch (const std::exception&) {
         // The next step takes its own arrival then.
@@ -198,11 +201,13 @@ class TritonRequest : public Request {
   void release() override {
     if (response_) log_failure(TRITONBACKEND_ResponseDelete(response_));
     Time end = now();
-    Time sent = timing_.first_sent ? timing_.first_sent : end, received = timing_.last_received ? timing_.last_received : end;
-    log_failure(TRITONBACKEND_ModelInstanceReportStatistics(instance_, request_, !failed_, begin_, sent, received, end));
+    Time sent = timing_.first_sent ? timing_.first_sent : end,
+         received = timing_.last_received ? timing_.last_received : end;
+    log_failure(
+        TRITONBACKEND_ModelInstanceReportStatistics(instance_, request_, !failed_, begin_, sent, received, end));
     if (!failed_)
-      log_failure(TRITONBACKEND_ModelInstanceReportBatchStatistics(instance_, uint64_t(std::max<int64_t>(1, timing_.items)),
-                                                                   begin_, sent, received, end));
+      log_failure(TRITONBACKEND_ModelInstanceReportBatchStatistics(
+          instance_, uint64_t(std::max<int64_t>(1, timing_.items)), begin_, sent, received, end));
     log_failure(TRITONBACKEND_RequestRelease(request_, TRITONSERVER_REQUEST_RELEASE_ALL));
     Instance& state = state_;
     delete this;
@@ -261,7 +266,8 @@ class TritonRequest : public Request {
       clock_[0] = int64_t(arrival.time);
       // A timeout may be longer than there are nanoseconds in an INT64.
       Time most = Time(INT64_MAX) - arrival.time;
-      Time limit = arrival.timeout_us ? 1000 * std::min(arrival.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
+      Time limit =
+          arrival.timeout_us ? 1000 * std::min(arrival.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
       clock_[1] = int64_t(arrival.time + limit);
     }
     read_outputs(arrival);
@@ -323,7 +329,8 @@ class TritonRequest : public Request {
       TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
       int64_t memory_id = 0;
       check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
-      if (memory == TRITONSERVER_MEMORY_GPU) throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
+      if (memory == TRITONSERVER_MEMORY_GPU)
+        throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
       if (!value.own) {
         value.data = static_cast<const char*>(data);
         value.size = part;
@@ -354,7 +361,21 @@ TRITONSERVER_Error* failed(const std::exception& error) {
   return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INVALID_ARG, error.what());
 }
 
+std::string config_of(TRITONBACKEND_Model* model) {
+  TRITONSERVER_Message* message = nullptr;
+  check(TRITONBACKEND_ModelConfig(model, 1, &message));
+  const char* text = nullptr;
+  size_t size = 0;
+  TRITONSERVER_Error* error = TRITONSERVER_MessageSerializeToJson(message, &text, &size);
+  std::string config;
+  if (!error) config.assign(text, size);
+  log_failure(TRITONSERVER_MessageDelete(message));
+  check(error);
+  return config;
+}
+
 void start_engine() {
+  process().engine.reset();
   const char* run_dir = getenv("JIGSAW_RUN_DIR");
   if (!run_dir) {
     process().wrong = "JIGSAW_RUN_DIR is not set; start the gateway with it";
@@ -364,7 +385,8 @@ void start_engine() {
     const char* value = getenv(name);
     return std::string(value ? value : "");
   };
-  process().engine = std::make_unique<Engine>(process().host, Settings{run_dir, text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")});
+  process().engine =
+      std::make_unique<Engine>(process().host, Settings{run_dir, text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")});
 }
 
 }  // namespace
@@ -402,15 +424,7 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
   try {
     if (!process().engine) throw std::runtime_error(process().wrong);
-    TRITONSERVER_Message* message = nullptr;
-    check(TRITONBACKEND_ModelConfig(model, 1, &message));
-    const char* text = nullptr;
-    size_t size = 0;
-    TRITONSERVER_Error* error = TRITONSERVER_MessageSerializeToJson(message, &text, &size);
-    jigsaw::Json config;
-    if (!error) config = jigsaw::Json::parse({text, size});
-    log_failure(TRITONSERVER_MessageDelete(message));
-    check(error);
+    jigsaw::Json config = jigsaw::Json::parse(jigsaw::config_of(model));
     auto made = std::make_unique<jigsaw::Model>();
     made->name = config.at("name", "config").string("config.name");
     const std::string& spec = config.at("parameters", "config")

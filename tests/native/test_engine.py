@@ -1,6 +1,8 @@
 """Workers that fail in every way they can, and what becomes of the requests."""
 
+import contextlib
 import json
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, double
-from tests.native.core import Array, eventually
+from tests.native.core import PATIENCE_S, Array, eventually
 from tests.native.test_queue import busy, column
 from tests.native.worker import Answer, Call, Handler, HangUp, Refuse, Worker, bad, good, message, slowly
 
@@ -380,12 +382,13 @@ class EarlyWorker(Worker):
     """Refuses requests by their headers."""
 
     def _serve(self, connection: Any, number: int) -> None:
-        with connection:
+        with connection, contextlib.suppress(OSError):
             connection.recv(1000)
             connection.sendall(bad(413, "too large"))
-            # Closed only once the other side has, so that nothing is lost of the answer.
-            while connection.recv(1 << 16):
-                pass
+            # What is left stays unread until the other side closes.
+            closed = select.poll()
+            closed.register(connection, select.POLLRDHUP)
+            closed.poll(1000 * PATIENCE_S)
 
 
 # --- workers that hang, and answers that are not their own

@@ -350,7 +350,7 @@ def test_requests_and_batches_are_counted(bench: Bench) -> None:
     for count in (1, 3, 4):
         front.ask({"X": column(*range(count))})
     engine = bench.engine
-    assert engine.metric("jigsaw_arrivals_total", graph="g") == 3
+    assert engine.metric("jigsaw_arrivals_total", graph="g") == 8
     assert engine.metric("jigsaw_requests_total", task="t") == 3
     assert engine.metric("jigsaw_slo_total", outcome="met") == 3
     assert engine.metric("jigsaw_batch_items", variant="v") == 8

@@ -12,13 +12,17 @@ FILES = {
     "core/other.cc": "int Other() { return 1; }\n",
     "triton/backend.cc": """
 #include "core/sum.h"
-extern "C" int TRITONSERVER_LogLevel(int level);
+extern "C" __attribute__((weak)) int TRITONSERVER_LogLevel(int level);
 extern "C" int TRITONBACKEND_Initialize(int n) { return TRITONSERVER_LogLevel(Sum(n, 1)); }
 extern "C" const char* jigsaw_build_info() {
   return "{\\"version\\": \\"" JIGSAW_VERSION "\\", \\"compiler\\": \\"" JIGSAW_COMPILER "\\", \\"api\\": \\"1.19\\"}";
 }
 """,
-    "testing/api.cc": '#include "core/sum.h"\nextern "C" int testing_sum(int a, int b) { return Sum(a, b); }\n',
+    "testing/api.cc": """
+#include "core/sum.h"
+extern "C" int TRITONSERVER_LogLevel(int level) { return level; }
+extern "C" int testing_sum(int a, int b) { return Sum(a, b); }
+""",
 }
 
 

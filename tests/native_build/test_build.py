@@ -82,7 +82,7 @@ def test_a_removed_source_is_in_the_library_no_more(sources: Path, tmp_path: Pat
     assert "TRITONBACKEND_Finalize" not in read_symbols(build_backend(sources=sources, folder=folder)).exported
 
 
-def test_tests_load_the_core_without_triton(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_tests_load_everything_without_triton(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     library = build_testing(sources=sources, folder=tmp_path / "out", compiler=compiler)
     assert ctypes.CDLL(str(library)).testing_sum(2, 3) == 5
 

@@ -1,0 +1,250 @@
+#include "testing/fuzz.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/connection.h"
+#include "core/engine.h"
+#include "core/flow.h"
+#include "core/front.h"
+#include "core/http.h"
+#include "core/json.h"
+#include "core/spec.h"
+#include "testing/recorder.h"
+
+namespace jigsaw {
+namespace {
+
+// Outputs that a fuzzer may announce: memory for more is not what is tested.
+constexpr size_t kMostAnnounced = size_t{1} << 20;
+
+void require(bool holds, const char* what) {
+  if (holds) return;
+  fprintf(stderr, "it does not hold that %s\n", what);
+  abort();
+}
+
+// What comes of an answer: its state, and the bytes of its outputs. Without a seed it is read as a whole.
+std::string outcome(std::string_view data, uint32_t seed) {
+  AnswerReader reader;
+  std::vector<std::unique_ptr<char[]>> memory;
+  std::vector<size_t> sizes;
+  auto place = [&](const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
+    for (const ReplyOutput& output : outputs) {
+      if (output.size > kMostAnnounced) throw FormatError("too much");
+      memory.push_back(std::make_unique<char[]>(output.size));
+      sizes.push_back(output.size);
+      places.push_back({memory.back().get(), output.size});
+    }
+  };
+  std::string text;
+  try {
+    reader.begin();
+    while (!reader.done() && !data.empty()) {
+      std::span<iovec> room = reader.room();
+      require(!room.empty() && room[0].iov_len > 0, "there is room until the answer is complete");
+      size_t left = data.size(), took = 0;
+      if (seed) {
+        seed = seed * 1103515245 + 12345;
+        left = std::min<size_t>(left, 1 + seed / 65536 % 40);
+      }
+      for (const iovec& at : room) {
+        size_t step = std::min(left, at.iov_len);
+        if (step) memcpy(at.iov_base, data.data() + took, step);
+        took += step;
+        left -= step;
+      }
+      data.remove_prefix(took);
+      reader.took(took, place);
+    }
+    text = reader.done() ? "done " + std::to_string(reader.status()) : "waits";
+    if (!reader.done()) return text;
+    if (reader.status() != 200) text += reply_error(reader.text(), reader.status());
+    for (size_t i = 0; i < sizes.size(); i++) text.append(memory[i].get(), sizes[i]);
+  } catch (const FormatError&) {
+    return "refused";
+  }
+  return text;
+}
+
+// A request whose outputs nobody looks at.
+class Nobody : public Request {
+ public:
+  std::string_view id() const override { return {}; }
+  bool cancelled() const override { return false; }
+  char* allocate(size_t, DataType, const Shape& shape, size_t size) override {
+    require(element_count(shape).has_value(), "an output's shape can be counted");
+    if (size > kMostAnnounced) throw std::runtime_error("too much");
+    memory_.push_back(std::make_unique<char[]>(size));
+    return memory_.back().get();
+  }
+  void respond(const Failure*, const Timing&) override {}
+  void release() override {}
+
+ private:
+  std::vector<std::unique_ptr<char[]>> memory_;
+};
+
+// Tasks of all kinds: fixed and varying shapes, texts, rows of rows, and a step.
+constexpr const char* kSpec = R"({"version": 2, "graph": "g", "slo_ms": 60000,
+  "inputs": [{"name": "X", "dtype": "INT32", "shape": [1]}, {"name": "R", "dtype": "INT32", "shape": [-1, 1]}],
+  "outputs": [{"name": "Y", "dtype": "INT32", "shape": [2], "tensor": "a.Y"},
+              {"name": "Z", "dtype": "BYTES", "shape": [-1, -1], "tensor": "c.Z"}],
+  "tasks": [
+    {"name": "a", "route": "a", "mode": "stack", "deadline_ms": 1000,
+     "inputs": [{"name": "X", "dtype": "INT32", "shape": [1], "tensor": "inputs.X"}],
+     "outputs": [{"name": "Y", "dtype": "INT32", "shape": [2]}, {"name": "V", "dtype": "FP32", "shape": [-1]}]},
+    {"name": "b", "route": "b", "mode": "items", "deadline_ms": 1000, "step": true,
+     "inputs": [{"name": "X", "dtype": "INT32", "shape": [1], "tensor": "inputs.X"}],
+     "outputs": [{"name": "Y", "dtype": "INT32", "shape": [2]}, {"name": "T", "dtype": "BYTES", "shape": [1]}]},
+    {"name": "c", "route": "c", "mode": "rows", "deadline_ms": 1000, "counts": {"N": "Z"},
+     "inputs": [{"name": "R", "dtype": "INT32", "shape": [1], "tensor": "inputs.R", "iterated": true},
+                {"name": "X", "dtype": "INT32", "shape": [1], "tensor": "inputs.X"}],
+     "outputs": [{"name": "Z", "dtype": "BYTES", "shape": [-1, -1], "yields": true},
+                 {"name": "W", "dtype": "INT64", "shape": [-1, 2], "yields": true},
+                 {"name": "B", "dtype": "BYTES", "shape": [-1]}]}]})";
+
+// A server's socket in the abstract namespace is not what `Connection` connects to: it needs a path.
+class Listener {
+ public:
+  Listener() : path_("/tmp/jigsaw-fuzz-" + std::to_string(getpid()) + ".sock") {
+    unlink(path_.c_str());
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    memcpy(name.sun_path, path_.data(), path_.size());
+    socket_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    require(bind(socket_, reinterpret_cast<sockaddr*>(&name), sizeof name) == 0 && listen(socket_, 8) == 0,
+            "there is a socket");
+  }
+  ~Listener() {
+    close(socket_);
+    unlink(path_.c_str());
+  }
+
+  const std::string& path() const { return path_; }
+
+  // Answers the connection that was made, and closes it.
+  void answer(std::string_view data) {
+    int client = accept(socket_, nullptr, nullptr);
+    require(client >= 0, "the connection was made");
+    [[maybe_unused]] ssize_t sent = ::send(client, data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    // What was asked is read, so that closing resets nothing.
+    char asked[8192];
+    while (recv(client, asked, sizeof asked, MSG_DONTWAIT) == ssize_t(sizeof asked)) {
+    }
+    close(client);
+  }
+
+ private:
+  std::string path_;
+  int socket_;
+};
+
+struct CallFuzzer {
+  Recorder host;
+  Listener listener;
+  Engine engine{host, Settings{"/nonexistent", "", ""}};
+  Front front{engine, "front", kSpec};
+  FlowPlan plan = plan_flow(front.spec(), {0, 1});
+
+  void run(size_t task_index, bool tokens, bool pads, std::string_view answer) {
+    auto server = std::make_shared<Server>("w", listener.path(), true);
+    auto worker = std::make_shared<Worker>(server, "m", "/nonexistent/slot");
+    Nobody nobody;
+    int32_t data[] = {1, 2, 3, 4};
+    std::vector<Value> inputs(2);
+    inputs[0] = {DataType::kInt32, {2, 1}, reinterpret_cast<const char*>(data), 8, nullptr};
+    inputs[1] = {DataType::kInt32, {2, 2, 1}, reinterpret_cast<const char*>(data), 16, nullptr};
+    Flow flow(front, plan, &nobody, inputs, now(), kNever, kNever, "");
+    Task& task = *front.tasks()[task_index];
+    std::vector<Value> values(front.spec().tensors.size());
+    values[0] = inputs[0];
+    values[1] = inputs[1];
+    Job job;
+    job.flow = &flow;
+    job.task = &task;
+    require(!job.take_inputs(task.spec(), values, true), "the request is right");
+    Connection connection(*server);
+    Call& call = connection.call;
+    call.number = 7;
+    call.task = &task;
+    call.worker = worker;
+    call.tokens = tokens ? 1 : 0;
+    call.pads = pads;
+    int64_t items = task_index == 0 || (pads && task_index == 2) ? job.items : 1;
+    call.pieces.emplace_back(&job, 0, items);
+    call.items = items;
+    try {
+      connection.send();
+      listener.answer(answer);
+      require(connection.resume(), "all is there that will come");
+      if (connection.status() != 200) {
+        connection.error();
+        return;
+      }
+      if (!connection.tokens_match()) return;
+      connection.deliver();
+      connection.early_outputs();
+      if (connection.answered_early() || items < job.items) return;
+      job.finish(task.spec(), values);
+    } catch (const std::exception&) {
+      // An answer that is refused.
+    }
+  }
+};
+
+}  // namespace
+
+void fuzz_answer(const uint8_t* data, size_t size) {
+  if (size == 0) return;
+  std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  std::string whole = outcome(text, 0), pieces = outcome(text, 1 + data[0]);
+  // A byte too many is noticed where it comes with the rest of the answer.
+  if (whole != "refused") require(whole == pieces, "an answer reads the same in pieces");
+}
+
+void fuzz_documents(const uint8_t* data, size_t size) {
+  std::string_view text(reinterpret_cast<const char*>(data), size);
+  auto attempt = [](auto function) {
+    try {
+      function();
+    } catch (const FormatError&) {
+      // A document that is refused.
+    }
+  };
+  attempt([&] { FrontSpec::parse(text); });
+  attempt([&] { parse_route(text); });
+  attempt([&] {
+    Json json = Json::parse(text);
+    if (json.kind() != Json::Kind::kString) return;
+    // What is written is read again as it was.
+    std::string written;
+    append_json(written, json.string("text"));
+    require(Json::parse(written).string("text") == json.string("text"), "a string survives");
+  });
+}
+
+void fuzz_call(const uint8_t* data, size_t size) {
+  if (size == 0) return;
+  static auto* fuzzer = new CallFuzzer;
+  fuzzer->run(data[0] % 3, data[0] & 64, data[0] & 128, {reinterpret_cast<const char*>(data) + 1, size - 1});
+}
+
+}  // namespace jigsaw
+
+extern "C" {
+
+void jigsaw_fuzz_answer(const uint8_t* data, size_t size) { jigsaw::fuzz_answer(data, size); }
+void jigsaw_fuzz_documents(const uint8_t* data, size_t size) { jigsaw::fuzz_documents(data, size); }
+void jigsaw_fuzz_call(const uint8_t* data, size_t size) { jigsaw::fuzz_call(data, size); }
+}

@@ -1,0 +1,184 @@
+"""A stand-in for tritonserver that has loaded the compiled backend."""
+
+import ctypes
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jigsaw_triton.runtime.dtypes import to_triton
+from tests.native.core import PATIENCE_S, Array, from_bytes, library, taken, to_bytes
+
+CODES = ("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED")
+API = (1, 19)
+
+_P, _S, _I, _D = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_double
+_PP = ctypes.POINTER(_P)
+_FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
+    "start": (_P, [ctypes.c_uint32, ctypes.c_uint32]),
+    "fail": (None, [_S]),
+    "load": (_P, [_S, _PP]),
+    "unload": (None, [_P]),
+    "execute": (_P, [_P, _S, _I, _S, _I, _PP, _PP]),
+    "cancel": (None, [_P]),
+    "wait": (ctypes.c_int, [_P, _D, ctypes.c_int]),
+    "answer": (_P, [_P]),
+    "answer_data": (_P, [_P, _I]),
+    "answer_free": (None, [_P]),
+    "state": (_P, []),
+    "statistics": (None, [_P, ctypes.POINTER(ctypes.c_int64)]),
+}
+
+
+@cache
+def _functions() -> dict[str, Any]:
+    found = {}
+    for name, (result, arguments) in _FUNCTIONS.items():
+        found[name] = getattr(library(), f"triton_{name}")
+        found[name].restype, found[name].argtypes = result, arguments
+    return found
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Calls a function of the stand-in."""
+    return _functions()[name](*arguments)
+
+
+class ServerError(Exception):
+    """What the backend says of a model, or of itself."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: outputs, or a code and a message."""
+
+    outputs: Mapping[str, Array]
+    code: str | None
+    message: str
+
+    def __getitem__(self, output: str) -> Array:
+        assert self.code is None, self.message
+        return self.outputs[output]
+
+
+class Request:
+    """A request that the backend has, or has answered."""
+
+    def __init__(self, answer: int, request: int) -> None:
+        self._answer = answer
+        self._request = request
+
+    def __del__(self) -> None:
+        call("answer_free", self._answer)
+
+    def cancel(self) -> None:
+        """The client goes away. It must not be answered yet."""
+        call("cancel", self._request)
+
+    def answered(self, within_s: float = 0.0, *, released: bool = False) -> bool:
+        """Whether the response was sent, and perhaps the request was released."""
+        return bool(call("wait", self._answer, within_s, int(released)))
+
+    def wait(self) -> Answer:
+        """The response."""
+        assert self.answered(PATIENCE_S, released=True), "the request is not answered"
+        found = json.loads(taken(call("answer", self._answer)))
+        assert found["responses"] == 1
+        if found["error"] is not None:
+            assert not found["outputs"]
+            return Answer({}, CODES[found["error"][0]], found["error"][1])
+        outputs = {}
+        for place, output in enumerate(found["outputs"]):
+            data = ctypes.string_at(call("answer_data", self._answer, place), output["size"])
+            assert output["name"] not in outputs
+            outputs[output["name"]] = from_bytes(output["dtype"], output["shape"], data)
+        return Answer(outputs, None, "")
+
+
+class Model:
+    """A model that the server has loaded with the backend."""
+
+    def __init__(self, config: Mapping[str, Any] | str) -> None:
+        wrong = _P()
+        text = config if isinstance(config, str) else json.dumps(config)
+        self._pointer = call("load", text.encode(), ctypes.byref(wrong))
+        if wrong.value:
+            raise ServerError(taken(wrong.value))
+
+    def unload(self) -> None:
+        """Unloads it, though requests are inside; returns once they are answered."""
+        pointer, self._pointer = self._pointer, None
+        if pointer:
+            call("unload", pointer)
+
+    def execute(self, *requests: Mapping[str, Any]) -> list[Request]:
+        """Executes requests at once: `inputs`, and perhaps `id`, `outputs`, `timeout_us`, `parameters`."""
+        described, data = [], b""
+        for request in requests:
+            inputs = []
+            for name, array in request["inputs"].items():
+                part = to_bytes(array)
+                if len(requests) == 1:
+                    data += part
+                inputs.append(
+                    {
+                        "name": name,
+                        "dtype": to_triton(array.dtype),
+                        "shape": list(array.shape),
+                        "size": len(part),
+                        "buffers": request.get("buffers", 1),
+                        "on_gpu": request.get("input_on_gpu", 0),
+                    }
+                )
+            data = data if len(requests) == 1 else b"".join(map(to_bytes, request["inputs"].values()))
+            described.append({**{k: v for k, v in request.items() if k != "inputs"}, "inputs": inputs})
+        count = len(requests)
+        answers, pointers = (_P * count)(), (_P * count)()
+        text = json.dumps(described).encode()
+        wrong = call("execute", self._pointer, text, len(text), data, len(data), answers, pointers)
+        assert not wrong, taken(wrong)
+        return [Request(a or 0, p or 0) for a, p in zip(answers, pointers, strict=True)]
+
+    def ask(self, inputs: Mapping[str, Array], **more: Any) -> Answer:
+        """Executes one request and waits for its answer."""
+        return self.execute({"inputs": inputs, **more})[0].wait()
+
+    @property
+    def statistics(self) -> tuple[int, ...]:
+        """Requests that succeeded, requests that failed, batches, and items of all batches."""
+        counts = (ctypes.c_int64 * 4)()
+        call("statistics", self._pointer, counts)
+        return tuple(counts)
+
+
+def start(api: tuple[int, int] = API) -> None:
+    """Starts the server, which initializes the backend.
+
+    Raises:
+        ServerError: The backend refuses.
+    """
+    if wrong := call("start", *api):
+        raise ServerError(taken(wrong))
+
+
+def fail(function: str) -> None:
+    """Has a function of the server fail from now on; an empty name for none."""
+    call("fail", function.encode())
+
+
+def state() -> dict[str, Any]:
+    """Objects of each kind that are under way, logs, and metrics."""
+    found: dict[str, Any] = json.loads(taken(call("state")))
+    return found
+
+
+def config(spec: Mapping[str, Any], name: str = "front") -> dict[str, Any]:
+    """A model's configuration as the server hands it over."""
+    return {"name": name, "backend": "jigsaw", "parameters": {"spec": {"string_value": json.dumps(spec)}}}
+
+
+def leaks() -> Sequence[str]:
+    """Kinds of objects that the backend should have given back."""
+    found = state()
+    return [kind for kind in ("errors", "messages", "parameters", "arguments", "requests", "responses") if found[kind]]
