@@ -146,7 +146,7 @@ def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]
 
 
 def _batching(folder: ModelFolder, instances: int) -> ModelFolder:
-    """The model with Triton's own batches: on a worker the dispatcher makes them."""
+    """The model with Triton's own batches: on a worker the gateway makes them."""
     config = cfg.of_folder(folder)
     config.dynamic_batching.SetInParent()
     config.instance_group[0].count = instances

@@ -1,6 +1,6 @@
 """How long a task takes under load: instances that pull batches from one queue, at a quantile.
 
-The queue is that of a task's dispatcher: an idle instance takes what waits, up to its batch, and never waits for more.
+The queue is a task's at the gateway: an idle instance takes what waits, up to its batch, and never waits for more.
 Requests come as a Poisson process, each with all of its rows at once. With t(b) the mean time of a batch of b, lambda
 the rows a second, r the rows a request and c instances, a request's latency is put together from:
 

@@ -22,6 +22,9 @@ constexpr Time kGaugesEvery = 250 * kMillisecond;
 // A server that refused shared memory gets all over its socket for that long.
 constexpr Time kSocketsFor = 60 * kSecond;
 
+// Calls of a request at one task that its trace tells of: a request of very many rows has as many.
+constexpr size_t kMostTracedCalls = 256;
+
 // Regions are no larger than this: what is larger goes over the socket.
 constexpr size_t kLargestRegion = size_t{1} << 30;
 
@@ -531,7 +534,7 @@ void Engine::drop_registration(Connection& connection, const std::string& reason
 
 void Engine::trace_call(const Call& call, const char* outcome, Time ended) {
   for (const Piece& piece : call.pieces)
-    if (piece.job->traced)
+    if (piece.job->traced && piece.job->calls.size() < kMostTracedCalls)
       piece.job->calls.push_back({call.worker->server->name, call.worker->model, call.variant_name, piece.size(),
                                   call.items, call.sent, ended, outcome, piece.again, call.number});
 }

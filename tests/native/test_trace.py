@@ -119,3 +119,12 @@ def test_a_folder_that_cannot_be_made_costs_nothing(bench: Bench) -> None:
     bench.worker()
     bench.route("w")
     assert bench.front().ask({"X": column(1)}, id="7")["Y"].item() == 2
+
+
+def test_a_request_of_very_many_rows_has_a_short_line(bench: Bench) -> None:
+    worker = bench.worker()
+    bench.route("w", batch=1)
+    bench.front().ask({"X": column(*range(400))}, id="7")
+    (hop,) = hops(bench.run_dir)
+    assert len(worker.calls) == 400
+    assert len(hop["calls"]) == 256
