@@ -299,7 +299,8 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
     }
     if (call.pads && output.name.starts_with(kRowsPrefix) && output.type == DataType::kInt64) {
       std::string of = output.name.substr(kRowsPrefix.size());
-      auto counted = std::find_if(spec.outputs.begin(), spec.outputs.end(), [&](const OutputSpec& o) { return o.name == of; });
+      auto counted =
+          std::find_if(spec.outputs.begin(), spec.outputs.end(), [&](const OutputSpec& o) { return o.name == of; });
       if (counted != spec.outputs.end() && rows_[size_t(counted - spec.outputs.begin())].empty()) {
         std::vector<int64_t>& rows = rows_[size_t(counted - spec.outputs.begin())];
         rows.resize(output.size / sizeof(int64_t));
@@ -427,8 +428,8 @@ void Connection::deliver_rows(const Received& received, const std::vector<size_t
       }
       Shape shape = received.shape;
       shape[0] = count;
-      piece.job->keep(received.output, {item, item + 1, std::move(shape), received.data, received.data.get() + begin,
-                                        end - begin});
+      piece.job->keep(received.output,
+                      {item, item + 1, std::move(shape), received.data, received.data.get() + begin, end - begin});
     }
   }
 }

@@ -214,15 +214,18 @@ const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
   return found->second;
 }
 
-bool Front::blocked(size_t task) const {
+bool Front::blocked(size_t task, Time at) const {
+  double batch = tasks_[task]->batch_time(at);
   return std::any_of(followers_[task].begin(), followers_[task].end(),
-                     [this](size_t follower) { return tasks_[follower]->full(); });
+                     [&](size_t follower) { return tasks_[follower]->full(batch, at); });
 }
 
-void Front::unblock(size_t task, Work& work) {
-  for (size_t other = 0; other < task; other++)
-    if (tasks_[other]->held() && std::find(followers_[other].begin(), followers_[other].end(), task) != followers_[other].end())
-      work.dirty.push_back(tasks_[other].get());
+void Front::unblock(size_t task, Work& work, Time at) {
+  for (size_t other = 0; other < task; other++) {
+    const std::vector<size_t>& followers = followers_[other];
+    bool before = std::find(followers.begin(), followers.end(), task) != followers.end();
+    if (before && tasks_[other]->held() && !blocked(other, at)) work.dirty.push_back(tasks_[other].get());
+  }
 }
 
 Time Front::usual_rest(size_t task) const {
@@ -232,7 +235,8 @@ Time Front::usual_rest(size_t task) const {
   Time at = now();
   std::vector<double> rest(spec_.tasks.size(), 0);
   for (size_t t = spec_.tasks.size(); t-- > task;)
-    for (size_t follower : followers_[t]) rest[t] = std::max(rest[t], tasks_[follower]->usual_stay(at) + rest[follower]);
+    for (size_t follower : followers_[t])
+      rest[t] = std::max(rest[t], tasks_[follower]->usual_stay(at) + rest[follower]);
   return Time(rest[task]);
 }
 

@@ -46,11 +46,11 @@ class Front {
   // A flow was released. Called with the lock held.
   void released();
 
-  // Whether a task that follows has as much waiting as its workers take at a time.
-  bool blocked(size_t task) const;
+  // Whether a task that follows has so much waiting that a batch of this one would only wait there.
+  bool blocked(size_t task, Time at) const;
 
   // Dispatches the tasks before one, where they were held up by it.
-  void unblock(size_t task, Work& work);
+  void unblock(size_t task, Work& work, Time at);
 
   // Time that a request still needs once a task is done: the longest path of what follows, as it goes now.
   Time rest(size_t task) const;

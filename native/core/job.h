@@ -68,9 +68,10 @@ struct Job {
   Flow* flow = nullptr;
   Task* task = nullptr;
   size_t step = 0;
-  Time arrival = 0;        // At the task.
-  bool begun = false;      // Other tasks have worked on the request before.
-  Time bound = kNever;     // When it must have left the queue, by what the tasks that follow lately took; see `Task::late`.
+  Time arrival = 0;    // At the task.
+  bool begun = false;  // Other tasks have worked on the request before.
+  Time bound =
+      kNever;  // When it must have left the queue, by what the tasks that follow lately took; see `Task::late`.
   Time deadline = kNever;  // Of its answer at this task; what follows still needs time of its own.
   Time order = kNever;     // What the queue is ordered by.
   int priority = 0;        // Larger goes first.

@@ -63,7 +63,8 @@ Metric& slo(MetricRegistry& registry, const std::string& graph, const char* outc
 
 GraphMetrics::GraphMetrics(MetricRegistry& registry, const std::string& graph)
     : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that came to a graph", {{"graph", graph}})),
-      capacity(registry.gauge("jigsaw_capacity_rps", "Requests a second that the plan of a graph carries", {{"graph", graph}})),
+      capacity(registry.gauge("jigsaw_capacity_rps", "Requests a second that the plan of a graph carries",
+                              {{"graph", graph}})),
       slo_met(slo(registry, graph, "met")),
       slo_missed(slo(registry, graph, "missed")),
       slo_failed(slo(registry, graph, "failed")) {}

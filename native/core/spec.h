@@ -121,7 +121,7 @@ struct RouteEntry {
   int64_t slots = 1;      // Batches under way at a time.
   double share = 0;       // Of the task's items that the variant is to take; 0 where that does not matter.
   int64_t tokens = 0;     // Outputs that carry the call's token; 0 for a native backend.
-  bool pads = false;    // Whether items with different numbers of rows make one batch; see `kRowsPrefix`.
+  bool pads = false;      // Whether items with different numbers of rows make one batch; see `kRowsPrefix`.
   Durations service_ms;   // Usual time of a batch.
   Durations deadline_ms;  // After which a call counts as hanging.
 

@@ -17,6 +17,9 @@ namespace {
 // How long estimates of service times and capacity are used before they are renewed.
 constexpr Time kEstimateAge = 10 * kMillisecond;
 
+// Part of a batch's time in which what waits at the next task must be done before the batch is sent.
+constexpr double kDrained = 0.9;
+
 // How often a queue is looked at although nothing happens.
 constexpr Time kLook = 20 * kMillisecond;
 
@@ -159,6 +162,17 @@ double Task::expected_wait(Time at) {
 double Task::fastest(Time at) {
   estimate(at);
   return fastest_;
+}
+
+bool Task::full(double batch, Time at) {
+  if (round_ == 0 || queue_.prompt_items() < round_) return false;
+  estimate(at);
+  return items_per_ns_ > 0 && double(queue_.prompt_items()) / items_per_ns_ >= kDrained * batch;
+}
+
+double Task::batch_time(Time at) {
+  estimate(at);
+  return slowest_;
 }
 
 double Task::usual_stay(Time at) { return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at); }
@@ -350,7 +364,7 @@ void Task::dispatch(Work& work, Time at) {
       take_over(piece, work, at);
       continue;
     }
-    held_ = front_.blocked(index_);
+    held_ = front_.blocked(index_, at);
     if (held_) break;
     int index = choose(first, at);
     if (index < 0) break;
@@ -381,7 +395,7 @@ void Task::dispatch(Work& work, Time at) {
       if (share.variant == entry.route.variant) share.taken += double(items);
     engine_.call(work, *this, entry, std::move(pieces), at);
   }
-  if (!full()) front_.unblock(index_, work);
+  front_.unblock(index_, work, at);
   if (queue_.empty()) {
     wake_ = kNever;
     return;

@@ -56,14 +56,19 @@ class Task {
   double expected_wait(Time at);
   double fastest(Time at);
 
-  // Nanoseconds that a request is expected to stay here, its waiting included, at the high end of what was usual lately.
+  // Nanoseconds that a request is expected to stay here, its waiting included, at the high end of what was usual
+  // lately.
   double usual_stay(Time at);
 
   // A request stayed here for so long.
   void stayed(Time duration);
 
-  // Whether as much waits here as all workers take at a time: what is sent to the tasks before would only wait here.
-  bool full() const { return round_ > 0 && queue_.prompt_items() >= round_; }
+  // Whether as much waits here as all workers take at a time, and takes them longer than `batch` nanoseconds: what a
+  // task before would be sent, for so long, would only wait here.
+  bool full(double batch, Time at);
+
+  // Nanoseconds of a full batch on the slowest worker, at the high end.
+  double batch_time(Time at);
 
   // A worker failed, or was answered by; keeps what messages tell.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
@@ -105,8 +110,8 @@ class Task {
   size_t turn_ = 0;
   Time wake_ = kNever;
   std::string last_failure_;
-  int64_t round_ = 0;   // Items that all workers take at a time.
-  bool held_ = false;   // Nothing is sent, since a task that follows is full.
+  int64_t round_ = 0;  // Items that all workers take at a time.
+  bool held_ = false;  // Nothing is sent, since a task that follows is full.
   // Estimates, renewed now and then.
   Time estimated_ = 0;
   double fastest_ = 0;       // Nanoseconds of a batch of one item on the fastest worker.

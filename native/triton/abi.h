@@ -38,7 +38,11 @@ typedef enum {
 } TRITONSERVER_Error_Code;
 
 typedef enum { TRITONSERVER_LOG_INFO, TRITONSERVER_LOG_WARN, TRITONSERVER_LOG_ERROR } TRITONSERVER_LogLevel;
-typedef enum { TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_CPU_PINNED, TRITONSERVER_MEMORY_GPU } TRITONSERVER_MemoryType;
+typedef enum {
+  TRITONSERVER_MEMORY_CPU,
+  TRITONSERVER_MEMORY_CPU_PINNED,
+  TRITONSERVER_MEMORY_GPU
+} TRITONSERVER_MemoryType;
 typedef enum {
   TRITONSERVER_METRIC_KIND_COUNTER,
   TRITONSERVER_METRIC_KIND_GAUGE,
@@ -92,8 +96,9 @@ JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceModel(TRITONBACKEND_M
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceState(TRITONBACKEND_ModelInstance* instance, void** state);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceSetState(TRITONBACKEND_ModelInstance* instance, void* state);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceReportStatistics(TRITONBACKEND_ModelInstance* instance,
-                                                                            TRITONBACKEND_Request* request, bool success,
-                                                                            uint64_t exec_start, uint64_t compute_start,
+                                                                            TRITONBACKEND_Request* request,
+                                                                            bool success, uint64_t exec_start,
+                                                                            uint64_t compute_start,
                                                                             uint64_t compute_end, uint64_t exec_end);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceReportBatchStatistics(TRITONBACKEND_ModelInstance* instance,
                                                                                  uint64_t batch, uint64_t exec_start,

@@ -13,8 +13,8 @@ struct TRITONSERVER_Error;
 namespace jigsaw {
 
 // Triton's HTTP front hands each answer to its connection's thread as 17 bytes through a socket pair, and loses what
-// finds the pair full. These pairs are the process's only unnamed Unix stream sockets that are connected to one another;
-// how full they are can be read. An answer that finds one over half full waits until it is not.
+// finds the pair full. These pairs are the process's only unnamed Unix stream sockets that are connected to one
+// another; how full they are can be read. An answer that finds one over half full waits until it is not.
 class AnswerGate {
  public:
   static AnswerGate& get();
