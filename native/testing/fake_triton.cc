@@ -122,6 +122,9 @@ struct Server {
   std::string failing;  // Name of a function that fails.
   std::vector<std::string> logs;
   std::map<std::string, double> metrics;  // By name and labels.
+  // The backend deletes neither.
+  std::deque<TRITONSERVER_Metric> series;
+  std::deque<TRITONSERVER_MetricFamily> families;
   std::atomic<int64_t> errors{0}, messages{0}, parameters{0}, arguments{0}, requests{0}, responses{0};
 };
 
@@ -234,7 +237,8 @@ void TRITONSERVER_ParameterDelete(TRITONSERVER_Parameter* parameter) {
 TRITONSERVER_Error* TRITONSERVER_MetricFamilyNew(TRITONSERVER_MetricFamily** family, TRITONSERVER_MetricKind kind,
                                                  const char* name, const char*) {
   if (auto* failed = failure_of("MetricFamilyNew")) return failed;
-  *family = new TRITONSERVER_MetricFamily{kind, name};
+  std::lock_guard lock(server().mutex);
+  *family = &server().families.emplace_back(TRITONSERVER_MetricFamily{kind, name});
   return nullptr;
 }
 
@@ -264,8 +268,8 @@ TRITONSERVER_Error* TRITONSERVER_MetricNewWithArgs(TRITONSERVER_Metric** metric,
     return error(TRITONSERVER_ERROR_INVALID_ARG, "the arguments do not fit the kind of metric");
   std::string text;
   for (uint64_t i = 0; i < count; i++) text += (i ? "," : "") + labels[i]->name + "=" + labels[i]->value;
-  *metric = new TRITONSERVER_Metric{family, text};
   std::lock_guard lock(server().mutex);
+  *metric = &server().series.emplace_back(TRITONSERVER_Metric{family, text});
   if (!server().metrics.emplace(family->name + "{" + text + "}", 0).second)
     return error(TRITONSERVER_ERROR_ALREADY_EXISTS, "the metric is there already");
   return nullptr;

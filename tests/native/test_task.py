@@ -311,7 +311,8 @@ def test_a_worker_with_another_address_is_another_server(bench: Bench, tmp_path:
     front.ask({"X": column(1)})
     specs.write_route(bench.run_dir, specs.entry("w", address="worker.example:8000"))
     request = front.send({"X": column(1)}, timeout_us=300_000)
-    assert "its address is not numeric: worker.example:8000" in request.wait().message
+    assert request.wait().blame == "worker"
+    assert any("its address is not numeric: worker.example:8000" in line for line in bench.engine.logs)
     bench.route("w")
     assert front.ask({"X": column(1)})["Y"].item() == 2
 
