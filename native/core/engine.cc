@@ -597,7 +597,7 @@ void Engine::refuse(Connection& connection, Blame blame, const std::string& reas
       flow->drop(work);
       continue;
     }
-    if (several) {
+    if (several && task.spec().retry) {
       // Each is tried by itself, so that one request's fault does not fail the others.
       piece.alone = true;
       task.put_back(std::move(piece));

@@ -233,6 +233,22 @@ def test_only_the_faulty_request_of_a_batch_gets_the_error(bench: Bench, status:
     assert bench.engine.metric("jigsaw_refused_total", reason=blame) == 1
 
 
+def test_what_must_not_run_twice_fails_with_its_batch(bench: Bench) -> None:
+    def picky(call: Call) -> Answer:
+        if (call.inputs["X"] == 13).any():
+            raise Refuse(500, "thirteen")
+        return double(call)
+
+    worker = bench.worker("w", picky)
+    bench.route("w", batch=8)
+    front = bench.engine.front(specs.spec([specs.task(retry=False)]))
+    busy(front, worker)
+    requests = [front.send({"X": column(n)}) for n in (11, 12, 13)]
+    worker.going.set()
+    assert [request.wait().message for request in requests] == ["task t: worker w: thirteen"] * 3
+    assert worker.batches == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [(b"", "HTTP status 500 without a message"), (b"[]", "without a message"), (b'{"error": 5}', "without a message")],
