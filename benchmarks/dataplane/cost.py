@@ -1,6 +1,6 @@
 """Processor time that the gateway itself takes: for a request, for each call of a worker, and for each megabyte.
 
-`planner.gateway_load` reckons with these figures.
+`planner.gateway_load` reckons with these figures. Beside them, the time that a python step adds to a request.
 """
 
 import tempfile
@@ -24,6 +24,8 @@ STAGES = ("first", "second", "third")
 LARGE_FLOATS = 150_000
 """Floats in and out of the one stage of the large graph: 600 kB each."""
 
+STEPPED = "stepped"
+
 _MEGABYTES = 2 * LARGE_FLOATS * 4 / 1e6
 
 Costs = Mapping[str, Sequence[float]]
@@ -35,16 +37,27 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         small = {f"calls-{n}": graphs.chain(Path(path), f"calls-{n}", stages=STAGES[:n]) for n in (1, 2, 3)}
         large = graphs.chain(Path(path), "large", stages=STAGES[:1], floats=LARGE_FLOATS)
-        wanted = sides.one_worker_a_task([*small.values(), large], system.cluster("cpu", 1))
-        tell("cost: starting seven workers")
+        stepped = graphs.stepped(Path(path), STEPPED)
+        wanted = sides.one_worker_a_task([*small.values(), large, stepped], system.cluster("cpu", 2))
+        tell("cost: starting nine workers")
         async with sides.behind_gateway(find_installation(), wanted) as found:
-            costs: dict[str, list[float]] = {name: [] for name in found}
+            costs: dict[str, list[float]] = {name: [] for name in (*small, "large")}
+            times: dict[str, list[float]] = {name: [] for name in (*small, STEPPED)}
             for number in range(effort.rounds):
                 tell(f"cost: round {number + 1} of {effort.rounds}")
-                for name, side in found.items():
+                for name, known in costs.items():
                     floats = LARGE_FLOATS if name == "large" else graphs.FLOATS
-                    costs[name].append(await _cost_us(side, floats, effort))
-    return figures(costs)
+                    known.append(await _cost_us(found[name], floats, effort))
+                for name, taken in times.items():
+                    taken.append(await _time_ms(found[name], effort))
+    return [*figures(costs), step_figure(times)]
+
+
+async def _time_ms(side: Side, effort: Effort) -> float:
+    """The mean time of one request after the other, in milliseconds."""
+    request = client.request(side.graph.name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
+    rate = await client.closed_loop(side.ports, request, 1, warm_up_s=0.2, seconds=effort.seconds(RUN_S))
+    return 1e3 / max(rate, 1e-3)
 
 
 async def _cost_us(side: Side, floats: int, effort: Effort) -> float:
@@ -85,3 +98,18 @@ def figures(costs: Costs) -> list[Figure]:
             f"a megabyte to or from a worker, by shared memory, and the client's; {load}, {spread(added)}",
         ),
     ]
+
+
+def step_figure(times: Mapping[str, Sequence[float]]) -> Figure:
+    """What a step after one stage adds to a request's time.
+
+    Args:
+        times: Graph -> milliseconds of one request, one a round.
+    """
+    added = [with_it - without for with_it, without in zip(times[STEPPED], times["calls-1"], strict=True)]
+    stage = [two - one for two, one in zip(times["calls-2"], times["calls-1"], strict=True)]
+    note = (
+        f"mean time that a python step of {graphs.FLOATS} floats adds, one client over HTTP, median of {len(added)} "
+        f"rounds, {spread(added)}; baseline: what one more stage of a model in Python adds, ms"
+    )
+    return figure("dataplane.cost.step_ms", median(added), "ms", note, baseline=median(stage))

@@ -24,6 +24,11 @@ class Model:
         return {{"Y": {expression}}}
 """
 
+STEP = """\
+def step(X):
+    return {"Y": X * 2}
+"""
+
 TWICE = "x * 2"
 ROWS_OF = f"x[:, None].repeat({ROWS}, axis=1)"
 MULTIPLES = "x[:, None] * __import__('numpy').arange(1, 2 + int(x[0, 0]) % 5, dtype='f4')[:, None]"
@@ -47,6 +52,13 @@ def chain(
     """Stages that double what they get, one after the other."""
     tasks = _chained({stage: _python(TWICE, [floats]) for stage in stages})
     return _read(folder, _document(name, tasks, floats=floats, target=target, slo_ms=slo_ms), {TWICE})
+
+
+def stepped(folder: Path, name: str) -> TaskGraph:
+    """A stage and a python step that each double what they get, one after the other."""
+    output = {"Y": {"dtype": "FP32", "shape": [FLOATS]}}
+    tasks = _chained({"first": _python(TWICE, [FLOATS]), "second": {"python": "step.py", "outputs": output}})
+    return _read(folder, _document(name, tasks), {TWICE}, {"step.py": STEP})
 
 
 def sleeper(folder: Path, name: str) -> TaskGraph:
@@ -87,10 +99,12 @@ def _rows(folder: Path, name: str, expression: str, rows: float, target: str) ->
     return _read(folder, _document(name, tasks, target=target), {expression, TWICE})
 
 
-def _read(folder: Path, document: Document, expressions: set[str]) -> TaskGraph:
+def _read(
+    folder: Path, document: Document, expressions: set[str], others: Mapping[str, str] | None = None
+) -> TaskGraph:
     files = {_file(expression): MODEL.format(expression=expression) for expression in expressions}
     # JSON is YAML.
-    return system.read_graph(folder / document["metadata"]["name"], json.dumps(document), files)
+    return system.read_graph(folder / document["metadata"]["name"], json.dumps(document), {**files, **(others or {})})
 
 
 def _document(
