@@ -42,7 +42,7 @@ class Commands:
         return self.installation if self.image is None else self.image.installation
 
     def worker(self, worker: Worker, uuid: str, mps: Mapping[str, str] = MappingProxyType({})) -> Command:
-        """Of a worker.
+        """The command line of a worker.
 
         Args:
             worker: Which.
@@ -67,11 +67,16 @@ class Commands:
         if own or self.image is None:
             return command
         return in_container(
-            command, self.image, run_dir=self.paths.run, repository=repository, gpu=self.gpu, mps=bool(mps)
+            with_input_limit(command, self.image.installation.version),
+            self.image,
+            run_dir=self.paths.run,
+            repository=repository,
+            gpu=self.gpu,
+            mps=bool(mps),
         )
 
     def gateway(self, ports: GatewayPorts) -> Command:
-        """Of the gateway."""
+        """The command line of the gateway."""
         image = self.gateway_image
         command = gateway_command(
             self.installation if image is None else with_backend(image.installation),

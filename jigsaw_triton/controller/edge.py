@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -19,8 +18,6 @@ from jigsaw_triton.servers.edge.haproxy import Haproxy, find_haproxy
 from jigsaw_triton.servers.edge.keys import read_keys
 from jigsaw_triton.servers.edge.process import EdgeProcess, place_in, remove_files, write_files
 from jigsaw_triton.servers.ports import check_free
-
-log = logging.getLogger(__name__)
 
 NAME = "edge"
 """Name of the edge in the journal and in the status, and of its log."""
@@ -128,11 +125,6 @@ class EdgeKeeper:
             fresh.hardlink_to(path)
             fresh.replace(self._place.live(protocol))
 
-    def refuse(self) -> None:
-        """Has requests wait in the edge."""
-        for protocol in PROTOCOLS:
-            self._place.live(protocol).unlink(missing_ok=True)
-
     async def stop(self) -> None:
         """Ends the edge; what it works on may end first, for two seconds. May be repeated."""
         if self._watch is not None:
@@ -188,7 +180,7 @@ class EdgeKeeper:
 
     async def _keep(self) -> None:
         """Starts the edge again when it dies, and reloads it when a certificate or the API keys change."""
-        delay_s, refused = _DELAY_FIRST_S, ""
+        delay_s, refused, failure, ended = _DELAY_FIRST_S, "", "", None
         while True:
             process = self._process
             assert process is not None
@@ -200,15 +192,19 @@ class EdgeKeeper:
                 continue
             if process is not self._process:
                 continue
-            told = f"signal {-status}" if status < 0 else f"status {status}"
-            self._told("error", f"the edge ended unexpectedly ({told})")
-            self._restarts += 1
+            if process is not ended:
+                told = f"signal {-status}" if status < 0 else f"status {status}"
+                self._told("error", f"the edge ended unexpectedly ({told})")
+                self._restarts += 1
+                ended, failure = process, ""
             try:
                 async with self._lock:
                     await self._run(None)
                 self._told("restart", "edge serves again")
             except (JigsawError, OSError) as error:
-                log.warning("the edge does not start: %s", error)
+                if str(error) != failure:
+                    self._told("error", f"the edge does not start: {error}")
+                    failure = str(error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _DELAY_MOST_S)
 

@@ -1,4 +1,4 @@
-"""What of a deployment cannot change under what runs."""
+"""Settings that cannot change while a deployment is running."""
 
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts

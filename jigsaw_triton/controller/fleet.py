@@ -48,8 +48,8 @@ _GONE_POLL_S = 0.02
 _HEALTH_POLL_S = 1.0
 
 _DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
-"""For which a process of a model has been seen dead when Triton does not see to it: those that it ends itself are dead
-for a moment, and of one that dies of being loaded it takes note after three seconds."""
+"""Seconds after which a model's dead process counts as one that Triton does not see to: those that Triton ends itself
+are dead for a moment, and one that dies while it is loaded is noticed by Triton after three seconds."""
 
 _SILENT_S = 30.0
 """A server that does not answer at all for so long hangs. Less would end servers on machines that are merely busy."""
@@ -59,7 +59,7 @@ _PROBE_S = 120.0
 _UNLOAD_S = 120.0
 
 _FORGET_S = 2.0
-"""For which a gateway's restart waits for workers to unmap what the dead one shared with them."""
+"""Seconds to wait for workers to unmap the dead gateway's shared memory."""
 
 
 @dataclass(slots=True)

@@ -91,7 +91,8 @@ class TritonPythonModel:
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
             timeout_us = request.timeout()
-            limit_ns = 1000 * timeout_us or int(1e6 * self._spec.slo_ms)
+            # The clock is an INT64, and a timeout may be longer than it has room for.
+            limit_ns = min(1000 * timeout_us or int(1e6 * self._spec.slo_ms), 2**63 - 1 - now_ns)
             taken = _Request(
                 plan=self._plan(tuple(request.requested_output_names())),
                 given=given,

@@ -102,6 +102,7 @@ void Connection::send() {
   received_.clear();
   early_.clear();
   missing_.clear();
+  wrong_.reset();
   answered_flag_ = 0;
   build();
   flush();
@@ -257,9 +258,6 @@ bool Connection::resume() {
   }
   // It answered before it had read all: what is left of the request would be taken for the next one.
   if (sending()) close();
-  // A step that answers the whole request need not give outputs of its own.
-  if (reader_.status() == 200 && !missing_.empty() && !answered_flag_)
-    throw AnswerError(Blame::kModel, "output " + missing_ + " is missing");
   return true;
 }
 
@@ -283,7 +281,15 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
           throw FormatError("output " + output.name + " is not where it was asked for");
         from = region_.data() + span.offset;
       }
-      place_output(output, index, from, places);
+      size_t before = places.size();
+      try {
+        place_output(output, index, from, places);
+      } catch (const AnswerError& error) {
+        // Whose answer it is comes first, and that is known at its end.
+        if (!wrong_) wrong_ = error;
+        places.resize(before);
+        if (!from) set_aside(output, places);
+      }
       continue;
     }
     if (output.placed) throw FormatError("output " + output.name + " has no values");
@@ -312,17 +318,21 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
       places.push_back({&answered_flag_, 1});
       continue;
     }
-    Value value;
-    value.type = output.type;
-    value.shape = output.shape;
-    value.size = output.size;
-    value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
-    value.data = value.own.get();
-    places.push_back({value.own.get(), output.size});
-    early_.emplace_back(output.name, std::move(value));
+    set_aside(output, places);
   }
   for (size_t o = 0; o < seen.size() && missing_.empty(); o++)
     if (!seen[o]) missing_ = spec.outputs[o].name;
+}
+
+void Connection::set_aside(const ReplyOutput& output, std::vector<iovec>& places) {
+  Value value;
+  value.type = output.type;
+  value.shape = output.shape;
+  value.size = output.size;
+  value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
+  value.data = value.own.get();
+  places.push_back({value.own.get(), output.size});
+  early_.emplace_back(output.name, std::move(value));
 }
 
 void Connection::place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places) {
@@ -338,7 +348,7 @@ void Connection::place_output(const ReplyOutput& output, size_t index, const cha
                                          text_of(expected) + " was declared");
   auto item = item_of(output.shape);
   Shape item_shape(item.begin(), item.end());
-  if (declared.type != DataType::kBytes && !declared.yields) {
+  if (declared.fixed() && !declared.yields) {
     size_t item_size = size_t(*element_count(item)) * element_size(declared.type);
     for (const Piece& piece : call.pieces) {
       char* to = piece.job->place(call.task->spec(), index, item_shape, piece.start);
@@ -353,7 +363,7 @@ void Connection::place_output(const ReplyOutput& output, size_t index, const cha
     return;
   }
   size_t size = from ? size_t(*element_count(output.shape)) * element_size(output.type) : output.size;
-  Received received{output.name, std::move(item_shape), nullptr, size, index};
+  Received received{output.name, std::move(item_shape), nullptr, size, index, {}};
   received.data = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
   if (from)
     memcpy(received.data.get(), from, size);
@@ -369,19 +379,36 @@ bool Connection::tokens_match() const {
   });
 }
 
-void Connection::deliver() {
-  for (const Received& received : received_) {
-    auto per_item = size_t(*element_count(received.shape));
-    std::vector<size_t> offsets;
-    if (call.task->spec().outputs[received.output].type == DataType::kBytes) {
+void Connection::check() {
+  if (wrong_) throw *wrong_;
+  // A step that answers the whole request need not give outputs of its own.
+  if (!missing_.empty() && !answered_flag_) throw AnswerError(Blame::kModel, "output " + missing_ + " is missing");
+  for (Received& received : received_) {
+    const OutputSpec& declared = call.task->spec().outputs[received.output];
+    if (declared.type == DataType::kBytes) {
       try {
-        offsets = bytes_offsets({received.data.get(), received.size}, int64_t(per_item) * call.items);
+        received.offsets =
+            bytes_offsets({received.data.get(), received.size}, *element_count(received.shape) * call.items);
       } catch (const FormatError& error) {
         throw AnswerError(Blame::kModel, "output " + received.name + ": " + error.what());
       }
     }
+    if (!call.pads || !declared.yields) continue;
+    const std::vector<int64_t>& rows = rows_[received.output];
+    int64_t most = received.shape[0];
+    if (int64_t(rows.size()) != call.items ||
+        std::any_of(rows.begin(), rows.end(), [most](int64_t count) { return count < 0 || count > most; }))
+      throw AnswerError(Blame::kModel, "output " + received.name + " does not say how many rows each item has");
+  }
+}
+
+void Connection::deliver() {
+  check();
+  for (const Received& received : received_) {
+    auto per_item = size_t(*element_count(received.shape));
+    const std::vector<size_t>& offsets = received.offsets;
     if (call.pads && call.task->spec().outputs[received.output].yields) {
-      deliver_rows(received, offsets);
+      deliver_rows(received);
       continue;
     }
     int64_t at = 0;
@@ -404,12 +431,10 @@ void Connection::deliver() {
 }
 
 // The rows of each item that are its own, out of as many as the item with the most of them has.
-void Connection::deliver_rows(const Received& received, const std::vector<size_t>& offsets) {
+void Connection::deliver_rows(const Received& received) {
   const std::vector<int64_t>& rows = rows_[received.output];
+  const std::vector<size_t>& offsets = received.offsets;
   int64_t most = received.shape[0];
-  if (int64_t(rows.size()) != call.items ||
-      std::any_of(rows.begin(), rows.end(), [most](int64_t count) { return count < 0 || count > most; }))
-    throw AnswerError(Blame::kModel, "output " + received.name + " does not say how many rows each item has");
   auto elements = size_t(*element_count(received.shape));
   size_t per_row = most ? elements / size_t(most) : 0;
   int64_t at = 0;

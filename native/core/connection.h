@@ -68,7 +68,7 @@ class Connection {
   void send();
 
   // Goes on sending or receiving. Returns true once the answer is complete.
-  // Throws ConnectionLost, FormatError (what came is no answer), or AnswerError (its tensors are not the task's).
+  // Throws ConnectionLost or FormatError (what came is no answer).
   bool resume();
 
   int socket() const { return socket_; }
@@ -82,7 +82,8 @@ class Connection {
   // Whether the tokens of the answer are those of the call; to be asked once it is complete.
   bool tokens_match() const;
 
-  // Hands the parts of outputs that vary in size to the jobs.
+  // Hands the parts of outputs that vary in size to the jobs. Throws AnswerError, with nothing handed over, where the
+  // answer's tensors are not the task's.
   void deliver();
 
   // Outputs of a python step that answers the whole request: name of the graph's output and value.
@@ -115,16 +116,19 @@ class Connection {
     Shape shape;  // Of one item.
     std::shared_ptr<char[]> data;
     size_t size = 0;
-    size_t output = 0;  // Index among the task's outputs.
+    size_t output = 0;            // Index among the task's outputs.
+    std::vector<size_t> offsets;  // Of its elements, where they are BYTES.
   };
 
-  void deliver_rows(const Received& received, const std::vector<size_t>& offsets);
+  void check();
+  void deliver_rows(const Received& received);
 
   void open();
   void build();
   bool flush();
   void place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places);
   void place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places);
+  void set_aside(const ReplyOutput& output, std::vector<iovec>& places);
 
   Server& server_;
   int socket_ = -1;
@@ -136,7 +140,8 @@ class Connection {
   std::vector<std::vector<int64_t>> tokens_;
   std::vector<std::vector<int64_t>> rows_;  // By the task's outputs: rows of each item, where they are filled up.
   std::vector<std::pair<std::string, Value>> early_;
-  std::string missing_;  // An output that the answer does not have.
+  std::string missing_;               // An output that the answer does not have.
+  std::optional<AnswerError> wrong_;  // What else is wrong with its outputs.
   uint8_t answered_flag_ = 0;
   Region region_;
   std::vector<Span> placed_outputs_;  // By the task's outputs; size 0 where one is not placed.

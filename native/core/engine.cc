@@ -28,11 +28,6 @@ constexpr size_t kMostTracedCalls = 256;
 // Regions are no larger than this: what is larger goes over the socket.
 constexpr size_t kLargestRegion = size_t{1} << 30;
 
-bool contains(std::string_view text, std::string_view part) {
-  auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a | 0x20 : a) == b; };
-  return std::search(text.begin(), text.end(), part.begin(), part.end(), same) != text.end();
-}
-
 // What an answer that is not good says of the worker.
 enum class Verdict : uint8_t {
   kRefused,    // The model refused, or failed on, these items.
@@ -40,11 +35,15 @@ enum class Verdict : uint8_t {
   kUnhealthy,  // The model's process died or hangs: what it says next may belong to another call.
 };
 
-Verdict verdict_of(int status, const std::string& reason) {
-  // Not by "not healthy" alone: a model's own message may say so.
-  if (contains(reason, "stub process")) return Verdict::kUnhealthy;
-  if (status == 404 || status == 503 || contains(reason, "unknown model") ||
-      contains(reason, "unable to find shared memory region"))
+// By how the server's own messages begin: a model's may quote anything that a client sent.
+Verdict verdict_of(int status, std::string_view reason) {
+  constexpr std::string_view kOfModel = "Failed to process the request(s) for model instance '", kThen = "', message: ";
+  std::string_view said = reason;
+  if (size_t then = said.find(kThen); said.starts_with(kOfModel) && then != said.npos)
+    said.remove_prefix(then + kThen.size());
+  if (said.starts_with("Stub process")) return Verdict::kUnhealthy;
+  if (status == 404 || status == 503 || reason.starts_with("Request for unknown model") ||
+      reason.starts_with("Unable to find shared memory region"))
     return Verdict::kNotRun;
   return Verdict::kRefused;
 }

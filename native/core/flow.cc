@@ -176,6 +176,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
       if (!job->begun) job->bound = std::min(job->bound, deadline_ - std::min(deadline_, front_.usual_rest(task)));
     }
     job->order = order_ - std::min(order_, rest);
+    job->window = job->order - std::min(job->order, at);
     if (auto failure = job->take_inputs(spec, values_, holds)) {
       front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
       fail(std::move(*failure), work);

@@ -79,7 +79,6 @@ class AnswerReader {
   // `count` bytes were written there. Throws FormatError where they are no answer; the reader is of no use then.
   void took(size_t count, const Place& place);
 
-  bool begun() const { return filled_ > 0 || state_ != State::kHead; }
   bool done() const { return state_ == State::kDone; }
   int status() const { return head_.status; }
   size_t body() const { return head_.body; }

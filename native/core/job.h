@@ -74,6 +74,7 @@ struct Job {
       kNever;  // When it must have left the queue, by what the tasks that follow lately took; see `Task::late`.
   Time deadline = kNever;  // Of its answer at this task; what follows still needs time of its own.
   Time order = kNever;     // What the queue is ordered by.
+  Time window = 0;         // From its arrival to its first order.
   int priority = 0;        // Larger goes first.
   int64_t items = 0;
   int64_t answered = 0;

@@ -47,9 +47,10 @@ void Queue::insert(Key key, Piece piece) {
   pieces.emplace(key, std::move(piece));
 }
 
-void Queue::push_behind(Piece piece, Time behind) {
-  Time& order = piece.job->order;
-  if (order < kNever - behind) order += behind;
+void Queue::push_again(Piece piece, Time at) {
+  Job& job = *piece.job;
+  // What came meanwhile goes first.
+  job.order = std::max(job.order, at + std::min(job.window, kNever - at));
   push(std::move(piece));
 }
 

@@ -63,10 +63,10 @@ class Queue {
   // The earliest deadline of all pieces; kNever where none has one.
   Time first_deadline() const { return due_.empty() ? kNever : due_.begin()->deadline; }
 
-  // Takes up to `limit` items of one group, from its first piece on, and moves what is left of a job behind others by
-  // `behind` nanoseconds. `usable` drops pieces: it returns false for those that it has taken over.
+  // Takes up to `limit` items of one group, from its first piece on. What is left of a job gets the place of one that
+  // comes now. `usable` drops pieces: it returns false for those that it has taken over.
   template <typename Usable>
-  std::vector<Piece> take(int64_t limit, Time behind, Usable usable) {
+  std::vector<Piece> take(int64_t limit, Time at, Usable usable) {
     std::vector<Piece> batch;
     if (empty()) return batch;
     Group* group = &*tops_.begin()->second;
@@ -83,7 +83,7 @@ class Queue {
         Piece rest = piece;
         rest.start = piece.stop = piece.start + (limit - items);
         hold_again(rest);
-        push_behind(std::move(rest), behind);
+        push_again(std::move(rest), at);
       }
       items += piece.size();
       bool alone = piece.alone;
@@ -110,7 +110,7 @@ class Queue {
   Piece pop_of(Groups::iterator group) { return take_out(group, group->second.begin()); }
   Piece take_out(Groups::iterator group, Pieces::iterator at);
   void insert(Key key, Piece piece);
-  void push_behind(Piece piece, Time behind);
+  void push_again(Piece piece, Time at);
   static void hold_again(const Piece& piece);
 
   // Items of one job that count as prompt.

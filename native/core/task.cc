@@ -382,9 +382,7 @@ void Task::dispatch(Work& work, Time at) {
       continue;
     }
     Entry& entry = entries_[size_t(index)];
-    auto behind = Time(worker->service.mean(entry.limit) / double(std::max<size_t>(1, entries_.size())));
-    std::vector<Piece> pieces =
-        queue_.take(entry.limit, behind, [&](Piece& piece) { return take_over(piece, work, at); });
+    std::vector<Piece> pieces = queue_.take(entry.limit, at, [&](Piece& piece) { return take_over(piece, work, at); });
     if (pieces.empty()) {
       worker->release();
       continue;

@@ -44,10 +44,11 @@ Server::Server(std::string name, std::string address, bool local)
 Server::~Server() = default;
 
 bool Server::condemned(Time at) {
-  if (!condemned_ || at < looked_ + (local ? kLook : kRemotePause)) return condemned_;
+  if (at < looked_ + (local ? kLook : kRemotePause) || (!local && !condemned_)) return condemned_;
   looked_ = at;
   ServerIdentity found = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
   if (!local || (found != ServerIdentity{} && found != identity_)) {
+    identity_ = found;
     condemned_ = false;
     epoch++;
   }

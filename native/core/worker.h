@@ -38,7 +38,7 @@ class Server {
   const bool local;           // Whether it listens on a Unix socket of this host.
 
   // Whether it may not be used any more: a model's process hung or gave an answer that was not its own. Ends when
-  // another server listens in its place; looked for at most once in `kLook`.
+  // another server listens in its place; looked for at most once in `kLook`. A new one raises the epoch.
   bool condemned(Time at);
 
   // Bars the process that listens now.

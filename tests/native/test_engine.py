@@ -403,7 +403,8 @@ class EarlyWorker(Worker):
             connection.sendall(bad(413, "too large"))
             # What is left stays unread until the other side closes.
             closed = select.poll()
-            closed.register(connection, select.POLLRDHUP)
+            with contextlib.suppress(ValueError):  # It is closed already.
+                closed.register(connection, select.POLLRDHUP)
             closed.poll(1000 * PATIENCE_S)
 
 
@@ -544,6 +545,38 @@ def test_an_answer_to_another_call_is_nobodys(bench: Bench, answer: Handler) -> 
     assert (len(worker.calls), len(other.calls)) == (1, 4)
 
 
+def another_size(call: Call) -> dict[str, Array]:
+    return {"Y": np.zeros((3, 1), np.int64), "JIGSAW_TOKEN": call.token() + 1}
+
+
+def another_type(call: Call) -> dict[str, Array]:
+    return {"Y": np.zeros((2, 1), np.float32), "JIGSAW_TOKEN": call.token() + 1}
+
+
+@pytest.mark.parametrize("answer", [another_size, another_type])
+def test_an_answer_to_another_call_is_known_whatever_its_shape(bench: Bench, answer: Handler) -> None:
+    bench.worker("a", answer)
+    bench.worker("b", lambda call: {**double(call), "JIGSAW_TOKEN": call.token()})
+    bench.route("a", tokens=1)
+    front = bench.front()
+    bench.workers[0].going.clear()
+    request = front.send({"X": column(1, 2)})
+    bench.workers[0].wait(1)
+    bench.route("a", "b", tokens=1)
+    bench.workers[0].going.set()
+    assert request.wait()["Y"].tolist() == [[2], [4]]
+    assert set(condemned(bench)) == {"a"}
+
+
+def test_a_wrong_shape_of_its_own_answer_is_the_models_fault(bench: Bench) -> None:
+    bench.worker("w", lambda call: {"Y": np.zeros((3, 1), np.int64), "JIGSAW_TOKEN": call.token()})
+    bench.route("w", tokens=1)
+    outcome = bench.front().ask({"X": column(1, 2)})
+    assert outcome.blame == "model"
+    assert outcome.message == "task t: worker w: output Y has shape [3, 1] where [2, 1] was declared"
+    assert not condemned(bench)
+
+
 @pytest.mark.parametrize("wrong", [None, 0, 2])
 def test_each_member_of_a_chain_has_a_token(bench: Bench, wrong: int | None) -> None:
     def chain(call: Call) -> dict[str, Array]:
@@ -557,9 +590,34 @@ def test_each_member_of_a_chain_has_a_token(bench: Bench, wrong: int | None) -> 
     assert (outcome.failure is None) == (wrong is None) == (not condemned(bench))
 
 
-def test_a_dead_stub_process_is_reported(bench: Bench) -> None:
+OF_MODEL = "Failed to process the request(s) for model instance 'm_0_0', message: "
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ValueError: invalid literal for int(): 'Stub process'",
+        OF_MODEL + "KeyError: Stub process 'm_0_0' is not healthy.",
+        "KeyError: Request for unknown model: 'm'",
+        "KeyError: Unable to find shared memory region: 'x'",
+    ],
+)
+def test_a_models_message_may_quote_anything(bench: Bench, words: str) -> None:
+    def quote(call: Call) -> Answer:
+        raise Refuse(500, words)
+
+    worker = bench.worker("w", quote)
+    bench.route("w")
+    outcome = bench.front().ask({"X": column(1)})
+    assert (outcome.blame, outcome.message) == ("model", f"task t: worker w: {words}")
+    assert not condemned(bench)
+    assert len(worker.calls) == 1
+
+
+@pytest.mark.parametrize("words", ["Stub process 'm_0_0' is not healthy.", OF_MODEL + "Stub process is not healthy."])
+def test_a_dead_stub_process_is_reported(bench: Bench, words: str) -> None:
     def dead(call: Call) -> Answer:
-        raise Refuse(500, "Stub process 'm_0_0' is not healthy.")
+        raise Refuse(500, words)
 
     bench.worker("a", dead)
     bench.route("a")
@@ -568,7 +626,7 @@ def test_a_dead_stub_process_is_reported(bench: Bench) -> None:
     bench.worker("b")
     bench.route("a", "b")
     assert request.wait()["Y"].item() == 2
-    assert condemned(bench)["a"]["reason"] == "Stub process 'm_0_0' is not healthy."
+    assert condemned(bench)["a"]["reason"] == words
 
 
 def test_whatever_is_under_way_at_a_condemned_server_goes_elsewhere(bench: Bench) -> None:

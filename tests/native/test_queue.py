@@ -159,9 +159,9 @@ def test_a_request_of_very_many_rows_does_not_hold_up_small_ones(bench: Bench) -
     for n in range(20):
         before = len(worker.calls)
         assert front.ask({"X": np.full((1, 1, 1), -n, np.int64)})["Y"].item() == -n
-        # By far not all of its 4,688 batches went before.
+        # One that is under way, one more, and what goes while the request is on its way here; all are 4,688.
         own = next(at for at, call in enumerate(worker.calls) if -n in call.inputs["X"] and at >= before)
-        assert own - before < 2500
+        assert own - before < 100
     assert request.wait()["Y"].tobytes() == large.tobytes()
 
 

@@ -163,7 +163,7 @@ def test_the_least_busy_worker_gets_the_next_batch(bench: Bench) -> None:
 
 def test_requests_one_after_the_other_go_round(bench: Bench) -> None:
     workers = [bench.worker(name) for name in "ab"]
-    bench.route(*"ab", service_ms={"1": 1.0})
+    bench.route(*"ab", service_ms={"1": 0.01})
     front = bench.front()
     for _ in range(40):
         front.ask({"X": column(1)})
