@@ -389,6 +389,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
   }
   connection.deliver();
   Time at = now();
+  bool full = false;
   {
     std::lock_guard lock(mutex_);
     Call& call = connection.call;
@@ -413,7 +414,15 @@ void Engine::on_answer(Connection& connection, Work& work) {
     }
     for (Piece& piece : call.pieces) piece.job->flow->drop(work);
     call.pieces.clear();
+    full = call.task->has_full_batch();
+    if (full) finish_call(connection, work);
     settle(work, at);
+  }
+  if (full) {
+    // Nothing is won by waiting for more: the worker gets its batch, then the clients their answers.
+    for (Connection* next : std::exchange(work.sends, {})) start(*next, work);
+    run(work);
+    return;
   }
   // Answers go out before the next batch is formed: clients that send again at once are in it.
   run(work);

@@ -1,9 +1,9 @@
 // The part of the data plane that all fronts of a process share: its workers, its lock, and the thread that receives.
 //
 // A request is taken in, queued and sent by the thread that brings it; answers are received by the loop's thread. One
-// lock guards all that both change. No socket is read or written while it is held, and what is to be sent or answered is
-// collected as `Work` and done once the lock is free. What may take longer than microseconds under it: shared memory is
-// made and registered, outputs whose sizes vary are joined, and the line of a traced request is written.
+// lock guards all that both change. No socket is read or written while it is held, and what is to be sent or answered
+// is collected as `Work` and done once the lock is free. What may take longer than microseconds under it: shared memory
+// is made and registered, outputs whose sizes vary are joined, and the line of a traced request is written.
 #pragma once
 
 #include <atomic>

@@ -407,6 +407,12 @@ void Task::dispatch(Work& work, Time at) {
   engine_.wake_at(wake_);
 }
 
+bool Task::has_full_batch() const {
+  int64_t largest = 1;
+  for (const Entry& entry : entries_) largest = std::max(largest, entry.limit);
+  return queue_.items() >= largest;
+}
+
 void Task::update_gauges(Time at) {
   int64_t slots = 0, busy = 0;
   for (const Entry& entry : entries_) {

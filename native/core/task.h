@@ -50,6 +50,10 @@ class Task {
   Time wake() const { return wake_; }
 
   bool waiting() const { return !queue_.empty(); }
+
+  // Whether as many items wait as the largest batch of its workers has.
+  bool has_full_batch() const;
+
   Time first_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
 
   // Nanoseconds that a request that comes now is expected to wait, and that its batch takes at least.
