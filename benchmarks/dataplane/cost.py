@@ -101,7 +101,7 @@ def figures(costs: Costs) -> list[Figure]:
 
 
 def step_figure(times: Mapping[str, Sequence[float]]) -> Figure:
-    """What a step after one stage adds to a request's time.
+    """The time that a python step after one stage adds to a request.
 
     Args:
         times: Graph -> milliseconds of one request, one a round.

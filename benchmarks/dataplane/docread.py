@@ -115,7 +115,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Figure]:
-    """What the runs say."""
+    """The figures of the runs."""
     baseline = (
         f"the same models with as many instances in one server, called by a BLS model, pages/s; {CLIENTS} clients, "
         f"{' and '.join(VARIANTS.values())}, one worker that detects and two that recognise"

@@ -74,7 +74,7 @@ def _cluster(*, edge: bool) -> Cluster:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """What the runs say."""
+    """The figures of the runs."""
     found = [
         rates(f"dataplane.edge.rate.{clients(n)}", runs["edge", n], runs["direct", n], _DIRECT, RATE_GOALS.get(n))
         for n in CLIENTS

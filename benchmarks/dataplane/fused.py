@@ -55,7 +55,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """What the runs say."""
+    """The figures of the runs."""
     found = [
         rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
         for n in CLIENTS
