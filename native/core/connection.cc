@@ -468,10 +468,9 @@ std::vector<std::pair<std::string, Value>> Connection::early_outputs() const {
   return found;
 }
 
-bool Connection::register_region(const std::string& prefix, const std::string& secret, size_t size) {
-  Region region = Region::make(prefix, size);
-  if (!region) return false;
-  if (region_) retire(secret);
+Region Connection::register_region(Region region, const std::string& secret) {
+  Region old;
+  if (region_) old = retire(secret);
   if (socket_ < 0) open();
   region_ = std::move(region);
   head_ = registration(region_.name(), region_.size(), secret);
@@ -479,7 +478,7 @@ bool Connection::register_region(const std::string& prefix, const std::string& s
   out_at_ = 0;
   reader_.begin(false);
   flush();
-  return true;
+  return old;
 }
 
 bool Connection::resume_registration() {
@@ -501,16 +500,16 @@ bool Connection::resume_registration() {
   return true;
 }
 
-void Connection::forget_region() { region_ = {}; }
-
-void Connection::retire(const std::string& secret) {
+Region Connection::retire(const std::string& secret) {
   if (socket_ >= 0 && region_) {
     std::string order = unregistration(region_.name(), secret);
     // It is read although nobody waits for the answer.
     [[maybe_unused]] ssize_t n = ::send(socket_, order.data(), order.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(socket_, SHUT_WR);
   }
+  Region region = std::move(region_);
   close();
+  return region;
 }
 
 }  // namespace jigsaw

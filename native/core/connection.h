@@ -93,19 +93,16 @@ class Connection {
   // Bytes of large tensors of the call that found no room in shared memory; 0 where none did.
   size_t region_wanted() const { return region_wanted_; }
 
-  // Begins to register a region of that size. Returns false where there is no room. Throws ConnectionLost.
-  bool register_region(const std::string& prefix, const std::string& secret, size_t size);
+  // Begins to register a region in place of the one before, which it returns. Throws ConnectionLost.
+  Region register_region(Region region, const std::string& secret);
 
   // Goes on with it; true once the server has answered. Throws ConnectionLost or FormatError.
   bool resume_registration();
 
-  // Drops the region, which the server did not take.
-  void forget_region();
-
   bool has_region(size_t size) const { return region_ && region_.size() >= size; }
 
-  // Has the server unmap the region, and closes the connection.
-  void retire(const std::string& secret);
+  // Has the server unmap the region, which it returns, and closes the connection.
+  Region retire(const std::string& secret);
 
   // Closes the socket. The region goes, too: the server may still write there, but nobody reads it.
   void close();

@@ -65,13 +65,19 @@ Engine::Engine(Host& host, Settings settings)
   event.data.u64 = 0;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event);
   thread_ = std::thread([this] { loop(); });
+  maker_ = std::thread([this] { make_regions(); });
 }
 
 Engine::~Engine() {
-  stopping_ = true;
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
+  making_.notify_one();
   thread_.join();
+  maker_.join();
   // A registration that was not answered holds its worker, and through it itself.
   for (auto& [number, connection] : std::exchange(calls_, {}))
     std::shared_ptr<Worker> worker = std::move(connection->call.worker);
@@ -85,6 +91,12 @@ GraphMetrics& Engine::graph_metrics(const std::string& graph) {
   auto& found = graphs_[graph];
   if (!found) found = std::make_unique<GraphMetrics>(metrics_, graph);
   return *found;
+}
+
+bool Engine::has(const std::string& graph, const std::string& task) const {
+  return std::any_of(tasks_.begin(), tasks_.end(), [&](Task* other) {
+    return other->front().spec().graph == graph && (task.empty() || other->spec().name == task);
+  });
 }
 
 std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
@@ -192,6 +204,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
 void Engine::run(Work& work) {
   while (!work.empty()) {
     for (auto& [level, text] : std::exchange(work.logs, {})) host_.log(level, text);
+    for (const Hop& hop : std::exchange(work.hops, {})) tracer_.write(hop);
     if (!work.answers.empty()) {
       std::vector<Flow*> answers = std::exchange(work.answers, {});
       for (Flow* flow : answers) flow->respond();
@@ -210,6 +223,14 @@ void Engine::run(Work& work) {
       }
     }
     for (Connection* connection : std::exchange(work.sends, {})) start(*connection, work);
+    for (Job* job : std::exchange(work.joins, {})) {
+      Flow* flow = job->flow;
+      flow->join(*job);
+      std::lock_guard lock(mutex_);
+      flow->joined(*job, work);
+      flow->drop(work);
+      settle(work, now());
+    }
   }
 }
 
@@ -257,6 +278,8 @@ void Engine::loop() {
     {
       std::lock_guard lock(mutex_);
       Time at = now();
+      // Deadlines of calls that have ended wake nobody.
+      while (!deadlines_.empty() && !calls_.contains(deadlines_.top().second)) deadlines_.pop();
       if (at >= wake_ || at >= gauges_due_ || (!deadlines_.empty() && at >= deadlines_.top().first)) tick(at, work);
       Time next = std::min(wake_.load(), gauges_due_);
       if (!deadlines_.empty()) next = std::min(next, deadlines_.top().first);
@@ -305,7 +328,7 @@ void Engine::expire(Time at, Work& work) {
       continue;
     }
     if (connection.state == Connection::State::kRegistering) {
-      drop_registration(connection, "it did not answer in time");
+      refuse_regions(connection, "it did not take shared memory in time");
       continue;
     }
     const Call& call = connection.call;
@@ -414,7 +437,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
     }
     for (Piece& piece : call.pieces) piece.job->flow->drop(work);
     call.pieces.clear();
-    full = call.task->has_full_batch();
+    full = call.task->has_full_batch() || !work.joins.empty();
     if (full) finish_call(connection, work);
     settle(work, at);
   }
@@ -475,23 +498,54 @@ void Engine::finish_call(Connection& connection, Work& work) {
                    server.users > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
     // Shared memory is made and registered between two calls, never before one that waits for it.
-    try {
-      if (connection.register_region(settings_.region_prefix, settings_.secret, wanted)) {
-        call.number = next_number_++;
-        call.deadline = now() + kSecond;
-        connection.state = Connection::State::kRegistering;
-        server.registering = true;
-        calls_[call.number] = &connection;
-        deadlines_.emplace(call.deadline, call.number);
-        arm(connection);
-        return;
-      }
-      server.no_regions_until = now() + kSocketsFor;
-    } catch (const std::exception&) {
-      connection.close();
-    }
+    call.number = next_number_++;
+    connection.state = Connection::State::kRegistering;
+    server.registering = true;
+    calls_[call.number] = &connection;
+    makings_.push_back({call.number, wanted});
+    making_.notify_one();
+    return;
   }
   idle(connection);
+}
+
+void Engine::make_regions() {
+  pthread_setname_np(pthread_self(), "jigsaw-regions");
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    making_.wait(lock, [this] { return stopping_ || !makings_.empty(); });
+    if (stopping_) return;
+    Making making = makings_.front();
+    makings_.pop_front();
+    lock.unlock();
+    Region made = Region::make(settings_.region_prefix, making.bytes), old;
+    lock.lock();
+    // Meanwhile the server may have been taken out of service.
+    if (auto found = calls_.find(making.number); found != calls_.end()) {
+      Connection& connection = *found->second;
+      if (!made) {
+        refuse_regions(connection, "no shared memory could be made");
+      } else {
+        try {
+          old = connection.register_region(std::move(made), settings_.secret);
+          Time deadline = now() + kSecond;
+          deadlines_.emplace(deadline, making.number);
+          wake_at(deadline);
+          arm(connection);
+        } catch (const std::exception&) {
+          // The server has gone; whatever is sent to it next says so.
+          calls_.erase(making.number);
+          connection.close();
+          idle(connection);
+        }
+      }
+    }
+    lock.unlock();
+    // To give memory back takes long, too.
+    made = {};
+    old = {};
+    lock.lock();
+  }
 }
 
 void Engine::idle(Connection& connection) {
@@ -524,18 +578,16 @@ void Engine::on_registration(Connection& connection) {
     calls_.erase(connection.call.number);
     idle(connection);
   } else {
-    drop_registration(connection, wrong);
+    refuse_regions(connection, "it takes no shared memory: " + wrong);
   }
 }
 
-void Engine::drop_registration(Connection& connection, const std::string& reason) {
+void Engine::refuse_regions(Connection& connection, const std::string& reason) {
   calls_.erase(connection.call.number);
-  connection.forget_region();
   connection.close();
   Server& server = connection.server();
   server.no_regions_until = now() + kSocketsFor;
-  host_.log(LogLevel::kWarning, "worker " + server.name +
-                                    " takes no shared memory, large tensors go over its socket for " +
+  host_.log(LogLevel::kWarning, "large tensors of worker " + server.name + " go over its socket for " +
                                     std::to_string(kSocketsFor / kSecond) + " s: " + reason);
   idle(connection);
 }
@@ -582,7 +634,7 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
     std::string message = "task " + task.spec().name + ": " + told;
     if (!piece.avoided.empty()) message += "; before it worker " + piece.avoided.front();
     task.metrics().refused[size_t(Reason::kWorker)]->add(1);
-    flow->trace(*piece.job, "worker", message, at);
+    flow->trace(*piece.job, "worker", message, at, work);
     flow->fail({Blame::kWorker, std::move(message)}, work);
     flow->drop(work);
   }
@@ -615,7 +667,7 @@ void Engine::refuse(Connection& connection, Blame blame, const std::string& reas
     Reason counted = task.spec().step ? Reason::kCode : of_request ? Reason::kRequest : Reason::kModel;
     task.metrics().refused[size_t(counted)]->add(1);
     const char* outcome = task.spec().step ? "code" : of_request ? "request" : "model";
-    flow->trace(*piece.job, outcome, message, at);
+    flow->trace(*piece.job, outcome, message, at, work);
     flow->fail({of_request ? Blame::kRequest : Blame::kModel, message}, work);
     flow->drop(work);
   }

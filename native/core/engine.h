@@ -1,12 +1,13 @@
 // The part of the data plane that all fronts of a process share: its workers, its lock, and the thread that receives.
 //
 // A request is taken in, queued and sent by the thread that brings it; answers are received by the loop's thread. One
-// lock guards all that both change. No socket is read or written while it is held, and what is to be sent or answered
-// is collected as `Work` and done once the lock is free. What may take longer than microseconds under it: shared memory
-// is made and registered, outputs whose sizes vary are joined, and the line of a traced request is written.
+// lock guards all that both change. What takes longer than microseconds is collected as `Work` and done once the lock
+// is free: to send, to answer, to join large outputs whose sizes vary, to write a trace. Shared memory is made by a
+// thread of its own, since hundreds of megabytes take the kernel a good part of a second.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <map>
@@ -41,9 +42,13 @@ struct Work {
   std::vector<Flow*> answers;   // To respond; each is held.
   std::vector<Flow*> releases;  // Nothing of them is under way any more.
   std::vector<Task*> dirty;     // To be dispatched before the lock is free.
+  std::vector<Job*> joins;      // Their answers are to be joined; the request of each is held.
+  std::vector<Hop> hops;
   std::vector<std::pair<LogLevel, std::string>> logs;
 
-  bool empty() const { return sends.empty() && answers.empty() && releases.empty() && logs.empty(); }
+  bool empty() const {
+    return sends.empty() && answers.empty() && releases.empty() && joins.empty() && hops.empty() && logs.empty();
+  }
 };
 
 class Engine {
@@ -63,6 +68,9 @@ class Engine {
 
   void add(Task* task) { tasks_.insert(task); }
   void remove(Task* task) { tasks_.erase(task); }
+
+  // Whether another front has the task, or any task of the graph where `task` is empty.
+  bool has(const std::string& graph, const std::string& task = {}) const;
 
   // Puts a batch on its way; the worker's call is acquired already.
   void call(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
@@ -89,6 +97,7 @@ class Engine {
   void on_answer(Connection& connection, Work& work);
   void on_registration(Connection& connection);
   void start(Connection& connection, Work& work);
+  void make_regions();
 
   // Each of these with the lock held.
   void arm(Connection& connection);
@@ -99,8 +108,8 @@ class Engine {
   void condemn(Server& server, const std::string& model, const std::string& reason, Work& work);
   void write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work);
   void finish_call(Connection& connection, Work& work);
-  void drop_registration(Connection& connection, const std::string& reason);
   void idle(Connection& connection);
+  void refuse_regions(Connection& connection, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
   void trace_call(const Call& call, const char* outcome, Time ended);
@@ -124,7 +133,13 @@ class Engine {
   std::atomic<Time> wake_{kNever};
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
-  std::thread thread_;
+  struct Making {
+    uint64_t number;  // Of the registration.
+    size_t bytes;
+  };
+  std::deque<Making> makings_;
+  std::condition_variable making_;
+  std::thread thread_, maker_;
 };
 
 }  // namespace jigsaw

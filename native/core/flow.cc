@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "core/engine.h"
 #include "core/front.h"
 
 namespace jigsaw {
 namespace {
+
+// Bytes of a job's answers that are joined with the lock held: to let go of it and take it again costs as much.
+constexpr size_t kMostJoinedUnderLock = 64 * 1024;
 
 // The one element of a condition's tensor as a number.
 double number_of(const Value& value) {
@@ -177,39 +181,49 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     }
     job->order = order_ - std::min(order_, rest);
     job->window = job->order - std::min(job->order, at);
-    if (auto failure = job->take_inputs(spec, values_, holds)) {
-      front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
+    std::unique_ptr<Failure> failure;
+    try {
+      failure = job->take_inputs(spec, values_, holds);
+    } catch (const std::bad_alloc&) {
+      failure = std::make_unique<Failure>(
+          Failure{Blame::kWorker, "task " + spec.name + ": the gateway has no memory left for the request's inputs"});
+    }
+    if (failure) {
+      bool of_request = failure->blame == Blame::kRequest;
+      front_.tasks()[task]->metrics().refused[size_t(of_request ? Reason::kRequest : Reason::kFull)]->add(1);
       fail(std::move(*failure), work);
       return;
     }
     jobs_[task] = std::move(job);
     if (jobs_[task]->items == 0) {
-      if (!finished(task, ready, work)) return;
+      join(*jobs_[task]);
+      if (!finished(*jobs_[task], ready, work)) return;
     } else {
       jobs_[task]->task->enqueue(*jobs_[task], work, at);
     }
   }
 }
 
-bool Flow::finished(size_t task, std::vector<size_t>& ready, Work& work) {
-  const TaskSpec& spec = front_.spec().tasks[task];
-  Job& job = *jobs_[task];
-  std::unique_ptr<Failure> failure;
+void Flow::join(Job& job) {
   try {
-    failure = job.finish(spec, values_);
+    job.failure = job.finish(front_.spec().tasks[job.step], values_);
   } catch (const std::exception& error) {
-    failure = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
+    job.failure = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
   }
-  if (failure) {
+}
+
+bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
+  const TaskSpec& spec = front_.spec().tasks[job.step];
+  if (std::unique_ptr<Failure> failure = std::move(job.failure)) {
     bool of_request = failure->blame == Blame::kRequest;
     failure->message = "task " + spec.name + ": " + failure->message;
     job.task->metrics().refused[size_t(of_request ? Reason::kRequest : Reason::kModel)]->add(1);
-    trace(job, of_request ? "request" : "model", failure->message, job.last_received);
+    trace(job, of_request ? "request" : "model", failure->message, job.last_received, work);
     fail(std::move(*failure), work);
     return false;
   }
   // A task that had nothing to do went to no worker.
-  if (job.items) trace(job, "answered", "", job.last_received);
+  if (job.items) trace(job, "answered", "", job.last_received, work);
   auto made = [&](size_t tensor) {
     for (size_t consumer : plan_.consumers[tensor])
       if (--waiting_[consumer] == 0) ready.push_back(consumer);
@@ -231,8 +245,19 @@ void Flow::note(const Job& job) {
 void Flow::done(Job& job, Work& work) {
   if (ended_) return;
   note(job);
+  if (job.kept() > kMostJoinedUnderLock) {
+    hold();
+    work.joins.push_back(&job);
+    return;
+  }
+  join(job);
+  joined(job, work);
+}
+
+void Flow::joined(Job& job, Work& work) {
+  if (ended_) return;
   std::vector<size_t> ready;
-  if (finished(job.step, ready, work)) advance(std::move(ready), work);
+  if (finished(job, ready, work)) advance(std::move(ready), work);
 }
 
 void Flow::end(Work& work) {
@@ -251,7 +276,7 @@ void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> ou
   if (ended_) return;
   note(job);
   job.task->stayed(job.last_received - std::min(job.last_received, job.arrival));
-  trace(job, "answered", "", job.last_received);
+  trace(job, "answered", "", job.last_received, work);
   early_ = std::move(outputs);
   early_answer_ = true;
   end(work);
@@ -267,8 +292,8 @@ char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size
   return own.get();
 }
 
-void Flow::trace(const Job& job, const char* outcome, const std::string& message, Time at) {
-  if (job.traced) front_.engine().tracer().write(job, request_->id(), front_.spec().graph, outcome, message, at);
+void Flow::trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work) {
+  if (job.traced) work.hops.push_back(Tracer::hop(job, request_->id(), front_.spec().graph, outcome, message, at));
 }
 
 void Flow::copy_outputs() {

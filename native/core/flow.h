@@ -27,7 +27,7 @@ struct FlowPlan {
 
 FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted);
 
-// One request under way. All but `memory` is called with the engine's lock held.
+// One request under way. All but `memory`, `join` and `respond` is called with the engine's lock held.
 class Flow {
  public:
   // `deadline` is when an answer is of no use any more, kNever where it always is; `order` is what queues go by;
@@ -47,8 +47,12 @@ class Flow {
   // Starts the tasks whose inputs are there.
   void start(Work& work);
 
-  // A job's last item was answered.
+  // A job's last item was answered. Where much is to be joined of its answers, that is left to `join`.
   void done(Job& job, Work& work);
+
+  // Joins the answers of a job's calls to tensors, without the lock; `joined` goes on from there.
+  void join(Job& job);
+  void joined(Job& job, Work& work);
 
   // Ends the request with a failure. What is still under way of it is dropped.
   void fail(Failure failure, Work& work);
@@ -69,13 +73,13 @@ class Flow {
   // Sends the response. Called once, without the lock.
   void respond();
 
-  // Writes what became of a job, where the request is traced.
-  void trace(const Job& job, const char* outcome, const std::string& message, Time at);
+  // Notes what became of a job, where the request is traced.
+  void trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work);
 
  private:
   void advance(std::vector<size_t> ready, Work& work);
   void note(const Job& job);
-  bool finished(size_t task, std::vector<size_t>& ready, Work& work);
+  bool finished(Job& job, std::vector<size_t>& ready, Work& work);
   void end(Work& work);
   void copy_outputs();
 

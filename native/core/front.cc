@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <new>
 
 #include "core/engine.h"
 
@@ -150,11 +151,16 @@ std::string misfit(const FrontSpec& spec, const std::vector<Value>& inputs) {
   return {};
 }
 
-void reject(Request* request, Time arrival, std::string reason) {
-  Failure failure{Blame::kRequest, std::move(reason)};
+void reject(Request* request, Time arrival, const Failure& failure) {
   request->respond(&failure, {arrival});
   request->release();
 }
+
+void reject(Request* request, Time arrival, std::string reason) {
+  reject(request, arrival, Failure{Blame::kRequest, std::move(reason)});
+}
+
+Failure no_memory() { return {Blame::kWorker, "the gateway has no memory left for the request"}; }
 
 // The time that is so many microseconds later, or kNever where there is none.
 Time later(Time at, uint64_t microseconds) {
@@ -197,6 +203,7 @@ Front::~Front() {
   std::unique_lock lock(engine_.mutex());
   idle_.wait(lock, [this] { return flows_ == 0; });
   tasks_.clear();
+  if (!engine_.has(spec_.graph)) metrics_->capacity.set(0);
 }
 
 void Front::released() {
@@ -274,7 +281,7 @@ void Front::split(Request* request, std::vector<Value> inputs, const Arrival& ar
     if (wrong.empty() && inputs[i].type == DataType::kBytes) {
       try {
         offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
-      } catch (const FormatError& error) {
+      } catch (const std::exception& error) {
         wrong = std::string(": ") + error.what();
       }
     }
@@ -285,13 +292,22 @@ void Front::split(Request* request, std::vector<Value> inputs, const Arrival& ar
   std::vector<size_t> wanted = arrival.wanted;
   if (wanted.empty())
     for (size_t i = 0; i < spec_.outputs.size(); i++) wanted.push_back(i);
-  auto* gathering = new Gathering(spec_, request, wanted, items);
-  // All items are taken out first: the last of them to end takes the request's inputs with it.
-  std::vector<std::vector<Value>> parts(items);
-  for (size_t item = 0; item < items; item++)
-    for (size_t i = 0; i < inputs.size(); i++) parts[item].push_back(item_of(inputs[i], item, items, offsets[i]));
+  std::unique_ptr<Gathering> gathering;
   std::vector<Request*> requests;
-  for (size_t item = 0; item < items; item++) requests.push_back(gathering->item(item));
+  std::vector<std::vector<Value>> parts;
+  try {
+    parts.resize(items);
+    gathering = std::make_unique<Gathering>(spec_, request, wanted, items);
+    // All items are taken out first: the last of them to end takes the request's inputs with it.
+    for (size_t item = 0; item < items; item++)
+      for (size_t i = 0; i < inputs.size(); i++) parts[item].push_back(item_of(inputs[i], item, items, offsets[i]));
+    for (size_t item = 0; item < items; item++) requests.push_back(gathering->item(item));
+  } catch (const std::bad_alloc&) {
+    reject(request, arrival.time, no_memory());
+    return;
+  }
+  // It ends with the last of its items.
+  [[maybe_unused]] Gathering* owned_by_items = gathering.release();
   for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), arrival);
 }
 
@@ -308,21 +324,30 @@ void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& ar
     if (deadline != kNever) deadline = arrival.deadline;
   }
   Work work;
+  Flow* flow = nullptr;
   {
     std::lock_guard lock(engine_.mutex());
-    flows_++;
     if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(double(inputs[0].shape[0]));
-    auto* flow = new Flow(*this, plan(arrival.wanted), request, std::move(inputs), arrival.time, deadline, order,
-                          std::move(promise));
-    flow->priority = arrival.priority;
-    // A request of a pipeline arrived long before it came here.
-    Time at = now();
-    flow->traced = engine_.tracer().choose(request->id(), at);
-    flow->start(work);
-    flow->drop(work);
-    engine_.settle(work, at);
+    try {
+      flow = new Flow(*this, plan(arrival.wanted), request, std::move(inputs), arrival.time, deadline, order,
+                      std::move(promise));
+    } catch (const std::bad_alloc&) {
+    }
+    if (flow) {
+      flows_++;
+      flow->priority = arrival.priority;
+      // A request of a pipeline arrived long before it came here.
+      Time at = now();
+      flow->traced = engine_.tracer().choose(request->id(), at);
+      flow->start(work);
+      flow->drop(work);
+      engine_.settle(work, at);
+    }
   }
-  engine_.run(work);
+  if (flow)
+    engine_.run(work);
+  else
+    reject(request, arrival.time, no_memory());
 }
 
 }  // namespace jigsaw

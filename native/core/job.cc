@@ -125,6 +125,13 @@ char* Job::place(const TaskSpec& spec, size_t output, const Shape& item, int64_t
   return to.data + size_t(start) * to.item_size;
 }
 
+size_t Job::kept() const {
+  size_t bytes = 0;
+  for (const JobOutput& output : outputs)
+    for (const Chunk& chunk : output.chunks) bytes += chunk.size;
+  return bytes;
+}
+
 std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& values) {
   for (size_t o = 0; o < spec.outputs.size(); o++) {
     const OutputSpec& declared = spec.outputs[o];

@@ -86,6 +86,7 @@ struct Job {
   Time first_sent = 0, last_received = 0;
   bool traced = false;
   std::vector<TracedCall> calls;
+  std::unique_ptr<Failure> failure;  // Why its answers could not be joined.
 
   // Takes the inputs of a task from the tensors of its request.
   // Returns a failure where they do not fit together. `holds` says whether the task's condition does.
@@ -97,6 +98,9 @@ struct Job {
 
   // Keeps a part of a call's answer for an output whose size varies.
   void keep(size_t output, Chunk chunk) { outputs[output].chunks.push_back(std::move(chunk)); }
+
+  // Bytes of answers that `finish` may copy.
+  size_t kept() const;
 
   // Turns what came in into tensors of the request, counts included. Returns a failure where items do not fit together.
   std::unique_ptr<Failure> finish(const TaskSpec& spec, std::vector<Value>& values);

@@ -124,4 +124,8 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
   }
 }
 
+void TaskMetrics::clear_gauges() {
+  for (Metric* gauge : {&queue_length, &queue_age, &headroom, &slots, &slots_busy}) gauge->set(0);
+}
+
 }  // namespace jigsaw

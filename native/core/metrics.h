@@ -53,6 +53,9 @@ struct VariantMetrics {
 struct TaskMetrics {
   TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task);
 
+  // Says that nothing waits and nothing is there: the task is gone.
+  void clear_gauges();
+
   Metric& requests;
   Metric* refused[kReasons];
   Metric& again;

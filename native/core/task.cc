@@ -64,6 +64,8 @@ Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
 Task::~Task() {
   set_route({});
   engine_.remove(this);
+  // The next generation's front may be there already.
+  if (!engine_.has(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
   if (hold_ >= 0) close(hold_);
 }
 
@@ -152,6 +154,7 @@ void Task::estimate(Time at) {
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
   }
+  none_since_ = any_usable_ ? kNever : std::min(none_since_, at);
 }
 
 double Task::expected_wait(Time at) {
@@ -227,7 +230,11 @@ void Task::put_back(Piece piece) {
 }
 
 bool Task::late(const Job& job, Time at) {
-  if (job.deadline == kNever) return false;
+  if (job.deadline == kNever) {
+    // Whoever would rather wait than be refused waits for workers that are busy, not for none.
+    Time limit = Time(front_.spec().slo_ms * 1e6);
+    return none_since_ != kNever && at >= std::max(job.arrival, none_since_) + limit;
+  }
   // What has not waited is given a chance: else one slow batch would end all service.
   bool waited = at > job.arrival + kMillisecond;
   return waited ? double(at) + fastest_ > double(job.bound) : at >= job.deadline;
@@ -268,7 +275,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     if (!last_failure_.empty()) message += "; " + last_failure_;
   }
   metrics_.refused[size_t(reason)]->add(1);
-  flow->trace(*piece.job, reason == Reason::kLate ? "late" : "worker", message, at);
+  flow->trace(*piece.job, reason == Reason::kLate ? "late" : "worker", message, at, work);
   flow->fail({Blame::kWorker, std::move(message)}, work);
   flow->drop(work);
 }

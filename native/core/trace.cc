@@ -58,8 +58,8 @@ bool Sampler::choose(std::string_view id, Time at) {
   return true;
 }
 
-void Tracer::write(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
-                   const std::string& message, Time at) {
+Hop Tracer::hop(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
+                const std::string& message, Time at) {
   const TaskSpec& spec = job.task->spec();
   // A batch may carry the time of a look at the queue that began before the job came.
   Time taken = job.first_sent ? std::max(job.first_sent, job.arrival) : at;
@@ -88,9 +88,12 @@ void Tracer::write(const Job& job, std::string_view request, std::string_view gr
     line += ",\"number\":" + std::to_string(call.number) + "}";
   }
   line += "]}\n";
+  return {spec.route, std::move(line)};
+}
 
+void Tracer::write(const Hop& hop) {
   std::lock_guard lock(mutex_);
-  std::string path = folder_ + "/" + spec.route + ".jsonl";
+  std::string path = folder_ + "/" + hop.route + ".jsonl";
   int file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (file < 0) {
     mkdir(folder_.substr(0, folder_.rfind('/')).c_str(), 0700);
@@ -99,7 +102,7 @@ void Tracer::write(const Job& job, std::string_view request, std::string_view gr
     if (file < 0) return;
   }
   // A disk that is full loses the line and nothing else.
-  [[maybe_unused]] ssize_t n = ::write(file, line.data(), line.size());
+  [[maybe_unused]] ssize_t n = ::write(file, hop.line.data(), hop.line.size());
   struct stat status;
   bool full = fstat(file, &status) == 0 && status.st_size >= kFileBytes;
   close(file);

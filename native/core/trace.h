@@ -24,6 +24,11 @@ class Sampler {
   uint64_t below_ = uint64_t{1} << 32;
 };
 
+// A line of a trace and the route whose file it goes to.
+struct Hop {
+  std::string route, line;
+};
+
 // Writes the hops of a gateway's requests. A file that is full begins anew, and the one before it is kept.
 class Tracer {
  public:
@@ -31,9 +36,12 @@ class Tracer {
 
   bool choose(std::string_view id, Time at) { return sampler_.choose(id, at); }
 
-  // Writes a job's hop. `outcome` is "answered", "late", "code", or whose fault a failure was.
-  void write(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
-             const std::string& message, Time at);
+  // What became of a job. `outcome` is "answered", "late", "code", or whose fault a failure was.
+  static Hop hop(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
+                 const std::string& message, Time at);
+
+  // Appends a hop to the file of its route. It waits for the disk: the engine's lock is not held.
+  void write(const Hop& hop);
 
  private:
   std::string folder_;

@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -405,7 +406,27 @@ class EarlyWorker(Worker):
             closed = select.poll()
             with contextlib.suppress(ValueError):  # It is closed already.
                 closed.register(connection, select.POLLRDHUP)
-            closed.poll(1000 * PATIENCE_S)
+                closed.poll(1000 * PATIENCE_S)
+
+
+def switches_of_loop() -> int:
+    """How often the engine's loop has gone to sleep."""
+    (loop,) = (path.parent for path in Path("/proc/self/task").glob("*/comm") if path.read_text() == "jigsaw\n")
+    (line,) = (
+        line for line in (loop / "status").read_text().splitlines() if line.startswith("voluntary_ctxt_switches")
+    )
+    return int(line.split()[1])
+
+
+def test_deadlines_of_calls_that_were_answered_wake_nobody(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w")
+    front = bench.engine.front(specs.spec([specs.task(deadline_ms=500)]))
+    for _ in range(100):
+        front.ask({"X": column(5)})
+    before = switches_of_loop()
+    time.sleep(0.7)
+    assert switches_of_loop() - before < 20
 
 
 # --- workers that hang, and answers that are not their own

@@ -95,6 +95,30 @@ def test_answers_whose_shapes_differ_do_not_make_one_batch(bench: Bench) -> None
     assert "output Y differs in shape between the items of the request" in outcome.message
 
 
+@pytest.mark.parametrize("elements", [1, 20_000])
+def test_answers_of_any_size_are_joined_in_the_order_of_their_items(bench: Bench, elements: int) -> None:
+    # From 64 KiB on they are joined while others are served.
+    bench.worker(handler=lambda call: {"Y": np.repeat(call.inputs["X"], elements, axis=1)})
+    bench.route("w", slots=4)
+    made = spec([task(outputs={"Y": LIST}, mode="items")], outputs={"Y": ("t.Y", LIST)})
+    front = bench.engine.front(made)
+    requests = front.send_many(8, {"X": column(3, 1, 4, 1, 5)})
+    for request in requests:
+        assert request.wait()["Y"].tolist() == np.repeat(column(3, 1, 4, 1, 5), elements, axis=1).tolist()
+
+
+def test_large_answers_whose_shapes_differ_fail_the_request_alone(bench: Bench) -> None:
+    bench.worker(handler=lambda call: {"Y": np.zeros((1, 20_000 * int(call.inputs["X"][0, 0])), np.int64)})
+    bench.route("w")
+    made = spec([task(outputs={"Y": LIST}, mode="items")], outputs={"Y": ("t.Y", LIST)})
+    front = bench.engine.front(made)
+    other = front.send({"X": column(2, 2)})
+    outcome = front.ask({"X": column(1, 2)})
+    assert outcome.blame == "request"
+    assert "output Y differs in shape between the items of the request: [20000], [40000]" in outcome.message
+    assert other.wait()["Y"].shape == (2, 40_000)
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "above"),
     [

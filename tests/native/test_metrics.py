@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.native.conftest import Bench
+from tests.native.core import eventually
 from tests.native.specs import ONE, spec, task
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
@@ -46,6 +47,19 @@ def test_the_page_has_every_metric_with_its_kind_and_labels(found: dict[str, Des
     described = {name: Described(kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(described) == len(rows)
     assert described == found
+
+
+def test_gauges_of_a_graph_that_is_gone_are_zero(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w", slots=3)
+    old, new = bench.front(capacity_rps=50.0), bench.front(capacity_rps=50.0)
+    eventually(lambda: bench.engine.metric("jigsaw_slots") == 3)
+    old.close()
+    assert bench.engine.metric("jigsaw_capacity_rps") == 50
+    assert bench.engine.metric("jigsaw_slots") == 3
+    new.close()
+    assert bench.engine.metric("jigsaw_capacity_rps") == 0
+    assert bench.engine.metric("jigsaw_slots") == 0
 
 
 @pytest.mark.parametrize(("metric", "label"), [("jigsaw_refused_total", "reason"), ("jigsaw_slo_total", "outcome")])

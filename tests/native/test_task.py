@@ -60,6 +60,27 @@ def test_where_overload_is_to_queue_requests_wait(bench: Bench) -> None:
     assert bench.engine.metric("jigsaw_slo_total", outcome="missed") == 51
 
 
+def test_where_overload_is_to_queue_requests_do_not_wait_for_workers_that_are_not_there(bench: Bench) -> None:
+    bench.route("nobody")
+    front = bench.front(slo_ms=300, overload="queue")
+    began = time.monotonic()
+    outcome = front.ask({"X": column(1)})
+    assert outcome.blame == "worker"
+    assert outcome.message.startswith(
+        "task t: none of its 1 workers can be reached; worker nobody failed: cannot connect"
+    )
+    assert time.monotonic() - began >= 0.3
+
+
+def test_where_overload_is_to_queue_requests_wait_for_a_worker_that_starts_again(bench: Bench) -> None:
+    bench.route("w")
+    front = bench.front(slo_ms=30_000, overload="queue")
+    request = front.send({"X": column(1)})
+    eventually(lambda: bench.engine.metric("jigsaw_batches_lost_total") > 0)
+    bench.worker("w")
+    assert request.wait().failure is None
+
+
 def test_where_overload_is_to_queue_a_timeout_counts_all_the_same(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w")
