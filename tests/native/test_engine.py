@@ -409,13 +409,12 @@ class EarlyWorker(Worker):
                 closed.poll(1000 * PATIENCE_S)
 
 
-def switches_of_loop() -> int:
-    """How often the engine's loop has gone to sleep."""
-    (loop,) = (path.parent for path in Path("/proc/self/task").glob("*/comm") if path.read_text() == "jigsaw\n")
-    (line,) = (
-        line for line in (loop / "status").read_text().splitlines() if line.startswith("voluntary_ctxt_switches")
-    )
-    return int(line.split()[1])
+def switches_of_loops() -> int:
+    """How often the loops of this process's engines have gone to sleep; other tests may have left one that is idle."""
+    loops = [path.parent for path in Path("/proc/self/task").glob("*/comm") if path.read_text() == "jigsaw\n"]
+    assert loops
+    words = [(loop / "status").read_text().split() for loop in loops]
+    return sum(int(found[found.index("voluntary_ctxt_switches:") + 1]) for found in words)
 
 
 def test_deadlines_of_calls_that_were_answered_wake_nobody(bench: Bench) -> None:
@@ -424,9 +423,9 @@ def test_deadlines_of_calls_that_were_answered_wake_nobody(bench: Bench) -> None
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=500)]))
     for _ in range(100):
         front.ask({"X": column(5)})
-    before = switches_of_loop()
+    before = switches_of_loops()
     time.sleep(0.7)
-    assert switches_of_loop() - before < 20
+    assert switches_of_loops() - before < 40
 
 
 # --- workers that hang, and answers that are not their own
