@@ -135,6 +135,7 @@ def task_front(
     own = {str(ref): f"{GRAPH_INPUTS}.{key}" for key, ref in refs.items()}
     spec = replace(
         spec,
+        followers=tuple(other.name for other in graph.in_order() if task.name in other.dependencies()),
         inputs=tuple(replace(item, tensor=f"{GRAPH_INPUTS}.{item.name}") for item in spec.inputs),
         condition=replace(spec.condition, tensor=own[spec.condition.tensor]) if spec.condition is not None else None,
     )

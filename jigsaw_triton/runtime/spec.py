@@ -154,8 +154,9 @@ class TaskSpec:
         condition: Condition under which the task runs.
         counts: Output that the front makes itself -> output whose rows it counts, item by item.
         variants: Names of the task's variants, by which metrics are told apart.
-        rest_ms: Time of the tasks that follow on the longest path, by the profile; used by a one-task front, which does
-            not see them.
+        rest_ms: Time of the tasks that follow on the longest path, by the profile; used by a one-task front while their
+            fronts are not there.
+        followers: Names of the tasks that use an output of this one, in fronts of their own; for a one-task front.
         step: Whether it is a python step.
         retry: Whether a call that may have been executed may be sent once more.
         entry: Whether arrivals at the graph are counted here; of a one-task front of the first task.
@@ -171,6 +172,7 @@ class TaskSpec:
     counts: Mapping[str, str] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
     rest_ms: float = 0.0
+    followers: tuple[str, ...] = ()
     step: bool = False
     retry: bool = True
     entry: bool = False

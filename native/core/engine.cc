@@ -93,10 +93,22 @@ GraphMetrics& Engine::graph_metrics(const std::string& graph) {
   return *found;
 }
 
-bool Engine::has(const std::string& graph, const std::string& task) const {
-  return std::any_of(tasks_.begin(), tasks_.end(), [&](Task* other) {
-    return other->front().spec().graph == graph && (task.empty() || other->spec().name == task);
-  });
+void Engine::add(Task* task) {
+  tasks_.insert(task);
+  tasks_of_[task->front().spec().graph].push_back(task);
+}
+
+void Engine::remove(Task* task) {
+  tasks_.erase(task);
+  std::erase(tasks_of_[task->front().spec().graph], task);
+}
+
+const std::vector<Task*>& Engine::tasks_of(const std::string& graph) { return tasks_of_[graph]; }
+
+Task* Engine::find(const std::string& graph, const std::string& task) {
+  const std::vector<Task*>& tasks = tasks_of(graph);
+  auto found = std::find_if(tasks.rbegin(), tasks.rend(), [&](Task* other) { return other->spec().name == task; });
+  return found == tasks.rend() ? nullptr : *found;
 }
 
 std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {

@@ -66,11 +66,14 @@ class Engine {
 
   std::shared_ptr<Worker> worker(const RouteEntry& entry);
 
-  void add(Task* task) { tasks_.insert(task); }
-  void remove(Task* task) { tasks_.erase(task); }
+  void add(Task* task);
+  void remove(Task* task);
 
-  // Whether another front has the task, or any task of the graph where `task` is empty.
-  bool has(const std::string& graph, const std::string& task = {}) const;
+  // The tasks of a graph, those of the latest front last.
+  const std::vector<Task*>& tasks_of(const std::string& graph);
+
+  // The task of a graph in the latest front that has it; nullptr where none has.
+  Task* find(const std::string& graph, const std::string& task);
 
   // Puts a batch on its way; the worker's call is acquired already.
   void call(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
@@ -127,6 +130,7 @@ class Engine {
   using Deadline = std::pair<Time, uint64_t>;
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;
   std::set<Task*> tasks_;
+  std::map<std::string, std::vector<Task*>> tasks_of_;  // By graph.
   uint64_t next_number_;
   int epoll_ = -1;
   int event_ = -1;

@@ -176,7 +176,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     if (deadline_ != kNever) {
       job->deadline = job->bound = deadline_ - std::min(deadline_, rest);
       // Work is not begun for what would not be finished; what is begun goes on while there is a chance.
-      job->begun = plan_.waiting[task] > 0;
+      job->begun = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
       if (!job->begun) job->bound = std::min(job->bound, deadline_ - std::min(deadline_, front_.usual_rest(task)));
     }
     job->order = order_ - std::min(order_, rest);
@@ -245,6 +245,7 @@ void Flow::note(const Job& job) {
 void Flow::done(Job& job, Work& work) {
   if (ended_) return;
   note(job);
+  job.task->stayed(job, job.last_received);
   if (job.kept() > kMostJoinedUnderLock) {
     hold();
     work.joins.push_back(&job);
@@ -275,7 +276,7 @@ void Flow::fail(Failure failure, Work& work) {
 void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
   note(job);
-  job.task->stayed(job.last_received - std::min(job.last_received, job.arrival));
+  job.task->stayed(job, job.last_received);
   trace(job, "answered", "", job.last_received, work);
   early_ = std::move(outputs);
   early_answer_ = true;

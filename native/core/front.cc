@@ -203,7 +203,7 @@ Front::~Front() {
   std::unique_lock lock(engine_.mutex());
   idle_.wait(lock, [this] { return flows_ == 0; });
   tasks_.clear();
-  if (!engine_.has(spec_.graph)) metrics_->capacity.set(0);
+  if (engine_.tasks_of(spec_.graph).empty()) metrics_->capacity.set(0);
 }
 
 void Front::released() {
@@ -221,13 +221,29 @@ const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
   return found->second;
 }
 
+Task* Front::follower(const std::string& name) const { return engine_.find(spec_.graph, name); }
+
 bool Front::blocked(size_t task, Time at) const {
   double batch = tasks_[task]->batch_time(at);
+  if (spec_.clock)
+    return std::any_of(spec_.tasks[task].followers.begin(), spec_.tasks[task].followers.end(), [&](const auto& name) {
+      Task* follows = follower(name);
+      return follows && follows->full(batch, at);
+    });
   return std::any_of(followers_[task].begin(), followers_[task].end(),
                      [&](size_t follower) { return tasks_[follower]->full(batch, at); });
 }
 
 void Front::unblock(size_t task, Work& work, Time at) {
+  if (spec_.clock) {
+    const std::string& name = spec_.tasks[task].name;
+    for (Task* other : engine_.tasks_of(spec_.graph)) {
+      const std::vector<std::string>& followers = other->spec().followers;
+      bool before = other->held() && std::find(followers.begin(), followers.end(), name) != followers.end();
+      if (before && !other->front().blocked(other->index(), at)) work.dirty.push_back(other);
+    }
+    return;
+  }
   for (size_t other = 0; other < task; other++) {
     const std::vector<size_t>& followers = followers_[other];
     bool before = std::find(followers.begin(), followers.end(), task) != followers.end();
@@ -236,25 +252,29 @@ void Front::unblock(size_t task, Work& work, Time at) {
 }
 
 Time Front::usual_rest(size_t task) const {
-  // A front of one task does not see what follows: under load it takes about twice as long as a batch does.
-  if (spec_.clock) return Time(2 * spec_.tasks[task].rest_ms * 1e6);
-  if (followers_[task].empty()) return 0;
-  Time at = now();
-  std::vector<double> rest(spec_.tasks.size(), 0);
-  for (size_t t = spec_.tasks.size(); t-- > task;)
-    for (size_t follower : followers_[t])
-      rest[t] = std::max(rest[t], tasks_[follower]->usual_stay(at) + rest[follower]);
-  return Time(rest[task]);
+  return rest(task, 2, [](Task& follows, Time at) { return follows.usual_stay(at); });
 }
 
 Time Front::rest(size_t task) const {
-  if (spec_.clock) return Time(spec_.tasks[task].rest_ms * 1e6);
-  if (followers_[task].empty()) return 0;
+  return rest(task, 1, [](Task& follows, Time at) { return follows.expected_wait(at) + follows.fastest(at); });
+}
+
+Time Front::rest(size_t task, double times, double (*stay)(Task&, Time)) const {
   Time at = now();
+  if (spec_.clock) {
+    Time longest = 0;
+    for (const std::string& name : spec_.tasks[task].followers) {
+      Task* follows = follower(name);
+      // Under load it takes about twice as long as a batch does.
+      if (!follows) return Time(times * spec_.tasks[task].rest_ms * 1e6);
+      longest = std::max(longest, Time(stay(*follows, at)) + follows->front().rest(follows->index(), times, stay));
+    }
+    return longest;
+  }
+  if (followers_[task].empty()) return 0;
   std::vector<double> rest(spec_.tasks.size(), 0);
   for (size_t t = spec_.tasks.size(); t-- > task;)
-    for (size_t follower : followers_[t])
-      rest[t] = std::max(rest[t], tasks_[follower]->expected_wait(at) + tasks_[follower]->fastest(at) + rest[follower]);
+    for (size_t follower : followers_[t]) rest[t] = std::max(rest[t], stay(*tasks_[follower], at) + rest[follower]);
   return Time(rest[task]);
 }
 

@@ -61,6 +61,13 @@ class Front {
  private:
   friend class Flow;
 
+  // The longest path of what follows, by how long a request stays at each task; by the profile, so many times, while a
+  // task is not there.
+  Time rest(size_t task, double times, double (*stay)(Task&, Time)) const;
+
+  // The task that follows one of a front of its own, and only such; nullptr while it is not there.
+  Task* follower(const std::string& name) const;
+
   const FlowPlan& plan(const std::vector<size_t>& wanted);
   void split(Request* request, std::vector<Value> inputs, const Arrival& arrival);
   void begin(Request* request, std::vector<Value> inputs, const Arrival& arrival);

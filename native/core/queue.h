@@ -13,12 +13,18 @@ namespace jigsaw {
 
 class Queue {
  public:
+  // Items of one job that count as prompt.
+  static constexpr int64_t kPrompt = 64;
+
   bool empty() const { return tops_.empty(); }
   size_t pieces() const { return pieces_; }
   int64_t items() const { return items_; }
 
   // The same without most of the items of very large jobs, which give way to others.
   int64_t prompt_items() const { return prompt_items_; }
+
+  // The items that a job of so many waits for.
+  int64_t items_before(int64_t items) const { return items <= kPrompt ? prompt_items_ : items_; }
 
   size_t bytes() const {
     return bytes_;
@@ -113,8 +119,6 @@ class Queue {
   void push_again(Piece piece, Time at);
   static void hold_again(const Piece& piece);
 
-  // Items of one job that count as prompt.
-  static constexpr int64_t kPrompt = 64;
   static int64_t prompt(const Piece& piece);
 
   Groups groups_;

@@ -178,6 +178,9 @@ class SpecReader {
     task.entry = flag(json, "entry", where, false);
     if (const Json* rest = json.find("rest_ms"))
       task.rest_ms = std::clamp(rest->number(in(where, "rest_ms")), 0.0, kLongestMs);
+    if (const Json* followers = json.find("followers"))
+      for (const Json& follower : followers->array(in(where, "followers")))
+        task.followers.push_back(follower.string(in(where, "followers")));
     task.deadline_ms = positive(json, "deadline_ms", where);
     for (const TaskSpec& other : spec_.tasks)
       if (other.name == task.name) throw FormatError(where + " has the name of another task: " + task.name);

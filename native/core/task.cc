@@ -65,7 +65,7 @@ Task::~Task() {
   set_route({});
   engine_.remove(this);
   // The next generation's front may be there already.
-  if (!engine_.has(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
+  if (!engine_.find(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
   if (hold_ >= 0) close(hold_);
 }
 
@@ -159,7 +159,7 @@ void Task::estimate(Time at) {
 
 double Task::expected_wait(Time at) {
   estimate(at);
-  return items_per_ns_ > 0 ? double(queue_.items()) / items_per_ns_ : 0;
+  return items_per_ns_ > 0 ? double(queue_.prompt_items()) / items_per_ns_ : 0;
 }
 
 double Task::fastest(Time at) {
@@ -180,9 +180,11 @@ double Task::batch_time(Time at) {
 
 double Task::usual_stay(Time at) { return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at); }
 
-void Task::stayed(Time duration) {
+void Task::stayed(const Job& job, Time until) {
   constexpr double kWeight = 0.05;
-  double value = double(duration);
+  // Very large requests give way to others, and say nothing of how long those take.
+  if (job.items > Queue::kPrompt) return;
+  double value = double(until - std::min(until, job.arrival));
   if (stay_ == 0) {
     stay_ = value;
     return;
@@ -214,7 +216,8 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
     // Up to a batch's time goes by until the batches under way end. What is begun is given every chance.
     double takes = job.begun ? fastest_ : 2 * slowest_;
-    if (items_per_ns_ > 0) takes += double(queue_.items() + (job.begun ? 0 : job.items)) / items_per_ns_;
+    if (items_per_ns_ > 0)
+      takes += double(queue_.items_before(job.items) + (job.begun ? 0 : job.items)) / items_per_ns_;
     if (!at_once && double(at) + takes > double(job.bound)) {
       refuse(piece, work, at);
       return;
@@ -263,7 +266,7 @@ bool Task::take_over(Piece& piece, Work& work, Time at) {
 void Task::refuse(Piece& piece, Work& work, Time at) {
   Flow* flow = piece.job->flow;
   // It would have stayed that long at least.
-  if (at > piece.job->arrival) stayed(at - piece.job->arrival + Time(fastest_));
+  if (at > piece.job->arrival) stayed(*piece.job, at + Time(fastest_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
   if (any_usable_) {

@@ -64,8 +64,8 @@ class Task {
   // lately.
   double usual_stay(Time at);
 
-  // A request stayed here for so long.
-  void stayed(Time duration);
+  // A request leaves, or will leave, at a time.
+  void stayed(const Job& job, Time until);
 
   // Whether as much waits here as all workers take at a time, and takes them longer than `batch` nanoseconds: what a
   // task before would be sent, for so long, would only wait here.

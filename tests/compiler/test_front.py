@@ -116,6 +116,10 @@ def test_a_one_task_front_hands_on_the_clock() -> None:
     assert made["outputs"][0]["tensor"] == "t1.Y"
 
 
+def test_a_one_task_front_names_the_tasks_that_follow() -> None:
+    assert [spec(single(chain(), name))["tasks"][0]["followers"] for name in ("t0", "t1")] == [["t1"], []]
+
+
 def test_the_front_of_the_first_task_counts_arrivals() -> None:
     assert [spec(single(chain(), name))["tasks"][0]["entry"] for name in ("t0", "t1")] == [True, False]
 

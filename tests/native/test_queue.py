@@ -147,6 +147,24 @@ def test_the_rest_of_a_failed_request_is_not_sent(bench: Bench) -> None:
     assert worker.batches == [1, 2]
 
 
+def test_a_request_of_very_many_rows_does_not_have_small_ones_refused(bench: Bench) -> None:
+    worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
+    bench.route("w", batch=64, service_ms={"1": 1, "64": 2})
+    made = task(inputs={"X": ("inputs.X", ("INT64", (1,)))}, mode="rows", iterated=["X"])
+    outputs = {"Y": ("t.Y", ("INT64", (-1, 1)))}
+    front = bench.engine.front(spec([made], {"X": ("INT64", (-1, 1))}, outputs, slo_ms=4000))
+    worker.going.clear()
+    # Its rows take 9 s.
+    large = front.send({"X": np.zeros((1, 300_000, 1), np.int64)}, timeout_us=600_000_000)
+    worker.wait(1)
+    small = front.send({"X": np.ones((1, 1, 1), np.int64)})
+    another = front.ask({"X": np.zeros((1, 300_000, 1), np.int64)})
+    assert "overloaded" in another.message
+    worker.going.set()
+    assert small.wait()["Y"].item() == 1
+    assert large.wait()["Y"].shape == (1, 300_000, 1)
+
+
 def test_a_request_of_very_many_rows_does_not_hold_up_small_ones(bench: Bench) -> None:
     worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
     bench.route("w", batch=64, service_ms={"1": 1, "64": 2})

@@ -16,7 +16,7 @@ ROWS = ("INT64", (-1, 1))
 
 WHOLE = spec(
     [
-        task("a", outputs={"R": ROWS}, yields=["R"], counts={"N": "R"}, variants=["v"], rest_ms=3.5),
+        task("a", outputs={"R": ROWS}, yields=["R"], counts={"N": "R"}, variants=["v"], rest_ms=3.5, followers=["x"]),
         task(
             "b",
             {"X": ("a.R", ONE)},
@@ -92,6 +92,8 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("tasks", 0, "counts"), ["N"], "spec.tasks[0].counts is not an object"),
         (("tasks", 0, "deadline_ms"), None, 'spec.tasks[0] has no "deadline_ms"'),
         (("tasks", 0, "deadline_ms"), 1e100, "spec.tasks[0].deadline_ms is too long"),
+        (("tasks", 0, "followers"), "b", "spec.tasks[0].followers is not an array"),
+        (("tasks", 0, "followers"), [1], "spec.tasks[0].followers is not a string"),
         (("tasks", 0, "rest_ms"), -1e300, None),
         (("tasks", 0, "rest_ms"), 1e300, None),
         (("tasks", 1, "condition", "below"), 1.0, "needs one of above and below"),

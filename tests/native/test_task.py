@@ -11,9 +11,9 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench
-from tests.native.core import Array, eventually
+from tests.native.core import Array, Front, eventually
 from tests.native.test_queue import busy, column
-from tests.native.worker import Call
+from tests.native.worker import Call, Worker
 
 
 def test_a_request_that_cannot_meet_its_deadline_is_refused_at_once(bench: Bench) -> None:
@@ -162,6 +162,53 @@ def test_a_task_that_follows_leaves_less_time(bench: Bench) -> None:
     outcome = front.ask({"X": column(1)}, timeout_us=600_000)
     worker.going.set()
     assert outcome.message.startswith("task a: overloaded")
+
+
+def fronts_in_turn(bench: Bench, service_ms: dict[str, float]) -> tuple[Front, Front, Worker, Worker]:
+    """Two fronts of one task each, as the steps of an ensemble are, and their workers."""
+    workers = bench.worker("a"), bench.worker("b")
+    bench.route("a", name="a", batch=1, service_ms={"1": 5.0})
+    bench.route("b", name="b", batch=1, service_ms=service_ms)
+    tasks = specs.task("a", followers=["b"], entry=True), specs.task("b")
+    a, b = (
+        bench.engine.front(specs.spec([task], outputs={"Y": (f"{task['name']}.Y", specs.ONE)}, clock=True))
+        for task in tasks
+    )
+    return a, b, *workers
+
+
+def test_a_front_of_one_task_knows_those_that_follow(bench: Bench) -> None:
+    first, _, worker, _ = fronts_in_turn(bench, {"1": 700.0})
+    now = time.monotonic_ns()
+    busy(first, worker)
+    outcome = first.ask({"X": column(1)}, arrival=now, deadline=now + 600_000_000)
+    worker.going.set()
+    assert outcome.message.startswith("task a: overloaded")
+
+
+def test_a_front_of_one_task_sends_nothing_while_the_next_is_full(bench: Bench) -> None:
+    first, second, worker, next_worker = fronts_in_turn(bench, {"1": 1000.0})
+    waiting = busy(second, next_worker) + second.send_many(3, {"X": column(1)})
+    request = first.send({"X": column(4)})
+    time.sleep(0.2)
+    assert not worker.calls
+    next_worker.going.set()
+    assert request.wait()["Y"].item() == 8
+    for other in waiting:
+        assert other.wait().failure is None
+
+
+def test_work_that_was_begun_is_finished_where_there_is_a_chance(bench: Bench) -> None:
+    first, second, worker, next_worker = fronts_in_turn(bench, {"1": 300.0})
+    busy(first, worker)
+    busy(second, next_worker)
+    now = time.monotonic_ns()
+    # The call under way may take 300 ms more, and its own takes as long.
+    begun = second.send({"X": column(1)}, arrival=now, deadline=now + 550_000_000)
+    assert not begun.ended()
+    worker.going.set()
+    next_worker.going.set()
+    assert begun.wait().failure is None
 
 
 def test_the_least_busy_worker_gets_the_next_batch(bench: Bench) -> None:
