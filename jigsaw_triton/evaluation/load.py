@@ -184,7 +184,7 @@ def _gave_up(told: str, where: str) -> ServerError:
         return ServerError(message, where=where, hint=hint)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "nothing"
-    if "failed to find the requested model version" in said:
+    if "failed to find the requested model version" in said or "No valid requests recorded" in said:
         hint = (
             "either the graph was swapped meanwhile (perf_analyzer follows the models that it was made of; see"
             " `jigsaw-triton events`), or no request came through in one of its windows: run it again, for a longer"

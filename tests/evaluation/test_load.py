@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.evaluation.load import Load, Measured, command_line, input_data, read_report, request_tensors
+from jigsaw_triton.evaluation.load import (
+    EmptyWindowError,
+    Load,
+    Measured,
+    command_line,
+    input_data,
+    read_report,
+    request_tensors,
+)
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType
 from tests.fakes.graphs import VECTOR, graph, task
 
@@ -135,6 +143,19 @@ def test_failed_requests_are_named_once() -> None:
 def test_without_a_report_what_it_said_is_told(told: str, said: str) -> None:
     with pytest.raises(ServerError, match=said):
         read_report("", told, "host:8000")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "error: failed to find the requested model version\n",
+        "Request concurrency: 1\nNo valid requests recorded within time interval. Please use a larger time window.\n\n",
+    ],
+)
+def test_a_window_without_a_request_is_a_reason_to_measure_for_longer(told: str) -> None:
+    with pytest.raises(EmptyWindowError) as error:
+        read_report("", told, "host:8000")
+    assert "--duration" in (error.value.hint or "")
 
 
 def test_a_damaged_report() -> None:
