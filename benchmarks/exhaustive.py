@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.latency import task_quantile
-from jigsaw_triton.planner.problem import AMONG, LOADS, MOST_SERVERS, Options, Problem
-from jigsaw_triton.planner.queueing import Case, latencies_ms
+from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Problem
+from jigsaw_triton.planner.latency.latency import task_quantile
+from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 

@@ -20,9 +20,9 @@ from benchmarks.harness import Figure, Tell, figure
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import LATENCY_MODELS, Formulation, LatencyModel, Options, Problem
-from jigsaw_triton.planner.solve import make_largest_plan
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, Formulation, LatencyModel, Options, Problem
+from jigsaw_triton.planner.search.solve import make_largest_plan
 from jigsaw_triton.profiles.table import ProfileTable
 
 GPUS = 4

@@ -14,9 +14,9 @@ from statistics import median
 from benchmarks import exhaustive, harness, problems
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.errors import InfeasibleError, JigsawError
-from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.solve import find_plan, make_plan
-from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.solve import find_plan, make_plan
+from jigsaw_triton.planner.validation.validate import violations
 
 GOALS_S = {4: 0.3, 120: 0.7, 1000: 1.0}
 """Size of the cluster -> seconds to the proven optimum."""

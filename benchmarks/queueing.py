@@ -21,9 +21,9 @@ from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.evaluation.simulator.station import Servers, serve
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem
-from jigsaw_triton.planner.queueing import Case, latencies_ms
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem
+from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
 
 SEED = 1917

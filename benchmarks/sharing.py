@@ -10,8 +10,8 @@ from statistics import median
 
 from benchmarks import harness, problems
 from benchmarks.harness import Figure, Tell, figure, spread
-from jigsaw_triton.planner.problem import SHARED_LOAD, Options, Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
+from jigsaw_triton.planner.search.solve import make_plan
 
 GRAPHS, GPUS = 10, 10
 RPS = 1.0

@@ -28,7 +28,7 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.problem import LatencyModel
+from jigsaw_triton.planner.domain.problem import LatencyModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation

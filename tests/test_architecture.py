@@ -25,6 +25,24 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("applications", "console", "evaluation"),
     ("cli",),
 )
+ROOMS = {
+    "planner": (
+        "solver",
+        "domain",
+        "latency",
+        "candidates",
+        "validation",
+        "formulation",
+        "bounds",
+        "placement",
+        "capacity",
+        "transition",
+        "search",
+        "explain",
+    ),
+}
+"""Part -> its packages and modules, each of which may import those before it."""
+
 RUNTIME = "runtime"
 COMMON = "common"
 """The modules that lie in the package itself: errors and the like. All but `runtime` may import them."""
@@ -44,11 +62,11 @@ SHELLS = frozenset(
         "gpus.nvml_library",
         "gpus.nvml_use",
         "gpus.owners",
-        "planner.allowance",
-        "planner.cbc",
-        "planner.highs",
-        "planner.solver",
-        "planner.worker",
+        "planner.solver.deadline",
+        "planner.solver.cbc",
+        "planner.solver.highs",
+        "planner.solver.solver",
+        "planner.solver.worker",
         "compiler.store",
         "compiler.templates",
     }
@@ -137,6 +155,22 @@ def back_imports(texts: Sources) -> list[str]:
     return found
 
 
+def back_imports_of_rooms(texts: Sources) -> list[str]:
+    """Imports that run against the order of a part's rooms."""
+    found = []
+    for module, text in texts.items():
+        head, *below = module.split(".")
+        if head not in ROOMS or not below:
+            continue
+        for other in sorted(own_imports(module, text, texts)):
+            other_head, *other_below = other.split(".")
+            if other_head != head:
+                continue
+            if not other_below or ROOMS[head].index(other_below[0]) > ROOMS[head].index(below[0]):
+                found.append(f"{module} imports {other}")
+    return found
+
+
 def io_uses(module: str, text: str) -> list[str]:
     """The ways in which a module reaches the world beside it."""
     found = [f"{module} imports {name}" for name, _ in imports(module, text) if name.split(".")[0] in IO_MODULES]
@@ -187,6 +221,39 @@ def test_every_part_has_its_place_in_the_order() -> None:
 
 def test_imports_run_one_way() -> None:
     assert back_imports(sources()) == []
+
+
+@pytest.mark.parametrize("part", sorted(ROOMS))
+def test_every_room_has_its_place_in_the_order(part: str) -> None:
+    rooms = {path.stem for path in (ROOT / part).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {"__init__"} == set(ROOMS[part])
+
+
+def test_imports_run_one_way_between_rooms() -> None:
+    assert back_imports_of_rooms(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "found"),
+    [
+        ("planner.latency.pareto", "from jigsaw_triton.planner.search.solve import x", ["planner.search.solve"]),
+        ("planner.capacity", "from jigsaw_triton.planner.transition import moves", ["planner.transition.moves"]),
+        ("planner.capacity", "from jigsaw_triton.planner import capacity", []),
+        ("planner.search.solve", "import jigsaw_triton.planner", ["planner"]),
+        ("planner.search.solve", "from jigsaw_triton.planner.latency.pareto import x", []),
+    ],
+)
+def test_an_import_against_the_order_of_rooms_is_found(module: str, text: str, found: list[str]) -> None:
+    names = [
+        "planner",
+        "planner.capacity",
+        "planner.latency.pareto",
+        "planner.search.solve",
+        "planner.transition.moves",
+    ]
+    assert back_imports_of_rooms({**dict.fromkeys(names, ""), module: text}) == [
+        f"{module} imports {other}" for other in found
+    ]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -290,9 +357,13 @@ def test_what_the_runtime_may_import(module: str, name: str, allowed: bool) -> N
 @pytest.mark.parametrize(
     ("module", "text", "found"),
     [
-        ("graph.build", "from jigsaw_triton.planner.plan import Plan", "graph.build imports planner.plan"),
+        (
+            "graph.build",
+            "from jigsaw_triton.planner.domain.plan import Plan",
+            "graph.build imports planner.domain.plan",
+        ),
         ("graph.build", "def f():\n    import jigsaw_triton.cli.main", "graph.build imports cli.main"),
-        ("graph.build", "from ..planner import plan", "graph.build imports planner.plan"),
+        ("graph.build", "from ..planner.domain import plan", "graph.build imports planner.domain.plan"),
         ("graph.build", "from jigsaw_triton import planner", "graph.build imports planner"),
         ("graph.build", "if TYPE_CHECKING:\n    from jigsaw_triton.cli import main", "graph.build imports cli.main"),
         ("gpus.model", "from jigsaw_triton.profiles.table import X", "gpus.model imports profiles.table"),
@@ -301,15 +372,18 @@ def test_what_the_runtime_may_import(module: str, name: str, allowed: bool) -> N
     ],
 )
 def test_a_back_import_is_found_wherever_it_stands(module: str, text: str, found: str) -> None:
-    others = dict.fromkeys(["planner", "planner.plan", "cli.main", "profiles.table", "errors", "graph.model"], "")
+    others = dict.fromkeys(
+        ["planner", "planner.domain.plan", "cli.main", "profiles.table", "errors", "graph.model"], ""
+    )
     assert back_imports({**others, module: text}) == [found]
 
 
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("planner.plan", "from jigsaw_triton.graph.model import Task"),
-        ("planner.plan", "from jigsaw_triton.planner import problem"),
+        ("planner.domain.plan", "from jigsaw_triton.graph.model import Task"),
+        ("planner.domain.plan", "from jigsaw_triton.planner.domain import problem"),
+        ("planner.latency.latency", "from jigsaw_triton.planner.domain import problem"),
         ("compiler.config", "from jigsaw_triton.runtime.spec import to_json"),
         ("gpus.model", "from jigsaw_triton.errors import JigsawError"),
         ("gpus.model", "import jigsaw_triton"),

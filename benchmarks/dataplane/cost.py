@@ -1,6 +1,6 @@
 """Processor time that the gateway itself takes: for a request, for each call of a worker, and for each megabyte.
 
-`planner.gateway_load` reckons with these figures. Beside them, the time that a python step adds to a request.
+`planner.domain.gateway_load` reckons with these figures. Beside them, the time that a python step adds to a request.
 """
 
 import tempfile

@@ -15,7 +15,7 @@ from benchmarks.harness import Figure, Tell, figure
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
-from jigsaw_triton.planner.plan import GraphPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 

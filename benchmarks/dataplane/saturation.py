@@ -19,7 +19,7 @@ from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.domain.problem import Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 

@@ -1,7 +1,7 @@
 """Two graphs whose models take turns in one slice: what one that gets three times its planned load does to the other.
 
-The load of a shared slice is planned so low that turns rarely meet (`planner.sharing`). Emulated variants, whose time
-is known exactly; requests come at Poisson times and carry no timeout.
+The load of a shared slice is planned so low that turns rarely meet (`planner.candidates.sharing`). Variants are
+emulated, so that their time is known exactly; requests come at Poisson times and carry no timeout.
 
 A turn that has begun is not broken off. A call meets one of the other model as often as that has load, and waits for
 the rest of it: with the planned 9% the p99 of that wait is 0.89 of a turn, with three times as much 0.96. Holding the
@@ -27,7 +27,7 @@ from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.harness import Figure, Tell, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import GatewayPorts
-from jigsaw_triton.planner.problem import SHARED_LOAD
+from jigsaw_triton.planner.domain.problem import SHARED_LOAD
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 

@@ -20,8 +20,8 @@ from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, requ
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.problem import Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.process import group_members

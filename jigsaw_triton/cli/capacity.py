@@ -9,9 +9,9 @@ from jigsaw_triton.cli.machine import Driver
 from jigsaw_triton.cli.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.planner.plan import Plan, plan_to_text
-from jigsaw_triton.planner.problem import Formulation, LatencyModel, Options
-from jigsaw_triton.planner.solve import LargestDemand, largest_demand, make_largest_plan
+from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
+from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan
 from jigsaw_triton.spec.words import nearest
 
 _EQUAL_RPS = 1.0

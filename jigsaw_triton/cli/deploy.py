@@ -18,11 +18,11 @@ from jigsaw_triton.cli.status import view
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.difference import difference
-from jigsaw_triton.planner.gateway_load import GatewayLoad, gateway_load
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.solve import make_plan
-from jigsaw_triton.planner.transition import transition
+from jigsaw_triton.planner.domain.difference import difference
+from jigsaw_triton.planner.domain.gateway_load import GatewayLoad, gateway_load
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.planner.transition.transition import transition
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
 from jigsaw_triton.servers.image import pull_image
 from jigsaw_triton.servers.installation import Installation, find_installation, require_compiled_backend

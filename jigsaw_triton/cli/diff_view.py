@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from jigsaw_triton.cli.output import View, figures
 from jigsaw_triton.cli.table import Table
-from jigsaw_triton.planner.difference import Change
-from jigsaw_triton.planner.plan import PlacedModel, Plan
-from jigsaw_triton.planner.transition import Step, Transition
+from jigsaw_triton.planner.domain.difference import Change
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+from jigsaw_triton.planner.transition.transition import Step, Transition
 
 _HEADER = ("step", "kind", "what", "where", "seconds", "meanwhile", "after")
 _MARKS = {"add": "+", "remove": "-", "change": "~"}

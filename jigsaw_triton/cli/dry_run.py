@@ -22,7 +22,7 @@ from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInst
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.edge.haproxy import find_haproxy

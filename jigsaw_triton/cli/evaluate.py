@@ -14,8 +14,8 @@ from jigsaw_triton.cli.table import Table
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, Case, ablation, mean_gain
 from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.problem import FORMULATIONS, Options
-from jigsaw_triton.planner.solver import lasting_solvers
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.solver.solver import lasting_solvers
 
 _HEADER = ("features", "exact", "to none", "slices", "paper", "to none", "slices", "unplaced")
 

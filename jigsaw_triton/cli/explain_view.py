@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jigsaw_triton.cli.output import View, figures
 from jigsaw_triton.cli.table import Table
-from jigsaw_triton.planner.explain import Choice, Effect, Explanation, Limit
-from jigsaw_triton.planner.plan import Segment
+from jigsaw_triton.planner.domain.plan import Segment
+from jigsaw_triton.planner.explain.explain import Choice, Effect, Explanation, Limit
 
 _UNPROVEN = "~"
 

@@ -17,8 +17,8 @@ from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.plan import Plan, plan_from_json
-from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Problem
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
 from jigsaw_triton.profiles.read import missing, read_profiles
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.resources import templates_dir

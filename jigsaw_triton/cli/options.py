@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jigsaw_triton.cli.output import FORMS, Output
-from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
+from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]

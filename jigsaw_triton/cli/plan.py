@@ -15,13 +15,13 @@ from jigsaw_triton.cli.output import Output, Tell, write_file
 from jigsaw_triton.cli.plan_view import plan_svg, plan_view
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.errors import InfeasibleError, UnplacedError
-from jigsaw_triton.planner.conflict import find_conflict, told
-from jigsaw_triton.planner.explain import explained
-from jigsaw_triton.planner.plan import Plan, plan_to_text
-from jigsaw_triton.planner.problem import Formulation, LatencyModel, Options, Problem
-from jigsaw_triton.planner.solve import make_plan
-from jigsaw_triton.planner.solver import lasting_solvers
-from jigsaw_triton.planner.transition import transition
+from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options, Problem
+from jigsaw_triton.planner.explain.conflict import find_conflict, told
+from jigsaw_triton.planner.explain.explain import explained
+from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.planner.transition.transition import transition
 
 
 @options.command(

@@ -8,9 +8,9 @@ from jigsaw_triton.cli.table import Table
 from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.chained import chains
-from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
-from jigsaw_triton.planner.problem import FEATURES, FORMULATIONS
+from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
+from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS
 
 _TAKEN = "taken"
 """What stands in a slice that is others'."""

@@ -11,7 +11,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
-from jigsaw_triton.planner.problem import LatencyModel
+from jigsaw_triton.planner.domain.problem import LatencyModel
 
 _FLAGS: Mapping[tuple[str, ...], str] = {(): "--http, --grpc, --metrics", ("address",): "--address"}
 

@@ -21,7 +21,7 @@ from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster, MigInstance
-from jigsaw_triton.planner.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.servers.logfile import tail
 
 SETTLED = ("ready", "stopped")

@@ -14,7 +14,7 @@ from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.cli.table import Table
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.board import draw_text
-from jigsaw_triton.planner.plan import plan_from_json
+from jigsaw_triton.planner.domain.plan import plan_from_json
 
 _POLL_S = 0.2
 

@@ -28,8 +28,8 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Placement
 from jigsaw_triton.graph.chain import Chain, with_chains
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.chained import chains
-from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
+from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
 
 PLAN_AGAIN = "plan again: the plan was made for another graph or cluster"

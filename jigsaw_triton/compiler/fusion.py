@@ -1,6 +1,6 @@
 """Chains of tasks that share a slice, as native ensembles on the worker: one call there and back for the whole chain.
 
-Which they are is in the plan (`planner.chained`).
+Which they are is in the plan (`planner.candidates.chained`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.chain import Chain, as_task, with_chains
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
-from jigsaw_triton.planner.plan import GraphPlan, TaskPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan, TaskPlan
 from jigsaw_triton.runtime.spec import TOKEN_OUTPUT
 
 

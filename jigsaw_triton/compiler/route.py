@@ -8,7 +8,7 @@ from jigsaw_triton.compiler.bundle import RouteEntry, Worker
 from jigsaw_triton.compiler.service import call_times
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import Task, TaskGraph
-from jigsaw_triton.planner.plan import TaskPlan
+from jigsaw_triton.planner.domain.plan import TaskPlan
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.runtime.spec import ROUTE_VERSION
 

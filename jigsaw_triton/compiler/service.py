@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 

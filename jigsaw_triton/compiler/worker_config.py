@@ -14,7 +14,7 @@ from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CON
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
-from jigsaw_triton.planner.plan import PlacedModel
+from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, RunnerSpec, TensorSpec
 

@@ -16,7 +16,7 @@ from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.rows import covered_rps, deviations, measured, remembered, still_true
 from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
-from jigsaw_triton.planner.difference import difference
+from jigsaw_triton.planner.domain.difference import difference
 
 _SHORT = 1e-3
 """A plan for less than this part of the demand below it is one for all of it."""

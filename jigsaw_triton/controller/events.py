@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.rows import Counts
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import Options, Problem
-from jigsaw_triton.planner.rationing import make_rationed_plan
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.demand_shedding import make_rationed_plan
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
 DRAIN_S = 60.0

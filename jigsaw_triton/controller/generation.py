@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import LatencyModel, Options
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import LatencyModel, Options
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
-from jigsaw_triton.planner.carried import carried_rps
-from jigsaw_triton.planner.plan import GraphPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan
+from jigsaw_triton.planner.domain.throughput import carried_rps
 from jigsaw_triton.servers.metrics import Sample
 
 _OF = frozenset({"jigsaw_yield_items_total", "jigsaw_condition_checked_total"})

@@ -7,10 +7,10 @@ from typing import Any
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.greedy import greedy
-from jigsaw_triton.planner.problem import FORMULATIONS, Formulation, Options, Problem
-from jigsaw_triton.planner.solve import LargestDemand, SolverFactory, allot, largest_demand
-from jigsaw_triton.planner.solver import SolverProcess
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation, Options, Problem
+from jigsaw_triton.planner.placement.greedy import greedy
+from jigsaw_triton.planner.search.solve import LargestDemand, SolverFactory, allot, largest_demand
+from jigsaw_triton.planner.solver.solver import SolverProcess
 
 SUBSETS = ("", "T", "A", "AT", "S", "ST", "AS", "AST")
 """Of the features, in the order of `PUBLISHED`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation
-from jigsaw_triton.planner.problem import FORMULATIONS, Formulation
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation
 
 FORMATS = (".svg", ".png")
 

@@ -11,7 +11,7 @@ from benchmarks.controller import Answer, Round
 from benchmarks.harness import Figure, figure, table
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.graph.model import Slo
-from jigsaw_triton.planner.problem import LatencyModel, Options
+from jigsaw_triton.planner.domain.problem import LatencyModel, Options
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
 

@@ -13,7 +13,7 @@ from jigsaw_triton.cli.request import Request
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, Placement
-from jigsaw_triton.planner.problem import Options
+from jigsaw_triton.planner.domain.problem import Options
 from tests.cli.conftest import Run
 from tests.fakes.nvml.machine import Machine
 

@@ -7,7 +7,7 @@ import pytest
 
 from jigsaw_triton.cli.diff_view import transition_view
 from jigsaw_triton.cli.table import Table
-from jigsaw_triton.planner.transition import transition
+from jigsaw_triton.planner.transition.transition import transition
 from tests.cli.conftest import Run
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import Places, plan_of

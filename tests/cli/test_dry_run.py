@@ -22,7 +22,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.packages import cache_dir
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.servers.installation import Installation
 from tests.cli.conftest import Run
 from tests.fakes import mps

@@ -18,7 +18,7 @@ from jigsaw_triton.cli.output import Output
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.planner.plan import PlacedSlice, Plan, PlannedGpu, SolverReport, plan_to_text
+from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan, PlannedGpu, SolverReport, plan_to_text
 
 Named = Callable[[str], Path]
 

@@ -10,7 +10,7 @@ from jigsaw_triton.cli.inputs import read_plan
 from jigsaw_triton.cli.plan_view import strips
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
+from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
 from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
 

@@ -13,7 +13,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Target, TaskGraph
-from jigsaw_triton.planner.plan import (
+from jigsaw_triton.planner.domain.plan import (
     GraphPlan,
     PlacedModel,
     PlacedSlice,

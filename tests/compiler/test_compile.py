@@ -9,7 +9,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import PlacedModel, PlacedSlice, Plan
+from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
 from tests.compiler.samples import TEMPLATES, cluster, compiled, every, identity, plan, profile
 from tests.fakes.graphs import chain, cropping, graph, ref, task
 

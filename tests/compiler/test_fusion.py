@@ -7,8 +7,8 @@ from jigsaw_triton.compiler.fusion import chain_plan, in_chains
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.graph.chain import Chain
 from jigsaw_triton.graph.model import Target, TaskGraph, TensorType, Variant
-from jigsaw_triton.planner.chained import chains
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.spec import pipeline_from_json
 from tests.compiler.samples import TEMPLATES, compiled, every, spec_of, spec_text, together
 from tests.fakes.graphs import SCALAR, VECTOR, chain, fan_out, graph, nested, ref, step, task

@@ -11,8 +11,8 @@ from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.graph.chain import with_chains
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Target, Task, TaskGraph, TensorRef, TensorType, When
-from jigsaw_triton.planner.chained import chains
-from jigsaw_triton.planner.plan import PlacedModel, Plan
+from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR, CONDITION_INPUT, TOKEN_OUTPUT
 from tests.compiler.samples import compiled, plan, spec_of, spec_text

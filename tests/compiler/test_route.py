@@ -9,7 +9,7 @@ from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.route import route, route_json
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.planner.plan import PlacedModel, Segment, TaskPlan
+from jigsaw_triton.planner.domain.plan import PlacedModel, Segment, TaskPlan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.compiler.samples import TEMPLATES, cluster, compiled, every, identity, plan, profile, spec_of, together
 from tests.fakes.graphs import chain, fan_out, ref, task

@@ -8,7 +8,15 @@ from jigsaw_triton.compiler.bundle import ModelFolder, Place, Worker, WorkerMode
 from jigsaw_triton.compiler.service import MIN_CALL_DEADLINE_MS, CallTimes, call_times, rest_ms, service_ms
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport, TaskPlan
+from jigsaw_triton.planner.domain.plan import (
+    GraphPlan,
+    PlacedModel,
+    PlacedSlice,
+    Plan,
+    PlannedGpu,
+    SolverReport,
+    TaskPlan,
+)
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import chain, cropping, diamond
 

@@ -13,7 +13,7 @@ from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.graph.model import TaskGraph, TensorType, Variant
-from jigsaw_triton.planner.plan import PlacedModel
+from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec, runner_from_json
 from tests.compiler.samples import TEMPLATES, identity, profile
 from tests.fakes.graphs import VECTOR, chain, fan_out, graph, task

@@ -13,7 +13,7 @@ from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.servers.installation import Installation
 
 

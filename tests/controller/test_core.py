@@ -6,7 +6,7 @@ from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import refusal
 from jigsaw_triton.controller.rows import Count, Source
 from jigsaw_triton.controller.state import Phase
-from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from tests.controller.worlds import World, bundle, plan, wanted, worker
 from tests.fakes.graphs import fan_out
 

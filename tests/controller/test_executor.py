@@ -9,7 +9,7 @@ from jigsaw_triton.controller.executor import planned
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.problem import Problem
+from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, row

@@ -15,7 +15,7 @@ from jigsaw_triton.controller.rows import (
 )
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.plan import GraphPlan, Segment, TaskPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.servers.metrics import parse_metrics
 from tests.fakes.graphs import conditional, cropping, fan_out
 

@@ -11,7 +11,7 @@ from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Phase, State
-from jigsaw_triton.planner.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.worlds import bundle, plan, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])

@@ -22,7 +22,7 @@ from jigsaw_triton.controller.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
-from jigsaw_triton.planner.plan import GraphPlan, Plan, SolverReport
+from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, SolverReport
 from tests.fakes.graphs import chain
 
 BOARD = "A100-80GB"

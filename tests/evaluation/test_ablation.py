@@ -10,9 +10,9 @@ from jigsaw_triton.evaluation import ablation_plot
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, ablation, mean_gain
 from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
 from jigsaw_triton.graph.model import Slo
-from jigsaw_triton.planner.problem import FORMULATIONS, Options
-from jigsaw_triton.planner.solve import SolverFactory
-from jigsaw_triton.planner.solver import lasting_solvers
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.search.solve import SolverFactory
+from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.planner.plan import (
+from jigsaw_triton.planner.domain.plan import (
     GraphPlan,
     PlacedModel,
     PlacedSlice,

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from jigsaw_triton.planner.program import SolverName
-from jigsaw_triton.planner.solve import SolverFactory
-from jigsaw_triton.planner.solver import SolverProcess
+from jigsaw_triton.planner.search.solve import SolverFactory
+from jigsaw_triton.planner.solver.program import SolverName
+from jigsaw_triton.planner.solver.solver import SolverProcess
 
 
 @pytest.fixture(scope="session")

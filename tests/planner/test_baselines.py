@@ -13,9 +13,9 @@ from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, TaskGraph
-from jigsaw_triton.planner.problem import FORMULATIONS, LATENCY_MODEL_OF, Formulation, Options, Problem
-from jigsaw_triton.planner.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
-from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, LATENCY_MODEL_OF, Formulation, Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
+from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import chain, diamond
 from tests.fakes.problems import TWO_P95, grid, problem, row

@@ -15,10 +15,10 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
-from jigsaw_triton.planner.latency import ANY_NUMBER, Use, uses
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
-from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
+from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
+from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import problem, row

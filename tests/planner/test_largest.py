@@ -7,11 +7,11 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Slo, Workload
-from jigsaw_triton.planner.problem import MAX_DEMAND_RPS, Options, Problem
-from jigsaw_triton.planner.program import Program, SolverName
-from jigsaw_triton.planner.solve import SolverFactory, make_largest_plan, make_plan
-from jigsaw_triton.planner.solver import Outcome, SolverProcess, Stage
-from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, make_largest_plan, make_plan
+from jigsaw_triton.planner.solver.program import Program, SolverName
+from jigsaw_triton.planner.solver.solver import Outcome, SolverProcess, Stage
+from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import GpuId, Placement
-from jigsaw_triton.planner.configurations import Configuration
-from jigsaw_triton.planner.difference import difference
-from jigsaw_triton.planner.moves import memory_slices
-from jigsaw_triton.planner.placement import placement
-from jigsaw_triton.planner.plan import PlacedModel, Plan, PlannedGpu
-from jigsaw_triton.planner.solver import SolverProcess
+from jigsaw_triton.planner.candidates.configurations import Configuration
+from jigsaw_triton.planner.domain.difference import difference
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan, PlannedGpu
+from jigsaw_triton.planner.placement.placement import placement
+from jigsaw_triton.planner.solver.solver import SolverProcess
+from jigsaw_triton.planner.transition.moves import memory_slices
 from tests.fakes.layouts import Places, plan_of
 from tests.fakes.problems import cluster
 

@@ -13,10 +13,10 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import Slo, Workload
-from jigsaw_triton.planner.plan import Plan
-from jigsaw_triton.planner.problem import AMONG, Options, Problem
-from jigsaw_triton.planner.solve import SolverFactory, find_plan, make_plan
-from jigsaw_triton.planner.validate import violations
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import AMONG, Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_plan
+from jigsaw_triton.planner.validation.validate import violations
 from tests.fakes.graphs import chain
 from tests.fakes.problems import docread_problem, row
 from tests.fakes.problems import problem as make_problem

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph
-from jigsaw_triton.planner.bins import LOSS_BINS, rounded_down, telling_apart
-from jigsaw_triton.planner.bounds import least_slices
-from jigsaw_triton.planner.configurations import accuracy_budget
-from jigsaw_triton.planner.paths import longest_through
-from jigsaw_triton.planner.problem import Problem
-from jigsaw_triton.planner.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.bounds.bins import LOSS_BINS, rounded_down, telling_apart
+from jigsaw_triton.planner.bounds.bounds import least_slices
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget
+from jigsaw_triton.planner.domain.paths import longest_through
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from tests.fakes.graphs import chain, diamond
 from tests.fakes.problems import TWO_P95, grid, problem
-from tests.planner.test_bounds import candidates
+from tests.planner.bounds.test_bounds import candidates
 
 
 def asked(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:

@@ -19,7 +19,7 @@ from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.stand import Stand
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gathered, made_up
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
-from jigsaw_triton.planner.plan import PlacedModel
+from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 

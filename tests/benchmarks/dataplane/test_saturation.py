@@ -6,8 +6,8 @@ import pytest
 from benchmarks.dataplane import saturation
 from benchmarks.dataplane.saturation import Case
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.problem import Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.solve import make_plan
 
 
 @pytest.mark.parametrize(("make", "ideal_rps"), [(saturation.many, 2560.0), (saturation.unequal, 8 / 0.03 + 8 / 0.09)])

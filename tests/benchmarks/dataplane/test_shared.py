@@ -4,8 +4,8 @@ from benchmarks.dataplane import shared
 from benchmarks.dataplane.client import OK, Outcome
 from benchmarks.dataplane.shared import Round
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.problem import Problem
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.solve import make_plan
 
 
 def test_both_graphs_are_planned_into_one_slice(tmp_path: Path) -> None:

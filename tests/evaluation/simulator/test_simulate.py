@@ -8,7 +8,7 @@ from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import Rows, Simulated, simulate, stations
 from jigsaw_triton.evaluation.simulator.station import Servers
 from jigsaw_triton.graph.model import GraphInput, TaskGraph, When
-from jigsaw_triton.planner.solve import make_plan
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
 from tests.fakes.graphs import (
     VECTORS,

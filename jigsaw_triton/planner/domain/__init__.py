@@ -1,0 +1,1 @@
+"""The nouns of planning: problems, plans, rates, paths through a graph, throughput, and differences between plans."""

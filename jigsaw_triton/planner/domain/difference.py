@@ -1,0 +1,67 @@
+"""What differs between two plans, place by place. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+
+Place = tuple[GpuId, Placement]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Change:
+    """One MIG instance that differs.
+
+    Attributes:
+        gpu: Where.
+        placement: Likewise.
+        kind: `add` a MIG instance, `remove` one, or `change` what an instance that stays holds.
+        before: Models there in the old plan.
+        after: Models there in the new plan.
+    """
+
+    gpu: GpuId
+    placement: Placement
+    kind: Literal["add", "remove", "change"]
+    before: tuple[PlacedModel, ...]
+    after: tuple[PlacedModel, ...]
+
+    def __str__(self) -> str:
+        place = f"{self.gpu} {self.placement}"
+        match self.kind:
+            case "add":
+                return f"+ {place} {_models(self.after)}"
+            case "remove":
+                return f"- {place} {_models(self.before)}"
+            case "change":
+                return f"~ {place} {_models(self.before)} -> {_models(self.after)}"
+
+
+def difference(before: Plan | None, after: Plan) -> tuple[Change, ...]:
+    """The instances that differ, by GPU and start; none where both plans cut and fill the GPUs alike."""
+    old = _places(before) if before is not None else {}
+    new = _places(after)
+    changes: list[Change] = []
+    for place in sorted(old.keys() | new.keys()):
+        was, becomes = old.get(place), new.get(place)
+        if was is None and becomes is not None:
+            changes.append(Change(*place, "add", (), becomes))
+        elif becomes is None and was is not None:
+            changes.append(Change(*place, "remove", was, ()))
+        elif was is not None and becomes is not None and was != becomes:
+            changes.append(Change(*place, "change", was, becomes))
+    return tuple(changes)
+
+
+def _places(plan: Plan) -> dict[Place, tuple[PlacedModel, ...]]:
+    return {
+        (gpu.id, placed.placement): tuple(sorted(placed.models, key=str))
+        for gpu in plan.gpus
+        for placed in gpu.layout
+        if placed.models
+    }
+
+
+def _models(models: tuple[PlacedModel, ...]) -> str:
+    return ", ".join(f"{m.graph}.{m.task} {m.variant} instances {m.instances} batch {m.batch}" for m in models)

@@ -1,0 +1,298 @@
+"""The plan: which configurations, how many, where, and what they are predicted to do; and its JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import SLICES, GpuId, Placement
+from jigsaw_triton.planner.domain.json_reader import Field, FieldError
+
+PLAN_VERSION = 1
+
+_FEATURES = ("", "A", "S", "T", "AS", "AT", "ST", "AST")
+_SLICES = (*SLICES, *(f"{kind}+me" for kind in SLICES))
+
+_ROUNDING = 1e-6
+"""What a share may exceed 1 by."""
+
+_MOST = 2**31 - 1
+"""What Triton's configurations have room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A configuration in use and how many replicas of it.
+
+    Attributes:
+        variant: Of the task.
+        slice: Kind of MIG instance.
+        instances: Triton instance count of the model in the slice.
+        batch: Largest batch of one execution.
+        count: Replicas.
+        share: Of the task's rate that these replicas are planned to take, 0 to 1.
+    """
+
+    variant: str
+    slice: str
+    instances: int
+    batch: int
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What a task gets.
+
+    Attributes:
+        budget_ms: Latency it may take; along every path the budgets fit the SLO.
+        rate_rps: Calls a second at the planned demand (rows where it iterates).
+        segments: Sorted.
+    """
+
+    budget_ms: float
+    rate_rps: float
+    segments: tuple[Segment, ...]
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """Variant -> share of the task's rate."""
+        shares: dict[str, float] = {}
+        for segment in self.segments:
+            shares[segment.variant] = shares.get(segment.variant, 0.0) + segment.share
+        return shares
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlan:
+    """What a graph gets.
+
+    Attributes:
+        demand_rps: Planned for.
+        capacity_rps: That the segments can carry, at least the demand.
+        accuracy: Relative, along the worst path: the least that a request gets, or the mean where the SLO is one.
+        latency_ms: Predicted end to end, by `Plan.latency_model`.
+        tasks: By name.
+    """
+
+    demand_rps: float
+    capacity_rps: float
+    accuracy: float
+    latency_ms: float
+    tasks: Mapping[str, TaskPlan]
+
+    @property
+    def mix(self) -> dict[str, dict[str, float]]:
+        """Task -> variant -> share of the task's rate."""
+        return {name: task.mix for name, task in self.tasks.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedModel:
+    """A replica in a slice."""
+
+    graph: str
+    task: str
+    variant: str
+    instances: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSlice:
+    """A MIG instance of the plan and the models in it."""
+
+    placement: Placement
+    models: tuple[PlacedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGpu:
+    """A GPU that the plan uses; its layout sorted by start."""
+
+    id: GpuId
+    model: str
+    layout: tuple[PlacedSlice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SolverReport:
+    """How the plan was found.
+
+    Attributes:
+        name: `HiGHS` or `CBC`.
+        status: `optimal` (proven) or `feasible` (time limit; see gap).
+        seconds: Wall clock.
+        gap: Relative, of the first objective: slices, with the price of changes where they have one.
+    """
+
+    name: str
+    status: str
+    seconds: float
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An allocation: the result of the planner, the input of the compiler."""
+
+    graphs: Mapping[str, GraphPlan]
+    gpus: tuple[PlannedGpu, ...]
+    slices_used: int
+    slices_total: int
+    gpus_used: int
+    features: str
+    formulation: str
+    latency_model: str
+    solver: SolverReport
+
+    def to_json(self) -> dict[str, Any]:
+        """As plan.json has it."""
+        data = {"version": PLAN_VERSION, **asdict(self)}
+        data["gpus"] = [
+            {
+                "node": gpu.id.node,
+                "index": gpu.id.index,
+                "model": gpu.model,
+                "layout": [
+                    {
+                        "slice": placed.placement.slice,
+                        "start": placed.placement.start,
+                        "models": [asdict(model) for model in placed.models],
+                    }
+                    for placed in gpu.layout
+                ],
+            }
+            for gpu in self.gpus
+        ]
+        return data
+
+
+def plan_from_json(data: Any, *, where: str) -> Plan:
+    """Reads what `Plan.to_json` wrote.
+
+    Args:
+        data: Parsed JSON.
+        where: The file, for messages.
+
+    Raises:
+        InputError: Not a plan, or of another version.
+    """
+    if not isinstance(data, dict) or "version" not in data:
+        raise InputError("this is not a plan", where=where, hint="make one with `jigsaw-triton plan -o json`")
+    if type(data["version"]) is not int or data["version"] != PLAN_VERSION:
+        raise InputError(
+            f"plan version {data['version']!r} is not {PLAN_VERSION}",
+            where=where,
+            hint="plan again with this release",
+        )
+    try:
+        return _plan(Field(data))
+    except FieldError as error:
+        raise InputError(f"the plan is damaged ({error})", where=where, hint="plan again") from error
+
+
+def _plan(data: Field) -> Plan:
+    return Plan(
+        graphs={name: _graph(graph) for name, graph in data["graphs"].named().items()},
+        gpus=_gpus(data["gpus"]),
+        slices_used=data["slices_used"].whole(0, _MOST),
+        slices_total=data["slices_total"].whole(0, _MOST),
+        gpus_used=data["gpus_used"].whole(0, _MOST),
+        features=data["features"].one_of(_FEATURES),
+        formulation=data["formulation"].word(),
+        latency_model=data["latency_model"].word(),
+        solver=_solver(data["solver"]),
+    )
+
+
+def _graph(data: Field) -> GraphPlan:
+    data.only(_names_of(GraphPlan))
+    return GraphPlan(
+        demand_rps=data["demand_rps"].number(),
+        capacity_rps=data["capacity_rps"].number(most=math.inf),
+        accuracy=data["accuracy"].number(),
+        latency_ms=data["latency_ms"].number(),
+        tasks={name: _task(task) for name, task in data["tasks"].named().items()},
+    )
+
+
+def _task(data: Field) -> TaskPlan:
+    data.only(_names_of(TaskPlan))
+    return TaskPlan(
+        budget_ms=data["budget_ms"].number(),
+        rate_rps=data["rate_rps"].number(),
+        segments=tuple(_segment(segment) for segment in data["segments"].listed()),
+    )
+
+
+def _segment(data: Field) -> Segment:
+    data.only(_names_of(Segment))
+    return Segment(
+        variant=data["variant"].name(),
+        slice=data["slice"].one_of(_SLICES),
+        instances=data["instances"].whole(1, _MOST),
+        batch=data["batch"].whole(1, _MOST),
+        count=data["count"].whole(1, _MOST),
+        share=data["share"].number(most=1 + _ROUNDING),
+    )
+
+
+def _gpus(data: Field) -> tuple[PlannedGpu, ...]:
+    gpus: dict[GpuId, PlannedGpu] = {}
+    for field in data.listed():
+        gpu = _gpu(field)
+        if gpu.id in gpus:
+            raise field.error(f"GPU {gpu.id} is listed twice")
+        gpus[gpu.id] = gpu
+    return tuple(gpus.values())
+
+
+def _gpu(data: Field) -> PlannedGpu:
+    data.only(("node", "index", "model", "layout"))
+    return PlannedGpu(
+        id=GpuId(data["node"].name(), data["index"].whole(0, _MOST)),
+        model=data["model"].word(),
+        layout=tuple(_placed_slice(placed) for placed in data["layout"].listed()),
+    )
+
+
+def _placed_slice(data: Field) -> PlacedSlice:
+    data.only(("slice", "start", "models"))
+    return PlacedSlice(
+        Placement(data["start"].whole(0, _MOST), data["slice"].one_of(_SLICES)),
+        tuple(_placed_model(model) for model in data["models"].listed()),
+    )
+
+
+def _placed_model(data: Field) -> PlacedModel:
+    data.only(_names_of(PlacedModel))
+    return PlacedModel(
+        graph=data["graph"].name(),
+        task=data["task"].name(),
+        variant=data["variant"].name(),
+        instances=data["instances"].whole(1, _MOST),
+        batch=data["batch"].whole(1, _MOST),
+    )
+
+
+def _solver(data: Field) -> SolverReport:
+    data.only(_names_of(SolverReport))
+    return SolverReport(
+        name=data["name"].word(),
+        status=data["status"].word(),
+        seconds=data["seconds"].number(),
+        gap=data["gap"].number(most=math.inf),
+    )
+
+
+def _names_of(part: type[GraphPlan | TaskPlan | Segment | PlacedModel | SolverReport]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(part))
+
+
+def plan_to_text(plan: Plan) -> str:
+    """The bytes of plan.json: the same plan gives the same text."""
+    return json.dumps(plan.to_json(), indent=2, sort_keys=False) + "\n"

@@ -1,0 +1,1 @@
+"""Explanations: what each requirement costs, and which requirements cannot be satisfied together."""

@@ -1,0 +1,356 @@
+"""A smallest set of requirements that cannot be met together, and how far each alone would have to give way.
+
+Found by solving again and again with requirements dropped or eased, so it holds for whatever the planner plans with. A
+requirement is dropped by the figure beyond which it asks nothing more of any plan.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.candidates.configurations import (
+    TOLERANCE,
+    Configuration,
+    TaskConfigurations,
+    available,
+    even_parts,
+)
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.rates import most_calls
+from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
+from jigsaw_triton.planner.search.diagnose import rounded_down, rounded_up
+from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, largest_demand
+from jigsaw_triton.profiles.table import ProfileTable
+
+MOST_GPUS = 10_000
+"""So many more are as good as any number."""
+
+LATENCY_GAP = 1e-4
+"""Relative, of the nearest latency."""
+
+ACCURACY_GAP = 1e-4
+"""Absolute, of the nearest mean accuracy."""
+
+_LOSS_GAP = TOLERANCE
+"""Losses of accuracy that are nearer to each other than this count as one."""
+
+_PROBES = 5
+"""The part of the time limit that a single question to the planner may take is one of so many."""
+
+_LEAST_S = 0.1
+"""Solvers are asked for no less."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why a problem has no plan.
+
+    Attributes:
+        requirements: That cannot be met together; of these none can be left out.
+        nearest: Every requirement of the problem -> the nearest figure with which, all others kept, there is a plan;
+            None where there is no such figure.
+        unsettled: Of which the time limit left open whether they can be left out, or the nearest figure.
+    """
+
+    requirements: tuple[Requirement, ...]
+    nearest: Mapping[Requirement, float | None]
+    unsettled: frozenset[Requirement]
+
+
+def find_conflict(problem: Problem, options: Options, *, solvers: SolverFactory, clock: Clock) -> Conflict | None:
+    """Why a problem has no plan; None where no requirement stands in the way, but profiles that are missing.
+
+    Args:
+        problem: Without a plan.
+        options: How it was planned; the time limit is of all that is done here.
+        solvers: Makes the solver of a name, over and over.
+        clock: In seconds.
+    """
+    search = _Search(problem.prepared(), options, solvers, clock)
+    if not search.has_plan_without(search.all):
+        return None
+    found = search.conflict()
+    nearest = {r: search.nearest(r) if r in found else None for r in search.all}
+    return Conflict(tuple(found), nearest, frozenset(search.unsettled))
+
+
+def told(error: InfeasibleError, problem: Problem, conflict: Conflict) -> InfeasibleError:
+    """The error with the conflict in its reasons, and what would resolve it as its hint."""
+    several = len(problem.workloads) > 1
+    reasons = [*error.reasons]
+    # Where the SLO alone is in the way, the reasons say so themselves.
+    if len(conflict.requirements) > 1 and any(r.what in ("gpus", "demand_rps") for r in conflict.requirements):
+        reasons.append(f"not to be had together: {', '.join(_words(r, problem) for r in conflict.requirements)}")
+    if conflict.unsettled:
+        reasons.append("the time limit ended the search for what stands in the way; --time-limit allows more")
+    ways = [_way(r, value, several) for r, value in conflict.nearest.items() if value is not None]
+    return InfeasibleError(
+        reasons,
+        hint=", or ".join(ways) or error.hint,
+        conflict=[str(r) for r in conflict.requirements],
+        nearest={str(r): value for r, value in conflict.nearest.items()},
+        unsettled=sorted(map(str, conflict.unsettled)),
+    )
+
+
+def _words(requirement: Requirement, problem: Problem) -> str:
+    value, subject = value_of(problem, requirement), requirement.subject
+    match requirement.what:
+        case "gpus":
+            return f"{value:g} GPU{'' if value == 1 else 's'} of {subject}"
+        case "latency_ms":
+            return f"{subject}'s latency of {value:g} ms"
+        case "accuracy":
+            return f"{subject}'s accuracy of {value:g}"
+        case "demand_rps":
+            return f"{subject}'s demand of {value:g} requests/s"
+
+
+def _way(requirement: Requirement, value: float, several: bool) -> str:
+    of = f" of {requirement.subject}" if several else ""
+    match requirement.what:
+        case "gpus":
+            return f"give the cluster {value:.0f} GPUs of {requirement.subject}"
+        case "latency_ms":
+            return f"raise latency_ms{of} to {rounded_up(value)}"
+        case "accuracy":
+            return f"lower accuracy{of} to {rounded_down(value)}"
+        case "demand_rps":
+            return f"lower the demand{of} to {rounded_down(value)} requests/s"
+
+
+class _Search:
+    """What is asked of the planner in the course of it.
+
+    Args:
+        problem: Prepared.
+        options: Of the planner.
+        solvers: Likewise.
+        clock: In seconds.
+    """
+
+    def __init__(self, problem: Problem, options: Options, solvers: SolverFactory, clock: Clock) -> None:
+        self._problem, self._options, self._solvers, self._clock = problem, options, solvers, clock
+        self._deadline = clock() + options.time_limit_s
+        self._available = _available(problem, options)
+        self._nothing = _nothing_more(problem, self._available)
+        self.all = requirements(problem)
+        self.unsettled: set[Requirement] = set()
+
+    def has_plan_without(self, dropped: Collection[Requirement]) -> bool | None:
+        """Whether there is a plan when these requirements ask for nothing; None where time ran out."""
+        problem = self._problem
+        for requirement in dropped:
+            problem = varied(problem, requirement, self._nothing[requirement])
+        return self._has_plan(problem)
+
+    def conflict(self) -> list[Requirement]:
+        """By deletion: what can be left out without there being a plan is; first GPUs, then graph by graph."""
+        dropped: set[Requirement] = set()
+        subjects = dict.fromkeys(r.subject for r in self.all)
+        for subject in subjects:
+            group = [r for r in self.all if r.subject == subject]
+            if self.has_plan_without(dropped.union(group)) is False:
+                dropped.update(group)
+            else:
+                self._drop_singly(group, dropped)
+        return [r for r in self.all if r not in dropped]
+
+    def _drop_singly(self, group: Sequence[Requirement], dropped: set[Requirement]) -> None:
+        for requirement in group:
+            match self.has_plan_without({*dropped, requirement}):
+                case False:
+                    dropped.add(requirement)
+                case None:
+                    self.unsettled.add(requirement)
+
+    def nearest(self, requirement: Requirement) -> float | None:
+        """The nearest figure with which there is a plan; of what is found when time runs out the nearest."""
+        match self.has_plan_without([requirement]):
+            case None:
+                self.unsettled.add(requirement)
+                return None
+            case False:
+                return None
+        match requirement.what:
+            case "gpus":
+                return self._fewest_gpus(requirement)
+            case "demand_rps":
+                return self._largest_demand(requirement)
+            case "latency_ms":
+                return self._least_latency(requirement)
+            case "accuracy":
+                return self._greatest_accuracy(requirement)
+
+    def _least_latency(self, requirement: Requirement) -> float:
+        """By bisection, to a part in `LATENCY_GAP`; of the plan there what it takes."""
+        if "T" not in self._options.features:
+            return self._least_latency_of_even_parts(requirement)
+        too_low, enough = value_of(self._problem, requirement), self._nothing[requirement]
+        while enough > too_low * (1 + LATENCY_GAP):
+            middle = math.sqrt(too_low * enough)
+            if self._suffices(requirement, middle):
+                enough = middle
+            else:
+                too_low = middle
+        try:
+            plan = find_plan(varied(self._problem, requirement, enough), self._limited(), solvers=self._solvers)
+        except JigsawError:
+            plan = None
+        return plan.graphs[requirement.subject].latency_ms if plan else enough
+
+    def _least_latency_of_even_parts(self, requirement: Requirement) -> float:
+        """The least of those that a configuration needs to keep its task's even part, whatever the others take."""
+        parts = even_parts(self._workload(requirement).graph)
+        configurations = self._available[requirement.subject]
+        needed = {c.latency_ms / parts[task] for task, of in configurations.items() for c in of}
+        slo, nothing = value_of(self._problem, requirement), self._nothing[requirement]
+        between = sorted(latency_ms for latency_ms in needed if slo < latency_ms < nothing)
+        first = bisect_left(between, True, key=lambda latency_ms: self._suffices(requirement, latency_ms))
+        return between[first] if first < len(between) else nothing
+
+    def _greatest_accuracy(self, requirement: Requirement) -> float:
+        """The greatest of those that configurations can have along a path."""
+        workload = self._workload(requirement)
+        if workload.graph.slo.accuracy_mode == "mean" and "T" in self._options.features:
+            return self._greatest_mean_accuracy(requirement)
+        nothing, slo = self._nothing[requirement], value_of(self._problem, requirement)
+        reached = (math.exp(-loss) for loss in losses(workload.graph, self._available[requirement.subject]))
+        between = [accuracy for accuracy in reached if nothing < accuracy < slo]
+        first = bisect_left(between, True, key=lambda accuracy: self._suffices(requirement, accuracy))
+        return between[first] if first < len(between) else nothing
+
+    def _greatest_mean_accuracy(self, requirement: Requirement) -> float:
+        """By bisection, to `ACCURACY_GAP`: shares can make any figure."""
+        enough, too_high = self._nothing[requirement], value_of(self._problem, requirement)
+        while too_high - enough > ACCURACY_GAP:
+            middle = (too_high + enough) / 2
+            if self._suffices(requirement, middle):
+                enough = middle
+            else:
+                too_high = middle
+        return enough
+
+    def _workload(self, requirement: Requirement) -> Workload:
+        (workload,) = (w for w in self._problem.workloads if w.graph.name == requirement.subject)
+        return workload
+
+    def _fewest_gpus(self, requirement: Requirement) -> float:
+        """Steps that double, then bisection: few more are likelier than many."""
+        too_few, enough = round(value_of(self._problem, requirement)), round(self._nothing[requirement])
+        step = 1
+        while enough - too_few > 1:
+            number = min(too_few + step, (too_few + enough) // 2)
+            if self._suffices(requirement, number):
+                enough, step = number, 1
+            else:
+                too_few, step = number, 2 * step
+        return enough
+
+    def _largest_demand(self, requirement: Requirement) -> float | None:
+        graph = requirement.subject
+        left = replace(self._options, time_limit_s=max(_LEAST_S, self._deadline - self._clock()))
+        try:
+            largest = largest_demand(self._problem, left, scaled=[graph], solvers=self._solvers)
+        except JigsawError:
+            self.unsettled.add(requirement)
+            return None
+        if not largest.proven:
+            self.unsettled.add(requirement)
+        return largest.rps[graph]
+
+    def _suffices(self, requirement: Requirement, value: float) -> bool:
+        """Whether there is a plan with another figure; what is not known in time is taken for no."""
+        known = self._has_plan(varied(self._problem, requirement, value))
+        if known is None:
+            self.unsettled.add(requirement)
+        return bool(known)
+
+    def _has_plan(self, problem: Problem) -> bool | None:
+        if self._clock() >= self._deadline:
+            return None
+        try:
+            return has_plan(problem, self._limited(), solvers=self._solvers)
+        except JigsawError:
+            return None
+
+    def _limited(self) -> Options:
+        left_s = min(self._deadline - self._clock(), self._options.time_limit_s / _PROBES)
+        return replace(self._options, time_limit_s=max(_LEAST_S, left_s))
+
+
+def losses(graph: TaskGraph, configurations: TaskConfigurations) -> list[float]:
+    """Every loss of accuracy that can be the limit of plans: along a path, or of a task by its even part; ascending."""
+    upto: dict[str, list[float]] = {}
+    parts = even_parts(graph)
+    found: list[float] = []
+    for name, task in graph.tasks.items():
+        own = {c.loss for c in configurations[name]}
+        before = {loss for d in graph.before(task) for loss in upto[d]} or {0.0}
+        upto[name] = _distinct(a + b for a in before for b in own)
+        found += [*upto[name], *(loss / parts[name] for loss in own)]
+    return _distinct(found)
+
+
+def _distinct(losses: Iterable[float]) -> list[float]:
+    """Ascending; of those that are as good as one the greatest, which allows for them all."""
+    greatest: dict[int, float] = {}
+    for loss in losses:
+        number = round(loss / _LOSS_GAP)
+        greatest[number] = max(loss, greatest.get(number, 0.0))
+    return sorted(greatest.values())
+
+
+def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
+    return {
+        w.graph.name: available(w.graph, problem.profiles.get(w.graph.name, ProfileTable(())), problem.boards, options)
+        for w in problem.workloads
+    }
+
+
+def _nothing_more(problem: Problem, everything: Mapping[str, TaskConfigurations]) -> dict[Requirement, float]:
+    """Each requirement -> the figure beyond which it asks nothing more of any plan."""
+    found: dict[Requirement, float] = {}
+    gpus = {board.name: 0.0 for board in problem.boards}
+    for workload in problem.workloads:
+        graph = workload.graph
+        configurations = everything[graph.name]
+        found |= _slo_for_all(workload, configurations)
+        calls = most_calls(graph, {task: {v.name for v in of.variants} for task, of in graph.tasks.items()})
+        slowest_rps = workload.demand_rps
+        for task, of in configurations.items():
+            for c in of:
+                if calls[task] > 0:
+                    slowest_rps = min(slowest_rps, c.throughput_rps / calls[task])
+            for board in gpus:
+                gpus[board] += _replicas(workload.demand_rps * calls[task], [c for c in of if c.board == board])
+        found[Requirement(graph.name, "demand_rps")] = slowest_rps
+    for board, more in gpus.items():
+        requirement = Requirement(board, "gpus")
+        found[requirement] = value_of(problem, requirement) + min(more, MOST_GPUS)
+    return found
+
+
+def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict[Requirement, float]:
+    """The SLO that a graph keeps with any configurations, also where each task gets an even part of it."""
+    graph, every = workload.graph, [c for of in configurations.values() for c in of]
+    tasks = len(graph.tasks)
+    slowest_ms = graph.steps_ms + tasks * max((c.latency_ms for c in every), default=0.0)
+    least = math.exp(-tasks * max((c.loss for c in every), default=0.0))
+    return {
+        Requirement(graph.name, "latency_ms"): max(graph.slo.latency_ms, slowest_ms),
+        Requirement(graph.name, "accuracy"): min(graph.slo.accuracy, least),
+    }
+
+
+def _replicas(rate_rps: float, of: Collection[Configuration]) -> int:
+    """Of a task that are enough, whichever they are: for its calls, and for the latency that any of them promises."""
+    if not of:
+        return 0
+    carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of))
+    return max(carry_all, *(c.among[0] for c in of))

@@ -1,0 +1,79 @@
+"""What is required of a plan, one figure each, and the same problem with another figure in its place."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jigsaw_triton.gpus.model import Gpu, GpuId
+from jigsaw_triton.planner.domain.problem import Problem
+
+What = Literal["gpus", "latency_ms", "accuracy", "demand_rps"]
+
+_SPARE_NODE = "~"
+"""What the node of GPUs that are supposed to be there begins with; no user's node is called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One figure that a plan has to keep.
+
+    Attributes:
+        subject: Name of the graph, or for `gpus` of the model of GPU.
+        what: `gpus`: so many there are; the others as graph and workload have them.
+    """
+
+    subject: str
+    what: What
+
+    def __str__(self) -> str:
+        return f"{self.subject}.{self.what}"
+
+
+def requirements(problem: Problem) -> tuple[Requirement, ...]:
+    """All of a problem: the GPUs by model, then graph by graph."""
+    found = [Requirement(board.name, "gpus") for board in problem.boards]
+    for workload in problem.workloads:
+        name = workload.graph.name
+        found += [Requirement(name, "latency_ms"), Requirement(name, "accuracy"), Requirement(name, "demand_rps")]
+    return tuple(found)
+
+
+def value_of(problem: Problem, requirement: Requirement) -> float:
+    """The figure that the problem has."""
+    if requirement.what == "gpus":
+        return Counter(gpu.board.name for gpu in problem.cluster.gpus)[requirement.subject]
+    (workload,) = (w for w in problem.workloads if w.graph.name == requirement.subject)
+    if requirement.what == "demand_rps":
+        return workload.demand_rps
+    slo = workload.graph.slo
+    return slo.latency_ms if requirement.what == "latency_ms" else slo.accuracy
+
+
+def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
+    """The same problem with another figure."""
+    if requirement.what == "gpus":
+        return _with_gpus(problem, requirement.subject, round(value))
+    workloads = []
+    for workload in problem.workloads:
+        graph = workload.graph
+        if graph.name != requirement.subject:
+            workloads.append(workload)
+        elif requirement.what == "demand_rps":
+            workloads.append(replace(workload, demand_rps=value))
+        else:
+            slo = (
+                replace(graph.slo, latency_ms=value)
+                if requirement.what == "latency_ms"
+                else replace(graph.slo, accuracy=value)
+            )
+            workloads.append(replace(workload, graph=replace(graph, slo=slo)))
+    return replace(problem, workloads=tuple(workloads))
+
+
+def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
+    """So many GPUs of a model: those that others have most of gone, then the last, or more on a node of their own."""
+    cluster = problem.cluster
+    own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
+    others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
+    more = [Gpu(GpuId(_SPARE_NODE + board, index), own[0].board) for index in range(len(own), count)]
+    return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))

@@ -1,0 +1,227 @@
+"""Why no plan is feasible, found by dropping requirements until one is, and said in the user's words."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.candidates.configurations import (
+    TOLERANCE,
+    Configuration,
+    TaskConfigurations,
+    accuracy_budget,
+    available,
+    even_parts,
+    why_not,
+    within_even_parts,
+)
+from jigsaw_triton.planner.domain.paths import longest_path, longest_through
+from jigsaw_triton.planner.domain.problem import FEATURES, Options
+from jigsaw_triton.planner.formulation.incremental_levels import path_ends, staircase
+from jigsaw_triton.planner.solver.program import Draft
+from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, solved
+from jigsaw_triton.profiles.table import ProfileTable
+
+
+def missing_profiles(
+    graph: TaskGraph, table: ProfileTable, boards: Sequence[Board], found: TaskConfigurations, options: Options
+) -> list[str]:
+    """Tasks without any configuration on these boards, and why."""
+    names = ", ".join(b.name for b in boards)
+    reasons = []
+    for task in (t for t, configurations in found.items() if not configurations):
+        profiled = [(row, board) for board in boards for row in table.rows(task=task, gpu=board.name)]
+        refusals = [
+            reason for row, board in profiled if (reason := why_not(row, graph.tasks[task], board, options)) is not None
+        ]
+        variants = {v.name for v in graph.tasks[task].variants}
+        if not refusals and any(row.key.variant in variants and row.throughput_rps > 0 for row, _ in profiled):
+            # None of them has a load that the latency model can make anything of.
+            refusals = ["the profiled throughput is several times what the profiled latencies allow for"]
+        if refusals:
+            reasons.append(f"{graph.name}: no configuration of task {task} can be had on {names} ({refusals[0]})")
+        else:
+            reasons.append(f"{graph.name}: task {task} has no profile on {names}")
+    return reasons
+
+
+def missing_hint(
+    workloads: Sequence[Workload], profiles: Mapping[str, ProfileTable], boards: Sequence[Board], options: Options
+) -> str:
+    """What helps where tasks have no configuration: other options where those alone forbid them all, or measuring."""
+    freely = replace(options, features=FEATURES, formulation="exact")
+    found = (available(w.graph, profiles.get(w.graph.name, ProfileTable(())), boards, freely) for w in workloads)
+    if all(of for configurations in found for of in configurations.values()):
+        return f"plan with all features ({FEATURES}) in the exact formulation, or profile what these options allow"
+    return "measure it with `jigsaw-triton profile`"
+
+
+def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
+    """Whether latency alone or accuracy alone is out of reach, with what can be reached."""
+    reasons = []
+    fastest = {task: min(c.latency_ms for c in of) for task, of in found.items()}
+    least_ms = max(longest_through(graph, fastest).values())
+    if least_ms > graph.tasks_ms * (1 + TOLERANCE):
+        path = " > ".join(longest_path(graph, fastest))
+        reasons.append(
+            f"{graph.name}: a latency of {_latency_words(graph)} is out of reach: along {path} even the fastest "
+            f"configurations take {rounded_up(least_ms)} ms"
+        )
+    finest = {task: min(c.loss for c in of) for task, of in found.items()}
+    least_loss = max(longest_through(graph, finest).values())
+    if least_loss > accuracy_budget(graph) + TOLERANCE:
+        path = " > ".join(longest_path(graph, finest))
+        reasons.append(
+            f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: along {path} the profiled variants "
+            f"reach at most {rounded_down(math.exp(-least_loss))} of the best"
+        )
+    return reasons
+
+
+def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
+    """Tasks that cannot keep their even part of the SLO, which they get without task-graph-informed budgeting (T)."""
+    reasons = []
+    for task, of in within_even_parts(graph, found).items():
+        if not of:
+            part = even_parts(graph)[task]
+            part_ms, part_accuracy = part * graph.tasks_ms, graph.slo.accuracy**part
+            fine = [c for c in found[task] if c.loss <= part * accuracy_budget(graph) + TOLERANCE]
+            reached = (
+                f"the fastest takes {rounded_up(min(c.latency_ms for c in fine))} ms" if fine else "none is so accurate"
+            )
+            reasons.append(
+                f"{graph.name}: without budgets over the task graph (T) task {task} gets "
+                f"{rounded_down(part_ms)} ms and an accuracy of {rounded_up(part_accuracy)}: {reached}"
+            )
+    return reasons
+
+
+def both_limits(
+    graph: TaskGraph, found: TaskConfigurations, solver: Solver, time_limit_s: float
+) -> tuple[str, str] | None:
+    """The reason and hint where latency and accuracy can be met, but not together; None where they can."""
+    least_ms = _least(graph, found, "latency", solver, time_limit_s)
+    if least_ms <= graph.tasks_ms * (1 + TOLERANCE):
+        return None
+    best = math.exp(-_least(graph, found, "accuracy", solver, time_limit_s))
+    reason = (
+        f"{graph.name}: a latency of {_latency_words(graph)} and an accuracy of {graph.slo.accuracy:g} cannot "
+        f"be had together: at this accuracy it takes at least {rounded_up(least_ms)} ms"
+    )
+    return (
+        reason,
+        f"raise latency_ms to {rounded_up(least_ms + graph.steps_ms)} or lower accuracy to {rounded_down(best)}",
+    )
+
+
+def _least(graph: TaskGraph, found: TaskConfigurations, what: str, solver: Solver, time_limit_s: float) -> float:
+    """The least latency along the worst path (or loss of accuracy) that the other limit leaves."""
+    found = {task: _quickest(of) for task, of in found.items()}
+    draft = Draft()
+    use = {c: draft.integer(1) for of in found.values() for c in of}
+    for of in found.values():
+        draft.at_least(1, [(use[c], 1) for c in of])
+    latency = {c: c.latency_ms / graph.tasks_ms for c in use}
+    loss = {c: c.loss for c in use}
+    limited, budget = (loss, accuracy_budget(graph) + 1e-9) if what == "latency" else (latency, 1.0)
+    for end in _ends(draft, graph, found, use, limited):
+        draft.at_most(budget, [(end, 1)])
+    worst = draft.real()
+    for end in _ends(draft, graph, found, use, latency if what == "latency" else loss):
+        draft.at_least(0, [(worst, 1), (end, -1)])
+    draft.minimise([(worst, 1.0)], gap=1e-7)
+    least = _feasible(solved(solver, draft.program(), time_limit_s)).stages[0].value
+    return least * graph.tasks_ms if what == "latency" else least
+
+
+def _quickest(of: Sequence[Configuration]) -> tuple[Configuration, ...]:
+    """Of each loss of accuracy the configuration of least latency."""
+    by_loss: dict[float, Configuration] = {}
+    for c in sorted(of, key=lambda c: c.latency_ms):
+        by_loss.setdefault(c.loss, c)
+    return tuple(by_loss.values())
+
+
+def _latency_words(graph: TaskGraph) -> str:
+    """`250 ms`, and what of it python steps are given."""
+    steps = f", less {graph.steps_ms:g} ms of python steps," if graph.steps else ""
+    return f"{graph.slo.latency_ms:g} ms{steps}"
+
+
+def _ends(
+    draft: Draft,
+    graph: TaskGraph,
+    found: TaskConfigurations,
+    use: Mapping[Configuration, int],
+    weight: Mapping[Configuration, float],
+) -> list[int]:
+    stairs = {task: staircase(draft, (weight[c] for c in of)) for task, of in found.items()}
+    for c, column in use.items():
+        if (gate := stairs[c.task].gate(weight[c])) is not None:
+            draft.at_most(0, [(column, 1), (gate, -1)])
+    return path_ends(draft, graph, {task: of.weight for task, of in stairs.items()})
+
+
+def too_small(
+    workloads: Sequence[Workload],
+    cluster: Cluster,
+    scale: float | None,
+    needed: tuple[int, int] | None,
+    *,
+    proven: bool = False,
+) -> tuple[str, str]:
+    """The reason and hint where the cluster is too small.
+
+    Args:
+        workloads: Graphs and demands.
+        cluster: That is too small.
+        scale: Of the demands, that it carries, 0 where none was found; None where it has no room for the tasks whatever
+            the demand.
+        needed: Compute slices and GPUs that would do; None where that was not found in time.
+        proven: Whether it carries no more.
+    """
+    others = any(gpu.foreign for gpu in cluster.gpus)
+    gpus = "more GPUs" if needed is None else f"{needed[1]} GPUs"
+    gpus += " without MIG instances of others" if others else ""
+    if scale is None:
+        reason = "the cluster has no room for as many replicas as the tasks need within the SLO, whatever the demand"
+        hint = f"give it {gpus}, or plan for fewer graphs at once"
+    elif scale == 0:
+        reason = "the demand exceeds the cluster; what it carries was not found in time"
+        hint = f"lower the demand, give the cluster {gpus}, or allow more time with --time-limit"
+    else:
+        most = "at most" if proven else "by what could be found in time"
+        parts = ", ".join(
+            f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
+        )
+        reason = f"the demand exceeds the cluster, which carries {most} {parts}"
+        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster {gpus}"
+    has = (
+        f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
+    )
+    do = "" if needed is None else f"{needed[0]} compute slices on {needed[1]} GPUs would do, "
+    return f"{reason}: {do}{has}", hint
+
+
+def _feasible(outcome: Outcome) -> Outcome:
+    if not outcome.stages:
+        raise SolverFailure(f"finding the reason came out {outcome.status}")
+    return outcome
+
+
+def rounded_up(value: float) -> str:
+    """Four digits that are no less than the value."""
+    return _rounded(value, math.ceil, 1 - 1e-6)
+
+
+def rounded_down(value: float) -> str:
+    """Four digits that are no more than the value."""
+    return _rounded(value, math.floor, 1 + 1e-9)
+
+
+def _rounded(value: float, how: Callable[[float], int], leeway: float) -> str:
+    if value <= 0:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{how(value / unit * leeway) * unit:.10g}"

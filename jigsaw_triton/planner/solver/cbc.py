@@ -1,0 +1,107 @@
+"""Solves programs with CBC, through PuLP."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pulp
+from pulp.apis.coin_api import pulp_cbc_path
+
+from jigsaw_triton.planner.solver.program import Objective, Program
+from jigsaw_triton.planner.solver.solver import LEAST_S, Outcome, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of one solve: `values` None where there is no solution; then `infeasible` says whether that is proven.
+
+    `done`: an optimum was found, or what is within the gap that was asked for.
+    """
+
+    values: list[float] | None
+    infeasible: bool
+    done: bool
+    bound: float
+
+
+def solve(program: Program, time_limit_s: float) -> Outcome:
+    """Optimises the objectives in turn, each among the optima of those before, within the time limit."""
+    deadline = time.monotonic() + time_limit_s
+    lp, columns = _problem(program)
+    values: list[float] = []
+    stages: list[Stage] = []
+    for objective in program.objectives:
+        left_s = deadline - time.monotonic()
+        if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
+            break
+        expression = pulp.LpAffineExpression([(columns[c], k) for c, k in objective.terms])
+        lp.setObjective(expression)
+        if math.isfinite(objective.least):
+            least = pulp.LpConstraint(expression.copy(), pulp.LpConstraintGE, f"least{len(stages)}", objective.least)
+            lp.addConstraint(least)
+        answer = _solve_one(lp, objective, max(left_s, LEAST_S), columns)
+        if answer.values is None:
+            if not stages:
+                return Outcome("infeasible" if answer.infeasible else "unknown", (), ())
+            break
+        values = answer.values
+        value = sum(values[c] * k for c, k in objective.terms)
+        value = round(value) if objective.integral else value
+        stages.append(Stage(value, min(answer.bound, value), answer.done and answer.bound >= value))
+        most = value + objective.room(value)
+        lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintLE, f"stage{len(stages)}", most))
+        if not answer.done and objective.nodes is None:
+            break
+    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
+    return Outcome("optimal" if proven else "feasible", tuple(values), tuple(stages))
+
+
+def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+    lp = pulp.LpProblem("plan", pulp.LpMinimize)
+    # PuLP sorts variables by name: the padding keeps them in our order.
+    columns = [
+        lp.add_variable(f"v{i:07d}", c.lower, c.upper, pulp.LpInteger if c.integer else pulp.LpContinuous)
+        for i, c in enumerate(program.columns)
+    ]
+
+    def add(name: str, terms: list[tuple[Any, float]], sense: int, bound: float) -> None:
+        lp.addConstraint(pulp.LpConstraint(pulp.LpAffineExpression(terms), sense, name, bound))
+
+    for i, row in enumerate(program.rows):
+        terms = [(columns[c], k) for c, k in row.terms]
+        if row.lower is not None and row.lower == row.upper:
+            add(f"r{i}", terms, pulp.LpConstraintEQ, row.lower)
+            continue
+        if row.lower is not None:
+            add(f"l{i}", terms, pulp.LpConstraintGE, row.lower)
+        if row.upper is not None:
+            add(f"u{i}", terms, pulp.LpConstraintLE, row.upper)
+    return lp, columns
+
+
+def _solve_one(lp: pulp.LpProblem, objective: Objective, seconds: float, columns: list[pulp.LpVariable]) -> _Answer:
+    # No number of threads: then CBC uses none. With one it starts one beside itself and at times waits forever.
+    limits = {
+        "timeLimit": seconds,
+        "gapRel": objective.relative_gap,
+        "gapAbs": objective.gap,
+        "maxNodes": objective.nodes,
+    }
+    lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, msg=False, **limits))
+    # `status` says optimal also where time ran out on a feasible point; `sol_status` tells them apart.
+    done = lp.sol_status == pulp.LpSolutionOptimal
+    if not done and lp.sol_status != pulp.LpSolutionIntegerFeasible:
+        return _Answer(None, lp.sol_status == pulp.LpSolutionInfeasible, False, -math.inf)
+    values = [float(v.varValue or 0.0) for v in columns]
+    bound = math.inf
+    if not done or (objective.integral and objective.relative_gap):
+        bound = _relaxed(lp, seconds)
+        bound = math.ceil(bound - 1e-6) if math.isfinite(bound) and objective.integral else bound
+    return _Answer(values, False, done, bound)
+
+
+def _relaxed(lp: pulp.LpProblem, seconds: float) -> float:
+    """The bound of the linear relaxation, since CBC's own is nowhere to be read."""
+    lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, mip=False, msg=False, timeLimit=max(seconds, 1.0)))
+    return float(pulp.value(lp.objective)) if lp.sol_status == pulp.LpSolutionOptimal else -math.inf

@@ -1,0 +1,1 @@
+"""The ordered steps from a running plan to another."""

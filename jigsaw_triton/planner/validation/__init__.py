@@ -1,0 +1,1 @@
+"""An independent check that a plan is consistent and keeps its SLOs."""

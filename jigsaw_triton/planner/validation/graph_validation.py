@@ -1,0 +1,357 @@
+"""Whether what a plan promises of one graph holds, recomputed from the graph, its profiles and the placements alone."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jigsaw_triton.graph.chain import followers, runs
+from jigsaw_triton.graph.model import Task, TaskGraph, Workload
+from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
+from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options
+from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
+from jigsaw_triton.profiles.service import service_times
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+
+TOLERANCE = 1e-5
+"""Relative: what a solver's own tolerances may add up to."""
+
+_LEAST_ACCURACY = 1e-9
+"""Stands for none, which has no logarithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCheck:
+    """Checks one graph's part of a plan.
+
+    Attributes:
+        plan: The whole.
+        promised: What it says of this graph.
+        workload: The graph and its demand.
+        table: Its profiles.
+        options: How the plan was asked for.
+        tables: Profiles of all graphs.
+        most_shared_load: The largest load of a slice that is shared.
+    """
+
+    plan: Plan
+    promised: GraphPlan
+    workload: Workload
+    table: ProfileTable
+    options: Options
+    tables: Mapping[str, ProfileTable]
+    most_shared_load: float
+
+    @property
+    def graph(self) -> TaskGraph:
+        """That it is of."""
+        return self.workload.graph
+
+    def violations(self) -> Iterator[str]:
+        """All of them."""
+        if set(self.promised.tasks) != set(self.graph.tasks):
+            yield f"it has the tasks {sorted(self.promised.tasks)}, not {sorted(self.graph.tasks)}"
+            return
+        if not _close(self.promised.demand_rps, self.workload.demand_rps):
+            yield f"it is for {self.promised.demand_rps} requests/s, not {self.workload.demand_rps}"
+        if not self.workload.demand_rps * (1 - TOLERANCE) <= self.promised.capacity_rps < math.inf:
+            yield f"its capacity {self.promised.capacity_rps} is not from the demand {self.workload.demand_rps} on"
+        for name, task in self.promised.tasks.items():
+            unknown = {s.variant for s in task.segments} - {v.name for v in self.graph.tasks[name].variants}
+            if unknown or not task.segments:
+                yield f"{name}: it has no segments, or of unknown variants {sorted(unknown)}"
+                return
+        yield from self._count_violations()
+        yield from self._rate_violations()
+        yield from self._latency_violations()
+        yield from self._accuracy_violations()
+        if "A" not in self.options.features:
+            yield from self._variant_violations()
+        if "T" not in self.options.features:
+            yield from self._even_violations()
+
+    def _placed(self, task: str) -> Counter[tuple[str, str, str, int, int]]:
+        """(board, variant, slice, instances, batch) -> replicas on the GPUs."""
+        return Counter(
+            (gpu.model, m.variant, placed.placement.slice, m.instances, m.batch)
+            for gpu in self.plan.gpus
+            for placed in gpu.layout
+            for m in placed.models
+            if (m.graph, m.task) == (self.graph.name, task)
+        )
+
+    def _count_violations(self) -> Iterator[str]:
+        for name, task in self.promised.tasks.items():
+            said = Counter[tuple[str, str, int, int]]()
+            for s in task.segments:
+                said[s.variant, s.slice, s.instances, s.batch] += s.count
+            placed = Counter[tuple[str, str, int, int]]()
+            for (_, *segment), count in self._placed(name).items():
+                # The checker does not know how many items a starred name takes.
+                placed[tuple(segment)] += count  # type: ignore[index]
+            if len(task.segments) > len(said):
+                yield f"{name}: a segment is listed more than once"
+            if said != placed:
+                yield f"{name}: its segments and what is placed differ: {dict(said)}, {dict(placed)}"
+            if not _close(sum(s.share for s in task.segments), 1.0) or any(s.share < 0 for s in task.segments):
+                yield f"{name}: its shares do not add up to 1"
+
+    def _rates(self) -> dict[str, float]:
+        """Calls a second of each task at the demand, by the plan's own shares."""
+        rates: dict[str, float] = {}
+        for task in self.graph.tasks.values():
+            rates[task.name] = self._rate(task, rates)
+        return rates
+
+    def _rate(self, task: Task, rates: Mapping[str, float]) -> float:
+        often = task.when.probability if task.when else 1.0
+        over = task.for_each
+        if over is None:
+            return self.workload.demand_rps * often
+        if over.is_graph_input:
+            return self.workload.demand_rps * often * self.graph.inputs[over.name].rows
+        if over.task in self.graph.steps:
+            return self.workload.demand_rps * often * self.graph.steps[over.task].yields.get(over.name, 1.0)
+        source = self.graph.tasks[over.task]
+        rows = 1.0
+        if over.name in source.outputs and source.outputs[over.name].shape[0] == -1:
+            rows = sum(s.share * source.variant(s.variant).yields.get(over.name, 1.0) for s in self._segments(source))
+        ancestor: Task | None = source
+        while ancestor is not None and task.when is not None:
+            same = ancestor.when
+            if same and (same.tensor, same.above, same.below) == (task.when.tensor, task.when.above, task.when.below):
+                often = 1.0
+            up = ancestor.for_each
+            ancestor = None if up is None else self.graph.tasks.get(up.task)
+        return rates[source.name] * rows * often
+
+    def _segments(self, task: Task) -> tuple[Segment, ...]:
+        return self.promised.tasks[task.name].segments
+
+    def _rate_violations(self) -> Iterator[str]:
+        utilisation = self._most_utilisation()
+        for name, rate in self._rates().items():
+            task = self.promised.tasks[name]
+            if not _close(task.rate_rps, rate):
+                yield f"{name}: {task.rate_rps} calls/s said, {rate} counted"
+            for segment in task.segments:
+                carried = sum(count * row.throughput_rps * utilisation for row, count in self._rows(name, segment))
+                if segment.share * rate > carried * (1 + TOLERANCE):
+                    yield f"{name}: {segment} is to carry {segment.share * rate} calls/s of {carried}"
+
+    def _most_utilisation(self) -> float:
+        if self.options.formulation == "paper":
+            return 1.0
+        return max(LOADS) if self.options.latency_model == "queue" else self.options.utilisation
+
+    def _rows(self, task: str, segment: Segment) -> list[tuple[ProfileRow, int]]:
+        """Profiles and counts of a segment's replicas, by model of GPU."""
+        wanted = (segment.variant, segment.slice, segment.instances, segment.batch)
+        rows = []
+        for (board, *placed), count in self._placed(task).items():
+            row = self.table.get(
+                ProfileKey(board, task, segment.variant, segment.slice, segment.instances, segment.batch)
+            )
+            if tuple(placed) == wanted and row is not None:
+                rows.append((row, count))
+        return rows
+
+    def _latency_violations(self) -> Iterator[str]:
+        needed = {name: self._needed_ms(name) for name in self.promised.tasks}
+        for name, task in self.promised.tasks.items():
+            # What is no number is within nothing.
+            if not needed[name] <= task.budget_ms * (1 + TOLERANCE):
+                yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
+        limit = self.graph.tasks_ms
+        for what, per_task in (("latencies", needed), ("budgets", _budgets(self.promised.tasks))):
+            total = _worst(self.graph, per_task)
+            if total > limit * (1 + TOLERANCE):
+                yield f"the {what} along a path add up to {total} ms, over {limit} ms"
+        # A plan's replicas may be less busy than the load that their latency was promised at.
+        said, counted = self.promised.latency_ms, _worst(self.graph, needed) + self.graph.steps_ms
+        slo_ms = self.graph.slo.latency_ms
+        less_busy = self.options.latency_model == "queue" and counted <= said <= slo_ms * (1 + TOLERANCE)
+        if not less_busy and not _close(said, counted):
+            yield f"{said} ms said, {counted} ms counted"
+
+    def _needed_ms(self, name: str) -> float:
+        """The latency of a task, by its slowest segment; by the slice's cycle where it shares one."""
+        alone, sharing = self._alone_ms(name), self._sharing_ms(name)
+        if sharing is None:
+            return alone
+        return sharing[0] if sharing[1] > 1 else min(alone, sharing[0])
+
+    def _sharing_ms(self, name: str) -> tuple[float, int] | None:
+        """The latency of a task in a slice where models take turns, and their number; None where it is in no such."""
+        placed = [
+            (gpu.model, of)
+            for gpu in self.plan.gpus
+            for of in gpu.layout
+            if any((m.graph, m.task) == (self.graph.name, name) for m in of.models)
+        ]
+        if not self.options.share or len(placed) != 1:
+            return None
+        ((board, of),) = placed
+        (own,) = (m for m in of.models if (m.graph, m.task) == (self.graph.name, name))
+        rows = [
+            profiled(self.tables[m.graph], board, of.placement.slice, m) for m in of.models if m.graph in self.tables
+        ]
+        row = profiled(self.table, board, of.placement.slice, own)
+        if (
+            row is None
+            or own.instances != 1
+            or busy(self._rates()[name], row) > self.most_shared_load * (1 + TOLERANCE)
+        ):
+            return None
+        cycle_ms = sum(r.latency_p95_ms for r in rows if r is not None)
+        with_it = self._called_with(own, of.models)
+        rows_with_it = [profiled(self.table, board, of.placement.slice, m) for m in of.models if m in with_it]
+        cycle_ms -= sum(r.latency_p95_ms for r in rows_with_it if r is not None)
+        times = _latency_ms(row, self._rows_at_once(self.graph.tasks[name])) / row.latency_p95_ms
+        return times * cycle_ms, len(of.models)
+
+    def _called_with(self, own: PlacedModel, models: Sequence[PlacedModel]) -> list[PlacedModel]:
+        """The other models of a slice that do the tasks of a chain with one of it: a worker calls them at once."""
+        of_task = {m.task: m for m in models if m.graph == self.graph.name}
+        after = {
+            before: task
+            for before, task in followers(self.graph).items()
+            if {before, task} <= of_task.keys()
+            and (self.graph.tasks[task].for_each is None or of_task[before].batch == of_task[task].batch)
+        }
+        chain = next((tasks for tasks in runs(after) if own.task in tasks), ())
+        return [of_task[task] for task in chain if task != own.task]
+
+    def _alone_ms(self, name: str) -> float:
+        rows = self._rows_at_once(self.graph.tasks[name])
+        segments = [(s, self._rows(name, s)) for s in self.promised.tasks[name].segments]
+        if self.options.latency_model == "2p95":
+            return max((_latency_ms(row, rows) for _, found in segments for row, _ in found), default=0.0)
+        rate, times = self._rates()[name], service_times(self.table)
+        quantile = 1 - (1 - self.graph.slo.percentile / 100) / len(self.graph.tasks)
+        replicas = sum(segment.count for segment, _ in segments)
+
+        def slowest_ms(ends: tuple[float, float]) -> float:
+            """At this number of replicas, and the other, that pull from the queue."""
+            slowest = 0.0
+            for segment, found in segments:
+                load = _load(segment.share * rate, found)
+                for row, _ in found:
+                    time, key = times[row.key], row.key
+                    full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
+                    cases = tuple(
+                        Case(time, int(min(n * key.instances, MOST_SERVERS)), u * full, rows)
+                        for n in ends
+                        for u in LOADS
+                        if u <= load
+                    )
+                    slowest = max(slowest, time.full_ms(quantile), *latencies_ms(cases, quantile))
+            return slowest
+
+        return min(slowest_ms(ends) for ends in AMONG if ends[0] <= replicas <= ends[1])
+
+    def _rows_at_once(self, task: Task) -> float:
+        """Rows of one request, by the variants of the tasks they come from that yield most."""
+        over = task.for_each
+        if over is None:
+            return 1.0
+        if over.is_graph_input:
+            return self.graph.inputs[over.name].rows
+        if over.task in self.graph.steps:
+            return self.graph.steps[over.task].yields.get(over.name, 1.0)
+        source = self.graph.tasks[over.task]
+        rows = self._rows_at_once(source)
+        if over.name in source.outputs and source.outputs[over.name].shape[0] == -1:
+            rows *= max(variant.yields.get(over.name, 1.0) for variant in source.variants)
+        return rows
+
+    def _accuracy_violations(self) -> Iterator[str]:
+        mean = self.graph.slo.accuracy_mode == "mean"
+        of_task = self._mean_accuracy if mean else self._least_accuracy
+        least = math.exp(-_worst(self.graph, {name: -math.log(of_task(name)) for name in self.promised.tasks}))
+        if least < self.graph.slo.accuracy * (1 - TOLERANCE):
+            yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
+        if not _close(self.promised.accuracy, least):
+            yield f"an accuracy of {self.promised.accuracy} said, {least} counted"
+
+    def _least_accuracy(self, task: str) -> float:
+        return min(self._relative(task, s.variant) for s in self.promised.tasks[task].segments)
+
+    def _mean_accuracy(self, task: str) -> float:
+        """By the shares of the task's calls; no more than 1, and above 0 whatever the shares say."""
+        segments = self.promised.tasks[task].segments
+        mean = sum(max(0.0, s.share) * self._relative(task, s.variant) for s in segments)
+        return min(1.0, max(mean, _LEAST_ACCURACY))
+
+    def _variant_violations(self) -> Iterator[str]:
+        for name, task in self.promised.tasks.items():
+            for variant in sorted({s.variant for s in task.segments if self._relative(name, s.variant) < 1}):
+                yield f"{name}: {variant} is not its most accurate variant, without accuracy scaling"
+
+    def _even_violations(self) -> Iterator[str]:
+        """Each task's latency and accuracy within one part of so many as its longest path has tasks."""
+        for name, tasks in _tasks_through(self.graph).items():
+            task, slo = self.promised.tasks[name], self.graph.slo
+            if not _close(task.budget_ms, self.graph.tasks_ms / tasks):
+                yield f"{name}: a budget of {task.budget_ms} ms, not {self.graph.tasks_ms} ms over {tasks} tasks"
+            least = self._least_accuracy(name)
+            if least < slo.accuracy ** (1 / tasks) * (1 - TOLERANCE):
+                yield f"{name}: an accuracy of {least}, below {slo.accuracy} over {tasks} tasks"
+
+    def _relative(self, task: str, variant: str) -> float:
+        variants = self.graph.tasks[task].variants
+        return self.graph.tasks[task].variant(variant).accuracy / max(v.accuracy for v in variants)
+
+
+def _load(rate_rps: float, found: Sequence[tuple[ProfileRow, int]]) -> float:
+    """The least of `LOADS` that a segment's replicas keep to at this rate.
+
+    Where they are on several models of GPU the plan does not say which of those does how much: then the least of all.
+    """
+    full = sum(count * row.throughput_rps for row, count in found)
+    if len(found) > 1:
+        return LOADS[0]
+    return min((u for u in LOADS if rate_rps <= u * full * (1 + TOLERANCE)), default=LOADS[-1])
+
+
+def _latency_ms(row: ProfileRow, rows: float) -> float:
+    rounds = max(1, math.ceil(rows / (row.key.batch * row.key.instances) - 1e-9))
+    return row.latency_p95_ms * (1 + rounds)
+
+
+def _budgets(tasks: Mapping[str, TaskPlan]) -> dict[str, float]:
+    return {name: task.budget_ms for name, task in tasks.items()}
+
+
+def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
+    """The largest sum along a path."""
+    ending: dict[str, float] = {}
+    for name, task in graph.tasks.items():
+        ending[name] = weight[name] + max((ending[d] for d in graph.before(task)), default=0.0)
+    return max(ending.values())
+
+
+def _tasks_through(graph: TaskGraph) -> dict[str, int]:
+    """Task -> tasks on the longest path through it."""
+    upto: dict[str, int] = {}
+    after = dict.fromkeys(graph.tasks, 0)
+    for name, task in graph.tasks.items():
+        upto[name] = 1 + max((upto[d] for d in graph.before(task)), default=0)
+    for name, task in reversed(tuple(graph.tasks.items())):
+        for d in graph.before(task):
+            after[d] = max(after[d], 1 + after[name])
+    return {name: upto[name] + after[name] for name in graph.tasks}
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9)
+
+
+def busy(rate_rps: float, row: ProfileRow) -> float:
+    """The part of its time that a slice is busy with calls that come one by one."""
+    return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
+
+
+def profiled(table: ProfileTable, board: str, kind: str, model: PlacedModel) -> ProfileRow | None:
+    """The profile of a model on a kind of slice; None where there is none."""
+    return table.get(ProfileKey(board, model.task, model.variant, kind, model.instances, model.batch))

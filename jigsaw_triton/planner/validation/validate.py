@@ -1,0 +1,158 @@
+"""Whether a plan holds what it says.
+
+Every constraint is recomputed from the graphs, profiles and cluster; nothing is taken from the program that was solved.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import Board
+from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
+from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
+from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled
+from jigsaw_triton.profiles.table import ProfileTable
+
+
+def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
+    """Every way in which the plan breaks the problem's requirements or contradicts itself; empty where it is sound."""
+    problem = problem.prepared()
+    found = [
+        *_label_violations(plan, options),
+        *_board_violations(plan, problem),
+        *_shared_violations(plan, problem, options),
+        *_segment_violations(plan, problem, options),
+        *_total_violations(plan, problem),
+    ]
+    names = {w.graph.name for w in problem.workloads}
+    if names != set(plan.graphs):
+        return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
+    for workload in problem.workloads:
+        table = problem.profiles.get(workload.graph.name, ProfileTable(()))
+        most_load = _most_shared_load(problem, options)
+        check = GraphCheck(
+            plan, plan.graphs[workload.graph.name], workload, table, options, problem.profiles, most_load
+        )
+        found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
+    return tuple(found)
+
+
+def _label_violations(plan: Plan, options: Options) -> Iterator[str]:
+    for what, said, asked in (
+        ("features", "".join(sorted(plan.features)), "".join(sorted(options.features))),
+        ("formulation", plan.formulation, options.formulation),
+        ("latency model", plan.latency_model, options.latency_model),
+    ):
+        if said != asked:
+            yield f"{what}: {said!r} said, {asked!r} asked for"
+
+
+def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
+    """What features and formulation allow of each replica, whatever the others are."""
+    boards = {board.name: board for board in problem.boards}
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            for model in placed.models:
+                where = f"{gpu.id} {placed.placement}"
+                if model.graph not in plan.graphs or model.task not in plan.graphs[model.graph].tasks:
+                    yield f"{where}: {model.graph}/{model.task} is not planned for"
+                if options.formulation == "paper" and model.instances > 4:
+                    yield f"{where}: {model.instances} instances are more than the paper's four"
+                board = boards.get(gpu.model)
+                if "S" in options.features or board is None:
+                    continue
+                if model.instances > 1:
+                    yield f"{where}: {model.instances} instances without spatial partitioning"
+                profile = board.profiles.get(placed.placement.slice)
+                if profile is not None and profile.compute_slices != board.compute_slices:
+                    yield f"{where}: a part of a GPU without spatial partitioning"
+
+
+def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
+    gpus = {gpu.id: gpu for gpu in problem.cluster.gpus}
+    for gpu, count in Counter(g.id for g in plan.gpus).items():
+        if count > 1:
+            yield f"{gpu} is listed {count} times"
+    for gpu_plan in plan.gpus:
+        known = gpus.get(gpu_plan.id)
+        board = known.board if known is not None else None
+        if known is None:
+            yield f"{gpu_plan.id} is not in the cluster"
+        elif known.board.name != gpu_plan.model:
+            yield f"{gpu_plan.id} is a {known.board.name}, not a {gpu_plan.model}"
+        elif reason := fits(known.board, (*known.foreign, *(placed.placement for placed in gpu_plan.layout))):
+            yield f"{gpu_plan.id}: {reason}"
+        elif known.uncut and any(placed.placement != known.board.whole for placed in gpu_plan.layout):
+            yield f"{gpu_plan.id} cannot be cut: {known.uncut}"
+        if not gpu_plan.layout:
+            yield f"{gpu_plan.id} has no slices"
+        for placed in gpu_plan.layout:
+            where = f"{gpu_plan.id} {placed.placement}"
+            if not placed.models:
+                yield f"{where} holds no model"
+            elif board is not None and placed.placement.slice in board.profiles:
+                yield from _memory_violations(where, board, placed, problem)
+
+
+def _memory_violations(where: str, board: Board, placed: PlacedSlice, problem: Problem) -> Iterator[str]:
+    room, taken = board.profiles[placed.placement.slice].memory_mib, 0.0
+    for model in placed.models:
+        row = profiled(problem.profiles.get(model.graph, ProfileTable(())), board.name, placed.placement.slice, model)
+        if row is None:
+            yield f"{where}: {model.graph}/{model.task} {model.variant} has no profile there"
+        else:
+            taken += row.memory_mib
+    if room is not None and taken > room * (1 + TOLERANCE):
+        yield f"{where}: {taken:.0f} MiB in {room} MiB"
+
+
+def _shared_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
+    """What is asked of slices that hold several models, but for latency."""
+    tables = {name: problem.profiles.get(name, ProfileTable(())) for name in plan.graphs}
+    most = _most_shared_load(problem, options)
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            if len(placed.models) < 2:
+                continue
+            where, load = f"{gpu.id} {placed.placement}", 0.0
+            if not options.share:
+                yield f"{where} holds {len(placed.models)} models, not one"
+            for model in placed.models:
+                task = plan.graphs[model.graph].tasks.get(model.task) if model.graph in plan.graphs else None
+                table = tables.get(model.graph, ProfileTable(()))
+                row = profiled(table, gpu.model, placed.placement.slice, model)
+                if task is None or row is None:
+                    yield f"{where}: {model.graph}/{model.task} is not planned for, or has no profile there"
+                    continue
+                load += busy(task.rate_rps, row)
+                if model.instances != 1:
+                    yield f"{where}: {model.instances} instances of {model.graph}/{model.task} share a slice"
+                if sum(s.count for s in task.segments) != 1:
+                    yield f"{where}: {model.graph}/{model.task} shares a slice and has other replicas"
+            if load > most * (1 + TOLERANCE):
+                yield f"{where} is shared and busy for {load:.3f} of its time, more than {most:.3f}"
+
+
+def _most_shared_load(problem: Problem, options: Options) -> float:
+    if options.latency_model == "2p95":
+        return min(SHARED_LOAD, options.usable)
+    late = min((1 - w.graph.slo.percentile / 100) / len(w.graph.tasks) for w in problem.workloads)
+    return min(SHARED_LOAD, math.cbrt(late / 1.2))
+
+
+def _total_violations(plan: Plan, problem: Problem) -> Iterator[str]:
+    boards = {board.name: board for board in problem.boards}
+    slices = sum(
+        boards[gpu.model].profiles[placed.placement.slice].compute_slices
+        for gpu in plan.gpus
+        for placed in gpu.layout
+        if gpu.model in boards and placed.placement.slice in boards[gpu.model].profiles
+    )
+    for what, said, counted in (
+        ("slices used", plan.slices_used, slices),
+        ("slices in all", plan.slices_total, problem.cluster.compute_slices),
+        ("GPUs used", plan.gpus_used, len(plan.gpus)),
+    ):
+        if said != counted:
+            yield f"{what}: {said} said, {counted} counted"

@@ -1,0 +1,150 @@
+"""Bounds from below, held against what solvers prove."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
+from jigsaw_triton.planner.bounds import bounds as bounds_module
+from jigsaw_triton.planner.bounds.bounds import least_slices
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.formulation.model import allocation
+from jigsaw_triton.planner.formulation.supply import supply
+from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, make_plan
+from jigsaw_triton.planner.solver.solver import SolverProcess
+from tests.fakes.graphs import chain, conditional, diamond, fan_out
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, grid, problem, row
+
+EITHER = st.sampled_from([DEFAULTS, TWO_P95])
+"""With twice the p95 a configuration has one latency, and a program a tenth of the columns."""
+
+
+def candidates(p: Problem, options: Options = DEFAULTS) -> tuple[Workload, TaskConfigurations]:
+    p = p.prepared()
+    (workload,) = p.workloads
+    found = available(workload.graph, p.profiles[workload.graph.name], p.boards, options)
+    return workload, worthwhile(workload.graph, found)
+
+
+def proven(
+    p: Problem, workload: Workload, found: TaskConfigurations, highs: SolverProcess, using: Configuration | None = None
+) -> float:
+    """Least slices by the whole program, on GPUs without end; with a replica of one configuration where given."""
+    supplies = [supply(p.cluster, b, {c.slice for of in found.values() for c in of}) for b in p.boards]
+    ideal = allocation([workload], {workload.graph.name: found}, supplies, "ideal")
+    program = ideal.program
+    if using is not None:
+        columns = list(program.columns)
+        columns[ideal.count[using]] = replace(columns[ideal.count[using]], lower=1.0)
+        program = replace(program, columns=tuple(columns))
+    outcome = highs.solve(replace(program, objectives=program.objectives[:1]), 30.0)
+    assert outcome.status in ("optimal", "infeasible")
+    return outcome.stages[0].value if outcome.stages else math.inf
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    make = draw(st.sampled_from([chain, fan_out, diamond, conditional]))
+    slo = Slo(draw(st.integers(40, 400)), accuracy=draw(st.sampled_from([0.6, 0.8, 0.9, 0.97, 1.0])))
+    graph: TaskGraph = make(variant_count=3, slo=slo)
+    rng = random.Random(draw(st.integers(0, 1000)))
+    rows = []
+    for name in graph.tasks:
+        for variant, part in (("v0", 1.0), ("v1", 0.6), ("v2", 0.35)):
+            cost = part * rng.uniform(2, 30)
+            rows += grid(name, variant, cost, slices=["1g", "2g", "3g"], instances=[1], batches=[1, 4])
+    return problem(graph, rows, demand_rps=draw(st.sampled_from([0.1, 1, 7, 40, 300, 5000])), gpus=2)
+
+
+@given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_no_plan_takes_less(p: Problem, options: Options, which: int, highs: SolverProcess) -> None:
+    workload, found = candidates(p, options)
+    if not all(found.values()):
+        return
+    bounds = least_slices(workload, found)
+    assert bounds.least <= proven(p, workload, found, highs)
+    every = sorted(c for of in found.values() for c in of)
+    one = every[which % len(every)]
+    assert bounds.least <= bounds.using(1e9)[one] <= proven(p, workload, found, highs, one)
+
+
+def test_a_chain_of_few_slices_is_told_exactly(highs: SolverProcess) -> None:
+    g = chain(3, slo=Slo(100.0, accuracy=0.5))
+    rows = [
+        r for t in g.tasks for r in grid(t, "v0", 10.0, slices=["1g", "2g", "7g"], instances=[1], batches=[1, 2, 4])
+    ]
+    p = problem(g, rows, demand_rps=100)
+    workload, found = candidates(p)
+    assert least_slices(workload, found).least == proven(p, workload, found, highs)
+
+
+def test_what_one_replica_misses_by_rounding_takes_no_other() -> None:
+    p = problem(chain(1), [row("t0", "v0", slice_="3g", rps=87.5), row("t0", "v0", rps=20.0)], demand_rps=70 + 1e-12)
+    workload, found = candidates(p)
+    bounds = least_slices(workload, found)
+    assert bounds.least == 3
+    assert {c.slice: slices for c, slices in bounds.using(1e9).items()} == {"1g": 1 + 3, "3g": 3}
+
+
+def test_a_source_that_must_be_accurate_is_counted_with_the_rows_it_yields() -> None:
+    g = fan_out(variant_count=2, slo=Slo(1000.0, accuracy=1.0))
+    detect = g.tasks["detect"]
+    coarse = replace(detect, variants=(detect.variants[0], replace(detect.variants[1], yields={"CROPS": 1.0})))
+    g = replace(g, tasks={**g.tasks, "detect": coarse})
+    loose = replace(g, slo=Slo(1000.0, accuracy=0.1))
+    rows = [row(t, v, rps=100.0, p95_ms=10.0) for t in g.tasks for v in ("v0", "v1")]
+    strict, lax = (least_slices(*candidates(problem(x, rows, demand_rps=80))).least for x in (g, loose))
+    assert (strict, lax) == (1 + 3, 1 + 1)
+
+
+def test_what_is_out_of_reach_takes_infinitely_many() -> None:
+    g = chain(2, variant_count=2, slo=Slo(1000.0, accuracy=0.8))
+    workload, found = candidates(problem(g, [row(t, v) for t in g.tasks for v in ("v0", "v1")]))
+    assert least_slices(workload, found).least == 2
+    strict = replace(workload, graph=replace(g, slo=Slo(1000.0, accuracy=0.95)))
+    only_coarse = {task: tuple(c for c in of if c.variant == "v1") for task, of in found.items()}
+    assert all(only_coarse.values())
+    assert least_slices(strict, only_coarse).least == math.inf
+
+
+def test_more_rates_than_are_looked_at_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload, found = candidates(docread_problem(60))
+    fine = least_slices(workload, found)
+    monkeypatch.setattr(bounds_module, "MOST_CALLS", 1)
+    coarse = least_slices(workload, found)
+    assert coarse.least <= fine.least
+    assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
+
+
+def test_within_keeps_those_that_may_be_used() -> None:
+    workload, found = candidates(docread_problem(60))
+    bounds = least_slices(workload, found)
+    kept = bounds.within(0.0, found)
+    assert all(kept.values())
+    assert {c for of in kept.values() for c in of} == {c for c, n in bounds.using(1e9).items() if n == bounds.least}
+    assert bounds.within(1e9, found) == dict(found)
+
+
+def test_a_plan_far_above_the_bound_is_found_too(solvers: SolverFactory) -> None:
+    """One 4g fits on a GPU; the bound knows nothing of GPUs and takes six on four."""
+    board = "A100-80GB"
+    rows = [row("t0", "v0", gpu=board, slice_=kind, rps=rps) for kind, rps in (("4g", 500.0), ("1g", 100.0))]
+    p = problem(chain(1), rows, demand_rps=2400)
+    p = replace(p, cluster=cluster(4, of=board))
+    assert least_slices(*candidates(p, TWO_P95)).least == 24
+    assert make_plan(p, TWO_P95, solvers=solvers).slices_used == 4 * 4 + 10
+
+
+def test_graphs_of_many_tasks_get_coarser_bins(monkeypatch: pytest.MonkeyPatch, highs: SolverProcess) -> None:
+    workload, found = candidates(docread_problem(60))
+    fine = least_slices(workload, found)
+    monkeypatch.setattr(bounds_module, "MOST_CELLS", 1)
+    coarse = least_slices(workload, found)
+    assert coarse.least <= fine.least <= proven(docread_problem(60).prepared(), workload, found, highs)
+    assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))

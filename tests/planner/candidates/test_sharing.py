@@ -1,0 +1,443 @@
+"""Slices that several models share: held against exhaustive search, and what may share one."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InfeasibleError, InputError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.layouts import maximal_multisets
+from jigsaw_triton.graph.model import Slo, Workload
+from jigsaw_triton.planner.bounds.bounds import least_slices
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.candidates.sharing import EFFORT, Part, packed, shared_load, with_shared
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
+from jigsaw_triton.planner.formulation.model import allocation
+from jigsaw_triton.planner.formulation.supply import supply
+from jigsaw_triton.planner.search.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
+from jigsaw_triton.planner.solver.solver import SolverProcess
+from jigsaw_triton.planner.transition.transition import DURATIONS, transition
+from jigsaw_triton.planner.validation.validate import violations
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.fakes.graphs import chain, fan_out
+from tests.fakes.problems import cluster, grid, problem, row
+
+CPU = board("cpu")
+SHARE = Options(share=True, latency_model="2p95", time_limit_s=30.0)
+QUEUE = replace(SHARE, latency_model="queue")
+
+
+def several(
+    *graphs: tuple[int, float, float], rows: dict[str, list[ProfileRow]] | None = None, gpus: int = 1, ms: float = 8.0
+) -> Problem:
+    """Chains g0, g1, ...: tasks, SLO in ms, and requests a second of each."""
+    workloads, tables = [], {}
+    for number, (tasks, slo_ms, rps) in enumerate(graphs):
+        g = replace(chain(tasks, slo=Slo(slo_ms)), name=f"g{number}")
+        own = rows[g.name] if rows else [r for t in g.tasks for r in grid(t, "v0", ms, instances=[1])]
+        workloads.append(Workload(g, rps))
+        tables[g.name] = ProfileTable(own)
+    return Problem(tuple(workloads), cluster(gpus), tables)
+
+
+def together(plan: Plan) -> list[list[str]]:
+    """What shares a slice, slice by slice."""
+    return sorted(sorted(f"{m.graph}.{m.task}" for m in p.models) for gpu in plan.gpus for p in gpu.layout)
+
+
+def test_rarely_called_tasks_share_a_slice(solvers: SolverFactory) -> None:
+    p = several((3, 300.0, 1.0), (2, 300.0, 1.0))
+    assert make_plan(p, replace(SHARE, share=False), solvers=solvers).slices_used == 5
+    plan = make_plan(p, SHARE, solvers=solvers)
+    assert (plan.slices_used, plan.solver.status) == (1, "optimal")
+    assert together(plan) == [["g0.t0", "g0.t1", "g0.t2", "g1.t0", "g1.t1"]]
+    # Called at once, the three tasks wait for their own batch before and, each, for both others: all of it twice.
+    assert plan.graphs["g0"].latency_ms == pytest.approx(2 * (3 * 8.0 + 3 * 2 * 8.0))
+    assert plan.graphs["g0"].capacity_rps == pytest.approx(SHARED_LOAD / 0.040)
+
+
+def test_what_a_slice_is_busy_with_is_limited(solvers: SolverFactory) -> None:
+    # 8 ms a call: 0.8 of what a slice may be busy with for each.
+    rows = {"g0": [row(task, "v0", p95_ms=8.0) for task in ("t0", "t1")]}
+    assert together(make_plan(several((2, 300.0, 20.0), rows=rows), SHARE, solvers=solvers)) == [["g0.t0"], ["g0.t1"]]
+    assert together(make_plan(several((2, 300.0, 12.5), rows=rows), SHARE, solvers=solvers)) == [["g0.t0", "g0.t1"]]
+
+
+def test_memory_adds_up(solvers: SolverFactory) -> None:
+    room = CPU.profiles["1g"].memory_mib
+    assert room is not None
+    for part, slices in ((0.5, 1), (0.51, 2)):
+        rows = [row(t, "v0", memory_mib=part * room) for t in ("t0", "t1")]
+        plan = make_plan(several((2, 300.0, 1.0), rows={"g0": rows}), SHARE, solvers=solvers)
+        assert plan.slices_used == slices
+
+
+def test_tasks_that_follow_each_other_go_together(solvers: SolverFactory) -> None:
+    room = CPU.profiles["1g"].memory_mib
+    assert room is not None
+    # Packed as they come, the largest first, 0.6 and 0.4 would share a slice.
+    parts = {"g0": (0.6, 0.3), "g1": (0.5, 0.4)}
+    rows = {g: [row(f"t{i}", "v0", memory_mib=part * room) for i, part in enumerate(of)] for g, of in parts.items()}
+    plan = make_plan(several((2, 300.0, 1.0), (2, 300.0, 1.0), rows=rows), SHARE, solvers=solvers)
+    assert together(plan) == [["g0.t0", "g0.t1"], ["g1.t0", "g1.t1"]]
+
+
+def test_a_task_of_many_rows_waits_for_the_others_every_round(solvers: SolverFactory) -> None:
+    g = fan_out(slo=Slo(1000.0))
+    p = problem(g, [row(t, "v0", batch=1, p95_ms=5.0) for t in g.tasks], demand_rps=0.5)
+    plan = make_plan(p, SHARE, solvers=solvers)
+    (names,) = together(plan)
+    rounds = {
+        t.name: 1.0 if t.for_each is None else math.ceil(g.tasks["detect"].variants[0].yields["CROPS"])
+        for t in g.tasks.values()
+    }
+    worst = sum(1 + rounds[t] for t in ("detect", next(t.name for t in g.tasks.values() if t.for_each)))
+    assert plan.graphs[g.name].latency_ms >= worst * 5.0 * len(names) - 1e-6
+
+
+def test_strict_graphs_make_all_share_with_care() -> None:
+    p = several((3, 300.0, 1.0))
+    assert shared_load(p.workloads, SHARE) == SHARED_LOAD
+    loads = []
+    for percentile in (90.0, 99.0, 99.9):
+        (w,) = p.workloads
+        slo = replace(w.graph.slo, percentile=percentile)
+        loads.append(shared_load([replace(w, graph=replace(w.graph, slo=slo))], QUEUE))
+    assert SHARED_LOAD == loads[0] > loads[1] > loads[2] > 0
+
+
+def test_the_papers_formulation_shares_nothing() -> None:
+    with pytest.raises(InputError, match="slice of its own"):
+        make_plan(several((1, 300.0, 1.0)), Options(share=True, formulation="paper", latency_model="2p95"))
+
+
+def test_what_needs_more_slices_than_there_are_is_told(solvers: SolverFactory) -> None:
+    # A slice for each chain, at least.
+    rows = {f"g{i}": [row(f"t{t}", "v0", p95_ms=8.0) for t in range(3)] for i in range(8)}
+    p = several(*[(3, 60.0, 1.0)] * 8, rows=rows)
+    with pytest.raises(InfeasibleError, match="GPUs would do") as error:
+        make_plan(p, SHARE, solvers=solvers)
+    assert error.value.hint
+
+
+def test_sharing_raises_the_largest_demand(solvers: SolverFactory) -> None:
+    # Eight tasks on a GPU of seven slices.
+    rows = {f"g{i}": [row(f"t{t}", "v0", p95_ms=8.0) for t in range(2)] for i in range(4)}
+    p = several(*[(2, 300.0, 1.0)] * 4, rows=rows)
+    with pytest.raises(InfeasibleError):
+        largest_demand(p, replace(SHARE, share=False), solvers=solvers)
+    most = largest_demand(p, SHARE, solvers=solvers).rps
+    plan = make_largest_plan(p, SHARE, solvers=solvers)
+    assert plan.graphs["g0"].demand_rps == pytest.approx(most["g0"], rel=1e-3) and most["g0"] > 1.0
+    more = replace(p, workloads=tuple(replace(w, demand_rps=1.02 * most["g0"]) for w in p.workloads))
+    with pytest.raises(InfeasibleError):
+        make_plan(more, SHARE, solvers=solvers)
+
+
+def test_a_shared_slice_stays_where_it_is(solvers: SolverFactory) -> None:
+    p = several((2, 120.0, 1.0), (2, 120.0, 1.0), gpus=2)
+    plan = make_plan(p, SHARE, solvers=solvers)
+    assert any(len(models) > 1 for models in together(plan))
+    moved = replace(plan, gpus=tuple(replace(gpu, id=replace(gpu.id, index=1)) for gpu in plan.gpus))
+    again = make_plan(replace(p, running=moved), SHARE, solvers=solvers)
+    assert again.gpus == moved.gpus
+
+
+@pytest.mark.parametrize("options", [SHARE, QUEUE])
+def test_on_the_way_a_shared_slice_carries_what_is_planned(options: Options, solvers: SolverFactory) -> None:
+    p = several((2, 300.0, 1.0), (1, 300.0, 4.0))
+    shared = make_plan(p, options, solvers=solvers)
+    apart = make_plan(p, replace(options, share=False), solvers=solvers)
+    way = transition(replace(p, running=shared), apart, options)
+    assert way.before_rps == pytest.approx({name: graph.capacity_rps for name, graph in shared.graphs.items()})
+    back = transition(replace(p, running=apart), shared, options)
+    assert back.steps[-1].after_rps == pytest.approx(way.before_rps)
+    assert way.shortfalls == back.shortfalls == ()
+    # The model that stays is loaded anew, to take turns.
+    (joined,) = (step for step in back.steps if step.kind == "variant")
+    assert joined.seconds == pytest.approx(DURATIONS.loading_s(shared.gpus[0].layout[0].models))
+
+
+def test_each_flaw_of_a_shared_slice_is_found(solvers: SolverFactory) -> None:
+    p = several((2, 300.0, 1.0), (1, 300.0, 1.0))
+    plan = make_plan(p, SHARE, solvers=solvers)
+
+    def told(plan: Plan, p: Problem, options: Options = SHARE) -> str:
+        return "; ".join(violations(plan, p, options))
+
+    def other(**changes: Any) -> Problem:
+        tables = {name: ProfileTable(replace(r, **changes) for r in t.rows()) for name, t in p.profiles.items()}
+        return replace(p, profiles=tables)
+
+    assert told(plan, p) == ""
+    assert "holds 3 models, not one" in told(plan, p, replace(SHARE, share=False))
+    assert "MiB in 8192 MiB" in told(plan, other(memory_mib=4000.0))
+    assert "g0: the latencies along a path add up to" in told(plan, other(latency_p95_ms=45.0))
+    assert "is shared and busy for 0.240 of its time, more than 0.200" in told(plan, other(latency_p95_ms=80.0))
+    (gpu,) = plan.gpus
+    (placed,) = gpu.layout
+    models = (replace(placed.models[0], instances=2), *placed.models[1:])
+    flawed = replace(plan, gpus=(replace(gpu, layout=(replace(placed, models=models),)),))
+    assert "has no profile there" in told(flawed, p)
+
+
+# Every way to split tasks into slices.
+
+
+@st.composite
+def small(draw: st.DrawFn) -> Problem:
+    shape = draw(st.sampled_from([(2,), (3,), (1, 1), (2, 1), (2, 2)]))
+    rows = {
+        f"g{number}": [
+            row(
+                f"t{t}",
+                "v0",
+                slice_=kind,
+                p95_ms=draw(st.integers(4, 30)),
+                memory_mib=draw(st.sampled_from([900.0, 3000.0, 6000.0])),
+            )
+            for t in range(tasks)
+            for kind in ["1g", *(["2g"] if draw(st.booleans()) else [])]
+        ]
+        for number, tasks in enumerate(shape)
+    }
+    graphs = [(tasks, float(draw(st.integers(20, 300))), draw(st.sampled_from([0.5, 2.0, 5.0]))) for tasks in shape]
+    return several(*graphs, rows=rows)
+
+
+def partitions(items: Sequence[tuple[str, str]]) -> Iterator[list[list[tuple[str, str]]]]:
+    if not items:
+        yield []
+        return
+    for rest in partitions(items[1:]):
+        yield [[items[0]], *rest]
+        for i, group in enumerate(rest):
+            yield [*rest[:i], [items[0], *group], *rest[i + 1 :]]
+
+
+def fitting_wholes(p: Problem) -> frozenset[str]:
+    """The graphs, which are chains, that one slice can hold for all of their latency."""
+    found = set()
+    for w in p.workloads:
+        for kind in ("1g", "2g"):
+            rows = [r for t in w.graph.tasks for r in p.profiles[w.graph.name].rows(task=t) if r.key.slice == kind]
+            own_ms, room = sum(r.latency_p95_ms for r in rows), CPU.profiles[kind].memory_mib
+            if (
+                len(rows) == len(w.graph.tasks)
+                and (room is None or sum(r.memory_mib for r in rows) <= room)
+                and w.demand_rps * own_ms / 1000 <= SHARED_LOAD + 1e-9
+                and 2 * own_ms <= w.graph.slo.latency_ms + 1e-9
+            ):
+                found.add(w.graph.name)
+    return frozenset(found)
+
+
+def brute_force(p: Problem, wholes: frozenset[str] = frozenset()) -> int | None:
+    """The least slices over all partitions of the tasks and kinds of slices; one replica is enough for each.
+
+    Args:
+        p: Of graphs that are chains.
+        wholes: Graphs all of whose tasks are in one slice, where they are called at once; no others are.
+    """
+    items = [(w.graph.name, t) for w in p.workloads for t in w.graph.tasks]
+    demand = {w.graph.name: w.demand_rps for w in p.workloads}
+    cuts = [Counter(m) for m in maximal_multisets(CPU)]
+    best: int | None = None
+
+    def slow(group: Sequence[tuple[str, str]], kind: str) -> float | None:
+        rows = [p.profiles[g].rows(task=t) for g, t in group]
+        own = [next((r for r in found if r.key.slice == kind), None) for found in rows]
+        if any(r is None for r in own):
+            return None
+        known = [r for r in own if r is not None]
+        busy = sum(demand[g] * r.latency_p95_ms / 1000 for (g, _), r in zip(group, known, strict=True))
+        room = CPU.profiles[kind].memory_mib
+        if len(group) == 1:
+            return known[0].latency_p95_ms if busy <= SHARE.utilisation else None
+        if (room is not None and sum(r.memory_mib for r in known) > room) or busy > SHARED_LOAD + 1e-9:
+            return None
+        return sum(r.latency_p95_ms for r in known)
+
+    def filled(groups: Sequence[Sequence[tuple[str, str]]], latency: dict[str, float], taken: list[str]) -> None:
+        nonlocal best
+        slices = sum(CPU.profiles[kind].compute_slices for kind in taken)
+        if best is not None and slices >= best:
+            return
+        if not any(Counter(taken) <= cut for cut in cuts):
+            return
+        if any(latency[w.graph.name] > w.graph.slo.latency_ms + 1e-9 for w in p.workloads):
+            return
+        if not groups:
+            best = slices
+            return
+        for kind in ("1g", "2g"):
+            cycle = slow(groups[0], kind)
+            if cycle is not None:
+                more = dict(latency)
+                for g, t in groups[0]:
+                    with_it = [task for name, task in groups[0] if g in wholes and name == g and task != t]
+                    rows = [r for task in with_it for r in p.profiles[g].rows(task=task) if r.key.slice == kind]
+                    more[g] += 2 * (cycle - sum(r.latency_p95_ms for r in rows))
+                filled(groups[1:], more, [*taken, kind])
+
+    for groups in partitions(items):
+        if any(sum(name in {g for g, _ in group} for group in groups) > 1 for name in wholes):
+            continue
+        filled(groups, dict.fromkeys(demand, 0.0), [])
+    return best
+
+
+@given(p=small())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
+    found = [n for n in (brute_force(p), brute_force(p, fitting_wholes(p))) if n is not None]
+    best = min(found, default=None)
+    event("infeasible" if best is None else "feasible")
+    try:
+        plan = make_plan(p, SHARE, solvers=solvers)
+    except InfeasibleError:
+        assert best is None
+        return
+    event("shared" if any(len(models) > 1 for models in together(plan)) else "not shared")
+    assert (plan.slices_used, plan.solver.status) == (best, "optimal")
+
+
+# Any plan.
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    rng = random.Random(draw(st.integers(0, 10_000)))
+    workloads, tables = [], {}
+    for number in range(draw(st.integers(1, 3))):
+        slo = Slo(draw(st.integers(60, 600)), accuracy=draw(st.sampled_from([0.6, 0.9, 1.0])))
+        g = chain(variant_count=2, slo=slo) if draw(st.booleans()) else fan_out(variant_count=2, slo=slo)
+        g = replace(g, name=f"g{number}")
+        rows = [
+            r
+            for t in g.tasks
+            for v, part in (("v0", 1.0), ("v1", 0.5))
+            for r in grid(t, v, part * rng.uniform(2, 20), slices=["1g", "2g"], instances=[1, 2], batches=[1, 4])
+        ]
+        workloads.append(Workload(g, draw(st.sampled_from([0.1, 1.0, 5.0, 40.0]))))
+        tables[g.name] = ProfileTable(rows)
+    return Problem(tuple(workloads), cluster(3), tables)
+
+
+@given(p=problems(), options=st.sampled_from([SHARE, QUEUE]))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_any_plan_that_shares_is_sound_and_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
+    try:
+        alone = allot(p, replace(options, share=False), solvers=solvers).slices
+    except InfeasibleError:
+        alone = 10**6
+    try:
+        plan = make_plan(p, options, solvers=solvers)
+    except InfeasibleError:
+        assert alone == 10**6
+        return
+    assert violations(plan, p, options) == ()
+    assert plan.slices_used <= alone
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            assert len(placed.models) == 1 or all(m.instances == 1 for m in placed.models)
+
+
+def sharing(p: Problem, options: Options) -> dict[str, TaskConfigurations]:
+    p = p.prepared()
+    alone = {
+        w.graph.name: worthwhile(w.graph, available(w.graph, p.profiles[w.graph.name], p.boards, options))
+        for w in p.workloads
+    }
+    return with_shared(p.workloads, alone, p.profiles, p.boards, options)
+
+
+@given(p=problems(), which=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_the_bounds_hold_where_slices_are_shared(p: Problem, which: int, highs: SolverProcess) -> None:
+    found = sharing(p, SHARE)
+    assume(all(of for tasks in found.values() for of in tasks.values()))
+    kinds = {c.slice for tasks in found.values() for of in tasks.values() for c in of}
+    workloads = p.prepared().workloads
+    made = allocation(workloads, found, [supply(p.cluster, CPU, kinds)], "ideal")
+    bounds = [least_slices(w, found[w.graph.name]) for w in workloads]
+    every = sorted(c for tasks in found.values() for of in tasks.values() for c in of)
+    one = every[which % len(every)]
+
+    def proven(using: Configuration | None) -> float:
+        columns = list(made.program.columns)
+        if using is not None:
+            columns[made.count[using]] = replace(columns[made.count[using]], lower=1.0)
+        program = replace(made.program, columns=tuple(columns), objectives=made.program.objectives[:1])
+        outcome = highs.solve(program, 20.0)
+        assume(outcome.status != "unknown")
+        return outcome.stages[0].bound if outcome.stages else math.inf
+
+    least = sum(b.least for b in bounds)
+    assert least <= proven(None) + 1e-3
+    others = least - next(b.least for b in bounds if one in b.using(1e9))
+    assert others + next(b.using(1e9)[one] for b in bounds if one in b.using(1e9)) <= proven(one) + 1e-3
+
+
+# Packing.
+
+
+def fits(parts: Sequence[Part], bins: Sequence[Sequence[int]]) -> bool:
+    return sorted(i for inside in bins for i in inside) == list(range(len(parts))) and all(
+        sum(parts[i][d] for i in inside) <= 1 + 1e-6 for inside in bins for d in range(3)
+    )
+
+
+def by_trying_all(parts: Sequence[Part], slices: int) -> bool:
+    used = [[0.0, 0.0, 0.0] for _ in range(slices)]
+
+    def place(at: int) -> bool:
+        if at == len(parts):
+            return True
+        for bin_ in used:
+            if all(bin_[d] + parts[at][d] <= 1 + 1e-9 for d in range(3)):
+                for d in range(3):
+                    bin_[d] += parts[at][d]
+                if place(at + 1):
+                    return True
+                for d in range(3):
+                    bin_[d] -= parts[at][d]
+        return False
+
+    return place(0)
+
+
+part = st.integers(0, 10).map(lambda n: n / 10)
+
+
+@given(st.lists(st.tuples(part, part, part), min_size=1, max_size=7), st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_packing_agrees_with_exhaustive_search(parts: list[Part], slices: int) -> None:
+    found = packed(parts, slices)
+    assert found is not None
+    assert bool(found) == by_trying_all(parts, slices)
+    assert not found or (len(found) <= slices and fits(parts, found))
+
+
+def test_packing_gives_up_in_the_end() -> None:
+    rng = random.Random(1)
+    parts = [(rng.uniform(0.1, 0.5), 0.0, 0.0) for _ in range(60)]
+    tight = math.ceil(sum(p[0] for p in parts))
+    assert packed(parts, tight, effort=10) is None
+    roomy = packed(parts, tight + 2, effort=EFFORT)
+    assert roomy and fits(parts, roomy)
+
+
+def test_processes_under_mps_share_no_slice() -> None:
+    asked = problem(chain(2), ProfileTable(()))
+    asked = replace(asked, cluster=replace(asked.cluster, processes="mps"))
+    with pytest.raises(InputError, match="take turns, which processes under MPS do not"):
+        make_plan(asked, Options(share=True))

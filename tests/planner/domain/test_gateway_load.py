@@ -1,0 +1,37 @@
+import pytest
+
+from jigsaw_triton.graph.model import TensorType
+from jigsaw_triton.planner.domain.gateway_load import CALL_US, MEGABYTE_US, REQUEST_US, gateway_load
+from tests.compiler.samples import every
+from tests.fakes.graphs import chain, graph, task
+
+FRAME = TensorType("FP32", (3, 500, 500))
+
+
+def test_requests_calls_and_bytes_add_up() -> None:
+    of = graph(
+        [task("look", {"IMAGE": "inputs.FRAME"}, outputs={"LABEL": TensorType("INT64", (1,))})],
+        {"LABEL": "look.LABEL"},
+        inputs={"FRAME": FRAME},
+    )
+    load = gateway_load({of.name: of}, every(of))
+    assert (load.requests_rps, load.calls_rps, load.sized) == (100.0, 100.0, True)
+    assert load.megabytes_s == pytest.approx(100 * (3.0 + 8e-6))
+    spent_us = 100 * (REQUEST_US + CALL_US) + load.megabytes_s * MEGABYTE_US
+    assert load.processors == pytest.approx(spent_us / 1e6)
+
+
+def test_tensors_of_unknown_size_are_left_out_and_said() -> None:
+    of = graph(
+        [task("read", {"TEXT": "inputs.TEXT"}, outputs={"LABEL": TensorType("INT64", (1,))})],
+        {"LABEL": "read.LABEL"},
+        inputs={"TEXT": TensorType("BYTES", (1,))},
+    )
+    load = gateway_load({of.name: of}, every(of))
+    assert not load.sized
+    assert load.megabytes_s == pytest.approx(100 * 8e-6)
+
+
+def test_every_task_of_a_chain_counts() -> None:
+    of = chain(3)
+    assert gateway_load({of.name: of}, every(of)).calls_rps == 300.0

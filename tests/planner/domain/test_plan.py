@@ -1,0 +1,151 @@
+"""Reading plans that somebody else has written."""
+
+import copy
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.planner.domain.plan import plan_from_json, plan_to_text
+
+MODEL = {"graph": "app", "task": "t", "variant": "v", "instances": 1, "batch": 4}
+
+SEGMENT = {"variant": "v", "slice": "1g", "instances": 1, "batch": 4, "count": 1, "share": 1.0}
+GRAPH = {
+    "demand_rps": 20.0,
+    "capacity_rps": 30.0,
+    "accuracy": 1.0,
+    "latency_ms": 40.0,
+    "tasks": {"t": {"budget_ms": 50.0, "rate_rps": 20.0, "segments": [SEGMENT]}},
+}
+
+Path = tuple[str | int, ...]
+
+
+def document(*, node: Any = "a", **model: Any) -> dict[str, Any]:
+    layout = [{"slice": "1g", "start": 0, "models": [{**MODEL, **model}]}]
+    return {
+        "version": 1,
+        "graphs": {"app": GRAPH},
+        "gpus": [{"node": node, "index": 0, "model": "cpu", "layout": layout}],
+        "slices_used": 1,
+        "slices_total": 7,
+        "gpus_used": 1,
+        "features": "AST",
+        "formulation": "exact",
+        "latency_model": "2p95",
+        "solver": {"name": "HiGHS", "status": "optimal", "seconds": 0.1, "gap": 0.0},
+    }
+
+
+def test_a_plan_is_read() -> None:
+    assert plan_from_json(document(), where="plan.json").gpus[0].layout[0].models[0].batch == 4
+
+
+@pytest.mark.parametrize("node", ["../../elsewhere", "/a", "", "a b", 7])
+def test_a_node_is_no_path(node: Any) -> None:
+    with pytest.raises(InputError, match="the plan is damaged"):
+        plan_from_json(document(node=node), where="plan.json")
+
+
+@pytest.mark.parametrize("model", [{"batch": 10**12}, {"instances": -1}, {"batch": 1.5}, {"batch": "4"}, {"kind": 1}])
+def test_a_model_that_cannot_be_is_refused(model: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="the plan is damaged"):
+        plan_from_json(document(**model), where="plan.json")
+
+
+def edited(path: Path, value: Any) -> dict[str, Any]:
+    """The document with another value at a place."""
+    data = copy.deepcopy(document())
+    at: Any = data
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return data
+
+
+SLICE: Path = ("gpus", 0, "layout", 0)
+PLACED: Path = (*SLICE, "models", 0)
+OF_TASK: Path = ("graphs", "app", "tasks", "t", "segments", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        ((*SLICE, "slice"), ["1g"], "gpus[0].layout[0].slice: ['1g'] is none of 1g, 1gx2"),
+        ((*SLICE, "slice"), 1, "gpus[0].layout[0].slice: 1 is none of"),
+        ((*SLICE, "slice"), "9g", "gpus[0].layout[0].slice: '9g' is none of"),
+        ((*SLICE, "start"), 1.5, "gpus[0].layout[0].start: 1.5 is not a whole number"),
+        ((*SLICE, "start"), True, "gpus[0].layout[0].start: True is not a whole number"),
+        ((*SLICE, "models"), {}, "gpus[0].layout[0].models: {} is not a list"),
+        ((*PLACED, "task"), ["t"], "gpus[0].layout[0].models[0].task: ['t'] is not a name"),
+        ((*PLACED, "graph"), 7, "gpus[0].layout[0].models[0].graph: 7 is not a name"),
+        ((*PLACED, "variant"), None, "gpus[0].layout[0].models[0].variant: None is not a name"),
+        ((*OF_TASK, "share"), "1", "graphs.app.tasks.t.segments[0].share: '1' is not a number from 0 to 1"),
+        ((*OF_TASK, "share"), None, "graphs.app.tasks.t.segments[0].share"),
+        ((*OF_TASK, "share"), [1], "graphs.app.tasks.t.segments[0].share"),
+        ((*OF_TASK, "share"), math.nan, "graphs.app.tasks.t.segments[0].share: nan is not"),
+        ((*OF_TASK, "share"), -5, "graphs.app.tasks.t.segments[0].share: -5 is not"),
+        ((*OF_TASK, "variant"), ["v"], "graphs.app.tasks.t.segments[0].variant"),
+        ((*OF_TASK, "kind"), 1, "graphs.app.tasks.t.segments[0]: 'kind' is unknown"),
+        (("gpus", 0, "index"), math.inf, "gpus[0].index: inf is not a whole number"),
+        (("gpus", 0, "index"), -1, "gpus[0].index: -1 is not a whole number"),
+        (("gpus", 0, "index"), 10**30, "gpus[0].index"),
+        (("gpus", 0, "model"), 5, "gpus[0].model: 5 is not a word"),
+        (("gpus", 0, "model"), [1], "gpus[0].model"),
+        (("gpus",), document()["gpus"] * 2, "gpus[1]: GPU a/0 is listed twice"),
+        (("gpus",), {}, "gpus: {} is not a list"),
+        (("gpus",), [{}], "gpus[0].node: missing"),
+        (("graphs", "app", "demand_rps"), math.nan, "graphs.app.demand_rps: nan is not a number from 0 on"),
+        (("graphs", "app", "demand_rps"), 10**400, "graphs.app.demand_rps"),
+        (("graphs", "../x"), {}, "graphs: '../x' is not a name"),
+        (("features",), 5, "features: 5 is none of"),
+        (("features",), "AX", "features: 'AX' is none of"),
+        (("solver",), [], "solver: [] is not an object"),
+    ],
+)
+def test_what_is_damaged_is_told_by_its_place(path: Path, value: Any, place: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"plan.json: the plan is damaged ({place}")) as caught:
+        plan_from_json(edited(path, value), where="plan.json")
+    assert (caught.value.hint, caught.value.exit_code) == ("plan again", 2)
+
+
+@pytest.mark.parametrize("version", [True, 1.0, "1", 2, None])
+def test_a_version_is_a_whole_number(version: Any) -> None:
+    with pytest.raises(InputError, match="plan version"):
+        plan_from_json(edited(("version",), version), where="plan.json")
+
+
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Of every value in a document but the whole."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, key))
+
+
+PLACES = [*places(document())]
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["1g", "a", 1, 0.5]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(path=st.sampled_from(PLACES), value=ANY_JSON)
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_whatever_stands_anywhere_it_is_refused_or_read(path: Path, value: Any) -> None:
+    try:
+        plan = plan_from_json(edited(path, value), where="plan.json")
+    except InputError:
+        event("refused")
+        return
+    event("read")
+    assert plan_from_json(json.loads(plan_to_text(plan)), where="plan.json") == plan

@@ -1,0 +1,45 @@
+"""Which configurations dominate others, held against looking at each pair."""
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw_triton.planner.latency.pareto import Rivals
+
+# Few different figures, so that many are equal; some latencies are infinite.
+POINTS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 5), st.sampled_from([1.0, 2.0, 3.5, 7.0, math.inf]), st.floats(0, 8)),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(points=POINTS)
+def test_the_best_are_those_that_none_dominates(points: list[tuple[int, int, float, float]]) -> None:
+    place, rps, ms, _ = (np.array(column) for column in zip(*points, strict=True))
+    found = Rivals(place, rps).best(ms).tolist()
+    for i, (p, r, m, _) in enumerate(points):
+        better = (
+            (r2 >= r and m2 <= m and ((r2, m2) != (r, m) or j < i))
+            for j, (p2, r2, m2, _) in enumerate(points)
+            if p2 == p and j != i
+        )
+        assert found[i] == (math.isfinite(m) and not any(better))
+
+
+@given(points=POINTS)
+def test_beaten_is_what_would_be_dominated_at_its_bound(points: list[tuple[int, int, float, float]]) -> None:
+    place, rps, ms, below = (np.array(column) for column in zip(*points, strict=True))
+    bound = np.where(np.isfinite(ms), np.minimum(ms, below), below)
+    found = Rivals(place, rps).beaten(bound, ms).tolist()
+    for i, (p, r, _, _) in enumerate(points):
+        if found[i]:
+            assert any(p2 == p and r2 >= r and m2 <= bound[i] for p2, r2, m2, _ in points)
+        else:
+            assert not any(p2 == p and r2 > r and m2 <= bound[i] for p2, r2, m2, _ in points)
+
+
+def test_what_has_an_infinite_bound_is_beaten() -> None:
+    assert Rivals(np.array([0]), np.array([1.0])).beaten(np.array([math.inf]), np.array([math.inf])).all()

@@ -1,0 +1,371 @@
+"""Plans: what holds of any of them, and what happens when a solver does not do its work."""
+
+import itertools
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.gpus.model import Cluster, Placement
+from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
+from jigsaw_triton.planner.bounds.bounds import Bounds
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.problem import Multiplicities, Options, Problem
+from jigsaw_triton.planner.search import planning, search
+from jigsaw_triton.planner.search.candidates import bounds_of
+from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, make_plan
+from jigsaw_triton.planner.solver.program import Program, SolverName
+from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, SolverHung, SolverProcess, Stage
+from jigsaw_triton.planner.validation.validate import violations
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
+from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
+
+T = TypeVar("T")
+
+FEW = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+def untimed(plan: Plan) -> Plan:
+    return replace(plan, solver=replace(plan.solver, seconds=0.0))
+
+
+def plan_or_none(problem: Problem, solvers: SolverFactory) -> Plan | None:
+    try:
+        return make_plan(problem, solvers=solvers)
+    except InfeasibleError as error:
+        assert error.reasons and error.hint
+        return None
+
+
+@st.composite
+def slos(draw: st.DrawFn) -> Slo:
+    return Slo(draw(st.integers(30, 500)), accuracy=draw(st.sampled_from([0.6, 0.8, 0.9, 0.97, 1.0])))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """One or two graphs of any shape on some boards of two models, on which they have different speeds."""
+    makers = draw(
+        st.lists(
+            st.sampled_from([chain, fan_out, diamond, conditional, nested, cropping]),
+            min_size=1,
+            max_size=2,
+            unique=True,
+        )
+    )
+    graphs: list[TaskGraph] = [make(variant_count=2, slo=draw(slos())) for make in makers]
+    # Few kinds a problem, and all of them over the problems: programs of many take tens of times as long.
+    kinds = draw(st.sampled_from([("1g", "2g", "7g"), ("1g", "3g", "4g"), ("2g", "3g", "7g"), ("1g", "7g")]))
+    tables = {}
+    for g in graphs:
+        rows = []
+        for name, variant in itertools.product(g.tasks, ("v0", "v1")):
+            cost = draw(st.integers(2, 30)) * (1.0 if variant == "v0" else 0.4)
+            rows += grid(name, variant, cost, slices=kinds, instances=[1], batches=[1, 4])
+            rows += grid(name, variant, 0.7 * cost, slices=["1g", "4g"], instances=[1], batches=[2], gpu="A30-24GB")
+        tables[g.name] = ProfileTable(rows)
+    gpus = cluster(draw(st.integers(1, 3))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
+    foreign = st.sampled_from([(), (), (Placement(2, "2g"),), (Placement(0, "1g"), Placement(3, "1g"))])
+    uncut = st.sampled_from(["", "", "MIG is off"])
+    gpus = tuple(
+        replace(gpu, uncut=why) if (why := draw(uncut)) else replace(gpu, foreign=draw(foreign)) for gpu in gpus
+    )
+    workloads = tuple(Workload(g, draw(st.integers(1, 300))) for g in graphs)
+    return Problem(workloads, Cluster(gpus), tables)
+
+
+@given(p=problems())
+@settings(max_examples=16, deadline=None, derandomize=True)
+def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None:
+    plan = plan_or_none(p, solvers)
+    event("planned" if plan else "infeasible")
+    if plan is not None:
+        assert violations(plan, p, Options()) == ()
+        assert plan_from_json(plan.to_json(), where="plan.json") == plan
+        again = make_plan(replace(p, running=plan), solvers=solvers)
+        assert untimed(again) == untimed(plan)
+
+
+def occupied(p: Problem, foreign: dict[int, tuple[Placement, ...]]) -> Problem:
+    """The problem with what others have on some GPUs."""
+    gpus = (replace(gpu, foreign=foreign.get(gpu.id.index, ())) for gpu in p.cluster.gpus)
+    return replace(p, cluster=replace(p.cluster, gpus=tuple(gpus)))
+
+
+def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
+    free = docread_problem(60)
+    p = occupied(free, {0: (Placement(1, "1g"), Placement(4, "3g"))})
+    plan = make_plan(p, solvers=solvers)
+    assert (plan.slices_total, plan.slices_used) == (10, make_plan(free, solvers=solvers).slices_used)
+    assert violations(plan, p, Options()) == ()
+    assert make_plan(occupied(free, {0: (Placement(0, "7g"),)}), solvers=solvers).gpus[0].id.index == 1
+
+
+def test_a_gpu_that_cannot_be_cut_is_one_whole_slice(solvers: SolverFactory) -> None:
+    free = docread_problem(60)
+    uncut, other = (replace(free.cluster.gpus[0], uncut="MIG is off"), free.cluster.gpus[1])
+    both = replace(free, cluster=replace(free.cluster, gpus=(uncut, other)))
+    # What one GPU carries in small slices stays off the one that has none.
+    plan = make_plan(both, solvers=solvers)
+    assert plan.slices_used == make_plan(free, solvers=solvers).slices_used
+    assert [gpu.id for gpu in plan.gpus] == [other.id]
+    # Where others have taken that one, the whole slice is all that is left, and holds one of two tasks.
+    taken = replace(both, cluster=replace(both.cluster, gpus=(uncut, replace(other, foreign=(Placement(0, "4g"),)))))
+    plan = make_plan(taken, solvers=solvers)
+    assert violations(plan, taken, Options()) == ()
+    layouts = {gpu.id: [placed.placement for placed in gpu.layout] for gpu in plan.gpus}
+    whole = uncut.board.whole
+    assert layouts.get(uncut.id, [whole]) == [whole]
+    alone = replace(both, cluster=replace(both.cluster, gpus=(uncut,)))
+    with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need"):
+        make_plan(alone, solvers=solvers)
+
+
+def test_others_leave_too_little(solvers: SolverFactory) -> None:
+    p = occupied(docread_problem(60), {0: (Placement(0, "7g"),), 1: (Placement(0, "7g"),)})
+    with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
+        make_plan(p, solvers=solvers)
+    assert caught.value.hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert has_plan(p, solvers=solvers) is False
+
+
+@pytest.mark.parametrize("mode", ["floor", "mean"])
+def test_others_leave_only_slices_that_are_too_slow(mode: Literal["floor", "mean"], solvers: SolverFactory) -> None:
+    g = chain(2, slo=Slo(100.0, accuracy=0.9, accuracy_mode=mode))
+    rows = [row(t, "v0", slice_=kind, p95_ms=ms) for t in g.tasks for kind, ms in (("1g", 30.0), ("2g", 10.0))]
+    # Beside these there is no place for a 2g, and two 1g take too long together.
+    p = occupied(problem(g, rows), {0: (Placement(1, "1g"), Placement(3, "1g"), Placement(5, "1g"))})
+    with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
+        make_plan(p, TWO_P95, solvers=solvers)
+    (reason,), hint = caught.value.reasons, caught.value.hint
+    assert reason.endswith("3 compute slices on 1 GPUs would do, it has 4 on 1, around MIG instances of others")
+    assert hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert has_plan(p, TWO_P95, solvers=solvers) is False
+
+
+def test_what_others_have_on_a_thousand_gpus_costs_a_group_not_a_gpu(solvers: SolverFactory) -> None:
+    p = docread_problem(60, gpus=1000)
+    p = occupied(p, {index: (Placement(index % 2, "1g"),) for index in range(1, 1000)})
+    plan = make_plan(p, solvers=solvers)
+    assert (plan.slices_total, plan.solver.status) == (6001, "optimal")
+
+
+@given(p=problems())
+@FEW
+def test_whether_there_is_a_plan_is_told_as_it_is_found(p: Problem, solvers: SolverFactory) -> None:
+    plan, found = plan_or_none(p, solvers), find_plan(p, solvers=solvers)
+    assert (found and untimed(found)) == (plan and untimed(plan))
+    assert has_plan(p, solvers=solvers) is (plan is not None)
+
+
+@given(demand=st.integers(1, 500), slo=slos())
+@FEW
+def test_more_gpus_never_need_more_slices(demand: int, slo: Slo, solvers: SolverFactory) -> None:
+    few, many = (find_plan(docread_problem(demand, gpus=n, slo=slo, batches=[1, 8]), solvers=solvers) for n in (1, 2))
+    if few is not None:
+        assert many is not None
+        assert (many.slices_used, many.gpus_used) <= (few.slices_used, few.gpus_used)
+
+
+@given(demand=st.integers(1, 300), slo=slos(), latency=st.integers(0, 200), accuracy=st.sampled_from([0.5, 0.75, 1.0]))
+@FEW
+def test_a_looser_slo_is_never_worse(
+    demand: int, slo: Slo, latency: int, accuracy: float, solvers: SolverFactory
+) -> None:
+    looser = replace(slo, latency_ms=slo.latency_ms + latency, accuracy=slo.accuracy * accuracy)
+    tight, loose = (find_plan(docread_problem(demand, slo=s, batches=[1, 8]), solvers=solvers) for s in (slo, looser))
+    if tight is not None:
+        assert loose is not None
+        assert (loose.slices_used, loose.gpus_used) <= (tight.slices_used, tight.gpus_used)
+
+
+@given(data=st.data(), demand=st.integers(1, 200))
+@FEW
+def test_the_order_of_things_changes_nothing(data: st.DataObject, demand: int, solvers: SolverFactory) -> None:
+    def shuffled(items: Sequence[T]) -> list[T]:
+        return data.draw(st.permutations(items))
+
+    def mixed(g: TaskGraph) -> TaskGraph:
+        tasks = {n: replace(t, variants=tuple(shuffled(t.variants))) for n, t in shuffled([*g.tasks.items()])}
+        return replace(g, tasks=tasks)
+
+    g, h, table = docread(), docread(name="other"), docread_profiles(batches=[1, 8])
+    plain = Problem((Workload(g, demand), Workload(h, 5)), cluster(2), {"docread": table, "other": table})
+    permuted = Problem(
+        tuple(shuffled([Workload(mixed(g), demand), Workload(mixed(h), 5)])),
+        Cluster(tuple(shuffled(plain.cluster.gpus))),
+        {"other": ProfileTable(shuffled(table.rows())), "docread": ProfileTable(shuffled(table.rows()))},
+    )
+    one, other = find_plan(plain, solvers=solvers), find_plan(permuted, solvers=solvers)
+    assert (one and untimed(one)) == (other and untimed(other))
+
+
+def test_both_solvers_find_the_same_optimum(solvers: SolverFactory) -> None:
+    plans = [make_plan(docread_problem(150), Options(solver=s), solvers=solvers) for s in ("highs", "cbc")]
+    assert [p.solver.name for p in plans] == ["HiGHS", "CBC"]
+    assert len({(p.slices_used, p.gpus_used, p.solver.status, p.solver.gap) for p in plans}) == 1
+
+
+def test_what_runs_stays_when_the_demand_grows(solvers: SolverFactory) -> None:
+    before = make_plan(docread_problem(60), solvers=solvers)
+    after = make_plan(docread_problem(200, running=before), solvers=solvers)
+    places = {(g.id, s.placement): s.models for g in after.gpus for s in g.layout}
+    kept = [places.get((g.id, s.placement)) == s.models for g in before.gpus for s in g.layout]
+    assert after.slices_used > before.slices_used
+    assert sum(kept) >= len(kept) - 1
+
+
+def test_measured_multiplicities_change_the_plan(solvers: SolverFactory) -> None:
+    p = docread_problem(100)
+    yields = {("detect", v, "CROPS"): 1.0 for v in ("tiny", "small", "base")}
+    measured = replace(p, multiplicities={"docread": Multiplicities(yields=yields)})
+    assert make_plan(measured, solvers=solvers).slices_used < make_plan(p, solvers=solvers).slices_used
+
+
+def test_a_task_that_is_never_called_still_gets_a_replica(solvers: SolverFactory) -> None:
+    p = docread_problem(1)
+    yields = {("detect", v, "CROPS"): 0.0 for v in ("tiny", "small", "base")}
+    plan = make_plan(replace(p, multiplicities={"docread": Multiplicities(yields=yields)}), solvers=solvers)
+    recognise = plan.graphs["docread"].tasks["recognise"]
+    assert recognise.rate_rps == 0
+    assert sum(s.count for s in recognise.segments) == 1
+
+
+def test_a_process_of_its_own_by_default() -> None:
+    assert make_plan(docread_problem(1)).solver.name == "HiGHS"
+
+
+class Scripted:
+    """A solver that answers what it is told to, then what the true one does."""
+
+    def __init__(self, name: SolverName, true: Solver, *answers: Outcome | SolverFailure) -> None:
+        self.name: SolverName = name
+        self._true, self._answers = true, list(answers)
+
+    def solve(self, program: Program, time_limit_s: float) -> Outcome:
+        if not self._answers:
+            return self._true.solve(program, time_limit_s)
+        answer = self._answers.pop(0)
+        if isinstance(answer, SolverFailure):
+            raise answer
+        if answer.status == "optimal":
+            return replace(answer, values=answer.values * len(program.columns))
+        return answer
+
+
+CRASH = SolverFailure("it ended with status -11")
+INFEASIBLE = Outcome("infeasible", (), ())
+NOTHING = Outcome("optimal", (0.0,), (Stage(0.0, 0.0, True),))
+ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
+
+
+@pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
+def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
+    scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, *[answer] * 7), "cbc": cbc}
+    plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(scripted[name]))
+    assert plan.solver.name == "CBC"
+    assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used
+
+
+def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "violations", lambda *_: ("a/0 holds too much",))
+    with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
+        make_plan(docread_problem(20), solvers=solvers)
+
+
+def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
+    with pytest.raises(JigsawError, match=r"no solver gave a sound plan: .*-11; .*-11"):
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, CRASH)))
+
+
+def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
+    unknown = Outcome("unknown", (), ())
+    with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
+        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
+    assert not isinstance(caught.value, InfeasibleError)
+    assert (
+        has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3))) is None
+    )
+
+
+def test_a_plan_that_is_known_outlasts_a_solver_that_hangs(highs: SolverProcess) -> None:
+    class HangsOnce(Scripted):
+        solved = 0
+
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            self.solved += 1
+            # First comes the plan to begin with.
+            if self.solved == 2:
+                raise SolverHung("it did not answer")
+            return super().solve(program, time_limit_s)
+
+    expected = make_plan(docread_problem(20))
+    plan = make_plan(docread_problem(20), solvers=lambda name: nullcontext(HangsOnce(name, highs)))
+    assert (plan.solver.name, plan.solver.status) == ("HiGHS", "feasible")
+    assert plan.slices_used >= expected.slices_used
+
+
+def test_an_unproven_plan_is_called_feasible_with_its_gap(
+    highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Scripted):
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            outcome = super().solve(program, time_limit_s)
+            if len(outcome.stages) < 3:
+                return outcome
+            value = outcome.stages[0].value
+            return replace(outcome, status="feasible", stages=(Stage(value, value - 1, False),))
+
+    plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
+    assert plan.solver.status == "feasible"
+    # The planner's own bound is better than what this solver says.
+    assert plan.solver.gap == 0.0
+    monkeypatch.setattr(search, "_bounded", lambda outcome, _proven: outcome)
+    plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
+    assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
+def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
+    highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OutOfTime(Scripted):
+        def solve(self, program: Program, time_limit_s: float) -> Outcome:
+            # Only programs that a search goes on with start from a plan; how often one is looked for is no matter here.
+            return Outcome("unknown", (), ()) if program.start else super().solve(program, time_limit_s)
+
+    def one_less(*args: Any) -> dict[str, Bounds]:
+        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
+
+    monkeypatch.setattr(search, "bounds_of", one_less)
+    plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
+def test_what_is_proven_of_the_likely_configurations_alone_is_not_told_of_all(
+    solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_less(*args: Any) -> dict[str, Bounds]:
+        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
+
+    monkeypatch.setattr(search, "bounds_of", one_less)
+    plan = make_plan(docread_problem(60), Options(gap=0.5), solvers=solvers)
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
+
+
+def test_python_steps_take_their_time_of_the_slo(solvers: SolverFactory) -> None:
+    rows = [row("detect", "v0", p95_ms=10.0), row("classify", "v0", batch=4, p95_ms=10.0)]
+    g = cropping(latency_ms=30.0, slo=Slo(80.0, accuracy=0.5))
+    plan = make_plan(problem(g, rows), TWO_P95, solvers=solvers).graphs["cropping"]
+    assert plan.latency_ms == pytest.approx(2 * 10.0 + 2 * 10.0 + 30.0)
+    assert sum(task.budget_ms for task in plan.tasks.values()) == pytest.approx(50.0)
+    assert plan.tasks["classify"].rate_rps == pytest.approx(3 * plan.demand_rps)
+    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms of python steps, is out of reach"):
+        make_plan(problem(replace(g, slo=Slo(60.0, accuracy=0.5)), rows), TWO_P95, solvers=solvers)

@@ -1,0 +1,329 @@
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.catalog import board
+from jigsaw_triton.gpus.layouts import fits, maximal_layouts
+from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.planner.capacity import Service
+from jigsaw_triton.planner.domain.difference import difference
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LOADS, LatencyModel, Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.transition.moves import Durations, Movers
+from jigsaw_triton.planner.transition.sequence import _best, requests_missed
+from jigsaw_triton.planner.transition.transition import Step, Transition, transition
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain
+from tests.fakes.layouts import Places, plan_of
+from tests.fakes.problems import SPEED, TWO_P95, cluster, docread_problem, problem, row
+
+CPU = board("cpu")
+GRAPH = chain(2, variant_count=2)
+PROFILES = ProfileTable(
+    row(task, variant, slice_=kind, instances=instances, rps=12.5 * instances * SPEED[kind])
+    for task in ("t0", "t1")
+    for variant in ("v0", "v1")
+    for kind in SPEED
+    for instances in (1, 2)
+)
+"""By 2 x p95 a replica of one instance on a 1g may be planned for 10 calls/s."""
+
+Layout = dict[tuple[GpuId, Placement], tuple[PlacedModel, ...]]
+
+
+def way(before: Places | None, after: Places, *, demand: float = 10, profiles: ProfileTable = PROFILES) -> Transition:
+    running = None if before is None else plan_of(before, demand_rps=demand)
+    asked = problem(GRAPH, profiles, demand_rps=demand, gpus=4, running=running)
+    return transition(asked, plan_of(after, demand_rps=demand), TWO_P95)
+
+
+def kinds(found: Transition) -> list[str]:
+    return [step.kind + (" stand-in" if step.stand_in else "") for step in found.steps]
+
+
+def layout(plan: Plan) -> Layout:
+    return {(gpu.id, placed.placement): placed.models for gpu in plan.gpus for placed in gpu.layout}
+
+
+def applied(now: Layout, step: Step) -> Layout:
+    """The layout after a step, each of whose changes must be possible."""
+    now = dict(now)
+    for change in step.changes:
+        assert now.get((change.gpu, change.placement), ()) == change.before
+        now.pop((change.gpu, change.placement), None)
+        if change.after:
+            now[change.gpu, change.placement] = change.after
+            assert fits(CPU, [placement for gpu, placement in now if gpu == change.gpu]) is None
+    return now
+
+
+def test_nothing_to_do() -> None:
+    assert way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}).steps == ()
+
+
+def test_from_nothing_all_is_added_at_once() -> None:
+    found = way(None, {0: {"1g@0": "t0.v0"}, 1: {"1g@1": "t1.v0"}})
+    assert kinds(found) == ["add"]
+    (step,) = found.steps
+    assert (step.during_rps, step.after_rps) == ({"chain": 0.0}, {"chain": 10.0})
+    assert found.seconds == pytest.approx(0.2 + 1.5 + 1.0 + 0.05)
+    assert found.shortfalls == ()
+
+
+def test_cheapest_first_and_what_is_not_needed_last() -> None:
+    before = {
+        0: {"1g@0": "t0.v0", "1g@1": "t1.v0", "1g@2": "t0.v0", "1g@3": "t1.v0", "3g@4": "t1.v1"},
+        1: {"1g@0": "t0.v0", "1g@1": "t1.v0"},
+    }
+    after = {
+        0: {"1g@0": "t0.v0/2/1", "1g@1": "t1.v0", "1g@2": "t0.v1", "1g@3": "t1.v0", "1g@4": "t1.v0"},
+        1: {"1g@0": "t0.v0", "3g@4": "t0.v0"},
+    }
+    found = way(before, after)
+    assert kinds(found) == ["instances", "variant", "add", "geometry", "remove"]
+    assert [str(change) for change in found.steps[3].changes] == [
+        "- a/0 3g@4 chain.t1 v1 instances 1 batch 1",
+        "+ a/0 1g@4 chain.t1 v0 instances 1 batch 1",
+    ]
+    assert found.shortfalls == ()
+
+
+def test_shares_alone() -> None:
+    running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t0.v1", "2g@2": "t1.v0"}})
+    segments = running.graphs["chain"].tasks["t0"].segments
+    shifted = replace(
+        running.graphs["chain"].tasks["t0"],
+        segments=tuple(replace(s, share=share) for s, share in zip(segments, (0.9, 0.1), strict=True)),
+    )
+    tasks = {**running.graphs["chain"].tasks, "t0": shifted}
+    plan = replace(running, graphs={"chain": replace(running.graphs["chain"], tasks=tasks)})
+    found = transition(problem(GRAPH, PROFILES, gpus=1, running=running), plan)
+    assert kinds(found) == ["shares"]
+    assert (found.steps[0].graphs, found.seconds) == (("chain",), 0.05)
+
+
+def test_two_that_change_places_lose_nothing() -> None:
+    found = way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t1.v0", "1g@1": "t0.v0"}})
+    assert kinds(found) == ["variant"]
+    assert found.shortfalls == ()
+
+
+def test_models_that_do_not_fit_a_slice_together_are_not_there_meanwhile() -> None:
+    large = ProfileTable(replace(r, memory_mib=5000.0) for r in PROFILES.rows())
+    before, after = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v1", "1g@1": "t1.v0"}}
+    found = way(before, after, profiles=large)
+    assert kinds(found) == ["add stand-in", "variant", "remove stand-in"]
+    assert found.steps[1].during_rps == {"chain": 10.0}
+
+
+def test_without_room_the_order_that_leaves_most_in_service() -> None:
+    # t0 has a replica to spare as long as 1g@0 has not become one of t1's, so the GPU is cut anew before that.
+    before = {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"4g@0": "t0.v0", "3g@4": "t1.v0"}, 2: {"7g@0": "t1.v0"}}
+    after = {0: {"4g@0": "t1.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}
+    found = way(before, {**after, 2: {"7g@0": "t1.v0"}}, demand=60)
+    assert kinds(found) == ["geometry", "variant"]
+    assert found.shortfalls == ()
+
+
+def test_what_is_missing_is_told() -> None:
+    found = way(
+        {0: {"4g@0": "t0.v0", "3g@4": "t1.v0"}}, {0: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}, demand=20
+    )
+    assert kinds(found) == ["geometry"]
+    (shortfall,) = found.shortfalls
+    assert (shortfall.graph, shortfall.missing_rps) == ("chain", 20.0)
+    assert shortfall.seconds == pytest.approx(1.25 + 2.75)
+    assert shortfall.requests == pytest.approx(20.0 * 4.0)
+
+
+def test_no_more_is_missing_at_a_time_than_has_to_be() -> None:
+    before = {i: {"4g@0": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
+    after = {i: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
+    found = way(before, after, demand=4 * 27)
+    assert len(found.steps) == 4
+    assert min(step.during_rps["chain"] for step in found.steps) == pytest.approx(3 * 35)
+
+
+def test_what_a_graph_has_to_spare_is_cut_at_once() -> None:
+    before = {i: {"4g@0": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
+    after = {i: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
+    found = way(before, after, demand=70)
+    assert [len({change.gpu for change in step.changes}) for step in found.steps] == [2, 2]
+    assert found.shortfalls == ()
+
+
+def test_a_rise_of_the_demand_is_no_shortfall() -> None:
+    before = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}
+    found = way(before, {0: {**before[0], "2g@2": "t0.v0", "2g@4": "t1.v0"}}, demand=25)
+    assert found.before_rps == {"chain": 10.0}
+    assert found.steps[-1].after_rps["chain"] == pytest.approx(29)
+    assert found.shortfalls == ()
+
+
+def test_what_things_take_can_be_told() -> None:
+    running = plan_of({0: {"1g@0": "t0.v0"}})
+    asked = problem(GRAPH, PROFILES, gpus=1, running=running)
+    found = transition(asked, plan_of({0: {"1g@0": "t0.v1"}}), durations=Durations(load_s=30.0))
+    assert found.seconds == pytest.approx(30.05)
+
+
+def test_a_running_plan_that_cannot_be_is_refused() -> None:
+    running = plan_of({0: {"3g@4": "t0.v0", "7g@0": "t1.v0"}})
+    with pytest.raises(InputError, match="overlaps"):
+        transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0"}}))
+
+
+def test_nothing_stands_in_where_others_are() -> None:
+    large = ProfileTable(replace(r, memory_mib=5000.0) for r in PROFILES.rows())
+    before, after = ({0: {"1g@0": f"t0.{variant}", "1g@1": "t1.v0"}} for variant in ("v0", "v1"))
+    asked = problem(GRAPH, large, running=plan_of(before))
+    (gpu,) = asked.cluster.gpus
+    foreign = (Placement(2, "2g"), Placement(4, "3g"))
+    taken = replace(asked, cluster=replace(asked.cluster, gpus=(replace(gpu, foreign=foreign),)))
+    assert kinds(transition(asked, plan_of(after))) == ["add stand-in", "variant", "remove stand-in"]
+    assert kinds(transition(taken, plan_of(after))) == ["variant"]
+
+
+def test_what_runs_where_others_are_is_told() -> None:
+    asked = problem(GRAPH, PROFILES, running=plan_of({0: {"1g@0": "t0.v0"}}))
+    (gpu,) = asked.cluster.gpus
+    taken = replace(asked, cluster=replace(asked.cluster, gpus=(replace(gpu, foreign=(Placement(0, "2g"),)),)))
+    with pytest.raises(InputError, match="1g@0 overlaps 2g@0"):
+        transition(taken, plan_of({0: {"1g@2": "t0.v0"}}))
+
+
+def test_a_gpu_that_has_left_the_cluster_is_given_up() -> None:
+    running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}, 7: {"1g@0": "t0.v0"}})
+    found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}))
+    assert kinds(found) == ["remove"]
+
+
+def test_a_media_exclusive_slice_is_one_like_others() -> None:
+    a100 = replace(problem(GRAPH, PROFILES), cluster=cluster(1, of="A100-80GB"))
+    running = plan_of({0: {"1g+me@0": "t0.v0", "1g@1": "t1.v0"}})
+    gpus = tuple(replace(gpu, model="A100-80GB") for gpu in running.gpus)
+    plan = plan_of({0: {"1g+me@0": "t0.v1", "1g@1": "t1.v0"}})
+    asked = replace(a100, running=replace(running, gpus=gpus))
+    found = transition(asked, replace(plan, gpus=tuple(replace(gpu, model="A100-80GB") for gpu in plan.gpus)))
+    assert kinds(found) == ["variant"]
+
+
+@pytest.mark.parametrize("model", LATENCY_MODELS)
+@pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
+def test_capacities_are_those_that_the_plans_tell(
+    solvers: SolverFactory, before: float, after: float, model: LatencyModel
+) -> None:
+    options = Options(latency_model=model)
+    running = make_plan(docread_problem(before), options, solvers=solvers)
+    asked = docread_problem(after, running=running)
+    plan = make_plan(asked, options, solvers=solvers)
+    found = transition(asked, plan, options)
+    assert found.before_rps["docread"] == pytest.approx(running.graphs["docread"].capacity_rps, rel=1e-4)
+    assert found.steps[-1].after_rps["docread"] == pytest.approx(plan.graphs["docread"].capacity_rps, rel=1e-4)
+
+
+@pytest.mark.parametrize(("budget_ms", "load"), [(1e6, LOADS[-1]), (1.0, LOADS[0])])
+def test_by_the_queue_a_replica_carries_what_its_budget_leaves_time_for(budget_ms: float, load: float) -> None:
+    """The least of all loads, where it leaves none."""
+    places = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}
+    running = plan_of(places)
+    of = running.graphs["chain"]
+    tasks = {name: replace(task, budget_ms=budget_ms) for name, task in of.tasks.items()}
+    running = replace(running, graphs={"chain": replace(of, tasks=tasks)})
+    found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {**places[0], "1g@2": "t0.v0"}}))
+    assert found.before_rps == {"chain": pytest.approx(12.5 * load)}
+
+
+def test_as_json() -> None:
+    found = way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v1", "1g@1": "t1.v0"}}).to_json()
+    (step,) = found["steps"]
+    (place,) = step["places"]
+    assert (place["node"], place["index"], place["slice"], place["start"]) == ("a", 0, "1g", 0)
+    assert (place["before"][0]["variant"], place["after"][0]["variant"]) == ("v0", "v1")
+    assert (found["seconds"], step["after_rps"], found["shortfalls"]) == (1.05, {"chain": 10.0}, [])
+
+
+LAYOUTS = maximal_layouts(CPU)
+MODELS = [
+    f"{task}.{variant}/{instances}/1" for task in ("t0", "t1") for variant in ("v0", "v1") for instances in (1, 2)
+]
+
+
+@st.composite
+def layouts(draw: st.DrawFn, gpus: int = 3) -> dict[int, dict[str, str]]:
+    """Any cuts, any part of each in use."""
+    places: dict[int, dict[str, str]] = {}
+    for index in range(gpus):
+        cut = draw(st.sampled_from(LAYOUTS))
+        contents = [draw(st.sampled_from([*MODELS, ""])) for _ in cut]
+        places[index] = {str(place): content for place, content in zip(cut, contents, strict=True) if content}
+    return places
+
+
+def capacity(places: Places) -> float:
+    asked = problem(GRAPH, PROFILES, demand_rps=1e-6, gpus=4)
+    plan = plan_of(places)
+    service = Service(replace(asked, running=plan).prepared(), plan, TWO_P95)
+    return service.capacities(service.start)["chain"]
+
+
+def asked_for(before: Plan, demand: float) -> Problem:
+    return problem(GRAPH, PROFILES, demand_rps=demand, gpus=4, running=before)
+
+
+@settings(deadline=None, max_examples=100)
+@given(layouts(), layouts(), st.floats(0.3, 1.0))
+def test_any_plan_is_reached_from_any_other(old: Places, new: Places, part: float) -> None:
+    demand = max(part * min(capacity(old), capacity(new)), 1.0)
+    before, after = plan_of(old, demand_rps=demand), plan_of(new, demand_rps=demand)
+    found = transition(asked_for(before, demand), after, TWO_P95)
+    assert found == transition(asked_for(before, demand), after, TWO_P95)
+    now = layout(before)
+    used = {gpu.id for gpu in (*before.gpus, *after.gpus)}
+    for step in found.steps:
+        assert step.changes
+        assert {change.gpu for change in step.changes} <= used
+        now = applied(now, step)
+    assert now == layout(after)
+    assert found.before_rps["chain"] == pytest.approx(capacity(old))
+    if found.steps:
+        assert found.steps[-1].after_rps["chain"] == pytest.approx(capacity(new))
+    missing = sum(s.seconds * max(0.0, demand - s.during_rps["chain"]) for s in found.steps)
+    if capacity(old) >= demand:
+        assert sum(s.requests for s in found.shortfalls) == pytest.approx(missing, abs=0.1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(layouts(1), layouts(1), layouts(1))
+def test_where_there_is_room_one_gpu_is_cut_anew_without_loss(old: Places, new: Places, other: Places) -> None:
+    """A whole GPU less one slice is free, so whatever leaves can be elsewhere first."""
+    free = {1: {"1g@6": "t0.v0"}, 2: other[0]}
+    before, after = {0: old[0], **free}, {0: new[0], **free}
+    small = {place: text for place, text in old[0].items() if not place.startswith("7g")}
+    demand = min(capacity({**before, 0: small}), capacity(after))
+    if demand > 0:
+        assert way({**before, 0: small}, after, demand=demand).shortfalls == ()
+
+
+@settings(deadline=None, max_examples=40)
+@given(layouts(2), layouts(2))
+def test_the_order_is_the_best_of_all(old: Places, new: Places) -> None:
+    demand = min(capacity(old), capacity(new))
+    before, after = plan_of(old), plan_of(new)
+    boards = {GpuId("a", i): CPU for i in range(2)}
+    if demand <= 0:
+        return
+    service = Service(asked_for(before, demand).prepared(), after, TWO_P95)
+    moves = list(Movers(boards, service, Durations()).moves(difference(before, after)))
+    changed = [move for move in moves if move.kind not in ("add", "remove")]
+    if len(changed) > 5:
+        return
+    first = [move for move in moves if move.kind == "add"]
+    last = [move for move in moves if move.kind == "remove"]
+    missed = [requests_missed([(m,) for m in (*first, *order, *last)], service) for order in permutations(changed)]
+    assert requests_missed([(m,) for m in _best(moves, service)], service) == pytest.approx(min(missed), abs=1e-6)
