@@ -7,8 +7,8 @@ from jigsaw_triton.cli import options
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.leftovers import end_leftovers
 from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.orphans import end_orphans
 from jigsaw_triton.errors import StateError
 
 
@@ -21,7 +21,7 @@ def command(out: Output, state: Path | None) -> int | None:
     """
     deployment = Deployment.at(state)
     asked = deployment.take_down(out.note)
-    ended = _end_leftovers(deployment)
+    ended = _end_orphans(deployment)
     if not asked and not ended:
         raise deployment.absent()
     if ended:
@@ -30,7 +30,7 @@ def command(out: Output, state: Path | None) -> int | None:
     return None
 
 
-def _end_leftovers(deployment: Deployment) -> int:
+def _end_orphans(deployment: Deployment) -> int:
     """Ends what a controller that was killed left; returns how much it was.
 
     Raises:
@@ -47,7 +47,7 @@ def _end_leftovers(deployment: Deployment) -> int:
         raise StateError("a controller is just starting or ending", where=where, hint=hint) from error
     journal = Journal(paths.journal)
     try:
-        ended = end_leftovers(journal, paths.state)
+        ended = end_orphans(journal, paths.state)
     finally:
         journal.close()
     for folder in (paths.run, paths.repositories):

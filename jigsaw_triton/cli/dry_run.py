@@ -15,8 +15,8 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import edge_place
-from jigsaw_triton.controller.fixed import check_ground, check_ports
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.immutable_settings import check_ground, check_ports
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus

@@ -13,8 +13,8 @@ from typing import Any
 from jigsaw_triton.cli.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
-from jigsaw_triton.controller.leftovers import DRIVER_FACT
 from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
+from jigsaw_triton.controller.orphans import DRIVER_FACT
 from jigsaw_triton.controller.ownership import foreign_instances, ours
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError

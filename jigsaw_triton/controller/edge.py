@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import start_time
+from jigsaw_triton.controller.orphans import start_time
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Edge, GatewayPorts

@@ -23,7 +23,7 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.search.demand_shedding import make_rationed_plan
+from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
@@ -36,7 +36,7 @@ def planned(problem: Problem, options: Options, action: a.Solve) -> Plan:
     if not action.may_fall_short:
         return make_plan(problem, options)
     least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
-    return make_rationed_plan(problem, options, least_rps=least_rps)
+    return make_shedding_plan(problem, options, least_rps=least_rps)
 
 
 class Executor:

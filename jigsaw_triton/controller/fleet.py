@@ -14,14 +14,14 @@ from jigsaw_triton.compiler.store import remove_model, write_model
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
 from jigsaw_triton.controller.edge import EdgeKeeper
-from jigsaw_triton.controller.fixed import check_ground
+from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, note_runtime, start_time
+from jigsaw_triton.controller.liveness import Liveness
+from jigsaw_triton.controller.mig_pool import MigPool
+from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime, start_time
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.controller.places import Places
-from jigsaw_triton.controller.silence import Silence
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
@@ -51,7 +51,7 @@ _DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
 """Seconds after which a model's dead process counts as one that Triton does not see to: those that Triton ends itself
 are dead for a moment, and one that dies while it is loaded is noticed by Triton after three seconds."""
 
-_SILENT_S = 30.0
+_UNRESPONSIVE_S = 30.0
 """A server that does not answer at all for so long hangs. Less would end servers on machines that are merely busy."""
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
@@ -112,7 +112,7 @@ class Fleet:
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
-        self._places = Places(paths, journal, self._kill)
+        self._pool = MigPool(paths, journal, self._kill)
         self._exited = exited
         self._noticed = noticed
         self._servers: dict[str, Server] = {}
@@ -156,7 +156,7 @@ class Fleet:
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         if self._cluster is None:
-            await asyncio.to_thread(end_leftovers, self._journal, self._paths.state)
+            await asyncio.to_thread(end_orphans, self._journal, self._paths.state)
             if known.image is not None:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
@@ -171,7 +171,7 @@ class Fleet:
         self._cluster, self._driver = known, driver
         await self.edge.configure(known.edge, known.gateway)
         self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
-        self._places.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
+        self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
     async def around_others(self, cluster: Cluster) -> Cluster:
@@ -194,7 +194,7 @@ class Fleet:
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance unless it shares one, starts the server, loads and verifies its models."""
         async with self.locked(worker.name):
-            await self._places.take(worker)
+            await self._pool.take(worker)
             try:
                 await self._start_worker(worker)
             except BaseException:
@@ -225,7 +225,7 @@ class Fleet:
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies further models on a worker."""
         async with self.locked(worker):
-            daemon = await self._places.daemon(worker)
+            daemon = await self._pool.daemon(worker)
             await self._load_all(
                 self._running(worker), [m.folder for m in models], probed=_probed(models), daemon=daemon
             )
@@ -242,7 +242,7 @@ class Fleet:
                     raise
 
     async def _start_worker(self, worker: Worker) -> None:
-        uuid, daemon = self._places.uuid(worker.name), await self._places.daemon(worker.name)
+        uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_all(server, [m.folder for m in worker.models], probed=_probed(worker.models), daemon=daemon)
@@ -264,7 +264,7 @@ class Fleet:
         server = self._servers.get(worker)
         if server is not None:
             await self._stop(server)
-        await self._places.leave(worker)
+        await self._pool.leave(worker)
         # Only now, so that what could not be destroyed can be retired again.
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
@@ -389,7 +389,7 @@ class Fleet:
         and goes on to send it batches, which fail after a second each.
         """
         dead_since_s: dict[int, float] = {}
-        silence = Silence(_SILENT_S, time.monotonic)
+        liveness = Liveness(_UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
             living = {
@@ -408,8 +408,8 @@ class Fleet:
                     server.process.kill()
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
             for (name, server), ready in zip(living.values(), heard, strict=True):
-                if silence.lasts(name, heard=ready):
-                    log.warning("%s: no answer for %g s; the server is started again", name, _SILENT_S)
+                if liveness.is_overdue(name, answered=ready):
+                    log.warning("%s: no answer for %g s; the server is started again", name, _UNRESPONSIVE_S)
                     server.process.kill()
 
     def _limit_memory(self) -> None:

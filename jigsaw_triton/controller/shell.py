@@ -11,9 +11,9 @@ from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.arrivals import arrivals, arrived
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fixed import check_ports
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.immutable_settings import check_ports
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
-from jigsaw_triton.controller.bridge import bridge, handover
 from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.controller.interim_routes import handover, interim_routes
 from jigsaw_triton.gpus.catalog import CATALOG
 
 
@@ -100,7 +100,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         _, chosen = min(candidates, key=lambda c: (c[0], c[1].name))
         leaving = _blockers(chosen, actual)
         ready = [w for w in pending if _blockers(w, actual).keys() <= leaving.keys()]
-        routes = bridge(actual, running, target, leaving.keys())
+        routes = interim_routes(actual, running, target, leaving.keys())
         changed = {d: r for d, r in routes.items() if r != actual.routes.get(d)}
         step = [
             Stage("take workers that must make room out of the routes", (a.SetRoutes(changed),) if changed else ()),
@@ -109,7 +109,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
             Stage("start workers in their place", tuple(a.BringUp(w) for w in ready)),
         ]
         actual = _after(actual, step)
-        joined = {d: r for d, r in bridge(actual, running, target).items() if r != actual.routes.get(d)}
+        joined = {d: r for d, r in interim_routes(actual, running, target).items() if r != actual.routes.get(d)}
         if joined:
             step.append(Stage("give the new workers their share", (a.SetRoutes(joined),)))
             actual = actual.after(a.SetRoutes(joined))
@@ -166,7 +166,7 @@ def _load_gateway(actual: Actual, running: Generation | None, target: Generation
         routes.update({task.name: task.route for task in graph.tasks if task.name not in actual.routes})
         models += [model for model in graph.models if model.name not in actual.models]
     # The new workers help the running generation at once: when load has outgrown the plan, loading takes its time.
-    shared = bridge(actual, running, target) if models or routes else {}
+    shared = interim_routes(actual, running, target) if models or routes else {}
     # A task that is routed already may still have the route of a change that was broken off.
     own = {task.name: task.route for graph in target.bundle.graphs.values() for task in graph.tasks}
     changed = {
@@ -253,9 +253,9 @@ def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:
 def _cost(actual: Actual, running: Generation | None, target: Generation, worker: Worker) -> tuple[int, int, int]:
     """What making room for `worker` costs: tasks left without any worker, batch slots lost, workers that leave."""
     leaving = _blockers(worker, actual)
-    routes = bridge(actual, running, target, leaving.keys())
+    routes = interim_routes(actual, running, target, leaving.keys())
     uncovered = sum(not route for route in routes.values())
-    before = sum(e.slots for r in bridge(actual, running, target).values() for e in r)
+    before = sum(e.slots for r in interim_routes(actual, running, target).values() for e in r)
     lost = before - sum(e.slots for r in routes.values() for e in r)
     return uncovered, lost, len(leaving)
 

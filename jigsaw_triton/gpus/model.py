@@ -108,24 +108,24 @@ class GpuId:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What decides how a GPU of its model can be cut.
+class Occupancy:
+    """State of a GPU that decides which layouts are possible on it.
 
     Attributes:
-        foreign: Others' MIG instances on it.
-        whole: It is one slice and cannot be cut at all.
+        foreign: MIG instances on it that belong to others.
+        whole: True if the GPU is one slice and cannot be cut.
     """
 
     foreign: Layout = ()
     whole: bool = False
 
     def kinds(self, board: Board, kinds: Collection[str]) -> frozenset[str]:
-        """Those of these kinds of slices that it can have at all."""
+        """The kinds of slices, out of these, that the GPU can have."""
         return frozenset(kinds) & {board.whole.slice} if self.whole else frozenset(kinds)
 
 
-FREE = Standing()
-"""Nothing stands on it, and it can be cut."""
+FREE = Occupancy()
+"""Occupancy of a GPU without instances of others that can be cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,9 @@ class Gpu:
     uncut: str = ""
 
     @property
-    def standing(self) -> "Standing":
+    def occupancy(self) -> "Occupancy":
         """What decides how it can be cut."""
-        return Standing(self.foreign, whole=bool(self.uncut))
+        return Occupancy(self.foreign, whole=bool(self.uncut))
 
     @property
     def compute_slices(self) -> int:

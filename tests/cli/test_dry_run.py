@@ -16,7 +16,7 @@ from jigsaw_triton.cli.output import Output
 from jigsaw_triton.cli.running import Deployment
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.leftovers import DRIVER_FACT
+from jigsaw_triton.controller.orphans import DRIVER_FACT
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
@@ -206,8 +206,8 @@ def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
     ("changed", "error", "message"),
     [
         ({"gateway": {"ports": asdict(GatewayPorts(http=9000))}}, InputError, "address and ports cannot change"),
-        ({"driver": "nvml"}, StateError, "MIG is nvml here and cannot become emulated"),
-        ({"server": {"workers": {"image": "triton:1"}}}, StateError, "run from triton:1 and cannot go over to this"),
+        ({"driver": "nvml"}, StateError, "the MIG driver cannot change from nvml to emulated"),
+        ({"server": {"workers": {"image": "triton:1"}}}, StateError, "run from triton:1, and this cannot change to this"),
     ],
 )
 def test_what_the_controller_would_refuse_is_refused(

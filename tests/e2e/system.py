@@ -177,7 +177,7 @@ class System:
         slots = self._deployment.paths.run / "slots"
         return {(path.parent.name, path.name) for path in slots.glob("*/*")}
 
-    def leftovers(self) -> list[str]:
+    def orphans(self) -> list[str]:
         """What is there of the deployment that is not meant to outlive it."""
         names = {path.stem for path in (self.state / "logs").glob("*.log")}
         prefixes = tuple(shm_prefix(self._deployment.paths.run, name) for name in names)
@@ -195,7 +195,7 @@ class System:
         result = self.run("down")
         try:
             assert result.code in (0, 4), result.err
-            left = self.leftovers()
+            left = self.orphans()
             assert left == [], f"left: {left}"
         finally:
             for pid in self._processes():

@@ -92,7 +92,7 @@ def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, s
     moved = (app, "--cluster", write_cluster(tmp_path, "triton:2"), "--demand", 5)
     refused = system.run("deploy", *moved, *system.ports, "--detach")
     assert refused.code == 4
-    assert "cannot go over to triton:2 under what runs" in refused.err
+    assert "cannot change to triton:2 while a deployment runs" in refused.err
     # The containers of a controller that was killed end with it, or are ended by the next.
     os.kill(system.controller_pid(), signal.SIGKILL)
     again = system.deploy(*moved)
@@ -108,4 +108,4 @@ def test_an_image_that_cannot_be_had_is_told_before_anything_is_touched(
     refused = system.run("deploy", *asked, *system.ports, "--detach")
     assert refused.code == 2
     assert "missing:1: the image cannot be pulled" in refused.err
-    assert system.leftovers() == []
+    assert system.orphans() == []

@@ -132,7 +132,7 @@ def test_what_a_controller_that_was_killed_amid_a_deploy_leaves_is_ended(system:
     assert deploy.returncode == 4
     assert system.run("down").code in (0, 4)
     system.wait_gone()
-    assert system.leftovers() == []
+    assert system.orphans() == []
 
 
 def test_what_a_killed_controller_leaves_is_ended_by_the_next_deploy_and_by_down(
@@ -153,4 +153,4 @@ def test_what_a_killed_controller_leaves_is_ended_by_the_next_deploy_and_by_down
     down = system.run("down")
     assert down.code == 0
     assert "the controller was gone" in down.err
-    assert system.leftovers() == []
+    assert system.orphans() == []

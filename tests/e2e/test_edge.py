@@ -142,7 +142,7 @@ def test_it_ends_with_a_controller_that_is_killed(plain: System) -> None:
     os.kill(plain.controller_pid(), signal.SIGKILL)
     plain.wait_gone()
     assert plain.run("down").code == 0
-    assert plain.leftovers() == []
+    assert plain.orphans() == []
 
 
 @pytest.fixture(scope="module")

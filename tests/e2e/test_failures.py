@@ -147,7 +147,7 @@ def test_a_first_deploy_whose_model_does_not_load_leaves_nothing(
     assert told in error
     assert "words.square.slow" in error
     assert "local-0-1g-" in error
-    assert system.leftovers() == []
+    assert system.orphans() == []
     assert system.run("status").code == 4
 
 
@@ -156,7 +156,7 @@ def test_a_port_that_is_taken_is_named(system: System, app: Path) -> None:
         result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
     assert result.code == 2
     assert f"port {system.grpc} is taken by process {os.getpid()}" in result.err
-    assert system.leftovers() == []
+    assert system.orphans() == []
     again = system.deploy(app, *GPUS)
     assert again["state"] == "ready"
 
@@ -177,7 +177,7 @@ def test_ctrl_c_during_a_first_deploy_leaves_nothing(system: System, tmp_path: P
     system.wait_started()
     system.wait_event("transition: start what has room")
     interrupt(deploy)
-    assert system.leftovers() == []
+    assert system.orphans() == []
 
 
 def test_ctrl_c_while_it_serves_leaves_nothing_and_down_twice_is_told(system: System, app: Path) -> None:
@@ -187,7 +187,7 @@ def test_ctrl_c_while_it_serves_leaves_nothing_and_down_twice_is_told(system: Sy
     with Crowd(system):
         told = interrupt(deploy)
     assert "nothing runs any more" in told
-    assert system.leftovers() == []
+    assert system.orphans() == []
     assert system.run("down").code == 4
     assert system.run("status").code == 4
     assert "the new generation serves" in system.run("events").out
@@ -221,4 +221,4 @@ def test_a_state_folder_that_cannot_be_written_is_named(app: Path, mounted: Path
     assert str(mounted / "state") in result.err
     assert "--state" in result.err
     assert "Traceback" not in result.err
-    assert system.leftovers() == []
+    assert system.orphans() == []

@@ -73,7 +73,7 @@ def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
         assert client.squares([4]) == expected([4])
     refused = system.run("deploy", app, "--gpus", f"1x{BOARD}", "--driver", "emulated", "--detach")
     assert refused.code == 4
-    assert "cannot become emulated under what runs" in refused.err
+    assert "to emulated while a deployment runs" in refused.err
     assert system.run("down").code == 0
     assert [i.uuid for i in instances()] == [other]
 

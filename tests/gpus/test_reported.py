@@ -105,7 +105,7 @@ def test_a_gpu_without_mig_among_others_that_have_it_is_one_whole_slice_too() ->
     assert mixed.compute_slices == 14
     assert mixed.gpus[0].uncut == "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
     assert mixed.gpus[1].uncut == ""
-    assert [g.standing.kinds(A100, ["1g", "7g"]) for g in mixed.gpus] == [{"7g"}, {"1g", "7g"}]
+    assert [g.occupancy.kinds(A100, ["1g", "7g"]) for g in mixed.gpus] == [{"7g"}, {"1g", "7g"}]
     pending = surveyed(cluster, {ids[0]: gpu(A100, mode=MigMode(False, True)), ids[1]: gpu(A100)})
     assert "nvidia-smi --gpu-reset -i 0" in pending.gpus[0].uncut
     alone = surveyed(cluster, dict.fromkeys(ids, gpu(A100, mode=OFF)))

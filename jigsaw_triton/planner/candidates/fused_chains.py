@@ -32,7 +32,7 @@ Apart = frozenset[tuple[str, str]]
 """Graphs and chains, as `first~second`."""
 
 
-def in_wholes(problem: Problem, left_out: Apart = frozenset()) -> Problem | None:
+def with_fused_chains(problem: Problem, left_out: Apart = frozenset()) -> Problem | None:
     """The problem with every chain as one task, but for those that are left out; None where there is no other."""
     chains = {
         w.graph.name: tuple(tasks for tasks in _chains(w.graph) if (w.graph.name, joined(tasks)) not in left_out)
@@ -71,7 +71,7 @@ def apart(c: Configuration, problem: Problem) -> tuple[Configuration, ...]:
     """The configurations of a chain's tasks that share a slice, by that of the chain; another as it is.
 
     Args:
-        c: A configuration of `in_wholes` of the problem.
+        c: A configuration of `with_fused_chains` of the problem.
         problem: With each task on its own.
     """
     tasks, variants = members(c.task), members(c.variant)

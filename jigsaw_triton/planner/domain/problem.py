@@ -218,8 +218,8 @@ class Options:
         return LOADS[-1] if self.latency_model == "queue" else self.utilisation
 
 
-def grown(problem: Problem, growing: Collection[str], scale: float) -> Problem:
-    """The problem with these graphs' demands multiplied."""
+def with_demand_scaled(problem: Problem, growing: Collection[str], scale: float) -> Problem:
+    """The problem with the demands of these graphs multiplied by a scale."""
     workloads = (
         replace(w, demand_rps=w.demand_rps * scale) if w.graph.name in growing else w for w in problem.workloads
     )

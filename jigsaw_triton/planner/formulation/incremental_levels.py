@@ -1,7 +1,8 @@
-"""The largest weight of what a task uses, as linear constraints: by steps, each taken or not.
+"""The largest weight among the configurations that a task uses, as linear constraints in incremental form.
 
-A plain "weight times in use" bounds it, too, but a solver's relaxation then uses a little of everything at hardly any
-weight. Steps say it for all configurations above a weight at once, which relaxes far less.
+There is a binary column for each level above the lowest, and a level is reached only if the one below it is. A plain
+"weight times use" bounds the largest weight as well, but its relaxation uses a little of every configuration at almost
+no weight. A level gates all configurations above it at once, which has a much tighter relaxation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from jigsaw_triton.planner.solver.program import Draft, Terms
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What a task adds to the paths through it: `least` and the sum of the terms."""
+    """Weight that a task adds to each path through it: `least` plus the sum of the terms."""
 
     least: float
     terms: Terms = ()
@@ -21,9 +22,9 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A column that is 1 where anything of at least `weight` may be used.
+    """A column that is 1 if a configuration of at least `weight` may be used.
 
-    `rise` is how much more that is than the step below.
+    `rise` is the difference from the level below.
     """
 
     weight: float
@@ -32,24 +33,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Staircase:
-    """The steps of one task: what is used weighs at most `least` plus the rises of the steps taken."""
+class IncrementalLevels:
+    """Levels of one task: a used configuration weighs at most `least` plus the rises of the levels reached."""
 
     least: float
     steps: tuple[Step, ...]
 
     @property
     def weight(self) -> Weight:
-        """The largest that anything in use may have."""
+        """Largest weight of a used configuration."""
         return Weight(self.least, tuple((step.column, step.rise) for step in self.steps))
 
     def gate(self, weight: float) -> int | None:
-        """The column that must be 1 for anything of this weight to be used; None where nothing need be."""
+        """Column that must be 1 for a configuration of this weight to be used; None for the lowest weight."""
         return next((step.column for step in self.steps if step.weight == weight), None)
 
 
-def staircase(draft: Draft, weights: Iterable[float]) -> Staircase:
-    """Adds a step for each distinct weight but the least; a step is taken only where the one below is."""
+def incremental_levels(draft: Draft, weights: Iterable[float]) -> IncrementalLevels:
+    """Adds a column for each distinct weight above the lowest; each is at most the column below it."""
     least, *higher = sorted(set(weights))
     steps: list[Step] = []
     for weight in higher:
@@ -57,11 +58,11 @@ def staircase(draft: Draft, weights: Iterable[float]) -> Staircase:
         if steps:
             draft.at_most(0, [(column, 1), (steps[-1].column, -1)])
         steps.append(Step(weight, column, weight - (steps[-1].weight if steps else least)))
-    return Staircase(least, tuple(steps))
+    return IncrementalLevels(least, tuple(steps))
 
 
 def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> list[int]:
-    """Columns of which each is at least the sum of weights along any path to the end it stands for."""
+    """Columns, one for each last task of a path; each is at least the sum of weights along any path that ends there."""
     end: dict[str, int] = {}
     inner: set[str] = set()
     for task in graph.tasks.values():

@@ -43,7 +43,12 @@ from jigsaw_triton.planner.candidates.configurations import Configuration, Repli
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.domain.problem import Replicas
 from jigsaw_triton.planner.domain.rates import calls, most_calls
-from jigsaw_triton.planner.formulation.incremental_levels import Staircase, Weight, path_ends, staircase
+from jigsaw_triton.planner.formulation.incremental_levels import (
+    IncrementalLevels,
+    Weight,
+    incremental_levels,
+    path_ends,
+)
 from jigsaw_triton.planner.formulation.mixture import mean_weights
 from jigsaw_triton.planner.formulation.supply import Given, Supply
 from jigsaw_triton.planner.solver.program import Draft, Program
@@ -150,8 +155,8 @@ def allocation(
     taken = [(c.board, c.slice, column) for c, column in count.items() if not c.shares]
     taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
     priced = _kept(draft, count, running or {}) if price else {}
-    standing = [(replica[3], replica, column) for replica, column in priced.items()]
-    layouts = _layouts(draft, [*taken, *standing], supplies, endless=goal == "ideal")
+    staying = [(replica[3], replica, column) for replica, column in priced.items()]
+    layouts = _layouts(draft, [*taken, *staying], supplies, endless=goal == "ideal")
     nodes = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
@@ -290,9 +295,9 @@ class _Part:
                     beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= step.weight]
                     self._draft.at_most(0, [*beyond, (step.column, -1)])
 
-    def _stairs(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, Staircase]:
+    def _stairs(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, IncrementalLevels]:
         """Steps that must be taken for configurations to be used."""
-        stairs = {task: staircase(self._draft, (weight[c] for c in found)) for task, found in of.items()}
+        stairs = {task: incremental_levels(self._draft, (weight[c] for c in found)) for task, found in of.items()}
         for c in (c for found in of.values() for c in found):
             if (gate := stairs[c.task].gate(weight[c])) is not None:
                 self._draft.at_most(0, [(self.count[c], 1), (gate, -self._most[c])])

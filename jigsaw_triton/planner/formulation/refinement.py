@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, fitting
 from jigsaw_triton.planner.formulation.model import Allocation
-from jigsaw_triton.planner.solver.deadline import LEAST_S, Allowance
+from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 
@@ -52,7 +52,7 @@ class Refinement:
             limit_s: For all of it.
             ties_s: For the objectives that come last.
         """
-        time, whole = Allowance(limit_s), self.model(self.cuts)
+        time, whole = Deadline(limit_s), self.model(self.cuts)
         if not whole.pools:
             return whole, solved(self.solver, whole.program, time.left_s)
         made, outcome = replace(self, model=lambda known: _roomy(self.model(known))).first(time.left_s)
@@ -63,9 +63,9 @@ class Refinement:
             return made, outcome
         if not whole.program.objectives[0].suffices(outcome.stages[0].value):
             return made, outcome
-        return self._with_ties_decided(made, outcome, Allowance(min(time.left_s, ties_s)))
+        return self._with_ties_decided(made, outcome, Deadline(min(time.left_s, ties_s)))
 
-    def _with_ties_decided(self, made: Allocation, outcome: Outcome, time: Allowance) -> tuple[Allocation, Outcome]:
+    def _with_ties_decided(self, made: Allocation, outcome: Outcome, time: Deadline) -> tuple[Allocation, Outcome]:
         for _ in range(_MOST_TIES):
             better = _settled(self.model(self.cuts), made, outcome)
             ties = solved(self.solver, better.program, time.left_s)
@@ -81,7 +81,7 @@ class Refinement:
 
     def first(self, limit_s: float) -> tuple[Allocation, Outcome]:
         """The optimum of the program as it is; where time runs out what does not fit gets more slices."""
-        time = Allowance(limit_s)
+        time = Deadline(limit_s)
         for _ in range(_MOST_CUTS):
             made = self.model(self.cuts)
             outcome = solved(self.solver, made.program, max(LEAST_S, _FIRST_PART * time.left_s))

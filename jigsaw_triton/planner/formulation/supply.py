@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
-from jigsaw_triton.gpus.model import FREE, Board, Cluster, Gpu, GpuId, Standing
+from jigsaw_triton.gpus.model import FREE, Board, Cluster, Gpu, GpuId, Occupancy
 from jigsaw_triton.planner.candidates.configurations import Replica
 
 Given = str | Replica
@@ -72,22 +72,22 @@ def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: boo
         ideal: Whether a GPU gives any kinds that have no more compute slices together than others left of it.
     """
 
-    def multisets(standing: Standing) -> tuple[Counter[Given], ...]:
+    def multisets(occupancy: Occupancy) -> tuple[Counter[Given], ...]:
         if ideal:
-            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, standing.foreign).compute_slices}),)
-        return useful_multisets(board, kinds, standing)
+            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, occupancy.foreign).compute_slices}),)
+        return useful_multisets(board, kinds, occupancy)
 
-    alike = Counter(gpu.standing for gpu in cluster.gpus if gpu.board.name == board.name)
-    groups = tuple(Alike(number, multisets(standing)) for standing, number in alike.items())
+    alike = Counter(gpu.occupancy for gpu in cluster.gpus if gpu.board.name == board.name)
+    groups = tuple(Alike(number, multisets(occupancy)) for occupancy, number in alike.items())
     return Supply(board, groups, multisets(FREE), ideal)
 
 
-def useful_multisets(board: Board, kinds: Collection[str], standing: Standing = FREE) -> tuple[Counter[Given], ...]:
+def useful_multisets(board: Board, kinds: Collection[str], occupancy: Occupancy = FREE) -> tuple[Counter[Given], ...]:
     """The ways to cut a GPU into these kinds around what stands there, without those that another one contains.
 
     A plan needs no other: slices that it does not use are simply not made.
     """
-    found = maximal_multisets(board, standing.kinds(board, kinds), standing.foreign)
+    found = maximal_multisets(board, occupancy.kinds(board, kinds), occupancy.foreign)
     return undominated(Counter[Given](m) for m in found)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
 from jigsaw_triton.planner.domain.rates import request_rows
-from jigsaw_triton.planner.latency.pareto import Rivals
+from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
 from jigsaw_triton.profiles.service import ServiceTime, service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -107,7 +107,7 @@ class _Queues:
         places: dict[tuple[str, ...], int] = {}
         for row in usable:
             places.setdefault(_place(row), len(places))
-        self._rivals = Rivals(
+        self._pareto = ParetoFilter(
             np.repeat([places[_place(row)] for row in usable], len(LOADS)),
             np.outer([row.throughput_rps for row in usable], LOADS).ravel(),
         )
@@ -123,12 +123,12 @@ class _Queues:
             # One end is known, and a bound from below on both.
             bound = self._slowest(n for n in ends if n in self._at)
             for n in ends:
-                self._know(n, stay | self._some(self._rivals.best(bound.ravel())))
+                self._know(n, stay | self._some(self._pareto.front(bound.ravel())))
             exact = self._slowest(ends)
             for n in ends:
-                self._know(n, self._some(~self._rivals.beaten(bound.ravel(), exact.ravel())))
+                self._know(n, self._some(~self._pareto.dominated(bound.ravel(), exact.ravel())))
             exact = self._slowest(ends)
-            for i in np.flatnonzero(stay | self._some(self._rivals.best(exact.ravel()))).tolist():
+            for i in np.flatnonzero(stay | self._some(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
                 found[self._usable[i].key] += [Use(load, ms, among) for load, ms in at if math.isfinite(ms)]
         return found

@@ -1,4 +1,4 @@
-"""Which of many configurations dominate others, told for all at once."""
+"""Pareto fronts of many configurations at once: more throughput, less latency."""
 
 import math
 from typing import Any
@@ -9,31 +9,39 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class Rivals:
-    """Points of a throughput, of which the one with less latency is better, where it has at least the throughput.
+class ParetoFilter:
+    """(throughput, latency) points, reduced to the Pareto front of each group.
 
     Args:
-        place: Number of each point's place: only points of one place are rivals.
-        rps: Throughput of each point.
+        group: Number of each point's group, shape [points]. Points of different groups do not compare.
+        rps: Throughput of each point in requests a second, shape [points].
     """
 
-    def __init__(self, place: Array, rps: Array) -> None:
-        self._place, self._rps = place, rps
+    def __init__(self, group: Array, rps: Array) -> None:
+        self._group, self._rps = group, rps
 
-    def best(self, ms: Array) -> Array:
-        """Whether each is dominated by none; of equals the first one is. Infinite latencies are as good as none."""
+    def front(self, ms: Array) -> Array:
+        """Mask of the points that no other point of their group dominates, shape [points].
+
+        Of equal points the first one is on the front. A point with infinite latency never is.
+
+        Args:
+            ms: Latency of each point in milliseconds.
+        """
         order, (own,) = self._in_order(ms)
         found = np.zeros(len(order), dtype=bool)
         found[order] = own < np.concatenate([[math.inf], np.minimum.accumulate(own)[:-1]])
         result: Array = found & np.isfinite(ms)
         return result
 
-    def beaten(self, bound: Array, ms: Array) -> Array:
-        """Whether each would be dominated even if it took no longer than its bound, or has an infinite one.
+    def dominated(self, bound: Array, ms: Array) -> Array:
+        """Mask of the points that are dominated even if their latency is as low as its bound, shape [points].
+
+        A point with an infinite bound counts as dominated.
 
         Args:
-            bound: Latency that each takes at least.
-            ms: Latency of each; infinite where it is not known.
+            bound: Lower bound on the latency of each point in milliseconds.
+            ms: Latency of each point in milliseconds; infinite where it is not known yet.
         """
         order, (own, bounds) = self._in_order(ms, bound)
         found = np.zeros(len(order), dtype=bool)
@@ -42,11 +50,12 @@ class Rivals:
         return result
 
     def _in_order(self, *ms: Array) -> tuple[Array, list[Array]]:
-        """Place by place, by falling throughput, then by the first of these latencies.
+        """Sorts points by group, then by falling throughput, then by the first of these latencies.
 
         Returns:
-            The order, and the latencies in it, shifted so that each place's are below all of those before.
+            The order, and the latencies in this order, shifted so that each group's are below those of all groups
+            before it.
         """
-        order = np.lexsort((ms[0], -self._rps, self._place))
+        order = np.lexsort((ms[0], -self._rps, self._group))
         beyond = 1 + max(of[np.isfinite(of)].max(initial=0.0) for of in ms)
-        return order, [(np.minimum(of, beyond) - 2 * beyond * self._place)[order] for of in ms]
+        return order, [(np.minimum(of, beyond) - 2 * beyond * self._group)[order] for of in ms]

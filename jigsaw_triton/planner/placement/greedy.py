@@ -81,7 +81,7 @@ class _Filling:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._kinds = gpu.standing.kinds(gpu.board, SLICES)
+        self._kinds = gpu.occupancy.kinds(gpu.board, SLICES)
         self._cuts = [Counter(m) for m in maximal_multisets(gpu.board, self._kinds, gpu.foreign)]
         self.models: list[tuple[str, PlacedModel]] = []
 

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from itertools import chain
 
 from jigsaw_triton.gpus.layouts import maximal_layouts
-from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Placement, Standing
+from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Occupancy, Placement
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.candidates.sharing import SharedSlice
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
@@ -25,7 +25,7 @@ class _Group:
     """GPUs of one board on which the same runs at the same places, and that can be cut in the same ways."""
 
     board: Board
-    standing: Standing
+    occupancy: Occupancy
     running: Mapping[Placement, Models]
     gpus: tuple[GpuId, ...]
 
@@ -39,15 +39,15 @@ class _Cut:
         multiset: Slices of each kind that is needed.
         layout: Where they are.
         kept: Slice kind and models in a slice -> slices with them that are there and may stay.
-        standing: Slice kind that is needed -> MIG instances that are there already.
-        recut: Whether any that is there has to go.
+        running: Slice kind that is needed -> MIG instances of this kind that run already.
+        recut: True if a running instance has to go.
     """
 
     group: int
     multiset: Counter[str]
     layout: Layout
     kept: Counter[tuple[str, Models]]
-    standing: Counter[str]
+    running: Counter[str]
     recut: bool
 
 
@@ -100,17 +100,17 @@ def placement(
         cuts |= columns
         draft.at_most(len(group.gpus), [(column, 1) for column in columns])
     draft.at_most(gpus, [(column, 1) for column in cuts])
-    kept, standing = list[tuple[int, float]](), list[tuple[int, float]]()
+    kept, in_place = list[tuple[int, float]](), list[tuple[int, float]]()
     for name, by_kind in needs.items():
         here = {column: cut for column, cut in cuts.items() if groups[cut.group].board.name == name}
         for kind, replicas in by_kind.items():
             need = sum(replicas.values())
             draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in here.items()])
-            standing += _counted(draft, need, [(column, cut.standing[kind]) for column, cut in here.items()])
+            in_place += _counted(draft, need, [(column, cut.running[kind]) for column, cut in here.items()])
             for models, count in replicas.items():
                 kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in here.items()])
     recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
-    for objective in (kept, standing, recut, [(column, 1.0) for column in cuts]):
+    for objective in (kept, in_place, recut, [(column, 1.0) for column in cuts]):
         if objective:
             draft.minimise_count(objective)
     return PlacementProgram(draft.program(), cuts, groups, needs)
@@ -155,14 +155,14 @@ def running_slices(cluster: Cluster, running: Plan | None) -> dict[GpuId, dict[P
 
 def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
     slices = running_slices(cluster, running)
-    members: dict[tuple[str, Standing, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
+    members: dict[tuple[str, Occupancy, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for gpu in cluster.gpus:
         here = {place: _sorted(models) for place, models in slices.get(gpu.id, {}).items()}
-        key = (gpu.board.name, gpu.standing, tuple(sorted(here.items(), key=lambda kv: kv[0])))
+        key = (gpu.board.name, gpu.occupancy, tuple(sorted(here.items(), key=lambda kv: kv[0])))
         members.setdefault(key, []).append(gpu.id)
     return tuple(
-        _Group(boards[name], standing, dict(here), tuple(gpus)) for (name, standing, here), gpus in members.items()
+        _Group(boards[name], occupancy, dict(here), tuple(gpus)) for (name, occupancy, here), gpus in members.items()
     )
 
 
@@ -170,18 +170,18 @@ def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) 
     """The layouts of which no other gives as many slices of each kind and leaves as much of everything in place."""
     cuts: list[_Cut] = []
     useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
-    useful &= group.standing.kinds(group.board, useful)
-    for layout in maximal_layouts(group.board, useful, group.standing.foreign) if useful else ():
-        standing = [p for p in layout if p in group.running]
-        needed = [p for p in standing if p.slice in kinds]
+    useful &= group.occupancy.kinds(group.board, useful)
+    for layout in maximal_layouts(group.board, useful, group.occupancy.foreign) if useful else ():
+        running = [p for p in layout if p in group.running]
+        needed = [p for p in running if p.slice in kinds]
         kept = Counter((p.slice, group.running[p]) for p in needed if group.running[p] in kinds[p.slice])
         cut = _Cut(
             group=index,
             multiset=Counter(p.slice for p in layout if p.slice in kinds),
             layout=layout,
             kept=kept,
-            standing=Counter(p.slice for p in needed),
-            recut=len(standing) < len(group.running),
+            running=Counter(p.slice for p in needed),
+            recut=len(running) < len(group.running),
         )
         if not any(_at_least(other, cut) for other in cuts):
             cuts = [other for other in cuts if not _at_least(cut, other)]
@@ -194,7 +194,7 @@ def _at_least(one: _Cut, other: _Cut) -> bool:
     return (
         one.recut <= other.recut
         and one.multiset >= other.multiset
-        and one.standing >= other.standing
+        and one.running >= other.running
         and one.kept >= other.kept
     )
 

@@ -1,10 +1,10 @@
-"""The plan where the cluster cannot carry all demands: who gets how much.
+"""A plan for part of the demand, if the cluster cannot carry all of it.
 
-- Each graph gets what it is to get in any case.
-- Beyond that, graphs of a higher priority get theirs first: what is left for others never takes from it.
-- Among graphs of one priority the part of its demand that each goes short of is in inverse proportion to its weight,
-  and the least with which there is a plan. With equal weights all get the same part. Who would get less than in any
-  case gets that, and the others share what is missing.
+- Each graph gets its guaranteed rate.
+- Beyond it, graphs of a higher priority come first: no graph of a lower priority takes from their demand.
+- Among graphs of one priority, the share of demand that is shed is in inverse proportion to the graph's weight, and the
+  smallest for which there is a plan. With equal weights it is the same for all. A graph that would get less than its
+  guaranteed rate gets that rate, and the others shed the difference.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,43 +17,42 @@ from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, has_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
 RATION_GAP = 1e-3
-"""Absolute, of the parts of demands where weights differ."""
+"""Absolute error of the shed share of demand where weights differ."""
 
 
-def make_rationed_plan(
+def make_shedding_plan(
     problem: Problem,
     options: Options = DEFAULTS,
     *,
     least_rps: Mapping[str, float],
     solvers: SolverFactory = SolverProcess,
 ) -> Plan:
-    """The plan for the demands, or where there is none for as much of them as the cluster carries.
+    """Plans for all of the demand, or for as much of it as the cluster carries.
 
     Args:
-        problem: Graphs with their priorities and weights, and their demands.
-        options: How to plan, in the exact formulation. The time limit is of each of several solves: two or three a
-            priority, some ten where weights differ.
-        least_rps: Graph -> requests a second that it gets in any case, at most its demand.
-        solvers: Makes the solver of a name, over and over.
+        problem: Graphs with their priorities, weights and demands.
+        options: Options of planning; the formulation must be exact. The time limit holds for each of several solves:
+            two or three a priority, about ten where weights differ.
+        least_rps: Graph -> guaranteed requests a second, at most its demand.
+        solvers: Factory of solvers by name; it is called repeatedly.
 
     Raises:
-        InputError: The problem or the options make no sense.
-        InfeasibleError: There is no plan for what the graphs are to get in any case; the reasons are those of the
-            demands.
-        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+        InputError: The problem or the options are invalid.
+        InfeasibleError: There is no plan for the guaranteed rates; the reasons given are those of the full demand.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
     try:
         return make_plan(problem, options, solvers=solvers)
     except InfeasibleError:
-        rationing = _Rationing(problem, options, least_rps, solvers)
-        if not rationing.fits(least_rps):
+        shedding = _Shedding(problem, options, least_rps, solvers)
+        if not shedding.fits(least_rps):
             raise
-    return make_plan(rationing.with_demands(rationing.granted()), options, solvers=solvers)
+    return make_plan(shedding.with_demands(shedding.granted()), options, solvers=solvers)
 
 
 @dataclass(frozen=True, slots=True)
-class _Rationing:
-    """Of one problem; see `make_rationed_plan`."""
+class _Shedding:
+    """Shares of demand to serve in one problem; see `make_shedding_plan`."""
 
     problem: Problem
     options: Options
@@ -61,40 +60,40 @@ class _Rationing:
     solvers: SolverFactory
 
     def with_demands(self, rps: Mapping[str, float]) -> Problem:
-        """The problem with other demands."""
+        """The problem with these demands, in requests a second."""
         workloads = (replace(w, demand_rps=rps[w.graph.name]) for w in self.problem.workloads)
         return replace(self.problem, workloads=tuple(workloads))
 
     def fits(self, rps: Mapping[str, float]) -> bool:
-        """Whether there is a plan for these demands; what is not known in time is taken for no."""
+        """True if there is a plan for these demands; False also if the time limit comes first."""
         return bool(has_plan(self.with_demands(rps), self.options, solvers=self.solvers))
 
     def granted(self) -> dict[str, float]:
-        """Graph -> requests a second."""
+        """Graph -> requests a second to plan for."""
         classes: dict[int, list[str]] = {}
         for workload in self.problem.workloads:
             classes.setdefault(workload.graph.priority, []).append(workload.graph.name)
         rps = dict(self.least_rps)
         for _, names in sorted(classes.items(), reverse=True):
             everything = rps | {name: self._demand_rps[name] for name in names}
-            # That there is no plan for all demands is known.
+            # All demands together are known to have no plan.
             in_full = everything != self._demand_rps and self.fits(everything)
             rps = everything if in_full else rps | self._shared_out(names, rps)
         return rps
 
     def _shared_out(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """What the graphs of one priority get.
+        """Requests a second of the graphs of one priority.
 
         Args:
-            names: Of the graphs.
-            rps: What the others get, and these in any case.
+            names: Names of the graphs.
+            rps: Requests a second of the other graphs, and guaranteed rates of these.
         """
         if len({self._weights[name] for name in names}) > 1:
             return self._by_weight(names, rps)
         return self._evenly(names, rps)
 
     def _evenly(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """The same part for each, but no less than in any case: those whom that concerns are left out in turn."""
+        """The same share of demand for each graph, but at least its guaranteed rate."""
         shared, left = {name: rps[name] for name in names}, set(names)
         while left:
             wanted = {**rps, **shared, **{name: self._demand_rps[name] for name in left}}
@@ -110,7 +109,7 @@ class _Rationing:
         return shared
 
     def _by_weight(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """The least common shortfall, by halving; a graph of twice the weight goes short of half as great a part."""
+        """The smallest common shortfall, by bisection; a graph of twice the weight sheds half the share."""
         lightest = min(self._weights[name] for name in names)
 
         def shared(shortfall: float) -> dict[str, float]:

@@ -18,7 +18,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import FEATURES, Options
-from jigsaw_triton.planner.formulation.incremental_levels import path_ends, staircase
+from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.profiles.table import ProfileTable
@@ -156,7 +156,7 @@ def _ends(
     use: Mapping[Configuration, int],
     weight: Mapping[Configuration, float],
 ) -> list[int]:
-    stairs = {task: staircase(draft, (weight[c] for c in of)) for task, of in found.items()}
+    stairs = {task: incremental_levels(draft, (weight[c] for c in of)) for task, of in found.items()}
     for c, column in use.items():
         if (gate := stairs[c.task].gate(weight[c])) is not None:
             draft.at_most(0, [(column, 1), (gate, -1)])

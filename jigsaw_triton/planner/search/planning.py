@@ -8,10 +8,10 @@ from functools import partial
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.planner.candidates.chains import links
 from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration, available, by_load, merged
-from jigsaw_triton.planner.candidates.fused_chains import Apart, apart, in_shared_slices, in_wholes, without
+from jigsaw_triton.planner.candidates.fused_chains import Apart, apart, in_shared_slices, with_fused_chains, without
 from jigsaw_triton.planner.candidates.sharing import SharedSlice, fitting
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, SolverReport
-from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, grown
+from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
 from jigsaw_triton.planner.formulation.extraction import flows, graph_plan
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.placement.greedy import everything_placed
@@ -31,7 +31,7 @@ from jigsaw_triton.planner.search.candidates import (
 )
 from jigsaw_triton.planner.search.price import cheapest_change
 from jigsaw_triton.planner.search.search import WITNESS_SHARE, Solution, fewest_slices
-from jigsaw_triton.planner.solver.deadline import LEAST_S, Allowance
+from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import SOLVER_TITLES, Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.planner.validation.validate import violations
@@ -143,17 +143,17 @@ class Planning:
 
     def plan(self) -> Plan:
         """The validated plan."""
-        time = Allowance(self.options.time_limit_s)
+        time = Deadline(self.options.time_limit_s)
         return self._sound(self._assembled(self._best(time), time))
 
     def allotment(self) -> Allotment:
         """What the plan takes."""
-        return self._best(Allowance(self.options.time_limit_s))
+        return self._best(Deadline(self.options.time_limit_s))
 
     def exists(self) -> bool | None:
         """Whether there is a plan; None where that is not known in time."""
-        wholes = self._wholes()
-        found = [attempt._exists() for attempt in ((self,) if wholes is None else (wholes, self))]
+        fused = self._fused()
+        found = [attempt._exists() for attempt in ((self,) if fused is None else (fused, self))]
         return True if True in found else None if None in found else False
 
     def _exists(self) -> bool | None:
@@ -161,7 +161,7 @@ class Planning:
         if not complete(candidates):
             return False
         soon = replace(self.options, gap=_ANY_GAP)
-        time = Allowance(self.options.time_limit_s)
+        time = Deadline(self.options.time_limit_s)
         found = fewest_slices(self.problem, candidates, soon, self.solver, time, ties=False)
         if found is None or found[1].status == "infeasible":
             return False
@@ -172,12 +172,12 @@ class Planning:
         found = worth_trying(self.problem, self.everything, self.options)
         return found if self.single is None else in_shared_slices(found)
 
-    def _wholes(self) -> "Planning | None":
+    def _fused(self) -> "Planning | None":
         """The attempt with chains as one task each, as far as they fit a slice; None where that is no other attempt."""
         if not self.options.share or "T" not in self.options.features:
             return None
         left_out: Apart = frozenset()
-        while (problem := in_wholes(self.problem, left_out)) is not None:
+        while (problem := with_fused_chains(self.problem, left_out)) is not None:
             everything = {
                 w.graph.name: available(
                     w.graph, problem.profiles[w.graph.name], problem.boards, self.options, replicas(problem)
@@ -191,13 +191,13 @@ class Planning:
             left_out |= unfit
         return None
 
-    def _best(self, time: Allowance) -> Allotment:
+    def _best(self, time: Deadline) -> Allotment:
         """What takes the least: by whole chains, for half of the time at most, or by each task on its own."""
-        wholes = self._wholes()
-        if wholes is None:
+        fused = self._fused()
+        if fused is None:
             return self._allotted(time)
         try:
-            first = wholes._allotted(Allowance(time.left_s / 2))
+            first = fused._allotted(Deadline(time.left_s / 2))
         except JigsawError:
             return self._allotted(time)
         try:
@@ -212,7 +212,7 @@ class Planning:
         """Compute slices that any plan takes with each task on its own."""
         return least_together(b.least for b in bounds_of(self.problem.workloads, self.candidates()).values())
 
-    def _allotted(self, time: Allowance) -> Allotment:
+    def _allotted(self, time: Deadline) -> Allotment:
         candidates = self.candidates()
         found = self._solved(with_room(self.problem, candidates, self.options), time)
         if found is not None:
@@ -228,7 +228,7 @@ class Planning:
                 return Allotment(alone, shared, model.gpus(outcome.values), outcome)
         raise self.infeasible(candidates)
 
-    def _solved(self, candidates: Candidates, time: Allowance) -> Solution | None:
+    def _solved(self, candidates: Candidates, time: Deadline) -> Solution | None:
         """The program solved; None where it is plain that there is no plan."""
         if not complete(candidates):
             return None
@@ -248,7 +248,7 @@ class Planning:
             left_s=lambda: time.left_s,
         )
 
-    def _assembled(self, allotment: Allotment, time: Allowance) -> Plan:
+    def _assembled(self, allotment: Allotment, time: Deadline) -> Plan:
         problem, options, counts = self.problem, self.options, allotment.counts
         flow = flows(problem.workloads, counts)
         rates = flow.calls(self._values(flow.program, time))
@@ -271,14 +271,14 @@ class Planning:
             ),
         )
 
-    def _placed(self, allotment: Allotment, time: Allowance) -> tuple[PlannedGpu, ...]:
+    def _placed(self, allotment: Allotment, time: Deadline) -> tuple[PlannedGpu, ...]:
         cluster = self.problem.cluster
         if self.options.ideal_packing:
             return everything_placed(cluster, allotment.counts)
         where = placement(cluster, allotment.alone, allotment.gpus, self.problem.running, allotment.shared)
         return where.placed(self._values(where.program, time))
 
-    def _values(self, program: Program, time: Allowance) -> tuple[float, ...]:
+    def _values(self, program: Program, time: Deadline) -> tuple[float, ...]:
         """The solution of a program that has one."""
         outcome = solved(self.solver, program, time.left_s)
         if not outcome.stages:
@@ -347,7 +347,7 @@ class Planning:
             near: A scale that is carried, near the largest; 0 where none is known.
             limit_s: For solving.
         """
-        at = grown(self.problem, scaled, near or 1.0)
+        at = with_demand_scaled(self.problem, scaled, near or 1.0)
         kept = within_cluster(at, bounds_of(at.workloads, candidates), candidates) if near else candidates
         offered = supplies(at, kept, self.options)
         model = allocation(at.workloads, kept, offered, "most", scaled=scaled, least=_SURELY if near else 0.0)
@@ -362,7 +362,7 @@ class Planning:
 
     def has_no_room(self, scaled: Collection[str], candidates: Candidates) -> bool:
         """Whether the bounds alone tell that the cluster has too few slices for these graphs at any demand."""
-        bounds = bounds_of(grown(self.problem, scaled, self._idle(scaled)).workloads, candidates)
+        bounds = bounds_of(with_demand_scaled(self.problem, scaled, self._idle(scaled)).workloads, candidates)
         return least_together(b.least for b in bounds.values()) > self.problem.cluster.compute_slices
 
     def _idle(self, scaled: Collection[str]) -> float:
@@ -373,7 +373,7 @@ class Planning:
         """A scale of these graphs' demands that there is a plan for, near the largest; 0 where none was found soon."""
         scale = 1.0
         for _ in range(_ROUNDS):
-            bounds = bounds_of(grown(self.problem, scaled, scale).workloads, candidates)
+            bounds = bounds_of(with_demand_scaled(self.problem, scaled, scale).workloads, candidates)
             growing = sum(b.least for name, b in bounds.items() if name in scaled)
             room = self.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + growing
             if math.isinf(growing) or not room > 0:
@@ -383,7 +383,7 @@ class Planning:
                 break
         options = replace(self.options, time_limit_s=WITNESS_SHARE * self.options.time_limit_s)
         for part in _PARTS:
-            larger = grown(self.problem, scaled, part * scale)
+            larger = with_demand_scaled(self.problem, scaled, part * scale)
             if replace(self, problem=larger, options=options).exists():
                 return part * scale
         return 0.0
@@ -399,7 +399,7 @@ class Planning:
 
     def carries(self, scaled: Collection[str], scale: float) -> bool | None:
         """Whether there is a plan for the demands of these graphs multiplied; None where that is not known in time."""
-        problem = grown(self.problem, scaled, scale)
+        problem = with_demand_scaled(self.problem, scaled, scale)
         if max(w.demand_rps for w in problem.workloads) > MAX_DEMAND_RPS:
             return False
         options = replace(self.options, time_limit_s=max(LEAST_S, self.options.time_limit_s / _SCALES))
@@ -423,8 +423,8 @@ class Planning:
 
     def _needed(self, candidates: Candidates, scale: float) -> tuple[int, int] | None:
         """Compute slices and GPUs that would do for a part of the demand, were there GPUs without end."""
-        time = Allowance(self.options.time_limit_s)
-        problem = grown(self.problem, self.names, scale)
+        time = Deadline(self.options.time_limit_s)
+        problem = with_demand_scaled(self.problem, self.names, scale)
         found = fewest_slices(problem, candidates, self.options, self.solver, time, "ideal")
         if found is None or not found[1].stages:
             return None

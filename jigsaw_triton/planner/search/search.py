@@ -20,7 +20,7 @@ from jigsaw_triton.planner.search.candidates import (
     supplies,
     with_these,
 )
-from jigsaw_triton.planner.solver.deadline import Allowance
+from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverHung, Stage, solved
 
 WITNESS_SHARE = 0.1
@@ -66,7 +66,7 @@ def fewest_slices(
     candidates: Candidates,
     options: Options,
     solver: Solver,
-    time: Allowance,
+    time: Deadline,
     goal: Goal = "least",
     *,
     ties: bool = True,
@@ -143,7 +143,7 @@ class _Search:
     bounds: Mapping[str, Bounds]
     options: Options
     solver: Solver
-    time: Allowance
+    time: Deadline
     goal: Goal
     ties: bool
     cuts: list[Cut] = field(default_factory=list)
@@ -289,7 +289,7 @@ class _Search:
         """Where the mean accuracy counts, a plan that keeps it with each request; such plans are found far sooner."""
         if not self.problem.averages:
             return None
-        soon = Allowance(min(self.time.left_s, _FLOORS_SHARE * self.options.time_limit_s))
+        soon = Deadline(min(self.time.left_s, _FLOORS_SHARE * self.options.time_limit_s))
         return self._plan_without_ties(on_floors(self.problem), self.candidates, soon)
 
     def _sharing_evenly(self) -> Solution | None:
@@ -314,7 +314,7 @@ class _Search:
         }
         return self._plan_without_ties(self.problem, alone, self.time) if complete(alone) else None
 
-    def _plan_without_ties(self, problem: Problem, candidates: Candidates, time: Allowance) -> Solution | None:
+    def _plan_without_ties(self, problem: Problem, candidates: Candidates, time: Deadline) -> Solution | None:
         found = fewest_slices(problem, candidates, self.options, self.solver, time, self.goal, ties=False)
         return found if found is not None and found[1].stages else None
 
@@ -332,7 +332,7 @@ class _Search:
                 problem=replace(self.problem, workloads=(workload,)),
                 candidates={name: self.candidates[name]},
                 bounds={name: self.bounds[name]},
-                time=Allowance(min(self.time.left_s, each_s)),
+                time=Deadline(min(self.time.left_s, each_s)),
                 goal="ideal",
                 ties=False,
             )

@@ -14,7 +14,7 @@ from jigsaw_triton.planner.candidates.configurations import (
     within_even_parts,
 )
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, grown
+from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
 from jigsaw_triton.planner.search import diagnose
 from jigsaw_triton.planner.search.candidates import replicas
 from jigsaw_triton.planner.search.demand_scaling import largest_scale, largest_scale_by_halving
@@ -121,8 +121,8 @@ def largest_demand(
     everything = _available(problem, options)
 
     def attempt(solver: Solver) -> LargestDemand:
-        grown, gap = _largest(Planning(problem, options, everything, solver), scaled)
-        return LargestDemand({w.graph.name: w.demand_rps for w in grown.workloads}, proven=gap == 0)
+        largest, gap = _largest(Planning(problem, options, everything, solver), scaled)
+        return LargestDemand({w.graph.name: w.demand_rps for w in largest.workloads}, proven=gap == 0)
 
     return _first_sound(options, solvers, attempt)
 
@@ -155,11 +155,11 @@ def make_largest_plan(
     everything = _available(problem, options)
 
     def attempt(solver: Solver) -> Plan:
-        grown, gap = _largest(Planning(problem, options, everything, solver), scaled)
+        largest, gap = _largest(Planning(problem, options, everything, solver), scaled)
         try:
-            plan = Planning(grown, options, everything, solver).plan()
+            plan = Planning(largest, options, everything, solver).plan()
         except UnplacedError as error:
-            lowered = _lowered(Planning(grown, options, everything, solver), scaled)
+            lowered = _lowered(Planning(largest, options, everything, solver), scaled)
             if lowered is None:
                 raise error
             plan = lowered
@@ -175,15 +175,15 @@ def _largest(planning: Planning, scaled: Collection[str] | None) -> tuple[Proble
     growing, gap = _growing(planning.problem, scaled), math.inf
     if planning.by_halving:
         scale, gap = largest_scale_by_halving(planning, growing)
-        return grown(planning.problem, growing, scale * (1 - TOLERANCE)), gap
+        return with_demand_scaled(planning.problem, growing, scale * (1 - TOLERANCE)), gap
     for _ in range(_ROUNDS):
         scale, gap = largest_scale(planning, growing)
         most = max(w.demand_rps for w in planning.problem.workloads if w.graph.name in growing)
         scale = min(scale, MAX_DEMAND_RPS / most)
-        planning = replace(planning, problem=grown(planning.problem, growing, scale))
+        planning = replace(planning, problem=with_demand_scaled(planning.problem, growing, scale))
         if scale > _EXACT_FROM:
             break
-    return grown(planning.problem, growing, 1 - TOLERANCE), gap
+    return with_demand_scaled(planning.problem, growing, 1 - TOLERANCE), gap
 
 
 def _lowered(planning: Planning, scaled: Collection[str] | None) -> Plan | None:
@@ -193,7 +193,7 @@ def _lowered(planning: Planning, scaled: Collection[str] | None) -> Plan | None:
     for _ in range(_PLACING_ROUNDS):
         scale = (low + high) / 2
         try:
-            best = replace(planning, problem=grown(planning.problem, growing, scale)).plan()
+            best = replace(planning, problem=with_demand_scaled(planning.problem, growing, scale)).plan()
             low = scale
         except UnplacedError:
             high = scale

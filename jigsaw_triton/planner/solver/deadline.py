@@ -1,16 +1,16 @@
-"""Time that something may take."""
+"""Wall-clock deadlines of planning."""
 
 import time
 
 LEAST_S = 1.0
-"""What small programs (flows, placement, reasons) get in any case."""
+"""Seconds that small programs (flows, placement, reasons) get even after the deadline."""
 
 
-class Allowance:
-    """Time from now on.
+class Deadline:
+    """Wall-clock budget of an operation, which starts when this object is made.
 
     Args:
-        limit_s: How much.
+        limit_s: Seconds until the deadline.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -18,15 +18,15 @@ class Allowance:
 
     @property
     def spent_s(self) -> float:
-        """Of it, or beyond it."""
+        """Seconds since the start."""
         return time.monotonic() - self._began
 
     @property
     def left_s(self) -> float:
-        """What is left, but no less than `LEAST_S`."""
+        """Seconds until the deadline, but at least `LEAST_S`."""
         return max(LEAST_S, self._limit_s - self.spent_s)
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left."""
+        """True once the deadline has passed."""
         return self.spent_s > self._limit_s

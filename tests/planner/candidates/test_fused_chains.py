@@ -6,7 +6,7 @@ import pytest
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import ALONE, Configuration, Turn
-from jigsaw_triton.planner.candidates.fused_chains import MOST_COMBINATIONS, apart, in_wholes, without
+from jigsaw_triton.planner.candidates.fused_chains import MOST_COMBINATIONS, apart, with_fused_chains, without
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.search.planning import Allotment, better
@@ -39,7 +39,7 @@ def models(plan: Plan) -> list[list[str]]:
 
 
 def test_a_chain_is_a_task_of_all_combinations_of_variants() -> None:
-    whole = in_wholes(several(chain(2, variant_count=2)))
+    whole = with_fused_chains(several(chain(2, variant_count=2)))
     assert whole is not None
     (workload,) = whole.workloads
     (task,) = workload.graph.tasks.values()
@@ -62,7 +62,7 @@ def test_what_is_known_of_a_chain_follows_from_its_tasks() -> None:
             row("t1", "v0", instances=2, p95_ms=20.0),
         ]
     )
-    whole = in_wholes(replace(asked, profiles={"chain": table}))
+    whole = with_fused_chains(replace(asked, profiles={"chain": table}))
     assert whole is not None
     (made,) = whole.profiles["chain"].rows()
     # Of one instance, and of the one batch that both are known of.
@@ -73,17 +73,17 @@ def test_what_is_known_of_a_chain_follows_from_its_tasks() -> None:
 
 
 def test_other_tasks_keep_what_is_known_of_them() -> None:
-    whole = in_wholes(several(chain(2, name="g0"), fan_out()))
+    whole = with_fused_chains(several(chain(2, name="g0"), fan_out()))
     assert whole is not None
     assert [list(w.graph.tasks) for w in whole.workloads] == [["t0~t1"], ["detect", "classify"]]
     assert {r.key.task for r in whole.profiles["fan_out"].rows()} == {"detect", "classify"}
 
 
 def test_without_chains_there_is_nothing_to_try() -> None:
-    assert in_wholes(several(diamond(), fan_out())) is None
-    assert in_wholes(several(chain(2)), frozenset({("chain", "t0~t1")})) is None
+    assert with_fused_chains(several(diamond(), fan_out())) is None
+    assert with_fused_chains(several(chain(2)), frozenset({("chain", "t0~t1")})) is None
     many = replace(chain(2).tasks["t0"], variants=variants(MOST_COMBINATIONS + 1))
-    assert in_wholes(several(replace(chain(2), tasks={**chain(2).tasks, "t0": many}))) is None
+    assert with_fused_chains(several(replace(chain(2), tasks={**chain(2).tasks, "t0": many}))) is None
 
 
 def test_a_chain_comes_apart_into_what_its_tasks_take() -> None:
@@ -105,7 +105,7 @@ def test_a_chain_comes_apart_into_what_its_tasks_take() -> None:
 def test_what_runs_whole_is_known_as_a_whole() -> None:
     asked = chains(1, 300.0)
     plan = make_plan(asked, SHARE)
-    whole = in_wholes(replace(asked, running=plan))
+    whole = with_fused_chains(replace(asked, running=plan))
     assert whole is not None
     assert whole.running is not None
     ((of,),) = (gpu.layout for gpu in whole.running.gpus)

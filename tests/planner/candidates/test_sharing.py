@@ -240,7 +240,7 @@ def fitting_wholes(p: Problem) -> frozenset[str]:
     return frozenset(found)
 
 
-def brute_force(p: Problem, wholes: frozenset[str] = frozenset()) -> int | None:
+def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
     """The least slices over all partitions of the tasks and kinds of slices; one replica is enough for each.
 
     Args:
@@ -283,13 +283,13 @@ def brute_force(p: Problem, wholes: frozenset[str] = frozenset()) -> int | None:
             if cycle is not None:
                 more = dict(latency)
                 for g, t in groups[0]:
-                    with_it = [task for name, task in groups[0] if g in wholes and name == g and task != t]
+                    with_it = [task for name, task in groups[0] if g in fused and name == g and task != t]
                     rows = [r for task in with_it for r in p.profiles[g].rows(task=task) if r.key.slice == kind]
                     more[g] += 2 * (cycle - sum(r.latency_p95_ms for r in rows))
                 filled(groups[1:], more, [*taken, kind])
 
     for groups in partitions(items):
-        if any(sum(name in {g for g, _ in group} for group in groups) > 1 for name in wholes):
+        if any(sum(name in {g for g, _ in group} for group in groups) > 1 for name in fused):
             continue
         filled(groups, dict.fromkeys(demand, 0.0), [])
     return best

@@ -1,4 +1,4 @@
-"""Which configurations dominate others, held against looking at each pair."""
+"""Pareto fronts, compared with a look at each pair of points."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.planner.latency.pareto import Rivals
+from jigsaw_triton.planner.latency.pareto import ParetoFilter
 
 # Few different figures, so that many are equal; some latencies are infinite.
 POINTS = st.lists(
@@ -17,9 +17,9 @@ POINTS = st.lists(
 
 
 @given(points=POINTS)
-def test_the_best_are_those_that_none_dominates(points: list[tuple[int, int, float, float]]) -> None:
+def test_the_front_holds_the_points_that_none_dominates(points: list[tuple[int, int, float, float]]) -> None:
     place, rps, ms, _ = (np.array(column) for column in zip(*points, strict=True))
-    found = Rivals(place, rps).best(ms).tolist()
+    found = ParetoFilter(place, rps).front(ms).tolist()
     for i, (p, r, m, _) in enumerate(points):
         better = (
             (r2 >= r and m2 <= m and ((r2, m2) != (r, m) or j < i))
@@ -30,10 +30,10 @@ def test_the_best_are_those_that_none_dominates(points: list[tuple[int, int, flo
 
 
 @given(points=POINTS)
-def test_beaten_is_what_would_be_dominated_at_its_bound(points: list[tuple[int, int, float, float]]) -> None:
+def test_a_point_is_dominated_if_it_is_at_its_bound(points: list[tuple[int, int, float, float]]) -> None:
     place, rps, ms, below = (np.array(column) for column in zip(*points, strict=True))
     bound = np.where(np.isfinite(ms), np.minimum(ms, below), below)
-    found = Rivals(place, rps).beaten(bound, ms).tolist()
+    found = ParetoFilter(place, rps).dominated(bound, ms).tolist()
     for i, (p, r, _, _) in enumerate(points):
         if found[i]:
             assert any(p2 == p and r2 >= r and m2 <= bound[i] for p2, r2, m2, _ in points)
@@ -41,5 +41,5 @@ def test_beaten_is_what_would_be_dominated_at_its_bound(points: list[tuple[int, 
             assert not any(p2 == p and r2 > r and m2 <= bound[i] for p2, r2, m2, _ in points)
 
 
-def test_what_has_an_infinite_bound_is_beaten() -> None:
-    assert Rivals(np.array([0]), np.array([1.0])).beaten(np.array([math.inf]), np.array([math.inf])).all()
+def test_a_point_with_an_infinite_bound_is_dominated() -> None:
+    assert ParetoFilter(np.array([0]), np.array([1.0])).dominated(np.array([math.inf]), np.array([math.inf])).all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.search.demand_shedding import make_rationed_plan
+from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, has_plan, make_plan
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
@@ -34,7 +34,7 @@ def granted(
     p: Problem, solvers: SolverFactory, least_rps: float | Mapping[str, float] = 1.0, options: Options = TWO_P95
 ) -> dict[str, float]:
     least = {w.graph.name: least_rps for w in p.workloads} if isinstance(least_rps, float) else least_rps
-    plan = make_rationed_plan(p, options, least_rps=least, solvers=solvers)
+    plan = make_shedding_plan(p, options, least_rps=least, solvers=solvers)
     rps = {name: graph.demand_rps for name, graph in plan.graphs.items()}
     assert violations(plan, with_demands(p, rps), options) == ()
     return rps
@@ -89,7 +89,7 @@ def test_who_would_get_less_than_in_any_case_gets_that(solvers: SolverFactory) -
 def test_where_not_even_that_can_be_had_the_reasons_are_those_of_the_demands(solvers: SolverFactory) -> None:
     p = three((400, 400, 400))
     with pytest.raises(InfeasibleError) as rationed:
-        make_rationed_plan(p, least_rps={"a": 300.0, "b": 300.0, "c": 300.0}, solvers=solvers)
+        make_shedding_plan(p, least_rps={"a": 300.0, "b": 300.0, "c": 300.0}, solvers=solvers)
     with pytest.raises(InfeasibleError) as plain:
         make_plan(p, solvers=solvers)
     assert rationed.value.reasons == plain.value.reasons

@@ -14,7 +14,7 @@ from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import GpuId, Layout, Placement
 from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
-from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, grown
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, with_demand_scaled
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverProcess
@@ -155,7 +155,7 @@ def test_any_plan_holds_and_is_no_dearer_than_one_that_knows_no_price(
     running = find_plan(p, options, solvers=solvers)
     if running is None:
         return
-    later = replace(grown(p, {w.graph.name for w in p.workloads}, growth), running=running)
+    later = replace(with_demand_scaled(p, {w.graph.name for w in p.workloads}, growth), running=running)
     free = find_plan(later, options, solvers=solvers)
     priced = replace(options, change_price=0.7)
     plan = find_plan(later, priced, solvers=solvers)
@@ -205,9 +205,9 @@ def brute_force(p: Problem, price: float) -> float:
     rows = p.profiles[GRAPH.name].rows()
     there = {gpu.id: {s.placement: s.models[0] for s in gpu.layout} for gpu in running.gpus}
     per_gpu = [fillings(rows, there.get(GpuId("a", index), {})) for index in range(2)]
-    standing = sum(map(len, there.values()))
+    occupancy = sum(map(len, there.values()))
     return min(
-        slices + other_slices + price * (standing - kept - other_kept)
+        slices + other_slices + price * (occupancy - kept - other_kept)
         for (slices, rps), kept in per_gpu[0].items()
         for (other_slices, other_rps), other_kept in per_gpu[1].items()
         if rps + other_rps >= workload.demand_rps - 1e-6

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from jigsaw_triton.planner.solver.deadline import LEAST_S, Allowance
+from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 
 
 def test_what_is_left_of_it_and_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    allowance = Allowance(10.0)
+    allowance = Deadline(10.0)
     now_s = 103.0
     assert (allowance.spent_s, allowance.left_s, allowance.over) == (3.0, 7.0, False)
     now_s = 109.5

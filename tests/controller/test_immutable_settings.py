@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.controller.fixed import check_ground
+from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Cluster, Edge, EdgeLimits, ServerImage
 
@@ -17,8 +17,8 @@ def test_settings_of_the_edge_may_change_while_it_serves() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        (PLAIN, BEHIND, "the edge cannot come while the gateway serves; take it down first"),
-        (BEHIND, PLAIN, "the edge cannot go while the gateway serves"),
+        (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
+        (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
         (PLAIN, replace(PLAIN, gateway_image=ServerImage("x:1")), "the gateway's image cannot change"),
         (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "workers run from this machine's tritonserver"),
     ],

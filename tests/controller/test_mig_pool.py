@@ -10,8 +10,8 @@ import pytest
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.mig_pool import MigPool
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.controller.places import Places
 from jigsaw_triton.errors import InstanceInUseError, MissingDependencyError, ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
@@ -36,9 +36,9 @@ class World:
         gpus = [Gpu(GpuId("n", 0), CATALOG[BOARD])]
         self.driver = EmulatedMigDriver(folder / "mig.json", gpus, holders_of=lambda _: self.held)
         self.broken: list[set[str]] = []
-        self.places = Places(self.paths, self.journal, self._note)
+        self.pool = MigPool(self.paths, self.journal, self._note)
         instances = Instances(self.journal, self.driver, sleep=lambda _: None)
-        self.places.drive(instances, daemons=True)
+        self.pool.drive(instances, daemons=True)
         self.bare = instances
 
     def _note(self, workers: Collection[str]) -> None:
@@ -49,10 +49,10 @@ class World:
         return [instance.uuid for instance in self.driver.instances()]
 
     async def take(self, *workers: Worker) -> None:
-        await asyncio.gather(*map(self.places.take, workers))
+        await asyncio.gather(*map(self.pool.take, workers))
 
     async def leave(self, *workers: Worker) -> None:
-        await asyncio.gather(*(self.places.leave(worker.name) for worker in workers))
+        await asyncio.gather(*(self.pool.leave(worker.name) for worker in workers))
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_processes_share_an_instance_and_its_daemon_till_the_last_leaves(world: 
     async def main() -> None:
         await world.take(ONE, TWO)
         (uuid,) = world.uuids
-        assert (world.places.uuid(ONE.name), world.places.uuid(TWO.name)) == (uuid, uuid)
-        daemon = await world.places.daemon(ONE.name)
-        assert daemon is not None and daemon is await world.places.daemon(TWO.name)
+        assert (world.pool.uuid(ONE.name), world.pool.uuid(TWO.name)) == (uuid, uuid)
+        daemon = await world.pool.daemon(ONE.name)
+        assert daemon is not None and daemon is await world.pool.daemon(TWO.name)
         assert world.journal.daemons() == (str(world.paths.mps(PIPES)),)
         await world.leave(ONE)
         assert daemon.runs and world.uuids == [uuid]
@@ -84,7 +84,7 @@ def test_processes_share_an_instance_and_its_daemon_till_the_last_leaves(world: 
 def test_a_server_that_has_its_instance_to_itself_needs_no_daemon(world: World) -> None:
     async def main() -> None:
         await world.take(ALONE)
-        assert await world.places.daemon(ALONE.name) is None
+        assert await world.pool.daemon(ALONE.name) is None
         await world.leave(ALONE)
         await world.leave(ALONE)
 
@@ -94,11 +94,11 @@ def test_a_server_that_has_its_instance_to_itself_needs_no_daemon(world: World) 
 
 def test_an_emulated_instance_is_shared_without_a_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    world.places.drive(world.bare, daemons=False)
+    world.pool.drive(world.bare, daemons=False)
 
     async def main() -> None:
         await world.take(ONE, TWO)
-        assert await world.places.daemon(ONE.name) is None
+        assert await world.pool.daemon(ONE.name) is None
         assert len(world.uuids) == 1
         await world.leave(ONE, TWO)
 
@@ -109,14 +109,14 @@ def test_an_emulated_instance_is_shared_without_a_daemon(world: World, monkeypat
 def test_without_the_program_no_instance_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingDependencyError):
-        asyncio.run(world.places.take(ONE))
+        asyncio.run(world.pool.take(ONE))
     assert world.uuids == []
 
 
 def test_a_daemon_that_does_not_start_leaves_nothing(world: World, tmp_path: Path) -> None:
     mps.install(tmp_path / "bin", like="broken")
     with pytest.raises(ServerError, match="ended before it answered"):
-        asyncio.run(world.places.take(ONE))
+        asyncio.run(world.pool.take(ONE))
     assert world.uuids == [] and world.journal.daemons() == ()
 
 
@@ -125,10 +125,10 @@ def test_a_daemon_that_died_is_told_and_started_again(world: World) -> None:
         await world.take(ONE, TWO)
         pid = int((world.paths.mps(PIPES) / "nvidia-cuda-mps-control.pid").read_text())
         os.kill(pid, signal.SIGKILL)
-        daemon = await world.places.daemon(ONE.name)
+        daemon = await world.pool.daemon(ONE.name)
         while not world.broken:
             await asyncio.sleep(0.01)
-            daemon = await world.places.daemon(ONE.name)
+            daemon = await world.pool.daemon(ONE.name)
         assert daemon is not None and daemon.runs
         assert await daemon.clients() == frozenset()
         await world.leave(ONE, TWO)
@@ -143,7 +143,7 @@ def test_a_daemon_that_hangs_is_told_and_started_again(world: World, monkeypatch
         pid = int((world.paths.mps(PIPES) / "nvidia-cuda-mps-control.pid").read_text())
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr("jigsaw_triton.servers.mps._ANSWER_S", 1.0)
-        daemon = await world.places.daemon(ONE.name)
+        daemon = await world.pool.daemon(ONE.name)
         monkeypatch.undo()
         assert daemon is not None and await daemon.answers()
         await world.leave(ONE, TWO)

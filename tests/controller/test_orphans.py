@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.leftovers import DRIVER_FACT, end_leftovers, note_runtime, start_time
+from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime, start_time
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
@@ -41,7 +41,7 @@ def test_instances_are_ended_by_the_driver_that_made_them(tmp_path: Path, journa
         other = driver.create(GPU, Placement(0, "3g"))
         journal.keep_instance(driver.create(GPU, Placement(4, "3g")))
         journal.keep_fact(DRIVER_FACT, "nvml")
-        assert end_leftovers(journal, tmp_path) == 1
+        assert end_orphans(journal, tmp_path) == 1
         assert driver.instances() == (other,)
         assert any(kind == "nvml" for (kind,) in journal._db.execute("SELECT kind FROM actions"))
     finally:
@@ -55,7 +55,7 @@ def test_instances_that_are_ours_are_destroyed_and_others_left(
         journal.keep_instance(driver.create(GPU, Placement(start, "1g")))
     other = driver.create(GPU, Placement(2, "1g"))
     driver.destroy(journal.instances()[0].uuid)
-    assert end_leftovers(journal, tmp_path) == 1
+    assert end_orphans(journal, tmp_path) == 1
     assert driver.instances() == (other,)
     assert journal.instances() == ()
 
@@ -66,7 +66,7 @@ def test_servers_are_killed_with_their_group_and_their_regions(tmp_path: Path, j
     region.touch()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
         journal.keep_server(ServerRecord("gateway", process.pid, start_time(process.pid) or 0, prefix))
-        assert end_leftovers(journal, tmp_path) == 1
+        assert end_orphans(journal, tmp_path) == 1
         assert process.wait(timeout=10) == -9
     assert not region.exists()
     assert journal.servers() == ()
@@ -91,7 +91,7 @@ def test_stubs_that_outlived_their_server_are_killed(tmp_path: Path, journal: Jo
         stub, other = (int(text) for text in leader.stdout.readline().split())
         leader.wait(timeout=10)
         journal.keep_server(ServerRecord("gateway", leader.pid, 1, prefix))
-        assert end_leftovers(journal, tmp_path) == 1
+        assert end_orphans(journal, tmp_path) == 1
         assert group_members(leader.pid) == [other]
         assert stub != other
         leader.stdin.close()
@@ -99,7 +99,7 @@ def test_stubs_that_outlived_their_server_are_killed(tmp_path: Path, journal: Jo
 
 def test_a_process_that_only_has_the_pid_of_a_server_is_left_alone(tmp_path: Path, journal: Journal) -> None:
     journal.keep_server(ServerRecord("gateway", os.getpid(), 1, "jigsaw-test-nobodys-"))
-    assert end_leftovers(journal, tmp_path) == 0
+    assert end_orphans(journal, tmp_path) == 0
     assert journal.servers() == ()
 
 
@@ -114,7 +114,7 @@ def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Pa
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=held, start_new_session=True
     ) as daemon:
-        assert end_leftovers(journal, tmp_path) == 2
+        assert end_orphans(journal, tmp_path) == 2
         assert daemon.wait(timeout=10) == -9
     assert instances.instances() == () and journal.daemons() == () and not pipes.exists()
 
@@ -130,10 +130,10 @@ def test_containers_that_outlived_their_controller_are_ended(tmp_path: Path, jou
                 time.sleep(0.01)
             cli.kill()
     note_runtime(journal, Runtime(docker.program, (0, 0)), Path("/run/1"))
-    assert end_leftovers(journal, tmp_path) == 2
+    assert end_orphans(journal, tmp_path) == 2
     assert docker.containers() == ["others"]
     # What was cleaned up once is not looked for again: the program may be gone by then.
     docker.program.write_text("#!/bin/sh\nexit 1\n")
-    assert end_leftovers(journal, tmp_path) == 0
+    assert end_orphans(journal, tmp_path) == 0
     docker = Docker(tmp_path / "docker", "image")
     end_container(Container(Runtime(docker.program, (0, 0)), "others"))

@@ -20,14 +20,16 @@ Routes = dict[str, tuple[RouteEntry, ...]]
 _ROUNDING = 1e-9
 
 
-def bridge(actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str] = ()) -> Routes:
+def interim_routes(
+    actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str] = ()
+) -> Routes:
     """Routes of the running tasks over their own workers and those of the target that are up.
 
     Args:
-        actual: What runs.
-        running: Generation whose tasks serve; none where None.
-        target: Whose workers may help.
-        leaving: Names of workers to be left out.
+        actual: Servers and models that run.
+        running: Generation that serves; None if none does.
+        target: Generation whose workers may help.
+        leaving: Names of workers to leave out.
     """
     alive = {w.name: {m.name for m in w.models} for w in actual.workers.values() if w.name not in leaving}
 
@@ -44,9 +46,9 @@ def bridge(actual: Actual, running: Generation | None, target: Generation, leavi
 
 
 def handover(actual: Actual, running: Generation | None, target: Generation) -> Routes:
-    """Routes of the running tasks over the target's workers alone, where these can do their tasks.
+    """Routes of the running tasks over the target's workers alone, for tasks that these workers can do.
 
-    With them what still waits in the old generation's queues moves at the new one's pace.
+    Requests in the old generation's queues are then served at the capacity of the new one.
     """
     if running is not None and running.bundle is target.bundle:
         return {}
@@ -59,7 +61,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
 
 
 def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, TaskFront]]:
-    """The running tasks that are routed, each with its graph's name."""
+    """(graph name, front) of each running task that has a route."""
     for name, graph in running.bundle.graphs.items() if running is not None else ():
         for task in graph.every_task.values():
             if task.name in actual.routes:
@@ -69,14 +71,14 @@ def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, 
 def _coming(
     running: Generation | None, target: Generation, name: str, task: str, *, forced: bool
 ) -> tuple[RouteEntry, ...]:
-    """The target's route for a task, where the old graph's front may take it.
+    """The target's route for a task, if the front of the old graph may use it; else empty.
 
     Args:
         running: Generation that serves.
         target: Generation that has the workers.
         name: Name of the graph.
         task: Name of the task or chain.
-        forced: Whether nothing else is left for the task: better a request of less accuracy than one that is lost.
+        forced: True if the task has no other worker: an answer of less accuracy is better than none.
     """
     old = running.wanted.graphs.get(name) if running is not None else None
     new, compiled = target.wanted.graphs.get(name), target.bundle.graphs.get(name)
@@ -88,7 +90,7 @@ def _coming(
 
 
 def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
-    """Whether the old graph's task, or chain, may call models made for the new one's."""
+    """True if a task or chain of the old graph can call models that were made for the new graph."""
     if task in old.steps or task in new.steps:
         return old.steps.get(task) == new.steps.get(task)
     if not old.tasks.keys() & new.tasks.keys() >= set(members(task)):
@@ -100,7 +102,7 @@ def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
 
 
 def _called(graph: TaskGraph, name: str) -> Task:
-    """A task, or a chain as one; by which variants does not matter here."""
+    """A task, or a chain as one task, with any of its variants."""
     names = members(name)
     if len(names) == 1:
         return graph.tasks[name]
@@ -108,10 +110,10 @@ def _called(graph: TaskGraph, name: str) -> Task:
 
 
 def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:
-    """Whether the worst variants of either generation, task by task, keep the old graph's accuracy along its paths."""
+    """True if the worst variant of each task, of either generation, keeps the old graph's accuracy on every path."""
     old, new = running.wanted.graphs[name], target.wanted.graphs[name]
     worst = {
-        # A variant that neither graph knows any more could be anything.
+        # A variant that neither graph has any more counts as one of no accuracy.
         task: min(_accuracies(old, running.bundle, task) + _accuracies(new, target.bundle, task), default=0.0)
         for task in old.tasks
     }
@@ -119,7 +121,7 @@ def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:
 
 
 def _accuracies(graph: TaskGraph, bundle: Bundle, name: str) -> list[float]:
-    """Of the variants that do a task, relative to its best; none where the graph lacks the task."""
+    """Accuracies of the variants that do a task, relative to its best; empty if the graph lacks the task."""
     task = graph.tasks.get(name)
     if task is None:
         return []

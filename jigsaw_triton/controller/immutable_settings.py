@@ -7,28 +7,32 @@ _DOWN = "take it down first: `jigsaw-triton down`"
 
 
 def check_ports(before: GatewayPorts, after: GatewayPorts) -> None:
-    """Refuses another address or other ports for a gateway that serves.
+    """Refuses a change of the gateway's address or ports.
 
     Raises:
-        InputError: They differ.
+        InputError: The address or the ports differ.
     """
     if before != after:
         raise InputError("the gateway's address and ports cannot change while it serves", hint=f"keep them, or {_DOWN}")
 
 
 def check_ground(before: Cluster, after: Cluster) -> None:
-    """Refuses another MIG driver, another image, and an edge that comes or goes, under what runs.
+    """Refuses a change of the MIG driver or of an image, and an edge that is added or removed.
 
     Raises:
-        StateError: They differ.
+        StateError: One of these settings differs.
     """
     if before.driver != after.driver:
-        raise StateError(f"MIG is {before.driver} here and cannot become {after.driver} under what runs", hint=_DOWN)
+        raise StateError(
+            f"the MIG driver cannot change from {before.driver} to {after.driver} while a deployment runs", hint=_DOWN
+        )
     if before.image != after.image:
         names = [str(c.image) if c.image is not None else "this machine's tritonserver" for c in (before, after)]
-        raise StateError(f"workers run from {names[0]} and cannot go over to {names[1]} under what runs", hint=_DOWN)
+        raise StateError(
+            f"workers run from {names[0]}, and this cannot change to {names[1]} while a deployment runs", hint=_DOWN
+        )
     if (before.edge is None) != (after.edge is None):
-        change = "go" if after.edge is None else "come"
-        raise StateError(f"the edge cannot {change} while the gateway serves", hint=_DOWN)
+        change = "removed" if after.edge is None else "added"
+        raise StateError(f"the edge cannot be {change} while the gateway serves", hint=_DOWN)
     if before.gateway_image != after.gateway_image:
         raise StateError("the gateway's image cannot change while it serves", hint=_DOWN)

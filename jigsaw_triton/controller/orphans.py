@@ -1,4 +1,4 @@
-"""Ends what a controller that was killed left, by its journal: servers on their way out, MPS daemons, MIG instances."""
+"""Orphans of a killed controller, found by its journal and ended: servers, MPS daemons, containers, MIG instances."""
 
 import contextlib
 import os
@@ -17,27 +17,27 @@ from jigsaw_triton.servers.mps import end_processes
 from jigsaw_triton.servers.process import group_members, sweep
 
 DRIVER_FACT = "driver"
-"""What the journal has the name of the deployment's MIG driver under."""
+"""Journal key of the name of the deployment's MIG driver."""
 
 _RUNTIME_FACT, _RUN_DIR_FACT = "container runtime", "run directory"
-"""Likewise what its containers are found by."""
+"""Journal keys of the container runtime and of the run directory, by which containers are found."""
 
 _POLL_S = 0.02
 
 
-def end_leftovers(journal: Journal, state_dir: Path) -> int:
-    """Kills the servers and MPS daemons and destroys the MIG instances that the journal knows of. Blocks.
+def end_orphans(journal: Journal, state_dir: Path) -> int:
+    """Kills servers and MPS daemons, and destroys MIG instances, that are in the journal. Blocks.
 
     Args:
-        journal: Of the deployment, whose controller must be gone.
-        state_dir: Its folder.
+        journal: Journal of the deployment, whose controller must have ended.
+        state_dir: State folder of the deployment.
 
     Returns:
-        How many servers, daemons and instances were still there.
+        Number of servers, daemons, containers and instances that still existed.
 
     Raises:
-        InstanceInUseError: Somebody else's process holds one of the instances.
-        MigError: The driver refused otherwise.
+        InstanceInUseError: A process outside the deployment holds one of the instances.
+        MigError: The driver refuses for another reason.
     """
     ended = 0
     for record in journal.servers():
@@ -60,7 +60,7 @@ def end_leftovers(journal: Journal, state_dir: Path) -> int:
         journal.keep_fact(_RUNTIME_FACT, "")
     if not journal.instances() and not journal.creations():
         return ended
-    # The driver that they were made with, whichever one is asked for now, on GPUs that a cluster may have no more.
+    # The driver that created them counts, not the one that is configured now; their GPUs may have left the cluster.
     name: Literal["nvml", "emulated"] = "nvml" if journal.fact(DRIVER_FACT) == "nvml" else "emulated"
     node = [instance.gpu.node for instance in journal.instances()] + [gpu.node for gpu, _ in journal.creations()]
     driver = open_driver(Cluster((), driver=name), state_dir, CallRecord(journal), node=node[0])
@@ -68,13 +68,13 @@ def end_leftovers(journal: Journal, state_dir: Path) -> int:
 
 
 def note_runtime(journal: Journal, runtime: Runtime, run_dir: Path) -> None:
-    """Notes by what containers of a deployment are run, before the first is."""
+    """Records the container runtime and the run directory in the journal, before the first container starts."""
     journal.keep_fact(_RUN_DIR_FACT, str(run_dir))
     journal.keep_fact(_RUNTIME_FACT, str(runtime.program))
 
 
 def _processes(record: ServerRecord) -> list[int]:
-    """The living processes of a server: its group, or what is left of it."""
+    """Living processes of a server: its process group, or what is left of it."""
     members = group_members(record.pid)
     if start_time(record.pid) == record.started:
         return members
@@ -90,7 +90,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in the kernel's ticks; None where there is none."""
+    """Start time of a process in kernel ticks since boot; None if there is no such process."""
     try:
         # After the command's name in parentheses; the 22nd field of the whole line.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
