@@ -24,13 +24,15 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
+# Tests that start tritonservers run one by one, because they measure times; the others run in parallel.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) </dev/null
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m e2e
 
 # Tests of the backend's core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 test-sanitizers: setup

@@ -52,15 +52,14 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         ):
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
-            # The first round warms up.
-            for number in range(effort.rounds + 1):
+            for number in range(1 - effort.warm_ups, effort.rounds + 1):
                 tell(f"depth: round {number} of {effort.rounds}")
                 for depth in DEPTHS:
                     for name in ("native", "chain"):
                         side = found[f"{name}-{depth}"]
                         run = await asyncio.to_thread(side.load, analyzer, folder, 1, effort.seconds(RUN_S))
                         runs.setdefault((name, depth), []).append(run)
-    return figures({key: measured[1:] for key, measured in runs.items()})
+    return figures({key: measured[effort.warm_ups :] for key, measured in runs.items()})
 
 
 def figures(runs: Runs) -> list[Figure]:

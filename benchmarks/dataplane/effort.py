@@ -9,11 +9,13 @@ class Effort:
 
     Attributes:
         rounds: Measurements of each figure, of which the median counts.
+        warm_ups: Rounds before them that do not count.
         of_time: Part of each measurement's usual time.
         of_load: Part of the usual numbers of clients, requests and faults where they are large.
     """
 
     rounds: int = 3
+    warm_ups: int = 1
     of_time: float = 1.0
     of_load: float = 1.0
 
@@ -27,5 +29,5 @@ class Effort:
 
 
 FULL = Effort()
-SMOKE = Effort(rounds=1, of_time=0.05, of_load=0.02)
+SMOKE = Effort(rounds=1, warm_ups=0, of_time=0.05, of_load=0.02)
 """Effort of a run that only shows that the benchmark works; its figures mean nothing."""

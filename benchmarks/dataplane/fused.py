@@ -44,14 +44,13 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         ):
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
-            # The first round warms up.
-            for number in range(effort.rounds + 1):
+            for number in range(1 - effort.warm_ups, effort.rounds + 1):
                 tell(f"fused: round {number} of {effort.rounds}")
                 for count in CLIENTS:
                     for name in ("native", "fused"):
                         run = await asyncio.to_thread(found[name].load, analyzer, folder, count, effort.seconds(RUN_S))
                         runs.setdefault((name, count), []).append(run)
-    return figures({key: measured[1:] for key, measured in runs.items()})
+    return figures({key: measured[effort.warm_ups :] for key, measured in runs.items()})
 
 
 def figures(runs: Runs) -> list[Figure]:

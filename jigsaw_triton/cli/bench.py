@@ -35,17 +35,21 @@ _CONNECT_S = 5.0
 @options.option(
     "--url",
     metavar="HOST:PORT",
-    help="Of the gateway.  [default: of the deployment that runs, else 127.0.0.1 with 8000 for HTTP, 8001 for gRPC]",
+    help="Address of the gateway.  [default: the running deployment's; else 127.0.0.1:8000 (HTTP) or :8001 (gRPC)]",
 )
 @options.option(
-    "--protocol", type=click.Choice(("http", "grpc")), default="http", show_default=True, help="To speak with it."
+    "--protocol",
+    type=click.Choice(("http", "grpc")),
+    default="http",
+    show_default=True,
+    help="Protocol of the requests.",
 )
-@options.option("--concurrency", type=click.IntRange(min=1), help="Requests under way at any time.  [default: 1]")
+@options.option("--concurrency", type=click.IntRange(min=1), help="Number of requests in flight.  [default: 1]")
 @options.option(
     "--rate",
     metavar="RPS",
     type=options.Number(min=0, min_open=True),
-    help="Requests a second with Poisson arrivals, instead of --concurrency.",
+    help="Send this many requests a second, with Poisson arrivals, instead of --concurrency.",
 )
 @options.option(
     "--duration",
@@ -53,7 +57,7 @@ _CONNECT_S = 5.0
     type=options.Number(min=1),
     default=10.0,
     show_default=True,
-    help="About how long to measure.",
+    help="Measure for about this long.",
 )
 @options.state()
 def command(
@@ -66,13 +70,13 @@ def command(
     duration: float,
     state: Path | None,
 ) -> None:
-    """Measures a running graph with perf_analyzer.
+    """Measure a running graph with perf_analyzer.
 
-    Each request is the one of the graph's `sample`; inputs without one get made-up data. The command is shown, so that
-    it can be run again by hand. perf_analyzer ends at the first request that fails; bench then says why and exits
-    with 1. Where the graph is swapped meanwhile it gives up, and bench measures once more, for twice as long. Over
-    gRPC each request has a timeout of ten minutes, so that none is refused for being late; over HTTP perf_analyzer
-    can't send one.
+    Every request sends the graph's `sample`; an input without a sample gets made-up data. The exact perf_analyzer
+    command is printed, so that you can run it again. perf_analyzer stops at the first failed request; bench then
+    prints the reason and exits with 1. If the graph is swapped during the measurement, perf_analyzer gives up, and
+    bench measures again for twice as long. Over gRPC each request carries a timeout of ten minutes, so that none is
+    refused as late. perf_analyzer cannot send a timeout over HTTP.
     """
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")

@@ -29,7 +29,7 @@ _EQUAL_RPS = 1.0
 @options.graphs()
 @options.cluster()
 @options.demand(required=False)
-@options.option("--scale", metavar="NAME", help="The graph whose demand grows; the others keep theirs.  [default: all]")
+@options.option("--scale", metavar="NAME", help="Let only the demand of this graph grow.  [default: all]")
 @options.share()
 @options.baseline()
 @options.time_limit()
@@ -49,10 +49,11 @@ def command(
     time_limit: float,
     out_path: Path | None,
 ) -> None:
-    """The largest demand that a cluster can serve, and its plan.
+    """Find the largest demand that a cluster can serve, and its plan.
 
-    All graphs grow together, in the proportion of --demand or equally; with --scale one graph grows and the others keep
-    their demands. Where none can be served at all, the exit code is 3 and the reasons are told.
+    The demands of all graphs grow together, in the proportion of --demand or equally. With --scale the demand of one
+    graph grows, and the others stay as they are. If no demand can be served, the command prints the reasons and exits
+    with 3.
     """
     wanted = read_wanted(
         out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=_EQUAL_RPS, to_serve=False

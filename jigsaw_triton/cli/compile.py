@@ -34,7 +34,12 @@ from jigsaw_triton.servers.installation import find_installation
 )
 @options.graphs()
 @options.option(
-    "--plan", "plan_path", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Of `plan -O`."
+    "--plan",
+    "plan_path",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Plan to compile, as written by `plan -O`.",
 )
 @options.out_file("Folder for the repositories: new, empty, or of an earlier compile.", required=True)
 @options.cluster()
@@ -43,14 +48,14 @@ from jigsaw_triton.servers.installation import find_installation
     "backends",
     metavar="NAME",
     multiple=True,
-    help="A backend of the servers that will load this; repeated for several.  [default: those of the one here]",
+    help="Backend of the servers that will load the models; may be repeated.  [default: the local tritonserver's]",
 )
 @options.option(
     "--generation",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number that model names carry; each plan that is loaded beside an older one has a greater one.",
+    help="Number in the models' names. A plan that is loaded beside an older one needs a greater number.",
 )
 def command(
     out: Output,
@@ -63,10 +68,10 @@ def command(
     backends: tuple[str, ...],
     generation: int,
 ) -> None:
-    """Writes a plan's model repositories.
+    """Write the model repositories of a plan.
 
-    A folder for each worker, one for the gateway, and where each task's batches are sent. The same input gives
-    the same bytes. The GPUs are those of the plan unless --gpus or --cluster says otherwise.
+    The output has a folder for each worker, a folder for the gateway, and the routes of each task. The same input gives
+    the same bytes. The GPUs are those of the plan, unless --gpus or --cluster names others.
     """
     mistakes = Mistakes()
     found = read_graphs(graphs, mistakes, require_files=True)

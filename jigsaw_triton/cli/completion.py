@@ -13,10 +13,10 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def command(ctx: click.Context, out: Output, shell: str) -> None:
-    """Prints the completion script of a shell.
+    """Print the completion script of a shell.
 
-    For good: eval "$(jigsaw-triton completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc; for fish, save it as
-    ~/.config/fish/completions/jigsaw-triton.fish.
+    To install it, put eval "$(jigsaw-triton completion bash)" into ~/.bashrc, or the same with zsh into ~/.zshrc. For
+    fish, save the script as ~/.config/fish/completions/jigsaw-triton.fish.
     """
     root = ctx.find_root()
     program = root.info_name or "jigsaw-triton"

@@ -50,22 +50,26 @@ _MOST_BUSY = 0.7
 @options.change_price()
 @options.latency_model()
 @options.option(
-    "--target", type=click.Choice(("auto", "graph", "ensemble", "bls")), help="In place of the graphs' own."
+    "--target",
+    type=click.Choice(("auto", "graph", "ensemble", "bls")),
+    help="Target to compile to, instead of the graphs' own.",
 )
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
-@options.option("--detach", is_flag=True, help="Return when all serves, and leave it running.")
-@options.option("--dry-run", is_flag=True, help="Print what would be done, command lines included, and do nothing.")
-@options.option("--no-wait", is_flag=True, help="Return at once; wait with `jigsaw-triton status --wait ready`.")
+@options.option("--detach", is_flag=True, help="Return once the deployment serves, and leave it running.")
+@options.option(
+    "--dry-run", is_flag=True, help="Print what the command would do, with all command lines, and do nothing."
+)
+@options.option("--no-wait", is_flag=True, help="Return at once. Wait later with `jigsaw-triton status --wait ready`.")
 @options.state()
 def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any, **given: Any) -> int | None:
-    """Serves graphs, or changes what is served.
+    """Deploy graphs, or update the running deployment.
 
-    Plans for the demand, cuts the GPUs, starts a tritonserver for each MIG instance and the gateway in front, and then
-    follows the load. Where a deployment runs already, this is an update of it: new models are loaded and checked
-    beside the old ones, and requests lose nothing. In the foreground it serves until Ctrl-C, which takes all down.
+    The command plans for the demand, creates MIG instances, starts a tritonserver in each and the gateway in front, and
+    then follows the load. If a deployment is running, it is updated: new models are loaded and checked beside the old
+    ones, and no request is lost. In the foreground the deployment serves until Ctrl-C, which takes it down.
     """
     deployment = Deployment.at(state)
     request = _request(given)

@@ -16,10 +16,10 @@ from jigsaw_triton.servers.ports import check_free
 
 @options.command("doctor", examples=("doctor", "doctor -o json"))
 def command(out: Output) -> int:
-    """What is missing on this machine, and how to get it.
+    """Check this machine for everything that a deployment needs.
 
-    Looks at what a deployment needs and changes nothing. The exit code is 1 where something is an error; warnings say
-    what works until it does not.
+    Each finding says how to fix it. The command changes nothing. It exits with 1 if a finding is an error; a warning
+    names something that limits a deployment.
     """
     with out.working("looking at this machine"):
         found = [*gpu_checks(), *checks(), *_ports()]

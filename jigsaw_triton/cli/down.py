@@ -15,9 +15,9 @@ from jigsaw_triton.errors import StateError
 @options.command("down", examples=("down", "down --state ./state"))
 @options.state()
 def command(out: Output, state: Path | None) -> int | None:
-    """Stops the gateway and the workers and destroys their MIG instances; logs and events stay.
+    """Stop the gateway and the workers, and destroy their MIG instances.
 
-    Exits with 4 where nothing is deployed.
+    Logs and events are kept. The command exits with 4 if nothing is deployed.
     """
     deployment = Deployment.at(state)
     asked = deployment.take_down(out.note)

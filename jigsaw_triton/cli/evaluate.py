@@ -42,7 +42,7 @@ def command() -> None:
     "plot_path",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Draw the largest demands by subset into this file, .svg or .png; takes matplotlib.",
+    help="Plot the largest demand of each subset into this .svg or .png file. Needs matplotlib.",
 )
 @options.time_limit()
 def _ablation(
@@ -54,12 +54,12 @@ def _ablation(
     plot_path: Path | None,
     time_limit: float,
 ) -> None:
-    """What each feature of the planner is worth, and what the formulation is.
+    """Compare the planner's features and formulations.
 
-    Plans each graph alone on the cluster with every subset of accuracy scaling (A), spatial partitioning (S) and
-    task-graph-informed budgeting (T), in both formulations: the largest demand that the cluster carries, and the
-    compute slices that a demand takes which all of them carry. Both formulations use the paper's latency model and
-    all of the profiled throughput, so that what differs is the formulation.
+    Each graph is planned alone on the cluster, with every subset of accuracy scaling (A), spatial partitioning (S) and
+    task-graph-informed budgeting (T), and in both formulations. The table shows the largest demand that the cluster
+    carries, and the compute slices for a demand that all of them carry. Both formulations use the paper's latency model
+    and all of the profiled throughput, so that they differ in nothing else.
     """
     if plot_path is not None:
         check_plot(plot_path)

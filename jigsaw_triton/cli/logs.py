@@ -17,13 +17,20 @@ _POLL_S = 0.3
 
 @options.command("logs", examples=("logs", "logs gateway -n 100", "logs node0-0-1g-0 --follow"))
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@options.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Of each log.")
-@options.option("--follow", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+@options.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="Number of last lines to show of each log.",
+)
+@options.option("--follow", is_flag=True, help="Follow the logs until Ctrl-C.")
 @options.state()
 def command(out: Output, names: tuple[str, ...], lines: int, follow: bool, state: Path | None) -> int | None:
-    """Shows the end of the logs of the gateway, the controller and the workers; of all of them without a NAME.
+    """Show the end of the logs of the gateway, the controller and the workers. Without a NAME, show all.
 
-    They stay when the deployment is taken down.
+    Logs are kept when the deployment is taken down.
     """
     deployment = Deployment.at(state)
     known = sorted(path.stem for path in deployment.paths.logs.glob("*.log"))

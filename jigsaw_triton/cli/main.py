@@ -28,34 +28,34 @@ TERMINATED = 143
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Applications": {
-        "init": "A new application, from a ready one or from scratch.",
-        "fetch": "Brings an application's model files.",
-        "validate": "Checks graphs, profiles and clusters.",
-        "show": "Draws a graph.",
+        "init": "Create an application, from a ready one or from scratch.",
+        "fetch": "Fetch the model files of an application.",
+        "validate": "Check graphs, profiles and clusters.",
+        "show": "Draw a graph.",
     },
     "Plans": {
-        "profile": "Measures how fast variants are; writes profiles.csv.",
-        "plan": "Chooses variants, slices and GPUs for a demand.",
-        "capacity": "The largest demand that a cluster can serve.",
-        "compile": "Writes a plan's model repositories.",
-        "evaluate": "Compares with other systems, and with parts of this one.",
+        "profile": "Measure the variants of a graph, and write profiles.csv.",
+        "plan": "Choose variants, slices and GPUs for a demand.",
+        "capacity": "Find the largest demand that a cluster can serve.",
+        "compile": "Write the model repositories of a plan.",
+        "evaluate": "Compare the planner with other systems, and its features.",
     },
-    "Running systems": {
-        "deploy": "Serves graphs, or changes what is served.",
-        "status": "What runs, and whether it is well.",
-        "events": "What happened.",
-        "logs": "What the servers wrote.",
-        "trace": "Where the time of single requests went.",
-        "down": "Takes all down.",
-        "bench": "Measures a running graph with perf_analyzer.",
+    "Deployments": {
+        "deploy": "Deploy graphs, or update the running deployment.",
+        "status": "Show the state of the deployment.",
+        "events": "Show the events of the deployment.",
+        "logs": "Show the end of the servers' logs.",
+        "trace": "Show where the time of a request went.",
+        "down": "Stop the deployment, and destroy its MIG instances.",
+        "bench": "Measure a running graph with perf_analyzer.",
     },
     "This machine": {
-        "mig": "The MIG instances of its GPUs, by hand.",
-        "doctor": "What is missing on this machine, and how to get it.",
-        "completion": "Prints the completion script of a shell.",
+        "mig": "List and change the MIG instances of GPUs.",
+        "doctor": "Check this machine for everything that a deployment needs.",
+        "completion": "Print the completion script of a shell.",
     },
 }
-"""Heading of the help -> command -> what it does; the code is `command` in the module of the command's name."""
+"""Heading of the help -> command -> summary. The code of a command is `command` in the module of its name."""
 
 
 class Program(click.Group):
@@ -132,10 +132,10 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def program(ctx: click.Context) -> None:
-    """Serves compound AI systems on NVIDIA Triton and MIG.
+    """Serve compound AI systems on NVIDIA Triton and MIG.
 
-    From a task graph and its latency and accuracy targets to running tritonservers on partitioned GPUs. Start with
-    `jigsaw-triton doctor` and `jigsaw-triton init DIR`.
+    jigsaw-triton turns a task graph with latency and accuracy targets into running tritonservers on partitioned GPUs.
+    Start with `jigsaw-triton doctor` and `jigsaw-triton init DIR`.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

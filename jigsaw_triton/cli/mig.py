@@ -22,9 +22,11 @@ _NOT_IN_STATE = 4
 FORMATS = ("jigsaw-triton", "mig-parted")
 
 _FILE = click.argument("file", metavar="[FILE]", required=False, type=click.Path())
-_CONFIG = options.option("--config", metavar="NAME", help="Which configuration of a mig-parted file with several.")
+_CONFIG = options.option(
+    "--config", metavar="NAME", help="Configuration to use from a mig-parted file that has several."
+)
 _LAYOUT = options.option(
-    "--layout", metavar="SLICES", help="Instead of a file: 3g@0,3g@4, or 3g,1g where any start does; none."
+    "--layout", metavar="SLICES", help="Layout instead of a file: 3g@0,3g@4; 3g,1g for any placement; none."
 )
 _GPU = options.option(
     "--gpu",
@@ -32,7 +34,7 @@ _GPU = options.option(
     metavar="INDEX",
     type=click.IntRange(min=0),
     multiple=True,
-    help="GPU of --layout; may be repeated.",
+    help="GPU to apply --layout to; may be repeated.",
 )
 
 
@@ -47,7 +49,7 @@ def command() -> None:
 @options.command("list", examples=("mig list", "mig list -o json"))
 @options.state()
 def _list(out: Output, state: Path | None) -> None:
-    """The GPUs, their MIG mode, and their instances with who made them and who is on them."""
+    """List GPUs, their MIG mode, and their instances with owner and processes."""
     with mig_machine(deployment_paths(state)) as machine:
         gpus = machine.gpus()
     cut = {gpu.board.name for gpu in gpus if gpu.board is not None and gpu.reported.cut}
@@ -61,10 +63,10 @@ def _list(out: Output, state: Path | None) -> None:
 @click.argument("gpu", metavar="GPU", type=click.IntRange(min=0))
 @options.state()
 def _enable(out: Output, gpu: int, state: Path | None) -> int | None:
-    """Turns MIG on on one GPU, on which nothing may run.
+    """Enable MIG mode on one idle GPU.
 
-    On Ampere boards that takes a reset of the GPU; the exit code is 4 as long as it is pending. On later boards it
-    takes effect at once, and is lost when the driver is unloaded. Nothing here turns MIG off.
+    On Ampere boards this needs a reset of the GPU; the command exits with 4 while the reset is pending. On later boards
+    it takes effect at once, and is lost when the driver is unloaded. No command here disables MIG mode.
     """
     with mig_machine(deployment_paths(state)) as machine:
         mode = machine.driver.enable(gpu)
@@ -92,8 +94,8 @@ def _enable(out: Output, gpu: int, state: Path | None) -> int | None:
 @_CONFIG
 @_LAYOUT
 @_GPU
-@options.option("--others", is_flag=True, help="Destroy what was not made by `mig apply`, too, where it is not wanted.")
-@options.option("--dry-run", is_flag=True, help="Print the calls to NVML instead of making them.")
+@options.option("--others", is_flag=True, help="Also destroy unwanted instances that `mig apply` did not create.")
+@options.option("--dry-run", is_flag=True, help="Print the NVML calls, and make none.")
 @options.state()
 def _apply(
     out: Output,
@@ -105,10 +107,11 @@ def _apply(
     dry_run: bool,
     state: Path | None,
 ) -> None:
-    """Gives GPUs the layouts of a file, or one.
+    """Apply the layouts of a file, or one layout, to GPUs.
 
-    Instances that are where they are wanted stay and keep running. What a deployment made is never destroyed, what
-    others made only with --others, and nothing that a process is on. FILE is of this tool's format or of mig-parted's.
+    Instances that the layout has at the same place stay and keep running. Instances of a deployment and instances in
+    use are never destroyed; instances that others created are destroyed only with --others. FILE has the format of this
+    tool or of mig-parted.
     """
     entries = read_entries(file, config, layout, gpus)
     with mig_machine(deployment_paths(state), changes=not dry_run) as machine:
@@ -144,7 +147,7 @@ def _assert(
     gpus: tuple[int, ...],
     state: Path | None,
 ) -> int | None:
-    """Whether GPUs have the layouts of a file, or one; changes nothing. The exit code is 4 where they have not."""
+    """Check that GPUs have the layouts of a file, or one layout. Exits with 4 if they differ, and changes nothing."""
     entries = read_entries(file, config, layout, gpus)
     with mig_machine(deployment_paths(state)) as machine:
         there = machine.gpus()
@@ -160,14 +163,14 @@ def _assert(
 
 @options.command("export", examples=("mig export -O layouts.yaml", "mig export --format mig-parted"))
 @options.option(
-    "--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Of the file."
+    "--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Format of the file."
 )
 @options.out_file("File to write; standard output unless told.")
 @options.state()
 def _export(out: Output, form: str, out_path: Path | None, state: Path | None) -> None:
-    """Writes the layouts of all GPUs as a file that `mig apply` and `mig assert` read.
+    """Write the layouts of all GPUs to a file that `mig apply` and `mig assert` read.
 
-    mig-parted's format has no starts; this tool's has no GPUs without MIG.
+    The format of mig-parted has no placements; the format of this tool leaves out GPUs without MIG.
     """
     with mig_machine(deployment_paths(state)) as machine:
         gpus = machine.gpus()

@@ -92,7 +92,7 @@ def command(
         type=_OutputType(forms),
         default=forms[0],
         show_default=True,
-        help="Form of the result on stdout.",
+        help="Format of the result on stdout.",
     )
 
     def decorate(function: Callable[..., int | None]) -> Command:
@@ -117,11 +117,11 @@ def cluster() -> Decorator[Any]:
     """--gpus, --cluster and --driver: what to plan for and to run on."""
     options = (
         option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
-        option("--cluster", metavar="FILE", type=click.Path(), help="A cluster.yaml or its folder, instead of --gpus."),
+        option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
         option(
             "--driver",
             type=click.Choice(("nvml", "emulated")),
-            help="MIG driver, instead of the cluster.yaml's.  [default: nvml where a GPU answers, else emulated]",
+            help="MIG driver, instead of the one in cluster.yaml.  [default: nvml if a GPU answers, else emulated]",
         ),
     )
 
@@ -140,7 +140,7 @@ def demand(*, required: bool = True) -> Decorator[Any]:
         metavar="RPS|NAME=RPS",
         multiple=True,
         required=required,
-        help="Requests a second; for several graphs NAME=RPS, repeated or with commas between.",
+        help="Requests a second to plan for; with several graphs NAME=RPS, repeated or separated by commas.",
     )
 
 
@@ -162,7 +162,7 @@ def time_limit() -> Decorator[Any]:
         type=Number(min=0, min_open=True),
         default=10.0,
         show_default=True,
-        help="For solving; the best plan found by then is taken.",
+        help="Stop solving after this time, and take the best plan found.",
     )
 
 
@@ -174,7 +174,7 @@ def gap() -> Decorator[Any]:
         type=Number(min=0, max=1, max_open=True),
         default=0.0,
         show_default=True,
-        help="More compute slices than the fewest that are good enough, such as 0.005: large plans are found sooner.",
+        help="Accept this share of compute slices above the optimum, such as 0.005. Large plans are found sooner.",
     )
 
 
@@ -187,7 +187,7 @@ def baseline() -> Decorator[Any]:
             default=FEATURES,
             show_default=True,
             callback=lambda _ctx, _param, letters: "" if letters.lower() == "none" else letters.upper(),
-            help="A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting; or none.",
+            help="Features: A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting; or none.",
         ),
         option(
             "--formulation",
@@ -195,7 +195,7 @@ def baseline() -> Decorator[Any]:
             default=FORMULATIONS[0],
             show_default=True,
             is_eager=True,  # known when the latency model's default is asked for
-            help="Layouts inside the optimum, or the paper's ideal packing and greedy placement.",
+            help="exact optimises over MIG layouts; paper uses ideal packing and greedy placement.",
         ),
         latency_model(default="queue; 2p95 in the paper's formulation"),
     )
@@ -222,15 +222,13 @@ def latency_model(default: str = LATENCY_MODELS[0]) -> Decorator[Any]:
         "--latency-model",
         type=click.Choice(LATENCY_MODELS),
         callback=_fitting_model,
-        help=f"The SLO's percentile by how busy and how many replicas are, or twice the 95th.  [default: {default}]",
+        help=f"Latency model: a queueing estimate at the SLO's percentile, or 2 x p95.  [default: {default}]",
     )
 
 
 def share() -> Decorator[Any]:
     """--share: whether models may share a slice."""
-    return option(
-        "--share", is_flag=True, help="Let models that are rarely called share slices, where they take turns."
-    )
+    return option("--share", is_flag=True, help="Let rarely called models share a slice and take turns on it.")
 
 
 def change_price() -> Decorator[Any]:
@@ -241,7 +239,7 @@ def change_price() -> Decorator[Any]:
         type=Number(min=0),
         default=0.0,
         show_default=True,
-        help="Compute slices that a change must save for each running MIG instance that does not stay as it is.",
+        help="Compute slices that a plan must save for each running MIG instance that it changes.",
     )
 
 

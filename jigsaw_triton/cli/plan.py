@@ -45,14 +45,16 @@ from jigsaw_triton.planner.transition.transition import transition
 @options.baseline()
 @options.time_limit()
 @options.gap()
-@options.option("--explain", is_flag=True, help="Tell what requirements are worth, and what the next best would be.")
-@options.option("--diff", is_flag=True, help="Show what would change on what runs, in its order.")
+@options.option(
+    "--explain", is_flag=True, help="Explain what each requirement costs, and what the next best choices would cost."
+)
+@options.option("--diff", is_flag=True, help="Show the steps from the running plan to this one.")
 @options.option(
     "--from",
     "running",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="A plan that runs: of plans of equal merit the one that keeps most of it.  [default: with --diff, the "
+    help="Running plan: among equally good plans, choose the one that keeps most of it.  [default: with --diff, the "
     "deployment's]",
 )
 @options.change_price()
@@ -78,13 +80,13 @@ def command(
     state: Path | None,
     out_path: Path | None,
 ) -> None:
-    """Chooses variants, slices and GPUs for a demand.
+    """Choose variants, slices and GPUs for a demand.
 
-    The plan takes the fewest compute slices that meet each graph's latency and accuracy at the demand, then the fewest
-    GPUs, then the most accuracy. Where none exists, the exit code is 3 and the reasons are told. With --explain it is
-    also told what each requirement costs, and what the next best of each choice would cost; with --diff how what runs
-    would become the plan, and what the graphs get meanwhile. With --change-price what runs is only changed where that
-    saves more slices than the price of all MIG instances that change.
+    The plan uses the fewest compute slices that meet the latency and accuracy of each graph at the demand, then the
+    fewest GPUs, then has the highest accuracy. If there is no plan, the command prints the reasons and exits with 3.
+    --explain adds what each requirement costs, and what the next best of each choice would cost. --diff adds the steps
+    from the running plan to this one, and the capacity meanwhile. With --change-price a running instance is only
+    changed if the change saves more slices than its price.
     """
     if out.form == "svg" and (explain or diff):
         raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")

@@ -52,21 +52,31 @@ Begin = Callable[[ProfileKey], None]
 )
 @options.graph()
 @options.cluster()
-@options.option("--task", "tasks", metavar="TASK", multiple=True, help="To measure; may be repeated.  [default: all]")
 @options.option(
-    "--variant", "variants", metavar="VARIANT", multiple=True, help="To measure; may be repeated.  [default: all]"
+    "--task", "tasks", metavar="TASK", multiple=True, help="Task to measure; may be repeated.  [default: all]"
 )
-@options.option("--slices", metavar="SLICE,...", default="1g", show_default=True, help="Kinds of MIG instance.")
-@options.option("--instances", metavar="N,...", default="1,2", show_default=True, help="Triton instance counts.")
-@options.option("--batches", metavar="N,...", default="1,2,4,8", show_default=True, help="Batch sizes.")
+@options.option(
+    "--variant",
+    "variants",
+    metavar="VARIANT",
+    multiple=True,
+    help="Variant to measure; may be repeated.  [default: all]",
+)
+@options.option(
+    "--slices", metavar="SLICE,...", default="1g", show_default=True, help="Kinds of MIG instance to measure on."
+)
+@options.option(
+    "--instances", metavar="N,...", default="1,2", show_default=True, help="Triton instance counts to measure."
+)
+@options.option("--batches", metavar="N,...", default="1,2,4,8", show_default=True, help="Batch sizes to measure.")
 @options.option(
     "--seconds",
     type=options.Number(min=0, min_open=True),
     default=3.0,
     show_default=True,
-    help="How long each configuration is measured, after a warm-up.",
+    help="Measure each configuration for this long, after a warm-up.",
 )
-@options.option("--again", is_flag=True, help="Measure also what the file has measured rows of.")
+@options.option("--again", is_flag=True, help="Measure again what the file already has rows for.")
 @options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
 def command(
     out: Output,
@@ -83,12 +93,11 @@ def command(
     again: bool,
     out_path: Path | None,
 ) -> None:
-    """Measures a graph's variants on live tritonservers and writes profiles.csv.
+    """Measure the variants of a graph on live tritonservers, and write profiles.csv.
 
-    Each variant is measured in each configuration of slice, instances and batch size as a deployment would run it, with
-    all its instances busy. Its input is made from the graph's `sample`; what is upstream of a task is run for that. The
-    file is written after each configuration, and what it has already is kept: a run that was interrupted is gone on
-    with by the same command.
+    Each variant is measured for each slice, instance count and batch size, served as a deployment serves it, with all
+    instances busy. Inputs come from the graph's `sample`; the tasks upstream run once to make them. The file is written
+    after each configuration and keeps the rows that it has. To continue an interrupted run, repeat the command.
     """
     mistakes = Mistakes()
     found = read_graphs([graph], mistakes, require_files=True)

@@ -29,14 +29,14 @@ _DRAWERS: Mapping[str, Callable[[TaskGraph], str]] = {
     type=click.Choice(tuple(_DRAWERS)),
     default="text",
     show_default=True,
-    help="Form of the drawing.",
+    help="Format of the drawing.",
 )
 @options.out_file("Write the drawing to this file.")
 def command(out: Output, graph: str, drawing_format: str, out_path: Path | None) -> None:
-    """Draws a graph.
+    """Draw a graph.
 
-    Edges whose rows go one by one are thick in Mermaid and SVG, conditions are dotted. With -o json the graph is told
-    as data, beside its drawing.
+    Edges that fan out row by row are thick in Mermaid and SVG; conditions are dotted. With -o json the output holds the
+    graph as data beside the drawing.
     """
     found = read_graph(graph)
     drawing = _DRAWERS[drawing_format](found)

@@ -24,13 +24,17 @@ _POLL_S = 0.2
     "--wait", "goal", type=click.Choice(("ready", "stopped")), help="Wait until the deployment reaches this state."
 )
 @options.option(
-    "--timeout", type=options.Number(min=0), default=300.0, show_default=True, help="Seconds to wait at most."
+    "--timeout",
+    type=options.Number(min=0),
+    default=300.0,
+    show_default=True,
+    help="Wait for at most this many seconds.",
 )
 @options.state()
 def command(out: Output, goal: str | None, timeout: float, state: Path | None) -> int | None:
-    """Shows what runs: the gateway, the graphs, the workers and their slices.
+    """Show the state of the deployment: gateway, graphs, workers and their slices.
 
-    Exits with 4 where nothing is deployed, or what --wait waits for does not come.
+    The command exits with 4 if nothing is deployed, or if the state of --wait is not reached in time.
     """
     deployment = Deployment.at(state)
     if goal == "stopped":

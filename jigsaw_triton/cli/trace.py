@@ -29,17 +29,21 @@ _HOW = (
     examples=("trace traffic/", "trace traffic/ --request 7", "trace traffic --request 7 -o svg > trace.svg"),
 )
 @options.graph()
-@options.option("--request", metavar="ID", help="The id that the client gave; of several the latest.")
-@options.option("-n", "--lines", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Of the list.")
+@options.option(
+    "--request", metavar="ID", help="Id that the client gave to the request; the latest of several with this id."
+)
+@options.option(
+    "-n", "--lines", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of requests to list."
+)
 @options.state()
 @options.out_file("Write the picture of the request to this file, as SVG.")
 def command(
     out: Output, graph: str, request: str | None, lines: int, state: Path | None, out_path: Path | None
 ) -> None:
-    """Shows where a request's time went, hop by hop; without --request, which requests there are traces of.
+    """Show where the time of a request went, hop by hop. Without --request, list the traced requests.
 
-    Requests are traced that bring an id. GRAPH is a graph.yaml, its folder, or the name of a graph that is served.
-    Exits with 4 where there is no trace.
+    A request is traced if its client gives it an id. GRAPH is a graph.yaml, its folder, or the name of a served graph.
+    The command exits with 4 if there is no trace.
     """
     deployment = Deployment.at(state)
     served = deployment.required_status()["graphs"]

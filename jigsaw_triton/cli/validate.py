@@ -26,7 +26,7 @@ from jigsaw_triton.spec.json_schema import Kind, json_schema
 @options.graphs(required=False)
 @options.cluster()
 @options.option(
-    "--schema", type=click.Choice(("graph", "cluster")), help="Print the JSON Schema of that file, for editors."
+    "--schema", type=click.Choice(("graph", "cluster")), help="Print the JSON Schema of this file, for editors."
 )
 def command(
     out: Output,
@@ -36,10 +36,10 @@ def command(
     driver: Driver | None,
     schema: Kind | None,
 ) -> None:
-    """Checks graphs, profiles and clusters.
+    """Check graphs, profiles and clusters.
 
-    Every mistake is told with file, line and what would be right. A profiles.csv beside a graph is checked too, and a
-    cluster where --gpus or --cluster gives one. Model files may still be missing.
+    Every mistake is reported with file, line and a correction. A profiles.csv beside a graph is checked too, and so is
+    the cluster of --gpus or --cluster. Model files may still be missing.
     """
     if schema is not None:
         out.raw(json.dumps(json_schema(schema), indent=2) + "\n")

@@ -262,11 +262,13 @@ Time Front::rest(size_t task) const {
 Time Front::rest(size_t task, double times, double (*stay)(Task&, Time)) const {
   Time at = now();
   if (spec_.clock) {
-    Time longest = 0;
-    for (const std::string& name : spec_.tasks[task].followers) {
+    const TaskSpec& spec = spec_.tasks[task];
+    Time by_profile = Time(times * spec.rest_ms * 1e6), longest = 0;
+    if (spec.followers.empty()) return by_profile;
+    for (const std::string& name : spec.followers) {
       Task* follows = follower(name);
       // Under load it takes about twice as long as a batch does.
-      if (!follows) return Time(times * spec_.tasks[task].rest_ms * 1e6);
+      if (!follows) return by_profile;
       longest = std::max(longest, Time(stay(*follows, at)) + follows->front().rest(follows->index(), times, stay));
     }
     return longest;

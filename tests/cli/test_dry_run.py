@@ -207,7 +207,11 @@ def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
     [
         ({"gateway": {"ports": asdict(GatewayPorts(http=9000))}}, InputError, "address and ports cannot change"),
         ({"driver": "nvml"}, StateError, "the MIG driver cannot change from nvml to emulated"),
-        ({"server": {"workers": {"image": "triton:1"}}}, StateError, "run from triton:1, and this cannot change to this"),
+        (
+            {"server": {"workers": {"image": "triton:1"}}},
+            StateError,
+            "run from triton:1, and this cannot change to this",
+        ),
     ],
 )
 def test_what_the_controller_would_refuse_is_refused(

@@ -28,7 +28,7 @@ def test_every_command_has_its_section() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_told(name: str) -> None:
-    told = COMMON + SECTIONS[name] + TEXT[TEXT.index("\n## Running systems") :].split("###")[0]
+    told = COMMON + SECTIONS[name] + TEXT[TEXT.index("\n## Deployments") :].split("###")[0]
     assert [flag for flag in flags(name) if flag.startswith("--") and flag not in told] == []
 
 

@@ -136,15 +136,17 @@ def test_an_early_arrival_does_not_make_a_batch_seem_slow(bench: Bench) -> None:
     assert bench.engine.metric("jigsaw_batch_seconds") < 20
 
 
-def test_time_of_what_follows_is_kept(bench: Bench) -> None:
-    """A one-task front keeps what the compiler says of later steps."""
+@pytest.mark.parametrize("followers", [[], ["not there"]])
+def test_time_of_what_follows_is_kept(bench: Bench, followers: list[str]) -> None:
+    """A one-task front keeps what the compiler says of later steps, while it sees none."""
     worker = bench.worker()
     bench.route("w", service_ms={"1": 5.0})
-    made = specs.spec([specs.task(rest_ms=30_000.0)], clock=True, slo_ms=60_000)
+    made = specs.spec([specs.task(rest_ms=30_000.0, followers=followers)], clock=True, slo_ms=60_000)
     front = bench.engine.front(made)
     now = time.monotonic_ns()
     busy(front, worker)
     assert front.ask({"X": column(1)}, arrival=now, deadline=now + 20_000_000_000).blame == "worker"
+    assert time.monotonic_ns() < now + 10_000_000_000
     kept = front.send({"X": column(1)}, arrival=now, deadline=now + 80_000_000_000)
     worker.going.set()
     assert kept.wait().failure is None
