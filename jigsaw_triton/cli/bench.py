@@ -75,8 +75,8 @@ def command(
     Every request sends the graph's `sample`; an input without a sample gets made-up data. The exact perf_analyzer
     command is printed, so that you can run it again. perf_analyzer stops at the first failed request; bench then
     prints the reason and exits with 1. If the graph is swapped during the measurement, perf_analyzer gives up, and
-    bench measures again for twice as long. Over gRPC each request carries a timeout of ten minutes, so that none is
-    refused as late. perf_analyzer cannot send a timeout over HTTP.
+    bench measures once more, for twice as long. Over gRPC each request carries a timeout of ten minutes, so that none
+    is refused as late. perf_analyzer cannot send a timeout over HTTP.
     """
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")

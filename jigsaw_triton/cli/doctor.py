@@ -18,8 +18,8 @@ from jigsaw_triton.servers.ports import check_free
 def command(out: Output) -> int:
     """Check this machine for everything that a deployment needs.
 
-    Each finding says how to fix it. The command changes nothing. It exits with 1 if a finding is an error; a warning
-    names something that limits a deployment.
+    Each finding that is not ok says how to fix it. The command changes nothing. It exits with 1 if a finding is an
+    error; a warning names something that limits a deployment.
     """
     with out.working("looking at this machine"):
         found = [*gpu_checks(), *checks(), *_ports()]

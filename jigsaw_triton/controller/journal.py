@@ -81,8 +81,8 @@ class ServerRecord:
 class Journal:
     """An open journal. Every call is durable when it returns; any thread may make it.
 
-    What adds to it raises StateError where its disk is full or cannot be written. What takes away does not: whoever
-    ends leftovers looks whether they are there.
+    Calls that add to it raise StateError if its disk is full or cannot be written. Calls that remove from it do not:
+    `end_orphans` checks whether each record still exists.
 
     Args:
         path: Made if it does not exist, readable by its owner alone.

@@ -1,12 +1,12 @@
 """Plans: from task graphs, a cluster and profiles to variants, slices, batch sizes, budgets and a placement.
 
-A problem becomes a plan in the order of these folders, and imports run in this order, too:
+Each folder imports only those before it in this list:
 
 1. `solver` states mixed-integer programs and solves them in a process of its own, within a deadline.
 2. `domain` has the problem, the plan, and the arithmetic that both share.
 3. `latency` turns profiles into planned latencies.
 4. `candidates` lists the configurations of each task.
-5. `validation` checks a plan without the code that made it.
+5. `validation` checks a plan; its code shares only the queueing model with the code that makes plans.
 6. `formulation` writes the program and reads its solution.
 7. `bounds` proves which configurations no optimum uses.
 8. `placement` cuts GPUs and places replicas; `capacity` and `transition` say what a plan carries, and how to get there.

@@ -83,6 +83,8 @@ struct Failure {
   std::string message;
 };
 
+inline Failure no_memory() { return {Blame::kWorker, "the gateway has no memory left for the request"}; }
+
 // A specification, a route or an answer that cannot be used. The message says where and why.
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;

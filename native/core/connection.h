@@ -107,6 +107,9 @@ class Connection {
   // Closes the socket. The region goes, too: the server may still write there, but nobody reads it.
   void close();
 
+  // Gives the region away, to be freed where that may take long.
+  Region take_region() { return std::move(region_); }
+
  private:
   struct Received {
     std::string name;

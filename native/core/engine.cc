@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <system_error>
 
 #include "core/front.h"
@@ -134,7 +135,7 @@ void Engine::forget_unused() {
     std::shared_ptr<Server> server = at->second.lock();
     if (server && server->users == 0)
       // A server with open connections is slow to stop.
-      for (Connection* connection : server->idle) connection->retire(settings_.secret);
+      for (Connection* connection : server->idle) discard(connection->retire(settings_.secret));
     at = server ? std::next(at) : servers_.erase(at);
   }
   std::erase_if(workers_, [](const auto& item) { return item.second.expired(); });
@@ -239,7 +240,11 @@ void Engine::run(Work& work) {
       Flow* flow = job->flow;
       flow->join(*job);
       std::lock_guard lock(mutex_);
-      flow->joined(*job, work);
+      try {
+        flow->joined(*job, work);
+      } catch (const std::bad_alloc&) {
+        flow->fail(no_memory(), work);
+      }
       flow->drop(work);
       settle(work, now());
     }
@@ -263,6 +268,8 @@ void Engine::start(Connection& connection, Work& work) {
     executed = true;
   }
   if (reason.empty()) {
+    // A Unix socket has somebody who listens; a connection to another host may still be on its way.
+    if (connection.server().local) connection.call.worker->reached();
     connection.state = Connection::State::kWaiting;
     arm(connection);
     return;
@@ -340,7 +347,9 @@ void Engine::expire(Time at, Work& work) {
       continue;
     }
     if (connection.state == Connection::State::kRegistering) {
-      refuse_regions(connection, "it did not take shared memory in time");
+      refuse_regions(connection.server(), "it did not take shared memory in time");
+      hang_up(connection);
+      end_registration(connection);
       continue;
     }
     const Call& call = connection.call;
@@ -382,7 +391,7 @@ void Engine::on_event(uint64_t number) {
   } catch (const AnswerError& error) {
     std::lock_guard lock(mutex_);
     // What is left of the answer would be taken for the next one.
-    connection->close();
+    hang_up(*connection);
     refuse(*connection, error.blame, error.what(), work);
     settle(work, now());
   } catch (const std::exception& error) {
@@ -525,46 +534,75 @@ void Engine::make_regions() {
   pthread_setname_np(pthread_self(), "jigsaw-regions");
   std::unique_lock lock(mutex_);
   for (;;) {
-    making_.wait(lock, [this] { return stopping_ || !makings_.empty(); });
+    making_.wait(lock, [this] { return stopping_ || !makings_.empty() || !discarded_.empty(); });
     if (stopping_) return;
-    Making making = makings_.front();
-    makings_.pop_front();
-    lock.unlock();
-    Region made = Region::make(settings_.region_prefix, making.bytes), old;
-    lock.lock();
-    // Meanwhile the server may have been taken out of service.
-    if (auto found = calls_.find(making.number); found != calls_.end()) {
-      Connection& connection = *found->second;
-      if (!made) {
-        refuse_regions(connection, "no shared memory could be made");
-      } else {
-        try {
-          old = connection.register_region(std::move(made), settings_.secret);
-          Time deadline = now() + kSecond;
-          deadlines_.emplace(deadline, making.number);
-          wake_at(deadline);
-          arm(connection);
-        } catch (const std::exception&) {
-          // The server has gone; whatever is sent to it next says so.
-          calls_.erase(making.number);
-          connection.close();
-          idle(connection);
-        }
-      }
+    std::vector<Region> discarded = std::exchange(discarded_, {});
+    Region made;
+    Making making{};
+    bool wanted = false;
+    if (!makings_.empty()) {
+      making = makings_.front();
+      makings_.pop_front();
+      wanted = still_wanted(making.number);
     }
     lock.unlock();
-    // To give memory back takes long, too.
-    made = {};
-    old = {};
+    discarded.clear();
+    if (wanted) made = Region::make(settings_.region_prefix, making.bytes);
     lock.lock();
+    // Meanwhile the server may have been taken out of service, or left the route.
+    if (!wanted || !still_wanted(making.number)) {
+      discard(std::move(made));
+      continue;
+    }
+    Connection& connection = *calls_[making.number];
+    if (!made) {
+      refuse_regions(connection.server(), "no shared memory could be made");
+      end_registration(connection);
+      continue;
+    }
+    try {
+      discard(connection.register_region(std::move(made), settings_.secret));
+      Time deadline = now() + kSecond;
+      deadlines_.emplace(deadline, making.number);
+      wake_at(deadline);
+      arm(connection);
+    } catch (const std::exception&) {
+      // The server has gone; whatever is sent to it next says so.
+      hang_up(connection);
+      end_registration(connection);
+    }
   }
+}
+
+bool Engine::still_wanted(uint64_t number) {
+  auto found = calls_.find(number);
+  if (found == calls_.end()) return false;
+  if (found->second->server().users > 0) return true;
+  end_registration(*found->second);
+  return false;
+}
+
+void Engine::end_registration(Connection& connection) {
+  calls_.erase(connection.call.number);
+  idle(connection);
+}
+
+void Engine::hang_up(Connection& connection) {
+  discard(connection.take_region());
+  connection.close();
+}
+
+void Engine::discard(Region region) {
+  if (!region) return;
+  discarded_.push_back(std::move(region));
+  making_.notify_one();
 }
 
 void Engine::idle(Connection& connection) {
   Server& server = connection.server();
   if (connection.state == Connection::State::kRegistering) server.registering = false;
   connection.state = Connection::State::kIdle;
-  if (server.users == 0) connection.retire(settings_.secret);
+  if (server.users == 0) discard(connection.retire(settings_.secret));
   server.idle.push_back(&connection);
   // The last to hold the server may have been this call.
   std::shared_ptr<Worker> worker = std::move(connection.call.worker);
@@ -582,26 +620,19 @@ void Engine::on_registration(Connection& connection) {
     if (connection.status() != 200) wrong = connection.error();
   } catch (const std::exception& error) {
     wrong = error.what();
-    std::lock_guard lock(mutex_);
-    connection.close();
   }
   std::lock_guard lock(mutex_);
-  if (wrong.empty()) {
-    calls_.erase(connection.call.number);
-    idle(connection);
-  } else {
-    refuse_regions(connection, "it takes no shared memory: " + wrong);
+  if (!wrong.empty()) {
+    refuse_regions(connection.server(), "it takes no shared memory: " + wrong);
+    hang_up(connection);
   }
+  end_registration(connection);
 }
 
-void Engine::refuse_regions(Connection& connection, const std::string& reason) {
-  calls_.erase(connection.call.number);
-  connection.close();
-  Server& server = connection.server();
+void Engine::refuse_regions(Server& server, const std::string& reason) {
   server.no_regions_until = now() + kSocketsFor;
   host_.log(LogLevel::kWarning, "large tensors of worker " + server.name + " go over its socket for " +
                                     std::to_string(kSocketsFor / kSecond) + " s: " + reason);
-  idle(connection);
 }
 
 void Engine::trace_call(const Call& call, const char* outcome, Time ended) {
@@ -621,7 +652,7 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
   task.metrics().lost.add(1);
   call.worker->failed(at);
   trace_call(call, "failed", at);
-  connection.close();
+  hang_up(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});
   const Server* server = call.worker->server.get();
   for (Piece& piece : pieces) {
@@ -698,7 +729,7 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
     Connection& connection = *server.connections[i];
     switch (connection.state) {
       case Connection::State::kIdle:
-        connection.close();
+        hang_up(connection);
         break;
       case Connection::State::kSending:
         connection.aborted = true;
@@ -707,9 +738,8 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
         lose(connection, "its server was taken out of service: " + reason, true, work);
         break;
       case Connection::State::kRegistering:
-        calls_.erase(connection.call.number);
-        connection.close();
-        idle(connection);
+        hang_up(connection);
+        end_registration(connection);
         break;
     }
   }

@@ -112,7 +112,13 @@ class Engine {
   void write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work);
   void finish_call(Connection& connection, Work& work);
   void idle(Connection& connection);
-  void refuse_regions(Connection& connection, const std::string& reason);
+  void hang_up(Connection& connection);
+  void discard(Region region);
+  void end_registration(Connection& connection);
+
+  // Whether a region is still to be made; ends the registration for a server that no route names any more.
+  bool still_wanted(uint64_t number);
+  void refuse_regions(Server& server, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
   void trace_call(const Call& call, const char* outcome, Time ended);
@@ -142,6 +148,7 @@ class Engine {
     size_t bytes;
   };
   std::deque<Making> makings_;
+  std::vector<Region> discarded_;  // To be freed.
   std::condition_variable making_;
   std::thread thread_, maker_;
 };

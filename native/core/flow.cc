@@ -185,8 +185,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     try {
       failure = job->take_inputs(spec, values_, holds);
     } catch (const std::bad_alloc&) {
-      failure = std::make_unique<Failure>(
-          Failure{Blame::kWorker, "task " + spec.name + ": the gateway has no memory left for the request's inputs"});
+      failure = std::make_unique<Failure>(no_memory());
     }
     if (failure) {
       bool of_request = failure->blame == Blame::kRequest;
@@ -207,6 +206,8 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
 void Flow::join(Job& job) {
   try {
     job.failure = job.finish(front_.spec().tasks[job.step], values_);
+  } catch (const std::bad_alloc&) {
+    job.failure = std::make_unique<Failure>(no_memory());
   } catch (const std::exception& error) {
     job.failure = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
   }

@@ -160,8 +160,6 @@ void reject(Request* request, Time arrival, std::string reason) {
   reject(request, arrival, Failure{Blame::kRequest, std::move(reason)});
 }
 
-Failure no_memory() { return {Blame::kWorker, "the gateway has no memory left for the request"}; }
-
 // The time that is so many microseconds later, or kNever where there is none.
 Time later(Time at, uint64_t microseconds) {
   return microseconds < (kNever - at) / 1000 ? at + 1000 * microseconds : kNever;
@@ -259,25 +257,35 @@ Time Front::rest(size_t task) const {
   return rest(task, 1, [](Task& follows, Time at) { return follows.expected_wait(at) + follows.fastest(at); });
 }
 
-Time Front::rest(size_t task, double times, double (*stay)(Task&, Time)) const {
+Time Front::rest(size_t task, double times, Stay stay) const {
   Time at = now();
   if (spec_.clock) {
-    const TaskSpec& spec = spec_.tasks[task];
-    Time by_profile = Time(times * spec.rest_ms * 1e6), longest = 0;
-    if (spec.followers.empty()) return by_profile;
-    for (const std::string& name : spec.followers) {
-      Task* follows = follower(name);
-      // Under load it takes about twice as long as a batch does.
-      if (!follows) return by_profile;
-      longest = std::max(longest, Time(stay(*follows, at)) + follows->front().rest(follows->index(), times, stay));
-    }
-    return longest;
+    std::map<const Task*, Time> known;
+    return rest_of_fronts(task, times, stay, at, known);
   }
   if (followers_[task].empty()) return 0;
   std::vector<double> rest(spec_.tasks.size(), 0);
   for (size_t t = spec_.tasks.size(); t-- > task;)
     for (size_t follower : followers_[t]) rest[t] = std::max(rest[t], stay(*tasks_[follower], at) + rest[follower]);
   return Time(rest[task]);
+}
+
+Time Front::rest_of_fronts(size_t task, double times, Stay stay, Time at, std::map<const Task*, Time>& known) const {
+  const TaskSpec& spec = spec_.tasks[task];
+  // Under load it takes about twice as long as a batch does.
+  Time by_profile = Time(times * spec.rest_ms * 1e6), longest = 0;
+  if (spec.followers.empty()) return by_profile;
+  // While one generation of a graph takes the place of another, tasks of both may follow each other in a circle.
+  auto [entry, fresh] = known.try_emplace(tasks_[task].get(), by_profile);
+  if (!fresh) return entry->second;
+  for (const std::string& name : spec.followers) {
+    Task* follows = follower(name);
+    if (!follows) return by_profile;
+    Time after = follows->front().rest_of_fronts(follows->index(), times, stay, at, known);
+    longest = std::max(longest, Time(stay(*follows, at)) + after);
+  }
+  known[tasks_[task].get()] = longest;
+  return longest;
 }
 
 void Front::submit(Request* request, std::vector<Value> inputs, Arrival arrival) {
@@ -303,7 +311,10 @@ void Front::split(Request* request, std::vector<Value> inputs, const Arrival& ar
     if (wrong.empty() && inputs[i].type == DataType::kBytes) {
       try {
         offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
-      } catch (const std::exception& error) {
+      } catch (const std::bad_alloc&) {
+        reject(request, arrival.time, no_memory());
+        return;
+      } catch (const FormatError& error) {
         wrong = std::string(": ") + error.what();
       }
     }
@@ -361,7 +372,11 @@ void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& ar
       // A request of a pipeline arrived long before it came here.
       Time at = now();
       flow->traced = engine_.tracer().choose(request->id(), at);
-      flow->start(work);
+      try {
+        flow->start(work);
+      } catch (const std::bad_alloc&) {
+        flow->fail(no_memory(), work);
+      }
       flow->drop(work);
       engine_.settle(work, at);
     }

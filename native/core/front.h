@@ -63,7 +63,9 @@ class Front {
 
   // The longest path of what follows, by how long a request stays at each task; by the profile, so many times, while a
   // task is not there.
-  Time rest(size_t task, double times, double (*stay)(Task&, Time)) const;
+  using Stay = double (*)(Task&, Time);
+  Time rest(size_t task, double times, Stay stay) const;
+  Time rest_of_fronts(size_t task, double times, Stay stay, Time at, std::map<const Task*, Time>& known) const;
 
   // The task that follows one of a front of its own, and only such; nullptr while it is not there.
   Task* follower(const std::string& name) const;

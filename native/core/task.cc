@@ -23,6 +23,15 @@ constexpr double kDrained = 0.9;
 // How often a queue is looked at although nothing happens.
 constexpr Time kLook = 20 * kMillisecond;
 
+// For how long a task holds back without a batch sent: two that wait for each other would do so for ever.
+constexpr Time kLongestHold = kSecond;
+
+// For how long the stay that was usual counts once no request leaves.
+constexpr Time kStayAge = kSecond;
+
+// One stay counts as at most so many times the usual one.
+constexpr double kMostStay = 4;
+
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
 std::string read_file(const std::string& path) {
@@ -154,7 +163,10 @@ void Task::estimate(Time at) {
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
   }
-  none_since_ = any_usable_ ? kNever : std::min(none_since_, at);
+  bool reachable = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return !entry.worker->failing() && !entry.worker->server->condemned(at);
+  });
+  none_since_ = reachable ? kNever : std::min(none_since_, at);
 }
 
 double Task::expected_wait(Time at) {
@@ -178,13 +190,21 @@ double Task::batch_time(Time at) {
   return slowest_;
 }
 
-double Task::usual_stay(Time at) { return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at); }
+double Task::usual_stay(Time at) {
+  // What nobody has confirmed for a while counts no more: where requests are refused because of it, nobody would.
+  if (stay_ > 0 && at > stay_noted_ + kStayAge) stay_ = stay_deviation_ = 0;
+  return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at);
+}
 
 void Task::stayed(const Job& job, Time until) {
   constexpr double kWeight = 0.05;
   // Very large requests give way to others, and say nothing of how long those take.
   if (job.items > Queue::kPrompt) return;
   double value = double(until - std::min(until, job.arrival));
+  double usual = stay_ > 0 ? stay_ : expected_wait(until) + fastest(until);
+  // A host that is busy for a moment, or a first call, is no slow task.
+  if (usual > 0) value = std::min(value, kMostStay * usual);
+  stay_noted_ = until;
   if (stay_ == 0) {
     stay_ = value;
     return;
@@ -375,7 +395,9 @@ void Task::dispatch(Work& work, Time at) {
       continue;
     }
     held_ = front_.blocked(index_, at);
-    if (held_) break;
+    held_since_ = held_ ? std::min(held_since_, at) : kNever;
+    if (held_ && at < held_since_ + kLongestHold) break;
+    held_since_ = kNever;
     int index = choose(first, at);
     if (index < 0) break;
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;

@@ -122,9 +122,11 @@ class Task {
   double slowest_ = 0;       // Nanoseconds of a full batch on the slowest worker, at the high end.
   double items_per_ns_ = 0;  // That all usable workers do.
   bool any_usable_ = false;
-  Time none_since_ = kNever;  // Since when no worker can be used; kNever while one can.
-  // Mean and mean deviation of how long requests stayed, in nanoseconds; 0 where none has.
+  Time none_since_ = kNever;  // Since when no worker can be reached; kNever while one can.
+  // Mean and mean deviation of how long requests stayed lately, in nanoseconds; 0 where none has.
   double stay_ = 0, stay_deviation_ = 0;
+  Time stay_noted_ = 0;  // When the last of them left.
+  Time held_since_ = kNever;
 };
 
 }  // namespace jigsaw

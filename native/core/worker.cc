@@ -98,6 +98,7 @@ void Worker::release() {
 void Worker::failed(Time at) {
   pause_ = pause_ ? std::min(2 * pause_, kLongestPause) : kFirstPause;
   out_until_ = at + pause_;
+  failing_ = true;
   server->epoch++;
 }
 
@@ -105,6 +106,7 @@ void Worker::answered(int64_t items, Time took) {
   service.add(items, took);
   pause_ = 0;
   out_until_ = 0;
+  failing_ = false;
   if (answered_epoch_ != server->epoch) {
     answered_epoch_ = server->epoch;
     answered_sizes_ = 0;

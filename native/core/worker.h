@@ -83,6 +83,12 @@ class Worker {
   // Leaves it out, for longer each time that it fails in a row.
   void failed(Time at);
 
+  // It took a call.
+  void reached() { failing_ = false; }
+
+  // Whether the last attempt to reach it failed, also once it is tried again.
+  bool failing() const { return failing_; }
+
   // Leaves it out for a moment, since it is about to be removed.
   void hold_off(Time at) { out_until_ = at + 5 * kMillisecond; }
 
@@ -101,6 +107,7 @@ class Worker {
   int64_t in_flight_ = 0;
   Time out_until_ = 0;
   Time pause_ = 0;
+  bool failing_ = false;
   uint64_t answered_epoch_ = 0;
   uint32_t answered_sizes_ = 0;
 };

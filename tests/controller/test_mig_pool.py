@@ -26,7 +26,7 @@ PIPES = "n-0-2g-0"
 
 
 class World:
-    """Places on an emulated GPU, with what they told."""
+    """A MIG pool on an emulated GPU, with the workers that it reported as broken."""
 
     def __init__(self, folder: Path) -> None:
         self.held: tuple[int, ...] = ()

@@ -21,7 +21,7 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Level:
     """A column that is 1 if a configuration of at least `weight` may be used.
 
     `rise` is the difference from the level below.
@@ -37,28 +37,28 @@ class IncrementalLevels:
     """Levels of one task: a used configuration weighs at most `least` plus the rises of the levels reached."""
 
     least: float
-    steps: tuple[Step, ...]
+    levels: tuple[Level, ...]
 
     @property
     def weight(self) -> Weight:
         """Largest weight of a used configuration."""
-        return Weight(self.least, tuple((step.column, step.rise) for step in self.steps))
+        return Weight(self.least, tuple((level.column, level.rise) for level in self.levels))
 
     def gate(self, weight: float) -> int | None:
         """Column that must be 1 for a configuration of this weight to be used; None for the lowest weight."""
-        return next((step.column for step in self.steps if step.weight == weight), None)
+        return next((level.column for level in self.levels if level.weight == weight), None)
 
 
 def incremental_levels(draft: Draft, weights: Iterable[float]) -> IncrementalLevels:
     """Adds a column for each distinct weight above the lowest; each is at most the column below it."""
     least, *higher = sorted(set(weights))
-    steps: list[Step] = []
+    levels: list[Level] = []
     for weight in higher:
         column = draft.integer(1)
-        if steps:
-            draft.at_most(0, [(column, 1), (steps[-1].column, -1)])
-        steps.append(Step(weight, column, weight - (steps[-1].weight if steps else least)))
-    return IncrementalLevels(least, tuple(steps))
+        if levels:
+            draft.at_most(0, [(column, 1), (levels[-1].column, -1)])
+        levels.append(Level(weight, column, weight - (levels[-1].weight if levels else least)))
+    return IncrementalLevels(least, tuple(levels))
 
 
 def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> list[int]:

@@ -279,29 +279,29 @@ class _Part:
         graph = self._workload.graph
         tasks_ms = graph.tasks_ms
         # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
-        latency = self._stairs(self._found, {c: c.latency_ms / tasks_ms for c in self.count})
-        self._keep(1.0, {task: stairs.weight for task, stairs in latency.items()})
+        latency = self._levels(self._found, {c: c.latency_ms / tasks_ms for c in self.count})
+        self._keep(1.0, {task: levels.weight for task, levels in latency.items()})
         means: dict[str, Weight] = {}
         if graph.slo.accuracy_mode == "mean" and self._goal != "most":
             shares = {task: {v: self._share[task, v] for v in of} for task, of in self._variants.items()}
             means = mean_weights(self._draft, graph, shares, dict.fromkeys(shares, 1.0))
         floors = {task: of for task, of in self._found.items() if task not in means}
-        loss = self._stairs(floors, {c: c.loss for c in self.count})
-        self._keep(accuracy_budget(graph) + 1e-9, means | {task: stairs.weight for task, stairs in loss.items()})
+        loss = self._levels(floors, {c: c.loss for c in self.count})
+        self._keep(accuracy_budget(graph) + 1e-9, means | {task: levels.weight for task, levels in loss.items()})
         if self._goal != "most":
-            for task, stairs in loss.items():
+            for task, levels in loss.items():
                 variants = self._variants[task].items()
-                for step in stairs.steps:
-                    beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= step.weight]
-                    self._draft.at_most(0, [*beyond, (step.column, -1)])
+                for level in levels.levels:
+                    beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= level.weight]
+                    self._draft.at_most(0, [*beyond, (level.column, -1)])
 
-    def _stairs(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, IncrementalLevels]:
-        """Steps that must be taken for configurations to be used."""
-        stairs = {task: incremental_levels(self._draft, (weight[c] for c in found)) for task, found in of.items()}
+    def _levels(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, IncrementalLevels]:
+        """Levels that must be reached before configurations may be used."""
+        levels = {task: incremental_levels(self._draft, (weight[c] for c in found)) for task, found in of.items()}
         for c in (c for found in of.values() for c in found):
-            if (gate := stairs[c.task].gate(weight[c])) is not None:
+            if (gate := levels[c.task].gate(weight[c])) is not None:
                 self._draft.at_most(0, [(self.count[c], 1), (gate, -self._most[c])])
-        return stairs
+        return levels
 
     def _keep(self, budget: float, weights: Mapping[str, Weight]) -> None:
         """Along every path the tasks' weights add up to no more."""

@@ -104,11 +104,11 @@ class _Queues:
         self._full = np.array([_full(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
         self._at: dict[int, Array] = {}
-        places: dict[tuple[str, ...], int] = {}
+        groups: dict[tuple[str, ...], int] = {}
         for row in usable:
-            places.setdefault(_place(row), len(places))
+            groups.setdefault(_group(row), len(groups))
         self._pareto = ParetoFilter(
-            np.repeat([places[_place(row)] for row in usable], len(LOADS)),
+            np.repeat([groups[_group(row)] for row in usable], len(LOADS)),
             np.outer([row.throughput_rps for row in usable], LOADS).ravel(),
         )
 
@@ -162,7 +162,7 @@ class _Queues:
         return rows
 
 
-def _place(row: ProfileRow) -> tuple[str, ...]:
+def _group(row: ProfileRow) -> tuple[str, ...]:
     """Where one configuration may stand in for another."""
     return (row.key.task, row.key.variant, row.key.gpu, row.key.slice)
 

@@ -39,7 +39,7 @@ class _Cut:
         multiset: Slices of each kind that is needed.
         layout: Where they are.
         kept: Slice kind and models in a slice -> slices with them that are there and may stay.
-        running: Slice kind that is needed -> MIG instances of this kind that run already.
+        in_place: Slice kind that is needed -> running MIG instances that the layout keeps.
         recut: True if a running instance has to go.
     """
 
@@ -47,7 +47,7 @@ class _Cut:
     multiset: Counter[str]
     layout: Layout
     kept: Counter[tuple[str, Models]]
-    running: Counter[str]
+    in_place: Counter[str]
     recut: bool
 
 
@@ -106,7 +106,7 @@ def placement(
         for kind, replicas in by_kind.items():
             need = sum(replicas.values())
             draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in here.items()])
-            in_place += _counted(draft, need, [(column, cut.running[kind]) for column, cut in here.items()])
+            in_place += _counted(draft, need, [(column, cut.in_place[kind]) for column, cut in here.items()])
             for models, count in replicas.items():
                 kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in here.items()])
     recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
@@ -172,16 +172,16 @@ def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) 
     useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
     useful &= group.occupancy.kinds(group.board, useful)
     for layout in maximal_layouts(group.board, useful, group.occupancy.foreign) if useful else ():
-        running = [p for p in layout if p in group.running]
-        needed = [p for p in running if p.slice in kinds]
+        staying = [p for p in layout if p in group.running]
+        needed = [p for p in staying if p.slice in kinds]
         kept = Counter((p.slice, group.running[p]) for p in needed if group.running[p] in kinds[p.slice])
         cut = _Cut(
             group=index,
             multiset=Counter(p.slice for p in layout if p.slice in kinds),
             layout=layout,
             kept=kept,
-            running=Counter(p.slice for p in needed),
-            recut=len(running) < len(group.running),
+            in_place=Counter(p.slice for p in needed),
+            recut=len(staying) < len(group.running),
         )
         if not any(_at_least(other, cut) for other in cuts):
             cuts = [other for other in cuts if not _at_least(cut, other)]
@@ -194,7 +194,7 @@ def _at_least(one: _Cut, other: _Cut) -> bool:
     return (
         one.recut <= other.recut
         and one.multiset >= other.multiset
-        and one.running >= other.running
+        and one.in_place >= other.in_place
         and one.kept >= other.kept
     )
 

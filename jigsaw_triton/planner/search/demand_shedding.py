@@ -16,7 +16,7 @@ from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, has_plan, largest_demand, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
-RATION_GAP = 1e-3
+SHED_GAP = 1e-3
 """Absolute error of the shed share of demand where weights differ."""
 
 
@@ -117,7 +117,7 @@ class _Shedding:
             return {name: max(rps[name], parts[name] * self._demand_rps[name]) for name in names}
 
         too_small, enough = 0.0, max(self._weights[name] for name in names) / lightest
-        while enough - too_small > RATION_GAP:
+        while enough - too_small > SHED_GAP:
             middle = (too_small + enough) / 2
             if self.fits({**rps, **shared(middle)}):
                 enough = middle

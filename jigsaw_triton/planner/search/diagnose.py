@@ -156,11 +156,11 @@ def _ends(
     use: Mapping[Configuration, int],
     weight: Mapping[Configuration, float],
 ) -> list[int]:
-    stairs = {task: incremental_levels(draft, (weight[c] for c in of)) for task, of in found.items()}
+    levels = {task: incremental_levels(draft, (weight[c] for c in of)) for task, of in found.items()}
     for c, column in use.items():
-        if (gate := stairs[c.task].gate(weight[c])) is not None:
+        if (gate := levels[c.task].gate(weight[c])) is not None:
             draft.at_most(0, [(column, 1), (gate, -1)])
-    return path_ends(draft, graph, {task: of.weight for task, of in stairs.items()})
+    return path_ends(draft, graph, {task: of.weight for task, of in levels.items()})
 
 
 def too_small(

@@ -223,7 +223,7 @@ def partitions(items: Sequence[tuple[str, str]]) -> Iterator[list[list[tuple[str
             yield [*rest[:i], [items[0], *group], *rest[i + 1 :]]
 
 
-def fitting_wholes(p: Problem) -> frozenset[str]:
+def fitting_chains(p: Problem) -> frozenset[str]:
     """The graphs, which are chains, that one slice can hold for all of their latency."""
     found = set()
     for w in p.workloads:
@@ -245,7 +245,7 @@ def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
 
     Args:
         p: Of graphs that are chains.
-        wholes: Graphs all of whose tasks are in one slice, where they are called at once; no others are.
+        fused: Names of graphs whose tasks are all in one slice and called at once; no others are.
     """
     items = [(w.graph.name, t) for w in p.workloads for t in w.graph.tasks]
     demand = {w.graph.name: w.demand_rps for w in p.workloads}
@@ -298,7 +298,7 @@ def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
 @given(p=small())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
-    found = [n for n in (brute_force(p), brute_force(p, fitting_wholes(p))) if n is not None]
+    found = [n for n in (brute_force(p), brute_force(p, fitting_chains(p))) if n is not None]
     best = min(found, default=None)
     event("infeasible" if best is None else "feasible")
     try:

@@ -88,11 +88,11 @@ def test_who_would_get_less_than_in_any_case_gets_that(solvers: SolverFactory) -
 
 def test_where_not_even_that_can_be_had_the_reasons_are_those_of_the_demands(solvers: SolverFactory) -> None:
     p = three((400, 400, 400))
-    with pytest.raises(InfeasibleError) as rationed:
+    with pytest.raises(InfeasibleError) as shed:
         make_shedding_plan(p, least_rps={"a": 300.0, "b": 300.0, "c": 300.0}, solvers=solvers)
     with pytest.raises(InfeasibleError) as plain:
         make_plan(p, solvers=solvers)
-    assert rationed.value.reasons == plain.value.reasons
+    assert shed.value.reasons == plain.value.reasons
 
 
 @st.composite
