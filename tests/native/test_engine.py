@@ -423,6 +423,7 @@ def test_deadlines_of_calls_that_were_answered_wake_nobody(bench: Bench) -> None
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=500)]))
     for _ in range(100):
         front.ask({"X": column(5)})
+        time.sleep(0.002)
     before = switches_of_loops()
     time.sleep(0.7)
     assert switches_of_loops() - before < 40
