@@ -503,7 +503,10 @@ void Engine::answer_early(Connection& connection, Time at, Work& work) {
   const auto& declared = flow.front().spec().outputs;
   for (auto& [name, value] : connection.early_outputs())
     for (size_t output = 0; output < declared.size(); output++)
-      if (declared[output].name == name) outputs.emplace_back(output, std::move(value));
+      if (declared[output].name == name) {
+        outputs.emplace_back(output, std::move(value));
+        break;
+      }
   flow.answer_early(job, std::move(outputs), work);
 }
 
