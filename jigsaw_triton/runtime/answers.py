@@ -10,7 +10,7 @@ from jigsaw_triton.runtime.dtypes import BF16, Array
 from jigsaw_triton.runtime.outcome import Blame, Failure
 
 BLAMES: tuple[str, ...] = get_args(Blame)
-"""What a failure can be blamed on."""
+"""Causes that a failure can be blamed on."""
 
 
 def response(result: Mapping[str, Array] | Failure, names: Sequence[str]) -> Any:

@@ -117,7 +117,7 @@ class Connection {
     std::shared_ptr<char[]> data;
     size_t size = 0;
     size_t output = 0;            // Index among the task's outputs.
-    std::vector<size_t> offsets;  // Of its elements, where they are BYTES.
+    std::vector<size_t> offsets;  // Offsets of the elements of a BYTES output.
   };
 
   void check();
@@ -141,7 +141,7 @@ class Connection {
   std::vector<std::vector<int64_t>> rows_;  // By the task's outputs: rows of each item, where they are filled up.
   std::vector<std::pair<std::string, Value>> early_;
   std::string missing_;               // An output that the answer does not have.
-  std::optional<AnswerError> wrong_;  // What else is wrong with its outputs.
+  std::optional<AnswerError> wrong_;  // Another error in the answer's outputs.
   uint8_t answered_flag_ = 0;
   Region region_;
   std::vector<Span> placed_outputs_;  // By the task's outputs; size 0 where one is not placed.

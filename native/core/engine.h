@@ -116,7 +116,7 @@ class Engine {
   void discard(Region region);
   void end_registration(Connection& connection);
 
-  // Whether a region is still to be made; ends the registration for a server that no route names any more.
+  // Returns true if a region is still to be made. Ends the registration if no route names the server any more.
   bool still_wanted(uint64_t number);
   void refuse_regions(Server& server, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
@@ -144,7 +144,7 @@ class Engine {
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
   struct Making {
-    uint64_t number;  // Of the registration.
+    uint64_t number;  // Number of the registration.
     size_t bytes;
   };
   std::deque<Making> makings_;

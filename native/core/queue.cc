@@ -49,7 +49,7 @@ void Queue::insert(Key key, Piece piece) {
 
 void Queue::push_again(Piece piece, Time at) {
   Job& job = *piece.job;
-  // What came meanwhile goes first.
+  // Jobs that came meanwhile go first.
   job.order = std::max(job.order, at + std::min(job.window, kNever - at));
   push(std::move(piece));
 }

@@ -75,8 +75,8 @@ struct TaskSpec {
   std::vector<CountSpec> counts;
   std::unique_ptr<ConditionSpec> condition;
   std::vector<std::string> variants;
-  bool step = false;   // A python step: its failures are told by the step's own message.
-  bool retry = true;   // Whether a call that may have been executed may be sent once more.
+  bool step = false;   // Marks a python step, whose failures carry the step's own message.
+  bool retry = true;   // Allows to send a call once more that may have been executed.
   bool entry = false;  // Whether arrivals at the graph are counted here.
   double rest_ms = 0;  // Expected time of the tasks that follow on the longest path, while they are not there.
   std::vector<std::string> followers;  // Of a one-task front: tasks that take a tensor of it, in fronts of their own.

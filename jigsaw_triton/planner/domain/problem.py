@@ -152,7 +152,7 @@ class Options:
             one batch of waiting, which holds while a queue is stable with room to spare: at 0.8 a queue of Poisson
             arrivals before one server of constant speed waits two service times on average, and from there on waiting
             grows without bound.
-        share: Whether models may share a slice, taking turns; see `planner.candidates.sharing`.
+        share: True if models may share a slice and take turns on it; see `planner.candidates.sharing`.
         change_price: Compute slices that a change has to save for each running MIG instance that it does not leave in
             place with what is in it; of plans that come to the same the one that changes least is taken, before GPUs
             and accuracy count. With 0 changes cost nothing, and only plans of equal merit are told apart by them.
