@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.cli.inputs import read_wanted
-from jigsaw_triton.cli.output import Output
-from jigsaw_triton.cli.request import Request
+from jigsaw_triton.cli.inputs.files import read_wanted
+from jigsaw_triton.cli.inputs.request import Request
+from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.paths import deployment_paths

@@ -1,4 +1,4 @@
-"""The command line: `jigsaw-triton COMMAND ...`, one module a command.
+"""The command line: `jigsaw-triton COMMAND ...`. Each command is a module of `cli.commands`.
 
 A command's module is imported when the command is run, so that `--help` and a shell's completion stay quick.
 """
@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from jigsaw_triton import __version__
-from jigsaw_triton.cli import failure
+from jigsaw_triton.cli.io import failure
 from jigsaw_triton.spec.words import nearest
 
 PROGRAM = "jigsaw-triton"
@@ -69,7 +69,7 @@ class Program(click.Group):
         """The command of this name, imported now; None where there is none."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = import_module(f"{__package__}.{cmd_name.replace('-', '_')}")
+        module = import_module(f"{__package__}.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
 from jigsaw_triton.planner.domain.plan import GraphPlan
-from jigsaw_triton.planner.domain.throughput import carried_rps
+from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.servers.metrics import Sample
 
 _OF = frozenset({"jigsaw_yield_items_total", "jigsaw_condition_checked_total"})
@@ -156,7 +156,7 @@ def covered_rps(graph: TaskGraph, plan: GraphPlan, counts: Counts, settings: Set
         name: {variant: task.rate_rps * share for variant, share in task.mix.items()}
         for name, task in plan.tasks.items()
     }
-    return plan.capacity_rps * carried_rps(now, planned, planned) / plan.demand_rps
+    return plan.capacity_rps * graph_throughput_rps(now, planned, planned) / plan.demand_rps
 
 
 def _source(labels: Mapping[str, str]) -> Source:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, GpuId, Layout, MigInstance, Placement
+from jigsaw_triton.gpus.model import GpuId, Layout, MigInstance, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +45,3 @@ def rearrangement(gpu: GpuId, present: Iterable[MigInstance], wanted: Layout) ->
         tuple(i for i in here if i not in stay),
         tuple(placement for placement in sorted(wanted) if placement not in kept),
     )
-
-
-def obstacle(board: Board, wanted: Layout, around: Layout) -> str | None:
-    """Why a layout is not possible beside what has to stay; None where it is.
-
-    Args:
-        board: Of the GPU.
-        wanted: The layout.
-        around: Others' instances.
-    """
-    return fits(board, [*around, *wanted])

@@ -11,7 +11,7 @@ from jigsaw_triton.planner.candidates.configurations import TOLERANCE
 from jigsaw_triton.planner.candidates.sharing import shared_load
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.throughput import carried_by_task, of_all_tasks
+from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
 from jigsaw_triton.planner.latency.latency import uses
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -117,7 +117,7 @@ class Service:
         if key not in self._known:
             graph, values = self._graphs[name], iter(part.tolist())
             usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
-            self._known[key] = [carried_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
+            self._known[key] = [throughput_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
         return self._known[key]
 
     def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from jigsaw_triton.cli.init import SKELETON
+from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.cli.main import program
 
 Run = Callable[..., Result]

@@ -10,9 +10,9 @@ import click
 import pytest
 
 from jigsaw_triton import __version__
-from jigsaw_triton.cli import show
+from jigsaw_triton.cli.commands import show
+from jigsaw_triton.cli.inputs.options import Command, Option
 from jigsaw_triton.cli.main import COMMANDS, program
-from jigsaw_triton.cli.options import Command, Option
 from tests.cli.conftest import Run
 
 NAMES = [name for section in COMMANDS.values() for name in section]
@@ -185,7 +185,7 @@ def test_a_signal_ends_the_program_and_what_it_started(
     fake.chmod(0o755)
     code = (
         "from pathlib import Path\n"
-        "from jigsaw_triton.cli import bench, main\n"
+        "from jigsaw_triton.cli.commands import bench, main\n"
         f"{listener}\n"
         f"bench.find_perf_analyzer = lambda: Path({str(fake)!r})\n"
         # A test run in the background of a shell inherits SIGINT ignored.

@@ -183,8 +183,8 @@ class World:
             if isinstance(made, str):
                 return e.Failed(issued.id, made, 3)
             asked_rps = action.demand_rps["app"]
-            carried_rps = min(asked_rps, self.carries_rps) if action.may_fall_short else asked_rps
-            return e.Solved(issued.id, plan(carried_rps), made)
+            served_rps = min(asked_rps, self.carries_rps) if action.may_fall_short else asked_rps
+            return e.Solved(issued.id, plan(served_rps), made)
         self.done.append(action)
         return e.Done(issued.id)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from jigsaw_triton.cli.running import Deployment
+from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
 

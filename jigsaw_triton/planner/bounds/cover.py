@@ -129,9 +129,11 @@ class FloorCover:
         self._carrying: dict[Replicas, _Carrying] = {}
         self._rest: dict[Replicas, _Carrying] = {}
         for among in {c.among for c in alone}:
-            self._carrying[among], self._rest[among] = self._carried_by([c for c in alone if c.among == among], among)
+            self._carrying[among], self._rest[among] = self._throughput_by(
+                [c for c in alone if c.among == among], among
+            )
 
-    def _carried_by(self, alone: Sequence[Configuration], among: Replicas) -> "tuple[_Carrying, _Carrying]":
+    def _throughput_by(self, alone: Sequence[Configuration], among: Replicas) -> "tuple[_Carrying, _Carrying]":
         """By as many replicas, and by one fewer."""
         sizes = _sizes(alone)
         best, kind = np.unique(self._best(alone, sizes), axis=0, return_inverse=True)

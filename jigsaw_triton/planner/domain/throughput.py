@@ -10,7 +10,7 @@ ByVariant = Mapping[str, Mapping[str, float]]
 """Task -> variant -> a quantity."""
 
 
-def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
+def graph_throughput_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
     """Requests a second that replicas carry where each task's calls are shared out among its variants by a mix.
 
     With the planned shares as the mix it is what the plan counts on. With what the variants can carry, it is what a
@@ -22,10 +22,10 @@ def carried_rps(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> float:
         usable: Calls a second that may be planned for the replicas.
         mix: Parts in any unit. A task that is called and has none of them, carries nothing.
     """
-    return of_all_tasks(carried_by_task(graph, usable, mix))
+    return of_all_tasks(throughput_by_task(graph, usable, mix))
 
 
-def carried_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> dict[str, float]:
+def throughput_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> dict[str, float]:
     """Likewise for each task alone, were there enough of the others; infinite where it is not called."""
     carried: dict[str, float] = {}
     called: dict[str, dict[str, float]] = {}

@@ -16,7 +16,7 @@ from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import Replicas
 from jigsaw_triton.planner.domain.rates import calls, most_calls
-from jigsaw_triton.planner.domain.throughput import carried_rps
+from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.planner.formulation.incremental_levels import Weight, path_ends
 from jigsaw_triton.planner.formulation.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.solver.program import Draft, Program
@@ -198,4 +198,4 @@ def _capacity(workload: Workload, own: Mapping[str, Counts], rates: Mapping[tupl
             usable[task][c.variant] = usable[task].get(c.variant, 0.0) + n * c.throughput_rps
     planned = {task: {v: rates[graph.name, task, v] for v in of} for task, of in usable.items()}
     mixes = [planned] if graph.slo.accuracy_mode == "mean" else [planned, usable]
-    return max(workload.demand_rps, *(carried_rps(graph, usable, mix) for mix in mixes))
+    return max(workload.demand_rps, *(graph_throughput_rps(graph, usable, mix) for mix in mixes))

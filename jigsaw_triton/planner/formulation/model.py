@@ -23,7 +23,7 @@ steps; the goal `most` keeps to floors there, too.
 In the paper's formulation the last line is about compute slices, of which each GPU has as many as others left of it.
 
 Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. With a price on changes GPUs
-are counted apart by what runs on them, too (`planner.placement.occupied_supply`), and for each replica r that runs
+are counted apart by what runs on them, too (`planner.placement.running_supply`), and for each replica r that runs
 there is a number k_r of those that stay in place.
 
     k_r <= sum of x over its loads,  k_r <= sum of z * (how many of them the cut leaves)
@@ -132,7 +132,7 @@ def allocation(
         cuts: What is known of slices that are shared.
         pooled: Slices of each pool that belong to `start`.
         price: Compute slices that it is worth to leave one that runs in place, for the goal `least`; where it is above
-            0 the supplies are those of `planner.placement.occupied_supply`.
+            0 the supplies are those of `planner.placement.running_supply`.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None

@@ -9,7 +9,7 @@ from jigsaw_triton.gpus.model import FREE, Board, Cluster, Gpu, GpuId, Occupancy
 from jigsaw_triton.planner.candidates.configurations import Replica
 
 Given = str | Replica
-"""Unit of supply of a GPU: a kind of slice, or a replica that stays in place (`planner.placement.occupied_supply`)."""
+"""Unit of supply of a GPU: a kind of slice, or a replica that stays in place (`planner.placement.running_supply`)."""
 
 _COMPUTE = "compute"
 """What all kinds of slices are made of where packing is ideal."""

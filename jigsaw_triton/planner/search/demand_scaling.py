@@ -6,7 +6,7 @@ from dataclasses import replace
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.domain.problem import on_floors
 from jigsaw_triton.planner.formulation.model import SCALE_GAP
-from jigsaw_triton.planner.search.candidates import complete, with_room
+from jigsaw_triton.planner.search.choices import complete, with_room
 from jigsaw_triton.planner.search.planning import Planning
 
 _SOMEWHAT = 1.02

@@ -17,7 +17,7 @@ from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
 from jigsaw_triton.planner.search import diagnose
-from jigsaw_triton.planner.search.candidates import (
+from jigsaw_triton.planner.search.choices import (
     Candidates,
     bounds_of,
     complete,

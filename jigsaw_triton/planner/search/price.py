@@ -15,8 +15,8 @@ from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.formulation.model import PRICE_GAP, Allocation, allocation
-from jigsaw_triton.planner.placement.occupied_supply import occupied_supply
 from jigsaw_triton.planner.placement.placement import running_slices
+from jigsaw_triton.planner.placement.running_supply import running_supply
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 
 _ROUNDING = 1e-6
@@ -64,7 +64,7 @@ def cheapest_change(
             problem.workloads,
             these,
             [
-                occupied_supply(problem.cluster, board, kinds, running, staying)
+                running_supply(problem.cluster, board, kinds, running, staying)
                 for board in problem.boards
                 if (kinds := {c.slice for c in _all(these) if c.board == board.name})
             ],

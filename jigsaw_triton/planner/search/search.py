@@ -10,7 +10,7 @@ from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.formulation.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.formulation.refinement import Refinement
-from jigsaw_triton.planner.search.candidates import (
+from jigsaw_triton.planner.search.choices import (
     Candidates,
     bounds_of,
     complete,

@@ -16,7 +16,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
 from jigsaw_triton.planner.search import diagnose
-from jigsaw_triton.planner.search.candidates import replicas
+from jigsaw_triton.planner.search.choices import replicas
 from jigsaw_triton.planner.search.demand_scaling import largest_scale, largest_scale_by_halving
 from jigsaw_triton.planner.search.planning import Allotment, Planning
 from jigsaw_triton.planner.solver.program import SolverName

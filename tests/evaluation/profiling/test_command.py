@@ -32,7 +32,7 @@ def application(tmp_path: Path) -> str:
 def test_what_is_measured_already_is_shown_and_no_server_is_started(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
     before = Path(application, "profiles.csv").read_bytes()
     status, out, _ = run(capsys, application, *ONE, "-o", "json")
     document = json.loads(out)

@@ -17,7 +17,7 @@ from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.search import planning, search
-from jigsaw_triton.planner.search.candidates import bounds_of
+from jigsaw_triton.planner.search.choices import bounds_of
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, make_plan
 from jigsaw_triton.planner.solver.program import Program, SolverName
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, SolverHung, SolverProcess, Stage

@@ -1,0 +1,1 @@
+"""One module for each command: `jigsaw-triton NAME` runs `command` in `NAME.py`."""

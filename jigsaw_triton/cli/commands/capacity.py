@@ -1,0 +1,116 @@
+"""`capacity`: the largest demand that a cluster can serve."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.files import problem, read_wanted
+from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.cli.io.output import Output, figures, listed, write_file
+from jigsaw_triton.cli.views.plan import plan_svg, plan_view
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
+from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan
+from jigsaw_triton.spec.words import nearest
+
+_EQUAL_RPS = 1.0
+
+
+@options.command(
+    "capacity",
+    forms=("table", "json", "svg"),
+    examples=(
+        "capacity traffic/ --gpus 4xA100-80GB",
+        "capacity traffic/ faces/ --cluster cluster.yaml --demand traffic=4,faces=1",
+        "capacity traffic/ faces/ --cluster cluster.yaml --demand faces=30 --scale traffic",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.demand(required=False)
+@options.option("--scale", metavar="NAME", help="Let only the demand of this graph grow.  [default: all]")
+@options.share()
+@options.baseline()
+@options.time_limit()
+@options.out_file("Write the plan to this file as JSON, for `compile`.")
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    demand: tuple[str, ...],
+    scale: str | None,
+    share: bool,
+    features: str,
+    formulation: Formulation,
+    latency_model: LatencyModel,
+    time_limit: float,
+    out_path: Path | None,
+) -> None:
+    """Find the largest demand that a cluster can serve, and its plan.
+
+    The demands of all graphs grow together, in the proportion of --demand or equally. With --scale the demand of one
+    graph grows, and the others stay as they are. If no demand can be served, the command prints the reasons and exits
+    with 3.
+    """
+    wanted = read_wanted(
+        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=_EQUAL_RPS, to_serve=False
+    )
+    _check_demand(demand, scale, tuple(wanted.graphs))
+    growing = tuple(wanted.graphs) if scale is None else (scale,)
+    asked, how = (
+        problem(wanted),
+        Options(
+            time_limit_s=time_limit,
+            features=features,
+            formulation=formulation,
+            latency_model=latency_model,
+            share=share,
+        ),
+    )
+    with out.working("planning"):
+        # Ideal packing carries what the placement of it may not.
+        ideal = largest_demand(asked, how, scaled=growing) if formulation == "paper" else None
+        plan = make_largest_plan(asked, how, scaled=growing)
+    if out_path is not None:
+        write_file(out_path, plan_to_text(plan))
+        out.note(f"wrote {out_path}")
+    if out.form == "svg":
+        out.raw(plan_svg(plan, wanted.cluster))
+    else:
+        view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
+        largest = ideal.rps if ideal else {name: graph.demand_rps for name, graph in plan.graphs.items()}
+        out.result(plan.to_json() | {"largest_rps": dict(largest)}, _largest(plan, growing, ideal), *view)
+
+
+def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:
+    """Sees to it that no graph silently gets a demand beside others that were given one.
+
+    Raises:
+        InputError: A graph lacks its demand, or the one to grow is unknown.
+    """
+    if scale is not None and scale not in names:
+        raise InputError(f"there is no graph '{scale}'", where="--scale", hint=nearest(scale, names, "graphs"))
+    given = {item.partition("=")[0].strip() for text in texts for item in text.split(",")}
+    lacking = [name for name in names if name not in given | {scale}]
+    if len(names) > 1 and (texts or scale is not None) and lacking:
+        raise InputError(
+            f"{listed(lacking)} {'have' if len(lacking) > 1 else 'has'} none",
+            where="--demand",
+            hint=f"add --demand {','.join(f'{name}=RPS' for name in lacking)}",
+        )
+
+
+def _largest(plan: Plan, growing: Collection[str], ideal: LargestDemand | None) -> str:
+    placed = {name: plan.graphs[name].demand_rps for name in plan.graphs if name in growing}
+    if ideal is None:
+        return f"at most {_demands(placed)}\n"
+    return (
+        f"at most {_demands({name: ideal.rps[name] for name in placed})} by ideal packing, {_demands(placed)} placed\n"
+    )
+
+
+def _demands(rps: Mapping[str, float]) -> str:
+    return listed([f"{name} {figures(value, 4)} requests/s" for name, value in rps.items()])

@@ -1,0 +1,44 @@
+"""`doctor`: what is missing on this machine, and how to get it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.gpu_checks import gpu_checks
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.servers.checks import Check, checks
+from jigsaw_triton.servers.ports import check_free
+
+
+@options.command("doctor", examples=("doctor", "doctor -o json"))
+def command(out: Output) -> int:
+    """Check this machine for everything that a deployment needs.
+
+    Each finding that is not ok says how to fix it. The command changes nothing. It exits with 1 if a finding is an
+    error; a warning names something that limits a deployment.
+    """
+    with out.working("looking at this machine"):
+        found = [*gpu_checks(), *checks(), *_ports()]
+    failed = any(check.status == "error" for check in found)
+    data: dict[str, Any] = {"ok": not failed, "checks": [asdict(check) for check in found]}
+    remedies = [f"{check.name}: {check.remedy}" for check in found if check.remedy]
+    table = Table.of(("", "what", "found"), ((check.status, check.name, check.detail) for check in found))
+    out.result(data, table, *(["What to do:", *(f"  {line}" for line in remedies)] if remedies else []))
+    return 1 if failed else 0
+
+
+def _ports() -> Iterator[Check]:
+    gateway = GatewayPorts()
+    for use, port in (("HTTP", gateway.http), ("gRPC", gateway.grpc), ("metrics", gateway.metrics)):
+        name = f"port {port}"
+        try:
+            check_free(gateway.address, port)
+        except InputError as error:
+            hint = "stop what has it (`jigsaw-triton down` if it is a deployment), or set `gateway` in cluster.yaml"
+            yield Check(name, "warning", f"{error.message}; the gateway's {use} wants it", hint)
+        else:
+            yield Check(name, "ok", f"free, for the gateway's {use}")

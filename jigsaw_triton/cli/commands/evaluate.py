@@ -1,0 +1,154 @@
+"""`evaluate`: comparisons with other systems and with what part of this one does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.files import problem, read_wanted
+from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.cli.io.output import Output, View, figures
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, Case, ablation, mean_gain
+from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+
+_HEADER = ("features", "exact", "to none", "slices", "paper", "to none", "slices", "unplaced")
+
+_RPS = 1.0
+"""The demand that an ablation sets out from; any would do."""
+
+
+@click.group("evaluate")
+def command() -> None:
+    """Comparisons: with other systems, and with what part of this one does."""
+
+
+@options.command(
+    "ablation",
+    examples=(
+        "evaluate ablation traffic/ --gpus 4xA100-80GB",
+        "evaluate ablation traffic/ faces/ --gpus 120xA100-80GB --plot ablation.svg",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.option(
+    "--plot",
+    "plot_path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Plot the largest demand of each subset into this .svg or .png file. Needs matplotlib.",
+)
+@options.time_limit()
+def _ablation(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    plot_path: Path | None,
+    time_limit: float,
+) -> None:
+    """Compare the planner's features and formulations.
+
+    Each graph is planned alone on the cluster, with every subset of accuracy scaling (A), spatial partitioning (S) and
+    task-graph-informed budgeting (T), and in both formulations. The table shows the largest demand that the cluster
+    carries, and the compute slices for a demand that all of them carry. Both formulations use the paper's latency model
+    and all of the profiled throughput, so that they differ in nothing else.
+    """
+    if plot_path is not None:
+        check_plot(plot_path)
+    wanted = read_wanted(
+        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=(), default_rps=_RPS, to_serve=False
+    )
+    asked = problem(wanted)
+    how = Options(time_limit_s=time_limit)
+    with out.working("planning") as tell, lasting_solvers() as solvers:
+        found = [
+            ablation(replace(asked, workloads=(workload,)), how, tell=tell, solvers=solvers)
+            for workload in asked.workloads
+        ]
+    on = _described(wanted.cluster)
+    if plot_path is not None:
+        plot(found, plot_path, title=f"What each feature is worth on {on}")
+        out.note(f"wrote {plot_path}")
+    out.result(_document(found, on), *_view(found, on))
+
+
+command.add_command(_ablation)
+
+
+def _described(cluster: Cluster) -> str:
+    names = [gpu.board.name for gpu in cluster.gpus]
+    return ", ".join(f"{names.count(name)}x{name}" for name in dict.fromkeys(names))
+
+
+def _document(found: Sequence[Ablation], on: str) -> dict[str, object]:
+    return {
+        "gpus": on,
+        "graphs": [one.to_json() for one in found],
+        "gain": {
+            formulation: {f or "none": mean_gain(found, f, formulation) for f in SUBSETS}
+            for formulation in FORMULATIONS
+        },
+        "published": {f or "none": gain for f, gain in PUBLISHED.items()},
+    }
+
+
+def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
+    for one in found:
+        yield _table(one, on)
+        yield from (
+            f"features {case.features or 'none'}, {case.formulation}: {case.reason}\n"
+            for case in one.cases
+            if case.reason
+        )
+        yield ""
+    header = ("features", *FORMULATIONS, "published")
+    rows = (
+        (_named(f), *(_times(mean_gain(found, f, formulation)) for formulation in FORMULATIONS), f"{PUBLISHED[f]:g}")
+        for f in SUBSETS
+    )
+    title = "largest demand relative to none" + (", geometric mean of the graphs" if len(found) > 1 else "")
+    yield Table.of(header, rows, title=title)
+    yield "published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs"
+    if not all(_proven(case) for one in found for case in one.cases):
+        yield "~ not proven within the time limit"
+
+
+def _table(one: Ablation, on: str) -> Table:
+    rows = (
+        (_named(f), *_cells(one, one.case(f, "exact")), *_cells(one, one.case(f, "paper")), _unplaced(one, f))
+        for f in SUBSETS
+    )
+    return Table.of(_HEADER, rows, title=f"{one.graph} on {on}; slices at {figures(one.common_rps)} requests/s")
+
+
+def _cells(one: Ablation, case: Case) -> tuple[str, str, str]:
+    """Largest demand, what that is relative to no feature, slices at the common demand."""
+    largest = "-" if case.largest_rps is None else figures(case.largest_rps) + ("" if case.proven else "~")
+    common = case.at_common
+    slices = "-" if common is None else f"{common.used}" + ("" if common.proven else "~")
+    return largest, _times(one.gain(case.features, case.formulation)), slices
+
+
+def _unplaced(one: Ablation, features: str) -> str:
+    largest = one.case(features, "paper").at_largest
+    return "-" if largest is None else f"{largest.unplaced} of {largest.used}"
+
+
+def _named(features: str) -> str:
+    return "+".join(features) or "none"
+
+
+def _times(gain: float | None) -> str:
+    return "-" if gain is None else f"{gain:.2f}"
+
+
+def _proven(case: Case) -> bool:
+    return case.proven and (case.at_common is None or case.at_common.proven)

@@ -1,0 +1,150 @@
+"""`plan`: chooses variants, slices and GPUs for a demand."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.files import problem, read_plan, read_wanted
+from jigsaw_triton.cli.inputs.machine import Driver, as_found, uncut
+from jigsaw_triton.cli.io.output import Output, Tell, write_file
+from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.cli.views.explanation import explanation_view
+from jigsaw_triton.cli.views.plan import plan_svg, plan_view
+from jigsaw_triton.cli.views.transition import transition_view
+from jigsaw_triton.errors import InfeasibleError, UnplacedError
+from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options, Problem
+from jigsaw_triton.planner.explain.conflict import find_conflict, told
+from jigsaw_triton.planner.explain.explain import explained
+from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.planner.transition.transition import transition
+
+
+@options.command(
+    "plan",
+    forms=("table", "json", "svg"),
+    examples=(
+        "plan traffic/ --gpus 4xA100-80GB --demand 120",
+        "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
+        "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
+        "plan traffic/ faces/ --gpus 1xA100-80GB --demand traffic=1,faces=1 --share",
+        "plan traffic/ --gpus 4xA100-80GB --demand 120 --explain",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
+        "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --change-price 0.5",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@options.demand()
+@options.share()
+@options.baseline()
+@options.time_limit()
+@options.gap()
+@options.option(
+    "--explain", is_flag=True, help="Explain what each requirement costs, and what the next best choices would cost."
+)
+@options.option("--diff", is_flag=True, help="Show the steps from the running plan to this one.")
+@options.option(
+    "--from",
+    "running",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Running plan: among equally good plans, choose the one that keeps most of it.  [default: with --diff, the "
+    "deployment's]",
+)
+@options.change_price()
+@options.state()
+@options.out_file("Write the plan to this file as JSON, for `compile`.")
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    demand: tuple[str, ...],
+    share: bool,
+    features: str,
+    formulation: Formulation,
+    latency_model: LatencyModel,
+    time_limit: float,
+    gap: float,
+    explain: bool,
+    diff: bool,
+    running: Path | None,
+    change_price: float,
+    state: Path | None,
+    out_path: Path | None,
+) -> None:
+    """Choose variants, slices and GPUs for a demand.
+
+    The plan uses the fewest compute slices that meet the latency and accuracy of each graph at the demand, then the
+    fewest GPUs, then has the highest accuracy. If there is no plan, the command prints the reasons and exits with 3.
+    --explain adds what each requirement costs, and what the next best of each choice would cost. --diff adds the steps
+    from the running plan to this one, and the capacity meanwhile. With --change-price a running instance is only
+    changed if the change saves more slices than its price.
+    """
+    if out.form == "svg" and (explain or diff):
+        raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")
+    if change_price and running is None and not diff:
+        raise click.UsageError("--change-price is about what runs: say it with --from, or give --diff.")
+    if change_price and explain:
+        raise click.UsageError("--explain tells what slices depend on; leave out --change-price.")
+    wanted = read_wanted(
+        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
+    )
+    before = read_plan(running) if running is not None else None
+    if diff and before is None:
+        deployment = Deployment.at(state)
+        before = deployment.plan()
+        wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
+    for sentence in uncut(wanted.cluster if diff else as_found(wanted.cluster)):
+        out.warn(sentence)
+    asked, how = (
+        problem(wanted, running=before),
+        Options(
+            time_limit_s=time_limit,
+            gap=gap,
+            features=features,
+            formulation=formulation,
+            latency_model=latency_model,
+            share=share,
+            change_price=change_price,
+        ),
+    )
+    with out.working("planning") as tell:
+        plan = _planned(asked, how, tell)
+    if out_path is not None:
+        write_file(out_path, plan_to_text(plan))
+        out.note(f"wrote {out_path}")
+    if out.form == "svg":
+        out.raw(plan_svg(plan, wanted.cluster))
+        return
+    document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
+    if explain:
+        with out.working("comparing with other plans"), lasting_solvers() as solvers:
+            explanation = explained(plan, asked, how, solvers=solvers, clock=time.monotonic)
+        document |= {"explanation": explanation.to_json()}
+        view += ["", *explanation_view(explanation)]
+    if diff:
+        way = transition(asked, plan, how)
+        document |= {"transition": way.to_json()}
+        view += transition_view(way, plan)
+    out.result(document, *view)
+
+
+def _planned(asked: Problem, how: Options, tell: Tell) -> Plan:
+    """The plan, or an error that tells what is in conflict and what would do."""
+    with lasting_solvers() as solvers:
+        try:
+            return make_plan(asked, how, solvers=solvers)
+        except UnplacedError:
+            raise
+        except InfeasibleError as error:
+            tell("no plan is feasible: looking for what would be")
+            conflict = find_conflict(asked, how, solvers=solvers, clock=time.monotonic)
+            raise error if conflict is None else told(error, asked, conflict) from None

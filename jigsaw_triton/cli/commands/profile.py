@@ -1,0 +1,241 @@
+"""`profile`: measures a graph's variants on live tritonservers and writes profiles.csv."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
+from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.cli.io.output import Output, figures
+from jigsaw_triton.cli.io.progress import download_told
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.profiling.load import Pace
+from jigsaw_triton.evaluation.profiling.measure import Bench, Measurement
+from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
+from jigsaw_triton.evaluation.profiling.sheet import Sheet
+from jigsaw_triton.evaluation.profiling.stand import stand
+from jigsaw_triton.gpus.model import Cluster, Gpu
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.servers.installation import find_installation
+
+THIS_PROCESSOR = "1xcpu"
+"""What is measured where no GPUs are given."""
+
+_FULL_ENOUGH = 0.9
+"""Share of executions with a whole batch below which the latencies are rather those of smaller batches."""
+
+_LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+
+Begin = Callable[[ProfileKey], None]
+
+
+@options.command(
+    "profile",
+    examples=(
+        "profile traffic/",
+        "profile traffic/ --task detect --variant s --instances 1,2,3 --batches 1,4",
+        "profile traffic/ --again --seconds 10 -O careful.csv",
+    ),
+)
+@options.graph()
+@options.cluster()
+@options.option(
+    "--task", "tasks", metavar="TASK", multiple=True, help="Task to measure; may be repeated.  [default: all]"
+)
+@options.option(
+    "--variant",
+    "variants",
+    metavar="VARIANT",
+    multiple=True,
+    help="Variant to measure; may be repeated.  [default: all]",
+)
+@options.option(
+    "--slices", metavar="SLICE,...", default="1g", show_default=True, help="Kinds of MIG instance to measure on."
+)
+@options.option(
+    "--instances", metavar="N,...", default="1,2", show_default=True, help="Triton instance counts to measure."
+)
+@options.option("--batches", metavar="N,...", default="1,2,4,8", show_default=True, help="Batch sizes to measure.")
+@options.option(
+    "--seconds",
+    type=options.Number(min=0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Measure each configuration for this long, after a warm-up.",
+)
+@options.option("--again", is_flag=True, help="Measure again what the file already has rows for.")
+@options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
+def command(
+    out: Output,
+    graph: str,
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    tasks: Sequence[str],
+    variants: Sequence[str],
+    slices: str,
+    instances: str,
+    batches: str,
+    seconds: float,
+    again: bool,
+    out_path: Path | None,
+) -> None:
+    """Measure the variants of a graph on live tritonservers, and write profiles.csv.
+
+    Each variant is measured for each slice, instance count and batch size, served as a deployment serves it, with all
+    instances busy. Inputs come from the graph's `sample`; the tasks upstream run once to make them. The file is written
+    after each configuration and keeps the rows that it has. To continue an interrupted run, repeat the command.
+    """
+    mistakes = Mistakes()
+    found = read_graphs([graph], mistakes, require_files=True)
+    built = read_cluster(
+        out, mistakes, gpus=gpus or (None if cluster else THIS_PROCESSOR), cluster=cluster, driver=driver
+    )
+    mistakes.raise_if_any()
+    assert built is not None
+    (task_graph,) = found.values()
+    grid = Grid(_words(slices), _numbers(instances, "--instances"), _numbers(batches, "--batches"))
+    names = chosen(task_graph, tasks, variants)
+    on = measurable(built)
+    asked = {name: points(gpu.board, names, grid) for name, gpu in on.items()}
+    file = out_path or task_graph.folder / PROFILES_FILE
+    sheet = Sheet(file)
+    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in asked.items()}
+    machine = _machine(out)
+    done: dict[ProfileKey, Measurement] = {}
+    try:
+        for name, gpu in on.items():
+            if keys[name]:
+                asyncio.run(_measure(out, task_graph, built, gpu, keys[name], Pace(seconds), sheet, done))
+    except KeyboardInterrupt:
+        out.note(f"{len(done)} configurations were measured and are kept in {shown_path(file)}")
+        raise
+    rows = [row for name in on for key in asked[name] if (row := sheet.table.get(key)) is not None]
+    _warn_of_partial(out, done)
+    _tell(out, file, rows, done, machine)
+
+
+async def _measure(
+    out: Output,
+    graph: TaskGraph,
+    cluster: Cluster,
+    gpu: Gpu,
+    keys: Sequence[ProfileKey],
+    pace: Pace,
+    sheet: Sheet,
+    done: dict[ProfileKey, Measurement],
+) -> None:
+    with out.working("looking for tritonserver") as tell:
+        installation = find_installation(download_told(tell))
+    async with stand(installation, cluster, gpu) as made:
+        bench = Bench(graph, made, load_templates(templates_dir()), pace, out.warn)
+        with out.working("making input from the graph's samples") as tell:
+            await bench.prepare(tuple({key.task: None for key in keys}), keys[0].slice, tell)
+        with _progress(out, len(keys)) as begin:
+            for key in keys:
+                begin(key)
+                done[key] = await bench.measure(key)
+                sheet.add(done[key].row)
+
+
+@contextmanager
+def _progress(out: Output, total: int) -> Iterator[Begin]:
+    """A bar on a terminal, else a line a configuration; what is yielded is told of each before it is measured."""
+    if not sys.stderr.isatty():
+        yield lambda key: out.note(f"measuring {_words_of(key)}")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        begun = -1
+
+        def begin(key: ProfileKey) -> None:
+            nonlocal begun
+            begun += 1
+            progress.update(bar, description=_words_of(key), completed=begun)
+
+        yield begin
+
+
+def _words_of(key: ProfileKey) -> str:
+    return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"
+
+
+def _machine(out: Output) -> dict[str, Any]:
+    """Cores and load, which the figures depend on; warns where others keep the machine busy."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    if load > cores / 2:
+        out.warn(
+            f"the machine is busy (load average {load:.1f} on {cores} cores): figures will be worse than on a quiet one"
+        )
+    return {"cores": cores, "load_average": round(load, 2)}
+
+
+def _warn_of_partial(out: Output, done: dict[ProfileKey, Measurement]) -> None:
+    partial = [key for key, measurement in done.items() if measurement.full < _FULL_ENOUGH]
+    for key in partial:
+        out.warn(f"{_words_of(key)}: only {done[key].full:.0%} of the executions had a whole batch")
+
+
+def _tell(
+    out: Output,
+    file: Path,
+    rows: Sequence[ProfileRow],
+    done: dict[ProfileKey, Measurement],
+    machine: dict[str, Any],
+) -> None:
+    data = {
+        "file": str(file),
+        "machine": machine,
+        "measured": len(done),
+        "kept": len(rows) - len(done),
+        "rows": [_document(row, done.get(row.key)) for row in rows],
+    }
+    header = ("gpu", "task", "variant", "slice", "inst", "batch", "p50 ms", "p95 ms", "p99 ms", "items/s", "MiB")
+    table = Table.of(
+        header,
+        [
+            (
+                *(row.key.gpu, row.key.task, row.key.variant, row.key.slice, row.key.instances, row.key.batch),
+                *(figures(getattr(row, name)) for name in _LATENCIES),
+                figures(row.throughput_rps),
+                figures(row.memory_mib),
+            )
+            for row in rows
+        ],
+    )
+    kept = f", {len(rows) - len(done)} kept (--again measures them anew)" if len(rows) > len(done) else ""
+    out.result(data, table, f"{len(done)} configurations measured{kept}; {shown_path(file)}")
+
+
+def _document(row: ProfileRow, measurement: Measurement | None) -> dict[str, Any]:
+    document = {**asdict(row.key), **asdict(row)}
+    del document["key"]
+    certainty = {"batches": measurement.batches, "full": measurement.full} if measurement is not None else {}
+    return document | certainty
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(","))
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in _words(text))
+    except ValueError as error:
+        raise InputError(
+            f"'{text}' is no list of whole numbers", where=flag, hint="write them with commas between: 1,2,4"
+        ) from error

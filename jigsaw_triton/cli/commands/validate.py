@@ -1,0 +1,96 @@
+"""`validate`: checks graphs, the profiles beside them, and a cluster."""
+
+import json
+
+import click
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.files import (
+    PROFILES_FILE,
+    Mistakes,
+    read_cluster,
+    read_graphs,
+    read_profile_tables,
+    shown_path,
+)
+from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.views.graph import graph_document, missing_files
+from jigsaw_triton.compiler.ensemble import check_target
+from jigsaw_triton.graph.draw import slo_words
+from jigsaw_triton.spec.json_schema import Kind, json_schema
+
+
+@options.command(
+    "validate",
+    examples=(
+        "validate traffic/",
+        "validate traffic/ faces/ --cluster cluster.yaml",
+        "validate --schema graph > graph.schema.json",
+    ),
+)
+@options.graphs(required=False)
+@options.cluster()
+@options.option(
+    "--schema", type=click.Choice(("graph", "cluster")), help="Print the JSON Schema of this file, for editors."
+)
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Driver | None,
+    schema: Kind | None,
+) -> None:
+    """Check graphs, profiles and clusters.
+
+    Every mistake is reported with file, line and a correction. A profiles.csv beside a graph is checked too, and so is
+    the cluster of --gpus or --cluster. Model files may still be missing.
+    """
+    if schema is not None:
+        out.raw(json.dumps(json_schema(schema), indent=2) + "\n")
+        return
+    if not graphs and gpus is None and cluster is None:
+        raise click.UsageError("Missing argument 'GRAPH...'.")
+    mistakes = Mistakes()
+    found = read_graphs(graphs, mistakes)
+    for graph in found.values():
+        with mistakes:
+            check_target(graph)
+    profiled = {name: graph for name, graph in found.items() if (graph.folder / PROFILES_FILE).exists()}
+    tables = read_profile_tables(profiled, mistakes)
+    built = None
+    if gpus is not None or cluster is not None:
+        built = read_cluster(out, mistakes, gpus=gpus, cluster=cluster, driver=driver)
+    mistakes.raise_if_any()
+    lacking = {name: missing_files(graph) for name, graph in found.items()}
+    for name, files in lacking.items():
+        if files:
+            folder = shown_path(found[name].folder)
+            out.warn(f"{name}: {len(files)} model files are not there; `jigsaw-triton fetch {folder}` brings them")
+    data = {
+        "graphs": {
+            name: {
+                **graph_document(graph),
+                "folder": str(graph.folder),
+                "profiles": len(tables[name]) if name in tables else None,
+                "missing_files": lacking[name],
+            }
+            for name, graph in found.items()
+        },
+        "gpus": len(built.gpus) if built is not None else None,
+    }
+    rows = (
+        (
+            name,
+            f"{len(graph.tasks)} and {len(graph.steps)} in python" if graph.steps else len(graph.tasks),
+            sum(len(task.variants) for task in graph.tasks.values()),
+            len(tables[name]) if name in tables else "none",
+            slo_words(graph),
+        )
+        for name, graph in found.items()
+    )
+    view = [Table.of(("graph", "tasks", "variants", "profiles", "promises"), rows)] if found else []
+    gpu_words = [f"cluster: {len(built.gpus)} GPUs, driver {built.driver}"] if built is not None else []
+    out.result(data, *view, *gpu_words, "no mistakes")

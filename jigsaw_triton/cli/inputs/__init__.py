@@ -1,0 +1,1 @@
+"""What a command works on: options, files, the machine and its GPUs."""

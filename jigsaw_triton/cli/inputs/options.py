@@ -1,0 +1,250 @@
+"""How commands are declared, and the options that several of them share.
+
+Every option may stand in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from jigsaw_triton.cli.io.output import FORMS, Output
+from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
+
+
+class Option(click.Option):
+    """An option with its environment variable, which the help names."""
+
+    def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
+        flag = next(text for text in param_decls if text.startswith("--")).split("/")[0]
+        variable = "JIGSAW_" + flag.removeprefix("--").replace("-", "_").upper()
+        super().__init__(list(param_decls), envvar=variable, show_envvar=True, **attributes)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples.
+
+    Args:
+        examples: Command lines without the program's name.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples, a line each."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}jigsaw-triton {example}\n")
+
+
+class Number(click.FloatRange):
+    """A number of a range; never NaN, which is in every range, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: It is none, or not of the range.
+        """
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class _OutputType(click.Choice[str]):
+    """A form of output, as the `Output` that prints it."""
+
+    name = "form"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, Output) else Output(super().convert(value, param, ctx))
+
+
+def option(*flags: str, **attributes: Any) -> Decorator[Any]:
+    """`click.option` with an environment variable."""
+    return click.option(*flags, cls=Option, **attributes)
+
+
+def command(
+    name: str, *, examples: Sequence[str], forms: Sequence[str] = FORMS
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Makes a function a command with `-o/--output` and `--debug`.
+
+    The function gets `out: Output` beside its own parameters, and returns an exit code where that is not 0. Its
+    docstring is the help.
+
+    Args:
+        name: As users write it.
+        examples: Command lines without the program's name.
+        forms: Of output; the first is the default.
+    """
+    debug = Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
+    output = Option(
+        ["-o", "--output", "out"],
+        type=_OutputType(forms),
+        default=forms[0],
+        show_default=True,
+        help="Format of the result on stdout.",
+    )
+
+    def decorate(function: Callable[..., int | None]) -> Command:
+        made = click.command(name, cls=Command, examples=examples)(function)
+        made.params += [output, debug]
+        return made
+
+    return decorate
+
+
+def graphs(*, required: bool = True) -> Decorator[Any]:
+    """GRAPH...: graph.yaml files or their folders."""
+    return click.argument("graphs", metavar="GRAPH...", nargs=-1, required=required, type=click.Path())
+
+
+def graph() -> Decorator[Any]:
+    """GRAPH: a graph.yaml or its folder."""
+    return click.argument("graph", metavar="GRAPH", type=click.Path())
+
+
+def cluster() -> Decorator[Any]:
+    """--gpus, --cluster and --driver: what to plan for and to run on."""
+    options = (
+        option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
+        option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
+        option(
+            "--driver",
+            type=click.Choice(("nvml", "emulated")),
+            help="MIG driver, instead of the one in cluster.yaml.  [default: nvml if a GPU answers, else emulated]",
+        ),
+    )
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def demand(*, required: bool = True) -> Decorator[Any]:
+    """--demand: requests a second, of the one graph or by graph."""
+    return option(
+        "--demand",
+        metavar="RPS|NAME=RPS",
+        multiple=True,
+        required=required,
+        help="Requests a second to plan for; with several graphs NAME=RPS, repeated or separated by commas.",
+    )
+
+
+def state() -> Decorator[Any]:
+    """--state: the folder of a deployment."""
+    return option(
+        "--state",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of the deployment.  [default: jigsaw-triton in ~/.local/state]",
+    )
+
+
+def time_limit() -> Decorator[Any]:
+    """--time-limit: of the solver."""
+    return option(
+        "--time-limit",
+        metavar="SECONDS",
+        type=Number(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        help="Stop solving after this time, and take the best plan found.",
+    )
+
+
+def gap() -> Decorator[Any]:
+    """--gap: how near to the fewest compute slices is near enough."""
+    return option(
+        "--gap",
+        metavar="SHARE",
+        type=Number(min=0, max=1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Accept this share of compute slices above the optimum, such as 0.005. Large plans are found sooner.",
+    )
+
+
+def baseline() -> Decorator[Any]:
+    """--features, --formulation and --latency-model: to plan as other systems do, for comparison."""
+    options = (
+        option(
+            "--features",
+            metavar="LETTERS",
+            default=FEATURES,
+            show_default=True,
+            callback=lambda _ctx, _param, letters: "" if letters.lower() == "none" else letters.upper(),
+            help="Features: A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting; or none.",
+        ),
+        option(
+            "--formulation",
+            type=click.Choice(FORMULATIONS),
+            default=FORMULATIONS[0],
+            show_default=True,
+            is_eager=True,  # known when the latency model's default is asked for
+            help="exact optimises over MIG layouts; paper uses ideal packing and greedy placement.",
+        ),
+        latency_model(default="queue; 2p95 in the paper's formulation"),
+    )
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def _fitting_model(ctx: click.Context, _param: click.Parameter, asked: LatencyModel | None) -> LatencyModel:
+    return asked or LATENCY_MODEL_OF[ctx.params.get("formulation", FORMULATIONS[0])]
+
+
+def latency_model(default: str = LATENCY_MODELS[0]) -> Decorator[Any]:
+    """--latency-model: how long a task is planned to take.
+
+    Args:
+        default: What the help says of it.
+    """
+    return option(
+        "--latency-model",
+        type=click.Choice(LATENCY_MODELS),
+        callback=_fitting_model,
+        help=f"Latency model: a queueing estimate at the SLO's percentile, or 2 x p95.  [default: {default}]",
+    )
+
+
+def share() -> Decorator[Any]:
+    """--share: whether models may share a slice."""
+    return option("--share", is_flag=True, help="Let rarely called models share a slice and take turns on it.")
+
+
+def change_price() -> Decorator[Any]:
+    """--change-price: what a change has to save."""
+    return option(
+        "--change-price",
+        metavar="SLICES",
+        type=Number(min=0),
+        default=0.0,
+        show_default=True,
+        help="Compute slices that a plan must save for each running MIG instance that it changes.",
+    )
+
+
+def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
+    """-O/--out: where to write."""
+    return option(
+        "-O", "--out", "out_path", metavar="PATH", type=click.Path(path_type=Path), required=required, help=help_text
+    )

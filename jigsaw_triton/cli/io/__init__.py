@@ -1,0 +1,1 @@
+"""Where a command writes to, and how it reaches the running deployment."""

@@ -1,0 +1,1 @@
+"""Values of the domain as tables, lines and drawings for a terminal."""

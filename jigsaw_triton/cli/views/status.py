@@ -1,0 +1,102 @@
+"""The state of a deployment, for readers."""
+
+from typing import Any
+
+from jigsaw_triton.cli.inputs.files import planned_cluster
+from jigsaw_triton.cli.io.output import Output, View, drawing, figures
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.views.plan import strips
+from jigsaw_triton.gpus.board import draw_text
+from jigsaw_triton.planner.domain.plan import plan_from_json
+
+
+def status_view(status: dict[str, Any], out: Output) -> list[View]:
+    """A status for people."""
+    parts: list[View] = []
+    doing = f", {status['doing']}" if status["doing"] else ""
+    parts.append(f"{status['state']}{_degraded(status)}{doing}, generation {status['generation']}")
+    parts += [f"emulated: {said}" for said in status["emulated"]]
+    if image := status["server"]["workers"]["image"]:
+        parts.append(f"workers run from the image {image}")
+    gateway = status["gateway"]
+    if "http" in gateway:
+        parts.append(
+            f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
+        )
+    if edge := status.get("edge"):
+        guards = (
+            ("TLS", edge["tls"]),
+            ("client certificates", edge["client_certificates"]),
+            ("keys", edge["api_keys"]),
+        )
+        guarded = "".join(f", {word}" for word, there in guards if there)
+        parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
+    if status["error"]:
+        parts.append(f"last change failed: {status['error']}")
+    parts += [f"measured: {said}" for graph in status["graphs"].values() for said in graph["rows"]]
+    parts.append("")
+    parts.append(_graphs(status))
+    parts.append(_workers(status))
+    if status["plan"] is not None:
+        plan = plan_from_json(status["plan"], where="the running plan")
+        parts.append(drawing(draw_text(strips(plan, planned_cluster(plan, "emulated")), width=out.width)))
+    return parts
+
+
+def _degraded(status: dict[str, Any]) -> str:
+    """Servers that are out, where the deployment is degraded."""
+    if not status["degraded"]:
+        return ""
+    states = {"gateway": status["gateway"]["state"], **{w["name"]: w["state"] for w in status["workers"]}}
+    restarting = [name for name, state in states.items() if state == "restarting"]
+    lost = [name for name, state in states.items() if state == "lost"]
+    told = [f"{', '.join(names)} {text}" for names, text in ((restarting, "restarting"), (lost, "given up")) if names]
+    return f", degraded: {'; '.join(told)}" if told else ", degraded"
+
+
+def _graphs(status: dict[str, Any]) -> Table:
+    header = ("graph", "target", "arrivals/s", "planned/s", "capacity/s", "latency ms", "SLO ms", "accuracy", "SLO")
+    rows = [
+        (
+            name,
+            graph["target"],
+            figures(graph["arrivals_rps"]) if graph["arrivals_rps"] is not None else "-",
+            figures(graph["demand_rps"]),
+            figures(graph["capacity_rps"]),
+            figures(graph["latency_ms"]),
+            figures(graph["slo_latency_ms"]),
+            f"{graph['accuracy']:.3f}",
+            f"{graph['slo_accuracy']:.3f}",
+        )
+        for name, graph in status["graphs"].items()
+    ]
+    return Table.of(header, rows)
+
+
+def _worker(worker: dict[str, Any], told: bool) -> tuple[object, ...]:
+    """What stands in the first of a worker's lines; with its use where that is told of any."""
+    about = (worker["name"], worker["state"], worker["pid"], worker["restarts"])
+    if not told:
+        return about
+    use = worker["use"]
+    if use is None:
+        return (*about, "-", "-")
+    busy = "-" if use["busy"] is None else f"{use['busy']:.0%}"
+    return (*about, f"{use['memory_mib']} of {use['memory_total_mib']}", busy)
+
+
+def _workers(status: dict[str, Any]) -> Table:
+    told = any(w["use"] is not None for w in status["workers"])
+    columns = ("worker", "state", "pid", "restarts", *(("MiB", "SMs busy") if told else ()))
+    header = (*columns, "model", "instances", "batch")
+    rows = [
+        (
+            *(_worker(w, told) if number == 0 else ("",) * len(columns)),
+            model["name"],
+            model["instances"],
+            model["batch"],
+        )
+        for w in status["workers"]
+        for number, model in enumerate(w["models"])
+    ]
+    return Table.of(header, rows)

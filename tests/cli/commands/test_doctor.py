@@ -1,0 +1,73 @@
+import json
+import socket
+
+import pytest
+
+from jigsaw_triton.cli.commands import doctor
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.servers.checks import Check
+from tests.cli.conftest import Run
+
+GOOD = Check("cache folder", "ok", "/cache")
+WARNING = Check("/dev/shm", "warning", "64 MiB free", "enlarge it")
+ERROR = Check("python backend", "error", "no libpython", "apt-get install it")
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
+    """What the servers' checks find."""
+    checks = [GOOD]
+    monkeypatch.setattr(doctor, "checks", lambda: checks)
+    monkeypatch.setattr(doctor, "gpu_checks", lambda: [Check("NVIDIA driver", "ok", "none answers")])
+    monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(*free_ports()))
+    return checks
+
+
+def ports(http: int, grpc: int, metrics: int) -> GatewayPorts:
+    return GatewayPorts(http, grpc, metrics)
+
+
+def free_ports() -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def test_a_healthy_machine(run: Run, found: list[Check]) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "cache folder   /cache" in result.stdout
+    assert "What to do" not in result.stdout
+
+
+def test_a_warning_is_no_failure(run: Run, found: list[Check]) -> None:
+    found.append(WARNING)
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "/dev/shm: enlarge it" in result.stdout
+
+
+def test_an_error_is_one(run: Run, found: list[Check]) -> None:
+    found.append(ERROR)
+    result = run("doctor", "-o", "json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["ok"] is False
+    assert {
+        "name": "python backend",
+        "status": "error",
+        "detail": "no libpython",
+        "remedy": "apt-get install it",
+    } in document["checks"]
+
+
+def test_a_port_that_is_taken(run: Run, found: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(port, *free_ports()[:2]))
+        result = run("doctor")
+    assert result.exit_code == 0
+    assert f"port {port} is taken by process" in result.stdout
+    assert "the gateway's HTTP wants it" in result.stdout

@@ -1,0 +1,62 @@
+"""The tables of `status`."""
+
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.views.status import _workers, status_view
+
+MODELS = [{"name": "app.a.v0.g1", "instances": 1, "batch": 4}, {"name": "app.b.v0.g1", "instances": 2, "batch": 1}]
+
+
+def worker(name: str, use: dict[str, Any] | None, models: list[dict[str, Any]] = MODELS) -> dict[str, Any]:
+    return {"name": name, "state": "ready", "pid": 7, "restarts": 0, "use": use, "models": models}
+
+
+def test_workers_without_use_have_no_columns_for_it() -> None:
+    table = _workers({"workers": [worker("n-0-1g-0", None)]})
+    assert table.header == ("worker", "state", "pid", "restarts", "model", "instances", "batch")
+    assert table.rows == (
+        ("n-0-1g-0", "ready", "7", "0", "app.a.v0.g1", "1", "4"),
+        ("", "", "", "", "app.b.v0.g1", "2", "1"),
+    )
+
+
+@pytest.mark.parametrize(("busy", "shown"), [(0.254, "25%"), (0.0, "0%"), (None, "-")])
+def test_how_busy_instances_are_stands_beside_their_workers(busy: float | None, shown: str) -> None:
+    use = {"memory_mib": 512, "memory_total_mib": 9728, "busy": busy}
+    table = _workers({"workers": [worker("n-0-1g-0", use, MODELS[:1]), worker("n-0-1g-1", None, MODELS[:1])]})
+    assert table.header[4:6] == ("MiB", "SMs busy")
+    assert [row[4:6] for row in table.rows] == [("512 of 9728", shown), ("-", "-")]
+
+
+STATUS: dict[str, Any] = {
+    **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+    **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+    "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
+}
+
+
+def test_servers_that_are_out_are_named() -> None:
+    workers = [{**worker(name, None), "state": state} for name, state in (("a", "ready"), ("b", "restarting"))]
+    status = {**STATUS, "degraded": True, "workers": [*workers, {**worker("steps-app", None), "state": "lost"}]}
+    assert status_view(status, Output())[0] == "ready, degraded: b restarting; steps-app given up, generation 1"
+    assert status_view(STATUS, Output())[0] == "ready, generation 1"
+
+
+@pytest.mark.parametrize(("image", "told"), [(None, False), ("triton:1", True)])
+def test_the_image_that_workers_run_from_is_told(image: str | None, told: bool) -> None:
+    status = {**STATUS, "server": {**STATUS["server"], "workers": {"version": "2.51.0", "image": image}}}
+    assert ("workers run from the image triton:1" in status_view(status, Output())) is told
+
+
+def test_the_edge_is_told() -> None:
+    edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
+    status: dict[str, Any] = {
+        **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+        **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+        "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
+        "edge": {**edge, "tls": True, "client_certificates": False, "api_keys": True},
+    }
+    assert "edge: ready, haproxy 2.8.25, TLS, keys, http://127.0.0.1:8003/metrics" in status_view(status, Output())
