@@ -185,7 +185,8 @@ def test_a_signal_ends_the_program_and_what_it_started(
     fake.chmod(0o755)
     code = (
         "from pathlib import Path\n"
-        "from jigsaw_triton.cli.commands import bench, main\n"
+        "from jigsaw_triton.cli.commands import bench\n"
+        "from jigsaw_triton.cli import main\n"
         f"{listener}\n"
         f"bench.find_perf_analyzer = lambda: Path({str(fake)!r})\n"
         # A test run in the background of a shell inherits SIGINT ignored.
