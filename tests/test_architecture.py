@@ -40,7 +40,7 @@ ROOMS = {
         "search",
         "explain",
     ),
-    "cli": ("io", "inputs", "views", "commands", "daemon", "main"),
+    "cli": ("io", "inputs", "views", "commands", "supervisor", "daemon", "main"),
 }
 """Part -> its packages and modules, each of which may import those before it."""
 

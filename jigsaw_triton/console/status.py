@@ -41,7 +41,7 @@ def snapshot(
         "generation": running.bundle.generation if running is not None else 0,
         "driver": fleet.driver,
         "emulated": list(emulated(running or state.pending)),
-        "controller": {"pid": os.getpid()},
+        "controller": {"pid": os.getpid(), "supervisor": os.getppid()},
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "edge": fleet.edge.status(),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.orphans import start_time
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Edge, GatewayPorts
@@ -17,6 +16,7 @@ from jigsaw_triton.servers.edge.config import PROTOCOLS, Place, files, links
 from jigsaw_triton.servers.edge.haproxy import Haproxy, find_haproxy
 from jigsaw_triton.servers.edge.keys import read_keys
 from jigsaw_triton.servers.edge.process import EdgeProcess, place_in, remove_files, write_files
+from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
 from jigsaw_triton.servers.ports import check_free
 
 NAME = "edge"
@@ -41,12 +41,14 @@ class EdgeKeeper:
         paths: Folders of the deployment.
         journal: Journal that remembers the process, so that an orphan can be ended.
         told: Called with what happens.
+        survives: True if HAProxy goes on when this process ends.
     """
 
-    def __init__(self, paths: Paths, journal: Journal, told: Told) -> None:
+    def __init__(self, paths: Paths, journal: Journal, told: Told, *, survives: bool = False) -> None:
         self._paths = paths
         self._journal = journal
         self._told = told
+        self._survives = survives
         self._place = edge_place(paths)
         self._edge: Edge | None = None
         self._ports = GatewayPorts()
@@ -115,6 +117,24 @@ class EdgeKeeper:
             raise
         self._watch = asyncio.create_task(self._keep(), name="keep the edge")
 
+    async def adopt(self, found: OsProcess | None) -> None:
+        """Takes the place of a HAProxy that an earlier controller left, or of none, without losing a connection.
+
+        Args:
+            found: The process; None where it has ended.
+
+        Raises:
+            JigsawError: HAProxy does not start with its present files; the one before goes on.
+        """
+        if self._edge is None or self._process is not None:
+            return
+        self._haproxy = await asyncio.to_thread(find_haproxy)
+        before = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), found=found) if found else None
+        await self._run(before)
+        if before is not None:
+            self._leaving.add(before)
+        self._watch = asyncio.create_task(self._keep(), name="keep the edge")
+
     def admit(self) -> None:
         """Lets requests through to the gateway, which has all its models; its sockets are those of this start."""
         if self._process is None:
@@ -146,12 +166,21 @@ class EdgeKeeper:
         assert self._edge is not None and self._haproxy is not None
         written = await asyncio.to_thread(self._contents)
         await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
-        process = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME))
-        await process.start(before)
+        record = self._record if self._survives else None
+        process = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), record=record)
+        try:
+            await process.start(before)
+        except BaseException:
+            self._journal.forget_server(NAME)
+            if before is not None and before.runs and before.pid is not None:
+                self._record(before.pid, start_time(before.pid) or 0)
+            raise
         self._process, self._written = process, written
         if process.pid is not None:
-            prefix = shm_prefix(self._paths.run, NAME)
-            self._journal.keep_server(ServerRecord(NAME, process.pid, start_time(process.pid) or 0, prefix))
+            self._record(process.pid, start_time(process.pid) or 0)
+
+    def _record(self, pid: int, started: int) -> None:
+        self._journal.keep_server(ServerRecord(NAME, pid, started, shm_prefix(self._paths.run, NAME)))
 
     def _contents(self) -> dict[str, Any]:
         """All that HAProxy reads: files that are made, and what tells whether a user's file has changed."""
@@ -193,8 +222,7 @@ class EdgeKeeper:
             if process is not self._process:
                 continue
             if process is not ended:
-                told = f"signal {-status}" if status < 0 else f"status {status}"
-                self._told("error", f"the edge ended unexpectedly ({told})")
+                self._told("error", f"the edge ended unexpectedly ({describe_status(status)})")
                 self._restarts += 1
                 ended, failure = process, ""
             try:

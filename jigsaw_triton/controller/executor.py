@@ -16,6 +16,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.drain import drained
 from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError
@@ -56,6 +57,19 @@ class Executor:
         self._journal = journal
         self._identities = Identities()
         self._graphs: Mapping[str, TaskGraph] = {}
+
+    async def resume(self, running: Generation, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
+        """Goes on where an earlier controller stopped.
+
+        Args:
+            running: The generation that serves.
+            routes: All routes, which are written once more; others are removed.
+        """
+        self._graphs = running.wanted.graphs
+        await self._set_routes(routes)
+        for path in (self._paths.run / "routes").glob("*.json"):
+            if path.stem not in routes:
+                path.unlink()
 
     async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
         """Plans around the MIG instances of others, and compiles."""

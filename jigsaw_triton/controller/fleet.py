@@ -5,21 +5,24 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.names import worker as worker_name
 from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
+from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
 from jigsaw_triton.controller.liveness import Liveness
 from jigsaw_triton.controller.mig_pool import MigPool
-from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime, start_time
+from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import ServerError
@@ -33,6 +36,7 @@ from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
+from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
 
@@ -73,6 +77,7 @@ class Server:
         uuid: Of the MIG instance under it; empty for the gateway.
         watch: Waits for its unexpected end.
         loading: Models that it is loading now.
+        reconciling: Checks the models of an adopted server.
     """
 
     process: ServerProcess
@@ -81,6 +86,7 @@ class Server:
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
     loading: int = 0
+    reconciling: asyncio.Task[None] | None = None
 
 
 class Fleet:
@@ -93,6 +99,7 @@ class Fleet:
         secret: For the restricted protocols.
         exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
         noticed: Called with the kind and the text of an event that concerns a server.
+        survives: True if the servers go on when this process ends, so that the next controller can adopt them.
     """
 
     GATEWAY = "gateway"
@@ -105,14 +112,17 @@ class Fleet:
         secret: str,
         exited: Callable[[str, int], None],
         noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
+        *,
+        survives: bool = False,
     ) -> None:
         self._paths = paths
-        self.edge = EdgeKeeper(paths, journal, noticed)
+        self._survives = survives
+        self.edge = EdgeKeeper(paths, journal, noticed, survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
-        self._pool = MigPool(paths, journal, self._kill)
+        self._pool = MigPool(paths, journal, self._kill, survives=survives)
         self._exited = exited
         self._noticed = noticed
         self._servers: dict[str, Server] = {}
@@ -143,10 +153,14 @@ class Fleet:
         """Held while anything is done to a server."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def serve_on(self, cluster: Cluster) -> None:
+    async def serve_on(self, cluster: Cluster, keep: Kept = NOTHING) -> None:
         """Makes the GPUs of a cluster known; those of earlier ones stay known, since something may still run there.
 
         The first time it also ends what an earlier controller of this deployment left.
+
+        Args:
+            cluster: Cluster to serve on.
+            keep: What of an earlier controller is left alone.
 
         Raises:
             StateError: Instances of another driver, or workers of another image, are in use.
@@ -156,7 +170,7 @@ class Fleet:
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         if self._cluster is None:
-            await asyncio.to_thread(end_orphans, self._journal, self._paths.state)
+            await asyncio.to_thread(end_orphans, self._journal, self._paths.state, keep)
             if known.image is not None:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
@@ -173,6 +187,86 @@ class Fleet:
         self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
         self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
+
+    async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
+        """Takes over the servers that an earlier controller of this deployment left, and ends all else that it left.
+
+        A server that lacks one of its models is ended, and models that it should not have are unloaded.
+
+        Args:
+            cluster: Cluster that they serve on.
+            actual: What is known to run.
+            graphs: Names of the graphs that are served, whose fronts stay in any case.
+
+        Returns:
+            Names of the servers that have ended, which have to be started again.
+
+        Raises:
+            JigsawError: The MIG driver or an image cannot be used.
+        """
+        names = {*actual.workers, self.GATEWAY} if actual.gateway else set(actual.workers)
+        records = {record.name: record for record in self._journal.servers()}
+        found = {
+            name: process
+            for name in (*names, EDGE)
+            if (record := records.get(name)) is not None
+            and (process := OsProcess.find(record.pid, record.started)) is not None
+        }
+        places = {(w.place.gpu, w.place.placement) for w in actual.workers.values() if w.place is not None}
+        pipes = {str(self._paths.mps(worker_name(*place))) for place in places}
+        await self.serve_on(cluster, Kept(frozenset(found), frozenset(pipes), frozenset(places)))
+        for name in sorted(names):
+            worker = actual.workers.get(name)
+            if worker is not None:
+                self._pool.adopt(worker)
+            await self._found(name, worker, found.get(name))
+        await self.edge.adopt(found.get(EDGE))
+        wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
+        wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
+        for name in sorted(names & found.keys()):
+            server = self._servers[name]
+            server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
+        return tuple(sorted(names - found.keys()))
+
+    async def _found(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
+        """Makes a server known that an earlier controller started; one without a process has ended."""
+        if worker is None:
+            assert self._cluster is not None
+            command = self._commands.gateway(self._cluster.gateway)
+            repository, uuid = self._paths.gateway_repository, ""
+        else:
+            uuid, daemon = self._pool.uuid(name), await self._pool.daemon(name)
+            command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
+            repository = self._paths.worker_repository(name)
+        adopted = self._process(name, command, process)
+        server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
+        if process is not None:
+            self._watch_server(name, server)
+
+    def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
+        def record(pid: int, started: int) -> None:
+            self._journal.keep_server(ServerRecord(name, pid, started, command.shm_prefix))
+
+        log = self._paths.log(name)
+        return ServerProcess(name, command, log, record=record if self._survives else None, found=found)
+
+    async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
+        """Ends a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
+
+        A model that is still being loaded is unloaded after that; nothing else is done to the server meanwhile.
+        """
+        server = self._servers[name]
+        async with self.locked(name):
+            try:
+                states = await server.client.index()
+                if missing := sorted(model for model in wanted if states.get(model) != "READY"):
+                    raise ServerError(f"does not have {', '.join(missing)}", where=name)
+                found = {model for model, state in states.items() if state != "UNAVAILABLE"}
+                await self._unload_all(server, found - {*wanted, *keep})
+            except (ServerError, TimeoutError) as error:
+                said = str(error) or f"{name}: a model is not unloaded in time"
+                log.warning("%s; the server is started again", said)
+                server.process.kill()
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """A cluster whose GPUs are known, as they are now, with the MIG instances that others have on them."""
@@ -209,6 +303,8 @@ class Fleet:
                 raise ServerError("there is no such worker", where=worker.name)
             await self._stop(dead)
             await asyncio.sleep(delay_s)
+            # An adopted worker may have lost its instance.
+            await self._pool.take(worker)
             try:
                 await self._start_worker(worker)
             except BaseException:
@@ -354,26 +450,34 @@ class Fleet:
 
     def _running(self, name: str) -> Server:
         server = self._servers.get(name)
-        if server is None or server.process.returncode is not None:
+        if server is None or server.process.pid is None or server.process.returncode is not None:
             raise ServerError("does not run", where=name)
         return server
 
     async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
         await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
-        process = ServerProcess(name, command, self._paths.log(name))
+        process = self._process(name, command)
         async with self._starting:
-            await process.start(timeout_s=_STARTUP_S)
+            try:
+                await process.start(timeout_s=_STARTUP_S)
+            except BaseException:
+                self._journal.forget_server(name)
+                raise
         server = Server(process, TritonClient.of(command), repository, uuid)
         self._servers[name] = server
         if process.pid is not None:
-            started = start_time(process.pid) or 0
-            self._journal.keep_server(ServerRecord(name, process.pid, started, command.shm_prefix))
+            # The server in a container is another process than the program that was started.
+            self._journal.keep_server(ServerRecord(name, process.pid, start_time(process.pid) or 0, command.shm_prefix))
+        self._watch_server(name, server)
+        return server
+
+    def _watch_server(self, name: str, server: Server) -> None:
+        """Begins to watch a server, and all servers where it is the first."""
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         if self._health is None or self._health.done():
             self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
         if self._condemned is None or self._condemned.done():
             self._condemned = asyncio.create_task(self._watch_condemned(), name="watch what the gateway condemns")
-        return server
 
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()

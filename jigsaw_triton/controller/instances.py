@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -110,11 +110,14 @@ class Instances:
         for uuid in missing & self._missing() if missing else ():
             self._journal.forget_instance(uuid)
 
-    def end_all(self) -> int:
-        """Destroys all that is ours, whole or half made; nobody may use it any more.
+    def end_all(self, keep: Collection[_Place] = ()) -> int:
+        """Destroys all instances of ours, whole or half made; nobody may use them any more.
+
+        Args:
+            keep: Places of the instances that stay.
 
         Returns:
-            How many there were.
+            Number of instances that were destroyed.
 
         Raises:
             InstanceInUseError: Somebody else's process holds one.
@@ -122,11 +125,13 @@ class Instances:
         """
         ended = 0
         for instance in ours(self._driver.instances(), self._journal):
-            ended += 1
-            self.destroy(instance.uuid)
+            if instance.half_made or (instance.gpu, instance.placement) not in keep:
+                ended += 1
+                self.destroy(instance.uuid)
         for instance in self._journal.instances():
-            # That the list lacks: mostly it is gone.
-            self.destroy(instance.uuid)
+            if (instance.gpu, instance.placement) not in keep:
+                # That the list lacks: mostly it is gone.
+                self.destroy(instance.uuid)
         for gpu, placement in self._journal.creations():
             self._journal.end_creation(gpu, placement)
         return ended

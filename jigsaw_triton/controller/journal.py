@@ -13,7 +13,7 @@ from typing import Any
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
 """Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS servers (
 CREATE TABLE IF NOT EXISTS daemons (pipes TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS checkpoint (
+  id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT NOT NULL, state BLOB NOT NULL);
 """
 
 
@@ -223,6 +225,24 @@ class Journal:
         """What was noted last; empty where nothing was."""
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return "" if row is None else str(row[0])
+
+    def keep_checkpoint(self, version: str, state: bytes) -> None:
+        """Records the state of the core in place of the last one.
+
+        Args:
+            version: Release and form that can read it.
+            state: The state, by `controller.checkpoint`.
+        """
+        self._write("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (version, state))
+
+    def forget_checkpoint(self) -> None:
+        """Removes the state of the core: nothing is left that the next controller could go on with."""
+        self._attempt("DELETE FROM checkpoint")
+
+    def checkpoint(self) -> tuple[str, bytes]:
+        """Version and state of the last checkpoint; both empty where there is none."""
+        row = self._db.execute("SELECT version, state FROM checkpoint").fetchone()
+        return ("", b"") if row is None else (str(row[0]), bytes(row[1]))
 
     def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
         """Notes a plan."""

@@ -39,6 +39,18 @@ def wait_unlocked(path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_SH)
 
 
+def is_locked(path: Path) -> bool:
+    """True if a process has the lock now; a file that does not exist is free."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Waits until nobody has the lock, and has it meanwhile. Blocks.

@@ -37,6 +37,16 @@ class Paths:
         return self.state / "controller.lock"
 
     @property
+    def supervisor_lock(self) -> Path:
+        """File that the controller's supervisor holds a lock on as long as it lives."""
+        return self.state / "supervisor.lock"
+
+    @property
+    def secret(self) -> Path:
+        """Secret that the protocols which change servers ask for. It lasts as long as the servers."""
+        return self.state / "secret"
+
+    @property
     def control_socket(self) -> Path:
         """Of the status interface."""
         return self.run / "controller.sock"

@@ -5,11 +5,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.arrivals import arrivals, arrived
+from jigsaw_triton.controller.checkpoint import save
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Wanted
@@ -19,6 +21,7 @@ from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.servers.os_process import describe_status
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +38,13 @@ class Controller:
         executor: Carries out actions.
         fleet: To measure at the gateway.
         journal: Event log.
-        settings: Of the control loop.
+        settings: Settings of the control loop.
+        state: State to go on from, by `recovery.recovered`; None to begin anew.
     """
 
-    def __init__(self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings, state: State | None = None
+    ) -> None:
         self._executor = executor
         self._fleet = fleet
         self._journal = journal
@@ -49,7 +55,10 @@ class Controller:
         self._counted: Counts = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
-        self.state = State(settings=settings, next_generation=journal.last_generation() + 1)
+        self._saved: State | None = None
+        self._leaving = asyncio.Event()
+        first = State(next_generation=journal.last_generation() + 1) if state is None else state
+        self.state = replace(first, settings=settings)
 
     @property
     def rates_rps(self) -> Mapping[str, float]:
@@ -57,16 +66,47 @@ class Controller:
         return self._rates_rps
 
     async def run(self) -> State:
-        """Runs until nothing runs any more; returns the last state."""
-        ticker = asyncio.create_task(self._tick(), name="tick")
+        """Runs until no server is left, or until `leave`; returns the last state."""
+        leaving = asyncio.create_task(self._leaving.wait(), name="leave")
+        tasks = [asyncio.create_task(self._tick(), name="tick"), leaving]
         try:
-            while self.state.phase is not Phase.STOPPED:
-                await self._handle(await self._queue.get())
+            while self.state.phase is not Phase.STOPPED and not self._leaving.is_set():
+                event = asyncio.create_task(self._queue.get(), name="next event")
+                await asyncio.wait((event, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    await self._handle(event.result())
+                else:
+                    event.cancel()
         finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         return self.state
+
+    async def adopt(self) -> None:
+        """Takes over the servers of an earlier controller, from whose state this one goes on.
+
+        Raises:
+            JigsawError: The MIG driver, an image or the edge cannot be used.
+        """
+        state = self.state
+        wanted = state.wanted if state.running is None else state.running.wanted
+        if wanted is None:
+            return
+        ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
+        if state.running is not None:
+            await self._executor.resume(state.running, state.actual.routes)
+        count = len(self._fleet.pids())
+        with _journaling():
+            self._journal.event("adopt", f"the controller was started again; it goes on with {count} servers")
+        for name in ended:
+            said = "while no controller ran"
+            self._queue.put_nowait(e.GatewayExited(said) if name == Fleet.GATEWAY else e.WorkerExited(name, said))
+
+    def leave(self) -> None:
+        """Ends the controller and leaves the servers to the next one."""
+        self._leaving.set()
 
     async def deploy(self, wanted: Wanted) -> None:
         """Takes on a deployment or an update; `state` tells of it when this returns.
@@ -91,8 +131,8 @@ class Controller:
 
     def exited(self, server: str, status: int) -> None:
         """Takes note of a server that ended by itself."""
-        told = f"signal {-status}" if status < 0 else f"status {status}"
-        event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
+        said = describe_status(status)
+        event = e.GatewayExited(said) if server == Fleet.GATEWAY else e.WorkerExited(server, said)
         self._queue.put_nowait(event)
 
     def noticed(self, kind: str, text: str) -> None:
@@ -107,6 +147,10 @@ class Controller:
 
     async def _handle(self, event: e.Event) -> None:
         self.state, outputs = core.step(self.state, event)
+        with _journaling():
+            # Before the actions begin: the next controller must know which may have been carried out.
+            save(self._journal, self._saved, self.state)
+            self._saved = self.state
         if isinstance(event, e.DownRequested):
             # A task that is cancelled before it has begun would never tell how it ended.
             await asyncio.sleep(0)

@@ -8,11 +8,16 @@ from types import MappingProxyType
 import jigsaw_triton
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.image import LABEL, Container, Image
+from jigsaw_triton.servers.image import LABEL, Container, Image, Runtime
 from jigsaw_triton.servers.interpreter import INSIDE
 
 _OUTSIDE = ("CUDA_VISIBLE_DEVICES",)
 """Variables that the program itself has, too: by them it is seen what holds an emulated instance."""
+
+
+def container_of(runtime: Runtime, shm_prefix: str) -> Container:
+    """Container of the server whose regions in /dev/shm begin with this prefix."""
+    return Container(runtime, shm_prefix.rstrip("-"))
 
 
 def in_container(
@@ -42,7 +47,7 @@ def in_container(
     Raises:
         InputError: A folder cannot be mounted.
     """
-    container = Container(image.runtime, command.shm_prefix.rstrip("-"))
+    container = container_of(image.runtime, command.shm_prefix)
     arguments = (
         "run",
         "--rm",

@@ -10,19 +10,21 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from jigsaw_triton.errors import MissingDependencyError, ServerError
-from jigsaw_triton.servers import launcher
 from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.os_process import OsProcess, start_time
 
 CONTROL = "nvidia-cuda-mps-control"
 
 _PIPES, _LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 _OUTPUT = "output.log"
+_PID_FILE = f"{CONTROL}.pid"
+"""File in the pipe directory to which the daemon writes its process id."""
+
 _POLL_S = 0.05
 _START_S = 10.0
 _ANSWER_S = 10.0
@@ -80,21 +82,22 @@ def why_without(own: Collection[int], holders: Collection[int], clients: Collect
 class MpsDaemon:
     """The control daemon of one GPU or MIG instance, and with it the MPS server that it starts.
 
-    It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
-
     Args:
-        control: See `find_control`.
+        control: Path of the program, by `find_control`.
         device: UUID of the instance.
-        pipes: Its pipe directory, of nobody else; made, and removed in the end.
-        logs: Its log directory; made.
+        pipes: Pipe directory of this daemon alone; made, and removed in the end.
+        logs: Log directory; made.
+        survives: True if the daemon goes on when this process ends. Otherwise it gets SIGTERM when the thread that
+            started it ends: start it from the main thread's event loop.
     """
 
-    def __init__(self, control: Path, device: str, pipes: Path, logs: Path) -> None:
+    def __init__(self, control: Path, device: str, pipes: Path, logs: Path, *, survives: bool = False) -> None:
         self._control = control
         self._device = device
         self._pipes = pipes
         self._logs = logs
-        self._process: asyncio.subprocess.Process | None = None
+        self._survives = survives
+        self._process: OsProcess | None = None
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -114,6 +117,13 @@ class MpsDaemon:
                 return True
         return False
 
+    def find(self) -> None:
+        """Takes over the daemon of this pipe directory, if an earlier controller left one running."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self._pipes / _PID_FILE).read_text())
+            if (started := start_time(pid)) is not None:
+                self._process = OsProcess.find(pid, started)
+
     async def start(self) -> None:
         """Starts it and returns when it answers. On any failure, cancellation too, nothing of it is left.
 
@@ -123,7 +133,7 @@ class MpsDaemon:
         for folder in (self._pipes, self._logs):
             await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
-            await self._spawn()
+            self._spawn()
             await self._wait_ready()
         except BaseException:
             await asyncio.shield(self.stop())
@@ -155,18 +165,15 @@ class MpsDaemon:
         await self.wait()
         await asyncio.to_thread(shutil.rmtree, self._pipes, True)
 
-    async def _spawn(self) -> None:
+    def _spawn(self) -> None:
         output = os.open(self._logs / _OUTPUT, os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
-                *daemon_argv(self._control),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+            self._process = OsProcess.spawn(
+                daemon_argv(self._control),
+                output=output,
                 env={**os.environ, **daemon_environment(self._device, self._pipes, self._logs)},
-                start_new_session=True,
-                umask=0o077,
+                # Whoever looks for the daemon finds it by its pipe directory, which is on record.
+                record=(lambda _pid, _started: None) if self._survives else None,
             )
         finally:
             os.close(output)

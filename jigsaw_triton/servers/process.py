@@ -6,18 +6,17 @@ import os
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from jigsaw_triton.errors import InputError, ServerError
-from jigsaw_triton.servers import launcher
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import end_container, main_process
 from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 _POLL_S = 0.05
@@ -30,22 +29,28 @@ _SHM = Path("/dev/shm")
 class ServerProcess:
     """One run of a tritonserver, in a session and process group of its own, or in a container.
 
-    It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
-
     Args:
-        name: For messages.
-        command: What to run.
-        log: Appended to and rotated; its folder must exist.
+        name: Name of the server in messages.
+        command: Command line and environment.
+        log: Path of the log, which is appended to and rotated; its folder must exist.
+        record: Puts the server on record, which then survives this process. None for one that gets SIGTERM when the
+            thread that started it ends: start it from the main thread's event loop.
+        found: Process of a server that an earlier controller started; None for one that is still to be started.
     """
 
-    def __init__(self, name: str, command: Command, log: Path) -> None:
+    def __init__(
+        self, name: str, command: Command, log: Path, *, record: Record | None = None, found: OsProcess | None = None
+    ) -> None:
         self.name = name
         self.command = command
         self.log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._record = record
+        self._process = found
         self._rotation: asyncio.Task[None] | None = None
         self._log_start = 0
         self._main: int | None = None
+        if found is not None:
+            self._watch_log()
 
     @property
     def pid(self) -> int | None:
@@ -72,7 +77,7 @@ class ServerProcess:
         sweep(self.command.shm_prefix)
         rotate(self.log)
         try:
-            await self._spawn()
+            self._spawn()
             await self._wait_ready(timeout_s)
             if self.command.container is not None:
                 self._main = await asyncio.to_thread(main_process, self.command.container)
@@ -88,8 +93,8 @@ class ServerProcess:
 
     def kill(self) -> None:
         """Ends it at once, as if it had died by itself; what it leaves is left to `stop`."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
 
     async def stop(self, *, grace_s: float = 0.0) -> None:
         """Ends it, and whatever it left: processes of its group, regions in /dev/shm, sockets. May be repeated.
@@ -102,7 +107,7 @@ class ServerProcess:
         """
         try:
             if self._process is not None and self._process.returncode is None and grace_s > 0:
-                self._process.terminate()
+                self._process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._process.wait(), grace_s)
         finally:
@@ -114,25 +119,24 @@ class ServerProcess:
         for path in self.command.sockets:
             _clear_socket(path)
 
-    async def _spawn(self) -> None:
+    def _spawn(self) -> None:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         # Appending, so that the server's and its stubs' lines do not overwrite each other and rotation can truncate.
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
-                *self.command.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            self._process = OsProcess.spawn(
+                self.command.argv,
+                output=log,
                 env={**os.environ, **self.command.env},
                 # Python looks for modules where it is started before anywhere else.
                 cwd=self.log.parent,
-                start_new_session=True,
-                umask=0o077,
+                record=self._record,
             )
         finally:
             os.close(log)
+        self._watch_log()
+
+    def _watch_log(self) -> None:
         self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self.log}")
 
     async def _wait_ready(self, timeout_s: float) -> None:
@@ -143,7 +147,8 @@ class ServerProcess:
                 while not await client.ready():
                     done, _ = await asyncio.wait({ended}, timeout=_POLL_S)
                     if done:
-                        raise self._failure(f"tritonserver ended with status {ended.result()} before it was ready")
+                        status = describe_status(ended.result())
+                        raise self._failure(f"tritonserver ended with {status} before it was ready")
         except TimeoutError:
             raise self._failure(f"tritonserver was not ready within {timeout_s:g} s") from None
         finally:
@@ -235,7 +240,7 @@ def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
     return found
 
 
-async def _end_group(process: asyncio.subprocess.Process) -> None:
+async def _end_group(process: OsProcess) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

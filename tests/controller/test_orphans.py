@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime, start_time
+from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.servers.image import Container, Runtime, end_container
+from jigsaw_triton.servers.os_process import start_time
 from jigsaw_triton.servers.process import group_members
 from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.controller.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
 
@@ -156,6 +157,24 @@ class System:
             assert time.monotonic() < give_up_at, processes
             time.sleep(_POLL_S)
 
+    def supervisor_pid(self) -> int:
+        """Process id of the controller's supervisor."""
+        (supervisor,) = (pid for pid, line in self._processes().items() if "jigsaw_triton.cli.supervisor" in line)
+        return supervisor
+
+    def wait_controller_gone(self) -> None:
+        """Waits until neither the controller nor its supervisor runs."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while any("jigsaw_triton.cli" in line for line in self._processes().values()):
+            assert time.monotonic() < give_up_at
+            time.sleep(_POLL_S)
+
+    def kill_controller(self) -> None:
+        """Kills the controller and its supervisor, so that nobody starts it again; the servers go on."""
+        for pid in (self.supervisor_pid(), self.controller_pid()):
+            os.kill(pid, signal.SIGKILL)
+        wait_unlocked(self._deployment.paths.lock)
+
     def controller_pid(self) -> int:
         """Process id of the controller."""
         pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.cli.daemon" in line]
@@ -213,7 +232,8 @@ class System:
             if (
                 f"{self.state}/" in line
                 or run in line
-                or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}")
+                or f"jigsaw_triton.cli.daemon {self.state}" in line
+                or f"jigsaw_triton.cli.supervisor {self.state}" in line
             ):
                 found[int(folder.name)] = line
         return found

@@ -93,8 +93,13 @@ def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, s
     refused = system.run("deploy", *moved, *system.ports, "--detach")
     assert refused.code == 4
     assert "cannot change to triton:2 while a deployment runs" in refused.err
-    # The containers of a controller that was killed end with it, or are ended by the next.
-    os.kill(system.controller_pid(), signal.SIGKILL)
+    # The next controller goes on with the containers of one that was killed.
+    before = pids(system.status())
+    system.kill_controller()
+    assert system.deploy(app, "--cluster", write_cluster(tmp_path, "triton:1"), "--demand", 5)
+    assert pids(system.status()) == before
+    assert system.run("down").code == 0
+    assert docker.containers() == []
     again = system.deploy(*moved)
     assert len(docker.containers()) == len(again["workers"])
     assert again["server"]["workers"]["image"] == "triton:2"

@@ -120,37 +120,3 @@ def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(
         crowd.wait_answers(30)
     crowd.assert_none_failed()
     assert served.worker_of("total")["pid"] != before["pid"]
-
-
-def test_what_a_controller_that_was_killed_amid_a_deploy_leaves_is_ended(system: System, tmp_path: Path) -> None:
-    app = write_application(tmp_path / "app", square=gated(tmp_path / "never"))
-    deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
-    system.wait_started()
-    system.wait_event("transition: start what has room")
-    os.kill(system.controller_pid(), signal.SIGKILL)
-    deploy.communicate(timeout=60)
-    assert deploy.returncode == 4
-    assert system.run("down").code in (0, 4)
-    system.wait_gone()
-    assert system.orphans() == []
-
-
-def test_what_a_killed_controller_leaves_is_ended_by_the_next_deploy_and_by_down(
-    system: System, tmp_path: Path
-) -> None:
-    app = write_application(tmp_path / "app")
-    deploy = (app, "--gpus", "2xcpu", "--demand", 5)
-    before = system.deploy(*deploy)
-    os.kill(system.controller_pid(), signal.SIGKILL)
-    after = system.deploy(*deploy)
-    assert after["generation"] > before["generation"]
-    assert {w["uuid"] for w in after["workers"]}.isdisjoint(w["uuid"] for w in before["workers"])
-    with Client(system, "grpc") as client:
-        assert client.squares([4, 5]) == expected([4, 5])
-    os.kill(system.controller_pid(), signal.SIGKILL)
-    system.wait_gone()
-    assert system.run("status").code == 4
-    down = system.run("down")
-    assert down.code == 0
-    assert "the controller was gone" in down.err
-    assert system.orphans() == []

@@ -78,17 +78,16 @@ def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
     assert [i.uuid for i in instances()] == [other]
 
 
-def test_what_a_controller_that_was_killed_left_is_ended_by_the_next(
+def test_the_next_controller_goes_on_with_the_instances_of_one_that_was_killed(
     machine: Machine, system: System, tmp_path: Path
 ) -> None:
     app = write_application(tmp_path / "app")
     left = {w["uuid"] for w in system.deploy(app, *ASKED, 5)["workers"]}
-    os.kill(system.controller_pid(), signal.SIGKILL)
+    system.kill_controller()
     other = machine.foreign(0, "1g", 6)
     status = system.deploy(app, *ASKED, 5)
-    now = {w["uuid"] for w in status["workers"]}
-    assert left.isdisjoint(now)
-    assert {i.uuid for i in instances()} == {*now, other}
+    assert {w["uuid"] for w in status["workers"]} == left
+    assert {i.uuid for i in instances()} == {*left, other}
     assert system.run("down").code == 0
     assert [i.uuid for i in instances()] == [other]
 
@@ -184,9 +183,16 @@ def test_the_instances_of_a_slice_are_processes_under_mps(machine: Machine, syst
             after = system.wait_event("serves again", after=after)
         assert set(shared(system.status())[first]).isdisjoint(servers[first])
         assert client.squares([4]) == expected([4])
-    # A controller that is killed leaves no daemon that holds its instance; the next has servers in containers.
+    # The next controller goes on with the daemons of one that was killed, and down leaves none of them.
     left = {variable(pid, "CUDA_MPS_PIPE_DIRECTORY") for pids in shared(system.status()).values() for pid in pids}
-    os.kill(system.controller_pid(), signal.SIGKILL)
+    before = shared(system.status())
+    system.kill_controller()
+    assert shared(system.deploy(app, "--cluster", cluster, "--demand", 5)) == before
+    daemon = next(iter(left))
+    after = system.last_event()
+    os.kill(int((Path(daemon) / "nvidia-cuda-mps-control.pid").read_text()), signal.SIGKILL)
+    system.wait_event("serves again", after=after)
+    assert system.run("down").code == 0
     docker = Docker(tmp_path / "docker", "triton:1")
     system.put_on_path(docker.folder)
     cluster = write_cluster(tmp_path, "nvml", "server: {image: 'triton:1'}")

@@ -11,7 +11,8 @@ from jigsaw_triton.servers import launcher
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "/bin/cat"], stdin=subprocess.PIPE)
+command = [sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "ends", "/bin/cat"]
+child = subprocess.Popen(command, stdin=subprocess.PIPE)
 print(child.pid, flush=True)
 sys.stdin.read()
 """
@@ -19,7 +20,7 @@ sys.stdin.read()
 RUN_LAUNCHER = """
 import os, subprocess, sys
 ask = ["/bin/sh", "-c", "ulimit -Sn"]
-subprocess.run([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), *ask], check=True)
+subprocess.run([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "ends", *ask], check=True)
 """
 
 
@@ -39,7 +40,7 @@ def test_the_program_ends_with_its_parent() -> None:
 def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     not_the_parent = str(os.getpid() + 1)
-    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "/bin/touch", str(mark)]
+    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "ends", "/bin/touch", str(mark)]
     assert subprocess.run(command, check=False).returncode == 1
     assert not mark.exists()
 
@@ -65,5 +66,23 @@ def test_its_threads_get_stacks_as_large_as_asked_for(asked: str, soft: str, tol
 
 
 def test_the_program_gets_its_arguments() -> None:
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "/bin/echo", "--a=b", "c d"]
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "ends", "/bin/echo", "--a=b", "c d"]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "--a=b c d\n"
+
+
+def test_a_program_that_survives_begins_once_it_is_on_record(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        assert not mark.exists()
+        process.communicate(b"\n")
+    assert process.returncode == 0 and mark.exists()
+
+
+def test_a_program_whose_parent_dies_before_it_is_on_record_never_begins(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
+    assert subprocess.run(command, input=b"", check=False).returncode == 1
+    assert not mark.exists()

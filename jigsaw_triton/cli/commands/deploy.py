@@ -73,7 +73,7 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
     """
     deployment = Deployment.at(state)
     request = _request(given)
-    before = deployment.status()
+    before = deployment.living_status()
     if before is not None:
         request = _as_it_runs(request, before)
     wanted, plan = _show_plan(out, request, deployment, before)

@@ -48,8 +48,10 @@ def _end_orphans(deployment: Deployment) -> int:
     journal = Journal(paths.journal)
     try:
         ended = end_orphans(journal, paths.state)
+        journal.forget_checkpoint()
     finally:
         journal.close()
     for folder in (paths.run, paths.repositories):
         shutil.rmtree(folder, ignore_errors=True)
+    paths.secret.unlink(missing_ok=True)
     return ended

@@ -13,7 +13,7 @@ from typing import Any
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
-from jigsaw_triton.controller.lock import AlreadyRunsError, wait_unlocked
+from jigsaw_triton.controller.lock import AlreadyRunsError, is_locked, wait_unlocked
 from jigsaw_triton.controller.orphans import DRIVER_FACT
 from jigsaw_triton.controller.ownership import foreign_instances, ours
 from jigsaw_triton.controller.paths import Paths, deployment_paths
@@ -23,11 +23,15 @@ from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.os_process import start_time
 
 SETTLED = ("ready", "stopped")
 """States in which nothing is under way."""
 
 _START_S = 60.0
+_COMES_BACK_S = 40.0
+"""Seconds to wait for a controller that died: its supervisor starts it again after at most 30."""
+
 _POLL_S = 0.05
 _EVENT_WAIT_S = 5.0
 _LOG_LINES = 15
@@ -63,6 +67,15 @@ class Deployment:
             self.wait_ended()
         return None
 
+    def living_status(self) -> dict[str, Any] | None:
+        """Status of the controller, which its supervisor may just be starting again; None where there is none."""
+        give_up_at = time.monotonic() + _COMES_BACK_S
+        while (status := self.status()) is None:
+            if not is_locked(self.paths.supervisor_lock) or time.monotonic() > give_up_at:
+                break
+            time.sleep(_POLL_S)
+        return status
+
     def wait_ended(self) -> None:
         """Waits for the last breath of a controller that has stopped."""
         wait_unlocked(self.paths.lock)
@@ -73,7 +86,7 @@ class Deployment:
         Raises:
             StateError: There is none.
         """
-        status = self.status()
+        status = self.living_status()
         if status is None:
             raise self.absent()
         return status
@@ -94,12 +107,25 @@ class Deployment:
         return plan
 
     def absent(self) -> StateError:
-        """The error that nothing runs here."""
+        """The error that nothing is deployed here, or that servers run without a controller."""
+        if servers := self._serving():
+            return StateError(
+                f"no controller runs here, but {len(servers)} servers of the deployment do: {', '.join(servers)}",
+                where=str(self.paths.state),
+                hint="`jigsaw-triton deploy` goes on with them, `jigsaw-triton down` ends them",
+            )
         return StateError(
             "nothing is deployed here",
             where=str(self.paths.state),
             hint="deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state",
         )
+
+    def _serving(self) -> list[str]:
+        """Names of the servers in the journal that run."""
+        if not self.paths.journal.exists():
+            return []
+        with closing(Journal(self.paths.journal)) as journal:
+            return [record.name for record in journal.servers() if start_time(record.pid) == record.started]
 
     def around_others(self, cluster: Cluster) -> Cluster:
         """The cluster's GPUs as they are now, with the MIG instances that others have on them.
@@ -149,7 +175,9 @@ class Deployment:
             return journal.events(after, limit)
 
     def start(self) -> None:
-        """Starts a controller in a session of its own and returns when it answers; where that fails it is ended.
+        """Starts a supervised controller in a session of its own, and returns when it answers.
+
+        If it does not answer, it is ended.
 
         Raises:
             StateError: Somebody else has just started one.
@@ -158,7 +186,7 @@ class Deployment:
         self.paths.create()
         log = self.paths.log("controller")
         began = log.stat().st_size if log.exists() else 0
-        command = [sys.executable, "-m", "jigsaw_triton.cli.daemon", str(self.paths.state)]
+        command = [sys.executable, "-m", "jigsaw_triton.cli.supervisor", str(self.paths.state)]
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
@@ -166,13 +194,13 @@ class Deployment:
         try:
             self._wait_started(process, began)
         except BaseException:
-            process.kill()
+            process.terminate()
             process.wait()
             raise
 
     def _wait_started(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         give_up_at = time.monotonic() + _START_S
-        while (status := self.status()) is None or status["controller"]["pid"] != process.pid:
+        while (status := self.status()) is None or status["controller"]["supervisor"] != process.pid:
             if process.poll() == AlreadyRunsError.exit_code:
                 raise StateError("another deploy is under way", where=str(self.paths.state), hint=_WAIT_HINT)
             if process.poll() is not None or time.monotonic() > give_up_at:
@@ -183,7 +211,7 @@ class Deployment:
 
     def take_down(self, tell: Callable[[str], None]) -> bool:
         """Has the controller take all down, and waits for its end; False where there is none."""
-        if self.status() is None:
+        if self.living_status() is None:
             return False
         after = self.last_event()
         with suppress(ControllerGoneError):
@@ -209,6 +237,8 @@ class Deployment:
             try:
                 answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
             except ControllerGoneError:
+                if self.living_status() is not None:
+                    continue
                 return self._epilogue(tell, began, after)
             for event in answer["events"]:
                 tell(event_line(event["at"], event["kind"], event["text"]))

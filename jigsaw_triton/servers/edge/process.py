@@ -6,16 +6,15 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.servers import launcher
 from jigsaw_triton.servers.edge.config import CONFIG, Place
 from jigsaw_triton.servers.edge.haproxy import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
 """One thread carries some 20,000 requests per second; more of them take the gateway's processors."""
@@ -59,19 +58,23 @@ def write_files(place: Place, files: Mapping[str, str], links: Mapping[str, str]
 class EdgeProcess:
     """One HAProxy, in a session and process group of its own.
 
-    It gets SIGTERM when the thread that started it ends; start it from the main thread's event loop.
-
     Args:
         haproxy: Program to run.
-        place: Where its files are.
-        log: File that is appended to and rotated; its folder must exist.
+        place: Folder of its files, and limits.
+        log: Path of the log, which is appended to and rotated; its folder must exist.
+        record: Puts HAProxy on record, which then survives this process. None for one that gets SIGTERM when the thread
+            that started it ends: start it from the main thread's event loop.
+        found: Process that an earlier controller started; None for one that is still to be started.
     """
 
-    def __init__(self, haproxy: Haproxy, place: Place, log: Path) -> None:
+    def __init__(
+        self, haproxy: Haproxy, place: Place, log: Path, *, record: Record | None = None, found: OsProcess | None = None
+    ) -> None:
         self._argv = edge_argv(haproxy, place)
         self._place = place
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._record = record
+        self._process = found
         self._rotation: asyncio.Task[None] | None = None
 
     @property
@@ -101,7 +104,7 @@ class EdgeProcess:
         if old is None:
             self._place.admin.unlink(missing_ok=True)
         try:
-            await self._spawn(arguments)
+            self._spawn(arguments)
             await self._wait_listening(begin)
         except BaseException:
             await asyncio.shield(self.stop(soft=False))
@@ -126,26 +129,18 @@ class EdgeProcess:
         if self._process is None:
             return
         if self.runs and soft:
-            with contextlib.suppress(ProcessLookupError, TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 self._process.send_signal(signal.SIGUSR1)
                 await asyncio.wait_for(self._process.wait(), _SOFT_STOP_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
-    async def _spawn(self, arguments: tuple[str, ...]) -> None:
+    def _spawn(self, arguments: tuple[str, ...]) -> None:
         log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
-                *self._argv,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._place.folder,
-                start_new_session=True,
-                umask=0o077,
+            self._process = OsProcess.spawn(
+                (*self._argv, *arguments), output=log, cwd=self._place.folder, record=self._record
             )
         finally:
             os.close(log)
@@ -155,8 +150,8 @@ class EdgeProcess:
         assert self._process is not None
         give_up_at = time.monotonic() + _START_S
         while True:
-            if not self.runs:
-                raise self._failure(f"HAProxy ended with status {self._process.returncode}", log_begin)
+            if (status := self._process.returncode) is not None:
+                raise self._failure(f"HAProxy ended with {describe_status(status)}", log_begin)
             if await self._answers():
                 return
             if time.monotonic() > give_up_at:

@@ -22,6 +22,9 @@ class Controller:
         self._answers = list(answers)
         self.asked: list[int] = []
 
+    def status(self) -> dict[str, Any]:
+        raise ControllerGoneError("gone")
+
     def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         self.asked.append(after)
         if not self._answers:
