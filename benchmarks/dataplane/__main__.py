@@ -26,9 +26,9 @@ from benchmarks.dataplane import (
     soak,
 )
 from benchmarks.dataplane.effort import FULL, SMOKE, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 
-Part = Callable[[Tell, Effort], Awaitable[list[Figure]]]
+Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
     "native": native.measure,
@@ -49,9 +49,9 @@ PARTS: dict[str, Part] = {
 }
 
 
-async def measure(tell: Tell, parts: dict[str, Part], effort: Effort) -> list[Figure]:
+async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
     """One part after the other."""
-    return [found for part in parts.values() for found in await part(tell, effort)]
+    return [found for part in parts.values() for found in await part(progress, effort)]
 
 
 def main() -> int:
@@ -68,7 +68,9 @@ def main() -> int:
     if "soak" in parts:
         parts["soak"] = partial(soak.measure, requests=arguments.requests)
     limit_s = harness.limit_s("dataplane")
-    return harness.report("dataplane", lambda tell: system.run(measure(tell, parts, effort), limit_s), arguments.form)
+    return harness.report(
+        "dataplane", lambda progress: system.run(measure(progress, parts, effort), limit_s), arguments.form
+    )
 
 
 if __name__ == "__main__":

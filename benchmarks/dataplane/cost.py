@@ -14,7 +14,7 @@ from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import Side
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.servers.installation import find_installation
 
 WARM_UP_S = 1.0
@@ -32,19 +32,19 @@ Costs = Mapping[str, Sequence[float]]
 """Graph -> the gateway's microseconds for one request, one a round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Loads chains of one to three stages, and one stage with large tensors, in turn."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         small = {f"calls-{n}": graphs.chain(Path(path), f"calls-{n}", stages=STAGES[:n]) for n in (1, 2, 3)}
         large = graphs.chain(Path(path), "large", stages=STAGES[:1], floats=LARGE_FLOATS)
         stepped = graphs.stepped(Path(path), STEPPED)
         wanted = sides.one_worker_a_task([*small.values(), large, stepped], system.cluster("cpu", 2))
-        tell("cost: starting nine workers")
+        progress("cost: starting nine workers")
         async with sides.behind_gateway(find_installation(), wanted) as found:
             costs: dict[str, list[float]] = {name: [] for name in (*small, "large")}
             times: dict[str, list[float]] = {name: [] for name in (*small, STEPPED)}
             for number in range(effort.rounds):
-                tell(f"cost: round {number + 1} of {effort.rounds}")
+                progress(f"cost: round {number + 1} of {effort.rounds}")
                 for name, known in costs.items():
                     floats = LARGE_FLOATS if name == "large" else graphs.FLOATS
                     known.append(await _cost_us(found[name], floats, effort))

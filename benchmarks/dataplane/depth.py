@@ -15,7 +15,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -32,7 +32,7 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(`chain` or `native`, stages) -> one measurement a round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up all chains, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -44,7 +44,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             )
             for name in ("chain", "native")
         )
-        tell(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
+        progress(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, chains) as ours,
@@ -53,7 +53,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
-                tell(f"depth: round {number} of {effort.rounds}")
+                progress(f"depth: round {number} of {effort.rounds}")
                 for depth in DEPTHS:
                     for name in ("native", "chain"):
                         side = found[f"{name}-{depth}"]

@@ -13,7 +13,7 @@ from benchmarks import system
 from benchmarks.dataplane import sides
 from benchmarks.dataplane.compare import rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 from jigsaw_triton.applications import fetch_application
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
@@ -84,17 +84,17 @@ def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
     return ModelFolder(graph.name, files)
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up both sides, and loads them in turn."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     source = applications_dir() / "docread"
-    fetch_application(source, tell)
+    fetch_application(source, progress)
     graph = build_graph(load_graph(source), templates=frozenset(system.templates()), require_files=True)
     ours, theirs = (wanted(one_variant_a_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server"))
     models = sides.worker_models(theirs, installation.backends)
     front = bls(theirs.graphs["one-server"], models)
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-        tell("docread: starting three workers, their gateway, and the server of the baseline")
+        progress("docread: starting three workers, their gateway, and the server of the baseline")
         async with (
             sides.behind_gateway(installation, ours) as behind,
             sides.native(installation, [*(m.folder for m in models), front], theirs.graphs, theirs.cluster) as alone,
@@ -108,7 +108,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             for name in found:
                 await load(name, effort.seconds(WARM_UP_S, least_s=LEAST_S))
             for number in range(effort.rounds):
-                tell(f"docread: round {number + 1} of {effort.rounds}")
+                progress(f"docread: round {number + 1} of {effort.rounds}")
                 for name in found:
                     runs[name].append(await load(name, effort.seconds(RUN_S, least_s=LEAST_S)))
     return figures(runs["pages"], runs["one-server"])

@@ -17,7 +17,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms, clients, rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.gpus.model import Cluster, Edge
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
@@ -38,12 +38,12 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(side, clients) -> one measurement for each round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up both deployments, loads them in turn, and compares."""
     installation, analyzer, haproxy = find_installation(), find_perf_analyzer(), find_haproxy()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
-        tell(f"starting a deployment, and one behind HAProxy {haproxy.version}")
+        progress(f"starting a deployment, and one behind HAProxy {haproxy.version}")
         chain = graphs.chain(folder, "chain")
         found = {}
         for side in SIDES:
@@ -58,7 +58,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         runs: dict[tuple[str, int], list[Measured]] = {}
         for number in range(effort.rounds):
             for count in CLIENTS:
-                tell(f"round {number + 1} of {effort.rounds}: {clients(count)}")
+                progress(f"round {number + 1} of {effort.rounds}: {clients(count)}")
                 for side in SIDES:
                     runs.setdefault((side, count), []).append(await load(side, count, effort.seconds(RUN_S)))
     return figures(runs)

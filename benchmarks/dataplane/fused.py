@@ -13,7 +13,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -27,7 +27,7 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(`fused` or `native`, clients) -> one measurement a round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -36,7 +36,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
             for name in ("fused", "native")
         )
-        tell("starting the worker that does a chain, its gateway, and the server of the native ensemble")
+        progress("starting the worker that does a chain, its gateway, and the server of the native ensemble")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, fused) as ours,
@@ -45,7 +45,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
-                tell(f"fused: round {number} of {effort.rounds}")
+                progress(f"fused: round {number} of {effort.rounds}")
                 for count in CLIENTS:
                     for name in ("native", "fused"):
                         run = await asyncio.to_thread(found[name].load, analyzer, folder, count, effort.seconds(RUN_S))

@@ -22,7 +22,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.compiler.service import MIN_CALL_DEADLINE_MS
 from jigsaw_triton.controller.generation import Wanted
@@ -69,16 +69,16 @@ class Tally:
     longest_s: float = 0.0
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Loads a chain while its models' processes hang, are slow and die; then has one request hang."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         wanted = _wanted(Path(path))
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"hangs: starting {2 * WORKERS + WORKERS} workers")
+            progress(f"hangs: starting {2 * WORKERS + WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally()
-            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), tell)
-            tell("hangs: one request that hangs")
+            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), progress)
+            progress("hangs: one request that hangs")
             back_s = await _hang(running, wanted.cluster.gateway)
     told = f"{CLIENTS} clients, {dict(tally.faults)}; {tally.sent} requests, statuses {dict(tally.statuses)}, "
     told += f"{tally.unanswered} without an answer, longest {tally.longest_s:.1f} s"
@@ -108,8 +108,8 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, rows, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, tell: Tell) -> None:
-    faults = asyncio.create_task(_faults(running, count, tally, tell))
+async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, progress: Progress) -> None:
+    faults = asyncio.create_task(_faults(running, count, tally, progress))
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     try:
         await asyncio.gather(*(_client(ports, rng, tally, faults) for rng in rngs))
@@ -143,7 +143,7 @@ async def _client(ports: GatewayPorts, rng: np.random.Generator, tally: Tally, u
         connection.close()
 
 
-async def _faults(running: System, count: int, tally: Tally, tell: Tell) -> None:
+async def _faults(running: System, count: int, tally: Tally, progress: Progress) -> None:
     """Stops, slows and kills processes of the chain's models in turn, at random times."""
     rng = Random(1)
     for number in range(count):
@@ -161,7 +161,7 @@ async def _faults(running: System, count: int, tally: Tally, tell: Tell) -> None
         await asyncio.sleep(rng.uniform(*KINDS[kind]))
         _send(pid, signal.SIGCONT)
         if number % 20 == 0:
-            tell(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
+            progress(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
 
 
 def _stubs(running: System) -> list[int]:

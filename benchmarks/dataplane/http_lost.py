@@ -17,7 +17,7 @@ from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.client import BROKEN, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
@@ -32,7 +32,7 @@ SLO_MS, BATCH_MS = 200, 90.0
 """SLO so short, and batches so long, that nearly all requests are refused."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Loads a graph that refuses nearly all, and one that answers all."""
     rows = ProfileTable([system.profile("cpu", "work", "only", 1, BATCH_MS, 1000 / BATCH_MS)])
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -47,13 +47,13 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             profiles={**beside.profiles, slow.name: rows},
         )
         async with system.system(find_installation(), SETTINGS) as running:
-            tell("http_lost: starting three workers")
+            progress("http_lost: starting three workers")
             await running.deploy(wanted)
             count = effort.count(AT_ONCE)
-            tell(f"http_lost: {count} requests at once")
+            progress(f"http_lost: {count} requests at once")
             refused = await _at_once(cluster.gateway, slow.name, count)
             clients = effort.count(CLIENTS)
-            tell(f"http_lost: {clients} clients")
+            progress(f"http_lost: {clients} clients")
             stuck, answered = await _crowd(cluster.gateway, quick.name, clients, effort.seconds(RUN_S))
     note = f"of {count} requests sent at once, of which nearly all are refused at once; SLO {SLO_MS} ms"
     crowd = f"of {clients} clients that each send when the last request was answered; {answered} answers"

@@ -22,7 +22,7 @@ from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates, ratio
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.graphs import ROWS
 from benchmarks.dataplane.sides import Side
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -73,12 +73,12 @@ Rates = Mapping[tuple[str, int], Sequence[float]]
 """(side of LARGE, clients) -> requests/s, one a round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
-        tell("starting ten workers, their gateway, and the server of the native ensembles")
+        progress("starting ten workers, their gateway, and the server of the native ensembles")
         found = await _sides(stack, folder, installation)
 
         async def load(name: str, count: int, seconds: float) -> Run:
@@ -100,7 +100,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         runs: dict[tuple[str, int], list[Run]] = {}
         for number in range(effort.rounds):
             for count, names in RUNS.items():
-                tell(f"round {number + 1} of {effort.rounds}: {count} clients")
+                progress(f"round {number + 1} of {effort.rounds}: {count} clients")
                 for name in names:
                     runs.setdefault((name, count), []).append(await load(name, count, effort.seconds(RUN_S)))
             for count in LARGE_CLIENTS:

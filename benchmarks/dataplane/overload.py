@@ -20,7 +20,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import OK, UNAVAILABLE, Outcome
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -63,7 +63,7 @@ class Round:
     run_s: float
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up the graphs, and loads them."""
     cluster = system.cluster("cpu", 3)
     rows = ProfileTable(
@@ -79,11 +79,11 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         demand = dict.fromkeys(every, 0.7 * CAPACITY_RPS)
         wanted = Wanted(every, demand, dict.fromkeys(every, rows), cluster, latency_model=system.BY_HAND)
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
+            progress(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
             await running.deploy(wanted)
             rounds = []
             for number in range(effort.rounds):
-                tell(f"overload: round {number + 1} of {effort.rounds}")
+                progress(f"overload: round {number + 1} of {effort.rounds}")
                 rounds.append(await _round(cluster.gateway, Random(number), effort.seconds(RUN_S)))
     return figures(rounds)
 

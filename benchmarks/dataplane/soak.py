@@ -21,7 +21,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
@@ -81,15 +81,15 @@ class Tally:
     memory: list[tuple[int, float]] = field(default_factory=list)
 
 
-async def measure(tell: Tell, effort: Effort = FULL, requests: int = REQUESTS) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL, requests: int = REQUESTS) -> list[Figure]:
     """Sends so many requests."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         wanted = _wanted(Path(path))
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"soak: starting {4 * WORKERS} workers")
+            progress(f"soak: starting {4 * WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally(effort.count(requests))
-            await _soak(running, wanted.cluster.gateway, tally, tell)
+            await _soak(running, wanted.cluster.gateway, tally, progress)
     return figures(tally)
 
 
@@ -111,12 +111,12 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, profiles, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _soak(running: System, ports: GatewayPorts, tally: Tally, tell: Tell) -> None:
+async def _soak(running: System, ports: GatewayPorts, tally: Tally, progress: Progress) -> None:
     victims, kept = _split(running)
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     around = [
         asyncio.create_task(_kill(running, victims, tally)),
-        asyncio.create_task(_watch(running, kept, tally, tell)),
+        asyncio.create_task(_watch(running, kept, tally, progress)),
     ]
     try:
         async with asyncio.TaskGroup() as group:
@@ -173,13 +173,13 @@ async def _kill(running: System, victims: Sequence[str], tally: Tally) -> None:
             tally.kills += 1
 
 
-async def _watch(running: System, kept: Sequence[str], tally: Tally, tell: Tell) -> None:
+async def _watch(running: System, kept: Sequence[str], tally: Tally, progress: Progress) -> None:
     told = 0
     while True:
         tally.memory.append((tally.sent, await asyncio.to_thread(_rss_mib, running, kept)))
         if tally.sent >= told + tally.total / 10:
             told = tally.sent
-            tell(f"soak: {tally.sent} requests, {tally.wrong} answers wrong, {tally.failures} requests failed")
+            progress(f"soak: {tally.sent} requests, {tally.wrong} answers wrong, {tally.failures} requests failed")
         await asyncio.sleep(LOOK_EVERY_S)
 
 

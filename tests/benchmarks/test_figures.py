@@ -112,7 +112,7 @@ def test_what_was_not_run_again_stays_on_the_page_as_it_was() -> None:
 
 def test_json_has_what_readers_rely_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
-    assert harness.main("x", lambda tell: [figure("x.y", 1, "s", "n")]) == 0
+    assert harness.main("x", lambda progress: [figure("x.y", 1, "s", "n")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report.keys() == {"name", "machine", "figures"}
     assert report["figures"] == [
@@ -125,7 +125,7 @@ def test_a_benchmark_that_fails_prints_no_figures(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
 
-    def fails(tell: harness.Tell) -> list[Figure]:
+    def fails(progress: harness.Progress) -> list[Figure]:
         raise ServerError("no server", where="gateway")
 
     assert harness.main("x", fails) == 1

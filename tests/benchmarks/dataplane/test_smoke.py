@@ -37,8 +37,8 @@ def test_a_part_tells_its_figures(part: str) -> None:
     if part == "promise" and not a100.TABLE.exists():
         pytest.skip("the A100 table is not beside the checkout")
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         print(text)
 
-    found = system.run(measure(tell, {part: PARTS[part]}, SMOKE), harness.limit_s("dataplane"))
+    found = system.run(measure(progress, {part: PARTS[part]}, SMOKE), harness.limit_s("dataplane"))
     assert FIGURES[part] in {figure.id for figure in found}
