@@ -1,6 +1,6 @@
-"""What the data plane costs against native ensembles, how fair, faithful and honest under overload it is.
+"""Benchmark of the data plane: its cost, its correctness under faults, and its behaviour under overload.
 
-Each part has a deployment of its own; they run one after the other.
+Each part has a deployment of its own. The parts run one after the other.
 """
 
 import sys
@@ -50,18 +50,20 @@ PARTS: dict[str, Part] = {
 
 
 async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
-    """One part after the other."""
+    """Runs the parts, one after the other."""
     return [found for part in parts.values() for found in await part(progress, effort)]
 
 
 def main() -> int:
-    """The command line."""
+    """Runs the command line. Returns the exit code."""
     parser = harness.parser("dataplane")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default all"
+        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default: all"
     )
-    parser.add_argument("--requests", type=int, default=soak.REQUESTS, help="of the part soak (default: %(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="only show that the benchmark works")
+    parser.add_argument(
+        "--requests", type=int, default=soak.REQUESTS, help="number of requests of the part soak (default: %(default)s)"
+    )
+    parser.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
     arguments = parser.parse_args()
     effort = SMOKE if arguments.smoke else FULL
     parts = {name: PARTS[name] for name in arguments.parts or PARTS}

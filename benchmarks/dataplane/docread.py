@@ -1,6 +1,6 @@
-"""Reading pages across workers, against the same models called by a BLS model in one tritonserver.
+"""The application `docread` across workers, relative to the same models called by a BLS model in one tritonserver.
 
-The application `docread` with its lightest variants: pages of real size, real models, rows that fan out.
+It uses the lightest variants: real models, pages of real size, rows that fan out.
 """
 
 import asyncio
@@ -33,27 +33,27 @@ from jigsaw_triton.spec.load import load_graph
 RUN_S = 12.0
 WARM_UP_S = 4.0
 LEAST_S = 6.0
-"""Seconds in which a few pages are read on a busy machine, too."""
+"""Seconds that are enough for a few pages even on a busy machine."""
 
 CLIENTS = 4
 BATCH = 8
-"""Lines that recognise takes at a time."""
+"""Lines in a batch of `recognise`."""
 
 BLS_CODE = Path(__file__).with_name("docread_bls.py")
-"""Not imported here: only a tritonserver has what it imports."""
+"""Code of the BLS model. It is not imported here, because its own imports exist only inside tritonserver."""
 
 VARIANTS = {"detect": "v6_tiny_352", "recognise": "v6_tiny"}
 GOAL = 0.97
 
 
-def one_variant_a_task(graph: TaskGraph, name: str) -> TaskGraph:
-    """The graph under another name, with VARIANTS alone."""
+def one_variant_per_task(graph: TaskGraph, name: str) -> TaskGraph:
+    """Returns the graph under another name, with only the variants in VARIANTS."""
     tasks = {task.name: replace(task, variants=(task.variant(VARIANTS[task.name]),)) for task in graph.tasks.values()}
     return replace(graph, name=name, tasks=tasks, slo=replace(graph.slo, accuracy=0.01))
 
 
 def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
-    """One worker that detects, two that recognise: a page has some 25 lines."""
+    """Returns a deployment with one worker for `detect` and two for `recognise`: a page has some 25 lines."""
     lines = graph.tasks["detect"].variants[0].yields["CROPS"]
     rows = ProfileTable(
         (
@@ -71,7 +71,7 @@ def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
 
 
 def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
-    """The model that clients of the one server call, with an instance for each."""
+    """Returns the BLS model that clients of the single server call, with one instance for each client."""
     config = cfg.parse('backend: "python"', where="benchmark")
     config.name = graph.name
     config.max_batch_size = 1
@@ -85,12 +85,14 @@ def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
 
 
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both sides, and loads them in turn."""
+    """Starts both sides, and loads them in turn."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     source = applications_dir() / "docread"
     fetch_application(source, progress)
     graph = build_graph(load_graph(source), templates=frozenset(system.templates()), require_files=True)
-    ours, theirs = (wanted(one_variant_a_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server"))
+    ours, theirs = (
+        wanted(one_variant_per_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server")
+    )
     models = sides.worker_models(theirs, installation.backends)
     front = bls(theirs.graphs["one-server"], models)
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
@@ -115,9 +117,9 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figure from the runs."""
     baseline = (
         f"the same models with as many instances in one server, called by a BLS model, pages/s; {CLIENTS} clients, "
-        f"{' and '.join(VARIANTS.values())}, one worker that detects and two that recognise"
+        f"{' and '.join(VARIANTS.values())}, one worker for detect and two for recognise"
     )
     return [rates("dataplane.docread.rate", ours, theirs, baseline, GOAL)]

@@ -1,7 +1,7 @@
-"""A deployment behind HAProxy against the same deployment without it.
+"""A deployment behind HAProxy, relative to the same deployment without it.
 
-Both have the same chain of two models. perf_analyzer loads them in turn over gRPC. The figures compare runs that
-followed each other.
+Both have the same chain of two models. perf_analyzer loads them in turn over gRPC. The figures compare consecutive
+runs.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 
 
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both deployments, loads them in turn, and compares."""
+    """Starts both deployments, loads them in turn, and compares."""
     installation, analyzer, haproxy = find_installation(), find_perf_analyzer(), find_haproxy()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
@@ -47,7 +47,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         chain = graphs.chain(folder, "chain")
         found = {}
         for side in SIDES:
-            wanted = sides.one_worker_a_task([chain], _cluster(edge=side == "edge"))
+            wanted = sides.one_worker_per_task([chain], _cluster(edge=side == "edge"))
             found[side] = (await stack.enter_async_context(sides.behind_gateway(installation, wanted)))["chain"]
 
         async def load(side: str, count: int, seconds: float) -> Measured:
@@ -74,7 +74,7 @@ def _cluster(*, edge: bool) -> Cluster:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figures from the runs."""
     found = [
         rates(f"dataplane.edge.rate.{clients(n)}", runs["edge", n], runs["direct", n], _DIRECT, RATE_GOALS.get(n))
         for n in CLIENTS

@@ -1,6 +1,6 @@
-"""Two stages that share a worker, which does them in one call, against a native ensemble of the same two models.
+"""Two stages that a shared worker does in one call, relative to a native ensemble of the same two models.
 
-The native side has the models to itself, one in its own server, with Triton's own batches and without turns.
+The native ensemble has a server of its own, with Triton's dynamic batching, and its models do not take turns.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ CLIENTS = (1, 8, 32)
 RATE_GOALS = {32: 1.0}
 
 Runs = Mapping[tuple[str, int], Sequence[Measured]]
-"""(`fused` or `native`, clients) -> one measurement a round."""
+"""(`fused` or `native`, clients) -> one measurement for each round."""
 
 
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both sides, loads them in turn, and compares."""
+    """Starts both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         fused, alone = (
-            sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
+            sides.one_worker_per_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
             for name in ("fused", "native")
         )
-        progress("starting the worker that does a chain, its gateway, and the server of the native ensemble")
+        progress("starting the worker of the chain, its gateway, and the server of the native ensemble")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, fused) as ours,
@@ -54,7 +54,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figures from the runs."""
     found = [
         rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
         for n in CLIENTS
