@@ -16,6 +16,7 @@ from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.dry_run import dry_run as what_would_be_done
 from jigsaw_triton.cli.views.status import status_view
 from jigsaw_triton.cli.views.transition import transition_view
+from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.difference import difference
@@ -23,10 +24,12 @@ from jigsaw_triton.planner.domain.gateway_load import GatewayLoad, gateway_load
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.planner.transition.transition import transition
+from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
 from jigsaw_triton.servers.image import pull_image
 from jigsaw_triton.servers.installation import Installation, find_installation, require_compiled_backend
 from jigsaw_triton.servers.mps import find_control
+from jigsaw_triton.servers.runner_packages import require_packages
 
 DEFAULT_RPS = 1.0
 
@@ -78,10 +81,10 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
         request = _as_it_runs(request, before)
     wanted, plan = _show_plan(out, request, deployment, before)
     if dry_run:
-        would = what_would_be_done(wanted, plan, _server(out), deployment, before)
+        would = what_would_be_done(wanted, plan, _server(out, wanted), deployment, before)
         out.result({**would.to_json(), "plan": plan.to_json()}, *would.view())
         return None
-    _ensure_programs(out, wanted.cluster)
+    _ensure_programs(out, wanted)
     fresh = before is None
     if fresh:
         deployment.start()
@@ -184,8 +187,9 @@ def _show_plan(
     return wanted, plan
 
 
-def _ensure_programs(out: Output, cluster: Cluster) -> None:
+def _ensure_programs(out: Output, wanted: Wanted) -> None:
     """Brings what has to run before the controller asks for it, so that a download is seen."""
+    cluster = wanted.cluster
     if cluster.processes == "mps" and cluster.driver == "nvml":
         find_control()
     if cluster.image is not None:
@@ -197,10 +201,12 @@ def _ensure_programs(out: Output, cluster: Cluster) -> None:
     if cluster.edge is not None:
         with out.working("looking for HAProxy") as tell:
             find_haproxy(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
-    _server(out)
+    _server(out, wanted)
 
 
-def _server(out: Output) -> Installation:
+def _server(out: Output, wanted: Wanted) -> Installation:
     with out.working("looking for tritonserver") as tell:
         found = find_installation(lambda package, mib: tell(f"fetching {package.purpose}: {mib:.0f} MiB"))
+    if wanted.cluster.image is None:
+        require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
     return require_compiled_backend(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.cli.commands.deploy import _as_it_runs, _changes_processes
 from jigsaw_triton.cli.inputs.files import read_wanted
 from jigsaw_triton.cli.inputs.request import Request
@@ -14,6 +15,8 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId, Placement
 from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.servers import runner_packages
+from jigsaw_triton.servers.installation import Installation
 from tests.cli.conftest import Run
 from tests.fakes.nvml.machine import Machine
 
@@ -129,6 +132,23 @@ def test_what_is_wrong_is_told_before_anything_is_touched(
     assert result.exit_code == code
     assert told in result.stderr
     assert result.stdout == ""
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("flag", ["--detach", "--dry-run"])
+def test_a_graph_whose_package_is_missing_is_refused(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    server = Installation(tmp_path, tmp_path, frozenset({"python", "jigsaw"}), "2.51.0", "path", {})
+    monkeypatch.setattr(deploy, "find_installation", lambda _: server)
+    monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
+    graph = (app / "graph.yaml").read_text()
+    (app / "graph.yaml").write_text(graph.replace("template: python", "template: torch"))
+    result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", flag)
+    assert result.exit_code == 1
+    assert "hello.average.exact" in result.stderr
+    assert "needs the Python package torch, which is not installed" in result.stderr
+    assert "pip install 'jigsaw-triton[torch]'" in result.stderr
     assert not (tmp_path / "state").exists()
 
 
