@@ -14,9 +14,6 @@ from jigsaw_triton.servers.runner_packages import RUNNER_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LEFT_OUT = (".github/",)
-"""Tracked paths that only the repository needs."""
-
 
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
@@ -85,8 +82,7 @@ def test_the_sdist_contains_every_tracked_file(sdist: set[str]) -> None:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no git checkout")
-    tracked = {path for path in listed.stdout.split("\0") if path and not path.startswith(LEFT_OUT)}
-    assert sorted(tracked - sdist) == []
+    assert sorted({path for path in listed.stdout.split("\0") if path} - sdist) == []
 
 
 def test_the_sdist_contains_nothing_that_is_built_or_fetched(sdist: set[str]) -> None:
