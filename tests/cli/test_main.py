@@ -173,6 +173,7 @@ def test_an_interrupt_exits_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_program_and_what_it_started(
     tmp_path: Path, app: Path, number: signal.Signals, status: int
@@ -210,6 +211,7 @@ def test_a_signal_ends_the_program_and_what_it_started(
         assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("validate", "--schema", "graph"), ("--help",)])
 def test_to_a_reader_that_went_away_nothing_is_told(args: tuple[str, ...]) -> None:
     read, write = os.pipe()
@@ -226,6 +228,7 @@ def test_to_a_reader_that_went_away_nothing_is_told(args: tuple[str, ...]) -> No
     assert ran.returncode == 1
 
 
+@pytest.mark.slow
 def test_results_and_messages_go_their_own_ways(app: Path) -> None:
     with child("plan", app, "--gpus", "1xcpu", "--demand", "20", "-o", "json") as process:
         stdout, stderr = process.communicate()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +141,7 @@ def maps_of(
     return known
 
 
+@pytest.mark.slow
 @COMMON
 @given(cases())
 def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
@@ -237,6 +239,7 @@ def test_the_backend_can_read_every_front(case: tuple[TaskGraph, Plan], target: 
             assert parse_spec(spec_text(front)).get("tasks") == (len(item.tasks) if item.target == "graph" else 1)
 
 
+@pytest.mark.slow
 @COMMON
 @given(cases())
 def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskGraph, Plan]) -> None:
@@ -250,6 +253,7 @@ def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskG
     assert {task.name for task in second.graphs[of.name].tasks} == {f"{of.name}.{name}.g4" for name in whole.tasks}
 
 
+@pytest.mark.slow
 @COMMON
 @given(st.data(), cases())
 def test_only_what_changed_is_new(data: st.DataObject, case: tuple[TaskGraph, Plan]) -> None:

@@ -241,6 +241,7 @@ def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_complete
             assert owner.killed_at("change", nth, action) == ""
 
 
+@pytest.mark.slow
 def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(owner: Owner) -> None:
     for nth, name in enumerate(owner.changes(), 1):
         for code in plausible_codes(name):
@@ -248,6 +249,7 @@ def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_no
             assert wrong == ""
 
 
+@pytest.mark.slow
 def test_what_the_driver_does_not_find_for_once_stays_known(tmp_path: Path) -> None:
     smallest = min(transitions(20, seed=21), key=lambda t: len((*t.foreign, *t.before, *t.after)))
     with Owner(tmp_path, smallest) as owner:

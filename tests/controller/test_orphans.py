@@ -120,6 +120,7 @@ def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Pa
     assert instances.instances() == () and journal.daemons() == () and not pipes.exists()
 
 
+@pytest.mark.slow
 def test_containers_that_outlived_their_controller_are_ended(tmp_path: Path, journal: Journal) -> None:
     docker = Docker(tmp_path / "docker", "image")
     for name, run_dir in (("one", "/run/1"), ("two", "/run/1"), ("others", "/run/2")):

@@ -65,6 +65,7 @@ def test_means_are_geometric(found: Ablation) -> None:
     assert mean_gain([found, doubled], "AST", "exact") == pytest.approx(2.5**0.5, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_the_greedy_placement_leaves_is_counted(solvers: SolverFactory) -> None:
     rows = [row("t0", "v0", slice_=kind, rps=100.0) for kind in ("3g", "1g")]
     rows += [row("t1", "v0", slice_="3g", rps=100.0), row("t2", "v0", slice_="3g", rps=100.0)]
@@ -73,6 +74,7 @@ def test_what_the_greedy_placement_leaves_is_counted(solvers: SolverFactory) -> 
     assert (case.at_largest.used, case.at_largest.unplaced) == (7, 1)
 
 
+@pytest.mark.slow
 def test_subsets_that_carry_nothing_say_why(solvers: SolverFactory) -> None:
     """Two tasks need two GPUs without S."""
     rows = [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]
@@ -84,11 +86,13 @@ def test_subsets_that_carry_nothing_say_why(solvers: SolverFactory) -> None:
     assert mean_gain([found], "S", "exact") is None
 
 
+@pytest.mark.slow
 def test_where_nothing_at_all_is_carried() -> None:
     with pytest.raises(InfeasibleError):
         ablation(problem(chain(8), [row(f"t{i}", "v0") for i in range(8)]), OPTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.svg", "a.png"])
 def test_the_plot(found: Ablation, tmp_path: Path, name: str) -> None:
     none = replace(found, graph="other", cases=tuple(replace(c, largest_rps=None) for c in found.cases))
@@ -100,6 +104,7 @@ def test_the_plot(found: Ablation, tmp_path: Path, name: str) -> None:
         assert picture.startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_plots_that_cannot_be(found: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
         check_plot(tmp_path / "a.pdf")

@@ -111,6 +111,7 @@ def test_a_second_media_exclusive_instance_is_refused(world: World) -> None:
         here.create(A1, Placement(2, "2g+me"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.board.name)
 def test_every_maximal_layout_can_be_made_in_any_order(world: World, gpu: Any) -> None:
     shuffle = random.Random(7)
@@ -188,9 +189,9 @@ class NvmlSequences(Sequences):
 
 
 _SEQUENCES = settings(max_examples=25, stateful_step_count=25, deadline=None)
-TestEmulatedSequences = EmulatedSequences.TestCase
+TestEmulatedSequences = pytest.mark.slow(EmulatedSequences.TestCase)
 TestEmulatedSequences.settings = _SEQUENCES
-TestNvmlSequences = NvmlSequences.TestCase
+TestNvmlSequences = pytest.mark.slow(NvmlSequences.TestCase)
 TestNvmlSequences.settings = _SEQUENCES
 
 _COMPETE = """
@@ -206,6 +207,7 @@ print(*(instance.uuid for instance in made))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_compete_never_exceed_a_gpu(world: World) -> None:
     running = [world.python(_COMPETE) for _ in range(4)]
     made = [uuid for process in running for uuid in process.communicate()[0].split()]
@@ -240,6 +242,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_the_state_survives_a_process_killed_in_the_middle_of_changes(world: World) -> None:
     for rounds in (1, 4, 9):
         with world.python(_CHURN) as child:

@@ -518,6 +518,7 @@ def test_tasks_come_in_the_order_of_dependencies_then_of_names(document: dict[st
     assert list(graph.tasks) == list(nx.lexicographical_topological_sort(network))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents(), st.randoms(use_true_random=False))
 def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance: random.Random) -> None:
@@ -530,6 +531,7 @@ def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance:
     assert list(again.tasks) == list(graph.tasks)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
 def test_a_graph_survives_being_written(document: dict[str, Any]) -> None:
@@ -537,6 +539,7 @@ def test_a_graph_survives_being_written(document: dict[str, Any]) -> None:
     assert from_document(to_document(graph)) == graph
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
 def test_rows_and_types_agree(document: dict[str, Any]) -> None:
@@ -588,6 +591,7 @@ def damaged(draw: st.DrawFn) -> Any:
     return document
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(damaged())
 def test_no_document_brings_anything_but_diagnostics(document: Any) -> None:

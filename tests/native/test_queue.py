@@ -183,6 +183,7 @@ def test_a_request_of_very_many_rows_does_not_hold_up_small_ones(bench: Bench) -
     assert request.wait()["Y"].tobytes() == large.tobytes()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_requests_wait(bench: Bench) -> None:
     worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
     bench.route("w", batch=1024)

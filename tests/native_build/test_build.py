@@ -132,6 +132,7 @@ def _build(sources: Path, folder: Path, compiler: Compiler) -> None:
     build_backend(sources=sources, folder=folder, compiler=compiler)
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_at_once(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_build, args=(sources, tmp_path / "out", compiler)) for _ in range(2)]

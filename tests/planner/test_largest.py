@@ -17,6 +17,7 @@ from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
 def test_it_is_carried_and_no_more_is(demand_rps: float, solvers: SolverFactory) -> None:
     p = docread_problem(demand_rps, batches=[1, 8])
@@ -51,6 +52,7 @@ def test_one_grows_and_the_other_keeps_its_demand(solvers: SolverFactory) -> Non
     assert plan.graphs["a"].demand_rps == pytest.approx(400.0, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_where_no_demand_at_all_can_be_served_the_reason_is_told(solvers: SolverFactory) -> None:
     graphs = chain(8, slo=Slo(1000.0, accuracy=0.5))
     rows = [row(f"t{i}", "v0") for i in range(8)]

@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 GPUS = ("--gpus", "1xcpu")
 
 
+@pytest.mark.slow
 def test_the_largest_demand_is_told_above_its_plan(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     result = run("capacity", app, *GPUS, "-O", file)
@@ -30,6 +31,7 @@ def test_as_json_it_is_the_plan_file_and_the_largest_demand(run: Run, app: Path,
     assert document == plan | {"largest_rps": {"hello": plan["graphs"]["hello"]["demand_rps"]}}
 
 
+@pytest.mark.slow
 def test_in_the_papers_formulation_ideal_and_placed_are_told(run: Run, app: Path) -> None:
     """Two 3g and a 1g have no more compute slices than the GPU, but no room on it."""
     file = app / "profiles.csv"

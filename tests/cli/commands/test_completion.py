@@ -33,6 +33,7 @@ def test_a_shell_that_is_none(run: Run) -> None:
     assert "'bash', 'zsh', 'fish'" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -152,6 +152,7 @@ def test_a_graph_whose_package_is_missing_is_refused(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_uncut_beside_others_is_told_by_plan_and_deploy(run: Run, app: Path, tmp_path: Path) -> None:
     profiles = app / "profiles.csv"
     profiles.write_text(profiles.read_text().replace("cpu,", "H100-80GB,"))

@@ -19,6 +19,7 @@ def profiled(app: Path) -> Path:
     return app
 
 
+@pytest.mark.slow
 def test_an_ablation_as_a_table_and_a_plot(run: Run, profiled: Path, tmp_path: Path) -> None:
     picture = tmp_path / "ablation.svg"
     result = run("evaluate", "ablation", profiled, *GPUS, "--plot", picture)
@@ -32,6 +33,7 @@ def test_an_ablation_as_a_table_and_a_plot(run: Run, profiled: Path, tmp_path: P
     assert f"wrote {picture}" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_ablation_as_json(run: Run, profiled: Path) -> None:
     document = json.loads(run("evaluate", "ablation", profiled, *GPUS, "-o", "json").stdout)
     (graph,) = document["graphs"]

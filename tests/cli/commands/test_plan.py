@@ -69,6 +69,7 @@ def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1000000")
     assert (result.exit_code, result.stdout) == (3, "")
@@ -77,6 +78,7 @@ def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
     assert "hint: " in result.stderr
 
 
+@pytest.mark.slow
 def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
     file = app / "graph.yaml"
     file.write_text(file.read_text().replace("latency_ms: 100", "latency_ms: 1"))
@@ -157,6 +159,7 @@ def test_a_feature_that_is_none(run: Run, app: Path) -> None:
     assert "X unknown" in result.stderr
 
 
+@pytest.mark.slow
 def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> None:
     asked = (named("a"), named("b"), *GPUS, "--demand", "a=1,b=1")
     plain = run("plan", *asked).stdout
@@ -219,6 +222,7 @@ def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path:
     assert "cluster.yaml:6: this instance cannot be there: 3g@4 overlaps 1g@5" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_explained(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--explain")
     assert result.exit_code == 0
@@ -229,6 +233,7 @@ def test_explained(run: Run, app: Path) -> None:
     assert "plans made in" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_explanation_is_beside_the_plan_in_json_alone(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     document = json.loads(run("plan", app, *GPUS, "--demand", "20", "--explain", "-o", "json", "-O", file).stdout)

@@ -173,12 +173,14 @@ def test_an_event_is_a_line() -> None:
 # --- starting -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_controller_that_somebody_else_has_just_started_is_left_alone(deployment: Deployment) -> None:
     take_lock(deployment.paths.lock)
     with pytest.raises(StateError, match="another deploy is under way"):
         deployment.start()
 
 
+@pytest.mark.slow
 def test_a_controller_that_does_not_start_says_why(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_daemons_of_mps_are_told_with_their_servers(
     assert any(line == f"MPS of {daemon.name} starts:" for line in told.view())
 
 
+@pytest.mark.slow
 def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path, installation: Installation) -> None:
     cluster, state = write_cluster(tmp_path, "emulated"), tmp_path / "state"
     fresh = would(app, cluster, state, installation)

@@ -54,6 +54,7 @@ def test_a_rise_is_told() -> None:
     assert sentence.endswith("chain has capacity for 10 requests/s before, for 20 at the end")
 
 
+@pytest.mark.slow
 def test_from_a_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     assert run("plan", app, *GPUS, "--demand", "20", "-O", file).exit_code == 0
@@ -80,6 +81,7 @@ def test_from_alone_shows_the_plan_alone(run: Run, app: Path, tmp_path: Path) ->
     assert [gpu["index"] for gpu in document["gpus"]] == [1]
 
 
+@pytest.mark.slow
 def test_what_runs_stays_where_changing_it_does_not_pay(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     run("plan", app, *GPUS, "--demand", "20", "-O", file)

@@ -283,6 +283,7 @@ def test_a_call_ends_the_process(machine: Machine, action: Any, made: int) -> No
     assert len(_instances()) == made
 
 
+@pytest.mark.slow
 def test_processes_that_compete_never_exceed_a_gpu(machine: Machine) -> None:
     program = """
 from tests.fakes.nvml.test_machine import *

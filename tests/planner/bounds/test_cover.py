@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def _of_range(
     return min(enough, default=math.inf)
 
 
+@pytest.mark.slow
 @given(of=configurations(), rate_rps=st.sampled_from([0.0, 3.0, 9.9, 21.0, 33.0, 45.0, 60.0]))
 @example(
     of=[configuration(1, 1.0, 10.0, 0.0, AMONG[2]), configuration(3, 7.0, 10.0, 0.0, AMONG[2])], rate_rps=40.0

@@ -139,6 +139,7 @@ ANY_JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(path=st.sampled_from(PLACES), value=ANY_JSON)
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_whatever_stands_anywhere_it_is_refused_or_read(path: Path, value: Any) -> None:

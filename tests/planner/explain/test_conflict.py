@@ -64,6 +64,7 @@ def of_too_much(solvers: SolverFactory) -> Conflict:
     return conflict(TOO_MUCH, solvers)
 
 
+@pytest.mark.slow
 def test_demand_and_gpus(of_too_much: Conflict, solvers: SolverFactory) -> None:
     p, found = TOO_MUCH, of_too_much
     assert set(names(found)) == {"cpu.gpus", "docread.demand_rps"}
@@ -149,6 +150,7 @@ def test_missing_profiles_are_no_requirement(solvers: SolverFactory) -> None:
     assert find_conflict(problem(chain(1), []), OPTIONS, solvers=solvers, clock=lambda: 0.0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [Options(features="AS"), Options(features=""), replace(TWO_P95, formulation="paper"), TWO_P95],
@@ -158,6 +160,7 @@ def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> N
     check_nearest(p, conflict(p, solvers, options), solvers, options)
 
 
+@pytest.mark.slow
 @given(
     demand=st.sampled_from([1, 100, 1000]),
     latency=st.integers(20, 200),
@@ -200,6 +203,7 @@ def _available(p: Problem) -> dict[str, tuple[Configuration, ...]]:
     return available(workload.graph, p.profiles[workload.graph.name], p.boards, OPTIONS)
 
 
+@pytest.mark.slow
 def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     ticks = itertools.count()
     p = docread_problem(2000)
@@ -213,6 +217,7 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert error.unsettled == tuple(sorted(map(str, found.unsettled)))
 
 
+@pytest.mark.slow
 def test_the_error_tells_the_ways_out(of_too_much: Conflict, solvers: SolverFactory) -> None:
     p, found = TOO_MUCH, of_too_much
     with pytest.raises(InfeasibleError) as caught:

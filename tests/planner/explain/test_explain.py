@@ -34,6 +34,7 @@ def effects(found: Limit) -> dict[str, Effect]:
     return {step.change: step.effect for step in found.steps}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [OPTIONS, Options(features="AS"), TWO_P95])
 def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(60, slo=Slo(500.0, accuracy=0.8))
@@ -73,6 +74,7 @@ def test_of_many_paths_the_longest_through_each_task(solvers: SolverFactory) -> 
     assert len(found.paths) == 1 + layers
 
 
+@pytest.mark.slow
 def test_what_requirements_are_worth_is_what_plans_take(solvers: SolverFactory) -> None:
     p = docread_problem(60, gpus=2)
     plan, found = explanation(p, solvers)
@@ -143,6 +145,7 @@ def test_several_graphs(solvers: SolverFactory) -> None:
     assert make_plan(eased, TWO_P95, solvers=solvers).slices_used < make_plan(p, TWO_P95, solvers=solvers).slices_used
 
 
+@pytest.mark.slow
 def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     plan = make_plan(docread_problem(60), solvers=solvers)
     ticks: Iterator[int] = itertools.count()
@@ -155,6 +158,7 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert found.paths
 
 
+@pytest.mark.slow
 def test_what_is_not_proven_is_said(solvers: SolverFactory) -> None:
     plan = make_plan(docread_problem(60), solvers=solvers)
     unproven = replace(plan, solver=replace(plan.solver, status="feasible", gap=0.1))

@@ -105,6 +105,7 @@ def good_shares(g: TaskGraph, demand: float, carried: Mapping[str, Mapping[str, 
         yield from (least + (most - least) * i / 500 for i in range(500))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -132,6 +133,7 @@ def mixed(plan: Plan) -> bool:
     return any(len(of) > 1 for g in plan.graphs.values() for of in g.mix.values())
 
 
+@pytest.mark.slow
 @given(p=any_shape.problems(), which=st.sampled_from(["one", "all"]), options=EITHER)
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_it_never_takes_more_than_a_floor_and_holds_what_it_says(
@@ -152,6 +154,7 @@ def test_it_never_takes_more_than_a_floor_and_holds_what_it_says(
         assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
 
 
+@pytest.mark.slow
 @given(p=any_shape.problems(), which=st.integers(0, 10**6), options=EITHER)
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
@@ -175,6 +178,7 @@ def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, options: Opti
         assert (bounds.least if using is None else bounds.using(1e9)[using]) <= proven + 1e-6
 
 
+@pytest.mark.slow
 @given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.9, 0.95]))
 @FEW
 def test_where_rows_vary_it_takes_no_more_than_a_floor_either(
@@ -194,6 +198,7 @@ def test_both_solvers_find_the_same(solvers: SolverFactory) -> None:
     assert plans[0].slices_used == plans[1].slices_used < floor.slices_used
 
 
+@pytest.mark.slow
 @given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.95]), more=st.floats(0.8, 1.0))
 @FEW
 def test_a_looser_accuracy_is_never_worse(demand: int, accuracy: float, more: float, solvers: SolverFactory) -> None:
@@ -314,6 +319,7 @@ def test_the_loss_of_a_mixture_is_bounded_from_above(
         assert exact[t] - 1e-6 <= least <= most[t]
 
 
+@pytest.mark.slow
 def test_a_task_that_may_never_be_called_keeps_a_floor(solvers: SolverFactory) -> None:
     p = on_average(docread_problem(20), 0.9)
     yields = {("detect", v, "CROPS"): 0.0 for v in ("tiny", "small", "base")}
@@ -322,6 +328,7 @@ def test_a_task_that_may_never_be_called_keeps_a_floor(solvers: SolverFactory) -
     assert violations(plan, p, Options()) == ()
 
 
+@pytest.mark.slow
 def test_without_budgets_over_the_graph_each_variant_keeps_its_part(solvers: SolverFactory) -> None:
     p, options = on_average(docread_problem(60), 0.9), Options(features="AS")
     plan = make_plan(p, options, solvers=solvers)
@@ -336,6 +343,7 @@ def on_floor(p: Problem) -> Problem:
     return replace(p, workloads=(replace(workload, graph=replace(workload.graph, slo=slo)),))
 
 
+@pytest.mark.slow
 def test_slices_that_are_shared(solvers: SolverFactory) -> None:
     p = on_average(docread_problem(0.5), 0.9)
     plan = make_plan(p, Options(share=True), solvers=solvers)

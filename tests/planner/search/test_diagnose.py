@@ -109,6 +109,7 @@ def test_latency_and_accuracy_not_together(solvers: SolverFactory) -> None:
         make_plan(problem(replace(g, slo=slo), rows, demand_rps=1), TWO_P95, solvers=solvers)
 
 
+@pytest.mark.slow
 def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
     error = refusal(docread_problem(2000), solvers)
     most = number(str(error), r"at most docread ([\d.]+) of 2000 requests/s")
@@ -121,6 +122,7 @@ def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
     refusal(docread_problem(2000, gpus=gpus - 1), solvers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "figure"), [(OPTIONS, r"at most docread ([\d.]+)"), (Options(share=True), r"in time docread ([\d.]+)")]
 )

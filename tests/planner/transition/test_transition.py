@@ -213,6 +213,7 @@ def test_a_media_exclusive_slice_is_one_like_others() -> None:
     assert kinds(found) == ["variant"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
 def test_capacities_are_those_that_the_plans_tell(
@@ -276,6 +277,7 @@ def asked_for(before: Plan, demand: float) -> Problem:
     return problem(GRAPH, PROFILES, demand_rps=demand, gpus=4, running=before)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts(), st.floats(0.3, 1.0))
 def test_any_plan_is_reached_from_any_other(old: Places, new: Places, part: float) -> None:

@@ -169,6 +169,7 @@ def of_more_instances(row: ProfileRow) -> ProfileRow:
     return replace(row, key=replace(row.key, instances=row.key.instances + 4))
 
 
+@pytest.mark.slow
 def test_what_features_and_formulation_do_not_allow_is_found() -> None:
     """Plans that another choice of them made, relabelled."""
     table = docread_profiles()
