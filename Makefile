@@ -7,7 +7,11 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in (
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
+E2E_TESTS = $(shell grep -rl --include='test_*.py' 'pytest.mark.e2e' tests)
 UNIT_RUN = -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-fast coverage test-sanitizers tidy bench wheel format clean
 
@@ -25,7 +29,8 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
-# Tests that start tritonservers measure times, so they run one by one. All others run in parallel.
+# Tests that start tritonservers run two at a time, since each keeps many processes busy. Those that measure times or
+# loads run alone.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +38,8 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
 	$(BIN)/python $(UNIT_RUN) -m "not e2e"
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "e2e and not timing" $(E2E_TESTS)
+	$(BIN)/python -m pytest -m "e2e and timing" $(E2E_TESTS)
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup

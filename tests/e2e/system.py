@@ -25,8 +25,10 @@ PATIENCE_S = 120.0
 """Nothing here takes so long; what does has failed."""
 
 _POLL_S = 0.05
-_PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to connections: a client's end could take the port of a server that restarts."""
+_PARALLEL = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+_PORTS = range(20_000 + 3_000 * _PARALLEL, 23_000 + 3_000 * _PARALLEL)
+"""Below those that the kernel gives to connections: a client's end could take the port of a server that restarts. Each
+process of a parallel run has ports of its own."""
 
 
 @dataclass(frozen=True, slots=True)

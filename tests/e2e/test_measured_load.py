@@ -9,7 +9,7 @@ from tests.e2e.app import write_application
 from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import System
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timing]
 
 MOST_ASKED = 5000
 """Requests after which what they make must be known; 200 are enough, but for a second or two."""

@@ -19,6 +19,8 @@ from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.resources import applications_dir
 from tests.fakes.nvml.machine import Machine
 
+pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+
 CHOICE = ("--task", "classify", "--variant", "linear", "--instances", "1", "--seconds", "0.2", "-o", "json")
 
 
@@ -39,7 +41,6 @@ def profile(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -
     return document
 
 
-@pytest.mark.e2e
 def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = profile(digits, capsys, "--batches", "2")
     assert (first["measured"], first["kept"]) == (1, 0)
@@ -63,7 +64,6 @@ def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pyt
     assert (again["measured"], again["kept"]) == (1, 0)
 
 
-@pytest.mark.e2e
 def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_left_is_ended(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +90,6 @@ def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_l
         machine.leave()
 
 
-@pytest.mark.e2e
 def test_processes_are_measured_as_processes(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cluster.yaml").write_text(
         "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  processes: mps\n"

@@ -29,6 +29,8 @@ from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, doc
 T = TypeVar("T")
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
+PATIENT = Options(time_limit_s=120.0)
+"""A time limit that no problem here reaches, however busy the machine: a search that is cut short has other results."""
 
 
 def untimed(plan: Plan) -> Plan:
@@ -37,7 +39,7 @@ def untimed(plan: Plan) -> Plan:
 
 def plan_or_none(problem: Problem, solvers: SolverFactory) -> Plan | None:
     try:
-        return make_plan(problem, solvers=solvers)
+        return make_plan(problem, PATIENT, solvers=solvers)
     except InfeasibleError as error:
         assert error.reasons and error.hint
         return None
@@ -70,7 +72,7 @@ def problems(draw: st.DrawFn) -> Problem:
             rows += grid(name, variant, cost, slices=kinds, instances=[1], batches=[1, 4])
             rows += grid(name, variant, 0.7 * cost, slices=["1g", "4g"], instances=[1], batches=[2], gpu="A30-24GB")
         tables[g.name] = ProfileTable(rows)
-    gpus = cluster(draw(st.integers(1, 3))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
+    gpus = cluster(draw(st.integers(1, 2))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
     foreign = st.sampled_from([(), (), (Placement(2, "2g"),), (Placement(0, "1g"), Placement(3, "1g"))])
     uncut = st.sampled_from(["", "", "MIG is off"])
     gpus = tuple(
@@ -80,6 +82,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem(workloads, Cluster(gpus), tables)
 
 
+@pytest.mark.slow
 @given(p=problems())
 @settings(max_examples=16, deadline=None, derandomize=True)
 def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None:
@@ -88,7 +91,7 @@ def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None
     if plan is not None:
         assert violations(plan, p, Options()) == ()
         assert plan_from_json(plan.to_json(), where="plan.json") == plan
-        again = make_plan(replace(p, running=plan), solvers=solvers)
+        again = make_plan(replace(p, running=plan), PATIENT, solvers=solvers)
         assert untimed(again) == untimed(plan)
 
 
@@ -98,6 +101,7 @@ def occupied(p: Problem, foreign: dict[int, tuple[Placement, ...]]) -> Problem:
     return replace(p, cluster=replace(p.cluster, gpus=tuple(gpus)))
 
 
+@pytest.mark.slow
 def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
     free = docread_problem(60)
     p = occupied(free, {0: (Placement(1, "1g"), Placement(4, "3g"))})
@@ -156,35 +160,41 @@ def test_what_others_have_on_a_thousand_gpus_costs_a_group_not_a_gpu(solvers: So
     assert (plan.slices_total, plan.solver.status) == (6001, "optimal")
 
 
+@pytest.mark.slow
 @given(p=problems())
 @FEW
 def test_whether_there_is_a_plan_is_told_as_it_is_found(p: Problem, solvers: SolverFactory) -> None:
-    plan, found = plan_or_none(p, solvers), find_plan(p, solvers=solvers)
+    plan, found = plan_or_none(p, solvers), find_plan(p, PATIENT, solvers=solvers)
     assert (found and untimed(found)) == (plan and untimed(plan))
-    assert has_plan(p, solvers=solvers) is (plan is not None)
+    assert has_plan(p, PATIENT, solvers=solvers) is (plan is not None)
 
 
+@pytest.mark.slow
 @given(demand=st.integers(1, 500), slo=slos())
 @FEW
 def test_more_gpus_never_need_more_slices(demand: int, slo: Slo, solvers: SolverFactory) -> None:
-    few, many = (find_plan(docread_problem(demand, gpus=n, slo=slo, batches=[1, 8]), solvers=solvers) for n in (1, 2))
+    problems = (docread_problem(demand, gpus=n, slo=slo, batches=[1, 8]) for n in (1, 2))
+    few, many = (find_plan(p, PATIENT, solvers=solvers) for p in problems)
     if few is not None:
         assert many is not None
         assert (many.slices_used, many.gpus_used) <= (few.slices_used, few.gpus_used)
 
 
+@pytest.mark.slow
 @given(demand=st.integers(1, 300), slo=slos(), latency=st.integers(0, 200), accuracy=st.sampled_from([0.5, 0.75, 1.0]))
 @FEW
 def test_a_looser_slo_is_never_worse(
     demand: int, slo: Slo, latency: int, accuracy: float, solvers: SolverFactory
 ) -> None:
     looser = replace(slo, latency_ms=slo.latency_ms + latency, accuracy=slo.accuracy * accuracy)
-    tight, loose = (find_plan(docread_problem(demand, slo=s, batches=[1, 8]), solvers=solvers) for s in (slo, looser))
+    problems = (docread_problem(demand, slo=s, batches=[1, 8]) for s in (slo, looser))
+    tight, loose = (find_plan(p, PATIENT, solvers=solvers) for p in problems)
     if tight is not None:
         assert loose is not None
         assert (loose.slices_used, loose.gpus_used) <= (tight.slices_used, tight.gpus_used)
 
 
+@pytest.mark.slow
 @given(data=st.data(), demand=st.integers(1, 200))
 @FEW
 def test_the_order_of_things_changes_nothing(data: st.DataObject, demand: int, solvers: SolverFactory) -> None:
@@ -202,10 +212,11 @@ def test_the_order_of_things_changes_nothing(data: st.DataObject, demand: int, s
         Cluster(tuple(shuffled(plain.cluster.gpus))),
         {"other": ProfileTable(shuffled(table.rows())), "docread": ProfileTable(shuffled(table.rows()))},
     )
-    one, other = find_plan(plain, solvers=solvers), find_plan(permuted, solvers=solvers)
+    one, other = (find_plan(p, PATIENT, solvers=solvers) for p in (plain, permuted))
     assert (one and untimed(one)) == (other and untimed(other))
 
 
+@pytest.mark.slow
 def test_both_solvers_find_the_same_optimum(solvers: SolverFactory) -> None:
     plans = [make_plan(docread_problem(150), Options(solver=s), solvers=solvers) for s in ("highs", "cbc")]
     assert [p.solver.name for p in plans] == ["HiGHS", "CBC"]
@@ -265,6 +276,7 @@ NOTHING = Outcome("optimal", (0.0,), (Stage(0.0, 0.0, True),))
 ONE_OF_EACH = Outcome("optimal", (1.0,), (Stage(1.0, 1.0, True),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [CRASH, INFEASIBLE, NOTHING, ONE_OF_EACH])
 def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: SolverProcess, cbc: SolverProcess) -> None:
     scripted: dict[SolverName, Solver] = {"highs": Scripted("highs", highs, *[answer] * 7), "cbc": cbc}
