@@ -119,11 +119,11 @@ def _secret(paths: Paths) -> str:
     try:
         return paths.secret.read_text(encoding="ascii")
     except FileNotFoundError:
-        fresh = secrets.token_urlsafe(24)
-        fd = os.open(paths.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="ascii") as file:
-            file.write(fresh)
-        return fresh
+        # Whole or not at all: an empty secret would keep nobody out.
+        fresh = paths.secret.with_name(".secret")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(24), encoding="ascii")
+        return fresh.replace(paths.secret).read_text(encoding="ascii")
 
 
 def _log_to(path: Path) -> None:

@@ -104,6 +104,10 @@ def test_a_signal_ends_the_controller_and_leaves_the_servers(system: System, tmp
         os.kill(system.supervisor_pid(), signal.SIGTERM)
         system.wait_controller_gone()
         crowd.wait_answers(30)
+        # A deploy that fails leaves what serves, with a controller again.
+        failed = system.run("deploy", app, "--gpus", "2xcpu", "--demand", 1e6, *system.ports, "--detach")
+        assert failed.code == 3
+        assert system.status()["state"] == "ready"
         assert server_pids(system.deploy(*deploy)) == server_pids(before)
     crowd.assert_none_failed()
 

@@ -74,18 +74,26 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
     deployment = Deployment.at(state)
     request = _request(given)
     before = deployment.living_status()
-    if before is not None:
-        request = _as_it_runs(request, before)
-    wanted, plan = _show_plan(out, request, deployment, before)
-    if dry_run:
-        would = what_would_be_done(wanted, plan, _server(out), deployment, before)
-        out.result({**would.to_json(), "plan": plan.to_json()}, *would.view())
-        return None
-    _ensure_programs(out, wanted.cluster)
-    fresh = before is None
-    if fresh:
+    owner = before is None
+    if before is None and not dry_run and deployment.serving():
+        out.note("no controller runs here, but servers do; a new controller goes on with them")
         deployment.start()
+        before = deployment.required_status()
+    # A controller that found nothing to go on with is as good as a new one.
+    fresh = before is None or before["state"] == "idle"
+    started, following = owner and before is not None, False
     try:
+        if before is not None and not fresh:
+            request = _as_it_runs(request, before)
+        wanted, plan = _show_plan(out, request, deployment, None if fresh else before)
+        if dry_run:
+            would = what_would_be_done(wanted, plan, _server(out), deployment, before)
+            out.result({**would.to_json(), "plan": plan.to_json()}, *would.view())
+            return None
+        _ensure_programs(out, wanted.cluster)
+        if before is None:
+            deployment.start()
+            started = True
         after = deployment.last_event()
         deployment.client.deploy(request.to_json())
         if no_wait:
@@ -94,12 +102,13 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
         raise_failure(answer, out)
         status = deployment.required_status()
         out.result(status, *status_view(status, out))
-        if not detach and fresh:
+        if not detach and owner:
             out.note("serving; Ctrl-C takes all down")
+            following = True
             deployment.follow(out.note, deployment.last_event(), lambda a: a["state"] == "stopped")
     except BaseException:
         # A first deployment that was broken off leaves nothing; an update goes on, for it belongs to all its users.
-        if fresh and not (detach and _serves(deployment)):
+        if following or (started and fresh and not (detach and _serves(deployment))):
             deployment.take_down(out.note)
         raise
     return None

@@ -108,7 +108,7 @@ class Deployment:
 
     def absent(self) -> StateError:
         """The error that nothing is deployed here, or that servers run without a controller."""
-        if servers := self._serving():
+        if servers := self.serving():
             return StateError(
                 f"no controller runs here, but {len(servers)} servers of the deployment do: {', '.join(servers)}",
                 where=str(self.paths.state),
@@ -120,7 +120,7 @@ class Deployment:
             hint="deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state",
         )
 
-    def _serving(self) -> list[str]:
+    def serving(self) -> list[str]:
         """Names of the servers in the journal that run."""
         if not self.paths.journal.exists():
             return []
