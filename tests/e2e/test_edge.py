@@ -251,6 +251,6 @@ def test_a_new_key_is_read_while_it_serves(guarded: System, certificates: Path) 
     last = guarded.last_event()
     with (certificates / "keys.txt").open("a") as file:
         file.write("carol carol-0123456789abcdef\n")
-    guarded.wait_event("the edge reads its changed files", after=last)
+    guarded.wait_event("the edge has reloaded its changed files", after=last)
     context = secured(certificates)
     assert post(guarded, body([1]), {"X-Api-Key": "carol-0123456789abcdef"}, context=context).status == 200

@@ -74,7 +74,7 @@ def test_an_update_whose_model_does_not_load_is_undone(unharmed: System, tmp_pat
     assert "words.square.slow" in told
     assert unharmed.worker_of("square")["name"] in told
     assert "no such weights" in told
-    assert "the generation before serves on" in result.err
+    assert "the previous generation still serves" in result.err
     assert "last change failed" in unharmed.run("status").out
     assert instances(unharmed) == existing
     repositories = [path.name for path in (unharmed.state / "repositories").rglob("words.square.*")]
