@@ -1,4 +1,4 @@
-"""A controller as a process: composed, locked, run until all is down."""
+"""Controller process: it composes the controller, takes the lock, and runs until the deployment is down."""
 
 import asyncio
 import logging
@@ -24,16 +24,16 @@ _LOG_BYTES = 8 * 2**20
 
 
 def run_controller(paths: Paths, installation: Installation, read: Read, settings: Settings) -> None:
-    """Runs a controller in this process until it has been told to take all down.
+    """Runs a controller in this process until its deployment has been taken down.
 
     Args:
-        paths: Of the deployment; made if missing.
-        installation: The tritonserver to run.
-        read: Reads deploy requests.
-        settings: Of the control loop.
+        paths: Paths of the deployment, created if missing.
+        installation: Tritonserver to run.
+        read: Function that reads deploy requests.
+        settings: Settings of the control loop.
 
     Raises:
-        AlreadyRunsError: A controller of this deployment runs already.
+        AlreadyRunsError: A controller of this deployment is already running.
     """
     paths.create()
     take_lock(paths.lock)
