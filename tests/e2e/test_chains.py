@@ -108,7 +108,7 @@ def test_a_chain_is_called_at_once_and_parts_and_comes_together_without_losing_a
     with ExitStack() as stack:
         crowds = [stack.enter_context(Crowd(system, 2, pause_s=0.4, model=name)) for name in targets]
         assert deploy(APART) == sorted([["square"], ["total"]] * len(targets))
-        assert "transition: call them one by one" in system.events()
+        assert "transition: switch the fronts to calling these tasks one by one" in system.events()
         for crowd in crowds:
             crowd.wait_answers(8)
         assert deploy(TOGETHER, "--share") == whole

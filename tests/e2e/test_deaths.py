@@ -111,7 +111,7 @@ def test_a_worker_that_dies_amid_an_update_comes_back_and_the_update_goes_on(
     last = served.last_event()
     with Crowd(served) as crowd:
         update = served.start("deploy", app, "--gpus", "2xcpu", "--demand", 60, *served.ports, "--detach")
-        last = served.wait_event("transition: start what has room", after=last)
+        last = served.wait_event("transition: start servers and load models where there is room", after=last)
         os.kill(before["pid"], signal.SIGKILL)
         last = served.wait_event(f"{before['name']} serves again", after=last)
         gate.touch()
@@ -126,7 +126,7 @@ def test_what_a_controller_that_was_killed_amid_a_deploy_leaves_is_ended(system:
     app = write_application(tmp_path / "app", square=gated(tmp_path / "never"))
     deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
     system.wait_started()
-    system.wait_event("transition: start what has room")
+    system.wait_event("transition: start servers and load models where there is room")
     os.kill(system.controller_pid(), signal.SIGKILL)
     deploy.communicate(timeout=60)
     assert deploy.returncode == 4

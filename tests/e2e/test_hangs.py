@@ -168,5 +168,5 @@ def test_a_report_about_a_server_that_was_replaced_harms_nobody(served: System) 
     report = served.run_dir / "condemned" / f"{worker['name']}.json"
     report.parent.mkdir(exist_ok=True)
     report.write_text(f'{{"worker": "{worker["name"]}", "model": "m", "reason": "it hangs", "inode": 1}}')
-    served.wait_event("it hangs; its server has been replaced already", after=last)
+    served.wait_event("it hangs; its server has already been replaced", after=last)
     assert served.worker_of("split")["pid"] == worker["pid"]
