@@ -64,7 +64,7 @@ class MigPool:
     async def take(self, worker: Worker) -> None:
         """Gives a worker its instance, and creates the instance if the worker is the first there.
 
-        A steps worker needs no instance and gets none.
+        A steps worker needs no instance and has none.
 
         Raises:
             MissingDependencyError: MPS is not installed.
