@@ -1,4 +1,4 @@
-"""A controller as a process: composed, locked, run until no server is left or until it is told to leave."""
+"""Controller process: it composes the controller, takes the lock, and runs until the deployment is down."""
 
 import asyncio
 import logging
@@ -33,19 +33,21 @@ _LOG_BYTES = 8 * 2**20
 def run_controller(
     paths: Paths, installation: Installation, read: Read, settings: Settings, *, resume: bool = False
 ) -> None:
-    """Runs a controller in this process until no server is left. A signal that ends it leaves the servers running.
+    """Runs a controller in this process until its deployment has been taken down.
+
+    A signal that ends the controller leaves the servers running.
 
     Args:
-        paths: Paths of the deployment; made if missing.
-        installation: The tritonserver to run.
-        read: Reads deploy requests.
+        paths: Paths of the deployment, created if missing.
+        installation: Tritonserver to run.
+        read: Function that reads deploy requests.
         settings: Settings of the control loop.
-        resume: True if the controller goes on for one that ended unexpectedly: it asks once more for what the user had
-            not got yet. Otherwise a deploy request follows.
+        resume: True if this controller replaces one that died. It then repeats the user's last request, if that was not
+            carried out yet. Otherwise a deploy request follows.
 
     Raises:
-        AlreadyRunsError: A controller of this deployment runs already.
-        StateError: The state of the last controller cannot be read, and `resume` asks for it.
+        AlreadyRunsError: A controller of this deployment is already running.
+        StateError: The state of the last controller cannot be read, and `resume` requires it.
     """
     paths.create()
     take_lock(paths.lock)

@@ -56,7 +56,7 @@ def test_code_of_the_users_own(run: Run, app: Path) -> None:
     edit(app / "graph.yaml", "  slo:", "  target: ensemble\n  slo:")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "an ensemble cannot express the graph: half is a python step" in refused.stderr
+    assert "an ensemble cannot express the graph: half is a Python step" in refused.stderr
     edit(app / "graph.yaml", "  target: ensemble\n  slo:", "  slo:")
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
