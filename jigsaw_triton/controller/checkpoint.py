@@ -17,7 +17,7 @@ VERSION = f"{__version__}/{_FORMAT}"
 _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("collections", "Counter")})
 """(module, name) of the classes outside this package that a state may contain."""
 
-_KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "beyond")
+_KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "overloaded")
 """Fields of the state whose change is worth a new checkpoint. Measurements change each second and come back by
 themselves."""
 
