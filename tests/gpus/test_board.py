@@ -51,7 +51,7 @@ def test_gpus_that_are_alike_are_drawn_once() -> None:
     assert "a/0 x119" in text
     assert "b/7" not in text
     assert text.count("A100-80GB") == 2
-    assert text.endswith("xN: N GPUs alike\n")
+    assert text.endswith("xN: N identical GPUs\n")
 
 
 def test_the_order_of_pieces_is_no_difference() -> None:
@@ -137,7 +137,7 @@ def test_the_svg_has_gpus_that_are_alike_once_and_names_them_in_a_tooltip() -> N
     assert len(groups) == 2
     # The groups are those that have a text.
     assert "".join(groups[0].find(f"{SVG}text").itertext()) == "a/0, b/1, b/2a/0 x3 A100-80GB"  # type: ignore[union-attr]
-    assert "xN: N GPUs alike" in {t.text for t in root.iter(f"{SVG}text")}
+    assert "xN: N identical GPUs" in {t.text for t in root.iter(f"{SVG}text")}
     assert "alike" not in draw_svg([full("a/0"), FIRST])
 
 

@@ -35,7 +35,7 @@ def test_real_gpus_have_to_be_what_the_cluster_says(tmp_path: Path) -> None:
     machine.enter()
     try:
         for model, index, reason in [
-            ("A30-24GB", 0, "this GPU is not of model A30-24GB: it is an NVIDIA A100-SXM4-80GB, whose 1g is another"),
+            ("A30-24GB", 0, "this GPU is not of model A30-24GB: it is an NVIDIA A100-SXM4-80GB, which has other"),
             ("A100-40GB", 0, "whose 1g has 9728 MiB, not 4864"),
             ("A100-80GB", 2, "there is no such GPU; the driver has 2"),
         ]:
@@ -53,7 +53,7 @@ def test_real_gpus_have_to_be_what_the_cluster_says(tmp_path: Path) -> None:
 
 def test_real_gpus_are_of_one_node(tmp_path: Path) -> None:
     gpus = tuple(Gpu(GpuId(node, 0), board("A30-24GB")) for node in ("a", "b"))
-    with pytest.raises(InputError, match=r"one node, not of 2 \(a, b\)"):
+    with pytest.raises(InputError, match=r"one node, but the cluster has 2 \(a, b\)"):
         open_driver(Cluster(gpus, driver="nvml"), tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_another_tool_that_owns_mig_is_left_its_gpus(tmp_path: Path, monkeypatch
     monkeypatch.setattr("jigsaw_triton.gpus.driver.running_owners", lambda: ("NVIDIA's DRA driver",))
     try:
         cluster = Cluster((Gpu(GpuId("n", 0), board("A30-24GB")),), driver="nvml")
-        with pytest.raises(StateError, match="NVIDIA's DRA driver changes MIG on this machine, too; let only one"):
+        with pytest.raises(StateError, match="NVIDIA's DRA driver also changes MIG on this machine; let only one"):
             open_driver(cluster, tmp_path)
         # What is ours can be ended all the same.
         assert open_driver(Cluster((), driver="nvml"), tmp_path).instances() == ()

@@ -117,7 +117,11 @@ def test_compute_slices_that_others_leave() -> None:
         ("A30-24GB", ["3g@0"], "A30-24GB has no slice 3g (it has 1g, 2g, 4g)"),
         ("A100-80GB", ["2g+me@0"], "A100-80GB has no slice 2g+me (it has 1g, 1gx2, 2g, 3g, 4g, 7g)"),
         ("A100-80GB", ["1g+me@0", "1g+me@1"], "A100-80GB holds at most 1 of 1g+me"),
-        ("A30-24GB", ["1g+me@0", "2g+me@2"], "1g+me@0 has the media engines already, so 2g+me@2 cannot"),
+        (
+            "A30-24GB",
+            ["1g+me@0", "2g+me@2"],
+            "2g+me@2 cannot have the media engines, which 1g+me@0 already uses",
+        ),
         ("cpu", ["1g+me@0"], "cpu has no slice 1g+me (it has 1g, 1gx2, 2g, 3g, 4g, 7g)"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_creation_that_fails_half_way_is_undone(machine_of: MakeMachine, call:
     driver = driver_of(machine)
     # The UUID of the GPU is read before anything is created, and that of the instance after it.
     machine.fault(call, 2 if call == "nvmlDeviceGetUUID" else 1, "fail", 999)
-    with pytest.raises(MigError, match="3g@4 could be created in part only") as caught:
+    with pytest.raises(MigError, match="3g@4 was created only partly") as caught:
         driver.create(GPU, Placement(4, "3g"))
     assert not isinstance(caught.value, PlacementError)
     assert driver.instances() == ()
@@ -104,14 +104,14 @@ def test_what_the_driver_refuses_is_diagnosed(machine_of: MakeMachine) -> None:
     driver = driver_of(machine)
     machine.foreign(0, "2g", 0)
     machine.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "fail", 23)
-    with pytest.raises(PlacementError, match=r"has no room for it, though only 2g@0 is there; another tool"):
+    with pytest.raises(PlacementError, match=r"has no room for it, although it reports 2g@0; another tool"):
         driver.create(GPU, Placement(4, "3g"))
 
 
 def test_mig_that_is_off_is_said_with_the_remedy_and_the_gpu_is_one_whole_slice(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB", mig=False)
     driver = driver_of(machine)
-    with pytest.raises(PlacementError, match=r"MIG is off, and it is one whole 7g@0; `jigsaw-triton mig enable 0`"):
+    with pytest.raises(PlacementError, match=r"one whole 7g@0, because MIG is off; `jigsaw-triton mig enable 0`"):
         driver.create(GPU, Placement(0, "3g"))
     whole = driver.create(GPU, Placement(0, "7g"))
     assert whole.uuid.startswith("GPU-")

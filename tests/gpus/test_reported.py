@@ -73,7 +73,7 @@ def test_a_drivers_sizes_win_over_the_catalogs() -> None:
         (A100, gpu(A100, name="NVIDIA A100 80GB PCIe"), None),
         (A100, gpu(A100, name="NVIDIA A100 80GB PCIe LC", memory=1.03), None),
         (A100, gpu(A100, name="NVIDIA A100-SXM4-40GB", memory=0.5), "1g has 4864 MiB, not 9728"),
-        (A100, gpu(A30), "1g is another"),
+        (A100, gpu(A30), "other placements of 1g"),
         (A100, gpu(A100, mode=OFF), "it is an NVIDIA Something"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_gpu_without_mig_among_others_that_have_it_is_one_whole_slice_too() ->
     mixed = surveyed(cluster, {ids[0]: gpu(A100, mode=OFF), ids[1]: gpu(A100)})
     assert mixed.gpus[0].board == mixed.gpus[1].board
     assert mixed.compute_slices == 14
-    assert mixed.gpus[0].uncut == "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+    assert mixed.gpus[0].uncut == "MIG is off, but on for others of its model; run `jigsaw-triton mig enable 0`"
     assert mixed.gpus[1].uncut == ""
     assert [g.occupancy.kinds(A100, ["1g", "7g"]) for g in mixed.gpus] == [{"7g"}, {"1g", "7g"}]
     pending = surveyed(cluster, {ids[0]: gpu(A100, mode=MigMode(False, True)), ids[1]: gpu(A100)})
