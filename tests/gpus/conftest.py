@@ -10,7 +10,7 @@ MakeMachine = Callable[..., Machine]
 
 @pytest.fixture
 def machine_of(tmp_path: Path) -> Iterator[MakeMachine]:
-    """Makes a machine with these boards that this process is in."""
+    """Returns a function that makes a simulated machine with the given boards and lets this process use it."""
     made: list[Machine] = []
 
     def make(*models: str, mig: bool = True) -> Machine:
