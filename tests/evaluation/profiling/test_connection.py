@@ -50,7 +50,7 @@ def arrays() -> st.SearchStrategy[Array]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), arrays(), min_size=1))
-def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, Array]) -> None:
+def test_tensors_survive_a_round_trip(tmp_path: Path, tensors: dict[str, Array]) -> None:
     with FakeServer(tmp_path / "w.sock", lambda call: call.inputs) as server:
         connection = Connection(f"unix:{server.path}", 5.0)
         for _ in range(2):
@@ -66,18 +66,18 @@ def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, A
 
 
 @pytest.mark.parametrize("dtype", [np.dtype("?"), np.dtype("f2"), BF16])
-def test_a_large_tensor_of_any_type(serve: Serve, dtype: np.dtype[Any]) -> None:
+def test_large_tensors_of_any_type_survive_a_round_trip(serve: Serve, dtype: np.dtype[Any]) -> None:
     array = np.random.default_rng(1).integers(0, 2, 300_000 * dtype.itemsize, np.uint8).view(dtype).reshape(3, -1)
     assert raw(exchange(serve(lambda call: call.inputs), X=array)["X"]) == raw(array)
 
 
-def test_a_large_tensor_that_is_not_contiguous(serve: Serve) -> None:
+def test_a_large_tensor_that_is_not_contiguous_is_sent_correctly(serve: Serve) -> None:
     array = np.arange(600_000, dtype=np.float32).reshape(2, 300, 1000)[:, :, ::2]
     connection = serve(lambda call: {"Y": 2 * call.inputs["X"]})
     assert np.array_equal(exchange(connection, X=array)["Y"], 2 * array)
 
 
-def test_names_of_model_and_wanted_outputs_arrive(serve: Serve) -> None:
+def test_the_request_names_the_model_and_the_outputs(serve: Serve) -> None:
     seen = []
 
     def handler(call: Call) -> dict[str, Array]:
@@ -92,7 +92,7 @@ def test_names_of_model_and_wanted_outputs_arrive(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40, 120, 150, -1])
-def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
+def test_an_answer_that_arrives_in_pieces_is_assembled(tmp_path: Path, cut: int) -> None:
     whole = answer({"Y": np.arange(6.0)})
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
@@ -108,7 +108,7 @@ def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
+def test_an_error_answer_raises_its_message(serve: Serve, status: int) -> None:
     def handler(call: Call) -> dict[str, Array]:
         raise Refuse(status, "[request id: <id_unknown>] no such shape")
 
@@ -119,7 +119,7 @@ def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "malformed",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
@@ -137,12 +137,12 @@ def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
         answer({"Y": np.zeros(2)}) + b"more",
     ],
 )
-def test_nonsense_is_the_servers_failure(serve: Serve, nonsense: bytes) -> None:
-    with pytest.raises(CallError, match="not of Triton's protocol"):
-        exchange(serve(lambda call: nonsense), X=np.zeros(1))
+def test_a_malformed_answer_raises_an_error(serve: Serve, malformed: bytes) -> None:
+    with pytest.raises(CallError, match="violates Triton's protocol"):
+        exchange(serve(lambda call: malformed), X=np.zeros(1))
 
 
-def test_a_server_that_hangs_up(serve: Serve) -> None:
+def test_a_closed_connection_raises_an_error(serve: Serve) -> None:
     def handler(call: Call) -> dict[str, Array]:
         raise HangUp
 
@@ -150,7 +150,7 @@ def test_a_server_that_hangs_up(serve: Serve) -> None:
         exchange(serve(handler), X=np.zeros(1))
 
 
-def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
+def test_a_late_answer_raises_an_error(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
         listener.listen()
@@ -160,7 +160,7 @@ def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
         connection.close()
 
 
-def test_a_server_that_stops_reading(tmp_path: Path) -> None:
+def test_a_server_that_stops_reading_raises_an_error(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
         listener.listen()
@@ -171,12 +171,12 @@ def test_a_server_that_stops_reading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["unix:{}/none.sock", "127.0.0.1:1", "unix:" + "x" * 200, "nowhere"])
-def test_nobody_there(tmp_path: Path, address: str) -> None:
+def test_an_unreachable_address_raises_an_error(tmp_path: Path, address: str) -> None:
     with pytest.raises(CallError, match="cannot connect"):
         Connection(address.format(tmp_path), 1.0)
 
 
-def test_over_tcp() -> None:
+def test_tcp_addresses_work() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = Connection(f"127.0.0.1:{listener.getsockname()[1]}", 5.0)
         server, _ = listener.accept()
