@@ -1,4 +1,4 @@
-"""Workers for profiling: tritonservers on a MIG instance, started as in a deployment, that serve one model at a time."""
+"""Workers for profiling: tritonservers on a MIG instance, as in a deployment, that serve one model at a time."""
 
 import secrets
 import shutil

@@ -1,4 +1,4 @@
-/* What tests say to the stand-in, beside NVML. Each returns 0 where it was done. */
+/* Functions by which tests control the stand-in. Each returns 0 on success. */
 
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #define API __attribute__((visibility("default")))
 
-/* Makes a machine with these boards, `A100-80GB,L4`; MIG is on where they know it and `mig` is not 0. */
+/* Creates a machine with these boards, such as `A100-80GB,L4`. If `mig` is set, MIG is on for boards that support it. */
 API int standin_create(const char *path, const char *models, int mig) {
     struct mapping mapping;
     char names[1024];
@@ -55,7 +55,7 @@ API int standin_deny(const char *path, unsigned denied) {
     return closed(&mapping, 0);
 }
 
-/* See `struct fault`. An empty name forgets all faults. */
+/* Adds a fault (see `struct fault`). An empty name removes all faults. */
 API int standin_fault(const char *path, const char *call, unsigned nth, int action, int code) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;
@@ -69,7 +69,7 @@ API int standin_fault(const char *path, const char *call, unsigned nth, int acti
     return closed(&mapping, 0);
 }
 
-/* Somebody else's GPU instance of a profile (NVML's number), with a compute instance or half made. */
+/* Creates another owner's GPU instance of a profile (NVML's number), with a compute instance unless `half` is set. */
 API int standin_foreign(const char *path, int index, unsigned nvml_enum, unsigned start, int half, char *uuid) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;
@@ -86,7 +86,7 @@ API int standin_foreign(const char *path, int index, unsigned nvml_enum, unsigne
     return closed(&mapping, 2);
 }
 
-/* A process that is said to hold an instance or a board; 0 lets all go. */
+/* Makes a process hold an instance or a board. A pid of 0 removes all such holders. */
 API int standin_hold(const char *path, const char *uuid, int pid) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;
@@ -99,7 +99,7 @@ API int standin_hold(const char *path, const char *uuid, int pid) {
     return closed(&mapping, 0);
 }
 
-/* A monitoring agent, which NVML does not name, holds what starts there for some time. */
+/* Makes a monitoring agent, which NVML does not name, hold the GPU instance at this start for some time. */
 API int standin_agent(const char *path, int index, unsigned start, unsigned ms) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;
@@ -111,7 +111,7 @@ API int standin_agent(const char *path, int index, unsigned start, unsigned ms) 
     return closed(&mapping, status);
 }
 
-/* A reset of the GPU: its instances are gone, and the pending mode takes effect. */
+/* Resets a GPU: its instances are lost, and the pending mode takes effect. */
 API int standin_reset(const char *path, int index) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;
@@ -121,7 +121,8 @@ API int standin_reset(const char *path, int index) {
     return closed(&mapping, 0);
 }
 
-/* Unloads the driver and loads it again: instances are gone, and so is the mode where it needs no reset to change. */
+/* Unloads the driver, and loads it again if `load_again` is set. All instances are lost, and so is the MIG mode of
+ * boards that need no reset to change it. */
 API int standin_unload(const char *path, int load_again) {
     struct mapping mapping;
     if (!opened(&mapping, path)) return 1;

@@ -31,7 +31,7 @@ void unmap_state(struct mapping *mapping) {
     mapping->state = 0;
 }
 
-/* The file's lock keeps processes apart, this one the threads of a process. */
+/* The lock on the file excludes other processes, this mutex excludes other threads of the process. */
 static pthread_mutex_t threads = PTHREAD_MUTEX_INITIALIZER;
 
 void lock_state(const struct mapping *mapping) {
@@ -100,8 +100,8 @@ const struct shape *shape_of(const struct board *board, unsigned index) {
     return &MODELS[board->model].geometry->shapes[index];
 }
 
-/* MIG's whole rule: intervals of memory slices do not overlap, no profile exceeds its maximum, one has the media
- * engines. */
+/* Applies MIG's rules: intervals of memory slices do not overlap, no profile exceeds its maximum number of instances,
+ * and at most one instance is media-exclusive. */
 int can_place(const struct board *board, unsigned shape, unsigned start) {
     const struct shape *wanted = shape_of(board, shape);
     unsigned alike = 0;

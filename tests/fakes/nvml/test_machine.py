@@ -1,4 +1,4 @@
-"""The stand-in for NVML refuses what the silicon refuses, and nothing else. pynvml speaks to it as to any driver."""
+"""The stand-in for NVML refuses what real GPUs refuse, and nothing else. pynvml uses it like any driver."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ BOARDS = sorted(name for name, board in CATALOG.items() if board.nvml_names)
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One A100 and one H100, MIG on."""
+    """Provides a machine with one A100 and one H100, both with MIG on."""
     yield from entered(Machine(tmp_path / "gpus", ["A100-80GB", "H100-80GB"]))
 
 
@@ -59,7 +59,7 @@ def profiles(board: Board) -> dict[str, MigProfile]:
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_reports_the_profiles_of_the_catalog(tmp_path: Path, name: str) -> None:
+def test_reported_profiles_match_the_catalog(tmp_path: Path, name: str) -> None:
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         assert pynvml.nvmlDeviceGetName(device()) == CATALOG[name].nvml_names[0]
         found = {}
@@ -83,7 +83,7 @@ def test_it_reports_the_profiles_of_the_catalog(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_allows_the_layouts_of_the_rule_and_no_others(tmp_path: Path, name: str) -> None:
+def test_layouts_are_allowed_exactly_if_the_rules_allow_them(tmp_path: Path, name: str) -> None:
     board = CATALOG[name]
     shuffle = random.Random(11)
     places = [Placement(start, kind) for kind, profile in profiles(board).items() for start in profile.starts]
@@ -113,7 +113,7 @@ def test_it_allows_the_layouts_of_the_rule_and_no_others(tmp_path: Path, name: s
 
 @pytest.mark.skipif(not FACTS.exists(), reason="the published profiles are not part of this repository")
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_allows_the_published_layouts(tmp_path: Path, name: str) -> None:
+def test_published_layouts_are_allowed(tmp_path: Path, name: str) -> None:
     facts = yaml.safe_load(FACTS.read_text())["gpus"][name]
     by_name = {p["name"]: p for p in facts["profiles"]}
     for _ in entered(Machine(tmp_path / "gpus", [name])):
@@ -134,14 +134,12 @@ def _arguments(board: Board, place: Placement) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(("arguments"), [(19, 7, 1), (9, 2, 4), (9, 0, 2), (77, 0, 1)])
-def test_a_place_that_does_not_exist_is_another_mistake_than_one_that_is_taken(
-    machine: Machine, arguments: tuple[int, int, int]
-) -> None:
+def test_an_impossible_placement_is_an_invalid_argument(machine: Machine, arguments: tuple[int, int, int]) -> None:
     with pytest.raises(pynvml.NVMLError_InvalidArgument):
         create(*arguments)
 
 
-def test_without_a_placement_the_order_matters(machine: Machine) -> None:
+def test_the_order_of_creations_matters_without_placements(machine: Machine) -> None:
     def order(*ids: int) -> None:
         made = []
         try:
@@ -165,7 +163,7 @@ def _instances() -> list[Any]:
     return found
 
 
-def test_a_compute_instance_of_all_multiprocessors_makes_it_usable_under_a_new_uuid(machine: Machine) -> None:
+def test_a_compute_instance_makes_a_gpu_instance_usable_under_a_new_uuid(machine: Machine) -> None:
     uuids = set()
     for _ in range(3):
         instance = create(15, 2, 2, index=1)
@@ -186,7 +184,7 @@ def test_a_compute_instance_of_all_multiprocessors_makes_it_usable_under_a_new_u
     assert len(uuids) == 3
 
 
-def test_an_instance_is_in_use_while_a_process_was_started_with_it(machine: Machine) -> None:
+def test_an_instance_is_in_use_while_a_process_holds_it(machine: Machine) -> None:
     made = pynvml.nvmlGpuInstanceCreateComputeInstance(create(9, 0, 4), 2)
     mig = pynvml.nvmlComputeInstanceGetInfo(made).device
     uuid = pynvml.nvmlDeviceGetUUID(mig)
@@ -201,7 +199,7 @@ def test_an_instance_is_in_use_while_a_process_was_started_with_it(machine: Mach
     pynvml.nvmlComputeInstanceDestroy(made)
 
 
-def test_an_agent_holds_an_instance_and_is_named_nowhere(machine: Machine) -> None:
+def test_an_agent_holds_an_instance_without_being_listed(machine: Machine) -> None:
     instance = create(9, 0, 4)
     machine.agent(0, 0, 3600.0)
     with pytest.raises(pynvml.NVMLError_InUse):
@@ -211,14 +209,14 @@ def test_an_agent_holds_an_instance_and_is_named_nowhere(machine: Machine) -> No
     pynvml.nvmlGpuInstanceDestroy(instance)
 
 
-def test_structs_carry_versions(machine: Machine) -> None:
+def test_versions_of_structs_are_checked(machine: Machine) -> None:
     info = pynvml.c_nvmlGpuInstanceProfileInfo_v2_t()
     info.version = 1
     call = pynvml.nvmlLib.nvmlDeviceGetGpuInstanceProfileInfoV
     assert call(device(), 0, ctypes.byref(info)) == pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH
 
 
-def test_the_mode_of_an_ampere_board_is_pending_until_a_reset_and_of_a_hopper_board_lost_with_the_driver(
+def test_the_mig_mode_needs_a_reset_on_ampere_and_is_lost_with_the_driver_on_hopper(
     machine: Machine,
 ) -> None:
     assert pynvml.nvmlDeviceSetMigMode(device(0), 0) == pynvml.NVML_ERROR_RESET_REQUIRED
@@ -239,13 +237,13 @@ def test_the_mode_of_an_ampere_board_is_pending_until_a_reset_and_of_a_hopper_bo
         pynvml.nvmlDeviceSetMigMode(device(1), 0)
 
 
-def test_a_board_may_know_no_mig(tmp_path: Path) -> None:
+def test_a_board_may_lack_mig_support(tmp_path: Path) -> None:
     for _ in entered(Machine(tmp_path / "gpus", ["L4"])):
         with pytest.raises(pynvml.NVMLError_NotSupported):
             pynvml.nvmlDeviceGetMigMode(device())
 
 
-def test_rights_can_be_lacking(machine: Machine) -> None:
+def test_denied_calls_fail_with_no_permission(machine: Machine) -> None:
     machine.deny("changes")
     with pytest.raises(pynvml.NVMLError_NoPermission):
         create(19, 0, 1)
@@ -255,7 +253,7 @@ def test_rights_can_be_lacking(machine: Machine) -> None:
         _instances()
 
 
-def test_somebody_elses_instances(machine: Machine) -> None:
+def test_instances_of_others_are_created(machine: Machine) -> None:
     uuid = machine.foreign(0, "3g", 4)
     assert machine.foreign(0, "1g+me", 0, half=True) == ""
     assert len(_instances()) == 2
@@ -264,7 +262,7 @@ def test_somebody_elses_instances(machine: Machine) -> None:
     assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [4711]
 
 
-def test_a_call_fails_as_the_schedule_says(machine: Machine) -> None:
+def test_the_nth_call_fails_as_requested(machine: Machine) -> None:
     machine.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 2, "fail", pynvml.NVML_ERROR_UNKNOWN)
     create(19, 0, 1)
     with pytest.raises(pynvml.NVMLError_Unknown):
@@ -275,7 +273,7 @@ def test_a_call_fails_as_the_schedule_says(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("action", "made"), [("crash before", 0), ("crash after", 1)])
-def test_a_call_ends_the_process(machine: Machine, action: Any, made: int) -> None:
+def test_a_fault_kills_the_process_before_or_after_the_call(machine: Machine, action: Any, made: int) -> None:
     machine.fault("change", 1, action)
     program = "from tests.fakes.nvml.test_machine import *; pynvml.nvmlInit(); create(19, 0, 1)"
     ran = subprocess.run([sys.executable, "-c", program], env={**os.environ, **machine.env}, check=False)
@@ -283,7 +281,7 @@ def test_a_call_ends_the_process(machine: Machine, action: Any, made: int) -> No
     assert len(_instances()) == made
 
 
-def test_processes_that_compete_never_exceed_a_gpu(machine: Machine) -> None:
+def test_competing_processes_never_overfill_a_gpu(machine: Machine) -> None:
     program = """
 from tests.fakes.nvml.test_machine import *
 pynvml.nvmlInit()
