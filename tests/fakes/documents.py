@@ -1,4 +1,4 @@
-"""A valid graph.yaml and a valid cluster.yaml, with functions to introduce errors and to write graphs as documents."""
+"""A valid graph.yaml and a valid cluster.yaml, with functions that introduce errors into them."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def built(text: str, folder: Path, *, require_files: bool = False) -> TaskGraph:
 
 
 def to_document(graph: TaskGraph) -> dict[str, Any]:
-    """Returns the content of a graph.yaml that describes the graph."""
+    """A graph as the content of the graph.yaml that describes it."""
 
     def tensor(kind: TensorType) -> dict[str, Any]:
         return {"dtype": kind.dtype, "shape": list(kind.shape)}
@@ -151,5 +151,5 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
 
 
 def to_text(document: dict[str, Any]) -> str:
-    """Returns a document as JSON, which is also valid YAML."""
+    """A document as JSON, which is YAML too."""
     return json.dumps(document, indent=1)

@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,25 @@ from hypothesis.extra import numpy as npst
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.runtime.dtypes import BF16, Array
-from tests.evaluation.profiling.fake_server import Call, FakeServer, HangUp, Refuse, answer, message, raw
+from tests.native.core import to_bytes
+from tests.native.worker import Answer, Call, Handler, HangUp, Refuse, Worker, message
 
-Serve = Callable[[Callable[[Call], dict[str, Array] | bytes]], Connection]
+Serve = Callable[[Handler], Connection]
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    servers: list[FakeServer] = []
-    connections: list[Connection] = []
+    with ExitStack() as stack:
 
-    def start(handler: Callable[[Call], dict[str, Array] | bytes]) -> Connection:
-        servers.append(FakeServer(tmp_path / "w.sock", handler).__enter__())
-        connections.append(Connection(f"unix:{tmp_path}/w.sock", 5.0))
-        return connections[-1]
+        def start(handler: Handler) -> Connection:
+            worker = stack.enter_context(Worker(tmp_path, "w", handler))
+            return stack.enter_context(closing(Connection(f"unix:{worker.path}", 5.0)))
 
-    yield start
-    for connection in connections:
-        connection.close()
-    for one in servers:
-        one.__exit__(None, None, None)
+        yield start
+
+
+def answer(outputs: dict[str, Array]) -> bytes:
+    return Call("m", {}, (), frozenset(), (), 0, 0).answer(outputs)
 
 
 def exchange(connection: Connection, **inputs: Array) -> dict[str, Array]:
@@ -51,8 +51,8 @@ def arrays() -> st.SearchStrategy[Array]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), arrays(), min_size=1))
 def test_tensors_survive_a_round_trip(tmp_path: Path, tensors: dict[str, Array]) -> None:
-    with FakeServer(tmp_path / "w.sock", lambda call: call.inputs) as server:
-        connection = Connection(f"unix:{server.path}", 5.0)
+    with Worker(tmp_path, "w", lambda call: call.inputs) as worker:
+        connection = Connection(f"unix:{worker.path}", 5.0)
         for _ in range(2):
             back = exchange(connection, **tensors)
             assert back.keys() == tensors.keys()
@@ -60,15 +60,15 @@ def test_tensors_survive_a_round_trip(tmp_path: Path, tensors: dict[str, Array])
                 assert back[name].dtype == array.dtype
                 assert back[name].shape == array.shape
                 assert back[name].flags.aligned
-                assert raw(back[name]) == raw(array)
-        assert server.connections == 1
+                assert to_bytes(back[name]) == to_bytes(array)
+        assert worker.connections == 1
         connection.close()
 
 
 @pytest.mark.parametrize("dtype", [np.dtype("?"), np.dtype("f2"), BF16])
 def test_large_tensors_of_any_type_survive_a_round_trip(serve: Serve, dtype: np.dtype[Any]) -> None:
     array = np.random.default_rng(1).integers(0, 2, 300_000 * dtype.itemsize, np.uint8).view(dtype).reshape(3, -1)
-    assert raw(exchange(serve(lambda call: call.inputs), X=array)["X"]) == raw(array)
+    assert to_bytes(exchange(serve(lambda call: call.inputs), X=array)["X"]) == to_bytes(array)
 
 
 def test_a_large_tensor_that_is_not_contiguous_is_sent_correctly(serve: Serve) -> None:
@@ -80,7 +80,7 @@ def test_a_large_tensor_that_is_not_contiguous_is_sent_correctly(serve: Serve) -
 def test_the_request_names_the_model_and_the_outputs(serve: Serve) -> None:
     seen = []
 
-    def handler(call: Call) -> dict[str, Array]:
+    def handler(call: Call) -> Answer:
         seen.append(call)
         return {"Y": np.zeros(1)}
 
@@ -109,7 +109,7 @@ def test_an_answer_that_arrives_in_pieces_is_assembled(tmp_path: Path, cut: int)
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_an_error_answer_raises_its_message(serve: Serve, status: int) -> None:
-    def handler(call: Call) -> dict[str, Array]:
+    def handler(call: Call) -> Answer:
         raise Refuse(status, "[request id: <id_unknown>] no such shape")
 
     connection = serve(handler)
@@ -127,13 +127,13 @@ def test_an_error_answer_raises_its_message(serve: Serve, status: int) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nInference-Header-Content-Length: 9\r\n\r\n{}",
         b"HTTP/1.1\r\n\r\n",
         b"x" * 70_000,
-        message(b"{}"),
-        message(b"[]"),
-        message(b"not json"),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
-        message(b'{"outputs":[]}1234', header_bytes=14),
+        message(200, b"{}"),
+        message(200, b"[]"),
+        message(200, b"not json"),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
+        message(200, b'{"outputs":[]}1234', header_bytes=14),
         answer({"Y": np.zeros(2)}) + b"more",
     ],
 )
@@ -143,7 +143,7 @@ def test_a_malformed_answer_raises_an_error(serve: Serve, malformed: bytes) -> N
 
 
 def test_a_closed_connection_raises_an_error(serve: Serve) -> None:
-    def handler(call: Call) -> dict[str, Array]:
+    def handler(call: Call) -> Answer:
         raise HangUp
 
     with pytest.raises(CallError, match="connection closed"):

@@ -7,7 +7,7 @@
 
 #define API __attribute__((visibility("default")))
 
-/* Creates a machine with these boards, such as `A100-80GB,L4`. If `mig` is set, MIG is on for boards that support it. */
+/* Creates a machine with these boards, such as `A100-80GB,L4`. If `mig` is set, MIG is on where boards support it. */
 API int standin_create(const char *path, const char *models, int mig) {
     struct mapping mapping;
     char names[1024];
