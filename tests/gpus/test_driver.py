@@ -13,8 +13,8 @@ CLUSTER = Cluster(gpus=(Gpu(GpuId("a", 0), board("cpu")),))
 
 
 def test_the_emulated_driver_keeps_its_state_in_the_state_directory(tmp_path: Path) -> None:
-    made = open_driver(CLUSTER, tmp_path).create(GpuId("a", 0), Placement(4, "3g"))
-    assert open_driver(CLUSTER, tmp_path).instances() == (made,)
+    created = open_driver(CLUSTER, tmp_path).create(GpuId("a", 0), Placement(4, "3g"))
+    assert open_driver(CLUSTER, tmp_path).instances() == (created,)
     assert open_driver(CLUSTER, tmp_path / "other").instances() == ()
 
 
@@ -44,8 +44,8 @@ def test_real_gpus_must_match_the_cluster(tmp_path: Path) -> None:
                 open_driver(cluster, tmp_path)
             assert caught.value.where == f"n/{index}"
         right = Cluster((Gpu(GpuId("n", 1), board("A30-24GB")),), driver="nvml")
-        made = open_driver(right, tmp_path).create(GpuId("n", 1), Placement(0, "4g"))
-        assert open_driver(Cluster((), driver="nvml"), tmp_path, node="n").instances() == (made,)
+        created = open_driver(right, tmp_path).create(GpuId("n", 1), Placement(0, "4g"))
+        assert open_driver(Cluster((), driver="nvml"), tmp_path, node="n").instances() == (created,)
     finally:
         machine.leave()
     assert not (tmp_path / "mig.json").exists()

@@ -46,23 +46,23 @@ def test_every_slice_kind_of_every_board_can_be_created(machine_of: MakeMachine,
     for kind in [*board.profiles, *(f"{kind}+me" for kind in board.media_profiles)]:
         profile = board.profile(kind)
         assert profile is not None
-        made = driver.create(GPU, Placement(profile.starts[-1], kind))
-        assert driver.instances() == (made,)
-        driver.destroy(made.uuid)
+        created = driver.create(GPU, Placement(profile.starts[-1], kind))
+        assert driver.instances() == (created,)
+        driver.destroy(created.uuid)
     for layout in maximal_layouts(board)[:3]:
-        made_all = tuple(driver.create(GPU, placement) for placement in layout)
-        assert driver.instances() == made_all
-        for each in made_all:
+        all_created = tuple(driver.create(GPU, placement) for placement in layout)
+        assert driver.instances() == all_created
+        for each in all_created:
             driver.destroy(each.uuid)
 
 
 def test_every_change_is_recorded_before_and_after(machine_of: MakeMachine) -> None:
     machine, recorder = machine_of("A100-80GB"), Recorder()
     driver = driver_of(machine, record=recorder)
-    made = driver.create(GPU, Placement(4, "3g"))
+    created = driver.create(GPU, Placement(4, "3g"))
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 999)
     with pytest.raises(MigError, match="failed with error 999"):
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     assert recorder.calls == [
         "nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0, profile 9, 4:4)",
         "nvmlGpuInstanceCreateComputeInstance(GPU 0 3g@4, 42 multiprocessors)",
@@ -127,8 +127,8 @@ def test_a_gpu_with_mig_off_is_one_whole_slice_and_the_error_has_the_remedy(mach
 def test_a_gpu_without_mig_support_is_reported_without_instances(machine_of: MakeMachine) -> None:
     driver = driver_of(machine_of("L4", "A30-24GB"))
     assert [(gpu.name, gpu.mode is None) for gpu in driver.gpus()] == [("NVIDIA L4", True), ("NVIDIA A30", False)]
-    made = driver.create(GpuId("n", 1), Placement(0, "4g"))
-    assert driver.instances() == (made,)
+    created = driver.create(GpuId("n", 1), Placement(0, "4g"))
+    assert driver.instances() == (created,)
 
 
 def test_missing_rights_are_reported_with_the_remedy(machine_of: MakeMachine) -> None:
@@ -179,36 +179,36 @@ def test_a_lost_gpu_is_named(machine_of: MakeMachine) -> None:
 def test_an_instance_missing_from_one_listing_is_not_reported_as_gone(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     machine.fault("nvmlGpuInstanceGetInfo", 1, "fail", 6)
     with pytest.raises(MigError, match="knows this instance but does not list it") as caught:
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     assert not isinstance(caught.value, InstanceNotFoundError)
-    driver.destroy(made.uuid)
+    driver.destroy(created.uuid)
 
 
 def test_a_new_instance_of_another_process_is_not_mistaken_for_the_destroyed_one(
     machine_of: MakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = driver_of(machine_of("A100-80GB"))
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     (gpu,) = driver.gpus()
     # The other process's instance has the same number and is half-made.
     others = replace(gpu, instances=(replace(gpu.instances[0], parts=(), whole=""),))
     reads = iter([gpu, others])
     with monkeypatch.context() as patch:
         patch.setattr(driver, "_read", lambda _: next(reads))
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     assert driver.instances() == ()
 
 
 def test_a_destruction_without_effect_is_reported(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 6)
     with pytest.raises(MigError, match="still reports it"):
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     (half,) = driver.instances()
-    assert half == MigInstance(GPU, made.placement, half.uuid)
+    assert half == MigInstance(GPU, created.placement, half.uuid)
     driver.destroy(half.uuid)

@@ -58,8 +58,8 @@ class FakeConnection:
 
 
 def run(worker: FakeWorker, *, size: int, lanes: int, side_by_side: bool) -> list[list[tuple[float, float]]]:
-    made = batches([{"X": np.array([n])} for n in range(6)], size, side_by_side=side_by_side)
-    return asyncio.run(closed_loop(Target("m", ("Y",), worker.connect), made, lanes, QUICK))
+    prepared = batches([{"X": np.array([n])} for n in range(6)], size, side_by_side=side_by_side)
+    return asyncio.run(closed_loop(Target("m", ("Y",), worker.connect), prepared, lanes, QUICK))
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])

@@ -423,11 +423,11 @@ API int nvmlDeviceGetGpuInstanceRemainingCapacity(void *device, unsigned id, uns
     if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
     if (call.code == OK) {
         struct state trial = *mapping.state;
-        struct board *there = &trial.boards[index_of(board)];
+        struct board *copy = &trial.boards[index_of(board)];
         *count = 0;
         for (unsigned i = 0; i < shape_of(board, index)->count; i++)
-            if (can_place(there, index, shape_of(board, index)->starts[i]))
-                place_gi(&trial, there, index, shape_of(board, index)->starts[i]), ++*count;
+            if (can_place(copy, index, shape_of(board, index)->starts[i]))
+                place_gi(&trial, copy, index, shape_of(board, index)->starts[i]), ++*count;
     }
     return end(&call, "%u", id);
 }
@@ -532,9 +532,9 @@ static const unsigned CI_SLICES[N_CI_PROFILES] = {1, 2, 3, 4, 7, 8, 6, 1, 7};
 
 /* Returns the multiprocessors of a compute instance with this profile in a GPU instance; 0 if there is no such profile.
  * On Hopper, a 1g with double memory has more multiprocessors than a 1g, and a profile of its own for all of them. */
-static unsigned ci_multiprocessors(const struct found *of, unsigned profile) {
-    const struct shape *shape = shape_of(of->board, of->gi->shape);
-    const struct model *model = &MODELS[of->board->model];
+static unsigned ci_multiprocessors(const struct found *found, unsigned profile) {
+    const struct shape *shape = shape_of(found->board, found->gi->shape);
+    const struct model *model = &MODELS[found->board->model];
     const unsigned all = multiprocessors(model, shape);
     const int doubled = shape->compute == 1 && shape->memory == 2;
     if (profile == 7) return doubled ? all : 0;
@@ -543,11 +543,11 @@ static unsigned ci_multiprocessors(const struct found *of, unsigned profile) {
     return CI_SLICES[profile] == shape->compute ? all : CI_SLICES[profile] * model->sm[0];
 }
 
-static unsigned ci_free_start(const struct found *of, unsigned size) {
-    for (unsigned start = 0; start + size <= shape_of(of->board, of->gi->shape)->compute; start++) {
+static unsigned ci_free_start(const struct found *found, unsigned size) {
+    for (unsigned start = 0; start + size <= shape_of(found->board, found->gi->shape)->compute; start++) {
         int free = 1;
         for (int c = 0; c < MAX_CIS; c++) {
-            const struct ci *ci = &of->gi->ci[c];
+            const struct ci *ci = &found->gi->ci[c];
             if (ci->serial && start < ci->start + ci->size && ci->start < start + size) free = 0;
         }
         if (free) return start;
@@ -586,13 +586,13 @@ API int nvmlGpuInstanceGetComputeInstanceProfileInfoV(void *instance, unsigned p
     return end(&call, "%u", profile);
 }
 
-API int nvmlGpuInstanceCreateComputeInstance(void *instance, unsigned profile, void **made) {
+API int nvmlGpuInstanceCreateComputeInstance(void *instance, unsigned profile, void **created) {
     struct call call = begin("nvmlGpuInstanceCreateComputeInstance", CREATES);
     const struct found found = ci_profile_call(&call, instance, profile);
     const unsigned start = call.code == OK ? ci_free_start(&found, CI_SLICES[profile]) : NONE;
     if (call.code == OK && start == NONE) call.code = INSUFFICIENT_RESOURCES;
     if (call.code == OK)
-        *made = handle_of(CI, place_ci(mapping.state, found.gi, profile, start, CI_SLICES[profile])->serial);
+        *created = handle_of(CI, place_ci(mapping.state, found.gi, profile, start, CI_SLICES[profile])->serial);
     return end(&call, "%d@%u, %u", found.board ? index_of(found.board) : -1, found.gi ? found.gi->start : 0, profile);
 }
 
@@ -785,12 +785,12 @@ API int nvmlGpmMigSampleGet(void *device, unsigned id, gpm_sample_t *sample) {
 }
 
 /* Each process that held the instance at the second sample adds 25 % to the utilisation of its multiprocessors. */
-API int nvmlGpmMetricsGet(gpm_metrics_t *asked) {
+API int nvmlGpmMetricsGet(gpm_metrics_t *query) {
     struct call call = begin("nvmlGpmMetricsGet", READS);
-    if (call.code == OK && asked->version != 1) call.code = VERSION_MISMATCH;
-    for (unsigned i = 0; call.code == OK && i < asked->count; i++) {
-        asked->metrics[i].code = asked->metrics[i].id == GPM_SM_UTIL ? OK : NOT_SUPPORTED;
-        asked->metrics[i].value = 25.0 * asked->second->holders;
+    if (call.code == OK && query->version != 1) call.code = VERSION_MISMATCH;
+    for (unsigned i = 0; call.code == OK && i < query->count; i++) {
+        query->metrics[i].code = query->metrics[i].id == GPM_SM_UTIL ? OK : NOT_SUPPORTED;
+        query->metrics[i].value = 25.0 * query->second->holders;
     }
-    return end(&call, "%u", asked->count);
+    return end(&call, "%u", query->count);
 }

@@ -104,16 +104,16 @@ const struct shape *shape_of(const struct board *board, unsigned index) {
  * and at most one instance is media-exclusive. */
 int can_place(const struct board *board, unsigned shape, unsigned start) {
     const struct shape *wanted = shape_of(board, shape);
-    unsigned alike = 0;
+    unsigned same = 0;
     for (int i = 0; i < MAX_GIS; i++) {
         const struct gi *gi = &board->gi[i];
         if (!gi->serial) continue;
-        const struct shape *there = shape_of(board, gi->shape);
-        if (start < gi->start + there->memory && gi->start < start + wanted->memory) return 0;
-        if (there->media && wanted->media) return 0;
-        alike += gi->shape == shape;
+        const struct shape *other = shape_of(board, gi->shape);
+        if (start < gi->start + other->memory && gi->start < start + wanted->memory) return 0;
+        if (other->media && wanted->media) return 0;
+        same += gi->shape == shape;
     }
-    return alike < wanted->max;
+    return same < wanted->max;
 }
 
 struct gi *place_gi(struct state *state, struct board *board, unsigned shape, unsigned start) {

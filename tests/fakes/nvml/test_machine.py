@@ -89,9 +89,7 @@ def test_layouts_are_allowed_exactly_if_the_rules_allow_them(tmp_path: Path, nam
     places = [Placement(start, kind) for kind, profile in profiles(board).items() for start in profile.starts]
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         for layout in maximal_layouts(board):
-            made, instances = list(shuffle.sample(layout, len(layout))), []
-            for place in made:
-                instances.append(create(*_arguments(board, place)))
+            instances = [create(*_arguments(board, place)) for place in shuffle.sample(layout, len(layout))]
             for place in places:
                 assert fits(board, [*layout, place]) is not None
                 with pytest.raises(pynvml.NVMLError_InsufficientResources):
@@ -99,15 +97,15 @@ def test_layouts_are_allowed_exactly_if_the_rules_allow_them(tmp_path: Path, nam
             for instance in instances:
                 pynvml.nvmlGpuInstanceDestroy(instance)
         for _ in range(200):
-            there: dict[Placement, Any] = {}
+            present: dict[Placement, Any] = {}
             for place in shuffle.choices(places, k=8):
-                possible = fits(board, [*there, place]) is None
+                possible = fits(board, [*present, place]) is None
                 try:
-                    there[place] = create(*_arguments(board, place))
+                    present[place] = create(*_arguments(board, place))
                     assert possible
                 except pynvml.NVMLError_InsufficientResources:
                     assert not possible
-            for instance in there.values():
+            for instance in present.values():
                 pynvml.nvmlGpuInstanceDestroy(instance)
 
 
@@ -118,12 +116,12 @@ def test_published_layouts_are_allowed(tmp_path: Path, name: str) -> None:
     by_name = {p["name"]: p for p in facts["profiles"]}
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         for layout in facts["maximal_layouts_basic"]:
-            made = []
+            instances = []
             for text in layout:
                 profile, _, start = text.partition("@")
                 size = by_name[profile]["placements"][0]["size"]
-                made.append(create(by_name[profile]["profile_id"], int(start), size))
-            for instance in made:
+                instances.append(create(by_name[profile]["profile_id"], int(start), size))
+            for instance in instances:
                 pynvml.nvmlGpuInstanceDestroy(instance)
 
 
@@ -140,17 +138,17 @@ def test_an_impossible_placement_is_an_invalid_argument(machine: Machine, argume
 
 
 def test_the_order_of_creations_matters_without_placements(machine: Machine) -> None:
-    def order(*ids: int) -> None:
-        made = []
+    def create_in_order(*ids: int) -> None:
         try:
-            made += [pynvml.nvmlDeviceCreateGpuInstance(device(), i) for i in ids]
+            for profile_id in ids:
+                pynvml.nvmlDeviceCreateGpuInstance(device(), profile_id)
         finally:
             for handle in _instances():
                 pynvml.nvmlGpuInstanceDestroy(handle)
 
-    order(9, 19, 14, 19)
+    create_in_order(9, 19, 14, 19)
     with pytest.raises(pynvml.NVMLError_InsufficientResources):
-        order(19, 19, 14, 9)
+        create_in_order(19, 19, 14, 9)
 
 
 def _instances() -> list[Any]:
@@ -169,14 +167,14 @@ def test_a_compute_instance_makes_a_gpu_instance_usable_under_a_new_uuid(machine
         instance = create(15, 2, 2, index=1)
         assert pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, 0, 0).multiprocessorCount == 16
         assert pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, 7, 0).multiprocessorCount == 26
-        made = pynvml.nvmlGpuInstanceCreateComputeInstance(instance, 7)
-        info = pynvml.nvmlComputeInstanceGetInfo(made)
+        compute_instance = pynvml.nvmlGpuInstanceCreateComputeInstance(instance, 7)
+        info = pynvml.nvmlComputeInstanceGetInfo(compute_instance)
         uuid = pynvml.nvmlDeviceGetUUID(info.device)
         assert pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByUUID(uuid)) == uuid
         assert pynvml.nvmlDeviceGetGpuInstanceId(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device(1), 0)) == 4
         with pytest.raises(pynvml.NVMLError_InUse):
             pynvml.nvmlGpuInstanceDestroy(instance)
-        pynvml.nvmlComputeInstanceDestroy(made)
+        pynvml.nvmlComputeInstanceDestroy(compute_instance)
         pynvml.nvmlGpuInstanceDestroy(instance)
         with pytest.raises(pynvml.NVMLError_NotFound):
             pynvml.nvmlGpuInstanceGetInfo(instance)
@@ -185,18 +183,18 @@ def test_a_compute_instance_makes_a_gpu_instance_usable_under_a_new_uuid(machine
 
 
 def test_an_instance_is_in_use_while_a_process_holds_it(machine: Machine) -> None:
-    made = pynvml.nvmlGpuInstanceCreateComputeInstance(create(9, 0, 4), 2)
-    mig = pynvml.nvmlComputeInstanceGetInfo(made).device
+    compute_instance = pynvml.nvmlGpuInstanceCreateComputeInstance(create(9, 0, 4), 2)
+    mig = pynvml.nvmlComputeInstanceGetInfo(compute_instance).device
     uuid = pynvml.nvmlDeviceGetUUID(mig)
     with subprocess.Popen(["sleep", "100"], env={**os.environ, "CUDA_VISIBLE_DEVICES": uuid}) as child:
         try:
             assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [child.pid]
             assert [p.gpuInstanceId for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device())] == [1]
             with pytest.raises(pynvml.NVMLError_InUse):
-                pynvml.nvmlComputeInstanceDestroy(made)
+                pynvml.nvmlComputeInstanceDestroy(compute_instance)
         finally:
             child.kill()
-    pynvml.nvmlComputeInstanceDestroy(made)
+    pynvml.nvmlComputeInstanceDestroy(compute_instance)
 
 
 def test_an_agent_holds_an_instance_without_being_listed(machine: Machine) -> None:
@@ -272,13 +270,13 @@ def test_the_nth_call_fails_as_requested(machine: Machine) -> None:
     assert {c.pid for c in machine.calls()} == {os.getpid()}
 
 
-@pytest.mark.parametrize(("action", "made"), [("crash before", 0), ("crash after", 1)])
-def test_a_fault_kills_the_process_before_or_after_the_call(machine: Machine, action: Any, made: int) -> None:
+@pytest.mark.parametrize(("action", "count"), [("crash before", 0), ("crash after", 1)])
+def test_a_fault_kills_the_process_before_or_after_the_call(machine: Machine, action: Any, count: int) -> None:
     machine.fault("change", 1, action)
     program = "from tests.fakes.nvml.test_machine import *; pynvml.nvmlInit(); create(19, 0, 1)"
     ran = subprocess.run([sys.executable, "-c", program], env={**os.environ, **machine.env}, check=False)
     assert ran.returncode == -9
-    assert len(_instances()) == made
+    assert len(_instances()) == count
 
 
 def test_competing_processes_never_overfill_a_gpu(machine: Machine) -> None:
