@@ -108,13 +108,13 @@ def check(
     gateway: Gateway, of: TaskGraph, asked: Sequence[dict[str, Array]], values: Sequence[Values], wanted: Sequence[str]
 ) -> None:
     """Checks the answers to single requests that are sent together, and then to the same requests as one batch."""
-    alone = gateway.ask([{name: array[None] for name, array in inputs.items()} for inputs in asked], wanted)
+    alone = gateway.infer([{name: array[None] for name, array in inputs.items()} for inputs in asked], wanted)
     for result, item in zip(alone, values, strict=True):
         same(result, [item], of, wanted)
-    if gateway.most < len(asked):
+    if gateway.max_batch_size < len(asked):
         event("no batches")
         return
-    (batch,) = gateway.ask([{name: np.stack([inputs[name] for inputs in asked]) for name in of.inputs}], wanted)
+    (batch,) = gateway.infer([{name: np.stack([inputs[name] for inputs in asked]) for name in of.inputs}], wanted)
     if isinstance(batch, Failure):
         event("a batch that does not stack")
         assert "differs in shape between the items of the" in batch.message

@@ -124,7 +124,7 @@ def test_a_half_made_instance_is_removed_before_the_next_creation(machine: Machi
     machine.foreign(0, "1g", 0, half=True)
     machine.fault(CREATE_COMPUTE, 1, "fail", UNKNOWN)
     machine.fault(DESTROY_GPU, 1, "fail", UNKNOWN)
-    with pytest.raises(MigError, match="3g@4 could be created in part only: the NVIDIA driver failed with error 999"):
+    with pytest.raises(MigError, match="3g@4 was created only partly: the NVIDIA driver failed with error 999"):
         instances.create(GPU, PLACE)
     assert [i.half_made for i in driver.instances()] == [True, True]
     assert list(journal.creations()) == [(GPU, PLACE)]

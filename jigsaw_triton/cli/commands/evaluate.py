@@ -70,7 +70,7 @@ def _ablation(
     how = Options(time_limit_s=time_limit)
     with out.working("planning") as tell, lasting_solvers() as solvers:
         found = [
-            ablation(replace(asked, workloads=(workload,)), how, tell=tell, solvers=solvers)
+            ablation(replace(asked, workloads=(workload,)), how, progress=tell, solvers=solvers)
             for workload in asked.workloads
         ]
     on = _described(wanted.cluster)

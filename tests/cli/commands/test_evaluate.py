@@ -50,7 +50,7 @@ def test_subsets_that_carry_nothing_are_explained(run: Run, app: Path) -> None:
 def test_a_picture_of_another_kind_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
     result = run("evaluate", "ablation", profiled, *GPUS, "--plot", tmp_path / "a.jpg")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "ends in .svg or .png" in result.stderr
+    assert "must end in .svg or .png" in result.stderr
 
 
 def test_a_picture_that_cannot_be_written_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
