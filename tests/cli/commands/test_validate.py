@@ -106,7 +106,7 @@ def assert_mistake(run: Run, app: Path, place: str, said: str) -> None:
         ("graph.yaml", "template: python         #", "template: pyton #", "did you mean 'python'?"),
         ("graph.yaml", "stride: 4", "stride: &x 4", "anchors and aliases are not supported"),
         ("profiles.csv", "gpu,task", "board,task", "the header lacks gpu"),
-        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies fall"),
+        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies are not ascending"),
         ("profiles.csv", "1.5,2.0,3.0", "1.5,fast,3.0", "latency_p95_ms is 'fast'"),
     ],
 )
