@@ -11,7 +11,7 @@ Feature list : -51DEGREES +ACCEPT4 +LUA +OPENSSL +PROMEX -QUIC
 """
 
 
-def test_what_a_haproxy_lacks() -> None:
+def test_missing_features_are_listed() -> None:
     assert version(SAID) == "3.0.11"
     assert missing(SAID) == ()
     assert missing(SAID.replace("+LUA", "-LUA").replace("3.0.11", "2.6.12")) == ("version 2.8", "LUA")
@@ -19,7 +19,7 @@ def test_what_a_haproxy_lacks() -> None:
 
 
 @pytest.mark.parametrize(("said", "found"), [(SAID, True), (SAID.replace("+LUA", "-LUA"), False)])
-def test_one_on_path_is_taken_where_it_has_all(
+def test_a_haproxy_on_path_is_used_if_it_has_all_features(
     said: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "haproxy"
@@ -32,6 +32,6 @@ def test_one_on_path_is_taken_where_it_has_all(
         assert (installed.binary, installed.version, installed.origin) == (program, "3.0.11", "path")
 
 
-def test_the_packaged_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packaged_haproxy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert find_haproxy().origin == "package"
