@@ -18,7 +18,7 @@ from jigsaw_triton.resources import applications_dir
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text, locate
 from jigsaw_triton.spec.schema import API_VERSION, Name
-from jigsaw_triton.spec.source import Path as Place
+from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, dotted
 from jigsaw_triton.spec.words import shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
@@ -203,7 +203,7 @@ def _checked(document: _Document, folder: Path, report: Report) -> Sources:
     pinned: dict[Path, PinnedFile] = {}
     taken: set[Path] = set()
 
-    def target(text: str, entry: Place) -> Path:
+    def target(text: str, entry: EntryPath) -> Path:
         file = locate(folder, text)
         if not file.inside:
             report.add(

@@ -80,8 +80,8 @@ class Command:
 
 def shm_prefix(run_dir: Path, name: str) -> str:
     """Returns the prefix, unique to a server of a deployment, of the names of its regions in /dev/shm."""
-    # The server's name comes after a digest of fixed length and is followed by a dash, so that no prefix is a prefix
-    # of another: worker 1 must not match the regions of worker 10.
+    # The digests of two servers differ and have the same length. The prefix of worker 1 can therefore not be the start
+    # of that of worker 10.
     digest = hashlib.sha256(f"{run_dir}\n{name}".encode()).hexdigest()[:12]
     return f"jigsaw-{digest}-{name}-"
 

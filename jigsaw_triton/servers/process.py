@@ -49,7 +49,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server; without a container, also that of its group. None before it is started."""
+        """Process id of the server, which is also the id of its process group; None before it is started."""
         return self._main or (self._process.pid if self._process else None)
 
     @property

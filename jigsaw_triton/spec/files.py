@@ -78,7 +78,7 @@ def locate(folder: Path, text: str) -> LocalFile:
         return LocalFile(folder, inside=False, exists=False)
 
 
-def named(folder: Path, text: str) -> LocalFile:
+def locate_anywhere(folder: Path, text: str) -> LocalFile:
     """Returns the file that a document refers to, which may lie outside its folder, such as a certificate.
 
     Symbolic links are not resolved, because certificates are renewed by changing the links to them.

@@ -11,10 +11,10 @@ from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.explain import explain
-from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, named
+from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate_anywhere
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, ClusterSpec, GraphDocument, GraphSpec
-from jigsaw_triton.spec.source import Path as Entry
+from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
@@ -25,7 +25,7 @@ DEFAULT_NODE = "local"
 """Name of the single node of a cluster that `--gpus` describes."""
 
 
-_STAND_INS: Mapping[Entry, Any] = {
+_STAND_INS: Mapping[EntryPath, Any] = {
     ("apiVersion",): API_VERSION,
     ("metadata",): {"name": "unnamed"},
     ("spec", "slo"): {"latency_ms": 1.0},
@@ -52,7 +52,7 @@ class Loaded(Generic[Document]):
     document: Document
     source: SourceMap
     problems: tuple[Diagnostic, ...] = ()
-    dropped: frozenset[Entry] = frozenset()
+    dropped: frozenset[EntryPath] = frozenset()
     folder: Path = Path()
     files: Mapping[str, LocalFile] = field(default_factory=dict)
     steps: Mapping[str, StepFile] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
     """
     file, folder = _place(path, "cluster.yaml")
     loaded = _load(file, "cluster", ClusterDocument)
-    files = {text: named(folder, text) for text in _edge_files(loaded.document.spec)}
+    files = {text: locate_anywhere(folder, text) for text in _edge_files(loaded.document.spec)}
     return replace(loaded, folder=folder, files=files)
 
 
@@ -180,7 +180,9 @@ def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Docum
             return Loaded(document, SourceMap(parsed.source.file, lines), report.problems, frozenset(dropped))
 
 
-def _explain(found: dict[Entry, ErrorDetails], dropped: set[Entry], schema: dict[str, Any], report: Report) -> None:
+def _explain(
+    found: dict[EntryPath, ErrorDetails], dropped: set[EntryPath], schema: dict[str, Any], report: Report
+) -> None:
     """Reports the errors that are not consequences of entries dropped earlier.
 
     If apiVersion or kind is wrong, the file is of another kind, and only that is reported.
@@ -197,14 +199,14 @@ def _explain(found: dict[Entry, ErrorDetails], dropped: set[Entry], schema: dict
         report.raise_if_any()
 
 
-def _without(data: Any, dropped: set[Entry]) -> tuple[Any, dict[Entry, Entry]]:
+def _without(data: Any, dropped: set[EntryPath]) -> tuple[Any, dict[EntryPath, EntryPath]]:
     """Returns `data` without the dropped entries, and the original path of each entry that is kept.
 
     Placeholders replace required entries. The items of a list move up, so that their paths change.
     """
-    origin: dict[Entry, Entry] = {}
+    origin: dict[EntryPath, EntryPath] = {}
 
-    def copy(value: Any, new: Entry, old: Entry) -> Any:
+    def copy(value: Any, new: EntryPath, old: EntryPath) -> Any:
         origin[new] = old
         if isinstance(value, dict):
             return {k: copy(v, (*new, k), (*old, k)) for k, v in value.items() if (*old, k) not in dropped}
@@ -221,15 +223,15 @@ def _without(data: Any, dropped: set[Entry]) -> tuple[Any, dict[Entry, Entry]]:
     return kept, origin
 
 
-def _entry(loc: tuple[str | int, ...]) -> Entry:
+def _entry(loc: tuple[str | int, ...]) -> EntryPath:
     """Turns pydantic's location into a path; pydantic marks a wrong key by a further last element."""
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
-def _original(path: Entry, origin: Mapping[Entry, Entry]) -> Entry:
+def _original(path: EntryPath, origin: Mapping[EntryPath, EntryPath]) -> EntryPath:
     known = _longest(path, origin)
     return origin[known] + path[len(known) :]
 
 
-def _longest(path: Entry, known: Mapping[Entry, Entry] | set[Entry]) -> Entry:
+def _longest(path: EntryPath, known: Mapping[EntryPath, EntryPath] | set[EntryPath]) -> EntryPath:
     return next(path[:end] for end in range(len(path), -1, -1) if path[:end] in known)

@@ -121,7 +121,7 @@ def _missing_modules(module: ast.Module) -> Iterator[Flaw]:
                     yield Flaw(node.lineno, f"there is no module {top!r}", _ALONE)
 
 
-_ALONE = "a step is a single file: import only modules that are installed beside jigsaw-triton"
+_ALONE = "a step is a single file: import only modules that are installed in jigsaw-triton's environment"
 
 
 def _exists(module: str) -> bool:

@@ -163,9 +163,9 @@ def test_a_mistake_is_reported_once_with_its_line(
 
 
 def test_a_graph_with_only_python_steps_is_refused(tmp_path: Path) -> None:
-    of = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
+    fake = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
     with pytest.raises(SpecError, match="all tasks are python steps; add a task with variants"):
-        written(tmp_path, to_text(to_document(of)), "def step(X): ...\n")
+        written(tmp_path, to_text(to_document(fake)), "def step(X): ...\n")
 
 
 def test_a_step_is_built_from_its_entry_and_its_file(tmp_path: Path) -> None:
@@ -188,13 +188,13 @@ def test_a_change_of_the_code_changes_the_graph(tmp_path: Path) -> None:
 
 
 def test_the_fake_graph_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:
-    of = cropping()
-    assert replace(written(tmp_path, to_text(to_document(of))), folder=Path()) == of
+    fake = cropping()
+    assert replace(written(tmp_path, to_text(to_document(fake))), folder=Path()) == fake
 
 
 def test_dependencies_between_tasks_pass_through_steps() -> None:
     """a -> s -> t -> b and a -> c, where s and t are steps; the step u joins b and c."""
-    of = graph(
+    mixed = graph(
         [task("a", {"X": "inputs.X"}), task("b", {"X": "t.Y", "Z": "inputs.X"}), task("c", {"X": "a.Y"})],
         {"Y": "u.Y"},
         slo=Slo(100.0),
@@ -204,8 +204,8 @@ def test_dependencies_between_tasks_pass_through_steps() -> None:
             step("u", {"X": "b.Y", "Z": "c.Y"}, "", latency_ms=5),
         ],
     )
-    assert [node.name for node in of.in_order()] == ["a", "s", "t", "b", "c", "u"]
-    assert {node.name: set(of.before(node)) for node in of.in_order()} == {
+    assert [node.name for node in mixed.in_order()] == ["a", "s", "t", "b", "c", "u"]
+    assert {node.name: set(mixed.before(node)) for node in mixed.in_order()} == {
         "a": set(),
         "b": {"a"},
         "c": {"a"},
@@ -213,8 +213,8 @@ def test_dependencies_between_tasks_pass_through_steps() -> None:
         "t": {"a"},
         "u": {"b", "c"},
     }
-    assert of.paths() == (("a", "b"), ("a", "c"))
-    assert (of.steps_ms, of.tasks_ms) == (12.0, 88.0)
+    assert mixed.paths() == (("a", "b"), ("a", "c"))
+    assert (mixed.steps_ms, mixed.tasks_ms) == (12.0, 88.0)
 
 
 def test_without_steps_the_tasks_have_the_whole_latency() -> None:

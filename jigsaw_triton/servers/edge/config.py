@@ -26,7 +26,7 @@ _FILES_OF_PROCESS, _FILES_OF_CONNECTION = 256, 8
 """File descriptors of HAProxy itself, and of each connection, including connections to the queue."""
 
 _HELD_FACTOR = 2
-"""Connections per client connection: at most one more waits inside HAProxy."""
+"""Connections for each connection of a client: itself, and at most one that waits inside HAProxy."""
 
 _GRPC_CODES = {"RESOURCE_EXHAUSTED": 8, "UNIMPLEMENTED": 12, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16}
 _GRPC_REFUSALS = {
