@@ -62,7 +62,7 @@ class TritonPythonModel:
     """The pipeline of a graph, in the form that the python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Reads the specification and starts the threads."""
+        """Reads the specification, and starts a thread that refuses requests that have waited too long."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._spec.graph)
