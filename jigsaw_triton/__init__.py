@@ -1,6 +1,6 @@
 """Serve compound AI systems on partitioned GPUs.
 
-This module is imported inside every tritonserver process (by `jigsaw_triton.runtime`): it stays empty of imports.
+`jigsaw_triton.runtime` imports this module inside every tritonserver process, so it must not import anything itself.
 """
 
 __version__ = "0.1.0"

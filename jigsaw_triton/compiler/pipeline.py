@@ -9,7 +9,7 @@ from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront
 from jigsaw_triton.compiler.front import MAX_BATCH, consumed, used
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
-from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
+from jigsaw_triton.runtime.admission import MAX_IN_FLIGHT
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 MAX_INSTANCES = 8
@@ -33,7 +33,7 @@ def pipeline(
     config.max_batch_size = MAX_BATCH
     cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph), ragged=True)
     at_workers = sum(entry.batch * entry.slots for task in tasks for entry in task.route)
-    cfg.set_instances(config, min(MAX_INSTANCES, math.ceil(2 * at_workers / MOST_UNDER_WAY)))
+    cfg.set_instances(config, min(MAX_INSTANCES, math.ceil(2 * at_workers / MAX_IN_FLIGHT)))
     cfg.set_spec(config, _spec(graph, tasks))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:

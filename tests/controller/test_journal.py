@@ -56,7 +56,7 @@ def test_folders_are_private_to_their_owner(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_state_folder_that_triton_cannot_use_is_not_created(tmp_path: Path) -> None:
     state = tmp_path / "my state"
-    with pytest.raises(InputError, match="cannot have files in a folder with ' ' in its path"):
+    with pytest.raises(InputError, match="cannot use a folder with ' ' in its path"):
         deployment_paths(state).create()
     assert not state.exists()
 

@@ -115,7 +115,7 @@ def test_a_body_over_the_limit_is_refused(plain: System) -> None:
     assert post(plain, b"", {"Content-Length": str(2**20 + 1)}).status == 413
     with (
         tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{plain.grpc}") as client,
-        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*a message may have 1 MiB"),
+        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*a message may have at most 1 MiB"),
     ):
         client.infer("words", numbers_of(tritonclient.grpc, 2**17))
 

@@ -85,7 +85,7 @@ def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -
         (("- name: a", "- name: b"), "- name: b\n      gpus:\n", "node 'b' is repeated; the first is on line 6"),
         (("grpc: 9001", "grpc: 9000"), "gateway", "not distinct: http 9000, grpc 9000, metrics 9002"),
         (("http: 9000", "address: somewhere"), "gateway", "'somewhere' is not an IPv4 address; write 127.0.0.1"),
-        (("engine: local", "edge: nginx"), "edge", "spec.edge.kind is 'nginx'; write haproxy"),
+        (("engine: local", "edge: nginx"), "edge", "spec.edge.kind is 'nginx'; it must be haproxy"),
         (("engine: local", "edge: {kind: haproxy, metrics: 9002}"), "edge", "port 9002 is already used by the gateway"),
         (("engine: local", "edge: {kind: haproxy, api_keys: none.txt}"), "edge", "there is no file 'none.txt'"),
         (

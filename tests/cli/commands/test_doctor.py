@@ -69,5 +69,5 @@ def test_a_port_that_is_taken(run: Run, found: list[Check], monkeypatch: pytest.
         monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(port, *free_ports()[:2]))
         result = run("doctor")
     assert result.exit_code == 0
-    assert f"port {port} is taken by process" in result.stdout
+    assert f"port {port} is already in use by process" in result.stdout
     assert "the gateway's HTTP wants it" in result.stdout

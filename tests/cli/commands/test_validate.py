@@ -47,7 +47,7 @@ def test_code_of_the_users_own(run: Run, app: Path) -> None:
     (app / "half.py").write_text("def step(MAEN):\n    return {'MEAN': MAEN / 2}\n")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "half.py:1: step takes no 'MEAN', an input of the step; did you mean 'MAEN'?" in refused.stderr
+    assert "half.py:1: step has no parameter for the input 'MEAN'; did you mean 'MAEN'?" in refused.stderr
     (app / "half.py").write_text("def step(MEAN):\n    return {'MEAN': MEAN / 2}\n")
     told = run("validate", app)
     assert told.exit_code == 0
@@ -99,14 +99,14 @@ def assert_mistake(run: Run, app: Path, place: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "write TaskGraph"),
+        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "it must be TaskGraph"),
         ("graph.yaml", "latency_ms: 100", "latency_s: 100", "did you mean 'latency_ms'?"),
         ("graph.yaml", "    MEAN: average.MEAN", "    MEAN: averag.MEAN", "did you mean 'average'?"),
         ("graph.yaml", "accuracy: 0.96", "accuracy: .nan", "is not a finite number"),
         ("graph.yaml", "template: python         #", "template: pyton #", "did you mean 'python'?"),
         ("graph.yaml", "stride: 4", "stride: &x 4", "anchors and aliases are not supported"),
         ("profiles.csv", "gpu,task", "board,task", "the header lacks gpu"),
-        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies fall"),
+        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies are not ascending"),
         ("profiles.csv", "1.5,2.0,3.0", "1.5,fast,3.0", "latency_p95_ms is 'fast'"),
     ],
 )
@@ -122,7 +122,7 @@ def test_mistakes(run: Run, app: Path, file: str, old: str, new: str, said: str)
     [
         (b"", "graph.yaml", "the file is empty"),
         (b"\xff\xfe\x00", "graph.yaml:1", "the file is not UTF-8 text"),
-        (b"a: [1, 2", "graph.yaml:1", "this is not YAML"),
+        (b"a: [1, 2", "graph.yaml:1", "this is not valid YAML"),
         (b"a: " + b"[" * 100, "graph.yaml:1", "nested more than"),
         (b"a: 1\n" * 300_000, "graph.yaml", "the file is larger than"),
     ],
