@@ -87,8 +87,8 @@ class MpsDaemon:
         device: UUID of the instance.
         pipes: Pipe directory of this daemon alone, which it creates, and removes at the end.
         logs: Log directory, which it creates.
-        survives: True if the daemon outlives this process. Otherwise it gets SIGTERM when the thread that started it ends:
-            start it from the main thread's event loop then.
+        survives: True if the daemon outlives this process. Otherwise it gets SIGTERM when the thread that started it
+            ends: call `start` in the main thread then.
     """
 
     def __init__(self, control: Path, device: str, pipes: Path, logs: Path, *, survives: bool = False) -> None:

@@ -63,8 +63,8 @@ class EdgeProcess:
         haproxy: Program to run.
         place: Folder of its files and sockets.
         log: Log file, which is appended to and rotated; its folder must exist.
-        record: Function that puts HAProxy on record; HAProxy then outlives this process. None for one that gets SIGTERM when the
-            thread that started it ends: start it from the main thread's event loop then.
+        record: Function that puts HAProxy on record before it starts; HAProxy then outlives this process. None for a
+            process that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 
