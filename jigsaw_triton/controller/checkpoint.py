@@ -1,4 +1,4 @@
-"""The core's state on disk, from which the next controller goes on."""
+"""Checkpoints of the core's state in the journal, from which the next controller goes on."""
 
 import io
 import pickle
@@ -10,7 +10,7 @@ from jigsaw_triton.controller.state import State
 from jigsaw_triton.errors import StateError
 
 _FORMAT = 1
-"""Number of the form of checkpoints; raised when classes of the state change their fields."""
+"""Version of the checkpoint format. Raise it when a class of the state changes its fields."""
 
 VERSION = f"{__version__}/{_FORMAT}"
 
@@ -18,16 +18,16 @@ _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("col
 """(module, name) of the classes outside this package that a state may contain."""
 
 _KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "overloaded")
-"""Fields of the state whose change is worth a new checkpoint. Measurements change each second and come back by
-themselves."""
+"""Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
+measures anew."""
 
 
 def save(journal: Journal, before: State | None, state: State) -> None:
-    """Writes a checkpoint, unless nothing has changed that the next controller needs.
+    """Writes a checkpoint if anything has changed that the next controller needs.
 
     Args:
         journal: Journal of the deployment.
-        before: State of the last checkpoint; None where there is none.
+        before: State of the last checkpoint; None if there is none.
         state: State to keep.
 
     Raises:
@@ -38,7 +38,7 @@ def save(journal: Journal, before: State | None, state: State) -> None:
 
 
 def load(journal: Journal) -> State | None:
-    """The state of the last checkpoint; None where there is none.
+    """Returns the state of the last checkpoint; None if there is none.
 
     Raises:
         StateError: The checkpoint is of another release, or damaged.

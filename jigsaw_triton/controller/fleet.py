@@ -161,7 +161,7 @@ class Fleet:
 
         Args:
             cluster: Cluster to serve on.
-            keep: What of an earlier controller is left alone.
+            keep: Servers, daemons and instances of an earlier controller that are left alone.
 
         Raises:
             StateError: The driver, an image or the presence of an edge differs from that of the running servers.
@@ -190,17 +190,17 @@ class Fleet:
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
     async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
-        """Takes over the servers that an earlier controller of this deployment left, and ends all else that it left.
+        """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
 
-        A server that lacks one of its models is ended, and models that it should not have are unloaded.
+        A server that lacks one of its models is killed, and models that it should not have are unloaded.
 
         Args:
             cluster: Cluster that they serve on.
-            actual: What is known to run.
-            graphs: Names of the graphs that are served, whose fronts stay in any case.
+            actual: Servers and models that are known to run.
+            graphs: Names of the served graphs, whose fronts stay in any case.
 
         Returns:
-            Names of the servers that have ended, which have to be started again.
+            Names of the servers that have ended and must be restarted.
 
         Raises:
             JigsawError: The MIG driver or an image cannot be used.
@@ -230,7 +230,7 @@ class Fleet:
         return tuple(sorted(names - found.keys()))
 
     async def _found(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
-        """Makes a server known that an earlier controller started; one without a process has ended."""
+        """Registers a server that an earlier controller started. One without a process has ended."""
         if worker is None:
             assert self._cluster is not None
             command = self._commands.gateway(self._cluster.gateway)
@@ -252,9 +252,9 @@ class Fleet:
         return ServerProcess(name, command, log, record=record if self._survives else None, found=found)
 
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
-        """Ends a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
+        """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
 
-        A model that is still being loaded is unloaded after that; nothing else is done to the server meanwhile.
+        A model that is still being loaded is unloaded afterwards. The server's lock is held meanwhile.
         """
         server = self._servers[name]
         async with self.locked(name):
@@ -473,7 +473,7 @@ class Fleet:
         return server
 
     def _watch_server(self, name: str, server: Server) -> None:
-        """Begins to watch a server, and all servers where it is the first."""
+        """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         if self._health is None or self._health.done():
             self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")

@@ -52,7 +52,7 @@ def end_orphans(journal: Journal, state_dir: Path, keep: Kept = NOTHING) -> int:
     Args:
         journal: Journal of the deployment, whose controller must have ended.
         state_dir: State folder of the deployment.
-        keep: What is left alone.
+        keep: Servers, daemons and instances that are left alone.
 
     Returns:
         Number of servers, daemons, containers and instances that still existed.

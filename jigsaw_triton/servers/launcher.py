@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 ENDS, SURVIVES = "ends", "survives"
-"""What becomes of the program when the process that started it ends."""
+"""Fate of the program when the process that started it ends."""
 
 _PR_SET_PDEATHSIG = 1
 
