@@ -157,7 +157,7 @@ def allocation(
     priced = _kept(draft, count, running or {}) if price else {}
     staying = [(replica[3], replica, column) for replica, column in priced.items()]
     layouts = _layouts(draft, [*taken, *staying], supplies, endless=goal == "ideal")
-    nodes = max(1, TIE_EFFORT // len(draft.columns))
+    node_limit = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
@@ -170,17 +170,17 @@ def allocation(
             draft.at_least(least, slices)
             draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
             if priced:
-                draft.minimise_count(((k, -1.0) for k in priced.values()), nodes=nodes)
+                draft.minimise_count(((k, -1.0) for k in priced.values()), node_limit=node_limit)
         else:
-            draft.minimise_count(slices, relative_gap=gap, enough=enough, least=least)
+            draft.minimise_count(slices, relative_gap=gap, cutoff=enough, lower_bound=least)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
-        draft.minimise_count(((column, 1.0) for column in layouts), nodes=nodes)
+        draft.minimise_count(((column, 1.0) for column in layouts), node_limit=node_limit)
     if goal == "least":
         if losses:
-            draft.minimise(losses, gap=ACCURACY_GAP, nodes=nodes)
+            draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
         kept = {} if price else _kept(draft, count, running or {})
         if kept:
-            draft.minimise_count(((k, -1.0) for k in kept.values()), nodes=nodes)
+            draft.minimise_count(((k, -1.0) for k in kept.values()), node_limit=node_limit)
     program = draft.program()
     if start:
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]

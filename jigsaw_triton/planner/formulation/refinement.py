@@ -61,7 +61,7 @@ class Refinement:
         later = whole.program.objectives[_SLICES_AND_GPUS:]
         if not later or len(outcome.stages) < _SLICES_AND_GPUS or outcome.status == "unknown":
             return made, outcome
-        if not whole.program.objectives[0].suffices(outcome.stages[0].value):
+        if not whole.program.objectives[0].within_cutoff(outcome.stages[0].value):
             return made, outcome
         return self._with_ties_decided(made, outcome, Deadline(min(time.left_s, ties_s)))
 
@@ -118,7 +118,7 @@ def _roomy(made: Allocation) -> Allocation:
     """With as little as can be in slices that are shared in place of the objectives after slices and GPUs."""
     columns = [(column, c.turn.cycle) for c, column in made.count.items() if c.shares]
     draft = Draft(list(made.program.columns), list(made.program.rows), list(made.program.objectives[:_SLICES_AND_GPUS]))
-    draft.minimise(columns, gap=_ROOM_GAP, relative_gap=_ROOM_GAP, nodes=1)
+    draft.minimise(columns, gap=_ROOM_GAP, relative_gap=_ROOM_GAP, node_limit=1)
     return replace(made, program=replace(draft.program(), start=made.program.start))
 
 
