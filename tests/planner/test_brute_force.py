@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
@@ -174,7 +174,7 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
                 yield usable
 
 
-def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[Replicas]:
+def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[ReplicaRange]:
     """The ranges of numbers of replicas that these may be counted to."""
     return {use.among for r in own for use in allowed[r] if use.among[0] <= sum(own.values()) <= use.among[1]}
 

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration
-from jigsaw_triton.planner.domain.problem import AMONG, Replicas
+from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
 
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""
 
-_COUNTED = int(AMONG[-1][0])
+_COUNTED = int(REPLICA_RANGES[-1][0])
 """Up to so many replicas their number is minded exactly: where the last range of them begins."""
 
 _EVERY = slice(None)
 
-_NONE_OR_MORE: Replicas = (0, math.inf)
+_NONE_OR_MORE: ReplicaRange = (0, math.inf)
 
 _LEAST_RATE = 1e-9
 
@@ -92,7 +92,7 @@ class _Figures:
         """Whether it shares a slice."""
         return self.among < 0
 
-    def apart(self, which: Index) -> Iterator[tuple[Replicas, Index]]:
+    def apart(self, which: Index) -> Iterator[tuple[ReplicaRange, Index]]:
         """Of these configurations, by range, those that are for it: their places in `which`."""
         for number, among in enumerate(self.ranges):
             yield among, np.flatnonzero(self.among[which] == number)
@@ -126,14 +126,14 @@ class FloorCover:
         self.most_loss = self.loss
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
-        self._carrying: dict[Replicas, _Carrying] = {}
-        self._rest: dict[Replicas, _Carrying] = {}
+        self._carrying: dict[ReplicaRange, _Carrying] = {}
+        self._rest: dict[ReplicaRange, _Carrying] = {}
         for among in {c.among for c in alone}:
             self._carrying[among], self._rest[among] = self._throughput_by(
                 [c for c in alone if c.among == among], among
             )
 
-    def _throughput_by(self, alone: Sequence[Configuration], among: Replicas) -> "tuple[_Carrying, _Carrying]":
+    def _throughput_by(self, alone: Sequence[Configuration], among: ReplicaRange) -> "tuple[_Carrying, _Carrying]":
         """By as many replicas, and by one fewer."""
         sizes = _sizes(alone)
         best, kind = np.unique(self._best(alone, sizes), axis=0, return_inverse=True)
@@ -379,7 +379,7 @@ class _Carrying:
     """
 
     def __init__(
-        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, among: Replicas
+        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, among: ReplicaRange
     ) -> None:
         least, most = among
         self._kind = kind
@@ -405,7 +405,7 @@ class _Carrying:
         return np.where(rate > self._greatest[of], math.inf, slices)
 
 
-def _most_carried(best: Array, sizes: Sequence[int], among: Replicas) -> Array:
+def _most_carried(best: Array, sizes: Sequence[int], among: ReplicaRange) -> Array:
     """Number of replicas, level and number of slices -> the largest throughput; minus infinity where they do not fit.
 
     The last number stands for more of them, too, unless it is the most that there may be. It is no larger than

@@ -8,7 +8,7 @@ from itertools import compress
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.paths import longest_through
-from jigsaw_triton.planner.domain.problem import Options, Replicas
+from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
@@ -88,7 +88,7 @@ class Configuration:
     loss: float
     utilisation: float = 1.0
     turn: Turn = ALONE
-    among: Replicas = ANY_NUMBER
+    among: ReplicaRange = ANY_NUMBER
 
     @property
     def shares(self) -> bool:
@@ -200,9 +200,9 @@ def _latency(use: Use) -> float:
     return use.latency_ms
 
 
-def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, Replicas], list[Configuration]]:
+def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, ReplicaRange], list[Configuration]]:
     """The configurations that differ in utilisation alone, by rising utilisation."""
-    found: dict[tuple[Replica, Replicas], list[Configuration]] = {}
+    found: dict[tuple[Replica, ReplicaRange], list[Configuration]] = {}
     for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
         found.setdefault((c.replica, c.among), []).append(c)
     return found
@@ -292,7 +292,7 @@ def _undominated(configurations: Sequence[Configuration], staying: Collection[Re
     stays.
     """
     configurations = sorted(configurations)
-    best: dict[tuple[str, str, str, Replicas], float] = {}
+    best: dict[tuple[str, str, str, ReplicaRange], float] = {}
     kept = [bool(staying) and c.replica in staying for c in configurations]
     # Of equals the first comes first.
     for i in sorted(range(len(kept)), key=lambda i: (configurations[i].latency_ms, -configurations[i].throughput_rps)):

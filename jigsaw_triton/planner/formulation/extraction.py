@@ -14,7 +14,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
-from jigsaw_triton.planner.domain.problem import Replicas
+from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.planner.formulation.incremental_levels import Weight, path_ends
@@ -24,7 +24,7 @@ from jigsaw_triton.planner.solver.program import Draft, Program
 Counts = Mapping[Configuration, int]
 """Replicas by configuration, none of them 0."""
 
-Loads = Mapping[tuple[Replica, Replicas], Sequence[Configuration]]
+Loads = Mapping[tuple[Replica, ReplicaRange], Sequence[Configuration]]
 """The configurations that differ in utilisation alone, by rising utilisation; of what is absent there is one."""
 
 
@@ -103,7 +103,7 @@ def graph_plan(
 
     Args:
         workload: The graph and its demand.
-        counts: Replicas, of other graphs too.
+        counts: ReplicaRange, of other graphs too.
         rates: (graph, task, variant) -> calls for a request.
         loads: Of the configurations.
         even: Whether the budgets are even parts of the SLO.

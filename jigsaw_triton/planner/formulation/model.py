@@ -41,7 +41,7 @@ from typing import Literal
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
-from jigsaw_triton.planner.domain.problem import Replicas
+from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.formulation.incremental_levels import (
     IncrementalLevels,
@@ -225,7 +225,7 @@ class _Part:
     def _number(self, configurations: Sequence[Configuration]) -> None:
         """One replica that shares, or so many others as the latencies of one range of numbers hold for."""
         shared = [(self.count[c], 1.0) for c in configurations if c.shares]
-        ranges: dict[Replicas, list[Configuration]] = {}
+        ranges: dict[ReplicaRange, list[Configuration]] = {}
         for c in configurations:
             if not c.shares:
                 ranges.setdefault(c.among, []).append(c)

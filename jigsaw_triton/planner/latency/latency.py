@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
@@ -17,7 +17,7 @@ from jigsaw_triton.profiles.service import ServiceTime, service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 
-ANY_NUMBER: Replicas = (1, math.inf)
+ANY_NUMBER: ReplicaRange = (1, math.inf)
 
 Array = NDArray[Any]
 
@@ -33,7 +33,7 @@ class Use(NamedTuple):
 
     utilisation: float
     latency_ms: float
-    among: Replicas
+    among: ReplicaRange
 
 
 def uses(
@@ -115,11 +115,11 @@ class _Queues:
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """By configuration, the ranges of replicas that it is worth having among, and all loads then."""
         stay = np.array([row.key in staying for row in self._usable])
-        for inner in sorted({first for first, _ in AMONG[1:]}):
+        for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
             self._know(inner, np.ones_like(stay))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
-        for among in AMONG:
-            ends = (among[0], int(min(among[1], MOST_SERVERS)))
+        for among in REPLICA_RANGES:
+            ends = (among[0], int(min(among[1], MAX_SERVERS)))
             # One end is known, and a bound from below on both.
             bound = self._slowest(n for n in ends if n in self._at)
             for n in ends:
@@ -141,7 +141,7 @@ class _Queues:
             alike = many_latencies_ms(
                 self._times,
                 np.repeat(missing, len(LOADS)),
-                np.repeat(np.minimum(replicas * self._instances[missing], MOST_SERVERS), len(LOADS)),
+                np.repeat(np.minimum(replicas * self._instances[missing], MAX_SERVERS), len(LOADS)),
                 np.outer(self._full[missing], LOADS).ravel(),
                 np.repeat(self._rows[missing], len(LOADS)),
                 self._quantile,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jigsaw_triton.graph.chain import followers, runs
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -240,7 +240,7 @@ class GraphCheck:
                     time, key = times[row.key], row.key
                     full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
                     cases = tuple(
-                        Case(time, int(min(n * key.instances, MOST_SERVERS)), u * full, rows)
+                        Case(time, int(min(n * key.instances, MAX_SERVERS)), u * full, rows)
                         for n in ends
                         for u in LOADS
                         if u <= load
@@ -248,7 +248,7 @@ class GraphCheck:
                     slowest = max(slowest, time.full_ms(quantile), *latencies_ms(cases, quantile))
             return slowest
 
-        return min(slowest_ms(ends) for ends in AMONG if ends[0] <= replicas <= ends[1])
+        return min(slowest_ms(ends) for ends in REPLICA_RANGES if ends[0] <= replicas <= ends[1])
 
     def _rows_at_once(self, task: Task) -> float:
         """Rows of one request, by the variants of the tasks they come from that yield most."""

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.planner.bounds.cover import EXACT_SLICES, FloorCover
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.domain.problem import AMONG, Replicas
+from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
 
 SIZES = {1: "1g", 2: "2g", 3: "3g"}
 MOST = 30
 
 
-def configuration(size: int, rps: float, latency_ms: float, loss: float, among: Replicas) -> Configuration:
+def configuration(size: int, rps: float, latency_ms: float, loss: float, among: ReplicaRange) -> Configuration:
     return Configuration(
         "g", "t", f"v{loss}", "board", SIZES[size], 1, 1, size, latency_ms, rps, loss, utilisation=0.5, among=among
     )
@@ -25,7 +25,7 @@ def configuration(size: int, rps: float, latency_ms: float, loss: float, among: 
 @st.composite
 def configurations(draw: st.DrawFn) -> list[Configuration]:
     """A few, mostly of one range of numbers of replicas."""
-    ranges = [draw(st.sampled_from(AMONG))] * 3 + [draw(st.sampled_from(AMONG))]
+    ranges = [draw(st.sampled_from(REPLICA_RANGES))] * 3 + [draw(st.sampled_from(REPLICA_RANGES))]
     one = st.builds(
         configuration,
         st.sampled_from(sorted(SIZES)),
@@ -39,11 +39,13 @@ def configurations(draw: st.DrawFn) -> list[Configuration]:
 
 def fewest(of: Sequence[Configuration], rate_rps: float, using: Configuration | None = None) -> float:
     """Slices of the smallest set of replicas of one range that does the rate; more than `MOST` are infinitely many."""
-    return min(_of_range(of, among, rate_rps, using) for among in AMONG if using is None or using.among == among)
+    return min(
+        _of_range(of, among, rate_rps, using) for among in REPLICA_RANGES if using is None or using.among == among
+    )
 
 
 def _of_range(
-    of: Sequence[Configuration], among: Replicas, rate_rps: float, using: Configuration | None = None
+    of: Sequence[Configuration], among: ReplicaRange, rate_rps: float, using: Configuration | None = None
 ) -> float:
     usable = [c for c in of if c.among == among]
     # Replicas and slices -> the most that they do; one replica more at a time.
@@ -63,7 +65,8 @@ def _of_range(
 
 @given(of=configurations(), rate_rps=st.sampled_from([0.0, 3.0, 9.9, 21.0, 33.0, 45.0, 60.0]))
 @example(
-    of=[configuration(1, 1.0, 10.0, 0.0, AMONG[2]), configuration(3, 7.0, 10.0, 0.0, AMONG[2])], rate_rps=40.0
+    of=[configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[2]), configuration(3, 7.0, 10.0, 0.0, REPLICA_RANGES[2])],
+    rate_rps=40.0,
 ).via("sixteen replicas of which few would do")
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_it_is_exact_while_slices_are_few(of: list[Configuration], rate_rps: float) -> None:
@@ -81,6 +84,6 @@ def test_it_is_exact_while_slices_are_few(of: list[Configuration], rate_rps: flo
 
 
 def test_beyond_what_is_counted_it_is_a_bound() -> None:
-    of = [configuration(1, 1.0, 10.0, 0.0, AMONG[2]), configuration(3, 4.0, 10.0, 0.0, AMONG[2])]
+    of = [configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[2]), configuration(3, 4.0, 10.0, 0.0, REPLICA_RANGES[2])]
     rate_rps = 4.0 * EXACT_SLICES
     assert FloorCover(of, bin_ms=1.0).slices(rate_rps).tolist() == [3 * EXACT_SLICES]

@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, Options
+from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
@@ -94,7 +94,7 @@ def test_by_the_queue_a_configuration_is_one_for_each_load_and_range_of_replicas
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
     found = available(graph, rows, [CPU], Options())
     ranges = by_load({graph.name: found})
-    assert {among for _, among in ranges} == set(AMONG)
+    assert {among for _, among in ranges} == set(REPLICA_RANGES)
     for at in ranges.values():
         assert [c.utilisation for c in at] == list(LOADS)
         assert [c.throughput_rps for c in at] == pytest.approx([load * 400 for load in LOADS])

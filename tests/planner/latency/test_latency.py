@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, two_p95_ms, uses
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
@@ -45,8 +45,8 @@ def test_two_p95_has_one_load_whatever_the_number_of_replicas() -> None:
     }
 
 
-def by_range(of: Sequence[Use]) -> dict[Replicas, list[Use]]:
-    return {among: [use for use in of if use.among == among] for among in AMONG}
+def by_range(of: Sequence[Use]) -> dict[ReplicaRange, list[Use]]:
+    return {among: [use for use in of if use.among == among] for among in REPLICA_RANGES}
 
 
 def test_the_busier_the_longer() -> None:
@@ -65,7 +65,7 @@ def test_a_latency_holds_for_both_ends_of_its_range_every_smaller_load_and_full_
         for use in at:
             loads = [load for load in LOADS if load <= use.utilisation]
             cases = [
-                Case(time, int(min(n, MOST_SERVERS)), load * profile.throughput_rps * time.occupied_ms / 8000)
+                Case(time, int(min(n, MAX_SERVERS)), load * profile.throughput_rps * time.occupied_ms / 8000)
                 for n in (first, last)
                 for load in loads
             ]
@@ -89,7 +89,7 @@ def test_what_is_dominated_at_every_load_is_left_out_unless_it_runs() -> None:
     found = uses(chain(1), table.rows(), table, QUEUE)
     assert [key for key, at in found.items() if not at] == [slow.key]
     staying = uses(chain(1), table.rows(), table, QUEUE, [slow.key])
-    assert len(staying[slow.key]) == len(LOADS) * len(AMONG)
+    assert len(staying[slow.key]) == len(LOADS) * len(REPLICA_RANGES)
     assert all(staying[key] == at for key, at in found.items() if at)
 
 
@@ -113,7 +113,7 @@ def test_whatever_is_left_out_is_dominated() -> None:
 def test_a_throughput_that_the_latencies_do_not_allow_for_is_not_planned_for() -> None:
     boastful = ProfileTable([row("t0", "v0", p95_ms=10.0, rps=1.3 * 1000 / 8)])
     (found,) = uses(chain(1), boastful.rows(), boastful, QUEUE).values()
-    assert [use.utilisation for use in by_range(found)[AMONG[0]]] == [load for load in LOADS if 1.3 * load < 1]
+    assert [use.utilisation for use in by_range(found)[REPLICA_RANGES[0]]] == [load for load in LOADS if 1.3 * load < 1]
 
 
 @pytest.mark.parametrize(("graph", "late"), [(chain(1), 0.01), (chain(4), 0.0025), (diamond(), 0.0025)])
