@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE
 from jigsaw_triton.planner.candidates.sharing import shared_load
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.latency.latency import uses
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable

@@ -28,13 +28,13 @@ from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bins import LEAST_LOSS, ROUNDING, rounded_down, telling_apart
 from jigsaw_triton.planner.bounds.cover import Cover, FloorCover, MeanCover
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     TaskConfigurations,
     accuracy_budget,
 )
 from jigsaw_triton.planner.domain.paths import longest_after, longest_through
 from jigsaw_triton.planner.domain.rates import calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 
 LEAST_LATENCY_BINS = 400
 LATENCY_BINS_A_TASK = 100

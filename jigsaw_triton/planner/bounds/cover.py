@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration
+from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 
 EXACT_SLICES = 64
 """Up to so many slices a task are counted exactly."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     Replica,
     accuracy_budget,
@@ -17,6 +16,7 @@ from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import Weight, path_ends
 from jigsaw_triton.planner.formulation.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.solver.program import Draft, Program

@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE, accuracy_budget, loss
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss
 from jigsaw_triton.planner.domain.rates import least_calls, most_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import Weight
 from jigsaw_triton.planner.solver.program import Draft
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds, least_slices
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     Replica,
     TaskConfigurations,
@@ -16,6 +15,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.candidates.sharing import with_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import least_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.supply import Supply, supply
 from jigsaw_triton.planner.placement.placement import running_slices
 
