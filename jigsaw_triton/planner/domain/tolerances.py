@@ -7,8 +7,9 @@ A solver keeps each row to about 1e-6; a limit that several rows share may be mi
 """
 
 ROUNDING = 1e-6
-"""Share of a bin, a slice or a unit that may be missing to a whole one because of rounding in a chain of operations.
-A convention."""
+"""Share of a bin, a slice or a unit that may be missing to a whole one, from rounding in a chain of operations. A
+convention."""
 
 FLOAT_ERROR = 1e-9
-"""Relative error of a short sum of floats. A convention: far above the precision of floats, far below `ROUNDING`."""
+"""Error of a short sum of floats, relative or of values around 1. A convention: far above the precision of floats, far
+below `ROUNDING`."""

@@ -1,8 +1,8 @@
-"""The largest weight among the configurations that a task uses, as linear constraints in incremental form.
+"""The largest weight of the configurations that a task uses, as linear constraints in incremental form.
 
 There is a binary column for each level above the lowest, and a level is reached only if the one below it is. A plain
 "weight times use" bounds the largest weight as well, but its relaxation uses a little of every configuration at almost
-no weight. A level gates all configurations above it at once, which has a much tighter relaxation.
+no weight. A level gates all configurations above it at once, which makes the relaxation much tighter.
 """
 
 from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import Board, Cluster, Occupancy, Placement
 from jigsaw_triton.planner.candidates.configurations import Replica
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.formulation.supply import Alike, Given, Supply, undominated, useful_multisets
+from jigsaw_triton.planner.formulation.supply import GpuGroup, Supply, SupplyUnit, undominated, useful_multisets
 from jigsaw_triton.planner.placement.placement import running_slices
 
 
@@ -26,7 +26,7 @@ def running_supply(
         known: Replicas that may stay; models that share a slice do not count.
     """
     slices = running_slices(cluster, running)
-    alike = Counter[tuple[Occupancy, tuple[tuple[Placement, Replica], ...]]]()
+    numbers = Counter[tuple[Occupancy, tuple[tuple[Placement, Replica], ...]]]()
     for gpu in cluster.gpus:
         if gpu.board.name == board.name:
             present = {
@@ -36,19 +36,22 @@ def running_supply(
                 for model in models
             }
             stays = sorted((place, replica) for place, replica in present.items() if replica in known)
-            alike[gpu.occupancy, tuple(stays)] += 1
+            numbers[gpu.occupancy, tuple(stays)] += 1
     groups = tuple(
-        Alike(number, _multisets(board, kinds, occupancy, dict(stays))) for (occupancy, stays), number in alike.items()
+        GpuGroup(number, _multisets(board, kinds, occupancy, dict(stays)))
+        for (occupancy, stays), number in numbers.items()
     )
     return Supply(board, groups, useful_multisets(board, kinds))
 
 
 def _multisets(
     board: Board, kinds: Collection[str], occupancy: Occupancy, present: Mapping[Placement, Replica]
-) -> tuple[Counter[Given], ...]:
+) -> tuple[Counter[SupplyUnit], ...]:
     if not present:
         return useful_multisets(board, kinds, occupancy)
     return undominated(
-        Counter[Given]([*(place.slice for place in layout), *(present[place] for place in layout if place in present)])
+        Counter[SupplyUnit](
+            [*(place.slice for place in layout), *(present[place] for place in layout if place in present)]
+        )
         for layout in maximal_layouts(board, occupancy.kinds(board, kinds), occupancy.foreign)
     )
