@@ -164,7 +164,7 @@ def _busiest(
         for key, of in uses(graph, usable, table, options, [row.key for row in usable]).items():
             task = planned[key.task]
             replicas = sum(s.count for s in task.segments)
-            at = [use for use in of if use.among[0] <= replicas <= use.among[1]]
+            at = [use for use in of if use.replica_range[0] <= replicas <= use.replica_range[1]]
             within = [use.utilisation for use in at if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
             found[name, key] = max(within, default=min((use.utilisation for use in at), default=0.0))
     return found

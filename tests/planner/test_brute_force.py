@@ -160,7 +160,7 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
     own = [{r: n for r, n in used.items() if r.key.task == name} for name in g.tasks]
     for ranges in itertools.product(*(ranges_of(of, allowed) for of in own)):
         at = [
-            {r: [use for use in allowed[r] if use.among == among] for r in of}
+            {r: [use for use in allowed[r] if use.replica_range == among] for r in of}
             for of, among in zip(own, ranges, strict=True)
         ]
         for given_ms in {use.latency_ms for of in at[0].values() for use in of}:
@@ -176,7 +176,12 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
 
 def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[ReplicaRange]:
     """The ranges of numbers of replicas that these may be counted to."""
-    return {use.among for r in own for use in allowed[r] if use.among[0] <= sum(own.values()) <= use.among[1]}
+    return {
+        use.replica_range
+        for r in own
+        for use in allowed[r]
+        if use.replica_range[0] <= sum(own.values()) <= use.replica_range[1]
+    }
 
 
 def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float | None:

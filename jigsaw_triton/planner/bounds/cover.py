@@ -70,28 +70,28 @@ class _Columns:
         size: Compute slices.
         part: Lower bound on the compute slices that it costs if it shares a slice.
         ranges: Distinct replica ranges of the configurations that do not share a slice.
-        among: Index in `ranges`; -1 for a configuration that shares a slice.
+        range_index: Index in `ranges`; -1 for a configuration that shares a slice.
     """
 
     def __init__(self, configurations: Sequence[Configuration]) -> None:
-        self.ranges = sorted({c.among for c in configurations if not c.shares})
+        self.ranges = sorted({c.replica_range for c in configurations if not c.shares})
         self.ms, self.loss, self.rps, self.size, self.part = np.array(
             [
                 (c.latency_ms, c.loss, c.throughput_rps, c.compute_slices, c.turn.least * c.compute_slices)
                 for c in configurations
             ]
         ).T
-        self.among = np.array([-1 if c.shares else self.ranges.index(c.among) for c in configurations])
+        self.range_index = np.array([-1 if c.shares else self.ranges.index(c.replica_range) for c in configurations])
 
     @property
     def shares(self) -> NDArray[np.bool_]:
         """Mask of the configurations that share a slice."""
-        return self.among < 0
+        return self.range_index < 0
 
     def by_range(self, which: Index) -> Iterator[tuple[ReplicaRange, Index]]:
         """Yields each replica range with the positions in `which` of the configurations for it."""
-        for number, among in enumerate(self.ranges):
-            yield among, np.flatnonzero(self.among[which] == number)
+        for number, replicas in enumerate(self.ranges):
+            yield replicas, np.flatnonzero(self.range_index[which] == number)
 
 
 class FloorCover:
@@ -124,19 +124,19 @@ class FloorCover:
         alone = [c for c in configurations if not c.shares]
         self._rate_cover: dict[ReplicaRange, _RateCover] = {}
         self._rest: dict[ReplicaRange, _RateCover] = {}
-        for among in {c.among for c in alone}:
-            self._rate_cover[among], self._rest[among] = self._rate_covers(
-                [c for c in alone if c.among == among], among
+        for replicas in {c.replica_range for c in alone}:
+            self._rate_cover[replicas], self._rest[replicas] = self._rate_covers(
+                [c for c in alone if c.replica_range == replicas], replicas
             )
 
-    def _rate_covers(self, alone: Sequence[Configuration], among: ReplicaRange) -> "tuple[_RateCover, _RateCover]":
+    def _rate_covers(self, alone: Sequence[Configuration], replicas: ReplicaRange) -> "tuple[_RateCover, _RateCover]":
         """Returns the rate covers for a number of replicas in the range, and for one replica fewer."""
         sizes = _sizes(alone)
         best, kind = np.unique(self._best(alone, sizes), axis=0, return_inverse=True)
         kind = kind.ravel()
-        (least, most), carried = among, _most_carried(best, sizes, among)
+        (least, most), carried = replicas, _most_carried(best, sizes, replicas)
         fewer = (least - 1, most - 1)
-        return _RateCover(best, kind, sizes, carried, among), _RateCover(best, kind, sizes, carried, fewer)
+        return _RateCover(best, kind, sizes, carried, replicas), _RateCover(best, kind, sizes, carried, fewer)
 
     def _best(self, alone: Sequence[Configuration], sizes: Sequence[int]) -> Array:
         """Returns the best throughput of a replica, shape [levels, sizes]."""
@@ -177,8 +177,8 @@ class FloorCover:
         slices: Array = self._columns.part[which]
         # The tolerance of solvers is relative to the whole rate, not to the rate that is left.
         left_rps = rate_rps - self._columns.rps[which] / (1 - TOLERANCE)
-        for among, at in self._columns.by_range(which):
-            slices[at] = self._columns.size[which[at]] + self._rest[among].slices(left_rps[at], levels[at])
+        for replicas, at in self._columns.by_range(which):
+            slices[at] = self._columns.size[which[at]] + self._rest[replicas].slices(left_rps[at], levels[at])
         return slices
 
 
@@ -205,8 +205,8 @@ class MeanCover:
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
         self._mixtures = {
-            among: _Mixtures([c for c in alone if c.among == among], self.latency_ms, self._least)
-            for among in {c.among for c in alone}
+            replicas: _Mixtures([c for c in alone if c.replica_range == replicas], self.latency_ms, self._least)
+            for replicas in {c.replica_range for c in alone}
         }
         self._known: dict[float, Array] = {}
 
@@ -241,10 +241,10 @@ class MeanCover:
         """See `Cover`."""
         slices: Array = self._columns.part[which]
         accuracy = np.exp(-self._columns.loss[which])
-        for among, at in self._columns.by_range(which):
-            others = self._mixtures[among].others(rate_rps, levels[at], accuracy[at], self._columns.rps[which[at]])
+        for replicas, at in self._columns.by_range(which):
+            others = self._mixtures[replicas].others(rate_rps, levels[at], accuracy[at], self._columns.rps[which[at]])
             slices[at] = np.maximum(
-                self._mixtures[among].slices(rate_rps)[levels[at]], self._columns.size[which[at]] + others
+                self._mixtures[replicas].slices(rate_rps)[levels[at]], self._columns.size[which[at]] + others
             )
         return slices
 
@@ -268,7 +268,7 @@ class _Mixtures:
     """
 
     def __init__(self, alone: Sequence[Configuration], latency_ms: Array, least: Array) -> None:
-        (among,) = {c.among for c in alone}
+        (replicas,) = {c.replica_range for c in alone}
         self._least = least
         accuracy = {c.variant: math.exp(-c.loss) for c in alone}
         variants, sizes = sorted(accuracy, key=lambda v: (-accuracy[v], v)), _sizes(alone)
@@ -287,7 +287,7 @@ class _Mixtures:
         for lowest in sorted(set(accuracy.values())):
             such = best[accuracies >= lowest].max(axis=0, initial=0.0)
             # The first entry is for all variants, to whose replicas the range applies. Of the others there may be none.
-            number = _NONE_OR_MORE if self._needed else among
+            number = _NONE_OR_MORE if self._needed else replicas
             such, kind = np.unique(such, axis=0, return_inverse=True)
             cover = _RateCover(such, kind.ravel(), sizes, _most_carried(such, sizes, number), number)
             self._needed.append((_part(lowest, there, accuracies, least), cover))
@@ -372,13 +372,13 @@ class _RateCover:
         kind: Level -> kind.
         sizes: Sizes of slices.
         carried: Result of `_most_carried`.
-        among: Range of the number of replicas.
+        replicas: Range of the number of replicas.
     """
 
     def __init__(
-        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, among: ReplicaRange
+        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, replicas: ReplicaRange
     ) -> None:
-        least, most = among
+        least, most = replicas
         self._kind = kind
         self._price = _price(best, sizes)
         self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
@@ -403,13 +403,13 @@ class _RateCover:
         return np.where(rate > self._greatest[kind], math.inf, slices)
 
 
-def _most_carried(best: Array, sizes: Sequence[int], among: ReplicaRange) -> Array:
+def _most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> Array:
     """Returns the largest throughput, shape [numbers of replicas, levels, numbers of slices]; -inf if it is impossible.
 
     The last number of replicas also stands for all larger ones, unless it is the largest allowed. It is at most
     `_COUNTED`, and 0 if the range does not constrain small numbers.
     """
-    least, most = among
+    least, most = replicas
     ends = most <= _COUNTED
     last = int(most) if ends else least if 1 < least <= _COUNTED else 0
     carried = np.full((last + 1, len(best), EXACT_SLICES + 1), -math.inf)

@@ -71,7 +71,7 @@ class Configuration:
         loss: Minus the logarithm of the accuracy relative to the task's best variant; losses add up along a path.
         utilisation: Share of the profiled throughput that is usable at this latency.
         turn: Resources of a shared slice that it takes; `ALONE` if it has a slice to itself.
-        among: Range of the task's number of replicas for which the latency holds.
+        replica_range: Range of the task's number of replicas for which the latency holds.
     """
 
     graph: str
@@ -87,7 +87,7 @@ class Configuration:
     loss: float
     utilisation: float = 1.0
     turn: Turn = ALONE
-    among: ReplicaRange = ANY_NUMBER
+    replica_range: ReplicaRange = ANY_NUMBER
 
     @property
     def shares(self) -> bool:
@@ -180,7 +180,7 @@ def available(
             throughput_rps=use.utilisation * row.throughput_rps,
             loss=losses[key.task, key.variant],
             utilisation=use.utilisation,
-            among=use.among,
+            replica_range=use.replica_range,
         )
 
     def in_order(found: Iterable[ProfileRow]) -> Iterator[Configuration]:
@@ -203,7 +203,7 @@ def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica,
     """Groups the configurations that differ only in utilisation (and its latency), by rising utilisation."""
     found: dict[tuple[Replica, ReplicaRange], list[Configuration]] = {}
     for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
-        found.setdefault((c.replica, c.among), []).append(c)
+        found.setdefault((c.replica, c.replica_range), []).append(c)
     return found
 
 
@@ -297,7 +297,7 @@ def _undominated(configurations: Sequence[Configuration], staying: Collection[Re
     """
     configurations = sorted(configurations)
     groups: dict[tuple[str, str, str, ReplicaRange], int] = {}
-    group = [groups.setdefault((c.variant, c.board, c.slice, c.among), len(groups)) for c in configurations]
+    group = [groups.setdefault((c.variant, c.board, c.slice, c.replica_range), len(groups)) for c in configurations]
     # Ranks of latencies instead of latencies: the filter shifts them by group, which is exact for integers.
     _, rank = np.unique([c.latency_ms for c in configurations], return_inverse=True)
     front = ParetoFilter(np.array(group), np.array([c.throughput_rps for c in configurations])).front(rank)

@@ -353,4 +353,4 @@ def _replicas(rate_rps: float, of: Collection[Configuration]) -> int:
     if not of:
         return 0
     carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of))
-    return max(carry_all, *(c.among[0] for c in of))
+    return max(carry_all, *(c.replica_range[0] for c in of))

@@ -260,7 +260,7 @@ class _Explaining:
         known: dict[Replica, list[Configuration]] = {}
         for found in available(graph, table, self._problem.boards, self._options, counts).values():
             for c in found:
-                if c.among[0] <= number[c.task] <= c.among[1]:
+                if c.replica_range[0] <= number[c.task] <= c.replica_range[1]:
                     known.setdefault(c.replica, []).append(c)
         boards = [board.name for board in self._problem.boards]
         used: dict[str, list[Configuration]] = {}

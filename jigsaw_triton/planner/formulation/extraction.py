@@ -159,7 +159,7 @@ def _at_lowest_load(counts: Counts, rates: Mapping[tuple[str, str, str], float],
 
 def _all_loads(c: Configuration, loads: Loads) -> Sequence[Configuration]:
     """Returns a configuration at all its utilisations; none if it shares a slice, where latency depends on turns."""
-    return () if c.shares else loads.get((c.replica, c.among), ())
+    return () if c.shares else loads.get((c.replica, c.replica_range), ())
 
 
 def _at_highest_load(counts: Counts, budget_ms: float, loads: Loads) -> Counts:

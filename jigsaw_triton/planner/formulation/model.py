@@ -230,14 +230,14 @@ class _Part:
         ranges: dict[ReplicaRange, list[Configuration]] = {}
         for c in configurations:
             if not c.shares:
-                ranges.setdefault(c.among, []).append(c)
+                ranges.setdefault(c.replica_range, []).append(c)
         chosen = [*shared]
-        for (least, most), among in sorted(ranges.items()):
+        for (least, most), inside in sorted(ranges.items()):
             some = self._draft.integer(1)
             chosen.append((some, 1.0))
-            counts = [(self.count[c], 1.0) for c in among]
+            counts = [(self.count[c], 1.0) for c in inside]
             self._draft.at_least(0, [*counts, (some, -float(least))])
-            self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in among)))])
+            self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in inside)))])
         self._draft.equal(1, chosen)
 
     def _most_of(self, c: Configuration, supply: Supply) -> float:
@@ -248,7 +248,7 @@ class _Part:
         if self._goal == "most":
             return available
         carry_all = math.ceil(self._largest[c.task] / c.throughput_rps)
-        return min(available, max(c.among[0], carry_all, self._staying.get(c.replica, 0)))
+        return min(available, max(c.replica_range[0], carry_all, self._staying.get(c.replica, 0)))
 
     def flow(self, scale: int | None) -> None:
         """Adds the shares: at most what the replicas carry, in sum what the requests or the source's shares require."""

@@ -30,12 +30,12 @@ class Use(NamedTuple):
     Attributes:
         utilisation: Share of a replica's profiled throughput that is used.
         latency_ms: Planned latency of the task.
-        among: Range of the task's number of replicas for which the latency holds.
+        replica_range: Range of the task's number of replicas for which the latency holds.
     """
 
     utilisation: float
     latency_ms: float
-    among: ReplicaRange
+    replica_range: ReplicaRange
 
 
 def uses(
@@ -120,8 +120,8 @@ class _Queues:
         for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
             self._compute(inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
-        for among in REPLICA_RANGES:
-            ends = (among[0], int(min(among[1], MAX_SERVERS)))
+        for replica_range in REPLICA_RANGES:
+            ends = (replica_range[0], int(min(replica_range[1], MAX_SERVERS)))
             # The latency at the end that is known is a lower bound on the latency of the range.
             bound = self._slowest(n for n in ends if n in self._ms)
             for n in ends:
@@ -132,7 +132,7 @@ class _Queues:
             exact = self._slowest(ends)
             for i in np.flatnonzero(keep | self._any_load(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
-                found[self._usable[i].key] += [Use(load, ms, among) for load, ms in at if math.isfinite(ms)]
+                found[self._usable[i].key] += [Use(load, ms, replica_range) for load, ms in at if math.isfinite(ms)]
         return found
 
     def _compute(self, replicas: int, selected: Array) -> None:

@@ -54,7 +54,7 @@ def _numerous(workload: Workload, tasks: TaskConfigurations) -> TaskConfiguratio
     rate_rps = {task: workload.demand_rps * n * (1 - TOLERANCE) for task, n in calls.items()}
     carried = {task: max((c.throughput_rps for c in of), default=0.0) for task, of in tasks.items()}
     return {
-        task: tuple(c for c in of if c.shares or c.among[1] * carried[task] >= rate_rps[task])
+        task: tuple(c for c in of if c.shares or c.replica_range[1] * carried[task] >= rate_rps[task])
         for task, of in tasks.items()
     }
 

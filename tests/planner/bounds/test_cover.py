@@ -16,9 +16,21 @@ SIZES = {1: "1g", 2: "2g", 3: "3g"}
 MOST = 30
 
 
-def configuration(size: int, rps: float, latency_ms: float, loss: float, among: ReplicaRange) -> Configuration:
+def configuration(size: int, rps: float, latency_ms: float, loss: float, replicas: ReplicaRange) -> Configuration:
     return Configuration(
-        "g", "t", f"v{loss}", "board", SIZES[size], 1, 1, size, latency_ms, rps, loss, utilisation=0.5, among=among
+        "g",
+        "t",
+        f"v{loss}",
+        "board",
+        SIZES[size],
+        1,
+        1,
+        size,
+        latency_ms,
+        rps,
+        loss,
+        utilisation=0.5,
+        replica_range=replicas,
     )
 
 
@@ -40,16 +52,19 @@ def configurations(draw: st.DrawFn) -> list[Configuration]:
 def fewest(candidates: Sequence[Configuration], rate_rps: float, using: Configuration | None = None) -> float:
     """Slices of the smallest set of replicas of one range that carries the rate; infinite above `MOST`."""
     return min(
-        _in_range(candidates, among, rate_rps, using)
-        for among in REPLICA_RANGES
-        if using is None or using.among == among
+        _in_range(candidates, replicas, rate_rps, using)
+        for replicas in REPLICA_RANGES
+        if using is None or using.replica_range == replicas
     )
 
 
 def _in_range(
-    candidates: Sequence[Configuration], among: ReplicaRange, rate_rps: float, using: Configuration | None = None
+    candidates: Sequence[Configuration],
+    replicas: ReplicaRange,
+    rate_rps: float,
+    using: Configuration | None = None,
 ) -> float:
-    usable = [c for c in candidates if c.among == among]
+    usable = [c for c in candidates if c.replica_range == replicas]
     # (Number of replicas, slices) -> largest throughput, extended by one replica at a time.
     carried = {(1, using.compute_slices): using.throughput_rps} if using else {(0, 0): 0.0}
     every = dict(carried)
@@ -61,7 +76,7 @@ def _in_range(
                 more[key] = max(more.get(key, 0.0), rps + c.throughput_rps)
         every |= more
         carried = more
-    enough = (s for (n, s), rps in every.items() if among[0] <= n <= among[1] and rps >= rate_rps * (1 - 1e-5))
+    enough = (s for (n, s), rps in every.items() if replicas[0] <= n <= replicas[1] and rps >= rate_rps * (1 - 1e-5))
     return min(enough, default=math.inf)
 
 

@@ -46,7 +46,9 @@ def test_two_p95_has_one_use_for_any_number_of_replicas() -> None:
 
 
 def by_range(found: Sequence[Use]) -> dict[ReplicaRange, list[Use]]:
-    return {among: [use for use in found if use.among == among] for among in REPLICA_RANGES}
+    return {
+        replica_range: [use for use in found if use.replica_range == replica_range] for replica_range in REPLICA_RANGES
+    }
 
 
 def test_latency_rises_with_utilisation() -> None:
@@ -101,7 +103,7 @@ def test_every_omitted_use_is_dominated() -> None:
     assert len(left_out) > sum(map(len, every.values())) / 10
     for key, use in left_out:
         assert any(
-            better.among == use.among
+            better.replica_range == use.replica_range
             and better.latency_ms <= use.latency_ms
             and better.utilisation * rps[other] >= use.utilisation * rps[key]
             for other, of in few.items()
