@@ -26,6 +26,7 @@ _ELEMENT_BYTES = {
     **dict.fromkeys(("UINT32", "INT32", "FP32"), 4),
     **dict.fromkeys(("UINT64", "INT64", "FP64"), 8),
 }
+"""Triton data type -> bytes of an element."""
 
 
 @dataclass(frozen=True, slots=True)

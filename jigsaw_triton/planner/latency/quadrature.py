@@ -17,8 +17,8 @@ def middles(count: int) -> Array:
 
 def hermite(count: int) -> tuple[Array, Array]:
     """Returns points and weights of Gauss-Hermite quadrature for a normal variable (Golub and Welsch)."""
-    beside = np.sqrt(np.arange(1, count))
-    points, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
+    off_diagonal = np.sqrt(np.arange(1, count))
+    points, vectors = np.linalg.eigh(np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
     return points, vectors[0] ** 2
 
 

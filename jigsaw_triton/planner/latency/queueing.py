@@ -310,7 +310,7 @@ class _Workspace:
         own_ms: Mean service time of the request's own batch.
         at: Indices of `own_ms` in the tables of times.
         latency: Latency at the points without a backlog, or where the request does not wait for a pull.
-        asked: Candidate latency, repeated for all points of different weights.
+        candidate: Candidate latency, repeated for all points of different weights.
         more: True where `latency` exceeds the candidate.
         late: Latency at the points with a backlog, without the time to work it off; later scaled by the mean of that
             time.
@@ -325,7 +325,7 @@ class _Workspace:
         self.at = np.empty(pulls, np.intp)
         weights, late_weights = len(_H) * len(_Z_F_WEIGHT) + len(_IDLE_WEIGHT), len(_Z_LATE_WEIGHT)
         self.latency = np.empty((len(_U), weights, width), np.float32)
-        self.asked = np.empty((weights, width), np.float32)
+        self.candidate = np.empty((weights, width), np.float32)
         self.more = np.empty(self.latency.shape, np.bool_)
         self.late = np.empty((len(_U), late_weights, width), np.float32)
         self.after = np.empty_like(self.late)
@@ -345,8 +345,8 @@ def _quantiles(q: _Queues, space: _Workspace, beyond: float) -> Array:
     for _ in range(_HALVINGS):
         step = step / 2
         middle = low + step
-        space.asked[:] = middle
-        np.greater(space.latency, space.asked, out=space.more)
+        space.candidate[:] = middle
+        np.greater(space.latency, space.candidate, out=space.more)
         np.add.reduce(space.more.view(np.uint8), axis=0, out=space.count)
         count[:] = space.count
         np.subtract(middle * rate, space.late, out=space.after)

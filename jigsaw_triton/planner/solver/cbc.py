@@ -8,7 +8,7 @@ from typing import Any
 import pulp
 from pulp.apis.coin_api import pulp_cbc_path
 
-from jigsaw_triton.planner.solver.program import Objective, Program
+from jigsaw_triton.planner.solver.program import BOUND_ERROR, Objective, Program
 from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
 
 
@@ -102,7 +102,7 @@ def _solve_one(lp: pulp.LpProblem, objective: Objective, seconds: float, columns
     bound = math.inf
     if not done or (objective.integral and objective.relative_gap):
         bound = _relaxed(lp, seconds)
-        bound = math.ceil(bound - 1e-6) if math.isfinite(bound) and objective.integral else bound
+        bound = math.ceil(bound - BOUND_ERROR) if math.isfinite(bound) and objective.integral else bound
     return _Answer(values, False, done, bound)
 
 

@@ -8,7 +8,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from jigsaw_triton.planner.solver.program import FEASIBILITY_TOLERANCE, Objective, Program, Terms
+from jigsaw_triton.planner.solver.program import BOUND_ERROR, FEASIBILITY_TOLERANCE, Objective, Program, Terms
 from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
 
 _NEAR = 0.005
@@ -189,7 +189,7 @@ def _minimise(model: highspy.Highs, objective: Objective, integer: Mask, start: 
             model.clearSolver()
             continue
         if objective.integral and math.isfinite(bound):
-            bound = math.ceil(bound - 1e-6)
+            bound = math.ceil(bound - BOUND_ERROR)
         # A solver that stops within the requested gap has proven no more than its bound.
         proven = done and not (objective.integral and objective.relative_gap and bound < value)
         return values, Stage(value, value if proven else min(bound, value), proven), done

@@ -18,6 +18,10 @@ FEASIBILITY_TOLERANCE = 1e-5
 Solvers keep both to about 1e-6; this allows ten times as much.
 """
 
+BOUND_ERROR = 1e-6
+"""Error of a solver's lower bound, subtracted before the bound of an integral objective is rounded up. The order of the
+solvers' own tolerances."""
+
 Terms = tuple[tuple[int, float], ...]
 """(column, coefficient) pairs, each column once."""
 
@@ -144,7 +148,7 @@ class Draft:
         lower_bound: float = -math.inf,
         node_limit: int | None = None,
     ) -> None:
-        """Adds an objective of integer variables with integer coefficients; see `Objective`."""
+        """Adds an objective with integer variables and coefficients, solved to a gap below 1; see `Objective`."""
         self.objectives.append(
             Objective(
                 _merged(terms),

@@ -18,19 +18,7 @@ MOST = 30
 
 def configuration(size: int, rps: float, latency_ms: float, loss: float, replicas: ReplicaRange) -> Configuration:
     return Configuration(
-        "g",
-        "t",
-        f"v{loss}",
-        "board",
-        SIZES[size],
-        1,
-        1,
-        size,
-        latency_ms,
-        rps,
-        loss,
-        utilisation=0.5,
-        replica_range=replicas,
+        "g", "t", f"v{loss}", "board", SIZES[size], 1, 1, size, latency_ms, rps, loss, 0.5, replica_range=replicas
     )
 
 
