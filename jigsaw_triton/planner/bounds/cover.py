@@ -23,6 +23,7 @@ _COUNTED = int(REPLICA_RANGES[-1][0])
 _EVERY = slice(None)
 
 _NONE_OR_MORE: ReplicaRange = (0, math.inf)
+"""Range without a limit, which includes no replica at all."""
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

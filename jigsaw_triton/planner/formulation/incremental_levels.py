@@ -45,7 +45,7 @@ class IncrementalLevels:
         return Weight(self.least, tuple((level.column, level.rise) for level in self.levels))
 
     def gate(self, weight: float) -> int | None:
-        """Column that must be 1 for a configuration of this weight to be used; None for the lowest weight."""
+        """Returns the column that must be 1 to use a configuration of this weight; None for the lowest weight."""
         return next((level.column for level in self.levels if level.weight == weight), None)
 
 
@@ -62,7 +62,7 @@ def incremental_levels(draft: Draft, weights: Iterable[float]) -> IncrementalLev
 
 
 def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> list[int]:
-    """Columns, one for each last task of a path; each is at least the sum of weights along any path that ends there."""
+    """Adds columns, one for each last task of a path, that are at least the sum of weights along any path to it."""
     end: dict[str, int] = {}
     inner: set[str] = set()
     for task in graph.tasks.values():

@@ -15,6 +15,7 @@ _COMPUTE = "compute"
 """Unit of which all kinds of slices consist with ideal packing."""
 
 _ANY = GpuId("", 0)
+"""Placeholder id: only the free compute slices of the GPU matter."""
 
 
 @dataclass(frozen=True, slots=True)

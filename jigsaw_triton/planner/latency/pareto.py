@@ -21,7 +21,7 @@ class ParetoFilter:
         self._group, self._rps = group, rps
 
     def front(self, ms: Array) -> Array:
-        """Mask of the points that no other point of their group dominates, shape [points].
+        """Returns a mask of the points that no other point of their group dominates, shape [points].
 
         Of equal points the first one is on the front. A point with infinite latency never is.
 
@@ -35,7 +35,7 @@ class ParetoFilter:
         return result
 
     def dominated(self, bound: Array, ms: Array) -> Array:
-        """Mask of the points that are dominated even if their latency is as low as its bound, shape [points].
+        """Returns a mask of the points that are dominated even if their latency is as low as its bound, shape [points].
 
         A point with an infinite bound counts as dominated.
 
