@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE
 from jigsaw_triton.planner.candidates.sharing import shared_load
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.latency.latency import uses
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -164,7 +164,7 @@ def _busiest(
         for key, of in uses(graph, usable, table, options, [row.key for row in usable]).items():
             task = planned[key.task]
             replicas = sum(s.count for s in task.segments)
-            at = [use for use in of if use.among[0] <= replicas <= use.among[1]]
+            at = [use for use in of if use.replica_range[0] <= replicas <= use.replica_range[1]]
             within = [use.utilisation for use in at if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
             found[name, key] = max(within, default=min((use.utilisation for use in at), default=0.0))
     return found

@@ -227,8 +227,8 @@ def test_ideal_packing_counts_what_no_gpu_can_be_cut_into(solvers: SolverFactory
     with pytest.raises(UnplacedError) as caught:
         make_plan(crowded(), PAPER, solvers=solvers)
     assert caught.value.reasons == (
-        "the 7 compute slices that the paper's formulation asks for are there, but its greedy placement finds no place "
-        "for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
+        "the cluster has the 7 compute slices that the paper's formulation needs, but its greedy placement finds no "
+        "place for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
     )
     with pytest.raises(UnplacedError):
         make_largest_plan(crowded(), PAPER, solvers=solvers)

@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
@@ -160,7 +160,7 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
     own = [{r: n for r, n in used.items() if r.key.task == name} for name in g.tasks]
     for ranges in itertools.product(*(ranges_of(of, allowed) for of in own)):
         at = [
-            {r: [use for use in allowed[r] if use.among == among] for r in of}
+            {r: [use for use in allowed[r] if use.replica_range == among] for r in of}
             for of, among in zip(own, ranges, strict=True)
         ]
         for given_ms in {use.latency_ms for of in at[0].values() for use in of}:
@@ -174,9 +174,14 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
                 yield usable
 
 
-def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[Replicas]:
+def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[ReplicaRange]:
     """The ranges of numbers of replicas that these may be counted to."""
-    return {use.among for r in own for use in allowed[r] if use.among[0] <= sum(own.values()) <= use.among[1]}
+    return {
+        use.replica_range
+        for r in own
+        for use in allowed[r]
+        if use.replica_range[0] <= sum(own.values()) <= use.replica_range[1]
+    }
 
 
 def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float | None:

@@ -14,7 +14,7 @@ from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import AMONG, Options, Problem
+from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.validation.validate import violations
 from tests.fakes.graphs import chain
@@ -84,12 +84,12 @@ def test_a_plan_that_is_busier_than_it_says_is_found_out(solvers: SolverFactory)
     )
     assert any("the latencies along a path add up" in v for v in violations(plan, tight, QUEUE))
     less = replace(plan, graphs={"docread": replace(graph, latency_ms=graph.latency_ms * 0.5)})
-    assert any("ms said" in v for v in violations(less, problem, QUEUE))
+    assert any("the plan says" in v for v in violations(less, problem, QUEUE))
 
 
 def test_more_replicas_than_the_demand_needs_keep_a_latency_that_one_does_not(solvers: SolverFactory) -> None:
     tight = planned(docread(20, Slo(20.0, accuracy=0.8)), solvers).graphs["docread"]
-    assert all(sum(s.count for s in task.segments) >= AMONG[1][0] for task in tight.tasks.values())
+    assert all(sum(s.count for s in task.segments) >= REPLICA_RANGES[1][0] for task in tight.tasks.values())
     assert tight.capacity_rps > 2 * 20
 
 
@@ -117,7 +117,7 @@ def test_a_latency_that_there_are_too_few_replicas_for_is_found_out(solvers: Sol
         slices_used=plan.slices_used - sum(int(of.placement.slice[0]) for of in gpu.layout),
     )
     found = violations(fewer, problem, QUEUE)
-    assert found and all("exceed its budget" in v or "add up to" in v or "ms said" in v for v in found)
+    assert found and all("exceed its budget" in v or "add up to" in v or "the plan says" in v for v in found)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     TaskConfigurations,
     available,
@@ -20,6 +19,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import most_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
 from jigsaw_triton.planner.search.diagnose import rounded_down, rounded_up
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, largest_demand
@@ -353,4 +353,4 @@ def _replicas(rate_rps: float, of: Collection[Configuration]) -> int:
     if not of:
         return 0
     carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of))
-    return max(carry_all, *(c.among[0] for c in of))
+    return max(carry_all, *(c.replica_range[0] for c in of))

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration, Replica, available, loss
+from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, available, loss
 from jigsaw_triton.planner.domain.paths import count_paths, longest_path
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.explain.requirement import Requirement, What, requirements, value_of, varied
 from jigsaw_triton.planner.formulation.mixture import mean_loss
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan
@@ -259,7 +260,7 @@ class _Explaining:
         known: dict[Replica, list[Configuration]] = {}
         for found in available(graph, table, self._problem.boards, self._options, counts).values():
             for c in found:
-                if c.among[0] <= number[c.task] <= c.among[1]:
+                if c.replica_range[0] <= number[c.task] <= c.replica_range[1]:
                     known.setdefault(c.replica, []).append(c)
         boards = [board.name for board in self._problem.boards]
         used: dict[str, list[Configuration]] = {}

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds, least_slices
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     Replica,
     TaskConfigurations,
@@ -16,6 +15,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.candidates.sharing import with_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import least_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.supply import Supply, supply
 from jigsaw_triton.planner.placement.placement import running_slices
 
@@ -54,7 +54,7 @@ def _numerous(workload: Workload, tasks: TaskConfigurations) -> TaskConfiguratio
     rate_rps = {task: workload.demand_rps * n * (1 - TOLERANCE) for task, n in calls.items()}
     carried = {task: max((c.throughput_rps for c in of), default=0.0) for task, of in tasks.items()}
     return {
-        task: tuple(c for c in of if c.shares or c.among[1] * carried[task] >= rate_rps[task])
+        task: tuple(c for c in of if c.shares or c.replica_range[1] * carried[task] >= rate_rps[task])
         for task, of in tasks.items()
     }
 

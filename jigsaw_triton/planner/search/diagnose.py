@@ -7,7 +7,6 @@ from dataclasses import replace
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     TaskConfigurations,
     accuracy_budget,
@@ -18,6 +17,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import FEATURES, Options
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, solved

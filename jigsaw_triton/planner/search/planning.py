@@ -7,11 +7,12 @@ from functools import partial
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.planner.candidates.chains import links
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration, available, by_load, merged
+from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged
 from jigsaw_triton.planner.candidates.fused_chains import Apart, apart, in_shared_slices, with_fused_chains, without
 from jigsaw_triton.planner.candidates.sharing import SharedSlice, fitting
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, SolverReport
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.extraction import flows, graph_plan
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.placement.greedy import everything_placed

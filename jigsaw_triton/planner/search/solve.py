@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     TaskConfigurations,
     available,
     within_even_parts,
 )
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.search import diagnose
 from jigsaw_triton.planner.search.choices import replicas
 from jigsaw_triton.planner.search.demand_scaling import largest_scale, largest_scale_by_halving
