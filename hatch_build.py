@@ -6,19 +6,19 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# A build starts in an environment that has the build system alone, so the checkout is on no path yet.
+# pip runs the build in an isolated environment, where the checkout is not on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from native import build, compiler
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Adds the compiled backend to a wheel, or puts it into the checkout that is installed as editable."""
+    """Adds the compiled backend to a wheel, or copies it into the checkout of an editable install."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Requirement of a compiler, if there is none."""
+        """Lists the requirement that installs a compiler, if none is installed."""
         return compiler.missing_requirements()
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -26,12 +26,12 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
         Args:
             version: `editable` for an editable install, else `standard`.
-            build_data: Description of the wheel, which is changed here.
+            build_data: Description of the wheel, to which this method adds the library and the platform tag.
         """
         root = Path(self.root)
         chosen = compiler.find_compiler()
         editable = version == "editable"
-        # A warning of a compiler that nobody has tried yet must not keep users from installing a release.
+        # A warning of an untested compiler must not keep users from installing a release.
         library = build.build_backend(
             sources=root / "native", folder=root / "build" / "native", compiler=chosen, strict=editable
         )

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "core/flow.h"
@@ -295,8 +296,11 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
     if (output.placed) throw FormatError("output " + output.name + " has no values");
     if (output.name.starts_with(kTokenTensor) && output.type == DataType::kInt64) {
       size_t number = 0;
-      if (output.name.size() > kTokenTensor.size() + 1)
-        number = size_t(atoi(output.name.c_str() + kTokenTensor.size() + 1));
+      if (output.name.size() > kTokenTensor.size() + 1) {
+        const char *digits = output.name.data() + kTokenTensor.size() + 1, *end = output.name.data() + output.name.size();
+        // A name without a number is no token.
+        if (std::from_chars(digits, end, number).ec != std::errc()) number = tokens_.size();
+      }
       if (number < tokens_.size() && tokens_[number].empty()) {
         tokens_[number].resize(output.size / sizeof(int64_t));
         places.push_back({tokens_[number].data(), output.size});

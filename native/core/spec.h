@@ -15,7 +15,7 @@ inline constexpr int64_t kSpecVersion = 2;
 
 // Optional input and output of a one-task front: INT64 [arrival, deadline] in nanoseconds of CLOCK_MONOTONIC. It
 // carries both from step to step of an ensemble or a BLS pipeline.
-inline constexpr std::string_view kClockTensor = "JIGSAW_CLOCK";
+inline constexpr const char* kClockTensor = "JIGSAW_CLOCK";
 
 // Output of a model that our runners serve: the token of the call, once for each item.
 inline constexpr std::string_view kTokenTensor = "JIGSAW_TOKEN";

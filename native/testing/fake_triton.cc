@@ -576,7 +576,7 @@ char* triton_answer(void* answer) {
   if (found.error) {
     text += "[" + std::to_string(found.error->code) + ",";
     jigsaw::append_json(text, found.error->message);
-    text += "]";
+    text += ']';
   } else {
     text += "null";
   }

@@ -178,7 +178,7 @@ struct CallFuzzer {
     Call& call = connection.call;
     call.number = 7;
     call.task = &task;
-    call.worker = worker;
+    call.worker = std::move(worker);
     call.tokens = tokens ? 1 : 0;
     call.pads = pads;
     int64_t items = task_index == 0 || (pads && task_index == 2) ? job.items : 1;

@@ -178,7 +178,7 @@ class TritonRequest : public Request {
     if (!failure && wants_clock_) {
       try {
         char* to =
-            allocate(kClockTensor.data(), DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
+            allocate(kClockTensor, DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
         for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
       } catch (const std::exception&) {
         // The next step takes its own arrival then.
@@ -255,7 +255,7 @@ class TritonRequest : public Request {
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestInputCount(request_, &count));
     if (front_.spec().clock && count > inputs.size()) {
-      Value clock = input_of(kClockTensor.data());
+      Value clock = input_of(kClockTensor);
       if (clock.type == DataType::kInt64 && clock.size >= sizeof clock_) {
         memcpy(clock_, clock.data, sizeof clock_);
         if (clock_[0] > 0) arrival.time = Time(clock_[0]);
@@ -281,7 +281,7 @@ class TritonRequest : public Request {
     for (uint32_t i = 0; i < count; i++) {
       const char* name = nullptr;
       check(TRITONBACKEND_RequestOutputName(request_, i, &name));
-      if (name == kClockTensor) {
+      if (std::string_view(name) == kClockTensor) {
         wants_clock_ = true;
         continue;
       }

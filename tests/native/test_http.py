@@ -1,4 +1,4 @@
-"""Answers of servers, read from bytes that come in any pieces."""
+"""Reader of HTTP answers, whose bytes may arrive in pieces of any size."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ GOOD = good(
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=10))
-def test_an_answer_is_the_same_in_any_pieces(sizes: list[int]) -> None:
+def test_an_answer_in_pieces_reads_the_same(sizes: list[int]) -> None:
     found = read_answer(GOOD, sizes)
     assert found["done"] and found["status"] == 200
     assert found == read_answer(GOOD)
@@ -38,12 +38,12 @@ def test_an_answer_is_the_same_in_any_pieces(sizes: list[int]) -> None:
 
 
 @given(st.integers(0, len(GOOD) - 1), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_part_of_an_answer_is_none(length: int, sizes: list[int]) -> None:
+def test_an_incomplete_answer_is_not_done(length: int, sizes: list[int]) -> None:
     assert not read_answer(GOOD[:length], sizes)["done"]
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_a_damaged_answer_does_no_harm(place: int, change: int, sizes: list[int]) -> None:
+def test_a_damaged_answer_is_harmless(place: int, change: int, sizes: list[int]) -> None:
     damaged = bytearray(GOOD)
     damaged[place] ^= change
     found = read_answer(bytes(damaged), sizes)
@@ -51,24 +51,24 @@ def test_a_damaged_answer_does_no_harm(place: int, change: int, sizes: list[int]
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_any_bytes_do_no_harm(data: bytes, sizes: list[int]) -> None:
+def test_random_bytes_are_harmless(data: bytes, sizes: list[int]) -> None:
     read_answer(b"HTTP/1.1 200 OK\r\n" + data, sizes)
     read_answer(data, sizes)
 
 
 @pytest.mark.parametrize("inference", [True, False])
 @pytest.mark.parametrize("sizes", [ALL, (1,)])
-def test_an_error_is_told_in_its_words(inference: bool, sizes: tuple[int, ...]) -> None:
+def test_the_message_of_an_error_is_read(inference: bool, sizes: tuple[int, ...]) -> None:
     found = read_answer(bad(503, "[request id: 7] not\nnow"), sizes, inference=inference)
     assert (found["status"], found["reason"]) == (503, "not\nnow")
 
 
 @pytest.mark.parametrize("body", [b"", b"anything", b"{}"])
-def test_of_other_good_answers_only_the_status_counts(body: bytes) -> None:
+def test_the_body_of_other_successful_answers_is_ignored(body: bytes) -> None:
     assert read_answer(message(200, body), inference=False)["done"]
 
 
-def test_fields_have_names_of_any_case_and_spaces() -> None:
+def test_header_names_ignore_case_and_values_ignore_spaces() -> None:
     text = GOOD.replace(b"Content-Length: ", b"CONTENT-LENGTH:\t ").replace(b"Inference-Header-", b"inference-HEADER-")
     assert read_answer(text)["outputs"] == read_answer(GOOD)["outputs"]
 
@@ -94,7 +94,7 @@ def test_fields_have_names_of_any_case_and_spaces() -> None:
         ([3], b"", "output is not an object"),
     ],
 )
-def test_descriptions_that_cannot_be(outputs: list[Any], data: bytes, words: str) -> None:
+def test_impossible_descriptions_are_rejected(outputs: list[Any], data: bytes, words: str) -> None:
     assert words in read_answer(good(outputs, data))["error"]
 
 
@@ -128,7 +128,7 @@ def test_descriptions_that_cannot_be(outputs: list[Any], data: bytes, words: str
         (message(200, b"[" * 10_000), "nested too deep"),
     ],
 )
-def test_heads_that_cannot_be(text: bytes, words: str | None) -> None:
+def test_impossible_headers_are_rejected(text: bytes, words: str | None) -> None:
     found = read_answer(text)
     if words is None:
         assert not found["done"]
@@ -138,7 +138,7 @@ def test_heads_that_cannot_be(text: bytes, words: str | None) -> None:
             assert words in read_answer(text, (1,))["error"]
 
 
-def test_what_follows_an_answer_is_left() -> None:
+def test_bytes_after_an_answer_are_not_read() -> None:
     found = read_answer(GOOD + b"HTTP/1.1 200", (1,))
     assert found["done"]
     assert found["left"] == 12

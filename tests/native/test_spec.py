@@ -1,4 +1,4 @@
-"""Specifications of fronts, routes, and the JSON that they are."""
+"""Parsers of front specifications, routes and JSON."""
 
 import json
 from copy import deepcopy
@@ -34,16 +34,16 @@ WHOLE = spec(
 )
 
 
-def test_a_specification_with_everything() -> None:
+def test_a_specification_with_every_member() -> None:
     assert parse_spec(json.dumps(WHOLE)) == {"tasks": 3, "tensors": 5}
 
 
-def test_what_later_releases_add_is_passed_over() -> None:
+def test_unknown_members_are_ignored() -> None:
     assert parse_spec(json.dumps({**WHOLE, "news": [1, {"a": None}]}))["tasks"] == 3
 
 
 def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """The specification with another value at a place; None removes it."""
+    """Copy of the specification with one value replaced, or removed if the value is None."""
     made: Any = deepcopy(WHOLE)
     place = made
     for step in path[:-1]:
@@ -101,7 +101,7 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("tasks", 1, "condition", "tensor"), "s.Y", "names a tensor that nothing made before: s.Y"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(path: tuple[str | int, ...], value: Any, words: str | None) -> None:
+def test_errors_name_the_place(path: tuple[str | int, ...], value: Any, words: str | None) -> None:
     found = parse_spec(json.dumps(changed(path, value)))
     if words is None:
         assert "error" not in found
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_told_with_its_place(path: tuple[str | int, ...], value
         assert any(word in found["error"] for word in words.split("|")), found
 
 
-def test_tensors_have_one_maker() -> None:
+def test_a_tensor_is_produced_only_once() -> None:
     twice = spec([task(outputs={"Y": ONE}), task(outputs={"Y": ONE})])
     assert "a second time" in parse_spec(json.dumps(twice))["error"]
 
@@ -136,17 +136,17 @@ def test_tensors_have_one_maker() -> None:
         ({"address": 8000}, "route.workers[0].address is not a string"),
     ],
 )
-def test_what_is_wrong_with_a_route(change: dict[str, Any], words: str) -> None:
+def test_errors_of_a_route_name_the_place(change: dict[str, Any], words: str) -> None:
     text = json.dumps({"version": 2, "workers": [{**entry("w"), **change}]})
     assert words in parse_route(text)["error"]
 
 
 @pytest.mark.parametrize("version", [1, 3, "2", None])
-def test_routes_of_other_versions(version: Any) -> None:
+def test_routes_of_other_versions_are_rejected(version: Any) -> None:
     assert "route.version is not" in parse_route(json.dumps({"version": version, "workers": []}))["error"]
 
 
-def test_a_route_with_everything() -> None:
+def test_a_route_with_every_member() -> None:
     more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "address": "127.0.0.1:1"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
     whole = {"version": 2, "workers": [entry("a"), entry("b", **more, **times)]}
@@ -175,7 +175,7 @@ def test_a_route_with_everything() -> None:
         *('"\\ud83d\\u0041"', "+1", "-", "1e", "1e999", "NaN", "Infinity", "[" * 100, "{}}", "\0", "'a'", "01x"),
     ],
 )
-def test_what_is_no_json(text: str) -> None:
+def test_invalid_json_is_rejected(text: str) -> None:
     assert parse_spec(text)["error"].startswith("JSON: ")
 
 
@@ -192,24 +192,24 @@ JSON = st.recursive(
 
 @given(JSON, st.booleans())
 def test_any_json_is_read(value: object, ascii_only: bool) -> None:
-    """It is no specification, and the reader says so in place of complaining of the JSON."""
+    """The JSON is read; the error is that it is not a specification."""
     found = parse_spec(json.dumps(value, ensure_ascii=ascii_only))
     assert not found["error"].startswith("JSON"), found
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_no_harm(data: bytes) -> None:
+def test_random_bytes_are_rejected(data: bytes) -> None:
     assert "error" in parse_spec(data)
     assert "error" in parse_route(data)
 
 
 @given(st.integers(0, len(json.dumps(WHOLE)) - 1), st.characters(max_codepoint=127))
-def test_a_damaged_specification_does_no_harm(place: int, character: str) -> None:
+def test_a_damaged_specification_is_harmless(place: int, character: str) -> None:
     text = json.dumps(WHOLE)
     parse_spec(text[:place] + character + text[place + 1 :])
     assert "error" in parse_spec(text[:place])
 
 
-def test_the_first_of_two_members_counts() -> None:
+def test_the_first_of_two_equal_members_counts() -> None:
     text = json.dumps(specs.spec())
     assert "error" not in parse_spec(text[:-1] + ', "version": 7}')
