@@ -57,7 +57,7 @@ std::string text_of(std::span<const int64_t> shape) {
 }
 
 std::optional<int64_t> element_count(std::span<const int64_t> shape) {
-  constexpr int64_t kMost = int64_t{1} << 56;
+  constexpr int64_t kMaxElements = int64_t{1} << 56;
   int64_t count = 1;
   bool empty = false;
   for (int64_t dim : shape) {
@@ -66,7 +66,7 @@ std::optional<int64_t> element_count(std::span<const int64_t> shape) {
   }
   if (empty) return 0;
   for (int64_t dim : shape) {
-    if (count > kMost / dim) return std::nullopt;
+    if (count > kMaxElements / dim) return std::nullopt;
     count *= dim;
   }
   return count;

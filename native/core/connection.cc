@@ -21,12 +21,12 @@ namespace jigsaw {
 namespace {
 
 // Bytes below which a request is copied together and sent by one system call.
-constexpr size_t kJoinBelow = 64 * 1024;
+constexpr size_t kMaxCopiedBytes = 64 * 1024;
 
 // Bytes from which a tensor goes through shared memory.
-constexpr size_t kSharedFrom = 128 * 1024;
+constexpr size_t kMinSharedBytes = 128 * 1024;
 
-[[noreturn]] void lost(const char* what, int error, bool executed) {
+[[noreturn]] void throw_lost(const char* what, int error, bool executed) {
   throw ConnectionLost(std::string(what) + ": " + strerror(error), executed);
 }
 
@@ -59,11 +59,11 @@ void Connection::open() {
     if (server_.address.size() >= sizeof to.sun_path) throw ConnectionLost("the path of its socket is too long", false);
     memcpy(to.sun_path, server_.address.data(), server_.address.size());
     socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (socket_ < 0) lost("no socket", errno, false);
+    if (socket_ < 0) throw_lost("no socket", errno, false);
     if (connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
       int error = errno;
       close();
-      lost("cannot connect", error, false);
+      throw_lost("cannot connect", error, false);
     }
     return;
   }
@@ -85,7 +85,7 @@ void Connection::open() {
   freeaddrinfo(found);
   if (error) {
     close();
-    lost("cannot connect", error, false);
+    throw_lost("cannot connect", error, false);
   }
   int on = 1;
   setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -101,18 +101,18 @@ void Connection::send() {
   if (socket_ < 0) open();
   reader_.begin();
   received_.clear();
-  early_.clear();
-  missing_.clear();
-  wrong_.reset();
+  extra_outputs_.clear();
+  missing_output_.clear();
+  output_error_.reset();
   answered_flag_ = 0;
-  build();
+  build_request();
   flush();
 }
 
-void Connection::build() {
+void Connection::build_request() {
   const TaskSpec& spec = call.task->spec();
-  out_.clear();
-  out_at_ = 0;
+  send_buffers_.clear();
+  next_send_buffer_ = 0;
   size_t inputs = spec.inputs.size();
   // Bytes and shape of each input of the whole batch.
   std::vector<size_t> sizes(inputs, 0);
@@ -129,22 +129,22 @@ void Connection::build() {
   }
   // Large tensors lie in shared memory, where there is a region that has room for them.
   placed_outputs_.assign(spec.outputs.size(), {});
-  std::vector<Span> placed_inputs(inputs);
+  std::vector<RegionSpan> placed_inputs(inputs);
   region_wanted_ = 0;
   if (call.regions_allowed) {
     size_t offset = 0;
     auto reserve = [&offset](size_t size) {
-      Span span{offset, size};
+      RegionSpan span{offset, size};
       offset += (size + 63) & ~size_t{63};
       return span;
     };
     for (size_t i = 0; i < inputs; i++)
-      if (sizes[i] >= kSharedFrom) placed_inputs[i] = reserve(sizes[i]);
+      if (sizes[i] >= kMinSharedBytes) placed_inputs[i] = reserve(sizes[i]);
     for (size_t o = 0; o < spec.outputs.size(); o++) {
       if (!spec.outputs[o].fixed()) continue;
       size_t size =
           size_t(call.items) * size_t(*element_count(spec.outputs[o].shape)) * element_size(spec.outputs[o].type);
-      if (size >= kSharedFrom) placed_outputs_[o] = reserve(size);
+      if (size >= kMinSharedBytes) placed_outputs_[o] = reserve(size);
     }
     if (offset && !has_region(offset)) {
       region_wanted_ = offset;
@@ -186,11 +186,11 @@ void Connection::build() {
   head_.clear();
   append_inference(head_, call.worker->model, id, region_.name(), call_inputs, call_outputs);
 
-  bool join = following < kJoinBelow;
+  bool join = following < kMaxCopiedBytes;
   if (join)
     head_.reserve(head_.size() + following);
   else
-    out_.push_back({head_.data(), head_.size()});
+    send_buffers_.push_back({head_.data(), head_.size()});
   for (size_t i = 0; i < inputs; i++) {
     char* to = placed_inputs[i].size ? region_.data() + placed_inputs[i].offset : nullptr;
     auto add = [&](std::string_view bytes) {
@@ -200,7 +200,7 @@ void Connection::build() {
       } else if (join) {
         head_.append(bytes);
       } else if (!bytes.empty()) {
-        out_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
+        send_buffers_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
       }
     };
     for (const Piece& piece : call.pieces) {
@@ -211,28 +211,28 @@ void Connection::build() {
         for (int64_t item = piece.start; item < piece.stop; item++) add(input.entry(item));
     }
   }
-  if (join) out_.push_back({head_.data(), head_.size()});
+  if (join) send_buffers_.push_back({head_.data(), head_.size()});
 }
 
 bool Connection::flush() {
-  while (out_at_ < out_.size()) {
+  while (next_send_buffer_ < send_buffers_.size()) {
     msghdr message{};
-    message.msg_iov = &out_[out_at_];
-    message.msg_iovlen = std::min<size_t>(out_.size() - out_at_, IOV_MAX);
+    message.msg_iov = &send_buffers_[next_send_buffer_];
+    message.msg_iovlen = std::min<size_t>(send_buffers_.size() - next_send_buffer_, IOV_MAX);
     ssize_t n = sendmsg(socket_, &message, MSG_NOSIGNAL);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("cannot send", errno, false);
+      throw_lost("cannot send", errno, false);
     }
     auto left = size_t(n);
     while (left) {
-      iovec& first = out_[out_at_];
+      iovec& first = send_buffers_[next_send_buffer_];
       size_t step = std::min(left, first.iov_len);
       first.iov_base = static_cast<char*>(first.iov_base) + step;
       first.iov_len -= step;
       left -= step;
-      if (!first.iov_len) out_at_++;
+      if (!first.iov_len) next_send_buffer_++;
     }
   }
   return true;
@@ -240,11 +240,11 @@ bool Connection::flush() {
 
 bool Connection::resume() {
   if (sending()) flush();
-  auto to_place = [this](const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
-    place(outputs, places);
+  auto to_place = [this](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
+    place_outputs(outputs, places);
   };
   while (!reader_.done()) {
-    std::span<iovec> room = reader_.room();
+    std::span<iovec> room = reader_.buffers();
     msghdr message{};
     message.msg_iov = room.data();
     message.msg_iovlen = std::min<size_t>(room.size(), IOV_MAX);
@@ -252,22 +252,22 @@ bool Connection::resume() {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("the connection broke", errno, !sending());
+      throw_lost("the connection broke", errno, !sending());
     }
     if (n == 0) throw ConnectionLost("it closed the connection before its answer", !sending());
-    reader_.took(size_t(n), to_place);
+    reader_.received(size_t(n), to_place);
   }
   // It answered before it had read all: what is left of the request would be taken for the next one.
   if (sending()) close();
   return true;
 }
 
-void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
+void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
   const TaskSpec& spec = call.task->spec();
   tokens_.assign(size_t(call.tokens), {});
   rows_.assign(spec.outputs.size(), {});
   std::vector<bool> seen(spec.outputs.size(), false);
-  for (const ReplyOutput& output : outputs) {
+  for (const AnswerOutput& output : outputs) {
     auto index = size_t(std::find_if(spec.outputs.begin(), spec.outputs.end(),
                                      [&](const OutputSpec& declared) { return declared.name == output.name; }) -
                         spec.outputs.begin());
@@ -276,7 +276,7 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
       seen[index] = true;
       const char* from = nullptr;
       if (output.placed) {
-        const Span& span = placed_outputs_[index];
+        const RegionSpan& span = placed_outputs_[index];
         size_t bytes = size_t(*element_count(output.shape)) * element_size(output.type);
         if (!span.size || bytes > span.size)
           throw FormatError("output " + output.name + " is not where it was asked for");
@@ -287,9 +287,9 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
         place_output(output, index, from, places);
       } catch (const AnswerError& error) {
         // Whose answer it is comes first, and that is known at its end.
-        if (!wrong_) wrong_ = error;
+        if (!output_error_) output_error_ = error;
         places.resize(before);
-        if (!from) set_aside(output, places);
+        if (!from) receive_extra(output, places);
       }
       continue;
     }
@@ -297,7 +297,8 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
     if (output.name.starts_with(kTokenTensor) && output.type == DataType::kInt64) {
       size_t number = 0;
       if (output.name.size() > kTokenTensor.size() + 1) {
-        const char *digits = output.name.data() + kTokenTensor.size() + 1, *end = output.name.data() + output.name.size();
+        const char *digits = output.name.data() + kTokenTensor.size() + 1,
+                   *end = output.name.data() + output.name.size();
         // A name without a number is no token.
         if (std::from_chars(digits, end, number).ec != std::errc()) number = tokens_.size();
       }
@@ -322,24 +323,24 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
       places.push_back({&answered_flag_, 1});
       continue;
     }
-    set_aside(output, places);
+    receive_extra(output, places);
   }
-  for (size_t o = 0; o < seen.size() && missing_.empty(); o++)
-    if (!seen[o]) missing_ = spec.outputs[o].name;
+  for (size_t o = 0; o < seen.size() && missing_output_.empty(); o++)
+    if (!seen[o]) missing_output_ = spec.outputs[o].name;
 }
 
-void Connection::set_aside(const ReplyOutput& output, std::vector<iovec>& places) {
+void Connection::receive_extra(const AnswerOutput& output, std::vector<iovec>& places) {
   Value value;
   value.type = output.type;
   value.shape = output.shape;
   value.size = output.size;
-  value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
-  value.data = value.own.get();
-  places.push_back({value.own.get(), output.size});
-  early_.emplace_back(output.name, std::move(value));
+  value.owner = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
+  value.data = value.owner.get();
+  places.push_back({value.owner.get(), output.size});
+  extra_outputs_.emplace_back(output.name, std::move(value));
 }
 
-void Connection::place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places) {
+void Connection::place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places) {
   const OutputSpec& declared = call.task->spec().outputs[index];
   if (output.type != declared.type)
     throw AnswerError(Blame::kModel, "output " + output.name + " is of type " + name_of(output.type) + " where " +
@@ -355,7 +356,7 @@ void Connection::place_output(const ReplyOutput& output, size_t index, const cha
   if (declared.fixed() && !declared.yields) {
     size_t item_size = size_t(*element_count(item)) * element_size(declared.type);
     for (const Piece& piece : call.pieces) {
-      char* to = piece.job->place(call.task->spec(), index, item_shape, piece.start);
+      char* to = piece.job->output_memory(call.task->spec(), index, item_shape, piece.start);
       size_t size = item_size * size_t(piece.size());
       if (from) {
         memcpy(to, from, size);
@@ -383,10 +384,11 @@ bool Connection::tokens_match() const {
   });
 }
 
-void Connection::check() {
-  if (wrong_) throw *wrong_;
+void Connection::check_outputs() {
+  if (output_error_) throw *output_error_;
   // A step that answers the whole request need not give outputs of its own.
-  if (!missing_.empty() && !answered_flag_) throw AnswerError(Blame::kModel, "output " + missing_ + " is missing");
+  if (!missing_output_.empty() && !answered_flag_)
+    throw AnswerError(Blame::kModel, "output " + missing_output_ + " is missing");
   for (Received& received : received_) {
     const OutputSpec& declared = call.task->spec().outputs[received.output];
     if (declared.type == DataType::kBytes) {
@@ -407,7 +409,7 @@ void Connection::check() {
 }
 
 void Connection::deliver() {
-  check();
+  check_outputs();
   for (const Received& received : received_) {
     auto per_item = size_t(*element_count(received.shape));
     const std::vector<size_t>& offsets = received.offsets;
@@ -426,8 +428,8 @@ void Connection::deliver() {
         begin = size_t(at) * item;
         end = size_t(at + piece.size()) * item;
       }
-      piece.job->keep(received.output, {piece.start, piece.stop, received.shape, received.data,
-                                        received.data.get() + begin, end - begin});
+      piece.job->add_chunk(received.output, {piece.start, piece.stop, received.shape, received.data,
+                                             received.data.get() + begin, end - begin});
       at += piece.size();
     }
   }
@@ -457,8 +459,8 @@ void Connection::deliver_rows(const Received& received) {
       }
       Shape shape = received.shape;
       shape[0] = count;
-      piece.job->keep(received.output,
-                      {item, item + 1, std::move(shape), received.data, received.data.get() + begin, end - begin});
+      piece.job->add_chunk(received.output,
+                           {item, item + 1, std::move(shape), received.data, received.data.get() + begin, end - begin});
     }
   }
 }
@@ -467,7 +469,7 @@ bool Connection::answered_early() const { return answered_flag_ != 0; }
 
 std::vector<std::pair<std::string, Value>> Connection::early_outputs() const {
   std::vector<std::pair<std::string, Value>> found;
-  for (const auto& [name, value] : early_)
+  for (const auto& [name, value] : extra_outputs_)
     if (name.starts_with(kAnswerPrefix)) found.emplace_back(name.substr(kAnswerPrefix.size()), value);
   return found;
 }
@@ -477,9 +479,9 @@ Region Connection::register_region(Region region, const std::string& secret) {
   if (region_) old = retire(secret);
   if (socket_ < 0) open();
   region_ = std::move(region);
-  head_ = registration(region_.name(), region_.size(), secret);
-  out_.assign(1, {head_.data(), head_.size()});
-  out_at_ = 0;
+  head_ = register_request(region_.name(), region_.size(), secret);
+  send_buffers_.assign(1, {head_.data(), head_.size()});
+  next_send_buffer_ = 0;
   reader_.begin(false);
   flush();
   return old;
@@ -488,7 +490,7 @@ Region Connection::register_region(Region region, const std::string& secret) {
 bool Connection::resume_registration() {
   if (sending()) flush();
   while (!reader_.done()) {
-    std::span<iovec> room = reader_.room();
+    std::span<iovec> room = reader_.buffers();
     msghdr message{};
     message.msg_iov = room.data();
     message.msg_iovlen = room.size();
@@ -496,17 +498,17 @@ bool Connection::resume_registration() {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("the connection broke", errno, false);
+      throw_lost("the connection broke", errno, false);
     }
     if (n == 0) throw ConnectionLost("it closed the connection", false);
-    reader_.took(size_t(n), [](const std::vector<ReplyOutput>&, std::vector<iovec>&) {});
+    reader_.received(size_t(n), [](const std::vector<AnswerOutput>&, std::vector<iovec>&) {});
   }
   return true;
 }
 
 Region Connection::retire(const std::string& secret) {
   if (socket_ >= 0 && region_) {
-    std::string order = unregistration(region_.name(), secret);
+    std::string order = unregister_request(region_.name(), secret);
     // It is read although nobody waits for the answer.
     [[maybe_unused]] ssize_t n = ::send(socket_, order.data(), order.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(socket_, SHUT_WR);

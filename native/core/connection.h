@@ -72,12 +72,12 @@ class Connection {
   bool resume();
 
   int socket() const { return socket_; }
-  bool sending() const { return out_at_ < out_.size(); }
+  bool sending() const { return next_send_buffer_ < send_buffers_.size(); }
   bool registered_with_loop = false;
 
   int status() const { return reader_.status(); }
   size_t received_bytes() const { return reader_.body(); }
-  std::string error() const { return reply_error(reader_.text(), reader_.status()); }
+  std::string error() const { return answer_error(reader_.text(), reader_.status()); }
 
   // Whether the tokens of the answer are those of the call; to be asked once it is complete.
   bool tokens_match() const;
@@ -120,31 +120,31 @@ class Connection {
     std::vector<size_t> offsets;  // Offsets of the elements of a BYTES output.
   };
 
-  void check();
+  void check_outputs();
   void deliver_rows(const Received& received);
 
   void open();
-  void build();
+  void build_request();
   bool flush();
-  void place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places);
-  void place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places);
-  void set_aside(const ReplyOutput& output, std::vector<iovec>& places);
+  void place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places);
+  void place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places);
+  void receive_extra(const AnswerOutput& output, std::vector<iovec>& places);
 
   Server& server_;
   int socket_ = -1;
   std::string head_;
-  std::vector<iovec> out_;
-  size_t out_at_ = 0;
+  std::vector<iovec> send_buffers_;
+  size_t next_send_buffer_ = 0;
   AnswerReader reader_;
   std::vector<Received> received_;
   std::vector<std::vector<int64_t>> tokens_;
   std::vector<std::vector<int64_t>> rows_;  // By the task's outputs: rows of each item, where they are filled up.
-  std::vector<std::pair<std::string, Value>> early_;
-  std::string missing_;               // An output that the answer does not have.
-  std::optional<AnswerError> wrong_;  // Another error in the answer's outputs.
+  std::vector<std::pair<std::string, Value>> extra_outputs_;
+  std::string missing_output_;               // An output that the answer does not have.
+  std::optional<AnswerError> output_error_;  // Another error in the answer's outputs.
   uint8_t answered_flag_ = 0;
   Region region_;
-  std::vector<Span> placed_outputs_;  // By the task's outputs; size 0 where one is not placed.
+  std::vector<RegionSpan> placed_outputs_;  // By the task's outputs; size 0 where one is not placed.
   size_t region_wanted_ = 0;
 };
 

@@ -18,35 +18,36 @@
 namespace jigsaw {
 namespace {
 
-constexpr Time kGaugesEvery = 250 * kMillisecond;
+constexpr Time kGaugeInterval = 250 * kMillisecond;
 
 // A server that refused shared memory gets all over its socket for that long.
-constexpr Time kSocketsFor = 60 * kSecond;
+constexpr Time kSharedMemoryBackoff = 60 * kSecond;
 
 // Calls of a request at one task that its trace tells of: a request of very many rows has as many.
-constexpr size_t kMostTracedCalls = 256;
+constexpr size_t kMaxTracedCalls = 256;
 
 // Regions are no larger than this: what is larger goes over the socket.
-constexpr size_t kLargestRegion = size_t{1} << 30;
+constexpr size_t kMaxRegionBytes = size_t{1} << 30;
 
 // What an answer that is not good says of the worker.
-enum class Verdict : uint8_t {
+enum class ErrorKind : uint8_t {
   kRefused,    // The model refused, or failed on, these items.
   kNotRun,     // The server ran nothing of it.
   kUnhealthy,  // The model's process died or hangs: what it says next may belong to another call.
 };
 
 // By how the server's own messages begin: a model's may quote anything that a client sent.
-Verdict verdict_of(int status, std::string_view reason) {
-  constexpr std::string_view kOfModel = "Failed to process the request(s) for model instance '", kThen = "', message: ";
-  std::string_view said = reason;
-  if (size_t then = said.find(kThen); said.starts_with(kOfModel) && then != said.npos)
-    said.remove_prefix(then + kThen.size());
-  if (said.starts_with("Stub process")) return Verdict::kUnhealthy;
+ErrorKind classify_error(int status, std::string_view reason) {
+  constexpr std::string_view kModelError = "Failed to process the request(s) for model instance '",
+                             kSeparator = "', message: ";
+  std::string_view message = reason;
+  if (size_t separator = message.find(kSeparator); message.starts_with(kModelError) && separator != message.npos)
+    message.remove_prefix(separator + kSeparator.size());
+  if (message.starts_with("Stub process")) return ErrorKind::kUnhealthy;
   if (status == 404 || status == 503 || reason.starts_with("Request for unknown model") ||
       reason.starts_with("Unable to find shared memory region"))
-    return Verdict::kNotRun;
-  return Verdict::kRefused;
+    return ErrorKind::kNotRun;
+  return ErrorKind::kRefused;
 }
 
 }  // namespace
@@ -65,8 +66,8 @@ Engine::Engine(Host& host, Settings settings)
   event.events = EPOLLIN;
   event.data.u64 = 0;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event);
-  thread_ = std::thread([this] { loop(); });
-  maker_ = std::thread([this] { make_regions(); });
+  loop_thread_ = std::thread([this] { loop(); });
+  region_thread_ = std::thread([this] { region_loop(); });
 }
 
 Engine::~Engine() {
@@ -76,9 +77,9 @@ Engine::~Engine() {
   }
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
-  making_.notify_one();
-  thread_.join();
-  maker_.join();
+  region_work_.notify_one();
+  loop_thread_.join();
+  region_thread_.join();
   // A registration that was not answered holds its worker, and through it itself.
   for (auto& [number, connection] : std::exchange(calls_, {}))
     std::shared_ptr<Worker> worker = std::move(connection->call.worker);
@@ -130,7 +131,7 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
   return worker;
 }
 
-void Engine::forget_unused() {
+void Engine::drop_unused_servers() {
   for (auto at = servers_.begin(); at != servers_.end();) {
     std::shared_ptr<Server> server = at->second.lock();
     if (server && server->users == 0)
@@ -144,12 +145,12 @@ void Engine::forget_unused() {
 void Engine::wake_at(Time when) {
   if (when >= wake_) return;
   wake_ = when;
-  if (std::this_thread::get_id() == thread_.get_id()) return;
+  if (std::this_thread::get_id() == loop_thread_.get_id()) return;
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
 }
 
-void Engine::settle(Work& work, Time at) {
+void Engine::dispatch_dirty(Work& work, Time at) {
   while (!work.dirty.empty()) {
     std::vector<Task*> tasks = std::move(work.dirty);
     work.dirty.clear();
@@ -246,7 +247,7 @@ void Engine::run(Work& work) {
         flow->fail(no_memory(), work);
       }
       flow->drop(work);
-      settle(work, now());
+      dispatch_dirty(work, now());
     }
   }
 }
@@ -274,8 +275,8 @@ void Engine::start(Connection& connection, Work& work) {
     arm(connection);
     return;
   }
-  lose(connection, reason, executed, work);
-  settle(work, now());
+  fail_call(connection, reason, executed, work);
+  dispatch_dirty(work, now());
 }
 
 void Engine::arm(Connection& connection) {
@@ -283,9 +284,9 @@ void Engine::arm(Connection& connection) {
   event.events = EPOLLIN | EPOLLONESHOT;
   if (connection.sending()) event.events |= EPOLLOUT;
   event.data.u64 = connection.call.number;
-  int how = connection.registered_with_loop ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  int operation = connection.registered_with_loop ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   connection.registered_with_loop = true;
-  epoll_ctl(epoll_, how, connection.socket(), &event);
+  epoll_ctl(epoll_, operation, connection.socket(), &event);
 }
 
 void Engine::loop() {
@@ -329,10 +330,10 @@ void Engine::tick(Time at, Work& work) {
   }
   wake_ = next;
   if (at >= gauges_due_) {
-    gauges_due_ = at + kGaugesEvery;
+    gauges_due_ = at + kGaugeInterval;
     for (Task* task : tasks_) task->update_gauges(at);
   }
-  settle(work, at);
+  dispatch_dirty(work, at);
 }
 
 void Engine::expire(Time at, Work& work) {
@@ -348,7 +349,7 @@ void Engine::expire(Time at, Work& work) {
     }
     if (connection.state == Connection::State::kRegistering) {
       refuse_regions(connection.server(), "it did not take shared memory in time");
-      hang_up(connection);
+      disconnect(connection);
       end_registration(connection);
       continue;
     }
@@ -356,7 +357,7 @@ void Engine::expire(Time at, Work& work) {
     std::shared_ptr<Worker> worker = call.worker;
     std::string reason = "model " + worker->model + " did not answer a batch of " + std::to_string(call.items) +
                          " within " + std::to_string((call.deadline - call.sent) / kMillisecond) + " ms";
-    lose(connection, reason, true, work);
+    fail_call(connection, reason, true, work);
     condemn(*worker->server, worker->model, reason, work);
   }
 }
@@ -386,18 +387,18 @@ void Engine::on_event(uint64_t number) {
     on_answer(*connection, work);
   } catch (const ConnectionLost& error) {
     std::lock_guard lock(mutex_);
-    lose(*connection, error.what(), error.executed, work);
-    settle(work, now());
+    fail_call(*connection, error.what(), error.executed, work);
+    dispatch_dirty(work, now());
   } catch (const AnswerError& error) {
     std::lock_guard lock(mutex_);
     // What is left of the answer would be taken for the next one.
-    hang_up(*connection);
-    refuse(*connection, error.blame, error.what(), work);
-    settle(work, now());
+    disconnect(*connection);
+    reject_call(*connection, error.blame, error.what(), work);
+    dispatch_dirty(work, now());
   } catch (const std::exception& error) {
     std::lock_guard lock(mutex_);
-    lose(*connection, std::string("it gave no proper answer: ") + error.what(), true, work);
-    settle(work, now());
+    fail_call(*connection, std::string("it gave no proper answer: ") + error.what(), true, work);
+    dispatch_dirty(work, now());
   }
   run(work);
 }
@@ -407,28 +408,28 @@ void Engine::on_answer(Connection& connection, Work& work) {
     std::string reason = connection.error();
     std::lock_guard lock(mutex_);
     std::shared_ptr<Worker> worker = connection.call.worker;
-    switch (verdict_of(connection.status(), reason)) {
-      case Verdict::kUnhealthy:
-        lose(connection, reason, true, work);
+    switch (classify_error(connection.status(), reason)) {
+      case ErrorKind::kUnhealthy:
+        fail_call(connection, reason, true, work);
         condemn(*worker->server, worker->model, reason, work);
         break;
-      case Verdict::kNotRun:
-        lose(connection, reason, false, work);
+      case ErrorKind::kNotRun:
+        fail_call(connection, reason, false, work);
         break;
-      case Verdict::kRefused:
-        refuse(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
+      case ErrorKind::kRefused:
+        reject_call(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
         break;
     }
-    settle(work, now());
+    dispatch_dirty(work, now());
     return;
   }
   if (!connection.tokens_match()) {
     std::lock_guard lock(mutex_);
     std::shared_ptr<Worker> worker = connection.call.worker;
     std::string reason = "model " + worker->model + " gave the answer to another call";
-    lose(connection, reason, true, work);
+    fail_call(connection, reason, true, work);
     condemn(*worker->server, worker->model, reason, work);
-    settle(work, now());
+    dispatch_dirty(work, now());
     return;
   }
   connection.deliver();
@@ -453,14 +454,14 @@ void Engine::on_answer(Connection& connection, Work& work) {
         Job& job = *piece.job;
         job.answered += piece.size();
         job.last_received = at;
-        if (job.answered == job.items) job.flow->done(job, work);
+        if (job.answered == job.items) job.flow->job_answered(job, work);
       }
     }
     for (Piece& piece : call.pieces) piece.job->flow->drop(work);
     call.pieces.clear();
     full = call.task->has_full_batch() || !work.joins.empty();
     if (full) finish_call(connection, work);
-    settle(work, at);
+    dispatch_dirty(work, at);
   }
   if (full) {
     // Nothing is won by waiting for more: the worker gets its batch, then the clients their answers.
@@ -472,7 +473,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
   run(work);
   std::lock_guard lock(mutex_);
   finish_call(connection, work);
-  settle(work, now());
+  dispatch_dirty(work, now());
 }
 
 void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
@@ -518,7 +519,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
     if (user->waiting()) work.dirty.push_back(user);
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
-  bool registers = wanted && wanted <= kLargestRegion && connection.socket() >= 0 && call.regions_allowed &&
+  bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&
                    server.users > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
     // Shared memory is made and registered between two calls, never before one that waits for it.
@@ -526,38 +527,38 @@ void Engine::finish_call(Connection& connection, Work& work) {
     connection.state = Connection::State::kRegistering;
     server.registering = true;
     calls_[call.number] = &connection;
-    makings_.push_back({call.number, wanted});
-    making_.notify_one();
+    region_requests_.push_back({call.number, wanted});
+    region_work_.notify_one();
     return;
   }
-  idle(connection);
+  return_to_pool(connection);
 }
 
-void Engine::make_regions() {
+void Engine::region_loop() {
   pthread_setname_np(pthread_self(), "jigsaw-regions");
   std::unique_lock lock(mutex_);
   for (;;) {
-    making_.wait(lock, [this] { return stopping_ || !makings_.empty() || !discarded_.empty(); });
+    region_work_.wait(lock, [this] { return stopping_ || !region_requests_.empty() || !discarded_.empty(); });
     if (stopping_) return;
     std::vector<Region> discarded = std::exchange(discarded_, {});
     Region made;
-    Making making{};
+    RegionRequest request{};
     bool wanted = false;
-    if (!makings_.empty()) {
-      making = makings_.front();
-      makings_.pop_front();
-      wanted = still_wanted(making.number);
+    if (!region_requests_.empty()) {
+      request = region_requests_.front();
+      region_requests_.pop_front();
+      wanted = still_needed(request.number);
     }
     lock.unlock();
     discarded.clear();
-    if (wanted) made = Region::make(settings_.region_prefix, making.bytes);
+    if (wanted) made = Region::make(settings_.region_prefix, request.bytes);
     lock.lock();
     // Meanwhile the server may have been taken out of service, or left the route.
-    if (!wanted || !still_wanted(making.number)) {
+    if (!wanted || !still_needed(request.number)) {
       discard(std::move(made));
       continue;
     }
-    Connection& connection = *calls_[making.number];
+    Connection& connection = *calls_[request.number];
     if (!made) {
       refuse_regions(connection.server(), "no shared memory could be made");
       end_registration(connection);
@@ -566,18 +567,18 @@ void Engine::make_regions() {
     try {
       discard(connection.register_region(std::move(made), settings_.secret));
       Time deadline = now() + kSecond;
-      deadlines_.emplace(deadline, making.number);
+      deadlines_.emplace(deadline, request.number);
       wake_at(deadline);
       arm(connection);
     } catch (const std::exception&) {
       // The server has gone; whatever is sent to it next says so.
-      hang_up(connection);
+      disconnect(connection);
       end_registration(connection);
     }
   }
 }
 
-bool Engine::still_wanted(uint64_t number) {
+bool Engine::still_needed(uint64_t number) {
   auto found = calls_.find(number);
   if (found == calls_.end()) return false;
   if (found->second->server().users > 0) return true;
@@ -587,10 +588,10 @@ bool Engine::still_wanted(uint64_t number) {
 
 void Engine::end_registration(Connection& connection) {
   calls_.erase(connection.call.number);
-  idle(connection);
+  return_to_pool(connection);
 }
 
-void Engine::hang_up(Connection& connection) {
+void Engine::disconnect(Connection& connection) {
   discard(connection.take_region());
   connection.close();
 }
@@ -598,10 +599,10 @@ void Engine::hang_up(Connection& connection) {
 void Engine::discard(Region region) {
   if (!region) return;
   discarded_.push_back(std::move(region));
-  making_.notify_one();
+  region_work_.notify_one();
 }
 
-void Engine::idle(Connection& connection) {
+void Engine::return_to_pool(Connection& connection) {
   Server& server = connection.server();
   if (connection.state == Connection::State::kRegistering) server.registering = false;
   connection.state = Connection::State::kIdle;
@@ -627,35 +628,35 @@ void Engine::on_registration(Connection& connection) {
   std::lock_guard lock(mutex_);
   if (!wrong.empty()) {
     refuse_regions(connection.server(), "it takes no shared memory: " + wrong);
-    hang_up(connection);
+    disconnect(connection);
   }
   end_registration(connection);
 }
 
 void Engine::refuse_regions(Server& server, const std::string& reason) {
-  server.no_regions_until = now() + kSocketsFor;
+  server.no_regions_until = now() + kSharedMemoryBackoff;
   host_.log(LogLevel::kWarning, "large tensors of worker " + server.name + " go over its socket for " +
-                                    std::to_string(kSocketsFor / kSecond) + " s: " + reason);
+                                    std::to_string(kSharedMemoryBackoff / kSecond) + " s: " + reason);
 }
 
 void Engine::trace_call(const Call& call, const char* outcome, Time ended) {
   for (const Piece& piece : call.pieces)
-    if (piece.job->traced && piece.job->calls.size() < kMostTracedCalls)
+    if (piece.job->traced && piece.job->calls.size() < kMaxTracedCalls)
       piece.job->calls.push_back({call.worker->server->name, call.worker->model, call.variant_name, piece.size(),
                                   call.items, call.sent, ended, outcome, piece.again, call.number});
 }
 
-void Engine::lose(Connection& connection, const std::string& reason, bool executed, Work& work) {
+void Engine::fail_call(Connection& connection, const std::string& reason, bool executed, Work& work) {
   Call& call = connection.call;
   Time at = now();
   Task& task = *call.task;
-  std::string told = "worker " + call.worker->server->name + " failed: " + reason;
-  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + told);
-  task.note_failure(told);
+  std::string failure = "worker " + call.worker->server->name + " failed: " + reason;
+  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
+  task.note_failure(failure);
   task.metrics().lost.add(1);
   call.worker->failed(at);
   trace_call(call, "failed", at);
-  hang_up(connection);
+  disconnect(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});
   const Server* server = call.worker->server.get();
   for (Piece& piece : pieces) {
@@ -672,13 +673,13 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
       // Each goes by itself: one of them may be what the worker failed on.
       piece.tries = 1;
       piece.alone = true;
-      piece.avoid.push_back(server);
-      piece.avoided.push_back(server->name);
+      piece.failed_servers.push_back(server);
+      piece.failed_server_names.push_back(server->name);
       task.put_back(std::move(piece));
       continue;
     }
-    std::string message = "task " + task.spec().name + ": " + told;
-    if (!piece.avoided.empty()) message += "; before it worker " + piece.avoided.front();
+    std::string message = "task " + task.spec().name + ": " + failure;
+    if (!piece.failed_server_names.empty()) message += "; before it worker " + piece.failed_server_names.front();
     task.metrics().refused[size_t(Reason::kWorker)]->add(1);
     flow->trace(*piece.job, "worker", message, at, work);
     flow->fail({Blame::kWorker, std::move(message)}, work);
@@ -688,7 +689,7 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
   finish_call(connection, work);
 }
 
-void Engine::refuse(Connection& connection, Blame blame, const std::string& reason, Work& work) {
+void Engine::reject_call(Connection& connection, Blame blame, const std::string& reason, Work& work) {
   Call& call = connection.call;
   Time at = now();
   Task& task = *call.task;
@@ -732,16 +733,16 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
     Connection& connection = *server.connections[i];
     switch (connection.state) {
       case Connection::State::kIdle:
-        hang_up(connection);
+        disconnect(connection);
         break;
       case Connection::State::kSending:
         connection.aborted = true;
         break;
       case Connection::State::kWaiting:
-        lose(connection, "its server was taken out of service: " + reason, true, work);
+        fail_call(connection, "its server was taken out of service: " + reason, true, work);
         break;
       case Connection::State::kRegistering:
-        hang_up(connection);
+        disconnect(connection);
         end_registration(connection);
         break;
     }

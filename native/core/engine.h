@@ -79,13 +79,13 @@ class Engine {
   void call(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
 
   // Dispatches the tasks that have changed.
-  void settle(Work& work, Time at);
+  void dispatch_dirty(Work& work, Time at);
 
   // Has the loop wake at a time, or sooner.
   void wake_at(Time when);
 
   // Closes idle connections to a server that no route names any more.
-  void forget_unused();
+  void drop_unused_servers();
 
   void log(LogLevel level, const std::string& text);
 
@@ -100,24 +100,24 @@ class Engine {
   void on_answer(Connection& connection, Work& work);
   void on_registration(Connection& connection);
   void start(Connection& connection, Work& work);
-  void make_regions();
+  void region_loop();
 
   // Each of these with the lock held.
   void arm(Connection& connection);
   void tick(Time at, Work& work);
   void expire(Time at, Work& work);
-  void lose(Connection& connection, const std::string& reason, bool executed, Work& work);
-  void refuse(Connection& connection, Blame blame, const std::string& reason, Work& work);
+  void fail_call(Connection& connection, const std::string& reason, bool executed, Work& work);
+  void reject_call(Connection& connection, Blame blame, const std::string& reason, Work& work);
   void condemn(Server& server, const std::string& model, const std::string& reason, Work& work);
   void write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work);
   void finish_call(Connection& connection, Work& work);
-  void idle(Connection& connection);
-  void hang_up(Connection& connection);
+  void return_to_pool(Connection& connection);
+  void disconnect(Connection& connection);
   void discard(Region region);
   void end_registration(Connection& connection);
 
   // Returns true if a region is still to be made. Ends the registration if no route names the server any more.
-  bool still_wanted(uint64_t number);
+  bool still_needed(uint64_t number);
   void refuse_regions(Server& server, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
@@ -143,14 +143,14 @@ class Engine {
   std::atomic<Time> wake_{kNever};
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
-  struct Making {
+  struct RegionRequest {
     uint64_t number;  // Number of the registration.
     size_t bytes;
   };
-  std::deque<Making> makings_;
+  std::deque<RegionRequest> region_requests_;
   std::vector<Region> discarded_;  // To be freed.
-  std::condition_variable making_;
-  std::thread thread_, maker_;
+  std::condition_variable region_work_;
+  std::thread loop_thread_, region_thread_;
 };
 
 }  // namespace jigsaw

@@ -12,7 +12,7 @@ namespace jigsaw {
 namespace {
 
 // Bytes of a job's answers that are joined with the lock held: to let go of it and take it again costs as much.
-constexpr size_t kMostJoinedUnderLock = 64 * 1024;
+constexpr size_t kMaxBytesJoinedUnderLock = 64 * 1024;
 
 // The one element of a condition's tensor as a number.
 double number_of(const Value& value) {
@@ -115,18 +115,18 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
 }
 
 Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-           Time order, std::string promise)
+           Time order, std::string deadline_text)
     : front_(front),
       plan_(plan),
       request_(request),
       arrival_(arrival),
       deadline_(deadline),
       order_(order),
-      promise_(std::move(promise)),
+      deadline_text_(std::move(deadline_text)),
       values_(front.spec().tensors.size()),
       jobs_(front.spec().tasks.size()),
       waiting_(plan.waiting),
-      left_(plan.tasks) {
+      tasks_left_(plan.tasks) {
   const auto& specs = front.spec().inputs;
   for (size_t i = 0; i < specs.size(); i++) values_[specs[i].tensor] = std::move(inputs[i]);
   timing_.arrival = arrival;
@@ -137,7 +137,7 @@ void Flow::start(Work& work) {
   std::vector<size_t> ready;
   for (size_t task = 0; task < waiting_.size(); task++)
     if (plan_.needed[task] && waiting_[task] == 0) ready.push_back(task);
-  if (left_ == 0)
+  if (tasks_left_ == 0)
     end(work);
   else
     advance(std::move(ready), work);
@@ -168,18 +168,20 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     auto job = std::make_unique<Job>();
     job->flow = this;
     job->task = front_.tasks()[task].get();
-    job->step = task;
+    job->task_index = task;
     job->arrival = at;
     job->priority = priority;
     job->traced = traced;
-    Time rest = front_.rest(task);
+    Time remaining = front_.remaining_time(task);
     if (deadline_ != kNever) {
-      job->deadline = job->bound = deadline_ - std::min(deadline_, rest);
+      job->deadline = job->admission_deadline = deadline_ - std::min(deadline_, remaining);
       // Work is not begun for what would not be finished; what is begun goes on while there is a chance.
-      job->begun = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
-      if (!job->begun) job->bound = std::min(job->bound, deadline_ - std::min(deadline_, front_.usual_rest(task)));
+      job->started = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
+      if (!job->started)
+        job->admission_deadline =
+            std::min(job->admission_deadline, deadline_ - std::min(deadline_, front_.remaining_time_high(task)));
     }
-    job->order = order_ - std::min(order_, rest);
+    job->order = order_ - std::min(order_, remaining);
     job->window = job->order - std::min(job->order, at);
     std::unique_ptr<Failure> failure;
     try {
@@ -196,7 +198,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     jobs_[task] = std::move(job);
     if (jobs_[task]->items == 0) {
       join(*jobs_[task]);
-      if (!finished(*jobs_[task], ready, work)) return;
+      if (!complete_job(*jobs_[task], ready, work)) return;
     } else {
       jobs_[task]->task->enqueue(*jobs_[task], work, at);
     }
@@ -205,7 +207,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
 
 void Flow::join(Job& job) {
   try {
-    job.failure = job.finish(front_.spec().tasks[job.step], values_);
+    job.failure = job.join_outputs(front_.spec().tasks[job.task_index], values_);
   } catch (const std::bad_alloc&) {
     job.failure = std::make_unique<Failure>(no_memory());
   } catch (const std::exception& error) {
@@ -213,8 +215,8 @@ void Flow::join(Job& job) {
   }
 }
 
-bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
-  const TaskSpec& spec = front_.spec().tasks[job.step];
+bool Flow::complete_job(Job& job, std::vector<size_t>& ready, Work& work) {
+  const TaskSpec& spec = front_.spec().tasks[job.task_index];
   if (std::unique_ptr<Failure> failure = std::move(job.failure)) {
     bool of_request = failure->blame == Blame::kRequest;
     failure->message = "task " + spec.name + ": " + failure->message;
@@ -231,11 +233,11 @@ bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
   };
   for (const OutputSpec& output : spec.outputs) made(output.tensor);
   for (const CountSpec& count : spec.counts) made(count.tensor);
-  if (--left_ == 0) end(work);
+  if (--tasks_left_ == 0) end(work);
   return !ended_;
 }
 
-void Flow::note(const Job& job) {
+void Flow::record_timing(const Job& job) {
   if (!timing_.first_sent || job.first_sent < timing_.first_sent) timing_.first_sent = job.first_sent;
   timing_.last_received = std::max(timing_.last_received, job.last_received);
   TaskMetrics& metrics = job.task->metrics();
@@ -243,11 +245,11 @@ void Flow::note(const Job& job) {
   metrics.dispatch.observe(double(job.last_received - job.first_sent) / 1e9);
 }
 
-void Flow::done(Job& job, Work& work) {
+void Flow::job_answered(Job& job, Work& work) {
   if (ended_) return;
-  note(job);
-  job.task->stayed(job, job.last_received);
-  if (job.kept() > kMostJoinedUnderLock) {
+  record_timing(job);
+  job.task->record_sojourn(job, job.last_received);
+  if (job.chunk_bytes() > kMaxBytesJoinedUnderLock) {
     hold();
     work.joins.push_back(&job);
     return;
@@ -259,7 +261,7 @@ void Flow::done(Job& job, Work& work) {
 void Flow::joined(Job& job, Work& work) {
   if (ended_) return;
   std::vector<size_t> ready;
-  if (finished(job, ready, work)) advance(std::move(ready), work);
+  if (complete_job(job, ready, work)) advance(std::move(ready), work);
 }
 
 void Flow::end(Work& work) {
@@ -276,8 +278,8 @@ void Flow::fail(Failure failure, Work& work) {
 
 void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
-  note(job);
-  job.task->stayed(job, job.last_received);
+  record_timing(job);
+  job.task->record_sojourn(job, job.last_received);
   trace(job, "answered", "", job.last_received, work);
   early_ = std::move(outputs);
   early_answer_ = true;
@@ -288,10 +290,10 @@ void Flow::drop(Work& work) {
   if (--holders_ == 0) work.releases.push_back(this);
 }
 
-char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& own) {
+char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& owner) {
   if (plan_.sink[tensor] >= 0) return request_->allocate(size_t(plan_.sink[tensor]), type, shape, size);
-  own = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
-  return own.get();
+  owner = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
+  return owner.get();
 }
 
 void Flow::trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work) {

@@ -33,14 +33,14 @@ class Flow {
   // `deadline` is when an answer is of no use any more, kNever where it always is; `order` is what queues go by;
   // `promise` names the deadline in messages.
   Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-       Time order, std::string promise);
+       Time order, std::string deadline_text);
 
   Front& front() { return front_; }
   Request* request() { return request_; }
   bool ended() const { return ended_; }
   Time arrival() const { return arrival_; }
   Time deadline() const { return deadline_; }
-  const std::string& promise() const { return promise_; }
+  const std::string& deadline_text() const { return deadline_text_; }
   int priority = 0;
   bool traced = false;
 
@@ -48,7 +48,7 @@ class Flow {
   void start(Work& work);
 
   // A job's last item was answered. Where much is to be joined of its answers, that is left to `join`.
-  void done(Job& job, Work& work);
+  void job_answered(Job& job, Work& work);
 
   // Joins the answers of a job's calls to tensors, without the lock; `joined` goes on from there.
   void join(Job& job);
@@ -68,7 +68,7 @@ class Flow {
   bool client_gets(size_t tensor) const { return plan_.sink[tensor] >= 0; }
 
   // Memory for a tensor: that of the response where the client gets it, else memory of its own.
-  char* memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& own);
+  char* memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& owner);
 
   // Sends the response. Called once, without the lock.
   void respond();
@@ -78,8 +78,8 @@ class Flow {
 
  private:
   void advance(std::vector<size_t> ready, Work& work);
-  void note(const Job& job);
-  bool finished(Job& job, std::vector<size_t>& ready, Work& work);
+  void record_timing(const Job& job);
+  bool complete_job(Job& job, std::vector<size_t>& ready, Work& work);
   void end(Work& work);
   void copy_outputs();
 
@@ -87,14 +87,14 @@ class Flow {
   const FlowPlan& plan_;
   Request* request_;
   Time arrival_, deadline_, order_;
-  std::string promise_;
+  std::string deadline_text_;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::vector<int> waiting_;
   std::vector<std::pair<size_t, Value>> early_;
   std::unique_ptr<Failure> failure_;
   Timing timing_;
-  int left_;
+  int tasks_left_;
   int holders_ = 1;
   bool ended_ = false;
   bool early_answer_ = false;

@@ -17,8 +17,8 @@ class Engine;
 struct GraphMetrics;
 
 // What comes with a request beside its tensors.
-struct Arrival {
-  Time time = 0;               // When it came; 0 for now.
+struct RequestOptions {
+  Time arrival = 0;            // When it came; 0 for now.
   Time deadline = 0;           // Set by an earlier step of a pipeline; 0 for none.
   uint64_t timeout_us = 0;     // The client's own; 0 for none.
   int priority = 0;            // Larger goes first.
@@ -41,38 +41,39 @@ class Front {
   GraphMetrics& metrics() { return *metrics_; }
 
   // Takes a request and its inputs, in the order of the specification's.
-  void submit(Request* request, std::vector<Value> inputs, Arrival arrival);
+  void submit(Request* request, std::vector<Value> inputs, RequestOptions options);
 
   // A flow was released. Called with the lock held.
   void released();
 
   // Whether a task that follows has so much waiting that a batch of this one would only wait there.
-  bool blocked(size_t task, Time at) const;
+  bool followers_full(size_t task, Time at) const;
 
   // Dispatches the tasks before one, where they were held up by it.
-  void unblock(size_t task, Work& work, Time at);
+  void unblock_predecessors(size_t task, Work& work, Time at);
 
   // Time that a request still needs once a task is done: the longest path of what follows, as it goes now.
-  Time rest(size_t task) const;
+  Time remaining_time(size_t task) const;
 
   // The same by how long requests lately took at the tasks that follow, their waiting included, at the high end.
-  Time usual_rest(size_t task) const;
+  Time remaining_time_high(size_t task) const;
 
  private:
   friend class Flow;
 
   // The longest path of what follows, by how long a request stays at each task; by the profile, so many times, while a
   // task is not there.
-  using Stay = double (*)(Task&, Time);
-  Time rest(size_t task, double times, Stay stay) const;
-  Time rest_of_fronts(size_t task, double times, Stay stay, Time at, std::map<const Task*, Time>& known) const;
+  using TimeAtTask = double (*)(Task&, Time);
+  Time remaining_time(size_t task, double profile_factor, TimeAtTask time_at_task) const;
+  Time remaining_time_of_fronts(size_t task, double profile_factor, TimeAtTask time_at_task, Time at,
+                                std::map<const Task*, Time>& visited) const;
 
   // The task that follows one of a front of its own, and only such; nullptr while it is not there.
-  Task* follower(const std::string& name) const;
+  Task* find_follower(const std::string& name) const;
 
   const FlowPlan& plan(const std::vector<size_t>& wanted);
-  void split(Request* request, std::vector<Value> inputs, const Arrival& arrival);
-  void begin(Request* request, std::vector<Value> inputs, const Arrival& arrival);
+  void split(Request* request, std::vector<Value> inputs, const RequestOptions& options);
+  void begin(Request* request, std::vector<Value> inputs, const RequestOptions& options);
 
   Engine& engine_;
   std::string model_;

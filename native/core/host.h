@@ -17,7 +17,7 @@ struct Value {
   Shape shape;
   const char* data = nullptr;
   size_t size = 0;
-  std::shared_ptr<char[]> own;  // The memory, where nobody else owns it.
+  std::shared_ptr<char[]> owner;  // The memory, where nobody else owns it.
 };
 
 // When a request's work was done, for statistics.

@@ -40,7 +40,7 @@ struct JobInput {
 struct Chunk {
   int64_t start = 0, stop = 0;  // Items of the job.
   Shape shape;                  // Of one item.
-  std::shared_ptr<char[]> own;
+  std::shared_ptr<char[]> owner;
   const char* data = nullptr;
   size_t size = 0;
 };
@@ -51,7 +51,7 @@ struct JobOutput {
   Shape shape;
   char* data = nullptr;  // Of all items, where they have one size.
   size_t item_size = 0;
-  std::shared_ptr<char[]> own;
+  std::shared_ptr<char[]> owner;
   std::vector<Chunk> chunks;  // Where they vary.
 };
 
@@ -67,10 +67,10 @@ struct TracedCall {
 struct Job {
   Flow* flow = nullptr;
   Task* task = nullptr;
-  size_t step = 0;
-  Time arrival = 0;    // At the task.
-  bool begun = false;  // Other tasks have worked on the request before.
-  Time bound =
+  size_t task_index = 0;
+  Time arrival = 0;      // At the task.
+  bool started = false;  // Other tasks have worked on the request before.
+  Time admission_deadline =
       kNever;  // When it must have left the queue, by what the tasks that follow lately took; see `Task::late`.
   Time deadline = kNever;  // Of its answer at this task; what follows still needs time of its own.
   Time order = kNever;     // What the queue is ordered by.
@@ -78,7 +78,7 @@ struct Job {
   int priority = 0;        // Larger goes first.
   int64_t items = 0;
   int64_t answered = 0;
-  Shape lead;  // Leading dimensions of its outputs; their product is the number of items.
+  Shape leading;  // Leading dimensions of its outputs; their product is the number of items.
   std::vector<JobInput> inputs;
   std::vector<JobOutput> outputs;
   Shape group;      // Jobs of equal groups may share a batch.
@@ -94,16 +94,16 @@ struct Job {
 
   // Memory for an output of the items from `start` on, of `shape` each. Loop thread only.
   // Throws AnswerError where other items have another shape.
-  char* place(const TaskSpec& spec, size_t output, const Shape& shape, int64_t start);
+  char* output_memory(const TaskSpec& spec, size_t output, const Shape& shape, int64_t start);
 
   // Keeps a part of a call's answer for an output whose size varies.
-  void keep(size_t output, Chunk chunk) { outputs[output].chunks.push_back(std::move(chunk)); }
+  void add_chunk(size_t output, Chunk chunk) { outputs[output].chunks.push_back(std::move(chunk)); }
 
   // Bytes of answers that `finish` may copy.
-  size_t kept() const;
+  size_t chunk_bytes() const;
 
   // Turns what came in into tensors of the request, counts included. Returns a failure where items do not fit together.
-  std::unique_ptr<Failure> finish(const TaskSpec& spec, std::vector<Value>& values);
+  std::unique_ptr<Failure> join_outputs(const TaskSpec& spec, std::vector<Value>& values);
 };
 
 // Items [start, stop) of a job, on their way through the queue and the workers. A request lives as long as a piece of
@@ -113,11 +113,11 @@ struct Piece {
 
   Job* job = nullptr;
   int64_t start = 0, stop = 0;
-  int tries = 0;                     // How often a worker may have executed it without answering.
-  bool again = false;                // Sent before, alone or as part of another.
-  bool alone = false;                // Shares no batch: a batch that it was in failed.
-  std::vector<const Server*> avoid;  // Servers that failed on it, compared and never followed.
-  std::vector<std::string> avoided;  // Their names.
+  int tries = 0;                                 // How often a worker may have executed it without answering.
+  bool again = false;                            // Sent before, alone or as part of another.
+  bool alone = false;                            // Shares no batch: a batch that it was in failed.
+  std::vector<const Server*> failed_servers;     // Servers that failed on it, compared and never followed.
+  std::vector<std::string> failed_server_names;  // Their names.
 
   int64_t size() const { return stop - start; }
 };

@@ -17,7 +17,7 @@ class JsonParser {
   }
 
  private:
-  static constexpr int kDeepest = 64;
+  static constexpr int kMaxDepth = 64;
 
   [[noreturn]] void fail(const char* what) const {
     throw FormatError("JSON: " + std::string(what) + " at byte " + std::to_string(at_));
@@ -41,7 +41,7 @@ class JsonParser {
   }
 
   Json parse(int depth) {
-    if (depth > kDeepest) fail("values are nested too deep");
+    if (depth > kMaxDepth) fail("values are nested too deep");
     Json value;
     switch (peek()) {
       case '{':

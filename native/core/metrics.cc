@@ -11,7 +11,7 @@ const std::vector<double> kItems = {1, 2, 4, 8, 16, 32, 64, 128};
 constexpr const char* kReasonNames[kReasons] = {"late", "full", "worker", "request", "model", "code", "cancelled"};
 
 // Tasks that a worker does in one call are named "first~second".
-std::vector<std::string> members(const std::string& name) {
+std::vector<std::string> split_names(const std::string& name) {
   std::vector<std::string> found;
   std::istringstream text(name);
   for (std::string part; std::getline(text, part, '~');) found.push_back(part);
@@ -19,8 +19,9 @@ std::vector<std::string> members(const std::string& name) {
 }
 
 // Labels of an output with rows: those of the task that makes it, which in a chain is one of its members.
-Labels maker(const std::string& graph, const TaskSpec& task, const std::string& variant, const std::string& output) {
-  std::vector<std::string> tasks = members(task.name), variants = members(variant);
+Labels producer_labels(const std::string& graph, const TaskSpec& task, const std::string& variant,
+                       const std::string& output) {
+  std::vector<std::string> tasks = split_names(task.name), variants = split_names(variant);
   size_t dot = output.find('.');
   if (tasks.size() > 1 && variants.size() == tasks.size() && dot != std::string::npos)
     for (size_t i = 0; i < tasks.size(); i++)
@@ -115,10 +116,10 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
         {}};
     for (const OutputSpec& output : task.outputs) {
       if (!output.yields) continue;
-      Labels of = maker(graph, task, variant, output.name);
+      Labels producer = producer_labels(graph, task, variant, output.name);
       metrics.yields.emplace_back(
-          &registry.counter("jigsaw_yield_items_total", "Items that an output with rows was made of", of),
-          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", of));
+          &registry.counter("jigsaw_yield_items_total", "Items that an output with rows was made of", producer),
+          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", producer));
     }
     variants.push_back(std::move(metrics));
   }

@@ -12,7 +12,7 @@ namespace jigsaw {
 // measured yet is taken from the profile, corrected by how the profile compares with what was measured.
 class ServiceTimes {
  public:
-  void profile(const Durations& usual_ms) { usual_ms_ = usual_ms; }
+  void profile(const Durations& profile_ms) { profile_ms_ = profile_ms; }
 
   void add(int64_t items, Time took);
 
@@ -33,8 +33,8 @@ class ServiceTimes {
   double profiled(double items) const;
 
   std::array<Bucket, kBuckets> buckets_{};
-  Durations usual_ms_;
-  double against_profile_ = 1;
+  Durations profile_ms_;
+  double profile_ratio_ = 1;
 };
 
 }  // namespace jigsaw

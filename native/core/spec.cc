@@ -9,7 +9,7 @@ namespace jigsaw {
 namespace {
 
 // Longest duration in milliseconds: a hundred days, which a Time holds many times over.
-constexpr double kLongestMs = 100.0 * 24 * 3600 * 1000;
+constexpr double kMaxMs = 100.0 * 24 * 3600 * 1000;
 
 std::string in(std::string_view where, std::string_view member) {
   return std::string(where) + "." + std::string(member);
@@ -28,7 +28,7 @@ const std::string& name_at(const Json& json, std::string_view member, std::strin
 double positive(const Json& json, std::string_view member, std::string_view where) {
   double value = json.at(member, where).number(in(where, member));
   if (!(value > 0)) throw FormatError(in(where, member) + " is not above 0");
-  if (value > kLongestMs) throw FormatError(in(where, member) + " is too long");
+  if (value > kMaxMs) throw FormatError(in(where, member) + " is too long");
   return value;
 }
 
@@ -177,7 +177,7 @@ class SpecReader {
     task.retry = flag(json, "retry", where, true);
     task.entry = flag(json, "entry", where, false);
     if (const Json* rest = json.find("rest_ms"))
-      task.rest_ms = std::clamp(rest->number(in(where, "rest_ms")), 0.0, kLongestMs);
+      task.rest_ms = std::clamp(rest->number(in(where, "rest_ms")), 0.0, kMaxMs);
     if (const Json* followers = json.find("followers"))
       for (const Json& follower : followers->array(in(where, "followers")))
         task.followers.push_back(follower.string(in(where, "followers")));
@@ -226,7 +226,7 @@ Durations read_durations(const Json& json, std::string_view member, std::string_
       batch = 10 * batch + (c - '0');
     }
     double duration_ms = value.number(in(where, member));
-    if (batch < 1 || !(duration_ms > 0) || duration_ms > kLongestMs)
+    if (batch < 1 || !(duration_ms > 0) || duration_ms > kMaxMs)
       throw FormatError(in(where, member) + " is no duration for batch " + key);
     durations.emplace_back(batch, duration_ms);
   }

@@ -58,28 +58,28 @@ class Task {
 
   // Nanoseconds that a request that comes now is expected to wait, and that its batch takes at least.
   double expected_wait(Time at);
-  double fastest(Time at);
+  double min_service_time(Time at);
 
   // Nanoseconds that a request is expected to stay here, its waiting included, at the high end of what was usual
   // lately.
-  double usual_stay(Time at);
+  double sojourn_high(Time at);
 
   // A request leaves, or will leave, at a time.
-  void stayed(const Job& job, Time until);
+  void record_sojourn(const Job& job, Time until);
 
   // Whether as much waits here as all workers take at a time, and takes them longer than `batch` nanoseconds: what a
   // task before would be sent, for so long, would only wait here.
-  bool full(double batch, Time at);
+  bool is_full(double batch, Time at);
 
   // Nanoseconds of a full batch on the slowest worker, at the high end.
-  double batch_time(Time at);
+  double max_batch_time(Time at);
 
   // A worker failed, or was answered by; keeps what messages tell.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
   void update_gauges(Time at);
 
-  bool held() const { return held_; }
+  bool blocked() const { return blocked_; }
 
  private:
   // Keeps the parts of the variants where the accuracy is a mean over requests.
@@ -89,13 +89,13 @@ class Task {
     double taken = 0;
   };
 
-  bool refresh();
+  bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
-  int choose(const Piece& piece, Time at);
-  int choose_among(const Piece& piece, Time at, const std::string* variant, bool ignore_avoid);
-  std::vector<const std::string*> in_turn(Time at);
+  int choose_worker(const Piece& piece, Time at);
+  int choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers);
+  std::vector<const std::string*> variants_by_share(Time at);
   bool usable(const Entry& entry, Time at) const;
-  bool take_over(Piece& piece, Work& work, Time at);
+  bool drop_if_stale(Piece& piece, Work& work, Time at);
   bool late(const Job& job, Time at);
   void refuse(Piece& piece, Work& work, Time at);
   void estimate(Time at);
@@ -109,24 +109,24 @@ class Task {
   std::vector<Entry> entries_;
   std::vector<Share> shares_;
   std::string route_path_;
-  int hold_ = -1;  // File that is locked as long as the task uses its route.
+  int route_lock_ = -1;  // File that is locked as long as the task uses its route.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
-  size_t turn_ = 0;
+  size_t next_entry_ = 0;
   Time wake_ = kNever;
   std::string last_failure_;
-  int64_t round_ = 0;  // Items that all workers take at a time.
-  bool held_ = false;  // Nothing is sent, since a task that follows is full.
+  int64_t total_capacity_ = 0;  // Items that all workers take at a time.
+  bool blocked_ = false;        // Nothing is sent, since a task that follows is full.
   // Estimates, renewed now and then.
   Time estimated_ = 0;
-  double fastest_ = 0;       // Nanoseconds of a batch of one item on the fastest worker.
-  double slowest_ = 0;       // Nanoseconds of a full batch on the slowest worker, at the high end.
-  double items_per_ns_ = 0;  // That all usable workers do.
+  double min_service_ns_ = 0;  // Nanoseconds of a batch of one item on the fastest worker.
+  double max_service_ns_ = 0;  // Nanoseconds of a full batch on the slowest worker, at the high end.
+  double items_per_ns_ = 0;    // That all usable workers do.
   bool any_usable_ = false;
-  Time none_since_ = kNever;  // Since when no worker can be reached; kNever while one can.
+  Time unreachable_since_ = kNever;  // Since when no worker can be reached; kNever while one can.
   // Mean and mean deviation of how long requests stayed lately, in nanoseconds; 0 where none has.
-  double stay_ = 0, stay_deviation_ = 0;
-  Time stay_noted_ = 0;  // When the last of them left.
-  Time held_since_ = kNever;
+  double sojourn_mean_ = 0, sojourn_deviation_ = 0;
+  Time sojourn_updated_ = 0;  // When the last of them left.
+  Time blocked_since_ = kNever;
 };
 
 }  // namespace jigsaw

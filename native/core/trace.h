@@ -18,10 +18,10 @@ class Sampler {
   bool choose(std::string_view id, Time at);
 
  private:
-  Time since_ = 0;
-  bool began_ = false;
-  uint64_t seen_ = 0, left_ = 0;
-  uint64_t below_ = uint64_t{1} << 32;
+  Time second_start_ = 0;
+  bool started_ = false;
+  uint64_t seen_ = 0, remaining_ = 0;
+  uint64_t hash_limit_ = uint64_t{1} << 32;
 };
 
 // A line of a trace and the route whose file it goes to.

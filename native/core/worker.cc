@@ -12,8 +12,8 @@
 namespace jigsaw {
 namespace {
 
-constexpr Time kFirstPause = 100 * kMillisecond;
-constexpr Time kLongestPause = 2 * kSecond;
+constexpr Time kInitialBackoff = 100 * kMillisecond;
+constexpr Time kMaxBackoff = 2 * kSecond;
 
 uint32_t size_bit(int64_t items) {
   return uint32_t{1} << std::min<int>(int(std::bit_width(uint64_t(std::max<int64_t>(items, 1) - 1))), 31);
@@ -44,8 +44,9 @@ Server::Server(std::string name, std::string address, bool local)
 Server::~Server() = default;
 
 bool Server::condemned(Time at) {
-  if (at < looked_ + (local ? kLook : kRemotePause) || (!local && !condemned_)) return condemned_;
-  looked_ = at;
+  if (at < identity_checked_ + (local ? kIdentityCheckInterval : kRemoteBackoff) || (!local && !condemned_))
+    return condemned_;
+  identity_checked_ = at;
   ServerIdentity found = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
   if (!local || (found != ServerIdentity{} && found != identity_)) {
     identity_ = found;
@@ -58,7 +59,7 @@ bool Server::condemned(Time at) {
 void Server::condemn(Time at) {
   identity_ = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
   condemned_ = true;
-  looked_ = at;
+  identity_checked_ = at;
 }
 
 Worker::Worker(std::shared_ptr<Server> server, std::string model, std::string lock_path)
@@ -96,16 +97,16 @@ void Worker::release() {
 }
 
 void Worker::failed(Time at) {
-  pause_ = pause_ ? std::min(2 * pause_, kLongestPause) : kFirstPause;
-  out_until_ = at + pause_;
+  backoff_ = backoff_ ? std::min(2 * backoff_, kMaxBackoff) : kInitialBackoff;
+  backoff_until_ = at + backoff_;
   failing_ = true;
   server->epoch++;
 }
 
 void Worker::answered(int64_t items, Time took) {
   service.add(items, took);
-  pause_ = 0;
-  out_until_ = 0;
+  backoff_ = 0;
+  backoff_until_ = 0;
   failing_ = false;
   if (answered_epoch_ != server->epoch) {
     answered_epoch_ = server->epoch;

@@ -52,12 +52,12 @@ class Server {
   std::vector<Connection*> idle;
 
  private:
-  static constexpr Time kLook = 50 * kMillisecond;
-  static constexpr Time kRemotePause = 5 * kSecond;  // Nothing tells one process on another host from the next.
+  static constexpr Time kIdentityCheckInterval = 50 * kMillisecond;
+  static constexpr Time kRemoteBackoff = 5 * kSecond;  // Nothing tells one process on another host from the next.
 
   bool condemned_ = false;
   ServerIdentity identity_;
-  Time looked_ = 0;
+  Time identity_checked_ = 0;
 };
 
 // A model on a server. Guarded by the engine's lock.
@@ -77,8 +77,8 @@ class Worker {
   bool acquire(bool& locked);
   void release();
 
-  bool out(Time at) const { return out_until_ > at; }
-  Time out_until() const { return out_until_; }
+  bool backing_off(Time at) const { return backoff_until_ > at; }
+  Time backoff_until() const { return backoff_until_; }
 
   // Leaves it out, for longer each time that it fails in a row.
   void failed(Time at);
@@ -90,7 +90,7 @@ class Worker {
   bool failing() const { return failing_; }
 
   // Leaves it out for a moment, since it is about to be removed.
-  void hold_off(Time at) { out_until_ = at + 5 * kMillisecond; }
+  void back_off_briefly(Time at) { backoff_until_ = at + 5 * kMillisecond; }
 
   // A batch was answered. `took` is kept in the service times.
   void answered(int64_t items, Time took);
@@ -105,8 +105,8 @@ class Worker {
   const std::string lock_path_;
   int lock_ = -1;
   int64_t in_flight_ = 0;
-  Time out_until_ = 0;
-  Time pause_ = 0;
+  Time backoff_until_ = 0;
+  Time backoff_ = 0;
   bool failing_ = false;
   uint64_t answered_epoch_ = 0;
   uint32_t answered_sizes_ = 0;

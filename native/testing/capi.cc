@@ -59,11 +59,11 @@ Durations durations(std::string_view json) {
 // Reads an answer that comes in pieces of these sizes, over and over, as JSON.
 std::string read_answer(std::string_view data, const std::vector<size_t>& sizes, bool inference) {
   AnswerReader reader;
-  std::vector<ReplyOutput> outputs;
+  std::vector<AnswerOutput> outputs;
   std::vector<std::unique_ptr<char[]>> values;
-  auto place = [&](const std::vector<ReplyOutput>& found, std::vector<iovec>& places) {
+  auto place = [&](const std::vector<AnswerOutput>& found, std::vector<iovec>& places) {
     outputs = found;
-    for (const ReplyOutput& output : found) {
+    for (const AnswerOutput& output : found) {
       values.push_back(std::make_unique<char[]>(output.size));
       if (output.size) places.push_back({values.back().get(), output.size});
     }
@@ -72,19 +72,19 @@ std::string read_answer(std::string_view data, const std::vector<size_t>& sizes,
   size_t piece = 0;
   while (!reader.done() && !data.empty()) {
     size_t left = std::min(data.size(), sizes[piece++ % sizes.size()]), took = 0;
-    for (const iovec& at : reader.room()) {
+    for (const iovec& at : reader.buffers()) {
       size_t step = std::min(left, at.iov_len);
       memcpy(at.iov_base, data.data() + took, step);
       took += step;
       left -= step;
     }
     data.remove_prefix(took);
-    reader.took(took, place);
+    reader.received(took, place);
   }
   std::string text = "{\"done\":" + std::string(reader.done() ? "true" : "false");
   text += ",\"left\":" + std::to_string(data.size()) + ",\"status\":" + std::to_string(reader.status());
   text += ",\"reason\":";
-  append_json(text, reader.done() && reader.status() != 200 ? reply_error(reader.text(), reader.status()) : "");
+  append_json(text, reader.done() && reader.status() != 200 ? answer_error(reader.text(), reader.status()) : "");
   text += ",\"outputs\":[";
   for (size_t i = 0; i < outputs.size(); i++) {
     if (i) text += ',';

@@ -59,7 +59,7 @@ class Client : public Request {
   std::string id_;
   std::unique_ptr<char[]> input_data_;
   std::vector<Value> inputs_;
-  Arrival arrival_;
+  RequestOptions options_;
   int64_t refuse_output_ = -1;
   std::atomic<bool> cancelled_{false};
 

@@ -26,7 +26,7 @@ namespace jigsaw {
 namespace {
 
 // Outputs that a fuzzer may announce: memory for more is not what is tested.
-constexpr size_t kMostAnnounced = size_t{1} << 20;
+constexpr size_t kMaxAnnouncedBytes = size_t{1} << 20;
 
 void require(bool holds, const char* what) {
   if (holds) return;
@@ -39,9 +39,9 @@ std::string outcome(std::string_view data, uint32_t seed) {
   AnswerReader reader;
   std::vector<std::unique_ptr<char[]>> memory;
   std::vector<size_t> sizes;
-  auto place = [&](const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
-    for (const ReplyOutput& output : outputs) {
-      if (output.size > kMostAnnounced) throw FormatError("too much");
+  auto place = [&](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
+    for (const AnswerOutput& output : outputs) {
+      if (output.size > kMaxAnnouncedBytes) throw FormatError("too much");
       memory.push_back(std::make_unique<char[]>(output.size));
       sizes.push_back(output.size);
       places.push_back({memory.back().get(), output.size});
@@ -51,7 +51,7 @@ std::string outcome(std::string_view data, uint32_t seed) {
   try {
     reader.begin();
     while (!reader.done() && !data.empty()) {
-      std::span<iovec> room = reader.room();
+      std::span<iovec> room = reader.buffers();
       require(!room.empty() && room[0].iov_len > 0, "there is room until the answer is complete");
       size_t left = data.size(), took = 0;
       if (seed) {
@@ -65,11 +65,11 @@ std::string outcome(std::string_view data, uint32_t seed) {
         left -= step;
       }
       data.remove_prefix(took);
-      reader.took(took, place);
+      reader.received(took, place);
     }
     text = reader.done() ? "done " + std::to_string(reader.status()) : "waits";
     if (!reader.done()) return text;
-    if (reader.status() != 200) text += reply_error(reader.text(), reader.status());
+    if (reader.status() != 200) text += answer_error(reader.text(), reader.status());
     for (size_t i = 0; i < sizes.size(); i++) text.append(memory[i].get(), sizes[i]);
   } catch (const FormatError&) {
     return "refused";
@@ -78,13 +78,13 @@ std::string outcome(std::string_view data, uint32_t seed) {
 }
 
 // A request whose outputs nobody looks at.
-class Nobody : public Request {
+class NullRequest : public Request {
  public:
   std::string_view id() const override { return {}; }
   bool cancelled() const override { return false; }
   char* allocate(size_t, DataType, const Shape& shape, size_t size) override {
     require(element_count(shape).has_value(), "an output's shape can be counted");
-    if (size > kMostAnnounced) throw std::runtime_error("too much");
+    if (size > kMaxAnnouncedBytes) throw std::runtime_error("too much");
     memory_.push_back(std::make_unique<char[]>(size));
     return memory_.back().get();
   }
@@ -160,12 +160,12 @@ struct CallFuzzer {
   void run(size_t task_index, bool tokens, bool pads, std::string_view answer) {
     auto server = std::make_shared<Server>("w", listener.path(), true);
     auto worker = std::make_shared<Worker>(server, "m", "/nonexistent/slot");
-    Nobody nobody;
+    NullRequest null_request;
     int32_t data[] = {1, 2, 3, 4};
     std::vector<Value> inputs(2);
     inputs[0] = {DataType::kInt32, {2, 1}, reinterpret_cast<const char*>(data), 8, nullptr};
     inputs[1] = {DataType::kInt32, {2, 2, 1}, reinterpret_cast<const char*>(data), 16, nullptr};
-    Flow flow(front, plan, &nobody, inputs, now(), kNever, kNever, "");
+    Flow flow(front, plan, &null_request, inputs, now(), kNever, kNever, "");
     Task& task = *front.tasks()[task_index];
     std::vector<Value> values(front.spec().tensors.size());
     values[0] = inputs[0];
@@ -196,7 +196,7 @@ struct CallFuzzer {
       connection.deliver();
       connection.early_outputs();
       if (connection.answered_early() || items < job.items) return;
-      job.finish(task.spec(), values);
+      job.join_outputs(task.spec(), values);
     } catch (const std::exception&) {
       // An answer that is refused.
     }

@@ -13,9 +13,9 @@ constexpr const char* kKinds[] = {"counter", "gauge", "histogram"};
 
 }  // namespace
 
-class Recorder::Counted : public Metric {
+class Recorder::RecordedMetric : public Metric {
  public:
-  Counted(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
+  RecordedMetric(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
 
   void add(double value) override { change(MetricKind::kCounter, series_.value + value, 0); }
   void set(double value) override { change(MetricKind::kGauge, value, 0); }
@@ -44,7 +44,7 @@ std::unique_ptr<Metric> Recorder::metric(MetricKind kind, const std::string& nam
     throw std::runtime_error("metric " + name + " cannot be made");
   std::lock_guard lock(mutex_);
   series_.push_back({kind, name, labels});
-  return std::make_unique<Counted>(*this, series_.back());
+  return std::make_unique<RecordedMetric>(*this, series_.back());
 }
 
 std::string Recorder::json() const {

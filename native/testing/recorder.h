@@ -30,7 +30,7 @@ class Recorder : public Host {
     double value = 0;   // Of a counter or gauge; the sum of a histogram.
     int64_t count = 0;  // Values that a histogram observed.
   };
-  class Counted;
+  class RecordedMetric;
 
   mutable std::mutex mutex_;
   std::vector<std::pair<LogLevel, std::string>> logs_;

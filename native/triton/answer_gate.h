@@ -39,8 +39,8 @@ class AnswerGate {
   std::atomic<bool> holding_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<int> ends_;
-  int room_ = 0;
+  std::vector<int> sockets_;
+  int buffer_bytes_ = 0;
   std::deque<Answer> held_;
   bool started_ = false;
 };

@@ -99,7 +99,7 @@ class TritonHost : public Host {
 struct Process {
   TritonHost host;
   std::unique_ptr<Engine> engine;
-  std::string wrong;  // Why there is no engine.
+  std::string error;  // Why there is no engine.
 };
 
 Process& process() {
@@ -177,8 +177,7 @@ class TritonRequest : public Request {
     failed_ = failure != nullptr;
     if (!failure && wants_clock_) {
       try {
-        char* to =
-            allocate(kClockTensor, DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
+        char* to = allocate(kClockTensor, DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
         for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
       } catch (const std::exception&) {
         // The next step takes its own arrival then.
@@ -217,11 +216,11 @@ class TritonRequest : public Request {
   // Hands the request to the core. It may be gone when this returns.
   void submit() {
     std::vector<Value> inputs;
-    Arrival arrival;
-    arrival.time = begin_;
+    RequestOptions options;
+    options.arrival = begin_;
     std::unique_ptr<Failure> failure;
     try {
-      read(inputs, arrival);
+      read(inputs, options);
     } catch (const std::exception& error) {
       failure = std::make_unique<Failure>(Failure{Blame::kRequest, error.what()});
     }
@@ -230,7 +229,7 @@ class TritonRequest : public Request {
       release();
       return;
     }
-    front_.submit(this, std::move(inputs), std::move(arrival));
+    front_.submit(this, std::move(inputs), std::move(options));
   }
 
  private:
@@ -248,9 +247,9 @@ class TritonRequest : public Request {
     return static_cast<char*>(buffer);
   }
 
-  void read(std::vector<Value>& inputs, Arrival& arrival) {
+  void read(std::vector<Value>& inputs, RequestOptions& options) {
     for (const FrontOutput& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
-    if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &arrival.timeout_us))
+    if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &options.timeout_us))
       TRITONSERVER_ErrorDelete(error);
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestInputCount(request_, &count));
@@ -258,23 +257,23 @@ class TritonRequest : public Request {
       Value clock = input_of(kClockTensor);
       if (clock.type == DataType::kInt64 && clock.size >= sizeof clock_) {
         memcpy(clock_, clock.data, sizeof clock_);
-        if (clock_[0] > 0) arrival.time = Time(clock_[0]);
-        if (clock_[1] > 0) arrival.deadline = Time(clock_[1]);
+        if (clock_[0] > 0) options.arrival = Time(clock_[0]);
+        if (clock_[1] > 0) options.deadline = Time(clock_[1]);
       }
     }
     if (!clock_[0]) {
-      clock_[0] = int64_t(arrival.time);
+      clock_[0] = int64_t(options.arrival);
       // A timeout may be longer than there are nanoseconds in an INT64.
-      Time most = Time(INT64_MAX) - arrival.time;
+      Time most = Time(INT64_MAX) - options.arrival;
       Time limit =
-          arrival.timeout_us ? 1000 * std::min(arrival.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
-      clock_[1] = int64_t(arrival.time + limit);
+          options.timeout_us ? 1000 * std::min(options.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
+      clock_[1] = int64_t(options.arrival + limit);
     }
-    read_outputs(arrival);
-    read_priority(arrival);
+    read_outputs(options);
+    read_priority(options);
   }
 
-  void read_outputs(Arrival& arrival) {
+  void read_outputs(RequestOptions& options) {
     const auto& outputs = front_.spec().outputs;
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestOutputCount(request_, &count));
@@ -286,14 +285,14 @@ class TritonRequest : public Request {
         continue;
       }
       for (size_t o = 0; o < outputs.size(); o++)
-        if (outputs[o].name == name) arrival.wanted.push_back(o);
+        if (outputs[o].name == name) options.wanted.push_back(o);
     }
-    std::sort(arrival.wanted.begin(), arrival.wanted.end());
+    std::sort(options.wanted.begin(), options.wanted.end());
     // All of them is the usual case, and has the empty list.
-    if (arrival.wanted.size() == outputs.size()) arrival.wanted.clear();
+    if (options.wanted.size() == outputs.size()) options.wanted.clear();
   }
 
-  void read_priority(Arrival& arrival) {
+  void read_priority(RequestOptions& options) {
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestParameterCount(request_, &count));
     for (uint32_t i = 0; i < count; i++) {
@@ -304,7 +303,7 @@ class TritonRequest : public Request {
       if (type == TRITONSERVER_PARAMETER_INT && std::string_view(key) == "jigsaw_priority") {
         int64_t priority;
         memcpy(&priority, value, sizeof priority);
-        arrival.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
+        options.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
       }
     }
   }
@@ -321,7 +320,7 @@ class TritonRequest : public Request {
     value.type = DataType(type);
     value.shape.assign(shape, shape + dims);
     value.size = size;
-    if (buffers > 1) value.own = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
+    if (buffers > 1) value.owner = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
     size_t at = 0;
     for (uint32_t i = 0; i < buffers; i++) {
       const void* data = nullptr;
@@ -331,15 +330,15 @@ class TritonRequest : public Request {
       check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
       if (memory == TRITONSERVER_MEMORY_GPU)
         throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
-      if (!value.own) {
+      if (!value.owner) {
         value.data = static_cast<const char*>(data);
         value.size = part;
       } else if (part) {
-        memcpy(value.own.get() + at, data, part);
+        memcpy(value.owner.get() + at, data, part);
         at += part;
       }
     }
-    if (value.own) value.data = value.own.get();
+    if (value.owner) value.data = value.owner.get();
     return value;
   }
 
@@ -378,7 +377,7 @@ void start_engine() {
   process().engine.reset();
   const char* run_dir = getenv("JIGSAW_RUN_DIR");
   if (!run_dir) {
-    process().wrong = "JIGSAW_RUN_DIR is not set; start the gateway with it";
+    process().error = "JIGSAW_RUN_DIR is not set; start the gateway with it";
     return;
   }
   auto text = [](const char* name) {
@@ -423,7 +422,7 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend
 
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
   try {
-    if (!process().engine) throw std::runtime_error(process().wrong);
+    if (!process().engine) throw std::runtime_error(process().error);
     jigsaw::Json config = jigsaw::Json::parse(jigsaw::config_of(model));
     auto made = std::make_unique<jigsaw::Model>();
     made->name = config.at("name", "config").string("config.name");

@@ -106,9 +106,9 @@ class Worker:
         self.region_requests: list[tuple[str, str]] = []
         """Verb and region name of each request to register or unregister shared memory."""
         self.secret = SECRET
-        self.going = threading.Event()
+        self.answering = threading.Event()
         """Event that must be set for requests to be answered; they are read in any case."""
-        self.going.set()
+        self.answering.set()
         self.max_concurrent = 0
         """Maximum number of calls in flight at the same time."""
         self._in_flight = 0
@@ -136,7 +136,7 @@ class Worker:
 
     def kill(self) -> None:
         """Closes all sockets immediately, as the kernel does for a process that dies."""
-        self.going.set()
+        self.answering.set()
         for sock in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -189,7 +189,7 @@ class Worker:
             self.max_concurrent = max(self.max_concurrent, self._in_flight)
             self._changed.notify_all()
         try:
-            self.going.wait()
+            self.answering.wait()
             answer = self.handler(call)
         except Refuse as error:
             answer = bad(error.status, error.message)
