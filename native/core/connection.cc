@@ -20,10 +20,10 @@
 namespace jigsaw {
 namespace {
 
-// Bytes below which a request is copied together and sent by one system call.
+// Requests with fewer bytes than this are copied into one buffer and sent by one system call.
 constexpr size_t kMaxCopiedBytes = 64 * 1024;
 
-// Bytes from which a tensor goes through shared memory.
+// Minimum bytes of a tensor that uses shared memory.
 constexpr size_t kMinSharedBytes = 128 * 1024;
 
 [[noreturn]] void throw_lost(const char* what, int error, bool executed) {
@@ -32,7 +32,7 @@ constexpr size_t kMinSharedBytes = 128 * 1024;
 
 std::span<const int64_t> item_of(const Shape& shape) { return std::span(shape).subspan(1); }
 
-// The shape of so many items.
+// Returns the shape of a stack of items.
 Shape stacked(int64_t items, const Shape& item) {
   Shape shape;
   shape.reserve(item.size() + 1);
@@ -56,10 +56,11 @@ void Connection::open() {
   if (server_.local) {
     sockaddr_un to{};
     to.sun_family = AF_UNIX;
-    if (server_.address.size() >= sizeof to.sun_path) throw ConnectionLost("the path of its socket is too long", false);
+    if (server_.address.size() >= sizeof to.sun_path)
+      throw ConnectionLost("the path of its socket is too long: " + server_.address, false);
     memcpy(to.sun_path, server_.address.data(), server_.address.size());
     socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (socket_ < 0) throw_lost("no socket", errno, false);
+    if (socket_ < 0) throw_lost("cannot create a socket", errno, false);
     if (connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
       int error = errno;
       close();
@@ -68,13 +69,13 @@ void Connection::open() {
     return;
   }
   size_t colon = server_.address.rfind(':');
-  if (colon == std::string::npos) throw ConnectionLost("its address has no port", false);
+  if (colon == std::string::npos) throw ConnectionLost("its address has no port: " + server_.address, false);
   std::string host = server_.address.substr(0, colon), port = server_.address.substr(colon + 1);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  // A name would have to be looked up, which may take seconds: routes name addresses.
+  // Numeric addresses only: a DNS lookup may block for seconds.
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   if (getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0)
@@ -93,7 +94,7 @@ void Connection::open() {
 
 void Connection::send() {
   if (socket_ >= 0) {
-    // A server that was stopped has closed its idle connections.
+    // A server that was stopped has closed its idle connections: then connect again.
     char byte;
     ssize_t n = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) close();
@@ -114,7 +115,7 @@ void Connection::build_request() {
   send_buffers_.clear();
   next_send_buffer_ = 0;
   size_t inputs = spec.inputs.size();
-  // Bytes and shape of each input of the whole batch.
+  // Bytes and shape of each input for the whole batch.
   std::vector<size_t> sizes(inputs, 0);
   std::vector<Shape> shapes(inputs);
   for (size_t i = 0; i < inputs; i++) {
@@ -127,7 +128,7 @@ void Connection::build_request() {
         for (int64_t item_at = piece.start; item_at < piece.stop; item_at++) sizes[i] += input.entry(item_at).size();
     }
   }
-  // Large tensors lie in shared memory, where there is a region that has room for them.
+  // Large tensors use shared memory if the region has enough space for all of them.
   placed_outputs_.assign(spec.outputs.size(), {});
   std::vector<RegionSpan> placed_inputs(inputs);
   region_wanted_ = 0;
@@ -175,7 +176,7 @@ void Connection::build_request() {
       if (output.yields) more.push_back(std::string(kRowsPrefix) + output.name);
   if (spec.step) {
     more.emplace_back(kAnsweredTensor);
-    for (const FrontOutput& output : call.task->front().spec().outputs)
+    for (const BoundaryTensor& output : call.task->front().spec().outputs)
       more.push_back(std::string(kAnswerPrefix) + output.name);
   }
   for (const std::string& name : more) call_outputs.push_back({name});
@@ -254,10 +255,10 @@ bool Connection::resume() {
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
       throw_lost("the connection broke", errno, !sending());
     }
-    if (n == 0) throw ConnectionLost("it closed the connection before its answer", !sending());
+    if (n == 0) throw ConnectionLost("it closed the connection before its answer was complete", !sending());
     reader_.received(size_t(n), to_place);
   }
-  // It answered before it had read all: what is left of the request would be taken for the next one.
+  // The server answered before it had read the whole request. It would read the rest as the next request.
   if (sending()) close();
   return true;
 }
@@ -272,21 +273,21 @@ void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::ve
                                      [&](const OutputSpec& declared) { return declared.name == output.name; }) -
                         spec.outputs.begin());
     if (index < spec.outputs.size()) {
-      if (seen[index]) throw FormatError("output " + output.name + " comes twice");
+      if (seen[index]) throw FormatError("the answer contains output " + output.name + " twice");
       seen[index] = true;
       const char* from = nullptr;
       if (output.placed) {
         const RegionSpan& span = placed_outputs_[index];
         size_t bytes = size_t(*element_count(output.shape)) * element_size(output.type);
         if (!span.size || bytes > span.size)
-          throw FormatError("output " + output.name + " is not where it was asked for");
+          throw FormatError("output " + output.name + " does not fit into its part of shared memory");
         from = region_.data() + span.offset;
       }
       size_t before = places.size();
       try {
         place_output(output, index, from, places);
       } catch (const AnswerError& error) {
-        // Whose answer it is comes first, and that is known at its end.
+        // Read on: the tokens at the end may show that this is the answer to another call, which is the worse error.
         if (!output_error_) output_error_ = error;
         places.resize(before);
         if (!from) receive_extra(output, places);
@@ -299,7 +300,7 @@ void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::ve
       if (output.name.size() > kTokenTensor.size() + 1) {
         const char *digits = output.name.data() + kTokenTensor.size() + 1,
                    *end = output.name.data() + output.name.size();
-        // A name without a number is no token.
+        // A name that does not end in a number is not a token.
         if (std::from_chars(digits, end, number).ec != std::errc()) number = tokens_.size();
       }
       if (number < tokens_.size() && tokens_[number].empty()) {
@@ -386,7 +387,7 @@ bool Connection::tokens_match() const {
 
 void Connection::check_outputs() {
   if (output_error_) throw *output_error_;
-  // A step that answers the whole request need not give outputs of its own.
+  // A step that answers the whole request may omit its own outputs.
   if (!missing_output_.empty() && !answered_flag_)
     throw AnswerError(Blame::kModel, "output " + missing_output_ + " is missing");
   for (Received& received : received_) {
@@ -404,7 +405,8 @@ void Connection::check_outputs() {
     int64_t most = received.shape[0];
     if (int64_t(rows.size()) != call.items ||
         std::any_of(rows.begin(), rows.end(), [most](int64_t count) { return count < 0 || count > most; }))
-      throw AnswerError(Blame::kModel, "output " + received.name + " does not say how many rows each item has");
+      throw AnswerError(Blame::kModel, "output " + received.name + " has no valid number of rows for each item in " +
+                                           std::string(kRowsPrefix) + received.name);
   }
 }
 
@@ -436,7 +438,7 @@ void Connection::deliver() {
   received_.clear();
 }
 
-// The rows of each item that are its own, out of as many as the item with the most of them has.
+// Passes on the rows of each item without their padding to the largest number of rows.
 void Connection::deliver_rows(const Received& received) {
   const std::vector<int64_t>& rows = rows_[received.output];
   const std::vector<size_t>& offsets = received.offsets;
@@ -509,7 +511,7 @@ bool Connection::resume_registration() {
 Region Connection::retire(const std::string& secret) {
   if (socket_ >= 0 && region_) {
     std::string order = unregister_request(region_.name(), secret);
-    // It is read although nobody waits for the answer.
+    // The server executes the request, although this process does not wait for the answer.
     [[maybe_unused]] ssize_t n = ::send(socket_, order.data(), order.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(socket_, SHUT_WR);
   }

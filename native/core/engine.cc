@@ -20,23 +20,24 @@ namespace {
 
 constexpr Time kGaugeInterval = 250 * kMillisecond;
 
-// A server that refused shared memory gets all over its socket for that long.
+// Time for which a server that refused shared memory receives large tensors over its socket.
 constexpr Time kSharedMemoryBackoff = 60 * kSecond;
 
-// Calls of a request at one task that its trace tells of: a request of very many rows has as many.
+// Maximum number of calls in the trace of a request at one task; a request of many rows makes as many calls.
 constexpr size_t kMaxTracedCalls = 256;
 
-// Regions are no larger than this: what is larger goes over the socket.
+// Maximum size of a region. Larger calls go over the socket.
 constexpr size_t kMaxRegionBytes = size_t{1} << 30;
 
-// What an answer that is not good says of the worker.
+// Meaning of an error answer for the worker.
 enum class ErrorKind : uint8_t {
-  kRefused,    // The model refused, or failed on, these items.
-  kNotRun,     // The server ran nothing of it.
-  kUnhealthy,  // The model's process died or hangs: what it says next may belong to another call.
+  kRefused,    // The model rejected these items, or failed on them.
+  kNotRun,     // The server did not execute the call.
+  kUnhealthy,  // The model's process died or hangs. Its next answer may belong to another call.
 };
 
-// By how the server's own messages begin: a model's may quote anything that a client sent.
+// Classifies an error by how the message begins, because a model's message may quote any text of a client, even a
+// message of the server.
 ErrorKind classify_error(int status, std::string_view reason) {
   constexpr std::string_view kModelError = "Failed to process the request(s) for model instance '",
                              kSeparator = "', message: ";
@@ -57,11 +58,12 @@ Engine::Engine(Host& host, Settings settings)
       settings_(std::move(settings)),
       metrics_(host),
       tracer_(settings_.run_dir + "/traces/gateway"),
-      // Positive as an INT64, with room to count.
+      // A random start that is positive as an INT64 and leaves room to count.
       next_number_((random_number() >> 16) + 1) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   event_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (epoll_ < 0 || event_ < 0) throw std::system_error(errno, std::generic_category(), "no epoll");
+  if (epoll_ < 0 || event_ < 0)
+    throw std::system_error(errno, std::generic_category(), "cannot create the event loop of the backend");
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = 0;
@@ -80,7 +82,8 @@ Engine::~Engine() {
   region_work_.notify_one();
   loop_thread_.join();
   region_thread_.join();
-  // A registration that was not answered holds its worker, and through it itself.
+  // The connection of an unanswered registration refers to its worker, which keeps the server and the connection alive:
+  // break this cycle.
   for (auto& [number, connection] : std::exchange(calls_, {}))
     std::shared_ptr<Worker> worker = std::move(connection->call.worker);
   close(event_);
@@ -135,7 +138,7 @@ void Engine::drop_unused_servers() {
   for (auto at = servers_.begin(); at != servers_.end();) {
     std::shared_ptr<Server> server = at->second.lock();
     if (server && server->users == 0)
-      // A server with open connections is slow to stop.
+      // Close them, because a server with open connections stops slowly.
       for (Connection* connection : server->idle) discard(connection->retire(settings_.secret));
     at = server ? std::next(at) : servers_.erase(at);
   }
@@ -156,7 +159,7 @@ void Engine::dispatch_dirty(Work& work, Time at) {
     work.dirty.clear();
     std::sort(tasks.begin(), tasks.end());
     tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
-    // Where a worker serves the queues of several, the earliest deadline goes first.
+    // If tasks share a worker, the one with the earliest deadline is first.
     std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->first_order() < b->first_order(); });
     for (Task* task : tasks) task->dispatch(work, at);
   }
@@ -170,7 +173,7 @@ Time Engine::call_deadline(const Task& task, const Entry& entry, int64_t items, 
     double of_size_ms = found != deadlines.end()
                             ? found->second
                             : deadlines.back().second * double(items) / double(deadlines.back().first);
-    // What a server does for the first time may take far longer than the profile says.
+    // The first call of a batch size may take much longer than the profile says.
     limit_ms = entry.worker->has_answered(items) ? of_size_ms : std::max(of_size_ms, limit_ms);
   }
   return at + Time(limit_ms * 1e6);
@@ -265,11 +268,11 @@ void Engine::start(Connection& connection, Work& work) {
   }
   std::lock_guard lock(mutex_);
   if (reason.empty() && connection.aborted) {
-    reason = "its server was taken out of service";
+    reason = "the server was taken out of service";
     executed = true;
   }
   if (reason.empty()) {
-    // A Unix socket has somebody who listens; a connection to another host may still be on its way.
+    // A connected Unix socket has a listener. A TCP connection may still be in progress.
     if (connection.server().local) connection.call.worker->reached();
     connection.state = Connection::State::kWaiting;
     arm(connection);
@@ -298,7 +301,7 @@ void Engine::loop() {
     {
       std::lock_guard lock(mutex_);
       Time at = now();
-      // Deadlines of calls that have ended wake nobody.
+      // Deadlines of calls that have ended must not wake the loop.
       while (!deadlines_.empty() && !calls_.contains(deadlines_.top().second)) deadlines_.pop();
       if (at >= wake_ || at >= gauges_due_ || (!deadlines_.empty() && at >= deadlines_.top().first)) tick(at, work);
       Time next = std::min(wake_.load(), gauges_due_);
@@ -348,7 +351,7 @@ void Engine::expire(Time at, Work& work) {
       continue;
     }
     if (connection.state == Connection::State::kRegistering) {
-      refuse_regions(connection.server(), "it did not take shared memory in time");
+      refuse_regions(connection.server(), "it did not answer the registration of shared memory in time");
       disconnect(connection);
       end_registration(connection);
       continue;
@@ -391,13 +394,13 @@ void Engine::on_event(uint64_t number) {
     dispatch_dirty(work, now());
   } catch (const AnswerError& error) {
     std::lock_guard lock(mutex_);
-    // What is left of the answer would be taken for the next one.
+    // The rest of the answer would be read as the next answer.
     disconnect(*connection);
     reject_call(*connection, error.blame, error.what(), work);
     dispatch_dirty(work, now());
   } catch (const std::exception& error) {
     std::lock_guard lock(mutex_);
-    fail_call(*connection, std::string("it gave no proper answer: ") + error.what(), true, work);
+    fail_call(*connection, std::string("invalid answer: ") + error.what(), true, work);
     dispatch_dirty(work, now());
   }
   run(work);
@@ -426,7 +429,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
   if (!connection.tokens_match()) {
     std::lock_guard lock(mutex_);
     std::shared_ptr<Worker> worker = connection.call.worker;
-    std::string reason = "model " + worker->model + " gave the answer to another call";
+    std::string reason = "model " + worker->model + " returned the answer to another call";
     fail_call(connection, reason, true, work);
     condemn(*worker->server, worker->model, reason, work);
     dispatch_dirty(work, now());
@@ -464,12 +467,12 @@ void Engine::on_answer(Connection& connection, Work& work) {
     dispatch_dirty(work, at);
   }
   if (full) {
-    // Nothing is won by waiting for more: the worker gets its batch, then the clients their answers.
+    // The next batch cannot grow: send it first, then respond to the clients.
     for (Connection* next : std::exchange(work.sends, {})) start(*next, work);
     run(work);
     return;
   }
-  // Answers go out before the next batch is formed: clients that send again at once are in it.
+  // Respond before the next batch is formed, so that clients that immediately send again can join it.
   run(work);
   std::lock_guard lock(mutex_);
   finish_call(connection, work);
@@ -484,7 +487,7 @@ void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
     if (!spec.outputs[o].yields) continue;
     for (const Piece& piece : call.pieces) {
       variant.yields[number].first->add(double(piece.size()));
-      // The latest chunks are this call's; a job may have very many.
+      // The chunks of this call are the last ones. Search backwards, because a job may have very many chunks.
       const std::vector<Chunk>& chunks = piece.job->outputs[o].chunks;
       for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); chunk++) {
         if (chunk->start < piece.start || chunk->stop > piece.stop) break;
@@ -522,7 +525,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
   bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&
                    server.users > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
-    // Shared memory is made and registered between two calls, never before one that waits for it.
+    // Shared memory is created and registered between calls, so that no call waits for it.
     call.number = next_number_++;
     connection.state = Connection::State::kRegistering;
     server.registering = true;
@@ -553,14 +556,14 @@ void Engine::region_loop() {
     discarded.clear();
     if (wanted) made = Region::make(settings_.region_prefix, request.bytes);
     lock.lock();
-    // Meanwhile the server may have been taken out of service, or left the route.
+    // In the meantime, the server may have been taken out of service or have left the route.
     if (!wanted || !still_needed(request.number)) {
       discard(std::move(made));
       continue;
     }
     Connection& connection = *calls_[request.number];
     if (!made) {
-      refuse_regions(connection.server(), "no shared memory could be made");
+      refuse_regions(connection.server(), "no shared memory could be created");
       end_registration(connection);
       continue;
     }
@@ -571,7 +574,7 @@ void Engine::region_loop() {
       wake_at(deadline);
       arm(connection);
     } catch (const std::exception&) {
-      // The server has gone; whatever is sent to it next says so.
+      // The server is gone; the next call will report it.
       disconnect(connection);
       end_registration(connection);
     }
@@ -608,7 +611,7 @@ void Engine::return_to_pool(Connection& connection) {
   connection.state = Connection::State::kIdle;
   if (server.users == 0) discard(connection.retire(settings_.secret));
   server.idle.push_back(&connection);
-  // The last to hold the server may have been this call.
+  // Keep the worker until the end of this function: it may be the last owner of the server and of this connection.
   std::shared_ptr<Worker> worker = std::move(connection.call.worker);
   connection.call = {};
 }
@@ -627,7 +630,7 @@ void Engine::on_registration(Connection& connection) {
   }
   std::lock_guard lock(mutex_);
   if (!wrong.empty()) {
-    refuse_regions(connection.server(), "it takes no shared memory: " + wrong);
+    refuse_regions(connection.server(), "it refused shared memory: " + wrong);
     disconnect(connection);
   }
   end_registration(connection);
@@ -635,7 +638,7 @@ void Engine::on_registration(Connection& connection) {
 
 void Engine::refuse_regions(Server& server, const std::string& reason) {
   server.no_regions_until = now() + kSharedMemoryBackoff;
-  host_.log(LogLevel::kWarning, "large tensors of worker " + server.name + " go over its socket for " +
+  host_.log(LogLevel::kWarning, "worker " + server.name + ": large tensors go over the socket for the next " +
                                     std::to_string(kSharedMemoryBackoff / kSecond) + " s: " + reason);
 }
 
@@ -670,7 +673,7 @@ void Engine::fail_call(Connection& connection, const std::string& reason, bool e
       continue;
     }
     if (piece.tries == 0 && task.spec().retry) {
-      // Each goes by itself: one of them may be what the worker failed on.
+      // Retry each piece alone, because one of them may have caused the failure.
       piece.tries = 1;
       piece.alone = true;
       piece.failed_servers.push_back(server);
@@ -679,7 +682,8 @@ void Engine::fail_call(Connection& connection, const std::string& reason, bool e
       continue;
     }
     std::string message = "task " + task.spec().name + ": " + failure;
-    if (!piece.failed_server_names.empty()) message += "; before it worker " + piece.failed_server_names.front();
+    if (!piece.failed_server_names.empty())
+      message += "; before that, worker " + piece.failed_server_names.front() + " failed";
     task.metrics().refused[size_t(Reason::kWorker)]->add(1);
     flow->trace(*piece.job, "worker", message, at, work);
     flow->fail({Blame::kWorker, std::move(message)}, work);
@@ -705,7 +709,7 @@ void Engine::reject_call(Connection& connection, Blame blame, const std::string&
       continue;
     }
     if (several && task.spec().retry) {
-      // Each is tried by itself, so that one request's fault does not fail the others.
+      // Retry each piece alone, so that one faulty request does not fail the others.
       piece.alone = true;
       task.put_back(std::move(piece));
       continue;
@@ -728,7 +732,7 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
   write_condemned(server, model, reason, work);
   server.condemn(at);
   server.epoch++;
-  // Whatever else is under way there is not waited for: its answer could be another's.
+  // Do not wait for the other calls in flight: their answers could belong to other calls.
   for (size_t i = 0; i < server.connections.size(); i++) {
     Connection& connection = *server.connections[i];
     switch (connection.state) {
@@ -739,7 +743,7 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
         connection.aborted = true;
         break;
       case Connection::State::kWaiting:
-        fail_call(connection, "its server was taken out of service: " + reason, true, work);
+        fail_call(connection, "the server was taken out of service: " + reason, true, work);
         break;
       case Connection::State::kRegistering:
         disconnect(connection);
@@ -767,7 +771,7 @@ void Engine::write_condemned(const Server& server, const std::string& model, con
   if (file >= 0) close(file);
   if (!written || rename(fresh.c_str(), path.c_str()) != 0)
     work.logs.emplace_back(LogLevel::kError,
-                           "worker " + server.name + " cannot be reported: " + path + " cannot be written");
+                           "worker " + server.name + " cannot be reported to the controller: cannot write " + path);
   work.logs.emplace_back(LogLevel::kError, "worker " + server.name + " is taken out of service: " + reason);
 }
 

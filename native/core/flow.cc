@@ -11,10 +11,10 @@
 namespace jigsaw {
 namespace {
 
-// Bytes of a job's answers that are joined with the lock held: to let go of it and take it again costs as much.
+// Maximum bytes of answers that are joined with the lock held: joining them costs no more than unlocking and locking.
 constexpr size_t kMaxBytesJoinedUnderLock = 64 * 1024;
 
-// The one element of a condition's tensor as a number.
+// Returns the only element of a condition's tensor as a number; NaN if the type is not numeric.
 double number_of(const Value& value) {
   auto read = [&]<typename T>(T zero) {
     memcpy(&zero, value.data, sizeof zero);
@@ -65,7 +65,7 @@ double number_of(const Value& value) {
   }
 }
 
-// Whether a shape is the declared one for so many items.
+// Returns true if a shape matches the declaration for this number of items.
 bool fits(const Shape& declared, const Shape& shape, int64_t items) {
   return shape.size() == declared.size() + 1 && shape[0] == items &&
          std::equal(declared.begin(), declared.end(), shape.begin() + 1,
@@ -83,7 +83,7 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
   plan.sink.assign(spec.tensors.size(), -1);
   plan.outputs = wanted;
   std::vector<bool> tensors(spec.tensors.size(), false), given(spec.tensors.size(), false);
-  for (const FrontOutput& input : spec.inputs) given[input.tensor] = true;
+  for (const BoundaryTensor& input : spec.inputs) given[input.tensor] = true;
   for (size_t output : wanted) {
     size_t tensor = spec.outputs[output].tensor;
     tensors[tensor] = true;
@@ -108,7 +108,7 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
       plan.waiting[t]++;
       plan.consumers[tensor].push_back(t);
     }
-    // Its answer may come after other outputs are made, so none is made in the response itself.
+    // The step may answer early, after other outputs were computed: write none of them into the response directly.
     if (task.step) plan.sink.assign(spec.tensors.size(), -1);
   }
   return plan;
@@ -154,8 +154,9 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
       const Value& value = values_[spec.condition->tensor];
       if (element_count(value.shape) != 1) {
         front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
-        fail({Blame::kRequest,
-              "task " + spec.name + ": its condition needs one element and got shape " + text_of(value.shape)},
+        fail({Blame::kRequest, "task " + spec.name +
+                                   ": its condition needs a tensor of one element, but the tensor has shape " +
+                                   text_of(value.shape)},
              work);
         return;
       }
@@ -175,7 +176,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     Time remaining = front_.remaining_time(task);
     if (deadline_ != kNever) {
       job->deadline = job->admission_deadline = deadline_ - std::min(deadline_, remaining);
-      // Work is not begun for what would not be finished; what is begun goes on while there is a chance.
+      // A new request starts only if it can probably be finished. A started one continues as long as it has a chance.
       job->started = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
       if (!job->started)
         job->admission_deadline =
@@ -225,7 +226,7 @@ bool Flow::complete_job(Job& job, std::vector<size_t>& ready, Work& work) {
     fail(std::move(*failure), work);
     return false;
   }
-  // A task that had nothing to do went to no worker.
+  // A task without items sent nothing to a worker, so it has no trace.
   if (job.items) trace(job, "answered", "", job.last_received, work);
   auto made = [&](size_t tensor) {
     for (size_t consumer : plan_.consumers[tensor])
@@ -309,10 +310,11 @@ void Flow::copy_outputs() {
       value = nullptr;
       for (const auto& [index, given] : early_)
         if (index == output) value = &given;
-      const FrontOutput& declared = spec.outputs[output];
+      const BoundaryTensor& declared = spec.outputs[output];
       if (!value) throw std::runtime_error("output " + declared.name + " is missing in the early answer");
       if (value->type != declared.type || !fits(declared.shape, value->shape, timing_.items))
-        throw std::runtime_error("output " + declared.name + " of the early answer is not as declared");
+        throw std::runtime_error("output " + declared.name +
+                                 " of the early answer does not have the declared type and shape");
     } else if (plan_.sink[tensor] == int(output)) {
       continue;
     }
@@ -331,7 +333,7 @@ void Flow::respond() {
     }
   }
   bool in_time = now() <= arrival_ + Time(front_.spec().slo_ms * 1e6);
-  // A front of one task sees a part of the request's time.
+  // A one-task front sees only a part of the request's time.
   if (!front_.spec().clock) (failure_ ? metrics.slo_failed : in_time ? metrics.slo_met : metrics.slo_missed).add(1);
   request_->respond(failure_.get(), timing_);
 }

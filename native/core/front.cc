@@ -10,7 +10,8 @@
 namespace jigsaw {
 namespace {
 
-// The items of a client's batch as requests of their own, whose answers are put together again.
+// A request whose items are executed as separate requests and whose answers are stacked again. Deletes itself after the
+// last item was released. Any thread may respond to an item.
 class SplitRequest {
  public:
   SplitRequest(const FrontSpec& spec, Request* whole, std::vector<size_t> wanted, size_t items)
@@ -62,7 +63,7 @@ class SplitRequest {
     timing.items = int64_t(items_.size());
     std::unique_ptr<Failure> failure;
     for (auto& item : items_) {
-      // Of an item that was never sent it is 0.
+      // It is 0 if the item was never sent.
       if (!timing.first_sent || (item->timing.first_sent && item->timing.first_sent < timing.first_sent))
         timing.first_sent = item->timing.first_sent;
       timing.last_received = std::max(timing.last_received, item->timing.last_received);
@@ -117,7 +118,7 @@ class SplitRequest {
   std::atomic<size_t> unanswered_, unreleased_;
 };
 
-// Item `index` of a value's batch.
+// Returns item `index` of a batch. `offsets` are those of the elements of a BYTES tensor, else empty.
 Value item_of(const Value& value, size_t index, size_t items, const std::vector<size_t>& offsets) {
   Value item = value;
   item.shape[0] = 1;
@@ -132,10 +133,10 @@ Value item_of(const Value& value, size_t index, size_t items, const std::vector<
   return item;
 }
 
-// Why inputs are not what the specification says; empty where they are. All that follows relies on it.
+// Returns how the inputs differ from the specification; empty if they match it. All later code relies on this check.
 std::string input_error(const FrontSpec& spec, const std::vector<Value>& inputs) {
   for (size_t i = 0; i < inputs.size(); i++) {
-    const FrontOutput& declared = spec.inputs[i];
+    const BoundaryTensor& declared = spec.inputs[i];
     const Value& value = inputs[i];
     if (value.type != declared.type)
       return "input " + declared.name + " is of type " + name_of(value.type) + " where " + name_of(declared.type) +
@@ -160,7 +161,7 @@ void reject(Request* request, Time arrival, std::string reason) {
   reject(request, arrival, Failure{Blame::kRequest, std::move(reason)});
 }
 
-// The time that is so many microseconds later, or kNever where there is none.
+// Adds microseconds to a time; kNever if the sum overflows.
 Time later(Time at, uint64_t microseconds) {
   return microseconds < (kNever - at) / 1000 ? at + 1000 * microseconds : kNever;
 }
@@ -177,7 +178,7 @@ Front::Front(Engine& engine, std::string model, std::string_view spec)
     for (size_t t = 0; t < spec_.tasks.size(); t++)
       tasks_.push_back(std::make_unique<Task>(engine_, *this, spec_.tasks[t], t));
   } catch (...) {
-    tasks_.clear();  // While the lock is held.
+    tasks_.clear();  // Requires the lock, so not left to the destructor.
     throw;
   }
   for (size_t t = 0; t < spec_.tasks.size(); t++) {
@@ -275,10 +276,10 @@ Time Front::remaining_time(size_t task, double profile_factor, TimeAtTask time_a
 Time Front::remaining_time_of_fronts(size_t task, double profile_factor, TimeAtTask time_at_task, Time at,
                                      std::map<const Task*, Time>& visited) const {
   const TaskSpec& spec = spec_.tasks[task];
-  // Under load it takes about twice as long as a batch does.
+  // `rest_ms` is the sum of service times. Under load, sojourn times are about twice as long.
   Time by_profile = Time(profile_factor * spec.rest_ms * 1e6), longest = 0;
   if (spec.followers.empty()) return by_profile;
-  // While one generation of a graph takes the place of another, tasks of both may follow each other in a circle.
+  // While a new generation of a graph replaces the old one, the followers of their tasks can form a cycle.
   auto [entry, fresh] = visited.try_emplace(tasks_[task].get(), by_profile);
   if (!fresh) return entry->second;
   for (const std::string& name : spec.followers) {
@@ -292,7 +293,7 @@ Time Front::remaining_time_of_fronts(size_t task, double profile_factor, TimeAtT
 }
 
 void Front::submit(Request* request, std::vector<Value> inputs, RequestOptions options) {
-  // An earlier step tells when the request arrived; what is told may be wrong.
+  // An earlier step passes the time of arrival, which may be wrong.
   Time at = now();
   if (!options.arrival || options.arrival > at) options.arrival = at;
   if (std::string wrong = input_error(spec_, inputs); !wrong.empty()) {
@@ -310,7 +311,7 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   std::vector<std::vector<size_t>> offsets(inputs.size());
   for (size_t i = 0; i < inputs.size(); i++) {
     std::string wrong;
-    if (size_t(inputs[i].shape[0]) != items) wrong = " has another batch size than " + spec_.inputs[0].name;
+    if (size_t(inputs[i].shape[0]) != items) wrong = " has a different batch size than input " + spec_.inputs[0].name;
     if (wrong.empty() && inputs[i].type == DataType::kBytes) {
       try {
         offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
@@ -334,7 +335,7 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   try {
     parts.resize(items);
     split_request = std::make_unique<SplitRequest>(spec_, request, wanted, items);
-    // All items are taken out first: the last of them to end takes the request's inputs with it.
+    // Prepare all items before the first one starts: the last one to end frees the request's inputs.
     for (size_t item = 0; item < items; item++)
       for (size_t i = 0; i < inputs.size(); i++) parts[item].push_back(item_of(inputs[i], item, items, offsets[i]));
     for (size_t item = 0; item < items; item++) requests.push_back(split_request->item(item));
@@ -342,7 +343,7 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
     reject(request, options.arrival, no_memory());
     return;
   }
-  // It ends with the last of its items.
+  // It deletes itself after the last item.
   [[maybe_unused]] SplitRequest* owned_by_items = split_request.release();
   for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), options);
 }
@@ -372,7 +373,7 @@ void Front::begin(Request* request, std::vector<Value> inputs, const RequestOpti
     if (flow) {
       flows_++;
       flow->priority = options.priority;
-      // A request of a pipeline arrived long before it came here.
+      // Not the arrival: a request of a pipeline may have arrived at the gateway long ago.
       Time at = now();
       flow->traced = engine_.tracer().choose(request->id(), at);
       try {

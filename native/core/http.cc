@@ -56,7 +56,7 @@ size_t parse_length(std::string_view value) {
   size_t number = 0;
   auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size())
-    throw FormatError("a length in the answer is no number");
+    throw FormatError("a length in the answer's header is not a number");
   return number;
 }
 
@@ -163,10 +163,10 @@ AnswerHead parse_answer_head(std::string_view text) {
       head.json = parse_length(value);
       has_json = true;
     } else if (equals_ignoring_case(name, "transfer-encoding")) {
-      throw FormatError("the answer's length is not told");
+      throw FormatError("the answer has a Transfer-Encoding; only Content-Length is supported");
     }
   }
-  if (!has_body) throw FormatError("the answer's length is not told");
+  if (!has_body) throw FormatError("the answer has no Content-Length");
   if (!has_json) head.json = head.body;
   if (head.body > kMaxBodyBytes || head.json > head.body)
     throw FormatError("the lengths in the answer contradict each other");
@@ -186,20 +186,20 @@ std::vector<AnswerOutput> parse_answer(std::string_view text) {
       output.shape.push_back(dim.integer("output.shape"));
     if (output.shape.size() > 32) throw FormatError("output " + output.name + " has too many dimensions");
     auto count = element_count(output.shape);
-    if (!count) throw FormatError("output " + output.name + " has a shape that cannot be");
+    if (!count) throw FormatError("output " + output.name + " has an impossible shape");
     const Json* parameters = item.find("parameters");
     const Json* size = parameters ? parameters->find("binary_data_size") : nullptr;
     if (size) {
       int64_t bytes = size->integer("output.binary_data_size");
       size_t element = element_size(output.type);
       if (bytes < 0 || uint64_t(bytes) > kMaxBodyBytes)
-        throw FormatError("output " + output.name + " has a size that cannot be");
+        throw FormatError("output " + output.name + " has an impossible size");
       if (element && uint64_t(*count) * element != uint64_t(bytes))
         throw FormatError("output " + output.name + " of shape " + text_of(output.shape) + " has " +
                           std::to_string(bytes) + " bytes");
       output.size = size_t(bytes);
     } else if (*count > 0) {
-      if (item.find("data")) throw FormatError("output " + output.name + " is not binary");
+      if (item.find("data")) throw FormatError("output " + output.name + " is not in binary form");
       output.placed = true;
     }
     outputs.push_back(std::move(output));
@@ -211,7 +211,7 @@ std::string answer_error(std::string_view text, int status) {
   try {
     Json json = Json::parse(text);
     std::string reason = json.at("error", "answer").string("answer.error");
-    // Triton puts the id of the call before some reasons.
+    // Triton puts the request id before some messages.
     if (reason.starts_with("[request id: ")) {
       size_t end = reason.find("] ");
       if (end != std::string::npos) reason.erase(0, end + 2);
@@ -235,7 +235,8 @@ std::span<iovec> AnswerReader::buffers() {
   if (state_ == State::kTensors) return {places_.data() + place_, places_.size() - place_};
   if (filled_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
   size_t room = buffer_.size() - filled_;
-  // Bytes behind the answer are not the answer's: they stay in the socket, where the next look at it finds them.
+  // Do not read beyond the end of the answer: other bytes stay in the socket, where the next use of the connection
+  // finds them.
   if (state_ == State::kJson) room = std::min(room, body_start_ + head_.body - filled_);
   single_ = {buffer_.data() + filled_, room};
   return {&single_, 1};
@@ -255,11 +256,11 @@ void AnswerReader::read_head() {
   std::string_view text(buffer_.data(), filled_);
   size_t end = text.find("\r\n\r\n", searched_ < 3 ? 0 : searched_ - 3);
   searched_ = filled_;
-  if (std::min(end, filled_) > kMaxHeadBytes) throw FormatError("the answer's header does not end");
+  if (std::min(end, filled_) > kMaxHeadBytes) throw FormatError("the answer's header is too long");
   if (end == std::string_view::npos) return;
   head_ = parse_answer_head(text.substr(0, end));
   body_start_ = end + 4;
-  if (filled_ > body_start_ + head_.body) throw FormatError("more came than the answer's length");
+  if (filled_ > body_start_ + head_.body) throw FormatError("there are bytes after the end of the answer");
   size_t needed = body_start_ + head_.json;
   if (buffer_.size() < needed) buffer_.resize(needed + 1);
   state_ = State::kJson;
@@ -267,8 +268,7 @@ void AnswerReader::read_head() {
 
 void AnswerReader::read_json(const Place& place) {
   if (head_.status != 200 || !inference_) {
-    // Whatever follows the JSON of a bad answer is of no use.
-    if (head_.body != head_.json) throw FormatError("tensors in an answer that is not good");
+    if (head_.body != head_.json) throw FormatError("an error answer contains tensors");
     state_ = State::kDone;
     return;
   }
@@ -283,7 +283,7 @@ void AnswerReader::read_json(const Place& place) {
   place(outputs, places_);
   size_t placed = 0;
   for (const iovec& at : places_) placed += at.iov_len;
-  if (placed != total) throw FormatError("the answer's tensors have no place");
+  if (placed != total) throw FormatError("the memory for the tensors has the wrong size");
   while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
   state_ = State::kTensors;
   const char* from = buffer_.data() + body_start_ + head_.json;

@@ -8,7 +8,7 @@
 namespace jigsaw {
 namespace {
 
-// Rows without elements cost their sender nothing.
+// Maximum number of items of a job. Rows without elements have no bytes, so their number needs a limit of its own.
 constexpr int64_t kMaxItems = int64_t{1} << 31;
 
 bool matches(const Shape& declared, std::span<const int64_t> shape) {
@@ -20,7 +20,7 @@ std::unique_ptr<Failure> request_failure(std::string message) {
   return std::make_unique<Failure>(Failure{Blame::kRequest, std::move(message)});
 }
 
-// "inputs differ in WHAT: X has 2, Y has 3".
+// Returns the failure "inputs differ in WHAT: X has 2, Y has 3".
 std::unique_ptr<Failure> mismatch(const TaskSpec& spec, const std::vector<Value>& values, const char* what,
                                   size_t axis) {
   std::string text = "task " + spec.name + ": inputs differ in " + what + ":";
@@ -116,7 +116,7 @@ char* Job::output_memory(const TaskSpec& spec, size_t output, const Shape& item,
     try {
       to.data = flow->memory(declared.tensor, declared.type, whole, to.item_size * size_t(items), to.owner);
     } catch (const std::exception& error) {
-      // The worker is not to blame, whatever follows.
+      // This is not the worker's fault, so the call must not be retried.
       throw AnswerError(Blame::kModel, "output " + declared.name + ": " + error.what());
     }
     to.known = true;
@@ -150,7 +150,7 @@ std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Val
     }
     auto& chunks = from.chunks;
     std::sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) { return a.start < b.start; });
-    // Where items are joined along their rows the first dimension may differ, elsewhere none may.
+    // If items are joined along their rows (`flat`), the first dimension may differ between items; else none may.
     Shape item;
     int64_t rows = 0;
     size_t bytes = 0;
@@ -165,7 +165,7 @@ std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Val
       for (int64_t dim : declared.shape) item.push_back(dim < 0 ? 0 : dim);
     }
     if (flat) {
-      // The rows of a batch entry's calls follow each other; entries must have as many each.
+      // The rows of all items of a batch entry are concatenated; all entries must have the same number of rows.
       value.shape = {leading[0], 0};
       if (leading[0] > 0) {
         std::vector<int64_t> of_entry(size_t(leading[0]), 0);
@@ -183,7 +183,7 @@ std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Val
     }
     value.size = bytes;
     if (chunks.size() == 1 && !flow->client_gets(declared.tensor)) {
-      // As it came: the tasks that follow are sent it from there.
+      // No copy: the followers use the memory of the answer.
       value.owner = std::move(chunks[0].owner);
       value.data = chunks[0].data;
       values[declared.tensor] = std::move(value);

@@ -12,7 +12,7 @@ class JsonParser {
   Json document() {
     Json value = parse(0);
     skip();
-    if (at_ != text_.size()) fail("something follows the document");
+    if (at_ != text_.size()) fail("unexpected text after the document");
     return value;
   }
 
@@ -49,12 +49,12 @@ class JsonParser {
         at_++;
         if (take('}')) return value;
         do {
-          if (peek() != '"') fail("a member has no name");
+          if (peek() != '"') fail("a member of an object has no name");
           std::string name = string();
-          if (!take(':')) fail("a colon is missing");
+          if (!take(':')) fail("the colon after a name is missing");
           value.members_.emplace_back(std::move(name), parse(depth + 1));
         } while (take(','));
-        if (!take('}')) fail("an object does not end");
+        if (!take('}')) fail("an object is not closed");
         return value;
       case '[':
         value.kind_ = Json::Kind::kArray;
@@ -63,7 +63,7 @@ class JsonParser {
         do {
           value.items_.push_back(parse(depth + 1));
         } while (take(','));
-        if (!take(']')) fail("an array does not end");
+        if (!take(']')) fail("an array is not closed");
         return value;
       case '"':
         value.kind_ = Json::Kind::kString;
@@ -86,7 +86,7 @@ class JsonParser {
   }
 
   void word(std::string_view expected) {
-    if (text_.substr(at_, expected.size()) != expected) fail("an unknown word");
+    if (text_.substr(at_, expected.size()) != expected) fail("unknown word");
     at_ += expected.size();
   }
 
@@ -102,7 +102,7 @@ class JsonParser {
     }
     const char *first = text_.data() + at_, *last = text_.data() + end;
     auto [stop, error] = std::from_chars(first, last, value.number_);
-    if (error != std::errc() || stop != last || first == last) fail("no value");
+    if (error != std::errc() || stop != last || first == last) fail("invalid value");
     if (integral) {
       auto [int_stop, int_error] = std::from_chars(first, last, value.integer_);
       value.integral_ = int_error == std::errc() && int_stop == last;
@@ -111,10 +111,10 @@ class JsonParser {
   }
 
   unsigned hex4() {
-    if (text_.size() - at_ < 4) fail("an escape ends early");
+    if (text_.size() - at_ < 4) fail("an escape sequence ends early");
     unsigned code = 0;
     auto [stop, error] = std::from_chars(text_.data() + at_, text_.data() + at_ + 4, code, 16);
-    if (error != std::errc() || stop != text_.data() + at_ + 4) fail("an escape is no number");
+    if (error != std::errc() || stop != text_.data() + at_ + 4) fail("an escape sequence is not a hexadecimal number");
     at_ += 4;
     return code;
   }
@@ -144,9 +144,9 @@ class JsonParser {
       size_t start = at_;
       while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\') at_++;
       out.append(text_.substr(start, at_ - start));
-      if (at_ == text_.size()) fail("a string does not end");
+      if (at_ == text_.size()) fail("a string is not closed");
       if (text_[at_++] == '"') return out;
-      if (at_ == text_.size()) fail("a string does not end");
+      if (at_ == text_.size()) fail("a string is not closed");
       switch (text_[at_++]) {
         case '"':
           out += '"';
@@ -177,14 +177,14 @@ class JsonParser {
           if (code >= 0xD800 && code < 0xDC00 && text_.substr(at_, 2) == "\\u") {
             at_ += 2;
             unsigned low = hex4();
-            if (low < 0xDC00 || low > 0xDFFF) fail("half of a surrogate pair");
+            if (low < 0xDC00 || low > 0xDFFF) fail("a surrogate pair is incomplete");
             code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
           }
           append_utf8(out, code);
           break;
         }
         default:
-          fail("an unknown escape");
+          fail("unknown escape sequence");
       }
     }
   }

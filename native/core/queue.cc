@@ -49,7 +49,7 @@ void Queue::insert(Key key, Piece piece) {
 
 void Queue::requeue(Piece piece, Time at) {
   Job& job = *piece.job;
-  // Jobs that came meanwhile go first.
+  // The rest of a large job yields to jobs that have arrived in the meantime.
   job.order = std::max(job.order, at + std::min(job.window, kNever - at));
   push(std::move(piece));
 }

@@ -1,4 +1,4 @@
-// A task's queue: earliest deadline first within classes of priority, by the shapes that may share a batch.
+// The queue of a task: earliest deadline first within priority classes, grouped by the shapes that can share a batch.
 #pragma once
 
 #include <iterator>
@@ -11,35 +11,39 @@
 
 namespace jigsaw {
 
+// Pieces of jobs that wait for a worker. Owned by its task; all functions require the engine's lock.
+//
+// Pieces are ordered by priority, then by the order key of their jobs, which for new jobs is their deadline at the
+// task. Each group of equal shapes has its own ordered map, so that a batch is taken from one group without a search.
 class Queue {
  public:
-  // Items of one job that count as prompt.
+  // Maximum number of items of one piece that `capped_items` counts.
   static constexpr int64_t kItemCap = 64;
 
   bool empty() const { return heads_.empty(); }
   size_t pieces() const { return pieces_; }
   int64_t items() const { return items_; }
 
-  // The same without most of the items of very large jobs, which give way to others.
+  // Number of items, of which each piece counts for at most kItemCap: very large jobs yield to small ones, so the rest
+  // of their items delays nobody.
   int64_t capped_items() const { return capped_items_; }
 
-  // The items that a job of so many waits for.
+  // Returns the number of queued items that a new job of `items` items has to wait for.
   int64_t items_before(int64_t items) const { return items <= kItemCap ? capped_items_ : items_; }
 
-  size_t bytes() const {
-    return bytes_;
-  }  // Of the inputs of the jobs that are here, a job counted once for each piece.
+  // Bytes of the inputs of the queued jobs; a job counts once for each of its pieces.
+  size_t bytes() const { return bytes_; }
 
   void push(Piece piece);
 
-  // The piece that goes first.
+  // Returns the piece at the head of the queue, which must not be empty.
   Piece& top() { return heads_.begin()->second->second.begin()->second; }
 
-  // Takes the first piece.
+  // Removes and returns the piece at the head of the queue.
   Piece pop();
 
-  // Offers the first pieces of up to `most` groups of shapes to `take_over`, and takes out those for which it returns
-  // true, group by group until it returns false.
+  // Passes the first pieces of up to `most` groups to `drop` and removes those for which it returns true. Continues
+  // within a group until `drop` returns false.
   template <typename Drop>
   void sweep(Drop drop, size_t most) {
     for (auto group = groups_.begin(); group != groups_.end() && most > 0; most--) {
@@ -53,8 +57,8 @@ class Queue {
     }
   }
 
-  // Offers pieces to `take_over` in the order of their deadlines, whatever goes first, and takes out those for which it
-  // returns true, until it returns false.
+  // Passes pieces to `drop` in the order of their admission deadlines, regardless of priority, and removes those for
+  // which it returns true. Stops when it returns false.
   template <typename Drop>
   void sweep_by_deadline(Drop drop) {
     while (!due_.empty()) {
@@ -66,11 +70,12 @@ class Queue {
     }
   }
 
-  // The earliest deadline of all pieces; kNever where none has one.
+  // Returns the earliest admission deadline of all pieces; kNever if no piece has one.
   Time first_deadline() const { return due_.empty() ? kNever : due_.begin()->deadline; }
 
-  // Takes up to `limit` items of one group, from its first piece on. What is left of a job gets the place of one that
-  // comes now. `usable` drops pieces: it returns false for those that it has taken over.
+  // Removes and returns up to `limit` items of the group at the head of the queue. The rest of a job that exceeds the
+  // limit is queued again behind the jobs that have arrived in the meantime. Pieces for which `drop` returns true are
+  // removed and not returned.
   template <typename Drop>
   std::vector<Piece> take(int64_t limit, Time at, Drop drop) {
     std::vector<Piece> batch;
@@ -108,7 +113,7 @@ class Queue {
   struct Due {
     Time deadline;
     Key key;
-    const Shape* shape;  // Of its group.
+    const Shape* shape;  // Shapes of its group.
 
     bool operator<(const Due& other) const { return std::tie(deadline, key) < std::tie(other.deadline, other.key); }
   };
@@ -122,9 +127,9 @@ class Queue {
   static int64_t capped_size(const Piece& piece);
 
   Groups groups_;
-  std::map<Key, Group*> heads_;  // The first key of each group.
-  std::set<Due> due_;            // All pieces that have a deadline.
-  uint64_t number_ = 0;
+  std::map<Key, Group*> heads_;  // Group by the key of its first piece.
+  std::set<Due> due_;            // All pieces with an admission deadline.
+  uint64_t number_ = 0;          // Sequence number of the next piece, which breaks ties.
   size_t pieces_ = 0;
   int64_t items_ = 0;
   int64_t capped_items_ = 0;

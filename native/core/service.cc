@@ -7,9 +7,10 @@
 namespace jigsaw {
 namespace {
 
+// Weight of a new value in the moving averages.
 constexpr double kSmoothing = 0.1;
 
-// A value counts as no more than so many times the mean.
+// Values are clipped at this multiple of the mean, so that an outlier changes it little.
 constexpr double kMaxRatio = 4;
 
 }  // namespace
@@ -24,7 +25,7 @@ void ServiceTimes::add(int64_t items, Time took) {
   if (double profile_time = profiled(double(items)); profile_time > 0)
     profile_ratio_ += kSmoothing * (std::min(value / profile_time, kMaxRatio * profile_ratio_) - profile_ratio_);
   if (bucket.count == 0) {
-    // What was expected until now counts as much as the first batch, which may be slow for being the first.
+    // The first batch may be slow because it is the first: average it with the previous estimate.
     double expected = mean(items);
     bucket.mean = expected > 0 ? (expected + std::min(value, kMaxRatio * expected)) / 2 : value;
     bucket.items = double(items);
@@ -32,8 +33,8 @@ void ServiceTimes::add(int64_t items, Time took) {
     bucket.count = 1;
     return;
   }
-  // The first values count for more, so that one slow first batch does not stay in the mean for long; one value alone,
-  // of a host that was busy for a moment, moves the mean little.
+  // Early values have a larger weight, so that one slow first batch is soon forgotten. Later, a single value from a
+  // host that was busy for a moment changes the mean little.
   double weight = std::max(kSmoothing, 1.0 / ++bucket.count);
   value = std::min(value, kMaxRatio * bucket.mean);
   bucket.deviation += weight * (std::abs(value - bucket.mean) - bucket.deviation);

@@ -14,35 +14,35 @@
 namespace jigsaw {
 namespace {
 
-// How long estimates of service times and capacity are used before they are renewed.
+// Maximum age of estimates of service times and throughput.
 constexpr Time kEstimateMaxAge = 10 * kMillisecond;
 
-// Part of a batch's time in which what waits at the next task must be done before the batch is sent.
+// Backlog of a follower, as a fraction of the duration of a batch, from which the batch is not sent yet.
 constexpr double kMinBacklogFraction = 0.9;
 
-// How often a queue is looked at although nothing happens.
+// Interval at which a non-empty queue is dispatched even if no event occurs.
 constexpr Time kPollInterval = 20 * kMillisecond;
 
-// For how long a task holds back without a batch sent: two that wait for each other would do so for ever.
+// Maximum time for which a task is blocked by its followers, so that two tasks cannot block each other forever.
 constexpr Time kMaxBlockedTime = kSecond;
 
-// For how long the stay that was usual counts once no request leaves.
+// Age after which sojourn times are ignored, because no job has left the task since.
 constexpr Time kSojournMaxAge = kSecond;
 
-// One stay counts as at most so many times the usual one.
+// Sojourn times are clipped at this multiple of the expected one.
 constexpr double kMaxSojournRatio = 4;
 
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
 std::string read_file(const std::string& path) {
   int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw FormatError("it cannot be read");
+  if (file < 0) throw FormatError("cannot open " + path);
   std::string text;
   char buffer[16384];
   ssize_t n;
   while ((n = read(file, buffer, sizeof buffer)) > 0) text.append(buffer, size_t(n));
   close(file);
-  if (n < 0) throw FormatError("it cannot be read");
+  if (n < 0) throw FormatError("cannot read " + path);
   return text;
 }
 
@@ -55,7 +55,7 @@ Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
       index_(index),
       metrics_(engine.metrics(), front.spec().graph, spec),
       route_path_(engine.settings().run_dir + "/routes/" + spec.route + ".json") {
-  // Whoever removes a route locks this file, to learn that no front uses it any more.
+  // The controller locks this file before it removes a route, to be sure that no front uses the route.
   std::string folder = engine_.settings().run_dir + "/tasks";
   mkdir(folder.c_str(), 0700);
   route_lock_ = open((folder + "/" + spec.route).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -73,7 +73,7 @@ Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
 Task::~Task() {
   set_route({});
   engine_.remove(this);
-  // The next generation's front may be there already.
+  // The front of the next generation may already use the same gauges.
   if (!engine_.find(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
   if (route_lock_ >= 0) close(route_lock_);
 }
@@ -90,13 +90,13 @@ bool Task::refresh_route() {
   route_inode_ = inode;
   route_changed_ns_ = changed;
   route_size_ = size;
-  // A route that was removed leaves what is known: its front is about to go.
+  // Keep the entries of a deleted route: its front is about to be removed.
   if (inode == 0) return false;
   try {
     set_route(parse_route(read_file(route_path_)));
   } catch (const FormatError& error) {
-    engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read, its " + std::to_string(entries_.size()) +
-                                      " entries stay: " + error.what());
+    engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
+                                      std::to_string(entries_.size()) + " entries stay in use: " + error.what());
     return false;
   }
   return true;
@@ -108,7 +108,7 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     Entry entry;
     entry.worker = engine_.worker(route);
     entry.worker->service.profile(route.service_ms);
-    // Items whose shapes vary go in calls of their own, which the worker's scheduler joins.
+    // Items of varying shape are separate calls, which the worker's dynamic batcher may join.
     bool alone = spec_.mode == Mode::kItems || (spec_.one_by_one() && !route.pads);
     entry.limit = alone ? 1 : route.batch;
     entry.capacity = alone ? route.batch * route.slots : route.slots;
@@ -128,7 +128,7 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   }
   total_capacity_ = 0;
   for (const Entry& entry : entries_) total_capacity_ += entry.limit * entry.capacity;
-  // The old entries keep their servers until their connections are closed.
+  // The old entries are still alive here, so connections to servers that have left the route can be closed.
   engine_.drop_unused_servers();
   std::vector<Share> shares;
   for (const Entry& entry : entries_) {
@@ -139,7 +139,7 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   }
   bool same = std::equal(shares.begin(), shares.end(), shares_.begin(), shares_.end(),
                          [](const Share& a, const Share& b) { return a.variant == b.variant && a.share == b.share; });
-  // What was taken under other shares is of no account.
+  // With different shares, the counts start again at 0.
   if (!same) shares_ = std::move(shares);
   estimated_ = 0;
 }
@@ -191,18 +191,18 @@ double Task::max_batch_time(Time at) {
 }
 
 double Task::sojourn_high(Time at) {
-  // What nobody has confirmed for a while counts no more: where requests are refused because of it, nobody would.
+  // Forget old values: if they cause all jobs to be refused, no job would ever correct them.
   if (sojourn_mean_ > 0 && at > sojourn_updated_ + kSojournMaxAge) sojourn_mean_ = sojourn_deviation_ = 0;
   return sojourn_mean_ > 0 ? sojourn_mean_ + sojourn_deviation_ : expected_wait(at) + min_service_time(at);
 }
 
 void Task::record_sojourn(const Job& job, Time until) {
   constexpr double kSmoothing = 0.05;
-  // Very large requests give way to others, and say nothing of how long those take.
+  // Very large jobs yield to others, so their sojourn times are not typical.
   if (job.items > Queue::kItemCap) return;
   double value = double(until - std::min(until, job.arrival));
   double expected = sojourn_mean_ > 0 ? sojourn_mean_ : expected_wait(until) + min_service_time(until);
-  // A host that is busy for a moment, or a first call, is no slow task.
+  // A host that is busy for a moment, or a first call, does not mean that the task is slow.
   if (expected > 0) value = std::min(value, kMaxSojournRatio * expected);
   sojourn_updated_ = until;
   if (sojourn_mean_ == 0) {
@@ -219,7 +219,7 @@ void Task::enqueue(Job& job, Work& work, Time at) {
   job.flow->hold();
   estimate(at);
   const FrontSpec& spec = front_.spec();
-  if (queue_.pieces() >= spec.most_requests || queue_.bytes() + job.size > spec.most_bytes) {
+  if (queue_.pieces() >= spec.max_requests || queue_.bytes() + job.size > spec.max_bytes) {
     metrics_.refused[size_t(Reason::kFull)]->add(1);
     Flow* flow = job.flow;
     flow->fail({Blame::kWorker, "task " + spec_.name + ": its queue is full: " + std::to_string(queue_.pieces()) +
@@ -232,9 +232,10 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     return entry.worker->in_flight() < entry.capacity && usable(entry, at);
   });
   if (job.deadline != kNever && any_usable_) {
-    // What a worker can do at once is sent whatever is expected of it: else one slow batch would end all service.
+    // A job that a free worker can run immediately is sent even if the estimate is too long: otherwise one slow batch
+    // could end all service, because no later batch would correct the estimate.
     bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
-    // Up to a batch's time goes by until the batches under way end. What is begun is given every chance.
+    // A new job may wait up to a batch's duration for the batches in flight. A started job gets an optimistic estimate.
     double takes = job.started ? min_service_ns_ : 2 * max_service_ns_;
     if (items_per_ns_ > 0)
       takes += double(queue_.items_before(job.items) + (job.started ? 0 : job.items)) / items_per_ns_;
@@ -254,11 +255,11 @@ void Task::put_back(Piece piece) {
 
 bool Task::late(const Job& job, Time at) {
   if (job.deadline == kNever) {
-    // Whoever would rather wait than be refused waits for workers that are busy, not for none.
+    // With `overload: queue` jobs wait for busy workers, but not for workers that are all unreachable.
     Time limit = Time(front_.spec().slo_ms * 1e6);
     return unreachable_since_ != kNever && at >= std::max(job.arrival, unreachable_since_) + limit;
   }
-  // What has not waited is given a chance: else one slow batch would end all service.
+  // A job that has not waited yet gets a chance: otherwise one slow batch could end all service.
   bool waited = at > job.arrival + kMillisecond;
   return waited ? double(at) + min_service_ns_ > double(job.admission_deadline) : at >= job.deadline;
 }
@@ -284,7 +285,7 @@ bool Task::drop_if_stale(Piece& piece, Work& work, Time at) {
 
 void Task::refuse(Piece& piece, Work& work, Time at) {
   Flow* flow = piece.job->flow;
-  // It would have stayed that long at least.
+  // Its sojourn time would have been at least this long.
   if (at > piece.job->arrival) record_sojourn(*piece.job, at + Time(min_service_ns_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
@@ -303,8 +304,8 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
 }
 
 std::vector<const std::string*> Task::variants_by_share(Time at) {
-  // Every variant may be ahead of its share by one batch and no more. While all workers of a variant are out, the
-  // others share what comes.
+  // A variant may be ahead of its share by at most one batch. While no worker of a variant is usable, the others divide
+  // its share among them.
   struct Candidate {
     double ahead;
     const std::string* variant;
@@ -338,7 +339,7 @@ std::vector<const std::string*> Task::variants_by_share(Time at) {
 }
 
 int Task::choose_worker(const Piece& piece, Time at) {
-  // Where nothing but workers to be avoided is left, they are tried again.
+  // If all usable workers have failed on the piece, they are tried again.
   bool retry_failed_servers = true;
   for (const Entry& entry : entries_)
     if (usable(entry, at) && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
@@ -367,7 +368,8 @@ int Task::choose_among(const Piece& piece, Time at, const std::string* variant, 
     if (!retry_failed_servers && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
                                            entry.worker->server.get()) != piece.failed_servers.end())
       continue;
-    // The least busy of those that are equally fast; a faster one until it is that much busier.
+    // Prefer fast workers, and among equally fast ones the least busy. The margin of 10 % lets the round-robin start
+    // decide between workers that are nearly equal.
     double cost = (entry.worker->service.mean(1) + 1) * (1 + double(in_flight) / double(entry.capacity));
     if (best < 0 || cost < 0.9 * least) {
       best = int(index);
@@ -403,12 +405,13 @@ void Task::dispatch(Work& work, Time at) {
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
     bool locked = false;
     if (!worker->acquire(locked)) {
-      // Whoever waits for its last batch to end holds its lock: it is about to leave the route.
+      // The controller holds the lock while it drains the model, which is about to leave the route.
       worker->back_off_briefly(at);
       estimated_ = 0;
       continue;
     }
-    // A route that was changed before the lock was taken counts; one that is changed later waits for this call.
+    // A route that changed before the slot was locked applies to this call. After a later change, the controller waits
+    // for this call.
     if (locked && refresh_route()) {
       worker->release();
       continue;

@@ -1,4 +1,4 @@
-// The queue of a task, and which worker takes what comes next.
+// A task: its queue, the workers on its route, and the choice of the worker for the next batch.
 #pragma once
 
 #include <memory>
@@ -17,16 +17,16 @@ class Engine;
 class Front;
 struct Work;
 
-// A route's entry with the worker that it names.
+// An entry of the route, with its worker.
 struct Entry {
   RouteEntry route;
   std::shared_ptr<Worker> worker;
-  int64_t capacity = 1;  // Calls under way at a time.
-  int64_t limit = 1;     // Items in one call.
-  size_t variant = 0;    // Index among the task's metrics.
+  int64_t capacity = 1;  // Maximum number of concurrent calls.
+  int64_t limit = 1;     // Maximum number of items in one call.
+  size_t variant = 0;    // Index of the variant in the task's metrics.
 };
 
-// All of it is called with the engine's lock held.
+// Owned by its front. All functions require the engine's lock.
 class Task {
  public:
   Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index);
@@ -37,52 +37,54 @@ class Task {
   TaskMetrics& metrics() { return metrics_; }
   size_t index() const { return index_; }
 
-  // Takes a request in, or refuses it where it cannot be answered in time.
+  // Queues a job, or refuses it if it cannot be answered in time.
   void enqueue(Job& job, Work& work, Time at);
 
-  // Puts pieces back that were sent and not answered.
+  // Queues a piece again whose call failed.
   void put_back(Piece piece);
 
-  // Sends what waits, as far as workers have room, and refuses what is late.
+  // Sends batches to workers with free capacity, and refuses jobs that are late.
   void dispatch(Work& work, Time at);
 
-  // When `dispatch` has something to do although nothing happens; kNever for not.
+  // Returns the time at which `dispatch` must be called even if no event occurs; kNever for none.
   Time wake() const { return wake_; }
 
   bool waiting() const { return !queue_.empty(); }
 
-  // Whether as many items wait as the largest batch of its workers has.
+  // Returns true if the queue can fill the largest batch of the workers.
   bool has_full_batch() const;
 
   Time first_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
 
-  // Nanoseconds that a request that comes now is expected to wait, and that its batch takes at least.
+  // Nanoseconds that a job that arrives now is expected to wait, and the service time of one item on the fastest
+  // worker.
   double expected_wait(Time at);
   double min_service_time(Time at);
 
-  // Nanoseconds that a request is expected to stay here, its waiting included, at the high end of what was usual
-  // lately.
+  // Expected sojourn time (waiting and service) of a job in nanoseconds, at the high end of recent values.
   double sojourn_high(Time at);
 
-  // A request leaves, or will leave, at a time.
+  // Records the sojourn time of a job that leaves the task at time `until`.
   void record_sojourn(const Job& job, Time until);
 
-  // Whether as much waits here as all workers take at a time, and takes them longer than `batch` nanoseconds: what a
-  // task before would be sent, for so long, would only wait here.
+  // Returns true if the backlog fills all workers and takes them nearly `batch` nanoseconds or more. Then the results
+  // of a batch of that duration at a predecessor would only wait here.
   bool is_full(double batch, Time at);
 
-  // Nanoseconds of a full batch on the slowest worker, at the high end.
+  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
   double max_batch_time(Time at);
 
-  // A worker failed, or was answered by; keeps what messages tell.
+  // Remembers the last failure of a worker for error messages.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
   void update_gauges(Time at);
 
+  // Returns true if the task sends nothing because a follower is full.
   bool blocked() const { return blocked_; }
 
  private:
-  // Keeps the parts of the variants where the accuracy is a mean over requests.
+  // Share of a variant in the task's items, for graphs whose accuracy is a mean over requests; `taken` counts its
+  // items.
   struct Share {
     std::string variant;
     double share = 0;
@@ -109,23 +111,23 @@ class Task {
   std::vector<Entry> entries_;
   std::vector<Share> shares_;
   std::string route_path_;
-  int route_lock_ = -1;  // File that is locked as long as the task uses its route.
+  int route_lock_ = -1;  // File descriptor of the file that is locked while the task uses its route.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
   size_t next_entry_ = 0;
   Time wake_ = kNever;
   std::string last_failure_;
-  int64_t total_capacity_ = 0;  // Items that all workers take at a time.
-  bool blocked_ = false;        // Nothing is sent, since a task that follows is full.
-  // Estimates, renewed now and then.
+  int64_t total_capacity_ = 0;  // Number of items that all workers can process concurrently.
+  bool blocked_ = false;        // True if nothing is sent because a follower is full.
+  // Estimates, which `estimate` renews from time to time.
   Time estimated_ = 0;
-  double min_service_ns_ = 0;  // Nanoseconds of a batch of one item on the fastest worker.
-  double max_service_ns_ = 0;  // Nanoseconds of a full batch on the slowest worker, at the high end.
-  double items_per_ns_ = 0;    // That all usable workers do.
+  double min_service_ns_ = 0;  // Service time of one item on the fastest worker, in nanoseconds.
+  double max_service_ns_ = 0;  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
+  double items_per_ns_ = 0;    // Throughput of all usable workers.
   bool any_usable_ = false;
-  Time unreachable_since_ = kNever;  // Since when no worker can be reached; kNever while one can.
-  // Mean and mean deviation of how long requests stayed lately, in nanoseconds; 0 where none has.
+  Time unreachable_since_ = kNever;  // Time at which the last worker became unreachable; kNever while one is reachable.
+  // Moving mean and mean deviation of recent sojourn times in nanoseconds; 0 if there are none.
   double sojourn_mean_ = 0, sojourn_deviation_ = 0;
-  Time sojourn_updated_ = 0;  // When the last of them left.
+  Time sojourn_updated_ = 0;  // Time of the last recorded sojourn time.
   Time blocked_since_ = kNever;
 };
 

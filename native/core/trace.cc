@@ -18,7 +18,7 @@ constexpr uint64_t kMaxTracesPerSecond = 20;
 constexpr size_t kMaxIdLength = 128;
 constexpr off_t kMaxFileBytes = 256 * 1024;
 
-// CRC-32 as zlib computes it.
+// Computes a CRC-32, as zlib does.
 uint32_t crc32(std::string_view text) {
   uint32_t crc = 0xFFFFFFFF;
   for (unsigned char c : text) {
@@ -61,7 +61,7 @@ bool Sampler::choose(std::string_view id, Time at) {
 Hop Tracer::hop(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
                 const std::string& message, Time at) {
   const TaskSpec& spec = job.task->spec();
-  // A batch may carry the time of a look at the queue that began before the job came.
+  // The time of a dispatch is taken at its start, which may be earlier than the arrival of the job.
   Time taken = job.first_sent ? std::max(job.first_sent, job.arrival) : at;
   std::string line = "{";
   member(line, "request", request);
@@ -101,7 +101,7 @@ void Tracer::write(const Hop& hop) {
     file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) return;
   }
-  // A disk that is full loses the line and nothing else.
+  // If the disk is full, only this line is lost.
   [[maybe_unused]] ssize_t n = ::write(file, hop.line.data(), hop.line.size());
   struct stat status;
   bool full = fstat(file, &status) == 0 && status.st_size >= kMaxFileBytes;

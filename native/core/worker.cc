@@ -15,12 +15,13 @@ namespace {
 constexpr Time kInitialBackoff = 100 * kMillisecond;
 constexpr Time kMaxBackoff = 2 * kSecond;
 
+// Returns the bit of a batch size in a set of sizes, which are rounded up to powers of two.
 uint32_t size_bit(int64_t items) {
   return uint32_t{1} << std::min<int>(int(std::bit_width(uint64_t(std::max<int64_t>(items, 1) - 1))), 31);
 }
 
-// Locks or unlocks the first byte of a file, without waiting. The lock belongs to the open file: closing another
-// descriptor of the same file does not end it, and the kernel ends it with this process.
+// Locks or unlocks the first byte of a file, without waiting. The lock belongs to the open file description: closing
+// another descriptor of the file does not release it, and the kernel releases it when this process ends.
 bool set_lock(int file, short type) {
   struct flock lock{};
   lock.l_type = type;
@@ -72,7 +73,7 @@ Worker::~Worker() {
 bool Worker::acquire(bool& locked) {
   locked = false;
   if (in_flight_ == 0) {
-    // A file that was removed meanwhile is made anew: a lock on what nobody can find would hold nobody up.
+    // Open a deleted file again: a lock on the old one would exclude nobody.
     struct stat status;
     if (lock_ >= 0 && (fstat(lock_, &status) != 0 || status.st_nlink == 0)) {
       close(lock_);

@@ -1,5 +1,5 @@
-// The core for tests: functions of C that Python calls. Texts that they return are the caller's, who frees them with
-// `jigsaw_text_free`; what is wrong comes as {"error": message}.
+// C interface of the core for tests in Python. The caller owns the returned texts and frees them with
+// `jigsaw_text_free`. Errors are returned as {"error": message}.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +21,7 @@
 namespace jigsaw {
 namespace {
 
+// An engine with its host.
 struct TestEngine {
   Recorder host;
   std::unique_ptr<Engine> engine;
@@ -38,7 +39,7 @@ std::string error_json(const std::exception& error) {
   return text + "}";
 }
 
-// The text that a function makes, or what it throws.
+// Returns the text that a function returns, or the error that it throws.
 template <typename Function>
 char* text_or_error(Function function) {
   try {
@@ -56,7 +57,7 @@ Durations durations(std::string_view json) {
   return found;
 }
 
-// Reads an answer that comes in pieces of these sizes, over and over, as JSON.
+// Reads an answer in pieces of these sizes, which repeat. Returns the result as JSON.
 std::string read_answer(std::string_view data, const std::vector<size_t>& sizes, bool inference) {
   AnswerReader reader;
   std::vector<AnswerOutput> outputs;
@@ -120,7 +121,7 @@ void jigsaw_engine_free(TestEngine* engine) { delete engine; }
 
 char* jigsaw_engine_state(TestEngine* engine) { return jigsaw::copy(engine->host.json()); }
 
-// Returns nullptr where the specification cannot be used, and says why in `error`.
+// Returns nullptr and sets `error` if the specification is invalid.
 Front* jigsaw_front_new(TestEngine* engine, const char* model, const char* spec, size_t size, char** error) {
   try {
     return new Front(*engine->engine, model, {spec, size});
@@ -132,7 +133,7 @@ Front* jigsaw_front_new(TestEngine* engine, const char* model, const char* spec,
 
 void jigsaw_front_free(Front* front) { delete front; }
 
-// Sends the same request `count` times, and writes the requests into `clients`. Returns what is wrong, or nullptr.
+// Sends the same request `count` times and stores the requests in `clients`. Returns an error message, or nullptr.
 char* jigsaw_submit(Front* front, const char* json, size_t json_size, const char* data, size_t size, size_t count,
                     Client** clients) {
   try {

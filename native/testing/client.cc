@@ -15,7 +15,7 @@ constexpr const char* kBlames[] = {"request", "model", "worker", "cancelled"};
 
 Client::Client(const FrontSpec& spec, std::string_view text, std::string_view data) {
   Json json = Json::parse(text);
-  // Memory of exactly the size, so that AddressSanitizer sees what reads behind an input.
+  // Allocate exactly the size of the inputs, so that AddressSanitizer detects reads beyond their end.
   size_t at = 0;
   input_data_ = std::make_unique<char[]>(data.size());
   if (!data.empty()) memcpy(input_data_.get(), data.data(), data.size());
@@ -39,7 +39,7 @@ Client::Client(const FrontSpec& spec, std::string_view text, std::string_view da
     for (const Json& name : wanted->array("wanted")) {
       size_t output = 0;
       while (output < spec.outputs.size() && spec.outputs[output].name != name.string("wanted")) output++;
-      if (output == spec.outputs.size()) throw FormatError("there is no output " + name.string("wanted"));
+      if (output == spec.outputs.size()) throw FormatError("unknown output " + name.string("wanted"));
       options_.wanted.push_back(output);
     }
   std::sort(options_.wanted.begin(), options_.wanted.end());
@@ -99,7 +99,7 @@ void Client::respond(const Failure* failure, const Timing& timing) {
 void Client::release() {
   std::unique_lock lock(mutex_);
   released_ = true;
-  // Nobody may read inputs any more: AddressSanitizer sees who does.
+  // Free the inputs, so that AddressSanitizer detects later reads.
   input_data_.reset();
   changed_.notify_all();
   if (!dropped_) return;

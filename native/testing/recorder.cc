@@ -24,7 +24,8 @@ class Recorder::RecordedMetric : public Metric {
  private:
   void change(MetricKind kind, double value, int64_t more) {
     std::lock_guard lock(recorder_.mutex_);
-    if (kind != series_.kind) recorder_.logs_.emplace_back(LogLevel::kError, series_.name + " is of another kind");
+    if (kind != series_.kind)
+      recorder_.logs_.emplace_back(LogLevel::kError, series_.name + " is of another kind of metric");
     series_.value = value;
     series_.count += more;
   }

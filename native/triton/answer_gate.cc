@@ -16,14 +16,16 @@
 namespace jigsaw {
 namespace {
 
-// What the kernel counts of a socket's buffer for one small message.
+// Bytes of a socket's buffer that the kernel charges for one small message.
 constexpr int kMessageBytes = 768;
 
-// Part of a pair's buffer that may be filled.
+// Fraction of a socket's buffer that may be filled.
 constexpr double kMaxFill = 0.5;
 
+// Interval at which held responses are tried again.
 constexpr auto kRetryInterval = std::chrono::microseconds(200);
 
+// Returns true if an end of a connection is a Unix socket without a name.
 bool unnamed(int socket, int (*name_of)(int, sockaddr*, socklen_t*)) {
   sockaddr_un name{};
   socklen_t size = sizeof name;
@@ -40,7 +42,7 @@ void send_now(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {
 }  // namespace
 
 AnswerGate& AnswerGate::get() {
-  // Never destroyed: its thread may outlive everything else.
+  // Never destroyed, because its thread may outlive all other objects.
   static auto* gate = new AnswerGate;
   return *gate;
 }
@@ -56,7 +58,8 @@ void AnswerGate::find_pairs() {
     socklen_t size = sizeof type;
     if (getsockopt(file, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) continue;
     if (!unnamed(file, getsockname) || !unnamed(file, getpeername)) continue;
-    // A connection to a worker's socket has a peer with a name, one from a client to a Unix socket a name of its own.
+    // Named ends belong to other connections: the peer of a connection to a worker, or the own end of a client's
+    // connection to a Unix socket, has a name.
     int bytes = 0;
     size = sizeof bytes;
     getsockopt(file, SOL_SOCKET, SO_SNDBUF, &bytes, &size);

@@ -1,4 +1,4 @@
-// The backend that tritonserver loads: models are fronts, requests are handed to the core as they are.
+// The entry points of the Triton backend: each model is a front, and requests are passed to the core.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -28,6 +28,7 @@
 namespace jigsaw {
 namespace {
 
+// Throws an error of the server as an exception.
 void check(TRITONSERVER_Error* error) {
   if (!error) return;
   std::string text = TRITONSERVER_ErrorMessage(error);
@@ -40,13 +41,14 @@ void log_message(TRITONSERVER_LogLevel level, const std::string& text) {
     TRITONSERVER_ErrorDelete(error);
 }
 
-// For calls that fail only where the server is out of order; there is nobody to hand the error to.
+// Logs an error of a call that only fails if the server is broken, where no caller could handle the error.
 void log_failure(TRITONSERVER_Error* error) {
   if (!error) return;
   log_message(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
   TRITONSERVER_ErrorDelete(error);
 }
 
+// A series of the server. Thread-safe, as the server's functions are.
 class TritonMetric : public Metric {
  public:
   explicit TritonMetric(TRITONSERVER_Metric* metric) : metric_(metric) {}
@@ -55,10 +57,11 @@ class TritonMetric : public Metric {
   void observe(double value) override { log_failure(TRITONSERVER_MetricObserve(metric_, value)); }
 
  private:
-  // Never deleted: a series goes on over generations, as long as the server runs.
+  // Never deleted: a series continues across generations as long as the server runs.
   TRITONSERVER_Metric* metric_;
 };
 
+// Log and metrics of the server.
 class TritonHost : public Host {
  public:
   void log(LogLevel level, const std::string& text) override {
@@ -95,11 +98,12 @@ class TritonHost : public Host {
   std::map<std::string, TRITONSERVER_MetricFamily*> families_;
 };
 
-// What all models of the process share. Never destroyed: Triton unloads backends while threads may still run.
+// State that all models of the process share. Never destroyed, because Triton unloads backends while threads may still
+// run.
 struct Process {
   TritonHost host;
   std::unique_ptr<Engine> engine;
-  std::string error;  // Why there is no engine.
+  std::string error;  // Reason why there is no engine.
 };
 
 Process& process() {
@@ -107,12 +111,13 @@ Process& process() {
   return *made;
 }
 
+// State of a model.
 struct Model {
   std::string name;
   std::unique_ptr<Front> front;
 };
 
-// Requests under way in an instance: Triton ends the instance once its requests have ended.
+// State of a model instance: counts its requests, because Triton may finalize an instance while requests are in flight.
 struct Instance {
   std::mutex mutex;
   std::condition_variable idle;
@@ -149,6 +154,7 @@ const char* blame_prefix(Blame blame) {
   }
 }
 
+// A request of the server. Created for each request of an execution; deletes itself on `release`.
 class TritonRequest : public Request {
  public:
   TritonRequest(Front& front, TRITONBACKEND_Request* request, TRITONBACKEND_ModelInstance* instance, Instance& state,
@@ -180,7 +186,7 @@ class TritonRequest : public Request {
         char* to = allocate(kClockTensor, DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
         for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
       } catch (const std::exception&) {
-        // The next step takes its own arrival then.
+        // Without the tensor, the next step uses its own time of arrival.
       }
     }
     TRITONBACKEND_Response* response = failure ? nullptr : std::exchange(response_, nullptr);
@@ -189,7 +195,7 @@ class TritonRequest : public Request {
       std::string message = front_.spec().blaming ? blame_prefix(failure->blame) + failure->message : failure->message;
       error = TRITONSERVER_ErrorNew(code_of(failure->blame), message.c_str());
     }
-    // A failure goes out in a response of its own: others may still write into the outputs of the first.
+    // A failure gets a new response, because other threads may still write into the outputs of the first one.
     if (!response) log_failure(TRITONBACKEND_ResponseNew(&response, request_));
     if (response)
       AnswerGate::get().send(response, error);
@@ -213,7 +219,7 @@ class TritonRequest : public Request {
     state.ended();
   }
 
-  // Hands the request to the core. It may be gone when this returns.
+  // Passes the request to the core. The request may be deleted when this returns.
   void submit() {
     std::vector<Value> inputs;
     RequestOptions options;
@@ -243,12 +249,13 @@ class TritonRequest : public Request {
     TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
     int64_t memory_id = 0;
     check(TRITONBACKEND_OutputBuffer(output, &buffer, size, &memory, &memory_id));
-    if (memory == TRITONSERVER_MEMORY_GPU) throw std::runtime_error("an output cannot be written to GPU memory");
+    if (memory == TRITONSERVER_MEMORY_GPU)
+      throw std::runtime_error("an output buffer is in GPU memory, which the gateway cannot write");
     return static_cast<char*>(buffer);
   }
 
   void read(std::vector<Value>& inputs, RequestOptions& options) {
-    for (const FrontOutput& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
+    for (const BoundaryTensor& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
     if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &options.timeout_us))
       TRITONSERVER_ErrorDelete(error);
     uint32_t count = 0;
@@ -263,7 +270,7 @@ class TritonRequest : public Request {
     }
     if (!clock_[0]) {
       clock_[0] = int64_t(options.arrival);
-      // A timeout may be longer than there are nanoseconds in an INT64.
+      // Avoid an overflow: the timeout may be longer than an INT64 of nanoseconds.
       Time most = Time(INT64_MAX) - options.arrival;
       Time limit =
           options.timeout_us ? 1000 * std::min(options.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
@@ -288,7 +295,7 @@ class TritonRequest : public Request {
         if (outputs[o].name == name) options.wanted.push_back(o);
     }
     std::sort(options.wanted.begin(), options.wanted.end());
-    // All of them is the usual case, and has the empty list.
+    // The empty list stands for all outputs, which is the usual case.
     if (options.wanted.size() == outputs.size()) options.wanted.clear();
   }
 
@@ -329,7 +336,8 @@ class TritonRequest : public Request {
       int64_t memory_id = 0;
       check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
       if (memory == TRITONSERVER_MEMORY_GPU)
-        throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
+        throw std::runtime_error(std::string("input ") + name +
+                                 " is in GPU memory, which the gateway cannot read; send it in host memory");
       if (!value.owner) {
         value.data = static_cast<const char*>(data);
         value.size = part;
@@ -377,7 +385,7 @@ void start_engine() {
   process().engine.reset();
   const char* run_dir = getenv("JIGSAW_RUN_DIR");
   if (!run_dir) {
-    process().error = "JIGSAW_RUN_DIR is not set; start the gateway with it";
+    process().error = "JIGSAW_RUN_DIR is not set; set it to the run directory before the gateway starts";
     return;
   }
   auto text = [](const char* name) {
@@ -397,7 +405,7 @@ using jigsaw::process;
 
 extern "C" {
 
-// What this library is, as JSON.
+// Returns version, compiler and required API version of this library as JSON.
 JIGSAW_EXPORT const char* jigsaw_build_info() {
   return "{\"version\":\"" JIGSAW_VERSION "\",\"compiler\":\"" JIGSAW_COMPILER
          "\",\"api\":\"" JIGSAW_TEXT(JIGSAW_BACKEND_API_MAJOR) "." JIGSAW_TEXT(JIGSAW_BACKEND_API_MINOR) "\"}";
@@ -454,7 +462,7 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACK
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &found)) return error;
   auto* state = static_cast<jigsaw::Instance*>(found);
   {
-    // Triton ends an instance while requests are inside: they need it until they are released.
+    // Requests in flight need the instance until they are released.
     std::unique_lock lock(state->mutex);
     state->idle.wait(lock, [state] { return state->under_way == 0; });
   }

@@ -78,7 +78,7 @@ def test_a_gateway_that_lost_a_pipelines_process_is_started_again(system: System
 def test_a_request_that_kills_its_workers_fails_and_says_why(served: System, protocol: str) -> None:
     last = served.last_event()
     with Client(served, protocol) as client:
-        with pytest.raises(InferenceServerException, match=r"task square: worker .* failed: .*; before it worker "):
+        with pytest.raises(InferenceServerException, match=r"task square: worker .* failed: .*; before that, worker "):
             client.squares([1, POISON])
         assert client.squares([1, 2]) == expected([1, 2])
     for _ in range(2):

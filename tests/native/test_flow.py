@@ -226,10 +226,10 @@ def test_a_step_may_answer_the_whole_request(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"A": column(1).astype(np.int32)}, "output A of the early answer is not as declared"),
-        ({"A": column(1)[0]}, "output A of the early answer is not as declared"),
-        ({"A": np.int64(1).reshape(())}, "output A of the early answer is not as declared"),
-        ({"A": column(1, 2)}, "output A of the early answer is not as declared"),
+        ({"A": column(1).astype(np.int32)}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": column(1)[0]}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": np.int64(1).reshape(())}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": column(1, 2)}, "output A of the early answer does not have the declared type and shape"),
     ],
 )
 @pytest.mark.parametrize("values", [(5,), (5, 5)])

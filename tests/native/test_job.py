@@ -176,7 +176,7 @@ def test_a_condition_needs_one_element(bench: Bench) -> None:
     made = rows_spec(condition={"tensor": "inputs.ROWS", "above": 0.5})
     outcome = bench.engine.front(made).ask({"ROWS": np.zeros((1, 3, 2), np.int64), "K": column(1)})
     assert outcome.blame == "request"
-    assert "needs one element" in outcome.message and "[1, 3, 2]" in outcome.message
+    assert "needs a tensor of one element" in outcome.message and "[1, 3, 2]" in outcome.message
 
 
 def test_a_false_condition_yields_no_rows(bench: Bench) -> None:
@@ -223,7 +223,7 @@ def test_rows_of_texts_and_repeated_texts(bench: Bench) -> None:
     ("shape", "data", "words"),
     [
         ([2, 1], b"\1\0\0\0a", "ends before its last element"),
-        ([1, 1], b"\1\0\0\0a\0\0\0\0", "holds more than its elements"),
+        ([1, 1], b"\1\0\0\0a\0\0\0\0", "has bytes after its last element"),
         ([1, 1], b"\5\0\0\0a", "longer than the tensor"),
         ([1, 1], b"\xff\xff\xff\xff", "longer than the tensor"),
         ([1 << 40, 1], b"\1\0\0\0a", "ends before its last element|too many rows"),

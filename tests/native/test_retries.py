@@ -39,7 +39,7 @@ def test_another_worker_runs_a_batch_whose_worker_failed(bench: Bench, answer: H
             assert outcome["Y"].tolist() == [[2 * n], [2 * n + 2]]
         else:
             # The retry was the first call of the other worker.
-            assert "before it worker" in outcome.message
+            assert "before that, worker" in outcome.message
     assert front.ask({"X": column(7)})["Y"].tolist() == [[14]]
     assert first.calls or second.calls
 
@@ -63,7 +63,7 @@ def test_a_request_fails_after_two_failed_calls_and_names_both_workers(bench: Be
     outcome = bench.front().ask({"X": column(1)})
     assert outcome.blame == "worker"
     assert outcome.message.startswith("task t: worker ")
-    assert "; before it worker " in outcome.message
+    assert "; before that, worker " in outcome.message
     assert [len(worker.calls) for worker in workers] == [1, 1]
     assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
 
@@ -75,7 +75,7 @@ def test_a_call_that_may_have_run_is_not_retried_if_the_task_forbids_retries(ben
     front = bench.engine.front(specs.spec([specs.task(retry=False)]))
     outcome = front.ask({"X": column(1)})
     assert outcome.blame == "worker"
-    assert "; before it worker" not in outcome.message
+    assert "; before that, worker" not in outcome.message
     assert sum(len(worker.calls) for worker in workers) == 1
 
 

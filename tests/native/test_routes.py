@@ -56,7 +56,7 @@ def test_a_damaged_route_keeps_the_previous_one(bench: Bench, text: str) -> None
     assert front.ask({"X": column(1)})["Y"].item() == 2
     complaints = [line for line in bench.engine.logs if "cannot be read" in line]
     assert len(complaints) == 1
-    assert complaints[0].startswith("error: route t cannot be read, its 1 entries stay")
+    assert complaints[0].startswith("error: route t cannot be read; its previous 1 entries stay in use")
 
 
 def test_a_removed_route_keeps_the_previous_one(bench: Bench) -> None:

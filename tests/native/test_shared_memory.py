@@ -184,7 +184,7 @@ def test_a_worker_that_refuses_shared_memory_gets_tensors_over_the_socket(bench:
     assert not files(prefix)
     complaints = [line for line in bench.engine.logs if "shared memory" in line]
     assert complaints == [
-        "warning: large tensors of worker w go over its socket for 60 s: it takes no shared memory: This API is "
+        "warning: worker w: large tensors go over the socket for the next 60 s: it refused shared memory: This API is "
         "restricted"
     ]
 
@@ -212,7 +212,11 @@ def test_a_registration_without_an_answer_times_out(bench: Bench, prefix: str) -
         front = make_front(bench)
         for n in range(3):
             ask(front, start=n)
-        eventually(lambda: any("it did not take shared memory in time" in line for line in bench.engine.logs))
+        eventually(
+            lambda: any(
+                "it did not answer the registration of shared memory in time" in line for line in bench.engine.logs
+            )
+        )
         eventually(lambda: not files(prefix))
         ask(front)
         worker.answering.set()
@@ -278,7 +282,9 @@ def test_without_a_usable_name_no_shared_memory_is_used(run_dir: Path) -> None:
         for n in range(3):
             ask(front, start=n)
         assert not worker.region_requests
-        said = "warning: large tensors of worker w go over its socket for 60 s: no shared memory could be made"
+        said = (
+            "warning: worker w: large tensors go over the socket for the next 60 s: no shared memory could be created"
+        )
         eventually(lambda: said in engine.logs)
         front.close()
 
@@ -306,7 +312,7 @@ def test_an_answer_larger_than_its_part_of_the_region_is_rejected(bench: Bench) 
     eventually(noticed)
     outcome = outcomes[-1]
     assert outcome.blame == "worker"
-    assert "output Y is not where it was asked for" in outcome.message
+    assert "output Y does not fit into its part of shared memory" in outcome.message
     worker.handler = honest
     ask(front)
 

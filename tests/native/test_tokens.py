@@ -40,7 +40,7 @@ def test_an_answer_with_a_wrong_token_is_discarded(bench: Bench, answer: Handler
     bench.route("a", "b", tokens=1)
     worker.answering.set()
     assert request.wait()["Y"].tolist() == [[2], [4]]
-    assert bench.condemned()["a"]["reason"] == "model m gave the answer to another call"
+    assert bench.condemned()["a"]["reason"] == "model m returned the answer to another call"
     for n in range(3):
         assert front.ask({"X": column(n)})["Y"].item() == 2 * n
     assert (len(worker.calls), len(other.calls)) == (1, 4)
