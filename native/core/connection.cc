@@ -294,7 +294,7 @@ void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::ve
       }
       continue;
     }
-    if (output.placed) throw FormatError("output " + output.name + " has no values");
+    if (output.placed) throw FormatError("output " + output.name + " has no values in the answer");
     if (output.name.starts_with(kTokenTensor) && output.type == DataType::kInt64) {
       size_t number = 0;
       if (output.name.size() > kTokenTensor.size() + 1) {

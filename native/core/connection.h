@@ -88,8 +88,10 @@ class Connection {
   // tensors of the answer do not match the task.
   void deliver();
 
-  // Returns true if a python step answered the whole request, and its answer: (output of the graph, value) pairs.
+  // Returns true if a python step answered the whole request.
   bool answered_early() const;
+
+  // Returns the answer of the python step: (output of the graph, value) pairs.
   std::vector<std::pair<std::string, Value>> early_outputs() const;
 
   // Returns the size of the region that the call would have needed; 0 if its region was large enough or none was
@@ -124,14 +126,26 @@ class Connection {
     std::vector<size_t> offsets;  // Offsets of the elements of a BYTES output.
   };
 
+  // Throws the error of an answer whose outputs do not match the task.
   void check_outputs();
+
+  // Passes an output with padded rows to the jobs.
   void deliver_rows(const Received& received);
 
+  // Connects to the server.
   void open();
+
+  // Builds the request of the call in `head_`, `send_buffers_` and the region.
   void build_request();
+
+  // Sends as much as the socket accepts. Returns true if nothing is left.
   bool flush();
+
+  // Chooses the memory for the outputs of an answer, in the order of the answer.
   void place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places);
   void place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places);
+
+  // Receives an output that does not belong to the task's outputs, or that is invalid.
   void receive_extra(const AnswerOutput& output, std::vector<iovec>& places);
 
   Server& server_;
@@ -141,9 +155,9 @@ class Connection {
   size_t next_send_buffer_ = 0;
   AnswerReader reader_;
   std::vector<Received> received_;
-  std::vector<std::vector<int64_t>> tokens_;
-  std::vector<std::vector<int64_t>>
-      rows_;  // Number of rows of each item in each output of the task, if rows are padded.
+  std::vector<std::vector<int64_t>> tokens_;  // Tokens of each item, by number of the token output.
+  // Number of rows of each item in each output of the task, if rows are padded.
+  std::vector<std::vector<int64_t>> rows_;
   std::vector<std::pair<std::string, Value>> extra_outputs_;
   std::string missing_output_;               // Name of an output that the answer lacks.
   std::optional<AnswerError> output_error_;  // First other error in the outputs of the answer.

@@ -31,7 +31,7 @@ constexpr size_t kMaxRegionBytes = size_t{1} << 30;
 
 // Meaning of an error answer for the worker.
 enum class ErrorKind : uint8_t {
-  kRefused,    // The model rejected these items, or failed on them.
+  kRejected,   // The model rejected these items, or failed on them.
   kNotRun,     // The server did not execute the call.
   kUnhealthy,  // The model's process died or hangs. Its next answer may belong to another call.
 };
@@ -48,7 +48,7 @@ ErrorKind classify_error(int status, std::string_view reason) {
   if (status == 404 || status == 503 || reason.starts_with("Request for unknown model") ||
       reason.starts_with("Unable to find shared memory region"))
     return ErrorKind::kNotRun;
-  return ErrorKind::kRefused;
+  return ErrorKind::kRejected;
 }
 
 }  // namespace
@@ -160,7 +160,7 @@ void Engine::dispatch_dirty(Work& work, Time at) {
     std::sort(tasks.begin(), tasks.end());
     tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
     // If tasks share a worker, the one with the earliest deadline is first.
-    std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->first_order() < b->first_order(); });
+    std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->head_order() < b->head_order(); });
     for (Task* task : tasks) task->dispatch(work, at);
   }
 }
@@ -328,8 +328,8 @@ void Engine::tick(Time at, Work& work) {
   expire(at, work);
   Time next = kNever;
   for (Task* task : tasks_) {
-    if (task->wake() <= at) task->dispatch(work, at);
-    next = std::min(next, task->wake());
+    if (task->wake_time() <= at) task->dispatch(work, at);
+    next = std::min(next, task->wake_time());
   }
   wake_ = next;
   if (at >= gauges_due_) {
@@ -419,7 +419,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
       case ErrorKind::kNotRun:
         fail_call(connection, reason, false, work);
         break;
-      case ErrorKind::kRefused:
+      case ErrorKind::kRejected:
         reject_call(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
         break;
     }
@@ -519,7 +519,7 @@ void Engine::finish_call(Connection& connection, Work& work) {
   calls_.erase(call.number);
   call.worker->release();
   for (Task* user : call.worker->users)
-    if (user->waiting()) work.dirty.push_back(user);
+    if (user->has_waiting()) work.dirty.push_back(user);
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
   bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&

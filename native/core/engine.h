@@ -101,33 +101,61 @@ class Engine {
   void run(Work& work);
 
  private:
+  // Body of the event loop's thread.
   void loop();
+
+  // Body of the region thread, which creates and frees shared memory.
+  void region_loop();
+
   void on_event(uint64_t number);
   void on_answer(Connection& connection, Work& work);
   void on_registration(Connection& connection);
+
+  // Sends the call of a connection.
   void start(Connection& connection, Work& work);
-  void region_loop();
 
   // The functions below require the lock.
+
+  // Makes the event loop wait for the next event of a connection.
   void arm(Connection& connection);
+
+  // Handles all timers that have expired: deadlines of calls, wake-up times of tasks, and the gauges.
   void tick(Time at, Work& work);
+
+  // Ends the calls whose deadline has passed.
   void expire(Time at, Work& work);
+
+  // Handles a call that has failed. Its pieces are retried if the call was not executed, or may be executed again.
   void fail_call(Connection& connection, const std::string& reason, bool executed, Work& work);
+
+  // Handles a call that the model has rejected. If it has several jobs, each of them is retried alone.
   void reject_call(Connection& connection, Blame blame, const std::string& reason, Work& work);
+
+  // Takes a server out of service, fails its calls and reports it to the controller.
   void condemn(Server& server, const std::string& model, const std::string& reason, Work& work);
   void write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work);
+
+  // Releases the worker of a call that has ended, and returns the connection to the pool or registers a region for it.
   void finish_call(Connection& connection, Work& work);
   void return_to_pool(Connection& connection);
+
+  // Closes a connection and frees its region.
   void disconnect(Connection& connection);
+
+  // Leaves a region to the region thread, which frees it.
   void discard(Region region);
   void end_registration(Connection& connection);
 
   // Returns true if a region must still be created. Ends the registration if no route names the server any longer.
   bool still_needed(uint64_t number);
+
+  // Stops the use of shared memory for a server for some time.
   void refuse_regions(Server& server, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
   void trace_call(const Call& call, const char* outcome, Time ended);
+
+  // Returns the time at which a call counts as hanging.
   Time call_deadline(const Task& task, const Entry& entry, int64_t items, Time at) const;
 
   Host& host_;
@@ -145,8 +173,8 @@ class Engine {
   std::map<std::string, std::vector<Task*>> tasks_of_;  // Tasks by graph.
   uint64_t next_number_;
   int epoll_ = -1;
-  int event_ = -1;
-  std::atomic<Time> wake_{kNever};
+  int event_ = -1;                  // Event file descriptor that wakes the loop.
+  std::atomic<Time> wake_{kNever};  // Next time at which a task must be dispatched.
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
   struct RegionRequest {

@@ -79,10 +79,20 @@ class Flow {
   void trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work);
 
  private:
+  // Starts the tasks in `ready`, and those that become ready because a started task has no items.
   void advance(std::vector<size_t> ready, Work& work);
+
+  // Adds the times of an answered job to the metrics and statistics.
   void record_timing(const Job& job);
+
+  // Handles a job whose answers are joined, and adds the tasks that waited for it to `ready`. Returns false if the
+  // request has ended.
   bool complete_job(Job& job, std::vector<size_t>& ready, Work& work);
+
+  // Ends the request: leaves the response to `Engine::run`.
   void end(Work& work);
+
+  // Copies the outputs that were not written directly into the response.
   void copy_outputs();
 
   Front& front_;
@@ -96,8 +106,8 @@ class Flow {
   std::vector<std::pair<size_t, Value>> early_;
   std::unique_ptr<Failure> failure_;
   Timing timing_;
-  int tasks_left_;
-  int holders_ = 1;
+  int tasks_left_;   // Number of needed tasks without an answer.
+  int holders_ = 1;  // Reference count.
   bool ended_ = false;
   bool early_answer_ = false;
 };

@@ -108,7 +108,7 @@ std::unique_ptr<Failure> Job::take_inputs(const TaskSpec& spec, const std::vecto
 char* Job::output_memory(const TaskSpec& spec, size_t output, const Shape& item, int64_t start) {
   JobOutput& to = outputs[output];
   const OutputSpec& declared = spec.outputs[output];
-  if (!to.known) {
+  if (!to.allocated) {
     Shape whole = leading;
     whole.insert(whole.end(), item.begin(), item.end());
     if (!element_count(whole)) throw AnswerError(Blame::kModel, "output " + declared.name + " is too large");
@@ -119,7 +119,7 @@ char* Job::output_memory(const TaskSpec& spec, size_t output, const Shape& item,
       // This is not the worker's fault, so the call must not be retried.
       throw AnswerError(Blame::kModel, "output " + declared.name + ": " + error.what());
     }
-    to.known = true;
+    to.allocated = true;
     to.shape = item;
   }
   return to.data + size_t(start) * to.item_size;
@@ -139,7 +139,7 @@ std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Val
     Value value;
     value.type = declared.type;
     bool flat = declared.yields && spec.mode == Mode::kRows;
-    if (from.known) {
+    if (from.allocated) {
       value.shape = leading;
       value.shape.insert(value.shape.end(), from.shape.begin(), from.shape.end());
       value.data = from.data;
@@ -207,7 +207,7 @@ std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Val
     value.data = to;
     const JobOutput& from = outputs[count.output];
     for (int64_t i = 0; i < items; i++) {
-      int64_t rows = from.known ? from.shape[0] : 0;
+      int64_t rows = from.allocated ? from.shape[0] : 0;
       memcpy(to + size_t(i) * sizeof rows, &rows, sizeof rows);
     }
     for (const Chunk& chunk : from.chunks)

@@ -41,7 +41,7 @@ struct JobInput {
 // The values of an output for some items of a job. They are part of the answer to one call, which several chunks share.
 struct Chunk {
   int64_t start = 0, stop = 0;  // Range of items of the job: [start, stop).
-  Shape shape;                  // Of one item.
+  Shape shape;                  // Shape of one item.
   std::shared_ptr<char[]> owner;
   const char* data = nullptr;
   size_t size = 0;
@@ -49,7 +49,7 @@ struct Chunk {
 
 // An output of a job, as far as its answers have arrived.
 struct JobOutput {
-  bool known = false;  // True if the output has a fixed size and its first values have arrived.
+  bool allocated = false;  // True if the output has a fixed size and the memory for its values is allocated.
   Shape shape;
   char* data = nullptr;  // Values of all items, if they have a fixed size.
   size_t item_size = 0;
@@ -81,9 +81,9 @@ struct Job {
   Time order = kNever;     // Sort key of the queue.
   Time window = 0;         // Time from the arrival to the initial `order`.
   int priority = 0;        // Jobs with a larger priority are first.
-  int64_t items = 0;
-  int64_t answered = 0;
-  Shape leading;  // Leading dimensions of the outputs. Their product is the number of items.
+  int64_t items = 0;       // Number of items.
+  int64_t answered = 0;    // Number of answered items.
+  Shape leading;           // Leading dimensions of the outputs. Their product is the number of items.
   std::vector<JobInput> inputs;
   std::vector<JobOutput> outputs;
   Shape group;      // Shapes of the items: jobs with equal groups may share a batch.
@@ -97,7 +97,7 @@ struct Job {
   // Returns a failure if the inputs do not fit together, else nullptr.
   std::unique_ptr<Failure> take_inputs(const TaskSpec& spec, const std::vector<Value>& values, bool holds);
 
-  // Returns memory for the values of a fixed-size output from item `start` on. `item` is the shape of one item. Called
+  // Returns memory for the values of a fixed-size output from item `start` on. `shape` is that of one item. Called
   // by the event loop's thread only, without the lock. Throws AnswerError if the output is too large or there is no
   // memory.
   char* output_memory(const TaskSpec& spec, size_t output, const Shape& shape, int64_t start);

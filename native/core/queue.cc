@@ -7,13 +7,13 @@
 namespace jigsaw {
 
 void Queue::push(Piece piece) {
-  Key key{-piece.job->priority, piece.job->order, number_++};
+  Key key{-piece.job->priority, piece.job->order, next_number_++};
   insert(key, std::move(piece));
 }
 
 Piece Queue::pop() { return pop_from(groups_.find(heads_.begin()->second->first)); }
 
-Piece Queue::take_out(Groups::iterator group, Pieces::iterator at) {
+Piece Queue::remove(Groups::iterator group, Pieces::iterator at) {
   Piece piece = std::move(at->second);
   bool first = at == group->second.begin();
   if (piece.job->admission_deadline != kNever) due_.erase({piece.job->admission_deadline, at->first, &group->first});

@@ -24,8 +24,7 @@ class Queue {
   size_t pieces() const { return pieces_; }
   int64_t items() const { return items_; }
 
-  // Number of items, of which each piece counts for at most kItemCap: very large jobs yield to small ones, so the rest
-  // of their items delays nobody.
+  // Number of items, of which each piece counts for at most kItemCap, because very large jobs yield to small ones.
   int64_t capped_items() const { return capped_items_; }
 
   // Returns the number of queued items that a new job of `items` items has to wait for.
@@ -45,8 +44,8 @@ class Queue {
   // Passes the first pieces of up to `most` groups to `drop` and removes those for which it returns true. Continues
   // within a group until `drop` returns false.
   template <typename Drop>
-  void sweep(Drop drop, size_t most) {
-    for (auto group = groups_.begin(); group != groups_.end() && most > 0; most--) {
+  void sweep(Drop drop, size_t max_groups) {
+    for (auto group = groups_.begin(); group != groups_.end() && max_groups > 0; max_groups--) {
       auto next = std::next(group);
       bool last = false;
       while (!last && drop(group->second.begin()->second)) {
@@ -66,7 +65,7 @@ class Queue {
       auto group = groups_.find(*first.shape);
       auto found = group->second.find(first.key);
       if (!drop(found->second)) return;
-      take_out(group, found);
+      remove(group, found);
     }
   }
 
@@ -105,21 +104,22 @@ class Queue {
   }
 
  private:
-  using Key = std::tuple<int, Time, uint64_t>;
+  using Key = std::tuple<int, Time, uint64_t>;  // (negative priority, order of the job, sequence number)
   using Pieces = std::map<Key, Piece>;
   using Groups = std::map<Shape, Pieces>;
   using Group = Groups::value_type;
 
+  // Entry of `due_`.
   struct Due {
     Time deadline;
     Key key;
-    const Shape* shape;  // Shapes of its group.
+    const Shape* shape;  // Key of its group in `groups_`.
 
     bool operator<(const Due& other) const { return std::tie(deadline, key) < std::tie(other.deadline, other.key); }
   };
 
-  Piece pop_from(Groups::iterator group) { return take_out(group, group->second.begin()); }
-  Piece take_out(Groups::iterator group, Pieces::iterator at);
+  Piece pop_from(Groups::iterator group) { return remove(group, group->second.begin()); }
+  Piece remove(Groups::iterator group, Pieces::iterator at);
   void insert(Key key, Piece piece);
   void requeue(Piece piece, Time at);
   static void hold_flow(const Piece& piece);
@@ -129,7 +129,7 @@ class Queue {
   Groups groups_;
   std::map<Key, Group*> heads_;  // Group by the key of its first piece.
   std::set<Due> due_;            // All pieces with an admission deadline.
-  uint64_t number_ = 0;          // Sequence number of the next piece, which breaks ties.
+  uint64_t next_number_ = 0;     // Sequence number of the next piece, which breaks ties.
   size_t pieces_ = 0;
   int64_t items_ = 0;
   int64_t capped_items_ = 0;

@@ -144,18 +144,18 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   estimated_ = 0;
 }
 
-bool Task::usable(const Entry& entry, Time at) const {
+bool Task::is_usable(const Entry& entry, Time at) const {
   return !entry.worker->backing_off(at) && !entry.worker->server->condemned(at);
 }
 
-void Task::estimate(Time at) {
+void Task::update_estimates(Time at) {
   if (estimated_ && at < estimated_ + kEstimateMaxAge) return;
   estimated_ = at;
   min_service_ns_ = max_service_ns_ = 0;
   items_per_ns_ = 0;
   any_usable_ = false;
   for (const Entry& entry : entries_) {
-    if (!usable(entry, at)) continue;
+    if (!is_usable(entry, at)) continue;
     double least = entry.worker->service.mean(1);
     if (!any_usable_ || least < min_service_ns_) min_service_ns_ = least;
     max_service_ns_ = std::max(max_service_ns_, entry.worker->service.high(entry.limit));
@@ -170,23 +170,23 @@ void Task::estimate(Time at) {
 }
 
 double Task::expected_wait(Time at) {
-  estimate(at);
+  update_estimates(at);
   return items_per_ns_ > 0 ? double(queue_.capped_items()) / items_per_ns_ : 0;
 }
 
 double Task::min_service_time(Time at) {
-  estimate(at);
+  update_estimates(at);
   return min_service_ns_;
 }
 
 bool Task::is_full(double batch, Time at) {
   if (total_capacity_ == 0 || queue_.capped_items() < total_capacity_) return false;
-  estimate(at);
+  update_estimates(at);
   return items_per_ns_ > 0 && double(queue_.capped_items()) / items_per_ns_ >= kMinBacklogFraction * batch;
 }
 
 double Task::max_batch_time(Time at) {
-  estimate(at);
+  update_estimates(at);
   return max_service_ns_;
 }
 
@@ -217,7 +217,7 @@ void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
   Piece piece(&job, 0, job.items);
   job.flow->hold();
-  estimate(at);
+  update_estimates(at);
   const FrontSpec& spec = front_.spec();
   if (queue_.pieces() >= spec.max_requests || queue_.bytes() + job.size > spec.max_bytes) {
     metrics_.refused[size_t(Reason::kFull)]->add(1);
@@ -229,7 +229,7 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     return;
   }
   bool free = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.worker->in_flight() < entry.capacity && usable(entry, at);
+    return entry.worker->in_flight() < entry.capacity && is_usable(entry, at);
   });
   if (job.deadline != kNever && any_usable_) {
     // A job that a free worker can run immediately is sent even if the estimate is too long: otherwise one slow batch
@@ -253,7 +253,7 @@ void Task::put_back(Piece piece) {
   queue_.push(std::move(piece));
 }
 
-bool Task::late(const Job& job, Time at) {
+bool Task::is_late(const Job& job, Time at) {
   if (job.deadline == kNever) {
     // With `overload: queue` jobs wait for busy workers, but not for workers that are all unreachable.
     Time limit = Time(front_.spec().slo_ms * 1e6);
@@ -276,7 +276,7 @@ bool Task::drop_if_stale(Piece& piece, Work& work, Time at) {
     flow->drop(work);
     return true;
   }
-  if (late(*piece.job, at)) {
+  if (is_late(*piece.job, at)) {
     refuse(piece, work, at);
     return true;
   }
@@ -317,7 +317,7 @@ std::vector<const std::string*> Task::variants_by_share(Time at) {
   for (Share& share : shares_) {
     int64_t batch = 0;
     for (const Entry& entry : entries_)
-      if (entry.route.variant == share.variant && usable(entry, at)) batch = std::max(batch, entry.limit);
+      if (entry.route.variant == share.variant && is_usable(entry, at)) batch = std::max(batch, entry.limit);
     if (!batch) continue;
     present.emplace_back(&share, batch);
     share_sum += share.share;
@@ -342,8 +342,8 @@ int Task::choose_worker(const Piece& piece, Time at) {
   // If all usable workers have failed on the piece, they are tried again.
   bool retry_failed_servers = true;
   for (const Entry& entry : entries_)
-    if (usable(entry, at) && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
-                                       entry.worker->server.get()) == piece.failed_servers.end())
+    if (is_usable(entry, at) && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
+                                          entry.worker->server.get()) == piece.failed_servers.end())
       retry_failed_servers = false;
   if (shares_.size() < 2) return choose_among(piece, at, nullptr, retry_failed_servers);
   for (const std::string* variant : variants_by_share(at)) {
@@ -363,7 +363,7 @@ int Task::choose_among(const Piece& piece, Time at, const std::string* variant, 
     size_t index = start + i < count ? start + i : start + i - count;
     const Entry& entry = entries_[index];
     int64_t in_flight = entry.worker->in_flight();
-    if (in_flight >= entry.capacity || !usable(entry, at)) continue;
+    if (in_flight >= entry.capacity || !is_usable(entry, at)) continue;
     if (variant && entry.route.variant != *variant) continue;
     if (!retry_failed_servers && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
                                            entry.worker->server.get()) != piece.failed_servers.end())
@@ -385,13 +385,13 @@ void Task::dispatch(Work& work, Time at) {
     return;
   }
   refresh_route();
-  estimate(at);
+  update_estimates(at);
   auto drop_stale = [&](Piece& piece) { return drop_if_stale(piece, work, at); };
   queue_.sweep(drop_stale, 64);
   queue_.sweep_by_deadline(drop_stale);
   while (!queue_.empty()) {
     Piece& first = queue_.top();
-    if (first.job->flow->ended() || late(*first.job, at)) {
+    if (first.job->flow->ended() || is_late(*first.job, at)) {
       Piece piece = queue_.pop();
       drop_if_stale(piece, work, at);
       continue;

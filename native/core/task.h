@@ -26,7 +26,7 @@ struct Entry {
   size_t variant = 0;    // Index of the variant in the task's metrics.
 };
 
-// Owned by its front. All functions require the engine's lock.
+// A task of a front. The front owns it. All functions require the engine's lock.
 class Task {
  public:
   Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index);
@@ -47,18 +47,21 @@ class Task {
   void dispatch(Work& work, Time at);
 
   // Returns the time at which `dispatch` must be called even if no event occurs; kNever for none.
-  Time wake() const { return wake_; }
+  Time wake_time() const { return wake_; }
 
-  bool waiting() const { return !queue_.empty(); }
+  // Returns true if jobs wait in the queue.
+  bool has_waiting() const { return !queue_.empty(); }
 
   // Returns true if the queue can fill the largest batch of the workers.
   bool has_full_batch() const;
 
-  Time first_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
+  // Returns the sort key of the job at the head of the queue; kNever for an empty queue.
+  Time head_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
 
-  // Nanoseconds that a job that arrives now is expected to wait, and the service time of one item on the fastest
-  // worker.
+  // Expected waiting time, in nanoseconds, of a job that arrives now.
   double expected_wait(Time at);
+
+  // Service time, in nanoseconds, of one item on the fastest worker.
   double min_service_time(Time at);
 
   // Expected sojourn time (waiting and service) of a job in nanoseconds, at the high end of recent values.
@@ -67,8 +70,8 @@ class Task {
   // Records the sojourn time of a job that leaves the task at time `until`.
   void record_sojourn(const Job& job, Time until);
 
-  // Returns true if the backlog fills all workers and takes them nearly `batch` nanoseconds or more. Then the results
-  // of a batch of that duration at a predecessor would only wait here.
+  // Returns true if the backlog fills all workers and keeps them busy for about `batch` nanoseconds or longer. If a
+  // predecessor then sent a batch of this duration, its results would only wait here.
   bool is_full(double batch, Time at);
 
   // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
@@ -77,30 +80,37 @@ class Task {
   // Remembers the last failure of a worker for error messages.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
+  // Sets the gauges of the queue and of the slots.
   void update_gauges(Time at);
 
   // Returns true if the task sends nothing because a follower is full.
   bool blocked() const { return blocked_; }
 
  private:
-  // Share of a variant in the task's items, for graphs whose accuracy is a mean over requests; `taken` counts its
-  // items.
+  // Share of a variant in the task's items, for graphs whose accuracy is a mean over requests.
   struct Share {
     std::string variant;
-    double share = 0;
-    double taken = 0;
+    double share = 0;  // Fraction of the items that the variant should receive.
+    double taken = 0;  // Number of items that it has received.
   };
 
+  // Reads the route file if it has changed. Returns true if the route was replaced.
   bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
+  // Returns the index of the entry whose worker gets the piece; -1 if no worker is free.
   int choose_worker(const Piece& piece, Time at);
+  // Chooses among the workers of one variant, or of all variants if `variant` is nullptr.
   int choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers);
+  // Returns the variants that may get the next batch, the one furthest behind its share first.
   std::vector<const std::string*> variants_by_share(Time at);
-  bool usable(const Entry& entry, Time at) const;
+  bool is_usable(const Entry& entry, Time at) const;
+  // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
-  bool late(const Job& job, Time at);
+  // Returns true if a job can no longer be answered in time.
+  bool is_late(const Job& job, Time at);
+  // Fails the request of a piece that is late.
   void refuse(Piece& piece, Work& work, Time at);
-  void estimate(Time at);
+  void update_estimates(Time at);
 
   Engine& engine_;
   Front& front_;
@@ -113,7 +123,7 @@ class Task {
   std::string route_path_;
   int route_lock_ = -1;  // File descriptor of the file that is locked while the task uses its route.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
-  size_t next_entry_ = 0;
+  size_t next_entry_ = 0;  // Start of the next round-robin search for a worker.
   Time wake_ = kNever;
   std::string last_failure_;
   int64_t total_capacity_ = 0;  // Number of items that all workers can process concurrently.
@@ -122,7 +132,7 @@ class Task {
   Time estimated_ = 0;
   double min_service_ns_ = 0;  // Service time of one item on the fastest worker, in nanoseconds.
   double max_service_ns_ = 0;  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
-  double items_per_ns_ = 0;    // Throughput of all usable workers.
+  double items_per_ns_ = 0;    // Throughput of all usable workers, in items per nanosecond.
   bool any_usable_ = false;
   Time unreachable_since_ = kNever;  // Time at which the last worker became unreachable; kNever while one is reachable.
   // Moving mean and mean deviation of recent sojourn times in nanoseconds; 0 if there are none.
