@@ -137,7 +137,7 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
 void Engine::drop_unused_servers() {
   for (auto at = servers_.begin(); at != servers_.end();) {
     std::shared_ptr<Server> server = at->second.lock();
-    if (server && server->users == 0)
+    if (server && server->route_entries == 0)
       // Close them, because a server with open connections stops slowly.
       for (Connection* connection : server->idle) discard(connection->retire(settings_.secret));
     at = server ? std::next(at) : servers_.erase(at);
@@ -518,12 +518,12 @@ void Engine::finish_call(Connection& connection, Work& work) {
   Call& call = connection.call;
   calls_.erase(call.number);
   call.worker->release();
-  for (Task* user : call.worker->users)
+  for (Task* user : call.worker->tasks)
     if (user->has_waiting()) work.dirty.push_back(user);
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
   bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&
-                   server.users > 0 && !server.registering && now() >= server.no_regions_until;
+                   server.route_entries > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
     // Shared memory is created and registered between calls, so that no call waits for it.
     call.number = next_number_++;
@@ -584,7 +584,7 @@ void Engine::region_loop() {
 bool Engine::still_needed(uint64_t number) {
   auto found = calls_.find(number);
   if (found == calls_.end()) return false;
-  if (found->second->server().users > 0) return true;
+  if (found->second->server().route_entries > 0) return true;
   end_registration(*found->second);
   return false;
 }
@@ -609,7 +609,7 @@ void Engine::return_to_pool(Connection& connection) {
   Server& server = connection.server();
   if (connection.state == Connection::State::kRegistering) server.registering = false;
   connection.state = Connection::State::kIdle;
-  if (server.users == 0) discard(connection.retire(settings_.secret));
+  if (server.route_entries == 0) discard(connection.retire(settings_.secret));
   server.idle.push_back(&connection);
   // Keep the worker until the end of this function: it may be the last owner of the server and of this connection.
   std::shared_ptr<Worker> worker = std::move(connection.call.worker);
@@ -617,20 +617,20 @@ void Engine::return_to_pool(Connection& connection) {
 }
 
 void Engine::on_registration(Connection& connection) {
-  std::string wrong;
+  std::string problem;
   try {
     if (!connection.resume_registration()) {
       std::lock_guard lock(mutex_);
       arm(connection);
       return;
     }
-    if (connection.status() != 200) wrong = connection.error();
+    if (connection.status() != 200) problem = connection.error();
   } catch (const std::exception& error) {
-    wrong = error.what();
+    problem = error.what();
   }
   std::lock_guard lock(mutex_);
-  if (!wrong.empty()) {
-    refuse_regions(connection.server(), "it refused shared memory: " + wrong);
+  if (!problem.empty()) {
+    refuse_regions(connection.server(), "it refused shared memory: " + problem);
     disconnect(connection);
   }
   end_registration(connection);
@@ -764,12 +764,12 @@ void Engine::write_condemned(const Server& server, const std::string& model, con
   append_json(text, reason);
   text += ",\"inode\":" + std::to_string(identity.inode) + "}\n";
   std::string folder = settings_.run_dir + "/condemned";
-  std::string path = folder + "/" + server.name + ".json", fresh = path + ".new";
+  std::string path = folder + "/" + server.name + ".json", temporary = path + ".new";
   mkdir(folder.c_str(), 0700);
-  int file = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   bool written = file >= 0 && ::write(file, text.data(), text.size()) == ssize_t(text.size());
   if (file >= 0) close(file);
-  if (!written || rename(fresh.c_str(), path.c_str()) != 0)
+  if (!written || rename(temporary.c_str(), path.c_str()) != 0)
     work.logs.emplace_back(LogLevel::kError,
                            "worker " + server.name + " cannot be reported to the controller: cannot write " + path);
   work.logs.emplace_back(LogLevel::kError, "worker " + server.name + " is taken out of service: " + reason);

@@ -162,7 +162,7 @@ void reject(Request* request, Time arrival, std::string reason) {
 }
 
 // Adds microseconds to a time; kNever if the sum overflows.
-Time later(Time at, uint64_t microseconds) {
+Time add_microseconds(Time at, uint64_t microseconds) {
   return microseconds < (kNever - at) / 1000 ? at + 1000 * microseconds : kNever;
 }
 
@@ -280,8 +280,8 @@ Time Front::remaining_time_of_fronts(size_t task, double profile_factor, TimeAtT
   Time by_profile = Time(profile_factor * spec.rest_ms * 1e6), longest = 0;
   if (spec.followers.empty()) return by_profile;
   // While a new generation of a graph replaces the old one, the followers of their tasks can form a cycle.
-  auto [entry, fresh] = visited.try_emplace(tasks_[task].get(), by_profile);
-  if (!fresh) return entry->second;
+  auto [entry, inserted] = visited.try_emplace(tasks_[task].get(), by_profile);
+  if (!inserted) return entry->second;
   for (const std::string& name : spec.followers) {
     Task* follows = find_follower(name);
     if (!follows) return by_profile;
@@ -296,8 +296,8 @@ void Front::submit(Request* request, std::vector<Value> inputs, RequestOptions o
   // An earlier step passes the time of arrival, which may be wrong.
   Time at = now();
   if (!options.arrival || options.arrival > at) options.arrival = at;
-  if (std::string wrong = input_error(spec_, inputs); !wrong.empty()) {
-    reject(request, options.arrival, std::move(wrong));
+  if (std::string problem = input_error(spec_, inputs); !problem.empty()) {
+    reject(request, options.arrival, std::move(problem));
     return;
   }
   if (spec_.split && inputs[0].shape[0] > 1)
@@ -310,20 +310,20 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   auto items = size_t(inputs[0].shape[0]);
   std::vector<std::vector<size_t>> offsets(inputs.size());
   for (size_t i = 0; i < inputs.size(); i++) {
-    std::string wrong;
-    if (size_t(inputs[i].shape[0]) != items) wrong = " has a different batch size than input " + spec_.inputs[0].name;
-    if (wrong.empty() && inputs[i].type == DataType::kBytes) {
+    std::string problem;
+    if (size_t(inputs[i].shape[0]) != items) problem = " has a different batch size than input " + spec_.inputs[0].name;
+    if (problem.empty() && inputs[i].type == DataType::kBytes) {
       try {
         offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
       } catch (const std::bad_alloc&) {
         reject(request, options.arrival, no_memory());
         return;
       } catch (const FormatError& error) {
-        wrong = std::string(": ") + error.what();
+        problem = std::string(": ") + error.what();
       }
     }
-    if (wrong.empty()) continue;
-    reject(request, options.arrival, "input " + spec_.inputs[i].name + wrong);
+    if (problem.empty()) continue;
+    reject(request, options.arrival, "input " + spec_.inputs[i].name + problem);
     return;
   }
   std::vector<size_t> wanted = options.wanted;
@@ -353,7 +353,7 @@ void Front::begin(Request* request, std::vector<Value> inputs, const RequestOpti
   Time deadline = spec_.queue_overload ? kNever : slo_end, order = slo_end;
   std::string deadline_text = "the latency promised";
   if (options.timeout_us) {
-    deadline = order = later(options.arrival, options.timeout_us);
+    deadline = order = add_microseconds(options.arrival, options.timeout_us);
     deadline_text = "its timeout of " + std::to_string(options.timeout_us / 1000) + " ms";
   }
   if (options.deadline) {

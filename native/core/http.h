@@ -93,20 +93,25 @@ class AnswerReader {
  private:
   enum class State : uint8_t { kHead, kJson, kTensors, kDone };
 
+  // Parses the header once it is complete.
   void read_head();
+
+  // Parses the JSON, and moves the tensor bytes behind it to their memory.
   void read_json(const Place& place);
+
+  // Skips `count` bytes of `places_`.
   void advance(size_t count);
 
   State state_ = State::kHead;
   bool inference_ = true;
   AnswerHead head_;
   std::vector<char> buffer_;
-  size_t filled_ = 0;
-  size_t searched_ = 0;
-  size_t body_start_ = 0;  // Offset of the body in `buffer_`.
-  std::vector<iovec> places_;
-  size_t place_ = 0;
-  iovec single_{};
+  size_t filled_ = 0;          // Bytes in `buffer_` that were received.
+  size_t searched_ = 0;        // Bytes in `buffer_` that were searched for the end of the header.
+  size_t body_start_ = 0;      // Offset of the body in `buffer_`.
+  std::vector<iovec> places_;  // Memory for the tensors.
+  size_t place_ = 0;           // Index of the first one in `places_` that is not filled.
+  iovec single_{};             // The unused part of `buffer_`.
 };
 
 }  // namespace jigsaw

@@ -195,7 +195,7 @@ class JsonParser {
 
 namespace {
 
-[[noreturn]] void wrong(std::string_view where, const char* expected) {
+[[noreturn]] void throw_wrong_kind(std::string_view where, const char* expected) {
   throw FormatError(std::string(where) + " is not " + expected);
 }
 
@@ -210,32 +210,32 @@ const Json* Json::find(std::string_view name) const {
 }
 
 const std::string& Json::string(std::string_view where) const {
-  if (kind_ != Kind::kString) wrong(where, "a string");
+  if (kind_ != Kind::kString) throw_wrong_kind(where, "a string");
   return text_;
 }
 
 double Json::number(std::string_view where) const {
-  if (kind_ != Kind::kNumber || !std::isfinite(number_)) wrong(where, "a number");
+  if (kind_ != Kind::kNumber || !std::isfinite(number_)) throw_wrong_kind(where, "a number");
   return number_;
 }
 
 int64_t Json::integer(std::string_view where) const {
-  if (kind_ != Kind::kNumber || !integral_) wrong(where, "an integer");
+  if (kind_ != Kind::kNumber || !integral_) throw_wrong_kind(where, "an integer");
   return integer_;
 }
 
 bool Json::boolean(std::string_view where) const {
-  if (kind_ != Kind::kBool) wrong(where, "true or false");
+  if (kind_ != Kind::kBool) throw_wrong_kind(where, "true or false");
   return boolean_;
 }
 
 const std::vector<Json>& Json::array(std::string_view where) const {
-  if (kind_ != Kind::kArray) wrong(where, "an array");
+  if (kind_ != Kind::kArray) throw_wrong_kind(where, "an array");
   return items_;
 }
 
 const Json& Json::object(std::string_view where) const {
-  if (kind_ != Kind::kObject) wrong(where, "an object");
+  if (kind_ != Kind::kObject) throw_wrong_kind(where, "an object");
   return *this;
 }
 

@@ -90,8 +90,8 @@ class SpecReader {
 
  private:
   size_t add(const std::string& name, std::string_view where) {
-    auto [at, is_new] = index_.emplace(name, spec_.tensors.size());
-    if (!is_new) throw FormatError(std::string(where) + " defines tensor " + name + " a second time");
+    auto [at, inserted] = index_.emplace(name, spec_.tensors.size());
+    if (!inserted) throw FormatError(std::string(where) + " defines tensor " + name + " a second time");
     spec_.tensors.push_back(name);
     return at->second;
   }

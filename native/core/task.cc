@@ -118,13 +118,13 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entries.push_back(std::move(entry));
   }
   for (const Entry& entry : entries_) {
-    std::erase(entry.worker->users, this);
-    entry.worker->server->users--;
+    std::erase(entry.worker->tasks, this);
+    entry.worker->server->route_entries--;
   }
   entries_.swap(entries);
   for (const Entry& entry : entries_) {
-    entry.worker->users.push_back(this);
-    entry.worker->server->users++;
+    entry.worker->tasks.push_back(this);
+    entry.worker->server->route_entries++;
   }
   total_capacity_ = 0;
   for (const Entry& entry : entries_) total_capacity_ += entry.limit * entry.capacity;

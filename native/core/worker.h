@@ -46,10 +46,9 @@ class Server {
   void condemn(Time at);
 
   Time no_regions_until = 0;  // End of the time for which it gets no shared memory.
-  bool registering =
-      false;         // True while a connection registers shared memory. Only one does at a time; the others take calls.
-  size_t users = 0;  // Number of route entries that name it.
-  uint64_t epoch = 0;  // Incremented whenever the server may have been restarted.
+  bool registering = false;   // True while a connection, at most one at a time, registers shared memory.
+  size_t route_entries = 0;   // Number of route entries that name it.
+  uint64_t epoch = 0;         // Number that is incremented whenever the server may have been restarted.
   std::vector<std::unique_ptr<Connection>> connections;
   std::vector<Connection*> idle;  // Connections without a call.
 
@@ -83,7 +82,7 @@ class Worker {
   bool backing_off(Time at) const { return backoff_until_ > at; }
   Time backoff_until() const { return backoff_until_; }
 
-  // Starts a backoff, whose length doubles with each consecutive failure.
+  // Starts a backoff, whose length doubles with each consecutive failure, from 100 ms to 2 s.
   void failed(Time at);
 
   // Notes that the server has accepted a call.
@@ -102,17 +101,17 @@ class Worker {
   bool has_answered(int64_t items) const;
 
   ServiceTimes service;
-  std::vector<Task*> users;  // Tasks with this worker on their route.
+  std::vector<Task*> tasks;  // Tasks with this worker on their route.
 
  private:
   const std::string lock_path_;
-  int lock_ = -1;
+  int lock_ = -1;  // File descriptor of the slot file.
   int64_t in_flight_ = 0;
   Time backoff_until_ = 0;
-  Time backoff_ = 0;
+  Time backoff_ = 0;  // Duration of the last backoff; 0 after an answer.
   bool failing_ = false;
-  uint64_t answered_epoch_ = 0;
-  uint32_t answered_sizes_ = 0;
+  uint64_t answered_epoch_ = 0;  // Epoch of the server to which `answered_sizes_` belongs.
+  uint32_t answered_sizes_ = 0;  // Set of the batch sizes that were answered; see `size_bit`.
 };
 
 }  // namespace jigsaw

@@ -519,16 +519,16 @@ void triton_fail(const char* function) {
   server().failing = function;
 }
 
-// Loads a model. Returns nullptr and sets `wrong` to a message if that fails.
-TRITONBACKEND_Model* triton_load(const char* config, char** wrong) {
+// Loads a model. Returns nullptr and sets `message` if that fails.
+TRITONBACKEND_Model* triton_load(const char* config, char** message) {
   auto* model = new TRITONBACKEND_Model{config};
-  *wrong = text_of_error(TRITONBACKEND_ModelInitialize(model));
-  if (*wrong) {
+  *message = text_of_error(TRITONBACKEND_ModelInitialize(model));
+  if (*message) {
     delete model;
     return nullptr;
   }
   model->instance = new TRITONBACKEND_ModelInstance{model};
-  *wrong = text_of_error(TRITONBACKEND_ModelInstanceInitialize(model->instance));
+  *message = text_of_error(TRITONBACKEND_ModelInstanceInitialize(model->instance));
   return model;
 }
 
