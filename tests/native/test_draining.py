@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.drain import drained as drain
-from tests.native.conftest import Bench
-from tests.native.test_queue import column, occupy
+from tests.native.conftest import Bench, column, occupy
 from tests.native.worker import Handler
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -9,8 +9,7 @@ import pytest
 from jigsaw_triton.runtime.trace import Call as TracedCall
 from jigsaw_triton.runtime.trace import Hop
 from tests.native import specs
-from tests.native.conftest import Bench
-from tests.native.test_queue import column
+from tests.native.conftest import Bench, column
 from tests.native.worker import Answer, Call, HangUp, Refuse
 
 
