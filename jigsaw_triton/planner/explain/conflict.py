@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
@@ -21,7 +22,8 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import most_calls
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
-from jigsaw_triton.planner.search.diagnose import rounded_down, rounded_up
+from jigsaw_triton.planner.search.bisection import bisect
+from jigsaw_triton.planner.search.diagnosis import rounded_down, rounded_up
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, largest_demand
 from jigsaw_triton.profiles.table import ProfileTable
 
@@ -191,13 +193,12 @@ class _Search:
         """By bisection, to a part in `LATENCY_GAP`; of the plan there what it takes."""
         if "T" not in self._options.features:
             return self._least_latency_of_even_parts(requirement)
-        too_low, enough = value_of(self._problem, requirement), self._nothing[requirement]
-        while enough > too_low * (1 + LATENCY_GAP):
-            middle = math.sqrt(too_low * enough)
-            if self._suffices(requirement, middle):
-                enough = middle
-            else:
-                too_low = middle
+        # Logarithms, since what asks for nothing may be many times the SLO.
+        slo, nothing = math.log(value_of(self._problem, requirement)), math.log(self._nothing[requirement])
+        least, _ = bisect(
+            lambda log_ms: self._suffices(requirement, math.exp(log_ms)), nothing, slo, abs_tol=math.log1p(LATENCY_GAP)
+        )
+        enough = math.exp(least) if least < nothing else self._nothing[requirement]
         try:
             plan = find_plan(varied(self._problem, requirement, enough), self._limited(), solvers=self._solvers)
         except JigsawError:
@@ -227,13 +228,8 @@ class _Search:
 
     def _greatest_mean_accuracy(self, requirement: Requirement) -> float:
         """By bisection, to `ACCURACY_GAP`: shares can make any figure."""
-        enough, too_high = self._nothing[requirement], value_of(self._problem, requirement)
-        while too_high - enough > ACCURACY_GAP:
-            middle = (too_high + enough) / 2
-            if self._suffices(requirement, middle):
-                enough = middle
-            else:
-                too_high = middle
+        slo, nothing = value_of(self._problem, requirement), self._nothing[requirement]
+        enough, _ = bisect(partial(self._suffices, requirement), nothing, slo, abs_tol=ACCURACY_GAP)
         return enough
 
     def _workload(self, requirement: Requirement) -> Workload:

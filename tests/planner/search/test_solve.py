@@ -16,7 +16,7 @@ from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import Multiplicities, Options, Problem
-from jigsaw_triton.planner.search import planning, search
+from jigsaw_triton.planner.search import fewest_slices, planning
 from jigsaw_triton.planner.search.choices import bounds_of
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, make_plan
 from jigsaw_triton.planner.solver.program import Program, SolverName
@@ -326,7 +326,7 @@ def test_an_unproven_plan_is_called_feasible_with_its_gap(
     assert plan.solver.status == "feasible"
     # The planner's own bound is better than what this solver says.
     assert plan.solver.gap == 0.0
-    monkeypatch.setattr(search, "_bounded", lambda outcome, _proven: outcome)
+    monkeypatch.setattr(fewest_slices, "_bounded", lambda outcome, _proven: outcome)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
@@ -342,7 +342,7 @@ def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
     def one_less(*args: Any) -> dict[str, Bounds]:
         return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
 
-    monkeypatch.setattr(search, "bounds_of", one_less)
+    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
@@ -354,7 +354,7 @@ def test_what_is_proven_of_the_likely_configurations_alone_is_not_told_of_all(
     def one_less(*args: Any) -> dict[str, Bounds]:
         return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
 
-    monkeypatch.setattr(search, "bounds_of", one_less)
+    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
     plan = make_plan(docread_problem(60), Options(gap=0.5), solvers=solvers)
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)

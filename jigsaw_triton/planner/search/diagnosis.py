@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
@@ -19,6 +20,10 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import FEATURES, Options
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
+from jigsaw_triton.planner.search.attempt import Attempt
+from jigsaw_triton.planner.search.demand_scaling import Scale, idle_scale, largest_scale, needs_bisection, rough_scale
+from jigsaw_triton.planner.search.fewest_slices import fewest_slices
+from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.profiles.table import ProfileTable
@@ -97,7 +102,18 @@ def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
     return reasons
 
 
-def both_limits(
+def infeasible(attempt: Attempt) -> InfeasibleError:
+    """Returns the error that says why there is no plan."""
+    limit_s = max(LEAST_S, attempt.options.time_limit_s)
+    found = [
+        conflict
+        for w in attempt.problem.workloads
+        if (conflict := _both_limits(w.graph, attempt.configurations[w.graph.name], attempt.solver, limit_s))
+    ] or [_too_small(attempt)]
+    return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+
+def _both_limits(
     graph: TaskGraph, found: TaskConfigurations, solver: Solver, time_limit_s: float
 ) -> tuple[str, str] | None:
     """The reason and hint where latency and accuracy can be met, but not together; None where they can."""
@@ -163,23 +179,37 @@ def _ends(
     return path_ends(draft, graph, {task: of.weight for task, of in levels.items()})
 
 
-def too_small(
-    workloads: Sequence[Workload],
-    cluster: Cluster,
-    scale: float | None,
-    needed: tuple[int, int] | None,
-    *,
-    proven: bool = False,
+def _too_small(attempt: Attempt) -> tuple[str, str]:
+    """The reason and hint where the cluster is too small."""
+    problem = attempt.problem
+    every = {w.graph.name for w in problem.workloads}
+    scale = rough_scale(attempt, every) if needs_bisection(attempt) else largest_scale(attempt, every)
+    if scale is not None and scale.value >= 1 + 10 * TOLERANCE:
+        raise SolverFailure(f"a plan was called infeasible that carries {scale.value} times the demand")
+    needed = _needed(attempt if scale is not None else attempt.scaled(every, idle_scale(problem, every)))
+    return _too_small_words(problem.workloads, problem.cluster, scale, needed)
+
+
+def _needed(attempt: Attempt) -> tuple[int, int] | None:
+    """Compute slices and GPUs that a plan takes with unlimited GPUs; None where that was not found in time."""
+    time = Deadline(attempt.options.time_limit_s)
+    found = fewest_slices(attempt.problem, attempt.candidates(), attempt.options, attempt.solver, time, "ideal")
+    if found is None or not found[1].stages:
+        return None
+    model, outcome = found
+    return round(outcome.stages[0].value), model.gpus(outcome.values)
+
+
+def _too_small_words(
+    workloads: Sequence[Workload], cluster: Cluster, scale: Scale | None, needed: tuple[int, int] | None
 ) -> tuple[str, str]:
     """The reason and hint where the cluster is too small.
 
     Args:
         workloads: Graphs and demands.
-        cluster: That is too small.
-        scale: Of the demands, that it carries, 0 where none was found; None where it has no room for the tasks whatever
-            the demand.
+        cluster: The cluster.
+        scale: Scale of the demands that it carries; None where it has no room for the tasks whatever the demand.
         needed: Compute slices and GPUs that would do; None where that was not found in time.
-        proven: Whether it carries no more.
     """
     others = any(gpu.foreign for gpu in cluster.gpus)
     gpus = "more GPUs" if needed is None else f"{needed[1]} GPUs"
@@ -187,16 +217,17 @@ def too_small(
     if scale is None:
         reason = "the cluster has no room for as many replicas as the tasks need within the SLO, whatever the demand"
         hint = f"give it {gpus}, or plan for fewer graphs at once"
-    elif scale == 0:
+    elif scale.value == 0:
         reason = "the demand exceeds the cluster; what it carries was not found in time"
         hint = f"lower the demand, give the cluster {gpus}, or allow more time with --time-limit"
     else:
-        most = "at most" if proven else "by what could be found in time"
+        most = "at most" if scale.gap == 0 else "by what could be found in time"
         parts = ", ".join(
-            f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in workloads
+            f"{w.graph.name} {rounded_down(scale.value * w.demand_rps)} of {w.demand_rps:g} requests/s"
+            for w in workloads
         )
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
-        hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or give the cluster {gpus}"
+        hint = f"lower the demand to {rounded_down(100 * scale.value)}% of it, or give the cluster {gpus}"
     has = (
         f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
     )
