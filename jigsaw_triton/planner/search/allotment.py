@@ -135,14 +135,4 @@ def _solved(attempt: Attempt, candidates: Candidates, time: Deadline) -> Solutio
     found = fewest_slices(problem, candidates, options, attempt.solver, time, ties=not staying)
     if found is None or not staying or not found[1].stages:
         return found
-    return cheapest_change(
-        problem,
-        candidates,
-        staying,
-        options.change_price,
-        model=found[0],
-        outcome=found[1],
-        gap=options.gap,
-        solver=attempt.solver,
-        left_s=lambda: time.left_s,
-    )
+    return cheapest_change(problem, candidates, staying, options, attempt.solver, time, found)

@@ -17,7 +17,7 @@ from jigsaw_triton.planner.search.choices import (
     least_together,
     supplies,
     with_room,
-    within_cluster,
+    within_slices,
 )
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.fewest_slices import WITNESS_SHARE
@@ -134,7 +134,11 @@ def _solved_near(
     attempt: Attempt, growing: Collection[str], candidates: Candidates, near: float
 ) -> tuple[float, Outcome]:
     at = with_demand_scaled(attempt.problem, growing, near or 1.0)
-    kept = within_cluster(at, bounds_of(at.workloads, candidates), candidates) if near else candidates
+    kept = (
+        within_slices(at.cluster.compute_slices, bounds_of(at.workloads, candidates), candidates)
+        if near
+        else candidates
+    )
     offered = supplies(at, kept, attempt.options)
     model = allocation(at.workloads, kept, offered, "most", scaled=growing, least=_SURELY if near else 0.0)
     outcome = solved(attempt.solver, model.program, max(LEAST_S, attempt.options.time_limit_s))

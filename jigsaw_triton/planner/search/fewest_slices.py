@@ -1,4 +1,8 @@
-"""The search for the least slices: a program solved with the configurations that can matter."""
+"""The search for the fewest slices: the program, solved with few configurations first.
+
+Lower bounds (`planner.bounds`) show which configurations a plan of up to a limit of slices may use. The search starts
+with a limit at the lower bound, where few configurations are left, and raises it until the program has a plan.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,46 +23,48 @@ from jigsaw_triton.planner.search.choices import (
     replicas_among,
     supplies,
     with_these,
+    within_slices,
 )
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverHung, Stage, solved
 
 WITNESS_SHARE = 0.1
-"""Of the time limit, for a plan to begin with."""
+"""Share of the time limit for each solve that looks for a first incumbent."""
 
 _FLOORS_SHARE = 0.2
-"""Likewise for one that keeps a mean accuracy with each request."""
+"""Share of the time limit for an incumbent that keeps a mean accuracy with each request."""
 
 _ALONE_SHARE = 0.5
-"""Likewise for the graphs one by one."""
-
-_LIKELY = (0.0, 0.0005, 0.02)
-"""Configurations whose bound is above that of their graph by more are not looked at for a plan to begin with; the few
-first, of which there often is one, the more where there is none."""
-
-_NEAR = 0.005
-"""A plan that takes more than the bound by no more, relative, or by one slice is good enough to begin with."""
-
-_SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
-"""By how much more than the bound a plan may take, tried in turn until there is one: mostly the bound is met."""
-
-_FAR = 0.01
-"""Relative: a plan of so many more slices than a limit without one is far from it."""
-
-_STEP = 0.25
-"""Of the way there, what the next limit is."""
-
-_SHARED_SLACKS = (0.3, 0.6, 1.0)
-"""Likewise where slices are shared: the bound, of parts of slices, is farther from what fits them."""
-
-_BEGINNING_GAP = 0.1
-"""Relative, of the plan to begin with where slices are shared."""
+"""Share of the time limit for solving several graphs one by one, all of them together."""
 
 _TIES_SHARE = 0.2
-"""Of the time limit, to decide ties where slices are shared."""
+"""Share of the time limit for the objectives after slices, where slices are shared."""
+
+_LIKELY = (0.0, 0.0005, 0.02)
+"""Largest relative distance of a configuration's lower bound from its graph's, in the successive solves that look for a
+first incumbent. The fewest configurations often have a plan; more follow only if its slices are not near the bound."""
+
+_NEAR = 0.005
+"""Relative gap at which the first incumbent is good enough; so is one of a single slice."""
+
+_SLACKS = (0.0, 0.001, 0.005, 0.02, 0.1)
+"""Limits of the successive solves, relative to the lower bound: slices by which a plan may exceed it. Most optima meet
+the bound itself."""
+
+_SHARED_SLACKS = (0.3, 0.6, 1.0)
+"""Further limits where slices are shared: the bound then counts fractions of slices and is further from the optimum."""
+
+_FAR = 0.01
+"""Relative distance from the current limit to the incumbent beyond which the next limit lies between the two."""
+
+_STEP = 0.25
+"""Fraction of that distance by which the limit then grows."""
+
+_SHARED_START_GAP = 0.1
+"""Relative gap at which the solver stops looking for a first incumbent with shared slices."""
 
 Solution = tuple[Allocation, Outcome]
-"""A program and what came of it."""
+"""A program and its outcome."""
 
 
 def fewest_slices(
@@ -71,16 +77,16 @@ def fewest_slices(
     *,
     ties: bool = True,
 ) -> Solution | None:
-    """The program of all candidates, solved; None where their bounds alone say that there is no plan.
+    """Solves the program of the fewest slices; returns None if lower bounds show that there is no plan.
 
     Args:
-        problem: What is to be planned.
-        candidates: At least one a task.
-        options: How to plan.
-        solver: To ask.
-        time: That there is.
-        goal: Of the program.
-        ties: Whether the objectives after the slices count.
+        problem: Problem to plan for.
+        candidates: Configurations to choose from, at least one for each task.
+        options: Options of planning.
+        solver: Solver to use.
+        time: Deadline of the search.
+        goal: Goal of the program, `least` or `ideal`.
+        ties: True if the objectives after slices matter.
     """
     candidates = numerous(problem.workloads, candidates)
     if not complete(candidates):
@@ -93,50 +99,55 @@ def fewest_slices(
 
 
 @dataclass(frozen=True, slots=True)
-class _Beginning:
-    """What a search begins with, or goes on with.
+class _Known:
+    """Lower bounds, starting values and incumbent of a search.
 
     Attributes:
-        leasts: Graph -> compute slices that it takes at least.
-        start: Replicas that may be a good plan.
-        most: Compute slices that these take; infinite where there are none.
-        pooled: Slices of each pool that belong to `start`.
-        plan: The best that is known; None where it is not known whether the cluster has room for those replicas.
+        leasts: Lower bound on the compute slices of each graph.
+        start: Replicas to start the solver from.
+        start_slices: Compute slices of these replicas; infinite if there are none.
+        start_pools: Shared slices of each pool that belong to these replicas.
+        incumbent: Best known plan; None if it is unknown whether the cluster has room for `start`.
     """
 
     leasts: Mapping[str, float]
     start: Mapping[Configuration, int] = field(default_factory=dict)
-    most: float = math.inf
-    pooled: Mapping[Pool, int] = field(default_factory=dict)
-    plan: Solution | None = None
+    start_slices: float = math.inf
+    start_pools: Mapping[Pool, int] = field(default_factory=dict)
+    incumbent: Solution | None = None
 
     @property
     def least(self) -> float:
-        """Compute slices that all graphs take at least."""
+        """Lower bound on the compute slices of all graphs."""
         return least_together(self.leasts.values())
 
     @property
     def best(self) -> float:
-        """Compute slices of the plan; infinite where there is none."""
-        return math.inf if self.plan is None else self.plan[1].stages[0].value
+        """Compute slices of the incumbent; infinite if there is none."""
+        return math.inf if self.incumbent is None else self.incumbent[1].stages[0].value
 
-    def with_plan(self, model: Allocation, outcome: Outcome) -> "_Beginning":
-        """This plan in place of what it has."""
-        start, pooled, most = model.counts(outcome.values), model.shared(outcome.values), outcome.stages[0].value
-        return replace(self, start=start, most=most, pooled=pooled, plan=(model, outcome))
+    def with_incumbent(self, model: Allocation, outcome: Outcome) -> "_Known":
+        """Returns the knowledge with this incumbent, which is the next start as well."""
+        return replace(
+            self,
+            start=model.counts(outcome.values),
+            start_slices=outcome.stages[0].value,
+            start_pools=model.shared(outcome.values),
+            incumbent=(model, outcome),
+        )
 
-    def unproven(self, proven: float) -> Solution | None:
-        """The plan, of which at least so many slices are known to be needed."""
-        if self.plan is None:
+    def bounded_incumbent(self, proven: float) -> Solution | None:
+        """Returns the incumbent with this lower bound on slices, its ties unproven; None if there is no incumbent."""
+        if self.incumbent is None:
             return None
-        model, outcome = self.plan
+        model, outcome = self.incumbent
         stage = Stage(self.best, min(proven, self.best), proven=proven >= self.best)
         return model, replace(outcome, status="feasible", stages=(stage,))
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """See `fewest_slices`; `bounds` are those of the candidates, finite."""
+    """Search of `fewest_slices`, whose arguments these are; `bounds` are those of the candidates, all finite."""
 
     problem: Problem
     candidates: Candidates
@@ -149,69 +160,72 @@ class _Search:
     cuts: list[Cut] = field(default_factory=list)
 
     def best(self) -> Solution:
-        """The program solved with the configurations that may be part of an optimum.
+        """Solves the program with the configurations that an optimum may use.
 
-        Those whose bound is above a limit are left out: no plan within the limit needs them. Where the best plan found
-        is above it, its own slices are the next limit. Where there is none, a greater limit is tried, at last none.
-        A plan to begin with is looked for first: more slices than it no limit needs to allow.
+        Each solve leaves out the configurations whose lower bound exceeds its limit on slices: no plan within the limit
+        uses them. If the best plan found exceeds the limit, its slices are the next limit; if there is none, the next
+        larger limit follows, and the last is the size of the cluster. The slices of the first incumbent need never be
+        exceeded.
         """
-        begun = self._begun()
-        most, least = begun.most, begun.least
-        if begun.plan is not None and begun.best <= least and not self.ties and not self._sharing:
-            return begun.plan
-        if (enough := self._good_enough(begun, least)) is not None:
+        known = self._first_known()
+        least = known.least
+        if known.incumbent is not None and known.best <= least and not self.ties and not self._sharing:
+            return known.incumbent
+        if (enough := self._good_enough(known, least)) is not None:
             return enough
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
-        # No plan takes more than there are.
         last = self.problem.cluster.compute_slices if self.goal == "least" else math.inf
-        limits = sorted({min(last, limit) for limit in (most, last, *(least + math.ceil(s * least) for s in slacks))})
+        steps = (least + math.ceil(slack * least) for slack in slacks)
+        limits = sorted({min(last, limit) for limit in (known.start_slices, last, *steps)})
         proven = least
         while True:
             limit = limits.pop(0)
             try:
-                model, outcome = self._within(limit, self.candidates, proven, begun)
+                model, outcome = self._within(limit, self.candidates, proven, known)
             except SolverHung:
-                if (known := begun.unproven(proven)) is None:
+                if (incumbent := known.bounded_incumbent(proven)) is None:
                     raise
-                return known
+                return incumbent
             first = outcome.stages[0] if outcome.stages else None
-            worse = first is not None and first.value > begun.best
-            if outcome.status == "unknown" or (worse and limit >= begun.best):
-                # Time ran out before as good a plan was found as is known.
-                return begun.unproven(proven) or (model, outcome)
+            worse = first is not None and first.value > known.best
+            if outcome.status == "unknown" or (worse and limit >= known.best):
+                # Time ran out before a plan as good as the incumbent was found.
+                return known.bounded_incumbent(proven) or (model, outcome)
             if limit >= last or (first is not None and first.value <= limit):
                 return model, outcome
             if first is None or first.proven:
-                # With these configurations there is no plan within the limit, and others no such plan needs.
+                # These configurations have no plan within the limit, and no plan within it needs any other.
                 proven = limit + 1
             if first is not None and not worse:
-                begun = begun.with_plan(model, outcome)
-            if (enough := self._good_enough(begun, proven)) is not None:
+                known = known.with_incumbent(model, outcome)
+            if (enough := self._good_enough(known, proven)) is not None:
                 return enough
             if self.time.over:
-                return begun.unproven(proven) or (model, replace(outcome, status="unknown"))
+                return known.bounded_incumbent(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
-                # Where that is far, most configurations may matter, and on the way there few enough to be quick.
-                far = begun.best - limit > _FAR * limit
-                between = limit + math.ceil(_STEP * (begun.best - limit)) if far else begun.best
-                limits = sorted({*limits, between, begun.best})
+                # If the incumbent is far above the limit, most configurations may matter at its size, but few halfway.
+                far = known.best - limit > _FAR * limit
+                between = limit + math.ceil(_STEP * (known.best - limit)) if far else known.best
+                limits = sorted({*limits, between, known.best})
 
-    def _good_enough(self, begun: _Beginning, proven: float) -> Solution | None:
-        """What is known if it is within the gap that is allowed; the ties are decided among what made it so."""
-        if not (begun.most < math.inf and 0 < begun.most * self.options.gap >= begun.most - proven):
+    def _good_enough(self, known: _Known, proven: float) -> Solution | None:
+        """Returns a plan within the allowed gap, its ties decided among the configurations of the first incumbent."""
+        if not (
+            known.start_slices < math.inf and 0 < known.start_slices * self.options.gap >= known.start_slices - proven
+        ):
             return None
-        model, outcome = self._within(begun.most, with_these(self._likely(), begun.start), proven, begun)
+        among = with_these(self._likely(), known.start)
+        model, outcome = self._within(known.start_slices, among, proven, known)
         if outcome.stages:
-            # What is proven there is so of these configurations alone.
+            # The solver's bound holds for these configurations alone.
             first, *rest = outcome.stages
-            known = Stage(first.value, min(proven, first.value), proven=proven >= first.value)
-            return model, replace(outcome, status="feasible", stages=(known, *rest))
-        return begun.unproven(proven)
+            stage = Stage(first.value, min(proven, first.value), proven=proven >= first.value)
+            return model, replace(outcome, status="feasible", stages=(stage, *rest))
+        return known.bounded_incumbent(proven)
 
-    def _within(self, limit: float, of: Candidates, proven: float, begun: _Beginning) -> Solution:
-        """The program solved with those of the configurations that plans of so many slices may use."""
-        others = sum(begun.leasts.values())
-        kept = {name: self.bounds[name].within(limit - others + begun.leasts[name], of[name]) for name in of}
+    def _within(self, limit: float, candidates: Candidates, proven: float, known: _Known) -> Solution:
+        """Solves the program with the candidates that plans of up to `limit` slices may use."""
+        kept = within_slices(limit, self.bounds, candidates, known.leasts)
         offered, running = supplies(self.problem, kept, self.options), replicas_among(self.problem, kept)
 
         def model(cuts: Sequence[Cut]) -> Allocation:
@@ -224,9 +238,9 @@ class _Search:
                 least=proven,
                 enough=limit if self.ties else -math.inf,
                 gap=self.options.gap,
-                start=begun.start,
+                start=known.start,
                 cuts=cuts,
-                pooled=begun.pooled,
+                pooled=known.start_pools,
             )
 
         refined = Refinement(model, self.cuts, self.solver)
@@ -240,20 +254,20 @@ class _Search:
     def _likely(self, more: float = _LIKELY[-1]) -> Candidates:
         return {name: self.bounds[name].likely(more, of) for name, of in self.candidates.items()}
 
-    def _begun(self) -> _Beginning:
-        """A plan to begin with, if one is found soon."""
+    def _first_known(self) -> _Known:
+        """Looks for a first incumbent, for a small part of the time limit."""
         leasts = {name: b.least for name, b in self.bounds.items()}
         if not self._sharing and len(self.problem.workloads) > 1:
-            begun = self._one_by_one()
-            return replace(begun, plan=self._together(begun)) if self.problem.averages else begun
+            known = self._one_by_one()
+            return replace(known, incumbent=self._together(known)) if self.problem.averages else known
         found = [self._sharing_evenly()] if self._sharing else [self._likely_plan(leasts), self._on_floors()]
         plans = [plan for plan in found if plan is not None]
         if not plans:
-            return _Beginning(leasts)
-        return _Beginning(leasts).with_plan(*min(plans, key=lambda plan: plan[1].stages[0].value))
+            return _Known(leasts)
+        return _Known(leasts).with_incumbent(*min(plans, key=lambda plan: plan[1].stages[0].value))
 
     def _likely_plan(self, leasts: Mapping[str, float]) -> Solution | None:
-        """A plan of few slices, near the bound if there soon is one."""
+        """Returns a plan of few slices, near the lower bound if such a plan is found soon."""
         best: Solution | None = None
         tried: Candidates | None = None
         for more in _LIKELY:
@@ -270,36 +284,36 @@ class _Search:
         return best
 
     def _witness(self, among: Candidates, leasts: Mapping[str, float]) -> Solution | None:
-        """A plan of few slices with these configurations."""
+        """Returns a plan of few slices with these configurations."""
         offered, least = supplies(self.problem, among, self.options), sum(leasts.values())
         model = allocation(self.problem.workloads, among, offered, self.goal, least=least, enough=-math.inf)
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
 
-    def _together(self, begun: _Beginning) -> Solution | None:
-        """A plan with what the graphs come to one by one; where none is found, one on floors."""
+    def _together(self, known: _Known) -> Solution | None:
+        """Returns a plan with the configurations that the graphs use one by one, or else one on floors."""
         few = {
-            name: {task: tuple(c for c in of if c in begun.start) for task, of in tasks.items()}
+            name: {task: tuple(c for c in of if c in known.start) for task, of in tasks.items()}
             for name, tasks in self.candidates.items()
         }
-        plan = self._witness(few, begun.leasts) if begun.start else None
+        plan = self._witness(few, known.leasts) if known.start else None
         return plan or self._on_floors()
 
     def _on_floors(self) -> Solution | None:
-        """Where the mean accuracy counts, a plan that keeps it with each request; such plans are found far sooner."""
+        """Returns a plan that keeps each mean accuracy with each request: such a plan is found far sooner."""
         if not self.problem.averages:
             return None
         soon = Deadline(min(self.time.left_s, _FLOORS_SHARE * self.options.time_limit_s))
         return self._plan_without_ties(on_floors(self.problem), self.candidates, soon)
 
     def _sharing_evenly(self) -> Solution | None:
-        """A plan of few slices that are shared, or of none."""
+        """Returns a plan of few shared slices, or else one without sharing."""
         even = {w.graph.name: evenly_shared(w.graph, self.candidates[w.graph.name]) for w in self.problem.workloads}
         offered = supplies(self.problem, even, self.options)
 
-        def model(known: Sequence[Cut]) -> Allocation:
+        def model(cuts: Sequence[Cut]) -> Allocation:
             made = allocation(
-                self.problem.workloads, even, offered, self.goal, enough=-math.inf, gap=_BEGINNING_GAP, cuts=known
+                self.problem.workloads, even, offered, self.goal, enough=-math.inf, gap=_SHARED_START_GAP, cuts=cuts
             )
             return replace(made, program=replace(made.program, objectives=made.program.objectives[:1]))
 
@@ -318,10 +332,10 @@ class _Search:
         found = fewest_slices(problem, candidates, self.options, self.solver, time, self.goal, ties=False)
         return found if found is not None and found[1].stages else None
 
-    def _one_by_one(self) -> _Beginning:
-        """Each graph's least slices on GPUs without end, and the replicas that all of them have then together.
+    def _one_by_one(self) -> _Known:
+        """Solves each graph alone on unlimited GPUs: improves its lower bound, and starts from all of their replicas.
 
-        There are none where one graph's were not found.
+        There is no start if one of the graphs has no solution in time.
         """
         leasts, together = {name: b.least for name, b in self.bounds.items()}, dict[Configuration, int]()
         all_found, each_s = True, _ALONE_SHARE * self.options.time_limit_s / len(self.problem.workloads)
@@ -343,12 +357,12 @@ class _Search:
                 leasts[name] = max(leasts[name], first.value if first.proven else first.bound)
                 together |= model.counts(outcome.values)
         if not all_found:
-            return _Beginning(leasts)
-        return _Beginning(leasts, together, sum(n * c.compute_slices for c, n in together.items()))
+            return _Known(leasts)
+        return _Known(leasts, together, sum(n * c.compute_slices for c, n in together.items()))
 
 
 def _bounded(outcome: Outcome, proven: float) -> Outcome:
-    """What a solver found, of which at least so many slices are known to be needed."""
+    """Returns the outcome with a first bound of at least `proven` slices."""
     if not outcome.stages or outcome.stages[0].bound >= proven:
         return outcome
     first, *rest = outcome.stages

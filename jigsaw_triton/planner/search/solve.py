@@ -151,10 +151,7 @@ def make_largest_plan(
 
 
 def _plan(attempt: Attempt) -> Plan:
-    plan = _plan_if_any(attempt)
-    if plan is None:
-        raise diagnosis.infeasible(attempt)
-    return plan
+    return _required(attempt, _plan_if_any(attempt))
 
 
 def _plan_if_any(attempt: Attempt) -> Plan | None:
@@ -164,18 +161,20 @@ def _plan_if_any(attempt: Attempt) -> Plan | None:
 
 
 def _allotment(attempt: Attempt) -> Allotment:
-    allotment = best_allotment(attempt, Deadline(attempt.options.time_limit_s))
-    if allotment is None:
+    return _required(attempt, best_allotment(attempt, Deadline(attempt.options.time_limit_s)))
+
+
+def _required(attempt: Attempt, found: Found | None) -> Found:
+    """Returns what was found, or raises why there is none."""
+    if found is None:
         raise diagnosis.infeasible(attempt)
-    return allotment
+    return found
 
 
 def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt, float]:
     """The attempt with the largest demands, and their relative gap; 0 if proven."""
-    found = with_largest_demand(attempt, _growing(attempt.problem, scaled))
-    if found is None:
-        raise diagnosis.infeasible(attempt)
-    return replace(attempt, problem=found[0]), found[1]
+    problem, gap = _required(attempt, with_largest_demand(attempt, _growing(attempt.problem, scaled)))
+    return replace(attempt, problem=problem), gap
 
 
 def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:
