@@ -45,12 +45,14 @@ class Allotment:
     @property
     def counts(self) -> dict[Configuration, int]:
         """All replicas, by configuration."""
-        return {**self.alone, **{c: 1 for of in self.shared for c in of.configurations}}
+        return {**self.alone, **{c: 1 for part in self.shared for c in part.configurations}}
 
     @property
     def slices(self) -> int:
         """Compute slices in use."""
-        return sum(n * c.compute_slices for c, n in self.alone.items()) + sum(of.compute_slices for of in self.shared)
+        return sum(n * c.compute_slices for c, n in self.alone.items()) + sum(
+            part.compute_slices for part in self.shared
+        )
 
     @property
     def loss(self) -> float:

@@ -71,6 +71,6 @@ class OutOfTimeError(JigsawError):
 
     def __init__(self, time_limit_s: float) -> None:
         super().__init__(
-            f"no plan was found within {time_limit_s:g} s, nor that there is none",
+            f"no feasible plan was found within {time_limit_s:g} s; the problem may still be feasible",
             hint="allow more time with --time-limit",
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds, least_slices
@@ -26,6 +26,19 @@ Candidates = Mapping[str, TaskConfigurations]
 """Graph name -> task -> configurations."""
 
 
+def every(candidates: Candidates) -> Iterator[Configuration]:
+    """Yields all configurations."""
+    return (c for tasks in candidates.values() for configs in tasks.values() for c in configs)
+
+
+def filtered(candidates: Candidates, keep: Callable[[Configuration], bool]) -> dict[str, TaskConfigurations]:
+    """Returns the configurations to keep."""
+    return {
+        graph: {task: tuple(filter(keep, configs)) for task, configs in tasks.items()}
+        for graph, tasks in candidates.items()
+    }
+
+
 def worth_trying(problem: Problem, everything: Candidates, options: Options) -> Candidates:
     """Returns configurations that suffice for an optimal plan, with `share` on shared slices as well."""
     staying = replicas(problem) if options.change_price else ()
@@ -38,10 +51,7 @@ def worth_trying(problem: Problem, everything: Candidates, options: Options) -> 
 def with_room(problem: Problem, candidates: Candidates, options: Options) -> dict[str, TaskConfigurations]:
     """Returns the configurations whose slice fits a GPU of the cluster, beside MIG instances of others."""
     by_board = {s.board.name: s for s in supplies(problem, candidates, options)}
-    return {
-        name: {task: tuple(c for c in of if by_board[c.board].most(c.slice) > 0) for task, of in tasks.items()}
-        for name, tasks in candidates.items()
-    }
+    return filtered(candidates, lambda c: by_board[c.board].most(c.slice) > 0)
 
 
 def numerous(workloads: Sequence[Workload], candidates: Candidates) -> dict[str, TaskConfigurations]:
@@ -50,27 +60,25 @@ def numerous(workloads: Sequence[Workload], candidates: Candidates) -> dict[str,
 
 
 def _numerous(workload: Workload, tasks: TaskConfigurations) -> TaskConfigurations:
-    calls = least_calls(workload.graph, {task: {c.variant for c in of} for task, of in tasks.items()})
+    calls = least_calls(workload.graph, {task: {c.variant for c in configs} for task, configs in tasks.items()})
     rate_rps = {task: workload.demand_rps * n * (1 - TOLERANCE) for task, n in calls.items()}
-    fastest_rps = {task: max((c.throughput_rps for c in of), default=0.0) for task, of in tasks.items()}
+    fastest_rps = {task: max((c.throughput_rps for c in configs), default=0.0) for task, configs in tasks.items()}
     return {
-        task: tuple(c for c in of if c.shares or c.among[1] * fastest_rps[task] >= rate_rps[task])
-        for task, of in tasks.items()
+        task: tuple(c for c in configs if c.shares or c.among[1] * fastest_rps[task] >= rate_rps[task])
+        for task, configs in tasks.items()
     }
 
 
 def complete(candidates: Candidates) -> bool:
     """Returns True if each task has a configuration."""
-    return all(all(of.values()) for of in candidates.values())
+    return all(all(configs.values()) for configs in candidates.values())
 
 
 def slices_by_board(candidates: Candidates) -> dict[str, set[str]]:
     """Returns the slices that configurations are on, by model of GPU."""
     slices: dict[str, set[str]] = {}
-    for tasks in candidates.values():
-        for of in tasks.values():
-            for c in of:
-                slices.setdefault(c.board, set()).add(c.slice)
+    for c in every(candidates):
+        slices.setdefault(c.board, set()).add(c.slice)
     return slices
 
 
@@ -115,8 +123,8 @@ def with_these(candidates: Candidates, these: Collection[Configuration]) -> dict
     """Returns the candidates with these configurations added."""
     return {
         graph: {
-            task: tuple(sorted({*of, *(c for c in these if (c.graph, c.task) == (graph, task))}))
-            for task, of in tasks.items()
+            task: tuple(sorted({*configs, *(c for c in these if (c.graph, c.task) == (graph, task))}))
+            for task, configs in tasks.items()
         }
         for graph, tasks in candidates.items()
     }
@@ -135,5 +143,5 @@ def replicas(problem: Problem) -> Counter[Replica]:
 
 def replicas_among(problem: Problem, candidates: Candidates) -> Counter[Replica]:
     """Returns the number of running replicas of each kind that is among the candidates."""
-    known = {c.replica for tasks in candidates.values() for of in tasks.values() for c in of}
+    known = {c.replica for c in every(candidates)}
     return Counter({replica: n for replica, n in replicas(problem).items() if replica in known})

@@ -18,6 +18,8 @@ from jigsaw_triton.planner.search.choices import (
     Candidates,
     bounds_of,
     complete,
+    every,
+    filtered,
     least_together,
     numerous,
     replicas_among,
@@ -249,10 +251,10 @@ class _Search:
 
     @property
     def _sharing(self) -> bool:
-        return any(c.shares for tasks in self.candidates.values() for of in tasks.values() for c in of)
+        return any(c.shares for c in every(self.candidates))
 
     def _likely(self, more: float = _LIKELY[-1]) -> Candidates:
-        return {name: self.bounds[name].likely(more, of) for name, of in self.candidates.items()}
+        return {name: self.bounds[name].likely(more, tasks) for name, tasks in self.candidates.items()}
 
     def _first_known(self) -> _Known:
         """Looks for a first incumbent, for a small part of the time limit."""
@@ -292,10 +294,7 @@ class _Search:
 
     def _together(self, known: _Known) -> Solution | None:
         """Returns a plan with the configurations that the graphs use one by one, or else one on floors."""
-        few = {
-            name: {task: tuple(c for c in of if c in known.start) for task, of in tasks.items()}
-            for name, tasks in self.candidates.items()
-        }
+        few = filtered(self.candidates, lambda c: c in known.start)
         plan = self._witness(few, known.leasts) if known.start else None
         return plan or self._on_floors()
 
@@ -322,10 +321,7 @@ class _Search:
         return (made, outcome) if outcome.stages else self._sharing_none()
 
     def _sharing_none(self) -> Solution | None:
-        alone = {
-            name: {task: tuple(c for c in of if not c.shares) for task, of in tasks.items()}
-            for name, tasks in self.candidates.items()
-        }
+        alone = filtered(self.candidates, lambda c: not c.shares)
         return self._plan_without_ties(self.problem, alone, self.time) if complete(alone) else None
 
     def _plan_without_ties(self, problem: Problem, candidates: Candidates, time: Deadline) -> Solution | None:

@@ -18,7 +18,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
 
     Raises:
         UnplacedError: The paper's greedy placement found no place for a slice.
-        SolverFailure: The plan does not hold.
+        SolverFailure: The plan is invalid.
     """
     problem, options, counts = attempt.problem, attempt.options, allotment.counts
     flow = flows(problem.workloads, counts)
@@ -42,7 +42,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
         ),
     )
     if wrong := violations(plan, problem, options):
-        raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} gave a plan that does not hold: {'; '.join(wrong)}")
+        raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} returned an invalid plan: {'; '.join(wrong)}")
     return plan
 
 
@@ -58,5 +58,5 @@ def _values(solver: Solver, program: Program, time: Deadline) -> tuple[float, ..
     """Returns the solution of a program that is known to have one."""
     outcome = solved(solver, program, time.left_s)
     if not outcome.stages:
-        raise SolverFailure(f"{SOLVER_TITLES[solver.name]} called {outcome.status} what has a solution")
+        raise SolverFailure(f"{SOLVER_TITLES[solver.name]} reported {outcome.status} for a program that has a solution")
     return outcome.values

@@ -14,7 +14,15 @@ from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
-from jigsaw_triton.planner.search.choices import Candidates, bounds_of, slices_by_board, with_these, within_slices
+from jigsaw_triton.planner.search.choices import (
+    Candidates,
+    bounds_of,
+    every,
+    filtered,
+    slices_by_board,
+    with_these,
+    within_slices,
+)
 from jigsaw_triton.planner.search.fewest_slices import Solution
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
@@ -73,16 +81,10 @@ def cheapest_change(
         return made, _plus(all_changed, solved(solver, made.program, time.left_s), least)
 
     using = {c for c, column in model.count.items() if round(outcome.values[column]) > 0}
-    few = {
-        name: {task: tuple(c for c in of if c in using or c.replica in staying) for task, of in tasks.items()}
-        for name, tasks in candidates.items()
-    }
+    few = filtered(candidates, lambda c: c in using or c.replica in staying)
     first_model, first = solved_with(few, {})
     limit = first.stages[0].value if first.stages else least + all_changed
-    kept = with_these(
-        within_slices(limit, bounds_of(problem.workloads, candidates), candidates),
-        [c for tasks in few.values() for of in tasks.values() for c in of],
-    )
+    kept = with_these(within_slices(limit, bounds_of(problem.workloads, candidates), candidates), [*every(few)])
     best_model, best = solved_with(kept, first_model.counts(first.values) if first.stages else {})
     if best.stages and not (first.stages and best.stages[0].value > first.stages[0].value + PRICE_GAP):
         return best_model, best

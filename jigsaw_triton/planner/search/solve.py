@@ -1,4 +1,9 @@
-"""From a problem to its plan."""
+"""Entry points of the planner: from a problem to its plan, its largest demand, or why there is none.
+
+Each entry point checks its arguments, and answers with the preferred solver, or with the other one if that fails. The
+answer composes the steps of this package: `allotment` finds the optimum, `planning` turns it into a plan,
+`demand_scaling` finds the largest demand, `feasibility` only says if there is a plan, and `diagnosis` why there is none.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
@@ -27,22 +32,23 @@ from jigsaw_triton.planner.solver.solver import (
 from jigsaw_triton.profiles.table import ProfileTable
 
 _PLACING_GAP = 1 / 256
-"""Absolute gap of the scale at which the paper's greedy placement finds a place for everything."""
+"""Absolute gap of the largest part of a demand that the paper's greedy placement finds a place for."""
 
 Found = TypeVar("Found")
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
+"""Makes the solver of a name, for use in a `with` statement."""
 
 DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
 class LargestDemand:
-    """That a cluster carries.
+    """Largest demand that a cluster carries.
 
     Attributes:
-        rps: Graph -> requests a second.
-        proven: Whether there is none larger, within a part in ten thousand; else the time limit came first.
+        rps: Requests a second of each graph.
+        proven: True if no larger demand is possible, within a relative gap of 1e-4; False if time ran out.
     """
 
     rps: Mapping[str, float]
@@ -50,47 +56,47 @@ class LargestDemand:
 
 
 def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan:
-    """The plan of least compute slices.
+    """Makes the plan of the fewest compute slices.
 
-    Among those of least GPUs; among those of most accuracy; among those the one that keeps most of what runs. The same
-    problem gives the same plan, up to `plan.solver.seconds`, unless the time limit cuts the search short. Takes from
-    tenths of a second up to the time limit and blocks meanwhile; starts a process and ends it.
+    Ties are decided by the fewest GPUs, then the highest accuracy, then the most running replicas that stay. The same
+    problem gives the same plan, except for `plan.solver.seconds` and unless the time limit ends the search. Blocks for
+    tenths of a second up to the time limit, and runs the solver in a process of its own.
 
     Args:
-        problem: Graphs, demands, cluster, profiles.
-        options: How to plan.
-        solvers: Makes the solver of a name; tests put others in its place.
+        problem: Graphs, demands, cluster and profiles.
+        options: Options of planning.
+        solvers: Factory of solvers by name; it may be called twice.
 
     Raises:
-        InputError: The problem or the options make no sense.
-        InfeasibleError: No plan meets the requirements; the reasons say which cannot be met and what could be.
-        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+        InputError: The problem or the options are invalid.
+        InfeasibleError: No plan meets the requirements; the reasons say which, and what could be met.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
-    return _first_sound(problem, options, solvers, _plan)
+    return _first_valid(problem, options, solvers, _plan)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
-    """As `make_plan`; None where the solver finds that there is no plan, which takes less long than being told why."""
+    """Makes the plan of `make_plan`, or returns None if there is none, which takes less time than a diagnosis."""
     try:
-        return _first_sound(problem, options, solvers, _plan_if_any)
+        return _first_valid(problem, options, solvers, _plan_if_any)
     except InfeasibleError:
         return None
 
 
 def has_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> bool | None:
-    """Whether there is a plan, before any of it is placed; None where the time limit left that open.
+    """Returns True if there is a plan, before placement, and None if the time limit left that open.
 
-    Takes less long than making one, and raises the same but for `InfeasibleError`.
+    Takes less time than making the plan, and raises the same errors except for `InfeasibleError`.
     """
     try:
-        return _first_sound(problem, options, solvers, feasible)
+        return _first_valid(problem, options, solvers, feasible)
     except InfeasibleError:
         return False
 
 
 def allot(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Allotment:
-    """What `make_plan` takes, not placed; it raises the same, but for what the paper's placement makes of it."""
-    return _first_sound(problem, options, solvers, _allotment)
+    """Finds the allotment of `make_plan` without placing it; raises the same errors, except for `UnplacedError`."""
+    return _first_valid(problem, options, solvers, _allotment)
 
 
 def largest_demand(
@@ -100,13 +106,13 @@ def largest_demand(
     scaled: Collection[str] | None = None,
     solvers: SolverFactory = SolverProcess,
 ) -> LargestDemand:
-    """The demand of `make_largest_plan`, before any of it is placed; otherwise as there."""
+    """Finds the demand of `make_largest_plan` without placing its plan; arguments and errors are the same."""
 
     def answer(attempt: Attempt) -> LargestDemand:
         largest, gap = _largest(attempt, scaled)
         return LargestDemand({w.graph.name: w.demand_rps for w in largest.problem.workloads}, proven=gap == 0)
 
-    return _first_sound(problem, options, solvers, answer)
+    return _first_valid(problem, options, solvers, answer)
 
 
 def make_largest_plan(
@@ -116,22 +122,21 @@ def make_largest_plan(
     scaled: Collection[str] | None = None,
     solvers: SolverFactory = SolverProcess,
 ) -> Plan:
-    """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
+    """Makes the plan of the largest demand that the cluster carries, within a relative gap of 1e-4.
 
-    Where the time limit left open whether there is a larger one, the plan is called feasible, with the demand's gap.
-    Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/256
-    of what ideal packing carries.
+    If the time limit left open whether a larger demand is possible, the plan is `feasible`, with the demand's gap. If
+    the paper's placement fails at that demand, the plan is for the largest part of it that can be placed, within 1/256.
 
     Args:
-        problem: Its demands say in what proportion the graphs grow.
-        options: How to plan. The time limit is of each of two solves.
-        scaled: Graphs that grow, all where None; the others keep their demands.
-        solvers: Makes the solver of a name.
+        problem: Problem whose demands give the proportions in which the graphs grow.
+        options: Options of planning. The time limit holds for each of two solves.
+        scaled: Names of the graphs that grow; None for all. The others keep their demands.
+        solvers: Factory of solvers by name; it may be called twice.
 
     Raises:
-        InputError: The problem or the options make no sense.
+        InputError: The problem or the options are invalid.
         InfeasibleError: No plan meets the requirements at any demand.
-        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
 
     def answer(attempt: Attempt) -> Plan:
@@ -147,7 +152,7 @@ def make_largest_plan(
             return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
         return plan
 
-    return _first_sound(problem, options, solvers, answer)
+    return _first_valid(problem, options, solvers, answer)
 
 
 def _plan(attempt: Attempt) -> Plan:
@@ -172,13 +177,13 @@ def _required(attempt: Attempt, found: Found | None) -> Found:
 
 
 def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt, float]:
-    """The attempt with the largest demands, and their relative gap; 0 if proven."""
+    """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
     problem, gap = _required(attempt, with_largest_demand(attempt, _growing(attempt.problem, scaled)))
     return replace(attempt, problem=problem), gap
 
 
 def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:
-    """The plan of the largest demand, found by bisection, that can be placed; None where there is none."""
+    """Returns the plan of the largest part of the demand that can be placed; None if there is none."""
     growing = _growing(attempt.problem, scaled)
     plans: dict[float, Plan] = {}
 
@@ -198,7 +203,7 @@ def _growing(problem: Problem, scaled: Collection[str] | None) -> set[str]:
     return names if scaled is None else names & set(scaled)
 
 
-def _first_sound(
+def _first_valid(
     problem: Problem, options: Options, solvers: SolverFactory, answer: Callable[[Attempt], Found]
 ) -> Found:
     """Returns the answer with the preferred solver, or with the other one if that fails."""
@@ -212,14 +217,19 @@ def _first_sound(
                 return answer(Attempt(problem, options, configurations, solver))
         except SolverFailure as failure:
             failures.append(str(failure))
-    raise JigsawError("no solver gave a sound plan: " + "; ".join(failures), hint="report this with the input files")
+    raise JigsawError("no solver gave a valid plan: " + "; ".join(failures), hint="report this with the input files")
 
 
 def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
-    """Graph name -> task -> configurations, having said what is impossible whatever the solver finds."""
+    """Returns the configurations of each task of each graph.
+
+    Raises:
+        InputError: The cluster forbids an option.
+        InfeasibleError: A task has no configuration, or latency or accuracy alone is out of reach.
+    """
     if options.share and problem.cluster.processes == "mps":
         raise InputError(
-            "models that share a slice take turns, which processes under MPS do not",
+            "models cannot share a slice under MPS, where processes do not take turns",
             hint="leave out --share, or write `processes: streams` in cluster.yaml",
         )
     everything: dict[str, TaskConfigurations] = {}
@@ -242,5 +252,5 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
     for workload in problem.workloads:
         reasons += diagnosis.even_limits(workload.graph, everything[workload.graph.name])
     if reasons:
-        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with the feature T")
+        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with feature T")
     return {w.graph.name: within_even_parts(w.graph, everything[w.graph.name]) for w in problem.workloads}

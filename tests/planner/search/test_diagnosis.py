@@ -61,13 +61,13 @@ def test_a_graph_without_profiles(solvers: SolverFactory) -> None:
 def test_models_too_large_for_the_board(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(1), [row("t0", "v0", memory_mib=1e5)]), solvers)
     (reason,) = error.reasons
-    assert reason.startswith("chain: no configuration of task t0 can be had on cpu (100000 MiB do not fit 1g of cpu")
+    assert reason.startswith("chain: task t0 has no usable configuration on cpu (100000 MiB do not fit 1g of cpu")
 
 
 def test_a_throughput_far_beyond_what_its_latencies_allow_for(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(1), [row("t0", "v0", p95_ms=5.0, rps=1e5)]), solvers)
     (reason,) = error.reasons
-    assert reason.startswith("chain: no configuration of task t0 can be had on cpu (the profiled throughput is several")
+    assert reason.startswith("chain: task t0 has no usable configuration on cpu (the profiled throughput is several")
     assert error.hint == "measure it with `jigsaw-triton profile`"
 
 
@@ -101,8 +101,8 @@ def test_latency_and_accuracy_not_together(solvers: SolverFactory) -> None:
     # Best and light: 114.246 ms at 0.9; both light: 80 ms at 0.81.
     error = refusal(problem(g, rows, demand_rps=1), solvers, TWO_P95)
     assert error.reasons == (
-        "chain: a latency of 100 ms and an accuracy of 0.9 cannot be had together: at this accuracy it takes at least "
-        "114.3 ms",
+        "chain: a latency of 100 ms and an accuracy of 0.9 cannot be satisfied together: at this accuracy it takes at "
+        "least 114.3 ms",
     )
     assert error.hint == "raise latency_ms to 114.3 or lower accuracy to 0.81"
     for slo in (Slo(114.3, accuracy=0.9), Slo(100.0, accuracy=0.81)):
@@ -122,7 +122,7 @@ def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "figure"), [(OPTIONS, r"at most docread ([\d.]+)"), (Options(share=True), r"in time docread ([\d.]+)")]
+    ("options", "figure"), [(OPTIONS, r"at most docread ([\d.]+)"), (Options(share=True), r"at least docread ([\d.]+)")]
 )
 def test_of_a_demand_far_beyond_the_cluster_it_is_told_what_the_cluster_carries(
     options: Options, figure: str, solvers: SolverFactory
@@ -155,7 +155,7 @@ def test_where_latency_needs_more_replicas_than_there_is_room_for_demand_does_no
     p = docread_problem(20, slo=Slo(20.0, accuracy=0.8), gpus=1)
     error = refusal(p, solvers)
     assert "no room for as many replicas as the tasks need" in str(error)
-    gpus = int(number(str(error), r"on (\d+) GPUs would do"))
+    gpus = int(number(str(error), r"on (\d+) GPUs would suffice"))
     idle = replace(p, cluster=cluster(gpus), workloads=(replace(p.workloads[0], demand_rps=0.01),))
     assert make_plan(idle, solvers=solvers).gpus_used == gpus
 
@@ -165,8 +165,8 @@ def test_no_room_for_a_slice_a_task(solvers: SolverFactory) -> None:
     rows = [row(t, "v0", slice_="3g") for t in g.tasks]
     error = refusal(problem(g, rows, demand_rps=1), solvers)
     assert error.reasons == (
-        "the cluster has no room for as many replicas as the tasks need within the SLO, whatever the demand: "
-        "12 compute slices on 2 GPUs would do, "
+        "the cluster has no room for as many replicas as the tasks need within the SLO, at any demand: "
+        "12 compute slices on 2 GPUs would suffice, "
         "it has 7 on 1",
     )
     assert "2 GPUs" in error.hint

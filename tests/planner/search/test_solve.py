@@ -131,7 +131,7 @@ def test_others_leave_too_little(solvers: SolverFactory) -> None:
     p = occupied(docread_problem(60), {0: (Placement(0, "7g"),), 1: (Placement(0, "7g"),)})
     with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
         make_plan(p, solvers=solvers)
-    assert caught.value.hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert caught.value.hint == "give it 1 GPU without MIG instances of others, or plan for fewer graphs at once"
     assert has_plan(p, solvers=solvers) is False
 
 
@@ -144,8 +144,8 @@ def test_others_leave_only_slices_that_are_too_slow(mode: Literal["floor", "mean
     with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
         make_plan(p, TWO_P95, solvers=solvers)
     (reason,), hint = caught.value.reasons, caught.value.hint
-    assert reason.endswith("3 compute slices on 1 GPUs would do, it has 4 on 1, around MIG instances of others")
-    assert hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert reason.endswith("3 compute slices on 1 GPU would suffice, it has 4 on 1, around MIG instances of others")
+    assert hint == "give it 1 GPU without MIG instances of others, or plan for fewer graphs at once"
     assert has_plan(p, TWO_P95, solvers=solvers) is False
 
 
@@ -275,18 +275,18 @@ def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: Sol
 
 def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "violations", lambda *_: ("a/0 holds too much",))
-    with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
+    with pytest.raises(JigsawError, match="HiGHS returned an invalid plan: a/0 holds too much; CBC returned"):
         make_plan(docread_problem(20), solvers=solvers)
 
 
 def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
-    with pytest.raises(JigsawError, match=r"no solver gave a sound plan: .*-11; .*-11"):
+    with pytest.raises(JigsawError, match=r"no solver gave a valid plan: .*-11; .*-11"):
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, CRASH)))
 
 
 def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     unknown = Outcome("unknown", (), ())
-    with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
+    with pytest.raises(JigsawError, match="no feasible plan was found within 10 s") as caught:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
     assert not isinstance(caught.value, InfeasibleError)
     assert (
@@ -367,5 +367,5 @@ def test_python_steps_take_their_time_of_the_slo(solvers: SolverFactory) -> None
     assert plan.latency_ms == pytest.approx(2 * 10.0 + 2 * 10.0 + 30.0)
     assert sum(task.budget_ms for task in plan.tasks.values()) == pytest.approx(50.0)
     assert plan.tasks["classify"].rate_rps == pytest.approx(3 * plan.demand_rps)
-    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms of python steps, is out of reach"):
+    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms for Python steps, is out of reach"):
         make_plan(problem(replace(g, slo=Slo(60.0, accuracy=0.5)), rows), TWO_P95, solvers=solvers)
