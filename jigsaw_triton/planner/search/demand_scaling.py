@@ -37,7 +37,7 @@ _PARTS = (0.99, 0.95, 0.85, 0.6)
 """Fractions of the estimated scale to try in turn: bounds are optimistic, by a few percent as a rule."""
 
 _SURELY = 0.999
-"""Fraction of a carried scale that a solver is told to reach; the rest allows for its tolerance."""
+"""Fraction of a carried scale that the program must reach; the rest allows for the solver's tolerance."""
 
 _IDLE_RPS = 1e-6
 """Demand that is treated as zero."""

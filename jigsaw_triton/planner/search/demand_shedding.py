@@ -94,7 +94,7 @@ class _Shedding:
         return self._evenly(names, rps)
 
     def _evenly(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """The same share of demand for each graph, but at least its guaranteed rate."""
+        """Grants each graph an equal share of its demand, but at least its guaranteed rate."""
         shared, left = {name: rps[name] for name in names}, set(names)
         while left:
             wanted = {**rps, **shared, **{name: self._demand_rps[name] for name in left}}

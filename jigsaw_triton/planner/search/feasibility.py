@@ -1,4 +1,4 @@
-"""Whether a problem has a plan at all, which takes less long to find out than the best plan."""
+"""Feasibility: True if a problem has any plan, which takes less time to find than the best plan."""
 
 from dataclasses import replace
 

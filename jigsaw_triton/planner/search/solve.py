@@ -2,7 +2,7 @@
 
 Each entry point checks its arguments, and answers with the preferred solver, or with the other one if that fails. The
 answer composes the steps of this package: `allotment` finds the optimum, `planning` turns it into a plan,
-`demand_scaling` finds the largest demand, `feasibility` only says if there is a plan, and `diagnosis` why there is none.
+`demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
 from collections.abc import Callable, Collection, Mapping

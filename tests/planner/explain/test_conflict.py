@@ -13,7 +13,14 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, available
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.explain.conflict import ACCURACY_GAP, LATENCY_GAP, Conflict, find_conflict, losses, told
+from jigsaw_triton.planner.explain.conflict import (
+    ACCURACY_GAP,
+    LATENCY_GAP,
+    Conflict,
+    find_conflict,
+    losses,
+    with_conflict,
+)
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
 from jigsaw_triton.planner.search.solve import SolverFactory, has_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable
@@ -208,7 +215,7 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert found.unsettled
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, solvers=solvers)
-    error = told(caught.value, p, found)
+    error = with_conflict(caught.value, p, found)
     assert "the time limit ended the search" in error.reasons[-1]
     assert error.unsettled == tuple(sorted(map(str, found.unsettled)))
 
@@ -217,10 +224,10 @@ def test_the_error_tells_the_ways_out(of_too_much: Conflict, solvers: SolverFact
     p, found = TOO_MUCH, of_too_much
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, solvers=solvers)
-    error = told(caught.value, p, found)
+    error = with_conflict(caught.value, p, found)
     assert error.reasons == (
         *caught.value.reasons,
-        "not to be had together: 2 GPUs of cpu, docread's demand of 2000 requests/s",
+        "these cannot be satisfied together: 2 GPUs of cpu, docread's demand of 2000 requests/s",
     )
     most = found.nearest[Requirement("docread", "demand_rps")]
     assert most is not None
