@@ -22,7 +22,7 @@ from jigsaw_triton.planner.search.choices import (
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.fewest_slices import WITNESS_SHARE
 from jigsaw_triton.planner.solver.deadline import LEAST_S
-from jigsaw_triton.planner.solver.solver import Outcome, solved
+from jigsaw_triton.planner.solver.solver import solved
 
 _ROUNDS = 4
 """Largest number of times that a scale is refined."""
@@ -31,10 +31,10 @@ _EXACT_FROM = 0.5
 """Scale from which a solver's absolute tolerance is small enough; below it, the scaled demands are scaled once more."""
 
 _NEAR = 0.98
-"""Ratio of slices at which a scale estimated from lower bounds is close enough to the cluster's size."""
+"""Ratio of needed slices to those of the cluster at which the estimate of a scale from lower bounds ends."""
 
 _PARTS = (0.99, 0.95, 0.85, 0.6)
-"""Fractions of the estimated scale to try in turn: bounds are optimistic, by a few percent as a rule."""
+"""Fractions of the estimated scale, tried in turn until one is carried: an estimate from lower bounds is optimistic."""
 
 _SURELY = 0.999
 """Fraction of a carried scale that the program must reach; the rest allows for the solver's tolerance."""
@@ -118,32 +118,26 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
     The search starts from a scale near the largest, since solvers are exact to an absolute tolerance. Configurations
     that no plan can use at that scale are left out: at any larger one they take more slices still.
     """
-    candidates = with_room(attempt.problem, attempt.candidates(), attempt.options)
+    candidates: Candidates = with_room(attempt.problem, attempt.candidates(), attempt.options)
     if not complete(candidates):
         return None
     near = _scale_near(attempt, growing, candidates)
     if not near and _has_no_room(attempt, growing, candidates):
         return None
-    scale, outcome = _solved_near(attempt, growing, candidates, near)
+    start = near or 1.0
+    problem = with_demand_scaled(attempt.problem, growing, start)
+    if near:
+        bounds = bounds_of(problem.workloads, candidates)
+        candidates = within_slices(problem.cluster.compute_slices, bounds, candidates)
+    offered = supplies(problem, candidates, attempt.options)
+    model = allocation(problem.workloads, candidates, offered, "most", scaled=growing, least=_SURELY if near else 0.0)
+    outcome = solved(attempt.solver, model.program, max(LEAST_S, attempt.options.time_limit_s))
     if outcome.status == "infeasible" and not near:
         return None
-    return Scale(scale, outcome.stages[0].gap) if outcome.stages else Scale(near, math.inf)
-
-
-def _solved_near(
-    attempt: Attempt, growing: Collection[str], candidates: Candidates, near: float
-) -> tuple[float, Outcome]:
-    at = with_demand_scaled(attempt.problem, growing, near or 1.0)
-    kept = (
-        within_slices(at.cluster.compute_slices, bounds_of(at.workloads, candidates), candidates)
-        if near
-        else candidates
-    )
-    offered = supplies(at, kept, attempt.options)
-    model = allocation(at.workloads, kept, offered, "most", scaled=growing, least=_SURELY if near else 0.0)
-    outcome = solved(attempt.solver, model.program, max(LEAST_S, attempt.options.time_limit_s))
-    scale = outcome.values[model.scale or 0] if outcome.stages else 0.0
-    return scale * (near or 1.0), outcome
+    if not outcome.stages:
+        return Scale(near, math.inf)
+    assert model.scale is not None, "the goal `most` has a column of the scale"
+    return Scale(start * outcome.values[model.scale], outcome.stages[0].gap)
 
 
 def _scale_near(attempt: Attempt, growing: Collection[str], candidates: Candidates) -> float:
