@@ -33,7 +33,7 @@ def example(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_witness_keeps_the_slo_and_the_bound_is_reached(solvers: SolverFactory, seed: int) -> None:
+def test_the_witness_meets_the_slo_and_has_a_plan_of_the_fewest_slices(solvers: SolverFactory, seed: int) -> None:
     p = example(chain(4, variant_count=3, slo=Slo(330.0, accuracy=0.7)), seed)
     workload, found = candidates(p, TWO_P95)
     bounds = least_slices(workload, found)
@@ -44,7 +44,7 @@ def test_the_witness_keeps_the_slo_and_the_bound_is_reached(solvers: SolverFacto
 
 
 @pytest.mark.parametrize("g", [chain(3, variant_count=3), diamond(variant_count=3)])
-def test_bounds_below_the_limit_do_not_depend_on_it(g: TaskGraph) -> None:
+def test_bounds_are_exact_up_to_the_requested_number_of_slices(g: TaskGraph) -> None:
     workload, found = candidates(example(g), TWO_P95)
     every = least_slices(workload, found).using(math.inf)
     bounds = least_slices(workload, found)
@@ -59,7 +59,8 @@ accuracies = st.lists(st.integers(50, 99), min_size=1, max_size=3, unique=True)
 
 @given(of=st.lists(accuracies, min_size=1, max_size=4), slo=st.integers(30, 99))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_bins_separate_allowed_from_excessive_losses(of: list[list[int]], slo: int) -> None:
+def test_bins_separate_losses_that_exceed_the_budget_together(of: list[list[int]], slo: int) -> None:
+    """Checks every choice of variants along a chain."""
     g, allowed = chain(len(of)), -math.log(slo / 100)
     losses = {task: [0.0, *(-math.log(a / 100) for a in others)] for task, others in zip(g.tasks, of, strict=True)}
     largest, bins = choose_loss_bins(g, losses, allowed)
@@ -73,7 +74,7 @@ def test_bins_separate_allowed_from_excessive_losses(of: list[list[int]], slo: i
     )
 
 
-def test_too_many_sums_of_losses_get_the_most_bins() -> None:
+def test_too_many_losses_take_the_largest_number_of_bins() -> None:
     g = chain(6)
     losses = {task: [0.01 * k + 0.001 * i for k in range(6)] for i, task in enumerate(g.tasks)}
     assert choose_loss_bins(g, losses, 0.2) == (0.2, LOSS_BINS[-1])

@@ -17,7 +17,7 @@ from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options, Problem
-from jigsaw_triton.planner.explain.conflict import find_conflict, told
+from jigsaw_triton.planner.explain.conflict import find_conflict, with_conflict
 from jigsaw_triton.planner.explain.explain import explained
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.planner.solver.solver import lasting_solvers
@@ -147,4 +147,4 @@ def _planned(asked: Problem, how: Options, tell: Tell) -> Plan:
         except InfeasibleError as error:
             tell("no plan is feasible: looking for what would be")
             conflict = find_conflict(asked, how, solvers=solvers, clock=time.monotonic)
-            raise error if conflict is None else told(error, asked, conflict) from None
+            raise error if conflict is None else with_conflict(error, asked, conflict) from None

@@ -9,7 +9,7 @@ from jigsaw_triton.planner.candidates.configurations import ALONE, Configuration
 from jigsaw_triton.planner.candidates.fused_chains import MOST_COMBINATIONS, apart, with_fused_chains, without
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Problem
-from jigsaw_triton.planner.search.planning import Allotment, better
+from jigsaw_triton.planner.search.allotment import Allotment, better
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.solver.solver import Outcome, Stage
 from jigsaw_triton.planner.validation.validate import violations
