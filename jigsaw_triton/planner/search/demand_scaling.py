@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem, on_floors, with_demand_scaled
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.model import SCALE_GAP, allocation
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
