@@ -289,7 +289,8 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   if (at > piece.job->arrival) record_sojourn(*piece.job, at + Time(min_service_ns_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
-  if (any_usable_) {
+  // A worker that failed is usable again for its next try, but no request waits for it because of load.
+  if (any_usable_ && unreachable_since_ == kNever) {
     message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
                " ms and cannot be answered within " + flow->deadline_text();
   } else {

@@ -122,8 +122,9 @@ class SolverProcess:
     def _start(self) -> None:
         self._hung = False
         self._connection, theirs = Pipe()
-        package_root = Path(__file__).parents[2]
-        path = os.pathsep.join(filter(None, [str(package_root), os.environ.get("PYTHONPATH", "")]))
+        # The folder of the package, wherever it was imported from.
+        root = Path(__file__).parents[3]
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
         with theirs:
             # -P keeps a module in the user's working directory from shadowing a library.
             self._process = subprocess.Popen(
@@ -171,14 +172,17 @@ class SolverProcess:
         try:
             self._connection.send(Request(program, time_limit_s))
             if not self._connection.poll(min(time_limit_s + GRACE_S, _MAX_WAIT_S)):
-                self._connection.close()
-                self._kill()
-                self._hung = True
                 raise SolverHung(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._kill()
             raise SolverFailure(f"{title} ended with status {self._process.returncode}") from error
+        except BaseException:
+            # Hung or interrupted: a late answer must not be taken for the answer to the next request.
+            self._connection.close()
+            self._kill()
+            self._hung = True
+            raise
         if not isinstance(answer, Outcome):
             raise SolverFailure(f"{title} failed: {answer}")
         return answer

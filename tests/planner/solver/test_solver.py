@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jigsaw_triton
 from jigsaw_triton.planner.solver import highs
 from jigsaw_triton.planner.solver import solver as solver_module
 from jigsaw_triton.planner.solver.program import Column, Draft, Program, SolverName
@@ -283,3 +285,24 @@ def test_lasting_solvers_are_reused_until_they_die() -> None:
 
 def test_a_time_limit_longer_than_the_kernel_can_wait(solver: SolverProcess) -> None:
     assert solver.solve(knapsack(5), 1e300).status == "optimal"
+
+
+def test_the_answer_of_an_interrupted_request_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SolverProcess("highs") as solver:
+        expected = solver.solve(knapsack(13), 10)
+
+        def interrupt(_timeout_s: float) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(solver._connection, "poll", interrupt, raising=False)
+            with pytest.raises(KeyboardInterrupt):
+                solver.solve(knapsack(29), 10)
+        assert solver.solve(knapsack(13), 10) == expected
+
+
+def test_the_solver_process_imports_the_package_of_its_parent() -> None:
+    with SolverProcess("highs") as solver:
+        variables = Path(f"/proc/{solver.pid}/environ").read_bytes().split(b"\0")
+    (path,) = (text.partition(b"=")[2].decode() for text in variables if text.startswith(b"PYTHONPATH="))
+    assert Path(path.split(os.pathsep)[0]) == Path(jigsaw_triton.__file__).parents[1]
