@@ -15,11 +15,14 @@ class AlreadyRunsError(StateError):
     exit_code = 75
 
 
-def take_lock(path: Path) -> None:
+def take_lock(path: Path) -> int:
     """Takes the lock until this process has ended: whoever waits for it then finds nothing of the process.
 
     Args:
         path: Made if it does not exist; its folder must.
+
+    Returns:
+        File descriptor that holds the lock. Closing it releases the lock before the process ends.
 
     Raises:
         AlreadyRunsError: Another process has it.
@@ -30,6 +33,7 @@ def take_lock(path: Path) -> None:
     except BlockingIOError as error:
         os.close(file)
         raise AlreadyRunsError("a controller runs here already", where=str(path.parent)) from error
+    return file
 
 
 def wait_unlocked(path: Path) -> None:

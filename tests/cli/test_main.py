@@ -148,7 +148,7 @@ def test_what_was_not_foreseen_is_told_in_a_line(run: Run, app: Path, monkeypatc
     def broken(_: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(show, "read_graph", broken)
+    monkeypatch.setattr(show, "load_graph", broken)
     result = run("show", app)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: unexpected ZeroDivisionError: by nought\nhint: ")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
 
@@ -60,7 +60,7 @@ class System:
         self.state = state
         self.http, self.grpc, self.metrics = free_ports(3)
         self.ports = ("--http", str(self.http), "--grpc", str(self.grpc), "--metrics", str(self.metrics))
-        self._deployment = Deployment.at(state)
+        self._deployment = Deployment(state)
         outside = {name: text for name, text in os.environ.items() if not name.startswith("JIGSAW_")}
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
         self._started: list[subprocess.Popen[str]] = []
@@ -99,9 +99,7 @@ class System:
 
     def status(self) -> dict[str, Any]:
         """What `status -o json` prints, asked for directly: that is quicker than a process."""
-        status = self._deployment.status()
-        assert status is not None, "no controller answers"
-        return status
+        return self._deployment.status()
 
     def worker_of(self, task: str) -> dict[str, Any]:
         """A worker that does a task, as the status has it."""
@@ -140,12 +138,12 @@ class System:
 
     def events(self, *, after: int = 0) -> list[str]:
         """`kind: text` of each event."""
-        return [f"{event.kind}: {event.text}" for event in self._deployment.recorded(after=after)]
+        return [f"{event.kind}: {event.text}" for event in self._deployment.events(after=after)]
 
     def wait_started(self) -> None:
         """Waits until the controller answers."""
         give_up_at = time.monotonic() + PATIENCE_S
-        while self._deployment.status() is None:
+        while not self._deployment.running:
             assert time.monotonic() < give_up_at, "no controller answers"
             time.sleep(_POLL_S)
 
@@ -158,7 +156,7 @@ class System:
 
     def controller_pid(self) -> int:
         """Process id of the controller."""
-        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.cli.daemon" in line]
+        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
         # What it starts has its command line until it runs its own.
         (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
         return controller
@@ -213,7 +211,7 @@ class System:
             if (
                 f"{self.state}/" in line
                 or run in line
-                or line.rstrip().endswith(f"jigsaw_triton.cli.daemon {self.state}")
+                or line.rstrip().endswith(f"jigsaw_triton.api.daemon {self.state}")
             ):
                 found[int(folder.name)] = line
         return found

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType
-from tests.fakes.documents import built, edited, line_of, to_document, to_text
+from tests.fakes.documents import built, edited, line_of
 from tests.fakes.graphs import CROP, VECTORS, chain, cropping, graph, ref, step, task
 
 GRAPH = """\
@@ -160,7 +160,7 @@ def test_a_mistake_is_told_once_with_its_line(
 def test_a_graph_of_steps_alone_has_nothing_to_place(tmp_path: Path) -> None:
     of = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
     with pytest.raises(SpecError, match="every task is a python step; give at least one variants"):
-        written(tmp_path, to_text(to_document(of)), "def step(X): ...\n")
+        written(tmp_path, of.to_yaml(), "def step(X): ...\n")
 
 
 def test_a_step_as_it_is_written(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_change_of_the_code_is_a_change_of_the_graph(tmp_path: Path) -> None:
 
 def test_the_fake_is_a_graph(tmp_path: Path) -> None:
     of = cropping()
-    assert replace(written(tmp_path, to_text(to_document(of))), folder=Path()) == of
+    assert replace(written(tmp_path, of.to_yaml()), folder=Path()) == of
 
 
 def test_tasks_follow_each_other_through_steps() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import read_graph
 from jigsaw_triton.cli.io.output import Output, figures, listed
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, Protocol, request_tensors
@@ -80,8 +80,8 @@ def command(
     """
     if rate is not None and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other; give one.")
-    found = read_graph(graph)
-    deployment = Deployment.at(state)
+    found = load_graph(graph)
+    deployment = Deployment(state)
     url = url or _address(deployment, protocol)
     load = Load(found.name, protocol, url, concurrency or 1, rate, duration)
     binary, folder = find_perf_analyzer(), deployment.paths.state / "bench"
@@ -127,7 +127,7 @@ def command(
 
 
 def _address(deployment: Deployment, protocol: Protocol) -> str:
-    status = deployment.status()
+    status = deployment.find_status()
     running: str | None = status["gateway"].get(protocol) if status is not None else None
     usual = GatewayPorts()
     return running or f"{usual.address}:{usual.grpc if protocol == 'grpc' else usual.http}"

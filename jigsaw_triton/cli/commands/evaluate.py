@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.files import make_problem, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.planning import EQUAL_RPS
+from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import problem, read_wanted
-from jigsaw_triton.cli.inputs.machine import Driver
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, Case, ablation, mean_gain
@@ -18,9 +20,6 @@ from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
 _HEADER = ("features", "exact", "to none", "slices", "paper", "to none", "slices", "unplaced")
-
-_RPS = 1.0
-"""The demand that an ablation sets out from; any would do."""
 
 
 @click.group("evaluate")
@@ -64,9 +63,17 @@ def _ablation(
     if plot_path is not None:
         check_plot(plot_path)
     wanted = read_wanted(
-        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=(), default_rps=_RPS, to_serve=False
+        graphs,
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand={},
+        default_rps=EQUAL_RPS,
+        to_serve=False,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
-    asked = problem(wanted)
+    asked = make_problem(wanted)
     how = Options(time_limit_s=time_limit)
     with out.working("planning") as tell, lasting_solvers() as solvers:
         found = [

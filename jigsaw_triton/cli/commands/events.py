@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment, event_line
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment, event_line
 
 
 @options.command("events", examples=("events", "events -n 100", "events --follow"))
@@ -26,10 +26,10 @@ def command(out: Output, lines: int, follow: bool, state: Path | None) -> int | 
 
     Events are kept when the deployment is taken down.
     """
-    deployment = Deployment.at(state)
-    events = deployment.recorded(limit=lines)
-    if not events and deployment.status() is None:
-        raise deployment.absent()
+    deployment = Deployment(state)
+    events = deployment.events(limit=lines)
+    if not events and not deployment.running:
+        raise deployment.missing()
     told = "\n".join(event_line(e.at, e.kind, e.text) for e in events)
     out.result({"events": [asdict(e) for e in events]}, *([told] if told else []))
     if follow and not out.json:

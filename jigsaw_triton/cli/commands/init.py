@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_graph, read_graphs
 from jigsaw_triton.applications import load_sources
 from jigsaw_triton.cli.commands.fetch import fetched
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import PROFILES_FILE, Mistakes, read_graph, read_graphs
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, JigsawError
@@ -71,7 +71,7 @@ def _application(name: str) -> Path:
 def _ready_applications() -> tuple[dict[str, Any], Table]:
     folders = _applications()
     mistakes = Mistakes()
-    graphs = read_graphs([str(folder) for folder in folders], mistakes)
+    graphs = read_graphs(folders, mistakes)
     mistakes.raise_if_any()
     named = dict(zip((folder.name for folder in folders), graphs.values(), strict=True))
     data = {
@@ -113,7 +113,7 @@ def _place(source: Path, folder: Path) -> bool:
 
 def _same(source: Path, folder: Path) -> bool:
     try:
-        return read_graph(str(folder)).name == read_graph(str(source)).name
+        return load_graph(folder).name == load_graph(source).name
     except JigsawError:
         return False
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.spec.words import nearest
@@ -32,10 +32,10 @@ def command(out: Output, names: tuple[str, ...], lines: int, follow: bool, state
 
     Logs are kept when the deployment is taken down.
     """
-    deployment = Deployment.at(state)
+    deployment = Deployment(state)
     known = sorted(path.stem for path in deployment.paths.logs.glob("*.log"))
     if not known:
-        raise deployment.absent()
+        raise deployment.missing()
     for name in names:
         if name not in known:
             raise InputError(f"there is no log of '{name}'", hint=nearest(name, known, "logs"))

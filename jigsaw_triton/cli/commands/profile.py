@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
-from jigsaw_triton.cli.inputs.machine import Driver
 from jigsaw_triton.cli.io.output import Output, figures
-from jigsaw_triton.cli.io.progress import download_told
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError
@@ -102,7 +102,12 @@ def command(
     mistakes = Mistakes()
     found = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
-        out, mistakes, gpus=gpus or (None if cluster else THIS_PROCESSOR), cluster=cluster, driver=driver
+        mistakes,
+        gpus=gpus or (None if cluster else THIS_PROCESSOR),
+        cluster=cluster,
+        driver=driver,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
     mistakes.raise_if_any()
     assert built is not None
@@ -139,7 +144,7 @@ async def _measure(
     done: dict[ProfileKey, Measurement],
 ) -> None:
     with out.working("looking for tritonserver") as tell:
-        installation = find_installation(download_told(tell))
+        installation = find_installation(download_progress(tell))
     async with stand(installation, cluster, gpu) as made:
         bench = Bench(graph, made, load_templates(templates_dir()), pace, out.warn)
         with out.working("making input from the graph's samples") as tell:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import read_graph
 from jigsaw_triton.cli.io.output import Output, drawing, write_file
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.console.trace import Trace, read_traces
 from jigsaw_triton.console.trace_picture import draw_svg, draw_text
@@ -45,8 +45,8 @@ def command(
     A request is traced if its client gives it an id. GRAPH is a graph.yaml, its folder, or the name of a served graph.
     The command exits with 4 if there is no trace.
     """
-    deployment = Deployment.at(state)
-    served = deployment.required_status()["graphs"]
+    deployment = Deployment(state)
+    served = deployment.status()["graphs"]
     name = _name(graph, served)
     traces = read_traces(deployment.paths.run, name, request)
     if not traces:
@@ -71,7 +71,7 @@ def _name(graph: str, served: Mapping[str, Any]) -> str:
     if not Path(graph).exists():
         hint = nearest(graph, served, "served graphs")
         raise InputError("no graph of this name is served, and there is no such file", where=graph, hint=hint)
-    name = read_graph(graph).name
+    name = load_graph(graph).name
     if name not in served:
         raise StateError("the graph is not served", where=name, hint=nearest(name, served, "served graphs"))
     return name

@@ -4,19 +4,21 @@ import json
 
 import click
 
-from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import (
+from jigsaw_triton.api.files import (
     PROFILES_FILE,
     Mistakes,
+    missing_files,
     read_cluster,
     read_graphs,
     read_profile_tables,
     shown_path,
 )
-from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.cli.views.graph import graph_document, missing_files
+from jigsaw_triton.cli.views.graph import graph_document
 from jigsaw_triton.compiler.ensemble import check_target
 from jigsaw_triton.graph.draw import slo_words
 from jigsaw_triton.spec.json_schema import Kind, json_schema
@@ -62,7 +64,7 @@ def command(
     tables = read_profile_tables(profiled, mistakes)
     built = None
     if gpus is not None or cluster is not None:
-        built = read_cluster(out, mistakes, gpus=gpus, cluster=cluster, driver=driver)
+        built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=out, wording=COMMAND_LINE)
     mistakes.raise_if_any()
     lacking = {name: missing_files(graph) for name, graph in found.items()}
     for name, files in lacking.items():

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from jigsaw_triton.api.controller import next_generation, orphaned_instances
+from jigsaw_triton.api.deployment import Rollout
 from jigsaw_triton.cli.io.output import View
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
@@ -15,14 +16,12 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import edge_place
-from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.immutable_settings import check_ground, check_ports
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
-from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
@@ -118,28 +117,25 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"  {line}" for line in lines)
 
 
-def dry_run(
-    wanted: Wanted, plan: Plan, installation: Installation, deployment: Deployment, status: Mapping[str, Any] | None
-) -> DryRun:
-    """What `deploy` would do. Blocks.
+def preview_rollout(rollout: Rollout, installation: Installation, paths: Paths) -> DryRun:
+    """Returns what a rollout would do. Blocks.
 
-    Models that stay are known by task, variant, instances and batch: that a file of theirs has changed is seen by the
-    controller alone.
+    A model counts as unchanged if its task, variant, instances and batch are the same. Only the controller sees whether
+    its files have changed.
 
     Args:
-        wanted: What to serve, on the GPUs as they are.
-        plan: For it.
+        rollout: Rollout, on the GPUs as they are.
         installation: The tritonserver of this machine.
-        deployment: That it would become, or be an update of.
-        status: Of what runs; None where nothing does.
+        paths: Paths of the deployment.
 
     Raises:
-        InputError: The plan cannot be compiled, the image is not here, or the gateway's ports differ from those it has.
-        StateError: What runs is on another MIG driver, or from another image.
-        MissingDependencyError: MPS, docker or podman is not here.
+        InputError: The plan cannot be compiled, the image is missing, or the gateway's ports would change.
+        StateError: The running deployment uses another MIG driver or another image.
+        MissingDependencyError: MPS, docker or podman is missing.
         MigError: The driver does not answer.
     """
-    cluster, paths = wanted.cluster, deployment.paths
+    wanted, status = rollout.wanted, rollout.before
+    cluster = wanted.cluster
     if status is not None:
         _check(cluster, status)
     commands = Commands(
@@ -152,20 +148,20 @@ def dry_run(
         gateway_image=find_image(cluster.gateway_image) if cluster.gateway_image is not None else None,
     )
     bundle = compile_plan(
-        plan,
+        rollout.plan,
         wanted.graphs,
         cluster,
         wanted.profiles,
-        generation=deployment.next_generation(),
+        generation=next_generation(paths),
         templates=load_templates(templates_dir()),
         backends=commands.workers.backends,
         identity=Identities(),
     )
     running = list(status["workers"]) if status is not None else []
-    left = deployment.left(cluster) if status is None else ()
+    orphans = orphaned_instances(paths, cluster) if status is None else ()
     return DryRun(
         cluster.driver,
-        tuple(_mig(cluster, bundle, running, left)),
+        tuple(_mig(cluster, bundle, running, orphans)),
         tuple(_daemons(cluster, bundle, running, paths)),
         (
             *_edge(cluster, paths, status),
@@ -196,7 +192,7 @@ def _place(worker: Mapping[str, Any]) -> tuple[GpuId, Placement]:
 
 
 def _mig(
-    cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], left: Sequence[MigInstance]
+    cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], orphans: Sequence[MigInstance]
 ) -> Iterator[str]:
     """Of each GPU what goes and what comes; a running deployment does it in the order of its steps."""
     alone = {(w.place.gpu, w.place.placement): not w.process for w in bundle.workers.values() if w.place is not None}
@@ -212,7 +208,7 @@ def _mig(
     wanted: dict[GpuId, set[Placement]] = {}
     for gpu, placement in alone:
         wanted.setdefault(gpu, set()).add(placement)
-    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in (*left, *replaced.values())]
+    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in (*orphans, *replaced.values())]
     changes += [
         rearrangement(gpu, [i for i in present.values() if i.gpu == gpu], tuple(sorted(wanted.get(gpu, ()))))
         for gpu in sorted({*wanted, *(i.gpu for i in present.values())})

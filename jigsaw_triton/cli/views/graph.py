@@ -29,12 +29,6 @@ def graph_document(graph: TaskGraph) -> dict[str, Any]:
     }
 
 
-def missing_files(graph: TaskGraph) -> list[str]:
-    """Artifacts and samples that are not there, by their paths, sorted."""
-    named = {path for task in graph.tasks.values() for v in task.variants for path in v.artifacts.values()}
-    return sorted(str(path) for path in named | set(graph.samples.values()) if not path.is_file())
-
-
 def _tensor(kind: TensorType) -> dict[str, Any]:
     return {"dtype": kind.dtype, "shape": list(kind.shape)}
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 
-from jigsaw_triton.cli.inputs.machine import emulation
+from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.gpus.board import Piece, Strip, draw_svg, draw_text
+from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.chained import chains
-from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
+from jigsaw_triton.planner.domain.picture import strips, task_label
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS
-
-_TAKEN = "taken"
-"""What stands in a slice that is others'."""
 
 _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
 
@@ -33,46 +31,9 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     yield from _shared(plan, graphs)
     yield _totals(plan, cluster)
     yield ""
-    yield drawing(draw_text(strips(plan, cluster), width=width))
+    yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
     if words := emulation(cluster):
         yield words
-
-
-def plan_svg(plan: Plan, cluster: Cluster) -> str:
-    """The GPUs as an SVG document."""
-    return draw_svg(strips(plan, cluster))
-
-
-def strips(plan: Plan, cluster: Cluster) -> list[Strip]:
-    """The cluster's GPUs with the plan's slices and those of others on them, in the order of their ids."""
-    layouts = {gpu.id: gpu.layout for gpu in plan.gpus}
-    several = len(plan.graphs) > 1
-    return [
-        Strip(
-            str(gpu.id),
-            gpu.board,
-            (
-                *(_piece(placed, several) for placed in layouts.get(gpu.id, ())),
-                *(Piece(placement, _TAKEN) for placement in gpu.foreign),
-            ),
-        )
-        for gpu in cluster.gpus
-    ]
-
-
-def _piece(placed: PlacedSlice, several: bool) -> Piece:
-    """A slice is of the task of its first model; a model alone in it says all of itself."""
-    models = placed.models
-    if len(models) == 1:
-        (model,) = models
-        label = f"{model.task}\n{model.variant}\n{model.instances}x b{model.batch}"
-    else:
-        label = "\n".join(f"{model.task} {model.variant}" for model in models)
-    return Piece(placed.placement, label, _key(models[0], several) if models else "")
-
-
-def _key(model: PlacedModel, several: bool) -> str:
-    return f"{model.graph}.{model.task}" if several else model.task
 
 
 def _tasks(plan: Plan, name: str) -> Table:
@@ -110,7 +71,7 @@ def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
     """What shares which slice, a line each, and what is called at once there."""
     several = len(plan.graphs) > 1
     lines = [
-        f"{gpu.id} {placed.placement} is shared by {listed([_key(model, several) for model in placed.models])}\n"
+        f"{gpu.id} {placed.placement} is shared by {listed([task_label(model, plan) for model in placed.models])}\n"
         for gpu in plan.gpus
         for placed in gpu.layout
         if len(placed.models) > 1

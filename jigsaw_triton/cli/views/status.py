@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from jigsaw_triton.cli.inputs.files import planned_cluster
 from jigsaw_triton.cli.io.output import Output, View, drawing, figures
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.cli.views.plan import strips
 from jigsaw_triton.gpus.board import draw_text
+from jigsaw_triton.planner.domain.picture import planned_gpus, strips
 from jigsaw_triton.planner.domain.plan import plan_from_json
 
 
@@ -39,7 +38,7 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     parts.append(_workers(status))
     if status["plan"] is not None:
         plan = plan_from_json(status["plan"], where="the running plan")
-        parts.append(drawing(draw_text(strips(plan, planned_cluster(plan, "emulated")), width=out.width)))
+        parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
 
 

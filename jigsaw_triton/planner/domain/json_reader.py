@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any
 
-from jigsaw_triton.spec.schema import NAME_PATTERN
+from jigsaw_triton.spec.words import NAME_PATTERN
 
 LARGEST = 1e300
 """Of finite numbers; what is greater is none that anybody measured."""

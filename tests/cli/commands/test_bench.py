@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands import bench
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.errors import MissingDependencyError
 from tests.cli.conftest import Run
 from tests.evaluation.test_load import CSV, REFUSED, TOLD
@@ -95,7 +95,7 @@ def test_where_a_window_was_too_short_it_measures_once_more(
 def test_the_deployment_that_runs_is_the_default(
     run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Deployment, "status", lambda _: {"gateway": {"http": "nowhere:1", "grpc": url}})
+    monkeypatch.setattr(Deployment, "find_status", lambda _: {"gateway": {"http": "nowhere:1", "grpc": url}})
     assert run("bench", app, "--protocol", "grpc").exit_code == 0
     assert f"-i grpc -u {url}" in (tmp_path / "args").read_text()
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jigsaw_triton.cli.inputs.files import read_plan
+from jigsaw_triton.api.files import load_plan
 from tests.cli.conftest import Run
 
 GPUS = ("--gpus", "1xcpu")
@@ -16,7 +16,7 @@ def test_the_largest_demand_is_told_above_its_plan(run: Run, app: Path, tmp_path
     result = run("capacity", app, *GPUS, "-O", file)
     assert result.exit_code == 0
     headline, *rest = result.stdout.splitlines()
-    most = read_plan(file).graphs["hello"].demand_rps
+    most = load_plan(file).graphs["hello"].demand_rps
     assert headline == f"at most hello {most:.0f} requests/s"
     assert any(line.startswith("task ") for line in rest)
     assert run("plan", app, *GPUS, "--demand", str(most)).exit_code == 0
@@ -69,8 +69,8 @@ def test_one_grows_and_the_other_keeps_its_demand(run: Run, named: Callable[[str
     ("given", "told"),
     [
         (("--scale", "c"), "--scale: there is no graph 'c'\nhint: graphs: a, b"),
-        (("--scale", "a"), "--demand: b has none\nhint: add --demand b=RPS"),
-        (("--demand", "a=1"), "--demand: b has none\nhint: add --demand b=RPS"),
+        (("--scale", "a"), "--demand: b has no demand\nhint: add --demand b=RPS"),
+        (("--demand", "a=1"), "--demand: b has no demand\nhint: add --demand b=RPS"),
     ],
 )
 def test_a_demand_that_is_not_given(run: Run, named: Callable[[str], Path], given: tuple[str, ...], told: str) -> None:

@@ -6,11 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jigsaw_triton.cli.inputs.files import read_plan
-from jigsaw_triton.cli.views.plan import strips
-from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
+from jigsaw_triton.api.files import load_plan
 from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
 
@@ -46,7 +42,7 @@ def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> Non
     file = tmp_path / "plan.json"
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json", "-O", file)
     assert json.loads(result.stdout) == json.loads(file.read_text())
-    assert read_plan(file).graphs["hello"].demand_rps == 20
+    assert load_plan(file).graphs["hello"].demand_rps == 20
 
 
 def test_as_svg(run: Run, app: Path) -> None:
@@ -182,26 +178,6 @@ def test_a_gap_is_a_share(run: Run, app: Path) -> None:
     document = json.loads(run("plan", app, *GPUS, "--demand", "1", "--gap", "0.5", "-o", "json").stdout)
     assert document["solver"]["gap"] <= 0.5
     assert run("plan", app, *GPUS, "--demand", "1", "--gap", "1").exit_code == 2
-
-
-def placed(start: int, slice_: str, *models: PlacedModel) -> PlacedSlice:
-    return PlacedSlice(Placement(start, slice_), models)
-
-
-def test_pieces_say_what_is_in_a_slice() -> None:
-    detect, classify = PlacedModel("g", "detect", "s", 2, 8), PlacedModel("g", "classify", "a", 1, 4)
-    gpu = PlannedGpu(
-        GpuId("n", 0), "cpu", (placed(0, "1g", detect), placed(2, "2g", detect, classify), placed(4, "3g"))
-    )
-    plan = Plan({}, (gpu,), 6, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))
-    cluster = Cluster(tuple(Gpu(GpuId("n", index), CATALOG["cpu"]) for index in range(2)))
-    used, free = strips(plan, cluster)
-    assert [(piece.label, piece.key) for piece in used.pieces] == [
-        ("detect\ns\n2x b8", "detect"),
-        ("detect s\nclassify a", "detect"),
-        ("", ""),
-    ]
-    assert free.pieces == ()
 
 
 def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.api.deployment import Deployment
 from tests.cli.conftest import Run
 from tests.console.test_trace import FIRST, RUN, SECOND, write
 
@@ -14,10 +14,10 @@ from tests.console.test_trace import FIRST, RUN, SECOND, write
 def run_dir(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run directory of a deployment that serves graph g."""
     status: dict[str, Any] = {"state": "ready", "graphs": {"g": {}}}
-    monkeypatch.setattr(Deployment, "status", lambda _: status)
+    monkeypatch.setattr(Deployment, "find_status", lambda _: status)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("JIGSAW_STATE", str(tmp_path / "state"))
-    return Deployment.at(tmp_path / "state").paths.run
+    return Deployment(tmp_path / "state").paths.run
 
 
 def test_the_latest_trace_of_an_id_is_shown(run: Run, run_dir: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.inputs.files import problem, read_wanted
-from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment
-from jigsaw_triton.cli.views.dry_run import DryRun, dry_run
+from jigsaw_triton.api.deployment import Rollout
+from jigsaw_triton.api.files import make_problem, read_wanted
+from jigsaw_triton.api.request import Request
+from jigsaw_triton.cli.views.dry_run import DryRun, preview_rollout
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.orphans import DRIVER_FACT
+from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
@@ -50,8 +51,10 @@ def write_cluster(folder: Path, driver: str, *lines: str) -> Path:
 
 
 def would(app: Path, cluster: Path, state: Path, installation: Installation, status: Any = None) -> DryRun:
-    wanted = read_wanted(Output(), [str(app)], gpus=None, cluster=str(cluster), driver=None, demand=["5"])
-    return dry_run(wanted, make_plan(problem(wanted)), installation, Deployment.at(state), status)
+    wanted = read_wanted([app], cluster=cluster, demand={"hello": 5})
+    problem = make_problem(wanted)
+    rollout = Rollout(Request((str(app),)), wanted, problem, make_plan(problem), status)
+    return preview_rollout(rollout, installation, deployment_paths(state))
 
 
 def test_servers_repositories_and_instances_are_told_and_nothing_is_made(
@@ -176,7 +179,7 @@ def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path
 def test_instances_that_a_controller_left_are_destroyed_first(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation
 ) -> None:
-    cluster, paths = write_cluster(tmp_path, "nvml"), Deployment.at(tmp_path / "state").paths
+    cluster, paths = write_cluster(tmp_path, "nvml"), deployment_paths(tmp_path / "state")
     paths.state.mkdir()
     machine.foreign(0, "1g", 6)
     with closing(Journal(paths.journal)) as journal:
@@ -236,8 +239,8 @@ def test_what_the_controller_would_refuse_is_refused(
 
 def _placed(app: Path, cluster: Path, name: str) -> list[dict[str, Any]]:
     """Models of a worker as the plan has them."""
-    wanted = read_wanted(Output(), [str(app)], gpus=None, cluster=str(cluster), driver=None, demand=["5"])
-    plan = make_plan(problem(wanted)).to_json()
+    wanted = read_wanted([app], cluster=cluster, demand={"hello": 5})
+    plan = make_plan(make_problem(wanted)).to_json()
     found: list[dict[str, Any]] = next(
         placed["models"]
         for gpu in plan["gpus"]

@@ -1,4 +1,4 @@
-"""The running controller as commands see it, where no tritonserver is needed."""
+"""Deployments, as far as no tritonserver is needed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment, event_line, raise_failure, require_paths
+from jigsaw_triton.api import controller
+from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
@@ -15,8 +15,8 @@ from jigsaw_triton.errors import InputError, JigsawError, StateError
 from tests.cli.conftest import Run
 
 
-class Controller:
-    """Answers calls for events one after the other, and is gone after the last."""
+class FakeController:
+    """Returns one answer for each call of `events`, and is gone after the last."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self._answers = list(answers)
@@ -43,7 +43,7 @@ def stopped(state: dict[str, Any]) -> bool:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    deployment = Deployment.at(tmp_path / "state")
+    deployment = Deployment(tmp_path / "state")
     deployment.paths.create()
     yield deployment
     for folder in (deployment.paths.run / "workers", deployment.paths.run):
@@ -57,22 +57,24 @@ def journal(deployment: Deployment) -> Iterator[Journal]:
     journal.close()
 
 
-def speaking_to(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Controller:
+def connect(controller: FakeController, monkeypatch: pytest.MonkeyPatch) -> FakeController:
     monkeypatch.setattr(Deployment, "client", property(lambda _: controller))
     return controller
 
 
-# --- nothing there --------------------------------------------------------------------------------------------------
+# --- nothing is deployed ----------------------------------------------------------------------------------------------
 
 
-def test_where_nothing_is_deployed_nothing_is_known_and_nothing_is_made(tmp_path: Path) -> None:
-    deployment = Deployment.at(tmp_path / "state")
-    assert deployment.status() is None
-    assert deployment.recorded() == ()
+def test_looking_for_a_deployment_creates_nothing(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "state")
+    assert deployment.find_status() is None
+    assert not deployment.running
+    assert deployment.events() == ()
     assert deployment.last_event() == 0
-    assert not deployment.take_down(lambda _: None)
-    with pytest.raises(StateError, match="nothing is deployed here") as caught:
-        deployment.required_status()
+    deployment.down(missing_ok=True)
+    for call in (deployment.status, deployment.plan, deployment.down):
+        with pytest.raises(StateError, match="nothing is deployed here") as caught:
+            call()
     assert caught.value.where == str(tmp_path / "state")
     assert not (tmp_path / "state").exists()
 
@@ -84,37 +86,37 @@ def test_commands_say_that_nothing_is_deployed(run: Run, tmp_path: Path, command
     assert "nothing is deployed here" in result.stderr
 
 
-def test_waiting_for_the_end_of_nothing_is_over_at_once(run: Run, tmp_path: Path) -> None:
+def test_waiting_for_the_end_returns_at_once_if_nothing_is_deployed(run: Run, tmp_path: Path) -> None:
     assert run("status", "--wait", "stopped", "--state", tmp_path / "state").exit_code == 0
     result = run("status", "--wait", "ready", "--timeout", "0", "--state", tmp_path / "state")
     assert result.exit_code == 4
     assert "nothing is deployed here" in result.stderr
 
 
-def test_down_leaves_a_controller_alone_that_does_not_answer_yet(
+def test_down_leaves_alone_a_controller_that_does_not_answer_yet(
     run: Run, deployment: Deployment, journal: Journal
 ) -> None:
     take_lock(deployment.paths.lock)
     result = run("down", "--state", deployment.paths.state)
     assert result.exit_code == 4
-    assert "a controller is just starting or ending" in result.stderr
+    assert "a controller is starting or ending" in result.stderr
     assert deployment.paths.run.exists()
 
 
-# --- what stays -----------------------------------------------------------------------------------------------------
+# --- after the end ----------------------------------------------------------------------------------------------------
 
 
-def test_events_stay_when_the_controller_has_gone(run: Run, deployment: Deployment, journal: Journal) -> None:
+def test_events_outlive_the_controller(run: Run, deployment: Deployment, journal: Journal) -> None:
     for text in ("one", "two", "three"):
         journal.event("plan", text)
     result = run("events", "-n", "2", "--state", deployment.paths.state)
     assert result.exit_code == 0
     assert [line.split()[1:] for line in result.stdout.splitlines()] == [["plan", "two"], ["plan", "three"]]
-    assert [event.text for event in deployment.recorded(after=1)] == ["two", "three"]
+    assert [event.text for event in deployment.events(after=1)] == ["two", "three"]
     assert deployment.last_event() == 3
 
 
-def test_logs_stay_and_a_name_that_is_unknown_is_told(run: Run, deployment: Deployment) -> None:
+def test_logs_outlive_the_controller_and_an_unknown_name_is_refused(run: Run, deployment: Deployment) -> None:
     state = deployment.paths.state
     deployment.paths.log("gateway").write_text("a\nb\n")
     deployment.paths.log("n-0-1g-0").write_text("c\n")
@@ -128,62 +130,64 @@ def test_logs_stay_and_a_name_that_is_unknown_is_told(run: Run, deployment: Depl
 # --- following ------------------------------------------------------------------------------------------------------
 
 
-def test_events_are_told_once_until_the_state_has_come(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller = speaking_to(
-        Controller(answer("solving", "a", "b"), answer("changing", "c", first=3), answer("ready"), answer("ready")),
+def test_events_are_reported_once_until_the_wanted_state(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = connect(
+        FakeController(answer("solving", "a", "b"), answer("changing", "c", first=3), answer("ready"), answer("ready")),
         monkeypatch,
     )
-    told: list[str] = []
-    last = deployment.follow(told.append, 0, lambda state: bool(state["state"] == "ready"))
+    lines: list[str] = []
+    last = deployment.follow(lines.append, 0, lambda state: bool(state["state"] == "ready"))
     assert last["state"] == "ready"
-    assert [line.split()[-1] for line in told] == ["a", "b", "c"]
+    assert [line.split()[-1] for line in lines] == ["a", "b", "c"]
     assert controller.asked == [0, 2, 3]
 
 
-def test_the_error_of_a_controller_that_has_gone_is_found_though_it_was_told_before(
+def test_the_error_of_a_controller_that_has_ended_is_found_in_events_that_were_reported(
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.event("error", "of an earlier change", 1)
     journal.event("error", "port 8000 is taken", 2)
     journal.event("stopped", "nothing runs any more")
-    speaking_to(Controller(answer("stopping", "port 8000 is taken", first=2, error="x")), monkeypatch)
-    told: list[str] = []
-    last = deployment.follow(told.append, 1, stopped)
+    connect(FakeController(answer("stopping", "port 8000 is taken", first=2, error="x")), monkeypatch)
+    lines: list[str] = []
+    last = deployment.follow(lines.append, 1, stopped)
     assert (last["state"], last["error"], last["error_code"]) == ("stopped", "port 8000 is taken", 2)
-    assert len(told) == 2
-    assert told[-1].endswith("nothing runs any more")
+    assert len(lines) == 2
+    assert lines[-1].endswith("nothing runs any more")
 
 
-def test_a_controller_that_was_taken_down_has_no_error(
+def test_a_controller_that_was_stopped_has_no_error(
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.event("error", "worker n-0-1g-0 ended unexpectedly (signal 9)")
     journal.event("down", "asked for by the user")
-    speaking_to(Controller(), monkeypatch)
+    connect(FakeController(), monkeypatch)
     assert deployment.follow(lambda _: None, 0, stopped)["error"] == ""
 
 
-def test_an_event_is_a_line() -> None:
+def test_an_event_is_printed_on_one_line() -> None:
     assert event_line("2026-01-02T03:04:05.678+00:00", "plan", "generation 1") == "03:04:05 plan       generation 1"
 
 
 # --- starting -------------------------------------------------------------------------------------------------------
 
 
-def test_a_controller_that_somebody_else_has_just_started_is_left_alone(deployment: Deployment) -> None:
+def test_a_controller_that_another_process_has_just_started_is_left_alone(deployment: Deployment) -> None:
     take_lock(deployment.paths.lock)
-    with pytest.raises(StateError, match="another deploy is under way"):
-        deployment.start()
+    with pytest.raises(StateError, match="another deploy is in progress"):
+        controller.start(deployment.paths, lambda: None)
 
 
-def test_a_controller_that_does_not_start_says_why(
+def test_the_error_of_a_failed_start_has_the_end_of_the_log(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cache").write_text("")
     monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(JigsawError, match=r"did not start; its log ends:\n(?s:.*)cache") as caught:
-        deployment.start()
+    with pytest.raises(JigsawError, match=r"did not start; its log ends with:\n(?s:.*)cache") as caught:
+        controller.start(deployment.paths, lambda: None)
     assert caught.value.where == str(deployment.paths.log("controller"))
 
 
@@ -192,20 +196,20 @@ def test_a_controller_that_does_not_start_says_why(
 
 def test_standard_input_cannot_be_deployed() -> None:
     with pytest.raises(InputError, match="standard input"):
-        require_paths(["app", "-"])
+        absolute_path("-")
 
 
-def test_what_the_controller_is_to_read_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_gets_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert require_paths(["app", "/other"]) == [str(tmp_path / "app"), "/other"]
+    assert [absolute_path("app"), absolute_path("/other")] == [str(tmp_path / "app"), "/other"]
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (2, 2), (0, 1)])
-def test_the_exit_code_of_a_failed_change_is_its_errors(code: int, exit_code: int) -> None:
+def test_a_failed_change_has_the_exit_code_of_its_error(code: int, exit_code: int) -> None:
     with pytest.raises(JigsawError, match="no room") as caught:
-        raise_failure({"error": "no room", "error_code": code}, Output())
+        raise_failure({"error": "no room", "error_code": code})
     assert caught.value.exit_code == exit_code
 
 
-def test_no_error_raises_nothing() -> None:
-    raise_failure({"error": "", "error_code": 0}, Output())
+def test_a_change_without_an_error_raises_nothing() -> None:
+    raise_failure({"error": "", "error_code": 0})
