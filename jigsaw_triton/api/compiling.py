@@ -65,11 +65,11 @@ def compile(
     Example:
         >>> import tempfile
         >>> import jigsaw_triton as jt
-        >>> plan = jt.plan("ensembles/digits", demand=20, gpus="2xcpu")
+        >>> plan = jt.plan("app", demand=20, gpus="2xcpu")
         >>> folder = tempfile.mkdtemp()
-        >>> bundle = jt.compile("ensembles/digits", plan, folder, backends=["python", "onnxruntime"])
+        >>> bundle = jt.compile("app", plan, folder, backends=["python"])
         >>> list(bundle.graphs)
-        ['digits']
+        ['hello']
     """
     sources, mistakes = as_sources(graphs), Mistakes()
     found = read_graphs(sources, mistakes, require_files=True)

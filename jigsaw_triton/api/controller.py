@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -48,6 +49,8 @@ def start(paths: Paths, answering_pid: Callable[[], int | None]) -> None:
         process.kill()
         process.wait()
         raise
+    # The controller may end while this process lives on: somebody has to collect its exit status.
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _wait_started(

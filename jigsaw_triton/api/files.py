@@ -120,9 +120,9 @@ def load_graph(path: PathLike, *, require_files: bool = False) -> TaskGraph:
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> graph = jt.load_graph("ensembles/digits")
+        >>> graph = jt.load_graph("app")
         >>> graph.name, list(graph.tasks)
-        ('digits', ['classify'])
+        ('hello', ['average'])
     """
     mistakes = Mistakes()
     graphs = read_graphs([path], mistakes, require_files=require_files)
@@ -142,7 +142,7 @@ def load_profiles(path: PathLike) -> ProfileTable:
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> table = jt.load_profiles("ensembles/digits")
+        >>> table = jt.load_profiles("app")
         >>> sorted({row.key.gpu for row in table.rows()})
         ['cpu']
     """

@@ -81,9 +81,9 @@ def load_problem(
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> problem = jt.load_problem("ensembles/digits", demand=20, gpus="2xcpu")
+        >>> problem = jt.load_problem("app", demand=20, gpus="2xcpu")
         >>> [(w.graph.name, w.demand_rps) for w in problem.workloads]
-        [('digits', 20)]
+        [('hello', 20)]
     """
     wanted = read_wanted(
         as_sources(graphs),
@@ -137,7 +137,7 @@ def plan(
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> plan = jt.plan("ensembles/digits", demand=20, gpus="2xcpu")
+        >>> plan = jt.plan("app", demand=20, gpus="2xcpu")
         >>> plan.gpus_used, plan.solver.status
         (1, 'optimal')
     """
@@ -213,8 +213,8 @@ def capacity(
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> largest = jt.capacity("ensembles/digits", gpus="2xcpu")
-        >>> largest.rps["digits"] > 100
+        >>> largest = jt.capacity("app", gpus="2xcpu")
+        >>> largest.rps["hello"] > 100
         True
     """
     if isinstance(graphs, Problem):
@@ -245,7 +245,7 @@ def explain(plan: Plan, problem: Problem, *, options: Options = DEFAULT_OPTIONS)
 
     Example:
         >>> import jigsaw_triton as jt
-        >>> problem = jt.load_problem("ensembles/digits", demand=20, gpus="2xcpu")
+        >>> problem = jt.load_problem("app", demand=20, gpus="2xcpu")
         >>> explanation = jt.explain(jt.plan(problem), problem)
         >>> sorted({limit.requirement.what for limit in explanation.limits})
         ['accuracy', 'demand_rps', 'gpus', 'latency_ms']
