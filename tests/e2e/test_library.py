@@ -46,7 +46,16 @@ def mean_of(system: System, values: NDArray[np.float32]) -> float:
 
 def test_a_graph_that_was_built_in_python_is_deployed_updated_and_taken_down(system: System, tmp_path: Path) -> None:
     graph, values = mean_graph(tmp_path), np.arange(16, dtype=np.float32)[None]
-    with jt.deploy(graph, demand=20, gpus="2xcpu", profiles=mean_profiles(), state=system.state, **ports) as deployment:
+    with jt.deploy(
+        graph,
+        demand=20,
+        gpus="2xcpu",
+        profiles=mean_profiles(),
+        http=system.http,
+        grpc=system.grpc,
+        metrics=system.metrics,
+        state=system.state,
+    ) as deployment:
         assert deployment.status()["graphs"]["mean"]["demand_rps"] == 20
         assert mean_of(system, values) == 7.5
         deployment.update(demand=50)
