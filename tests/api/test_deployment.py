@@ -1,22 +1,26 @@
 """Deployments, as far as no tritonserver is needed."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import jigsaw_triton as jt
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
+from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from tests.cli.conftest import Run
+from tests.fakes import controller as controllers
 
 
-class FakeController:
-    """Returns one answer for each call of `events`, and is gone after the last."""
+class EventSource:
+    """Controller that returns one answer for each call of `events`, and is gone after the last."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self._answers = list(answers)
@@ -57,7 +61,7 @@ def journal(deployment: Deployment) -> Iterator[Journal]:
     journal.close()
 
 
-def connect(controller: FakeController, monkeypatch: pytest.MonkeyPatch) -> FakeController:
+def connect(controller: EventSource, monkeypatch: pytest.MonkeyPatch) -> EventSource:
     monkeypatch.setattr(Deployment, "client", property(lambda _: controller))
     return controller
 
@@ -134,7 +138,7 @@ def test_events_are_reported_once_until_the_wanted_state(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = connect(
-        FakeController(answer("solving", "a", "b"), answer("changing", "c", first=3), answer("ready"), answer("ready")),
+        EventSource(answer("solving", "a", "b"), answer("changing", "c", first=3), answer("ready"), answer("ready")),
         monkeypatch,
     )
     lines: list[str] = []
@@ -150,7 +154,7 @@ def test_the_error_of_a_controller_that_has_ended_is_found_in_events_that_were_r
     journal.event("error", "of an earlier change", 1)
     journal.event("error", "port 8000 is taken", 2)
     journal.event("stopped", "nothing runs any more")
-    connect(FakeController(answer("stopping", "port 8000 is taken", first=2, error="x")), monkeypatch)
+    connect(EventSource(answer("stopping", "port 8000 is taken", first=2, error="x")), monkeypatch)
     lines: list[str] = []
     last = deployment.follow(lines.append, 1, stopped)
     assert (last["state"], last["error"], last["error_code"]) == ("stopped", "port 8000 is taken", 2)
@@ -163,7 +167,7 @@ def test_a_controller_that_was_stopped_has_no_error(
 ) -> None:
     journal.event("error", "worker n-0-1g-0 ended unexpectedly (signal 9)")
     journal.event("down", "asked for by the user")
-    connect(FakeController(), monkeypatch)
+    connect(EventSource(), monkeypatch)
     assert deployment.follow(lambda _: None, 0, stopped)["error"] == ""
 
 
@@ -213,3 +217,117 @@ def test_a_failed_change_has_the_exit_code_of_its_error(code: int, exit_code: in
 
 def test_a_change_without_an_error_raises_nothing() -> None:
     raise_failure({"error": "", "error_code": 0})
+
+
+# --- deploying and updating -------------------------------------------------------------------------------------------
+
+
+def test_a_path_reaches_the_controller_as_an_absolute_path(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(app.parent)
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy("app", demand=20, gpus="2xcpu", state=tmp_path / "state")
+    (request,) = fake.requests
+    assert request["graphs"] == (str(app),)
+    assert request["demand"] == {"": 20}
+    assert deployment.running
+
+
+def test_a_graph_without_a_file_reaches_the_controller_as_text(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    graph, table = jt.load_graph(app), jt.load_profiles(app)
+    (app / "profiles.csv").rename(app / "other.csv")
+    jt.deploy(graph, gpus="2xcpu", profiles=table, state=tmp_path / "a")
+    fake.running = False
+    jt.deploy(app, gpus="2xcpu", profiles={"hello": app / "other.csv"}, state=tmp_path / "b")
+    first, second = (request["graphs"][0] for request in fake.requests)
+    assert first == second
+    assert first["yaml"] == graph.to_yaml()
+    assert first["folder"] == str(app)
+    assert Request.from_json(fake.requests[0]).read().profiles["hello"].rows() == table.rows()
+
+
+def test_an_update_changes_only_what_it_is_given(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, demand=20, gpus="2xcpu", target="bls", state=tmp_path / "state")
+    deployment.update(demand=30)
+    deployment.update(gpus="1xcpu")
+    kept = [(r["demand"], r["gpus"], r["target"]) for r in fake.requests]
+    assert kept == [({"": 20}, "2xcpu", "bls"), ({"": 30}, "2xcpu", "bls"), ({"": 30}, "1xcpu", "bls")]
+
+
+def test_an_update_needs_the_graphs_if_another_process_deployed_them(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with pytest.raises(StateError, match="nothing is deployed here"):
+        Deployment(tmp_path).update(demand=30)
+    jt.deploy(app, demand=20, gpus="2xcpu", state=tmp_path)
+    with pytest.raises(InputError, match="this process does not know what is deployed"):
+        Deployment(tmp_path).update(demand=30)
+    Deployment(tmp_path).update(app, gpus="2xcpu")
+    assert fake.requests[-1]["demand"] == {"hello": 20.0}
+
+
+def test_a_first_deployment_that_fails_is_taken_down(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController("no room").install(monkeypatch)
+    with pytest.raises(JigsawError, match="no room"):
+        jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    assert not fake.running
+
+
+def test_an_update_that_fails_leaves_what_is_running(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    fake.error = "no room"
+    with pytest.raises(JigsawError, match="no room"):
+        deployment.update(demand=2)
+    assert fake.running
+
+
+def test_a_context_manager_takes_the_deployment_down(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with jt.deploy(app, gpus="2xcpu", state=tmp_path) as deployment:
+        assert deployment.status()["state"] == "ready"
+    assert not fake.running
+    with jt.deploy(app, gpus="2xcpu", state=tmp_path) as deployment:
+        deployment.down()
+
+
+def test_coroutines_do_the_same(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+
+    async def serve() -> None:
+        async with await jt.deploy_async(app, demand=20, gpus="2xcpu", state=tmp_path) as deployment:
+            assert (await deployment.status())["state"] == "ready"
+            await deployment.wait("ready", timeout_s=1)
+            await deployment.update(demand=30)
+            assert await deployment.events() == ()
+            with pytest.raises(StateError, match="no plan is served here yet"):
+                await deployment.plan()
+
+    asyncio.run(serve())
+    assert [request["demand"] for request in fake.requests] == [{"": 20}, {"": 30}]
+    assert not fake.running
+
+
+def test_mistakes_are_found_before_anything_is_started(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with pytest.raises(jt.SpecError, match="there is no GPU model 'A10'"):
+        jt.deploy(app, gpus="1xA10", state=tmp_path)
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="1xcpu", state=tmp_path)
+    with pytest.raises(InputError, match="standard input"):
+        jt.deploy("-", gpus="1xcpu", state=tmp_path)
+    assert not fake.requests and not fake.running

@@ -1,13 +1,15 @@
-"""Mistakes and warnings that `deploy` reports before it changes anything."""
+"""The command `deploy`, without servers."""
 
 from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from tests.cli.conftest import Run
+from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
 
 
@@ -62,3 +64,33 @@ def test_a_gpu_that_is_uncut_beside_others_is_told_by_plan_and_deploy(run: Run, 
         assert "whole slice" not in run("plan", app, "--gpus", "3xH100-80GB", *asked[3:]).stderr
     finally:
         machine.leave()
+
+
+def test_a_deployment_in_the_foreground_is_taken_down_by_ctrl_c(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    fake = FakeController().install(monkeypatch)
+    fake.interrupt = interrupt
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
+    result = run("deploy", app, "--gpus", "2xcpu", "--demand", "5", "--state", tmp_path / "state")
+    assert result.exit_code == 130
+    assert result.stdout == "the status\n"
+    assert "plan for hello 5/s: 1 of 14 slices on 1 GPUs\n" in result.stderr
+    assert "serving; Ctrl-C stops the deployment\n" in result.stderr
+    assert not fake.running
+
+
+@pytest.mark.parametrize("flag", ["--detach", "--no-wait"])
+def test_a_deployment_in_the_background_stays(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
+    result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", flag, "--http", "9000")
+    assert result.exit_code == 0, result.stderr
+    assert fake.running
+    assert [(r["graphs"], r["http"]) for r in fake.requests] == [((str(app),), 9000)]
+    assert result.stdout == ("the status\n" if flag == "--detach" else "")
