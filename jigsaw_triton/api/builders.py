@@ -291,7 +291,7 @@ class GraphBuilder:
         self._record(path, entry)
 
     def _record(self, path: Entry, entry: Any) -> None:
-        """Records the caller's position for an entry and everything in it."""
+        """Records the position of the user's call for an entry and everything in it."""
         self._files[path], self._lines[path] = _position()
         children = entry.items() if isinstance(entry, dict) else enumerate(entry) if isinstance(entry, list) else ()
         for key, value in children:
@@ -350,7 +350,7 @@ class ProfileBuilder:
             throughput_rps: Items a second of all instances together.
             memory_mib: Memory of all instances together, in MiB.
             instances: Triton instance count of the model in the slice.
-            source: Where the figures come from.
+            source: Origin of the figures.
         """
         key = ProfileKey(self._gpu, task, variant, slice, instances, batch)
         file, line = _position()

@@ -46,7 +46,7 @@ class Rollout:
 
     Attributes:
         request: Request for the controller.
-        wanted: What the request names, with the GPUs as they are now.
+        wanted: Graphs, profiles and cluster of the request, with the GPUs as they are now.
         problem: Planner's problem.
         plan: Plan that the controller will make too, unless the machine changes meanwhile.
         before: Status of the running deployment; None if nothing is running.

@@ -1,4 +1,4 @@
-"""Where notes and warnings go, and how messages name an option."""
+"""Destination of notes and warnings, and the form in which messages name an option."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ _EVERY_MIB = 10
 
 
 class Reporter(Protocol):
-    """Receives what a user should know beside the result."""
+    """Receives notes and warnings beside the result."""
 
     def note(self, text: str) -> None:
         """Reports progress or a minor fact."""

@@ -1,4 +1,4 @@
-"""What a deployment is asked for, in a form that the controller's process reads again."""
+"""Requests to deploy, in a form that the controller's process reads."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace

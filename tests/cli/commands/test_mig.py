@@ -200,7 +200,7 @@ def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, m
     assert mig("apply", file, "--config", "small")["code"] == 0
     assert layouts(mig) == {index: [f"1g@{start}" for start in range(7)] for index in (0, 1)}
     refused = mig("assert", file, "--config", "off")
-    assert (refused["code"], refused["error"]["message"]) == (4, "MIG is on on GPU 0, and is to be off")
+    assert (refused["code"], refused["error"]["message"]) == (4, "MIG is on for GPU 0, but the layout wants it off")
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, m
     [
         ((), 2, "give a file or --layout"),
         (("file.yaml", "--layout", "7g"), 2, "give a file or --layout"),
-        (("--layout", "7g"), 2, "it does not say of which GPUs"),
+        (("--layout", "7g"), 2, "it is not clear for which GPUs"),
         (("--layout", "7g", "--gpu", "3"), 2, "there is no GPU 3"),
         (("--layout", "9g", "--gpu", "0"), 2, "A100-80GB has no slice '9g'"),
-        (("--layout", "3g,3g,1g", "--gpu", "0"), 2, "3g, 3g, 1g cannot all be on GPU 0, an A100-80GB"),
-        (("--layout", "7g", "--gpu", "1"), 4, "MIG is off on GPU 1, and is to be on"),
+        (("--layout", "3g,3g,1g", "--gpu", "0"), 2, "3g, 3g, 1g do not fit on GPU 0, an A100-80GB"),
+        (("--layout", "7g", "--gpu", "1"), 4, "MIG is off for GPU 1, but the layout wants it on"),
         (("nowhere.yaml",), 2, "1 mistake"),
     ],
 )  # fmt: skip

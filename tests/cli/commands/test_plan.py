@@ -198,11 +198,11 @@ def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path:
 def test_explained(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--explain")
     assert result.exit_code == 0
-    for title in ("what tasks use", "what paths use", "what requirements are worth", "what was chosen"):
+    for title in ("SLO by task", "SLO by path", "cost of the requirements", "choices and their"):
         assert title in result.stdout
     assert "hello.latency_ms" in result.stdout
     assert "variant exact" in result.stdout
-    assert "plans made in" in result.stdout
+    assert "compared with" in result.stdout
 
 
 def test_the_explanation_is_beside_the_plan_in_json_alone(run: Run, app: Path, tmp_path: Path) -> None:

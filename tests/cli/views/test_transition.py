@@ -35,12 +35,12 @@ def test_steps_in_order_with_time_and_capacity() -> None:
         "2 add + t1 v0 1x b1 a/1 2g@0 and 1 more 2.75 10 20",
         "3 remove - t0 v0 1x b1 a/0 1g@2 1.25 10 10",
     ]
-    assert sentence == "in all 5.05 s as expected; the capacity for the demand is there throughout"
+    assert sentence == "expected to take 5.05 s in total; the capacity covers the demand throughout"
 
 
 def test_what_is_missing_on_the_way() -> None:
     _, sentence = shown({0: {"4g@0": "t0.v0", "3g@4": "t1.v0"}}, {0: {"3g@0": "t0.v0", "3g@4": "t1.v0"}}, 20)
-    assert "chain misses up to 20 requests/s for 4 s, 80 requests in all" in sentence
+    assert "chain lacks capacity for up to 20 requests/s for 4 s, 80 requests in total" in sentence
 
 
 def test_stand_ins_are_called_so() -> None:
@@ -59,7 +59,7 @@ def test_from_a_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     assert run("plan", app, *GPUS, "--demand", "20", "-O", file).exit_code == 0
     same = run("plan", app, *GPUS, "--demand", "20", "--from", file, "--diff")
     assert same.exit_code == 0
-    assert "nothing that runs has to change" in same.stdout
+    assert "nothing that is running has to change" in same.stdout
     demand = 1.5 * json.loads(file.read_text())["graphs"]["hello"]["capacity_rps"]
     more = run("plan", app, *GPUS, "--demand", str(demand), "--from", file, "--diff", "-o", "json")
     document = json.loads(more.stdout)
