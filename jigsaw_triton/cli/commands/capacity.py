@@ -1,4 +1,4 @@
-"""`capacity`: the largest demand that a cluster can serve."""
+"""`jigsaw-triton capacity`: finds the largest demand that a cluster can serve."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -91,20 +91,20 @@ def command(
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:
-    """Sees to it that no graph silently gets a demand beside others that were given one.
+    """Checks that each graph has a demand if any has one.
 
     Raises:
-        InputError: A graph lacks its demand, or the one to grow is unknown.
+        InputError: A graph has no demand, or the graph of --scale is unknown.
     """
     if scale is not None and scale not in names:
         raise InputError(f"there is no graph '{scale}'", where="--scale", hint=nearest(scale, names, "graphs"))
     given = {item.partition("=")[0].strip() for text in texts for item in text.split(",")}
-    lacking = [name for name in names if name not in given | {scale}]
-    if len(names) > 1 and (texts or scale is not None) and lacking:
+    missing = [name for name in names if name not in given | {scale}]
+    if len(names) > 1 and (texts or scale is not None) and missing:
         raise InputError(
-            f"{listed(lacking)} {'have' if len(lacking) > 1 else 'has'} no demand",
+            f"{listed(missing)} {'have' if len(missing) > 1 else 'has'} no demand",
             where="--demand",
-            hint=f"add --demand {','.join(f'{name}=RPS' for name in lacking)}",
+            hint=f"add --demand {','.join(f'{name}=RPS' for name in missing)}",
         )
 
 
@@ -112,9 +112,8 @@ def _largest(plan: Plan, growing: Collection[str], ideal: LargestDemand | None) 
     placed = {name: plan.graphs[name].demand_rps for name in plan.graphs if name in growing}
     if ideal is None:
         return f"at most {_demands(placed)}\n"
-    return (
-        f"at most {_demands({name: ideal.rps[name] for name in placed})} by ideal packing, {_demands(placed)} placed\n"
-    )
+    packed = {name: ideal.rps[name] for name in placed}
+    return f"at most {_demands(packed)} by ideal packing, {_demands(placed)} after placement\n"
 
 
 def _demands(rps: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""`compile`: writes a plan's model repositories."""
+"""`jigsaw-triton compile`: writes the model repositories of a plan."""
 
 from collections.abc import Collection
 from functools import partial

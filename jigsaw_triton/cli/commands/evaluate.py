@@ -1,4 +1,4 @@
-"""`evaluate`: comparisons with other systems and with what part of this one does."""
+"""`jigsaw-triton evaluate`: compares the planner with other systems, and its features with each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,12 +19,12 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
-_HEADER = ("features", "exact", "to none", "slices", "paper", "to none", "slices", "unplaced")
+_HEADER = ("features", "exact", "x none", "slices", "paper", "x none", "slices", "unplaced")
 
 
 @click.group("evaluate")
 def command() -> None:
-    """Comparisons: with other systems, and with what part of this one does."""
+    """Compare the planner with other systems, and its features with each other."""
 
 
 @options.command(
@@ -82,7 +82,7 @@ def _ablation(
         ]
     on = _described(wanted.cluster)
     if plot_path is not None:
-        plot(found, plot_path, title=f"What each feature is worth on {on}")
+        plot(found, plot_path, title=f"Largest demand by features, on {on}")
         out.note(f"wrote {plot_path}")
     out.result(_document(found, on), *_view(found, on))
 
@@ -121,7 +121,7 @@ def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
         (_named(f), *(_times(mean_gain(found, f, formulation)) for formulation in FORMULATIONS), f"{PUBLISHED[f]:g}")
         for f in SUBSETS
     )
-    title = "largest demand relative to none" + (", geometric mean of the graphs" if len(found) > 1 else "")
+    title = "largest demand relative to no features" + (", geometric mean over the graphs" if len(found) > 1 else "")
     yield Table.of(header, rows, title=title)
     yield "published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs"
     if not all(_proven(case) for one in found for case in one.cases):
@@ -137,7 +137,7 @@ def _table(one: Ablation, on: str) -> Table:
 
 
 def _cells(one: Ablation, case: Case) -> tuple[str, str, str]:
-    """Largest demand, what that is relative to no feature, slices at the common demand."""
+    """Returns the largest demand, its ratio to that without features, and the slices for the common demand."""
     largest = "-" if case.largest_rps is None else figures(case.largest_rps) + ("" if case.proven else "~")
     common = case.at_common
     slices = "-" if common is None else f"{common.used}" + ("" if common.proven else "~")

@@ -1,4 +1,4 @@
-"""`jigsaw-triton events`: what happened."""
+"""`jigsaw-triton events`: prints the events of the deployment."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -30,8 +30,8 @@ def command(out: Output, lines: int, follow: bool, state: Path | None) -> int | 
     events = deployment.events(limit=lines)
     if not events and not deployment.running:
         raise deployment.missing()
-    told = "\n".join(event_line(e.at, e.kind, e.text) for e in events)
-    out.result({"events": [asdict(e) for e in events]}, *([told] if told else []))
+    lines_of_text = "\n".join(event_line(e.at, e.kind, e.text) for e in events)
+    out.result({"events": [asdict(e) for e in events]}, *([lines_of_text] if lines_of_text else []))
     if follow and not out.json:
         after = events[-1].id if events else 0
         deployment.follow(lambda line: out.raw(f"{line}\n"), after, lambda a: a["state"] == "stopped")

@@ -1,4 +1,4 @@
-"""`jigsaw-triton logs`: what the servers wrote."""
+"""`jigsaw-triton logs`: prints the end of the logs."""
 
 import time
 from pathlib import Path
@@ -38,12 +38,12 @@ def command(out: Output, names: tuple[str, ...], lines: int, follow: bool, state
         raise deployment.missing()
     for name in names:
         if name not in known:
-            raise InputError(f"there is no log of '{name}'", hint=nearest(name, known, "logs"))
+            raise InputError(f"there is no log '{name}'", where="NAME", hint=nearest(name, known, "logs"))
     chosen = list(names) or known
     logs = {name: tail(deployment.paths.log(name), lines) for name in chosen}
     prefix = len(chosen) > 1
-    told = [f"{name}: {line}" if prefix else line for name, log in logs.items() for line in log]
-    out.result({"logs": logs}, *(["\n".join(told)] if told else []))
+    tails = [f"{name}: {line}" if prefix else line for name, log in logs.items() for line in log]
+    out.result({"logs": logs}, *(["\n".join(tails)] if tails else []))
     if follow and not out.json:
         _follow(out, deployment, chosen, prefix=prefix)
     return None
@@ -55,7 +55,7 @@ def _follow(out: Output, deployment: Deployment, names: list[str], *, prefix: bo
         for name in names:
             path = deployment.paths.log(name)
             size = path.stat().st_size
-            if size < sizes[name]:  # Rotated.
+            if size < sizes[name]:  # The log was rotated.
                 sizes[name] = 0
             if size > sizes[name]:
                 with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`plan`: chooses variants, slices and GPUs for a demand."""
+"""`jigsaw-triton plan`: chooses variants, slices and GPUs for a demand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -89,11 +89,11 @@ def command(
     changed if the change saves more slices than its price.
     """
     if out.form == "svg" and (explain or diff):
-        raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")
+        raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
     if change_price and running is None and not diff:
-        raise click.UsageError("--change-price is about what runs: say it with --from, or give --diff.")
+        raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
     if change_price and explain:
-        raise click.UsageError("--explain tells what slices depend on; leave out --change-price.")
+        raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
     mistakes = Mistakes()
     wanted = read_wanted(
         graphs,
@@ -114,7 +114,7 @@ def command(
     for sentence in uncut_gpus(wanted.cluster if diff else surveyed(wanted.cluster)):
         out.warn(sentence)
     problem = make_problem(wanted, running=before)
-    how = Options(
+    planner_options = Options(
         time_limit_s=time_limit,
         gap=gap,
         features=features,
@@ -124,7 +124,7 @@ def command(
         change_price=change_price,
     )
     with out.working("planning") as report:
-        plan = make_diagnosed_plan(problem, how, report)
+        plan = make_diagnosed_plan(problem, planner_options, report)
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
@@ -134,11 +134,11 @@ def command(
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
     if explain:
         with out.working("comparing with other plans"):
-            explanation = explain_plan(plan, problem, options=how)
+            explanation = explain_plan(plan, problem, options=planner_options)
         document |= {"explanation": explanation.to_json()}
         view += ["", *explanation_view(explanation)]
     if diff:
-        way = transition(problem, plan, how)
-        document |= {"transition": way.to_json()}
-        view += transition_view(way, plan)
+        steps = transition(problem, plan, planner_options)
+        document |= {"transition": steps.to_json()}
+        view += transition_view(steps, plan)
     out.result(document, *view)

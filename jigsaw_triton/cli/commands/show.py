@@ -1,4 +1,4 @@
-"""`show`: draws a graph."""
+"""`jigsaw-triton show`: draws a graph."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`jigsaw-triton status`: what runs, and whether it is well."""
+"""`jigsaw-triton status`: prints the state of the deployment."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""`validate`: checks graphs, the profiles beside them, and a cluster."""
+"""`jigsaw-triton validate`: checks graphs, the profiles beside them, and a cluster."""
 
 import json
 
@@ -66,18 +66,18 @@ def command(
     if gpus is not None or cluster is not None:
         built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=out, wording=COMMAND_LINE)
     mistakes.raise_if_any()
-    lacking = {name: missing_files(graph) for name, graph in found.items()}
-    for name, files in lacking.items():
+    missing = {name: missing_files(graph) for name, graph in found.items()}
+    for name, files in missing.items():
         if files:
             folder = shown_path(found[name].folder)
-            out.warn(f"{name}: {len(files)} model files are not there; `jigsaw-triton fetch {folder}` brings them")
+            out.warn(f"{name}: {len(files)} model files are missing; `jigsaw-triton fetch {folder}` fetches them")
     data = {
         "graphs": {
             name: {
                 **graph_document(graph),
                 "folder": str(graph.folder),
                 "profiles": len(tables[name]) if name in tables else None,
-                "missing_files": lacking[name],
+                "missing_files": missing[name],
             }
             for name, graph in found.items()
         },
@@ -86,13 +86,13 @@ def command(
     rows = (
         (
             name,
-            f"{len(graph.tasks)} and {len(graph.steps)} in python" if graph.steps else len(graph.tasks),
+            f"{len(graph.tasks)} and {len(graph.steps)} python steps" if graph.steps else len(graph.tasks),
             sum(len(task.variants) for task in graph.tasks.values()),
             len(tables[name]) if name in tables else "none",
             slo_words(graph),
         )
         for name, graph in found.items()
     )
-    view = [Table.of(("graph", "tasks", "variants", "profiles", "promises"), rows)] if found else []
+    view = [Table.of(("graph", "tasks", "variants", "profiles", "SLO"), rows)] if found else []
     gpu_words = [f"cluster: {len(built.gpus)} GPUs, driver {built.driver}"] if built is not None else []
     out.result(data, *view, *gpu_words, "no mistakes")

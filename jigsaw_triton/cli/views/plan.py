@@ -1,4 +1,4 @@
-"""A plan for readers: tables of what each task gets, totals, and the GPUs as boards of slices."""
+"""A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
 from collections.abc import Iterator
 
@@ -17,17 +17,17 @@ _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "
 
 
 def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, width: int) -> Iterator[View]:
-    """The parts of the view, one below the other.
+    """Yields the parts of the view, to be printed one below the other.
 
     Args:
-        plan: To show.
-        graphs: Of the plan, by name.
-        cluster: It was made for.
-        width: Columns to draw in.
+        plan: The plan.
+        graphs: Graphs of the plan, by name.
+        cluster: Cluster that the plan was made for.
+        width: Number of columns for the drawing.
     """
     for name in plan.graphs:
         yield _tasks(plan, name)
-        yield _promises(plan, graphs[name])
+        yield _slo(plan, graphs[name])
     yield from _shared(plan, graphs)
     yield _totals(plan, cluster)
     yield ""
@@ -56,19 +56,19 @@ def _tasks(plan: Plan, name: str) -> Table:
     return Table.of(_HEADER, rows, title=name)
 
 
-def _promises(plan: Plan, graph: TaskGraph) -> str:
+def _slo(plan: Plan, graph: TaskGraph) -> str:
     planned, slo = plan.graphs[graph.name], graph.slo
     average = " on average" if slo.accuracy_mode == "mean" else ""
-    steps = f", {graph.steps_ms:g} of them python steps," if graph.steps else ""
+    steps = f" ({graph.steps_ms:g} of them for python steps)" if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
-        f"latency {figures(planned.latency_ms)} ms{steps} of {slo.latency_ms:g} (p{slo.percentile:g}); "
+        f"p{slo.percentile:g} latency {figures(planned.latency_ms)} ms{steps}, at most {slo.latency_ms:g}; "
         f"accuracy {planned.accuracy:.3f}, at least {slo.accuracy:g}{average}\n"
     )
 
 
 def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
-    """What shares which slice, a line each, and what is called at once there."""
+    """Yields a line for each shared slice, and one for each chain of tasks that is called at once."""
     several = len(plan.graphs) > 1
     lines = [
         f"{gpu.id} {placed.placement} is shared by {listed([task_label(model, plan) for model in placed.models])}\n"
@@ -87,11 +87,11 @@ def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
 
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
-    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, at most {solver.gap:.1%} off"
+    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, gap at most {solver.gap:.1%}"
     baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
     how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""
     taken = sum(gpu.board.compute_slices for gpu in cluster.gpus) - cluster.compute_slices
-    others = f" ({taken} more are taken by others)" if taken else ""
+    others = f" ({taken} more are used by others)" if taken else ""
     return (
         f"{plan.slices_used} of {plan.slices_total} compute slices{others} on {plan.gpus_used} of "
         f"{len(cluster.gpus)} GPUs; "

@@ -13,20 +13,18 @@ from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
 
 
-def test_what_others_have_by_then_is_planned_around_before_anything_is_touched(
-    run: Run, app: Path, tmp_path: Path
-) -> None:
+def test_instances_of_others_are_planned_around(run: Run, app: Path, tmp_path: Path) -> None:
     gpu, state = Gpu(GpuId("local", 0), CATALOG["cpu"]), tmp_path / "state"
     other = EmulatedMigDriver(state / "mig.json", [gpu])
-    there = other.create(gpu.id, Placement(0, "7g"))
+    instance = other.create(gpu.id, Placement(0, "7g"))
     result = run("deploy", app, "--gpus", "1xcpu", "--demand", "5", "--state", state, "--detach")
     assert result.exit_code == 3
     assert "no room for as many replicas as the tasks need" in result.stderr
-    assert other.instances() == (there,)
+    assert other.instances() == (instance,)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("-", "--gpus", "2xcpu"), 2, "standard input"),
         (("APP",), 2, "--gpus"),
@@ -36,32 +34,34 @@ def test_what_others_have_by_then_is_planned_around_before_anything_is_touched(
         (("nowhere", "--gpus", "2xcpu"), 2, "nowhere"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_touched(
-    run: Run, app: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+def test_mistakes_are_reported_before_anything_changes(
+    run: Run, app: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     given = [app if argument == "APP" else argument for argument in arguments]
     result = run("deploy", *given, "--state", tmp_path / "state", "--detach")
     assert result.exit_code == code
-    assert told in result.stderr
+    assert message in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "state").exists()
 
 
-def test_a_gpu_that_is_uncut_beside_others_is_told_by_plan_and_deploy(run: Run, app: Path, tmp_path: Path) -> None:
+def test_plan_and_deploy_warn_of_a_gpu_without_mig_beside_others(run: Run, app: Path, tmp_path: Path) -> None:
     profiles = app / "profiles.csv"
     profiles.write_text(profiles.read_text().replace("cpu,", "H100-80GB,"))
     machine = Machine(tmp_path / "gpus", ["H100-80GB", "H100-80GB"], mig=False)
     machine.enter()
     try:
         assert run("mig", "enable", "1").exit_code == 0
-        asked = (app, "--gpus", "2xH100-80GB", "--driver", "nvml", "--demand", "900000")
-        told = "GPU local/0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+        arguments = (app, "--gpus", "2xH100-80GB", "--driver", "nvml", "--demand", "900000")
+        message = (
+            "GPU local/0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
+        )
         for command in (("plan",), ("deploy", "--state", tmp_path / "state")):
-            result = run(*command, *asked)
+            result = run(*command, *arguments)
             assert result.exit_code == 3
-            assert f"warning: {told}" in result.stderr
+            assert f"warning: GPU local/0 is one whole slice: {reason}" in result.stderr
         # GPUs of another machine cannot be looked at.
-        assert "whole slice" not in run("plan", app, "--gpus", "3xH100-80GB", *asked[3:]).stderr
+        assert "whole slice" not in run("plan", app, "--gpus", "3xH100-80GB", *arguments[3:]).stderr
     finally:
         machine.leave()
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import Run
 GPUS = ("--gpus", "2xcpu")
 
 
-def test_the_plan_is_a_table_and_a_board(run: Run, app: Path) -> None:
+def test_the_plan_is_printed_as_a_table_and_a_drawing(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
@@ -38,26 +38,26 @@ def test_the_plan_is_a_table_and_a_board(run: Run, app: Path) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
+def test_json_equals_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json", "-O", file)
     assert json.loads(result.stdout) == json.loads(file.read_text())
     assert load_plan(file).graphs["hello"].demand_rps == 20
 
 
-def test_as_svg(run: Run, app: Path) -> None:
+def test_svg_draws_the_gpus(run: Run, app: Path) -> None:
     drawing = run("plan", app, *GPUS, "--demand", "20", "-o", "svg").stdout
     assert ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
 @pytest.mark.parametrize("flag", ["--explain", "--diff"])
-def test_a_drawing_is_of_the_plan_alone(run: Run, app: Path, flag: str) -> None:
+def test_svg_excludes_explain_and_diff(run: Run, app: Path, flag: str) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "svg", flag)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"-o svg draws the plan alone; leave out {flag}" in result.stderr
+    assert f"-o svg draws only the plan; leave out {flag}" in result.stderr
 
 
-def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
+def test_several_graphs_are_planned_together(run: Run, named: Callable[[str], Path]) -> None:
     result = run("plan", named("a"), named("b"), *GPUS, "--demand", "a=5,b=7", "-o", "json")
     assert {name: graph["demand_rps"] for name, graph in json.loads(result.stdout)["graphs"].items()} == {
         "a": 5,
@@ -65,7 +65,7 @@ def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
     }
 
 
-def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
+def test_an_infeasible_demand_exits_with_3(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1000000")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "no plan is feasible" in result.stderr
@@ -73,7 +73,7 @@ def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
     assert "hint: " in result.stderr
 
 
-def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
+def test_json_of_an_infeasible_slo_has_the_nearest_feasible_value(run: Run, app: Path) -> None:
     file = app / "graph.yaml"
     file.write_text(file.read_text().replace("latency_ms: 100", "latency_ms: 1"))
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json")
@@ -90,25 +90,25 @@ def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
     assert run("plan", app, *GPUS, "--demand", "20").exit_code == 0
 
 
-def test_without_gpus(run: Run, app: Path) -> None:
+def test_missing_gpus_are_an_input_error(run: Run, app: Path) -> None:
     result = run("plan", app, "--demand", "20")
     assert result.exit_code == 2
     assert "--gpus 2xcpu to try it without a GPU" in result.stderr
 
 
-def test_without_a_demand(run: Run, app: Path) -> None:
+def test_a_missing_demand_is_a_usage_error(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS)
     assert result.exit_code == 2
     assert "Missing option '--demand'" in result.stderr
 
 
-def test_a_board_without_profiles(run: Run, app: Path) -> None:
+def test_a_gpu_model_without_profiles_is_infeasible(run: Run, app: Path) -> None:
     result = run("plan", app, "--gpus", "1xA100-80GB", "--driver", "emulated", "--demand", "1")
     assert result.exit_code == 3
     assert "no profile on A100-80GB" in result.stderr
 
 
-def test_as_another_system_would_plan(run: Run, app: Path) -> None:
+def test_features_and_formulation_are_options(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "st", "--formulation", "paper", "-o", "json")
     plan = json.loads(result.stdout)
     assert (plan["features"], plan["formulation"]) == ("ST", "paper")
@@ -126,7 +126,7 @@ def test_as_another_system_would_plan(run: Run, app: Path) -> None:
         (("--latency-model", "2p95", "--formulation", "paper"), "2p95"),
     ],
 )
-def test_the_latency_model_is_that_of_the_formulation_unless_it_is_said(
+def test_the_formulation_sets_the_default_latency_model(
     flags: tuple[str, ...], model: str, run: Run, app: Path
 ) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", *flags, "-o", "json")
@@ -139,7 +139,7 @@ def test_the_papers_formulation_has_its_own_latency_model(run: Run, app: Path) -
     assert "2p95" in result.stderr
 
 
-def test_without_any_feature(run: Run, app: Path) -> None:
+def test_all_features_can_be_left_out(run: Run, app: Path) -> None:
     file = app / "profiles.csv"
     file.write_text(file.read_text().replace(",1g,", ",7g,"))
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "none", "-o", "json")
@@ -147,13 +147,13 @@ def test_without_any_feature(run: Run, app: Path) -> None:
     assert "features none" in run("plan", app, *GPUS, "--demand", "20", "--features", "none").stdout
 
 
-def test_a_feature_that_is_none(run: Run, app: Path) -> None:
+def test_an_unknown_feature_is_refused(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "AX")
     assert result.exit_code == 2
     assert "X unknown" in result.stderr
 
 
-def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> None:
+def test_shared_slices_and_chains_are_printed(run: Run, named: Callable[[str], Path]) -> None:
     asked = (named("a"), named("b"), *GPUS, "--demand", "a=1,b=1")
     plain = run("plan", *asked).stdout
     assert "2 of 14 compute slices" in plain and "is shared by" not in plain
@@ -168,7 +168,7 @@ def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> 
     assert run("plan", *asked, "--share", "--formulation", "paper").exit_code == 2
 
 
-def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
+def test_a_time_limit_of_0_is_refused(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1", "--time-limit", "0")
     assert result.exit_code == 2
     assert "--time-limit" in result.stderr
@@ -180,14 +180,14 @@ def test_a_gap_is_a_share(run: Run, app: Path) -> None:
     assert run("plan", app, *GPUS, "--demand", "1", "--gap", "1").exit_code == 2
 
 
-def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path: Path) -> None:
+def test_instances_of_others_are_drawn_and_kept(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(
         "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  nodes:\n"
         "    - {name: a, gpus: [{model: cpu, foreign: [{slice: 1g, start: 0}, {slice: 3g, start: 4}]}]}\n"
     )
     shown = run("plan", app, "--cluster", file, "--demand", "20").stdout
-    assert "1 of 3 compute slices (4 more are taken by others) on 1 of 1 GPUs" in shown
+    assert "1 of 3 compute slices (4 more are used by others) on 1 of 1 GPUs" in shown
     assert re.search(r"a/0 │1g +│1g +│·+│·+│3g +│\ncpu +│taken +│average +│·+│·+│taken +│", shown), shown
     file.write_text(file.read_text().replace("start: 0", "start: 5"))
     wrong = run("plan", app, "--cluster", file, "--demand", "20")
@@ -195,7 +195,7 @@ def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path:
     assert "cluster.yaml:6: this instance cannot be there: 3g@4 overlaps 1g@5" in wrong.stderr
 
 
-def test_explained(run: Run, app: Path) -> None:
+def test_an_explanation_is_printed(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--explain")
     assert result.exit_code == 0
     for title in ("SLO by task", "SLO by path", "cost of the requirements", "choices and their"):
@@ -205,7 +205,7 @@ def test_explained(run: Run, app: Path) -> None:
     assert "compared with" in result.stdout
 
 
-def test_the_explanation_is_beside_the_plan_in_json_alone(run: Run, app: Path, tmp_path: Path) -> None:
+def test_the_explanation_is_in_json_but_not_in_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     document = json.loads(run("plan", app, *GPUS, "--demand", "20", "--explain", "-o", "json", "-O", file).stdout)
     explanation = document.pop("explanation")
