@@ -53,14 +53,12 @@ def test_plan_and_deploy_warn_of_a_gpu_without_mig_beside_others(run: Run, app: 
     try:
         assert run("mig", "enable", "1").exit_code == 0
         arguments = (app, "--gpus", "2xH100-80GB", "--driver", "nvml", "--demand", "900000")
-        message = (
-            "GPU local/0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
-        )
+        reason = "MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
         for command in (("plan",), ("deploy", "--state", tmp_path / "state")):
             result = run(*command, *arguments)
             assert result.exit_code == 3
             assert f"warning: GPU local/0 is one whole slice: {reason}" in result.stderr
-        # GPUs of another machine cannot be looked at.
+        # This machine does not have three GPUs, so they cannot be surveyed.
         assert "whole slice" not in run("plan", app, "--gpus", "3xH100-80GB", *arguments[3:]).stderr
     finally:
         machine.leave()

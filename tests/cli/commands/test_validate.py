@@ -42,7 +42,7 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     edit(app / "graph.yaml", "MEAN: average.MEAN\n  tasks:", "MEAN: half.MEAN\n  tasks:")
     tensors = "inputs: {MEAN: average.MEAN}, outputs: {MEAN: {dtype: FP32, shape: [1]}}"
     step = f"    half: {{python: half.py, latency_ms: 20, {tensors}}}\n"
-    edit(app / "graph.yaml", "    # Another task", f"{step}    # Another task")
+    edit(app / "graph.yaml", "    # To pass", f"{step}    # To pass")
     (app / "half.py").write_text("def step(MAEN):\n    return {'MEAN': MAEN / 2}\n")
     refused = run("validate", app)
     assert refused.exit_code == 2
