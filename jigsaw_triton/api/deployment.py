@@ -503,6 +503,7 @@ def ensure_programs(cluster: "Cluster", report: Callable[[str], None]) -> "Insta
     if cluster.edge is not None:
         report("looking for HAProxy")
         find_haproxy(download_progress(report))
+    report("looking for tritonserver")
     return find_server(report)
 
 
@@ -510,7 +511,7 @@ def find_server(report: Callable[[str], None]) -> "Installation":
     """Finds or downloads a tritonserver that can run the gateway.
 
     Args:
-        report: Receives progress.
+        report: Receives the progress of a download.
 
     Raises:
         MissingDependencyError: This machine lacks something; the hint says how to get it.
@@ -518,7 +519,6 @@ def find_server(report: Callable[[str], None]) -> "Installation":
     """
     from jigsaw_triton.servers.installation import find_installation, require_compiled_backend
 
-    report("looking for tritonserver")
     return require_compiled_backend(find_installation(download_progress(report)))
 
 

@@ -73,11 +73,11 @@ def command(
     )
     _check_demand(demand, scale, tuple(wanted.graphs))
     growing = tuple(wanted.graphs) if scale is None else (scale,)
-    how = Options(
+    planner_options = Options(
         time_limit_s=time_limit, features=features, formulation=formulation, latency_model=latency_model, share=share
     )
     with out.working("planning"):
-        found = find_capacity(make_problem(wanted), scale=growing, options=how)
+        found = find_capacity(make_problem(wanted), scale=growing, options=planner_options)
     plan = found.plan
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))

@@ -81,8 +81,8 @@ def command(
 
 
 def _local_backends(out: Output) -> Collection[str]:
-    with out.working("looking for tritonserver") as tell:
-        return find_installation(download_progress(tell)).backends
+    with out.working("looking for tritonserver") as report:
+        return find_installation(download_progress(report)).backends
 
 
 def _workers(bundle: Bundle) -> Table:

@@ -66,7 +66,7 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
         preview = preview_rollout(rollout, installation, deployment.paths)
         out.result({**preview.to_json(), "plan": rollout.plan.to_json()}, *preview.view())
         return
-    with out.working("looking for the servers' programs") as report:
+    with out.working("looking for the programs of the servers") as report:
         ensure_programs(rollout.wanted.cluster, report)
     deployment.roll_out(rollout, wait=not no_wait, keep_serving=detach, reporter=out)
     if no_wait:

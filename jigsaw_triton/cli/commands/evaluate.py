@@ -73,18 +73,18 @@ def _ablation(
         reporter=out,
         wording=COMMAND_LINE,
     )
-    asked = make_problem(wanted)
-    how = Options(time_limit_s=time_limit)
-    with out.working("planning") as tell, lasting_solvers() as solvers:
+    problem = make_problem(wanted)
+    planner_options = Options(time_limit_s=time_limit)
+    with out.working("planning") as report, lasting_solvers() as solvers:
         found = [
-            ablation(replace(asked, workloads=(workload,)), how, tell=tell, solvers=solvers)
-            for workload in asked.workloads
+            ablation(replace(problem, workloads=(workload,)), planner_options, tell=report, solvers=solvers)
+            for workload in problem.workloads
         ]
-    on = _described(wanted.cluster)
+    gpus_text = _described(wanted.cluster)
     if plot_path is not None:
-        plot(found, plot_path, title=f"Largest demand by features, on {on}")
+        plot(found, plot_path, title=f"Largest demand by features, on {gpus_text}")
         out.note(f"wrote {plot_path}")
-    out.result(_document(found, on), *_view(found, on))
+    out.result(_document(found, gpus_text), *_view(found, gpus_text))
 
 
 command.add_command(_ablation)
@@ -95,9 +95,9 @@ def _described(cluster: Cluster) -> str:
     return ", ".join(f"{names.count(name)}x{name}" for name in dict.fromkeys(names))
 
 
-def _document(found: Sequence[Ablation], on: str) -> dict[str, object]:
+def _document(found: Sequence[Ablation], gpus: str) -> dict[str, object]:
     return {
-        "gpus": on,
+        "gpus": gpus,
         "graphs": [one.to_json() for one in found],
         "gain": {
             formulation: {f or "none": mean_gain(found, f, formulation) for f in SUBSETS}
@@ -107,9 +107,9 @@ def _document(found: Sequence[Ablation], on: str) -> dict[str, object]:
     }
 
 
-def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
+def _view(found: Sequence[Ablation], gpus: str) -> Iterator[View]:
     for one in found:
-        yield _table(one, on)
+        yield _table(one, gpus)
         yield from (
             f"features {case.features or 'none'}, {case.formulation}: {case.reason}\n"
             for case in one.cases
@@ -128,12 +128,12 @@ def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
         yield "~ not proven within the time limit"
 
 
-def _table(one: Ablation, on: str) -> Table:
+def _table(one: Ablation, gpus: str) -> Table:
     rows = (
         (_named(f), *_cells(one, one.case(f, "exact")), *_cells(one, one.case(f, "paper")), _unplaced(one, f))
         for f in SUBSETS
     )
-    return Table.of(_HEADER, rows, title=f"{one.graph} on {on}; slices at {figures(one.common_rps)} requests/s")
+    return Table.of(_HEADER, rows, title=f"{one.graph} on {gpus}; slices at {figures(one.common_rps)} requests/s")
 
 
 def _cells(one: Ablation, case: Case) -> tuple[str, str, str]:

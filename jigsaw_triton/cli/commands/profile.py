@@ -114,21 +114,21 @@ def command(
     (task_graph,) = found.values()
     grid = Grid(_words(slices), _numbers(instances, "--instances"), _numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
-    on = measurable(built)
-    asked = {name: points(gpu.board, names, grid) for name, gpu in on.items()}
+    measured_gpus = measurable(built)
+    configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
     file = out_path or task_graph.folder / PROFILES_FILE
     sheet = Sheet(file)
-    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in asked.items()}
+    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in configurations.items()}
     machine = _machine(out)
     done: dict[ProfileKey, Measurement] = {}
     try:
-        for name, gpu in on.items():
+        for name, gpu in measured_gpus.items():
             if keys[name]:
                 asyncio.run(_measure(out, task_graph, built, gpu, keys[name], Pace(seconds), sheet, done))
     except KeyboardInterrupt:
         out.note(f"interrupted; {shown_path(file)} has the {len(done)} configurations that were measured")
         raise
-    rows = [row for name in on for key in asked[name] if (row := sheet.table.get(key)) is not None]
+    rows = [row for name in measured_gpus for key in configurations[name] if (row := sheet.table.get(key)) is not None]
     _warn_of_partial_batches(out, done)
     _print_result(out, file, rows, done, machine)
 

@@ -140,9 +140,9 @@ class MigMachine:
             yield
         finally:
             with suppress(MigError):
-                there = {instance.uuid for instance in self.driver.instances()}
+                existing = {instance.uuid for instance in self.driver.instances()}
                 for instance in others:
-                    if instance.uuid in there:
+                    if instance.uuid in existing:
                         self._journal.forget_instance(instance.uuid)
 
     def _deployed(self, instances: tuple[MigInstance, ...]) -> set[str]:

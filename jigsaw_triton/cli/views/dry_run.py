@@ -57,7 +57,7 @@ class Process:
 
     Attributes:
         name: Name of a worker, `gateway`, `edge`, or the MIG instance of an MPS daemon.
-        change: Its fate.
+        change: Change that the rollout makes to it.
         argv: Command line, if it starts.
         env: Environment variables beside those of the controller, if it starts.
         repository: Model repository of a tritonserver.
@@ -202,7 +202,7 @@ def _mig(
         if worker["slice"] is None:
             continue
         place = _place(worker)
-        # An instance is created anew if it changes between one server alone and several servers that share it.
+        # An instance is replaced if it changes between one server alone and several servers that share it.
         stays = alone.get(place, not worker["process"]) == (not worker["process"])
         (present if stays else replaced)[worker["uuid"]] = MigInstance(*place, worker["uuid"])
     wanted: dict[GpuId, set[Placement]] = {}
