@@ -1,4 +1,4 @@
-"""Build hook of hatchling: compiles the backend for wheels and for editable installs."""
+"""Build hook for hatchling: compiles the Triton backend for wheels and for editable installations."""
 
 import sys
 from pathlib import Path
@@ -6,32 +6,32 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# A build starts in an environment that has the build system alone, so the checkout is on no path yet.
+# A build runs in an environment with the build system alone, so the checkout is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from native import build, compiler
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Adds the compiled backend to a wheel, or puts it into the checkout that is installed as editable."""
+    """Adds the compiled backend to a wheel, or puts it into the checkout of an editable installation."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Requirement of a compiler, if there is none."""
+        """Returns the requirement that brings a compiler, if no compiler is installed."""
         return compiler.missing_requirements()
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Builds the backend.
 
         Args:
-            version: `editable` for an editable install, else `standard`.
-            build_data: Description of the wheel, which is changed here.
+            version: Kind of build: `editable` for an editable installation, else `standard`.
+            build_data: Description of the wheel; this method changes it.
         """
         root = Path(self.root)
         chosen = compiler.find_compiler()
         editable = version == "editable"
-        # A warning of a compiler that nobody has tried yet must not keep users from installing a release.
+        # A warning from a compiler that was never tested must not prevent users from installing a release.
         library = build.build_backend(
             sources=root / "native", folder=root / "build" / "native", compiler=chosen, strict=editable
         )

@@ -1,1 +1,1 @@
-"""What the figures on performance come from: `python -m benchmarks.NAME`."""
+"""Benchmarks, which measure the performance figures: `python -m benchmarks.NAME`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME...]`: runs these benchmarks, or all, and writes their part of RESULTS.md."""
+"""`python -m benchmarks [NAME...]` runs these benchmarks, or all, and writes their sections of RESULTS.md."""
 
 import json
 import subprocess
@@ -19,16 +19,16 @@ _GRACE_S = 60.0
 _HEAD = """\
 # Benchmark results
 
-Written by `make bench` (`python -m benchmarks`, or with the names of some). Each figure was measured in the run that
-its section names, and so was the baseline that it is compared with.
+`make bench` writes this page. It runs `python -m benchmarks`, which takes names of benchmarks to run only some. Each
+figure and its baseline were measured in the same run, which the section names.
 """
 
 Report = Mapping[str, Any]
 
 
 def run(name: str) -> Report | None:
-    """The report of one benchmark, run in a process of its own; None where it failed."""
-    # A session of its own, so that Ctrl-C reaches it once, through this process, and it takes down what it started.
+    """Runs one benchmark in a process of its own. Returns its report, or None if it failed."""
+    # In a session of its own the benchmark gets Ctrl-C once, from this process, and takes down what it started.
     command = [sys.executable, "-m", f"benchmarks.{name}", "-o", "json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
@@ -42,11 +42,11 @@ def run(name: str) -> Report | None:
 
 
 def page(reports: Sequence[Report], known: str = "") -> str:
-    """RESULTS.md.
+    """Returns the text of RESULTS.md.
 
     Args:
-        reports: Of the benchmarks that were run.
-        known: The page so far, of which what was not run again is kept.
+        reports: Reports of the benchmarks that were run.
+        known: Text of the page so far; sections of benchmarks that were not run again are kept.
     """
     sections = _sections(known) | {report["name"]: _section(report) for report in reports}
     names = [*(name for name in NAMES if name in sections), *(name for name in sections if name not in NAMES)]
@@ -54,7 +54,7 @@ def page(reports: Sequence[Report], known: str = "") -> str:
 
 
 def _sections(known: str) -> dict[str, str]:
-    """Name -> what a page has of a benchmark."""
+    """Splits a page into its sections. Returns name of the benchmark -> section."""
     _, *found = known.split("\n## ")
     return {section.partition("\n")[0]: f"## {section.rstrip()}\n" for section in found}
 
@@ -66,16 +66,18 @@ def _section(report: Report) -> str:
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']} MiB, {machine['system']}, "
         f"Python {machine['python']}; commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; "
-        f"load average before it {machine['load_average']:g}.",
+        f"load average before the run {machine['load_average']:g}.",
     ]
     if machine["load_average"] > 1:
-        lines.append("The machine was shared with other work: times are longer than on an idle one; trust the ratios.")
+        lines.append(
+            "The machine was shared with other work, so times are longer than on an idle machine. Ratios are reliable."
+        )
     return "\n".join([*lines, "", table(report["figures"])]) + "\n"
 
 
 def _commit() -> str:
     commit = _git("rev-parse", "--short", "HEAD")
-    return f"{commit} with changes that were not committed" if _git("status", "--porcelain", "-uno") else commit
+    return f"{commit} with uncommitted changes" if _git("status", "--porcelain", "-uno") else commit
 
 
 def _git(*arguments: str) -> str:
@@ -84,9 +86,13 @@ def _git(*arguments: str) -> str:
 
 
 def main(names: Sequence[str]) -> int:
-    """Runs these, or all, and writes their figures; 1 where one failed, whose figures are missing or old then."""
+    """Runs these benchmarks, or all, and writes their figures.
+
+    Returns:
+        Exit code. It is 1 if a benchmark failed; the figures of that benchmark are then missing or old.
+    """
     if unknown := set(names) - set(NAMES):
-        print(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        print(f"unknown benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     names = names or NAMES
     try:

@@ -1,8 +1,9 @@
 """Profiles of the reference graphs (`benchmarks/graphs`) on A100-80GB, from a public table of measurements.
 
-`python -m benchmarks.a100` writes profiles.csv beside each of them. The table (fp32 PyTorch models on the MIG slices of
-an A100-80GB, by slice, batch and processes; MunQ-Lee/ParvaGPU_SC24, MIT licence) is no part of this repository: it is
-read from a folder beside the checkout. What it does not say is assumed, by the rules and constants of this module.
+`python -m benchmarks.a100` writes profiles.csv into the folder of each graph. The table has fp32 PyTorch models on the
+MIG slices of an A100-80GB, by slice, batch and processes (MunQ-Lee/ParvaGPU_SC24, MIT licence). It is not part of this
+repository, but is read from a folder beside the checkout. The rules and constants of this module supply the values that
+the table does not have.
 """
 
 import csv
@@ -24,13 +25,13 @@ BOARD = "A100-80GB"
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "a100_80gb_mig_profiles.csv"
 GRAPHS = Path(__file__).parent / "graphs"
 NAMES = ("social", "traffic", "assistant")
-"""Of the reference graphs, by depth."""
+"""Names of the reference graphs, by depth."""
 
 P95, P99 = 1.1, 1.2
-"""Of the median, which the table's latency is taken for: assumed, it has no percentiles."""
+"""Assumed percentiles, as multiples of the median. The table has one latency, which is taken for the median."""
 
 CONTEXT_MIB, ITEM_MIB = 500.0, 20.0
-"""Of a process, and of an item in a batch: assumed, the table has no memory."""
+"""Assumed memory of a process, and of an item in a batch. The table has no memory."""
 
 PARAMETERS_M: Mapping[str, float] = {
     "bert": 335.1,
@@ -45,9 +46,9 @@ PARAMETERS_M: Mapping[str, float] = {
     "vgg16": 138.4,
     "vgg19": 143.7,
 }
-"""Of the table's models, in millions, four bytes each."""
+"""Parameters of the table's models, in millions; each takes four bytes."""
 
-# (model, compute slices, batch, processes): rows that repeat another, or are out of line with all their neighbours.
+# (model, compute slices, batch, processes) of rows that repeat another row, or that contradict all their neighbours.
 _WRONG = {
     ("densenet121", 1, 8, 5),
     ("densenet169", 3, 128, 1),
@@ -62,27 +63,27 @@ _WRONG = {
 
 
 def a100_profiles(task: str, models: Sequence[str]) -> list[ProfileRow]:
-    """Profiles of a task whose variants are models of the table, by their names there.
+    """Returns the profiles of a task whose variants have the names of the table's models.
 
-    A batch takes `latency_s` or batch x processes / total throughput, whichever is longer: the table was measured
-    without waiting for the device, so that short times come out too short by up to a millisecond. That is the median,
-    from which the throughput follows. Processes are Triton instances.
+    The median time of a batch is `latency_s` or batch x processes / total throughput, whichever is longer. The table
+    was measured without waiting for the device, so its short times are too short by up to a millisecond. The throughput
+    follows from the median. Processes of the table become Triton instances.
 
     Args:
         task: Name of the task.
-        models: Of `PARAMETERS_M`.
+        models: Names of models in `PARAMETERS_M`.
 
     Raises:
-        InputError: The table is not there.
+        InputError: The table is missing.
     """
     return [_row(task, *found) for found in _measured() if found[0] in models]
 
 
 def a100_table(graph: TaskGraph) -> ProfileTable:
-    """Profiles of a graph whose variants all have names of the table's models.
+    """Returns the profiles of a graph whose variants all have names of the table's models.
 
     Raises:
-        InputError: The table is not there.
+        InputError: The table is missing.
     """
     return ProfileTable(
         row for task in graph.tasks.values() for row in a100_profiles(task.name, [v.name for v in task.variants])
@@ -90,15 +91,15 @@ def a100_table(graph: TaskGraph) -> ProfileTable:
 
 
 def reference_graph(name: str) -> TaskGraph:
-    """One of the reference graphs."""
+    """Loads one of the reference graphs."""
     return build_graph(load_graph(GRAPHS / name), templates=variant_templates())
 
 
 @cache
 def _measured() -> list[tuple[str, int, int, int, float]]:
-    """(model, compute slices, batch, processes, seconds a batch), what is known to be wrong left out."""
+    """Reads (model, compute slices, batch, processes, seconds per batch) of each row, without the rows in `_WRONG`."""
     if not TABLE.exists():
-        raise InputError("the table of measurements is not there", where=str(TABLE), hint="put it beside the checkout")
+        raise InputError("the table of measurements is missing", where=str(TABLE), hint="put it beside the checkout")
     with TABLE.open(newline="") as file:
         return list(_read(csv.DictReader(file)))
 
@@ -122,14 +123,14 @@ def _row(task: str, model: str, compute_slices: int, batch: int, processes: int,
         latency_p95_ms=round(P95 * p50_ms, 3),
         latency_p99_ms=round(P99 * p50_ms, 3),
         throughput_rps=round(batch * processes / batch_s, 3),
-        # It ran, so it had room.
+        # It ran, so it fitted the slice.
         memory_mib=round(min(memory_mib, room_mib), 1),
         source="assumed",
     )
 
 
 def main() -> int:
-    """Writes the profiles; the exit code."""
+    """Writes the profiles. Returns the exit code."""
     try:
         for name in NAMES:
             file = GRAPHS / name / "profiles.csv"

@@ -1,6 +1,7 @@
-"""How long the controller takes to deploy, to update under load, and to get over the death of a worker.
+"""Benchmark of the controller: time to deploy, to update under load, and to recover from the death of a worker.
 
-A chain of two tasks with emulated variants on an emulated A100-80GB; tritonservers, clients and controller are real.
+It serves a chain of two tasks with emulated variants on an emulated A100-80GB. Tritonservers, clients and controller
+are real.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from benchmarks import harness, system
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.errors import ServerError
@@ -34,14 +35,14 @@ BOARD = "A100-80GB"
 DEMAND_RPS = 50.0
 CLIENTS = 4
 PAUSE_S = 0.08
-"""Of each client between an answer and the next request: together they stay below the demand that is planned for."""
+"""Seconds between an answer and the next request of a client. All clients together stay below the planned demand."""
 
 SETTLE_S = 1.0
 ANSWER_S = 60.0
 _POLL_S = 0.01
 
 LOOSE_MS, STRICT_MS = 60, 25
-"""SLOs: by twice the p95 there is room for the large detector, or only for the small one, in the same slice."""
+"""Latency SLOs. By 2 x p95, the first has room for the large detector, the second only for the small one."""
 
 GRAPH = """\
 apiVersion: jigsaw-triton/v1
@@ -77,12 +78,12 @@ PROFILES = ProfileTable(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request.
+    """Outcome of a request.
 
     Attributes:
-        sent_s: When, by the monotonic clock.
-        ended_s: When it was answered or failed.
-        error: Empty where it was answered.
+        sent_s: Time at which it was sent, by the monotonic clock.
+        ended_s: Time at which it was answered or failed.
+        error: Error message; empty if it was answered.
     """
 
     sent_s: float
@@ -92,9 +93,9 @@ class Answer:
 
 @contextmanager
 def clients(url: str) -> Iterator[list[Answer]]:
-    """Clients that send over gRPC inside the `with` block; the list grows as their requests end.
+    """Runs clients that send over gRPC inside the `with` block. The list grows as their requests end.
 
-    They would rather wait than be refused for being late: what fails was lost by the change.
+    Their requests have a long timeout, so none is refused as late. A failed request was lost by the change.
     """
     answers: list[Answer] = []
     stop = threading.Event()
@@ -125,16 +126,16 @@ def clients(url: str) -> Iterator[list[Answer]]:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One deployment's measurements.
+    """Measurements of one deployment.
 
     Attributes:
-        deploy_s: From the request to ready.
-        update_s: From the request to ready: all requests go to the new generation.
+        deploy_s: Seconds from the request to deploy until ready.
+        update_s: Seconds from the request to update until ready, when all requests go to the new generation.
         update_sent: Requests during the update.
-        update_failed: How many of them failed.
-        death_s: From the kill to the first answer of a request sent after it.
+        update_failed: Failed requests during the update.
+        death_s: Seconds from the kill to the first answer to a request sent after it.
         death_sent: Requests from the kill until the worker was back.
-        death_failed: How many of them failed.
+        death_failed: Failed requests from the kill until the worker was back.
     """
 
     deploy_s: float
@@ -146,14 +147,14 @@ class Round:
     death_failed: int
 
 
-async def one_round(folder: Path, installation: Installation, tell: Tell) -> Round:
-    """Deploys, updates, kills."""
+async def one_round(folder: Path, installation: Installation, progress: Progress) -> Round:
+    """Deploys, updates, kills a worker, and measures each."""
     cluster = system.cluster(BOARD)
     async with system.system(installation) as running:
         began = time.monotonic()
         await running.deploy(_wanted(folder, LOOSE_MS, cluster))
         deploy_s = time.monotonic() - began
-        tell(f"deployed in {deploy_s:.1f} s")
+        progress(f"deployed in {deploy_s:.1f} s")
         with clients(f"127.0.0.1:{cluster.gateway.grpc}") as answers:
             await asyncio.sleep(SETTLE_S)
             before = _generation(running)
@@ -161,12 +162,12 @@ async def one_round(folder: Path, installation: Installation, tell: Tell) -> Rou
             await running.deploy(_wanted(folder, STRICT_MS, cluster))
             update = (began, time.monotonic())
             _check_swapped(before, _generation(running))
-            tell(f"updated in {update[1] - began:.1f} s")
+            progress(f"updated in {update[1] - began:.1f} s")
             await asyncio.sleep(SETTLE_S)
             killed_s, death_s = await _kill(running, answers)
             await running.settled()
             death = (killed_s, time.monotonic())
-            tell(f"serves {death_s:.1f} s after the kill")
+            progress(f"served again {death_s:.1f} s after the kill")
     updated, died = _sent(answers, *update), _sent(answers, *death)
     return Round(deploy_s, update[1] - update[0], *_counts(updated), death_s, *_counts(died))
 
@@ -189,21 +190,25 @@ def _generation(running: System) -> Generation:
 
 
 def _check_swapped(before: Generation, after: Generation) -> None:
-    """The update was what it is called: another variant in the same slices.
+    """Checks that the update swapped one variant in the same slices.
 
     Raises:
-        ServerError: It was not.
+        ServerError: The update changed something else.
     """
     old, new = (
         {(worker.name, model.variant) for worker in g.bundle.workers.values() for model in worker.models}
         for g in (before, after)
     )
     if before.bundle.workers.keys() != after.bundle.workers.keys() or len(old ^ new) != 2:
-        raise ServerError(f"this was no swap of a variant in place: from {sorted(old)} to {sorted(new)}")
+        raise ServerError(f"the update was not a swap of one variant in place: from {sorted(old)} to {sorted(new)}")
 
 
 async def _kill(running: System, answers: list[Answer]) -> tuple[float, float]:
-    """Kills the only worker of a task; when, and how long until a request sent after that was answered."""
+    """Kills the only worker of a task.
+
+    Returns:
+        Time of the kill, and seconds from then to the first answer to a request sent after it.
+    """
     workers = _generation(running).bundle.workers.values()
     (name,) = [worker.name for worker in workers if worker.models[0].task == "classify"]
     server = running.fleet.server(name)
@@ -220,7 +225,7 @@ async def _kill(running: System, answers: list[Answer]) -> tuple[float, float]:
 
 
 def _sent(answers: Sequence[Answer], begin_s: float, end_s: float) -> list[Answer]:
-    """Requests that were under way at any time between."""
+    """Returns the requests that were in flight at any time between the two."""
     return [answer for answer in answers if answer.ended_s >= begin_s and answer.sent_s <= end_s]
 
 
@@ -228,19 +233,19 @@ def _counts(answers: Sequence[Answer]) -> tuple[int, int]:
     return len(answers), sum(bool(answer.error) for answer in answers)
 
 
-async def measure(tell: Tell) -> list[Figure]:
-    """All rounds."""
+async def measure(progress: Progress) -> list[Figure]:
+    """Runs all rounds."""
     installation = find_installation()
     rounds = []
     for number in range(ROUNDS):
-        tell(f"round {number + 1} of {ROUNDS}")
+        progress(f"round {number + 1} of {ROUNDS}")
         with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
-            rounds.append(await one_round(Path(folder), installation, tell))
+            rounds.append(await one_round(Path(folder), installation, progress))
     return figures(rounds)
 
 
 def figures(rounds: Sequence[Round]) -> list[Figure]:
-    """What the rounds say."""
+    """Computes the figures from the rounds."""
 
     def seconds(name: str, values: Sequence[float], note: str) -> Figure:
         return figure(name, median(values), "s", f"median of {len(values)}, {spread(values)}; {note}")
@@ -262,4 +267,4 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main("controller", lambda tell: system.run(measure(tell))))
+    sys.exit(harness.main("controller", lambda progress: system.run(measure(progress))))

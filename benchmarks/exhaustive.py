@@ -1,4 +1,4 @@
-"""The least compute slices of a small problem, found by trying every set of replicas that fits the GPUs."""
+"""Exhaustive search for the fewest compute slices of a small problem: it tries every set of replicas that fits."""
 
 import itertools
 import math
@@ -14,15 +14,15 @@ from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 _Uses = Mapping[int, Mapping[ProfileRow, Sequence[tuple[float, float]]]]
-"""Number of one of the ranges of numbers of replicas -> profile -> shares of its throughput, and latencies then."""
+"""Index of a range of replica counts -> profile -> pairs of a share of its throughput and the latency at that load."""
 
 
 def least_slices(problem: Problem, options: Options) -> int | None:
-    """The slices of the best plan; None where there is none.
+    """Returns the number of slices of the best plan; None if no plan exists.
 
     Args:
-        problem: Of one graph without fan-out or conditions, on GPUs of one model.
-        options: All features, the exact formulation.
+        problem: Problem with one graph, without fan-out or conditions, on GPUs of one model.
+        options: Options with all features and the exact formulation.
     """
     (workload,), board = problem.workloads, problem.cluster.gpus[0].board
     table = problem.profiles[workload.graph.name]
@@ -56,7 +56,7 @@ def _loads(graph: TaskGraph, table: ProfileTable, row: ProfileRow, number: int) 
 
 
 def _counts(rows: Sequence[ProfileRow], whole: list[Counter[str]], taken: Counter[str]) -> Iterator[tuple[int, ...]]:
-    """Every number of replicas of each row that the GPUs have slices for."""
+    """Yields all combinations of replica counts, one count for each row, for which the GPUs have slices."""
     if not rows:
         yield ()
         return
@@ -84,7 +84,7 @@ def _serves(graph: TaskGraph, rate_rps: float, used: Mapping[ProfileRow, int], u
 def _least_ms(
     rate_rps: float, own: Mapping[ProfileRow, int], uses: Mapping[ProfileRow, Sequence[tuple[float, float]]]
 ) -> float:
-    """The least latency at which replicas, all in use, carry a rate; infinite where there is none."""
+    """Returns the lowest latency at which the replicas, all in use, can serve a rate; infinite if they cannot."""
     for most_ms in sorted({ms for row in own for _, ms in uses[row]}):
         usable = {row: max((load for load, ms in uses[row] if ms <= most_ms), default=0.0) for row in own}
         if all(usable.values()) and sum(n * usable[row] * row.throughput_rps for row, n in own.items()) >= rate_rps:

@@ -1,4 +1,4 @@
-"""What all benchmarks have in common: figures, the report, the command line."""
+"""Common parts of all benchmarks: figures, the report, the command line."""
 
 import argparse
 import asyncio
@@ -19,17 +19,17 @@ from typing import Any
 from jigsaw_triton.errors import JigsawError
 
 LIMIT_S = 280.0
-"""A benchmark that is not done by then has failed."""
+"""Seconds after which a benchmark has failed."""
 
 LIMITS_S = {"dataplane": 3600.0}
-"""Of benchmarks that take longer."""
+"""Time limits of benchmarks that take longer, in seconds."""
 
-Tell = Callable[[str], None]
-"""Says how far a benchmark is."""
+Progress = Callable[[str], None]
+"""Function that prints a line about the progress of a benchmark."""
 
 
 def limit_s(name: str) -> float:
-    """Seconds that a benchmark has."""
+    """Returns the time limit of a benchmark, in seconds."""
     return LIMITS_S.get(name, LIMIT_S)
 
 
@@ -38,13 +38,13 @@ class Figure:
     """One measured number.
 
     Attributes:
-        id: `<benchmark>.<what>.<at what>`.
-        value: Measured in this run.
-        unit: Of the value; `ratio` and `share` have none.
-        goal: `>= 0.85`; None where there is none.
-        met: Whether the value reaches the goal; None where there is none.
-        baseline: What it is compared with, measured in the same run; the note says what and in which unit.
-        note: How it was measured, and the spread.
+        id: Identifier: `<part>.<quantity>.<condition>`.
+        value: Value measured in this run.
+        unit: Unit of the value; `ratio` and `share` stand for dimensionless values.
+        goal: Goal such as `>= 0.85`; None if there is none.
+        met: True if the value reaches the goal; None if there is no goal.
+        baseline: Value of the baseline, measured in the same run; the note names the baseline and its unit.
+        note: Method of the measurement, and spread of the values.
     """
 
     id: str
@@ -66,16 +66,16 @@ def figure(
     at_most: float | None = None,
     baseline: float | None = None,
 ) -> Figure:
-    """A figure, rounded to what is worth reading; the goal is judged before that.
+    """Makes a figure. The value is compared with the goal first, and then rounded to three digits.
 
     Args:
-        name: Its id.
-        value: Measured.
-        unit: Of the value.
-        note: How it was measured.
-        at_least: The goal, where more is better.
-        at_most: The goal, where less is better.
-        baseline: See `Figure`.
+        name: Identifier of the figure.
+        value: Measured value.
+        unit: Unit of the value.
+        note: Method of the measurement.
+        at_least: Goal, if more is better.
+        at_most: Goal, if less is better.
+        baseline: Value of the baseline; see `Figure`.
     """
     goal, met = None, None
     if at_least is not None:
@@ -90,12 +90,12 @@ def _short(value: float) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Of the single measurements, for a note."""
+    """Returns the range of the single measurements, for a note."""
     return f"{min(values):.3g} to {max(values):.3g}"
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on, and how busy that was at the time."""
+    """Describes this machine and its present load."""
     cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(figures: Sequence[dict[str, Any]]) -> str:
-    """Figures as a table in Markdown."""
+    """Returns figures as a Markdown table."""
     lines = ["| figure | value | unit | goal | met | baseline | note |", "|---|---|---|---|---|---|---|"]
     for row in figures:
         met = {True: "yes", False: "no", None: ""}[row["met"]]
@@ -121,7 +121,7 @@ def table(figures: Sequence[dict[str, Any]]) -> str:
 
 @contextmanager
 def alarm() -> Iterator[None]:
-    """Raises TimeoutError inside the `with` block when a benchmark's time is up. For code without an event loop."""
+    """Raises TimeoutError inside the `with` block when the time limit is reached. For code without an event loop."""
 
     def expired(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"not done within {LIMIT_S:g} s")
@@ -135,46 +135,46 @@ def alarm() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def main(name: str, measure: Callable[[Tell], Sequence[Figure]]) -> int:
-    """The command line of one benchmark: measures, and prints a table or JSON; the exit code.
+def main(name: str, measure: Callable[[Progress], Sequence[Figure]]) -> int:
+    """Runs the command line of one benchmark: measures, and prints a table or JSON. Returns the exit code.
 
     Args:
-        name: Of the benchmark.
-        measure: Does it.
+        name: Name of the benchmark.
+        measure: Function that measures the figures.
     """
     return report(name, measure, parser(name).parse_args().form)
 
 
 def parser(name: str) -> argparse.ArgumentParser:
-    """What the command lines of all benchmarks have in common."""
+    """Returns a parser with the options that all benchmarks have."""
     found = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=sys.modules["__main__"].__doc__)
-    found.add_argument("-o", dest="form", choices=("table", "json"), default="table", help="what to print")
+    found.add_argument("-o", dest="form", choices=("table", "json"), default="table", help="format of the output")
     return found
 
 
-def report(name: str, measure: Callable[[Tell], Sequence[Figure]], form: str) -> int:
-    """Measures, and prints the figures; the exit code.
+def report(name: str, measure: Callable[[Progress], Sequence[Figure]], form: str) -> int:
+    """Measures, and prints the figures. Returns the exit code.
 
     Args:
-        name: Of the benchmark.
-        measure: Does it.
-        form: `table` or `json`.
+        name: Name of the benchmark.
+        measure: Function that measures the figures.
+        form: Format of the output, `table` or `json`.
     """
     began = time.monotonic()
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         print(f"{name} {time.monotonic() - began:4.0f} s  {text}", file=sys.stderr, flush=True)
 
     measured_on = machine()
     try:
-        figures = [asdict(found) for found in measure(tell)]
+        figures = [asdict(found) for found in measure(progress)]
     except (KeyboardInterrupt, asyncio.CancelledError):
-        tell("broken off")
+        progress("interrupted")
         return 130
     except (JigsawError, TimeoutError) as error:
-        tell(f"failed: {error}")
+        progress(f"failed: {error}")
         return 1
-    tell("done")
+    progress("done")
     if form == "json":
         print(json.dumps({"name": name, "machine": measured_on, "figures": figures}, indent=2))
     else:

@@ -1,6 +1,6 @@
-"""MIG through NVML on the stand-in for NVIDIA's library: what is allowed, what survives what, how long reading takes.
+"""Benchmark of MIG through NVML, on a stand-in for NVIDIA's library: layouts, recovery from kills and faults, reads.
 
-pynvml, the driver and the journal are real; so are the tritonservers that serve while layouts change.
+pynvml, the driver and the journal are real. So are the tritonservers that serve while layouts change.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from statistics import median
 
 from benchmarks import harness, system
 from benchmarks.controller import GRAPH, clients
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.instances import Instances
@@ -43,12 +43,14 @@ from tests.fakes.nvml.transitions import (
 )
 
 TRANSITIONS = 50
+"""Number of random transitions in which the process is killed and calls fail."""
+
 READ_TRANSITIONS = 2
-"""Of which the process is killed at every call, those that only read included."""
+"""Number of transitions in which this is done at every call, including calls that only read."""
 
 SEED = 7
 TRIES = 300
-"""Placements tried on each board in random states."""
+"""Placements that are tried on each board in random states."""
 
 BOARDS = tuple(name for name, item in CATALOG.items() if item.nvml_names)
 READ_GPUS, READ_ROUNDS = 8, 20
@@ -56,18 +58,18 @@ PROCESSES, ROUNDS = 4, 60
 CRASHES: tuple[Action, ...] = ("crash before", "crash after")
 
 SERVED = "cpu"
-"""Board of the deployment: there is no CUDA behind the stand-in."""
+"""Board of the deployment. It is not a GPU, because the stand-in has no CUDA."""
 
 SERVED_RPS = 50.0
 SERVED_MS = 2000
-"""So loose that nothing is refused for being late on a busy machine: that is not what is measured here."""
+"""Latency SLO, so long that no request is refused as late on a busy machine."""
 
 MEMORY = Path("/dev/shm")
 GPU = GpuId("n", 0)
 
 
-def layouts(folder: Path, tell: Tell) -> Figure:
-    """Whether exactly what the rule allows can be made, on every board."""
+def layouts(folder: Path, progress: Progress) -> Figure:
+    """Measures the share of layouts and placements that are created or refused as MIG's rule says, on every board."""
     right = wrong = made = 0
     for name in BOARDS:
         item = board(name)
@@ -82,46 +84,46 @@ def layouts(folder: Path, tell: Tell) -> Figure:
                 clear(driver)
             hits = _random_placements(driver, item)
             right, wrong = right + hits, wrong + TRIES - hits
-        tell(f"layouts of {name}")
+        progress(f"layouts of {name}")
     note = (
-        f"{made} maximal layouts of {len(BOARDS)} boards made in random order, and on each {TRIES} random placements "
-        "made or refused as the rule has it"
+        f"{made} maximal layouts of {len(BOARDS)} boards created in random order, and {TRIES} random placements on "
+        "each board created or refused as MIG's rule says"
     )
     return figure("mig.layouts", right / (right + wrong), "share", note, at_least=1.0)
 
 
 def _random_placements(driver: NvmlMigDriver, item: Board) -> int:
-    """How many of `TRIES` random placements came out as the rule has it."""
+    """Counts the random placements, of `TRIES`, that are created or refused as MIG's rule says."""
     chance = random.Random(SEED)
     kinds = [*item.profiles, *(f"{kind}+me" for kind in item.media_profiles)]
     right = 0
-    there: list[Placement] = []
+    present: list[Placement] = []
     for _ in range(TRIES):
         placement = Placement(chance.randint(0, item.memory_slices), chance.choice(kinds))
-        possible = fits(item, [*there, placement]) is None
+        possible = fits(item, [*present, placement]) is None
         try:
             driver.create(GPU, placement)
         except PlacementError:
             right += not possible
             if chance.random() < 0.2:
                 clear(driver)
-                there = []
+                present = []
         else:
             right += possible
-            there.append(placement)
+            present.append(placement)
     clear(driver)
     return right
 
 
 def clear(driver: NvmlMigDriver) -> None:
-    """Destroys all there is."""
+    """Destroys all instances."""
     for instance in driver.instances():
         driver.destroy(instance.uuid)
 
 
 @contextmanager
 def entered(machine: Machine) -> Iterator[Machine]:
-    """A machine that this process is in."""
+    """Makes this process use the machine inside the `with` block."""
     machine.enter()
     try:
         yield machine
@@ -129,8 +131,8 @@ def entered(machine: Machine) -> Iterator[Machine]:
         machine.leave()
 
 
-def kill_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Figure:
-    """Whether a process that is killed at any call is followed by one that completes its work."""
+def kill_points(folder: Path, progress: Progress, changes: Sequence[Transition]) -> Figure:
+    """Measures the share of kills after which another process completes the transition."""
     wrong: list[str] = []
     runs = 0
     for number, transition in enumerate(changes):
@@ -142,7 +144,7 @@ def kill_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Figu
         runs += len(found)
         wrong += filter(None, found)
         if number % 10 == 9:
-            tell(f"killed {runs} times in {number + 1} transitions")
+            progress(f"killed {runs} times in {number + 1} transitions")
     note = (
         f"{runs} kills before and after each change of {len(changes)} random transitions beside others' instances, in "
         f"{READ_TRANSITIONS} of them before every call; another process completes them{_first(wrong)}"
@@ -150,8 +152,8 @@ def kill_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Figu
     return figure("mig.kill_points", 1 - len(wrong) / runs, "share", note, at_least=1.0)
 
 
-def fault_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Figure:
-    """Whether each change may fail once in each plausible way without anything being lost."""
+def fault_points(folder: Path, progress: Progress, changes: Sequence[Transition]) -> Figure:
+    """Measures the share of failures of single calls that are repaired, for each plausible error of each change."""
     wrong: list[str] = []
     endings: Counter[int] = Counter()
     for number, transition in enumerate(changes):
@@ -160,14 +162,14 @@ def fault_points(folder: Path, tell: Tell, changes: Sequence[Transition]) -> Fig
             which = "*" if number < READ_TRANSITIONS else "change"
             for nth, name in enumerate(calls, 1):
                 for code in plausible_codes(name):
-                    ended, told = owner.failed_at(which, nth, code)
-                    endings[ended] += 1
-                    wrong += filter(None, [told])
+                    ending, fault = owner.failed_at(which, nth, code)
+                    endings[ending] += 1
+                    wrong += filter(None, [fault])
         if number % 10 == 9:
-            tell(f"failed {endings.total()} times in {number + 1} transitions")
+            progress(f"failed {endings.total()} times in {number + 1} transitions")
     note = (
         f"{endings.total()} failures of one change in {len(changes)} transitions, in {READ_TRANSITIONS} of them of any "
-        f"call: {endings[DONE]} made good at once, {endings[REFUSED]} told and made good by the next"
+        f"call: {endings[DONE]} repaired at once, {endings[REFUSED]} reported and repaired by the next process"
         f"{_first(wrong)}"
     )
     return figure("mig.fault_points", 1 - len(wrong) / endings.total(), "share", note, at_least=1.0)
@@ -178,18 +180,20 @@ def _first(wrong: Sequence[str]) -> str:
 
 
 def transition_calls(folder: Path, changes: Sequence[Transition]) -> Figure:
-    """How many calls transitions take over the fewest that they could."""
+    """Measures the calls that transitions make, relative to the fewest possible."""
     made = 0
     for transition in changes:
         with Owner(folder, transition) as owner:
             made += len(owner.changes())
     fewest = sum(map(fewest_changes, changes))
-    note = f"{made} calls that change something in {len(changes)} transitions; two create an instance, two destroy one"
+    note = (
+        f"{made} calls with changes in {len(changes)} transitions; the fewest are two to create or destroy an instance"
+    )
     return figure("mig.transition_calls", made / fewest, "ratio", note, at_most=1.0)
 
 
 def read_ms(folder: Path) -> Figure:
-    """How long it takes to read full boards."""
+    """Measures the time to read full boards."""
     with entered(Machine(folder / "read", ["A100-80GB"] * READ_GPUS)):
         driver = NvmlMigDriver(GPU.node, dict.fromkeys(range(READ_GPUS), board("A100-80GB")))
         for index in range(READ_GPUS):
@@ -207,24 +211,28 @@ def read_ms(folder: Path) -> Figure:
 
 
 def concurrent(folder: Path) -> Figure:
-    """Whether processes that change one board at once ever own the same thing, or fail without a reason."""
+    """Counts double owners, and errors without a reason, while several processes change one board."""
     context = multiprocessing.get_context("spawn")
     with entered(Machine(folder / "concurrent", ["A100-80GB"])) as machine:
         with context.Pool(PROCESSES) as pool:
             ended = pool.starmap(
                 _compete, [(machine.path, folder / f"owner{number}.sqlite", number) for number in range(PROCESSES)]
             )
-        there = Counter(i.uuid for i in NvmlMigDriver(GPU.node, {}).instances())
+        present = Counter(i.uuid for i in NvmlMigDriver(GPU.node, {}).instances())
     owned = Counter(uuid for uuids, _, _ in ended for uuid in uuids)
     unexplained = [text for _, _, texts in ended for text in texts]
-    wrong = len(unexplained) + sum(((owned - there) + (there - owned)).values())
+    wrong = len(unexplained) + sum(((owned - present) + (present - owned)).values())
     changes = sum(count for _, count, _ in ended)
     note = f"double owners and errors without a reason; {changes} changes of {PROCESSES} processes on one board"
     return figure("mig.concurrent", wrong, "", note + "".join(f"; {text}" for text in unexplained[:1]), at_most=0)
 
 
 def _compete(machine: Path, journal_file: Path, seed: int) -> tuple[list[str], int, list[str]]:
-    """One owner's random changes: UUIDs of what it has, how many changes it made, errors without a reason."""
+    """Makes random changes as one owner.
+
+    Returns:
+        UUIDs of its instances, number of its changes, and errors without a reason.
+    """
     enter(machine)
     chance = random.Random(seed)
     item = board("A100-80GB")
@@ -247,26 +255,28 @@ def _compete(machine: Path, journal_file: Path, seed: int) -> tuple[list[str], i
         return [i.uuid for i in journal.instances()], changes, unexplained
 
 
-async def untouched(folder: Path, installation: Installation, tell: Tell) -> Figure:
-    """Whether what two layouts have in common serves on while one becomes the other."""
-    asked = replace(system.cluster(SERVED), driver="nvml")
+async def untouched(folder: Path, installation: Installation, progress: Progress) -> Figure:
+    """Counts failed requests on instances that two layouts have in common, while one layout becomes the other."""
+    cluster = replace(system.cluster(SERVED), driver="nvml")
     with entered(Machine(folder / "served", [SERVED])) as machine:
         machine.delays(create_ms=200, destroy_ms=1000)
         async with system.system(installation) as running:
-            await running.deploy(_wanted(folder, "1g", asked))
+            await running.deploy(_wanted(folder, "1g", cluster))
             before = _uuids(running)
-            tell("serving on the first layout")
-            with clients(f"127.0.0.1:{asked.gateway.grpc}") as answers:
+            progress("serving on the first layout")
+            with clients(f"127.0.0.1:{cluster.gateway.grpc}") as answers:
                 await asyncio.sleep(1.0)
                 for kind in ("2g", "3g", "1g"):
                     sent = len(answers)
-                    await running.deploy(_wanted(folder, kind, asked))
-                    tell(f"detect moved to {kind}, {len(answers) - sent} requests meanwhile")
+                    await running.deploy(_wanted(folder, kind, cluster))
+                    progress(f"detect moved to {kind}, {len(answers) - sent} requests meanwhile")
                 await asyncio.sleep(1.0)
             after = _uuids(running)
     stayed = {uuid: name for uuid, name in before.items() if "classify" in name}
     if not stayed or not stayed.items() <= after.items():
-        raise ServerError(f"what was to stay did not: {sorted(before.values())}, {sorted(after.values())}")
+        raise ServerError(
+            f"instances that should stay are gone: before {sorted(before.values())}, after {sorted(after.values())}"
+        )
     failed = sum(bool(answer.error) for answer in answers)
     note = (
         f"of {len(answers)} requests, through {len(stayed)} instances that stayed while others were destroyed and "
@@ -276,7 +286,7 @@ async def untouched(folder: Path, installation: Installation, tell: Tell) -> Fig
 
 
 def _wanted(folder: Path, kind: str, cluster: Cluster) -> Wanted:
-    """A chain of two tasks of which the first runs on this kind of slice, the second on 1g."""
+    """Returns a deployment of two tasks in a chain: the first on this kind of slice, the second on 1g."""
     graph = system.read_graph(folder / "app", GRAPH.format(slo_ms=SERVED_MS))
     rows = [_profile("detect", variant, kind, ms) for variant, ms in (("large", 10.0), ("small", 4.0))]
     table = ProfileTable([*rows, _profile("classify", "only", "1g", 40.0)])
@@ -288,7 +298,7 @@ def _profile(task: str, variant: str, kind: str, ms: float) -> ProfileRow:
 
 
 def _uuids(running: System) -> dict[str, str]:
-    """UUID of each worker's instance -> the worker's name and its tasks."""
+    """Returns UUID of each worker's instance -> name of the worker and its tasks."""
     generation = running.controller.state.running
     assert generation is not None
     found = {}
@@ -299,19 +309,19 @@ def _uuids(running: System) -> dict[str, str]:
     return found
 
 
-def measure(tell: Tell) -> Sequence[Figure]:
-    """All figures."""
+def measure(progress: Progress) -> Sequence[Figure]:
+    """Measures all figures."""
     installation = find_installation()
-    # In memory where there is such a place: that a journal survives the machine is not what is measured here.
+    # Keep journals in memory if possible: durability across a crash of the machine is not measured here.
     with tempfile.TemporaryDirectory(prefix="jigsaw-mig-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         folder = Path(name)
-        figures = [system.run(untouched(folder, installation, tell))]
+        figures = [system.run(untouched(folder, installation, progress))]
         with harness.alarm():
             changes = transitions(TRANSITIONS, SEED)
             figures += [read_ms(folder), transition_calls(folder, changes), concurrent(folder)]
-            figures.append(layouts(folder, tell))
-            figures.append(kill_points(folder, tell, changes))
-            figures.append(fault_points(folder, tell, changes))
+            figures.append(layouts(folder, progress))
+            figures.append(kill_points(folder, progress, changes))
+            figures.append(fault_points(folder, progress, changes))
     return figures
 
 

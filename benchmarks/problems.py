@@ -1,6 +1,7 @@
-"""Problems for the planner: the reference graphs on the A100 table where it is there, and others that are made up.
+"""Problems for the planner: the reference graphs with the A100 table, if it is available, and made-up problems.
 
-The made-up ones have three variants a task, each profiled on five slices with seven pairs of instances and batch.
+In made-up problems each task has three variants, and each variant is profiled on five slices with seven pairs of
+instances and batch.
 """
 
 import math
@@ -17,36 +18,36 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 BOARD = "A100-80GB"
 
 SLICES = {"1g": 1.0, "2g": 1.9, "3g": 2.7, "4g": 3.5, "7g": 5.6}
-"""Slice -> how much faster than 1g a model is on it: less than its share of the board, as small models are."""
+"""Slice -> speed of a model on it, relative to 1g. As with small models, it grows less than the slice."""
 
 SHAPES = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 4), (3, 8))
-"""(instances, batch) that each variant is profiled with: with three variants and five slices 105 rows a task."""
+"""Pairs (instances, batch) of each variant's profiles. With three variants and five slices, a task has 105 rows."""
 
 ITEM_MS = {"small": 4.0, "medium": 9.0, "large": 20.0}
 ACCURACY = {"small": 0.86, "medium": 0.94, "large": 1.0}
 
 RPS_PER_GPU = 120.0
-"""Of demand on the made-up graph of three tasks: what takes most of a GPU's slices."""
+"""Demand for each GPU on the made-up graph of three tasks. It takes most of the GPU's slices."""
 
 A100_RPS_PER_GPU = {"social": 469.0, "traffic": 333.0, "assistant": 349.0}
-"""Three quarters of what four GPUs carry of each reference graph."""
+"""Demand for each GPU on each reference graph: three quarters of the capacity of four GPUs, divided by four."""
 
 TENSOR = TensorType("FP32", (16,))
 VARIANTS = tuple(Variant(name, accuracy, "emulated") for name, accuracy in ACCURACY.items())
 
 
 def cluster(gpus: int) -> Cluster:
-    """A100s, eight to a machine."""
+    """Returns a cluster of A100s, with eight GPUs on each node."""
     return Cluster(tuple(Gpu(GpuId(f"n{index // 8:04}", index % 8), board(BOARD)) for index in range(gpus)))
 
 
 def a100_names() -> tuple[str, ...]:
-    """The reference graphs of three tasks; none where the table is not there."""
+    """Returns the names of the reference graphs of three tasks; none if the table is missing."""
     return ("traffic", "assistant") if TABLE.exists() else ()
 
 
 def a100_problem(name: str, gpus: int) -> Problem:
-    """A reference graph with the A100 table and a demand that takes about three quarters of the GPUs."""
+    """Returns a reference graph with the A100 table and a demand that takes about three quarters of the GPUs."""
     graph = reference_graph(name)
     return Problem((Workload(graph, A100_RPS_PER_GPU[name] * gpus),), cluster(gpus), {name: a100_table(graph)})
 
@@ -54,7 +55,7 @@ def a100_problem(name: str, gpus: int) -> Problem:
 def fan_out_problem(
     rng: random.Random, gpus: int, *, rps_per_gpu: float = RPS_PER_GPU, slo: Slo | None = None
 ) -> Problem:
-    """A made-up chain: detect, for each of some rows classify, describe."""
+    """Returns a made-up graph: detect, then classify for each of several rows, then describe."""
     rows = rng.uniform(1.5, 3.0)
     yields = {"small": 0.8 * rows, "medium": 0.95 * rows, "large": rows}
     detect = Task(
@@ -74,7 +75,7 @@ def fan_out_problem(
 
 
 def chain_or_tree(rng: random.Random, tasks: int, *, tree: bool, gpus: int) -> Problem:
-    """A made-up chain of tasks, or a tree in which each has two that follow."""
+    """Returns a made-up chain of tasks, or a binary tree."""
     depth = math.ceil(math.log2(tasks + 1)) if tree else tasks
     parents = [(i - 1) // 2 if tree else i - 1 for i in range(tasks)]
     graph = _plain("large", parents, Slo(latency_ms=75.0 * depth, accuracy=0.97**depth))
@@ -82,7 +83,7 @@ def chain_or_tree(rng: random.Random, tasks: int, *, tree: bool, gpus: int) -> P
 
 
 def many_graphs(rng: random.Random, graphs: int, gpus: int) -> Problem:
-    """Made-up chains of three tasks with SLOs and demands of their own."""
+    """Returns made-up chains of three tasks, with different SLOs and demands."""
     workloads, tables = [], {}
     for number in range(graphs):
         slo = Slo(latency_ms=rng.uniform(150, 350), accuracy=rng.uniform(0.75, 0.95))
@@ -93,7 +94,13 @@ def many_graphs(rng: random.Random, graphs: int, gpus: int) -> Problem:
 
 
 def _plain(name: str, parents: Sequence[int], slo: Slo) -> TaskGraph:
-    """Tasks that each take the output of one other, or of the graph's input."""
+    """Returns a graph in which each task takes the output of one other task, or the graph's input.
+
+    Args:
+        name: Name of the graph.
+        parents: Index of the task before each task; -1 for the graph's input.
+        slo: SLO of the graph.
+    """
     sources = [TensorRef("inputs", "X") if parent < 0 else TensorRef(f"t{parent}", "Y") for parent in parents]
     tasks = {f"t{i}": Task(f"t{i}", {"X": source}, {"Y": TENSOR}, VARIANTS) for i, source in enumerate(sources)}
     outputs = {f"Y{i}": TensorRef(f"t{i}", "Y") for i in range(len(parents)) if i not in parents}
@@ -101,7 +108,7 @@ def _plain(name: str, parents: Sequence[int], slo: Slo) -> TaskGraph:
 
 
 def profiles(rng: random.Random, tasks: Sequence[str]) -> ProfileTable:
-    """Latencies that grow less than the batch, and less than the number of instances; with some scatter."""
+    """Returns made-up profiles. Latency grows more slowly than batch size and instances, with some scatter."""
     return ProfileTable(
         _row(rng, ProfileKey(BOARD, task, variant, kind, instances, batch), item_ms * scale)
         for task in tasks
@@ -120,15 +127,15 @@ def _row(rng: random.Random, key: ProfileKey, item_ms: float) -> ProfileRow:
 
 
 def random_problem(rng: random.Random, share: float) -> Problem:
-    """The fan-out on one to six GPUs with any demand and SLO, and this share of its profiles."""
+    """Returns the fan-out graph on one to six GPUs with a random demand and SLO, and this share of its profiles."""
     slo = Slo(latency_ms=rng.uniform(60.0, 400.0), accuracy=rng.uniform(0.65, 0.98))
-    asked = fan_out_problem(rng, rng.randint(1, 6), rps_per_gpu=rng.uniform(5.0, 150.0), slo=slo)
-    known = [row for row in asked.profiles["bench"].rows() if rng.random() < share]
-    return Problem(asked.workloads, asked.cluster, {"bench": ProfileTable(known)})
+    base = fan_out_problem(rng, rng.randint(1, 6), rps_per_gpu=rng.uniform(5.0, 150.0), slo=slo)
+    known = [row for row in base.profiles["bench"].rows() if rng.random() < share]
+    return Problem(base.workloads, base.cluster, {"bench": ProfileTable(known)})
 
 
 def small_problem(rng: random.Random) -> Problem:
-    """One or two tasks in a row, up to three configurations each, on one or two GPUs: few enough to try them all."""
+    """Returns a problem for exhaustive search: one or two tasks of up to three configurations, on one or two GPUs."""
     graph = _plain(
         "small", (-1, 0)[: rng.randint(1, 2)], Slo(rng.uniform(20, 160), accuracy=rng.choice((0.7, 0.85, 1.0)))
     )

@@ -1,8 +1,8 @@
-"""How near the planner's latency under load comes to simulated queues, and what plans made with it hold.
+"""Benchmark of the queueing model: its error against simulated queues, and attainment of plans made with it.
 
-Queues: the time of a batch is made up at random; Poisson arrivals; the 99th percentile. Plans: the reference graphs
-(`benchmarks.a100`) and those of `benchmarks.planner` by both latency models, each plan's servers simulated under
-Poisson arrivals at its demand.
+The queues have random batch times and Poisson arrivals, and their 99th percentile is compared. The plans are for the
+reference graphs (`benchmarks.a100`) and for the problems of `benchmarks.planner`, with both latency models. The servers
+of each plan are simulated under Poisson arrivals at its demand.
 """
 
 import random
@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks import a100, harness, problems
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from benchmarks.planner import instances
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
@@ -31,11 +31,11 @@ LOADS = (0.3, 0.6, 0.85)
 BATCHES = (1, 2, 4, 8, 16, 32)
 REPLICAS = (1, 2, 4, 8, 16)
 TIMES = 3
-"""Made-up times of a batch for each load, batch and number of replicas."""
+"""Number of random batch times for each load, batch size and number of replicas."""
 
 REQUESTS = 200_000
 WARM_UP = 0.1
-"""Share of the requests that are not counted: a queue begins empty."""
+"""Share of the requests at the beginning that are not counted, because a queue starts empty."""
 
 QUANTILE = 0.99
 
@@ -47,10 +47,10 @@ PLAN_REQUESTS = 40_000
 MANY_GPUS, MANY_REQUESTS = 120, 300_000
 
 
-def queue_error(tell: Tell) -> list[Figure]:
-    """Relative error of the predicted against the simulated percentile: its median, and how often it is far below."""
+def queue_error(progress: Progress) -> list[Figure]:
+    """Measures the relative error of the predicted percentile: its median, and the share that is far too low."""
     cases = list(_cases(random.Random(SEED)))
-    tell(f"{len(cases)} queues")
+    progress(f"{len(cases)} queues")
     predicted = latencies_ms(tuple(cases), QUANTILE)
     errors = [ms / _simulated_ms(c, number) - 1 for number, (c, ms) in enumerate(zip(cases, predicted, strict=True))]
     off = [abs(e) for e in errors]
@@ -62,7 +62,7 @@ def queue_error(tell: Tell) -> list[Figure]:
     under = sum(e < -0.1 for e in errors) / len(errors)
     return [
         figure("planner.queue_error.median", median(off), "share", note, at_most=0.10),
-        figure("planner.queue_error.under", under, "share", f"predicted by over 10% too low, {note}", at_most=0.02),
+        figure("planner.queue_error.under", under, "share", f"predictions more than 10% too low, {note}", at_most=0.02),
     ]
 
 
@@ -75,7 +75,7 @@ def _cases(rng: random.Random) -> Iterator[Case]:
 
 
 def _time(rng: random.Random, batch: int) -> ServiceTime:
-    """Of a batch: a part of it however few the items, in between a little above or below the line; with a tail."""
+    """Returns a random batch time: a fixed part plus a part that grows roughly linearly with the items, with a tail."""
     full_ms, fixed, p95 = rng.uniform(5.0, 100.0), rng.uniform(0.1, 0.8), rng.uniform(1.03, 1.4)
     sizes = [size for size in BATCHES if size <= batch]
     bend = rng.uniform(0.85, 1.15)
@@ -84,7 +84,7 @@ def _time(rng: random.Random, batch: int) -> ServiceTime:
 
 
 def _simulated_ms(case: Case, number: int) -> float:
-    """The percentile of a simulation."""
+    """Returns the percentile of a simulated queue, in milliseconds."""
     rng = np.random.default_rng([SEED, number])
     rate_rps = case.load * case.instances * case.time.batch / case.time.occupied_ms * 1000
     arrivals_s = poisson(rate_rps, REQUESTS, rng)
@@ -95,28 +95,28 @@ def _simulated_ms(case: Case, number: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a plan takes, and the share of the requests that its servers answer within the SLO."""
+    """Slices of a plan, and share of the requests that its servers answer within the SLO in simulation."""
 
     slices: int
     within: float
 
 
-def latency_models(tell: Tell) -> list[Figure]:
-    """By latency model: the share of plans that keep their SLO where simulated, and their compute slices."""
+def latency_models(progress: Progress) -> list[Figure]:
+    """Measures the share of plans that keep their SLO in simulation, and their slices, for each latency model."""
     if not a100.TABLE.exists():
-        tell(f"no figures of latency models: {a100.TABLE} is not there")
+        progress(f"no figures of latency models: {a100.TABLE} is missing")
         return []
     found: dict[LatencyModel, list[Held]] = {model: [] for model in LATENCY_MODELS}
     for graph in (_with_slo(a100.reference_graph(name), ms) for name in a100.NAMES for ms in SLOS_MS):
         table = a100.a100_table(graph)
         for demand_rps in DEMANDS_RPS:
             try:
-                asked = Problem((Workload(graph, demand_rps),), problems.cluster(GPUS), {graph.name: table})
-                both = {model: _held(asked, model, PLAN_REQUESTS) for model in LATENCY_MODELS}
+                problem = Problem((Workload(graph, demand_rps),), problems.cluster(GPUS), {graph.name: table})
+                both = {model: _held(problem, model, PLAN_REQUESTS) for model in LATENCY_MODELS}
             except InfeasibleError:
                 continue
-            said = ", ".join(f"{model} {held.slices} slices {held.within:.4f}" for model, held in both.items())
-            tell(f"{graph.name} {graph.slo.latency_ms:g} ms {demand_rps:g} requests/s: {said}")
+            results = ", ".join(f"{model} {held.slices} slices {held.within:.4f}" for model, held in both.items())
+            progress(f"{graph.name} {graph.slo.latency_ms:g} ms {demand_rps:g} requests/s: {results}")
             for model, held in both.items():
                 found[model].append(held)
     what = (
@@ -126,13 +126,13 @@ def latency_models(tell: Tell) -> list[Figure]:
     return _compared("", found, what)
 
 
-def many_gpus(tell: Tell) -> list[Figure]:
-    """Likewise of plans for many GPUs, where many replicas pull from each queue."""
+def many_gpus(progress: Progress) -> list[Figure]:
+    """Compares the latency models on plans for many GPUs, where many replicas pull from each queue."""
     found: dict[LatencyModel, list[Held]] = {model: [] for model in LATENCY_MODELS}
-    for name, asked in instances(MANY_GPUS).items():
+    for name, problem in instances(MANY_GPUS).items():
         for model in LATENCY_MODELS:
-            held = _held(asked, model, MANY_REQUESTS)
-            tell(f"{name} on {MANY_GPUS} GPUs: {model} {held.slices} slices {held.within:.4f}")
+            held = _held(problem, model, MANY_REQUESTS)
+            progress(f"{name} on {MANY_GPUS} GPUs: {model} {held.slices} slices {held.within:.4f}")
             found[model].append(held)
     what = f"three tasks on {MANY_GPUS} GPUs, {MANY_REQUESTS} simulated requests each"
     return _compared(f".{MANY_GPUS}_gpus", found, what)
@@ -144,7 +144,7 @@ def _compared(suffix: str, found: Mapping[LatencyModel, Sequence[Held]], what: s
     note = f"of {len(found['queue'])} plans for {what}; baseline 2p95"
     return [
         figure(f"planner.queue_held{suffix}", keep["queue"], "share", note, at_least=1.0, baseline=keep["2p95"]),
-        figure(f"planner.queue_slices{suffix}", slices["queue"], "slices", f"in all, {note}", baseline=slices["2p95"]),
+        figure(f"planner.queue_slices{suffix}", slices["queue"], "slices", f"total {note}", baseline=slices["2p95"]),
     ]
 
 
@@ -152,18 +152,18 @@ def _with_slo(graph: TaskGraph, latency_ms: float) -> TaskGraph:
     return replace(graph, slo=replace(graph.slo, latency_ms=latency_ms, percentile=100 * QUANTILE))
 
 
-def _held(asked: Problem, model: LatencyModel, requests: int) -> Held:
-    (workload,) = asked.workloads
-    graph, table = workload.graph, asked.profiles[workload.graph.name]
-    plan = make_plan(asked, Options(latency_model=model, time_limit_s=PLAN_LIMIT_S))
+def _held(problem: Problem, model: LatencyModel, requests: int) -> Held:
+    (workload,) = problem.workloads
+    graph, table = workload.graph, problem.profiles[workload.graph.name]
+    plan = make_plan(problem, Options(latency_model=model, time_limit_s=PLAN_LIMIT_S))
     arrivals_s = poisson(workload.demand_rps, requests, np.random.default_rng(SEED))
     simulated = simulate(graph, stations(graph.name, plan.gpus, table), arrivals_s, seed=SEED)
     return Held(plan.slices_used, simulated.attainment(graph.slo.latency_ms))
 
 
-def measure(tell: Tell) -> Sequence[Figure]:
-    """All figures."""
-    return [*queue_error(tell), *latency_models(tell), *many_gpus(tell)]
+def measure(progress: Progress) -> Sequence[Figure]:
+    """Measures all figures."""
+    return [*queue_error(progress), *latency_models(progress), *many_gpus(progress)]
 
 
 if __name__ == "__main__":

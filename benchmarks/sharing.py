@@ -1,4 +1,4 @@
-"""How many slices rarely called graphs take where models share slices, and how often a call in one is late."""
+"""Benchmark of slice sharing: slices that rarely called graphs take, and share of calls that are late."""
 
 import heapq
 import random
@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from benchmarks import harness, problems
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.search.solve import make_plan
 
@@ -21,10 +21,10 @@ LIMIT_S = 20.0
 SEED = 2603
 
 CHAIN = 3
-"""Tasks of the one that is simulated."""
+"""Number of tasks of the simulated chain."""
 
 CALLS = 60_000
-"""That are simulated of the model that is watched; fewer of a chain, whose calls take as many turns as it has tasks."""
+"""Simulated calls of the watched model. A chain has fewer, because each of its calls takes a turn for each task."""
 
 MIXES: dict[str, tuple[float, ...]] = {
     "two alike": (1, 1),
@@ -33,27 +33,33 @@ MIXES: dict[str, tuple[float, ...]] = {
     "three alike": (1, 1, 1),
     "five alike": (1, 1, 1, 1, 1),
 }
-"""How long a turn of each model takes, in any unit; the last one is watched."""
+"""Name of a mix -> length of a turn of each model, in any unit. The last model is watched."""
 
 OWN_LOADS = (0.05, 0.5)
-"""Share of the load that is the last model's own."""
+"""Shares of the load that come from the watched model."""
 
 
 def rare_graphs(seed: int, gpus: int = GPUS, *, slo_ms: float | None = None) -> Problem:
-    """Ten made-up graphs of three tasks at a request a second each, with SLOs of their own or all with one latency."""
-    asked = problems.many_graphs(random.Random(seed), GRAPHS, gpus)
+    """Returns ten made-up graphs of three tasks at a request a second each.
+
+    Args:
+        seed: Seed of the graphs.
+        gpus: Number of GPUs.
+        slo_ms: Latency SLO of all graphs; None for different ones.
+    """
+    problem = problems.many_graphs(random.Random(seed), GRAPHS, gpus)
     workloads = []
-    for w in asked.workloads:
+    for w in problem.workloads:
         slo = replace(w.graph.slo, latency_ms=slo_ms or w.graph.slo.latency_ms)
         workloads.append(replace(w, demand_rps=RPS, graph=replace(w.graph, slo=slo)))
-    return replace(asked, workloads=tuple(workloads))
+    return replace(problem, workloads=tuple(workloads))
 
 
-def shared_slices(tell: Tell) -> list[Figure]:
-    """Compute slices and seconds with sharing, and slices without; for one latency and for many."""
-    same, what = f"latency SLO {SLO_MS:g} ms", "the fewest of the same instances, none shared"
-    alone, shared, seconds, note = _slices(SLO_MS, tell)
-    _, mixed, mixed_s, mixed_note = _slices(None, tell)
+def shared_slices(progress: Progress) -> list[Figure]:
+    """Measures compute slices and seconds with sharing, and slices without it, for equal and for different SLOs."""
+    same, what = f"latency SLO {SLO_MS:g} ms", "smallest of the same instances without sharing"
+    alone, shared, seconds, note = _slices(SLO_MS, progress)
+    _, mixed, mixed_s, mixed_note = _slices(None, progress)
     return [
         figure("planner.shared_slices", max(shared), "slices", f"{note}; {same}", at_most=10),
         figure("planner.shared_slices.alone", min(alone), "slices", what),
@@ -63,33 +69,35 @@ def shared_slices(tell: Tell) -> list[Figure]:
     ]
 
 
-def _slices(slo_ms: float | None, tell: Tell) -> tuple[list[int], list[int], list[float], str]:
-    """Slices without sharing and with it, seconds, and a note."""
+def _slices(slo_ms: float | None, progress: Progress) -> tuple[list[int], list[int], list[float], str]:
+    """Returns slices without sharing and with it, seconds, and a note."""
     alone, shared, seconds, proven = [], [], [], 0
     for seed in range(ROUNDS):
-        asked = rare_graphs(seed, slo_ms=slo_ms)
-        alone.append(make_plan(asked, Options(time_limit_s=LIMIT_S)).slices_used)
+        problem = rare_graphs(seed, slo_ms=slo_ms)
+        alone.append(make_plan(problem, Options(time_limit_s=LIMIT_S)).slices_used)
         began = time.monotonic()
-        plan = make_plan(asked, Options(time_limit_s=LIMIT_S, share=True))
+        plan = make_plan(problem, Options(time_limit_s=LIMIT_S, share=True))
         seconds.append(time.monotonic() - began)
         shared.append(plan.slices_used)
         proven += plan.solver.status == "optimal"
         solver = f"{plan.solver.status}, gap {plan.solver.gap:.3f}"
-        tell(f"{GRAPHS} rare graphs, {seed}: {shared[-1]} slices, {alone[-1]} alone, {seconds[-1]:.2f} s, {solver}")
+        progress(f"{GRAPHS} rare graphs, {seed}: {shared[-1]} slices, {alone[-1]} alone, {seconds[-1]:.2f} s, {solver}")
     note = (
-        f"the most of {ROUNDS} instances of {GRAPHS} made-up graphs of three tasks at {RPS:g} request/s each;"
-        f" {min(shared)} the fewest; {proven} proven best for the cycles that are planned with"
+        f"largest of {ROUNDS} instances of {GRAPHS} made-up graphs of three tasks at {RPS:g} request/s each;"
+        f" smallest {min(shared)}; {proven} proven optimal for the planned cycles"
     )
     return alone, shared, seconds, note
 
 
-def shared_late(tell: Tell, steps: int = 1) -> Figure:
-    """The share of calls that take longer than planned in the worst order of turns: twice a cycle, or a chain's like.
+def shared_late(progress: Progress, steps: int = 1) -> Figure:
+    """Measures the share of calls that take longer than planned in the worst order of turns.
+
+    Planned are two cycles, where a cycle is one turn of each model; for a chain, two cycles for each task.
 
     Args:
-        tell: Progress.
-        steps: Of the model that is watched; from two on it stands for a chain that is called at once. Each of its tasks
-            may be as often late as one that is called alone.
+        progress: Function that prints the progress.
+        steps: Turns in a call of the watched model. With two or more it stands for a chain that is called at once. Each
+            of its tasks may be late as often as a task that is called alone.
     """
     late = {
         (name, own): late_share(turns, SHARED_LOAD, own, CALLS // steps**2, steps) / steps
@@ -97,27 +105,27 @@ def shared_late(tell: Tell, steps: int = 1) -> Figure:
         for own in OWN_LOADS
     }
     for (name, own), share in late.items():
-        tell(f"{name}, {own:.0%} of the load its own, {steps} at once: {share:.3%} late")
+        progress(f"{name}, {own:.0%} of the load from the watched model, {steps} at once: {share:.3%} late")
     (name, own), share = max(late.items(), key=lambda item: item[1])
     note = (
-        f"worst of {len(late)} mixes ({name}, {own:.0%} of the load its own), simulated with Poisson arrivals, batches"
-        f" of one, every turn as long as its p95, and all other models first; at a load of {SHARED_LOAD:g}"
+        f"worst of {len(late)} mixes ({name}, {own:.0%} of the load from the watched model), simulated with Poisson"
+        f" arrivals, batches of one, every turn as long as its p95, and all other models first; load {SHARED_LOAD:g}"
     )
     if steps == 1:
         return figure("planner.shared_late", share, "share", note, at_most=0.01)
-    note += f"; the last model is a chain of {steps} tasks that is called at once, counted for each of them"
+    note += f"; the watched model is a chain of {steps} tasks that is called at once; late calls divided by its tasks"
     return figure("planner.shared_late.chain", share, "share", note, at_most=0.01)
 
 
 def late_share(turns: Sequence[float], load: float, own: float, calls: int, steps: int = 1) -> float:
-    """Of the last model's calls those that take longer than planned.
+    """Simulates one slice. Returns the share of the last model's calls that take longer than planned.
 
     Args:
-        turns: Of each model, in the order in which they are served; one that runs is not interrupted.
-        load: Of the slice.
-        own: Share of it that is the last model's.
-        calls: Of that model.
-        steps: Turns that a call of it takes, one after the other, each after the others' that wait.
+        turns: Length of a turn of each model, by precedence. A turn that runs is not interrupted.
+        load: Load of the slice.
+        own: Share of the load that comes from the last model.
+        calls: Calls of the last model to simulate.
+        steps: Turns in a call of the last model, one after the other, each after all waiting turns of other models.
     """
     rng = random.Random(SEED)
     parts = [(1 - own) / (len(turns) - 1)] * (len(turns) - 1) + [own]
@@ -145,9 +153,9 @@ def late_share(turns: Sequence[float], load: float, own: float, calls: int, step
     return late / calls
 
 
-def measure(tell: Tell) -> Sequence[Figure]:
-    """All figures."""
-    return [*shared_slices(tell), shared_late(tell), shared_late(tell, CHAIN)]
+def measure(progress: Progress) -> Sequence[Figure]:
+    """Measures all figures."""
+    return [*shared_slices(progress), shared_late(progress), shared_late(progress, CHAIN)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Deployments for benchmarks, of the parts that real ones have, in folders that go with them."""
+"""Deployments for benchmarks, made of the parts of real ones, in temporary folders."""
 
 import asyncio
 import os
@@ -40,14 +40,14 @@ _WAIT_S = 1.0
 
 
 def run(work: Coroutine[Any, Any, T], limit_s: float = LIMIT_S) -> T:
-    """Runs a benchmark; when its time is up, and on SIGTERM as on Ctrl-C, it is broken off and takes all down.
+    """Runs a benchmark. The time limit, SIGTERM and Ctrl-C interrupt it, and it then takes everything down.
 
     Args:
-        work: Of the benchmark.
-        limit_s: Its time.
+        work: Coroutine of the benchmark.
+        limit_s: Time limit in seconds.
 
     Raises:
-        TimeoutError: Its time was up.
+        TimeoutError: The time limit was reached.
     """
 
     async def limited() -> T:
@@ -64,12 +64,12 @@ def run(work: Coroutine[Any, Any, T], limit_s: float = LIMIT_S) -> T:
 
 
 def templates() -> Mapping[str, Template]:
-    """All there are."""
+    """Loads all model repository templates."""
     return load_templates(templates_dir())
 
 
 def read_graph(folder: Path, document: str, files: Mapping[str, str] | None = None) -> TaskGraph:
-    """The graph of a graph.yaml and its files, which are written first."""
+    """Writes a graph.yaml and its files into a folder, and loads the graph from there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {"graph.yaml": document, **(files or {})}.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -77,19 +77,19 @@ def read_graph(folder: Path, document: str, files: Mapping[str, str] | None = No
 
 
 BY_HAND: LatencyModel = "2p95"
-"""The latency model of deployments whose profiles are made up for the workers that are to come out."""
+"""Latency model of deployments whose profiles are made up so that the plan has certain workers."""
 
 
 def profile(
     gpu: str, task: str, variant: str, batch: int, p95_ms: float, throughput_rps: float, *, slice_: str = "1g"
 ) -> ProfileRow:
-    """What is made up about one instance of a variant on a slice."""
+    """Returns a made-up profile of one instance of a variant on a slice."""
     key = ProfileKey(gpu, task, variant, slice_, 1, batch)
     return ProfileRow(key, p95_ms, p95_ms, p95_ms, throughput_rps, 60.0, "assumed")
 
 
 def cluster(model: str, count: int = 1) -> Cluster:
-    """Boards with emulated MIG, and a gateway on ports that nobody listens on."""
+    """Returns a cluster of boards with emulated MIG, and a gateway on free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for probe in sockets:
@@ -100,7 +100,7 @@ def cluster(model: str, count: int = 1) -> Cluster:
 
 @contextmanager
 def folders() -> Iterator[Paths]:
-    """The folders of a deployment, with paths short enough for Unix sockets; gone afterwards."""
+    """Creates the folders of a deployment, with paths short enough for Unix sockets, and removes them at the end."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as state:
         paths = deployment_paths(Path(state))
         try:
@@ -118,19 +118,19 @@ class System:
     fleet: Fleet
 
     async def deploy(self, wanted: Wanted) -> None:
-        """Deploys or updates; returns when it serves.
+        """Deploys or updates. Returns when the deployment serves.
 
         Raises:
-            ServerError: It does not.
+            ServerError: The deployment failed.
         """
         await self.controller.deploy(wanted)
         await self.settled()
 
     async def settled(self) -> None:
-        """Returns when what is wanted serves and nothing is under way.
+        """Returns when the wanted generation serves and no action is in flight.
 
         Raises:
-            ServerError: It does not come to that.
+            ServerError: The deployment failed.
         """
         while (state := self.controller.state).phase is not Phase.READY or state.inflight or state.queued is not None:
             if state.phase is Phase.STOPPED:
@@ -142,11 +142,11 @@ class System:
 
 @asynccontextmanager
 async def system(installation: Installation, settings: Settings | None = None) -> AsyncIterator[System]:
-    """A controller to which nothing is deployed yet; in the end all is taken down.
+    """Runs a controller without a deployment, and takes everything down at the end.
 
     Args:
-        installation: The tritonserver to run.
-        settings: Of the controller; its own where None.
+        installation: Installation of tritonserver.
+        settings: Settings of the controller; None for the defaults.
     """
     with folders() as paths:
         journal = Journal(paths.journal)
@@ -167,7 +167,7 @@ async def system(installation: Installation, settings: Settings | None = None) -
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used; 0 for one that is gone."""
+    """Returns the processor time that a process has used, in seconds; 0 if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -177,7 +177,7 @@ def cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncIterator[Fleet]:
-    """One tritonserver without models, started as a gateway is; stopped in the end."""
+    """Runs one tritonserver without models, started like a gateway, and stops it at the end."""
     with folders() as paths:
         journal = Journal(paths.journal)
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)

@@ -1,1 +1,1 @@
-"""The main job, shown: `make demo`."""
+"""Demonstration of the whole system: `make demo`."""

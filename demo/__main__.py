@@ -1,6 +1,7 @@
-"""`python -m demo`: the main job on real input, from an empty machine to a hot swap under load, and back to nothing.
+"""Demonstration on real input: deploys two applications, swaps a variant under load, and takes everything down.
 
-`python -m demo nvml-standin` walks the same way with the driver of real GPUs, on a stand-in for NVIDIA's library.
+`python -m demo` emulates MIG. `python -m demo nvml-standin` uses the MIG driver for real GPUs, on a stand-in for
+NVIDIA's library.
 """
 
 import argparse
@@ -29,11 +30,16 @@ WORK = ROOT / ".demo"
 APP = WORK / "docread"
 STRIPS = WORK / "digits-strip"
 DEMAND_RPS = 1.0
+"""Pages a second that the plan is made for. The models really run: two cores read a few pages a second."""
+
 STRIPS_RPS = 2.0
+"""Strips a second that the plan is made for."""
+
 USUAL_RPS = 0.6
+"""Pages a second that clients send at first."""
+
 RAISED_RPS = 3.2
-"""Pages a second: planned for, mostly there, and more than the plan can carry; and strips a second. The models really
-run, on this machine's processor: two cores read a few pages a second."""
+"""Pages a second that exceed the capacity of the first plan."""
 
 PAGES = 8
 LINES_SHOWN = 2
@@ -46,26 +52,26 @@ ENV = {**os.environ, "JIGSAW_STATE": str(WORK / "state"), "PYTHONUNBUFFERED": "1
 
 
 class DemoFailedError(Exception):
-    """A step did not show what it should."""
+    """A step of the demo had an unexpected result."""
 
 
 def step(text: str) -> None:
-    """Says what comes next."""
+    """Prints the heading of a step."""
     bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     print(f"\n{bold[0]}## {text}{bold[1]}", flush=True)
 
 
 def command(*args: str) -> list[str]:
-    """Shows a command as a user would type it; its form for a process."""
+    """Prints a command as a user would type it. Returns the arguments that run it."""
     print(f"$ jigsaw-triton {' '.join(args)}", flush=True)
     return [sys.executable, "-m", "jigsaw_triton.cli.main", *args]
 
 
 def run(*args: str, check: bool = True) -> int:
-    """Runs a command; what it prints is seen.
+    """Runs a command and shows its output. Returns its exit code.
 
     Raises:
-        DemoFailedError: It failed and `check` is set.
+        DemoFailedError: The command failed and `check` is set.
     """
     status = subprocess.run(command(*args), env=ENV, cwd=WORK).returncode
     if check and status != 0:
@@ -73,14 +79,14 @@ def run(*args: str, check: bool = True) -> int:
     return status
 
 
-def asked(*args: str) -> Any:
-    """The JSON that a command prints."""
+def query(*args: str) -> Any:
+    """Runs a command with `-o json`. Returns the JSON value that it prints."""
     argv = [sys.executable, "-m", "jigsaw_triton.cli.main", *args, "-o", "json"]
     return json.loads(subprocess.run(argv, env=ENV, cwd=WORK, check=True, capture_output=True, text=True).stdout)
 
 
 def free_ports(wanted: Sequence[int]) -> list[int]:
-    """These ports where they are free, else others that are."""
+    """Returns these ports, with each one that is in use replaced by a free one."""
     ports = []
     for port in wanted:
         with socket.socket() as probe:
@@ -94,17 +100,17 @@ def free_ports(wanted: Sequence[int]) -> list[int]:
 
 
 def page_renderer() -> ModuleType:
-    """The application's own module that renders pages with known text."""
+    """Imports the application's module that renders pages with known text."""
     sys.path.insert(0, str(APP))
     return import_module("pages")
 
 
 def read_pages(addresses: dict[str, str]) -> list[Any]:
-    """Reads rendered pages over HTTP and gRPC and shows the text beside the truth; returns the images."""
+    """Sends rendered pages over HTTP and gRPC, and prints each answer beside the true text. Returns the images."""
     rendered = [page_renderer().render(seed, flavour) for seed in range(PAGES // 2) for flavour in ("easy", "hard")]
     total = exact = 0
     for number, page in enumerate(rendered):
-        # No faster than is planned for: more would be load, which the controller follows.
+        # Stay below the planned demand: the controller would follow a higher load.
         time.sleep(1 / USUAL_RPS)
         protocol = ("http", "grpc")[number % 2]
         answer = ask(connect(protocol, addresses[protocol]), protocol, page.image)
@@ -113,7 +119,7 @@ def read_pages(addresses: dict[str, str]) -> list[Any]:
         right = [line.text == text for line, text in zip(page.lines, read, strict=True)]
         total += len(right)
         exact += sum(right)
-        print(f"page {number} over {protocol}: {sum(right)} of {len(right)} lines exactly right, beginning with")
+        print(f"page {number} over {protocol}: {sum(right)} of {len(right)} lines are exactly right; the first ones:")
         for line, text in list(zip(page.lines, read, strict=True))[:LINES_SHOWN]:
             print(f"   truth {line.text}\n   read  {text}")
     print(f"all pages: {exact / total:.3f} of {total} lines are read without a mistake")
@@ -121,25 +127,25 @@ def read_pages(addresses: dict[str, str]) -> list[Any]:
 
 
 def make_ensemble(app: Path) -> None:
-    """Edits an application, as a user would, so that it is compiled to a native Triton ensemble."""
+    """Edits graph.yaml, as a user would, so that the application is compiled to a native Triton ensemble."""
     graph = app / "graph.yaml"
     graph.write_text(graph.read_text().replace("\nspec:\n", "\nspec:\n  target: ensemble\n", 1))
     print(f"edited {app.name}/graph.yaml: target: ensemble")
 
 
 def compare_targets(address: str) -> None:
-    """Shows the models of both applications at the gateway, and has the ensemble read its golden strip.
+    """Shows the gateway's models of both applications, and sends the golden strip to the ensemble.
 
     Raises:
-        DemoFailedError: The models are not what was asked for, or the answer is wrong.
+        DemoFailedError: A model does not have the requested target, or the answer is wrong.
     """
     client = connect("http", address)
     page = client.get_model_config("docread")
-    tasks = len(asked("status")["plan"]["graphs"]["docread"]["tasks"])
-    print(f"docread: backend {page['backend']}, a front that carries out the whole graph of {tasks} tasks")
+    tasks = len(query("status")["plan"]["graphs"]["docread"]["tasks"])
+    print(f"docread: backend {page['backend']}, a front that executes the whole graph of {tasks} tasks")
     strip = client.get_model_config("digits-strip")
     if page["backend"] != "jigsaw" or strip.get("platform") != "ensemble":
-        raise DemoFailedError("the targets are not those that were asked for")
+        raise DemoFailedError("the models do not have the requested targets")
     steps = [step["model_name"] for step in strip["ensemble_scheduling"]["step"]]
     print(f"digits-strip: a native Triton ensemble of {', '.join(steps)}")
     backends = {name: client.get_model_config(name)["backend"] for name in steps}
@@ -149,53 +155,57 @@ def compare_targets(address: str) -> None:
     digits = answer.as_numpy("DIGIT")[0, :, 0].tolist()
     print(f"a strip with the digits {truth['DIGIT']} is read as {digits}")
     if digits != truth["DIGIT"]:
-        raise DemoFailedError("the strip is not read right")
+        raise DemoFailedError("the strip is not read correctly")
 
 
 def text_at(place: Sequence[float], boxes: Any, texts: Sequence[str]) -> str:
-    """The text of the box whose middle is nearest to the middle of `place`."""
+    """Returns the text of the box whose centre is nearest to the centre of `place`."""
     if not texts:
         return ""
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
-    return texts[int(((middles - middle) ** 2).sum(axis=1).argmin())]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    return texts[int(((centres - centre) ** 2).sum(axis=1).argmin())]
 
 
-def wait_for_generation(before: int, told: int) -> int:
-    """Tells events until a newer generation serves; the number of the last event.
+def wait_for_generation(before: int, last_event: int) -> None:
+    """Prints new events until a newer generation serves.
+
+    Args:
+        before: Number of the generation that serves.
+        last_event: Number of the last event that was printed.
 
     Raises:
-        DemoFailedError: None came in time.
+        DemoFailedError: No newer generation served in time.
     """
     give_up_at = time.monotonic() + CHANGE_TIMEOUT_S
     while time.monotonic() < give_up_at:
-        status = asked("status")
-        for event in asked("events", "-n", "200")["events"]:
-            if event["id"] > told:
-                told = event["id"]
+        status = query("status")
+        for event in query("events", "-n", "200")["events"]:
+            if event["id"] > last_event:
+                last_event = event["id"]
                 print(f"   {event['at'][11:19]} {event['kind']:10} {event['text']}", flush=True)
         if status["generation"] > before and status["state"] == "ready":
-            return told
+            return
         time.sleep(0.5)
-    raise DemoFailedError("the controller has not followed the load")
+    raise DemoFailedError("the controller did not follow the load in time")
 
 
 def load_and_swap(address: str, images: list[Any]) -> Load:
-    """More pages come than are planned for, and the controller follows."""
-    told = asked("events", "-n", "1")["events"][-1]["id"]
-    before = asked("status")["generation"]
-    print(f"{RAISED_RPS:g} pages/s from ordinary clients, where {DEMAND_RPS:g} are planned for", flush=True)
+    """Sends more pages than the plan can serve, until the controller has swapped to a new plan."""
+    last_event = query("events", "-n", "1")["events"][-1]["id"]
+    before = query("status")["generation"]
+    print(f"{RAISED_RPS:g} pages/s from ordinary clients; the plan is made for {DEMAND_RPS:g}", flush=True)
     with sending(address, images, RAISED_RPS) as load:
-        wait_for_generation(before, told)
+        wait_for_generation(before, last_event)
         time.sleep(AFTER_SWAP_S)
     return load
 
 
 def check_nothing_left(gpus: Gpus) -> None:
-    """No process, no shared memory, no MIG instance of the demo is there any more.
+    """Checks that no process, shared memory or MIG instance of the demo is left.
 
     Raises:
-        DemoFailedError: Something is.
+        DemoFailedError: Something is left.
     """
     paths = deployment_paths(WORK / "state")
     mark = str(paths.run).encode()
@@ -205,7 +215,7 @@ def check_nothing_left(gpus: Gpus) -> None:
     instances = gpus.left()
     print(f"left: {len(processes)} processes, {len(regions)} regions in /dev/shm, {len(instances)} MIG instances")
     if processes or regions or instances:
-        raise DemoFailedError(f"something is left: {processes} {regions} {instances}")
+        raise DemoFailedError(f"these are left: {processes} {regions} {instances}")
 
 
 def _bytes(path: Path) -> bytes:
@@ -216,52 +226,50 @@ def _bytes(path: Path) -> bytes:
 
 
 def show(gpus: Gpus) -> None:
-    """All steps."""
-    step("What this machine has")
+    """Runs all steps except the final `down`."""
+    step("Check this machine")
     run("doctor", check=False)
-    step("The application: page image -> detect lines -> for each line recognise -> text and boxes")
+    step("First application: page image -> detect lines -> recognise each line -> text and boxes")
     run("init", "docread", "--from", "docread")
-    step("A second one, to be compiled to a Triton ensemble: strip of digits -> locate digits -> for each classify it")
+    step("Second application, compiled to a Triton ensemble: strip -> locate digits -> classify each digit")
     run("init", "digits-strip", "--from", "digits-strip")
     make_ensemble(STRIPS)
-    step(f"The plan for {DEMAND_RPS:g} pages/s and {STRIPS_RPS:g} strips/s on two boards; {gpus.said}")
-    for looked in gpus.looks:
-        run(*looked)
+    step(f"Plan {DEMAND_RPS:g} pages/s and {STRIPS_RPS:g} strips/s on two boards: {gpus.disclosure}")
+    for args in gpus.inspections:
+        run(*args)
     demand = f"docread={DEMAND_RPS:g},digits-strip={STRIPS_RPS:g}"
     run("plan", "docread", "digits-strip", *gpus.flags, "--demand", demand)
-    step("Deploy: MIG instances, a real tritonserver on each, the gateway in front")
+    step("Deploy: MIG instances, a real tritonserver on each, and the gateway in front")
     ports = free_ports((8000, 8001, 8002))
     flags = [f"--{name}={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
     run("deploy", "docread", "digits-strip", *gpus.flags, "--demand", demand, "--detach", *flags)
     addresses = {"http": f"127.0.0.1:{ports[0]}", "grpc": f"127.0.0.1:{ports[1]}"}
-    step("Two targets at one gateway: docread as a front, digits-strip as an ensemble")
+    step("Two targets at one gateway: docread is a front, digits-strip is an ensemble")
     compare_targets(addresses["http"])
-    step("Pages with known text through ordinary Triton clients")
+    step("Send pages with known text with ordinary Triton clients")
     images = read_pages(addresses)
-    slo = asked("status")["graphs"]["docread"]
-    print(
-        f"the plan promises {slo['accuracy']:.3f} of the best variants' accuracy, asked for is {slo['slo_accuracy']:g}"
-    )
-    step("perf_analyzer, within what is planned for: a few Poisson arrivals may come at nearly twice their mean rate")
+    slo = query("status")["graphs"]["docread"]
+    print(f"the plan promises {slo['accuracy']:.3f} of the best variants' accuracy; the SLO is {slo['slo_accuracy']:g}")
+    step("Run perf_analyzer below the planned demand: a few Poisson arrivals may come at nearly twice their mean rate")
     run("bench", "docread", "--protocol", "grpc", "--rate", str(USUAL_RPS), "--duration", "25")
-    step("More load than the plan can carry: the controller measures it, re-plans and swaps under it")
+    step("Send more load than the plan can serve: the controller measures it, plans again and swaps under load")
     load = load_and_swap(addresses["http"], images)
-    print(f"{load.sent} requests sent meanwhile, {len(load.failed)} failed", flush=True)
-    print(f"latency p50 {load.percentile_ms(50):.0f} ms, p99 {load.percentile_ms(99):.0f} ms, the swap included")
-    step("perf_analyzer again, on the new generation")
+    print(f"{load.sent} requests were sent meanwhile, {len(load.failed)} failed", flush=True)
+    print(f"latency p50 {load.percentile_ms(50):.0f} ms, p99 {load.percentile_ms(99):.0f} ms, including the swap")
+    step("Run perf_analyzer again, on the new generation")
     run("bench", "docread", "--protocol", "grpc", "--concurrency", "1", "--duration", "6")
-    step("What runs now")
+    step("Show what runs now")
     run("status")
-    for looked in gpus.looks:
-        run(*looked)
+    for args in gpus.inspections:
+        run(*args)
     if load.failed:
         raise DemoFailedError(f"requests failed: {load.failed[0]}")
 
 
 def main() -> int:
-    """Shows all; takes down what it started, whatever happens."""
+    """Runs the demo, and takes down everything that it started. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("driver", nargs="?", choices=tuple(MACHINES), default="emulated", help="what cuts the GPUs")
+    parser.add_argument("driver", nargs="?", choices=tuple(MACHINES), default="emulated", help="MIG driver")
     driver = parser.parse_args().driver
     began = time.monotonic()
     for folder in (WORK / "state", APP, STRIPS):
@@ -279,14 +287,14 @@ def main() -> int:
     except (DemoFailedError, subprocess.CalledProcessError) as error:
         failure = str(error)
     except KeyboardInterrupt:
-        failure = "broken off"
+        failure = "interrupted"
     finally:
-        step("Down")
+        step("Take everything down")
         run("down", check=False)
     if not failure:
         check_nothing_left(gpus)
         print(gpus.summary())
-    print(f"\nthe demo {'failed: ' + failure if failure else 'is done'}, {time.monotonic() - began:.0f} s")
+    print(f"\nthe demo {'failed: ' + failure if failure else 'succeeded'}, {time.monotonic() - began:.0f} s")
     return 1 if failure else 0
 
 

@@ -1,4 +1,4 @@
-"""The GPUs that the demo runs on: emulated ones, or a machine behind a stand-in for NVIDIA's library."""
+"""GPUs of the demo: emulated ones, or those of a stand-in for NVIDIA's library."""
 
 import json
 from collections import Counter
@@ -13,97 +13,99 @@ from tests.fakes.nvml.machine import Machine
 _BOARD = "cpu"
 _COUNT = 2
 _CREATE_MS, _DESTROY_MS = 200, 1000
-"""What real boards are said to take; nobody has published figures."""
+"""Milliseconds that real boards take by hearsay; no figures were published."""
 
 
 class Gpus(Protocol):
-    """What the demo needs to know of them."""
+    """GPUs that the demo can run on."""
 
     @property
     def flags(self) -> Sequence[str]:
-        """Of commands that plan for them."""
+        """Options for commands that plan for these GPUs."""
         ...
 
     @property
     def env(self) -> Mapping[str, str]:
-        """Of every command."""
+        """Environment variables for every command."""
         ...
 
     @property
-    def said(self) -> str:
-        """What is real and what is not."""
+    def disclosure(self) -> str:
+        """Statement of what is real and what is emulated."""
         ...
 
     @property
-    def looks(self) -> Sequence[Sequence[str]]:
-        """Commands that show them."""
+    def inspections(self) -> Sequence[Sequence[str]]:
+        """Arguments of the commands that show the GPUs."""
         ...
 
     def left(self) -> Sequence[object]:
-        """MIG instances that are there and should not be."""
+        """Returns what `down` should have removed: MIG instances, or a message."""
         ...
 
     def summary(self) -> str:
-        """What was done to them."""
+        """Returns a sentence about the changes that were made to the GPUs."""
         ...
 
 
 class EmulatedGpus:
-    """MIG in a file of the deployment.
+    """Emulated GPUs, whose MIG instances are kept in a file of the deployment.
 
     Args:
-        work: The demo's folder.
+        work: Folder of the demo.
     """
 
     flags = ("--gpus", f"{_COUNT}x{_BOARD}")
     env: Mapping[str, str] = {}
-    said = "MIG is emulated, the models really run on this processor"
-    looks: Sequence[Sequence[str]] = ()
+    disclosure = "MIG is emulated, and the models really run on this processor"
+    inspections: Sequence[Sequence[str]] = ()
 
     def __init__(self, work: Path) -> None:
         self._state = work / "state" / "mig.json"
 
     def left(self) -> Sequence[object]:
-        """All instances in the file."""
+        """Returns all instances in the file."""
         instances: list[object] = json.loads(self._state.read_text())["instances"]
         return instances
 
     def summary(self) -> str:
-        """Nothing happened to any GPU."""
+        """Says that no GPU was needed."""
         return "no GPU was needed"
 
 
 class StandInGpus:
-    """Boards behind the stand-in, on one of which somebody else has an instance.
+    """GPUs of the stand-in for NVIDIA's library. One has a MIG instance that does not belong to the deployment.
 
     Args:
-        work: The demo's folder.
+        work: Folder of the demo.
     """
 
     flags = (*EmulatedGpus.flags, "--driver", "nvml")
-    said = "MIG goes through NVML to a stand-in for NVIDIA's library, the models really run on this processor"
-    looks = (("mig", "list"),)
+    disclosure = "MIG goes through NVML to a stand-in for NVIDIA's library, and the models really run on this processor"
+    inspections = (("mig", "list"),)
 
     def __init__(self, work: Path) -> None:
         self._machine = Machine(work / "gpus", [_BOARD] * _COUNT)
         self._machine.delays(create_ms=_CREATE_MS, destroy_ms=_DESTROY_MS)
-        self._others = self._machine.foreign(1, "1g", 6)
+        self._foreign = self._machine.foreign(1, "1g", 6)
 
     @property
     def env(self) -> Mapping[str, str]:
-        """What lets commands find the stand-in."""
+        """Variables that make commands load the stand-in."""
         return self._machine.env
 
     def left(self) -> Sequence[object]:
-        """All but the one that somebody else has; that one, where it is gone."""
+        """Returns the instances of the deployment, and a message if the foreign instance is gone."""
         self._machine.enter()
         driver = NvmlMigDriver("local", dict.fromkeys(range(_COUNT), board(_BOARD)))
-        there = driver.instances()
-        kept = any(instance.uuid == self._others for instance in there)
-        return [*(i for i in there if i.uuid != self._others), *([] if kept else [f"{self._others} is gone"])]
+        instances = driver.instances()
+        kept = any(instance.uuid == self._foreign for instance in instances)
+        return [*(i for i in instances if i.uuid != self._foreign), *([] if kept else [f"{self._foreign} is gone"])]
 
     def summary(self) -> str:
-        """Calls that changed something."""
+        """Lists the NVML calls that changed something."""
         counts = Counter((call.name, call.code) for call in self._machine.changes())
-        told = ", ".join(f"{n} {name}{f' (code {code})' if code else ''}" for (name, code), n in sorted(counts.items()))
-        return f"NVML was asked for {told}; somebody else's instance was left alone"
+        calls = ", ".join(
+            f"{n} {name}{f' (code {code})' if code else ''}" for (name, code), n in sorted(counts.items())
+        )
+        return f"calls to NVML: {calls}; the foreign instance was left alone"

@@ -1,4 +1,4 @@
-"""Clients that send pages at a given rate with Triton's own client, and keep count."""
+"""Clients that send pages at a given rate with tritonclient, and count the answers."""
 
 import itertools
 import queue
@@ -15,17 +15,17 @@ import tritonclient.http as http
 from numpy.typing import NDArray
 
 _CLIENTS = 64
-"""So many may wait for an answer at a time, so that the load does not fall off where the system falls behind."""
+"""Requests that may wait for an answer at a time. There are enough to keep the rate if the system falls behind."""
 
 
 @dataclass
 class Load:
-    """What was sent and what came back.
+    """Requests that were sent, and their outcome.
 
     Attributes:
-        sent: Requests.
-        failed: What the client said, one entry a failed request.
-        latencies_ms: Of those answered, from the moment each was due.
+        sent: Number of requests sent.
+        failed: Error message of each failed request.
+        latencies_ms: Latency of each answered request, from the moment at which it was due.
     """
 
     sent: int = 0
@@ -33,22 +33,22 @@ class Load:
     latencies_ms: list[float] = field(default_factory=list)
 
     def percentile_ms(self, percent: float) -> float:
-        """Of the latencies so far."""
+        """Returns a percentile of the latencies so far."""
         return float(np.percentile(self.latencies_ms, percent))
 
 
 _TIMEOUT_US = 120_000_000
-"""So long a request is good for: while the load is above what the plan can carry, an answer may come after the SLO, and
-none is to be refused for that."""
+"""Timeout of each request. While the load exceeds the plan's capacity, answers may come after the SLO; with this
+timeout the gateway does not refuse these requests."""
 
 
 def connect(protocol: str, address: str) -> Any:
-    """An ordinary client of `http` or `grpc`."""
+    """Returns an ordinary client for `http` or `grpc`."""
     return (http if protocol == "http" else grpc).InferenceServerClient(address)
 
 
 def ask(client: Any, protocol: str, page: NDArray[np.uint8]) -> Any:
-    """Sends one page; the answer."""
+    """Sends one page. Returns the answer."""
     triton = http if protocol == "http" else grpc
     tensor = triton.InferInput("IMAGE", [1, *page.shape], "UINT8")
     tensor.set_data_from_numpy(page[None])
@@ -56,7 +56,7 @@ def ask(client: Any, protocol: str, page: NDArray[np.uint8]) -> Any:
 
 
 def ask_strip(client: Any, strip: NDArray[np.uint8]) -> Any:
-    """Sends one strip of digits over HTTP; the answer."""
+    """Sends one strip of digits over HTTP. Returns the answer."""
     tensor = http.InferInput("STRIP", [1, *strip.shape], "UINT8")
     tensor.set_data_from_numpy(strip[None])
     return client.infer("digits-strip", [tensor], timeout=_TIMEOUT_US)
@@ -64,9 +64,14 @@ def ask_strip(client: Any, strip: NDArray[np.uint8]) -> Any:
 
 @contextmanager
 def sending(address: str, pages: Sequence[NDArray[np.uint8]], rate_rps: float) -> Iterator[Load]:
-    """Sends pages over HTTP inside the `with` block, at Poisson times of this mean rate, and waits for the last answer.
+    """Sends pages over HTTP during the `with` block, as Poisson arrivals, then waits for the last answer.
 
-    A request is due at its time whether or not earlier ones were answered, as of many independent users.
+    Each request is due at its own time, whether or not earlier ones were answered, as with many independent users.
+
+    Args:
+        address: Address of the gateway.
+        pages: Pages to send in turn.
+        rate_rps: Mean number of requests a second.
     """
     load = Load()
     lock = threading.Lock()

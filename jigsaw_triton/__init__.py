@@ -1,7 +1,7 @@
 """Serve compound AI systems on partitioned GPUs.
 
-The public names are imported on first use: every tritonserver process imports this module (by `jigsaw_triton.runtime`),
-and must not import the rest.
+`jigsaw_triton.runtime` imports this module inside every tritonserver process, so it must not import anything itself.
+The public names are imported on first use.
 """
 
 __version__ = "0.1.0"

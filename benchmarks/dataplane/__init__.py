@@ -1,4 +1,4 @@
-"""What the data plane costs, and whether it is fair, faithful, and honest under overload.
+"""Benchmark of the data plane: its cost, its correctness under faults, and its behaviour under overload.
 
-One part a module, each with a deployment of its own; `python -m benchmarks.dataplane` runs them one after the other.
+Each module is a part with a deployment of its own. `python -m benchmarks.dataplane` runs them one after the other.
 """

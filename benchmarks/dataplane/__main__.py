@@ -1,6 +1,6 @@
-"""What the data plane costs against native ensembles, how fair, faithful and honest under overload it is.
+"""Benchmark of the data plane: its cost, its correctness under faults, and its behaviour under overload.
 
-Each part has a deployment of its own; they run one after the other.
+Each part has a deployment of its own. The parts run one after the other.
 """
 
 import sys
@@ -26,9 +26,9 @@ from benchmarks.dataplane import (
     soak,
 )
 from benchmarks.dataplane.effort import FULL, SMOKE, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 
-Part = Callable[[Tell, Effort], Awaitable[list[Figure]]]
+Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
     "native": native.measure,
@@ -49,26 +49,30 @@ PARTS: dict[str, Part] = {
 }
 
 
-async def measure(tell: Tell, parts: dict[str, Part], effort: Effort) -> list[Figure]:
-    """One part after the other."""
-    return [found for part in parts.values() for found in await part(tell, effort)]
+async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
+    """Runs the parts, one after the other."""
+    return [found for part in parts.values() for found in await part(progress, effort)]
 
 
 def main() -> int:
-    """The command line."""
+    """Runs the command line. Returns the exit code."""
     parser = harness.parser("dataplane")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default all"
+        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default: all"
     )
-    parser.add_argument("--requests", type=int, default=soak.REQUESTS, help="of the part soak (default: %(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="only show that the benchmark works")
+    parser.add_argument(
+        "--requests", type=int, default=soak.REQUESTS, help="number of requests of the part soak (default: %(default)s)"
+    )
+    parser.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
     arguments = parser.parse_args()
     effort = SMOKE if arguments.smoke else FULL
     parts = {name: PARTS[name] for name in arguments.parts or PARTS}
     if "soak" in parts:
         parts["soak"] = partial(soak.measure, requests=arguments.requests)
     limit_s = harness.limit_s("dataplane")
-    return harness.report("dataplane", lambda tell: system.run(measure(tell, parts, effort), limit_s), arguments.form)
+    return harness.report(
+        "dataplane", lambda progress: system.run(measure(progress, parts, effort), limit_s), arguments.form
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A light HTTP client, because the load generator shares the processor with what it loads.
+"""A light HTTP client, for load generators that share the processor with the servers.
 
-One process keeps thousands of requests under way over raw sockets, and goes on where perf_analyzer would stop: at the
-first request that is refused.
+One process keeps thousands of requests in flight over raw sockets. Unlike perf_analyzer, it does not stop at the first
+refused request.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 
 PATIENCE_US = 600_000_000
-"""Timeout of requests that are wanted however late they are answered."""
+"""Timeout of requests that may be answered at any time, in microseconds."""
 
 OK, UNAVAILABLE, BROKEN = 200, 503, 0
-"""Status of an answer, of a refusal, and where there was none because the connection broke."""
+"""Status of an answer, of a refusal, and of a request without an answer because its connection broke."""
 
 _DRAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """Reply to a request.
 
     Attributes:
-        status: Of HTTP; BROKEN where nothing came.
-        text: The JSON, or what broke.
-        tensors: The bytes of the outputs, one after the other.
+        status: HTTP status; BROKEN if no reply came.
+        text: JSON of the reply, or the error of the connection.
+        tensors: Bytes of the outputs, one after the other.
     """
 
     status: int
@@ -43,12 +43,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request that was sent at its time.
+    """Outcome of a request that was due at a certain time.
 
     Attributes:
-        due_s: When, after the first might have been.
-        latency_ms: From then on.
-        status: See `Reply`.
+        due_s: Seconds from the start of the load until the request was due.
+        latency_ms: Milliseconds from then until the reply.
+        status: Status of the reply; see `Reply`.
     """
 
     due_s: float
@@ -57,17 +57,17 @@ class Outcome:
 
     @property
     def ended_s(self) -> float:
-        """When it was over, on the clock of `due_s`."""
+        """Seconds from the start of the load until the reply."""
         return self.due_s + self.latency_ms / 1e3
 
 
 def request(model: str, inputs: Arrays, *, timeout_us: int | None = PATIENCE_US) -> bytes:
-    """An inference request that asks for binary outputs.
+    """Returns the bytes of an inference request with binary inputs and outputs.
 
     Args:
-        model: Name.
-        inputs: With their batch dimension; no strings.
-        timeout_us: That the request carries; None for none, so that the graph's SLO is its limit.
+        model: Name of the model.
+        inputs: Inputs by name, with their batch dimension; strings are not supported.
+        timeout_us: Timeout of the request in microseconds; None for none, so that the graph's SLO is the limit.
     """
     tensors = tuple((name, to_triton(a.dtype), a.shape, a.nbytes) for name, a in inputs.items())
     return b"".join((_head(model, tensors, timeout_us), *(a.tobytes() for a in inputs.values())))
@@ -93,7 +93,7 @@ def _head(model: str, tensors: tuple[tuple[str, str, tuple[int, ...], int], ...]
 
 
 class Connection(asyncio.Protocol):
-    """A keep-alive connection with one request under way at a time."""
+    """A keep-alive connection with one request in flight at a time."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -102,11 +102,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it stands."""
+        """True while the connection is open."""
         return self._transport is not None and not self._transport.is_closing()
 
     def ask(self, request: bytes) -> asyncio.Future[Reply]:
-        """Sends a request; await the reply before the next one."""
+        """Sends a request. Await the returned reply before sending the next one."""
         self._reply = asyncio.get_running_loop().create_future()
         if self._transport is None or self._transport.is_closing():
             self._reply.set_result(Reply(BROKEN, b"closed"))
@@ -115,17 +115,17 @@ class Connection(asyncio.Protocol):
         return self._reply
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Implements `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
+        """Implements `asyncio.Protocol`."""
         self._received += data
         reply = parse(self._received)
         if reply is not None:
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._answer(reply)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by asyncio."""
+        """Implements `asyncio.Protocol`."""
         self._answer(Reply(BROKEN, str(error or "closed").encode()))
 
     def _answer(self, reply: Reply) -> None:
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
 
 
 def parse(received: bytes | bytearray) -> Reply | None:
-    """The reply that these bytes are; None where some are missing."""
+    """Parses a reply. Returns None if bytes are missing."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -157,7 +157,7 @@ def parse(received: bytes | bytearray) -> Reply | None:
 
 @lru_cache(maxsize=1024)
 def _parse_head(head: bytes) -> tuple[int, int, int]:
-    """Status, bytes of JSON, bytes in all."""
+    """Returns the status, the length of the JSON, and the length of the body."""
     first, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body_bytes = int(fields.get("content-length", 0))
@@ -165,7 +165,7 @@ def _parse_head(head: bytes) -> tuple[int, int, int]:
 
 
 async def connect(ports: GatewayPorts) -> Connection:
-    """Opens a connection to a gateway; one that is closed where there is none."""
+    """Opens a connection to a gateway. Returns a closed connection if the gateway cannot be reached."""
     try:
         _, connection = await asyncio.get_running_loop().create_connection(Connection, ports.address, ports.http)
     except OSError:
@@ -182,15 +182,18 @@ async def closed_loop(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
-    """Answers a second to clients that each send the next request when the last one is answered.
+    """Runs clients that each send the next request when the last one is answered.
 
     Args:
-        ports: Of the server.
-        request: That all send.
-        clients: How many.
-        warm_up_s: Before anything counts.
-        seconds: Counted.
-        clock: Seconds.
+        ports: Ports of the server.
+        request: Request that all clients send.
+        clients: Number of clients.
+        warm_up_s: Seconds before answers are counted.
+        seconds: Seconds in which answers are counted.
+        clock: Monotonic clock, in seconds.
+
+    Returns:
+        Answers a second.
 
     Raises:
         ServerError: A request failed.
@@ -218,17 +221,17 @@ async def closed_loop(
 
 
 async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds: float, rng: Random) -> list[Outcome]:
-    """Sends requests at Poisson times, whether or not earlier ones were answered, as of many independent users.
+    """Sends requests as Poisson arrivals, whether or not earlier ones were answered, as many independent users do.
 
     Args:
-        ports: Of the server.
-        request: Sent each time.
-        rate_rps: Mean.
-        seconds: How long.
-        rng: For the times.
+        ports: Ports of the server.
+        request: Request to send each time.
+        rate_rps: Mean number of requests a second.
+        seconds: Seconds in which requests are sent.
+        rng: Source of the random times.
 
     Returns:
-        In no order, what became of each.
+        Outcomes of all requests, in no particular order.
     """
     outcomes: list[Outcome] = []
     begin_s = 0.0
@@ -249,7 +252,7 @@ async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds:
 
 
 def arrivals(rate_rps: float, seconds: float, rng: Random) -> Iterator[float]:
-    """Poisson times from 0 to `seconds`."""
+    """Yields the times of Poisson arrivals between 0 and `seconds`."""
     at_s = rng.expovariate(rate_rps)
     while at_s < seconds:
         yield at_s
@@ -258,7 +261,7 @@ def arrivals(rate_rps: float, seconds: float, rng: Random) -> Iterator[float]:
 
 @asynccontextmanager
 async def connections(ports: GatewayPorts, count: int) -> AsyncIterator[list[Connection]]:
-    """So many connections; those in the list in the end are closed."""
+    """Opens connections. At the end it closes those that are in the list then."""
     opened = [await connect(ports) for _ in range(count)]
     try:
         yield opened

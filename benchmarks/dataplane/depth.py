@@ -1,6 +1,6 @@
-"""What each further stage of a chain adds to a request's latency: chains of one to six stages, one worker a stage.
+"""Latency that each further stage of a chain adds: chains of one to six stages, with one worker for each stage.
 
-Against native ensembles of as many stages, one client, loaded in turn.
+One client loads the chains and native ensembles with the same number of stages, in turn.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -24,27 +24,27 @@ RUN_S = 2.0
 STAGES = ("first", "second", "third", "fourth", "fifth", "sixth")
 DEPTHS = range(1, len(STAGES) + 1)
 BOARDS = 3
-"""With room for a worker a stage: 21."""
+"""Boards with room for 21 workers, one for each stage of all chains."""
 
 GOAL_MS = 0.12
 
 Runs = Mapping[tuple[str, int], Sequence[Measured]]
-"""(`chain` or `native`, stages) -> one measurement a round."""
+"""(`chain` or `native`, stages) -> one measurement for each round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up all chains, loads them in turn, and compares."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts all chains, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         chains, alone = (
-            sides.one_worker_a_task(
+            sides.one_worker_per_task(
                 [graphs.chain(folder, f"{name}-{depth}", stages=STAGES[:depth]) for depth in DEPTHS],
                 system.cluster("cpu", BOARDS),
             )
             for name in ("chain", "native")
         )
-        tell(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
+        progress(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, chains) as ours,
@@ -53,7 +53,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
-                tell(f"depth: round {number} of {effort.rounds}")
+                progress(f"depth: round {number} of {effort.rounds}")
                 for depth in DEPTHS:
                     for name in ("native", "chain"):
                         side = found[f"{name}-{depth}"]
@@ -63,7 +63,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """The slope of a straight line through what is added at each depth, and how straight that is."""
+    """Fits a straight line to the latency that is added at each depth. The figure is its slope."""
     added = [added_ms(runs["chain", depth], runs["native", depth]) for depth in DEPTHS]
     slopes = [_line(values)[0] for values in zip(*added, strict=True)]
     middle = [median(values) for values in added]
@@ -71,14 +71,14 @@ def figures(runs: Runs) -> list[Figure]:
     off_ms = max(abs(ms - start - slope * depth) for depth, ms in zip(DEPTHS, middle, strict=True))
     native = [median(run.latency_ms[50] for run in runs["native", depth]) for depth in DEPTHS]
     note = (
-        f"p50 of 1 to {len(STAGES)} stages over that of native ensembles of as many, one client: slope, median of "
-        f"{len(slopes)} rounds, {spread(slopes)}; {start:.2f} ms beside it, at most {off_ms:.2f} ms off the line; "
+        f"p50 of 1 to {len(STAGES)} stages minus that of native ensembles with as many, one client: slope, median of "
+        f"{len(slopes)} rounds, {spread(slopes)}; intercept {start:.2f} ms, at most {off_ms:.2f} ms off the line; "
         "baseline: slope of the native ensembles, ms"
     )
     return [figure("dataplane.depth", median(slopes), "ms", note, at_most=GOAL_MS, baseline=_line(native)[0])]
 
 
 def _line(values_ms: Sequence[float]) -> tuple[float, float]:
-    """Slope in ms a stage, and ms at no stage, of the straight line nearest by least squares."""
+    """Fits a line by least squares. Returns its slope in ms per stage and its intercept in ms."""
     slope, start = np.polyfit(DEPTHS, values_ms, 1)
     return float(slope), float(start)

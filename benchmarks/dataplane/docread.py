@@ -1,6 +1,6 @@
-"""Reading pages across workers, against the same models called by a BLS model in one tritonserver.
+"""The application `docread` across workers, relative to the same models called by a BLS model in one tritonserver.
 
-The application `docread` with its lightest variants: pages of real size, real models, rows that fan out.
+It uses the lightest variants: real models, pages of real size, rows that fan out.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from benchmarks import system
 from benchmarks.dataplane import sides
 from benchmarks.dataplane.compare import rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 from jigsaw_triton.applications import fetch_application
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
@@ -33,27 +33,27 @@ from jigsaw_triton.spec.load import load_graph
 RUN_S = 12.0
 WARM_UP_S = 4.0
 LEAST_S = 6.0
-"""Seconds in which a few pages are read on a busy machine, too."""
+"""Seconds that are enough for a few pages even on a busy machine."""
 
 CLIENTS = 4
 BATCH = 8
-"""Lines that recognise takes at a time."""
+"""Lines in a batch of `recognise`."""
 
 BLS_CODE = Path(__file__).with_name("docread_bls.py")
-"""Not imported here: only a tritonserver has what it imports."""
+"""Code of the BLS model. It is not imported here, because its own imports exist only inside tritonserver."""
 
 VARIANTS = {"detect": "v6_tiny_352", "recognise": "v6_tiny"}
 GOAL = 0.97
 
 
-def one_variant_a_task(graph: TaskGraph, name: str) -> TaskGraph:
-    """The graph under another name, with VARIANTS alone."""
+def one_variant_per_task(graph: TaskGraph, name: str) -> TaskGraph:
+    """Returns the graph under another name, with only the variants in VARIANTS."""
     tasks = {task.name: replace(task, variants=(task.variant(VARIANTS[task.name]),)) for task in graph.tasks.values()}
     return replace(graph, name=name, tasks=tasks, slo=replace(graph.slo, accuracy=0.01))
 
 
 def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
-    """One worker that detects, two that recognise: a page has some 25 lines."""
+    """Returns a deployment with one worker for `detect` and two for `recognise`: a page has some 25 lines."""
     lines = graph.tasks["detect"].variants[0].yields["CROPS"]
     rows = ProfileTable(
         (
@@ -71,7 +71,7 @@ def wanted(graph: TaskGraph, cluster: Cluster) -> Wanted:
 
 
 def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
-    """The model that clients of the one server call, with an instance for each."""
+    """Returns the BLS model that clients of the single server call, with one instance for each client."""
     config = cfg.parse('backend: "python"', where="benchmark")
     config.name = graph.name
     config.max_batch_size = 1
@@ -84,17 +84,19 @@ def bls(graph: TaskGraph, models: Sequence[WorkerModel]) -> ModelFolder:
     return ModelFolder(graph.name, files)
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both sides, and loads them in turn."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts both sides, and loads them in turn."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     source = applications_dir() / "docread"
-    fetch_application(source, tell)
+    fetch_application(source, progress)
     graph = build_graph(load_graph(source), templates=frozenset(system.templates()), require_files=True)
-    ours, theirs = (wanted(one_variant_a_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server"))
+    ours, theirs = (
+        wanted(one_variant_per_task(graph, name), system.cluster("cpu")) for name in ("pages", "one-server")
+    )
     models = sides.worker_models(theirs, installation.backends)
     front = bls(theirs.graphs["one-server"], models)
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-        tell("docread: starting three workers, their gateway, and the server of the baseline")
+        progress("docread: starting three workers, their gateway, and the server of the baseline")
         async with (
             sides.behind_gateway(installation, ours) as behind,
             sides.native(installation, [*(m.folder for m in models), front], theirs.graphs, theirs.cluster) as alone,
@@ -108,16 +110,16 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             for name in found:
                 await load(name, effort.seconds(WARM_UP_S, least_s=LEAST_S))
             for number in range(effort.rounds):
-                tell(f"docread: round {number + 1} of {effort.rounds}")
+                progress(f"docread: round {number + 1} of {effort.rounds}")
                 for name in found:
                     runs[name].append(await load(name, effort.seconds(RUN_S, least_s=LEAST_S)))
     return figures(runs["pages"], runs["one-server"])
 
 
 def figures(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figure from the runs."""
     baseline = (
         f"the same models with as many instances in one server, called by a BLS model, pages/s; {CLIENTS} clients, "
-        f"{' and '.join(VARIANTS.values())}, one worker that detects and two that recognise"
+        f"{' and '.join(VARIANTS.values())}, one worker for detect and two for recognise"
     )
     return [rates("dataplane.docread.rate", ours, theirs, baseline, GOAL)]

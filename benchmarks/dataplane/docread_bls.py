@@ -1,6 +1,6 @@
-"""docread as one would write it for a single Triton: a BLS model that calls detect, then recognise for its lines.
+"""docread written for a single tritonserver: a BLS model that calls detect, then recognise for its lines.
 
-Run by the python backend of the server that is the baseline.
+The python backend of the baseline's server runs it.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """One instance a request at a time."""
+    """BLS model. Each instance handles one request at a time."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Reads the names of the models and the batch that recognise takes."""
+        """Reads the names of the models, and the batch size of recognise."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._detect, self._recognise = (parameters[name]["string_value"] for name in ("detect", "recognise"))
         self._batch = int(parameters["batch"]["string_value"])
 
     async def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Reads pages side by side."""
+        """Reads pages concurrently."""
         return list(await asyncio.gather(*(self._read(request) for request in requests)))
 
     async def _read(self, request: Any) -> Any:

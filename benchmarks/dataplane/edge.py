@@ -1,7 +1,7 @@
-"""A deployment behind HAProxy against the same deployment without it.
+"""A deployment behind HAProxy, relative to the same deployment without it.
 
-Both have the same chain of two models. perf_analyzer loads them in turn over gRPC. The figures compare runs that
-followed each other.
+Both have the same chain of two models. perf_analyzer loads them in turn over gRPC. The figures compare consecutive
+runs.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms, clients, rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.gpus.model import Cluster, Edge
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
@@ -38,16 +38,16 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 """(side, clients) -> one measurement for each round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both deployments, loads them in turn, and compares."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts both deployments, loads them in turn, and compares."""
     installation, analyzer, haproxy = find_installation(), find_perf_analyzer(), find_haproxy()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
-        tell(f"starting a deployment, and one behind HAProxy {haproxy.version}")
+        progress(f"starting a deployment, and one behind HAProxy {haproxy.version}")
         chain = graphs.chain(folder, "chain")
         found = {}
         for side in SIDES:
-            wanted = sides.one_worker_a_task([chain], _cluster(edge=side == "edge"))
+            wanted = sides.one_worker_per_task([chain], _cluster(edge=side == "edge"))
             found[side] = (await stack.enter_async_context(sides.behind_gateway(installation, wanted)))["chain"]
 
         async def load(side: str, count: int, seconds: float) -> Measured:
@@ -58,7 +58,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         runs: dict[tuple[str, int], list[Measured]] = {}
         for number in range(effort.rounds):
             for count in CLIENTS:
-                tell(f"round {number + 1} of {effort.rounds}: {clients(count)}")
+                progress(f"round {number + 1} of {effort.rounds}: {clients(count)}")
                 for side in SIDES:
                     runs.setdefault((side, count), []).append(await load(side, count, effort.seconds(RUN_S)))
     return figures(runs)
@@ -74,7 +74,7 @@ def _cluster(*, edge: bool) -> Cluster:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figures from the runs."""
     found = [
         rates(f"dataplane.edge.rate.{clients(n)}", runs["edge", n], runs["direct", n], _DIRECT, RATE_GOALS.get(n))
         for n in CLIENTS

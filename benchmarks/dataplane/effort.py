@@ -1,4 +1,4 @@
-"""How long a benchmark measures: as long as its figures need, or just to see that it runs."""
+"""Effort of a benchmark: full, for meaningful figures, or a smoke run that only shows that it works."""
 
 from dataclasses import dataclass
 
@@ -8,26 +8,31 @@ class Effort:
     """Effort of one run.
 
     Attributes:
-        rounds: Measurements of each figure, of which the median counts.
-        warm_ups: Rounds before them that do not count.
-        of_time: Part of each measurement's usual time.
-        of_load: Part of the usual numbers of clients, requests and faults where they are large.
+        rounds: Measurements of each figure; the median is reported.
+        warm_ups: Rounds before them that are not counted.
+        time_share: Share of each measurement's usual time.
+        load_share: Share of the usual numbers of clients, requests and faults, if these are large.
     """
 
     rounds: int = 3
     warm_ups: int = 1
-    of_time: float = 1.0
-    of_load: float = 1.0
+    time_share: float = 1.0
+    load_share: float = 1.0
 
     def seconds(self, usual_s: float, *, least_s: float = 1.0) -> float:
-        """Time of a measurement that usually takes so long, and needs some time to give a figure at all."""
-        return max(least_s, self.of_time * usual_s)
+        """Returns the time of a measurement.
+
+        Args:
+            usual_s: Usual time in seconds.
+            least_s: Seconds that the measurement needs to give any figure.
+        """
+        return max(least_s, self.time_share * usual_s)
 
     def count(self, usual: int) -> int:
-        """Number of things of which there are usually so many."""
-        return max(1, round(self.of_load * usual))
+        """Returns the number of clients, requests or faults, of which there are usually this many."""
+        return max(1, round(self.load_share * usual))
 
 
 FULL = Effort()
-SMOKE = Effort(rounds=1, warm_ups=0, of_time=0.05, of_load=0.02)
-"""Effort of a run that only shows that the benchmark works; its figures mean nothing."""
+SMOKE = Effort(rounds=1, warm_ups=0, time_share=0.05, load_share=0.02)
+"""Effort of a smoke run. Its figures are meaningless."""

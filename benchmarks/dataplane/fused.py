@@ -1,6 +1,6 @@
-"""Two stages that share a worker, which does them in one call, against a native ensemble of the same two models.
+"""Two stages that a shared worker does in one call, relative to a native ensemble of the same two models.
 
-The native side has the models to itself, one in its own server, with Triton's own batches and without turns.
+The native ensemble has a server of its own, with Triton's dynamic batching, and its models do not take turns.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -24,19 +24,19 @@ CLIENTS = (1, 8, 32)
 RATE_GOALS = {32: 1.0}
 
 Runs = Mapping[tuple[str, int], Sequence[Measured]]
-"""(`fused` or `native`, clients) -> one measurement a round."""
+"""(`fused` or `native`, clients) -> one measurement for each round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both sides, loads them in turn, and compares."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         fused, alone = (
-            sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
+            sides.one_worker_per_task([graphs.chain(folder, name)], system.cluster("cpu"), share=name == "fused")
             for name in ("fused", "native")
         )
-        tell("starting the worker that does a chain, its gateway, and the server of the native ensemble")
+        progress("starting the worker of the chain, its gateway, and the server of the native ensemble")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, fused) as ours,
@@ -45,7 +45,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             found = {**ours, **theirs}
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
-                tell(f"fused: round {number} of {effort.rounds}")
+                progress(f"fused: round {number} of {effort.rounds}")
                 for count in CLIENTS:
                     for name in ("native", "fused"):
                         run = await asyncio.to_thread(found[name].load, analyzer, folder, count, effort.seconds(RUN_S))
@@ -54,7 +54,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(runs: Runs) -> list[Figure]:
-    """The figures of the runs."""
+    """Computes the figures from the runs."""
     found = [
         rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
         for n in CLIENTS

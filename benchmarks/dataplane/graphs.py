@@ -1,4 +1,4 @@
-"""The graphs that are loaded: of so little work, or of work so exactly known, that what is measured is the way."""
+"""Graphs for the benchmarks. Their models do little work, or work of known duration, so the data plane dominates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from benchmarks import system
 from jigsaw_triton.graph.model import TaskGraph
 
 FLOATS = 16
-"""In a request and between stages, where a graph does not say otherwise."""
+"""Floats in a request and between stages, by default."""
 
 ROWS = 3
-"""That a request fans out to."""
+"""Rows that a request fans out to."""
 
 MODEL = """\
 class Model:
@@ -32,9 +32,11 @@ def step(X):
 TWICE = "x * 2"
 ROWS_OF = f"x[:, None].repeat({ROWS}, axis=1)"
 MULTIPLES = "x[:, None] * __import__('numpy').arange(1, 2 + int(x[0, 0]) % 5, dtype='f4')[:, None]"
-"""One to five rows, as the first float says: 1x, 2x, 3x ... For one request at a time."""
+"""Expression for one to five rows, depending on the first float: 1x, 2x, 3x ... For one request at a time."""
 
 SLEEPS = 77.0
+"""Input that makes the model of `sleeper` sleep."""
+
 SLEEPY = f"(__import__('time').sleep(60) or x) if (x == {SLEEPS}).any() else x * 2"
 
 Document = dict[str, Any]
@@ -49,36 +51,36 @@ def chain(
     target: str = "auto",
     slo_ms: int = 1000,
 ) -> TaskGraph:
-    """Stages that double what they get, one after the other."""
+    """Returns a chain of stages that each double their input."""
     tasks = _chained({stage: _python(TWICE, [floats]) for stage in stages})
     return _read(folder, _document(name, tasks, floats=floats, target=target, slo_ms=slo_ms), {TWICE})
 
 
 def stepped(folder: Path, name: str) -> TaskGraph:
-    """A stage and a python step that each double what they get, one after the other."""
+    """Returns a chain of a stage and a Python step that each double their input."""
     output = {"Y": {"dtype": "FP32", "shape": [FLOATS]}}
     tasks = _chained({"first": _python(TWICE, [FLOATS]), "second": {"python": "step.py", "outputs": output}})
     return _read(folder, _document(name, tasks), {TWICE}, {"step.py": STEP})
 
 
 def sleeper(folder: Path, name: str) -> TaskGraph:
-    """One stage that doubles what it gets, and sleeps for a minute where that is SLEEPS."""
+    """Returns a graph of one stage that doubles its input, and sleeps for a minute if the input is SLEEPS."""
     tasks = _chained({"work": _python(SLEEPY, [FLOATS])})
     return _read(folder, _document(name, tasks, slo_ms=5000), {SLEEPY})
 
 
 def fan_out(folder: Path, name: str, *, target: str = "auto") -> TaskGraph:
-    """The first stage makes ROWS rows, the second doubles each."""
+    """Returns a graph whose first stage makes ROWS rows, and whose second stage doubles each row."""
     return _rows(folder, name, ROWS_OF, ROWS, target)
 
 
 def multiples(folder: Path, name: str) -> TaskGraph:
-    """The first stage makes rows whose number and values depend on the request, the second doubles each."""
+    """Returns a graph whose first stage makes rows that depend on the request, and whose second stage doubles each."""
     return _rows(folder, name, MULTIPLES, 3.0, "auto")
 
 
 def fixed_rows(folder: Path, name: str) -> TaskGraph:
-    """`fan_out` as one would write it for a native ensemble: the second stage takes all rows of a request at once."""
+    """Returns `fan_out` written for a native ensemble: the second stage takes all rows of a request at once."""
     tasks = _chained({"first": _python(ROWS_OF, [ROWS, FLOATS]), "second": _python(TWICE, [ROWS, FLOATS])})
     return _read(folder, _document(name, tasks), {ROWS_OF, TWICE})
 
@@ -86,7 +88,7 @@ def fixed_rows(folder: Path, name: str) -> TaskGraph:
 def emulated(
     folder: Path, name: str, *, stages: Sequence[str] = ("work",), slo_ms: int, target: str = "auto"
 ) -> TaskGraph:
-    """Stages that only take the time that profiles say."""
+    """Returns a chain of emulated stages, which take the time in their profiles."""
     variant = {"name": "only", "accuracy": 1.0, "template": "emulated"}
     tasks = _chained({stage: _task([FLOATS], variant) for stage in stages})
     return _read(folder, _document(name, tasks, slo_ms=slo_ms, target=target), set())
@@ -103,7 +105,7 @@ def _read(
     folder: Path, document: Document, expressions: set[str], others: Mapping[str, str] | None = None
 ) -> TaskGraph:
     files = {_file(expression): MODEL.format(expression=expression) for expression in expressions}
-    # JSON is YAML.
+    # Every JSON document is a YAML document.
     return system.read_graph(folder / document["metadata"]["name"], json.dumps(document), {**files, **(others or {})})
 
 
@@ -125,7 +127,7 @@ def _document(
 
 
 def _chained(tasks: Mapping[str, Document]) -> Document:
-    """Each task gets what the one before it made, the first what clients send."""
+    """Connects each task's input to the output of the one before it, and the first to the graph's input."""
     sources = ["inputs.X", *(f"{name}.Y" for name in tasks)]
     return {
         name: {**task, "inputs": {"X": source}} for (name, task), source in zip(tasks.items(), sources, strict=False)

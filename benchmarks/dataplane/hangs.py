@@ -1,7 +1,7 @@
-"""Models' processes that hang, are slow or die under load: is any answer another's, and who waits how long?
+"""Model processes that hang, are slow or die under load: counts swapped answers, and measures the recovery.
 
-Each request has floats of its own, so that an answer shows whose it is. Triton gives up a process of a python model
-that hangs for a while, and what the process says late may become the answer to the next request.
+Each request has different floats, so each answer shows which request it belongs to. Triton stops waiting for the
+process of a Python model that hangs, and a late result of the process may become the answer to the next request.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.compiler.service import MIN_CALL_DEADLINE_MS
 from jigsaw_triton.controller.generation import Wanted
@@ -40,10 +40,10 @@ PAUSE_S = 1.5
 """Mean time between two faults."""
 
 KINDS: Mapping[str, tuple[float, float]] = {"hang": (1.5, 3.0), "slow": (0.1, 1.0), "kill": (0.0, 0.0)}
-"""Kind of fault -> shortest and longest time for which a model's process is stopped; a killed one is not."""
+"""Kind of fault -> shortest and longest time in seconds for which a model's process is stopped; 0 for a kill."""
 
 HANG_GOAL = 3.0
-"""Greatest time, as a multiple of the call deadline, from a request that hangs to others being served again."""
+"""Goal for the time from a request that hangs until others are served again, as a multiple of the call deadline."""
 
 PATIENCE_S = 60.0
 
@@ -53,12 +53,12 @@ class Tally:
     """Outcomes of requests.
 
     Attributes:
-        sent: Requests sent.
-        wrong: Answers that are not those of their requests.
-        unanswered: Requests without any answer.
-        statuses: HTTP status -> answers.
-        faults: Kind -> faults.
-        longest_s: Longest time until an answer of any kind.
+        sent: Number of requests sent.
+        wrong: Number of answers that belong to another request.
+        unanswered: Number of requests without any answer.
+        statuses: HTTP status -> number of answers.
+        faults: Kind of fault -> number of faults.
+        longest_s: Longest time until an answer of any kind, in seconds.
     """
 
     sent: int = 0
@@ -69,35 +69,39 @@ class Tally:
     longest_s: float = 0.0
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Loads a chain while its models' processes hang, are slow and die; then has one request hang."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Loads a chain while its model processes hang, are slow and die. Then sends one request that hangs."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         wanted = _wanted(Path(path))
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"hangs: starting {2 * WORKERS + WORKERS} workers")
+            progress(f"hangs: starting {2 * WORKERS + WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally()
-            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), tell)
-            tell("hangs: one request that hangs")
+            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), progress)
+            progress("hangs: one request that hangs")
             back_s = await _hang(running, wanted.cluster.gateway)
-    told = f"{CLIENTS} clients, {dict(tally.faults)}; {tally.sent} requests, statuses {dict(tally.statuses)}, "
-    told += f"{tally.unanswered} without an answer, longest {tally.longest_s:.1f} s"
+    faults = ", ".join(f"{count} {kind}" for kind, count in tally.faults.items())
+    statuses = ", ".join(f"{count} of status {status}" for status, count in tally.statuses.items())
+    note = (
+        f"answers to another request; {CLIENTS} clients; faults: {faults}; {tally.sent} requests; answers: {statuses}; "
+        f"{tally.unanswered} without an answer; longest {tally.longest_s:.1f} s"
+    )
     deadline_s = MIN_CALL_DEADLINE_MS / 1000
     return [
-        figure("dataplane.wrong", tally.wrong, "answers", told, at_most=0),
+        figure("dataplane.wrong", tally.wrong, "answers", note, at_most=0),
         figure(
             "dataplane.hang_s",
             back_s,
             "s",
-            f"from a request whose model sleeps for a minute to others being served again by {WORKERS} workers; call "
-            f"deadline {deadline_s:g} s",
+            f"from a request whose model sleeps for a minute until {WORKERS} workers serve others again; call deadline "
+            f"{deadline_s:g} s",
             at_most=HANG_GOAL * deadline_s,
         ),
     ]
 
 
 def _wanted(folder: Path) -> Wanted:
-    """A chain, and a graph whose model sleeps where a request says so."""
+    """Returns a deployment of a chain, and of a graph whose model sleeps on a certain input."""
     found = {"chain": graphs.chain(folder, "chain", slo_ms=5000), "sleeper": graphs.sleeper(folder, "sleeper")}
     rps = 1000.0
     rows = {
@@ -108,8 +112,8 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, rows, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, tell: Tell) -> None:
-    faults = asyncio.create_task(_faults(running, count, tally, tell))
+async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, progress: Progress) -> None:
+    faults = asyncio.create_task(_faults(running, count, tally, progress))
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     try:
         await asyncio.gather(*(_client(ports, rng, tally, faults) for rng in rngs))
@@ -143,8 +147,8 @@ async def _client(ports: GatewayPorts, rng: np.random.Generator, tally: Tally, u
         connection.close()
 
 
-async def _faults(running: System, count: int, tally: Tally, tell: Tell) -> None:
-    """Stops, slows and kills processes of the chain's models in turn, at random times."""
+async def _faults(running: System, count: int, tally: Tally, progress: Progress) -> None:
+    """Stops and kills random processes of the chain's models, at random times."""
     rng = Random(1)
     for number in range(count):
         await asyncio.sleep(rng.expovariate(1 / PAUSE_S))
@@ -161,11 +165,11 @@ async def _faults(running: System, count: int, tally: Tally, tell: Tell) -> None
         await asyncio.sleep(rng.uniform(*KINDS[kind]))
         _send(pid, signal.SIGCONT)
         if number % 20 == 0:
-            tell(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
+            progress(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
 
 
 def _stubs(running: System) -> list[int]:
-    """Processes of models of the chain's workers."""
+    """Returns the process ids of the models of the chain's workers."""
     state = running.controller.state
     names = [w.name for w in state.actual.workers.values() if any(m.graph == "chain" for m in w.models)]
     servers = [server for name in names if (server := running.fleet.server(name)) is not None]
@@ -188,11 +192,11 @@ def _send(pid: int, number: int) -> None:
 
 
 async def _hang(running: System, ports: GatewayPorts) -> float:
-    """Seconds from sending a request that hangs until WORKERS requests at a time are served again."""
+    """Returns the seconds from sending a request that hangs until all workers serve other requests again."""
     hanging = client.request("sleeper", {"X": np.full((1, graphs.FLOATS), graphs.SLEEPS, np.float32)})
     plain = client.request("sleeper", {"X": np.ones((1, graphs.FLOATS), np.float32)})
     async with client.connections(ports, 1 + 2 * WORKERS) as (first, *others):
-        # Every worker has answered before, so that its calls have their usual deadline.
+        # Let every worker answer first, so that its calls have their usual deadline.
         for _ in range(20):
             await asyncio.gather(*(connection.ask(plain) for connection in others))
         began_s = time.monotonic()

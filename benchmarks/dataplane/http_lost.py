@@ -1,7 +1,7 @@
-"""Answers over HTTP that never come: very many at once, and very many clients.
+"""Answers that are lost over HTTP, with very many requests at once and with very many clients.
 
-Triton's HTTP front loses answers that come faster than it can hand them to its threads, and their clients wait for
-ever. The backend holds answers back meanwhile.
+Triton's HTTP server loses answers that come faster than it can pass them to its threads, and their clients wait for
+ever. The backend prevents this by holding answers back.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.client import BROKEN, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
@@ -29,17 +29,17 @@ PATIENCE_S = 20.0
 """Seconds after which an answer counts as lost."""
 
 SLO_MS, BATCH_MS = 200, 90.0
-"""SLO so short, and batches so long, that nearly all requests are refused."""
+"""SLO and batch time with which nearly all requests are refused."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Loads a graph that refuses nearly all, and one that answers all."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Loads a graph that refuses nearly all requests, and one that answers all."""
     rows = ProfileTable([system.profile("cpu", "work", "only", 1, BATCH_MS, 1000 / BATCH_MS)])
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         slow = graphs.emulated(Path(path), "slow", slo_ms=SLO_MS)
         quick = graphs.chain(Path(path), "quick")
         cluster = system.cluster("cpu")
-        beside = sides.one_worker_a_task([quick], cluster)
+        beside = sides.one_worker_per_task([quick], cluster)
         wanted = replace(
             beside,
             graphs={**beside.graphs, slow.name: slow},
@@ -47,16 +47,16 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             profiles={**beside.profiles, slow.name: rows},
         )
         async with system.system(find_installation(), SETTINGS) as running:
-            tell("http_lost: starting three workers")
+            progress("http_lost: starting three workers")
             await running.deploy(wanted)
             count = effort.count(AT_ONCE)
-            tell(f"http_lost: {count} requests at once")
+            progress(f"http_lost: {count} requests at once")
             refused = await _at_once(cluster.gateway, slow.name, count)
             clients = effort.count(CLIENTS)
-            tell(f"http_lost: {clients} clients")
+            progress(f"http_lost: {clients} clients")
             stuck, answered = await _crowd(cluster.gateway, quick.name, clients, effort.seconds(RUN_S))
-    note = f"of {count} requests sent at once, of which nearly all are refused at once; SLO {SLO_MS} ms"
-    crowd = f"of {clients} clients that each send when the last request was answered; {answered} answers"
+    note = f"requests without an answer, of {count} sent at once, most of which are refused; SLO {SLO_MS} ms"
+    crowd = f"clients whose last request has no answer, of {clients} in a closed loop; {answered} answers"
     return [
         figure("dataplane.http_lost.at_once", refused, "answers", note, at_most=0),
         figure("dataplane.http_lost.clients", stuck, "clients", crowd, at_most=0),
@@ -64,7 +64,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 async def _at_once(ports: GatewayPorts, model: str, count: int) -> int:
-    """Requests without an answer, of so many that are sent at the same time."""
+    """Sends requests at the same time. Returns the number of requests without an answer."""
     request = client.request(model, {"X": np.ones((1, graphs.FLOATS), np.float32)}, timeout_us=None)
     async with client.connections(ports, count) as opened:
         replies = [asyncio.ensure_future(connection.ask(request)) for connection in opened]
@@ -75,7 +75,11 @@ async def _at_once(ports: GatewayPorts, model: str, count: int) -> int:
 
 
 async def _crowd(ports: GatewayPorts, model: str, count: int, seconds: float) -> tuple[int, int]:
-    """Clients whose last request is never answered, and the answers that all of them got."""
+    """Runs clients in a closed loop.
+
+    Returns:
+        Number of clients whose last request was never answered, and number of answers that all clients got.
+    """
     request = client.request(model, {"X": np.ones((1, graphs.FLOATS), np.float32)})
     end_s = time.monotonic() + seconds
     answered = 0

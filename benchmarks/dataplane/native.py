@@ -1,9 +1,9 @@
-"""Two workers behind the gateway against a native ensemble of the same two models in one tritonserver.
+"""Two workers behind the gateway, relative to a native ensemble of the same two models in one tritonserver.
 
 The gateway serves them as one front, as an ensemble of one-task fronts, and as a BLS pipeline.
 
-Both sides are compiled by the same code. They are loaded in turn, and ratios are of runs that followed each other: by
-perf_analyzer over gRPC, and with large tensors, with which its windows overrun, by a client of our own over HTTP.
+The same code compiles both sides. They are loaded in turn, and ratios compare consecutive runs. perf_analyzer loads
+them over gRPC. Large tensors overrun its windows, so `client` loads those over HTTP.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates, ratio
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.graphs import ROWS
 from benchmarks.dataplane.sides import Side
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
@@ -37,7 +37,7 @@ RUNS = {
     8: ("native", "graph", "ensemble"),
     32: ("native", "graph", "ensemble", "bls", "native_rows", "rows"),
 }
-"""Clients -> sides in the order in which they are loaded."""
+"""Number of clients -> sides in the order in which they are loaded."""
 
 LARGE = ("native_large", "large")
 LARGE_CLIENTS = (1, 8)
@@ -59,7 +59,7 @@ class Run:
 
     Attributes:
         measured: Report of perf_analyzer.
-        cpu_us: Microseconds of processor time of all servers for one request, warm-up included.
+        cpu_us: Processor time of all servers for one request in microseconds, including the warm-up.
     """
 
     measured: Measured
@@ -67,18 +67,18 @@ class Run:
 
 
 Runs = Mapping[tuple[str, int], Sequence[Run]]
-"""(side, clients) -> one measurement a round."""
+"""(side, clients) -> one measurement for each round."""
 
 Rates = Mapping[tuple[str, int], Sequence[float]]
-"""(side of LARGE, clients) -> requests/s, one a round."""
+"""(side in LARGE, clients) -> requests/s, one value for each round."""
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both sides, loads them in turn, and compares."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts both sides, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
-        tell("starting ten workers, their gateway, and the server of the native ensembles")
+        progress("starting ten workers, their gateway, and the server of the native ensembles")
         found = await _sides(stack, folder, installation)
 
         async def load(name: str, count: int, seconds: float) -> Run:
@@ -100,7 +100,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         runs: dict[tuple[str, int], list[Run]] = {}
         for number in range(effort.rounds):
             for count, names in RUNS.items():
-                tell(f"round {number + 1} of {effort.rounds}: {count} clients")
+                progress(f"round {number + 1} of {effort.rounds}: {count} clients")
                 for name in names:
                     runs.setdefault((name, count), []).append(await load(name, count, effort.seconds(RUN_S)))
             for count in LARGE_CLIENTS:
@@ -110,7 +110,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 async def _answered(side: Side) -> float:
-    """Requests that a side's graph has answered until now."""
+    """Returns the number of requests that a side's graph has answered so far."""
     server = side.fleet.server(side.fleet.GATEWAY)
     assert server is not None
     counted = await server.client.statistics(side.graph.name)
@@ -118,7 +118,7 @@ async def _answered(side: Side) -> float:
 
 
 async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation) -> dict[str, Side]:
-    """Both sides, serving; the stack takes them down."""
+    """Starts both sides; the stack takes them down."""
     behind = {
         "graph": graphs.chain(folder, "chain", target="graph"),
         "ensemble": graphs.chain(folder, "chain-ensemble", target="ensemble"),
@@ -131,7 +131,7 @@ async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation
         "native_rows": graphs.fixed_rows(folder, "native-rows"),
         "native_large": graphs.chain(folder, "native-large", floats=LARGE_FLOATS),
     }
-    deployment, other = (sides.one_worker_a_task(g.values(), system.cluster("cpu", 2)) for g in (behind, alone))
+    deployment, other = (sides.one_worker_per_task(g.values(), system.cluster("cpu", 2)) for g in (behind, alone))
     ours = await stack.enter_async_context(sides.behind_gateway(installation, deployment))
     models = sides.native_ensembles(other, installation.backends)
     theirs = await stack.enter_async_context(sides.native(installation, models, other.graphs, other.cluster))
@@ -140,7 +140,7 @@ async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation
 
 
 def figures(runs: Runs, large_rps: Rates) -> list[Figure]:
-    """The figures that the runs come to."""
+    """Computes the figures from the runs."""
     most = max(RUNS)
 
     def measured(name: str, count: int) -> list[Measured]:
@@ -148,15 +148,15 @@ def figures(runs: Runs, large_rps: Rates) -> list[Figure]:
 
     found = []
     for target, goals in RATE_GOALS.items():
-        of = "" if target == "graph" else f".{target}"
+        suffix = "" if target == "graph" else f".{target}"
         for n, goal in goals.items():
-            name = f"dataplane.chain2{of}.rate.{clients(n)}"
+            name = f"dataplane.chain2{suffix}.rate.{clients(n)}"
             found.append(rates(name, measured(target, n), measured("native", n), NATIVE, goal))
     found.append(_added(measured("graph", 1), measured("native", 1)))
-    fixed = f"{ROWS} rows a request; {NATIVE}, which takes a request's rows as one fixed tensor"
+    fixed = f"{ROWS} rows per request; {NATIVE}, which takes a request's rows as one tensor of fixed size"
     name = f"dataplane.fanout{ROWS}.rate.{clients(most)}"
     found.append(rates(name, measured("rows", most), measured("native_rows", most), fixed, ROWS_GOAL))
-    large = f"600 kB in and out at both stages; {NATIVE}"
+    large = f"inputs and outputs of 600 kB at both stages; {NATIVE}"
     for n, goal in LARGE_GOALS.items():
         name = f"dataplane.large.rate.{clients(n)}"
         found.append(ratio(name, large_rps["large", n], large_rps["native_large", n], large, goal))
@@ -178,7 +178,7 @@ def _added(ours: Sequence[Measured], native: Sequence[Measured]) -> Figure:
 def _cpu(count: int, ours: Sequence[Run], native: Sequence[Run], goal: float | None) -> Figure:
     ratios = [one.cpu_us / other.cpu_us for one, other in zip(ours, native, strict=True)]
     note = (
-        f"processor time of all servers and their models' processes for one request; median of {len(ratios)} rounds, "
+        f"processor time of all servers and model processes for one request; median of {len(ratios)} rounds, "
         f"{spread(ratios)}; {median(run.cpu_us for run in ours):.0f} us; baseline: native ensemble, us"
     )
     baseline = median(run.cpu_us for run in native)

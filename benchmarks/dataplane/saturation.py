@@ -1,6 +1,7 @@
-"""How much of what its workers can do a task does when it always has work: many workers, and unequal ones.
+"""Throughput of a saturated task, relative to the capacity of its workers: many workers, and unequal workers.
 
-Emulated variants, whose time is known exactly; closed loops with more requests under way than the workers hold.
+The variants are emulated, so their time is known exactly. Closed loops keep more requests in flight than the workers
+hold.
 """
 
 import tempfile
@@ -15,7 +16,7 @@ from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
@@ -32,19 +33,19 @@ WORKERS, WORKER_MS = 16, 50.0
 WORKERS_GOAL = 0.97
 
 SLICE_MS = {"4g": 30.0, "3g": 90.0}
-"""Of the two unequal workers, which fill a board."""
+"""Slice -> batch time in milliseconds of the two unequal workers, which fill a board."""
 
 BALANCE_GOAL = 0.97
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A task with workers.
+    """A task with certain workers.
 
     Attributes:
-        wanted: Its deployment.
-        workers: That it must come to.
-        ideal_rps: What they can do.
+        wanted: Deployment of the task.
+        workers: Number of workers that the plan must have.
+        ideal_rps: Capacity of these workers in requests/s.
     """
 
     wanted: Wanted
@@ -53,13 +54,13 @@ class Case:
 
 
 def many(folder: Path) -> Case:
-    """Equal workers."""
+    """Returns the case of many equal workers."""
     row = system.profile("cpu", "work", "only", BATCH, WORKER_MS, _rps(WORKER_MS))
     return _case(folder, "many", [row], system.cluster("cpu", 3), WORKERS, WORKERS * _rps(WORKER_MS))
 
 
 def unequal(folder: Path) -> Case:
-    """One worker three times as fast as the other."""
+    """Returns the case of two workers, one three times as fast as the other."""
     rows = [
         system.profile("cpu", "work", "only", BATCH, ms, _rps(ms), slice_=slice_) for slice_, ms in SLICE_MS.items()
     ]
@@ -74,7 +75,7 @@ def _case(
     folder: Path, name: str, rows: Sequence[ProfileRow], cluster: Cluster, workers: int, ideal_rps: float
 ) -> Case:
     graph = graphs.emulated(folder, name, slo_ms=SLO_MS)
-    # Nearly all that the planner would have these workers carry: it takes no fewer, and no more.
+    # Nearly the planned capacity of these workers, so the planner uses exactly this number.
     demand_rps = 0.99 * Options(latency_model=system.BY_HAND).usable * ideal_rps
     wanted = Wanted(
         {name: graph},
@@ -86,11 +87,11 @@ def _case(
     return Case(wanted, workers, ideal_rps)
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Both cases, one after the other."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Measures both cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         cases = {"workers": many(Path(path)), "balance": unequal(Path(path))}
-        rates_rps = {name: await _rates(case, tell, effort) for name, case in cases.items()}
+        rates_rps = {name: await _rates(case, progress, effort) for name, case in cases.items()}
     notes = {
         "workers": f"{WORKERS} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
         "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
@@ -99,31 +100,31 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
     return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals[name]) for name in cases]
 
 
-async def _rates(case: Case, tell: Tell, effort: Effort) -> list[float]:
+async def _rates(case: Case, progress: Progress, effort: Effort) -> list[float]:
     (name,) = case.wanted.graphs
     ports = case.wanted.cluster.gateway
     request = client.request(name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
     async with system.system(find_installation(), SETTINGS) as running:
-        tell(f"{name}: starting {case.workers} workers")
+        progress(f"{name}: starting {case.workers} workers")
         await running.deploy(case.wanted)
         state = running.controller.state.running
         started = len(state.bundle.workers) if state is not None else 0
         if started != case.workers:
-            raise ServerError(f"planned were {started} workers, not {case.workers}", where=name)
+            raise ServerError(f"the plan has {started} workers, not {case.workers}", where=name)
         rates_rps = []
         warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
         for number in range(effort.rounds):
-            tell(f"{name}: round {number + 1} of {effort.rounds}")
+            progress(f"{name}: round {number + 1} of {effort.rounds}")
             held = case.workers * BATCH
             rates_rps.append(await client.closed_loop(ports, request, 3 * held, warm_up_s=warm_up_s, seconds=seconds))
     return rates_rps
 
 
 def share(name: str, what: str, rates_rps: Sequence[float], ideal_rps: float, goal: float) -> Figure:
-    """Of what the workers can do."""
+    """Computes the throughput as a share of the workers' capacity."""
     shares = [rate / ideal_rps for rate in rates_rps]
     note = (
         f"{what}, saturated by one process over HTTP; median of {len(shares)} rounds, {spread(shares)}; "
-        f"{median(rates_rps):.4g} requests/s; baseline: what the workers can do, requests/s"
+        f"{median(rates_rps):.4g} requests/s; baseline: capacity of the workers, requests/s"
     )
     return figure(f"dataplane.{name}", median(shares), "share", note, at_least=goal, baseline=ideal_rps)

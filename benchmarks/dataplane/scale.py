@@ -1,7 +1,7 @@
-"""One task over very many workers: are they all busy, and what does the gateway pay for their number?
+"""One task with very many workers: share of time in which they are busy, and cost at the gateway.
 
-The workers are stand-ins that hold each call for a while, all in one process; the gateway is a real one. Its processor
-time for a request is compared with that over few workers, at about the same rate.
+The workers are stand-ins in one process, which hold each call for a while. The gateway is real. Its processor time for
+a request is compared with its time with few workers, at about the same rate.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.effort import FULL, Effort
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
 from jigsaw_triton.compiler.front import graph_front
@@ -42,7 +42,7 @@ class Run:
     """One measurement.
 
     Attributes:
-        busy: Share of the workers' time that they hold a call.
+        busy: Share of the workers' time in which they hold a call.
         cpu_us: Processor time of the gateway for one request, in microseconds.
     """
 
@@ -50,13 +50,13 @@ class Run:
     cpu_us: float
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Measures many workers and few, in turn."""
     many = max(2 * FEW, effort.count(MANY))
     hold_ms = 1000 * many / RATE_RPS
     runs: dict[int, list[Run]] = {many: [], FEW: []}
     for number in range(effort.rounds):
-        tell(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
+        progress(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
         for workers in runs:
             runs[workers].append(await _run(workers, hold_ms * workers / many, effort))
     busy = [run.busy for run in runs[many]]
@@ -66,16 +66,16 @@ async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
             "dataplane.scale.busy",
             median(busy),
             "share",
-            f"of the time of {many} stand-in workers that hold a call for {hold_ms:g} ms, one task; {spread(busy)}",
+            f"share of time in which {many} stand-in workers hold a call of {hold_ms:g} ms; one task; {spread(busy)}",
             at_least=BUSY_GOAL,
         ),
         figure(
             "dataplane.scale.cpu",
             median(ratios),
             "ratio",
-            f"the gateway's processor time a request over {many} workers, over that over {FEW} at the same rate; "
+            f"the gateway's processor time per request with {many} workers, relative to {FEW} at the same rate; "
             f"median of {effort.rounds} rounds, {spread(ratios)}; {median(r.cpu_us for r in runs[many]):.0f} us; "
-            f"baseline: over {FEW}, us",
+            f"baseline: with {FEW}, us",
             at_most=CPU_GOAL,
             baseline=median(run.cpu_us for run in runs[FEW]),
         ),
@@ -111,7 +111,7 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
 
 @asynccontextmanager
 async def _standins(folder: Path, count: int, hold_ms: float) -> AsyncIterator[None]:
-    """Stand-in workers for as long as they are needed."""
+    """Runs stand-in workers inside the `with` block."""
     arguments = ("-m", "benchmarks.dataplane.standin", str(folder), str(count), str(hold_ms), str(graphs.FLOATS))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

@@ -1,11 +1,12 @@
-"""Two graphs whose models take turns in one slice: what one that gets three times its planned load does to the other.
+"""Isolation in a shared slice: effect of a graph at three times its planned load on the other graph.
 
-The load of a shared slice is planned so low that turns rarely meet (`planner.candidates.sharing`). Variants are
-emulated, so that their time is known exactly; requests come at Poisson times and carry no timeout.
+The models of the two graphs take turns in one slice, whose planned load is so low that turns rarely meet
+(`planner.candidates.sharing`). The variants are emulated, so their time is known exactly. Requests are Poisson arrivals
+without a timeout.
 
-A turn that has begun is not broken off. A call meets one of the other model as often as that has load, and waits for
-the rest of it: with the planned 9% the p99 of that wait is 0.89 of a turn, with three times as much 0.96. Holding the
-other graph to its planned rate would win no more than the difference.
+A turn that has begun is not interrupted. The probability that a call meets a turn of the other model is that model's
+load, and the call waits for the rest of the turn. With the planned load of 9% the p99 of that wait is 0.89 of a turn,
+with three times as much 0.96. Limiting the other graph to its planned rate would gain only the difference.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from benchmarks.dataplane.client import Outcome
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, counted, p99
 from benchmarks.dataplane.sides import SETTINGS
-from benchmarks.harness import Figure, Tell, figure, spread
+from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD
@@ -35,18 +36,18 @@ RUN_S = 12.0
 TURN_MS = 10.0
 SLO_MS = 400
 PLANNED_RPS = 0.45 * SHARED_LOAD * 1000 / TURN_MS
-"""Of each graph: nearly half of what the slice may be planned for."""
+"""Planned requests/s of each graph: nearly half of the load that a shared slice may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What became of the quiet graph's requests.
+    """Outcomes of requests.
 
     Attributes:
-        alone: Nothing else going on.
-        planned: While the other graph had the load that is planned for it.
-        beside: While it had OVERLOAD times as much.
-        loud: The other graph's then.
+        alone: Outcomes of the quiet graph without other load.
+        planned: Outcomes of the quiet graph while the loud graph has its planned load.
+        beside: Outcomes of the quiet graph while the loud graph has OVERLOAD times its planned load.
+        loud: Outcomes of the loud graph in the case `beside`.
     """
 
     alone: Sequence[Outcome]
@@ -55,22 +56,22 @@ class Round:
     loud: Sequence[Outcome]
 
 
-async def measure(tell: Tell, effort: Effort = FULL) -> list[Figure]:
-    """Brings up both graphs in one slice, and loads them."""
+async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
+    """Starts both graphs in one slice, and loads them."""
     async with system.system(find_installation(), SETTINGS) as running:
         with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
             wanted = deployment(Path(path))
-            tell("shared: starting one worker for two graphs")
+            progress("shared: starting one worker for two graphs")
             await running.deploy(wanted)
         rounds = []
         for number in range(effort.rounds):
-            tell(f"shared: round {number + 1} of {effort.rounds}")
+            progress(f"shared: round {number + 1} of {effort.rounds}")
             rounds.append(await _round(wanted.cluster.gateway, Random(number), effort.seconds(RUN_S)))
     return [isolation(rounds)]
 
 
 def deployment(folder: Path) -> Wanted:
-    """Both graphs, on a cluster where they may share."""
+    """Returns a deployment of both graphs, which may share slices."""
     rows = ProfileTable([system.profile("cpu", "work", "only", 1, TURN_MS, 1000 / TURN_MS)])
     both = {name: graphs.emulated(folder, name, slo_ms=SLO_MS) for name in ("loud", "quiet")}
     demand = dict.fromkeys(both, PLANNED_RPS)
@@ -85,14 +86,14 @@ def deployment(folder: Path) -> Wanted:
 
 
 async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
-    def load(graph: str, of_planned: float, seconds: float) -> asyncio.Task[list[Outcome]]:
+    def load(graph: str, planned_share: float, seconds: float) -> asyncio.Task[list[Outcome]]:
         tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
         request = client.request(graph, tensors, timeout_us=None)
         times = Random(rng.random())
-        return asyncio.create_task(client.poisson(ports, request, of_planned * PLANNED_RPS, seconds, times))
+        return asyncio.create_task(client.poisson(ports, request, planned_share * PLANNED_RPS, seconds, times))
 
-    async def beside(of_planned: float) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
-        loud = load("loud", of_planned, run_s + SETTLE_S)
+    async def beside(planned_share: float) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
+        loud = load("loud", planned_share, run_s + SETTLE_S)
         await asyncio.sleep(SETTLE_S)
         return await load("quiet", 1.0, run_s), await loud
 
@@ -103,18 +104,18 @@ async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
 
 
 def isolation(rounds: Sequence[Round]) -> Figure:
-    """The quiet graph's p99 while the other one is loud over its p99 alone."""
+    """Computes the quiet graph's p99 beside the overloaded graph, relative to its p99 alone."""
     ratios = [p99(r.beside) / p99(r.alone) for r in rounds]
     planned = median(p99(r.planned) / p99(r.alone) for r in rounds)
     beside_ms = median(p99(r.beside) for r in rounds)
     quiet = counted([outcome for r in rounds for outcome in r.beside])
     loud = counted([outcome for r in rounds for outcome in r.loud])
     note = (
-        f"p99 of a graph that shares a slice, while the other one's load is {OVERLOAD:g} x what is planned for it "
-        f"({PLANNED_RPS:g} requests/s each, turns of {TURN_MS:g} ms), over the same alone; median of {len(rounds)} "
-        f"rounds, {spread(ratios)}; {quiet}; the other's: {loud}; with both as planned {planned:.2f}; {beside_ms:.0f} "
-        f"ms, where twice the cycle of {2 * TURN_MS:g} ms is planned for; a turn that has begun is not broken off; "
-        f"baseline: p99 alone, ms"
+        f"p99 of a graph that shares a slice, while the other graph has {OVERLOAD:g} x its planned load "
+        f"({PLANNED_RPS:g} requests/s each, turns of {TURN_MS:g} ms), relative to its p99 alone; median of "
+        f"{len(rounds)} rounds, {spread(ratios)}; {quiet}; the other graph: {loud}; with both as planned "
+        f"{planned:.2f}; p99 {beside_ms:.0f} ms, planned are two cycles of {2 * TURN_MS:g} ms; a turn that has begun "
+        f"is not interrupted; baseline: p99 alone, ms"
     )
     return figure(
         "dataplane.isolation_shared",

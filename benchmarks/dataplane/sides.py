@@ -1,4 +1,4 @@
-"""What is loaded: graphs behind a gateway with workers, and the same models as native ensembles in one server."""
+"""Systems under load: graphs behind a gateway with workers, and the same models as native ensembles in one server."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,20 +29,20 @@ from jigsaw_triton.servers.process import group_members
 BATCH = 64
 
 LONG_S = 5.0
-"""Seconds of a measurement in each of whose windows requests end, also on a busy machine."""
+"""Seconds of a measurement in which each window of perf_analyzer has finished requests, even on a busy machine."""
 
 SETTINGS = Settings(rise_over=inf, fall_under=0.0, restart_limit=10**6, restart_window_s=1.0)
-"""Of a controller that restarts what dies, and leaves alone what is loaded on purpose beyond its plan."""
+"""Settings of a controller that restarts dead servers without limit, and ignores changes of the load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is loaded.
+    """A system under load.
 
     Attributes:
         graph: Graph as clients see it.
-        ports: Ports of the server that has it.
-        fleet: Servers that do its work.
+        ports: Ports of the server that serves the graph.
+        fleet: Servers that do the work of the graph.
     """
 
     graph: TaskGraph
@@ -50,16 +50,16 @@ class Side:
     fleet: Fleet
 
     def load(self, analyzer: Path, folder: Path, clients: int, seconds: float) -> Measured:
-        """Loads it with perf_analyzer over gRPC. Blocks.
+        """Loads the graph with perf_analyzer over gRPC. Blocks.
 
         Args:
-            analyzer: perf_analyzer.
-            folder: For its files.
-            clients: Requests under way at any time.
-            seconds: About how long.
+            analyzer: Path of perf_analyzer.
+            folder: Folder for its files.
+            clients: Number of requests in flight.
+            seconds: Approximate duration.
 
         Raises:
-            ServerError: perf_analyzer gave up.
+            ServerError: perf_analyzer failed.
         """
         url = f"{self.ports.address}:{self.ports.grpc}"
         run = LoadRun(analyzer, Load(self.graph.name, "grpc", url, clients, duration_s=seconds), folder)
@@ -67,23 +67,23 @@ class Side:
         try:
             return run.measure()
         except EmptyWindowError:
-            # The short windows of a smoke run on a busy machine.
+            # In a smoke run on a busy machine, the short windows may be empty.
             if seconds > LONG_S:
                 raise
             return self.load(analyzer, folder, clients, 2 * LONG_S)
 
     def cpu_s(self) -> float:
-        """Seconds of processor time that the servers and their models' processes have used until now."""
+        """Returns the processor time that the servers and their model processes have used so far, in seconds."""
         return sum(system.cpu_s(member) for pid in self.fleet.pids() for member in group_members(pid))
 
 
-def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: bool = False) -> Wanted:
-    """The graphs with profiles by which one worker does for each task, whatever the load.
+def one_worker_per_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: bool = False) -> Wanted:
+    """Returns a deployment whose profiles give each task exactly one worker, whatever the load.
 
     Args:
-        graphs: To serve.
-        cluster: To serve on.
-        share: Whether one worker does for all tasks, as far as it can.
+        graphs: Graphs to serve.
+        cluster: Cluster to serve on.
+        share: True if tasks may share a worker.
     """
     by_name = {graph.name: graph for graph in graphs}
     tasks = dict.fromkeys(task for graph in by_name.values() for task in graph.tasks)
@@ -100,7 +100,7 @@ def one_worker_a_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: b
 
 @asynccontextmanager
 async def behind_gateway(installation: Installation, wanted: Wanted) -> AsyncIterator[dict[str, Side]]:
-    """Graph -> what serves it, workers and gateway; taken down in the end."""
+    """Runs a deployment with workers and a gateway. Yields the side of each graph."""
     async with system.system(installation, SETTINGS) as running:
         await running.deploy(wanted)
         yield _sides(wanted.graphs, wanted.cluster, running.fleet)
@@ -110,14 +110,14 @@ async def behind_gateway(installation: Installation, wanted: Wanted) -> AsyncIte
 async def native(
     installation: Installation, models: Sequence[ModelFolder], graphs: Mapping[str, TaskGraph], cluster: Cluster
 ) -> AsyncIterator[dict[str, Side]]:
-    """Graph -> one server that has these models; stopped in the end."""
+    """Runs one server with these models. Yields the side of each graph."""
     async with system.lone_server(installation, cluster.gateway) as server:
         await server.load_gateway(models)
         yield _sides(graphs, cluster, server)
 
 
 def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFolder]:
-    """The models that workers would get, and in front of them ensembles that call them in their own server."""
+    """Returns the models that workers would get, and for each graph a native ensemble that calls them."""
     models = worker_models(wanted, backends)
     template = system.templates()["ensemble"]
     fronts = []
@@ -130,7 +130,7 @@ def native_ensembles(wanted: Wanted, backends: frozenset[str]) -> list[ModelFold
 
 
 def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]:
-    """The models that workers would get, in one server: each once, with the instances of all workers that have it."""
+    """Returns the models that workers would get, for one server: each once, with the instances of all its workers."""
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
     bundle = compile_plan(
         make_plan(Problem(workloads, wanted.cluster, wanted.profiles), wanted.options),
@@ -152,7 +152,7 @@ def worker_models(wanted: Wanted, backends: frozenset[str]) -> list[WorkerModel]
 
 
 def _batching(folder: ModelFolder, instances: int) -> ModelFolder:
-    """The model with Triton's own batches: on a worker the gateway makes them."""
+    """Returns the model with Triton's dynamic batching, which workers do not need because the gateway forms batches."""
     config = cfg.of_folder(folder)
     config.dynamic_batching.SetInParent()
     config.instance_group[0].count = instances

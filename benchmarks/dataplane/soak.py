@@ -1,7 +1,8 @@
-"""Very many requests, each with an answer of its own, while workers are killed: is any answer wrong, does memory grow?
+"""Soak test: very many requests while workers are killed. It counts wrong answers and measures memory growth.
 
-Half of the clients send to a chain, half to a graph that fans out to a number of rows that differs from request to
-request. Each task has two workers: one of them is killed now and then, so that what it had is tried again on the other.
+Every request has a different answer. Half of the clients send to a chain, half to a graph that fans out to a number of
+rows that differs between requests. Each task has two workers. One of them is killed from time to time, so that its
+calls are retried on the other.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
 from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
-from benchmarks.harness import Figure, Tell, figure
+from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError
@@ -34,7 +35,7 @@ from jigsaw_triton.servers.process import group_members
 REQUESTS = 300_000
 CLIENTS = 64
 WORKERS = 2
-"""Of each task; the first of them may be killed."""
+"""Workers of each task; the first of them may be killed."""
 
 KILL_EVERY_S = 4.0
 LOOK_EVERY_S = 1.0
@@ -44,32 +45,32 @@ _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def chain_answer(x: Array) -> Array:
-    """What the chain makes of a request's floats."""
+    """Returns the right answer of the chain to a request."""
     return x * 4
 
 
 def multiples_answer(x: Array) -> Array:
-    """What `graphs.multiples` makes of a request's floats: rows."""
+    """Returns the right answer of `graphs.multiples` to a request: several rows."""
     multiples: Array = x * np.arange(1, 2 + int(x[0]) % 5, dtype=np.float32)[:, None] * 2
     return multiples
 
 
 ANSWERS: Mapping[str, Callable[[Array], Array]] = {"chain": chain_answer, "multiples": multiples_answer}
-"""Graph -> what it must answer."""
+"""Graph -> function that returns the right answer to a request."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of requests.
+    """Outcomes of requests.
 
     Attributes:
-        total: To send.
-        sent: Requests so far.
-        wrong: Answers that are not those of their requests.
-        failures: Requests without an answer.
-        reasons: What was said of them, each once.
-        kills: Of workers.
-        memory: (requests sent, MiB) over time, of the gateway and the workers that are not killed.
+        total: Number of requests to send.
+        sent: Number of requests sent so far.
+        wrong: Number of wrong answers.
+        failures: Number of requests without an answer.
+        reasons: Distinct error messages of failed requests.
+        kills: Number of killed workers.
+        memory: Samples (requests sent, MiB) of the memory of the gateway and of the workers that are not killed.
     """
 
     total: int
@@ -81,20 +82,20 @@ class Tally:
     memory: list[tuple[int, float]] = field(default_factory=list)
 
 
-async def measure(tell: Tell, effort: Effort = FULL, requests: int = REQUESTS) -> list[Figure]:
-    """Sends so many requests."""
+async def measure(progress: Progress, effort: Effort = FULL, requests: int = REQUESTS) -> list[Figure]:
+    """Sends this number of requests while workers are killed."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         wanted = _wanted(Path(path))
         async with system.system(find_installation(), SETTINGS) as running:
-            tell(f"soak: starting {4 * WORKERS} workers")
+            progress(f"soak: starting {4 * WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally(effort.count(requests))
-            await _soak(running, wanted.cluster.gateway, tally, tell)
+            await _soak(running, wanted.cluster.gateway, tally, progress)
     return figures(tally)
 
 
 def _wanted(folder: Path) -> Wanted:
-    """Demands that take WORKERS for each task."""
+    """Returns a deployment whose demand needs WORKERS workers for each task."""
     found = {"chain": graphs.chain(folder, "chain"), "multiples": graphs.multiples(folder, "multiples")}
     rps = 1000.0
     demand = dict.fromkeys(found, (WORKERS - 0.5) * rps)
@@ -111,12 +112,12 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, profiles, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _soak(running: System, ports: GatewayPorts, tally: Tally, tell: Tell) -> None:
+async def _soak(running: System, ports: GatewayPorts, tally: Tally, progress: Progress) -> None:
     victims, kept = _split(running)
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     around = [
         asyncio.create_task(_kill(running, victims, tally)),
-        asyncio.create_task(_watch(running, kept, tally, tell)),
+        asyncio.create_task(_watch(running, kept, tally, progress)),
     ]
     try:
         async with asyncio.TaskGroup() as group:
@@ -130,10 +131,10 @@ async def _soak(running: System, ports: GatewayPorts, tally: Tally, tell: Tell) 
 
 
 def _split(running: System) -> tuple[list[str], list[str]]:
-    """Servers that may be killed, one a task, and the others.
+    """Returns the names of the servers that may be killed, one for each task, and of the others.
 
     Raises:
-        ServerError: A task has not as many workers as it should.
+        ServerError: A task does not have WORKERS workers.
     """
     state = running.controller.state.running
     assert state is not None
@@ -164,7 +165,7 @@ async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, tal
 
 
 async def _kill(running: System, victims: Sequence[str], tally: Tally) -> None:
-    """Kills the victims in turn, those that run."""
+    """Kills the victims in turn, if they run."""
     for name in itertools.cycle(victims):
         await asyncio.sleep(KILL_EVERY_S)
         server = running.fleet.server(name)
@@ -173,13 +174,13 @@ async def _kill(running: System, victims: Sequence[str], tally: Tally) -> None:
             tally.kills += 1
 
 
-async def _watch(running: System, kept: Sequence[str], tally: Tally, tell: Tell) -> None:
-    told = 0
+async def _watch(running: System, kept: Sequence[str], tally: Tally, progress: Progress) -> None:
+    reported = 0
     while True:
         tally.memory.append((tally.sent, await asyncio.to_thread(_rss_mib, running, kept)))
-        if tally.sent >= told + tally.total / 10:
-            told = tally.sent
-            tell(f"soak: {tally.sent} requests, {tally.wrong} answers wrong, {tally.failures} requests failed")
+        if tally.sent >= reported + tally.total / 10:
+            reported = tally.sent
+            progress(f"soak: {tally.sent} requests, {tally.wrong} wrong answers, {tally.failures} failed requests")
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -192,7 +193,7 @@ def _rss_mib(running: System, names: Sequence[str]) -> float:
 
 
 def figures(tally: Tally) -> list[Figure]:
-    """What the tally says."""
+    """Computes the figures from the tally."""
     load = f"{CLIENTS} clients over HTTP, {tally.kills} workers killed by SIGKILL meanwhile"
     failures = f"{tally.failures} failed{': ' if tally.reasons else ''}{'; '.join(sorted(tally.reasons)[:2])}"
     found = [
@@ -200,15 +201,15 @@ def figures(tally: Tally) -> list[Figure]:
             "dataplane.swapped_answers",
             tally.wrong,
             "answers",
-            f"of {tally.sent} requests, each with floats of its own; {load}; {failures}",
+            f"of {tally.sent} requests, all with different floats; {load}; {failures}",
             at_most=0,
         )
     ]
     warm, end = (_memory_mib(tally, *tenth) for tenth in ((0.1, 0.2), (0.9, 1.0)))
     if warm is not None and end is not None:
         note = (
-            f"RSS of the gateway's processes and of the workers that were not killed: median over the last tenth of "
-            f"{tally.sent} requests over that of the second tenth; {load}; baseline: MiB in the second tenth"
+            f"growth of the RSS of the gateway and of the workers that were not killed, from the second tenth of "
+            f"{tally.sent} requests to the last, medians; {load}; baseline: MiB in the second tenth"
         )
         name = "dataplane.rss_growth"
         found.append(figure(name, (end - warm) / warm, "share", note, at_most=GROWTH_GOAL, baseline=warm))
@@ -216,6 +217,6 @@ def figures(tally: Tally) -> list[Figure]:
 
 
 def _memory_mib(tally: Tally, begin: float, end: float) -> float | None:
-    """Median while this part of the requests was sent; None where nobody looked."""
+    """Returns the median memory while this part of the requests was sent; None if there is no sample."""
     seen = [mib for sent, mib in tally.memory if begin * tally.total <= sent <= end * tally.total]
     return median(seen) if seen else None

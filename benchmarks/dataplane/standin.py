@@ -1,7 +1,7 @@
-"""Stand-in workers: one process that listens as very many tritonservers would, and holds each call for a while.
+"""Stand-in workers: one process that listens like very many tritonservers, and holds each call for a while.
 
 `python -m benchmarks.dataplane.standin FOLDER COUNT HOLD_MS FLOATS` listens on `FOLDER/w0.sock` and so on, prints
-`ready`, and ends with its input.
+`ready`, and ends when its standard input ends.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
 
 
 class Worker(asyncio.Protocol):
-    """One connection of the gateway.
+    """One connection from the gateway.
 
     Args:
         hold_s: Seconds for which a call is held.
-        answer: Answer to each.
+        answer: Bytes of the answer to every call.
     """
 
     def __init__(self, hold_s: float, answer: bytes) -> None:
@@ -28,17 +28,17 @@ class Worker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Implements `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
+        """Implements `asyncio.Protocol`."""
         self._received += data
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        # The first length is that of the JSON, the last that of the body.
+        # The first Content-Length is that of the JSON, the last that of the body.
         size = int(_LENGTH.findall(bytes(self._received[:end]))[-1])
         if len(self._received) >= end + 4 + size:
             del self._received[: end + 4 + size]
@@ -50,7 +50,7 @@ class Worker(asyncio.Protocol):
 
 
 def answer(floats: int) -> bytes:
-    """An answer of one item, output Y."""
+    """Returns the bytes of an answer with one item in the output Y."""
     size = 4 * floats
     output = {"name": "Y", "datatype": "FP32", "shape": [1, floats], "parameters": {"binary_data_size": size}}
     text = json.dumps({"outputs": [output]}).encode()
@@ -61,7 +61,7 @@ def answer(floats: int) -> bytes:
 
 
 async def serve(folder: Path, count: int, hold_s: float, floats: int) -> None:
-    """Serves until the input ends."""
+    """Serves until the standard input ends."""
     loop = asyncio.get_running_loop()
     reply = answer(floats)
     servers = [

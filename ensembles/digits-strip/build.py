@@ -13,11 +13,15 @@ from training import EPOCHS, Digits, load, train
 
 HERE = Path(__file__).parent
 TEST_STRIPS = range(10_000, 10_500)
-"""Seeds of the strips to measure accuracy on; their digits are those kept for testing."""
+"""Seeds of the strips that accuracy is measured on. They consist of test digits."""
 
 
 def build(folder: Path) -> None:
-    """Writes the models and prints their accuracy on strips of the digits kept for testing."""
+    """Trains and writes the models, and prints their accuracy on strips of test digits.
+
+    Args:
+        folder: Folder of the application; the models go to its subfolder `models`.
+    """
     training, testing = load()
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
@@ -36,7 +40,11 @@ def build(folder: Path) -> None:
 
 
 def located(model: Any, strips: list[Strip]) -> tuple[float, float]:
-    """F1 of the columns where digits begin, each exactly right or wrong; digits found a strip."""
+    """Measures a model that locates digits.
+
+    Returns:
+        F1 score of the columns where digits begin, each exactly right or wrong, and mean number of digits found.
+    """
     right = found = true = 0
     for strip in strips:
         columns = model({"STRIP": strip.image[None]})["COLUMN"][0]
@@ -47,7 +55,7 @@ def located(model: Any, strips: list[Strip]) -> tuple[float, float]:
 
 
 def cut_out(strips: list[Strip]) -> Digits:
-    """The digits of strips, cut out where they are; 0 to 1."""
+    """Cuts the digits of strips out at their true places. Pixels are scaled to the range 0 to 1."""
     images = [strip.image[:, c : c + 8] for strip in strips for c in strip.columns]
     return Digits(np.stack(images).astype(np.float32) / 255, np.concatenate([strip.digits for strip in strips]))
 

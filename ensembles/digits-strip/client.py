@@ -1,4 +1,4 @@
-"""Sends a strip to the graph with Triton's own client alone: `python client.py [--grpc] [--url HOST:PORT] [FILE]`."""
+"""Sends a strip to the graph with tritonclient: `python client.py [--grpc] [--url HOST:PORT] [FILE]`."""
 
 import argparse
 from pathlib import Path
@@ -8,9 +8,11 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 
 parser = argparse.ArgumentParser(description="Send a strip of digits to the graph.")
-parser.add_argument("file", nargs="?", default=Path(__file__).parent / "golden/strip.npy", help=".npy of UINT8 [8, W]")
-parser.add_argument("--grpc", action="store_true")
-parser.add_argument("--url", help="default: localhost:8000, with --grpc localhost:8001")
+parser.add_argument(
+    "file", nargs="?", default=Path(__file__).parent / "golden/strip.npy", help=".npy file, UINT8 [8, W]"
+)
+parser.add_argument("--grpc", action="store_true", help="use gRPC instead of HTTP")
+parser.add_argument("--url", help="address of the gateway; default: localhost:8000, or localhost:8001 with --grpc")
 arguments = parser.parse_args()
 
 triton = grpc if arguments.grpc else http

@@ -1,4 +1,4 @@
-"""Trains the network by which `windows` finds digits on strips."""
+"""Training of the network with which `models/windows.py` locates digits on strips."""
 
 from typing import Any
 
@@ -11,20 +11,27 @@ from training import Digits
 
 SEED = 0
 STRIPS = 400
+"""Number of strips to train on."""
+
 MARGIN = 4
-"""Columns that the network sees on either side of a digit."""
+"""Columns that the network sees on each side of a digit."""
 
 HIDDEN = 48
 EPOCHS = 8
-WIDE = 8 + 2 * MARGIN
+WIDTH = 8 + 2 * MARGIN
+"""Columns of a window, which is what the network sees at a time."""
 
 
 def train(digits: Digits) -> dict[str, NDArray[Any]]:
-    """Weights of the network, as models/windows.py reads them; the same each time."""
+    """Trains the network on strips of these digits. The result is always the same.
+
+    Returns:
+        Weights of the network by the names that models/windows.py reads.
+    """
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     windows, begins = _windows(digits)
-    network = nn.Sequential(nn.Linear(8 * WIDE, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+    network = nn.Sequential(nn.Linear(8 * WIDTH, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(begins)).split(256):
@@ -39,11 +46,12 @@ def train(digits: Digits) -> dict[str, NDArray[Any]]:
 
 
 def _windows(digits: Digits) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows of all training strips, and 1.0 for each window in which a digit begins."""
     windows, begins = [], []
     for seed in range(STRIPS):
         strip = render(seed, digits)
         padded = np.pad(strip.image.astype(np.float32) / 255, ((0, 0), (MARGIN, MARGIN + 8)))
-        seen = np.lib.stride_tricks.sliding_window_view(padded, WIDE, axis=1)[:, : strip.image.shape[1]]
-        windows.append(seen.transpose(1, 0, 2).reshape(-1, 8 * WIDE))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, WIDTH, axis=1)[:, : strip.image.shape[1]]
+        windows.append(seen.transpose(1, 0, 2).reshape(-1, 8 * WIDTH))
         begins.append(np.isin(np.arange(strip.image.shape[1]), strip.columns).astype(np.float32))
     return torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(begins))

@@ -1,4 +1,4 @@
-"""Strips of handwritten digits with known content: what digits-strip is trained, measured and shown on."""
+"""Strips of handwritten digits with known content, for training, measurements and examples."""
 
 import sys
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "digits"))  # beside this folder, wherever both are
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent / "digits")
+)  # beside this folder, also in an installed package
 from training import BRIGHTEST, Digits
 
 FEWEST, MOST = 3, 9
@@ -17,12 +19,12 @@ NOISE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Digits in a row.
+    """A row of digits.
 
     Attributes:
-        image: UINT8 [8, width]: 8-pixel digits from left to right, 0 to 4 pixels between them, and noise.
-        digits: INT64 [R]: what they are.
-        columns: INT32 [R]: where each begins.
+        image: Pixels, UINT8 [8, width]: digits of 8 x 8 pixels from left to right, 0 to 4 pixels apart, with noise.
+        digits: Classes of the digits, INT64 [R].
+        columns: First column of each digit, INT32 [R].
     """
 
     image: NDArray[np.uint8]
@@ -31,7 +33,12 @@ class Strip:
 
 
 def render(seed: int, digits: Digits) -> Strip:
-    """The strip of this seed, its digits drawn from `digits`."""
+    """Renders a strip.
+
+    Args:
+        seed: Seed of the strip; equal seeds give equal strips.
+        digits: Digits to draw from.
+    """
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(digits.labels), size=rng.integers(FEWEST, MOST + 1))
     gaps = rng.integers(WIDEST_GAP + 1, size=len(rows) + 1)

@@ -7,7 +7,11 @@ from training import EPOCHS, accuracy, load, train
 
 
 def build(folder: Path) -> None:
-    """Writes each classifier as TorchScript and prints its accuracy on the digits kept for testing."""
+    """Trains each classifier, writes it as TorchScript, and prints its accuracy on the test digits.
+
+    Args:
+        folder: Folder of the application; the models go to its subfolder `models`.
+    """
     training, testing = load()
     (folder / "models").mkdir(parents=True, exist_ok=True)
     for name in EPOCHS:

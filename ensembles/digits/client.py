@@ -1,4 +1,4 @@
-"""Sends a digit to the graph with Triton's own client alone: `python client.py [--grpc] [--url HOST:PORT] [FILE]`."""
+"""Sends a digit to the graph with tritonclient: `python client.py [--grpc] [--url HOST:PORT] [FILE]`."""
 
 import argparse
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 import tritonclient.grpc as grpc
 import tritonclient.http as http
 
-parser = argparse.ArgumentParser(description="Send digits to the graph.")
+parser = argparse.ArgumentParser(description="Send a digit to the graph.")
 parser.add_argument(
-    "file", nargs="?", default=Path(__file__).parent / "golden/image.npy", help=".npy of [8, 8], 0 to 16"
+    "file", nargs="?", default=Path(__file__).parent / "golden/image.npy", help=".npy file, [8, 8], 0 to 16"
 )
-parser.add_argument("--grpc", action="store_true")
-parser.add_argument("--url", help="default: localhost:8000, with --grpc localhost:8001")
+parser.add_argument("--grpc", action="store_true", help="use gRPC instead of HTTP")
+parser.add_argument("--url", help="address of the gateway; default: localhost:8000, or localhost:8001 with --grpc")
 arguments = parser.parse_args()
 
 triton = grpc if arguments.grpc else http

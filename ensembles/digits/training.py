@@ -1,4 +1,4 @@
-"""Handwritten digits (scikit-learn's, 8 x 8 pixels) and the networks that tell them apart; trained in seconds."""
+"""Handwritten digits (scikit-learn's, 8 x 8 pixels), and small networks that classify them."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,21 @@ from torch import Tensor, nn
 
 SEED = 0
 BRIGHTEST = 16.0
-"""Largest value of a pixel in the data set."""
+"""Largest pixel value in the data set."""
 
 EPOCHS = {"linear": 40, "mlp": 40, "cnn_s": 20, "cnn_m": 40}
+"""Epochs of training for each network, by name."""
+
 BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Images and what they show.
+    """Images of digits with their labels.
 
     Attributes:
-        images: FP32 [N, 8, 8], 0 to 16.
-        labels: INT64 [N].
+        images: Pixels, FP32 [N, 8, 8], 0 to 16.
+        labels: Digits that the images show, INT64 [N].
     """
 
     images: NDArray[np.float32]
@@ -31,7 +33,11 @@ class Digits:
 
 
 def load() -> tuple[Digits, Digits]:
-    """The data set's 1797 digits: 60 % to train with, 40 % to test with; always the same."""
+    """Loads the 1797 digits of the data set, split with a fixed seed.
+
+    Returns:
+        Training digits (60 %) and test digits (40 %).
+    """
     images, labels = load_digits(return_X_y=True)
     parts = train_test_split(
         images.reshape(-1, 8, 8).astype(np.float32),
@@ -44,20 +50,20 @@ def load() -> tuple[Digits, Digits]:
 
 
 class Classifier(nn.Module):
-    """[N, 8, 8], 0 to 1 -> digit INT64 [N, 1], scores FP32 [N, 10] that add up to 1."""
+    """Images [N, 8, 8], 0 to 1 -> digits INT64 [N, 1], and scores FP32 [N, 10] that add up to 1."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs a batch."""
+        """Runs one batch."""
         scores = torch.softmax(self.network(images.unsqueeze(1)), dim=1)
         return scores.argmax(dim=1, keepdim=True), scores
 
 
 def network(name: str) -> nn.Module:
-    """An untrained network [N, 1, 8, 8] -> [N, 10]; the later the larger: linear, mlp, cnn_s, cnn_m."""
+    """Returns an untrained network [N, 1, 8, 8] -> [N, 10]: linear, mlp, cnn_s or cnn_m, from small to large."""
     match name:
         case "linear":
             return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
@@ -84,7 +90,7 @@ def _convolutional(channels: int) -> nn.Module:
 
 
 def train(name: str, digits: Digits) -> torch.jit.ScriptModule:
-    """Trains a classifier; the same each time."""
+    """Trains a classifier. The result is always the same."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     images, labels = torch.from_numpy(digits.images / BRIGHTEST), torch.from_numpy(digits.labels)
@@ -100,7 +106,7 @@ def train(name: str, digits: Digits) -> torch.jit.ScriptModule:
 
 
 def accuracy(classifier: nn.Module, digits: Digits) -> float:
-    """Share of the digits that it tells right."""
+    """Returns the share of the digits that are classified correctly."""
     with torch.inference_mode():
         found, _ = classifier(torch.from_numpy(digits.images / BRIGHTEST))
     return float((found[:, 0].numpy() == digits.labels).mean())

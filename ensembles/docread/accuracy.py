@@ -1,4 +1,4 @@
-"""Measures the accuracy of docread's variants on rendered pages: the figures that graph.yaml carries.
+"""Measures the accuracy of docread's variants on rendered pages. graph.yaml has these figures.
 
 `python ensembles/docread/accuracy.py` takes about five minutes on one core.
 """
@@ -19,9 +19,9 @@ from pages import FLAVOURS, Flavour, Line, Page, render
 
 HERE = Path(__file__).parent
 COVERED, FILLED = 0.8, 0.4
-"""A found line is a true one if it covers 80 % of its box, and the true one fills 40 % of the found one.
+"""Least share of the true box that a found box covers, and least share of the found box that the true one fills.
 
-The area recall and area precision of ICDAR 2013's protocol for text detection (DetEval).
+These are the area recall and area precision of ICDAR 2013's protocol for text detection (DetEval).
 """
 
 CallModel = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
@@ -30,12 +30,12 @@ Boxes = NDArray[np.float32]
 
 @dataclass(slots=True)
 class Found:
-    """What a detect variant found on the pages of one flavour.
+    """Result of a detect variant on the pages of one flavour.
 
     Attributes:
-        true: Lines that are there.
-        found: Lines that it found.
-        right: Found lines that are true ones: their crop and their text.
+        true: Number of lines on the pages.
+        found: Number of lines that the variant found.
+        right: Crop and true text of each line that was found correctly.
     """
 
     true: int
@@ -49,13 +49,13 @@ class Found:
 
 
 def variants(task: str) -> dict[str, dict[str, Any]]:
-    """The variants of a task as graph.yaml has them, by name."""
+    """Reads the variants of a task from graph.yaml. Returns them by name."""
     document = yaml.safe_load((HERE / "graph.yaml").read_text(encoding="utf-8"))
     return {variant["name"]: variant for variant in document["spec"]["tasks"][task]["variants"]}
 
 
 def load(task: str, name: str, threads: int = 1) -> CallModel:
-    """The model of a variant, as a worker loads it: its artifacts under the names of graph.yaml in a folder."""
+    """Loads the model of a variant as a worker does: from a folder with its artifacts under the names of graph.yaml."""
     variant = variants(task)[name]
     parameters = {key: str(value) for key, value in variant.get("parameters", {}).items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,11 @@ def load(task: str, name: str, threads: int = 1) -> CallModel:
 
 
 def matches(boxes: Boxes, lines: Sequence[Line]) -> list[tuple[int, int]]:
-    """Pairs of a found box and a true line; a box or a line that could be in two pairs is in none."""
+    """Matches found boxes with true lines.
+
+    Returns:
+        Pairs of indices (box, line). A box or line that matches several others is in no pair.
+    """
     true = np.array([line.box for line in lines], np.float32).reshape(-1, 4)
     overlap = np.minimum(boxes[:, None, 2:], true[None, :, 2:]) - np.maximum(boxes[:, None, :2], true[None, :, :2])
     shared = np.clip(overlap, 0, None).prod(axis=2)
@@ -86,7 +90,7 @@ def _area(boxes: Boxes) -> Boxes:
 
 
 def find(model: CallModel, pages: Sequence[Page]) -> Found:
-    """Runs a detect variant over pages."""
+    """Runs a detect variant on pages."""
     result = Found(0, 0, [])
     for page in pages:
         outputs = model({"IMAGE": page.image[None]})
@@ -98,17 +102,19 @@ def find(model: CallModel, pages: Sequence[Page]) -> Found:
 
 
 def exact(model: CallModel, found: Found) -> int:
-    """How many of the rightly found lines a recognise variant reads without a mistake."""
+    """Counts the correctly found lines that a recognise variant reads without a mistake."""
     read = [model({"CROP": crop[None]})["TEXT"][0, 0].decode() == text for crop, text in found.right]
     return sum(read)
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Measures all variants and prints the tables."""
     parser = argparse.ArgumentParser(description="Measure the accuracy of docread's variants.")
-    parser.add_argument("--pages", type=int, default=40, help="of each flavour")
-    parser.add_argument("--seed", type=int, default=1000, help="of the first page; the next ones follow")
-    parser.add_argument("--pairs", action="store_true", help="measure each pair of variants end to end too (slow)")
+    parser.add_argument("--pages", type=int, default=40, help="number of pages of each flavour")
+    parser.add_argument(
+        "--seed", type=int, default=1000, help="seed of the first page; later pages have the next seeds"
+    )
+    parser.add_argument("--pairs", action="store_true", help="also measure each pair of variants end to end (slow)")
     arguments = parser.parse_args()
     seeds = range(arguments.seed, arguments.seed + arguments.pages)
     pages: dict[Flavour, list[Page]] = {flavour: [render(seed, flavour) for seed in seeds] for flavour in FLAVOURS}

@@ -1,4 +1,4 @@
-"""Sends a page to the graph with Triton's own client alone: `python client.py [--grpc] [--url HOST:PORT] [IMAGE]`."""
+"""Sends a page to the graph with tritonclient: `python client.py [--grpc] [--url HOST:PORT] [IMAGE]`."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,9 @@ import tritonclient.http as http
 from PIL import Image
 
 parser = argparse.ArgumentParser(description="Read the text of a page.")
-parser.add_argument("image", nargs="?", default=Path(__file__).parent / "golden/page.png")
-parser.add_argument("--grpc", action="store_true")
-parser.add_argument("--url", help="default: localhost:8000, with --grpc localhost:8001")
+parser.add_argument("image", nargs="?", default=Path(__file__).parent / "golden/page.png", help="image of a page")
+parser.add_argument("--grpc", action="store_true", help="use gRPC instead of HTTP")
+parser.add_argument("--url", help="address of the gateway; default: localhost:8000, or localhost:8001 with --grpc")
 arguments = parser.parse_args()
 
 triton = grpc if arguments.grpc else http
@@ -19,7 +19,7 @@ client = triton.InferenceServerClient(arguments.url or ("localhost:8001" if argu
 page = np.asarray(Image.open(arguments.image).convert("RGB"))[None]
 tensor = triton.InferInput("IMAGE", list(page.shape), "UINT8")
 tensor.set_data_from_numpy(page)
-# This page is wanted however long it takes; without a timeout (microseconds) the graph's latency SLO is its limit.
+# Wait for the page up to 60 s (the timeout is in microseconds). By default the graph's latency SLO is the limit.
 answer = client.infer("docread", [tensor], timeout=60_000_000)
 for box, text in zip(answer.as_numpy("BOXES")[0], answer.as_numpy("TEXT")[0, :, 0], strict=True):
     print("[" + ", ".join(f"{side:4.0f}" for side in box) + f"]  {text.decode()}")

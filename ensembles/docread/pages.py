@@ -1,6 +1,6 @@
-"""Pages with known text: what docread is measured and shown on.
+"""Rendered pages with known text, for measurements and examples.
 
-`python pages.py FOLDER --count 4 --flavour hard` writes page images and, beside each, a JSON file with its lines.
+`python pages.py FOLDER --count 4 --flavour hard` writes page images and, for each, a JSON file with its lines.
 """
 
 import argparse
@@ -22,8 +22,10 @@ FLAVOURS: tuple[Flavour, ...] = ("easy", "hard")
 HERE = Path(__file__).parent
 WIDTH, HEIGHT, MARGIN = 640, 960, 40
 CELLS = (MARGIN, 340)
+"""Left edges of the two columns of a table, in pixels."""
+
 LONGEST = 16
-"""Length of the longest lines, in sizes of their font."""
+"""Length of the longest lines, as a multiple of the font size."""
 
 FONTS = ("Vera", "VeraBd", "VeraIt", "DejaVuSansMono", "SourceSerifPro-Regular", "SourceSerifPro-It")
 
@@ -33,8 +35,8 @@ class Line:
     """A line of text on a page.
 
     Attributes:
-        text: Its characters.
-        box: x0, y0, x1, y1 in pixels: bounds, from the top of the capitals to the foot of the descenders.
+        text: Characters of the line.
+        box: Bounds x0, y0, x1, y1 in pixels, from the top of the capitals to the foot of the descenders.
     """
 
     text: str
@@ -46,8 +48,8 @@ class Page:
     """A rendered page.
 
     Attributes:
-        image: UINT8 [960, 640, 3], RGB.
-        lines: In the order they were set: from top to bottom, from left to right.
+        image: Pixels, UINT8 [960, 640, 3], RGB.
+        lines: Lines in reading order: from top to bottom, and from left to right.
     """
 
     image: NDArray[np.uint8]
@@ -55,10 +57,10 @@ class Page:
 
 
 def render(seed: int, flavour: Flavour) -> Page:
-    """The page of this seed: headings, lines in two columns, rows of a table.
+    """Renders a page of headings, paragraphs and tables of two columns.
 
     Args:
-        seed: Pages of equal seed and flavour are equal.
+        seed: Seed of the page; equal seeds and flavours give equal pages.
         flavour: `easy` is crisp, black on white. `hard` is pale, unevenly lit, turned by up to a degree, blurred, noisy
             and saved as a poor JPEG.
     """
@@ -130,11 +132,11 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def main() -> None:
-    """Writes pages as PNG and their lines as JSON."""
+    """Writes pages as PNG files and their lines as JSON files."""
     parser = argparse.ArgumentParser(description="Render pages with known text.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0, help="of the first page; the next ones follow")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first page; later pages have the next seeds")
     parser.add_argument("--flavour", choices=FLAVOURS, default="easy")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The controller's process: starting it, what it will find, and cleaning up after one that was killed."""
+"""The controller's process: starting it, what it will find, and cleaning up after it."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from jigsaw_triton.servers.logfile import tail
 
 WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
 
-_DAEMON = "jigsaw_triton.api.daemon"
+_SUPERVISOR = "jigsaw_triton.api.supervisor"
 _START_S = 60.0
 """Seconds that a controller may take until it answers."""
 
@@ -26,38 +26,38 @@ _POLL_S = 0.05
 _LOG_LINES = 15
 
 
-def start(paths: Paths, answering_pid: Callable[[], int | None]) -> None:
-    """Starts a controller in a session of its own and waits until it answers.
+def start(paths: Paths, supervisor_pid: Callable[[], int | None]) -> None:
+    """Starts a supervised controller in a session of its own, and waits until it answers.
 
     Args:
         paths: Paths of the deployment; its folders are created.
-        answering_pid: Returns the process id of the controller that answers; None if none does.
+        supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
 
     Raises:
         StateError: Another process has just started a controller.
-        JigsawError: The controller did not start. It is killed.
+        JigsawError: The controller did not start. It is ended.
     """
     paths.create()
     log = paths.log("controller")
     began = log.stat().st_size if log.exists() else 0
-    command = [sys.executable, "-m", _DAEMON, str(paths.state)]
+    command = [sys.executable, "-m", _SUPERVISOR, str(paths.state)]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
     try:
-        _wait_started(paths, process, began, answering_pid)
+        _wait_started(paths, process, began, supervisor_pid)
     except BaseException:
-        process.kill()
+        process.terminate()
         process.wait()
         raise
-    # The controller may end while this process lives on: somebody has to collect its exit status.
+    # The supervisor may end while this process lives on: somebody has to collect its exit status.
     threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _wait_started(
-    paths: Paths, process: subprocess.Popen[bytes], log_start: int, answering_pid: Callable[[], int | None]
+    paths: Paths, process: subprocess.Popen[bytes], log_start: int, supervisor_pid: Callable[[], int | None]
 ) -> None:
     deadline = time.monotonic() + _START_S
-    while answering_pid() != process.pid:
+    while supervisor_pid() != process.pid:
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() is not None or time.monotonic() > deadline:
@@ -105,6 +105,16 @@ def orphaned_instances(paths: Paths, cluster: Cluster) -> tuple[MigInstance, ...
         return ours(open_driver(cluster, paths.state).instances(), journal)
 
 
+def unattended_servers(paths: Paths) -> list[str]:
+    """Returns the names of the servers of the deployment that are running, with or without a controller."""
+    from jigsaw_triton.servers.os_process import start_time
+
+    if not paths.journal.exists():
+        return []
+    with closing(Journal(paths.journal)) as journal:
+        return [record.name for record in journal.servers() if start_time(record.pid) == record.started]
+
+
 def next_generation(paths: Paths) -> int:
     """Returns the number that the next plan will have."""
     if not paths.journal.exists():
@@ -135,8 +145,10 @@ def end_orphans(paths: Paths) -> int:
     try:
         with closing(Journal(paths.journal)) as journal:
             ended = end_orphans(journal, paths.state)
+            journal.forget_checkpoint()
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)
+        paths.secret.unlink(missing_ok=True)
     finally:
         os.close(lock)
     return ended

@@ -13,7 +13,7 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.controller.journal import Journal, JournalEvent
-from jigsaw_triton.controller.lock import wait_unlocked
+from jigsaw_triton.controller.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
@@ -35,6 +35,9 @@ SETTLED = ("ready", "stopped")
 """States in which no change is in progress."""
 
 _POLL_S = 0.2
+_RESTART_S = 40.0
+"""Seconds to wait for a controller that died; its supervisor restarts it after at most 30 s."""
+
 _EVENT_WAIT_S = 5.0
 _GATEWAY_SHARE = 0.7
 """Largest share of a host's processors that the gateway may need: workers, clients and bursts need the rest."""
@@ -49,7 +52,7 @@ class Rollout:
         wanted: Graphs, profiles and cluster of the request, with the GPUs as they are now.
         problem: Planner's problem.
         plan: Plan that the controller will make too, unless the machine changes meanwhile.
-        before: Status of the running deployment; None if nothing is running.
+        before: Status of the running deployment; None if nothing is served.
     """
 
     request: "Request"
@@ -79,6 +82,7 @@ class Deployment:
     def __init__(self, state: "PathLike | None" = None) -> None:
         self.paths: Paths = deployment_paths(Path(state) if state is not None else None)
         self._request: Request | None = None
+        self._started_controller = False
 
     def __repr__(self) -> str:
         return f"Deployment({str(self.paths.state)!r})"
@@ -107,7 +111,7 @@ class Deployment:
         Raises:
             StateError: Nothing is deployed.
         """
-        status = self.find_status()
+        status = self.wait_status()
         if status is None:
             raise self.missing()
         return status
@@ -121,8 +125,23 @@ class Deployment:
             self.wait_ended()
         return None
 
+    def wait_status(self) -> dict[str, Any] | None:
+        """Returns the same as `find_status`, but waits for a controller that its supervisor is restarting."""
+        deadline = time.monotonic() + _RESTART_S
+        while (status := self.find_status()) is None:
+            if not is_locked(self.paths.supervisor_lock) or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        return status
+
     def missing(self) -> StateError:
-        """Returns the error that nothing is deployed."""
+        """Returns the error that nothing is deployed, or that servers are running without a controller."""
+        if servers := controller.unattended_servers(self.paths):
+            return StateError(
+                f"no controller is running here, but {len(servers)} servers are: {', '.join(servers)}",
+                where=str(self.paths.state),
+                hint="`jigsaw-triton deploy` adopts them, `jigsaw-triton down` ends them",
+            )
         return StateError(
             "nothing is deployed here",
             where=str(self.paths.state),
@@ -169,7 +188,7 @@ class Deployment:
         """
         deadline, seen = time.monotonic() + timeout_s, False
         while True:
-            status = self.find_status()
+            status = self.wait_status() if seen else self.find_status()
             current = status["state"] if status is not None else "stopped"
             if current == state and (status is None or all(w["state"] == "ready" for w in status["workers"])):
                 return
@@ -265,7 +284,7 @@ class Deployment:
 
     def _stop(self, report: Callable[[str], None]) -> bool:
         """Asks the controller to stop and waits for its end; returns False if there is none."""
-        if self.find_status() is None:
+        if self.wait_status() is None:
             return False
         after = self.last_event()
         with suppress(ControllerGoneError):
@@ -295,6 +314,8 @@ class Deployment:
             try:
                 answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
             except ControllerGoneError:
+                if self.wait_status() is not None:
+                    continue
                 return self._last_state(report, began, after)
             for event in answer["events"]:
                 report(event_line(event["at"], event["kind"], event["text"]))
@@ -314,6 +335,25 @@ class Deployment:
             if event.code:
                 error, code = event.text, event.code
         return {"state": "stopped", "queued": False, "error": error, "error_code": code}
+
+    def adopt(self, *, reporter: Reporter = LOG) -> bool:
+        """Starts a controller if servers are running without one. It continues to serve with them.
+
+        Args:
+            reporter: Receives a note.
+
+        Returns:
+            True if a controller was started.
+
+        Raises:
+            StateError: Another process has just started a controller.
+            JigsawError: The controller did not start.
+        """
+        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
+            return False
+        reporter.note("servers are running here without a controller; a new controller adopts them")
+        self._start()
+        return True
 
     def prepare(
         self,
@@ -336,12 +376,30 @@ class Deployment:
             InfeasibleError: No plan meets the requirements.
             MigError: The MIG driver does not answer.
         """
+        before = self.wait_status()
+        if before is not None and before["state"] == "idle":
+            # A controller that found no servers to adopt is like a new one.
+            before = None
+        try:
+            return self._planned(request, before, mistakes, reporter, wording)
+        except BaseException:
+            if before is None:
+                self._end_started_controller(reporter)
+            raise
+
+    def _planned(
+        self,
+        request: "Request",
+        before: Mapping[str, Any] | None,
+        mistakes: "Mistakes | None",
+        reporter: Reporter,
+        wording: Wording,
+    ) -> Rollout:
         from jigsaw_triton.api.files import make_problem
         from jigsaw_triton.api.machine import uncut_gpus
         from jigsaw_triton.planner.domain.gateway_load import gateway_load
         from jigsaw_triton.planner.search.solve import make_plan
 
-        before = self.find_status()
         if before is not None:
             request = request.as_running(before)
         wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
@@ -357,6 +415,25 @@ class Deployment:
         if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
             reporter.warn(warning)
         return Rollout(request, wanted, problem, plan, before)
+
+    def ensure_programs(self, rollout: Rollout, report: Callable[[str], None], reporter: Reporter = LOG) -> None:
+        """Finds or downloads everything that the servers run, so that the user sees a download before the start.
+
+        Args:
+            rollout: Result of `prepare`.
+            report: Receives progress.
+            reporter: Receives the events of a controller that is ended because something is missing.
+
+        Raises:
+            MissingDependencyError: This machine lacks something; the hint says how to get it.
+            ArtifactError: A download failed.
+        """
+        try:
+            ensure_programs(rollout.wanted.cluster, report)
+        except BaseException:
+            if rollout.before is None:
+                self._end_started_controller(reporter)
+            raise
 
     def roll_out(
         self, rollout: Rollout, *, wait: bool = True, keep_serving: bool = True, reporter: Reporter = LOG
@@ -376,9 +453,8 @@ class Deployment:
                 goes on.
         """
         self._request = rollout.request
-        first = rollout.before is None
-        if first:
-            controller.start(self.paths, self._answering_pid)
+        if self.wait_status() is None:
+            self._start()
         try:
             after = self.last_event()
             self.client.deploy(rollout.request.to_json())
@@ -386,13 +462,22 @@ class Deployment:
                 answer = self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
                 raise_failure(answer)
         except BaseException:
-            if first and not (keep_serving and self._serves()):
-                self._stop(reporter.note)
+            if rollout.before is None and not (keep_serving and self._serves()):
+                self._end_started_controller(reporter)
             raise
 
-    def _answering_pid(self) -> int | None:
+    def _start(self) -> None:
+        controller.start(self.paths, self._supervisor_pid)
+        self._started_controller = True
+
+    def _supervisor_pid(self) -> int | None:
         status = self.find_status()
-        return int(status["controller"]["pid"]) if status is not None else None
+        return int(status["controller"]["supervisor"]) if status is not None else None
+
+    def _end_started_controller(self, reporter: Reporter) -> None:
+        """Ends the controller if this object started it."""
+        if self._started_controller:
+            self._stop(reporter.note)
 
     def _serves(self) -> bool:
         status = self.find_status()
@@ -470,8 +555,9 @@ def deploy(
         change_price=change_price,
         latency_model=latency_model,
     )
+    deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)
-    ensure_programs(rollout.wanted.cluster, reporter.note)
+    deployment.ensure_programs(rollout, reporter.note, reporter)
     deployment.roll_out(rollout, wait=wait, reporter=reporter)
     return deployment
 

@@ -1,9 +1,10 @@
-"""MIG instances in use: each is created for its first worker, shared by others through MPS, destroyed with its last."""
+"""MIG instances in use: created for their first worker, shared through MPS, and destroyed with their last worker."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Worker
@@ -40,12 +41,16 @@ class MigPool:
         paths: Paths of the deployment.
         journal: Journal that records the MPS daemons of the deployment.
         broken: Callback for a daemon that has ended by itself, with the names of the workers on its instance.
+        survives: True if the MPS daemons go on when this process ends.
     """
 
-    def __init__(self, paths: Paths, journal: Journal, broken: Callable[[Collection[str]], None]) -> None:
+    def __init__(
+        self, paths: Paths, journal: Journal, broken: Callable[[Collection[str]], None], *, survives: bool = False
+    ) -> None:
         self._paths = paths
         self._journal = journal
         self._broken = broken
+        self._survives = survives
         self._instances: Instances | None = None
         self._daemons = False
         self._pool: dict[str, _PooledInstance] = {}
@@ -64,7 +69,7 @@ class MigPool:
     async def take(self, worker: Worker) -> None:
         """Gives a worker its instance, and creates the instance if the worker is the first there.
 
-        A steps worker needs no instance and gets none.
+        A steps worker needs no instance and has none.
 
         Raises:
             MissingDependencyError: MPS is not installed.
@@ -79,6 +84,24 @@ class MigPool:
                 self._pool[name] = await self._make(name, worker)
             self._pool[name].workers.add(worker.name)
             self._of[worker.name] = name
+
+    def adopt(self, worker: Worker) -> None:
+        """Gives a worker the instance that an earlier controller of this deployment gave it, if that still exists."""
+        if worker.place is None:
+            return
+        name = names.worker(worker.place.gpu, worker.place.placement)
+        if name not in self._pool:
+            place = (worker.place.gpu, worker.place.placement)
+            found = [i.uuid for i in self._journal.instances() if (i.gpu, i.placement) == place]
+            if not found:
+                return
+            self._pool[name] = pooled = _PooledInstance(found[0])
+            if self._daemons and worker.process:
+                pooled.daemon = self._daemon(name, pooled, find_control())
+                pooled.daemon.find()
+                pooled.watch = asyncio.create_task(self._watch(name, pooled), name=f"watch MPS of {name}")
+        self._pool[name].workers.add(worker.name)
+        self._of[worker.name] = name
 
     async def leave(self, worker: str) -> None:
         """Takes a worker off its instance, and destroys the instance if no other worker runs there.
@@ -121,13 +144,17 @@ class MigPool:
         pooled = _PooledInstance((await self._create(worker)).uuid)
         if control is None:
             return pooled
-        pooled.daemon = MpsDaemon(control, pooled.uuid, self._paths.mps(name), self._paths.mps_logs(name))
+        pooled.daemon = self._daemon(name, pooled, control)
         try:
             await self._start(name, pooled)
         except BaseException:
             await asyncio.shield(self._end(name, pooled))
             raise
         return pooled
+
+    def _daemon(self, name: str, pooled: _PooledInstance, control: Path) -> MpsDaemon:
+        pipes, logs = self._paths.mps(name), self._paths.mps_logs(name)
+        return MpsDaemon(control, pooled.uuid, pipes, logs, survives=self._survives)
 
     async def _create(self, worker: Worker) -> MigInstance:
         assert worker.place is not None
@@ -150,8 +177,8 @@ class MigPool:
     async def _watch(self, name: str, pooled: _PooledInstance) -> None:
         assert pooled.daemon is not None
         await pooled.daemon.wait()
-        log.warning("%s: the MPS daemon has ended; the servers on it are started again", name)
-        # A process that starts now would compute without MPS, and the running ones wait for a server.
+        log.warning("%s: the MPS daemon has ended; restarting it and the servers on its instance", name)
+        # A process that starts now would compute without MPS, and running processes wait for an MPS server.
         self._broken(pooled.workers)
 
     async def _end(self, name: str, pooled: _PooledInstance) -> None:
@@ -168,5 +195,5 @@ class MigPool:
     @property
     def _mig(self) -> Instances:
         if self._instances is None:
-            raise RuntimeError("`drive` comes first")
+            raise RuntimeError("call `drive` first")
         return self._instances

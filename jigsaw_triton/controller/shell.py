@@ -1,15 +1,17 @@
-"""The controller's shell: feeds events to the pure core, carries out its actions, measures, and tells."""
+"""The controller's shell: feeds events to the pure core, carries out its actions, measures load and writes the log."""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import core
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.arrivals import arrivals, arrived
+from jigsaw_triton.controller.checkpoint import save
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Wanted
@@ -19,26 +21,30 @@ from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.servers.os_process import describe_status
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
-_TO_LESS = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
-"""Actions that lead to less: on the way down they may as well end, and a full disk does not keep them from it."""
+_TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
+"""Actions that only remove things. `down` does not cancel them, and a full disk does not prevent them."""
 
 
 class Controller:
-    """Keeps what runs as the user wants it, until it is told to take all down.
+    """Keeps the deployment in the state that the user wants, until the user takes it down.
 
     Args:
-        executor: Carries out actions.
-        fleet: To measure at the gateway.
-        journal: Event log.
-        settings: Of the control loop.
+        executor: Executor of the core's actions.
+        fleet: Servers of the deployment, whose gateway the controller measures.
+        journal: Journal for events and actions.
+        settings: Settings of the control loop.
+        state: State to go on from, by `recovery.recovered`; None to start from nothing.
     """
 
-    def __init__(self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings, state: State | None = None
+    ) -> None:
         self._executor = executor
         self._fleet = fleet
         self._journal = journal
@@ -49,31 +55,65 @@ class Controller:
         self._counted: Counts = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
-        self.state = State(settings=settings, next_generation=journal.last_generation() + 1)
+        self._saved: State | None = None
+        self._leaving = asyncio.Event()
+        first = State(next_generation=journal.last_generation() + 1) if state is None else state
+        self.state = replace(first, settings=settings)
 
     @property
     def rates_rps(self) -> Mapping[str, float]:
-        """Arrivals of each graph over the last second."""
+        """Arrival rate of each graph over the last second."""
         return self._rates_rps
 
     async def run(self) -> State:
-        """Runs until nothing runs any more; returns the last state."""
-        ticker = asyncio.create_task(self._tick(), name="tick")
+        """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
+        leaving = asyncio.create_task(self._leaving.wait(), name="leave")
+        tasks = [asyncio.create_task(self._tick(), name="tick"), leaving]
         try:
-            while self.state.phase is not Phase.STOPPED:
-                await self._handle(await self._queue.get())
+            while self.state.phase is not Phase.STOPPED and not self._leaving.is_set():
+                event = asyncio.create_task(self._queue.get(), name="next event")
+                await asyncio.wait((event, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    await self._handle(event.result())
+                else:
+                    event.cancel()
         finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         return self.state
 
-    async def deploy(self, wanted: Wanted) -> None:
-        """Takes on a deployment or an update; `state` tells of it when this returns.
+    async def adopt(self) -> None:
+        """Adopts the servers of an earlier controller, from whose state this one goes on.
 
         Raises:
-            StateError: Another one is under way.
-            InputError: The gateway's ports differ from those it listens on.
+            JigsawError: The MIG driver, an image or the edge cannot be used.
+        """
+        state = self.state
+        wanted = state.wanted if state.running is None else state.running.wanted
+        if wanted is None:
+            return
+        ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
+        if state.running is not None:
+            await self._executor.resume(state.running, state.actual.routes)
+        count = len(self._fleet.pids())
+        with _journal_errors_logged():
+            self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
+        for name in ended:
+            said = "while no controller ran"
+            self._queue.put_nowait(e.GatewayExited(said) if name == Fleet.GATEWAY else e.WorkerExited(name, said))
+
+    def leave(self) -> None:
+        """Ends the controller and leaves the servers to the next one."""
+        self._leaving.set()
+
+    async def deploy(self, wanted: Wanted) -> None:
+        """Accepts a deployment or an update, which `state` shows when the call returns.
+
+        Raises:
+            StateError: Another deploy is in progress, or the deployment is being taken down.
+            InputError: The gateway's ports differ from those that it listens on.
         """
         reason = core.refusal(self.state)
         if reason is not None:
@@ -85,39 +125,43 @@ class Controller:
         await self._handle(e.DeployRequested(wanted))
 
     def down(self) -> None:
-        """Asks to take all down. May be repeated."""
+        """Requests that the deployment be taken down. The call may be repeated."""
         if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
             self._queue.put_nowait(e.DownRequested())
 
     def exited(self, server: str, status: int) -> None:
-        """Takes note of a server that ended by itself."""
-        told = f"signal {-status}" if status < 0 else f"status {status}"
-        event = e.GatewayExited(told) if server == Fleet.GATEWAY else e.WorkerExited(server, told)
+        """Handles the unexpected end of a server."""
+        cause = describe_status(status)
+        event = e.GatewayExited(cause) if server == Fleet.GATEWAY else e.WorkerExited(server, cause)
         self._queue.put_nowait(event)
 
     def noticed(self, kind: str, text: str) -> None:
-        """Takes note of something that has to be told of a server."""
+        """Records an observation about a server in the event log."""
         self._queue.put_nowait(e.Noticed(kind, text))
 
     async def wait_changed(self, timeout_s: float) -> None:
-        """Waits until something was told, at most so long."""
+        """Waits until an event has been handled, or until the timeout."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def _handle(self, event: e.Event) -> None:
         self.state, outputs = core.step(self.state, event)
+        with _journal_errors_logged():
+            # Before the actions begin: the next controller must know which may have been carried out.
+            save(self._journal, self._saved, self.state)
+            self._saved = self.state
         if isinstance(event, e.DownRequested):
-            # A task that is cancelled before it has begun would never tell how it ended.
+            # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)
             for number, action in self.state.inflight.items():
-                if not isinstance(action, _TO_LESS) and number in self._tasks:
+                if not isinstance(action, _TEARDOWN) and number in self._tasks:
                     self._tasks[number].cancel()
         for output in outputs:
             match output:
                 case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
-                    with _journaling():
+                    with _journal_errors_logged():
                         self._journal.event(kind, text, code)
                 case a.Issued(number, action):
                     self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
@@ -126,12 +170,12 @@ class Controller:
                 self._changed.notify_all()
 
     async def _run(self, number: int, action: a.Action) -> None:
-        """Carries out an action and tells the core how it ended; never raises."""
+        """Carries out an action and reports its outcome to the core. Never raises."""
         row = 0
         event: e.Event
         error = ""
         try:
-            with _journaling() if isinstance(action, _TO_LESS) else contextlib.nullcontext():
+            with _journal_errors_logged() if isinstance(action, _TEARDOWN) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action))
             if isinstance(action, a.Solve):
                 event = e.Solved(number, *await self._executor.solve(action))
@@ -139,17 +183,18 @@ class Controller:
                 await self._executor.run(action)
                 event = e.Done(number)
         except asyncio.CancelledError:
-            error = "given up"
+            name = type(action).__name__
+            error = f"{name} of {_subject(action)} was cancelled, because the deployment is being taken down"
             event = e.Failed(number, error)
         except JigsawError as failure:
             error = str(failure)
             event = e.Failed(number, error, failure.exit_code)
         except Exception as failure:
-            # Whatever it is, the core must learn that the action has ended.
+            # The core must learn that the action has ended, whatever the error is.
             log.exception("action %s failed", type(action).__name__)
             error = f"{type(action).__name__} failed: {type(failure).__name__}: {failure}"
             event = e.Failed(number, error)
-        with _journaling():
+        with _journal_errors_logged():
             self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
@@ -161,7 +206,7 @@ class Controller:
             self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts))
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts]:
-        """Arrivals of each graph since the last time, and what was counted of rows and branches."""
+        """Returns each graph's arrival rate, and the counts of rows and branches, since the last measurement."""
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
@@ -180,8 +225,11 @@ class Controller:
 
 
 @contextlib.contextmanager
-def _journaling() -> Iterator[None]:
-    """What serves goes on where the journal's disk is full; nothing that leads to more is begun then."""
+def _journal_errors_logged() -> Iterator[None]:
+    """Logs journal errors instead of raising them, so that a full disk does not stop what serves.
+
+    Actions that add servers or models do not use it, so they fail on a full disk.
+    """
     try:
         yield
     except StateError as error:
@@ -189,7 +237,7 @@ def _journaling() -> Iterator[None]:
 
 
 def _subject(action: a.Action) -> str:
-    """What an action is about, for the journal."""
+    """Returns what an action concerns: a worker, a graph, models, a generation or the gateway."""
     match action:
         case a.BringUp(worker) | a.Retire(worker) | a.RestartWorker(worker):
             return worker.name

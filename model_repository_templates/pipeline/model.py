@@ -1,4 +1,4 @@
-# The gateway's model that calls a graph's one-task fronts step by step.
+# Model of the gateway that executes a graph by calling the front of each task.
 from jigsaw_triton.runtime.pipeline import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

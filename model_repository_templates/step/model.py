@@ -1,4 +1,4 @@
-# The worker's model that runs a python step.
+# Model of a steps worker that runs a Python step.
 from jigsaw_triton.runtime.step_model import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

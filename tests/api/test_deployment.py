@@ -26,6 +26,9 @@ class EventSource:
         self._answers = list(answers)
         self.asked: list[int] = []
 
+    def status(self) -> dict[str, Any]:
+        raise ControllerGoneError("gone")
+
     def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         self.asked.append(after)
         if not self._answers:
@@ -331,3 +334,41 @@ def test_mistakes_are_found_before_anything_is_started(
     with pytest.raises(InputError, match="standard input"):
         jt.deploy("-", gpus="1xcpu", state=tmp_path)
     assert not fake.requests and not fake.running
+
+
+# --- servers without a controller -------------------------------------------------------------------------------------
+
+
+def test_servers_without_a_controller_are_named_and_adopted(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    fake = controllers.FakeController().install(monkeypatch)
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway", "a-0-1g-0"])
+    with pytest.raises(StateError, match=r"no controller is running here, but 2 servers are: gateway, a-0-1g-0"):
+        Deployment(tmp_path).status()
+    jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    assert fake.starts == 1
+    assert "servers are running here without a controller; a new controller adopts them" in caplog.text
+
+
+def test_a_controller_that_adopts_nothing_is_ended_if_the_deployment_fails(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    fake.state = "idle"
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway"])
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="2xcpu", state=tmp_path)
+    assert fake.starts == 1
+    assert not fake.running
+
+
+def test_servers_of_a_first_deployment_that_serve_survive_a_failed_update(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway"])
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="2xcpu", state=tmp_path)
+    assert fake.running

@@ -146,7 +146,7 @@ def test_the_driver_argument_overrides_the_file(tmp_path: Path) -> None:
         ("2xA100", None, "--gpus: there is no GPU model 'A100'; did you mean"),
         ("two", None, "--gpus: there is no GPU model 'two'"),
         ("x2", None, "--gpus: there is no GPU model 'x2'"),
-        ("2 A100", None, "--gpus: '2 A100' is not a number of GPUs of a model"),
+        ("2 A100", None, "--gpus: '2 A100' does not name a number of GPUs"),
         (None, "nothing.yaml", "nothing.yaml: there is no such file"),
     ],
 )

@@ -12,7 +12,7 @@ beside_the_checkout = pytest.mark.skipif(not TABLE.exists(), reason=f"{TABLE.nam
 
 
 @pytest.mark.parametrize(("name", "depth"), [("social", 1), ("traffic", 2), ("assistant", 3)])
-def test_the_reference_graphs(name: str, depth: int) -> None:
+def test_a_reference_graph_has_its_depth_and_known_models(name: str, depth: int) -> None:
     graph = reference_graph(name)
     assert graph.name == name
     assert max(len(path) for path in graph.paths()) == depth
@@ -20,18 +20,18 @@ def test_the_reference_graphs(name: str, depth: int) -> None:
 
 
 @beside_the_checkout
-def test_the_table_in_our_terms() -> None:
+def test_rows_of_the_table_become_profiles() -> None:
     rows = {(r.key.slice, r.key.batch, r.key.instances): r for r in a100_profiles("read", ["bert"])}
     assert len(rows) == 214
     first = rows["1g", 1, 1]
-    # 1 / 74.408 req/s is longer than the 0.013 s that the table says.
+    # The throughput of 74.408 requests/s gives a longer time than the 0.013 s in the table.
     assert first.latency_p50_ms == pytest.approx(1000 / 74.408, abs=1e-3)
     assert first.latency_p95_ms == pytest.approx(P95 * first.latency_p50_ms, abs=1e-3)
     assert (first.key.gpu, first.key.task, first.key.variant) == (BOARD, "read", "bert")
 
 
 @beside_the_checkout
-def test_what_is_wrong_in_the_table_is_left_out() -> None:
+def test_wrong_rows_of_the_table_are_skipped() -> None:
     rows = a100_profiles("t", sorted(a100.PARAMETERS_M))
     kept = {(r.key.variant, int(r.key.slice[:-1]), r.key.batch, r.key.instances) for r in rows}
     assert len(kept) == 1747 - len(a100._WRONG)
@@ -40,7 +40,7 @@ def test_what_is_wrong_in_the_table_is_left_out() -> None:
 
 @beside_the_checkout
 @pytest.mark.parametrize("name", NAMES)
-def test_every_variant_has_profiles_that_its_slices_have_room_for(name: str) -> None:
+def test_every_variant_has_profiles_that_fit_its_slices(name: str) -> None:
     graph = reference_graph(name)
     table = a100_table(graph)
     counts = Counter((row.key.task, row.key.variant) for row in table.rows())
@@ -50,7 +50,7 @@ def test_every_variant_has_profiles_that_its_slices_have_room_for(name: str) -> 
     assert parse_profiles(write_profiles(table.rows()), "profiles.csv").rows() == table.rows()
 
 
-def test_without_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_table_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(a100, "TABLE", TABLE.with_name("elsewhere.csv"))
     a100._measured.cache_clear()
     with pytest.raises(InputError, match="put it beside the checkout"):

@@ -25,7 +25,7 @@ from tests.fakes.problems import problem, row
         ({}, None, None),
     ],
 )
-def test_a_goal_is_judged_by_what_was_measured_not_by_what_is_shown(
+def test_a_goal_is_compared_with_the_value_before_rounding(
     goals: dict[str, float], goal: str | None, met: bool | None
 ) -> None:
     found = figure("a.b", 0.8501, "ratio", "note", **goals)
@@ -56,7 +56,7 @@ def test_failed_requests_of_all_rounds_add_up() -> None:
     assert (found["controller.kill9_failed"].value, found["controller.kill9_failed"].met) == (0, True)
 
 
-def test_the_planners_problems_are_the_same_in_each_run_and_as_large_as_said() -> None:
+def test_made_up_problems_are_reproducible_and_have_their_stated_size() -> None:
     one, other = (problems.fan_out_problem(random.Random(7), 4) for _ in range(2))
     rows = one.profiles["bench"]
     assert rows.rows() == other.profiles["bench"].rows()
@@ -65,16 +65,16 @@ def test_the_planners_problems_are_the_same_in_each_run_and_as_large_as_said() -
 
 @pytest.mark.parametrize(("model", "usable"), [("2p95", 0.8), ("queue", 0.92)])
 @pytest.mark.parametrize(("rps", "slices"), [(100, 1), (350, 4), (660, 7), (720, None)])
-def test_a_small_problem_is_solved_by_trying_everything(
+def test_exhaustive_search_finds_the_fewest_slices(
     rps: float, slices: int | None, model: LatencyModel, usable: float
 ) -> None:
-    """Seven 1g carry 700. A 3g carries more a slice, and is too slow for the SLO."""
+    """Seven 1g serve 700 requests/s. A 3g serves more per slice, but is too slow for the SLO."""
     rows = [row("t0", "v0", rps=100.0), row("t0", "v0", slice_="3g", batch=500, rps=500.0, p95_ms=1000.0)]
     asked = problem(chain(1, slo=Slo(400.0, accuracy=0.5)), rows, demand_rps=usable * rps)
     assert exhaustive.least_slices(asked, Options(latency_model=model)) == slices
 
 
-def test_trees_and_many_graphs_are_as_large_as_said() -> None:
+def test_trees_and_many_graphs_have_their_stated_size() -> None:
     tree = problems.chain_or_tree(random.Random(1), 8, tree=True, gpus=3).workloads[0].graph
     assert [sorted(task.dependencies()) for task in tree.tasks.values()][1:4] == [["t0"], ["t0"], ["t1"]]
     assert set(tree.outputs) == {"Y4", "Y5", "Y6", "Y7"}
@@ -87,7 +87,7 @@ def measured(name: str, figures: list[Figure], load: float = 0.1) -> dict[str, A
     return {"name": name, "machine": machine, "figures": [asdict(f) for f in figures]}
 
 
-def test_the_page_has_every_figure_and_says_when_the_machine_was_shared() -> None:
+def test_the_page_has_every_figure_and_says_if_the_machine_was_shared() -> None:
     one, other = figure("a.b", 1.5, "s", "first"), figure("c.d", 2.5, "s", "second", at_most=2, baseline=3)
     reports = [measured("a", [one]), measured("c", [other])]
     assert "| c.d | 2.5 | s | <= 2 | no | 3 | second |" in page(reports)
@@ -96,12 +96,12 @@ def test_the_page_has_every_figure_and_says_when_the_machine_was_shared() -> Non
     assert "shared" in page([*reports, measured("e", [one], load=5.0)])
 
 
-def test_what_was_not_reached_is_infinite() -> None:
+def test_a_figure_may_be_infinite() -> None:
     assert figure("a.b", float("inf"), "s", "too late", at_most=2).met is False
     assert "| inf | s |" in page([measured("a", [figure("a.b", float("inf"), "s", "too late", at_most=2)])])
 
 
-def test_what_was_not_run_again_stays_on_the_page_as_it_was() -> None:
+def test_sections_of_other_benchmarks_stay_on_the_page() -> None:
     first = page([measured(name, [figure(f"{name}.x", 1.5, "s", "old")]) for name in ("planner", "mig")])
     again = page([measured("mig", [figure("mig.x", 2.5, "s", "new")])], first)
     assert again.index("| planner.x | 1.5 |") < again.index("| mig.x | 2.5 |")
@@ -110,9 +110,9 @@ def test_what_was_not_run_again_stays_on_the_page_as_it_was() -> None:
     assert page([], again) == again
 
 
-def test_json_has_what_readers_rely_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
-    assert harness.main("x", lambda tell: [figure("x.y", 1, "s", "n")]) == 0
+    assert harness.main("x", lambda progress: [figure("x.y", 1, "s", "n")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report.keys() == {"name", "machine", "figures"}
     assert report["figures"] == [
@@ -125,16 +125,16 @@ def test_a_benchmark_that_fails_prints_no_figures(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
 
-    def fails(tell: harness.Tell) -> list[Figure]:
+    def fails(progress: harness.Progress) -> list[Figure]:
         raise ServerError("no server", where="gateway")
 
     assert harness.main("x", fails) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "no server" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no server" in printed.err
 
 
-def test_a_table_row_has_a_cell_a_column() -> None:
+def test_a_table_row_has_a_cell_for_each_column() -> None:
     lines = table([asdict(figure("a.b", 12345.6, "requests", "n", at_least=3))]).splitlines()
     assert {line.count("|") for line in lines} == {8}
     assert "| a.b | 12346 |" in lines[-1]

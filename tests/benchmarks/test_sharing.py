@@ -3,7 +3,7 @@ import pytest
 from benchmarks.sharing import GRAPHS, RPS, late_share, rare_graphs
 
 
-def test_rare_graphs_differ_in_their_slos_or_not() -> None:
+def test_rare_graphs_have_equal_or_different_slos() -> None:
     for slo_ms, different in ((None, GRAPHS), (300.0, 1)):
         workloads = rare_graphs(0, slo_ms=slo_ms).workloads
         assert len({w.graph.slo.latency_ms for w in workloads}) == different
@@ -17,8 +17,8 @@ def test_busier_slices_make_more_calls_late() -> None:
 
 
 def test_a_chain_takes_a_turn_for_each_step() -> None:
-    # Alone with one that hardly runs, only what comes while another batch is under way waits.
+    # The other model hardly runs, so a call waits only for earlier calls of its own model.
     alone = late_share((0.001, 1.0), 0.2, 0.99, 4000)
     assert late_share((0.001, 0.5), 0.2, 0.99, 4000, steps=2) == pytest.approx(alone, abs=0.01)
-    # Where each step waits for a long one, it is planned to.
+    # Each step may wait for a long turn, but the plan allows for that.
     assert late_share((9.0, 1.0), 0.2, 0.05, 4000, steps=3) < 0.01

@@ -12,12 +12,12 @@ from jigsaw_triton.resources import applications_dir
 Array = NDArray[Any]
 
 Script = Callable[[str], ModuleType]
-"""Imports a file of the ready applications: `docread/models/detect.py`."""
+"""Function that imports a file of the ready applications by its path, such as `docread/models/detect.py`."""
 
 
 @pytest.fixture(scope="session")
 def script() -> Iterator[Script]:
-    """The applications' files lie outside the package; those of a folder import each other by their bare names."""
+    """Puts the applications' folders on the import path: their files import each other by their bare names."""
     root = applications_dir()
     before = list(sys.path)
     sys.path[:0] = [str(root / name) for name in ("docread", "digits-strip", "digits")]

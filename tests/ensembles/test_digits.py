@@ -1,4 +1,4 @@
-"""digits and digits-strip, with models built as a user's are."""
+"""Tests of digits and digits-strip, with models that are built as for a user."""
 
 import json
 from pathlib import Path

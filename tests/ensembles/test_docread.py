@@ -1,4 +1,4 @@
-"""docread on rendered pages, with its real weights."""
+"""Tests of docread on rendered pages, with its real weights."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tests.ensembles.conftest import Array, Script
 FOLDER = applications_dir() / "docread"
 
 pytestmark = pytest.mark.skipif(
-    bool(missing_artifacts(FOLDER)), reason="weights and fonts are not there: `jigsaw-triton fetch` brings them"
+    bool(missing_artifacts(FOLDER)), reason="weights and fonts are missing: run `jigsaw-triton fetch ensembles/docread`"
 )
 
 DETECT = ("v6_tiny_352", "v6_tiny_480", "v6_tiny_720", "v6_small_720")
@@ -54,7 +54,7 @@ def texts(outputs: Mapping[str, Array]) -> list[str]:
     return [text.decode() for text in outputs["TEXT"][:, 0]]
 
 
-def test_graph_yaml_has_the_variants_that_the_tests_know(accuracy: ModuleType) -> None:
+def test_graph_yaml_has_the_variants_that_are_tested(accuracy: ModuleType) -> None:
     assert tuple(accuracy.variants("detect")) == DETECT
     assert tuple(accuracy.variants("recognise")) == RECOGNISE
 
@@ -113,7 +113,7 @@ def test_the_expected_answer_is_what_its_variants_give(accuracy: ModuleType, pag
     read = texts(accuracy.load("recognise", expected["recognise"])({"CROP": found["CROPS"][0]}))
     assert len(read) == len(expected["lines"])
     assert np.allclose(found["BOXES"][0], [line["box"] for line in expected["lines"]], atol=2)
-    # Processors differ in the last bits, which may turn a letter.
+    # Processors differ in the last bits of a result, which may change a letter.
     assert sum(a == line["text"] for a, line in zip(read, expected["lines"], strict=True)) >= len(read) - 1
 
 

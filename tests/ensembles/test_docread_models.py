@@ -1,4 +1,4 @@
-"""The code of docread's models where it needs no weights."""
+"""Tests of the parts of docread's models that need no weights."""
 
 from types import ModuleType
 
@@ -23,7 +23,7 @@ def quad(x: float, y: float, width: float = 100, height: float = 20) -> Array:
 
 
 @pytest.mark.parametrize("turned", range(4))
-def test_corners_come_in_the_order_of_reading(detect: ModuleType, turned: int) -> None:
+def test_corners_are_in_reading_order(detect: ModuleType, turned: int) -> None:
     tilted = np.array([[10, 12], [110, 10], [111, 30], [11, 32]], np.float32)
     assert np.array_equal(detect.corners(np.roll(tilted, turned, axis=0)), tilted)
 
@@ -65,7 +65,7 @@ def test_repetitions_are_merged_and_blanks_dropped(recognise: ModuleType) -> Non
     assert score == pytest.approx(0.7)
 
 
-def test_all_blank_is_no_text(recognise: ModuleType) -> None:
+def test_blanks_alone_give_no_text(recognise: ModuleType) -> None:
     assert recognise.decode(np.eye(3, dtype=np.float32)[[0, 0, 0]], ["", "a", " "]) == (b"", 0.0)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the controller's process, which plans nothing and starts no server."""
+"""A stand-in for the controller's process that plans nothing and starts no server."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +18,8 @@ class FakeController:
     Attributes:
         requests: Requests to deploy, in order.
         running: True between the start and the end.
+        starts: Number of times that the controller was started.
+        state: State while the controller is running.
         interrupt: Called when a user follows the events of a deployment that serves.
     """
 
@@ -25,6 +27,8 @@ class FakeController:
         self.error = error
         self.requests: list[Mapping[str, Any]] = []
         self.running = False
+        self.starts = 0
+        self.state = "ready"
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
@@ -37,13 +41,14 @@ class FakeController:
 
     def _start(self, *_: object) -> None:
         self.running = True
+        self.starts += 1
 
     def status(self) -> dict[str, Any]:
         if not self.running:
             raise ControllerGoneError("gone")
         graphs = {"hello": {"base_rps": 20.0, "rows": []}} if self.requests else {}
         return {
-            "state": "ready",
+            "state": self.state,
             "generation": 0 if self.error else len(self.requests),
             "controller": {"pid": 1},
             "plan": None,
@@ -60,7 +65,7 @@ class FakeController:
         if self.running and self._reported:
             self.interrupt()
         self._reported = True
-        state = "ready" if self.running else "stopped"
+        state = self.state if self.running else "stopped"
         return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": int(bool(self.error))}
 
     def down(self) -> None:

@@ -1,4 +1,4 @@
-"""A graph.yaml and a cluster.yaml that are right, and ways to make them wrong."""
+"""A valid graph.yaml and a valid cluster.yaml, with functions that introduce errors into them."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ spec:
 
 
 def edited(text: str, *edits: tuple[str, str]) -> str:
-    """`text` with replacements, each of which must apply exactly once."""
+    """Returns `text` with replacements, each of which must apply exactly once."""
     for old, new in edits:
         assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
         text = text.replace(old, new)
@@ -68,13 +68,13 @@ def edited(text: str, *edits: tuple[str, str]) -> str:
 
 
 def line_of(text: str, part: str) -> int:
-    """The 1-based line of the only line that contains `part`."""
+    """Returns the 1-based number of the only line that contains `part`."""
     found = [number for number, line in enumerate(text.splitlines(), 1) if part in line]
     assert len(found) == 1, f"{part!r} is on lines {found}"
     return found[0]
 
 
 def built(text: str, folder: Path, *, require_files: bool = False) -> TaskGraph:
-    """The graph of a text, written to `folder`."""
+    """Writes the text to `folder` as graph.yaml and returns its graph."""
     (folder / "graph.yaml").write_text(text)
     return build_graph(load_graph(folder), templates=TEMPLATES, require_files=require_files)

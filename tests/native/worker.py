@@ -221,7 +221,7 @@ class Worker:
             if "shared_memory_region" in item["parameters"]:
                 places[item["name"]] = self._span(item["parameters"])
                 shared.add(item["name"])
-        ids, _, number = head["id"].rpartition("#")
+        ids, _, number = head.get("id", "#0").rpartition("#")
         names = tuple(item["name"] for item in head["outputs"])
         told = tuple(filter(None, ids.split(",")))
         return Call(path[3], inputs, names, frozenset(shared), told, int(number), connection, places)

@@ -11,7 +11,8 @@ from jigsaw_triton.servers import launcher
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "/bin/cat"], stdin=subprocess.PIPE)
+command = [sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "ends", "/bin/cat"]
+child = subprocess.Popen(command, stdin=subprocess.PIPE)
 print(child.pid, flush=True)
 sys.stdin.read()
 """
@@ -19,7 +20,7 @@ sys.stdin.read()
 RUN_LAUNCHER = """
 import os, subprocess, sys
 ask = ["/bin/sh", "-c", "ulimit -Sn"]
-subprocess.run([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), *ask], check=True)
+subprocess.run([sys.executable, "-I", "-S", sys.argv[1], str(os.getpid()), "ends", *ask], check=True)
 """
 
 
@@ -30,40 +31,60 @@ def test_the_program_ends_with_its_parent() -> None:
         assert parent.stdout is not None
         child = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
-    # Whether it was the launcher yet or the program already, it is told.
+    # The signal arrives whether the child is still the launcher or already the program.
     ended, _, _ = select.select([child], [], [], 30)
     os.close(child)
     assert ended
 
 
-def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
+def test_nothing_is_run_if_the_parent_has_already_ended(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     not_the_parent = str(os.getpid() + 1)
-    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "/bin/touch", str(mark)]
+    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "ends", "/bin/touch", str(mark)]
     assert subprocess.run(command, check=False).returncode == 1
     assert not mark.exists()
 
 
-def test_the_program_may_open_as_many_files_as_are_allowed() -> None:
+def test_the_soft_limit_on_open_files_is_raised() -> None:
     limits = 'ulimit -Sn 256; "$@"'
     command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", RUN_LAUNCHER, launcher.__file__]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    limit = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
-    assert told == f"{most}\n"
+    assert limit == f"{most}\n"
 
 
 @pytest.mark.parametrize(
-    ("asked", "soft", "told"), [("64", "8192", "65536"), ("64", "131072", "131072"), ("", "8192", "8192")]
+    ("asked", "soft", "expected"), [("64", "8192", "65536"), ("64", "131072", "131072"), ("", "8192", "8192")]
 )
-def test_its_threads_get_stacks_as_large_as_asked_for(asked: str, soft: str, told: str) -> None:
-    assert Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2", "stacks are left as they are here"
+def test_the_stack_size_of_threads_is_raised(asked: str, soft: str, expected: str) -> None:
+    assert Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2", (
+        "the launcher does not change stacks under strict overcommit"
+    )
     limits = f'ulimit -Ss {soft}; JIGSAW_STACK_MIB={asked} "$@"'
     run = RUN_LAUNCHER.replace("ulimit -Sn", "ulimit -Ss")
     command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", run, launcher.__file__]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{told}\n"
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{expected}\n"
 
 
 def test_the_program_gets_its_arguments() -> None:
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "/bin/echo", "--a=b", "c d"]
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "ends", "/bin/echo", "--a=b", "c d"]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "--a=b c d\n"
+
+
+def test_a_program_that_survives_begins_once_it_is_on_record(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        assert not mark.exists()
+        process.communicate(b"\n")
+    assert process.returncode == 0 and mark.exists()
+
+
+def test_a_program_whose_parent_dies_before_it_is_on_record_never_begins(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
+    assert subprocess.run(command, input=b"", check=False).returncode == 1
+    assert not mark.exists()

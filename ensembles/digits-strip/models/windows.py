@@ -1,4 +1,7 @@
-"""Finds digits on a strip by a small network that looks at each window of it."""
+"""Variant `windows` of `locate`: a small network scores each window of a strip.
+
+Parameter: `likely`, the score (a logit) above which a digit begins in a window.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +14,7 @@ SIZE = 8
 
 
 class Model:
-    """STRIP UINT8 [1, 8, W] -> DIGITS FP32 [1, R, 8, 8] (0 to 1), COLUMN INT32 [1, R] (where each begins)."""
+    """STRIP UINT8 [1, 8, W] -> DIGITS FP32 [1, R, 8, 8] (0 to 1), COLUMN INT32 [1, R] (first column of each digit)."""
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:
         with np.load(folder / "windows.npz") as weights:
@@ -37,11 +40,19 @@ class Model:
         return scores
 
 
-def strongest(scores: NDArray[np.float32], least: float) -> list[int]:
-    """Columns where a digit begins: the highest scores first, none closer than a digit's width to a higher one."""
+def strongest(scores: NDArray[np.float32], threshold: float) -> list[int]:
+    """Picks the columns where digits begin: the highest scores, no two of them closer than the width of a digit.
+
+    Args:
+        scores: Score of each column.
+        threshold: Score that a column must exceed.
+
+    Returns:
+        Columns in the order of their scores, highest first.
+    """
     columns: list[int] = []
     for column in np.argsort(-scores, kind="stable"):
-        if scores[column] <= least:
+        if scores[column] <= threshold:
             break
         if all(abs(column - other) >= SIZE for other in columns):
             columns.append(int(column))

@@ -1,4 +1,4 @@
-"""Brings the pixels of digits to the range that the classifiers were trained on."""
+"""Scales the pixels of digits to the range 0 to 1, which the classifiers were trained on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,5 +16,5 @@ class Model:
         pass
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Runs a batch."""
+        """Runs one batch."""
         return {"NORMAL": np.clip(inputs["IMAGE"], 0, BRIGHTEST) / np.float32(BRIGHTEST)}

@@ -1,6 +1,11 @@
 """Finds the lines of text on a page and cuts them out: PP-OCR text detection by differentiable binarisation (DB).
 
-Parameters: `long_side` (pixels), `pixel_threshold`, `line_threshold` (probabilities), `unclip` (DB's expansion ratio).
+Parameters:
+
+- `long_side`: pixels to which the longer side of the page is shrunk.
+- `pixel_threshold`: probability above which a pixel belongs to a line.
+- `line_threshold`: least mean probability of a line.
+- `unclip`: DB's expansion ratio, by which lines are grown back.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,22 +18,26 @@ from numpy.typing import NDArray
 
 CROP_HEIGHT, CROP_WIDTH = 48, 640
 PADDING = 127
-"""What crops are padded with on their right: the value that the recogniser's normalisation turns to zero."""
+"""Pixel value that pads crops on their right; the recogniser's normalisation turns it to zero."""
 
 MULTIPLE = 32
+"""Divisor of the sides of the network's input."""
+
 MAX_LINES = 1000
-LEAST_SIDE = 3.0
+MIN_SIDE = 3.0
+"""Least height and width of a line on the probability map, in pixels."""
+
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * 255
 
 Quad = NDArray[np.float32]
-"""[4, 2]: corners of a line in page pixels: top left, top right, bottom right, bottom left as the line is read."""
+"""Corners of a line in page pixels, [4, 2]: top left, top right, bottom right, bottom left, as the line is read."""
 
 
 class Model:
     """IMAGE UINT8 [1, H, W, 3] (RGB) -> BOXES FP32 [1, lines, 4] (x0, y0, x1, y1), CROPS UINT8 [1, lines, 48, 640, 3].
 
-    Lines come in reading order: from top to bottom, those side by side from left to right.
+    Lines are in reading order: from top to bottom, and from left to right for lines side by side.
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:
@@ -62,7 +71,7 @@ class Model:
         return {"BOXES": boxes[None], "CROPS": crops[None]}
 
     def _probability(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probability [h, w] that a pixel belongs to a (shrunken) line of text, h and w multiples of 32."""
+        """Returns the probability [h, w] that each pixel belongs to a (shrunken) line; h and w are multiples of 32."""
         scale = min(1.0, self._long_side / max(image.shape[:2]))
         height, width = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in image.shape[:2])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[:, :, ::-1]
@@ -72,22 +81,23 @@ class Model:
         return probability
 
     def _lines(self, probability: NDArray[np.float32]) -> Iterator[Quad]:
-        """Lines in pixels of the map: each island of likely pixels, boxed, and grown back to the size of its text.
+        """Yields the lines in pixels of the map: a box around each island of likely pixels, grown to the text's size.
 
-        DB is trained on lines shrunk by area * ratio / perimeter on each side; growing by the same rule undoes it.
+        DB is trained on lines that are shrunk by area * ratio / perimeter on each side. Growing by the same rule undoes
+        this.
         """
         likely = (probability > self._pixel_threshold).astype(np.uint8)
         contours, _ = cv2.findContours(likely, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         for contour in contours[:MAX_LINES]:
             centre, (width, height), angle = cv2.minAreaRect(contour)
-            if min(width, height) < LEAST_SIDE or mean_inside(probability, contour) < self._line_threshold:
+            if min(width, height) < MIN_SIDE or mean_inside(probability, contour) < self._line_threshold:
                 continue
             grow = width * height * self._unclip / (width + height)
             yield corners(cv2.boxPoints((centre, (width + grow, height + grow), angle)))
 
 
 def mean_inside(probability: NDArray[np.float32], contour: NDArray[np.int32]) -> float:
-    """Mean probability inside the contour."""
+    """Returns the mean probability inside the contour."""
     x, y, width, height = cv2.boundingRect(contour)
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [contour - (x, y)], 1)
@@ -95,7 +105,7 @@ def mean_inside(probability: NDArray[np.float32], contour: NDArray[np.int32]) ->
 
 
 def corners(points: NDArray[np.float32]) -> Quad:
-    """Orders a rectangle's corners for a line that is read from left to right."""
+    """Orders the corners of a rectangle around a line that is read from left to right."""
     left, right = np.split(points[np.argsort(points[:, 0], kind="stable")], 2)
     top_left, bottom_left = left[np.argsort(left[:, 1])]
     top_right, bottom_right = right[np.argsort(right[:, 1])]
@@ -103,7 +113,7 @@ def corners(points: NDArray[np.float32]) -> Quad:
 
 
 def cut(image: NDArray[np.uint8], quad: Quad) -> NDArray[np.uint8]:
-    """The line as [48, width, 3], turned upright, squeezed where it is longer than a crop."""
+    """Cuts a line out as [48, width, 3], turned upright, and squeezed if it is longer than a crop."""
     wide, high = np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])
     width = min(max(8, round(float(wide) * CROP_HEIGHT / max(float(high), 1.0))), CROP_WIDTH)
     target = np.array([[0, 0], [width, 0], [0, CROP_HEIGHT]], np.float32)
@@ -115,7 +125,10 @@ def cut(image: NDArray[np.uint8], quad: Quad) -> NDArray[np.uint8]:
 
 
 def in_reading_order(quads: list[Quad]) -> list[Quad]:
-    """From top to bottom; lines whose centre lies within half a line of their left neighbour's are side by side."""
+    """Sorts lines from top to bottom, and from left to right if they are side by side.
+
+    Lines are side by side if their centres differ by less than half a line's height.
+    """
     rows: list[list[Quad]] = []
     for quad in sorted(quads, key=lambda q: float(q[:, 1].mean())):
         middle = quad[:, 1].mean()

@@ -1,4 +1,4 @@
-"""Reads lines of text: PP-OCR recognition, a network that slides over the line and ends in CTC."""
+"""Reads lines of text: PP-OCR recognition, a network that slides over the line, with CTC decoding."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +9,20 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 PADDING = 127
-"""What the detector pads crops with; normalised it is (nearly) zero, the padding that the network was trained with."""
+"""Pixel value with which the detector pads crops. Normalised, it is nearly zero, as the padding in training was."""
 
 MULTIPLE = 32
+"""Divisor of the widths that the network runs on."""
+
 BLANK = 0
+"""Class of CTC's blank."""
 
 
 class Model:
     """CROP UINT8 [N, 48, W, 3] (RGB) -> TEXT BYTES [N, 1] (UTF-8), SCORE FP32 [N, 1] (mean over characters, 0 to 1).
 
-    Lines are trimmed to a multiple of 32 pixels, and those of one width run together: padding all to the longest of a
-    batch of eight costs 1.7 times as much on a CPU.
+    Lines are trimmed to a multiple of 32 pixels, and lines of the same width run together. Padding all lines of a batch
+    of eight to the longest takes 1.7 times as long on a CPU.
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:
@@ -48,7 +51,15 @@ class Model:
 
 
 def decode(probabilities: NDArray[np.float32], characters: Sequence[str]) -> tuple[bytes, float]:
-    """Greedy CTC: the likeliest class of each of [steps, classes], repetitions merged, blanks dropped."""
+    """Decodes CTC greedily: takes the likeliest class of each step, merges repetitions, and drops blanks.
+
+    Args:
+        probabilities: Probability of each class at each step, [steps, classes].
+        characters: Character of each class.
+
+    Returns:
+        Text in UTF-8, and mean probability of its characters.
+    """
     best = probabilities.argmax(axis=1)
     starts = np.flatnonzero((best != BLANK) & (np.diff(best, prepend=-1) != 0))
     if starts.size == 0:
@@ -58,7 +69,10 @@ def decode(probabilities: NDArray[np.float32], characters: Sequence[str]) -> tup
 
 
 def trimmed_widths(crops: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Width [N] of each crop without the padding on its right, rounded up to a multiple of 32; 0 if all is padding."""
+    """Returns the width [N] of each crop without the padding on its right, rounded up to a multiple of 32.
+
+    A crop that is all padding has the width 0.
+    """
     width = crops.shape[2]
     written = (crops != PADDING).any(axis=(1, 3))
     used = np.where(written.any(axis=1), width - written[:, ::-1].argmax(axis=1), 0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.deployment import Deployment, Rollout, absolute_path, ensure_programs, find_server
+from jigsaw_triton.api.deployment import Deployment, Rollout, absolute_path, find_server
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
@@ -58,6 +58,10 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
     """
     mistakes = Mistakes()
     deployment, request = Deployment(state), _request(given, mistakes)
+    # In the foreground, the command that started the controller takes the deployment down at the end.
+    started = deployment.wait_status() is None
+    if not dry_run:
+        deployment.adopt(reporter=out)
     rollout = deployment.prepare(request, mistakes=mistakes, reporter=out, wording=COMMAND_LINE)
     _show_plan(out, rollout)
     if dry_run:
@@ -67,20 +71,21 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
         out.result({**preview.to_json(), "plan": rollout.plan.to_json()}, *preview.view())
         return
     with out.working("looking for the programs of the servers") as report:
-        ensure_programs(rollout.wanted.cluster, report)
+        deployment.ensure_programs(rollout, report, out)
     deployment.roll_out(rollout, wait=not no_wait, keep_serving=detach, reporter=out)
     if no_wait:
         return
-    first = rollout.before is None
+    following = False
     try:
         status = deployment.status()
         out.result(status, *status_view(status, out))
-        if first and not detach:
+        if started and not detach:
             out.note("serving; Ctrl-C stops the deployment")
+            following = True
             deployment.follow(out.note, deployment.last_event(), lambda a: bool(a["state"] == "stopped"))
     except BaseException:
         # An update goes on, because the deployment belongs to all its users.
-        if first and not detach:
+        if following or (rollout.before is None and not detach):
             deployment.down(missing_ok=True, reporter=out)
         raise
 

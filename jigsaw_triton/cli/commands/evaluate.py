@@ -77,7 +77,7 @@ def _ablation(
     planner_options = Options(time_limit_s=time_limit)
     with out.working("planning") as report, lasting_solvers() as solvers:
         found = [
-            ablation(replace(problem, workloads=(workload,)), planner_options, tell=report, solvers=solvers)
+            ablation(replace(problem, workloads=(workload,)), planner_options, progress=report, solvers=solvers)
             for workload in problem.workloads
         ]
     gpus_text = _described(wanted.cluster)

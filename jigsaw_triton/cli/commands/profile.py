@@ -21,10 +21,10 @@ from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Bench, Measurement
+from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
-from jigsaw_triton.evaluation.profiling.stand import stand
+from jigsaw_triton.evaluation.profiling.workers import profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
@@ -145,14 +145,14 @@ async def _measure(
 ) -> None:
     with out.working("looking for tritonserver") as report:
         installation = find_installation(download_progress(report))
-    async with stand(installation, cluster, gpu) as made:
-        bench = Bench(graph, made, load_templates(templates_dir()), pace, out.warn)
+    async with profiling_workers(installation, cluster, gpu) as workers:
+        profiler = Profiler(graph, workers, load_templates(templates_dir()), pace, out.warn)
         with out.working("computing inputs from the graph's samples") as report:
-            await bench.prepare(tuple({key.task: None for key in keys}), keys[0].slice, report)
+            await profiler.prepare(tuple({key.task: None for key in keys}), keys[0].slice, report)
         with _progress(out, len(keys)) as begin:
             for key in keys:
                 begin(key)
-                done[key] = await bench.measure(key)
+                done[key] = await profiler.measure(key)
                 sheet.add(done[key].row)
 
 

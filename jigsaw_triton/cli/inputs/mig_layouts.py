@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jigsaw_triton.cli.inputs.mig_machine import FoundGpu
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.arrangement import arranged, wish
+from jigsaw_triton.gpus.arrangement import arrange, parse_slice_request
 from jigsaw_triton.gpus.model import Layout
 from jigsaw_triton.spec.mig_layouts import LayoutEntry, load_layouts
 
@@ -84,8 +84,8 @@ def _check_mode(entry: LayoutEntry, gpu: FoundGpu) -> None:
 
 def _layout(entry: LayoutEntry, gpu: FoundGpu) -> Layout:
     assert gpu.board is not None
-    wanted = [wish(piece, gpu.board, where=entry.where) for piece in entry.pieces]
-    layout = arranged(gpu.board, wanted, present=gpu.layout)
+    requests = [parse_slice_request(piece, gpu.board, where=entry.where) for piece in entry.pieces]
+    layout = arrange(gpu.board, requests, present=gpu.layout)
     if layout is None:
         raise InputError(
             f"{', '.join(entry.pieces)} do not fit on GPU {gpu.reported.index}, an {gpu.board.name}",

@@ -24,7 +24,11 @@ def answer(status: int, text: bytes, tensors: bytes = b"") -> bytes:
 
 
 class Server:
-    """Answers whatever it is asked with each answer in turn; an empty one hangs up."""
+    """Answers every request with the next of its answers; an empty answer closes the connection.
+
+    Args:
+        answers: Bytes of the answers, which are repeated for ever.
+    """
 
     def __init__(self, *answers: bytes) -> None:
         self._answers = itertools.cycle(answers)
@@ -51,7 +55,7 @@ class Server:
                 data = next(self._answers)
                 if not data:
                     break
-                # In two pieces, as the network may.
+                # Send two pieces, as a network may.
                 writer.write(data[:9])
                 await writer.drain()
                 writer.write(data[9:])
@@ -59,7 +63,7 @@ class Server:
         await writer.wait_closed()
 
 
-def test_a_request_in_the_words_of_the_protocol() -> None:
+def test_a_request_has_the_form_of_the_protocol() -> None:
     head, _, body = client.request("graph", {"X": X}, timeout_us=5).partition(b"\r\n\r\n")
     fields = dict(line.split(": ") for line in head.decode().split("\r\n")[1:])
     text = json.loads(body[: int(fields["Inference-Header-Content-Length"])])
@@ -72,12 +76,12 @@ def test_a_request_in_the_words_of_the_protocol() -> None:
     assert body.endswith(X.tobytes())
 
 
-def test_a_request_without_a_timeout_is_left_to_the_slo() -> None:
+def test_a_request_may_have_no_timeout() -> None:
     assert b"timeout" not in client.request("graph", {"X": X}, timeout_us=None)
     assert b"timeout" in client.request("graph", {"X": X})
 
 
-def test_a_reply_is_complete_when_its_last_byte_is_there() -> None:
+def test_a_reply_is_parsed_only_when_it_is_complete() -> None:
     whole = answer(200, b'{"a":1}', b"tensor")
     assert [client.parse(whole[:end]) for end in range(len(whole))] == [None] * len(whole)
     assert client.parse(whole) == Reply(200, b'{"a":1}', b"tensor")
@@ -92,29 +96,29 @@ def replies(count: int, *answers: bytes) -> list[Reply]:
     return asyncio.run(main())
 
 
-def test_replies_come_back_to_their_requests() -> None:
+def test_replies_belong_to_their_requests() -> None:
     first, second, third = replies(3, answer(200, b"{}", b"one"), answer(503, b"late"))
     assert (first.tensors, second.status, third.tensors) == (b"one", UNAVAILABLE, b"one")
 
 
-def test_a_connection_that_breaks_is_told_and_stays_broken() -> None:
+def test_a_broken_connection_is_reported_and_stays_broken() -> None:
     assert [reply.status for reply in replies(3, answer(200, b"{}"), b"")] == [OK, BROKEN, BROKEN]
 
 
-def test_a_closed_loop_counts_what_is_answered_in_its_time() -> None:
+def test_a_closed_loop_counts_answers_after_its_warm_up() -> None:
     async def main() -> float:
         ticks = itertools.count()
         async with Server(answer(200, b"{}")).serving() as ports:
-            # The clock goes on by 1 with each look: at 0, then before and after each request.
+            # Each reading of the clock advances it by 1: once at the start, then before and after each request.
             return await client.closed_loop(
                 ports, client.request("m", {"X": X}), 1, warm_up_s=3, seconds=8, clock=lambda: float(next(ticks))
             )
 
-    # Answers at 2, 4, 6, 8, 10 and 12, of which the time from 3 to 11 has four.
+    # Answers come at 2, 4, 6, 8, 10 and 12. Four of them are between 3 and 11.
     assert asyncio.run(main()) == 4 / 8
 
 
-def test_a_closed_loop_ends_at_a_request_that_fails() -> None:
+def test_a_closed_loop_ends_at_a_failed_request() -> None:
     async def main() -> float:
         async with Server(answer(503, b"too late")).serving() as ports:
             return await client.closed_loop(ports, client.request("m", {"X": X}), 1, warm_up_s=1, seconds=1)
@@ -123,7 +127,7 @@ def test_a_closed_loop_ends_at_a_request_that_fails() -> None:
         asyncio.run(main())
 
 
-def test_where_nobody_listens_requests_come_to_nothing() -> None:
+def test_requests_to_a_closed_port_are_broken() -> None:
     async def main() -> Reply:
         async with Server().serving() as ports:
             pass
@@ -132,7 +136,7 @@ def test_where_nobody_listens_requests_come_to_nothing() -> None:
     assert asyncio.run(main()).status == BROKEN
 
 
-def test_poisson_requests_end_in_whatever_they_come_to() -> None:
+def test_poisson_arrivals_report_every_outcome() -> None:
     async def main() -> list[Outcome]:
         async with Server(answer(200, b"{}"), answer(503, b"late"), b"").serving() as ports:
             return await client.poisson(ports, client.request("m", {"X": X}), 1000.0, 0.1, Random(1))
@@ -143,7 +147,7 @@ def test_poisson_requests_end_in_whatever_they_come_to() -> None:
     assert all(outcome.ended_s >= outcome.due_s for outcome in found)
 
 
-def test_arrivals_have_their_mean_rate() -> None:
+def test_arrivals_have_the_given_mean_rate() -> None:
     times = list(client.arrivals(200.0, 50.0, Random(1)))
     assert times == sorted(times)
     assert times[0] > 0

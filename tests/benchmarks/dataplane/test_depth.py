@@ -6,7 +6,7 @@ from jigsaw_triton.evaluation.load import Measured
 
 
 def runs(added_ms: dict[int, float]) -> depth.Runs:
-    """Three rounds, each slower than the one before: of both sides."""
+    """Returns three rounds of both sides, each slower than the one before."""
     native = {("native", d): [Measured(1, 1, {50: slow + 0.2 * d}) for slow in (1, 2, 3)] for d in DEPTHS}
     chain = {
         ("chain", d): [Measured(1, 1, {50: run.latency_ms[50] + added_ms[d]}) for run in native["native", d]]
@@ -15,14 +15,13 @@ def runs(added_ms: dict[int, float]) -> depth.Runs:
     return {**native, **chain}
 
 
-def test_the_slope_is_of_what_is_added_to_the_native_ensemble() -> None:
+def test_the_slope_is_of_the_latency_added_to_the_native_ensemble() -> None:
     (found,) = depth.figures(runs({d: 0.1 + 0.1 * d for d in DEPTHS}))
     assert (found.value, found.met, found.baseline) == (0.1, True, 0.2)
-    assert "0.10 ms beside it, at most 0.00 ms off the line" in found.note
+    assert "intercept 0.10 ms, at most 0.00 ms off the line" in found.note
 
 
 @pytest.mark.parametrize("off_ms", [0.7, -0.7])
-def test_what_is_no_line_is_told(off_ms: float) -> None:
-    """A seventh of what one end is off by goes into the line itself, and more at an end."""
+def test_the_note_reports_a_deviation_from_the_line(off_ms: float) -> None:
     (found,) = depth.figures(runs({d: 0.3 * d + off_ms * (d == 3) for d in DEPTHS}))
     assert "at most 0.57 ms off the line" in found.note

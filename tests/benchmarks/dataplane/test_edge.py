@@ -6,7 +6,7 @@ def run(rps: float, p50_ms: float) -> Measured:
     return Measured(100, rps, {50: p50_ms})
 
 
-def test_what_the_edge_costs_is_told_by_runs_of_the_same_round() -> None:
+def test_figures_compare_runs_of_the_same_round() -> None:
     runs = {
         (side, clients): [run(rps / slow, p50_ms * slow) for slow in (1, 2, 5)]
         for side, rps, p50_ms in (("direct", 1000.0, 1.0), ("edge", 950.0, 1.125))

@@ -3,7 +3,7 @@ from benchmarks.dataplane.fused import CLIENTS
 from jigsaw_triton.evaluation.load import Measured
 
 
-def test_rates_are_over_the_native_ensembles_in_the_same_round() -> None:
+def test_rates_are_relative_to_the_native_ensemble_in_the_same_round() -> None:
     ratios = (0.5, 1.05, 1.0)
     runs = {("native", n): [Measured(1, 100.0 * n, {50: ms}) for ms in (1, 2, 3)] for n in CLIENTS}
     runs |= {

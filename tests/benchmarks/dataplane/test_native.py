@@ -9,8 +9,8 @@ def run(rps: float, p50_ms: float = 1.0) -> Run:
     return Run(Measured(100, rps, {50: p50_ms}), cpu_us=1e6 / rps)
 
 
-def test_ratios_are_of_runs_of_the_same_round() -> None:
-    """The machine got slower from round to round: what both sides lost is no difference between them."""
+def test_ratios_compare_runs_of_the_same_round() -> None:
+    """The machine gets slower from round to round, which must not look like a difference between the sides."""
     sides = {"native": 1000.0, "graph": 900.0, "ensemble": 800.0, "bls": 300.0, "native_rows": 500.0, "rows": 450.0}
     runs = {
         (side, clients): [run(rps / slow, slow if side == "native" else 3 * slow) for slow in (1, 2, 5)]

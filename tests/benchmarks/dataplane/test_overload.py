@@ -9,13 +9,13 @@ from jigsaw_triton.errors import ServerError
 
 
 def outcomes(count: int, latency_ms: float, status: int = OK, *, begin_s: float = 0.0) -> list[Outcome]:
-    """Evenly over the time that counts for the loud graph, answers included."""
+    """Returns outcomes that end at equal distances over the time that is counted for the loud graph."""
     step_s = RUN_S / count
     ended = [SETTLE_S + begin_s + number * step_s for number in range(count)]
     return [Outcome(at_s - latency_ms / 1e3, latency_ms, status) for at_s in ended]
 
 
-def test_what_is_answered_after_the_load_is_not_counted_as_served_under_it() -> None:
+def test_answers_after_the_end_of_the_load_do_not_count_as_served() -> None:
     capacity = round(CAPACITY_RPS * RUN_S)
     loud = [
         *outcomes(capacity // 2, SLO_MS - 1),
@@ -29,9 +29,9 @@ def test_what_is_answered_after_the_load_is_not_counted_as_served_under_it() -> 
         found = {figure.id: figure for figure in overload.figures([Round(quiet, quiet, ended, RUN_S)])}
         name = "dataplane.overload3x" + ("" if target == "graph" else f".{target}")
         served, in_slo, refused = (found[f"{name}.{what}"] for what in ("served", "in_slo", "refused_ms"))
-        held = False if target == "graph" else None
-        assert (served.value, served.met) == (0.75, held)
-        assert (in_slo.value, in_slo.met) == (0.857, held)
+        met = False if target == "graph" else None
+        assert (served.value, served.met) == (0.75, met)
+        assert (in_slo.value, in_slo.met) == (0.857, met)
         assert refused.value == 1.0
         assert f"{capacity} refused (UNAVAILABLE), 0 failed" in served.note
 
@@ -49,7 +49,7 @@ def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
     assert found([(100.0, 120.0), (300.0, 360.0), (100.0, 500.0)]) == 1.2
 
 
-def test_a_graph_that_is_not_served_at_all() -> None:
+def test_a_graph_without_any_answer_is_an_error() -> None:
     loud = dict.fromkeys(overload.TARGETS, outcomes(10, 1.0))
     rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, RUN_S)]
     with pytest.raises(ServerError, match=r"no request was answered: 10 sent, 0 served, .* 10 failed"):

@@ -23,6 +23,6 @@ def test_the_plan_has_the_workers_that_are_measured(
     assert sum(s.count for s in segments) == case.workers
 
 
-def test_shares_are_of_what_the_workers_can_do() -> None:
+def test_shares_are_relative_to_the_capacity_of_the_workers() -> None:
     found = saturation.share("balance", "two", [300.0, 350.0, 310.0], 355.0, 0.97)
     assert (found.id, found.value, found.met, found.baseline) == ("dataplane.balance", 0.873, False, 355)

@@ -23,4 +23,4 @@ def test_isolation_is_the_median_of_the_rounds() -> None:
     rounds = [Round(outcomes(20.0), outcomes(22.0), outcomes(ms), outcomes(99.0)) for ms in (20.0, 30.0, 90.0)]
     found = shared.isolation(rounds)
     assert (found.value, found.met) == (1.5, False)
-    assert "with both as planned 1.10; 30 ms" in found.note
+    assert "with both as planned 1.10; p99 30 ms" in found.note

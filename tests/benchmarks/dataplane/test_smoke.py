@@ -1,4 +1,4 @@
-"""Every part of the benchmark starts, loads what it brings up, and tells its figures, whatever they say."""
+"""Smoke tests: every part of the benchmark starts, loads its servers, and returns its figures."""
 
 import pytest
 
@@ -25,7 +25,7 @@ FIGURES = {
     "peers": "dataplane.peers.router.32_clients",
     "soak": "dataplane.swapped_answers",
 }
-"""Part -> a figure of it."""
+"""Part -> one of its figures."""
 
 
 def test_every_part_has_a_smoke_run() -> None:
@@ -33,12 +33,12 @@ def test_every_part_has_a_smoke_run() -> None:
 
 
 @pytest.mark.parametrize("part", FIGURES)
-def test_a_part_tells_its_figures(part: str) -> None:
+def test_a_part_returns_its_figures(part: str) -> None:
     if part == "promise" and not a100.TABLE.exists():
         pytest.skip("the A100 table is not beside the checkout")
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         print(text)
 
-    found = system.run(measure(tell, {part: PARTS[part]}, SMOKE), harness.limit_s("dataplane"))
+    found = system.run(measure(progress, {part: PARTS[part]}, SMOKE), harness.limit_s("dataplane"))
     assert FIGURES[part] in {figure.id for figure in found}

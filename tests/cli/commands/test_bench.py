@@ -9,7 +9,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands import bench
 from jigsaw_triton.errors import MissingDependencyError
 from tests.cli.conftest import Run
-from tests.evaluation.test_load import CSV, REFUSED, TOLD
+from tests.evaluation.test_load import CSV, OUTPUT, REFUSED
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def perf_analyzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for perf_analyzer. It records its arguments, and prints a recorded output."""
     path = tmp_path / "perf_analyzer"
     (tmp_path / "csv").write_text(CSV)
-    (tmp_path / "told").write_text(TOLD)
+    (tmp_path / "told").write_text(OUTPUT)
     path.write_text(
         f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat {tmp_path}/told\nfor last; do :; done\ncp {tmp_path}/csv $last\n'
     )
@@ -89,7 +89,7 @@ def test_a_window_without_requests_is_measured_again(
         assert json.loads(result.stdout)["duration_s"] == 12.0
     else:
         assert result.exit_code == 1
-        assert "run it again, for a longer --duration" in json.loads(result.stdout)["error"]["hint"]
+        assert "run it again with a longer --duration" in json.loads(result.stdout)["error"]["hint"]
 
 
 def test_the_running_deployment_is_the_default(

@@ -55,7 +55,7 @@ def test_python_steps_have_a_worker_without_a_gpu(run: Run, stepped: Path, tmp_p
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "the cluster has no cpu there"),
+        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "the cluster has no cpu at this index"),
         (("--gpus", "1xA101"), "there is no GPU model 'A101'"),
     ],
 )

@@ -69,5 +69,5 @@ def test_a_port_in_use_is_a_warning(run: Run, found: list[Check], monkeypatch: p
         monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(port, *free_ports()[:2]))
         result = run("doctor")
     assert result.exit_code == 0
-    assert f"port {port} is taken by process" in result.stdout
+    assert f"port {port} is already in use by process" in result.stdout
     assert "the gateway needs it for HTTP" in result.stdout

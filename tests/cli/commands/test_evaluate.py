@@ -50,7 +50,7 @@ def test_feature_sets_that_can_serve_nothing_have_a_reason(run: Run, app: Path) 
 def test_a_plot_with_an_unknown_suffix_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
     result = run("evaluate", "ablation", profiled, *GPUS, "--plot", tmp_path / "a.jpg")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "ends in .svg or .png" in result.stderr
+    assert "must end in .svg or .png" in result.stderr
 
 
 def test_a_plot_that_cannot_be_written_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:

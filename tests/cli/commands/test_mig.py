@@ -246,7 +246,7 @@ def test_enable_is_refused_while_a_process_is_on_the_gpu(make: Any, mig: Mig) ->
     refused = mig("enable", "0")
     assert refused["code"] == 1
     assert f"local/0 is held by process {os.getpid()}" in refused["error"]["message"]
-    assert mig("enable", "1")["error"]["message"] == "an NVIDIA L4 knows no MIG"
+    assert mig("enable", "1")["error"]["message"] == "an NVIDIA L4 does not support MIG"
     assert mig("enable", "2")["error"]["message"] == "there is no such GPU"
     assert machine.changes() == []
 
@@ -257,5 +257,5 @@ def test_list_warns_of_a_gpu_without_mig_beside_others(make: Any, mig: Mig, run:
     mig("enable", "1")
     listed = run("mig", "list")
     assert listed.exit_code == 0
-    warning = "GPU 0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
-    assert f"warning: {warning}" in listed.stderr
+    reason = "MIG is off, but on for others of its model; run `jigsaw-triton mig enable 0`"
+    assert f"warning: GPU 0 is one whole slice: {reason}" in listed.stderr

@@ -46,7 +46,7 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     (app / "half.py").write_text("def step(MAEN):\n    return {'MEAN': MAEN / 2}\n")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "half.py:1: step takes no 'MEAN', an input of the step; did you mean 'MAEN'?" in refused.stderr
+    assert "half.py:1: step has no parameter for the input 'MEAN'; did you mean 'MAEN'?" in refused.stderr
     (app / "half.py").write_text("def step(MEAN):\n    return {'MEAN': MEAN / 2}\n")
     result = run("validate", app)
     assert result.exit_code == 0
@@ -55,7 +55,7 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     edit(app / "graph.yaml", "  slo:", "  target: ensemble\n  slo:")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "an ensemble cannot express the graph: half is a python step" in refused.stderr
+    assert "an ensemble cannot express the graph: half is a Python step" in refused.stderr
     edit(app / "graph.yaml", "  target: ensemble\n  slo:", "  slo:")
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
@@ -98,14 +98,14 @@ def assert_mistake(run: Run, app: Path, place: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "write TaskGraph"),
+        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "it must be TaskGraph"),
         ("graph.yaml", "latency_ms: 100", "latency_s: 100", "did you mean 'latency_ms'?"),
         ("graph.yaml", "    MEAN: average.MEAN", "    MEAN: averag.MEAN", "did you mean 'average'?"),
         ("graph.yaml", "accuracy: 0.96", "accuracy: .nan", "is not a finite number"),
         ("graph.yaml", "template: python         #", "template: pyton #", "did you mean 'python'?"),
         ("graph.yaml", "stride: 4", "stride: &x 4", "anchors and aliases are not supported"),
         ("profiles.csv", "gpu,task", "board,task", "the header lacks gpu"),
-        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies fall"),
+        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies are not ascending"),
         ("profiles.csv", "1.5,2.0,3.0", "1.5,fast,3.0", "latency_p95_ms is 'fast'"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_mistake_has_file_line_and_hint(run: Run, app: Path, file: str, old: s
     [
         (b"", "graph.yaml", "the file is empty"),
         (b"\xff\xfe\x00", "graph.yaml:1", "the file is not UTF-8 text"),
-        (b"a: [1, 2", "graph.yaml:1", "this is not YAML"),
+        (b"a: [1, 2", "graph.yaml:1", "this is not valid YAML"),
         (b"a: " + b"[" * 100, "graph.yaml:1", "nested more than"),
         (b"a: 1\n" * 300_000, "graph.yaml", "the file is larger than"),
     ],

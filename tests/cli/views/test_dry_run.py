@@ -213,7 +213,7 @@ def test_an_instance_that_no_longer_exists_takes_no_call(
         (
             {"server": {"workers": {"image": "triton:1"}}},
             StateError,
-            "run from triton:1, and this cannot change to this",
+            "image cannot change from triton:1 to this",
         ),
     ],
 )

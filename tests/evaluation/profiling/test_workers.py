@@ -1,4 +1,4 @@
-"""What stands on the slice that is measured: one server, or one an instance under MPS."""
+"""Workers on the measured slice: one server, or one server per instance under MPS."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from typing import Any, cast
 import pytest
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
-from jigsaw_triton.evaluation.profiling import stand as module
-from jigsaw_triton.evaluation.profiling.stand import Stand
+from jigsaw_triton.evaluation.profiling import workers as module
+from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
 from tests.controller.worlds import worker
 
 
 class FakeFleet:
-    """Notes what it is asked to do."""
+    """Fleet that records the calls to it."""
 
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
@@ -45,48 +45,48 @@ class FakeFleet:
         return SimpleNamespace(process=process, client=SimpleNamespace(statistics=statistics))
 
 
-def stand(fleet: FakeFleet, *, mps: bool) -> Stand:
-    return Stand(cast(Any, fleet), Gpu(GpuId("n", 0), CATALOG["cpu"]), mps=mps)
+def workers_on(fleet: FakeFleet, *, mps: bool) -> ProfilingWorkers:
+    return ProfilingWorkers(cast(Any, fleet), Gpu(GpuId("n", 0), CATALOG["cpu"]), mps=mps)
 
 
 @pytest.mark.parametrize("mps", [False, True])
-def test_a_server_an_instance_where_they_are_processes(mps: bool) -> None:
+def test_mps_starts_one_server_per_instance(mps: bool) -> None:
     fleet = FakeFleet()
-    made = stand(fleet, mps=mps)
+    workers = workers_on(fleet, mps=mps)
 
     async def main() -> None:
-        await made.cut("2g", 2)
+        await workers.start("2g", 2)
         names = list(fleet.workers)
         assert names == (["n-0-2g-0-p1", "n-0-2g-0-p2"] if mps else ["n-0-2g-0"])
         assert {w.memory_mib for w in fleet.workers.values()} == {8192 if mps else 16384}
         fleet.done.clear()
-        await made.cut("2g", 2)
+        await workers.start("2g", 2)
         assert fleet.done == []
-        await made.cut("2g", 1)
+        await workers.start("2g", 1)
         assert list(fleet.workers) == (["n-0-2g-0-p1"] if mps else ["n-0-2g-0"])
         assert fleet.done == (["-n-0-2g-0-p2", "-n-0-2g-0-p1", "+n-0-2g-0-p1"] if mps else [])
-        await made.clear()
+        await workers.stop()
         assert fleet.workers == {}
 
     asyncio.run(main())
 
 
-def test_every_server_has_the_model_and_lanes_take_them_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_servers_load_the_model_and_lanes_use_them_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Connection", lambda address, _timeout_s: address)
     fleet = FakeFleet()
-    made = stand(fleet, mps=True)
+    workers = workers_on(fleet, mps=True)
     (model,) = worker("0/2g@0", ("t0", "a")).models
 
     async def main() -> None:
-        await made.cut("2g", 2)
+        await workers.start("2g", 2)
         fleet.done.clear()
-        async with made.loaded(model):
-            assert [cast(Any, made.connect(lane)) for lane in range(3)] == [
+        async with workers.loaded(model):
+            assert [cast(Any, workers.connect(lane)) for lane in range(3)] == [
                 "unix:n-0-2g-0-p1.sock",
                 "unix:n-0-2g-0-p2.sock",
                 "unix:n-0-2g-0-p1.sock",
             ]
-            assert [s["server"] for s in await made.statistics(model.name)] == ["n-0-2g-0-p1", "n-0-2g-0-p2"]
+            assert [s["server"] for s in await workers.statistics(model.name)] == ["n-0-2g-0-p1", "n-0-2g-0-p2"]
         assert fleet.done == ["load n-0-2g-0-p1", "load n-0-2g-0-p2", "unload n-0-2g-0-p1", "unload n-0-2g-0-p2"]
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Workers to measure on: tritonservers on a MIG instance, as a deployment has them, with one model at a time."""
+"""Workers for profiling: tritonservers on a MIG instance, as in a deployment, that serve one model at a time."""
 
 import secrets
 import shutil
@@ -26,20 +26,20 @@ from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.process import group_members
 
 TIMEOUT_S = 60.0
-"""For one batch."""
+"""Seconds to wait for one batch."""
 
 _LOG_LINES = 12
-_LASTING = "profile"
-"""Folder in that of deployments."""
+_PERSISTENT_FOLDER = "profile"
+"""Name of the persistent state folder, within the folder of deployments."""
 
 
-class Stand:
-    """A slice of one GPU at a time, with a tritonserver on it, or several under MPS.
+class ProfilingWorkers:
+    """The workers of one slice of a GPU: one tritonserver, or several under MPS.
 
     Args:
-        fleet: That knows the GPU; of this stand alone.
-        gpu: Where.
-        mps: Whether the instances of a model are servers of their own.
+        fleet: Fleet that serves on the GPU and is used for nothing else.
+        gpu: GPU that holds the slice.
+        mps: True if each instance of a model is a server of its own.
     """
 
     def __init__(self, fleet: Fleet, gpu: Gpu, *, mps: bool = False) -> None:
@@ -52,23 +52,23 @@ class Stand:
 
     @property
     def backends(self) -> frozenset[str]:
-        """Of the tritonserver."""
+        """Backends of the tritonserver."""
         return self._fleet.commands.workers.backends
 
     @property
     def gpu(self) -> Gpu:
-        """Whose slices are measured."""
+        """GPU that holds the slice."""
         return self._gpu
 
-    async def cut(self, kind: str, instances: int) -> None:
-        """Makes the slice one of this kind, with servers for so many instances of a model.
+    async def start(self, kind: str, instances: int) -> None:
+        """Creates a slice of this kind and starts the workers for a model with this many instances.
 
-        The servers on it are new ones unless it is that already.
+        Workers and slice are kept if they already are as needed, and are replaced otherwise.
         """
         processes = instances if self.mps else 1
         if len(self._workers) == processes and self._kind == kind:
             return
-        await self.clear()
+        await self.stop()
         placement = self._place(kind)
         memory_mib = self._gpu.board.profiles[kind].memory_mib
         for process in range(1, processes + 1) if self.mps else (0,):
@@ -84,35 +84,34 @@ class Stand:
         self._kind = kind
 
     def _place(self, kind: str) -> Placement:
-        """Somewhere beside what others have on the GPU.
+        """Returns a free placement for a slice, beside the instances of others.
 
         Raises:
             PlacementError: There is no room.
         """
         board, others = self._gpu.board, self._gpu.foreign
-        places = [Placement(start, kind) for start in board.profiles[kind].starts]
-        free = [place for place in places if fits(board, [*others, place]) is None]
+        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
+        free = [placement for placement in placements if fits(board, [*others, placement]) is None]
         if not free:
-            there = ", ".join(map(str, others))
             raise PlacementError(
-                f"there is no room for a {kind} to measure on beside others' {there}",
+                f"there is no room for a {kind} slice beside others' {', '.join(map(str, others))}",
                 where=str(self._gpu.id),
-                hint="have them end theirs, or leave the slice out with --slices",
+                hint="destroy the other instances, or leave the slice out with --slices",
             )
         return free[0]
 
-    async def clear(self) -> None:
-        """Takes the servers and the slice away."""
+    async def stop(self) -> None:
+        """Stops the workers and destroys the slice."""
         while self._workers:
             await self._fleet.retire(self._workers[-1].name)
             self._workers.pop()
 
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
-        """Has the servers serve a model meanwhile.
+        """Serves a model on all workers within the context.
 
         Raises:
-            ServerError: The model does not load, or what was done with it failed; with what the servers logged.
+            ServerError: The model does not load, or a call to it failed. The message contains the workers' logs.
         """
         self._idle_mib = await self._held_mib()
         logs = {server.process.log: server.process.log.stat().st_size for server in self._servers()}
@@ -123,37 +122,37 @@ class Stand:
             for worker in self._workers:
                 await self._fleet.unload(worker.name, [model.name])
         except ServerError as error:
-            # The logs are gone when the user reads this.
+            # The log files are deleted before the user reads the message.
             lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
-            story = f"; the server's log meanwhile:{''.join(lines)}" if lines else ""
+            excerpt = f"; the server's log:{''.join(lines)}" if lines else ""
             where = f"{model.graph}.{model.task}.{model.variant}"
-            raise ServerError(error.message + story, where=where) from error
+            raise ServerError(error.message + excerpt, where=where) from error
 
     async def model_mib(self) -> float:
-        """Memory that the model has brought since before it was loaded: to the slice, or to the servers' processes."""
+        """Returns the memory used by the model: the growth of the slice's or the processes' memory since its load."""
         return max(0.0, await self._held_mib() - self._idle_mib)
 
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
-        """Has a loaded model answer one request."""
+        """Sends one request to a loaded model and returns its outputs."""
         return await self._servers()[0].client.infer(model, inputs, timeout_s=TIMEOUT_S)
 
     async def statistics(self, model: str) -> list[dict[str, Any]]:
-        """What Triton counted of a loaded model, a server each."""
-        return [counted for server in self._servers() for counted in await server.client.statistics(model)]
+        """Returns Triton's statistics of a loaded model, one entry per server."""
+        return [entry for server in self._servers() for entry in await server.client.statistics(model)]
 
     def connect(self, lane: int) -> Connection:
-        """A connection of the kind that the gateway has; lanes take the servers in turn."""
+        """Opens a connection as the gateway would, for which lanes use the servers in turn."""
         servers = self._servers()
         return Connection(f"unix:{servers[lane % len(servers)].process.command.address}", TIMEOUT_S)
 
     def _servers(self) -> list[RunningServer]:
         found = [server for worker in self._workers if (server := self._fleet.server(worker.name)) is not None]
         if not found:
-            raise ServerError("there is no server to measure on")
+            raise ServerError("no worker is running")
         return found
 
     async def _held_mib(self) -> float:
-        """Of the slice where it is a GPU's and its driver tells; of the servers' processes elsewhere."""
+        """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
         if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
             return use.memory_mib
         pids = [server.process.pid for server in self._servers()]
@@ -161,31 +160,37 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(installation: Installation, cluster: Cluster, gpu: Gpu) -> AsyncIterator[Stand]:
-    """A stand for as long as it is needed; nothing of it is left.
+async def profiling_workers(installation: Installation, cluster: Cluster, gpu: Gpu) -> AsyncIterator[ProfilingWorkers]:
+    """Provides workers for profiling, which are stopped and removed at the end of the context.
 
     Args:
-        installation: The tritonserver to run.
-        cluster: That has the GPU.
-        gpu: To measure on.
+        installation: Installed tritonserver to run.
+        cluster: Cluster with the GPU.
+        gpu: GPU to measure on.
     """
     with _folders(cluster) as paths, closing(Journal(paths.journal)) as journal:
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
         await fleet.serve_on(cluster)
         around = await fleet.around_others(cluster)
         found = next(found for found in around.gpus if found.id == gpu.id)
-        made = Stand(fleet, found, mps=cluster.processes == "mps")
+        workers = ProfilingWorkers(fleet, found, mps=cluster.processes == "mps")
         try:
-            yield made
+            yield workers
         finally:
-            await made.clear()
+            await workers.stop()
 
 
 @contextmanager
 def _folders(cluster: Cluster) -> Iterator[Paths]:
-    """Folders that go with the stand; on real GPUs the journal stays, so that the next finds what a killed one left."""
-    lasts = cluster.driver == "nvml"
-    state = deployment_paths(None).state / _LASTING if lasts else Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
+    """Provides the folders of a profiling run.
+
+    On real GPUs the journal is kept, so that the next run can destroy the MIG instances that a killed run left behind.
+    """
+    persistent = cluster.driver == "nvml"
+    if persistent:
+        state = deployment_paths(None).state / _PERSISTENT_FOLDER
+    else:
+        state = Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
     paths = deployment_paths(state)
     try:
         paths.create()
@@ -193,5 +198,5 @@ def _folders(cluster: Cluster) -> Iterator[Paths]:
             yield paths
     finally:
         shutil.rmtree(paths.run, ignore_errors=True)
-        if not lasts:
+        if not persistent:
             shutil.rmtree(state, ignore_errors=True)

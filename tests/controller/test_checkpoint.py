@@ -1,0 +1,84 @@
+import pickle
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.checkpoint import VERSION, load, save
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.state import State
+from jigsaw_triton.errors import StateError
+from tests.controller.worlds import World, bundle, wanted, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(Journal(tmp_path / "journal.sqlite")) as opened:
+        yield opened
+
+
+def deployed() -> State:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(wanted()))
+    return world.state
+
+
+def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journal: Journal) -> None:
+    state = deployed()
+    save(journal, None, replace(state, pending=state.running))
+    found = load(journal)
+    assert found is not None
+    assert found == replace(state, pending=state.running)
+    assert found.running is found.pending
+
+
+def test_without_a_checkpoint_there_is_no_state(journal: Journal) -> None:
+    assert load(journal) is None
+    save(journal, None, deployed())
+    journal.forget_checkpoint()
+    assert load(journal) is None
+
+
+def test_measurements_alone_are_not_written(journal: Journal) -> None:
+    state = deployed()
+    save(journal, None, state)
+    save(journal, state, replace(state, now_s=5.0))
+    assert load(journal) == state
+    later = replace(state, now_s=5.0, restarts={})
+    save(journal, state, later)
+    assert load(journal) == later
+
+
+def test_another_releases_checkpoint_is_refused(journal: Journal) -> None:
+    journal.keep_checkpoint("0.0.1/1", pickle.dumps(deployed()))
+    with pytest.raises(StateError, match=r"another release \(0\.0\.1\)"):
+        load(journal)
+
+
+class Trap:
+    """Pickles as a call of a function."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._mark,)
+
+
+@pytest.mark.parametrize("data", [b"\x80", pickle.dumps("text"), pickle.dumps(deployed())[:-40]], ids=range(3))
+def test_a_damaged_checkpoint_is_refused(journal: Journal, data: bytes) -> None:
+    journal.keep_checkpoint(VERSION, data)
+    with pytest.raises(StateError, match="checkpoint"):
+        load(journal)
+
+
+def test_nothing_in_a_checkpoint_is_called(journal: Journal, tmp_path: Path) -> None:
+    journal.keep_checkpoint(VERSION, pickle.dumps(Trap(tmp_path / "mark")))
+    with pytest.raises(StateError, match="a state contains no"):
+        load(journal)
+    assert not (tmp_path / "mark").exists()

@@ -1,0 +1,121 @@
+"""Controllers that die, by kill -9, while their deployment serves or changes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.app import gated, write_application
+from tests.e2e.clients import Client, Crowd, expected
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+
+def server_pids(status: dict[str, object]) -> dict[str, int]:
+    """Process id of the gateway and of each worker, by name."""
+    workers = status["workers"]
+    gateway = status["gateway"]
+    assert isinstance(workers, list) and isinstance(gateway, dict)
+    return {"gateway": gateway["pid"], **{worker["name"]: worker["pid"] for worker in workers}}
+
+
+def test_a_killed_controller_costs_no_request_and_is_started_again(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    before = system.deploy(app, "--gpus", "2xcpu", "--demand", 60)
+    last = system.last_event()
+    with Crowd(system) as crowd:
+        os.kill(system.controller_pid(), signal.SIGKILL)
+        system.wait_started()
+        last = system.wait_event("adopt: the controller was restarted", after=last)
+        crowd.wait_answers(30)
+        after = system.status()
+        assert server_pids(after) == server_pids(before)
+        assert [w["uuid"] for w in after["workers"]] == [w["uuid"] for w in before["workers"]]
+        # What it adopted it can watch, change and end.
+        worker = system.worker_of("square")
+        os.kill(worker["pid"], signal.SIGKILL)
+        last = system.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
+        system.wait_event(f"{worker['name']} serves again", after=last)
+        updated = system.deploy(write_application(tmp_path / "app", accuracy=0.85), "--gpus", "2xcpu", "--demand", 60)
+        assert updated["generation"] > before["generation"]
+    crowd.assert_none_failed()
+
+
+def test_an_update_whose_controller_is_killed_is_carried_out_by_the_next(system: System, tmp_path: Path) -> None:
+    before = system.deploy(write_application(tmp_path / "app"), "--gpus", "2xcpu", "--demand", 5)
+    gate = tmp_path / "gate"
+    app = write_application(tmp_path / "app", square=gated(gate))
+    with Crowd(system) as crowd:
+        last = system.last_event()
+        deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
+        last = system.wait_event("transition: start servers and load models where there is room", after=last)
+        os.kill(system.controller_pid(), signal.SIGKILL)
+        system.wait_started()
+        last = system.wait_event("ready: rolled back: the previous generation still serves", after=last)
+        gate.touch()
+        system.wait_event("ready: the new generation serves", after=last)
+        out, err = deploy.communicate(timeout=60)
+        assert deploy.returncode == 0, out + err
+    crowd.assert_none_failed()
+    assert system.status()["generation"] > before["generation"] + 1
+
+
+def test_a_first_deploy_whose_controller_is_killed_begins_anew(system: System, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    app = write_application(tmp_path / "app", square=gated(gate))
+    deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
+    system.wait_started()
+    system.wait_event("transition: start servers and load models where there is room")
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    gate.touch()
+    out, err = deploy.communicate(timeout=90)
+    assert deploy.returncode == 0, out + err
+    with Client(system, "grpc") as client:
+        assert client.squares([4, 5]) == expected([4, 5])
+
+
+def test_the_next_deploy_goes_on_with_servers_whose_controller_is_gone(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    deploy = (app, "--gpus", "2xcpu", "--demand", 60)
+    before = system.deploy(*deploy)
+    dead = system.worker_of("square")
+    with Crowd(system) as crowd:
+        system.kill_controller()
+        status = system.run("status")
+        assert status.code == 4
+        assert f"no controller runs here, but {len(before['workers']) + 1} servers of the deployment do" in status.err
+        os.kill(dead["pid"], signal.SIGKILL)
+        crowd.wait_answers(30)
+        last = system.last_event()
+        after = system.deploy(*deploy)
+        system.wait_event(f"{dead['name']} serves again", after=last)
+        after = server_pids(system.status())
+    crowd.assert_none_failed()
+    assert {name for name, pid in server_pids(before).items() if after[name] != pid} == {dead["name"]}
+
+
+def test_a_signal_ends_the_controller_and_leaves_the_servers(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app")
+    deploy = (app, "--gpus", "2xcpu", "--demand", 60)
+    before = system.deploy(*deploy)
+    with Crowd(system) as crowd:
+        os.kill(system.supervisor_pid(), signal.SIGTERM)
+        system.wait_controller_gone()
+        crowd.wait_answers(30)
+        # A deploy that fails leaves what serves, with a controller again.
+        failed = system.run("deploy", app, "--gpus", "2xcpu", "--demand", 1e6, *system.ports, "--detach")
+        assert failed.code == 3
+        assert system.status()["state"] == "ready"
+        assert server_pids(system.deploy(*deploy)) == server_pids(before)
+    crowd.assert_none_failed()
+
+
+def test_down_ends_servers_whose_controller_is_gone(system: System, tmp_path: Path) -> None:
+    system.deploy(write_application(tmp_path / "app"), "--gpus", "2xcpu", "--demand", 5)
+    system.kill_controller()
+    down = system.run("down")
+    assert down.code == 0
+    assert "the controller was gone" in down.err
+    assert system.orphans() == []
