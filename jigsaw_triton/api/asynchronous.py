@@ -1,4 +1,4 @@
-"""Deployments for asyncio: each call runs in a thread, so that the event loop goes on meanwhile."""
+"""Deployments for asyncio: each call runs in a thread, so that it does not block the event loop."""
 
 import asyncio
 from types import TracebackType

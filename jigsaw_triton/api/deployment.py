@@ -239,7 +239,7 @@ class Deployment:
             StateError: Nothing is deployed, or another change is in progress.
             InfeasibleError: No plan meets the requirements.
             SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
-            JigsawError: The update failed. What ran before goes on.
+            JigsawError: The update failed. The previous state continues to serve.
         """
         from jigsaw_triton.api.planning import as_mapping
         from jigsaw_triton.api.request import Request
@@ -444,13 +444,13 @@ class Deployment:
             rollout: Result of `prepare`.
             wait: True to wait until the rollout has ended.
             keep_serving: True if a first deployment stays that serves when the wait is interrupted. Otherwise it is
-                taken down. An update goes on in any case.
+                taken down. An update continues in any case.
             reporter: Receives the events as notes.
 
         Raises:
             StateError: Another change is in progress.
-            JigsawError: The rollout failed. A first deployment is taken down; if it was an update, what ran before
-                goes on.
+            JigsawError: The rollout failed. A first deployment is taken down; after a failed update, the previous
+                state continues to serve.
         """
         self._request = rollout.request
         if self.wait_status() is None:
@@ -534,7 +534,8 @@ def deploy(
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
         StateError: Another change is in progress.
         MissingDependencyError: This machine lacks something; the hint says how to get it.
-        JigsawError: The deployment failed. A first deployment is taken down; an update leaves what ran before.
+        JigsawError: The deployment failed. A first deployment is taken down; after a failed update, the previous state
+            continues to serve.
     """
     from jigsaw_triton.api.planning import as_mapping
     from jigsaw_triton.api.request import Request

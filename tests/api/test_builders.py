@@ -50,7 +50,7 @@ def mistakes(builder: jt.GraphBuilder | jt.ProfileBuilder) -> list[str]:
 
 
 def line_of(text: str) -> int:
-    """Line of this file that contains a text, searched below the calling function's first line."""
+    """Returns the first line of the calling test that contains a text."""
     frame = inspect.stack()[1].frame
     start = frame.f_code.co_firstlineno
     lines = Path(__file__).read_text().splitlines()[start - 1 :]

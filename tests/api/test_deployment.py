@@ -1,4 +1,4 @@
-"""Deployments, as far as no tritonserver is needed."""
+"""Deployments, without tritonservers."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Requests to deploy: what goes to the controller's process, and what it reads from them."""
+"""Requests to deploy, and reading them in the controller's process."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -84,7 +84,7 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
             following = True
             deployment.follow(out.note, deployment.last_event(), lambda a: bool(a["state"] == "stopped"))
     except BaseException:
-        # An update goes on, because the deployment belongs to all its users.
+        # An update continues, because the deployment belongs to all its users.
         if following or (rollout.before is None and not detach):
             deployment.down(missing_ok=True, reporter=out)
         raise

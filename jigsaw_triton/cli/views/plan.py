@@ -68,7 +68,7 @@ def _slo(plan: Plan, graph: TaskGraph) -> str:
 
 
 def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
-    """Yields a line for each shared slice, and one for each chain of tasks that is called at once."""
+    """Yields a line for each shared slice, and one for each chain of tasks that runs in one call."""
     several = len(plan.graphs) > 1
     lines = [
         f"{gpu.id} {placed.placement} is shared by {listed([task_label(model, plan) for model in placed.models])}\n"
@@ -77,7 +77,7 @@ def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
         if len(placed.models) > 1
     ]
     lines += [
-        f"{listed([f'{name}.{task}' if several else task for task in chain.tasks])} are called at once\n"
+        f"{listed([f'{name}.{task}' if several else task for task in chain.tasks])} run in one call\n"
         for name, graph in graphs.items()
         for chain in chains(graph, plan)
     ]

@@ -160,9 +160,9 @@ def test_shared_slices_and_chains_are_printed(run: Run, named: Callable[[str], P
     shared = run("plan", *asked, "--share").stdout
     assert "1 of 14 compute slices" in shared
     assert "local/0 1g@0 is shared by a.average and b.average" in shared
-    assert "called at once" not in shared
+    assert "in one call" not in shared
     chain = run("plan", applications_dir() / "digits", "--gpus", "1xcpu", "--demand", "5", "--share").stdout
-    assert "normalise and classify are called at once" in chain
+    assert "normalise and classify run in one call" in chain
     (gpu,) = json.loads(run("plan", *asked, "--share", "-o", "json").stdout)["gpus"]
     assert [[model["graph"] for model in placed["models"]] for placed in gpu["layout"]] == [["a", "b"]]
     assert run("plan", *asked, "--share", "--formulation", "paper").exit_code == 2
