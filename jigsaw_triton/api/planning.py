@@ -11,7 +11,7 @@ from jigsaw_triton.errors import InfeasibleError, InputError, UnplacedError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.explain.conflict import find_conflict, told
+from jigsaw_triton.planner.explain.conflict import find_conflict, with_conflict
 from jigsaw_triton.planner.explain.explain import Explanation, explained
 from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver.solver import lasting_solvers
@@ -179,7 +179,7 @@ def make_diagnosed_plan(problem: Problem, options: Options, progress: Callable[[
         except InfeasibleError as error:
             progress("no plan is feasible: looking for the requirements in conflict")
             conflict = find_conflict(problem, options, solvers=solvers, clock=time.monotonic)
-            raise error if conflict is None else told(error, problem, conflict) from None
+            raise error if conflict is None else with_conflict(error, problem, conflict) from None
 
 
 def capacity(

@@ -33,8 +33,8 @@ class ServerProcess:
         name: Name of the server, for messages.
         command: Command to run.
         log: Log file, which is appended to and rotated; its folder must exist.
-        record: Function that puts the server on record before it starts; the server then outlives this process. None for a
-            process that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
+        record: Function that puts the server on record before it starts; the server then outlives this process. None
+            for one that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 

@@ -100,6 +100,7 @@ def test_workers_run_from_an_image_and_leave_no_containers(docker: Docker, syste
     assert pids(system.status()) == before
     assert system.run("down").code == 0
     assert docker.containers() == []
+    write_cluster(tmp_path, "triton:2")
     again = system.deploy(*moved)
     assert len(docker.containers()) == len(again["workers"])
     assert again["server"]["workers"]["image"] == "triton:2"

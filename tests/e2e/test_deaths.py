@@ -78,7 +78,7 @@ def test_a_gateway_whose_pipeline_process_died_is_restarted(system: System, tmp_
 def test_a_request_that_kills_its_workers_fails_with_the_reason(served: System, protocol: str) -> None:
     last = served.last_event()
     with Client(served, protocol) as client:
-        with pytest.raises(InferenceServerException, match=r"task square: worker .* failed: .*; before it worker "):
+        with pytest.raises(InferenceServerException, match=r"task square: worker .* failed: .*; before that, worker "):
             client.squares([1, POISON])
         assert client.squares([1, 2]) == expected([1, 2])
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Slots: how whoever removes a model learns that nothing of it is under way, and keeps it so."""
+"""Draining: a slot file is locked while calls to a model are in flight, and by the process that drains the model."""
 
 import multiprocessing
 import threading
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.drain import drained as drain
-from tests.native.conftest import Bench
-from tests.native.test_queue import busy, column
+from tests.native.conftest import Bench, column, occupy
 from tests.native.worker import Handler
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -33,31 +32,31 @@ def test_calls_wait_while_a_model_is_drained(bench: Bench) -> None:
     assert request.wait()["Y"].item() == 2
 
 
-def test_whoever_drains_waits_for_what_is_under_way(bench: Bench) -> None:
+def test_draining_waits_for_calls_in_flight(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w")
     front = bench.front()
-    (request,) = busy(front, worker)
+    (request,) = occupy(front, worker)
     assert slot(bench).stat().st_mode & 0o777 == 0o600
     with drain(slot(bench), 0.05) as drained:
         assert not drained
-    threading.Timer(0.1, worker.going.set).start()
+    threading.Timer(0.1, worker.answering.set).start()
     with drain(slot(bench), PATIENCE_S) as drained:
         assert drained
         assert request.wait()["Y"].item() == -2
 
 
 def test_a_model_is_drained_under_load(bench: Bench) -> None:
-    """Once it is off the route its last batch ends, whatever waits."""
+    """A model that has left the route finishes its calls in flight and gets no more, although requests wait."""
     worker = bench.worker()
     other = bench.worker("v")
     bench.route("w", batch=1, slots=2)
     front = bench.front()
-    worker.going.clear()
+    worker.answering.clear()
     requests = front.send_many(50, {"X": column(3)})
     worker.wait(2)
     bench.route("v")
-    worker.going.set()
+    worker.answering.set()
     with drain(slot(bench), PATIENCE_S) as drained:
         assert drained
         calls = len(worker.calls)
@@ -68,8 +67,8 @@ def test_a_model_is_drained_under_load(bench: Bench) -> None:
     assert other.calls
 
 
-def test_a_route_that_changed_before_the_lock_was_taken_counts(bench: Bench) -> None:
-    """As in a rollout: the route is replaced, the model is drained, and both are undone."""
+def test_a_route_that_changed_before_the_lock_was_taken_takes_effect(bench: Bench) -> None:
+    """A rollout replaces the route, drains the model, and may undo both."""
     first, second = bench.worker("w"), bench.worker("v")
     bench.route("w")
     front = bench.front()
@@ -88,7 +87,7 @@ def test_a_route_that_changed_before_the_lock_was_taken_counts(bench: Bench) -> 
     assert first.calls and second.calls
 
 
-def test_other_models_of_the_worker_are_not_held_up(bench: Bench) -> None:
+def test_draining_does_not_delay_other_models_of_the_worker(bench: Bench) -> None:
     bench.worker()
     bench.route("w")
     front = bench.front()
@@ -97,7 +96,7 @@ def test_other_models_of_the_worker_are_not_held_up(bench: Bench) -> None:
         assert front.ask({"X": column(1)})["Y"].item() == 2
 
 
-def test_slots_are_free_whatever_happened(bench: Bench) -> None:
+def test_slots_are_free_after_calls_that_failed(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", slots=2, batch=1)
     front = bench.front()
@@ -110,53 +109,53 @@ def test_slots_are_free_whatever_happened(bench: Bench) -> None:
             assert drained
 
 
-def test_a_slot_file_that_was_removed_is_made_anew(bench: Bench) -> None:
-    """A lock on a file that nobody can find holds nobody up."""
+def test_a_deleted_slot_file_is_created_again(bench: Bench) -> None:
+    """A lock on a deleted file would exclude nobody."""
     worker = bench.worker()
     bench.route("w")
     front = bench.front()
     front.ask({"X": column(1)})
     slot(bench).unlink()
     worker.calls.clear()
-    (request,) = busy(front, worker)
+    (request,) = occupy(front, worker)
     with drain(slot(bench), 0.05) as drained:
         assert not drained
-    worker.going.set()
+    worker.answering.set()
     request.wait()
 
 
-def lock(path: Path, pipe: Connection) -> None:
-    """In another process: drains, tells so, and holds on until told to end."""
+def drain_until_message(path: Path, pipe: Connection) -> None:
+    """Drains a model in another process, reports it, and keeps it drained until a message arrives."""
     with drain(path, PATIENCE_S) as drained:
         pipe.send(drained)
         pipe.recv()
 
 
 @pytest.mark.parametrize("dies", [False, True])
-def test_another_process_drains_and_may_die(bench: Bench, dies: bool) -> None:
+def test_another_process_drains_a_model_and_may_die(bench: Bench, dies: bool) -> None:
     worker = bench.worker()
     bench.route("w")
     front = bench.front()
     front.ask({"X": column(1)})
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=lock, args=(slot(bench), there))
+    local, remote = SPAWN.Pipe()
+    process = SPAWN.Process(target=drain_until_message, args=(slot(bench), remote))
     process.start()
     try:
-        assert here.recv()
+        assert local.recv()
         request = front.send({"X": column(4)})
         assert not request.ended(0.1)
         assert len(worker.calls) == 1
         if dies:
             process.kill()
         else:
-            here.send("enough")
+            local.send("enough")
         assert request.wait()["Y"].item() == 8
     finally:
         process.kill()
         process.join()
 
 
-def test_without_a_folder_for_slots_nothing_is_sent(bench: Bench) -> None:
+def test_without_a_folder_for_slot_files_nothing_is_sent(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w")
     (bench.run_dir / "slots").write_text("no folder")
