@@ -15,11 +15,14 @@ class AlreadyRunsError(StateError):
     exit_code = 75
 
 
-def take_lock(path: Path) -> None:
+def take_lock(path: Path) -> int:
     """Takes the lock until this process ends. A process that waits for the lock therefore also waits for that end.
 
     Args:
         path: Lock file, created if missing. Its folder must exist.
+
+    Returns:
+        File descriptor that holds the lock. Closing it releases the lock before the process ends.
 
     Raises:
         AlreadyRunsError: Another process holds the lock.
@@ -30,6 +33,7 @@ def take_lock(path: Path) -> None:
     except BlockingIOError as error:
         os.close(file)
         raise AlreadyRunsError("a controller is already running here", where=str(path.parent)) from error
+    return file
 
 
 def wait_unlocked(path: Path) -> None:

@@ -244,6 +244,26 @@ class TaskGraph:
     steps: Mapping[str, PythonStep] = field(default_factory=dict)
     overload: Literal["refuse", "queue"] = "refuse"
 
+    def to_yaml(self) -> str:
+        """Returns a graph.yaml that loads to an equal graph if it is saved in `folder`.
+
+        Raises:
+            InputError: An artifact or a sample is outside `folder`.
+        """
+        from jigsaw_triton.graph.document import to_yaml
+
+        return to_yaml(self)
+
+    def to_svg(self) -> str:
+        """Returns a drawing of the graph as an SVG document."""
+        from jigsaw_triton.graph.picture import svg
+
+        return svg(self)
+
+    def _repr_html_(self) -> str:
+        """Drawing that notebooks show."""
+        return self.to_svg()
+
     def in_order(self) -> Iterator[Task | PythonStep]:
         """Yields tasks and python steps in topological order."""
         done: set[str] = set()

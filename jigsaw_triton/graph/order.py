@@ -1,8 +1,11 @@
 """Algorithms on a graph of dependencies: topological order, cycles, number of paths."""
 
 from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    # networkx takes a tenth of a second to import, which commands that plan nothing would wait for.
+    import networkx as nx
 
 
 def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
@@ -14,6 +17,8 @@ def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
     Returns:
         All nodes except those that lie on a cycle or depend on one.
     """
+    import networkx as nx
+
     graph = _digraph(dependencies)
     for cycle in cycles(dependencies):
         if cycle[0] in graph:
@@ -26,6 +31,8 @@ def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
 
     Every cycle of the graph shares a node with one of them. Each begins with the node whose name sorts first.
     """
+    import networkx as nx
+
     graph = _digraph(dependencies)
     found: list[tuple[str, ...]] = []
     while True:
@@ -51,6 +58,8 @@ def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
 
 def _digraph(dependencies: Mapping[str, Set[str]]) -> "nx.DiGraph[str]":
     """Builds a graph with an edge from each node to those that depend on it, in the order of their names."""
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(sorted(dependencies))
     graph.add_edges_from(

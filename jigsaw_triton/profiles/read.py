@@ -12,8 +12,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.files import load_text
-from jigsaw_triton.spec.schema import NAME_PATTERN
-from jigsaw_triton.spec.words import nearest, shown
+from jigsaw_triton.spec.words import NAME_PATTERN, nearest, shown
 
 Source = Literal["measured", "fitted", "assumed"]
 

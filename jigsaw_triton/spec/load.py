@@ -69,14 +69,46 @@ def load_graph(path: Path | str) -> Loaded[GraphDocument]:
         SpecError: The file cannot be read, or it is too damaged to be checked further.
     """
     file, folder = _place(path, "graph.yaml")
-    loaded = _load(file, "graph", GraphDocument)
+    return _with_named_files(_load(file, "graph", GraphDocument), folder)
+
+
+def load_graph_text(text: str, *, name: str, folder: Path) -> Loaded[GraphDocument]:
+    """Reads the text of a graph.yaml that is not in a file.
+
+    Args:
+        text: Content of the graph.yaml.
+        name: Name of the text in messages.
+        folder: Folder that the paths in the text are relative to.
+
+    Raises:
+        SpecError: The text is not YAML, or so much is wrong with it that nothing more can be said.
+    """
+    return _with_named_files(_validate(parse_yaml(text, name), "graph", GraphDocument), folder.resolve())
+
+
+def load_graph_data(data: Any, *, source: SourceMap, folder: Path) -> Loaded[GraphDocument]:
+    """Validates the content of a graph.yaml that was built in memory.
+
+    Args:
+        data: The content, as dictionaries, lists and scalars.
+        source: Places of the entries, for messages.
+        folder: Folder that the paths in the content are relative to.
+
+    Raises:
+        SpecError: So much is wrong with it that nothing more can be said.
+    """
+    return _with_named_files(_validate(Parsed(data, source), "graph", GraphDocument), folder.resolve())
+
+
+def _with_named_files(loaded: Loaded[GraphDocument], folder: Path) -> Loaded[GraphDocument]:
+    """Looks for the files that the document names."""
     files = {text: locate(folder, text) for text in _named_files(loaded.document.spec)}
     steps = {
         text: read_step(files[text].path)
         for text in _step_files(loaded.document.spec)
         if files[text].inside and files[text].exists
     }
-    return Loaded(loaded.document, loaded.source, loaded.problems, loaded.dropped, folder, files, steps)
+    return replace(loaded, folder=folder, files=files, steps=steps)
 
 
 def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
@@ -177,7 +209,7 @@ def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Docum
                 raise SpecError(report.problems) from None
         else:
             lines = {**parsed.source.lines, **{new: parsed.source.lines[old] for new, old in origin.items()}}
-            return Loaded(document, SourceMap(parsed.source.file, lines), report.problems, frozenset(dropped))
+            return Loaded(document, replace(parsed.source, lines=lines), report.problems, frozenset(dropped))
 
 
 def _explain(

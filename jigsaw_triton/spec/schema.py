@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from jigsaw_triton.spec.words import NAME_PATTERN
+
 API_VERSION = "jigsaw-triton/v1"
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64

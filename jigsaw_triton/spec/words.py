@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+"""Pattern of the names of graphs, tasks, tensors, variants and nodes."""
+
 _SHOWN = 60
 
 

@@ -139,7 +139,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             self.scalar(event, line)
         else:
-            self.open({} if isinstance(event, yaml.MappingStartEvent) else [], line)
+            self.begin({} if isinstance(event, yaml.MappingStartEvent) else [], line)
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         if _UNPRINTABLE.search(event.value):
@@ -152,7 +152,7 @@ class _Composer:
             self.put(event.value, line)
             return
         try:
-            self.put(_plain_scalar(event.value), line)
+            self.put(plain_scalar(event.value), line)
         except ValueError as error:
             self.note(line, f"{event.value[:40]} {error}", "write a finite number, or quote it to make it text")
             self.put(None, line, usable=False)
@@ -166,7 +166,7 @@ class _Composer:
         else:
             self.lines[path] = line
 
-    def open(self, container: dict[str, Any] | list[Any], line: int) -> None:
+    def begin(self, container: dict[str, Any] | list[Any], line: int) -> None:
         if len(self.stack) >= LIMIT_DEPTH:
             self.fail(line, f"values are nested more than {LIMIT_DEPTH} levels deep", "flatten them")
         self.stack.append(_Frame(container, self.put(container, line)))
@@ -207,7 +207,7 @@ class _Composer:
         return Parsed(self.root, SourceMap(self.file, self.lines), tuple(self.problems), frozenset(self.unusable))
 
 
-def _plain_scalar(text: str) -> str | int | float | bool | None:
+def plain_scalar(text: str) -> str | int | float | bool | None:
     """Returns the value of an unquoted scalar.
 
     Raises:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
@@ -61,7 +61,7 @@ class System:
         self.state = state
         self.http, self.grpc, self.metrics = free_ports(3)
         self.ports = ("--http", str(self.http), "--grpc", str(self.grpc), "--metrics", str(self.metrics))
-        self._deployment = Deployment.at(state)
+        self._deployment = Deployment(state)
         outside = {name: text for name, text in os.environ.items() if not name.startswith("JIGSAW_")}
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
         self._started: list[subprocess.Popen[str]] = []
@@ -100,9 +100,7 @@ class System:
 
     def status(self) -> dict[str, Any]:
         """Returns the status directly from the controller, which is faster than the `status` command."""
-        status = self._deployment.status()
-        assert status is not None, "no controller answers"
-        return status
+        return self._deployment.status()
 
     def worker_of(self, task: str) -> dict[str, Any]:
         """Returns the status of a worker that executes a task."""
@@ -145,12 +143,12 @@ class System:
 
     def events(self, *, after: int = 0) -> list[str]:
         """Returns each event as `kind: text`."""
-        return [f"{event.kind}: {event.text}" for event in self._deployment.recorded(after=after)]
+        return [f"{event.kind}: {event.text}" for event in self._deployment.events(after=after)]
 
     def wait_started(self) -> None:
         """Waits until the controller answers."""
         give_up_at = time.monotonic() + PATIENCE_S
-        while self._deployment.status() is None:
+        while not self._deployment.running:
             assert time.monotonic() < give_up_at, "no controller answers"
             time.sleep(_POLL_S)
 
@@ -163,13 +161,13 @@ class System:
 
     def supervisor_pid(self) -> int:
         """Process id of the controller's supervisor."""
-        (supervisor,) = (pid for pid, line in self._processes().items() if "jigsaw_triton.cli.supervisor" in line)
+        (supervisor,) = (pid for pid, line in self._processes().items() if "jigsaw_triton.api.supervisor" in line)
         return supervisor
 
     def wait_controller_gone(self) -> None:
         """Waits until neither the controller nor its supervisor runs."""
         give_up_at = time.monotonic() + PATIENCE_S
-        while any("jigsaw_triton.cli" in line for line in self._processes().values()):
+        while any("jigsaw_triton.api." in line for line in self._processes().values()):
             assert time.monotonic() < give_up_at
             time.sleep(_POLL_S)
 
@@ -181,7 +179,7 @@ class System:
 
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
-        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.cli.daemon" in line]
+        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
         # A child has the controller's command line between fork and exec.
         (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
         return controller
@@ -236,8 +234,8 @@ class System:
             if (
                 f"{self.state}/" in line
                 or run in line
-                or f"jigsaw_triton.cli.daemon {self.state}" in line
-                or f"jigsaw_triton.cli.supervisor {self.state}" in line
+                or f"jigsaw_triton.api.daemon {self.state}" in line
+                or f"jigsaw_triton.api.supervisor {self.state}" in line
             ):
                 found[int(folder.name)] = line
         return found

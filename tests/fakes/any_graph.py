@@ -27,7 +27,6 @@ from jigsaw_triton.graph.model import (
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from tests.fakes import arithmetic
-from tests.fakes.documents import to_document, to_text
 from tests.fakes.graphs import graph
 from tests.fakes.problems import row
 
@@ -183,7 +182,7 @@ def _task(
 def write_application(graph: TaskGraph, folder: Path) -> Path:
     """Writes the graph with its models, steps and profiles as a user would, and returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "graph.yaml").write_text(to_text(to_document(graph)))
+    (folder / "graph.yaml").write_text(graph.to_yaml())
     (folder / MODEL_FILE).write_text(MODEL.read_text())
     for step in graph.steps.values():
         (folder / step.file).write_text(step.source)

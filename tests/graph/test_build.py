@@ -17,7 +17,7 @@ from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorRef, TensorType, When
 from jigsaw_triton.spec.load import load_graph
 from tests.fakes import graphs
-from tests.fakes.documents import GRAPH, TEMPLATES, built, edited, line_of, to_document, to_text
+from tests.fakes.documents import GRAPH, TEMPLATES, built, edited, line_of
 
 CLASSIFY = "    classify:\n"
 VARIANT = "variants: [{name: a, accuracy: 1, template: emulated}]"
@@ -423,7 +423,7 @@ def test_too_many_paths_are_refused(tmp_path: Path) -> None:
         inputs = {"L": f"t{level - 1}a.Y", "R": f"t{level - 1}b.Y"}
         tasks += [graphs.task(f"t{level}{side}", inputs) for side in "ab"]
     graph = graphs.graph(tasks, {"L": f"t{levels - 1}a.Y", "R": f"t{levels - 1}b.Y"})
-    (found,) = refusal(to_text(to_document(graph)), tmp_path)
+    (found,) = refusal(graph.to_yaml(), tmp_path)
     assert "the graph has 2048 paths from its inputs to its outputs; at most 1024 are supported" in found
 
 
@@ -452,7 +452,7 @@ def test_both_sides_of_a_condition_may_meet_again(tmp_path: Path) -> None:
     ids=lambda g: g.name,
 )
 def test_fake_graphs_survive_a_round_trip_through_yaml(graph: TaskGraph, tmp_path: Path) -> None:
-    assert replace(built(to_text(to_document(graph)), tmp_path), folder=Path()) == graph
+    assert replace(built(graph.to_yaml(), tmp_path), folder=Path()) == graph
 
 
 @st.composite
@@ -506,9 +506,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def from_document(document: dict[str, Any]) -> TaskGraph:
+    return from_text(json.dumps(document))
+
+
+def from_text(text: str) -> TaskGraph:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "graph.yaml"
-        path.write_text(json.dumps(document))
+        path.write_text(text)
         return replace(build_graph(load_graph(path), templates=TEMPLATES), folder=Path())
 
 
@@ -538,7 +542,7 @@ def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance:
 @given(documents())
 def test_a_graph_survives_a_round_trip_through_a_document(document: dict[str, Any]) -> None:
     graph = from_document(document)
-    assert from_document(to_document(graph)) == graph
+    assert from_text(graph.to_yaml()) == graph
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType
-from tests.fakes.documents import built, edited, line_of, to_document, to_text
+from tests.fakes.documents import built, edited, line_of
 from tests.fakes.graphs import CROP, VECTORS, chain, cropping, graph, ref, step, task
 
 GRAPH = """\
@@ -165,7 +165,7 @@ def test_a_mistake_is_reported_once_with_its_line(
 def test_a_graph_with_only_python_steps_is_refused(tmp_path: Path) -> None:
     fake = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
     with pytest.raises(SpecError, match="all tasks are python steps; add a task with variants"):
-        written(tmp_path, to_text(to_document(fake)), "def step(X): ...\n")
+        written(tmp_path, fake.to_yaml(), "def step(X): ...\n")
 
 
 def test_a_step_is_built_from_its_entry_and_its_file(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_change_of_the_code_changes_the_graph(tmp_path: Path) -> None:
 
 def test_the_fake_graph_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:
     fake = cropping()
-    assert replace(written(tmp_path, to_text(to_document(fake))), folder=Path()) == fake
+    assert replace(written(tmp_path, fake.to_yaml()), folder=Path()) == fake
 
 
 def test_dependencies_between_tasks_pass_through_steps() -> None:

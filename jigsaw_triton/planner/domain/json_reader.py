@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any
 
-from jigsaw_triton.spec.schema import NAME_PATTERN
+from jigsaw_triton.spec.words import NAME_PATTERN
 
 MAX_NUMBER = 1e300
 """Largest number accepted where a number must be finite. A convention: no quantity in a plan comes near it."""

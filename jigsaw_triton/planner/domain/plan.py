@@ -148,6 +148,23 @@ class Plan:
     latency_model: str
     solver: SolverReport
 
+    def to_svg(self) -> str:
+        """Returns a drawing of the GPUs that the plan uses, as an SVG document.
+
+        Raises:
+            InputError: The catalog lacks one of the GPU models.
+        """
+        from jigsaw_triton.planner.domain.picture import svg
+
+        return svg(self)
+
+    def _repr_html_(self) -> str | None:
+        """Drawing that notebooks show; None if the catalog lacks one of the GPU models."""
+        try:
+            return self.to_svg()
+        except InputError:
+            return None
+
     def to_json(self) -> dict[str, Any]:
         """Returns the content of plan.json."""
         data = {"version": PLAN_VERSION, **asdict(self)}

@@ -53,7 +53,7 @@ def test_existing_measurements_are_shown_without_starting_a_server(
         (("--task", "squares"), "no task 'squares'"),
         (("--variant", "fastest"), "no variant 'fastest'"),
         (("--slices", "9g"), "no slice '9g'"),
-        (("--batches", "1,x"), "no list of whole numbers"),
+        (("--batches", "1,x"), "not a list of whole numbers"),
         (("--instances", "0"), "0 is out of range"),
         (("--batches", "1,1000000"), "1000000 is out of range"),
         (("--gpus", "1xA100-80GB", "--driver", "emulated"), "nothing can be measured on A100-80GB"),

@@ -1,16 +1,13 @@
-"""Which GPUs this machine has, what MIG driver that calls for, and how emulation is spoken of."""
+"""GPUs of this machine, the MIG driver that they need, and notices about emulation."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Literal
 
-import pynvml
-
 from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 
 Driver = Literal["nvml", "emulated"]
 
@@ -19,7 +16,9 @@ _PROCESSOR = "cpu"
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Names of the GPUs that answer NVML here; none where there is no driver."""
+    """Returns the names of the GPUs that NVML reports on this machine; none without a driver."""
+    import pynvml
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -34,17 +33,19 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def processor_only(models: Collection[str]) -> bool:
-    """Whether boards of these models all stand for this machine's processor."""
+    """True if all of these GPU models stand for this machine's processor."""
     return all(name in CATALOG and CATALOG[name].arch == _PROCESSOR for name in models)
 
 
 def default_driver(models: Collection[str]) -> Driver:
-    """The MIG driver for boards of these models where nobody names one: nvml where a GPU answers, else emulated."""
+    """Returns the MIG driver for GPU models if none is configured: nvml if a GPU answers, else emulated."""
     return "nvml" if not processor_only(models) and visible_gpus() else "emulated"
 
 
-def as_found(cluster: Cluster) -> Cluster:
-    """The cluster as this machine's driver finds it; as it is where that is none of the cluster's."""
+def surveyed(cluster: Cluster) -> Cluster:
+    """Returns the cluster as NVML reports it, or unchanged if this machine does not have its GPUs."""
+    from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
+
     boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
     if cluster.driver != "nvml" or len({gpu.id.node for gpu in cluster.gpus}) > 1:
         return cluster
@@ -55,18 +56,22 @@ def as_found(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def uncut(cluster: Cluster) -> Iterator[str]:
-    """GPUs of a surveyed cluster that are one slice while others of their model are cut, a sentence each."""
+def uncut_gpus(cluster: Cluster) -> Iterator[str]:
+    """Yields a sentence for each GPU that is used whole although MIG cuts others of its model.
+
+    Args:
+        cluster: The cluster, as its driver reports it.
+    """
     return (f"GPU {gpu.id} is one whole slice: {gpu.uncut}" for gpu in cluster.gpus if gpu.uncut)
 
 
 def emulation(cluster: Cluster) -> str:
-    """What of a cluster is emulated, in words; empty where nothing is."""
+    """Returns a sentence that says what is emulated, or an empty string."""
     if cluster.driver != "emulated":
         return ""
     counts = Counter(gpu.board.name for gpu in cluster.gpus)
     boards = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     return (
         f"MIG on {boards} is emulated: its rules hold, but the models run on this machine's processor, "
-        "and nothing limits what a slice computes"
+        "and nothing limits the compute of a slice"
     )

@@ -1,4 +1,4 @@
-"""The controller's process: `python -m jigsaw_triton.cli.daemon STATE_DIR [--resume]`; the supervisor starts it."""
+"""The controller's process: `python -m jigsaw_triton.api.daemon STATE_DIR [--resume]`. The supervisor starts it."""
 
 import argparse
 import os
@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.cli.inputs.files import read_wanted
-from jigsaw_triton.cli.inputs.request import Request
-from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.supervisor import CRASHED
+from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.paths import deployment_paths
@@ -21,8 +19,8 @@ from jigsaw_triton.servers.installation import find_installation
 
 
 def read(request: Mapping[str, Any]) -> Wanted:
-    """What a deploy request names."""
-    return Request.of_json(request).read(Output(), read_wanted)
+    """Reads the files that a request to deploy names."""
+    return Request.from_json(request).read()
 
 
 def main(state: str, *, resume: bool) -> int:
@@ -30,9 +28,9 @@ def main(state: str, *, resume: bool) -> int:
 
     Args:
         state: State folder of the deployment.
-        resume: True if the controller goes on for one that died.
+        resume: True if the controller continues for one that died.
     """
-    # Whatever it and its servers write is its owner's alone.
+    # Files that the controller and its servers write are readable by their owner alone.
     os.umask(0o077)
     try:
         run_controller(deployment_paths(Path(state)), find_installation(), read, Settings(), resume=resume)

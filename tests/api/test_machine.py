@@ -1,8 +1,8 @@
 import pynvml
 import pytest
 
-from jigsaw_triton.cli.inputs import machine
-from jigsaw_triton.cli.inputs.machine import emulation, visible_gpus
+from jigsaw_triton.api import machine
+from jigsaw_triton.api.machine import emulation, visible_gpus
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 

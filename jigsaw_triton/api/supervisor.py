@@ -1,7 +1,7 @@
-"""Runs the controller, and starts it again when it dies: `python -m jigsaw_triton.cli.supervisor STATE_DIR`.
+"""Runs the controller, and restarts it when it dies: `python -m jigsaw_triton.api.supervisor STATE_DIR`.
 
-The servers of a deployment outlive their controller, and the next controller goes on with them. The supervisor imports
-the standard library alone, so that it takes little memory and has little to fail.
+The servers of a deployment outlive their controller, and the next controller adopts them. The supervisor imports only
+the standard library, so that it takes little memory and rarely fails itself.
 """
 
 import ctypes
@@ -17,27 +17,29 @@ from types import FrameType
 _PR_SET_CHILD_SUBREAPER = 36
 
 CRASHED = 70
-"""Exit code of a controller that met an error that it does not know (EX_SOFTWARE of sysexits.h)."""
+"""Exit code of a controller that met an unexpected error (EX_SOFTWARE of sysexits.h)."""
 
 RUNS_ALREADY = 75
-"""Exit code where another controller or supervisor of the deployment runs (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code if the deployment has another controller or supervisor already (EX_TEMPFAIL of sysexits.h)."""
 
 LOCK = "supervisor.lock"
-"""Name of the file in the state folder that the supervisor holds a lock on."""
+"""Name of the lock file of the supervisor in the state folder."""
 
 _FAILED = 1
-"""Exit code of a controller that could not go on, such as with a MIG driver that did not answer."""
+"""Exit code of a controller that failed to continue, for example because the MIG driver did not answer."""
 
-_FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 30.0
-_WELL_S = 60.0
-"""Seconds that a controller has to live for the next delay to be the first again."""
+_FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
+"""First and longest delay of the exponential backoff between restarts, in seconds."""
+
+_STABLE_S = 60.0
+"""Seconds that a controller must live for the backoff to start over."""
 
 
 class Supervisor:
     """Keeps one controller running.
 
     Args:
-        command: Command line of the controller. From the second time on `--resume` is added.
+        command: Command line of the controller. Restarts add `--resume` to it.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -46,7 +48,7 @@ class Supervisor:
         self._leaving = False
 
     def run(self) -> int:
-        """Runs controllers until one ends in order, or cannot start; returns its exit code."""
+        """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._leave)
         delay_s, resume = _FIRST_DELAY_S, False
@@ -56,28 +58,28 @@ class Supervisor:
             dead = status < 0 or status == CRASHED or (resume and status == _FAILED)
             if not dead or self._leaving:
                 return max(status, 0)
-            if time.monotonic() - began_s > _WELL_S:
+            if time.monotonic() - began_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
-            sys.stderr.write(f"the controller ended with status {status}; it is started again in {delay_s:g} s\n")
+            sys.stderr.write(f"the controller ended with status {status}; it is restarted in {delay_s:g} s\n")
             sys.stderr.flush()
             time.sleep(delay_s)
-            delay_s, resume = min(2 * delay_s, _MOST_DELAY_S), True
+            delay_s, resume = min(2 * delay_s, _MAX_DELAY_S), True
 
     def _run_once(self, resume: bool) -> int:
         """Runs a controller to its end; returns its exit status, negative for a signal."""
         self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
-            # The signal came before there was a controller to pass it on to.
+            # The signal came before there was a controller to forward it to.
             self._controller.terminate()
         while True:
-            # Servers of controllers that have died are this process's children now, and end here, too.
+            # Servers of controllers that have died are children of this process now, and are reaped here too.
             pid, status = os.wait()
             if pid == self._controller.pid:
                 self._controller.returncode = os.waitstatus_to_exitcode(status)
                 return self._controller.returncode
 
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
-        """Ends the controller and this process; the servers go on."""
+        """Ends the controller and this process; the servers continue."""
         self._leaving = True
         if self._controller is not None and self._controller.returncode is None:
             self._controller.terminate()
@@ -90,9 +92,9 @@ def main(state: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return RUNS_ALREADY
-    # Children of a dead controller become this process's, which sees to it that they leave no zombies.
+    # Children of a dead controller become children of this process, which reaps them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Supervisor([sys.executable, "-m", "jigsaw_triton.cli.daemon", state]).run()
+    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state]).run()
 
 
 if __name__ == "__main__":
