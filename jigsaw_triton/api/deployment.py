@@ -328,12 +328,15 @@ class Deployment:
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
         self.wait_ended()
-        error, code = "", 0
+        error, code, stopped = "", 0, False
         for event in self.events(after=began):
             if event.id > reported:
                 report(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
+            stopped = stopped or event.kind == "stopped"
+        if not stopped and not error:
+            error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
         return {"state": "stopped", "queued": False, "error": error, "error_code": code}
 
     def adopt(self, *, reporter: Reporter = LOG) -> bool:
