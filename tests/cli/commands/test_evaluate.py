@@ -43,7 +43,7 @@ def test_json_of_an_ablation_has_all_cases(run: Run, profiled: Path) -> None:
 def test_feature_sets_that_can_serve_nothing_have_a_reason(run: Run, app: Path) -> None:
     """The application has no profile of a whole GPU."""
     shown = run("evaluate", "ablation", app, *GPUS).stdout
-    assert "features none, exact: hello: no configuration of task average can be had" in shown
+    assert "features none, exact: hello: task average has no usable configuration" in shown
     assert "without spatial partitioning (S)" in shown
 
 
