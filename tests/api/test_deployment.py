@@ -170,8 +170,19 @@ def test_a_controller_that_was_stopped_has_no_error(
 ) -> None:
     journal.event("error", "worker n-0-1g-0 ended unexpectedly (signal 9)")
     journal.event("down", "asked for by the user")
+    journal.event("stopped", "nothing runs any more")
     connect(EventSource(), monkeypatch)
     assert deployment.follow(lambda _: None, 0, stopped)["error"] == ""
+
+
+def test_a_controller_that_died_has_an_error(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.event("transition", "start servers and load models where there is room")
+    connect(EventSource(), monkeypatch)
+    last = deployment.follow(lambda _: None, 0, stopped)
+    assert last["error"].startswith("the controller ended unexpectedly")
+    assert last["error_code"] == 1
 
 
 def test_an_event_is_printed_on_one_line() -> None:
