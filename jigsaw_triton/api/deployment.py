@@ -432,7 +432,7 @@ class Deployment:
             ArtifactError: A download failed.
         """
         try:
-            ensure_programs(rollout.wanted.cluster, report)
+            ensure_programs(rollout.wanted, report)
         except BaseException:
             if rollout.before is None:
                 self._end_started_controller(reporter)
@@ -566,11 +566,11 @@ def deploy(
     return deployment
 
 
-def ensure_programs(cluster: "Cluster", report: Callable[[str], None]) -> "Installation":
+def ensure_programs(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
     """Finds or downloads everything that the servers run, so that the user sees a download before the start.
 
     Args:
-        cluster: Cluster to serve on.
+        wanted: Graphs, and the cluster to serve on.
         report: Receives progress.
 
     Returns:
@@ -584,6 +584,7 @@ def ensure_programs(cluster: "Cluster", report: Callable[[str], None]) -> "Insta
     from jigsaw_triton.servers.image import pull_image
     from jigsaw_triton.servers.mps import find_control
 
+    cluster = wanted.cluster
     if cluster.processes == "mps" and cluster.driver == "nvml":
         find_control()
     for image in (cluster.image, cluster.gateway_image):
@@ -594,22 +595,29 @@ def ensure_programs(cluster: "Cluster", report: Callable[[str], None]) -> "Insta
         report("looking for HAProxy")
         find_haproxy(download_progress(report))
     report("looking for tritonserver")
-    return find_server(report)
+    return find_server(wanted, report)
 
 
-def find_server(report: Callable[[str], None]) -> "Installation":
-    """Finds or downloads a tritonserver that can run the gateway.
+def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
+    """Finds or downloads a tritonserver that can run the gateway, and checks the packages that workers need.
 
     Args:
+        wanted: Graphs, and the cluster to serve on.
         report: Receives the progress of a download.
 
     Raises:
         MissingDependencyError: This machine lacks something; the hint says how to get it.
         ArtifactError: The download failed.
     """
+    from jigsaw_triton.compiler.templates import load_templates
+    from jigsaw_triton.resources import templates_dir
     from jigsaw_triton.servers.installation import find_installation, require_compiled_backend
+    from jigsaw_triton.servers.runner_packages import require_packages
 
-    return require_compiled_backend(find_installation(download_progress(report)))
+    found = find_installation(download_progress(report))
+    if wanted.cluster.image is None:
+        require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
+    return require_compiled_backend(found)
 
 
 def running_plan(status: Mapping[str, Any] | None) -> Plan | None:

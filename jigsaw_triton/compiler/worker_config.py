@@ -93,7 +93,7 @@ def worker_model(
     variant = task.variant(placed.variant)
     where = f"{graph.name}.{task.name}.{variant.name}"
     base = template(templates, variant.template, where=where)
-    config = _base_config(base, task, server.backends, where)
+    config = base_config(base, task, server.backends, where)
     python = config.backend == PYTHON
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
@@ -155,8 +155,12 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
         config.instance_group[0].rate_limiter.resources.add(name=SLICE_RESOURCE, count=1, **{"global": True})
 
 
-def _base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
-    """Returns the template's native configuration if the server has its backend, otherwise the other one."""
+def base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
+    """Returns the template's native configuration if the server has its backend, otherwise the other one.
+
+    Raises:
+        InputError: The server has the backend of neither.
+    """
     if base.native_config_text is not None:
         native = cfg.parse(base.native_config_text, where=f"{base.name}/{NATIVE_CONFIG_FILE}")
         if native.backend in backends and (native.backend != PYTORCH or _numbered(task)):

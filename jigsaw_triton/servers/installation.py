@@ -77,6 +77,12 @@ def find_installed() -> tuple[Path, Literal["path", "opt"]] | None:
     return None
 
 
+def installed_backends() -> frozenset[str]:
+    """Backends of the installed tritonserver, or of the packaged one if none is installed. Fetches nothing."""
+    found = find_installed()
+    return _backends_of(found[0])[1] if found is not None else frozenset({"python"})
+
+
 def require_compiled_backend(installation: Installation) -> Installation:
     """Returns the installation if it can run a gateway.
 
@@ -145,10 +151,15 @@ def _packaged(progress: Progress | None) -> Installation:
     )
 
 
-def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
+def _backends_of(binary: Path) -> tuple[Path, frozenset[str]]:
+    """Folder of an installed tritonserver's backends, and their names."""
     root = binary.parent.parent
     backend_dir = next((d for d in (root / "backends", _OPT / "backends") if d.is_dir()), root / "backends")
-    backends = frozenset(path.parent.name for path in backend_dir.glob("*/libtriton_*.so"))
+    return backend_dir, frozenset(path.parent.name for path in backend_dir.glob("*/libtriton_*.so"))
+
+
+def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
+    backend_dir, backends = _backends_of(binary)
     stub = backend_dir / "python" / _STUB
     if "python" not in backends or not stub.is_file():
         raise MissingDependencyError(
@@ -168,7 +179,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
         binary=binary,
         backend_dir=backend_dir,
         backends=backends,
-        version=_version(root),
+        version=_version(binary.parent.parent),
         origin=origin,
         env=interpreter.environment(interpreter.prepare(), os.environ),
     )

@@ -66,7 +66,7 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
     _show_plan(out, rollout)
     if dry_run:
         with out.working("looking for tritonserver") as report:
-            installation = find_server(report)
+            installation = find_server(rollout.wanted, report)
         preview = preview_rollout(rollout, installation, deployment.paths)
         out.result({**preview.to_json(), "plan": rollout.plan.to_json()}, *preview.view())
         return

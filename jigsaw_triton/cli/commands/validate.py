@@ -20,7 +20,11 @@ from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.graph import graph_document
 from jigsaw_triton.compiler.ensemble import check_target
+from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.graph.draw import slo_words
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.servers.installation import installed_backends
+from jigsaw_triton.servers.runner_packages import install_command, missing_packages
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 
 
@@ -71,6 +75,14 @@ def command(
         if files:
             folder = shown_path(found[name].folder)
             out.warn(f"{name}: {len(files)} model files are missing; `jigsaw-triton fetch {folder}` fetches them")
+    packages: dict[str, list[str]] = {name: [] for name in found}
+    if built is None or built.image is None:
+        templates, backends = load_templates(templates_dir()), installed_backends()
+        for name, graph in found.items():
+            for package, variant in missing_packages(graph, templates, backends).items():
+                packages[name].append(package)
+                needed = f"{variant} needs the Python package {package}"
+                out.warn(f"{name}: {needed} to be deployed from here; `{install_command(package)}` installs it")
     data = {
         "graphs": {
             name: {
@@ -78,6 +90,7 @@ def command(
                 "folder": str(graph.folder),
                 "profiles": len(tables[name]) if name in tables else None,
                 "missing_files": missing[name],
+                "missing_packages": packages[name],
             }
             for name, graph in found.items()
         },

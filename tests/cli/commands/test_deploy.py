@@ -8,6 +8,8 @@ from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
+from jigsaw_triton.servers import runner_packages
+from jigsaw_triton.servers.installation import Installation
 from tests.cli.conftest import Run
 from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
@@ -42,6 +44,23 @@ def test_mistakes_are_reported_before_anything_changes(
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stdout == ""
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("flag", ["--detach", "--dry-run"])
+def test_a_graph_whose_package_is_missing_is_refused(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    server = Installation(tmp_path, tmp_path, frozenset({"python", "jigsaw"}), "2.51.0", "path", {})
+    monkeypatch.setattr(deploy, "find_installation", lambda _: server)
+    monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
+    graph = (app / "graph.yaml").read_text()
+    (app / "graph.yaml").write_text(graph.replace("template: python", "template: torch"))
+    result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", flag)
+    assert result.exit_code == 1
+    assert "hello.average.exact" in result.stderr
+    assert "needs the Python package torch, which is not installed" in result.stderr
+    assert "pip install 'jigsaw-triton[torch]'" in result.stderr
     assert not (tmp_path / "state").exists()
 
 

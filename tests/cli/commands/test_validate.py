@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.servers import runner_packages
 from tests.cli.conftest import Run
 
 CLUSTER = """\
@@ -36,6 +37,18 @@ def test_json_describes_the_graph(run: Run, app: Path) -> None:
     assert graph["missing_files"] == [str(app / "models" / "average.py")]
     assert graph["paths"] == [["average"]]
     assert "jigsaw-triton fetch" in result.stderr
+
+
+def test_a_missing_package_is_a_warning_with_the_command_that_installs_it(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (app / "graph.yaml").write_text((app / "graph.yaml").read_text().replace("template: python", "template: torch"))
+    monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
+    result = run("validate", app, "-o", "json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["graphs"]["hello"]["missing_packages"] == ["torch"]
+    assert "average.exact needs the Python package torch" in result.stderr
+    assert "`pip install 'jigsaw-triton[torch]'` installs it" in result.stderr
 
 
 def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None:
