@@ -287,10 +287,20 @@ class Deployment:
         if self.wait_status() is None:
             return False
         after = self.last_event()
+
+        def stopped(state: Mapping[str, Any]) -> bool:
+            if state["state"] not in ("stopping", "stopped"):
+                # The controller died before it took note of the request, and was restarted.
+                self._ask_to_stop()
+            return bool(state["state"] == "stopped")
+
+        self._ask_to_stop()
+        self.follow(report, after, stopped)
+        return True
+
+    def _ask_to_stop(self) -> None:
         with suppress(ControllerGoneError):
             self.client.down()
-        self.follow(report, after, lambda answer: bool(answer["state"] == "stopped"))
-        return True
 
     def wait_ended(self) -> None:
         """Waits until the process of a controller that has stopped is gone."""

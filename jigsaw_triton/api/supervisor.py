@@ -4,6 +4,7 @@ The servers of a deployment outlive their controller, and the next controller ad
 the standard library, so that it takes little memory and rarely fails itself.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -25,9 +26,13 @@ RUNS_ALREADY = 75
 LOCK = "supervisor.lock"
 """Name of the lock file of the supervisor in the state folder."""
 
-_FAILED = 1
-"""Exit code of a controller that failed to continue, for example because the MIG driver did not answer."""
+UNREADABLE = 65
+"""Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
 
+_FINAL = (0, RUNS_ALREADY, UNREADABLE)
+"""Exit codes after which a controller that served is not started again."""
+
+_NAP_S = 0.1
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 """First and longest delay of the exponential backoff between restarts, in seconds."""
 
@@ -55,22 +60,32 @@ class Supervisor:
         while True:
             began_s = time.monotonic()
             status = self._run_once(resume)
-            dead = status < 0 or status == CRASHED or (resume and status == _FAILED)
+            # A controller that could serve once is tried again, whatever keeps it from that now: a full disk passes.
+            dead = status not in _FINAL if resume else status < 0 or status == CRASHED
             if not dead or self._leaving:
                 return max(status, 0)
             if time.monotonic() - began_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
-            sys.stderr.write(f"the controller ended with status {status}; it is restarted in {delay_s:g} s\n")
-            sys.stderr.flush()
-            time.sleep(delay_s)
+            with contextlib.suppress(OSError):  # The log's disk may be full.
+                sys.stderr.write(f"the controller ended with status {status}; it is restarted in {delay_s:g} s\n")
+                sys.stderr.flush()
+            if self._left_within(delay_s):
+                return 0
             delay_s, resume = min(2 * delay_s, _MAX_DELAY_S), True
+
+    def _left_within(self, seconds: float) -> bool:
+        """Waits; returns True as soon as a signal has arrived."""
+        end_s = time.monotonic() + seconds
+        while not self._leaving and time.monotonic() < end_s:
+            time.sleep(min(_NAP_S, seconds))
+        return self._leaving
 
     def _run_once(self, resume: bool) -> int:
         """Runs a controller to its end; returns its exit status, negative for a signal."""
         self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
             # The signal came before there was a controller to forward it to.
-            self._controller.terminate()
+            self._end_controller()
         while True:
             # Servers of controllers that have died are children of this process now, and are reaped here too.
             pid, status = os.wait()
@@ -81,8 +96,13 @@ class Supervisor:
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         """Ends the controller and this process; the servers continue."""
         self._leaving = True
+        self._end_controller()
+
+    def _end_controller(self) -> None:
         if self._controller is not None and self._controller.returncode is None:
-            self._controller.terminate()
+            # Popen.terminate() could reap the process, for which os.wait() would then wait forever.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._controller.pid, signal.SIGTERM)
 
 
 def main(state: str) -> int:

@@ -2,12 +2,15 @@
 
 import io
 import pickle
+from dataclasses import is_dataclass
+from enum import Enum
 from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.state import State
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.profiles.table import ProfileTable
 
 _FORMAT = 1
 """Version of the checkpoint format. Raise it when a class of the state changes its fields."""
@@ -73,8 +76,10 @@ class _Unpickler(pickle.Unpickler):
         """
         if (module_name, global_name) in _CLASSES:
             return super().find_class(module_name, global_name)
-        if module_name.startswith("jigsaw_triton."):
+        # A name with dots would reach what a module has imported.
+        if module_name.startswith("jigsaw_triton.") and "." not in global_name:
             found = super().find_class(module_name, global_name)
-            if isinstance(found, type):
+            own = isinstance(found, type) and found.__module__ == module_name
+            if own and (is_dataclass(found) or issubclass(found, Enum) or found is ProfileTable):
                 return found
         raise pickle.UnpicklingError(f"a state contains no {module_name}.{global_name}")

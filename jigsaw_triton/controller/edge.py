@@ -123,16 +123,25 @@ class EdgeKeeper:
         Args:
             found: The process; None where it has ended.
 
+        If HAProxy does not start with its present files, the one before goes on, and another start is tried later.
+
         Raises:
-            JigsawError: HAProxy does not start with its present files; the one before goes on.
+            JigsawError: HAProxy cannot be fetched.
         """
         if self._edge is None or self._process is not None:
             return
         self._haproxy = await asyncio.to_thread(find_haproxy)
         before = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), found=found) if found else None
-        await self._run(before)
-        if before is not None:
-            self._leaving.add(before)
+        try:
+            await self._run(before)
+        except (JigsawError, OSError) as error:
+            self._report("error", f"the edge cannot be replaced: {error}")
+            # `_keep` waits for it, or starts another where there is none.
+            self._process = before or EdgeProcess(self._haproxy, self._place, self._paths.log(NAME))
+            self._written = {"files": {}, "links": {}, "contents": {}}
+        else:
+            if before is not None:
+                self._leaving.add(before)
         self._watch = asyncio.create_task(self._keep(), name="keep the edge")
 
     def admit(self) -> None:

@@ -25,7 +25,7 @@ from jigsaw_triton.controller.mig_pool import MigPool
 from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
@@ -62,6 +62,9 @@ _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
 _UNLOAD_S = 120.0
+
+_RECONCILE_S = 10.0
+"""Seconds between tries to bring the models of an adopted server in line."""
 
 _FORGET_S = 2.0
 """Seconds to wait for workers to unmap the dead gateway's shared memory."""
@@ -209,7 +212,7 @@ class Fleet:
         records = {record.name: record for record in self._journal.servers()}
         found = {
             name: process
-            for name in (*names, EDGE)
+            for name in (*names, *((EDGE,) if actual.gateway else ()))
             if (record := records.get(name)) is not None
             and (process := OsProcess.find(record.pid, record.started)) is not None
         }
@@ -220,8 +223,9 @@ class Fleet:
             worker = actual.workers.get(name)
             if worker is not None:
                 self._pool.adopt(worker)
-            await self._found(name, worker, found.get(name))
-        await self.edge.adopt(found.get(EDGE))
+            self._register(name, worker, found.get(name))
+        if actual.gateway:
+            await self.edge.adopt(found.get(EDGE))
         wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
         wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
         for name in sorted(names & found.keys()):
@@ -229,15 +233,15 @@ class Fleet:
             server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
         return tuple(sorted(names - found.keys()))
 
-    async def _found(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
+    def _register(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
         """Registers a server that an earlier controller started. One without a process has ended."""
         if worker is None:
             assert self._cluster is not None
             command = self._commands.gateway(self._cluster.gateway)
             repository, uuid = self._paths.gateway_repository, ""
         else:
-            uuid, daemon = self._pool.uuid(name), await self._pool.daemon(name)
-            command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
+            uuid = self._pool.uuid(name)
+            command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
             repository = self._paths.worker_repository(name)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
@@ -254,20 +258,33 @@ class Fleet:
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
 
-        A model that is still being loaded is unloaded afterwards. The server's lock is held meanwhile.
+        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. The
+        edge forwards requests to the gateway from then on.
         """
         server = self._servers[name]
-        async with self.locked(name):
+        while server.process.returncode is None:
             try:
                 states = await server.client.index()
                 if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    raise ServerError(f"does not have {', '.join(missing)}", where=name)
+                    log.warning("%s does not have %s; it is restarted", name, ", ".join(missing))
+                    server.process.kill()
+                    return
+                if name == self.GATEWAY:
+                    self.edge.admit()
                 found = {model for model, state in states.items() if state != "UNAVAILABLE"}
-                await self._unload_all(server, found - {*wanted, *keep})
-            except (ServerError, TimeoutError) as error:
-                said = str(error) or f"{name}: a model is not unloaded in time"
-                log.warning("%s; the server is started again", said)
-                server.process.kill()
+                async with self.locked(name):
+                    await self._unload_all(server, found - {*wanted, *keep})
+                return
+            except (JigsawError, TimeoutError, OSError) as error:
+                log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
+                await asyncio.sleep(_RECONCILE_S)
+
+    async def _end_reconciling(self, name: str) -> None:
+        """Cancels the task that checks the models of an adopted server, which may hold the server's lock for long."""
+        server = self._servers.get(name)
+        if server is not None and server.reconciling is not None:
+            server.reconciling.cancel()
+            await asyncio.wait((server.reconciling,))
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
@@ -315,6 +332,7 @@ class Fleet:
 
     async def retire(self, worker: str) -> None:
         """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
+        await self._end_reconciling(worker)
         async with self.locked(worker):
             if worker in self._servers:
                 await asyncio.shield(self._remove(worker))
@@ -398,6 +416,7 @@ class Fleet:
 
     async def stop_gateway(self) -> None:
         """Stops the gateway, after a few seconds for requests in progress."""
+        await self._end_reconciling(self.GATEWAY)
         async with self.locked(self.GATEWAY):
             await asyncio.shield(self.edge.stop())
             server = self._servers.pop(self.GATEWAY, None)

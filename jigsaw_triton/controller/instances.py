@@ -127,8 +127,9 @@ class Instances:
             MigError: The driver refuses for another reason.
         """
         ended = 0
+        kept = {i.uuid for i in self._journal.instances() if (i.gpu, i.placement) in keep}
         for instance in ours(self._driver.instances(), self._journal):
-            if instance.half_made or (instance.gpu, instance.placement) not in keep:
+            if instance.uuid not in kept:
                 ended += 1
                 self.destroy(instance.uuid)
         for instance in self._journal.instances():

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +126,12 @@ class MigPool:
     def uuid(self, worker: str) -> str:
         """UUID of a worker's instance; empty if it has none."""
         return self._pool[self._of[worker]].uuid if worker in self._of else ""
+
+    def daemon_env(self, worker: str) -> Mapping[str, str]:
+        """Variables of the clients of the MPS daemon of a worker's instance; none if the instance has no daemon."""
+        name = self._of.get(worker)
+        daemon = self._pool[name].daemon if name is not None else None
+        return daemon.env if daemon is not None else {}
 
     async def daemon(self, worker: str) -> MpsDaemon | None:
         """MPS daemon of a worker's instance, restarted if it has ended or hangs; None if the instance has none."""

@@ -33,6 +33,8 @@ def recovered(state: State) -> State | None:
         pending=None,
         queued=None,
         failed=False,
+        # The samples and the next one are apart by the time that no controller ran.
+        demand={},
         rolling_back=False,
         by_user=False,
     )
@@ -57,6 +59,8 @@ def unfinished(state: State) -> Wanted | None:
         return None
     if state.queued is not None:
         return state.queued
+    if state.rolling_back:
+        return None
     committed = state.running is not None and state.running is state.pending
     if state.running is None or (state.by_user and not committed and state.phase in (Phase.SOLVING, Phase.CHANGING)):
         return state.wanted

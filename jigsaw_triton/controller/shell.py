@@ -56,6 +56,7 @@ class Controller:
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self._saved: State | None = None
+        self._baseline = state is not None
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
@@ -217,6 +218,10 @@ class Controller:
             return {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
+        if self._baseline:
+            # An adopted gateway has counted since it started.
+            self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
+            return {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}

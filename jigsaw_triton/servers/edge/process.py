@@ -14,7 +14,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.edge.config import CONFIG, Place
 from jigsaw_triton.servers.edge.haproxy import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
-from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
+from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, Record, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
 """Processors per HAProxy thread, and largest number of threads. One thread handles about 20,000 requests per second;
@@ -114,7 +114,7 @@ class EdgeProcess:
     async def wait(self) -> int:
         """Waits until the process ends and returns its exit status."""
         if self._process is None:
-            raise ServerError("was not started", where="edge")
+            return UNKNOWN_STATUS
         return await self._process.wait()
 
     async def stop(self, *, soft: bool = True) -> None:
