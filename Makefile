@@ -7,8 +7,13 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in (
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
+E2E_TESTS = $(shell grep -rl --include='test_*.py' 'pytest.mark.e2e' tests)
+UNIT_RUN = -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test test-sanitizers tidy bench wheel format clean
+# Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: setup demo test test-fast coverage test-sanitizers tidy bench wheel format clean
 
 # The installation compiles the backend. Later runs compile only files that have changed.
 setup: $(STAMP)
@@ -31,8 +36,19 @@ test: setup
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) </dev/null
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
-	$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python $(UNIT_RUN) -m "not e2e"
+	$(BIN)/python -m pytest -m e2e $(E2E_TESTS)
+
+# The inner loop of development: everything that needs no tritonserver and is not marked slow.
+test-fast: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python $(UNIT_RUN) -m "not e2e and not slow"
+
+# Branch coverage of the tests that start no tritonserver; fails below the floor in pyproject.toml.
+coverage: setup
+	$(BIN)/python $(UNIT_RUN) -m "not e2e" --cov --cov-report=term:skip-covered
 
 # Runs the tests of the backend's core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 test-sanitizers: setup

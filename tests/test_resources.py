@@ -65,6 +65,8 @@ def run(environment: Path, cwd: Path, *command: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_wheel_works_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "python", "-c", "import jigsaw_triton; print(jigsaw_triton.__file__)")
     package = Path(where.strip()).parent

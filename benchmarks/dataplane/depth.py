@@ -35,16 +35,18 @@ Runs = Mapping[tuple[str, int], Sequence[Measured]]
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Starts all chains, loads them in turn, and compares."""
     installation, analyzer = find_installation(), find_perf_analyzer()
+    # A line needs two points.
+    depths = DEPTHS[: max(2, effort.count(len(DEPTHS)))]
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         chains, alone = (
             sides.one_worker_per_task(
-                [graphs.chain(folder, f"{name}-{depth}", stages=STAGES[:depth]) for depth in DEPTHS],
+                [graphs.chain(folder, f"{name}-{depth}", stages=STAGES[:depth]) for depth in depths],
                 system.cluster("cpu", BOARDS),
             )
             for name in ("chain", "native")
         )
-        progress(f"starting {sum(DEPTHS)} workers, their gateway, and the server of the native ensembles")
+        progress(f"starting {sum(depths)} workers, their gateway, and the server of the native ensembles")
         models = sides.native_ensembles(alone, installation.backends)
         async with (
             sides.behind_gateway(installation, chains) as ours,
@@ -54,7 +56,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
                 progress(f"depth: round {number} of {effort.rounds}")
-                for depth in DEPTHS:
+                for depth in depths:
                     for name in ("native", "chain"):
                         side = found[f"{name}-{depth}"]
                         run = await asyncio.to_thread(side.load, analyzer, folder, 1, effort.seconds(RUN_S))
@@ -64,21 +66,22 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 
 def figures(runs: Runs) -> list[Figure]:
     """Fits a straight line to the latency that is added at each depth. The figure is its slope."""
-    added = [added_ms(runs["chain", depth], runs["native", depth]) for depth in DEPTHS]
-    slopes = [_line(values)[0] for values in zip(*added, strict=True)]
+    depths = sorted({depth for _, depth in runs})
+    added = [added_ms(runs["chain", depth], runs["native", depth]) for depth in depths]
+    slopes = [_line(depths, values)[0] for values in zip(*added, strict=True)]
     middle = [median(values) for values in added]
-    slope, start = _line(middle)
-    off_ms = max(abs(ms - start - slope * depth) for depth, ms in zip(DEPTHS, middle, strict=True))
-    native = [median(run.latency_ms[50] for run in runs["native", depth]) for depth in DEPTHS]
+    slope, start = _line(depths, middle)
+    off_ms = max(abs(ms - start - slope * depth) for depth, ms in zip(depths, middle, strict=True))
+    native = [median(run.latency_ms[50] for run in runs["native", depth]) for depth in depths]
     note = (
-        f"p50 of 1 to {len(STAGES)} stages minus that of native ensembles with as many, one client: slope, median of "
+        f"p50 of 1 to {depths[-1]} stages minus that of native ensembles with as many, one client: slope, median of "
         f"{len(slopes)} rounds, {spread(slopes)}; intercept {start:.2f} ms, at most {off_ms:.2f} ms off the line; "
         "baseline: slope of the native ensembles, ms"
     )
-    return [figure("dataplane.depth", median(slopes), "ms", note, at_most=GOAL_MS, baseline=_line(native)[0])]
+    return [figure("dataplane.depth", median(slopes), "ms", note, at_most=GOAL_MS, baseline=_line(depths, native)[0])]
 
 
-def _line(values_ms: Sequence[float]) -> tuple[float, float]:
+def _line(depths: Sequence[int], values_ms: Sequence[float]) -> tuple[float, float]:
     """Fits a line by least squares. Returns its slope in ms per stage and its intercept in ms."""
-    slope, start = np.polyfit(DEPTHS, values_ms, 1)
+    slope, start = np.polyfit(depths, values_ms, 1)
     return float(slope), float(start)

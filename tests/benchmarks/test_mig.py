@@ -11,6 +11,7 @@ def test_mig_is_among_the_benchmarks() -> None:
     assert "mig" in NAMES
 
 
+@pytest.mark.slow
 def test_reads_and_concurrent_changes_are_measured(tmp_path: Path) -> None:
     read, competed = mig.read_ms(tmp_path), mig.concurrent(tmp_path)
     assert (read.id, read.unit, read.goal) == ("mig.read_ms", "ms", "<= 50")

@@ -16,6 +16,8 @@ from jigsaw_triton.cli.main import COMMANDS, program
 from jigsaw_triton.servers.os_process import start_time
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {"evaluate": ["ablation"], "mig": ["list", "enable", "apply", "assert", "export"]}
 LEAVES = [

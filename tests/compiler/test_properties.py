@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +141,7 @@ def maps_of(
     return known
 
 
+@pytest.mark.slow
 @COMMON
 @given(cases())
 def test_an_ensemble_connects_tensors_as_the_graph_does(case: tuple[TaskGraph, Plan]) -> None:
@@ -235,6 +237,7 @@ def test_the_backend_can_read_every_front(case: tuple[TaskGraph, Plan], target: 
             assert parse_spec(spec_text(front)).get("tasks") == (len(item.tasks) if item.target == "graph" else 1)
 
 
+@pytest.mark.slow
 @COMMON
 @given(cases())
 def test_compiling_is_deterministic_and_keeps_unchanged_models(case: tuple[TaskGraph, Plan]) -> None:
@@ -248,6 +251,7 @@ def test_compiling_is_deterministic_and_keeps_unchanged_models(case: tuple[TaskG
     assert {task.name for task in second.graphs[of.name].tasks} == {f"{of.name}.{name}.g4" for name in whole.tasks}
 
 
+@pytest.mark.slow
 @COMMON
 @given(st.data(), cases())
 def test_only_changed_models_are_new(data: st.DataObject, case: tuple[TaskGraph, Plan]) -> None:

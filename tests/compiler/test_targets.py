@@ -7,6 +7,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -80,7 +81,8 @@ def stacks(values: Sequence[Values]) -> bool:
     return all(len({item[ref].shape for item in values}) == 1 for ref in values[0])
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
 def test_all_targets_give_the_right_answers(rng: Random) -> None:
     with TemporaryDirectory(prefix="jigsaw-") as folder:

@@ -26,6 +26,7 @@ def graphs_of(priority: int) -> tuple[Problem, Wanted]:
     return Problem(workloads, cluster(1), profiles), Wanted(graphs, {"a": 100.0, "b": 100.0}, profiles, cluster(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("priority", "expected"), [(1, {"a": 160.0, "b": 400.0}), (-1, {"a": 400.0, "b": 160.0})])
 def test_priorities_divide_capacity_above_the_users_demand(priority: int, expected: dict[str, float]) -> None:
     problem, wanted = graphs_of(priority)

@@ -16,6 +16,8 @@ from jigsaw_triton.gpus.nvml_calls import Calls
 from tests.fakes.nvml.machine import Action, Machine
 from tests.fakes.nvml.transitions import IN_USE, NOT_FOUND, UNKNOWN, Owner, fewest_changes, plausible_codes, transitions
 
+pytestmark = pytest.mark.slow
+
 GPU = GpuId("n", 0)
 PLACE = Placement(4, "3g")
 CREATE_GPU, CREATE_COMPUTE = "nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceCreateComputeInstance"

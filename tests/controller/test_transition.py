@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +206,7 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
     return bundle(number, workers, target=target)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(before=bundles(1), target=bundles(2))
 def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bundle, target: Bundle) -> None:

@@ -68,6 +68,7 @@ def cut_out(strips: ModuleType, digits: Any, count: int) -> tuple[Array, Array]:
     return np.stack(images).astype(np.float32) / 255, np.concatenate([strip.digits for strip in made])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_is_what_graph_yaml_says(
@@ -87,6 +88,7 @@ def test_accuracy_is_what_graph_yaml_says(
     assert measured == pytest.approx(variants(application, "classify")[name]["accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaps", "windows"])
 def test_locating_is_as_accurate_as_graph_yaml_says(
     script: Script, training: ModuleType, strip_folder: Path, name: str
@@ -145,6 +147,7 @@ def test_a_bright_strip_gives_whole_digits(script: Script, strip_folder: Path, n
     assert ((columns >= 0) & (columns < width)).all()
 
 
+@pytest.mark.slow
 def test_strips_of_a_seed_are_the_same(strips: ModuleType, training: ModuleType) -> None:
     _, testing = training.load()
     first, again, other = (strips.render(seed, testing) for seed in (3, 3, 4))

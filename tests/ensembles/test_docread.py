@@ -94,6 +94,7 @@ def test_detect_finds_the_lines_of_the_golden_page(
     assert [line for _, line in pairs] == sorted(line for _, line in pairs), "lines are not in reading order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), list(zip(RECOGNISE, (0.9, 0.85, 0.95), strict=True)))
 def test_recognise_reads_the_golden_page(
     accuracy: ModuleType, crops: Array, golden: Any, name: str, least: float

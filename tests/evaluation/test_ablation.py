@@ -16,6 +16,8 @@ from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     row("t0", "v0", slice_="3g", rps=100.0),
     row("t0", "v0", slice_="7g", rps=120.0),

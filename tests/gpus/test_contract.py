@@ -21,6 +21,8 @@ from jigsaw_triton.gpus.layouts import fits, maximal_layouts
 from jigsaw_triton.gpus.model import SLICES, CreationStage, GpuId, MigInstance, Placement
 from tests.gpus.drivers import A0, A1, GPUS, KINDS, Kind, World, entered_world
 
+pytestmark = pytest.mark.slow
+
 UUID = r"MIG-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 

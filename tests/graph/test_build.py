@@ -526,6 +526,7 @@ def test_tasks_are_in_topological_order_and_sorted_by_name_within_it(document: d
     assert list(graph.tasks) == list(nx.lexicographical_topological_sort(network))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents(), st.randoms(use_true_random=False))
 def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance: random.Random) -> None:
@@ -538,6 +539,7 @@ def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance:
     assert list(again.tasks) == list(graph.tasks)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
 def test_a_graph_survives_a_round_trip_through_a_document(document: dict[str, Any]) -> None:
@@ -545,6 +547,7 @@ def test_a_graph_survives_a_round_trip_through_a_document(document: dict[str, An
     assert from_text(graph.to_yaml()) == graph
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
 def test_rows_and_types_agree_along_edges(document: dict[str, Any]) -> None:
@@ -596,6 +599,7 @@ def damaged(draw: st.DrawFn) -> Any:
     return document
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(damaged())
 def test_a_damaged_document_raises_nothing_but_spec_errors(document: Any) -> None:

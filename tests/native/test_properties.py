@@ -66,6 +66,7 @@ def handler_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
     return handler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(1, 5))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

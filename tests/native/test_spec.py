@@ -190,6 +190,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON, st.booleans())
 def test_any_json_is_read(value: object, ascii_only: bool) -> None:
     """The JSON is read; the error is that it is not a specification."""

@@ -13,6 +13,8 @@ from native.compiler import BuildError, Compiler
 from native.elf import read_symbols
 from tests.native_build.conftest import write_sources
 
+pytestmark = pytest.mark.slow
+
 
 def object_names(folder: Path) -> dict[str, str]:
     """Name of the object file of each source."""

@@ -116,6 +116,7 @@ def carries(g: TaskGraph, demand_rps: float, counts: Mapping[ProfileRow, int], o
     return latency <= g.slo.latency_ms + 1e-9 and accuracy >= g.slo.accuracy - 1e-9
 
 
+@pytest.mark.slow
 @both
 @given(p=small_problems(), features=st.sampled_from(SUBSETS))
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -139,6 +140,7 @@ def larger_problem() -> Problem:
     return problem(g, rows, demand_rps=20.0, gpus=3)
 
 
+@pytest.mark.slow
 @both
 def test_an_additional_feature_never_lowers_the_largest_demand(
     formulation: Formulation, solvers: SolverFactory
@@ -153,6 +155,7 @@ def test_an_additional_feature_never_lowers_the_largest_demand(
     assert largest[""] < largest["AST"]
 
 
+@pytest.mark.slow
 @both
 @every_subset
 def test_the_largest_plan_is_valid(features: str, formulation: Formulation, solvers: SolverFactory) -> None:

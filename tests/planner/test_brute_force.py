@@ -222,6 +222,7 @@ def lost(plan: Plan, g: TaskGraph) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
 @settings(max_examples=50, deadline=None, derandomize=True)

@@ -16,6 +16,8 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
 def test_the_largest_demand_is_feasible_and_no_larger_one_is(demand_rps: float, solvers: SolverFactory) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ def layouts(draw: st.DrawFn) -> dict[int, dict[str, str]]:
     return places
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts())
 # With a start, HiGHS once proved that one repartitioned GPU suffices, and returned a solution with two.

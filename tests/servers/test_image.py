@@ -59,6 +59,7 @@ def test_an_unsuitable_image_is_refused(docker: Docker, cache: Path, name: str, 
         find_image(ServerImage(name))
 
 
+@pytest.mark.slow
 def test_an_image_is_pulled_once(docker: Docker) -> None:
     assert not pull_image(IMAGE)
     assert pull_image(ServerImage("other"))
@@ -92,6 +93,7 @@ def left(docker: Docker, name: str, deployment: str) -> None:
         program.kill()
 
 
+@pytest.mark.slow
 def test_containers_are_ended_by_name_and_by_deployment(docker: Docker) -> None:
     for name, deployment in (("a", "/run/1"), ("b", "/run/1"), ("c", "/run/1"), ("d", "/run/10")):
         left(docker, name, deployment)

@@ -8,6 +8,8 @@ import pytest
 from jigsaw_triton.api.files import load_plan
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 GPUS = ("--gpus", "1xcpu")
 
 

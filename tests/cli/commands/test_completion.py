@@ -33,6 +33,7 @@ def test_an_unknown_shell_is_refused(run: Run) -> None:
     assert "'bash', 'zsh', 'fish'" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -6,6 +6,8 @@ import pytest
 from jigsaw_triton.evaluation.ablation import SUBSETS
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 GPUS = ("--gpus", "1xcpu")
 
 

@@ -10,6 +10,8 @@ from jigsaw_triton.api.files import load_plan
 from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 GPUS = ("--gpus", "2xcpu")
 
 

@@ -61,6 +61,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return problem(graph, rows, demand_rps=draw(st.sampled_from([0.1, 1, 7, 40, 300, 5000])), gpus=2)
 
 
+@pytest.mark.slow
 @given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_no_plan_takes_fewer_slices_than_the_bound(

@@ -5,12 +5,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.planner.bounds.cover import EXACT_SLICES, FloorCover
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
+
+pytestmark = pytest.mark.slow
 
 SIZES = {1: "1g", 2: "2g", 3: "3g"}
 MOST = 30

@@ -131,6 +131,7 @@ def test_a_problem_that_needs_more_slices_is_infeasible(solvers: SolverFactory) 
     assert error.value.hint
 
 
+@pytest.mark.slow
 def test_sharing_raises_the_largest_demand(solvers: SolverFactory) -> None:
     # Eight tasks on a GPU with seven slices.
     rows = {f"g{i}": [row(f"t{t}", "v0", p95_ms=8.0) for t in range(2)] for i in range(4)}
@@ -298,6 +299,7 @@ def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
     return best
 
 
+@pytest.mark.slow
 @given(p=small())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
@@ -335,6 +337,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem(tuple(workloads), cluster(3), tables)
 
 
+@pytest.mark.slow
 @given(p=problems(), options=st.sampled_from([SHARE, QUEUE]))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_sharing_makes_valid_plans_that_are_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
@@ -363,6 +366,7 @@ def sharing(p: Problem, options: Options) -> dict[str, TaskConfigurations]:
     return with_shared(p.workloads, alone, p.profiles, p.boards, options)
 
 
+@pytest.mark.slow
 @given(p=problems(), which=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_lower_bounds_hold_for_shared_slices(p: Problem, which: int, highs: SolverProcess) -> None:
@@ -421,6 +425,7 @@ def by_trying_all(parts: Sequence[Part], slices: int) -> bool:
 part = st.integers(0, 10).map(lambda n: n / 10)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(part, part, part), min_size=1, max_size=7), st.integers(1, 4))
 @settings(max_examples=200, deadline=None)
 def test_packing_agrees_with_exhaustive_search(parts: list[Part], slices: int) -> None:

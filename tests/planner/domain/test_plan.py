@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.domain.plan import plan_from_json, plan_to_text
 
+pytestmark = pytest.mark.slow
+
 MODEL = {"graph": "app", "task": "t", "variant": "v", "instances": 1, "batch": 4}
 
 SEGMENT = {"variant": "v", "slice": "1g", "instances": 1, "batch": 4, "count": 1, "share": 1.0}

@@ -27,6 +27,8 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = Options()
 
 

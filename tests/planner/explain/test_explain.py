@@ -17,6 +17,8 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, diamond, graph, task
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = Options()
 
 

@@ -35,6 +35,8 @@ from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 from tests.planner.search import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, Uses, problems, replicas, uses_by, ways_to_cut, within_slo
 
+pytestmark = pytest.mark.slow
+
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
 """Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 

@@ -113,6 +113,7 @@ def crowded(draw: st.DrawFn) -> Problem:
     return Problem(tuple(workloads), cluster(draw(st.integers(1, 2))), tables)
 
 
+@pytest.mark.slow
 @given(p=crowded(), options=st.sampled_from([DEFAULTS, TWO_P95]))
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_a_graph_of_higher_priority_never_loses_to_lower_ones(

@@ -13,6 +13,8 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain, diamond
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = Options()
 
 

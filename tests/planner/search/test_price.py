@@ -136,6 +136,7 @@ def running_places(draw: st.DrawFn) -> Places:
     return found
 
 
+@pytest.mark.slow
 @given(before=running_places(), demand=st.integers(5, 150), price=st.sampled_from([0.3, 1.0, 2.5]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_no_plan_is_cheaper(before: Places, demand: int, price: float, solvers: SolverFactory) -> None:
@@ -146,6 +147,7 @@ def test_no_plan_is_cheaper(before: Places, demand: int, price: float, solvers: 
     assert found == pytest.approx(brute_force(p, price), abs=1e-3)
 
 
+@pytest.mark.slow
 @given(p=problems(), growth=st.sampled_from([0.3, 0.8, 1.0, 1.3]), model=st.sampled_from(LATENCY_MODELS))
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_any_plan_is_valid_and_costs_no_more_than_one_without_a_price(

@@ -26,6 +26,8 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
 from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)

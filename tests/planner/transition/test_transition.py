@@ -213,6 +213,7 @@ def test_media_exclusive_slices_need_no_special_step() -> None:
     assert kinds(found) == ["variant"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
 def test_capacities_equal_those_of_the_plans(
@@ -275,6 +276,7 @@ def asked_for(before: Plan, demand: float) -> Problem:
     return problem(GRAPH, PROFILES, demand_rps=demand, gpus=4, running=before)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts(), st.floats(0.3, 1.0))
 def test_any_plan_can_follow_any_other(old: Places, new: Places, part: float) -> None:

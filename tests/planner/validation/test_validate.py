@@ -18,6 +18,8 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import conditional, ref, task
 from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid
 
+pytestmark = pytest.mark.slow
+
 PROBLEM = docread_problem(60)
 
 

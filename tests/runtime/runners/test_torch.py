@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_inputs_and_outputs_are_positional(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM, PRODUCT)))
@@ -36,6 +37,7 @@ def test_inputs_and_outputs_are_positional(folder: Path) -> None:
     assert result["PRODUCT"].tolist() == [[10, 18]]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_bf16_tensors_are_exchanged_bit_for_bit(folder: Path) -> None:
     tensors = [TensorSpec(name, "BF16", (2,)) for name in ("A", "B", "SUM", "PRODUCT")]
