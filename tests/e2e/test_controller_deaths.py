@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,26 +23,84 @@ def server_pids(status: dict[str, object]) -> dict[str, int]:
     return {"gateway": gateway["pid"], **{worker["name"]: worker["pid"] for worker in workers}}
 
 
-def test_a_killed_controller_costs_no_request_and_is_started_again(system: System, tmp_path: Path) -> None:
-    app = write_application(tmp_path / "app")
-    before = system.deploy(app, "--gpus", "2xcpu", "--demand", 60)
-    last = system.last_event()
-    with Crowd(system) as crowd:
-        os.kill(system.controller_pid(), signal.SIGKILL)
-        system.wait_started()
-        last = system.wait_event("adopt: the controller was restarted", after=last)
+@pytest.fixture(scope="module")
+def deployed(shared: System, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Deploys an application to `shared` and returns the status. Changes nothing if the application serves there."""
+    app = tmp_path_factory.mktemp("app")
+
+    def deploy(accuracy: float = 0.95) -> dict[str, Any]:
+        return shared.deploy(write_application(app, accuracy=accuracy), "--gpus", "2xcpu", "--demand", 60)
+
+    return deploy
+
+
+def test_a_signal_ends_the_controller_and_leaves_the_servers(
+    shared: System, deployed: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    before = deployed()
+    with Crowd(shared) as crowd:
+        os.kill(shared.supervisor_pid(), signal.SIGTERM)
+        shared.wait_controller_gone()
         crowd.wait_answers(30)
-        after = system.status()
+        # A deploy that fails leaves the servers, with a controller again.
+        app = write_application(tmp_path / "app")
+        failed = shared.run("deploy", app, "--gpus", "2xcpu", "--demand", 1e6, *shared.ports, "--detach")
+        assert failed.code == 3
+        assert shared.status()["state"] == "ready"
+        assert server_pids(deployed()) == server_pids(before)
+    crowd.assert_none_failed()
+
+
+def test_the_next_deploy_goes_on_with_servers_whose_controller_is_gone(
+    shared: System, deployed: Callable[..., dict[str, Any]]
+) -> None:
+    before = deployed()
+    dead = shared.worker_of("square")
+    with Crowd(shared) as crowd:
+        shared.kill_controller()
+        status = shared.run("status")
+        assert status.code == 4
+        assert f"no controller is running here, but {len(before['workers']) + 1} servers are" in status.err
+        os.kill(dead["pid"], signal.SIGKILL)
+        crowd.wait_answers(30)
+        last = shared.last_event()
+        deployed()
+        shared.wait_event(f"{dead['name']} serves again", after=last)
+        after = server_pids(shared.status())
+    crowd.assert_none_failed()
+    assert {name for name, pid in server_pids(before).items() if after[name] != pid} == {dead["name"]}
+
+
+def test_a_killed_controller_costs_no_request_and_is_started_again(
+    shared: System, deployed: Callable[..., dict[str, Any]]
+) -> None:
+    before = deployed()
+    last = shared.last_event()
+    with Crowd(shared) as crowd:
+        os.kill(shared.controller_pid(), signal.SIGKILL)
+        shared.wait_started()
+        last = shared.wait_event("adopt: the controller was restarted", after=last)
+        crowd.wait_answers(30)
+        after = shared.status()
         assert server_pids(after) == server_pids(before)
         assert [w["uuid"] for w in after["workers"]] == [w["uuid"] for w in before["workers"]]
         # What it adopted it can watch, change and end.
-        worker = system.worker_of("square")
+        worker = shared.worker_of("square")
         os.kill(worker["pid"], signal.SIGKILL)
-        last = system.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
-        system.wait_event(f"{worker['name']} serves again", after=last)
-        updated = system.deploy(write_application(tmp_path / "app", accuracy=0.85), "--gpus", "2xcpu", "--demand", 60)
+        last = shared.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
+        shared.wait_event(f"{worker['name']} serves again", after=last)
+        updated = deployed(accuracy=0.85)
         assert updated["generation"] > before["generation"]
     crowd.assert_none_failed()
+
+
+def test_down_ends_servers_whose_controller_is_gone(shared: System, deployed: Callable[..., dict[str, Any]]) -> None:
+    deployed(accuracy=0.85)
+    shared.kill_controller()
+    down = shared.run("down")
+    assert down.code == 0
+    assert "that a killed controller left" in down.err
+    assert shared.orphans() == []
 
 
 def test_an_update_whose_controller_is_killed_is_carried_out_by_the_next(system: System, tmp_path: Path) -> None:
@@ -74,48 +134,3 @@ def test_a_first_deploy_whose_controller_is_killed_begins_anew(system: System, t
     assert deploy.returncode == 0, out + err
     with Client(system, "grpc") as client:
         assert client.squares([4, 5]) == expected([4, 5])
-
-
-def test_the_next_deploy_goes_on_with_servers_whose_controller_is_gone(system: System, tmp_path: Path) -> None:
-    app = write_application(tmp_path / "app")
-    deploy = (app, "--gpus", "2xcpu", "--demand", 60)
-    before = system.deploy(*deploy)
-    dead = system.worker_of("square")
-    with Crowd(system) as crowd:
-        system.kill_controller()
-        status = system.run("status")
-        assert status.code == 4
-        assert f"no controller is running here, but {len(before['workers']) + 1} servers are" in status.err
-        os.kill(dead["pid"], signal.SIGKILL)
-        crowd.wait_answers(30)
-        last = system.last_event()
-        after = system.deploy(*deploy)
-        system.wait_event(f"{dead['name']} serves again", after=last)
-        after = server_pids(system.status())
-    crowd.assert_none_failed()
-    assert {name for name, pid in server_pids(before).items() if after[name] != pid} == {dead["name"]}
-
-
-def test_a_signal_ends_the_controller_and_leaves_the_servers(system: System, tmp_path: Path) -> None:
-    app = write_application(tmp_path / "app")
-    deploy = (app, "--gpus", "2xcpu", "--demand", 60)
-    before = system.deploy(*deploy)
-    with Crowd(system) as crowd:
-        os.kill(system.supervisor_pid(), signal.SIGTERM)
-        system.wait_controller_gone()
-        crowd.wait_answers(30)
-        # A deploy that fails leaves what serves, with a controller again.
-        failed = system.run("deploy", app, "--gpus", "2xcpu", "--demand", 1e6, *system.ports, "--detach")
-        assert failed.code == 3
-        assert system.status()["state"] == "ready"
-        assert server_pids(system.deploy(*deploy)) == server_pids(before)
-    crowd.assert_none_failed()
-
-
-def test_down_ends_servers_whose_controller_is_gone(system: System, tmp_path: Path) -> None:
-    system.deploy(write_application(tmp_path / "app"), "--gpus", "2xcpu", "--demand", 5)
-    system.kill_controller()
-    down = system.run("down")
-    assert down.code == 0
-    assert "that a killed controller left" in down.err
-    assert system.orphans() == []
