@@ -6,7 +6,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# A build runs in an environment with the build system alone, so the checkout is not on the import path.
+# pip runs the build in an isolated environment, where the checkout is not on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from native import build, compiler
@@ -25,8 +25,8 @@ class NativeBuildHook(BuildHookInterface[Any]):
         """Builds the backend.
 
         Args:
-            version: Kind of build: `editable` for an editable installation, else `standard`.
-            build_data: Description of the wheel; this method changes it.
+            version: `editable` for an editable install, else `standard`.
+            build_data: Description of the wheel, to which this method adds the library and the platform tag.
         """
         root = Path(self.root)
         chosen = compiler.find_compiler()

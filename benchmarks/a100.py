@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from jigsaw_triton.cli.inputs.files import variant_templates
+from jigsaw_triton.api.files import variant_templates
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.build import build_graph

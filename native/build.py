@@ -1,8 +1,8 @@
-"""Builds the compiled backend: `python -m native.build` puts it where the package looks for it.
+"""Builds the compiled backend: `python -m native.build` installs it where the package loads it from.
 
-tritonserver loads `libtriton_jigsaw.so`, made of `core/` and `triton/`. Functions of Triton stay undefined in it,
-because the server that loads it has them. Tests load `libjigsaw_core_testing.so`, which has a stand-in for the server
-in `testing/`.
+tritonserver loads `libtriton_jigsaw.so`, built from `core/` and `triton/`. Functions of Triton stay undefined in it,
+because the server that loads it defines them. Tests load `libjigsaw_core_testing.so`, which also contains the fake
+server in `testing/`.
 """
 
 import argparse
@@ -30,15 +30,15 @@ PLACE = Path("jigsaw_triton", "_native", BACKEND)
 """Path of the backend inside a checkout and inside a wheel."""
 
 Sanitizer = Literal["address", "thread"]
-"""`address` stands for AddressSanitizer with UndefinedBehaviorSanitizer, `thread` for ThreadSanitizer."""
+"""Sanitizer: `address` is AddressSanitizer with UndefinedBehaviorSanitizer, `thread` is ThreadSanitizer."""
 
 SANITIZER_VARIABLE = "JIGSAW_SANITIZER"
-"""Environment variable that says which sanitizer `build_testing` compiles with."""
+"""Environment variable that chooses the sanitizer of `build_testing`."""
 
 _EXPORTED = "{ global: TRITONBACKEND_*; jigsaw_build_*; local: *; };\n"
 _OPTIMISED = ("-O2", "-g0")
 _INSTRUMENTED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
-# g++ warns about code of its own library that is right; AddressSanitizer finds what these warnings are for.
+# g++ gives false warnings of these kinds about its own library; AddressSanitizer finds the real errors.
 _FALSE_ALARMS = ("-Wno-array-bounds", "-Wno-restrict", "-Wno-stringop-overflow", "-Wno-stringop-overread")
 _SANITIZE = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 
@@ -50,8 +50,8 @@ class Library:
     Attributes:
         name: Name of the file.
         parts: Folders of its sources.
-        sanitizer: Sanitizer that it is instrumented for; None for none.
-        strict: Whether a warning of the compiler is an error.
+        sanitizer: Sanitizer to instrument it for; None for none.
+        strict: True if a warning of the compiler is an error.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Library:
 def build_backend(
     *, sources: Path = SOURCES, folder: Path = FOLDER, compiler: Compiler | None = None, strict: bool = True
 ) -> Path:
-    """Builds the library that tritonserver loads; does nothing if nothing has changed.
+    """Builds the library that tritonserver loads; does nothing if it is up to date.
 
     Args:
-        sources: Folder of sources, with `core` and `triton` in it.
+        sources: Folder that contains the sources `core` and `triton`.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
-        strict: Whether a warning of the compiler is an error.
+        strict: True if a warning of the compiler is an error.
 
     Returns:
         Path of the library inside `folder`.
@@ -87,12 +87,12 @@ def build_testing(
     folder: Path = FOLDER,
     compiler: Compiler | None = None,
 ) -> Path:
-    """Builds the library that tests load; does nothing if nothing has changed.
+    """Builds the library that tests load; does nothing if it is up to date.
 
     Args:
         sanitizer: Sanitizer to instrument it for; None takes JIGSAW_SANITIZER from the environment, else none. An
-            instrumented library loads only where LD_PRELOAD has the sanitizer's runtime (`native.sanitize`).
-        sources: Folder of sources, with `core`, `triton` and `testing` in it.
+            instrumented library loads only if LD_PRELOAD names the sanitizer's runtime (`native.sanitize`).
+        sources: Folder that contains the sources `core`, `triton` and `testing`.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
 
@@ -107,26 +107,26 @@ def build_testing(
 
 
 def install(library: Path, target: Path) -> bool:
-    """Copies a library to where it is loaded from.
+    """Copies a library to the path that it is loaded from.
 
-    A file with other contents is replaced, never written over: processes may have it mapped.
+    An old file is replaced, never overwritten, because processes may have it mapped.
 
     Returns:
-        Whether anything has changed.
+        True if the file has changed.
     """
     content = library.read_bytes()
     if target.is_file() and target.read_bytes() == content:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.chmod(0o755)
-    fresh.replace(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.chmod(0o755)
+    temporary.replace(target)
     return True
 
 
 def package_version(root: Path = ROOT) -> str:
-    """Version of the package that the sources belong to."""
+    """Reads the version of the package from its sources."""
     text = (root / "jigsaw_triton" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
     if match is None:
@@ -137,7 +137,7 @@ def package_version(root: Path = ROOT) -> str:
 def _build(library: Library, sources: Path, folder: Path, compiler: Compiler) -> Path:
     sources, folder = sources.resolve(), folder.resolve()
     if library.sanitizer and compiler.kind == "zig":
-        raise BuildError("zig has no runtimes of sanitizers. Install g++, or name another compiler with CXX=...")
+        raise BuildError("zig has no sanitizer runtimes. Install g++, or name another compiler with CXX=...")
     files = [path.relative_to(sources) for part in library.parts for path in sorted((sources / part).glob("*.cc"))]
     for part in library.parts:
         if not any(file.parts[0] == part for file in files):
@@ -159,8 +159,8 @@ def _compile_flags(library: Library, compiler: Compiler, sources: Path) -> tuple
         *([_SANITIZE[library.sanitizer]] if library.sanitizer else []),
         "-fPIC",
         "-pthread",
-        # Entry points of Triton have no attribute that exports them, so symbols are visible to the linker, which hides
-        # them by the version script; the compiler may treat them as hidden all the same.
+        # Symbols must stay visible to the linker, because Triton's entry points carry no export attribute. The version
+        # script hides the others. With this flag the compiler may still optimise calls as if symbols were hidden.
         "-fno-semantic-interposition",
         "-fvisibility-inlines-hidden",
         *(["-fno-gnu-unique"] if compiler.kind == "g++" else []),
@@ -179,10 +179,11 @@ def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output:
     exports = output / "exports.map"
     flags = ["-shared", "-pthread", f"-Wl,-soname,{library.name}", "-Wl,--build-id=none", "-Wl,--as-needed"]
     if library.name == BACKEND:
-        # Functions of Triton are resolved at their first call, so that `doctor` can load the library without a server.
+        # Lazy binding resolves functions of Triton at their first call, so `doctor` can load the library without a
+        # server.
         flags += ["-Wl,-z,lazy", "-Wl,-z,defs", f"-Wl,--version-script={exports.name}"]
         flags += ["-Wl,--gc-sections", "-Wl,--strip-debug"]
-        # What the library takes from libstdc++ is inside, so the server's own libstdc++ may be older.
+        # libstdc++ is linked statically, so the server's own libstdc++ may be older.
         flags += [] if compiler.kind == "zig" else ["-static-libstdc++", "-static-libgcc"]
     else:
         flags.append("-Wl,-z,defs" if not library.sanitizer else _SANITIZE[library.sanitizer])
@@ -194,18 +195,18 @@ def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output:
     if target.is_file() and record.is_file() and record.read_text(encoding="utf-8") == key:
         return target
     exports.write_text(_EXPORTED, encoding="utf-8")
-    fresh = output / f".{library.name}.new"
+    temporary = output / f".{library.name}.new"
     names = [path.relative_to(output).as_posix() for path in objects]
-    ran = run([*compiler.command, *flags, "-o", fresh.name, *names], output, caches)
+    ran = run([*compiler.command, *flags, "-o", temporary.name, *names], output, caches)
     if ran.returncode != 0:
         raise BuildError(f"{library.name} cannot be linked by {compiler.name}:\n{ran.stderr.strip()}")
-    fresh.replace(target)
+    temporary.replace(target)
     record.write_text(key, encoding="utf-8")
     return target
 
 
 def _drop_old_objects(files: Sequence[Path], objects: Sequence[Path]) -> None:
-    """Removes older objects of the same sources."""
+    """Removes outdated objects of the same sources."""
     current = {path.name for path in objects}
     prefixes = {".".join(file.with_suffix("").parts) for file in files}
     for path in objects[0].parent.glob("*.o"):
@@ -215,7 +216,7 @@ def _drop_old_objects(files: Sequence[Path], objects: Sequence[Path]) -> None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Keeps other processes from building in the same folder; the kernel drops the lock should this one die."""
+    """Locks the folder against concurrent builds; the kernel releases the lock if this process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -232,7 +233,7 @@ def _sanitizer(name: str) -> Sanitizer | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; its exit status."""
+    """Runs the command line and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m native.build", description="Build the compiled backend.")
     parser.add_argument(
         "what", nargs="?", choices=("backend", "testing"), default="backend", help="Choose the library to build."
@@ -241,18 +242,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sanitizer", choices=get_args(Sanitizer), help="Instrument the library for tests.")
     parser.add_argument("--output", type=Path, metavar="FILE", help="Copy the library to this file.")
     parser.add_argument("--fetch", action="store_true", help="Install zig with pip if there is no compiler.")
-    parser.add_argument("--no-werror", action="store_true", help="Accept warnings of the compiler.")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--no-werror", action="store_true", help="Accept compiler warnings.")
+    options = parser.parse_args(arguments)
     try:
-        if asked.fetch and missing_requirements(asked.compiler):
-            print("no C++ compiler is installed: fetching zig (about 100 MB)", flush=True)
+        if options.fetch and missing_requirements(options.compiler):
+            print("no C++ compiler is installed; installing zig with pip (about 100 MB)", flush=True)
             fetch_zig()
-        compiler = find_compiler(asked.compiler)
-        if asked.what == "testing":
-            library = build_testing(sanitizer=asked.sanitizer, compiler=compiler)
+        compiler = find_compiler(options.compiler)
+        if options.what == "testing":
+            library = build_testing(sanitizer=options.sanitizer, compiler=compiler)
         else:
-            library = build_backend(compiler=compiler, strict=not asked.no_werror)
-        target = asked.output or (ROOT / PLACE if asked.what == "backend" else None)
+            library = build_backend(compiler=compiler, strict=not options.no_werror)
+        target = options.output or (ROOT / PLACE if options.what == "backend" else None)
         if target is None:
             print(library)
         elif install(library, target):

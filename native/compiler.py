@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 CHOICE_VARIABLE = "JIGSAW_COMPILER"
-"""Environment variable that chooses the kind of compiler: `zig` builds a library for older systems than this one."""
+"""Environment variable that chooses the kind of compiler; `zig` builds a library that also runs on older systems."""
 
 ZIG_REQUIREMENT = "ziglang==0.17.1"
-"""Requirement that brings zig. The version is exact, so that the portable wheel is reproducible."""
+"""Requirement that installs zig. The version is pinned, so that the portable wheel is reproducible."""
 
 ZIG_GLIBC = (2, 28)
 """Oldest glibc that a library compiled by zig runs on."""
@@ -38,7 +38,7 @@ _TIMEOUT_S = 120
 
 
 class BuildError(Exception):
-    """The backend cannot be built; the message says what is wrong and what to do."""
+    """The backend cannot be built. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Compiler:
     """A compiler that compiles C++20.
 
     Attributes:
-        command: Arguments that start it.
-        kind: Family of the compiler, which decides the flags.
-        version: Version of the compiler: `12.4.0`.
+        command: Program and arguments that start it.
+        kind: Family of the compiler, which determines the flags.
+        version: Version of the compiler, such as `12.4.0`.
     """
 
     command: tuple[str, ...]
@@ -57,18 +57,18 @@ class Compiler:
 
     @property
     def name(self) -> str:
-        """Name for messages and for the library's own record: `g++ 12.4.0`."""
+        """Name for messages and for the build information in the library, such as `g++ 12.4.0`."""
         return f"{self.kind} {self.version}"
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Everything about the compiler that decides what it makes; zig is the same wherever it is installed."""
+        """Properties that determine the output; the path of zig is not one of them."""
         command = self.command[len(_zig_start()) :] if self.kind == "zig" else self.command
         return (self.kind, self.version, *command)
 
     @property
     def platform_tag(self) -> str:
-        """Platform tag of a wheel that holds a library of this compiler."""
+        """Platform tag of a wheel that contains a library built by this compiler."""
         machine = platform.machine()
         if self.kind == "zig":
             return f"manylinux_{ZIG_GLIBC[0]}_{ZIG_GLIBC[1]}_{machine}"
@@ -95,25 +95,25 @@ def find_compiler(choice: str | None = None) -> Compiler:
         return found
     if command := shlex.split(os.environ.get("CXX", "")):
         return _probe(command)
-    refused = []
+    errors = []
     for program in ("g++", "clang++"):
         if path := shutil.which(program):
             try:
                 return _probe([path])
             except BuildError as error:
-                refused.append(str(error))
+                errors.append(str(error))
     found = _zig()
     if found is None:
-        raise BuildError(" ".join([*refused, f"No C++20 compiler is installed: {ADVICE}."]))
+        raise BuildError(" ".join([*errors, f"No C++20 compiler is installed: {ADVICE}."]))
     return found
 
 
 def missing_requirements(choice: str | None = None) -> list[str]:
-    """Lists the packages to install before `find_compiler` finds a compiler; empty if there is one."""
+    """Lists the packages that `find_compiler` needs to find a compiler; empty if it finds one already."""
     try:
         find_compiler(choice)
     except BuildError:
-        # A CXX that does not work is a mistake to report, not a reason to download another compiler.
+        # A CXX that does not work is an error to report, not a reason to download another compiler.
         return (
             [] if os.environ.get("CXX") and (choice or os.environ.get(CHOICE_VARIABLE)) != "zig" else [ZIG_REQUIREMENT]
         )
@@ -121,7 +121,7 @@ def missing_requirements(choice: str | None = None) -> list[str]:
 
 
 def fetch_zig() -> None:
-    """Installs zig into the running Python. Needs a network.
+    """Installs zig with pip into the running Python, which needs a network.
 
     Raises:
         BuildError: pip cannot install it.
@@ -129,20 +129,21 @@ def fetch_zig() -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZIG_REQUIREMENT]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if ran.returncode != 0:
-        story = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
+        details = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
         raise BuildError(
-            f"No C++20 compiler is installed, and zig cannot be downloaded; pip says:\n{story}\nTo go on, {ADVICE}."
+            f"No C++20 compiler is installed, and zig cannot be downloaded. pip says:\n{details}\n"
+            f"To continue, {ADVICE}."
         )
     importlib.invalidate_caches()
 
 
 def environment(caches: Path) -> dict[str, str]:
-    """Environment that compilers run in: zig keeps its caches in `caches`, messages are in English."""
+    """Environment for compilers: zig keeps its caches in `caches`, and messages are in English."""
     return {**_inherited(), "ZIG_GLOBAL_CACHE_DIR": str(caches), "ZIG_LOCAL_CACHE_DIR": str(caches)}
 
 
 def _inherited() -> dict[str, str]:
-    # Tests that run under a sanitizer may build, but its runtime must not be loaded into compilers.
+    # Tests under a sanitizer may run a build, but compilers must not load the sanitizer's runtime.
     return {**{name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}, "LC_ALL": "C"}
 
 
@@ -164,7 +165,7 @@ def _zig_start() -> tuple[str, ...]:
 
 
 def _probe(command: Sequence[str]) -> Compiler:
-    """Runs the preprocessor on a few lines, which shows family, version, language level and library at once."""
+    """Identifies a compiler by its predefined macros: one preprocessor run gives family, version and language level."""
     shown = shlex.join(command)
     try:
         ran = subprocess.run(
@@ -177,20 +178,20 @@ def _probe(command: Sequence[str]) -> Compiler:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"The compiler {shown} does not run: {error}. To go on, {ADVICE}.") from error
+        raise BuildError(f"The compiler {shown} does not run: {error}. To continue, {ADVICE}.") from error
     line = next((line for line in reversed(ran.stdout.splitlines()) if line.startswith("compiler ")), "")
     words = line.split()[1:]
     if ran.returncode != 0 or len(words) != 1 + len(_MACROS):
-        raise BuildError(f"The compiler {shown} cannot compile C++20: {_last(ran.stderr)}. To go on, {ADVICE}.")
+        raise BuildError(f"The compiler {shown} cannot compile C++20: {_last(ran.stderr)}. To continue, {ADVICE}.")
     level = int(words[0].rstrip("L"))
-    # A macro that the compiler does not define stays as it is.
+    # A macro that the compiler does not define is printed unchanged.
     kind: Kind = "clang++" if words[4].isdigit() else "g++"
     version = ".".join(words[4:] if kind == "clang++" else words[1:4])
     if level < _CPP20:
-        raise BuildError(f"The compiler {shown} ({kind} {version}) is too old for C++20. To go on, {ADVICE}.")
+        raise BuildError(f"The compiler {shown} ({kind} {version}) is too old for C++20. To continue, {ADVICE}.")
     return Compiler(tuple(command), kind, version)
 
 
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it says nothing"
+    return lines[-1] if lines else "it printed no message"

@@ -1,4 +1,4 @@
-"""Reader of the dynamic symbols of an ELF library of 64 bits, little endian: what it needs and what it offers."""
+"""Reads the dynamic symbols of a 64-bit little-endian ELF library: those it exports and those it needs."""
 
 import re
 import struct
@@ -18,9 +18,9 @@ class Symbols:
     """Dynamic symbols of a library.
 
     Attributes:
-        exported: Names that others can use.
-        needed: Names that others must define; weak ones, which may stay undefined, are left out.
-        glibc: Newest version of glibc's symbols among them; None if there is none.
+        exported: Names that the library defines for others.
+        needed: Names that other libraries must define; weak ones, which may stay undefined, are excluded.
+        glibc: Newest version of the glibc symbols that it needs; None if it needs none.
     """
 
     exported: frozenset[str]
@@ -32,11 +32,11 @@ def read_symbols(library: Path) -> Symbols:
     """Reads the dynamic symbols of a library.
 
     Raises:
-        ValueError: The file is no such library.
+        ValueError: The file is not a 64-bit little-endian ELF library, or has no dynamic symbols.
     """
     data = library.read_bytes()
     if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError(f"{library} is no ELF library of 64 bits")
+        raise ValueError(f"{library} is not a 64-bit ELF library")
     offset, size, count, _ = _HEADER_SECTIONS.unpack_from(data)
     sections = [_SECTION.unpack_from(data, offset + index * size) for index in range(count)]
     table = next((section for section in sections if section[1] == _DYNSYM), None)

@@ -1,4 +1,4 @@
-"""Incremental compilation: an object file is compiled again only if its inputs have other contents."""
+"""Incremental compilation: a source is recompiled only if the contents of its inputs have changed."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One source file and how it is compiled.
+    """A source file and the flags to compile it with.
 
     Attributes:
         source: Path of the file, relative to the folder of sources.
@@ -30,28 +30,28 @@ class Unit:
 
 
 def compile_units(compiler: Compiler, units: Sequence[Unit], sources: Path, folder: Path, caches: Path) -> list[Path]:
-    """Compiles what has changed, in parallel.
+    """Compiles the files that have changed, in parallel.
 
     Args:
         compiler: Compiler to run.
         units: Files to compile.
-        sources: Folder of sources, in which the compiler runs: no absolute path gets into the objects.
-        folder: Folder of the objects, written by one process at a time.
+        sources: Folder of sources. The compiler runs in it, so that objects contain no absolute path.
+        folder: Folder of the objects; the caller must exclude other processes.
         caches: Folder of the compiler's own caches.
 
     Returns:
-        Paths of the objects, in the order of the units. The name of an object changes with its inputs.
+        Paths of the objects, in the order of the units. The name of an object contains a hash of its inputs.
 
     Raises:
-        BuildError: A file does not compile; the message has what the compiler said about each that does not.
+        BuildError: A file does not compile. The message has the compiler's output for each such file.
     """
     objects = [folder / _object_name(compiler, unit, sources) for unit in units]
     stale = [(unit, target) for unit, target in zip(units, objects, strict=True) if not target.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        stories = list(pool.map(lambda job: _compile(compiler, job[0], sources, job[1], caches), stale))
-    if failures := [story for story in stories if story]:
-        raise BuildError("\n".join(failures))
+        errors = list(pool.map(lambda job: _compile(compiler, job[0], sources, job[1], caches), stale))
+    if found := [error for error in errors if error]:
+        raise BuildError("\n".join(found))
     return objects
 
 
@@ -70,27 +70,27 @@ def run(command: Iterable[str], cwd: Path, caches: Path) -> subprocess.Completed
 
 
 def _compile(compiler: Compiler, unit: Unit, sources: Path, target: Path, caches: Path) -> str:
-    """Compiles one file; empty if that worked, else what the compiler said."""
-    fresh = target.with_name(f".{target.name}.new")
-    command = [*compiler.command, *unit.flags, "-c", unit.source.as_posix(), "-o", str(fresh)]
+    """Compiles one file; returns an error message, or an empty string."""
+    temporary = target.with_name(f".{target.name}.new")
+    command = [*compiler.command, *unit.flags, "-c", unit.source.as_posix(), "-o", str(temporary)]
     ran = run(command, sources, caches)
     if ran.returncode != 0:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         return f"{unit.source} does not compile: {shlex.join(command)}\n{ran.stderr.strip()}"
-    fresh.replace(target)
+    temporary.replace(target)
     return ""
 
 
 def _object_name(compiler: Compiler, unit: Unit, sources: Path) -> str:
     digest = hashlib.sha256(repr((compiler.identity, unit.flags)).encode())
-    for file in sorted(_closure(unit.source, sources)):
+    for file in sorted(_with_includes(unit.source, sources)):
         digest.update(f"\0{file.as_posix()}\0".encode())
         digest.update(hashlib.sha256((sources / file).read_bytes()).digest())
     return f"{'.'.join(unit.source.with_suffix('').parts)}-{digest.hexdigest()[:20]}.o"
 
 
-def _closure(source: Path, sources: Path) -> set[Path]:
-    """A file and all that it includes from the folder of sources, directly or not, whatever the conditions."""
+def _with_includes(source: Path, sources: Path) -> set[Path]:
+    """Returns a file and all files of the sources that it includes, directly or not; conditions are ignored."""
 
     @cache
     def included(file: Path) -> tuple[Path, ...]:

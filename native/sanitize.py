@@ -1,6 +1,6 @@
 """Runs the tests of the core under sanitizers: `python -m native.sanitize [address] [thread] [-- PYTEST ARGUMENTS]`.
 
-Python itself is not instrumented. So the sanitizer's runtime is loaded before it, and a report counts only if the
+Python itself is not instrumented. Therefore the sanitizer's runtime is preloaded, and a report counts only if the
 tested library appears in it.
 """
 
@@ -35,12 +35,12 @@ def run_tests(sanitizer: Sanitizer, compiler: Compiler, arguments: Sequence[str]
 
     Args:
         sanitizer: Sanitizer to run under.
-        compiler: Compiler whose sanitizer it is.
+        compiler: Compiler that provides the sanitizer.
         arguments: Further arguments of pytest.
-        tests: Tests to run; they take the library from `build_testing`.
+        tests: Tests to run; they load the library of `build_testing`.
 
     Returns:
-        Sentences that say what is wrong; empty if nothing is.
+        Descriptions of the errors found; empty if there are none.
 
     Raises:
         BuildError: The library cannot be built, or the compiler has no such sanitizer.
@@ -61,37 +61,37 @@ def run_tests(sanitizer: Sanitizer, compiler: Compiler, arguments: Sequence[str]
         str(tests),
         *arguments,
     ]
-    # The exit status tells nothing: see `environment`.
-    subprocess.run(command, cwd=ROOT, env=environment(sanitizer, compiler, logs), check=False, preexec_fn=_fixed)
+    # The exit status is not meaningful: see `environment`.
+    subprocess.run(command, cwd=ROOT, env=environment(sanitizer, compiler, logs), check=False, preexec_fn=_disable_aslr)
     return [*_failures(results), *reports(logs)]
 
 
 def environment(sanitizer: Sanitizer, compiler: Compiler, logs: Path) -> dict[str, str]:
-    """Environment of a Python that loads an instrumented library.
+    """Environment for a Python process that loads an instrumented library.
 
     Raises:
         BuildError: The compiler has no such sanitizer.
     """
     found = []
     for name in _RUNTIMES.get((compiler.kind, sanitizer), ()):
-        told = subprocess.run(
+        path = subprocess.run(
             [*compiler.command, f"-print-file-name={name}"], capture_output=True, text=True, check=False
         ).stdout.strip()
-        if not Path(told).is_absolute():
+        if not Path(path).is_absolute():
             raise BuildError(
                 f"{compiler.name} has no {name}. Install its sanitizer runtimes, or set CXX to another compiler."
             )
-        found.append(str(Path(told).resolve()))
+        found.append(str(Path(path).resolve()))
     if not found:
-        raise BuildError(f"{compiler.name} has no runtimes of sanitizers. Install g++, or set CXX to another compiler.")
+        raise BuildError(f"{compiler.name} has no sanitizer runtimes. Install g++, or set CXX to another compiler.")
     log = f"log_path={logs / 'report'}"
     return {
         **os.environ,
         SANITIZER_VARIABLE: sanitizer,
         "LD_PRELOAD": ":".join(found),
-        # Python's own allocator would hide from the sanitizer what belongs to whom.
+        # Python's own allocator would hide allocations from the sanitizer.
         "PYTHONMALLOC": "malloc",
-        # Leaks of Python are reported, too, so a report must not change the exit status of what tests start.
+        # Leaks of Python are also reported, so a report must not change the exit status of processes that tests start.
         "ASAN_OPTIONS": f"{log}:exitcode=0:detect_leaks=1:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": f"{log}:print_stacktrace=1",
         "TSAN_OPTIONS": f"{log}:exitcode=0:halt_on_error=0:second_deadlock_stack=1",
@@ -99,7 +99,7 @@ def environment(sanitizer: Sanitizer, compiler: Compiler, logs: Path) -> dict[st
 
 
 def reports(logs: Path) -> Iterator[str]:
-    """Reports of a sanitizer in which the tested library appears."""
+    """Yields the reports of a sanitizer in which the tested library appears."""
     for path in sorted(logs.glob("report.*")):
         text = path.read_text(encoding="utf-8", errors="replace")
         for part in _REPORT.split(text):
@@ -108,11 +108,11 @@ def reports(logs: Path) -> Iterator[str]:
 
 
 def _failures(results: Path) -> Iterator[str]:
-    """Says what is wrong with a run of pytest, by the results that it writes at its end."""
+    """Yields a description of each error in a run of pytest, from the results file that it writes at its end."""
     try:
         suite = ElementTree.parse(results).getroot()[0]
     except (FileNotFoundError, ElementTree.ParseError):
-        yield "The tests did not run to their end."
+        yield "The test run ended early: pytest wrote no results."
         return
     failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
     if failed:
@@ -121,13 +121,13 @@ def _failures(results: Path) -> Iterator[str]:
         yield "No test ran."
 
 
-def _fixed() -> None:
-    """Turns off the randomisation of addresses, which ThreadSanitizer cannot always bear."""
+def _disable_aslr() -> None:
+    """Turns off address space randomisation, with which ThreadSanitizer sometimes cannot start."""
     ctypes.CDLL(None).personality(_ADDR_NO_RANDOMIZE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; its exit status."""
+    """Runs the command line and returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     at = given.index("--") if "--" in given else len(given)
     names, rest = given[:at], given[at + 1 :]
@@ -141,10 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if names and sanitizer not in names:
                 continue
             print(f"tests/native with the {sanitizer} sanitizer of {compiler.name}", flush=True)
-            wrong = run_tests(sanitizer, compiler, rest)
-            for story in wrong:
-                print(story, end="\n\n", file=sys.stderr)
-            failed = failed or bool(wrong)
+            errors = run_tests(sanitizer, compiler, rest)
+            for description in errors:
+                print(description, end="\n\n", file=sys.stderr)
+            failed = failed or bool(errors)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Builds the wheel that runs on older systems, too, and tries it: `python -m native.wheel`."""
+"""Builds the portable wheel, which also runs on older systems, and tests it: `python -m native.wheel`."""
 
 import json
 import os
@@ -28,7 +28,7 @@ libc = ctypes.CDLL(None)
 libc.dlopen.restype, libc.dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
 libc.dlsym.restype, libc.dlsym.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
 libc.dlerror.restype = ctypes.c_char_p
-# ctypes.CDLL would resolve all functions at once.
+# Not ctypes.CDLL, which would resolve all functions immediately.
 library = libc.dlopen(os.fsencode(folder.parent / sys.argv[1]), os.RTLD_LAZY)
 assert library, libc.dlerror().decode()
 print(json.dumps([name for name in json.load(sys.stdin) if not libc.dlsym(library, name.encode())]))
@@ -36,17 +36,17 @@ print(json.dumps([name for name in json.load(sys.stdin) if not libc.dlsym(librar
 
 
 def build_wheel(folder: Path) -> Path:
-    """Builds the portable wheel with zig, which pip brings for the build alone.
+    """Builds the portable wheel with zig, which pip installs for the build only.
 
     Raises:
-        BuildError: pip cannot build it.
+        BuildError: pip cannot build the wheel.
     """
     fresh = TRIAL / "wheel"
     shutil.rmtree(TRIAL, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     environment = {**os.environ, CHOICE_VARIABLE: "zig"}
     if subprocess.run([*command, "-w", str(fresh), str(ROOT)], env=environment, check=False).returncode != 0:
-        raise BuildError("The wheel cannot be built; pip says why above.")
+        raise BuildError("The wheel cannot be built. See the output of pip above.")
     (built,) = fresh.glob("*.whl")
     folder.mkdir(exist_ok=True)
     return Path(shutil.move(built, folder / built.name))
@@ -63,12 +63,12 @@ def try_wheel(wheel: Path) -> None:
     python = str(environment / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
     if subprocess.run([*install, str(wheel)], check=False).returncode != 0:
-        raise BuildError(f"{wheel.name} cannot be installed here; pip says why above.")
+        raise BuildError(f"{wheel.name} cannot be installed here. See the output of pip above.")
     with zipfile.ZipFile(wheel) as archive:
         symbols = read_symbols(Path(archive.extract(PLACE.as_posix(), TRIAL)))
     if symbols.glibc is not None and symbols.glibc > ZIG_GLIBC:
         raise BuildError(
-            f"{BACKEND} needs glibc {'.'.join(map(str, symbols.glibc))}, which is newer than its tag says."
+            f"{BACKEND} needs glibc {'.'.join(map(str, symbols.glibc))}, which is newer than the wheel's tag allows."
         )
     names = sorted(name for name in symbols.needed if not name.startswith("TRITON"))
     tried = subprocess.run(
@@ -81,11 +81,11 @@ def try_wheel(wheel: Path) -> None:
     if tried.returncode != 0:
         raise BuildError(f"{wheel.name} does not work in an empty environment:\n{tried.stderr.strip()}")
     if unresolved := json.loads(tried.stdout):
-        raise BuildError(f"{BACKEND} needs symbols that nothing defines: {', '.join(unresolved)}.")
+        raise BuildError(f"{BACKEND} needs symbols that no library defines: {', '.join(unresolved)}.")
 
 
 def main() -> int:
-    """Runs the command line; its exit status."""
+    """Runs the command line and returns its exit status."""
     try:
         print("building the wheel with zig (some minutes the first time)", flush=True)
         wheel = build_wheel(DIST)
@@ -93,7 +93,7 @@ def main() -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{wheel.relative_to(ROOT)}: installs and loads in an empty environment")
+    print(f"{wheel.relative_to(ROOT)}: installed and loaded in an empty environment")
     return 0
 
 

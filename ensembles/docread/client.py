@@ -20,6 +20,7 @@ page = np.asarray(Image.open(arguments.image).convert("RGB"))[None]
 tensor = triton.InferInput("IMAGE", list(page.shape), "UINT8")
 tensor.set_data_from_numpy(page)
 # Wait for the page up to 60 s (the timeout is in microseconds). By default the graph's latency SLO is the limit.
-answer = client.infer("docread", [tensor], timeout=60_000_000)
+# The id lets `jigsaw-triton trace` show where the time went.
+answer = client.infer("docread", [tensor], request_id="page", timeout=60_000_000)
 for box, text in zip(answer.as_numpy("BOXES")[0], answer.as_numpy("TEXT")[0, :, 0], strict=True):
     print("[" + ", ".join(f"{side:4.0f}" for side in box) + f"]  {text.decode()}")

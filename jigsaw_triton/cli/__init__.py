@@ -1,1 +1,1 @@
-"""The command line: `commands` uses `views`, `views` uses `inputs`, `inputs` uses `io`."""
+"""The command line, a thin layer over `api`. `commands` uses `views` and `inputs`, and all of them use `io`."""

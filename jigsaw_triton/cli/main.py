@@ -1,6 +1,6 @@
 """The command line: `jigsaw-triton COMMAND ...`. Each command is a module of `cli.commands`.
 
-A command's module is imported when the command is run, so that `--help` and a shell's completion stay quick.
+The module of a command is imported when the command runs, so that `--help` and shell completion are fast.
 """
 
 import os
@@ -20,11 +20,11 @@ from jigsaw_triton.spec.words import nearest
 
 PROGRAM = "jigsaw-triton"
 COMPLETE_VARIABLE = "_JIGSAW_TRITON_COMPLETE"
-"""What a shell's completion script sets."""
+"""Environment variable that the completion script of a shell sets."""
 
 INTERRUPTED = 130
 TERMINATED = 143
-"""Exit codes that shells give for SIGINT and SIGTERM."""
+"""Exit codes for SIGINT and SIGTERM, as in shells."""
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Applications": {
@@ -55,18 +55,18 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "completion": "Print the completion script of a shell.",
     },
 }
-"""Heading of the help -> command -> summary. The code of a command is `command` in the module of its name."""
+"""Heading in the help -> command -> summary. A command is the function `command` of the module with its name."""
 
 
 class Program(click.Group):
-    """All commands; ends the process with the exit code that the outcome stands for."""
+    """The group of all commands. It exits with the code that stands for the outcome."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, in the order of the help."""
+        """Returns the names of the commands, in the order of the help."""
         return [name for section in COMMANDS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now; None where there is none."""
+        """Imports a command; returns None if there is no command of this name."""
         if cmd_name not in self.list_commands(ctx):
             return None
         module = import_module(f"{__package__}.commands.{cmd_name.replace('-', '_')}")
@@ -76,7 +76,7 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with.
+        """Returns the command that the arguments begin with.
 
         Raises:
             UsageError: There is no such command.
@@ -86,21 +86,21 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The help's list of commands, without importing one."""
+        """Writes the list of commands in the help, without importing a command."""
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl(list(section.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands and options that begin so, without importing a command."""
+        """Returns the commands and options that begin with a text, without importing a command."""
         options = click.Command.shell_complete(self, ctx, incomplete)
         words = {name: text for section in COMMANDS.values() for name, text in section.items()}
         return [CompletionItem(n, help=text) for n, text in words.items() if n.startswith(incomplete)] + options
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
-        """Runs the program and exits; nothing but `SystemExit` leaves it.
+        """Runs the program and exits. It raises nothing but `SystemExit`.
 
-        A command's function may return an exit code; None is 0.
+        A command may return an exit code; None stands for 0.
         """
         given = list(sys.argv[1:] if args is None else args)
         extra |= {"prog_name": PROGRAM, "complete_var": COMPLETE_VARIABLE, "standalone_mode": False}
@@ -110,17 +110,17 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # click does the same where a command writes; this is what it left in the buffer, which would raise once
-            # more when the interpreter flushes it at the end.
+            # click does the same if a command's own write fails. This error came from output that was still buffered;
+            # without a new target the interpreter would fail again when it flushes the buffer at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except Exception as error:
-            sys.exit(failure.report(error, failure.Wishes.of(given, os.environ)))
+            sys.exit(failure.report(error, failure.ErrorFormat.of(given, os.environ)))
         sys.exit(status if isinstance(status, int) else 0)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Ends the program by an exception, so that it cleans up behind itself."""
+    """Ends the program with an exception, so that cleanup code runs."""
     sys.exit(TERMINATED)
 
 
@@ -142,7 +142,7 @@ def program(ctx: click.Context) -> None:
 
 
 def main() -> NoReturn:
-    """What the script `jigsaw-triton` calls."""
+    """Runs the program; the script `jigsaw-triton` calls it."""
     signal.signal(signal.SIGTERM, _terminate)
     program.main()
 

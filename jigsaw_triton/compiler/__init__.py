@@ -1,1 +1,1 @@
-"""From a plan to model repositories."""
+"""Compiler: turns a plan into model repositories and routes."""

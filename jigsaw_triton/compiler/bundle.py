@@ -1,4 +1,4 @@
-"""Results of compiling a plan, as values: model folders, workers, routes. Only `store` writes them to a disk."""
+"""Results of compiling a plan as plain values: model folders, workers and routes. Only `store` writes them to disk."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from jigsaw_triton.gpus.model import GpuId, Placement
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file copied as it is from where the user keeps it.
+    """A user's file that becomes part of a model folder unchanged.
 
     Attributes:
-        source: Absolute path.
+        source: Absolute path of the file.
     """
 
     source: Path
@@ -20,10 +20,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model of a Triton repository.
+    """A model in a Triton repository.
 
     Attributes:
-        name: Folder and model name.
+        name: Name of the model and its folder.
         files: Path inside the folder (`config.pbtxt`, `1/model.py`) -> content.
     """
 
@@ -33,19 +33,20 @@ class ModelFolder:
 
 @dataclass(frozen=True, slots=True)
 class WorkerModel:
-    """A variant as a worker loads it, or a chain of them that is called at once.
+    """A model that a worker loads: a variant, or a chain of variants that takes one call.
 
     Attributes:
-        folder: Named `<graph>.<task>.<variant>.g<generation>`, the generation that brought it to this worker.
+        folder: Model folder, named `<graph>.<task>.<variant>.g<generation>` after the generation that added it to this
+            worker.
         graph: Name of the graph.
-        task: Name of the task; of a chain `first~second` (`runtime.chains`).
-        variant: Name of the variant; of a chain `small~large`.
-        instances: Triton instance count; of a chain batches under way at a time.
-        batch: Largest batch (its max_batch_size).
-        digest: SHA-256 of the folder's content without its name: models of equal digests are interchangeable.
+        task: Name of the task; `first~second` for a chain (`runtime.chains`).
+        variant: Name of the variant; `small~large` for a chain.
+        instances: Triton instance count; for a chain, the number of batches in flight at a time.
+        batch: Largest batch, its `max_batch_size`.
+        digest: SHA-256 of the folder's content without its name. Models with equal digests are interchangeable.
         members: Names of the worker's models that a chain calls, in order.
-        tokens: Outputs that carry the token of the call; 0 for a native backend.
-        pads: True if it fills up rows, so that items with different numbers of rows make one batch.
+        tokens: Number of outputs that carry the token of the call; 0 for a native backend.
+        pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
     """
 
     folder: ModelFolder
@@ -66,18 +67,18 @@ class WorkerModel:
 
 
 def in_order(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:
-    """Models in the order of loading: by name, each chain after its members."""
+    """Sorts models in loading order: by name, with chains after their members."""
     return tuple(sorted(models, key=lambda model: (bool(model.members), model.name)))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A MIG instance.
+    """The place of a MIG instance.
 
     Attributes:
-        gpu: GPU that it is cut from.
+        gpu: GPU of the instance.
         board: Name of the GPU's model.
-        placement: Slice and start on the GPU.
+        placement: Slice and its start on the GPU.
     """
 
     gpu: GpuId
@@ -87,14 +88,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The tritonserver of one MIG instance, one of those that share it under MPS, or that of a graph's python steps.
+    """A tritonserver on a MIG instance, alone or beside others under MPS, or one for the Python steps of a graph.
 
     Attributes:
-        name: `<node>-<gpu index>-<slice>-<start>`, the same as long as the instance stays where it is; see `names`.
-        models: Models in the order of loading.
-        place: MIG instance under it; None for a steps worker, which runs on the host's processors.
-        memory_mib: Memory of the slice, or its part of it; None where unknown.
-        process: Number among the servers that share the instance, from 1; 0 where it has it to itself.
+        name: Name of the worker, `<node>-<gpu index>-<slice>-<start>`. It is stable while the instance stays in place;
+            see `names`.
+        models: Models in loading order.
+        place: Place of the MIG instance; None for a steps worker, which runs on the host's CPU.
+        memory_mib: Memory of the slice, or the worker's part of it; None if unknown.
+        process: Number of the worker among those that share the instance, from 1; 0 if it is alone there.
     """
 
     name: str
@@ -104,25 +106,24 @@ class Worker:
     process: int = 0
 
     def shares_with(self, other: "Worker") -> bool:
-        """True if both run on one MIG instance, as processes under MPS."""
+        """Returns True if both workers share one MIG instance as processes under MPS."""
         return bool(self.process and other.process) and self.place is not None and self.place == other.place
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """A model on a worker that a front may send batches to.
+    """A model on a worker to which a front may send batches.
 
     Attributes:
-        worker: Name of the worker; its socket is `workers/<worker>.sock` in the run directory.
-        model: Model name on the worker.
-        batch: Most items in one batch.
-        slots: Batches under way at a time; the slot file is `slots/<worker>/<model>` in the run directory.
+        worker: Name of the worker, whose socket is `workers/<worker>.sock` in the run directory.
+        model: Name of the model on the worker.
+        batch: Largest number of items in one batch.
+        slots: Largest number of batches in flight. The slot file is `slots/<worker>/<model>` in the run directory.
         variant: Variant of the task.
-        share: Part of the task's items that the variant is to take, all its entries together; 0 where that does not
-            matter.
-        tokens: Outputs of the model that carry the token of the call; 0 for a native backend.
-        pads: True if the model fills up rows, so that items with different numbers of rows make one batch.
-        service_ms: Batch size -> usual milliseconds of a batch, by the profile.
+        share: Share of the task's items for all entries of this variant together; 0 if any share will do.
+        tokens: Number of outputs that carry the token of the call; 0 for a native backend.
+        pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
+        service_ms: Batch size -> usual milliseconds of a batch, from the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
     """
 
@@ -140,14 +141,14 @@ class RouteEntry:
 
 @dataclass(frozen=True, slots=True)
 class TaskFront:
-    """A task, a chain of tasks or a python step as the gateway has workers do it.
+    """The gateway's side of a task, a chain of tasks or a Python step.
 
     Attributes:
-        name: `<graph>.<task>.g<generation>`: name of its route (`routes/<name>.json` in the run directory), and of its
-            model where it has one.
-        task: Name of the task; of a chain `first~second`.
-        route: Workers that do it, in the order of preference.
-        folder: Its model, a front of one task; None where the graph's front executes it.
+        name: Name of the route and of the model if there is one, `<graph>.<task>.g<generation>`. The route's file is
+            `routes/<name>.json` in the run directory.
+        task: Name of the task; `first~second` for a chain.
+        route: Workers' models that execute the task, in order of preference.
+        folder: One-task front; None if the graph's front executes the task.
     """
 
     name: str
@@ -161,13 +162,13 @@ class CompiledGraph:
     """A graph as the gateway serves it.
 
     Attributes:
-        front: Model of the graph's own name, the only one that clients see: a front of the whole graph, or an ensemble.
-        pipeline: Model `<graph>.pipeline.g<generation>` behind the front: BLS, or an ensemble where one needs it
-            (`ensemble.needs_whole`); None where the front is the pipeline.
-        tasks: Tasks and python steps in topological order, a chain that workers do in one call as one task.
-        target: Target that `auto` became.
-        apart: Form of the graph with each task on its own; None where no workers do a chain in one call. It serves on
-            the way to a plan whose workers do not either.
+        front: Model with the graph's name, the only one that clients see: a front of the whole graph, or an ensemble.
+        pipeline: Model `<graph>.pipeline.g<generation>` behind the front: a BLS pipeline, or an ensemble if one is
+            needed (`ensemble.needs_whole`). None if the front calls the tasks itself.
+        tasks: Tasks and Python steps in topological order. A chain that workers execute in one call is one task.
+        target: Target of the graph, with `auto` resolved.
+        apart: Form of the graph without chains, in which each task is called separately. It serves during a transition
+            that removes workers with chains. None if the graph has no chains.
     """
 
     front: ModelFolder
@@ -178,17 +179,17 @@ class CompiledGraph:
 
     @property
     def forms(self) -> "tuple[CompiledGraph, ...]":
-        """This one, and where there is one the one with each task on its own."""
+        """Forms of the graph: this one, and the one without chains if there is one."""
         return (self,) if self.apart is None else (self, self.apart)
 
     @property
     def every_task(self) -> Mapping[str, TaskFront]:
-        """Tasks of all forms, by the names of their routes."""
+        """Tasks of all forms, by the name of the route."""
         return {task.name: task for form in self.forms for task in form.tasks}
 
     @property
     def models(self) -> tuple[ModelFolder, ...]:
-        """Models that stand behind the front of this form, in the order of loading."""
+        """Models behind the front of this form, in loading order."""
         behind = (self.pipeline,) if self.pipeline is not None else ()
         return (*(task.folder for task in self.tasks if task.folder is not None), *behind)
 
@@ -198,9 +199,9 @@ class Bundle:
     """Everything compiled from one plan.
 
     Attributes:
-        generation: The plan's number.
-        workers: Workers by name, sorted.
-        graphs: Graphs by name, sorted.
+        generation: Number of the generation.
+        workers: Workers, sorted by name.
+        graphs: Compiled graphs, sorted by name.
     """
 
     generation: int

@@ -1,4 +1,4 @@
-"""From a plan to a bundle: what every worker and the gateway load, and where each task's batches are sent."""
+"""Compiles a plan to a bundle: the models of each worker and of the gateway, and the routes of the tasks' batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,23 +49,23 @@ def compile_plan(
 ) -> Bundle:
     """Compiles a plan. The same arguments give the same bytes.
 
-    A worker model that `running` has at the same place with the same digest is taken over as it is, name included, so
-    that nothing is loaded for it.
+    If `running` has a worker model with the same digest at the same place, the new bundle keeps that model and its
+    name, so that nothing has to be loaded.
 
     Args:
         plan: Plan for these graphs on this cluster.
-        graphs: Graphs by name; exactly those of the plan.
-        cluster: Boards of its GPUs, and whether they are real.
-        profiles: Profiles by graph; needed where a variant has template `emulated`.
-        generation: Number of what is compiled, greater than that of `running`.
-        templates: Template folders by name.
+        graphs: Graphs of the plan, by name.
+        cluster: Cluster of the plan.
+        profiles: Profiles, by graph. Variants with template `emulated` need them.
+        generation: Number of the new generation, greater than that of `running`.
+        templates: Templates, by name.
         backends: Backends of the workers' tritonserver.
-        identity: Path of an artifact -> a string that tells its content; see `store.Identities`.
+        identity: Function that maps an artifact's path to a string that identifies its content; see `store.Identities`.
         running: Bundle that serves now.
 
     Raises:
-        InputError: The plan does not fit the graphs or the cluster; a template, artifact, backend or profile is not
-            there; a graph cannot be expressed as its target asks.
+        InputError: The plan does not match the graphs or the cluster; a template, artifact, backend or profile is
+            missing; or a graph's target cannot express the graph.
         ValueError: `generation` is not greater than that of `running`.
     """
     if running is not None and generation <= running.generation:
@@ -78,7 +78,7 @@ def compile_plan(
     for gpu in plan.gpus:
         board = boards.get(gpu.id)
         if board is None or board.name != gpu.model:
-            raise InputError(f"the cluster has no {gpu.model} there", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
+            raise InputError(f"the cluster has no {gpu.model} at this index", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
         if reason := fits(board, [placed.placement for placed in gpu.layout]):
             raise InputError(reason, where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
         for placed in gpu.layout:
@@ -96,7 +96,7 @@ def compile_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The arguments of `compile_plan`, and the chains that workers are to do in one call, by graph."""
+    """The arguments of `compile_plan`, and by graph the chains that workers execute in one call."""
 
     plan: Plan
     graphs: Mapping[str, TaskGraph]
@@ -109,15 +109,15 @@ class _Job:
     chains: Mapping[str, tuple[Chain, ...]]
 
     def template(self, name: str) -> Template:
-        """One of the compiler's own."""
+        """Returns one of the compiler's own templates."""
         return template(self.templates, name, where="compiler")
 
 
 def _check_graphs(plan: Plan, graphs: Mapping[str, TaskGraph]) -> None:
-    """Everything that the plan names exists, and the other way round.
+    """Checks that the plan and the graphs have the same graphs and tasks, and that placed models exist.
 
     Raises:
-        InputError: Something does not.
+        InputError: The plan does not match the graphs.
     """
     for name in sorted(graphs.keys() ^ plan.graphs.keys()):
         where = "the plan" if name in graphs else "the graphs given"
@@ -132,10 +132,10 @@ def _check_graphs(plan: Plan, graphs: Mapping[str, TaskGraph]) -> None:
 
 
 def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where: str) -> None:
-    """Its models exist, none of them twice.
+    """Checks that the models of a slice exist and that none occurs twice.
 
     Raises:
-        InputError: A model does not, or is.
+        InputError: A model does not exist or occurs twice.
     """
     seen: set[tuple[str, str, str]] = set()
     for model in placed.models:
@@ -151,13 +151,13 @@ def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where:
             raise InputError(
                 f"the slice holds {'.'.join(replica)} twice",
                 where=where,
-                hint="give one replica more instances instead",
+                hint="use one replica with more instances instead",
             )
         seen.add(replica)
 
 
 def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, running: Bundle | None) -> Iterator[Worker]:
-    """The tritonservers of a slice: one, or under MPS one an instance of its model."""
+    """Yields the workers of a slice: one, or under MPS one for each instance of its model."""
     placement = placed.placement
     where = f"GPU {gpu.id}"
     if placement.slice not in board.profiles:
@@ -165,9 +165,9 @@ def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, runn
     mps = job.cluster.processes == "mps"
     if mps and len(placed.models) > 1:
         raise InputError(
-            f"{len(placed.models)} models share the slice {placement}, and processes under MPS take no turns",
+            f"{len(placed.models)} models share the slice {placement}, but processes under MPS cannot take turns",
             where=where,
-            hint="plan without --share, or write `processes: streams` in cluster.yaml",
+            hint="plan without --share, or set `processes: streams` in cluster.yaml",
         )
     server = Server(
         board=board,
@@ -195,8 +195,8 @@ def _worker(
     before = running.workers.get(name) if running is not None else None
     kept = {_identity(model): model for model in before.models} if before is not None else {}
     models = [kept.get(_identity(model), model) for model in made]
-    wholes = (_chain_models(job, graph, models) for graph in sorted(job.graphs))
-    models += [kept.get(_identity(model), model) for of in wholes for model in of]
+    chain_models = (_chain_models(job, graph, models) for graph in sorted(job.graphs))
+    models += [kept.get(_identity(model), model) for graph_models in chain_models for model in graph_models]
     names.require_unique((model.name for model in models), where=f"worker {name}")
     memory_mib = server.board.profiles[placement.slice].memory_mib
     return Worker(
@@ -209,7 +209,7 @@ def _worker(
 
 
 def _steps_worker(job: _Job, graph: TaskGraph, running: Bundle | None) -> Worker:
-    """The worker of a graph's python steps; models that have not changed keep their names."""
+    """Returns the worker of a graph's Python steps. Unchanged models keep their names."""
     made = steps_worker(
         graph,
         job.template("step"),
@@ -237,7 +237,7 @@ def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
 
 
 def _chain_models(job: _Job, graph: str, models: Iterable[WorkerModel]) -> Iterator[WorkerModel]:
-    """The chains of a graph that are on a worker with these models."""
+    """Yields the chains of a graph that a worker with these models can execute."""
     by_task = {model.task: model for model in models if model.graph == graph}
     for chain in job.chains[graph]:
         if by_task.keys() >= set(chain.tasks):
@@ -251,7 +251,7 @@ def _chain_models(job: _Job, graph: str, models: Iterable[WorkerModel]) -> Itera
 
 
 def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
-    """Equal for models that are the same but for the generation in their name."""
+    """Returns a key that is equal for models that differ at most in the generation in their names."""
     return model.graph, model.task, model.variant, model.digest
 
 
@@ -278,16 +278,16 @@ def _form(
     made: Mapping[str, TaskFront] = MappingProxyType({}),
     apart: bool = False,
 ) -> CompiledGraph:
-    """A graph as the gateway serves it.
+    """Compiles one form of a graph.
 
     Args:
         job: Arguments of the compilation.
         graph: Graph, in which each chain is one task.
         plan: Plan of the graph, in which each chain is one task.
         services: Task -> milliseconds of a batch.
-        workers: Workers by name.
-        made: Tasks of the other form, which are taken over.
-        apart: True if it is the form that takes chains apart.
+        workers: Workers, by name.
+        made: Tasks of the form without chains, which this form reuses.
+        apart: True if this is the form without chains of a graph that has chains.
     """
     rest = rest_ms(graph, services)
     routes = {
@@ -325,7 +325,7 @@ def _form(
         raise InputError(
             f"Triton would not serve the graph: {'; '.join(wrong)}",
             where=graph.name,
-            hint="rename the inputs, outputs or tasks named, or correct their types",
+            hint="rename these inputs, outputs or tasks, or correct their types",
         )
     return compiled
 
@@ -333,7 +333,7 @@ def _form(
 def _of_steps(
     job: _Job, graph: TaskGraph, tasks: tuple[TaskFront, ...], *, apart: bool
 ) -> tuple[CompiledGraph, list[ModelFolder]]:
-    """A graph as an ensemble or a BLS pipeline of one-task fronts, and the models behind its front."""
+    """Returns a graph as an ensemble or a BLS pipeline of one-task fronts, and the models behind its front."""
     template = job.template("ensemble")
     members = [task.folder for task in tasks if task.folder is not None]
     if graph.target == "bls":
@@ -343,7 +343,7 @@ def _of_steps(
         assert model is not None
         outer = ensemble.front(graph, (pipeline.front_step(graph, model),), template, max_batch=front.MAX_BATCH)
         return CompiledGraph(outer, model, tasks, "bls"), [model]
-    # Rows of several items of a batch do not stack.
+    # Items of a batch have different numbers of rows, which cannot be stacked.
     most = 1 if graph.fans_out else front.MAX_BATCH
     steps, model = ensemble.steps(graph, tasks), None
     if ensemble.needs_whole(graph, steps):
@@ -360,7 +360,7 @@ def _configs(folders: Iterable[ModelFolder]) -> dict[str, ModelConfig]:
 
 
 def _gateway_names(graph: CompiledGraph) -> Iterator[str]:
-    """Names of the models of a graph at the gateway, in whichever of its forms; a task may be part of both."""
+    """Yields the names of a graph's models at the gateway in all its forms, which may have tasks in common."""
     yield graph.front.name
     yield from (model.name for model in graph.models)
     if graph.apart is not None:

@@ -1,4 +1,4 @@
-"""config.pbtxt through Triton's own protobuf: parsed from a template, completed, printed the same way each time."""
+"""config.pbtxt files through Triton's own protobuf: parsed from a template, completed, and rendered reproducibly."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,20 +12,20 @@ from jigsaw_triton.graph.model import TensorType
 from jigsaw_triton.runtime.spec import SPEC_PARAMETER, FrontSpec, PipelineSpec, RunnerSpec, StepSpec, to_json
 
 VERSION = "1"
-"""The one version of every model, as its folder is named."""
+"""Name of the version folder. Every model has one version."""
 
 Tensors = Mapping[str, TensorType]
 
 
 def parse(text: str, *, where: str) -> ModelConfig:
-    """Reads a config.pbtxt.
+    """Parses a config.pbtxt.
 
     Args:
         text: Protobuf text.
-        where: The template, for messages.
+        where: Name of the template, for error messages.
 
     Raises:
-        InputError: It is not one.
+        InputError: The text is not a valid model configuration.
     """
     try:
         return text_format.Parse(text, ModelConfig())
@@ -33,37 +33,37 @@ def parse(text: str, *, where: str) -> ModelConfig:
         raise InputError(
             f"the base of the model's configuration is not valid ({error})",
             where=where,
-            hint="write it as Triton's config.pbtxt",
+            hint="use the format of Triton's config.pbtxt",
         ) from error
 
 
 def render(config: ModelConfig) -> bytes:
-    """Protobuf text, the same for equal configurations."""
+    """Renders a configuration as protobuf text. Equal configurations give equal text."""
     text: str = text_format.MessageToString(config, as_utf8=True)
     return text.encode()
 
 
 def of_folder(folder: ModelFolder) -> ModelConfig:
-    """The configuration in a compiled model folder."""
+    """Returns the configuration of a compiled model folder."""
     content = folder.files[CONFIG_FILE]
     if not isinstance(content, bytes):
-        raise TypeError(f"{folder.name}: {CONFIG_FILE} is not made by the compiler")
+        raise TypeError(f"{folder.name}: the compiler has not made {CONFIG_FILE}")
     return parse(content.decode(), where=folder.name)
 
 
 def varies(tensor: TensorType) -> bool:
-    """True if any dimension differs between requests."""
+    """Returns True if a dimension of the tensor may differ between requests."""
     return any(dim < 0 for dim in tensor.shape)
 
 
 def set_tensors(config: ModelConfig, inputs: Tensors, outputs: Tensors, *, ragged: bool = False) -> None:
-    """Declares inputs and outputs in place of those of the base.
+    """Replaces the inputs and outputs of a configuration.
 
     Args:
-        config: Changed.
-        inputs: Types by name, without a batch dimension.
-        outputs: Types by name, without a batch dimension.
-        ragged: True if requests whose varying dimensions differ may be put in one batch.
+        config: Configuration to change.
+        inputs: Types of the inputs, by name, without a batch dimension.
+        outputs: Types of the outputs, by name, without a batch dimension.
+        ragged: True if requests that differ in varying dimensions may share a batch.
     """
     config.ClearField("input")
     config.ClearField("output")
@@ -79,33 +79,33 @@ def set_tensors(config: ModelConfig, inputs: Tensors, outputs: Tensors, *, ragge
 
 
 def set_instances(config: ModelConfig, count: int, *, gpu: bool = False) -> None:
-    """Says how many instances there are, and whether on the server's GPU, in place of the base's groups."""
+    """Replaces the instance groups of a configuration with one group on the CPU or the server's GPU."""
     config.ClearField("instance_group")
     kind = ModelInstanceGroup.KIND_GPU if gpu else ModelInstanceGroup.KIND_CPU
     config.instance_group.add(count=count, kind=kind)
 
 
 def set_spec(config: ModelConfig, spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> None:
-    """Puts the specification where the code in `runtime` reads it."""
+    """Stores a specification in the parameter from which the code in `runtime` reads it."""
     config.parameters[SPEC_PARAMETER].string_value = to_json(spec)
 
 
 def data_type_name(data_type: int) -> str:
-    """`FP32` for TYPE_FP32, as clients write it; `BYTES` for strings."""
+    """Returns a data type's name as clients write it: `FP32` for TYPE_FP32, `BYTES` for TYPE_STRING."""
     name: str = DataType.Name(data_type).removeprefix("TYPE_")
     return "BYTES" if name == "STRING" else name
 
 
 def shape_text(dims: Iterable[int]) -> str:
-    """`[-1, 3]`."""
+    """Formats dimensions like `[-1, 3]`."""
     return f"[{', '.join(str(dim) for dim in dims)}]"
 
 
 def _data_type(tensor: TensorType, name: str, where: str) -> int:
-    """Triton's number of the data type.
+    """Returns Triton's number of a tensor's data type.
 
     Raises:
-        InputError: Triton has no such type, or the tensor has no dimension, which no configuration can say.
+        InputError: Triton has no such type, or the tensor has no dimension, which a configuration cannot express.
     """
     type_name = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
     if type_name not in DataType.keys():  # noqa: SIM118 - an enum wrapper, not a mapping

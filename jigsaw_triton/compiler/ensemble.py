@@ -1,4 +1,4 @@
-"""A graph as a native ensemble of one-task fronts, and the rules that Triton holds ensembles to."""
+"""Compiles a graph to a native ensemble of one-task fronts, and checks Triton's rules for ensembles."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from jigsaw_triton.runtime.spec import CLOCK_TENSOR
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A model of an ensemble.
+    """A step of an ensemble, which calls one model.
 
     Attributes:
-        model: Name.
-        inputs: Its input -> tensor of the ensemble.
-        outputs: Its output -> tensor of the ensemble; outputs that nothing uses are left out, as Triton demands.
+        model: Name of the model.
+        inputs: Input of the model -> tensor of the ensemble.
+        outputs: Output of the model -> tensor of the ensemble. Triton requires that unused outputs be absent.
     """
 
     model: str
@@ -30,22 +30,22 @@ class Step:
 
 
 def output_types(graph: TaskGraph) -> cfg.Tensors:
-    """Types of the tensors that clients get."""
+    """Returns the types of the tensors that clients receive, by name."""
     return {name: graph.type_of(ref) for name, ref in graph.outputs.items()}
 
 
 def input_types(graph: TaskGraph) -> cfg.Tensors:
-    """Types of the tensors that clients send."""
+    """Returns the types of the tensors that clients send, by name."""
     return {name: value.type for name, value in graph.inputs.items()}
 
 
 def why_not(graph: TaskGraph) -> tuple[str, ...]:
-    """Reasons why an ensemble cannot express a graph; empty where it can."""
+    """Returns the reasons why an ensemble cannot express a graph; empty if it can."""
     reasons = list(why_no_steps(graph))
     names: dict[TensorRef, str] = {}
     for name, ref in graph.outputs.items():
         if ref.is_graph_input:
-            reasons.append(f"output {name} is the input {ref.name} as it came")
+            reasons.append(f"output {name} is the unchanged input {ref.name}")
         elif ref in names:
             reasons.append(f"outputs {names[ref]} and {name} are the same tensor {ref}")
         names.setdefault(ref, name)
@@ -53,15 +53,15 @@ def why_not(graph: TaskGraph) -> tuple[str, ...]:
 
 
 def why_no_steps(graph: TaskGraph) -> tuple[str, ...]:
-    """Reasons why only a front of the whole graph can execute a graph with python steps; empty for one without."""
-    return tuple(f"{step.name} is a python step, which may answer the whole request" for step in graph.steps.values())
+    """Returns the reasons why only a front of the whole graph can execute its Python steps; empty without steps."""
+    return tuple(f"{step.name} is a Python step, which may answer the whole request" for step in graph.steps.values())
 
 
 def check_target(graph: TaskGraph) -> None:
-    """Checks that the graph can be compiled as it asks for.
+    """Checks that a graph's target can express the graph.
 
     Raises:
-        InputError: Its target cannot express it.
+        InputError: The target cannot express the graph.
     """
     reasons = {"ensemble": why_not, "bls": why_no_steps}.get(graph.target, lambda _: ())(graph)
     if reasons:
@@ -74,15 +74,15 @@ def check_target(graph: TaskGraph) -> None:
 
 
 def steps(graph: TaskGraph, tasks: Iterable[TaskFront], *, clocks: bool = True) -> tuple[Step, ...]:
-    """One step a task, for a graph that an ensemble can express.
+    """Returns one step for each task of a graph that an ensemble can express.
 
-    A task that follows another gets the request's clock from it: Triton tells a step neither when the request came nor
-    how much of its time is left.
+    Triton does not pass a request's arrival time or remaining time to a step. A task therefore receives the request's
+    clock from a task that it follows.
 
     Args:
         graph: Graph, in which each chain is one task.
-        tasks: Its tasks; the name of each is that of the model to call.
-        clocks: True if the models hand on the clock; the models of a worker do not.
+        tasks: Tasks of the graph, each under the name of the model to call.
+        clocks: True if the models pass on the clock. The models of a worker do not.
     """
     names = {ref: str(ref) for ref in used(graph)}
     names |= {ref: ref.name for ref in names if ref.is_graph_input}
@@ -104,7 +104,7 @@ def steps(graph: TaskGraph, tasks: Iterable[TaskFront], *, clocks: bool = True) 
 
 
 def _before(graph: TaskGraph, name: str) -> str:
-    """The task that a task takes the request's clock from; empty for one that follows none."""
+    """Returns the task from which a task receives the request's clock; empty if it follows none."""
     needed = graph.tasks[name].dependencies()
     return next((task for task in graph.tasks if task in needed), "")
 
@@ -114,12 +114,13 @@ def _clock(task: str) -> str:
 
 
 def needs_whole(graph: TaskGraph, members: Sequence[Step]) -> bool:
-    """True if an ensemble of these steps must be asked for all its outputs, since Triton leaves out steps by mistake.
+    """Returns True if requests to an ensemble of these steps must ask for all outputs, to avoid a fault of Triton.
 
-    Where a request wants some of the outputs, Triton 24.10 leaves out steps that nothing wanted depends on. But it does
-    so without looking whether an output is also a step's input, and takes an input for the first step's output; so it
-    leaves out what is needed, and the request fails ("unexpected deadlock", triton-inference-server/server#7482). An
-    ensemble that is the one step of another is always asked for all.
+    If a request asks for some of the outputs, Triton 24.10 skips the steps that these do not depend on. It does not
+    check whether an output is also an input of a step, and it takes an input for an output of the first step. It can
+    therefore skip steps that are needed, and the request fails ("unexpected deadlock",
+    triton-inference-server/server#7482). The remedy is an outer ensemble with this one as its only step, since it
+    always asks for all outputs.
     """
     taken = {tensor for member in members for tensor in member.inputs.values()}
     return len(graph.outputs) > 1 and not (
@@ -128,19 +129,19 @@ def needs_whole(graph: TaskGraph, members: Sequence[Step]) -> bool:
 
 
 def front(graph: TaskGraph, members: Iterable[Step], template: Template, *, max_batch: int) -> ModelFolder:
-    """The model that clients see.
+    """Compiles the model that clients see.
 
     Args:
-        graph: Graph that has the model's name, inputs and outputs.
+        graph: Graph with the name, inputs and outputs of the model.
         members: Steps in topological order.
         template: Template named `ensemble`.
-        max_batch: Most items in a client's request.
+        max_batch: Largest number of items in a client's request.
     """
     return whole(graph, graph.name, members, template, max_batch=max_batch)
 
 
 def whole(graph: TaskGraph, name: str, members: Iterable[Step], template: Template, *, max_batch: int) -> ModelFolder:
-    """An ensemble that has the inputs and outputs of a graph."""
+    """Compiles an ensemble with the inputs and outputs of a graph."""
     return model(name, input_types(graph), output_types(graph), members, template, max_batch=max_batch)
 
 
@@ -153,15 +154,15 @@ def model(
     *,
     max_batch: int,
 ) -> ModelFolder:
-    """An ensemble.
+    """Compiles an ensemble.
 
     Args:
         name: Name of the model.
-        inputs: Types by name, without a batch dimension.
-        outputs: Types by name, without a batch dimension.
+        inputs: Types of the inputs, by name, without a batch dimension.
+        outputs: Types of the outputs, by name, without a batch dimension.
         members: Steps in topological order.
         template: Template named `ensemble`.
-        max_batch: Most items in a request.
+        max_batch: Largest number of items in a request.
     """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
     config.name = name
@@ -176,19 +177,19 @@ def model(
 
 
 def check_ensemble(config: ModelConfig, models: Mapping[str, ModelConfig]) -> tuple[str, ...]:
-    """The rules by which tritonserver 24.10 takes or refuses an ensemble, before it is asked.
+    """Checks the rules by which tritonserver 24.10 accepts or rejects an ensemble.
 
     Args:
         config: Configuration of the ensemble.
-        models: Name -> configuration of what its steps may call.
+        models: Configurations of the models that its steps may call, by name.
 
     Returns:
-        What is wrong; empty where nothing is.
+        Violations; empty if there are none.
     """
     ports = [_Port(f"input {i.name}", i.name, i.data_type, tuple(i.dims)) for i in config.input]
     ends = [_Port(f"output {o.name}", o.name, o.data_type, tuple(o.dims)) for o in config.output]
     both = sorted({p.tensor for p in ports} & {e.tensor for e in ends})
-    # Triton loads such an ensemble, and its requests never end.
+    # Triton loads such an ensemble, but its requests never end.
     reasons = [f"{name} is both an input and an output" for name in both]
     for step in config.ensemble_scheduling.step:
         model = models.get(step.model_name)
@@ -215,7 +216,7 @@ def check_ensemble(config: ModelConfig, models: Mapping[str, ModelConfig]) -> tu
 
 @dataclass(frozen=True, slots=True)
 class _Port:
-    """Where an ensemble's tensor is made or used."""
+    """A producer or consumer of an ensemble's tensor."""
 
     owner: str
     tensor: str
@@ -224,7 +225,7 @@ class _Port:
 
 
 def _check_edges(makers: Iterable[_Port], users: Iterable[_Port]) -> list[str]:
-    """One maker a tensor, each tensor used, types alike at both ends."""
+    """Checks that each tensor has one producer, at least one consumer, and compatible types at both ends."""
     reasons = []
     made: dict[str, _Port] = {}
     for maker in makers:
@@ -252,7 +253,7 @@ def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def _check_order(config: ModelConfig) -> list[str]:
-    """No step waits for its own result."""
+    """Checks that no step waits for its own result."""
     waiting = list(config.ensemble_scheduling.step)
     ready = {i.name for i in config.input}
     while waiting:

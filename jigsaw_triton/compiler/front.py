@@ -1,7 +1,7 @@
-"""Fronts: the models at the gateway that take requests in and have workers do the tasks of a graph.
+"""Fronts: models at the gateway that accept requests and call workers to execute the tasks of a graph.
 
-A front executes a whole graph (`target: graph`) or one task of it, as a step of an ensemble or a BLS pipeline. It is a
-model of the compiled backend, which reads its specification (`runtime.spec.FrontSpec`).
+A front executes a whole graph (`target: graph`), or one task as a step of an ensemble or a BLS pipeline. It is a model
+of the compiled backend, which reads the front's specification (`runtime.spec.FrontSpec`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,24 +28,24 @@ from jigsaw_triton.runtime.spec import (
 )
 
 MAX_BATCH = 64
-"""Largest batch that clients may send in one request."""
+"""Largest number of items that clients may send in one request."""
 
 FIRST_CALL_MS = 10_000.0
-"""Least deadline of a call whose time is not known, and of the first calls of a server's model, which take longer."""
+"""Minimum deadline of calls without profiled times, and of the first calls of a model, which take longer."""
 
 KEEP_FILE = f"{cfg.VERSION}/.keep"
-"""A front has no files, but Triton wants its version folder."""
+"""Empty file that creates a front's version folder, which Triton requires."""
 
 _CLOCK = TensorType("INT64", (2,))
 
 
 def task_specs(graph: TaskGraph, routes: Mapping[str, str], rest_ms: Mapping[str, float]) -> tuple[TaskSpec, ...]:
-    """The tasks and python steps of a graph as a front carries them out, in topological order.
+    """Returns the specifications of a graph's tasks and Python steps, in topological order.
 
     Args:
         graph: Graph, in which each chain is one task.
         routes: Task or step -> name of its route.
-        rest_ms: Task -> time of what follows it on the longest path; see `service.rest_ms`.
+        rest_ms: Task -> milliseconds of the longest path that follows it; see `service.rest_ms`.
     """
     wanted = used(graph)
     nodes = list(graph.in_order())
@@ -65,17 +65,17 @@ def graph_front(
     rest_ms: Mapping[str, float],
     capacity_rps: float = 0.0,
 ) -> ModelFolder:
-    """The front that executes a whole graph under the graph's own name.
+    """Compiles the front that executes a whole graph under the graph's own name.
 
     Args:
         graph: Graph, in which each chain is one task.
-        tasks: Its tasks and steps with their routes.
+        tasks: Tasks and steps of the graph with their routes.
         template: Template named `front`.
-        rest_ms: Task -> time of what follows it.
-        capacity_rps: Requests a second that the plan carries.
+        rest_ms: Task -> milliseconds of the longest path that follows it.
+        capacity_rps: Requests per second that the plan can carry.
 
     Raises:
-        InputError: A tensor of the graph has no place in a configuration.
+        InputError: A configuration cannot express a tensor of the graph.
     """
     inputs = {name: value.type for name, value in graph.inputs.items()}
     outputs = {name: graph.type_of(ref) for name, ref in graph.outputs.items()}
@@ -108,19 +108,20 @@ def task_front(
     generation: int,
     blaming: bool,
 ) -> TaskFront:
-    """A front of one task, which an ensemble or a BLS pipeline calls.
+    """Compiles a one-task front, which an ensemble or a BLS pipeline calls.
 
     Args:
         graph: Graph of the task.
-        task: Task that it does.
-        route: Workers that do it.
+        task: Task to execute.
+        route: Workers' models that execute the task.
         template: Template named `front`.
-        rest_ms: Time of the tasks that follow on the longest path.
-        generation: Number in its name.
-        blaming: True if a BLS pipeline calls it, which learns from messages alone whom a failure blames.
+        rest_ms: Milliseconds of the longest path that follows the task.
+        generation: Number in the front's name.
+        blaming: True if a BLS pipeline calls the front. The pipeline learns only from the message which party a failure
+            blames.
 
     Raises:
-        InputError: A tensor of the task has no place in a configuration, or an input has a name that is taken.
+        InputError: A configuration cannot express a tensor of the task, or an input has a reserved name.
     """
     where = f"{graph.name}.{task.name}"
     name = names.route(graph.name, task.name, generation)
@@ -157,7 +158,7 @@ def task_front(
 
 
 def used(graph: TaskGraph) -> frozenset[TensorRef]:
-    """Every tensor that a task, a python step or a client gets."""
+    """Returns the tensors that a task, a Python step or a client receives."""
 
     def refs() -> Iterator[TensorRef]:
         for task in graph.tasks.values():
@@ -174,40 +175,40 @@ def used(graph: TaskGraph) -> frozenset[TensorRef]:
 
 
 def consumed(task: Task, *, where: str) -> dict[str, TensorRef]:
-    """Inputs of a task's one-task front: the task's own, and what its condition looks at.
+    """Returns the inputs of a task's one-task front: those of the task, and the tensor of its condition.
 
     Raises:
-        InputError: An input has a name that the front needs for itself.
+        InputError: An input has a name that is reserved for the front.
     """
     for name in (CONDITION_INPUT, CLOCK_TENSOR):
         if name in task.inputs:
-            raise InputError(f"no input may be named {name}", where=where, hint="rename it")
+            raise InputError(f"no input may be named {name}", where=where, hint="rename the input")
     if task.when is None:
         return dict(task.inputs)
     return {**task.inputs, CONDITION_INPUT: task.when.tensor}
 
 
 def mode(graph: TaskGraph, task: Task) -> Mode:
-    """How calls of a task are made; see `runtime.spec.Mode`."""
+    """Returns the mode of a task's calls; see `runtime.spec.Mode`."""
     if task.for_each is not None or task.when is not None:
         return "rows"
     made = yields(graph, task)
     types = [graph.input_type(task, name) for name in task.inputs]
-    # How many rows an item has is no matter of its shape.
+    # The number of an item's rows does not count as part of its shape.
     types += [kind.row() if name in made else kind for name, kind in task.outputs.items()]
     return "items" if any(cfg.varies(tensor) for tensor in types) else "stack"
 
 
 def one_by_one(graph: TaskGraph, task: Task) -> bool:
-    """True if each item of a task goes to a worker in a call of its own, unless the worker's model fills up rows.
+    """Returns True if each item of a task is a separate call to a worker, unless the worker's model pads rows.
 
-    Answers of different shapes do not stack.
+    The reason is that answers of different shapes cannot be stacked.
     """
     return mode(graph, task) == "items" or bool(yields(graph, task))
 
 
 def yields(graph: TaskGraph, task: Task) -> tuple[str, ...]:
-    """The outputs of a task whose rows other tasks go through, any number for each call."""
+    """Returns the outputs of a task over whose rows other tasks iterate. Each item may have any number of rows."""
     return tuple(name for name in task.outputs if graph.makes_rows(TensorRef(task.name, name)))
 
 
@@ -215,7 +216,7 @@ def _config(template: Template, name: str, max_batch: int) -> ModelConfig:
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
     config.name = name
     config.max_batch_size = max_batch
-    # Without a batcher and with one instance a request reaches the backend one thread later.
+    # Without a batcher and with one instance, a request passes through only one thread before it reaches the backend.
     config.ClearField("dynamic_batching")
     cfg.set_instances(config, 1)
     return config
@@ -225,7 +226,7 @@ def _task(
     graph: TaskGraph, task: Task, route: str, wanted: frozenset[TensorRef], rest_ms: float, *, entry: bool
 ) -> TaskSpec:
     types = {name: graph.input_type(task, name) for name in task.inputs}
-    counts = {name: of for name, of in task.counts.items() if TensorRef(task.name, name) in wanted}
+    counts = {name: counted for name, counted in task.counts.items() if TensorRef(task.name, name) in wanted}
     outputs = [name for name in task.outputs if TensorRef(task.name, name) in wanted or name in counts.values()]
     return TaskSpec(
         name=task.name,
@@ -269,7 +270,7 @@ def _outputs(graph: TaskGraph, node: Task | PythonStep, kept: Iterable[str]) -> 
 
 
 def _deadline_ms(graph: TaskGraph) -> float:
-    """Deadline of a call whose time is not known: a call that the SLO has room for does not count as hanging."""
+    """Returns the deadline of calls without profiled times: no call within the SLO may count as hanging."""
     return max(FIRST_CALL_MS, graph.slo.latency_ms)
 
 

@@ -1,6 +1,6 @@
-"""Chains of tasks that share a slice, as native ensembles on the worker: one call there and back for the whole chain.
+"""Compiles chains of tasks that share a slice to native ensembles on the worker, so that a chain takes one call.
 
-Which they are is in the plan (`planner.candidates.chained`).
+The plan determines the chains (`planner.candidates.chained`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from jigsaw_triton.runtime.spec import TOKEN_OUTPUT
 
 
 def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
-    """Plan of a graph, with each chain as one task."""
+    """Returns the plan of a graph in which each chain is one task."""
     tasks = dict(plan.tasks)
     for chain in found:
         parts = [tasks.pop(task) for task in chain.tasks]
@@ -30,7 +30,7 @@ def chain_plan(plan: GraphPlan, found: Sequence[Chain]) -> GraphPlan:
 
 
 def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[str, float]:
-    """Time of each task, with each chain as one task."""
+    """Returns the time of each task, where each chain is one task and takes the sum of its members' times."""
     taken = dict(values_ms)
     for chain in found:
         taken[chain.name] = sum(taken.pop(task) for task in chain.tasks)
@@ -38,7 +38,7 @@ def in_chains(values_ms: Mapping[str, float], found: Sequence[Chain]) -> dict[st
 
 
 def comes_one_by_one(graph: TaskGraph, chain: Chain) -> bool:
-    """True if each item of a chain goes to a worker in a request of its own."""
+    """Returns True if each item of a chain is a separate request to a worker."""
     whole = with_chains(graph, [chain])
     return one_by_one(whole, whole.tasks[chain.name])
 
@@ -46,14 +46,16 @@ def comes_one_by_one(graph: TaskGraph, chain: Chain) -> bool:
 def chain_model(
     graph: TaskGraph, chain: Chain, members: Sequence[WorkerModel], template: Template, *, generation: int
 ) -> WorkerModel:
-    """A chain as a worker loads it: an ensemble, which has no process and takes no turns; its members do.
+    """Compiles a chain to an ensemble that a worker loads.
+
+    The ensemble has no process and does not take turns in a shared slice. Its members do.
 
     Args:
         graph: Graph of the chain.
-        chain: Chain to do in one call.
-        members: Models of the worker that do the chain's tasks, in order.
+        chain: Chain to execute in one call.
+        members: Models of the worker that execute the chain's tasks, in order.
         template: Template named `ensemble`.
-        generation: Number in its name.
+        generation: Number in the model's name.
 
     Raises:
         InputError: Triton would not serve the ensemble.
@@ -74,7 +76,7 @@ def chain_model(
         raise InputError(
             f"Triton would not serve {chain.name} as one model: {'; '.join(wrong)}",
             where=graph.name,
-            hint="rename the inputs, outputs or tasks named, or correct their types",
+            hint="rename these inputs, outputs or tasks, or correct their types",
         )
     return WorkerModel(
         folder=folder,
@@ -90,7 +92,7 @@ def chain_model(
 
 
 def _tokens(members: Sequence[WorkerModel]) -> dict[str, str]:
-    """Member that makes a token -> output of the chain that carries it."""
+    """Returns, for each member that makes a token, the output of the chain that carries it."""
     makers = [member.name for member in members if member.tokens]
     if len(makers) == 1:
         return {makers[0]: TOKEN_OUTPUT}
@@ -98,7 +100,7 @@ def _tokens(members: Sequence[WorkerModel]) -> dict[str, str]:
 
 
 def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
-    """Type of a tensor as one call of the chain gets it."""
+    """Returns the type that a tensor has as an input of one call of the chain."""
     return next(
         graph.input_type(graph.tasks[task], name)
         for task in chain.tasks
@@ -108,7 +110,7 @@ def _called_with(graph: TaskGraph, chain: Chain, ref: TensorRef) -> TensorType:
 
 
 def _steps(graph: TaskGraph, chain: Chain, members: Sequence[WorkerModel], whole: Task) -> Iterator[ensemble.Step]:
-    """The tensors of the ensemble go by the names that they have in the graph."""
+    """Yields the steps of the ensemble, whose tensors have the same names as in the graph."""
     needed = {ref for task in chain.tasks for ref in graph.tasks[task].inputs.values()}
     tokens = _tokens(members)
     for name, member in zip(chain.tasks, members, strict=True):

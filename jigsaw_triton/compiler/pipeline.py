@@ -1,4 +1,4 @@
-"""A graph as a BLS model that calls one-task fronts."""
+"""Compiles a graph to a BLS pipeline that calls one-task fronts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,31 +9,31 @@ from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront
 from jigsaw_triton.compiler.front import MAX_BATCH, consumed, used
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
-from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
+from jigsaw_triton.runtime.admission import MAX_IN_FLIGHT
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 MAX_INSTANCES = 8
-"""Most instances of a pipeline; each is a process at the gateway (17 MB)."""
+"""Largest number of instances of a pipeline. Each is a process of 17 MB at the gateway."""
 
 
 def pipeline(
     graph: TaskGraph, tasks: Sequence[TaskFront], template: Template, *, generation: int, apart: bool = False
 ) -> ModelFolder:
-    """Compiles the BLS model: as many instances as it takes to keep the workers busy, each with a next batch waiting.
+    """Compiles the BLS model, with enough instances to keep every worker busy and its next batch waiting.
 
     Args:
-        graph: Graph that it runs.
+        graph: Graph to execute.
         tasks: One-task fronts in topological order.
         template: Template named `pipeline`.
-        generation: Number in its name.
-        apart: True if it is the form of a graph that takes its chains apart.
+        generation: Number in the model's name.
+        apart: True if this is the form without chains of a graph that has chains.
     """
     config = cfg.parse(template.config_text, where=f"{template.name}/{CONFIG_FILE}")
     config.name = names.pipeline(graph.name, generation, apart=apart)
     config.max_batch_size = MAX_BATCH
     cfg.set_tensors(config, ensemble.input_types(graph), ensemble.output_types(graph), ragged=True)
     at_workers = sum(entry.batch * entry.slots for task in tasks for entry in task.route)
-    cfg.set_instances(config, min(MAX_INSTANCES, math.ceil(2 * at_workers / MOST_UNDER_WAY)))
+    cfg.set_instances(config, min(MAX_INSTANCES, math.ceil(2 * at_workers / MAX_IN_FLIGHT)))
     cfg.set_spec(config, _spec(graph, tasks))
     files: dict[str, bytes] = {CONFIG_FILE: cfg.render(config)}
     if template.model_py is not None:
@@ -42,7 +42,7 @@ def pipeline(
 
 
 def front_step(graph: TaskGraph, model: ModelFolder) -> ensemble.Step:
-    """The one step of the ensemble that keeps the graph's name in front of its pipeline."""
+    """Returns the only step of the ensemble that has the graph's name and calls its pipeline."""
     return ensemble.Step(model.name, {name: name for name in graph.inputs}, {name: name for name in graph.outputs})
 
 

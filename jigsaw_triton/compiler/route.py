@@ -1,4 +1,4 @@
-"""Routes: which models on which workers do a task."""
+"""Routes: the models on workers that execute a task."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,22 +22,23 @@ def route(
     *,
     one_by_one: bool,
 ) -> tuple[RouteEntry, ...]:
-    """Every replica of a task, one slot an instance.
+    """Returns the replicas of a task, with one slot for each instance.
 
-    Shares are held where the accuracy is a mean, which hangs on them; elsewhere whatever has room takes what comes.
+    Entries have shares only if the graph's accuracy is a mean, which depends on them. Otherwise any free replica takes
+    the next batch.
 
-    The order is that of preference: the most accurate variant first, then larger batches, then by worker name.
+    The entries are in order of preference: more accurate variants first, then larger batches, then by worker name.
 
     Args:
-        graph: Graph that has the task.
-        task: Task whose replicas are looked for.
+        graph: Graph of the task.
+        task: Task to route.
         plan: Plan of the task.
-        workers: Workers by name.
-        profiles: Profiles by graph.
-        one_by_one: True if each item of the task is a call of its own.
+        workers: Workers, by name.
+        profiles: Profiles, by graph.
+        one_by_one: True if each item of the task is a separate call.
 
     Raises:
-        InputError: There is no replica.
+        InputError: The task has no replica.
     """
     found = [
         (-task.variant(model.variant).accuracy, -model.batch, worker.name, worker, model)
@@ -49,7 +50,7 @@ def route(
         raise InputError(
             "the plan gives this task no slice",
             where=f"{graph.name}.{task.name}",
-            hint="plan again with the graph as it is",
+            hint="plan again with the current graph",
         )
     shares = plan.mix if graph.slo.accuracy_mode == "mean" else {}
     entries = []
@@ -75,7 +76,7 @@ def route(
 
 
 def step_route(worker: Worker, step: str) -> tuple[RouteEntry, ...]:
-    """The route of a python step: the one model of its graph's steps worker.
+    """Returns the route of a Python step: its model on the graph's steps worker.
 
     Args:
         worker: Steps worker of the graph.
@@ -86,6 +87,6 @@ def step_route(worker: Worker, step: str) -> tuple[RouteEntry, ...]:
 
 
 def route_json(entries: Iterable[RouteEntry]) -> bytes:
-    """The content of `routes/<name>.json`."""
+    """Returns the content of `routes/<name>.json`."""
     workers = [asdict(entry) for entry in entries]
     return (json.dumps({"version": ROUTE_VERSION, "workers": workers}, indent=1) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Times that batches take, by the profile: what fronts expect of calls, and after what they count as hanging."""
+"""Service times and deadlines of batches, from the profiles."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,18 +10,20 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 
 CALL_DEADLINE_P99S = 10.0
-"""Deadline of a call, as a multiple of the profiled 99th percentile of its batch."""
+"""Ratio of a call's deadline to the profiled 99th percentile of its batch."""
 
 MIN_CALL_DEADLINE_MS = 2_000.0
-"""Least deadline of a call: a busy host holds a model's process up for a second at times, and a server that misses a
+"""Minimum deadline of a call. A busy host sometimes delays a model's process for a second, and a server that misses a
 deadline is replaced."""
 
 
 def service_ms(plan: Plan, graph: TaskGraph, profiles: ProfileTable | None) -> dict[str, float]:
-    """Time of a batch of each task: the 95th percentile of the slowest replica, half the budget where it is not known.
+    """Returns the time of a batch of each task.
+
+    It is the 95th percentile of the task's slowest replica, or half of the task's budget if no replica has a profile.
 
     Args:
-        plan: Plan whose replicas do the tasks.
+        plan: Plan with the replicas.
         graph: Graph of the plan.
         profiles: Profiles of the graph.
     """
@@ -40,7 +42,7 @@ def service_ms(plan: Plan, graph: TaskGraph, profiles: ProfileTable | None) -> d
 
 
 def rest_ms(graph: TaskGraph, services_ms: Mapping[str, float]) -> dict[str, float]:
-    """Time of what follows each task on the longest path, python steps included.
+    """Returns the time of the longest path that follows each task, Python steps included.
 
     Args:
         graph: Graph, in which each chain is one task.
@@ -60,7 +62,7 @@ class CallTimes:
     """Times of the calls of a model on a worker.
 
     Attributes:
-        service_ms: Batch size -> usual milliseconds.
+        service_ms: Batch size -> usual milliseconds of a batch.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
     """
 
@@ -76,17 +78,17 @@ def call_times(
     processes: int,
     one_by_one: bool,
 ) -> CallTimes:
-    """The times of the calls of a model, from the profiles of all models that share its slice.
+    """Returns the times of a model's calls, from the profiles of all models in its slice.
 
-    In a shared slice one batch is executed at a time: each may have to wait for one of every instance of the other
-    models there. Where the profile lacks one of them there is no deadline, and the front's own holds.
+    A shared slice executes one batch at a time, so each batch may wait for one batch of every instance of the other
+    models. If one of them has no profile, there is no deadline, and the front uses its own.
 
     Args:
         worker: Worker that has the model.
-        model: Model, or chain of models.
-        profiles: Profiles by graph.
-        processes: Servers that share the MIG instance.
-        one_by_one: True if each item is a call of its own, which the worker joins to batches.
+        model: Model or chain of models.
+        profiles: Profiles, by graph.
+        processes: Number of servers that share the MIG instance.
+        one_by_one: True if each item is a separate call. The worker then joins items to batches.
     """
     if worker.place is None:
         return CallTimes({}, {})
@@ -97,14 +99,15 @@ def call_times(
     rows = [list(_rows(place, m, profiles, processes)) for m in inside]
     if not rows or not all(rows):
         return CallTimes({}, {})
-    sizes = sorted(set.intersection(*({row.key.batch for row in of} for of in rows)))
+    sizes = sorted(set.intersection(*({row.key.batch for row in model_rows} for model_rows in rows)))
     if not sizes:
         return CallTimes({}, {})
-    usual = {size: sum(row.latency_p50_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
-    late = {size: sum(row.latency_p99_ms for of in rows for row in of if row.key.batch == size) for size in sizes}
+    all_rows = [row for model_rows in rows for row in model_rows]
+    usual = {size: sum(row.latency_p50_ms for row in all_rows if row.key.batch == size) for size in sizes}
+    late = {size: sum(row.latency_p99_ms for row in all_rows if row.key.batch == size) for size in sizes}
     executions = len(inside)
     if one_by_one:
-        # An item may be in the batch that the worker makes next, behind one that is under way.
+        # An item may have to wait for the batch in progress and then be part of the next one.
         late = {1: 2 * max(late.values())}
         usual = {1: usual[sizes[0]]}
         executions *= 2
@@ -122,14 +125,14 @@ def call_times(
 
 
 def _rounded(ms: float) -> float:
-    """Milliseconds to the microsecond; more than 0, as the backend wants durations."""
+    """Rounds milliseconds to microseconds, but never to 0, which the backend rejects as a duration."""
     return max(0.001, round(ms, 3))
 
 
 def _rows(
     place: Place, model: WorkerModel, profiles: Mapping[str, ProfileTable], processes: int
 ) -> Iterator[ProfileRow]:
-    """Rows of a model on its slice, up to its batch size."""
+    """Yields the profile rows of a model on its slice up to its batch size."""
     table = profiles.get(model.graph)
     if table is None or len(members(model.task)) > 1:
         return

@@ -1,6 +1,6 @@
-"""Python steps: the user's own code between tasks, as models of a worker of their own on the host's processors.
+"""Compiles Python steps, the user's own code between tasks, to models of a separate worker on the host's CPU.
 
-Code that hangs or crashes takes its steps worker with it, which is replaced like any other, and nothing else.
+Code that hangs or crashes affects only this steps worker, which is restarted like any other worker.
 """
 
 import math
@@ -15,22 +15,22 @@ from jigsaw_triton.runtime.spec import ANSWER_PREFIX, ANSWERED_OUTPUT, TOKEN_OUT
 from jigsaw_triton.runtime.steps import STEP_FILE
 
 MAX_INSTANCES = 8
-"""Most processes of one step."""
+"""Largest number of processes of one step."""
 
 BUSY = 0.5
-"""Part of the time that a step's processes are planned to be busy."""
+"""Planned utilisation of a step's processes."""
 
 TOKEN = TensorType("INT64", (1,))
 
 
 def steps_worker(graph: TaskGraph, template: Template, *, demand_rps: float, generation: int) -> Worker:
-    """The worker of a graph's python steps.
+    """Compiles the worker of a graph's Python steps.
 
     Args:
         graph: Graph with at least one step.
         template: Template named `step`.
-        demand_rps: Requests a second that the graph is planned for.
-        generation: Number in the names of its models.
+        demand_rps: Demand that the graph is planned for.
+        generation: Number in the names of the models.
     """
     models = (_model(graph, step, template, demand_rps, generation) for step in graph.steps.values())
     return Worker(names.steps_worker(graph.name), tuple(sorted(models, key=lambda model: model.name)))

@@ -1,7 +1,7 @@
-"""Writes what was compiled: model folders, routes, whole bundles. The compiler's only writer.
+"""Writes compiled model folders, routes and whole bundles to disk. No other module of the compiler writes files.
 
-A folder or file appears whole or not at all: it is made under another name, then renamed. Model folders are made beside
-their repository, not in it, because Triton lists whatever a repository holds.
+Writes are atomic: a folder or file is created under a temporary name and then renamed. Model folders are created beside
+their repository, not in it, because Triton lists everything in a repository.
 """
 
 import errno
@@ -23,20 +23,20 @@ MANIFEST_FILE = "bundle.json"
 MANIFEST_VERSION = 1
 
 _BYTECODE = "__pycache__"
-"""Folder that Python leaves in a version folder; no part of the model."""
+"""Name of the folder that Python creates in a version folder. It is not part of the model."""
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space there, or choose another folder",
-    errno.EDQUOT: "free some space there, or choose another folder",
-    errno.EROFS: "choose a folder on a file system that can be written to",
-    errno.EACCES: "choose a folder that you may write to, and files that you may read",
-    errno.EPERM: "choose a folder that you may write to, and files that you may read",
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "free some space, or choose another folder",
+    errno.EROFS: "choose a folder on a writable file system",
+    errno.EACCES: "choose a folder that you can write to, and files that you can read",
+    errno.EPERM: "choose a folder that you can write to, and files that you can read",
     errno.ENOENT: "put the file back, or correct its path in graph.yaml",
 }
 
 
 class Identities:
-    """Tells the content of files by SHA-256; a file is read again only when its size or times have changed."""
+    """Computes the SHA-256 of files. A file is read again only if its size or times have changed."""
 
     __slots__ = ("_known",)
 
@@ -44,10 +44,10 @@ class Identities:
         self._known: dict[tuple[Path, int, int, int], str] = {}
 
     def __call__(self, path: Path) -> str:
-        """The SHA-256 of a file.
+        """Returns the SHA-256 of a file.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: The file cannot be read.
         """
         with _explained(path, "read"):
             status = path.stat()
@@ -59,20 +59,20 @@ class Identities:
 
 
 def write_model(folder: ModelFolder, repository: Path) -> Path:
-    """Brings a model into a repository.
+    """Writes a model to a repository.
 
-    A folder that is there and has the same content is left alone, its times included, so that Triton sees no change.
-    Artifacts are hard links to the user's files where the file system allows, else copies.
+    An existing folder with the same content is left alone, including its times, so that Triton sees no change.
+    Artifacts become hard links to the user's files if the file system allows it, otherwise copies.
 
     Args:
         folder: Model to write.
-        repository: Made where it is missing.
+        repository: Folder of the repository, created if missing.
 
     Returns:
-        The model's folder.
+        Path of the model's folder.
 
     Raises:
-        InputError: No space, no permission, or an artifact is gone; nothing has changed then.
+        InputError: Space or permission is missing, or an artifact does not exist. Nothing has changed.
     """
     target = repository / folder.name
     with _explained(target, "written"):
@@ -87,10 +87,10 @@ def write_model(folder: ModelFolder, repository: Path) -> Path:
 
 
 def remove_model(name: str, repository: Path) -> None:
-    """Takes a model out of a repository; one that is not there is no error.
+    """Removes a model from a repository. A missing model is not an error.
 
     Raises:
-        InputError: It may not be removed.
+        InputError: The folder cannot be removed.
     """
     target = repository / name
     with _explained(target, "removed"), _fresh(repository.parent) as leaving, suppress(FileNotFoundError):
@@ -98,15 +98,15 @@ def remove_model(name: str, repository: Path) -> None:
 
 
 def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry]) -> Path:
-    """Sets where a task's batches are sent; a reader sees the old route or the new one.
+    """Writes a task's route. A reader sees either the old route or the new one.
 
     Args:
-        run_dir: Folder of the deployment's run files.
+        run_dir: Run directory of the deployment.
         name: Name of the route.
-        entries: Entries in the order of preference.
+        entries: Entries in order of preference.
 
     Raises:
-        InputError: No space or no permission; the old route stands then.
+        InputError: Space or permission is missing. The old route remains.
     """
     target = run_dir / "routes" / f"{name}.json"
     with _explained(target, "written"):
@@ -118,14 +118,14 @@ def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry]) -> Path
 
 
 def write_bundle(bundle: Bundle, out: Path) -> None:
-    """Writes all of a bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<name>.json`, `bundle.json`.
+    """Writes a whole bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<name>.json`, `bundle.json`.
 
     Args:
         bundle: Bundle to write.
-        out: New, empty, or an earlier bundle, which is replaced.
+        out: Folder that is missing or empty, or that holds an earlier bundle, which is replaced.
 
     Raises:
-        InputError: The folder holds something else, or cannot be written; it is as it was then.
+        InputError: The folder holds something else or cannot be written. It is unchanged.
     """
     with _explained(out, "written"):
         if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
@@ -146,7 +146,7 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
 
 
 def manifest(bundle: Bundle) -> dict[str, Any]:
-    """Description of a bundle for readers: the content of bundle.json."""
+    """Returns the content of bundle.json, a description of the bundle for people."""
     return {
         "version": MANIFEST_VERSION,
         "generation": bundle.generation,
@@ -205,7 +205,7 @@ def _fill(target: Path, folder: ModelFolder) -> None:
 
 
 def _bring(source: Path, path: Path) -> None:
-    """A hard link, or a copy across file systems and where links are not allowed."""
+    """Creates a hard link, or a copy if the file system does not allow a link."""
     with _explained(source, "read"), source.open("rb"):
         real = source.resolve()
     try:
@@ -215,7 +215,7 @@ def _bring(source: Path, path: Path) -> None:
 
 
 def _holds(target: Path, folder: ModelFolder) -> bool:
-    """True if a folder on disk has exactly the content."""
+    """Returns True if a folder on disk has exactly the content of a model folder."""
     found = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file() and _BYTECODE not in p.parts}
     if found != set(folder.files):
         return False
@@ -231,7 +231,7 @@ def _holds(target: Path, folder: ModelFolder) -> bool:
 
 @contextmanager
 def _fresh(folder: Path) -> Iterator[Path]:
-    """A path in the folder that nothing has; what stands there at the end goes."""
+    """Yields an unused path in a folder, and removes whatever is at this path in the end."""
     path = folder / f".new-{uuid4().hex}"
     try:
         yield path
@@ -243,7 +243,7 @@ def _fresh(folder: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, fresh: Path) -> None:
-    """Puts a finished folder in its place; what stood there goes, or comes back where that fails."""
+    """Moves a finished folder into place. The previous one is removed, or restored if the move fails."""
     if not target.exists():
         fresh.rename(target)
         return
@@ -258,14 +258,14 @@ def _replace(target: Path, fresh: Path) -> None:
 
 @contextmanager
 def _explained(place: Path, done: str) -> Iterator[None]:
-    """Turns what the operating system says into where it happened and what the user can do."""
+    """Converts errors of the operating system to an `InputError` with the path and a hint."""
     try:
         yield
     except OSError as error:
-        # A missing file is one of the graph's; a folder that cannot be made (in /proc, say) is called missing, too.
+        # On a read, ENOENT means a missing artifact. On a write, it means that a folder cannot be created, as in /proc.
         number = errno.EACCES if error.errno == errno.ENOENT and done == "written" else error.errno
         raise InputError(
-            f"this cannot be {done} ({error.strerror})",
+            f"the file or folder cannot be {done} ({error.strerror})",
             where=str(place),
-            hint=_REMEDIES.get(number or 0, "look at what is there"),
+            hint=_REMEDIES.get(number or 0, "check this path"),
         ) from error

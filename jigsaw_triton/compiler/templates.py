@@ -1,4 +1,4 @@
-"""Templates of Triton models: what a folder of `model_repository_templates` holds, as values."""
+"""Templates of Triton models, as plain values read from `model_repository_templates`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ MODEL_FILE = "model.py"
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A kind of model.
+    """A template, which defines a kind of model.
 
     Attributes:
-        name: Name of its folder, as a variant's `template` gives it.
-        config_text: The config.pbtxt that the compiler completes.
-        native_config_text: config.pbtxt for servers that have the backend named there; None where it has none.
-        model_py: Code for the python backend; None where the backend needs none.
+        name: Name of the template and its folder, to which a variant's `template` refers.
+        config_text: Text of the config.pbtxt that the compiler completes.
+        native_config_text: Text of the config.pbtxt for servers that have the native backend; None if there is none.
+        model_py: Code for the python backend; None if the backend needs none.
     """
 
     name: str
@@ -29,16 +29,17 @@ class Template:
 
 
 def load_templates(folder: Path) -> Mapping[str, Template]:
-    """Reads every template of a folder.
+    """Reads all templates.
 
     Args:
-        folder: One folder a template, each with config.pbtxt and, where it has them, config.native.pbtxt and model.py.
+        folder: Folder with one folder for each template, which has a config.pbtxt and optionally a config.native.pbtxt
+            and a model.py.
 
     Returns:
-        By name, sorted.
+        Templates, sorted by name.
 
     Raises:
-        InputError: The folder is not there, cannot be read, or one of the templates has no config.pbtxt.
+        InputError: The folder is missing or cannot be read, or a template has no config.pbtxt.
     """
     try:
         folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
@@ -47,7 +48,7 @@ def load_templates(folder: Path) -> Mapping[str, Template]:
         raise InputError(
             f"the templates cannot be read ({error})",
             where=str(folder),
-            hint="point to a folder with one folder a template, each with its config.pbtxt",
+            hint="use a folder with one folder for each template, each with a config.pbtxt",
         ) from error
 
 
@@ -62,15 +63,15 @@ def _load(folder: Path) -> Template:
 
 
 def template(templates: Mapping[str, Template], name: str, *, where: str) -> Template:
-    """The template of this name.
+    """Returns the template with a name.
 
     Args:
-        templates: All there are.
-        name: Asked for.
-        where: Who asks, for the message.
+        templates: Known templates, by name.
+        name: Name of the template.
+        where: Place that refers to the template, for the error message.
 
     Raises:
-        InputError: There is none of this name.
+        InputError: There is no such template.
     """
     if name not in templates:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A variant as a worker loads it: its configuration, its files, and the digest that tells whether it may stay."""
+"""Compiles a variant to a worker's model: configuration, files, and a digest by which unchanged models are kept."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -19,38 +19,39 @@ from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, RunnerSpec, TensorSpec
 
 PYTHON = "python"
-"""The backend that runs our own code."""
+"""Name of the backend that runs our own code."""
 
 PYTORCH = "pytorch"
-"""The backend that knows tensors by number."""
+"""Name of the backend that identifies tensors by number."""
 
 VARIANT_FILE = "variant.py"
-"""File name of a variant's model.py where the template's stands in that place."""
+"""File name of a variant's model.py if the template has a model.py of its own."""
 
 EMULATED = "emulated"
-"""The template that only takes the time a profile says."""
+"""Name of the template whose models only wait for the profiled time."""
 
 SLICE_RESOURCE = "slice"
-"""Resource of Triton's rate limiter that models in a shared slice need, so that one execution runs at a time."""
+"""Resource of Triton's rate limiter that serialises the executions of models in a shared slice."""
 
 JOIN_DELAY_US = 500
-"""How long a worker waits for the rest of a batch that comes as one request an item: without, the first goes alone."""
+"""Microseconds that a worker waits for the other items of a batch that arrives as one request for each item. Without
+this delay, the first item would be executed alone."""
 
 Identity = Callable[[Path], str]
-"""Tells a file's content by a string: equal strings, equal bytes."""
+"""Function that maps a file's path to a string that identifies its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The tritonserver of a slice, as far as the compiler has to know it.
+    """Properties of a slice's tritonserver that the compiler needs.
 
     Attributes:
-        board: Board of its GPU.
-        slice: Kind of MIG instance.
-        backends: Backends that it has.
-        gpu: True if the slice is a real one, not an emulated one or the processor's.
-        shared: True if it holds several models.
-        processes: Number of servers that share the slice, each with as many instances of a model.
+        board: Board of the GPU.
+        slice: Slice, the kind of MIG instance.
+        backends: Backends of the server.
+        gpu: True if the slice is part of a real GPU, not emulated or on the CPU.
+        shared: True if the slice holds several models.
+        processes: Number of servers that share the slice and divide the instances of a model equally.
     """
 
     board: Board
@@ -72,20 +73,21 @@ def worker_model(
     identity: Identity,
     one_by_one: bool = False,
 ) -> WorkerModel:
-    """Compiles one replica, or what one of the processes has of it that it is spread over.
+    """Compiles one replica, or the part of it that one of several processes loads.
 
     Args:
-        graph: Graph that has the task and the variant.
+        graph: Graph with the task and the variant.
         placed: Replica to compile.
-        server: Server that loads it.
+        server: Server that loads the model.
         profile: Profile of the graph, for template `emulated`.
-        generation: Number in its name.
-        templates: Templates by name.
-        identity: Identity of the content of artifacts.
-        one_by_one: True if its batches come as one request an item though its own shapes do not call for it.
+        generation: Number in the model's name.
+        templates: Templates, by name.
+        identity: Function that identifies the content of artifacts.
+        one_by_one: True if batches arrive as one request for each item although the model's own shapes do not require
+            it.
 
     Raises:
-        InputError: The variant's template, artifacts, backend or profile is not there.
+        InputError: The variant's template, artifacts, backend or profile is missing.
     """
     task = graph.tasks[placed.task]
     variant = task.variant(placed.variant)
@@ -95,13 +97,13 @@ def worker_model(
     python = config.backend == PYTHON
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
-    # Our runners give each call's token back, so that an answer is known to be its own.
+    # Our runners return each call's token, so that the front can check that an answer belongs to its call.
     tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
-    # They fill up rows, so that items with different numbers of rows make one batch.
+    # They also pad rows, so that items with different numbers of rows can form one batch.
     pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
     tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
-        raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename it")
+        raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
     cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
@@ -130,16 +132,16 @@ def worker_model(
 
 
 def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: bool) -> None:
-    """Batches, and turns where several models share the slice.
+    """Sets the batching, and the rate limiter if several models share the slice.
 
-    A front sends whole batches, for which Triton's own batcher would only be one more thread on the way. Where it sends
-    their items side by side, that batcher joins them.
+    A front sends whole batches, for which Triton's batcher would only add a thread. If the front sends the items of a
+    batch as separate requests, the batcher joins them.
 
     Args:
-        config: Changed, its instances set.
-        batch: Largest.
-        items: True if a batch comes as one request an item.
-        shared: True if there are other models.
+        config: Configuration to change, whose instances are set.
+        batch: Largest batch.
+        items: True if a batch arrives as one request for each item.
+        shared: True if the slice holds other models.
     """
     config.max_batch_size = batch
     if not items:
@@ -154,7 +156,7 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
 
 
 def base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
-    """Returns a template's native base if the server has the backend for it, else its other base.
+    """Returns the template's native configuration if the server has its backend, otherwise the other one.
 
     Raises:
         InputError: The server has the backend of neither.
@@ -168,13 +170,13 @@ def base_config(base: Template, task: Task, backends: frozenset[str], where: str
         raise InputError(
             f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
             where=where,
-            hint=f"it has {', '.join(sorted(backends)) or 'none'}; use a tritonserver with that backend",
+            hint=f"the server has {', '.join(sorted(backends)) or 'none'}; use a tritonserver with this backend",
         )
     return config
 
 
 def _numbered(task: Task) -> bool:
-    """True if the names of the tensors end with `__0`, `__1`, ... by which the pytorch backend tells them apart."""
+    """Returns True if the tensors' names end with `__0`, `__1`, ..., by which the pytorch backend identifies them."""
     sides = (task.inputs, task.outputs)
     return all(name.endswith(f"__{index}") for side in sides for index, name in enumerate(side))
 
@@ -198,14 +200,14 @@ def _runner_spec(
 
 
 def _threads(server: Server, instances: int) -> int:
-    """Threads of one instance: its share of the slice's where the processor is the board; on a GPU one feeds it."""
+    """Returns the threads of one instance: its share of a CPU slice's threads, or one thread to feed a GPU."""
     if server.board.arch != "cpu":
         return 1
     return max(1, server.board.profiles[server.slice].compute_slices // instances)
 
 
 def _latency_ms(placed: PlacedModel, server: Server, profile: ProfileTable | None, where: str) -> dict[str, float]:
-    """Batch size, up to the planned one -> median milliseconds with the planned instances on this slice."""
+    """Returns the median milliseconds of each batch size up to the planned one, with the planned instances."""
     rows = profile.rows(task=placed.task, variant=placed.variant, gpu=server.board.name) if profile is not None else ()
     latency = {
         str(row.key.batch): row.latency_p50_ms
@@ -215,15 +217,15 @@ def _latency_ms(placed: PlacedModel, server: Server, profile: ProfileTable | Non
     if str(placed.batch) not in latency:
         raise InputError(
             f"there is no profile of {placed.instances} instances at batch {placed.batch} on a {server.slice} slice"
-            f" of {server.board.name}, so the time to emulate is not known",
+            f" of {server.board.name}, so the time to emulate is unknown",
             where=where,
-            hint="plan again with the profiles at hand, or bring those that the plan was made with",
+            hint="plan again with the current profiles, or use those that the plan was made with",
         )
     return latency
 
 
 def _files(base: Template | None, variant: Variant, config: ModelConfig, where: str) -> dict[str, bytes | Artifact]:
-    """The version folder: the template's code and the variant's artifacts."""
+    """Returns the files of the version folder: the template's code and the variant's artifacts."""
     code = base.model_py if base is not None else None
     files: dict[str, bytes | Artifact] = {} if code is None else {f"{cfg.VERSION}/{MODEL_FILE}": code}
     for name, source in sorted(variant.artifacts.items()):
@@ -232,7 +234,7 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
             raise InputError(
                 f"an artifact cannot be stored as {name!r}",
                 where=where,
-                hint="name it by a file name that no other has",
+                hint="use a file name that no other artifact has",
             )
         files[str(path)] = Artifact(source)
     wanted = config.default_model_filename
@@ -246,11 +248,11 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
 
 
 def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
-    """SHA-256 of everything but the name; of an artifact, where it is and what is in it."""
+    """Returns the SHA-256 of a model without its name. An artifact contributes its path and its content."""
     nameless = ModelConfig()
     nameless.CopyFrom(config)
     nameless.name = ""
-    told = hashlib.sha256()
+    result = hashlib.sha256()
     parts: list[bytes] = [cfg.render(nameless)]
     for path, content in sorted(files.items()):
         parts.append(path.encode())
@@ -259,6 +261,6 @@ def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity:
         else:
             parts += [b"bytes", content]
     for part in parts:
-        told.update(len(part).to_bytes(8))
-        told.update(part)
-    return told.hexdigest()
+        result.update(len(part).to_bytes(8))
+        result.update(part)
+    return result.hexdigest()

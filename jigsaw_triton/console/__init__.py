@@ -1,1 +1,1 @@
-"""The status interface of a running system."""
+"""Status API and traces of a running deployment."""

@@ -1,4 +1,4 @@
-"""Speaks to the status interface of a running controller. Blocking: for the command line."""
+"""Client of a running controller's status API. Its calls block; it is for the command line."""
 
 import http.client
 import json
@@ -13,15 +13,15 @@ _ERRORS: Mapping[int, type[JigsawError]] = {2: InputError, 4: StateError}
 
 
 class ControllerGoneError(StateError):
-    """No controller answers."""
+    """No controller answers at the socket."""
 
 
 class ControllerClient:
-    """One controller.
+    """Client of one controller.
 
     Args:
-        path: Its socket.
-        timeout_s: For a call, beyond what the call itself waits.
+        path: Socket of the controller.
+        timeout_s: Timeout of a call in seconds, in addition to the time that the call itself waits for events.
     """
 
     def __init__(self, path: Path, timeout_s: float = 30.0) -> None:
@@ -29,24 +29,24 @@ class ControllerClient:
         self._timeout_s = timeout_s
 
     def status(self) -> dict[str, Any]:
-        """What `status -o json` prints."""
+        """Returns the status, which is the document that `status -o json` prints."""
         return self._call("GET", "/status")
 
     def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
-        """Events with an id greater than `after`, and the state; waits for one where there is none yet."""
+        """Returns the state and the events with an id greater than `after`. Waits up to `wait_s` if there are none."""
         return self._call("GET", f"/events?after={after}&wait={wait_s}", extra_s=wait_s)
 
     def deploy(self, request: Mapping[str, Any]) -> None:
-        """Asks for a deployment.
+        """Requests a deployment.
 
         Raises:
-            StateError: Another one is under way.
-            InputError: The files are wrong.
+            StateError: Another deploy is in progress.
+            InputError: The files have mistakes.
         """
         self._call("POST", "/deploy", json.dumps(request))
 
     def down(self) -> None:
-        """Asks to take all down."""
+        """Requests that the deployment be taken down."""
         self._call("POST", "/down")
 
     def _call(self, method: str, path: str, body: str | None = None, *, extra_s: float = 0.0) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class ControllerClient:
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ControllerGoneError(
-                "no controller runs here", where=str(self._path), hint="start one with `jigsaw-triton deploy`"
+                "no controller is running here", where=str(self._path), hint="start one with `jigsaw-triton deploy`"
             ) from error
         finally:
             connection.close()
@@ -67,12 +67,12 @@ class ControllerClient:
             raise JigsawError(
                 f"the controller's answer ({response.status}) is not JSON",
                 where=str(self._path),
-                hint="its log says why: `jigsaw-triton logs controller`",
+                hint="see its log: `jigsaw-triton logs controller`",
             ) from error
         if "error" in data and response.status >= 400:
-            told = data["error"]
-            kind = _ERRORS.get(told["code"], JigsawError)
-            raise kind(told["message"], where=told["where"], hint=told["hint"])
+            details = data["error"]
+            kind = _ERRORS.get(details["code"], JigsawError)
+            raise kind(details["message"], where=details["where"], hint=details["hint"])
         return data
 
 

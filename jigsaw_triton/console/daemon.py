@@ -1,4 +1,4 @@
-"""A controller as a process: composed, locked, run until no server is left or until it is told to leave."""
+"""Controller process: it composes the controller, takes the lock, and runs until the deployment is down."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
@@ -15,6 +15,7 @@ from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.controller.checkpoint import load
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.controller.paths import Paths
@@ -22,39 +23,52 @@ from jigsaw_triton.controller.recovery import recovered, unfinished
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Phase, State
-from jigsaw_triton.errors import StateError
+from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.os_process import start_time
 
 _LOG_BYTES = 8 * 2**20
 
+UNREADABLE = 65
+"""Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
+
+_REPEATS_FACT = "repeats"
+"""Journal key of the last generation, and how often a request was repeated since."""
+
+_MAX_REPEATS = 2
+"""Times that a request is repeated after controllers that died while they carried it out."""
+
 
 def run_controller(
     paths: Paths, installation: Installation, read: Read, settings: Settings, *, resume: bool = False
 ) -> None:
-    """Runs a controller in this process until no server is left. A signal that ends it leaves the servers running.
+    """Runs a controller in this process until its deployment has been taken down.
+
+    A signal that ends the controller leaves the servers running.
 
     Args:
-        paths: Paths of the deployment; made if missing.
-        installation: The tritonserver to run.
-        read: Reads deploy requests.
+        paths: Paths of the deployment, created if missing.
+        installation: Tritonserver to run.
+        read: Function that reads deploy requests.
         settings: Settings of the control loop.
-        resume: True if the controller goes on for one that ended unexpectedly: it asks once more for what the user had
-            not got yet. Otherwise a deploy request follows.
+        resume: True if this controller replaces one that died. It then repeats the user's last request, if that was not
+            carried out yet. Otherwise a deploy request follows.
 
     Raises:
-        AlreadyRunsError: A controller of this deployment runs already.
-        StateError: The state of the last controller cannot be read, and `resume` asks for it.
+        AlreadyRunsError: A controller of this deployment is already running.
+        StateError: The state of the last controller cannot be read, and `resume` requires it.
     """
     paths.create()
     take_lock(paths.lock)
     _log_to(paths.log("controller"))
     with closing(Journal(paths.journal)) as journal:
+        down = False
         try:
-            asyncio.run(_serve(paths, installation, journal, read, settings, resume))
+            down = asyncio.run(_serve(paths, installation, journal, read, settings, resume))
         finally:
-            if not journal.servers():
+            # A deployment that was served is left to the next controller, even if none of its servers is left.
+            if down or not journal.checkpoint()[1]:
                 journal.forget_checkpoint()
                 shutil.rmtree(paths.run, ignore_errors=True)
                 paths.secret.unlink(missing_ok=True)
@@ -62,7 +76,8 @@ def run_controller(
 
 async def _serve(
     paths: Paths, installation: Installation, journal: Journal, read: Read, settings: Settings, resume: bool
-) -> None:
+) -> bool:
+    """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
 
     def exited(name: str, status: int) -> None:
@@ -72,29 +87,47 @@ async def _serve(
         controller.noticed(kind, text)
 
     before = _last_state(journal, resume)
-    if resume and before is None:
-        return
+    state = recovered(before) if before is not None else None
+    wanted = _repeated(journal, before) if before is not None and resume else None
+    if resume and state is None and wanted is None:
+        return True
     fleet = Fleet(paths, installation, journal, _secret(paths), exited, noticed, survives=True)
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
-    controller = Controller(executor, fleet, journal, settings, recovered(before) if before is not None else None)
+    controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, controller.leave)
     await controller.adopt()
-    await server.start()
-    wanted = unfinished(before) if before is not None and resume else None
     if wanted is not None:
         await controller.deploy(wanted)
+    await server.start()
     try:
-        state = await controller.run()
+        last = await controller.run()
     finally:
         await server.stop()
-    if state.phase is not Phase.STOPPED and journal.servers():
+    if last.phase is not Phase.STOPPED and last.wanted is not None:
         # No task is cancelled, since that would undo what is under way: the next controller sees to it.
         journal.close()
         logging.shutdown()
         os._exit(0)
+    return True
+
+
+def _repeated(journal: Journal, before: State) -> Wanted | None:
+    """Returns the user's last request if it is to be repeated; None if there is none, or if it killed controllers."""
+    wanted = unfinished(before)
+    if wanted is None:
+        return None
+    # A solve that succeeds takes the next generation, so the count is one of controllers that died before it.
+    generation, _, count = journal.fact(_REPEATS_FACT).partition(":")
+    repeats = int(count) + 1 if generation == str(journal.last_generation()) else 1
+    if repeats > _MAX_REPEATS:
+        text = f"the last deploy is given up: the controller died {repeats} times while it carried it out"
+        journal.event("error", text, JigsawError.exit_code)
+        return None
+    journal.keep_fact(_REPEATS_FACT, f"{journal.last_generation()}:{repeats}")
+    return wanted
 
 
 def _last_state(journal: Journal, resume: bool) -> State | None:
@@ -107,23 +140,30 @@ def _last_state(journal: Journal, resume: bool) -> State | None:
         state = load(journal)
     except StateError as error:
         if resume:
+            error.exit_code = UNREADABLE
             raise
         journal.event("error", f"{error}: the servers that the last controller left are ended")
         return None
     running = any(start_time(record.pid) == record.started for record in journal.servers())
+    if state is None or state.phase is Phase.STOPPED:
+        return None
     return state if running or resume else None
 
 
 def _secret(paths: Paths) -> str:
     """Secret of the deployment, which its servers know; made with the first of them."""
-    try:
-        return paths.secret.read_text(encoding="ascii")
-    except FileNotFoundError:
-        fresh = secrets.token_urlsafe(24)
-        fd = os.open(paths.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="ascii") as file:
-            file.write(fresh)
-        return fresh
+    with suppress(FileNotFoundError):
+        # An empty secret would keep nobody out.
+        if secret := paths.secret.read_text(encoding="ascii"):
+            return secret
+    fresh = paths.secret.with_name(".secret")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(24))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.chmod(0o600)
+    return fresh.replace(paths.secret).read_text(encoding="ascii")
 
 
 def _log_to(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The status interface: JSON over HTTP on a Unix socket that only its owner can open."""
+"""Status API of a controller: JSON over HTTP on a Unix socket that only its owner can open."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MAX_WAIT_S = 30.0
 
 Read = Callable[[Mapping[str, Any]], Wanted]
-"""Reads what a deploy request names: files and flags as the command line gave them."""
+"""Function that loads the input of a deploy request, whose files and flags come from the command line."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,11 +30,11 @@ class StatusServer:
     """Serves GET /status, GET /events, POST /deploy and POST /down.
 
     Args:
-        socket: Where to listen.
-        controller: To ask and to tell.
-        fleet: Its servers.
-        journal: Its event log.
-        read: Reads a deploy request.
+        socket: Path of the socket to listen on.
+        controller: Controller to serve.
+        fleet: Servers of the controller.
+        journal: Journal with the controller's event log.
+        read: Function that reads a deploy request.
     """
 
     def __init__(self, socket: Path, controller: Controller, fleet: Fleet, journal: Journal, read: Read) -> None:
@@ -51,14 +51,14 @@ class StatusServer:
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
 
     async def start(self) -> None:
-        """Begins to listen."""
+        """Starts to listen."""
         await self._runner.setup()
         self._socket.unlink(missing_ok=True)
         await web.UnixSite(self._runner, str(self._socket)).start()
         self._socket.chmod(0o600)
 
     async def stop(self) -> None:
-        """Ends, once calls under way are answered."""
+        """Stops, after up to two seconds for calls in progress."""
         await self._runner.cleanup()
         self._socket.unlink(missing_ok=True)
 
@@ -66,7 +66,7 @@ class StatusServer:
         return web.json_response(snapshot(self._controller, self._fleet, await self._fleet.use()))
 
     async def _events(self, request: web.Request) -> web.Response:
-        """Events after `after`; where there are none, waits up to `wait` seconds for one."""
+        """Responds with the events after `after`. Waits up to `wait` seconds for one if there are none."""
         after = int(request.query.get("after", "0"))
         wait_s = min(float(request.query.get("wait", "0")), MAX_WAIT_S)
         events = self._journal.events(after)
@@ -85,7 +85,7 @@ class StatusServer:
         )
 
     async def _deploy(self, request: web.Request) -> web.Response:
-        # The files are read here and now, so that a mistake in them is told to whoever asked.
+        # The files are read before the response, so that it can report mistakes in them.
         wanted = await asyncio.to_thread(self._read, await request.json())
         await self._controller.deploy(wanted)
         return web.json_response({}, status=202)
@@ -108,6 +108,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except Exception as error:
         log.exception("%s %s failed", request.method, request.path)
-        told = f"{request.path} failed: {type(error).__name__}: {error}"
-        hint = "the controller's log says more: `jigsaw-triton logs controller`"
-        return web.json_response({"error": {"message": told, "where": "", "hint": hint, "code": 1}}, status=500)
+        message = f"{request.path} failed: {type(error).__name__}: {error}"
+        hint = "see the controller's log: `jigsaw-triton logs controller`"
+        return web.json_response({"error": {"message": message, "where": "", "hint": hint, "code": 1}}, status=500)

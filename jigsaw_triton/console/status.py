@@ -1,4 +1,4 @@
-"""The state of a running system as users see it: one JSON document."""
+"""Status of a running deployment as one JSON document."""
 
 import os
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Restarts, State
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
 
-EMULATED_MIG = "MIG: instances exist in a state file only; the GPUs are not real"
-EMULATED_MPS = "MPS: the servers that share an instance run side by side, without a daemon"
-EMULATED_CPU = "GPU time: models run on this machine's processor, which all workers share"
-EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and answer zeros"
+EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"
+EMULATED_MPS = "MPS: servers that share an instance run side by side without a daemon"
+EMULATED_CPU = "GPU time: models run on this machine's CPU, which all workers share"
+EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and return zeros"
 
 
 def snapshot(
     controller: Controller, fleet: Fleet, use: Mapping[str, DeviceUse] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """What `status -o json` prints.
+    """Returns the status, which is the document that `status -o json` prints.
 
     Args:
-        controller: That runs.
-        fleet: Its servers.
-        use: How busy the workers' MIG instances are, as far as it is known.
+        controller: Running controller.
+        fleet: Servers of the controller.
+        use: Utilisation of the MIG instances by worker, for the workers for which it is known.
     """
     state = controller.state
     running, server = state.running, fleet.commands.installation
@@ -52,13 +52,13 @@ def snapshot(
 
 
 def emulated(generation: Generation | None) -> tuple[str, ...]:
-    """What is not real of what runs, a sentence each."""
+    """Describes the emulated parts of a generation, one sentence each."""
     if generation is None:
         return ()
     wanted = generation.wanted
-    said = _emulated_cluster(wanted.cluster)
+    parts = _emulated_cluster(wanted.cluster)
     variants = [v for g in wanted.graphs.values() for t in g.tasks.values() for v in t.variants]
-    return (*said, EMULATED_VARIANTS) if any(v.template == "emulated" for v in variants) else said
+    return (*parts, EMULATED_VARIANTS) if any(v.template == "emulated" for v in variants) else parts
 
 
 def _emulated_cluster(cluster: Cluster) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
 
 
 def _workers_server(fleet: Fleet) -> dict[str, Any]:
-    """The tritonserver that workers run, and the image that it is in."""
+    """Returns the version of the workers' tritonserver and its container image."""
     commands = fleet.commands
     return {"version": commands.workers.version, "image": commands.image.name if commands.image is not None else None}
 
@@ -144,10 +144,10 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dic
     }
 
 
-def _server_state(state: State, name: str, there: bool) -> str:
+def _server_state(state: State, name: str, exists: bool) -> str:
     restarts = state.restarts.get(name, Restarts())
     if restarts.lost:
         return "lost"
     if restarts.waiting:
         return "restarting"
-    return "ready" if there else "absent"
+    return "ready" if exists else "absent"

@@ -1,4 +1,4 @@
-"""The traces of a deployment: what its servers wrote of single requests, put together to their ways through a graph."""
+"""Traces of a deployment, assembled from its servers' records of single requests."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,19 +17,20 @@ from jigsaw_triton.runtime.trace import (
     run_from_json,
 )
 
-APART_S = 30.0
-"""A hop that begins so long after the end of the one before it is of another request with the same id."""
+MAX_GAP_S = 30.0
+"""Seconds between two hops of one request at most. After a longer gap, a hop belongs to another request with its id."""
 
 _Record = TypeVar("_Record", Hop, Run)
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A request at a task or python step.
+    """The stay of a request at a task or Python step.
 
     Attributes:
         hop: Record of the front.
-        runs: Records of the workers' models for each of its calls, as they began; models of native backends write none.
+        runs: Records of the workers' models for each call of the hop, by start time. Models of native backends write
+            none.
     """
 
     hop: Hop
@@ -37,23 +38,23 @@ class Stay:
 
     @property
     def arrived_s(self) -> float:
-        """Time at which it came to the queue, in seconds since 1970."""
+        """Time of arrival in the queue, in seconds since 1970."""
         return self.hop.taken_s - self.hop.waited_ms / 1000
 
     @property
     def ended_s(self) -> float:
-        """Time at which it was answered, in seconds since 1970."""
+        """Time of the answer, in seconds since 1970."""
         return self.hop.taken_s + self.hop.returned_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One request's way.
+    """The path of one request through a graph.
 
     Attributes:
         graph: Name of the graph.
-        request: Id that the client gave.
-        stays: One stay at least, in the order in which they left their queues.
+        request: Id that the client gave the request.
+        stays: Stays of the request, at least one, in the order in which they left their queues.
     """
 
     graph: str
@@ -62,25 +63,25 @@ class Trace:
 
     @property
     def began_s(self) -> float:
-        """Time at which it came to the first queue, in seconds since 1970."""
+        """Time of arrival in the first queue, in seconds since 1970."""
         return min(stay.arrived_s for stay in self.stays)
 
     @property
     def total_ms(self) -> float:
-        """Time from then until its last answer."""
+        """Milliseconds from the arrival in the first queue to the last answer."""
         return 1000 * (max(stay.ended_s for stay in self.stays) - self.began_s)
 
     @property
     def outcome(self) -> str:
-        """`answered`, or how the first task that failed it did."""
+        """`answered`, or the outcome at the first task that failed the request."""
         return next((s.hop.outcome for s in self.stays if s.hop.outcome != "answered"), "answered")
 
     def at_ms(self, since_1970_s: float) -> float:
-        """A time in milliseconds from the beginning on."""
+        """Converts a time in seconds since 1970 to milliseconds since the request's arrival."""
         return round(1000 * (since_1970_s - self.began_s), 3)
 
     def to_json(self) -> dict[str, Any]:
-        """The document that `trace -o json` prints."""
+        """Returns the document that `trace -o json` prints."""
         return {
             "graph": self.graph,
             "request": self.request,
@@ -121,15 +122,15 @@ class Trace:
 
 
 def read_traces(run_dir: Path, graph: str, request: str | None = None) -> tuple[Trace, ...]:
-    """The traces of a graph that are there, by their beginning.
+    """Reads the traces of a graph, ordered by the requests' arrival.
 
     Args:
         run_dir: Run directory of the deployment.
         graph: Name of the graph.
-        request: Id that clients gave; None for all.
+        request: Request id to select; None for all requests.
     """
     folder = run_dir / FOLDER
-    # Dots in names make one graph's files look like another's: the records tell.
+    # The pattern can match files of other graphs with dots in their names, so the records' own graph decides.
     hops = [
         hop
         for path in (folder / GATEWAY).glob(f"{graph}.*.jsonl*")
@@ -141,30 +142,33 @@ def read_traces(run_dir: Path, graph: str, request: str | None = None) -> tuple[
         worker: [run for path in (folder / WORKERS / worker).glob("*.jsonl*") for run in _records(path, run_from_json)]
         for worker in workers
     }
-    traces = [Trace(graph, way[0].request, tuple(Stay(hop, _runs(hop, runs)) for hop in way)) for way in together(hops)]
+    traces = [
+        Trace(graph, path[0].request, tuple(Stay(hop, _runs(hop, runs)) for hop in path))
+        for path in hops_by_request(hops)
+    ]
     return tuple(sorted(traces, key=lambda trace: trace.began_s))
 
 
-def together(hops: Iterable[Hop]) -> Iterator[list[Hop]]:
-    """The hops of each request; clients may use an id again."""
+def hops_by_request(hops: Iterable[Hop]) -> Iterator[list[Hop]]:
+    """Groups hops by request. Clients may reuse an id, so the times of hops separate requests with the same one."""
     by_id: dict[str, list[Hop]] = {}
     for hop in sorted(hops, key=lambda h: h.taken_s):
         by_id.setdefault(hop.request, []).append(hop)
-    for same in by_id.values():
-        way: list[Hop] = []
+    for same_id in by_id.values():
+        path: list[Hop] = []
         ended_s = 0.0
-        for hop in same:
-            later_s = hop.taken_s - hop.waited_ms / 1000 - ended_s
-            if way and later_s >= 0 and (later_s > APART_S or hop.task in {h.task for h in way}):
-                yield way
-                way = []
-            way.append(hop)
+        for hop in same_id:
+            gap_s = hop.taken_s - hop.waited_ms / 1000 - ended_s
+            if path and gap_s >= 0 and (gap_s > MAX_GAP_S or hop.task in {h.task for h in path}):
+                yield path
+                path = []
+            path.append(hop)
             ended_s = max(ended_s, hop.taken_s + hop.returned_ms / 1000)
-        yield way
+        yield path
 
 
 def _runs(hop: Hop, runs: Mapping[str, Sequence[Run]]) -> tuple[tuple[Run, ...], ...]:
-    """The runs of each call, as they began: one of a task's model, one of each model of a chain."""
+    """Returns the runs of each call by start time: one run of a task's model, or one of each model of a chain."""
     return tuple(
         tuple(sorted((run for run in runs[call.worker] if call.number in run.tokens), key=lambda run: run.began_s))
         for call in hop.calls
@@ -172,7 +176,7 @@ def _runs(hop: Hop, runs: Mapping[str, Sequence[Run]]) -> tuple[tuple[Run, ...],
 
 
 def _records(path: Path, read: Callable[[str], _Record]) -> Sequence[_Record]:
-    """The records of a file; what is half written, or gone by now, is left out."""
+    """Reads the records of a file. Skips incomplete lines, and files that have been removed."""
     found: list[_Record] = []
     with suppress(OSError):
         for line in path.read_text().splitlines():

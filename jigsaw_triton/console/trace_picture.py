@@ -1,4 +1,4 @@
-"""Draws where a request's time went: a bar for each wait, stay and batch, on one scale of time."""
+"""Pictures of a trace: one bar for each wait, stay and batch of a request, on a common time axis."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from jigsaw_triton.gpus.board import Row, Span, distinct_colours
 
 Kind = Literal["wait", "stay", "call", "failed"]
 
-MOST_CALLS = 32
-"""Batches of one task that are drawn one by one."""
+MAX_CALLS = 32
+"""Number of batches of one task that are drawn as separate bars."""
 
 _FAILED = "#B00020"
 _MODEL = "█"
 _SHADES = {"wait": "░", "stay": "▒", "call": "▓", "failed": "▓"}
 _OPACITY = {"wait": 0.2, "stay": 0.4, "call": 0.6, "failed": 0.6}
-_LEGEND = {"wait": "waits", "stay": "at the gateway", "call": "at a worker", "run": "its model runs"}
+_LEGEND = {"wait": "in the queue", "stay": "at the gateway", "call": "at a worker", "run": "model running"}
 _LABEL_COLUMNS = 46
 
 _LINE = 20
@@ -29,16 +29,16 @@ _TOP = 58
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A stretch of time.
+    """An interval of a request's time.
 
     Attributes:
-        task: During whose work; it has the task's colour.
-        depth: How far what it is about lies inside what stands above.
-        label: What it is.
-        start_ms: From the request's beginning.
-        end_ms: Likewise.
-        kind: How it looks.
-        runs: When models ran meanwhile, as (start, end).
+        task: Name of the task, which determines the colour.
+        depth: Nesting level: 0 for the queue and the gateway, 1 for a batch at a worker.
+        label: Text beside the bar.
+        start_ms: Start of the interval, in milliseconds since the request's arrival.
+        end_ms: End of the interval, in milliseconds since the request's arrival.
+        kind: Kind of the interval, which determines the shade.
+        runs: Intervals within the bar during which models ran, as (start, end).
     """
 
     task: str
@@ -51,20 +51,20 @@ class Bar:
 
     @property
     def took(self) -> str:
-        """How long it is."""
+        """Length of the interval in milliseconds, as text."""
         return f"{self.end_ms - self.start_ms:.1f}"
 
 
 def bars(trace: Trace) -> tuple[Bar, ...]:
-    """From top to bottom: each task with its wait, its stay at the gateway, and its batches at workers."""
+    """Returns the bars from top to bottom: for each task its wait, its stay at the gateway, and its batches."""
     return tuple(bar for stay in trace.stays for bar in (*_of_task(trace, stay), *_of_calls(trace, stay)))
 
 
 def title(trace: Trace) -> str:
-    """A line on the whole."""
+    """Returns a one-line summary of a trace."""
     message = next((stay.hop.message for stay in trace.stays if stay.hop.message), "")
-    told = f": {message}" if message else ""
-    return f"{trace.graph}, request {trace.request}: {trace.total_ms:.1f} ms, {trace.outcome}{told}"
+    suffix = f": {message}" if message else ""
+    return f"{trace.graph}, request {trace.request}: {trace.total_ms:.1f} ms, {trace.outcome}{suffix}"
 
 
 def _of_task(trace: Trace, stay: Stay) -> Iterator[Bar]:
@@ -80,27 +80,32 @@ def _of_task(trace: Trace, stay: Stay) -> Iterator[Bar]:
 def _of_calls(trace: Trace, stay: Stay) -> Iterator[Bar]:
     taken_ms = trace.at_ms(stay.hop.taken_s)
     pairs = sorted(zip(stay.hop.calls, stay.runs, strict=True), key=lambda pair: pair[0].sent_ms)
-    for call, runs in pairs[:MOST_CALLS]:
-        # A python step has no variants.
+    for call, runs in pairs[:MAX_CALLS]:
+        # A Python step has no variants.
         where = f"{call.variant} on {call.worker}" if call.variant else call.worker
-        again = ", again" if call.again else ""
-        ended = "" if call.outcome == "answered" else f", {call.outcome}"
+        retry = ", retry" if call.again else ""
+        failure = "" if call.outcome == "answered" else f", {call.outcome}"
         yield Bar(
             task=stay.hop.task,
             depth=1,
-            label=f"{where}, {call.items} of {call.batch} items{again}{ended}",
+            label=f"{where}, {call.items} of {call.batch} items{retry}{failure}",
             start_ms=taken_ms + call.sent_ms,
             end_ms=taken_ms + call.ended_ms,
-            kind="failed" if ended else "call",
+            kind="failed" if failure else "call",
             runs=tuple((trace.at_ms(run.began_s), trace.at_ms(run.began_s) + run.took_ms) for run in runs),
         )
-    if rest := [call for call, _ in pairs[MOST_CALLS:]]:
+    if rest := [call for call, _ in pairs[MAX_CALLS:]]:
         first, last = min(call.sent_ms for call in rest), max(call.ended_ms for call in rest)
-        yield Bar(stay.hop.task, 1, f"{len(rest)} batches more", taken_ms + first, taken_ms + last, "call")
+        yield Bar(stay.hop.task, 1, f"{len(rest)} more batches", taken_ms + first, taken_ms + last, "call")
 
 
 def draw_text(trace: Trace, *, width: int = 100) -> tuple[Row, ...]:
-    """For a terminal of so many columns; legible from 80."""
+    """Draws a trace for a terminal.
+
+    Args:
+        trace: Trace to draw.
+        width: Width of the terminal in columns. The picture is legible from 80 columns on.
+    """
     drawn = bars(trace)
     colours = _colours(drawn)
     labels = min(_LABEL_COLUMNS, max(len(_indented(bar)) for bar in drawn))
@@ -127,7 +132,7 @@ def _text_bar(bar: Bar, scale: float, task_colour: str) -> Iterator[Span]:
 
 
 def draw_svg(trace: Trace) -> str:
-    """As a standalone SVG document; figures of everything are in the tooltips."""
+    """Draws a trace as a standalone SVG document, whose tooltips show all figures."""
     drawn = bars(trace)
     colours = _colours(drawn)
     left = max(len(_indented(bar)) for bar in drawn) * _CHARACTER + 24
@@ -150,7 +155,7 @@ def draw_svg(trace: Trace) -> str:
 def _svg_bar(bar: Bar, y: int, left: float, scale: float, task_colour: str) -> str:
     colour = _FAILED if bar.kind == "failed" else task_colour
     weight = ' font-weight="bold"' if bar.depth == 0 else ""
-    told = "".join(f", model {start:.1f} to {end:.1f} ms" for start, end in bar.runs)
+    runs = "".join(f", model {start:.1f} to {end:.1f} ms" for start, end in bar.runs)
     spans = [(bar.start_ms, bar.end_ms, _OPACITY[bar.kind]), *((start, end, 1.0) for start, end in bar.runs)]
     boxes = "".join(
         f'<rect x="{left + start * scale:.1f}" y="{y}" width="{max(1.0, (end - start) * scale):.1f}" '
@@ -158,7 +163,7 @@ def _svg_bar(bar: Bar, y: int, left: float, scale: float, task_colour: str) -> s
         for start, end, opacity in spans
     )
     return (
-        f"<g><title>{escape(f'{bar.label}: {bar.start_ms:.1f} to {bar.end_ms:.1f} ms{told}')}</title>"
+        f"<g><title>{escape(f'{bar.label}: {bar.start_ms:.1f} to {bar.end_ms:.1f} ms{runs}')}</title>"
         f'<text x="{12 + 2 * _CHARACTER * bar.depth:.0f}" y="{y + 11}"{weight}>{escape(bar.label)}</text>{boxes}'
         f'<text x="{left + bar.end_ms * scale + 5:.1f}" y="{y + 11}" fill="#444">{bar.took} ms</text></g>\n'
     )
@@ -173,7 +178,7 @@ def _svg_legend(left: float, y: float) -> Iterator[str]:
 
 
 def _axis(total_ms: float, left: float, scale: float, bottom: float) -> Iterator[str]:
-    """Lines at round times."""
+    """Yields vertical lines at round times, with labels."""
     step = next(s for s in _steps() if s * 8 >= total_ms)
     for number in range(int(total_ms / step) + 1):
         x = left + number * step * scale
@@ -184,7 +189,7 @@ def _axis(total_ms: float, left: float, scale: float, bottom: float) -> Iterator
 
 
 def _steps() -> Iterator[float]:
-    """1, 2 and 5 of every power of ten, from 0.0001 on."""
+    """Yields 1, 2 and 5 times each power of ten, from 0.0001 up."""
     base = 0.0001
     while True:
         yield from (base, 2 * base, 5 * base)

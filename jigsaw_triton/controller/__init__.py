@@ -1,1 +1,1 @@
-"""The loop that keeps what runs as it should be."""
+"""The controller: deploys a plan, keeps its servers running, and plans again when the load changes."""

@@ -1,4 +1,4 @@
-"""What the controller's core asks its shell to do. Plain values; `shell` carries them out."""
+"""Actions that the controller's core asks its shell to carry out, as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from jigsaw_triton.graph.model import TaskGraph
 
 @dataclass(frozen=True, slots=True)
 class Solve:
-    """Find a plan and compile it.
+    """Compute a plan and compile it.
 
     Attributes:
         wanted: Graphs, cluster and profiles.
         demand_rps: Graph -> requests a second to plan for.
-        generation: Number of the generation that comes of it.
-        reason: In the user's words.
-        running: The generation to stay close to.
-        graphs: As they are to be planned: with what was measured in place of estimates.
-        may_fall_short: Whether demands above what was asked for are cut where the cluster cannot carry them all.
+        generation: Number of the new generation.
+        reason: Cause of the change, as the event log shows it.
+        running: Generation that serves; the new plan stays close to it.
+        graphs: Graphs to plan, in which measured values replace the estimates.
+        may_fall_short: True if demand above the user's own figures may be cut when the cluster cannot carry all of it.
     """
 
     wanted: Wanted
@@ -33,21 +33,24 @@ class Solve:
 
 @dataclass(frozen=True, slots=True)
 class StartGateway:
-    """Start the gateway's tritonserver, without models."""
+    """Start the gateway's tritonserver without models."""
 
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class BringUp:
-    """Create a worker's MIG instance, start its tritonserver, load and verify its models; all of it or nothing."""
+    """Create a worker's MIG instance, start its tritonserver, and load and verify its models.
+
+    A failure at any step undoes the steps before it.
+    """
 
     worker: Worker
 
 
 @dataclass(frozen=True, slots=True)
 class LoadModels:
-    """Load and verify further models on a running worker; all of them or none."""
+    """Load and verify more models on a running worker: all of them or none."""
 
     worker: str
     models: tuple[WorkerModel, ...]
@@ -55,10 +58,10 @@ class LoadModels:
 
 @dataclass(frozen=True, slots=True)
 class LoadGateway:
-    """Write routes, and load and verify models behind fronts at the gateway; all of them or none.
+    """Write routes, and load and verify the models behind the fronts at the gateway: all of them or none.
 
     Attributes:
-        models: One-task fronts and pipelines in the order of loading.
+        models: One-task fronts and pipelines, in loading order.
         routes: Name of a route -> its entries.
     """
 
@@ -68,7 +71,7 @@ class LoadGateway:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Load a graph's front over the one that serves, and verify by index and by a probe through the whole graph."""
+    """Replace a graph's front after the new one has answered a probe through the whole graph, and verify it."""
 
     graph: str
     front: ModelFolder
@@ -76,7 +79,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class SetRoutes:
-    """Change where batches of running tasks are sent.
+    """Change the workers to which batches of running tasks are sent.
 
     Attributes:
         routes: Name of a route -> its new entries.
@@ -87,14 +90,14 @@ class SetRoutes:
 
 @dataclass(frozen=True, slots=True)
 class UnloadGateway:
-    """Unload models and end routes at the gateway, each once its last request has been answered."""
+    """Unload models and remove routes at the gateway, each after its last request has been answered."""
 
     models: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until none of these models of a worker has a batch in flight.
+    """Wait until none of the given models of a worker has a batch in flight.
 
     Attributes:
         worker: Name of the worker.
@@ -107,7 +110,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class UnloadModels:
-    """Unload models of a worker and remove their folders."""
+    """Unload models from a worker and remove their folders."""
 
     worker: str
     models: tuple[str, ...]
@@ -127,11 +130,11 @@ class StopGateway:
 
 @dataclass(frozen=True, slots=True)
 class RestartWorker:
-    """Start a worker's tritonserver anew on the instance it had, with the models it had.
+    """Restart a worker's tritonserver on the same MIG instance with the same models.
 
     Attributes:
-        worker: With the models it had.
-        delay_s: To wait before.
+        worker: Worker and the models to load.
+        delay_s: Seconds to wait before the restart.
     """
 
     worker: Worker
@@ -140,12 +143,12 @@ class RestartWorker:
 
 @dataclass(frozen=True, slots=True)
 class RestartGateway:
-    """Start the gateway anew with the models it had.
+    """Restart the gateway with the same models.
 
     Attributes:
-        wanted: For the ports.
-        models: One-task fronts, pipelines, then fronts. Their routes are where they were: files outlive the gateway.
-        delay_s: To wait before.
+        wanted: Deployment input, which holds the ports.
+        models: One-task fronts, pipelines, then the graphs' fronts. Their routes are files, which outlive the gateway.
+        delay_s: Seconds to wait before the restart.
     """
 
     wanted: Wanted
@@ -155,12 +158,12 @@ class RestartGateway:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell what happened: a line of the event log.
+    """Write a line to the event log.
 
     Attributes:
-        kind: A word: `plan`, `transition`, `ready`, `restart`, `condemned`, `demand`, `error`, ...
-        text: A sentence.
-        code: Exit code that goes with an error which ended a change; else 0.
+        kind: Kind of the event, one word: `plan`, `transition`, `ready`, `restart`, `condemned`, `demand`, `error`, ...
+        text: Sentence that describes the event.
+        code: Exit code for an error that ended a change; 0 for any other event.
     """
 
     kind: str
@@ -184,12 +187,12 @@ Action = (
     | RestartWorker
     | RestartGateway
 )
-"""Everything that ends with an event `Done` or `Failed`; a `Report` does not."""
+"""Actions that end with an event `Solved`, `Done` or `Failed`. A `Report` is not one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """An action and the number under which its end is reported."""
+    """An action and the id with which its outcome is reported."""
 
     id: int
     action: Action

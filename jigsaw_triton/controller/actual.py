@@ -1,4 +1,4 @@
-"""What runs: the controller's knowledge of workers and gateway, changed only by what the shell reports done."""
+"""The controller's record of running servers and models. Only actions that the shell reports as done change it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,14 +9,14 @@ from jigsaw_triton.controller import actions as a
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What runs.
+    """Servers, models and routes that exist now.
 
     Attributes:
-        gateway: Whether the gateway's tritonserver runs.
-        workers: Name -> the worker with the models that are loaded there.
+        gateway: True if the gateway's tritonserver is running.
+        workers: Name -> the worker with its loaded models.
         models: One-task fronts and pipelines loaded at the gateway, by name.
-        fronts: Graph -> its front as it is loaded.
-        routes: Name of a route -> its entries as they are written.
+        fronts: Graph -> its loaded front.
+        routes: Name of a route -> its entries on disk.
     """
 
     gateway: bool = False
@@ -26,7 +26,7 @@ class Actual:
     routes: Mapping[str, tuple[RouteEntry, ...]] = field(default_factory=dict)
 
     def after(self, action: a.Action) -> "Actual":
-        """What runs once `action` is done."""
+        """Returns the record after `action` has been carried out."""
         match action:
             case a.StartGateway():
                 return replace(self, gateway=True)

@@ -1,7 +1,7 @@
-"""Requests that have arrived at graphs, from the gateway's counters. Pure.
+"""Request arrivals for each graph, from the gateway's counters. Pure functions.
 
-Fronts count each request as it comes, those that they refuse included; BLS pipelines count those that they refuse
-before any front has them.
+A front counts each request on arrival, even if it refuses the request later. A BLS pipeline counts the requests that it
+refuses before they reach a front.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _REFUSED = "jigsaw_refused_total"
 
 
 def arrived(samples: Iterable[Sample]) -> dict[str, float]:
-    """Graph -> requests that have come to it since the gateway was started.
+    """Returns the number of requests that each graph has received since the gateway started.
 
     Args:
         samples: Samples of the gateway's /metrics.
@@ -28,7 +28,7 @@ def arrived(samples: Iterable[Sample]) -> dict[str, float]:
 
 
 def arrivals(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    """Graph -> requests that came between two readings; counters that went down began at 0."""
+    """Returns each graph's requests between two readings. A counter that went down has restarted from 0."""
     return {
         graph: count - before.get(graph, 0.0) if count >= before.get(graph, 0.0) else count
         for graph, count in now.items()

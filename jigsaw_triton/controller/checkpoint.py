@@ -1,33 +1,36 @@
-"""The core's state on disk, from which the next controller goes on."""
+"""Checkpoints of the core's state in the journal, from which the next controller goes on."""
 
 import io
 import pickle
+from dataclasses import is_dataclass
+from enum import Enum
 from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.state import State
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.profiles.table import ProfileTable
 
 _FORMAT = 1
-"""Number of the form of checkpoints; raised when classes of the state change their fields."""
+"""Version of the checkpoint format. Raise it when a class of the state changes its fields."""
 
 VERSION = f"{__version__}/{_FORMAT}"
 
 _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("collections", "Counter")})
 """(module, name) of the classes outside this package that a state may contain."""
 
-_KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "beyond")
-"""Fields of the state whose change is worth a new checkpoint. Measurements change each second and come back by
-themselves."""
+_KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "overloaded")
+"""Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
+measures anew."""
 
 
 def save(journal: Journal, before: State | None, state: State) -> None:
-    """Writes a checkpoint, unless nothing has changed that the next controller needs.
+    """Writes a checkpoint if anything has changed that the next controller needs.
 
     Args:
         journal: Journal of the deployment.
-        before: State of the last checkpoint; None where there is none.
+        before: State of the last checkpoint; None if there is none.
         state: State to keep.
 
     Raises:
@@ -38,7 +41,7 @@ def save(journal: Journal, before: State | None, state: State) -> None:
 
 
 def load(journal: Journal) -> State | None:
-    """The state of the last checkpoint; None where there is none.
+    """Returns the state of the last checkpoint; None if there is none.
 
     Raises:
         StateError: The checkpoint is of another release, or damaged.
@@ -73,8 +76,10 @@ class _Unpickler(pickle.Unpickler):
         """
         if (module_name, global_name) in _CLASSES:
             return super().find_class(module_name, global_name)
-        if module_name.startswith("jigsaw_triton."):
+        # A name with dots would reach what a module has imported.
+        if module_name.startswith("jigsaw_triton.") and "." not in global_name:
             found = super().find_class(module_name, global_name)
-            if isinstance(found, type):
+            own = isinstance(found, type) and found.__module__ == module_name
+            if own and (is_dataclass(found) or issubclass(found, Enum) or found is ProfileTable):
                 return found
         raise pickle.UnpicklingError(f"a state contains no {module_name}.{global_name}")

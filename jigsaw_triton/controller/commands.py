@@ -1,4 +1,4 @@
-"""Command lines of a deployment's servers: what `deploy` runs, and what its dry run prints."""
+"""Command lines of a deployment's servers, which `deploy` runs and its dry run prints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from jigsaw_triton.servers.installation import Installation
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What the command lines of one deployment have in common.
+    """Builds the command lines of one deployment from the settings that its servers share.
 
     Attributes:
-        paths: Of the deployment.
-        installation: The tritonserver of this machine.
-        secret: What the protocols that change servers are kept behind.
-        image: That workers run from; None for the tritonserver of this machine.
-        gpu: Whether MIG instances are real.
-        edge: Whether an edge stands in front of the gateway.
-        gateway_image: Image that the gateway runs from; None for the tritonserver of this machine.
+        paths: Paths of the deployment.
+        installation: Tritonserver installed on this machine.
+        secret: Secret that a client must present to the protocols that change a server.
+        image: Container image of the workers; None to use this machine's tritonserver.
+        gpu: True if the MIG instances are real.
+        edge: True if an edge receives requests in front of the gateway.
+        gateway_image: Container image of the gateway; None to use this machine's tritonserver.
     """
 
     paths: Paths
@@ -38,19 +38,19 @@ class Commands:
 
     @property
     def workers(self) -> Installation:
-        """The tritonserver that workers run."""
+        """Tritonserver installation that workers run."""
         return self.installation if self.image is None else self.image.installation
 
     def worker(self, worker: Worker, uuid: str, mps: Mapping[str, str] = MappingProxyType({})) -> Command:
-        """The command line of a worker.
+        """Returns the command line of a worker.
 
         Args:
-            worker: Which.
-            uuid: Of its MIG instance.
-            mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
+            worker: Worker to run.
+            uuid: UUID of its MIG instance.
+            mps: Environment variables for clients of the instance's MPS daemon; empty if there is no daemon.
         """
         repository = self.paths.worker_repository(worker.name)
-        # Python steps find the packages of this machine, as the code beside them does.
+        # Python steps run outside the container, so that they find the same packages as the code beside them.
         own = worker.place is None or self.image is None
         command = worker_command(
             self.installation if own else self.workers,
@@ -61,7 +61,7 @@ class Commands:
             device=uuid,
             device_mib=worker.memory_mib,
             mps=mps,
-            # A slice may come to hold several models in place; without one that asks for turns this costs nothing.
+            # An update may load several models into this slice. The setting costs nothing until a model asks for turns.
             shared=True,
         )
         if own or self.image is None:
@@ -76,7 +76,7 @@ class Commands:
         )
 
     def gateway(self, ports: GatewayPorts) -> Command:
-        """The command line of the gateway."""
+        """Returns the command line of the gateway."""
         image = self.gateway_image
         command = gateway_command(
             self.installation if image is None else with_backend(image.installation),

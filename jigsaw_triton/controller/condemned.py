@@ -1,7 +1,8 @@
-"""Workers that the gateway has taken out of service for good.
+"""Reports of workers that the gateway has permanently taken out of service.
 
-The compiled backend bars a worker's server process when a call misses its deadline, when a model's process is not
-healthy, or when an answer belongs to another call. It writes one file for each, which is read and removed here.
+The compiled backend stops using a worker's server process when a call misses its deadline, when a model's process is
+unhealthy, or when an answer belongs to another call. It writes one file for each such worker. This module reads and
+removes the files.
 """
 
 import contextlib
@@ -10,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.1
-"""Seconds between two looks at the folder."""
+"""Seconds between two checks of the folder."""
 
 _SUFFIX = ".json"
 
 
 @dataclass(frozen=True, slots=True)
 class Condemned:
-    """A server process that the gateway uses no more.
+    """A server process that the gateway no longer uses.
 
     Attributes:
         worker: Name of the worker.
-        model: Model whose call showed it.
-        reason: Observation, as a sentence.
-        inode: Inode of the socket that the process listens on, which tells it from its successors.
+        model: Model whose call revealed the fault.
+        reason: Fault that the gateway observed, as a sentence.
+        inode: Inode of the socket that the process listens on. It distinguishes the process from its successors.
     """
 
     worker: str
@@ -37,26 +38,26 @@ class Condemned:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that tells of no server process.
+    """A report that cannot be read.
 
     Attributes:
         name: Name of the file.
-        reason: Mistake in it.
+        reason: Fault in the file.
     """
 
     name: str
     reason: str
 
     def __str__(self) -> str:
-        return f"the gateway's report {self.name} cannot be read: {self.reason}"
+        return f"ignored the gateway's report {self.name}, which cannot be read: {self.reason}"
 
 
 def parse(name: str, text: str) -> Condemned | Damaged:
-    """Reads the content of a file.
+    """Parses a report.
 
     Args:
-        name: Name of the file: `<worker>.json`.
-        text: Content.
+        name: Name of the file, `<worker>.json`.
+        text: Content of the file.
     """
     try:
         data = json.loads(text)
@@ -66,13 +67,13 @@ def parse(name: str, text: str) -> Condemned | Damaged:
         case {"worker": str(worker), "model": str(model), "reason": str(reason), "inode": int(inode)}:
             if f"{worker}{_SUFFIX}" == name:
                 return Condemned(worker, model, reason, inode)
-            return Damaged(name, f"it is about worker {worker!r}")
+            return Damaged(name, f"it names another worker, {worker!r}")
         case _:
             return Damaged(name, "it lacks worker, model, reason or inode")
 
 
 def take(folder: Path) -> list[Condemned | Damaged]:
-    """Reads and removes the files of a folder, which need not exist. Blocks."""
+    """Reads and removes the reports in a folder, which need not exist. Blocks."""
     try:
         # The backend writes a file under another name and then renames it.
         files = sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX and path.is_file())
@@ -92,7 +93,7 @@ def _take(path: Path) -> Condemned | Damaged:
 
 
 def listens(socket: Path, inode: int) -> bool:
-    """Whether a socket is still that of the process that was taken out of service."""
+    """Returns True if the socket still belongs to the process that was taken out of service."""
     try:
         return socket.stat().st_ino == inode
     except OSError:

@@ -2,8 +2,8 @@
 
 idle ── deploy ──► solving ── plan ──► changing ── last stage ──► ready ── load or deploy ──► solving ...
 
-A stage that fails before the fronts have flipped leads back to the generation that serves, or to nothing where none
-does. Every phase leads to stopping on `down`, and stopping to stopped.
+If a stage fails before the fronts have switched, the core rolls back to the generation that serves, or stops everything
+if none does. In every phase, `down` leads to stopping and then to stopped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,30 +13,30 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.generation import Generation, Wanted
-from jigsaw_triton.controller.rows import covered_rps, deviations, measured, remembered, still_true
+from jigsaw_triton.controller.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
 from jigsaw_triton.planner.domain.difference import difference
 
-_SHORT = 1e-3
-"""A plan for less than this part of the demand below it is one for all of it."""
+_SHORTFALL = 1e-3
+"""Relative shortfall of the planned demand up to which a plan counts as covering all of it."""
 
 GATEWAY = "gateway"
-"""Name under which the gateway's restarts are kept, beside the workers' names."""
+"""Key of the gateway in `State.restarts`, whose other keys are the names of workers."""
 
 Output = a.Issued | a.Report
 Outcome = tuple[State, tuple[Output, ...]]
 
 
 def step(state: State, event: e.Event) -> Outcome:
-    """What becomes of the state, and what the shell is to do."""
-    state, told = _absorb(state, event)
+    """Handles an event. Returns the new state, and the actions and reports for the shell."""
+    state, outputs = _absorb(state, event)
     state, next_outputs = _advance(state)
-    return state, (*told, *next_outputs)
+    return state, (*outputs, *next_outputs)
 
 
 def refusal(state: State) -> str | None:
-    """Why a deploy request can't be taken now; None when it can."""
+    """Returns the reason why a deploy request cannot be accepted now; None if it can."""
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return "the deployment is being taken down"
     if state.queued is not None or (state.by_user and state.phase in (Phase.SOLVING, Phase.CHANGING)):
@@ -44,7 +44,7 @@ def refusal(state: State) -> str | None:
     return None
 
 
-# --- what an event says ---------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------------------------
 
 
 def _absorb(state: State, event: e.Event) -> Outcome:
@@ -53,9 +53,9 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return replace(state, queued=wanted), ()
         case e.DownRequested():
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False)
-            return stopping, (a.Report("down", "asked for by the user"),)
+            return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
         case e.Tick(now_s, rates_rps, counts):
-            counts = remembered(state.counts, counts, now_s - state.now_s, state.settings)
+            counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
             return _absorb_rates(replace(state, now_s=now_s, counts=counts), rates_rps), ()
         case e.WorkerExited(worker, status):
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
@@ -68,7 +68,7 @@ def _absorb(state: State, event: e.Event) -> Outcome:
 
 
 def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
-    """The end of an action."""
+    """Handles the outcome of an action."""
     action = state.inflight.get(event.id)
     if action is None:
         return state, ()
@@ -95,48 +95,49 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             if state.phase is not Phase.SOLVING:
                 return state, ()
             state = replace(state, phase=_settled(state), error=error, error_code=failure.code)
-            return _quiet(state), (a.Report("error", f"{error} ({reason})", failure.code),)
+            return _quiet(state), (a.Report("error", f"planning failed ({reason}): {error}", failure.code),)
         case a.RestartWorker(worker):
             return _restart(_not_waiting(state, worker.name), worker.name, error)
         case a.RestartGateway():
             return _restart(_not_waiting(state, GATEWAY), GATEWAY, error)
         case a.Retire() | a.StopGateway() if state.phase is Phase.STOPPING:
-            # Nothing else can be done about it: the end must come.
+            # A failed teardown cannot be repaired here, and `down` must come to an end.
             state = replace(state, actual=state.actual.after(action))
     if in_stage:
         state = replace(state, failed=True, error=error, error_code=failure.code)
     else:
-        # Only what lingers is ended outside of a stage: try again later.
+        # Outside of a stage, the only such action unloads lingering models and routes. Retry it later.
         state = replace(state, linger_until_s=state.now_s + state.settings.linger_s)
     return state, (a.Report("error", error, failure.code),)
 
 
 def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
-    """A plan was found: go there."""
-    demand = ", ".join(f"{name} {rps:.3g}/s" for name, rps in action.demand_rps.items())
+    """Starts the transition to a new plan."""
+    demand = ", ".join(f"{name} at {rps:.3g}/s" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
-    report = a.Report("plan", f"generation {new.bundle.generation} for {demand}: {slices} ({action.reason})")
-    state, told = _beyond(state, action, new)
+    report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
+    state, overload = _absorb_shortfall(state, action, new)
     running = state.running
     if running is not None and new.serves_like(running):
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
-        return _quiet(state), (report, *told, a.Report("ready", "nothing that runs has to change"))
+        text = "the running generation already matches the plan; nothing has to change"
+        return _quiet(state), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
     stages = stages_to(state.actual, running, new)
     state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
-    return state, (report, *told, *(a.Report("diff", str(change)) for change in changes))
+    return state, (report, *overload, *(a.Report("diff", str(change)) for change in changes))
 
 
-def _beyond(state: State, action: a.Solve, new: Generation) -> Outcome:
-    """Takes note of the graphs whose load is more than the cluster carries."""
+def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome:
+    """Records and reports the graphs whose load exceeds the cluster's capacity."""
     planned = {name: graph.demand_rps for name, graph in new.plan.graphs.items()}
-    short = {name: rps for name, rps in planned.items() if rps < action.demand_rps[name] * (1 - _SHORT)}
-    told = ", ".join(f"{rps:.3g}/s of {name}'s {action.demand_rps[name]:.3g}/s" for name, rps in short.items())
+    short = {name: rps for name, rps in planned.items() if rps < action.demand_rps[name] * (1 - _SHORTFALL)}
+    parts = ", ".join(f"{rps:.3g}/s of {name}'s {action.demand_rps[name]:.3g}/s" for name, rps in short.items())
     reports = (
-        (a.Report("demand", f"the load is more than the cluster carries; it is planned for {told}"),) if short else ()
+        (a.Report("demand", f"the load exceeds the cluster's capacity; the plan covers {parts}"),) if short else ()
     )
-    return replace(state, beyond=frozenset(short)), reports
+    return replace(state, overloaded=frozenset(short)), reports
 
 
 def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
@@ -149,44 +150,47 @@ def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
     return replace(state, demand=demand)
 
 
-# --- servers that die -----------------------------------------------------------------------------------------------
+# --- restarts -------------------------------------------------------------------------------------------------------
 
 
 def _restart(state: State, name: str, cause: str) -> Outcome:
-    """Starts a dead server anew, later each time, until it has died too often."""
-    report = a.Report("error", cause)
+    """Restarts a dead server with exponential backoff, or gives it up if it has died too often."""
     known = name in state.actual.workers or (name == GATEWAY and state.actual.gateway)
     restarts = state.restarts.get(name, Restarts())
     if not known or restarts.waiting or state.phase in (Phase.STOPPING, Phase.STOPPED):
-        return state, (report,)
+        return state, (a.Report("error", cause),)
     settings = state.settings
     recent = tuple(t for t in restarts.at_s if t > state.now_s - settings.restart_window_s)
     if len(recent) >= settings.restart_limit:
         window = f"{settings.restart_window_s:.0f} s"
-        text = f"{name} died {len(recent)} times within {window} and is given up; it is tried again in {window}"
+        text = f"{name} was restarted {len(recent)} times within {window} and is given up; next restart in {window}"
         lost = replace(restarts, lost=True)
-        return replace(state, restarts={**state.restarts, name: lost}), (report, a.Report("error", text))
+        reports = a.Report("error", cause), a.Report("error", text)
+        return replace(state, restarts={**state.restarts, name: lost}), reports
     delay_s = settings.restart_delay_s * 2 ** len(recent) if recent else 0.0
     state = replace(state, restarts={**state.restarts, name: Restarts((*recent, state.now_s), waiting=True)})
     state, issued = _issue(state, [_restart_action(state, name, delay_s)])
-    return state, (report, *issued)
+    when = f"in {delay_s:g} s" if delay_s else "now"
+    return state, (a.Report("error", f"{cause}; restarting it {when}"), *issued)
 
 
 def _revive(state: State, *, after_s: float = 0.0) -> Outcome:
-    """Gives servers that were given up another chance.
+    """Restarts servers that were given up.
+
+    A new deploy may have removed the cause of their deaths. Without one, the requests that killed a server may have
+    ceased after a while.
 
     Args:
         state: State of the core.
-        after_s: Seconds since their last restart. Whoever deploys again may have mended what killed them; where nobody
-            does, requests that kill a worker may have ceased.
+        after_s: Minimum number of seconds since a server's last restart.
     """
     until_s = state.now_s - after_s
     lost = [name for name, restarts in state.restarts.items() if restarts.lost and restarts.at_s[-1] <= until_s]
     outputs: list[Output] = []
     for name in lost:
         kept = {other: restarts for other, restarts in state.restarts.items() if other != name}
-        state, told = _restart(replace(state, restarts=kept), name, f"{name} was given up and is tried once more")
-        outputs += told
+        state, more = _restart(replace(state, restarts=kept), name, f"{name} had been given up")
+        outputs += more
     return state, tuple(outputs)
 
 
@@ -196,13 +200,13 @@ def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
     actual = state.actual
     wanted = state.running.wanted if state.running is not None else state.wanted
     if wanted is None:
-        raise ValueError("a gateway runs that nobody asked for")
+        raise ValueError("the gateway is running without a deploy request")
     return a.RestartGateway(wanted, (*actual.models.values(), *actual.fronts.values()), delay_s)
 
 
 def _not_waiting(state: State, name: str) -> State:
     if name not in state.restarts:
-        # It was taken down before its restart came to it.
+        # The worker was retired before its restart began.
         return state
     return replace(state, restarts={**state.restarts, name: replace(state.restarts[name], waiting=False)})
 
@@ -211,7 +215,7 @@ def _restarted(state: State, name: str) -> Outcome:
     return _not_waiting(state, name), (a.Report("restart", f"{name} serves again"),)
 
 
-# --- what to do next ------------------------------------------------------------------------------------------------
+# --- next actions ---------------------------------------------------------------------------------------------------
 
 
 def _advance(state: State) -> Outcome:
@@ -230,9 +234,9 @@ def _advance_ready(state: State) -> Outcome:
     if state.queued is not None:
         wanted = state.queued
         before = state.wanted.graphs if state.wanted is not None else {}
-        counts = still_true(state.counts, before, wanted.graphs)
+        counts = still_valid(state.counts, before, wanted.graphs)
         state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}, counts=counts))
-        state, issued = _solve(state, wanted, wanted.demand_rps, "asked for by the user")
+        state, issued = _solve(state, wanted, wanted.demand_rps, "requested by the user")
         return state, (*revived, *issued)
     state, revived = _revive(state, after_s=state.settings.restart_window_s)
     state, ended = _end_lingering(state)
@@ -241,9 +245,9 @@ def _advance_ready(state: State) -> Outcome:
 
 
 def _end_lingering(state: State) -> Outcome:
-    """Unloads what earlier generations left loaded, once nobody needs to watch it any more."""
-    under_way = any(isinstance(action, a.UnloadGateway) for action in state.inflight.values())
-    if under_way or state.phase is not Phase.READY or state.now_s < state.linger_until_s:
+    """Unloads pipelines and routes of earlier generations after their linger time."""
+    unloading = any(isinstance(action, a.UnloadGateway) for action in state.inflight.values())
+    if unloading or state.phase is not Phase.READY or state.now_s < state.linger_until_s:
         return state, ()
     pipelines, tasks = lingering(state.actual, state.running)
     names = pipelines or tasks
@@ -251,12 +255,12 @@ def _end_lingering(state: State) -> Outcome:
 
 
 def _follow_load(state: State) -> Outcome:
-    """Plans anew where the measured load has left what the plan covers."""
+    """Plans again if the measured load no longer matches the running plan."""
     running = state.running
     if running is None or state.now_s < state.quiet_until_s:
         return state, ()
     changes: dict[str, float] = {}
-    told: list[str] = []
+    loads: list[str] = []
     for name, demand in state.demand.items():
         plan = running.plan.graphs[name]
         base_rps = running.wanted.demand_rps[name]
@@ -264,17 +268,17 @@ def _follow_load(state: State) -> Outcome:
         change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=covers_rps)
         if change is not None:
             changes[name] = change
-            rate = f"{name} at {demand.mean_rps(state.settings.rise_window_s):.3g}/s"
-            told.append(f"{rate}, planned for {plan.demand_rps:.3g}/s, good for {covers_rps:.3g}/s")
+            rate = f"{demand.mean_rps(state.settings.rise_window_s):.3g}/s"
+            loads.append(f"{name} receives {rate}, planned {plan.demand_rps:.3g}/s, capacity {covers_rps:.3g}/s")
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
-    if not changes.keys() - (rises & state.beyond):
-        # Nothing but more of what the cluster cannot carry anyway.
+    if not changes.keys() - (rises & state.overloaded):
+        # The only changes are further rises of graphs whose load already exceeds the cluster's capacity.
         return state, ()
     state = replace(state, by_user=False)
-    reason = f"measured load: {'; '.join(told)}"
+    reason = f"measured load: {'; '.join(loads)}"
     state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=True)
-    return state, (a.Report("demand", "; ".join(told)), *issued)
+    return state, (a.Report("demand", f"{'; '.join(loads)}; planning again"), *issued)
 
 
 def _solve(
@@ -287,8 +291,9 @@ def _solve(
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, graphs, may_fall_short)
-    differs = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
-    report = (a.Report("rows", f"measured, and planned with: {'; '.join(differs)}"),) if differs else ()
+    differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
+    text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
+    report = (a.Report("rows", text),) if differences else ()
     state, issued = _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
     return state, (*report, *issued)
 
@@ -306,9 +311,10 @@ def _advance_change(state: State) -> Outcome:
     if state.stages:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
-    text = "the generation before serves on" if state.rolling_back else "the new generation serves"
+    rolled_back = "rolled back: the previous generation still serves"
+    text = rolled_back if state.rolling_back else "the new generation serves"
     if not state.rolling_back:
-        # What could not be cleaned up has been told; the change itself succeeded.
+        # Failures to clean up have been reported. The change itself has succeeded.
         state = replace(state, error="", error_code=0)
     state = replace(
         state,
@@ -327,13 +333,13 @@ def _roll_back(state: State) -> Outcome:
     if state.running is None:
         return _advance_stop(replace(state, phase=Phase.STOPPING, stages=(), stage=None))
     if state.rolling_back:
-        text = "the generation before could not be restored in full; deploy again or take it down"
+        text = "the rollback failed, so the previous generation is only partly restored; deploy again or take it down"
         ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
         return _quiet(ready), (a.Report("error", text),)
     stages = stages_to(state.actual, state.running, state.running)
     state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True)
     state, outputs = _advance_change(state)
-    return state, (a.Report("transition", "undo: back to the generation that serves"), *outputs)
+    return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"), *outputs)
 
 
 def _next_stage(state: State) -> Outcome:
@@ -349,23 +355,23 @@ def _next_stage(state: State) -> Outcome:
 
 
 def _advance_stop(state: State) -> Outcome:
-    """Down waits until nothing is under way (the shell gives up what it can), and then takes all down that runs."""
+    """Waits for the actions in flight, which the shell cancels where it can, and then stops everything."""
     if state.inflight:
         return state, ()
     stages = stages_down(state.actual)
     if stages:
         return _next_stage(replace(state, stages=stages[:1]))
     stopped = replace(state, phase=Phase.STOPPED, running=None, pending=None, stages=(), stage=None)
-    return stopped, (a.Report("stopped", "nothing runs any more"),)
+    return stopped, (a.Report("stopped", "all servers of the deployment have ended"),)
 
 
 def _quiet(state: State) -> State:
-    """No change by measured load for a while."""
+    """Starts the cooldown, during which the measured load causes no change."""
     return replace(state, by_user=False, quiet_until_s=state.now_s + state.settings.cooldown_s)
 
 
 def _settled(state: State) -> Phase:
-    """Where a failed solve leaves the system."""
+    """Returns the phase after a failed solve."""
     return Phase.READY if state.running is not None else Phase.STOPPING
 
 

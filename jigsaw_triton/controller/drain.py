@@ -1,4 +1,4 @@
-"""Waiting until nothing of a worker's model is under way."""
+"""Draining: waiting until a worker's model has no calls in flight."""
 
 import fcntl
 import os
@@ -21,20 +21,20 @@ def drained(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
-    """Locks the slot file of a worker's model, once nothing of it is under way, until the `with` block ends.
+    """Waits until a worker's model has no calls in flight, and locks its slot file until the `with` block ends.
 
-    The gateway locks the file's first byte while it has calls under way there, and the kernel ends the lock with the
-    gateway. Take the model off the routes first: a front that still has it there sends nothing while the block lasts.
-    Blocks: call it in a thread from asyncio code.
+    The gateway locks the first byte of the file while it has calls in flight, and the kernel releases that lock if the
+    gateway dies. Remove the model from the routes first: a front that still routes to it cannot send calls during the
+    block. Blocks, so asyncio code must call it in a thread.
 
     Args:
-        path: `slots/<worker>/<model>` in the run directory; made where it is missing.
-        timeout_s: Seconds to wait.
-        clock: Clock, in seconds.
-        sleep: Function that sleeps for seconds.
+        path: Slot file, `slots/<worker>/<model>` in the run directory. Created if missing.
+        timeout_s: Seconds to wait for the lock.
+        clock: Monotonic clock, in seconds.
+        sleep: Function that sleeps for a number of seconds.
 
     Yields:
-        Whether the file could be locked, so that nothing is under way.
+        True if the file is locked, so that no call is in flight.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -48,9 +48,9 @@ def drained(
 
 
 def _lock(descriptor: int) -> bool:
-    """Locks the first byte, unless the gateway holds it.
+    """Locks the first byte of an open file. Returns False if the gateway holds it.
 
-    The lock belongs to the open file, so that another look at the same file does not end it.
+    The lock belongs to the open file description: closing another descriptor of the same file does not release it.
     """
     first_byte = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
     try:

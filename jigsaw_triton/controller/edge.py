@@ -1,4 +1,4 @@
-"""The edge of a deployment: started with the gateway, started again when it dies, reloaded when its files change."""
+"""Supervision of a deployment's edge: it starts with the gateway, restarts when it dies, and reloads changed files."""
 
 import asyncio
 import contextlib
@@ -25,29 +25,29 @@ NAME = "edge"
 _LOOK_INTERVAL_S = 2.0
 _DELAY_FIRST_S, _DELAY_MOST_S = 0.05, 5.0
 
-Told = Callable[[str, str], None]
-"""Is told what happens: the kind of an event, and a sentence."""
+Report = Callable[[str, str], None]
+"""Function that records an event, given its kind and a sentence."""
 
 
 def edge_place(paths: Paths) -> Place:
-    """Where the edge of a deployment keeps its files."""
+    """Returns the location of the edge's files."""
     return place_in(paths.run / NAME)
 
 
 class EdgeKeeper:
-    """Keeps one HAProxy running in front of the gateway, where the cluster asks for an edge.
+    """Keeps one HAProxy running in front of the gateway if the cluster has an edge.
 
     Args:
         paths: Folders of the deployment.
-        journal: Journal that remembers the process, so that an orphan can be ended.
-        told: Called with what happens.
-        survives: True if HAProxy goes on when this process ends.
+        journal: Journal that records the process, so that a later controller can adopt it.
+        report: Function that records an event.
+        survives: True if HAProxy outlives this process.
     """
 
-    def __init__(self, paths: Paths, journal: Journal, told: Told, *, survives: bool = False) -> None:
+    def __init__(self, paths: Paths, journal: Journal, report: Report, *, survives: bool = False) -> None:
         self._paths = paths
         self._journal = journal
-        self._told = told
+        self._report = report
         self._survives = survives
         self._place = edge_place(paths)
         self._edge: Edge | None = None
@@ -62,11 +62,11 @@ class EdgeKeeper:
 
     @property
     def wanted(self) -> bool:
-        """Whether the cluster asks for an edge."""
+        """True if the cluster has an edge."""
         return self._edge is not None
 
     def status(self) -> dict[str, Any] | None:
-        """What `status` tells; None where there is no edge."""
+        """Returns the edge's part of the status; None if there is no edge."""
         if self._edge is None:
             return None
         process, haproxy = self._process, self._haproxy
@@ -84,10 +84,10 @@ class EdgeKeeper:
         }
 
     async def configure(self, edge: Edge | None, ports: GatewayPorts) -> None:
-        """Takes on settings, and reloads the edge that runs.
+        """Applies new settings, and reloads the edge if it is running.
 
         Raises:
-            JigsawError: The new settings do not work; the edge goes on with the old ones.
+            JigsawError: The new settings do not work. The edge keeps the old ones.
         """
         before = (self._edge, self._ports)
         self._edge, self._ports = edge, ports
@@ -99,11 +99,11 @@ class EdgeKeeper:
                 raise
 
     async def start(self) -> None:
-        """Starts the edge; the gateway is not admitted yet. On any failure nothing of it is left.
+        """Starts the edge without connecting it to the gateway; see `admit`. A failure leaves nothing behind.
 
         Raises:
-            InputError: A port is taken, or a file cannot be read.
-            JigsawError: HAProxy cannot be fetched or does not start.
+            InputError: A port is in use, or a file cannot be read.
+            JigsawError: HAProxy cannot be downloaded or does not start.
         """
         if self._edge is None or self._process is not None:
             return
@@ -123,20 +123,32 @@ class EdgeKeeper:
         Args:
             found: The process; None where it has ended.
 
+        If HAProxy does not start with its present files, the one before goes on, and another start is tried later.
+
         Raises:
-            JigsawError: HAProxy does not start with its present files; the one before goes on.
+            JigsawError: HAProxy cannot be fetched.
         """
         if self._edge is None or self._process is not None:
             return
         self._haproxy = await asyncio.to_thread(find_haproxy)
         before = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), found=found) if found else None
-        await self._run(before)
-        if before is not None:
-            self._leaving.add(before)
+        try:
+            await self._run(before)
+        except (JigsawError, OSError) as error:
+            self._report("error", f"the edge cannot be replaced: {error}")
+            # `_keep` waits for it, or starts another where there is none.
+            self._process = before or EdgeProcess(self._haproxy, self._place, self._paths.log(NAME))
+            self._written = {"files": {}, "links": {}, "contents": {}}
+        else:
+            if before is not None:
+                self._leaving.add(before)
         self._watch = asyncio.create_task(self._keep(), name="keep the edge")
 
     def admit(self) -> None:
-        """Lets requests through to the gateway, which has all its models; its sockets are those of this start."""
+        """Forwards requests to the gateway from now on. Call it once the gateway has loaded all its models.
+
+        Each start of the gateway creates new sockets, so the links to them are replaced each time.
+        """
         if self._process is None:
             return
         for protocol, path in zip(PROTOCOLS, gateway_sockets(self._paths.run), strict=True):
@@ -146,7 +158,7 @@ class EdgeKeeper:
             fresh.replace(self._place.live(protocol))
 
     async def stop(self) -> None:
-        """Ends the edge; what it works on may end first, for two seconds. May be repeated."""
+        """Stops the edge, after up to two seconds for requests in progress. The call may be repeated."""
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -162,7 +174,7 @@ class EdgeKeeper:
                 await asyncio.to_thread(remove_files, self._place)
 
     async def _run(self, before: EdgeProcess | None) -> None:
-        """Writes the files and starts a process, in place of one that runs or of none."""
+        """Writes the files and starts a process, which takes over from `before` if there is one."""
         assert self._edge is not None and self._haproxy is not None
         written = await asyncio.to_thread(self._contents)
         await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
@@ -183,7 +195,7 @@ class EdgeKeeper:
         self._journal.keep_server(ServerRecord(NAME, pid, started, shm_prefix(self._paths.run, NAME)))
 
     def _contents(self) -> dict[str, Any]:
-        """All that HAProxy reads: files that are made, and what tells whether a user's file has changed."""
+        """Returns all that HAProxy reads: generated files, links to the user's files, and digests of the latter."""
         assert self._edge is not None
         keys = read_keys(Path(self._edge.api_keys)) if self._edge.api_keys is not None else None
         targets = links(self._edge)
@@ -194,7 +206,7 @@ class EdgeKeeper:
         }
 
     async def _reload(self) -> None:
-        """Starts a process with the present settings and files, which takes over from the one that runs."""
+        """Starts a process with the current settings and files, which takes over from the running one."""
         async with self._lock:
             before = self._process
             if before is None or await asyncio.to_thread(self._contents) == self._written:
@@ -208,7 +220,7 @@ class EdgeKeeper:
             self._leaving.add(before)
 
     async def _keep(self) -> None:
-        """Starts the edge again when it dies, and reloads it when a certificate or the API keys change."""
+        """Restarts the edge when it dies, and reloads it when a certificate or the API keys change."""
         delay_s, refused, failure, ended = _DELAY_FIRST_S, "", "", None
         while True:
             process = self._process
@@ -217,27 +229,34 @@ class EdgeKeeper:
                 status = await asyncio.wait_for(process.wait(), _LOOK_INTERVAL_S)
             except TimeoutError:
                 delay_s = _DELAY_FIRST_S
-                refused = await self._look(refused)
+                refused = await self._reload_changes(refused)
                 continue
             if process is not self._process:
                 continue
             if process is not ended:
-                self._told("error", f"the edge ended unexpectedly ({describe_status(status)})")
+                self._report("error", f"the edge ended unexpectedly ({describe_status(status)}); restarting it now")
                 self._restarts += 1
                 ended, failure = process, ""
             try:
                 async with self._lock:
                     await self._run(None)
-                self._told("restart", "edge serves again")
+                self._report("restart", "edge serves again")
             except (JigsawError, OSError) as error:
                 if str(error) != failure:
-                    self._told("error", f"the edge does not start: {error}")
+                    self._report("error", f"the edge does not start and will be retried: {error}")
                     failure = str(error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _DELAY_MOST_S)
 
-    async def _look(self, refused: str) -> str:
-        """Reloads where files have changed; the reason why they were refused, told once."""
+    async def _reload_changes(self, refused: str) -> str:
+        """Reloads the edge if its files have changed.
+
+        Args:
+            refused: Error of the previous reload, which is not reported again; empty if there was none.
+
+        Returns:
+            Error of this reload; empty if it succeeded.
+        """
         for one in [one for one in self._leaving if not one.runs]:
             await one.stop(soft=False)
             self._leaving.discard(one)
@@ -246,8 +265,10 @@ class EdgeKeeper:
             await self._reload()
         except (JigsawError, OSError) as error:
             if str(error) != refused:
-                self._told("error", f"the edge goes on with the files that it has: {error}")
+                self._report(
+                    "error", f"the edge keeps its previous files, because the changed ones do not work: {error}"
+                )
             return str(error)
         if self._written is not before:
-            self._told("edge", "the edge reads its changed files")
+            self._report("edge", "the edge has reloaded its changed files")
         return ""

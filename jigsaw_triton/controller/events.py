@@ -1,4 +1,4 @@
-"""What the controller's core is told: by the user, by the clock, and by the shell about the actions it was given."""
+"""Events that the controller's core handles: user requests, clock ticks, and outcomes of actions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from jigsaw_triton.planner.domain.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class DeployRequested:
-    """The user wants this to run from now on."""
+    """The user has requested a deployment or an update."""
 
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class DownRequested:
-    """The user wants nothing to run any more."""
+    """The user has requested that the whole deployment be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Solved:
     """A `Solve` has found a plan.
 
     Attributes:
-        id: Of the action.
-        plan: Valid.
-        bundle: Compiled from it.
+        id: Id of the action.
+        plan: Plan, already validated.
+        bundle: Bundle compiled from the plan.
     """
 
     id: int
@@ -38,19 +38,19 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An action is done."""
+    """An action has succeeded."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An action failed and left nothing behind.
+    """An action has failed and left nothing behind.
 
     Attributes:
-        id: Of the action.
-        error: For the user.
-        code: Exit code that goes with it (see errors).
+        id: Id of the action.
+        error: Error message for the user.
+        code: Exit code of the error; see `errors`.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's tritonserver ended without being told to."""
+    """A worker's tritonserver has ended unexpectedly."""
 
     worker: str
     status: str
@@ -68,18 +68,18 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class GatewayExited:
-    """The gateway's tritonserver ended without being told to."""
+    """The gateway's tritonserver has ended unexpectedly."""
 
     status: str
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something was seen of the servers that has to be told, and that other events follow up.
+    """An observation about the servers for the event log. It does not change the core's state.
 
     Attributes:
-        kind: Kind of the event in the log.
-        text: Sentence.
+        kind: Kind of the log entry.
+        text: Sentence that describes the observation.
     """
 
     kind: str
@@ -91,8 +91,8 @@ class Tick:
     """A second has passed.
 
     Attributes:
-        now_s: Monotonic.
-        rates_rps: Graph -> arrivals since the last tick. Graphs that could not be measured are left out.
+        now_s: Current time of the monotonic clock.
+        rates_rps: Graph -> arrival rate since the last tick. Graphs that could not be measured are absent.
         counts: Rows and branches counted since the last tick.
     """
 

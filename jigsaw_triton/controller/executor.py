@@ -1,4 +1,4 @@
-"""Carries out the core's actions, one method of the world's an action."""
+"""Executor of the core's actions: plans, compiles, and changes servers, routes and repositories."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,14 @@ from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
 DRAIN_S = 60.0
-"""Seconds after which a batch that has not ended never will: the gateway's own deadline for a call is shorter."""
+"""Seconds to wait for batches in flight. The gateway's own deadline for a call is shorter."""
 
 
 def planned(problem: Problem, options: Options, action: a.Solve) -> Plan:
-    """The plan for the demand; where it may fall short, each graph gets what was asked for it in any case."""
+    """Returns a plan for the action's demand.
+
+    If the plan may fall short, it still covers the demand that the user requested for each graph.
+    """
     if not action.may_fall_short:
         return make_plan(problem, options)
     least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
@@ -44,10 +47,10 @@ class Executor:
     """Carries out actions.
 
     Args:
-        paths: Of the deployment.
-        fleet: Its servers.
-        templates: Of model repositories.
-        journal: Keeps the plans.
+        paths: Paths of the deployment.
+        fleet: Servers of the deployment.
+        templates: Templates of model repositories, by name.
+        journal: Journal that records the plans.
     """
 
     def __init__(self, paths: Paths, fleet: Fleet, templates: Mapping[str, Template], journal: Journal) -> None:
@@ -72,7 +75,7 @@ class Executor:
                 path.unlink()
 
     async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
-        """Plans around the MIG instances of others, and compiles."""
+        """Computes a plan that leaves the MIG instances of others alone, and compiles it."""
         await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
         plan, bundle = await asyncio.to_thread(self._plan_and_compile, action, cluster)
@@ -81,10 +84,10 @@ class Executor:
         return plan, bundle
 
     async def run(self, action: a.Action) -> None:
-        """Carries out anything but `Solve`.
+        """Carries out any action except `Solve`.
 
         Raises:
-            JigsawError: It failed and left nothing behind.
+            JigsawError: The action failed and left nothing behind.
         """
         match action:
             case a.BringUp(worker):
@@ -157,26 +160,26 @@ class Executor:
     async def _drain(self, worker: str, models: Iterable[str]) -> None:
         for model in models:
             if not await asyncio.to_thread(self._drained, worker, model):
-                raise ServerError(f"a batch for {model} has not ended within {DRAIN_S:g} s", where=worker)
+                raise ServerError(f"model {model} still has a batch in flight after {DRAIN_S:g} s", where=worker)
 
     def _drained(self, worker: str, model: str) -> bool:
-        with drained(self._paths.slots(worker, model), DRAIN_S) as ended:
-            return ended
+        with drained(self._paths.slots(worker, model), DRAIN_S) as is_drained:
+            return is_drained
 
     async def _end_route(self, name: str) -> None:
-        """Removes a route once no front at the gateway uses it any more.
+        """Removes a route once no front at the gateway uses it.
 
         Raises:
-            ServerError: A request that uses it has not ended in time.
+            ServerError: A request that uses the route does not end in time.
         """
         held = self._paths.task(name)
         if not await asyncio.to_thread(_unused, held):
-            raise ServerError(f"a request for {name} has not ended within {DRAIN_S:g} s", where="gateway")
+            raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
         (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
         held.unlink(missing_ok=True)
 
     def _sample(self, graph: str) -> Arrays | None:
-        """A real request for a graph, with a batch dimension of 1; None where the graph brings none for each input."""
+        """Returns the graph's sample request with a batch dimension of 1; None unless every input has a sample."""
         known = self._graphs.get(graph)
         if known is None or known.samples.keys() != known.inputs.keys():
             return None
@@ -186,8 +189,8 @@ class Executor:
 
 
 def _unused(path: Path) -> bool:
-    """Whether no front holds a route's file any more; waits for those that do."""
+    """Waits until no front holds a route's file. Returns False on timeout."""
     if not path.exists():
         return True
-    with drained(path, DRAIN_S) as ended:
-        return ended
+    with drained(path, DRAIN_S) as is_drained:
+        return is_drained

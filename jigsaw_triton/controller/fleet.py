@@ -1,4 +1,4 @@
-"""The tritonservers of a deployment and the MIG instances under them: started, loaded, verified, stopped."""
+"""The fleet: starts, loads, verifies, supervises and stops a deployment's tritonservers on their MIG instances."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from jigsaw_triton.controller.mig_pool import MigPool
 from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
@@ -43,24 +43,28 @@ from jigsaw_triton.servers.process import ServerProcess, group_members, python_s
 log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 4
-"""Servers that start side by side: starting is mostly waiting for interpreters to import."""
+"""Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
 
 _GATEWAY_GRACE_S = 3.0
-"""With clients still connected Triton takes all of it, whether or not anything is in flight."""
+"""Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
 
 _GONE_POLL_S = 0.02
 _HEALTH_POLL_S = 1.0
 
 _DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
-"""Seconds after which a model's dead process counts as one that Triton does not see to: those that Triton ends itself
-are dead for a moment, and one that dies while it is loaded is noticed by Triton after three seconds."""
+"""Seconds after which the server of a model's dead process is restarted, normally and while the server loads a model.
+Processes that Triton ends itself exist as dead ones for a moment, and Triton notices one that dies during loading after
+three seconds."""
 
 _UNRESPONSIVE_S = 30.0
-"""A server that does not answer at all for so long hangs. Less would end servers on machines that are merely busy."""
+"""Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
 _UNLOAD_S = 120.0
+
+_RECONCILE_S = 10.0
+"""Seconds between tries to bring the models of an adopted server in line."""
 
 _FORGET_S = 2.0
 """Seconds to wait for workers to unmap the dead gateway's shared memory."""
@@ -71,13 +75,13 @@ class Server:
     """A running tritonserver.
 
     Attributes:
-        process: Of the operating system.
-        client: To speak to it.
-        repository: Its models.
-        uuid: Of the MIG instance under it; empty for the gateway.
-        watch: Waits for its unexpected end.
-        loading: Models that it is loading now.
-        reconciling: Checks the models of an adopted server.
+        process: Process of the server.
+        client: Client of the server.
+        repository: Model repository of the server.
+        uuid: UUID of the MIG instance; empty for the gateway.
+        watch: Task that waits for the unexpected end of the process.
+        loading: Number of models that are being loaded.
+        reconciling: Task that checks the models of an adopted server.
     """
 
     process: ServerProcess
@@ -90,16 +94,16 @@ class Server:
 
 
 class Fleet:
-    """Carries out what concerns servers; each method does all of it or leaves nothing behind.
+    """Starts, changes and stops servers. A method that fails leaves nothing behind.
 
     Args:
-        paths: Of the deployment.
-        installation: The tritonserver to run.
-        journal: Knows which servers and MIG instances are ours.
-        secret: For the restricted protocols.
-        exited: Called with a server's name (`gateway` or a worker's) and its exit status when it ends by itself.
-        noticed: Called with the kind and the text of an event that concerns a server.
-        survives: True if the servers go on when this process ends, so that the next controller can adopt them.
+        paths: Paths of the deployment.
+        installation: Tritonserver to run.
+        journal: Journal that records our servers and MIG instances.
+        secret: Secret of the restricted protocols.
+        exited: Callback for a server that ends unexpectedly, with its name (`gateway` or a worker's) and exit status.
+        noticed: Callback for an event that concerns a server, with its kind and text.
+        survives: True if the servers outlive this process, so that the next controller can adopt them.
     """
 
     GATEWAY = "gateway"
@@ -133,7 +137,7 @@ class Fleet:
 
     @property
     def commands(self) -> Commands:
-        """Command lines of its servers."""
+        """Command lines of the servers."""
         return self._commands
 
     @property
@@ -142,29 +146,29 @@ class Fleet:
         return self._cluster.driver if self._cluster is not None else ""
 
     def server(self, name: str) -> Server | None:
-        """A running server, or None."""
+        """Returns a running server; None if there is none with this name."""
         return self._servers.get(name)
 
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the running servers, each the leader of its group."""
+        """Returns the process ids of the running servers, each the leader of its process group."""
         return tuple(server.process.pid for server in self._servers.values() if server.process.pid is not None)
 
     def locked(self, name: str) -> asyncio.Lock:
-        """Held while anything is done to a server."""
+        """Returns the lock that is held during any change of a server."""
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def serve_on(self, cluster: Cluster, keep: Kept = NOTHING) -> None:
-        """Makes the GPUs of a cluster known; those of earlier ones stay known, since something may still run there.
+        """Sets the cluster to serve on. GPUs of earlier clusters remain known, since workers may still run there.
 
-        The first time it also ends what an earlier controller of this deployment left.
+        The first call also ends the orphans of an earlier controller of this deployment.
 
         Args:
             cluster: Cluster to serve on.
-            keep: What of an earlier controller is left alone.
+            keep: Servers, daemons and instances of an earlier controller that are left alone.
 
         Raises:
-            StateError: Instances of another driver, or workers of another image, are in use.
-            InputError: The driver does not have these GPUs, or the image is not here.
+            StateError: The driver, an image or the presence of an edge differs from that of the running servers.
+            InputError: The driver does not have these GPUs, or an image is missing.
             MigError: The driver does not answer.
         """
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
@@ -189,17 +193,17 @@ class Fleet:
         self._journal.keep_fact(DRIVER_FACT, known.driver)
 
     async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
-        """Takes over the servers that an earlier controller of this deployment left, and ends all else that it left.
+        """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
 
-        A server that lacks one of its models is ended, and models that it should not have are unloaded.
+        A server that lacks one of its models is killed, and models that it should not have are unloaded.
 
         Args:
             cluster: Cluster that they serve on.
-            actual: What is known to run.
-            graphs: Names of the graphs that are served, whose fronts stay in any case.
+            actual: Servers and models that are known to run.
+            graphs: Names of the served graphs, whose fronts stay in any case.
 
         Returns:
-            Names of the servers that have ended, which have to be started again.
+            Names of the servers that have ended and must be restarted.
 
         Raises:
             JigsawError: The MIG driver or an image cannot be used.
@@ -208,7 +212,7 @@ class Fleet:
         records = {record.name: record for record in self._journal.servers()}
         found = {
             name: process
-            for name in (*names, EDGE)
+            for name in (*names, *((EDGE,) if actual.gateway else ()))
             if (record := records.get(name)) is not None
             and (process := OsProcess.find(record.pid, record.started)) is not None
         }
@@ -219,8 +223,9 @@ class Fleet:
             worker = actual.workers.get(name)
             if worker is not None:
                 self._pool.adopt(worker)
-            await self._found(name, worker, found.get(name))
-        await self.edge.adopt(found.get(EDGE))
+            self._register(name, worker, found.get(name))
+        if actual.gateway:
+            await self.edge.adopt(found.get(EDGE))
         wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
         wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
         for name in sorted(names & found.keys()):
@@ -228,15 +233,15 @@ class Fleet:
             server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
         return tuple(sorted(names - found.keys()))
 
-    async def _found(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
-        """Makes a server known that an earlier controller started; one without a process has ended."""
+    def _register(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
+        """Registers a server that an earlier controller started. One without a process has ended."""
         if worker is None:
             assert self._cluster is not None
             command = self._commands.gateway(self._cluster.gateway)
             repository, uuid = self._paths.gateway_repository, ""
         else:
-            uuid, daemon = self._pool.uuid(name), await self._pool.daemon(name)
-            command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
+            uuid = self._pool.uuid(name)
+            command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
             repository = self._paths.worker_repository(name)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
@@ -251,32 +256,45 @@ class Fleet:
         return ServerProcess(name, command, log, record=record if self._survives else None, found=found)
 
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
-        """Ends a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
+        """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
 
-        A model that is still being loaded is unloaded after that; nothing else is done to the server meanwhile.
+        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. The
+        edge forwards requests to the gateway from then on.
         """
         server = self._servers[name]
-        async with self.locked(name):
+        while server.process.returncode is None:
             try:
                 states = await server.client.index()
                 if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    raise ServerError(f"does not have {', '.join(missing)}", where=name)
+                    log.warning("%s does not have %s; it is restarted", name, ", ".join(missing))
+                    server.process.kill()
+                    return
+                if name == self.GATEWAY:
+                    self.edge.admit()
                 found = {model for model, state in states.items() if state != "UNAVAILABLE"}
-                await self._unload_all(server, found - {*wanted, *keep})
-            except (ServerError, TimeoutError) as error:
-                said = str(error) or f"{name}: a model is not unloaded in time"
-                log.warning("%s; the server is started again", said)
-                server.process.kill()
+                async with self.locked(name):
+                    await self._unload_all(server, found - {*wanted, *keep})
+                return
+            except (JigsawError, TimeoutError, OSError) as error:
+                log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
+                await asyncio.sleep(_RECONCILE_S)
+
+    async def _end_reconciling(self, name: str) -> None:
+        """Cancels the task that checks the models of an adopted server, which may hold the server's lock for long."""
+        server = self._servers.get(name)
+        if server is not None and server.reconciling is not None:
+            server.reconciling.cancel()
+            await asyncio.wait((server.reconciling,))
 
     async def around_others(self, cluster: Cluster) -> Cluster:
-        """A cluster whose GPUs are known, as they are now, with the MIG instances that others have on them."""
+        """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
         if self._driver is None:
-            raise RuntimeError("serve_on comes first")
+            raise RuntimeError("call `serve_on` first")
         surveyed = await asyncio.to_thread(self._driver.survey, cluster)
         return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
 
     async def use(self) -> Mapping[str, DeviceUse]:
-        """How busy the workers' instances are, by worker; without those of which the driver tells nothing."""
+        """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         if self._driver is None:
             return {}
         uuids = {name: server.uuid for name, server in self._servers.items() if server.uuid}
@@ -286,7 +304,7 @@ class Fleet:
     # --- workers ---------------------------------------------------------------------------------------------------
 
     async def bring_up(self, worker: Worker) -> None:
-        """Creates the MIG instance unless it shares one, starts the server, loads and verifies its models."""
+        """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
         async with self.locked(worker.name):
             await self._pool.take(worker)
             try:
@@ -296,11 +314,11 @@ class Fleet:
                 raise
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
-        """Starts a dead worker anew on the instance it had, with the models it had."""
+        """Restarts a dead worker on the same MIG instance with the same models."""
         async with self.locked(worker.name):
             dead = self._servers.get(worker.name)
             if dead is None:
-                raise ServerError("there is no such worker", where=worker.name)
+                raise ServerError("the worker no longer exists", where=worker.name)
             await self._stop(dead)
             await asyncio.sleep(delay_s)
             # An adopted worker may have lost its instance.
@@ -308,18 +326,19 @@ class Fleet:
             try:
                 await self._start_worker(worker)
             except BaseException:
-                # Else it would serve as it must not: without a model, or without MPS.
+                # Otherwise the worker could serve without a model or without MPS.
                 await asyncio.shield(self._stop(self._servers[worker.name]))
                 raise
 
     async def retire(self, worker: str) -> None:
-        """Stops a worker, and destroys its MIG instance unless others share it. What it still works on is lost."""
+        """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
+        await self._end_reconciling(worker)
         async with self.locked(worker):
             if worker in self._servers:
                 await asyncio.shield(self._remove(worker))
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
-        """Loads and verifies further models on a worker."""
+        """Loads and verifies more models on a worker."""
         async with self.locked(worker):
             daemon = await self._pool.daemon(worker)
             await self._load_all(
@@ -333,7 +352,7 @@ class Fleet:
             try:
                 await self._unload_all(self._running(worker), models)
             except ServerError:
-                # With a server that has died its models are gone, too.
+                # If the server has died, its models are gone, too.
                 if server is not None and not await _has_ended(server):
                     raise
 
@@ -344,16 +363,16 @@ class Fleet:
         await self._load_all(server, [m.folder for m in worker.models], probed=_probed(worker.models), daemon=daemon)
 
     async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
-        """Sees to it that a server computes through the daemon: one that does not find it computes without.
+        """Checks that a server computes through the MPS daemon. A server that does not find it computes without MPS.
 
         Raises:
-            ServerError: It does not.
+            ServerError: The server computes without MPS.
         """
         assert self._driver is not None and server.process.pid is not None
         own = await asyncio.to_thread(group_members, server.process.pid)
         holders = await asyncio.to_thread(self._driver.holders, server.uuid)
         if reason := why_without(own, holders, await daemon.clients()):
-            hint = "see the daemon's log; write `processes: streams` in cluster.yaml where MPS does not work"
+            hint = "see the daemon's log; if MPS does not work here, set `processes: streams` in cluster.yaml"
             raise ServerError(reason, where=server.process.name, hint=hint)
 
     async def _remove(self, worker: str) -> None:
@@ -361,12 +380,12 @@ class Fleet:
         if server is not None:
             await self._stop(server)
         await self._pool.leave(worker)
-        # Only now, so that what could not be destroyed can be retired again.
+        # Only now, so that `retire` can be repeated after a failed destruction.
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
     def _kill(self, workers: Iterable[str]) -> None:
-        """Ends servers as if they had died by themselves; they are started again like any that did."""
+        """Kills servers, which are then restarted like any servers that die."""
         for name in workers:
             if name in self._servers:
                 self._servers[name].process.kill()
@@ -385,7 +404,7 @@ class Fleet:
                 raise
 
     async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
-        """Starts a dead gateway anew with the models it had."""
+        """Restarts a dead gateway with the same models."""
         async with self.locked(self.GATEWAY):
             dead = self._servers.get(self.GATEWAY)
             if dead is not None:
@@ -396,7 +415,8 @@ class Fleet:
             self.edge.admit()
 
     async def stop_gateway(self) -> None:
-        """Stops the gateway; it may end what it works on for a few seconds."""
+        """Stops the gateway, after a few seconds for requests in progress."""
+        await self._end_reconciling(self.GATEWAY)
         async with self.locked(self.GATEWAY):
             await asyncio.shield(self.edge.stop())
             server = self._servers.pop(self.GATEWAY, None)
@@ -410,12 +430,12 @@ class Fleet:
             await self._load_all(self._running(self.GATEWAY), models)
 
     async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
-        """Loads a front over the one that serves, once the same front has answered under another name.
+        """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
 
         Args:
-            front: To serve.
-            rehearsal: The same under a name that no client uses.
-            inputs: One real request with its batch dimension; zeros where None.
+            front: Front to serve.
+            rehearsal: Copy of the front under a name that no client uses.
+            inputs: Real request with its batch dimension; None for zeros.
         """
         async with self.locked(self.GATEWAY):
             server = self._running(self.GATEWAY)
@@ -430,12 +450,12 @@ class Fleet:
             self.edge.admit()
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
-        """Unloads models at the gateway and waits until they are gone: until their last request was answered."""
+        """Unloads models at the gateway, and waits until their last requests have been answered."""
         async with self.locked(self.GATEWAY):
             await self._unload_all(self._running(self.GATEWAY), models)
 
     async def _forget_regions(self) -> None:
-        """Has workers unmap what a dead gateway shared with them, as far as they answer at once."""
+        """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
         prefix = shm_prefix(self._paths.run, self.GATEWAY)
         workers = [server for name, server in self._servers.items() if name != self.GATEWAY]
         with contextlib.suppress(TimeoutError):
@@ -451,7 +471,7 @@ class Fleet:
     def _running(self, name: str) -> Server:
         server = self._servers.get(name)
         if server is None or server.process.pid is None or server.process.returncode is not None:
-            raise ServerError("does not run", where=name)
+            raise ServerError("the server is not running", where=name)
         return server
 
     async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
@@ -472,7 +492,7 @@ class Fleet:
         return server
 
     def _watch_server(self, name: str, server: Server) -> None:
-        """Begins to watch a server, and all servers where it is the first."""
+        """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
         server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
         if self._health is None or self._health.done():
             self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
@@ -481,16 +501,16 @@ class Fleet:
 
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()
-        # Its stubs hold its connections open: whoever waits for an answer would wait on.
+        # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
         with contextlib.suppress(ServerError):
             await server.process.stop()
         self._exited(name, status)
 
     async def _watch_health(self) -> None:
-        """Ends servers that live and do not serve, which are then started again like any that died.
+        """Kills servers that are alive but unhealthy, which are then restarted like any servers that die.
 
-        Such is one that does not answer, and one whose python model has lost a process: Triton 24.10 starts none anew,
-        and goes on to send it batches, which fail after a second each.
+        A server is unhealthy if it does not answer, or if a Python model has lost a process. Triton 24.10 does not
+        restart such a process, and keeps sending it batches, each of which fails after a second.
         """
         dead_since_s: dict[int, float] = {}
         liveness = Liveness(_UNRESPONSIVE_S, time.monotonic)
@@ -508,16 +528,16 @@ class Fleet:
             for pid, (name, server) in living.items():
                 of_it_s = (since_s for number, since_s in dead_since_s.items() if stubs[number].server == pid)
                 if now_s - min(of_it_s, default=now_s) >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
-                    log.warning("%s: a process of a model has died; the server is started again", name)
+                    log.warning("%s: a model's process has died; restarting the server", name)
                     server.process.kill()
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
             for (name, server), ready in zip(living.values(), heard, strict=True):
                 if liveness.is_overdue(name, answered=ready):
-                    log.warning("%s: no answer for %g s; the server is started again", name, _UNRESPONSIVE_S)
+                    log.warning("%s: no answer for %g s; restarting the server", name, _UNRESPONSIVE_S)
                     server.process.kill()
 
     def _limit_memory(self) -> None:
-        """Keeps the gateway's heap within what it may have: a request of a few bytes can claim all of the machine."""
+        """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
         server = self._servers.get(self.GATEWAY)
         if server is None or server.loading or self._cluster is None:
             return
@@ -525,7 +545,7 @@ class Fleet:
             limit_heap(server.process.pid, self._cluster.gateway_memory_mib)
 
     async def _watch_condemned(self) -> None:
-        """Ends servers that the gateway has taken out of service; they are started again like any that died."""
+        """Kills servers that the gateway has taken out of service. They are then restarted like any that die."""
         while self._servers:
             await asyncio.sleep(POLL_S)
             for found in await asyncio.to_thread(take, self._paths.condemned):
@@ -537,8 +557,8 @@ class Fleet:
             return
         server = self._servers.get(found.worker)
         ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
-        told = "its server is killed and started again" if ended else "its server has been replaced already"
-        self._noticed("condemned", f"{found}; {told}")
+        consequence = "killing and restarting its server" if ended else "its server has already been replaced"
+        self._noticed("condemned", f"{found}; {consequence}")
         if server is not None and ended:
             server.process.kill()
 
@@ -547,7 +567,7 @@ class Fleet:
             server.watch.cancel()
         await server.client.close()
         await server.process.stop(grace_s=grace_s)
-        # Whoever asked it something meanwhile has connected anew.
+        # A concurrent call may have opened a new connection.
         await server.client.close(for_good=True)
         self._journal.forget_server(server.process.name)
 
@@ -559,13 +579,13 @@ class Fleet:
         probed: Iterable[str] = (),
         daemon: MpsDaemon | None = None,
     ) -> None:
-        """Loads and verifies models, or none of them.
+        """Loads and verifies models: all of them or none.
 
         Args:
-            server: Server that loads them.
-            models: Models in the order of loading.
-            probed: Names of those that must answer a probe of zeros.
-            daemon: MPS daemon that they must compute through; None where there is none.
+            server: Server that loads the models.
+            models: Models in loading order.
+            probed: Names of the models that must answer a probe of zeros.
+            daemon: MPS daemon that the models must compute through; None if there is none.
         """
         loaded: list[str] = []
         try:
@@ -579,7 +599,7 @@ class Fleet:
             if daemon is not None and loaded:
                 await self._require_mps(server, daemon)
         except BaseException:
-            # The server may be the one that failed: what can't be unloaded went with it.
+            # If the server itself has failed, the models are gone with it and cannot be unloaded.
             with contextlib.suppress(ServerError, TimeoutError):
                 await asyncio.shield(self._unload_all(server, loaded))
             raise
@@ -592,20 +612,20 @@ class Fleet:
             await server.client.load(model)
         except ServerError as error:
             name, log = server.process.name, server.process.log
-            raise ServerError(f"model {model} does not load: {error.message}", where=name, hint=f"see {log}") from error
+            raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
         finally:
             server.loading -= 1
 
     async def _verify(self, server: Server, models: Sequence[str]) -> None:
-        """A load that was answered with success may still have left a model out."""
+        """Checks that models are ready, since Triton may report success for a load that left a model out."""
         states = await server.client.index()
         missing = [name for name in models if states.get(name) != "READY"]
         if missing:
-            told = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
-            raise ServerError(f"not every model is ready: {told}", where=server.process.name)
+            found = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
+            raise ServerError(f"not all models are ready: {found}", where=server.process.name)
 
     async def _probe(self, server: Server, model: str, inputs: Arrays | None = None) -> None:
-        """Has a model answer one request; zeros where no inputs are given."""
+        """Sends one request to a model, with zeros if there are no inputs, and checks that it answers."""
         config = await server.client.config(model)
         try:
             await server.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
@@ -633,12 +653,12 @@ class Fleet:
 
 
 def _probed(models: Iterable[WorkerModel]) -> list[str]:
-    """Names of the models that must answer a probe: not those of python steps, whose code may refuse zeros."""
+    """Returns the names of the models to probe. Python steps are not probed, since their code may refuse zeros."""
     return [model.name for model in models if model.variant]
 
 
 async def _has_ended(server: Server) -> bool:
-    """Whether a server that does not answer has died; that is known a moment later."""
+    """Waits a moment for the end of a server that does not answer. Returns True if it has ended."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.process.wait(), _DEATH_S)
         return True

@@ -1,4 +1,4 @@
-"""What the user asked for, and what came of it."""
+"""The input of a deployment, and the generations that are planned from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jigsaw_triton.planner.domain.problem import LatencyModel, Options
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4
-"""Shares that differ less than in these are one."""
+"""Decimal digits to which two routing shares must agree to count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,13 @@ class Wanted:
     """The input of a deployment.
 
     Attributes:
-        graphs: By name.
-        demand_rps: Graph -> requests a second that are always provided for; load above it is followed.
-        profiles: By graph.
-        cluster: To serve on.
-        share: Whether models may share slices.
-        change_price: Compute slices that a change has to save for each running MIG instance that it does not leave.
-        latency_model: How long a task is planned to take.
+        graphs: Task graphs, by name.
+        demand_rps: Graph -> requests per second that every plan must cover. The controller follows load above it.
+        profiles: Profile tables, by graph.
+        cluster: Cluster to serve on.
+        share: True if models may share slices.
+        change_price: Compute slices that a new plan must save for each running MIG instance that it removes.
+        latency_model: Model that predicts a task's latency.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -38,18 +38,18 @@ class Wanted:
 
     @property
     def options(self) -> Options:
-        """How to plan for it."""
+        """Planner options."""
         return Options(share=self.share, change_price=self.change_price, latency_model=self.latency_model)
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A plan that serves, or is about to.
+    """A plan that serves or is being rolled out.
 
     Attributes:
-        wanted: What it was made for.
-        plan: Of the planner.
-        bundle: Of the compiler.
+        wanted: Deployment input that the plan was made for.
+        plan: Plan.
+        bundle: Bundle compiled from the plan.
     """
 
     wanted: Wanted
@@ -57,7 +57,7 @@ class Generation:
     bundle: Bundle
 
     def serves_like(self, other: "Generation") -> bool:
-        """Whether going from one to the other changes nothing that runs."""
+        """Returns True if a change from one generation to the other would change nothing that runs."""
         return (
             self.bundle.workers == other.bundle.workers
             and self.wanted.graphs == other.wanted.graphs
@@ -71,7 +71,7 @@ def _targets(bundle: Bundle) -> dict[str, str]:
 
 
 def _shares(bundle: Bundle) -> dict[tuple[str, str, str], float]:
-    """(graph, task, variant) -> its share of the task's items, as far as it matters that it is kept."""
+    """Returns the share of a task's items for each (graph, task, variant), rounded to `SHARE_DIGITS`."""
     return {
         (name, task.task, entry.variant): round(entry.share, SHARE_DIGITS)
         for name, graph in bundle.graphs.items()

@@ -29,7 +29,7 @@ def check_ground(before: Cluster, after: Cluster) -> None:
     if before.image != after.image:
         names = [str(c.image) if c.image is not None else "this machine's tritonserver" for c in (before, after)]
         raise StateError(
-            f"workers run from {names[0]}, and this cannot change to {names[1]} while a deployment runs", hint=_DOWN
+            f"the workers' image cannot change from {names[0]} to {names[1]} while a deployment runs", hint=_DOWN
         )
     if (before.edge is None) != (after.edge is None):
         change = "removed" if after.edge is None else "added"

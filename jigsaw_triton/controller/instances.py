@@ -1,4 +1,4 @@
-"""MIG instances of a deployment, made and ended so that whenever the process dies the journal tells which are ours."""
+"""MIG instances of a deployment. The journal identifies them at every moment, even if the process dies."""
 
 import threading
 import time
@@ -28,12 +28,14 @@ _Place = tuple[GpuId, Placement]
 
 
 class Instances:
-    """Creates and destroys; what others made is never touched. Calls block; any thread may make them.
+    """Creates and destroys MIG instances, and never touches those of others.
+
+    Calls block. Any thread may make them.
 
     Args:
-        journal: Knows what is ours, also from before it exists.
-        driver: Of MIG.
-        sleep: Takes seconds.
+        journal: Journal that records our instances, starting before each creation.
+        driver: MIG driver.
+        sleep: Function that sleeps for a number of seconds.
     """
 
     def __init__(self, journal: Journal, driver: MigDriver, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -42,22 +44,22 @@ class Instances:
         self._sleep = sleep
         self._creating: set[_Place] = set()
         self._hung: set[_Place] = set()
-        """Where a creation was given up that may still take effect."""
+        """Placements of creations that timed out and may still take effect."""
 
         self._lock = threading.Lock()
 
     def create(self, gpu: GpuId, placement: Placement) -> MigInstance:
-        """Creates an instance of ours exactly there.
+        """Creates an instance at exactly this placement.
 
         Raises:
-            PlacementError: It is not possible as the GPU stands.
-            StateError: The journal cannot be written; nothing is left.
-            MigError: Anything else. Where something was left half made, the next creation on the GPU, or the next
-                start, removes it.
+            PlacementError: The GPU's current layout does not allow it.
+            StateError: The journal cannot be written. Nothing is left behind.
+            MigError: The driver fails otherwise. If it leaves a half-made instance, the next creation on this GPU or
+                the next start of a controller removes it.
         """
         self._settle(gpu)
         if any((i.gpu, i.placement) == (gpu, placement) for i in self._driver.instances()):
-            # Before it is noted as ours.
+            # Check before the journal records the placement as ours.
             raise PlacementError(f"no instance {placement} can be created: there is one already", where=str(gpu))
         with self._lock:
             self._creating.add((gpu, placement))
@@ -68,23 +70,24 @@ class Instances:
                 self._creating.discard((gpu, placement))
 
     def destroy(self, uuid: str) -> None:
-        """Destroys an instance of ours, giving whoever holds it a few seconds to let go; one that is gone is gone.
+        """Destroys one of our instances, and retries for a few seconds while a process holds it.
 
-        Monitoring agents hold an instance for a moment, and so does a process that was just killed.
+        Monitoring agents hold an instance for a moment, and so does a process that was just killed. An instance that no
+        longer exists is not an error.
 
         Raises:
-            InstanceInUseError: It was still held at the end.
-            MigError: The driver refused otherwise.
+            InstanceInUseError: A process still holds the instance after the last retry.
+            MigError: The driver refuses for another reason.
         """
         self._journal.begin_destruction(uuid)
         self._patiently(lambda: self._destroy(uuid))
         self._journal.forget_instance(uuid)
 
     def rearrange(self, changes: Iterable[Rearrangement]) -> None:
-        """Carries out changes of layouts; instances that stay are not touched.
+        """Changes the layouts of GPUs without touching instances that stay.
 
         Raises:
-            MigError: A change failed; those before it are made, and the same call with fresh changes goes on.
+            MigError: A change failed. The changes before it remain in effect; recompute the rest and call again.
         """
         todo = tuple(changes)
         for change in todo:
@@ -95,23 +98,23 @@ class Instances:
                 self.create(change.gpu, placement)
 
     def recover(self) -> None:
-        """Brings to an end what a process that died was about to do: what was half made is removed.
+        """Removes instances that a process was creating or destroying when it died.
 
         Raises:
-            InstanceInUseError: Something holds what has to go.
-            MigError: The driver refused otherwise.
+            InstanceInUseError: A process holds one of these instances.
+            MigError: The driver refuses for another reason.
         """
         for gpu in sorted({gpu for gpu, _ in self._journal.creations()}):
             self._settle(gpu)
         for uuid in self._journal.destructions():
             self.destroy(uuid)
         missing = self._missing()
-        # A list is not read in one piece: what is gone lacks in two of them.
+        # The driver does not read its list atomically. An instance is gone only if two lists lack it.
         for uuid in missing & self._missing() if missing else ():
             self._journal.forget_instance(uuid)
 
     def end_all(self, keep: Collection[_Place] = ()) -> int:
-        """Destroys all instances of ours, whole or half made; nobody may use them any more.
+        """Destroys our instances, whole or half made. No server may use them any more.
 
         Args:
             keep: Places of the instances that stay.
@@ -120,17 +123,18 @@ class Instances:
             Number of instances that were destroyed.
 
         Raises:
-            InstanceInUseError: Somebody else's process holds one.
-            MigError: The driver refused otherwise.
+            InstanceInUseError: A process outside the deployment holds one of them.
+            MigError: The driver refuses for another reason.
         """
         ended = 0
+        kept = {i.uuid for i in self._journal.instances() if (i.gpu, i.placement) in keep}
         for instance in ours(self._driver.instances(), self._journal):
-            if instance.half_made or (instance.gpu, instance.placement) not in keep:
+            if instance.uuid not in kept:
                 ended += 1
                 self.destroy(instance.uuid)
         for instance in self._journal.instances():
             if (instance.gpu, instance.placement) not in keep:
-                # That the list lacks: mostly it is gone.
+                # The driver's list lacks these. Most of them no longer exist.
                 self.destroy(instance.uuid)
         for gpu, placement in self._journal.creations():
             self._journal.end_creation(gpu, placement)
@@ -157,7 +161,7 @@ class Instances:
         try:
             instance = self._patiently(attempt)
         except PlacementError:
-            # Nothing was made: what stands there is somebody else's.
+            # Nothing was created, so any instance at this placement belongs to others.
             self._journal.end_creation(gpu, placement)
             raise
         except MigTimeoutError:
@@ -178,7 +182,7 @@ class Instances:
         return instance
 
     def _settle(self, gpu: GpuId) -> None:
-        """Removes what earlier creations on a GPU may have left there."""
+        """Removes instances that unfinished creations have left on a GPU."""
         with self._lock:
             open_ends = [place for place in self._journal.creations() if place not in self._creating]
         for place in open_ends:
@@ -192,23 +196,23 @@ class Instances:
                 self._journal.end_creation(*place)
 
     def _missing(self) -> set[str]:
-        """UUIDs of ours that the driver does not list."""
+        """Returns the UUIDs of our instances that the driver does not list."""
         there = {instance.uuid for instance in self._driver.instances()}
-        # A GPU without MIG is no instance that could be listed.
+        # A whole GPU without MIG is recorded like an instance, but the driver lists only MIG instances.
         return {i.uuid for i in self._journal.instances() if i.uuid not in there and not i.uuid.startswith("GPU-")}
 
     def _destroy(self, uuid: str) -> None:
-        """Destroys what is left of an instance."""
+        """Destroys an instance, or what an interrupted destruction has left of it."""
         with suppress(InstanceNotFoundError):
             return self._driver.destroy(uuid)
-        # A destruction that broke off has left it half made, under another name.
+        # An interrupted destruction leaves a half-made instance under another UUID.
         known = next((i for i in self._journal.instances() if i.uuid == uuid), None)
         for half in self._at(known.gpu, known.placement) if known is not None else ():
             if half.half_made:
                 self._driver.destroy(half.uuid)
 
     def _made(self, gpu: GpuId, placement: Placement) -> list[MigInstance]:
-        """What a creation of ours whose end was not noted has left at its place."""
+        """Returns the instances that our unfinished creation may have left at a placement."""
         stage = self._journal.creations().get((gpu, placement), CreationStage.NOTED)
         return [instance for instance in self._at(gpu, placement) if stage.may_have_made(instance)]
 

@@ -1,8 +1,8 @@
-"""Routes while one generation follows another: which workers of the next may serve requests of the one before.
+"""Routes during a rollout: which workers of the next generation may serve requests of the running one.
 
-A request that began in the old generation may be finished by models of the new one, as long as every mix of their
-variants keeps the accuracy that the graph promises. What calls single tasks finds models for them on any worker; what
-calls a chain at once only on workers that do the same chain.
+Models of the new generation may finish a request that began in the old one, as long as every mix of their variants
+keeps the graph's accuracy SLO. A front that calls single tasks can use any worker with models of these tasks. A front
+that calls a whole chain can only use workers that have the same chain.
 """
 
 import math
@@ -23,10 +23,10 @@ _ROUNDING = 1e-9
 def interim_routes(
     actual: Actual, running: Generation | None, target: Generation, leaving: Collection[str] = ()
 ) -> Routes:
-    """Routes of the running tasks over their own workers and those of the target that are up.
+    """Returns routes for the running tasks over their own workers and over the target's workers that are already up.
 
     Args:
-        actual: Servers and models that run.
+        actual: Servers and models that exist now.
         running: Generation that serves; None if none does.
         target: Generation whose workers may help.
         leaving: Names of workers to leave out.
@@ -46,9 +46,9 @@ def interim_routes(
 
 
 def handover(actual: Actual, running: Generation | None, target: Generation) -> Routes:
-    """Routes of the running tasks over the target's workers alone, for tasks that these workers can do.
+    """Returns routes for the running tasks over the target's workers alone, for each task that these workers can serve.
 
-    Requests in the old generation's queues are then served at the capacity of the new one.
+    The new generation's capacity then serves the requests in the old generation's queues.
     """
     if running is not None and running.bundle is target.bundle:
         return {}
@@ -61,7 +61,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
 
 
 def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, TaskFront]]:
-    """(graph name, front) of each running task that has a route."""
+    """Yields (graph name, front) for each running task that has a route."""
     for name, graph in running.bundle.graphs.items() if running is not None else ():
         for task in graph.every_task.values():
             if task.name in actual.routes:
@@ -71,14 +71,14 @@ def _serving(actual: Actual, running: Generation | None) -> Iterator[tuple[str, 
 def _coming(
     running: Generation | None, target: Generation, name: str, task: str, *, forced: bool
 ) -> tuple[RouteEntry, ...]:
-    """The target's route for a task, if the front of the old graph may use it; else empty.
+    """Returns the target's route for a task; empty if the front of the old graph may not use it.
 
     Args:
         running: Generation that serves.
-        target: Generation that has the workers.
+        target: Generation whose workers the route uses.
         name: Name of the graph.
         task: Name of the task or chain.
-        forced: True if the task has no other worker: an answer of less accuracy is better than none.
+        forced: True if the task has no other worker. An answer of lower accuracy is then better than none.
     """
     old = running.wanted.graphs.get(name) if running is not None else None
     new, compiled = target.wanted.graphs.get(name), target.bundle.graphs.get(name)
@@ -90,7 +90,7 @@ def _coming(
 
 
 def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
-    """True if a task or chain of the old graph can call models that were made for the new graph."""
+    """Returns True if a task or chain of the old graph can call models that were compiled for the new graph."""
     if task in old.steps or task in new.steps:
         return old.steps.get(task) == new.steps.get(task)
     if not old.tasks.keys() & new.tasks.keys() >= set(members(task)):
@@ -102,7 +102,7 @@ def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
 
 
 def _called(graph: TaskGraph, name: str) -> Task:
-    """A task, or a chain as one task, with any of its variants."""
+    """Returns a task, or a chain as one task with an arbitrary choice of variants."""
     names = members(name)
     if len(names) == 1:
         return graph.tasks[name]
@@ -110,10 +110,10 @@ def _called(graph: TaskGraph, name: str) -> Task:
 
 
 def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:
-    """True if the worst variant of each task, of either generation, keeps the old graph's accuracy on every path."""
+    """Returns True if every path keeps the old graph's accuracy with the worst variant that either generation uses."""
     old, new = running.wanted.graphs[name], target.wanted.graphs[name]
     worst = {
-        # A variant that neither graph has any more counts as one of no accuracy.
+        # A task whose variants neither graph has any more counts as accuracy 0.
         task: min(_accuracies(old, running.bundle, task) + _accuracies(new, target.bundle, task), default=0.0)
         for task in old.tasks
     }
@@ -121,7 +121,7 @@ def _mixes_hold(running: Generation, target: Generation, name: str) -> bool:
 
 
 def _accuracies(graph: TaskGraph, bundle: Bundle, name: str) -> list[float]:
-    """Accuracies of the variants that do a task, relative to its best; empty if the graph lacks the task."""
+    """Returns the accuracies of a task's variants in use, relative to its best; empty if the graph lacks the task."""
     task = graph.tasks.get(name)
     if task is None:
         return []

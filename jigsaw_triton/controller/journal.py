@@ -1,4 +1,4 @@
-"""The controller's memory on disk: events, actions before and after, and what is ours on the machine. SQLite."""
+"""The controller's journal, an SQLite file: events, actions, and the deployment's servers and MIG instances."""
 
 import contextlib
 import json
@@ -16,11 +16,11 @@ from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placemen
 SCHEMA_VERSION = 5
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
-"""Table -> how many of its last rows are kept, and a few more: a deployment that follows its load runs for years."""
+"""Table -> number of its last rows to keep, plus a few between two trims. A deployment may run for years."""
 
 _TRIM_INTERVAL = 64
 
-_ROOM = "it needs a folder that this user can write to, with room left"
+_ROOM = "use a folder that this user can write to, with free disk space"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL,
@@ -49,11 +49,11 @@ class JournalEvent:
     """A line of the event log.
 
     Attributes:
-        id: Counts up.
-        at: UTC, ISO 8601.
-        kind: A word.
-        text: A sentence.
-        code: Exit code that goes with an error which ended a change; else 0.
+        id: Number of the event, which increases.
+        at: Time in UTC, in ISO 8601 format.
+        kind: Kind of the event, one word.
+        text: Sentence that describes the event.
+        code: Exit code for an error that ended a change; 0 for any other event.
     """
 
     id: int
@@ -65,13 +65,13 @@ class JournalEvent:
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A tritonserver that was started.
+    """A tritonserver or edge process that was started.
 
     Attributes:
-        name: A worker's, or `gateway`.
-        pid: Process and process group.
-        started: Start time of the process in the kernel's ticks: with the pid it names one process for good.
-        shm_prefix: How the names of its regions in /dev/shm begin.
+        name: Name of the worker, `gateway` or `edge`.
+        pid: Id of the process and of its process group.
+        started: Start time of the process in kernel ticks since boot. With the pid it identifies the process uniquely.
+        shm_prefix: Prefix of the names of its shared-memory regions in /dev/shm.
     """
 
     name: str
@@ -81,16 +81,16 @@ class ServerRecord:
 
 
 class Journal:
-    """An open journal. Every call is durable when it returns; any thread may make it.
+    """An open journal. Each call is durable when it returns. Any thread may call it.
 
-    Calls that add to it raise StateError if its disk is full or cannot be written. Calls that remove from it do not:
-    `end_orphans` checks whether each record still exists.
+    Calls that add records raise StateError if the disk is full or not writable. Calls that remove records do not:
+    `end_orphans` checks whether each recorded object still exists.
 
     Args:
-        path: Made if it does not exist, readable by its owner alone.
+        path: Journal file, created if missing. Only its owner can read it.
 
     Raises:
-        StateError: The file is not a journal, or of another version.
+        StateError: The file cannot be opened, is not a journal, or has a newer version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,9 +103,10 @@ class Journal:
             self._db.execute("PRAGMA synchronous=NORMAL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if not 0 <= version <= SCHEMA_VERSION:
-                raise StateError(f"journal version {version}", where=str(path), hint="remove the file and deploy again")
+                message = f"the journal has version {version}, but this release supports 1 to {SCHEMA_VERSION}"
+                raise StateError(message, where=str(path), hint="remove the file and deploy again")
             if version < SCHEMA_VERSION:
-                # What came with a version are tables, and the stages of creations, which were not known before.
+                # Later versions added tables, which _SCHEMA creates, and in version 4 the stages of creations.
                 if 0 < version < 4:
                     self._db.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
                 self._db.executescript(_SCHEMA)
@@ -126,14 +127,14 @@ class Journal:
         self._write("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
 
     def events(self, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
-        """The last `limit` events with an id greater than `after`, oldest first."""
+        """Returns the last `limit` events with an id greater than `after`, oldest first."""
         rows = self._db.execute(
             "SELECT id, at, kind, text, code FROM events WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
         ).fetchall()
         return tuple(JournalEvent(*row) for row in reversed(rows))
 
     def begin(self, number: int, kind: str, subject: str) -> int:
-        """Notes an action before it is carried out; returns the row for `end`."""
+        """Records an action before it is carried out. Returns the row to pass to `end`."""
         cursor = self._write(
             "INSERT INTO actions (number, kind, subject, begun) VALUES (?, ?, ?, ?)", (number, kind, subject, _now())
         )
@@ -143,86 +144,86 @@ class Journal:
         return row
 
     def end(self, row: int, error: str = "") -> None:
-        """Notes that an action has ended."""
+        """Records that an action has ended."""
         self._write("UPDATE actions SET ended = ?, error = ? WHERE id = ?", (_now(), error, row))
 
     def begin_creation(self, gpu: GpuId, placement: Placement) -> None:
-        """Notes that a MIG instance is about to be created there."""
+        """Records that a MIG instance is about to be created at a placement."""
         self._write("INSERT INTO creations VALUES (?, ?, ?, ?, ?)", (*_place(gpu, placement), CreationStage.NOTED))
 
     def reach(self, gpu: GpuId, placement: Placement, stage: CreationStage) -> None:
-        """Notes how far a creation is about to get."""
+        """Records the stage that a creation is about to reach."""
         self._write(
             "UPDATE creations SET stage = ? WHERE (node, gpu, slice, start) = (?, ?, ?, ?)",
             (stage, *_place(gpu, placement)),
         )
 
     def end_creation(self, gpu: GpuId, placement: Placement) -> None:
-        """Notes that the creation has come to an end: it failed, or the instance is kept."""
+        """Records that a creation has ended: it has failed, or its instance has been recorded."""
         self._attempt("DELETE FROM creations WHERE (node, gpu, slice, start) = (?, ?, ?, ?)", *_place(gpu, placement))
 
     def creations(self) -> Mapping[tuple[GpuId, Placement], CreationStage]:
-        """Creations whose end was not noted, and how far they may have got."""
+        """Returns unfinished creations and the stages that they may have reached."""
         rows = self._db.execute("SELECT node, gpu, slice, start, stage FROM creations").fetchall()
         return {(GpuId(node, gpu), Placement(start, kind)): CreationStage(s) for node, gpu, kind, start, s in rows}
 
     def keep_instance(self, instance: MigInstance) -> None:
-        """Notes that a MIG instance is ours."""
+        """Records that a MIG instance is ours."""
         place = _place(instance.gpu, instance.placement)
         self._write("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", (instance.uuid, *place))
 
     def begin_destruction(self, uuid: str) -> None:
-        """Notes that a MIG instance of ours is about to be destroyed: what is left half made there is ours, too."""
+        """Records that a MIG instance of ours is about to be destroyed, so that a half-made remainder is ours, too."""
         self._attempt("INSERT OR REPLACE INTO destructions VALUES (?)", uuid)
 
     def destructions(self) -> tuple[str, ...]:
-        """UUIDs of the instances whose destruction has begun and that were not noted as gone."""
+        """Returns the UUIDs of instances whose destruction has begun but has not been recorded as finished."""
         return tuple(uuid for (uuid,) in self._db.execute("SELECT uuid FROM destructions").fetchall())
 
     def forget_instance(self, uuid: str) -> None:
-        """Notes that a MIG instance of ours is gone."""
+        """Records that a MIG instance of ours no longer exists."""
         self._attempt("DELETE FROM instances WHERE uuid = ?", uuid)
         self._attempt("DELETE FROM destructions WHERE uuid = ?", uuid)
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """MIG instances that are ours and were not noted as gone."""
+        """Returns the MIG instances that are recorded as ours."""
         rows = self._db.execute("SELECT uuid, node, gpu, slice, start FROM instances ORDER BY uuid").fetchall()
         return tuple(
             MigInstance(GpuId(node, gpu), Placement(start, kind), uuid) for uuid, node, gpu, kind, start in rows
         )
 
     def keep_server(self, record: ServerRecord) -> None:
-        """Notes that a server of ours runs."""
+        """Records that a server of ours is running."""
         row = (record.name, record.pid, record.started, record.shm_prefix)
         self._write("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?)", row)
 
     def forget_server(self, name: str) -> None:
-        """Notes that a server of ours is gone."""
+        """Records that a server of ours has ended."""
         self._attempt("DELETE FROM servers WHERE name = ?", name)
 
     def servers(self) -> tuple[ServerRecord, ...]:
-        """Servers that are ours and were not noted as gone."""
+        """Returns the servers that are recorded as running."""
         rows = self._db.execute("SELECT name, pid, started, shm_prefix FROM servers ORDER BY name").fetchall()
         return tuple(ServerRecord(*row) for row in rows)
 
     def keep_daemon(self, pipes: str) -> None:
-        """Notes that an MPS daemon of ours is about to be started, by its pipe directory."""
+        """Records that an MPS daemon with this pipe directory is about to be started."""
         self._write("INSERT OR REPLACE INTO daemons VALUES (?)", (pipes,))
 
     def forget_daemon(self, pipes: str) -> None:
-        """Notes that an MPS daemon of ours is gone."""
+        """Records that an MPS daemon of ours has ended."""
         self._attempt("DELETE FROM daemons WHERE pipes = ?", pipes)
 
     def daemons(self) -> tuple[str, ...]:
-        """Pipe directories of the MPS daemons that are ours and were not noted as gone."""
+        """Returns the pipe directories of the MPS daemons that are recorded as running."""
         return tuple(pipes for (pipes,) in self._db.execute("SELECT pipes FROM daemons ORDER BY pipes").fetchall())
 
     def keep_fact(self, name: str, value: str) -> None:
-        """Notes something about the deployment as a whole."""
+        """Records a value that concerns the whole deployment."""
         self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def fact(self, name: str) -> str:
-        """What was noted last; empty where nothing was."""
+        """Returns the value recorded last under a name; empty if there is none."""
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return "" if row is None else str(row[0])
 
@@ -245,53 +246,53 @@ class Journal:
         return ("", b"") if row is None else (str(row[0]), bytes(row[1]))
 
     def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
-        """Notes a plan."""
+        """Records the plan of a generation."""
         self._write(
             "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)", (number, _now(), reason, json.dumps(plan))
         )
 
     def last_generation(self) -> int:
-        """The highest number noted; 0 where there is none."""
+        """Returns the highest recorded number of a generation; 0 if there is none."""
         (number,) = self._db.execute("SELECT COALESCE(MAX(number), 0) FROM generations").fetchone()
         return int(number)
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         try:
-            # The number of a row is the connection's last: no other thread may come in between.
+            # `lastrowid` comes from the connection, so no other thread may write before the cursor is created.
             with self._lock:
                 return self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise StateError(f"the journal cannot be written ({error})", where=str(self._path), hint=_ROOM) from error
 
     def _trim(self) -> None:
-        """Forgets what is too old. Every change of the system, and so all growth, comes with actions."""
+        """Deletes old rows. `begin` triggers it, because all growth of the journal comes with actions."""
         for table, kept in KEPT.items():
             self._attempt(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?", kept)
 
     def _attempt(self, statement: str, *key: str | int) -> None:
-        """Writes what must not keep anything from being taken away."""
+        """Executes a statement and ignores a failure, which must not prevent a teardown."""
         with contextlib.suppress(StateError):
             self._write(statement, key)
 
 
 class CallRecord:
-    """Calls that change real GPUs, as actions of the journal. A full disk keeps none from being made.
+    """Records calls that change real GPUs as actions in the journal. A full disk does not prevent a call.
 
     Args:
-        journal: Gets them.
+        journal: Journal to write to.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def begin(self, call: str) -> int:
-        """Notes a call before it is made; returns what `end` takes."""
+        """Records a call before it is made. Returns the row to pass to `end`."""
         with contextlib.suppress(StateError):
             return self._journal.begin(0, "nvml", call)
         return 0
 
     def end(self, row: int, error: str) -> None:
-        """Notes that it returned, and what it failed with."""
+        """Records that a call has returned, with its error if it failed."""
         with contextlib.suppress(StateError):
             self._journal.end(row, error)
 

@@ -1,4 +1,4 @@
-"""One controller a deployment: a lock that is held until the process that took it has ended."""
+"""Lock that keeps a second controller from starting. The process that takes it holds it until it ends."""
 
 import fcntl
 import os
@@ -10,30 +10,34 @@ from jigsaw_triton.errors import StateError
 
 
 class AlreadyRunsError(StateError):
-    """Another process has the lock. Its exit code, EX_TEMPFAIL of sysexits.h, tells `deploy` so."""
+    """Another process holds the lock. `deploy` recognises it by its exit code, EX_TEMPFAIL of sysexits.h."""
 
     exit_code = 75
 
 
-def take_lock(path: Path) -> None:
-    """Takes the lock until this process has ended: whoever waits for it then finds nothing of the process.
+def take_lock(path: Path) -> int:
+    """Takes the lock until this process ends. A process that waits for the lock therefore also waits for that end.
 
     Args:
-        path: Made if it does not exist; its folder must.
+        path: Lock file, created if missing. Its folder must exist.
+
+    Returns:
+        File descriptor that holds the lock. Closing it releases the lock before the process ends.
 
     Raises:
-        AlreadyRunsError: Another process has it.
+        AlreadyRunsError: Another process holds the lock.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(file)
-        raise AlreadyRunsError("a controller runs here already", where=str(path.parent)) from error
+        raise AlreadyRunsError("a controller is already running here", where=str(path.parent)) from error
+    return file
 
 
 def wait_unlocked(path: Path) -> None:
-    """Waits until nobody has the lock; a file that does not exist is free. Blocks."""
+    """Waits until no process holds the lock. Returns at once if the file does not exist. Blocks."""
     if path.exists():
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -53,10 +57,10 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits until nobody has the lock, and has it meanwhile. Blocks.
+    """Waits for the lock and holds it until the `with` block ends. Blocks.
 
     Args:
-        path: Made if it does not exist; its folder must.
+        path: Lock file, created if missing. Its folder must exist.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

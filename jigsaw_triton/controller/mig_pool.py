@@ -1,8 +1,8 @@
-"""MIG instances in use: each is created for its first worker, shared by others through MPS, destroyed with its last."""
+"""MIG instances in use: created for their first worker, shared through MPS, and destroyed with their last worker."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class MigPool:
     async def take(self, worker: Worker) -> None:
         """Gives a worker its instance, and creates the instance if the worker is the first there.
 
-        A steps worker needs no instance and gets none.
+        A steps worker needs no instance and has none.
 
         Raises:
             MissingDependencyError: MPS is not installed.
@@ -127,6 +127,12 @@ class MigPool:
         """UUID of a worker's instance; empty if it has none."""
         return self._pool[self._of[worker]].uuid if worker in self._of else ""
 
+    def daemon_env(self, worker: str) -> Mapping[str, str]:
+        """Variables of the clients of the MPS daemon of a worker's instance; none if the instance has no daemon."""
+        name = self._of.get(worker)
+        daemon = self._pool[name].daemon if name is not None else None
+        return daemon.env if daemon is not None else {}
+
     async def daemon(self, worker: str) -> MpsDaemon | None:
         """MPS daemon of a worker's instance, restarted if it has ended or hangs; None if the instance has none."""
         name = self._of.get(worker)
@@ -177,8 +183,8 @@ class MigPool:
     async def _watch(self, name: str, pooled: _PooledInstance) -> None:
         assert pooled.daemon is not None
         await pooled.daemon.wait()
-        log.warning("%s: the MPS daemon has ended; the servers on it are started again", name)
-        # A process that starts now would compute without MPS, and the running ones wait for a server.
+        log.warning("%s: the MPS daemon has ended; restarting it and the servers on its instance", name)
+        # A process that starts now would compute without MPS, and running processes wait for an MPS server.
         self._broken(pooled.workers)
 
     async def _end(self, name: str, pooled: _PooledInstance) -> None:
@@ -195,5 +201,5 @@ class MigPool:
     @property
     def _mig(self) -> Instances:
         if self._instances is None:
-            raise RuntimeError("`drive` comes first")
+            raise RuntimeError("call `drive` first")
         return self._instances

@@ -1,4 +1,4 @@
-"""Orphans of a killed controller, found by its journal and ended: servers, MPS daemons, containers, MIG instances."""
+"""Orphans of a killed controller: servers, MPS daemons, containers and MIG instances that its journal lists."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What of an earlier controller the next one takes over.
+    """Servers, daemons and MIG instances of an earlier controller that the next one takes over.
 
     Attributes:
         servers: Names of the servers.
@@ -47,12 +47,12 @@ NOTHING = Kept()
 
 
 def end_orphans(journal: Journal, state_dir: Path, keep: Kept = NOTHING) -> int:
-    """Kills servers and MPS daemons, and destroys MIG instances, that are in the journal. Blocks.
+    """Kills the servers, MPS daemons and containers, and destroys the MIG instances, that the journal lists. Blocks.
 
     Args:
         journal: Journal of the deployment, whose controller must have ended.
         state_dir: State folder of the deployment.
-        keep: What is left alone.
+        keep: Servers, daemons and instances that are left alone.
 
     Returns:
         Number of servers, daemons, containers and instances that still existed.
@@ -80,7 +80,7 @@ def end_orphans(journal: Journal, state_dir: Path, keep: Kept = NOTHING) -> int:
     for pipes in journal.daemons():
         if pipes in keep.pipes:
             continue
-        # The MPS server holds its instance.
+        # The MPS server holds the instance, so it must end before the instance is destroyed.
         ended += bool(end_processes(Path(pipes)))
         shutil.rmtree(pipes, ignore_errors=True)
         journal.forget_daemon(pipes)
@@ -89,7 +89,7 @@ def end_orphans(journal: Journal, state_dir: Path, keep: Kept = NOTHING) -> int:
         journal.keep_fact(_RUNTIME_FACT, "")
     if not journal.instances() and not journal.creations():
         return ended
-    # The driver that created them counts, not the one that is configured now; their GPUs may have left the cluster.
+    # Use the driver that created the instances, not the configured one: their GPUs may have left the cluster.
     name: Literal["nvml", "emulated"] = "nvml" if journal.fact(DRIVER_FACT) == "nvml" else "emulated"
     node = [instance.gpu.node for instance in journal.instances()] + [gpu.node for gpu, _ in journal.creations()]
     driver = open_driver(Cluster((), driver=name), state_dir, CallRecord(journal), node=node[0])
@@ -103,11 +103,11 @@ def note_runtime(journal: Journal, runtime: Runtime, run_dir: Path) -> None:
 
 
 def _processes(record: ServerRecord) -> list[int]:
-    """Living processes of a server: its process group, or what is left of it."""
+    """Returns the living processes of a server: its process group, or the stubs left after its leader has ended."""
     members = group_members(record.pid)
     if start_time(record.pid) == record.started:
         return members
-    # Its stubs outlive it by a moment. They name their regions on their command lines; nobody else does.
+    # The stubs outlive their server for a moment. Only they have its shared-memory prefix on their command lines.
     return [process for process in members if record.shm_prefix.encode() in _command_line(process)]
 
 

@@ -1,4 +1,4 @@
-"""Whose MIG instances are: ours are those that the journal knows of, all others are left alone."""
+"""Ownership of MIG instances: ours are those that the journal accounts for. All others are left alone."""
 
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.gpus.driver import MigDriver
@@ -6,10 +6,10 @@ from jigsaw_triton.gpus.model import MigInstance
 
 
 def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInstance, ...]:
-    """Those that the journal knows of.
+    """Returns the instances that the journal accounts for.
 
-    By their UUID; at a noted place what a creation of ours may have left, as far as it got; and what a destruction of
-    ours has left half made.
+    These are instances whose UUID it records, instances that an unfinished creation may have left at its placement,
+    given the stage that it reached, and half-made instances that an unfinished destruction has left.
     """
     kept = {instance.uuid: instance for instance in journal.instances()}
     begun = journal.creations()
@@ -24,11 +24,11 @@ def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInsta
 
 
 def foreign_instances(driver: MigDriver, journal: Journal) -> tuple[MigInstance, ...]:
-    """What a driver reports that is not ours. Blocks.
+    """Returns the instances that a driver reports and that are not ours. Blocks.
 
     Args:
-        driver: Of MIG.
-        journal: Of the deployment, whose controller may run: what it creates or destroys meanwhile is ours.
+        driver: MIG driver.
+        journal: Journal of the deployment. Instances that a running controller creates or destroys meanwhile are ours.
     """
     before = {instance.uuid for instance in journal.instances()}
     there = driver.instances()

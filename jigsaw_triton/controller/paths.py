@@ -1,4 +1,4 @@
-"""Where a deployment keeps its files."""
+"""Paths of a deployment's files."""
 
 import hashlib
 import os
@@ -11,16 +11,17 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.command import check_plain
 
 _ROOM_BYTES = 2**16
-"""What a folder must have room for, so that starting is worth trying."""
+"""Free space in bytes that a folder must have for a start to be worth trying."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The folders of one deployment.
+    """The files and folders of one deployment.
 
     Attributes:
-        state: What outlives a restart: journal, repositories, logs.
-        run: What does not: sockets, routes, slots. Short, because a socket's path is limited to 107 bytes.
+        state: Folder of what outlives a restart: journal, repositories, logs.
+        run: Folder of what does not: sockets, routes, slots. Its path is short, since a socket's path has at most
+            107 bytes.
     """
 
     state: Path
@@ -28,12 +29,12 @@ class Paths:
 
     @property
     def journal(self) -> Path:
-        """SQLite file."""
+        """SQLite file of the journal."""
         return self.state / "journal.sqlite"
 
     @property
     def lock(self) -> Path:
-        """Held by the controller as long as it lives."""
+        """Lock file that the controller holds as long as it lives."""
         return self.state / "controller.lock"
 
     @property
@@ -48,21 +49,21 @@ class Paths:
 
     @property
     def control_socket(self) -> Path:
-        """Of the status interface."""
+        """Unix socket of the controller's status API."""
         return self.run / "controller.sock"
 
     @property
     def logs(self) -> Path:
-        """One file a server, and the controller's own."""
+        """Folder with a log file for each server and for the controller."""
         return self.state / "logs"
 
     def log(self, name: str) -> Path:
-        """Log file of a worker, of `gateway` or of `controller`."""
+        """Returns the log file of a worker, of the gateway, the edge or the controller."""
         return self.logs / f"{name}.log"
 
     @property
     def repositories(self) -> Path:
-        """Model repositories of the gateway and the workers."""
+        """Folder of the model repositories of the gateway and the workers."""
         return self.state / "repositories"
 
     @property
@@ -71,43 +72,43 @@ class Paths:
         return self.repositories / "gateway"
 
     def worker_repository(self, worker: str) -> Path:
-        """Model repository of a worker."""
+        """Returns the model repository of a worker."""
         return self.repositories / "workers" / worker
 
     def worker_socket(self, worker: str) -> Path:
-        """Unix socket of a worker."""
+        """Returns the Unix socket of a worker."""
         return self.run / "workers" / f"{worker}.sock"
 
     def worker_slots(self, worker: str) -> Path:
-        """Slot files of a worker."""
+        """Returns the folder with the slot files of a worker."""
         return self.run / "slots" / worker
 
     def slots(self, worker: str, model: str) -> Path:
-        """Slot file of a model on a worker."""
+        """Returns the slot file of a model on a worker."""
         return self.worker_slots(worker) / model
 
     def task(self, route: str) -> Path:
-        """File that each front at the gateway holds a lock on that uses a route."""
+        """Returns the file that each front at the gateway locks while it uses a route."""
         return self.run / "tasks" / route
 
     @property
     def condemned(self) -> Path:
-        """Folder with a file for each worker that the gateway has taken out of service for good."""
+        """Folder with a file for each worker that the gateway has permanently taken out of service."""
         return self.run / "condemned"
 
     def mps(self, place: str) -> Path:
-        """Pipe directory of the MPS daemon of a MIG instance."""
+        """Returns the pipe directory of a MIG instance's MPS daemon."""
         return self.run / "mps" / place
 
     def mps_logs(self, place: str) -> Path:
-        """Log directory of the same."""
+        """Returns the log directory of a MIG instance's MPS daemon."""
         return self.logs / f"{place}.mps"
 
     def create(self) -> None:
-        """Makes the folders, readable by their owner alone.
+        """Creates the folders, which only their owner can read.
 
         Raises:
-            InputError: A folder can't be made, written or used by Triton, or belongs to somebody else.
+            InputError: A folder cannot be created, written or used by Triton, or is open to other users.
         """
         check_plain(self.repositories)
         for folder in (self.state, self.logs, self.gateway_repository):
@@ -118,47 +119,49 @@ class Paths:
 
 
 def _writable(folder: Path) -> None:
-    """Makes a folder, or sees to it that there is room in it.
+    """Creates a folder if it is missing, and checks that it has free space.
 
     Raises:
-        InputError: It can't be made or written.
+        InputError: The folder cannot be created or written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A folder can be made where there is no room left for a file.
+        # A full disk may still have room for a folder, but not for a file.
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_ROOM_BYTES))
     except OSError as error:
         raise InputError(
             f"the folder cannot be written ({error.strerror})",
             where=str(folder),
-            hint="choose another with --state or JIGSAW_STATE",
+            hint="choose another folder with --state or JIGSAW_STATE",
         ) from error
 
 
 def _private(folder: Path) -> None:
-    """Makes a folder that its owner alone can open, or sees to it that it is one: others may write beside it.
+    """Creates a folder that only its owner can open, or checks that an existing one is private.
+
+    The check matters because other users may write to the parent folder.
 
     Raises:
-        InputError: It cannot be made, is a link, belongs to somebody else, or is open to others.
+        InputError: The folder cannot be created, is a link, belongs to another user, or is open to others.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError as error:
         raise InputError(
-            f"the folder cannot be made ({error.strerror})", where=str(folder), hint="remove what stands there"
+            f"the folder cannot be created ({error.strerror})", where=str(folder), hint="remove the file in its place"
         ) from error
     private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
     if not stat.S_ISDIR(status.st_mode) or not private:
-        raise InputError("the folder is open to other users", where=str(folder), hint="remove it")
+        raise InputError("the folder is open to other users", where=str(folder), hint="remove the folder")
 
 
 def deployment_paths(state: Path | None) -> Paths:
-    """The folders of the deployment that has its state in `state`.
+    """Returns the paths of the deployment with this state folder.
 
     Args:
-        state: None for the user's own, `$XDG_STATE_HOME/jigsaw-triton`.
+        state: State folder; None for the user's default, `$XDG_STATE_HOME/jigsaw-triton`.
     """
     if state is None:
         base = os.environ.get("XDG_STATE_HOME")

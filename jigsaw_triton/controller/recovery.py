@@ -1,8 +1,8 @@
-"""How the next controller goes on from the state that the last one left. Pure.
+"""Recovery of the next controller from the state that the last one left. Pure.
 
-Servers outlive their controller. The last checkpoint says what ran, and which actions were under way: each of these may
-have been carried out in full, in part, or not at all. Recovery assumes the least, the shell ends whatever else it finds
-(`Fleet.adopt`), and a change that was under way is undone.
+Servers outlive their controller. The last checkpoint has the servers that ran, and the actions in flight. Each of these
+actions may have been done, half done, or not done at all. Recovery assumes the least, and the shell ends whatever else
+it finds (`Fleet.adopt`). A change that was in progress is undone.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from jigsaw_triton.controller.transition import stages_to
 
 
 def recovered(state: State) -> State | None:
-    """State from which to go on; None where nothing served yet, so that there is nothing to go on with.
+    """Returns the state to go on from; None if nothing served yet, so that the next controller starts from nothing.
 
     Args:
         state: State of the last checkpoint.
@@ -33,6 +33,8 @@ def recovered(state: State) -> State | None:
         pending=None,
         queued=None,
         failed=False,
+        # The samples and the next one are apart by the time that no controller ran.
+        demand={},
         rolling_back=False,
         by_user=False,
     )
@@ -48,7 +50,7 @@ def recovered(state: State) -> State | None:
 
 
 def unfinished(state: State) -> Wanted | None:
-    """What the user had asked for and not got yet, to be asked for once more; None where there is nothing.
+    """Returns the user's last request if it was not carried out yet, so that it can be repeated; else None.
 
     Args:
         state: State of the last checkpoint.
@@ -57,6 +59,8 @@ def unfinished(state: State) -> Wanted | None:
         return None
     if state.queued is not None:
         return state.queued
+    if state.rolling_back:
+        return None
     committed = state.running is not None and state.running is state.pending
     if state.running is None or (state.by_user and not committed and state.phase in (Phase.SOLVING, Phase.CHANGING)):
         return state.wanted
@@ -64,9 +68,9 @@ def unfinished(state: State) -> Wanted | None:
 
 
 def least(state: State) -> Actual:
-    """What certainly runs, whichever of the actions under way were carried out.
+    """Servers, models and routes that certainly exist, whichever of the actions in flight were carried out.
 
-    A front that was being switched may be the old one or the new one; it is left out, so that it is switched again.
+    A front that was being switched may be the old one or the new one. It is left out, so that it is switched again.
     """
     actual = state.actual
     for action in state.inflight.values():

@@ -1,7 +1,7 @@
-"""Rows and branches as they are, in place of the estimates that a graph was planned with. Pure.
+"""Measured yields of variants and probabilities of conditions, which replace a graph's estimates. Pure functions.
 
-The gateway's metrics tell, for each variant, of how many items an output's rows were made, and for each condition how
-often it was looked at and held. Their ratio of late is what variants yield and how probable conditions are.
+For each variant, the gateway's metrics count the items processed and the rows made for each output. For each condition,
+they count how often it was evaluated and how often it held. The recent ratio of the two counters is the measured value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,15 +14,22 @@ from jigsaw_triton.planner.domain.plan import GraphPlan
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.servers.metrics import Sample
 
-_OF = frozenset({"jigsaw_yield_items_total", "jigsaw_condition_checked_total"})
+_TRIALS = frozenset({"jigsaw_yield_items_total", "jigsaw_condition_checked_total"})
 _MADE = frozenset({"jigsaw_yield_rows_total", "jigsaw_condition_held_total"})
 
-_LEAST = 1e-3
-"""What never happened so far is planned for as if it happened so often: a plan may not take it for impossible."""
+_MIN_RATIO = 1e-3
+"""Smallest ratio to plan with. What has never happened so far may still happen, and a plan must not rule it out."""
 
 
 class Source(NamedTuple):
-    """What rows come of: a variant's output, a python step's, which has no variant, or, with neither, a condition."""
+    """Source of a count: an output of a variant, an output of a Python step, or a condition.
+
+    Attributes:
+        graph: Name of the graph.
+        task: Name of the task or step.
+        variant: Name of the variant; empty for a step or a condition.
+        output: Name of the output; empty for a condition.
+    """
 
     graph: str
     task: str
@@ -32,14 +39,14 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How much was made of how much.
+    """Two counters whose ratio is a yield or a probability.
 
     Attributes:
-        of: Items that made rows, or requests whose condition was looked at.
-        made: Rows, or requests whose condition held.
+        trials: Items processed, or evaluations of the condition.
+        made: Rows made, or evaluations in which the condition held.
     """
 
-    of: float = 0.0
+    trials: float = 0.0
     made: float = 0.0
 
 
@@ -47,63 +54,63 @@ Counts = Mapping[Source, Count]
 
 
 def read_counts(samples: Iterable[Sample]) -> dict[Source, Count]:
-    """The counters as they stand in the gateway's /metrics."""
-    of: dict[Source, float] = {}
+    """Reads the counters from samples of the gateway's /metrics."""
+    trials: dict[Source, float] = {}
     made: dict[Source, float] = {}
     for sample in samples:
-        side = of if sample.name in _OF else made if sample.name in _MADE else None
-        if side is not None:
-            side[_source(sample.labels)] = sample.value
-    return {source: Count(count, made.get(source, 0.0)) for source, count in of.items()}
+        counter = trials if sample.name in _TRIALS else made if sample.name in _MADE else None
+        if counter is not None:
+            counter[_source(sample.labels)] = sample.value
+    return {source: Count(count, made.get(source, 0.0)) for source, count in trials.items()}
 
 
 def since(before: Counts, now: Counts) -> dict[Source, Count]:
-    """What was counted between two readings; counters that went down began at 0."""
+    """Returns the counts between two readings. A counter that went down has restarted from 0."""
     found = {}
     for source, count in now.items():
         start = before.get(source, Count())
-        if count.of < start.of or count.made < start.made:
+        if count.trials < start.trials or count.made < start.made:
             start = Count()
-        found[source] = Count(count.of - start.of, count.made - start.made)
+        found[source] = Count(count.trials - start.trials, count.made - start.made)
     return found
 
 
-def remembered(past: Counts, more: Counts, seconds: float, settings: Settings) -> dict[Source, Count]:
-    """What was counted so far, the older the less, and more.
+def decayed(past: Counts, more: Counts, seconds: float, settings: Settings) -> dict[Source, Count]:
+    """Returns counts with exponential decay: the past ones weighted by their age, plus new ones.
 
     Args:
-        past: As of the last time.
-        more: Counted since.
-        seconds: That have passed since.
-        settings: With the half-life.
+        past: Weighted counts at the last update.
+        more: Counts since then.
+        seconds: Seconds since the last update.
+        settings: Settings, with the half-life.
     """
     kept = 0.5 ** (seconds / settings.rows_half_life_s)
     empty = Count()
     return {
         source: Count(
-            past.get(source, empty).of * kept + more.get(source, empty).of,
+            past.get(source, empty).trials * kept + more.get(source, empty).trials,
             past.get(source, empty).made * kept + more.get(source, empty).made,
         )
         for source in past.keys() | more.keys()
     }
 
 
-def still_true(counts: Counts, before: Mapping[str, TaskGraph], after: Mapping[str, TaskGraph]) -> dict[Source, Count]:
-    """What was counted of tasks that are the same in the graphs that come after."""
+def still_valid(counts: Counts, before: Mapping[str, TaskGraph], after: Mapping[str, TaskGraph]) -> dict[Source, Count]:
+    """Returns the counts of tasks and steps that are unchanged in the new graphs."""
 
-    def maker(graphs: Mapping[str, TaskGraph], source: Source) -> Task | PythonStep | None:
+    def task_of(graphs: Mapping[str, TaskGraph], source: Source) -> Task | PythonStep | None:
         graph = graphs.get(source.graph)
         return None if graph is None else graph.tasks.get(source.task) or graph.steps.get(source.task)
 
-    return {s: count for s, count in counts.items() if maker(before, s) == maker(after, s)}
+    return {s: count for s, count in counts.items() if task_of(before, s) == task_of(after, s)}
 
 
 def measured(graph: TaskGraph, counts: Counts, settings: Settings) -> TaskGraph:
-    """The graph with what was measured, where enough was, in place of its yields and probabilities."""
+    """Returns the graph with measured yields and probabilities in place of estimates, if enough was counted."""
 
     def ratio(variant: str, output: str, task: str, estimate: float) -> float:
         count = counts.get(Source(graph.name, task, variant, output), Count())
-        return max(_LEAST, count.made / count.of) if count.of >= settings.rows_least else estimate
+        return max(_MIN_RATIO, count.made / count.trials) if count.trials >= settings.rows_least else estimate
 
     tasks = {}
     for name, task in graph.tasks.items():
@@ -123,7 +130,7 @@ def measured(graph: TaskGraph, counts: Counts, settings: Settings) -> TaskGraph:
 
 
 def deviations(graph: TaskGraph, now: TaskGraph) -> tuple[str, ...]:
-    """What was measured otherwise than estimated, a sentence each."""
+    """Describes, one sentence each, the measured values of `now` that differ from the estimates of `graph`."""
     sentences = []
     for name, task in graph.tasks.items():
         for before, after in zip(task.variants, now.tasks[name].variants, strict=True):
@@ -134,7 +141,7 @@ def deviations(graph: TaskGraph, now: TaskGraph) -> tuple[str, ...]:
             ]
         when, then = task.when, now.tasks[name].when
         if when is not None and then is not None and when != then:
-            sentences.append(f"{graph.name}.{name} runs for {then.probability:.1%}, not {when.probability:.1%}")
+            sentences.append(f"{graph.name}.{name} runs in {then.probability:.1%} of cases, not {when.probability:.1%}")
     for name, step in graph.steps.items():
         sentences += [
             f"{graph.name}.{name} yields {now.steps[name].yields[output]:.3g} {output}, not {rows:.3g}"
@@ -145,9 +152,10 @@ def deviations(graph: TaskGraph, now: TaskGraph) -> tuple[str, ...]:
 
 
 def covered_rps(graph: TaskGraph, plan: GraphPlan, counts: Counts, settings: Settings) -> float:
-    """What a plan carries with the rows there are: less than its capacity where they are more than it was made for.
+    """Returns the demand that a plan can carry with the measured yields and probabilities.
 
-    Each task's capacity is taken to be used as far as the graph's is, so the figure is rather too small.
+    It is lower than the plan's capacity if requests make more rows than the plan was made for. The figure is
+    conservative: it assumes that every task has the same spare capacity, in proportion, as the whole graph.
     """
     now = measured(graph, counts, settings)
     if now == graph or plan.demand_rps <= 0:

@@ -1,25 +1,27 @@
-"""How the controller behaves: every figure in one place."""
+"""Settings of the control loop."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Figures of the control loop.
+    """Thresholds, windows and delays of the control loop.
 
     Attributes:
-        rise_window_s: Arrivals are averaged over this before a rise is believed: long enough to see past Poisson noise.
-        rise_over: A rise is acted on when arrivals exceed what the plan can carry by this factor.
-        fall_window_s: The highest average within it counts for a fall, so that a short lull changes nothing.
-        fall_under: A fall is acted on when that average is below this share of what is planned for.
-        headroom: What is planned for, over what was measured.
-        rows_least: Items or requests that must have been counted before the rows made of them are believed.
-        rows_half_life_s: What was counted so long ago counts half.
-        cooldown_s: Between the end of one change and the next that is not the user's.
-        linger_s: Seconds for which routes of an earlier generation stay, so that requests in their queues are answered.
-        restart_delay_s: Before a dead server's first restart; doubles with each further one.
-        restart_limit: Restarts of one server within restart_window_s before it is given up.
-        restart_window_s: See restart_limit; also seconds after which a server that was given up is tried again.
+        rise_window_s: Seconds of arrivals to average before a rise is believed: long enough to smooth Poisson noise.
+        rise_over: Ratio of arrivals to the plan's capacity above which the controller plans again.
+        fall_window_s: Seconds of arrivals whose highest average decides about a fall, so that it outlasts short lulls.
+        fall_under: Ratio of that average to the planned demand below which the controller plans again.
+        headroom: Ratio of the demand to plan for to the measured demand.
+        rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
+        rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
+        cooldown_s: Seconds between the end of a change and the next one that the load triggers.
+        linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
+        restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
+            waits this delay times 2**n.
+        restart_limit: Number of restarts of one server within restart_window_s before it is given up.
+        restart_window_s: Seconds over which restarts are counted, and after which a server that was given up is
+            restarted once more.
     """
 
     rise_window_s: float = 4.0

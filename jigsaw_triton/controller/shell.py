@@ -1,4 +1,4 @@
-"""The controller's shell: feeds events to the pure core, carries out its actions, measures, and tells."""
+"""The controller's shell: feeds events to the pure core, carries out its actions, measures load and writes the log."""
 
 import asyncio
 import contextlib
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
-_TO_LESS = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
-"""Actions that lead to less: on the way down they may as well end, and a full disk does not keep them from it."""
+_TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
+"""Actions that only remove things. `down` does not cancel them, and a full disk does not prevent them."""
 
 
 class Controller:
-    """Keeps what runs as the user wants it, until it is told to take all down.
+    """Keeps the deployment in the state that the user wants, until the user takes it down.
 
     Args:
-        executor: Carries out actions.
-        fleet: To measure at the gateway.
-        journal: Event log.
+        executor: Executor of the core's actions.
+        fleet: Servers of the deployment, whose gateway the controller measures.
+        journal: Journal for events and actions.
         settings: Settings of the control loop.
-        state: State to go on from, by `recovery.recovered`; None to begin anew.
+        state: State to go on from, by `recovery.recovered`; None to start from nothing.
     """
 
     def __init__(
@@ -56,17 +56,18 @@ class Controller:
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self._saved: State | None = None
+        self._baseline = state is not None
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
 
     @property
     def rates_rps(self) -> Mapping[str, float]:
-        """Arrivals of each graph over the last second."""
+        """Arrival rate of each graph over the last second."""
         return self._rates_rps
 
     async def run(self) -> State:
-        """Runs until no server is left, or until `leave`; returns the last state."""
+        """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
         tasks = [asyncio.create_task(self._tick(), name="tick"), leaving]
         try:
@@ -85,7 +86,7 @@ class Controller:
         return self.state
 
     async def adopt(self) -> None:
-        """Takes over the servers of an earlier controller, from whose state this one goes on.
+        """Adopts the servers of an earlier controller, from whose state this one goes on.
 
         Raises:
             JigsawError: The MIG driver, an image or the edge cannot be used.
@@ -98,8 +99,8 @@ class Controller:
         if state.running is not None:
             await self._executor.resume(state.running, state.actual.routes)
         count = len(self._fleet.pids())
-        with _journaling():
-            self._journal.event("adopt", f"the controller was started again; it goes on with {count} servers")
+        with _journal_errors_logged():
+            self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:
             said = "while no controller ran"
             self._queue.put_nowait(e.GatewayExited(said) if name == Fleet.GATEWAY else e.WorkerExited(name, said))
@@ -109,11 +110,11 @@ class Controller:
         self._leaving.set()
 
     async def deploy(self, wanted: Wanted) -> None:
-        """Takes on a deployment or an update; `state` tells of it when this returns.
+        """Accepts a deployment or an update, which `state` shows when the call returns.
 
         Raises:
-            StateError: Another one is under way.
-            InputError: The gateway's ports differ from those it listens on.
+            StateError: Another deploy is in progress, or the deployment is being taken down.
+            InputError: The gateway's ports differ from those that it listens on.
         """
         reason = core.refusal(self.state)
         if reason is not None:
@@ -125,43 +126,43 @@ class Controller:
         await self._handle(e.DeployRequested(wanted))
 
     def down(self) -> None:
-        """Asks to take all down. May be repeated."""
+        """Requests that the deployment be taken down. The call may be repeated."""
         if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
             self._queue.put_nowait(e.DownRequested())
 
     def exited(self, server: str, status: int) -> None:
-        """Takes note of a server that ended by itself."""
-        said = describe_status(status)
-        event = e.GatewayExited(said) if server == Fleet.GATEWAY else e.WorkerExited(server, said)
+        """Handles the unexpected end of a server."""
+        cause = describe_status(status)
+        event = e.GatewayExited(cause) if server == Fleet.GATEWAY else e.WorkerExited(server, cause)
         self._queue.put_nowait(event)
 
     def noticed(self, kind: str, text: str) -> None:
-        """Takes note of something that has to be told of a server."""
+        """Records an observation about a server in the event log."""
         self._queue.put_nowait(e.Noticed(kind, text))
 
     async def wait_changed(self, timeout_s: float) -> None:
-        """Waits until something was told, at most so long."""
+        """Waits until an event has been handled, or until the timeout."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def _handle(self, event: e.Event) -> None:
         self.state, outputs = core.step(self.state, event)
-        with _journaling():
+        with _journal_errors_logged():
             # Before the actions begin: the next controller must know which may have been carried out.
             save(self._journal, self._saved, self.state)
             self._saved = self.state
         if isinstance(event, e.DownRequested):
-            # A task that is cancelled before it has begun would never tell how it ended.
+            # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)
             for number, action in self.state.inflight.items():
-                if not isinstance(action, _TO_LESS) and number in self._tasks:
+                if not isinstance(action, _TEARDOWN) and number in self._tasks:
                     self._tasks[number].cancel()
         for output in outputs:
             match output:
                 case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
-                    with _journaling():
+                    with _journal_errors_logged():
                         self._journal.event(kind, text, code)
                 case a.Issued(number, action):
                     self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
@@ -170,12 +171,12 @@ class Controller:
                 self._changed.notify_all()
 
     async def _run(self, number: int, action: a.Action) -> None:
-        """Carries out an action and tells the core how it ended; never raises."""
+        """Carries out an action and reports its outcome to the core. Never raises."""
         row = 0
         event: e.Event
         error = ""
         try:
-            with _journaling() if isinstance(action, _TO_LESS) else contextlib.nullcontext():
+            with _journal_errors_logged() if isinstance(action, _TEARDOWN) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action))
             if isinstance(action, a.Solve):
                 event = e.Solved(number, *await self._executor.solve(action))
@@ -183,17 +184,18 @@ class Controller:
                 await self._executor.run(action)
                 event = e.Done(number)
         except asyncio.CancelledError:
-            error = "given up"
+            name = type(action).__name__
+            error = f"{name} of {_subject(action)} was cancelled, because the deployment is being taken down"
             event = e.Failed(number, error)
         except JigsawError as failure:
             error = str(failure)
             event = e.Failed(number, error, failure.exit_code)
         except Exception as failure:
-            # Whatever it is, the core must learn that the action has ended.
+            # The core must learn that the action has ended, whatever the error is.
             log.exception("action %s failed", type(action).__name__)
             error = f"{type(action).__name__} failed: {type(failure).__name__}: {failure}"
             event = e.Failed(number, error)
-        with _journaling():
+        with _journal_errors_logged():
             self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
@@ -205,7 +207,7 @@ class Controller:
             self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts))
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts]:
-        """Arrivals of each graph since the last time, and what was counted of rows and branches."""
+        """Returns each graph's arrival rate, and the counts of rows and branches, since the last measurement."""
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
@@ -216,6 +218,10 @@ class Controller:
             return {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
+        if self._baseline:
+            # An adopted gateway has counted since it started.
+            self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
+            return {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
@@ -224,8 +230,11 @@ class Controller:
 
 
 @contextlib.contextmanager
-def _journaling() -> Iterator[None]:
-    """What serves goes on where the journal's disk is full; nothing that leads to more is begun then."""
+def _journal_errors_logged() -> Iterator[None]:
+    """Logs journal errors instead of raising them, so that a full disk does not stop what serves.
+
+    Actions that add servers or models do not use it, so they fail on a full disk.
+    """
     try:
         yield
     except StateError as error:
@@ -233,7 +242,7 @@ def _journaling() -> Iterator[None]:
 
 
 def _subject(action: a.Action) -> str:
-    """What an action is about, for the journal."""
+    """Returns what an action concerns: a worker, a graph, models, a generation or the gateway."""
     match action:
         case a.BringUp(worker) | a.Retire(worker) | a.RestartWorker(worker):
             return worker.name

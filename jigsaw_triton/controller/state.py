@@ -1,4 +1,4 @@
-"""The state of the controller's core. A value: nothing in it refers to a process, a file or a clock."""
+"""State of the controller's core. It is a plain value without references to processes, files or clocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from jigsaw_triton.controller.transition import Stage
 
 
 class Phase(StrEnum):
-    """What the controller is doing.
+    """Phase of the controller.
 
-    idle:      nothing was asked for yet.
-    solving:   a plan is being made; what runs goes on.
-    changing:  stages of a transition are under way.
-    ready:     what was asked for serves.
-    stopping:  on the way to nothing.
-    stopped:   nothing runs; the end.
+    idle:      no deployment has been requested yet.
+    solving:   a plan is being computed; the running generation continues to serve.
+    changing:  the stages of a transition are being carried out.
+    ready:     a generation serves, and no change is in progress.
+    stopping:  the deployment is being taken down.
+    stopped:   nothing runs any more; the controller ends.
     """
 
     IDLE = "idle"
@@ -34,12 +34,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """Of one server.
+    """Restarts of one server.
 
     Attributes:
-        at_s: When it was restarted, oldest first.
-        lost: Whether it was given up.
-        waiting: Whether a restart is under way.
+        at_s: Times of recent restarts, oldest first.
+        lost: True if the server was given up.
+        waiting: True if a restart is in progress.
     """
 
     at_s: tuple[float, ...] = ()
@@ -49,34 +49,35 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All the core knows.
+    """State of the core.
 
     Attributes:
-        settings: Fixed.
-        phase: See Phase.
-        now_s: Of the last tick.
-        by_user: Whether the change under way was asked for by the user (else by the measured load).
-        wanted: Of the last accepted request; what a re-solve starts from.
-        running: What serves.
-        pending: What the transition leads to.
-        actual: What runs.
-        stages: Of the transition, still to come.
-        stage: Under way.
-        stage_ids: Actions that it waits for.
-        inflight: All actions given to the shell and not yet ended.
-        failed: Whether an action of the transition failed.
-        rolling_back: Whether the transition undoes a failed one.
-        queued: A request that waits for the change under way to end.
+        settings: Settings of the control loop, which never change.
+        phase: Current phase.
+        now_s: Time of the last tick.
+        by_user: True if the user requested the change in progress, False if the measured load caused it.
+        wanted: Input of the last accepted request, on which later plans are based.
+        running: Generation that serves.
+        pending: Generation that the transition leads to.
+        actual: Servers, models and routes that exist now.
+        stages: Stages of the transition that have not started.
+        stage: Stage in progress.
+        stage_ids: Ids of the stage's actions that have not ended.
+        inflight: Actions that the shell has not finished, by id.
+        failed: True if an action of the transition has failed.
+        rolling_back: True if the transition undoes a failed one.
+        queued: Deploy request that waits for the change in progress to end.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         demand: Graph -> recent arrivals.
-        counts: Rows and branches counted of late.
-        beyond: Graphs whose load is more than the cluster carries; what runs is what priorities leave them of it.
-        quiet_until_s: No change by measured load before this.
-        linger_until_s: Routes and pipelines of earlier generations stay until then.
-        error: Of the last change that failed; empty when it succeeded.
-        error_code: Exit code that goes with it.
-        next_id: Of the next action.
-        next_generation: Number of the next plan.
+        counts: Rows and branches counted recently.
+        overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
+            their priorities allow.
+        quiet_until_s: Time before which the measured load causes no change.
+        linger_until_s: Time before which routes and pipelines of earlier generations stay.
+        error: Error of the last change; empty if it succeeded.
+        error_code: Exit code of that error.
+        next_id: Id of the next action.
+        next_generation: Number of the next generation.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -97,7 +98,7 @@ class State:
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
-    beyond: frozenset[str] = frozenset()
+    overloaded: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
     linger_until_s: float = 0.0
     error: str = ""
@@ -107,5 +108,5 @@ class State:
 
     @property
     def degraded(self) -> bool:
-        """Whether a server that the plan needs was given up, or is being started again."""
+        """True if a server that the plan needs was given up or is being restarted."""
         return any(r.lost or r.waiting for r in self.restarts.values())

@@ -1,12 +1,12 @@
-"""From what runs to what is wanted: stages of actions, in an order that keeps requests flowing.
+"""Transitions from the running generation to a new one: stages of actions in an order that keeps requests flowing.
 
-Make before break: workers whose place is free come up first. Where a new instance needs the place of an old worker,
-the old one leaves the routes of the running generation, is drained and retired, and the new one takes over there, one
-place after another, always the one that leaves the most of every task in service. Only then do the fronts flip to the
-new generation, and what is left of the old one goes.
+The order is make before break. Workers whose place is free start first. If a new MIG instance needs the place of an old
+worker, the old one is removed from the routes of the running generation, drained and retired, and the new one starts in
+its place. This happens for one place after another, in the order that keeps the most capacity of every task in service.
+Then the fronts switch to the new generation, and the rest of the old one is removed.
 
-Where a worker that must make room does a chain in one call, the running generation first goes over to calling task by
-task: what calls a chain at once could go on nowhere but on workers that do the same chain.
+If a worker that must make room executes a chain in one call, the fronts of the running generation first switch to
+calling its tasks one by one, since only a worker with the same chain could take over calls of the chain.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ from jigsaw_triton.gpus.catalog import CATALOG
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Actions that may be carried out side by side; the next stage waits for all of them.
+    """Actions that may be carried out concurrently. The next stage waits for all of them.
 
     Attributes:
-        title: For the event log.
-        actions: At least one.
-        commits: Whether the new generation serves once this stage is done, so that there is no way back.
+        title: Description for the event log.
+        actions: Actions of the stage. Only a stage that commits may have none.
+        commits: True if the new generation serves after this stage, so that a rollback is no longer possible.
     """
 
     title: str
@@ -36,15 +36,15 @@ class Stage:
 
 
 def stages_to(actual: Actual, running: Generation | None, target: Generation) -> tuple[Stage, ...]:
-    """The way from what runs to `target`.
+    """Returns the stages of the transition to a generation.
 
     Args:
-        actual: What runs now.
-        running: The generation that serves, if any.
-        target: To serve next.
+        actual: Servers, models and routes that exist now.
+        running: Generation that serves; None if none does.
+        target: Generation to serve next.
 
     Returns:
-        Stages without actions are left out.
+        Stages in order, without those that have nothing to do.
     """
     bundle = target.bundle
     stages = _make(actual, running, target)
@@ -57,13 +57,13 @@ def stages_to(actual: Actual, running: Generation | None, target: Generation) ->
     stages.append(Stage("switch the fronts to the new generation", fronts, commits=True))
     routes = {d: r for d, r in handover(actual, running, target).items() if d not in task_names(bundle)}
     if fronts and routes:
-        stages.append(Stage("let the new workers finish what the old generation began", (a.SetRoutes(routes),)))
+        stages.append(Stage("hand queued requests of the old generation to the new workers", (a.SetRoutes(routes),)))
     stages.extend(_retire_old(actual, running, bundle, frozenset(routes)))
     return tuple(stage for stage in stages if stage.actions or stage.commits)
 
 
 def _after(actual: Actual, stages: Iterable[Stage]) -> Actual:
-    """What runs once these stages are done."""
+    """Returns the servers, models and routes that exist after these stages."""
     for stage in stages:
         for action in stage.actions:
             actual = actual.after(action)
@@ -71,7 +71,7 @@ def _after(actual: Actual, stages: Iterable[Stage]) -> Actual:
 
 
 def stages_down(actual: Actual) -> tuple[Stage, ...]:
-    """The way from what runs to nothing."""
+    """Returns the stages that stop everything."""
     gateway: tuple[a.Action, ...] = (a.StopGateway(),) if actual.gateway else ()
     stages = (
         Stage("stop the gateway", gateway),
@@ -81,7 +81,7 @@ def stages_down(actual: Actual) -> tuple[Stage, ...]:
 
 
 def _make(actual: Actual, running: Generation | None, target: Generation) -> list[Stage]:
-    """Brings up every worker and worker model of the target."""
+    """Returns the stages that start all workers and worker models of the target."""
     bundle = target.bundle
     pipelines, _ = lingering(actual, running)
     first: list[a.Action] = [*_unload(pipelines)] if actual.gateway else [a.StartGateway(target.wanted)]
@@ -89,7 +89,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
     missing = [w for w in bundle.workers.values() if w.name not in actual.workers]
     free = [w for w in missing if not _blockers(w, actual)]
     first += [a.BringUp(w) for w in free]
-    stages = [Stage("start what has room", tuple(first))]
+    stages = [Stage("start servers and load models where there is room", tuple(first))]
     for action in first:
         actual = actual.after(action)
     pending = [w for w in missing if w not in free]
@@ -103,15 +103,15 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
         routes = interim_routes(actual, running, target, leaving.keys())
         changed = {d: r for d, r in routes.items() if r != actual.routes.get(d)}
         step = [
-            Stage("take workers that must make room out of the routes", (a.SetRoutes(changed),) if changed else ()),
-            Stage("let their last batches end", tuple(a.Drain(w.name, _names(w.models)) for w in leaving.values())),
-            Stage("stop them and destroy their MIG instances", tuple(a.Retire(w) for w in leaving.values())),
-            Stage("start workers in their place", tuple(a.BringUp(w) for w in ready)),
+            Stage("remove workers that must make room from the routes", (a.SetRoutes(changed),) if changed else ()),
+            Stage("drain these workers", tuple(a.Drain(w.name, _names(w.models)) for w in leaving.values())),
+            Stage("stop these workers and destroy their MIG instances", tuple(a.Retire(w) for w in leaving.values())),
+            Stage("start the new workers in their place", tuple(a.BringUp(w) for w in ready)),
         ]
         actual = _after(actual, step)
         joined = {d: r for d, r in interim_routes(actual, running, target).items() if r != actual.routes.get(d)}
         if joined:
-            step.append(Stage("give the new workers their share", (a.SetRoutes(joined),)))
+            step.append(Stage("add the new workers to the routes", (a.SetRoutes(joined),)))
             actual = actual.after(a.SetRoutes(joined))
         stages += [stage for stage in step if stage.actions]
         pending = [w for w in pending if w not in ready]
@@ -119,7 +119,7 @@ def _make(actual: Actual, running: Generation | None, target: Generation) -> lis
 
 
 def _take_apart(actual: Actual, running: Generation | None, pending: Iterable[Worker]) -> list[Stage]:
-    """Has the running graphs call task by task whose chains are on workers that must make room for these."""
+    """Returns the stages after which running graphs call tasks one by one if their chains' workers must make room."""
     leaving = {name: worker for new in pending for name, worker in _blockers(new, actual).items()}
     chained = {model.graph for worker in leaving.values() for model in worker.models if model.members}
     parting = {
@@ -138,16 +138,21 @@ def _take_apart(actual: Actual, running: Generation | None, pending: Iterable[Wo
     ]
     pipelines, tasks = _by_kind(actual, gone)
     stages = (
-        Stage("route each task of a chain on its own", (a.LoadGateway(models, routes),) if models or routes else ()),
-        Stage("call them one by one", tuple(a.Flip(name, apart.front) for name, (_, apart) in parting.items())),
-        Stage("end the pipelines that call chains", _unload(pipelines)),
-        Stage("end the routes of chains", _unload(tasks)),
+        Stage(
+            "add routes for the single tasks of chains", (a.LoadGateway(models, routes),) if models or routes else ()
+        ),
+        Stage(
+            "switch the fronts to calling these tasks one by one",
+            tuple(a.Flip(name, apart.front) for name, (_, apart) in parting.items()),
+        ),
+        Stage("unload the pipelines that call chains", _unload(pipelines)),
+        Stage("remove the routes of chains", _unload(tasks)),
     )
     return [stage for stage in stages if stage.actions]
 
 
 def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
-    """New models for workers that stay."""
+    """Returns the actions that load new models on workers that stay."""
     loads: list[a.Action] = []
     for name, worker in bundle.workers.items():
         if name in actual.workers:
@@ -159,15 +164,18 @@ def _loads(actual: Actual, bundle: Bundle) -> list[a.Action]:
 
 
 def _load_gateway(actual: Actual, running: Generation | None, target: Generation) -> Stage:
-    """Sets the target's routes, loads its models behind fronts, and ends routes older than the running generation."""
+    """Returns the stage that sets the target's routes, loads the models behind its fronts, and removes stale routes.
+
+    Stale routes are those of generations before the running one.
+    """
     models = []
     routes = {}
     for graph in target.bundle.graphs.values():
         routes.update({task.name: task.route for task in graph.tasks if task.name not in actual.routes})
         models += [model for model in graph.models if model.name not in actual.models]
-    # The new workers help the running generation at once: when load has outgrown the plan, loading takes its time.
+    # The new workers serve the running generation at once, because loading takes a while under overload.
     shared = interim_routes(actual, running, target) if models or routes else {}
-    # A task that is routed already may still have the route of a change that was broken off.
+    # A task that has a route already may still have one of an interrupted change.
     own = {task.name: task.route for graph in target.bundle.graphs.values() for task in graph.tasks}
     changed = {
         name: route
@@ -184,14 +192,16 @@ def _load_gateway(actual: Actual, running: Generation | None, target: Generation
 
 
 def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, handed_over: frozenset[str]) -> list[Stage]:
-    """What goes: fronts, what leads to old workers, then these workers and the old models of those that stay.
+    """Returns the stages that remove the old generation.
 
-    Routes that were handed over lead to old workers no more. They and their pipeline stay for a while, see `lingering`.
+    They remove fronts, then pipelines and routes to old workers, then these workers and the old models of workers that
+    stay. Routes that were handed over no longer lead to old workers. They and their pipelines stay for a while; see
+    `lingering`.
     """
     fronts = tuple(n for n in actual.fronts if n not in bundle.graphs)
     stay = task_names(bundle) | _handed_over(running, handed_over)
-    there = dict.fromkeys((*actual.models, *actual.routes))
-    pipelines, tasks = _by_kind(actual, (name for name in there if name not in stay))
+    existing = dict.fromkeys((*actual.models, *actual.routes))
+    pipelines, tasks = _by_kind(actual, (name for name in existing if name not in stay))
     leaving = [w for n, w in actual.workers.items() if n not in bundle.workers]
     drains = [a.Drain(w.name, _names(w.models)) for w in leaving]
     unloads = []
@@ -200,48 +210,48 @@ def _retire_old(actual: Actual, running: Generation | None, bundle: Bundle, hand
         gone = [m for m in actual.workers[name].models if m.name not in keep]
         if gone:
             drains.append(a.Drain(name, _names(gone)))
-            # A chain before what it calls.
+            # A chain must be unloaded before the models that it calls.
             unloads.append(a.UnloadModels(name, tuple(m.name for m in reversed(gone))))
     return [
-        Stage("end graphs that are no longer wanted", _unload(fronts)),
-        Stage("end the old pipelines", _unload(pipelines)),
-        Stage("end the old routes", _unload(tasks)),
-        Stage("let the last batches for what is no longer needed end", tuple(drains)),
-        Stage("stop what is no longer needed", (*unloads, *(a.Retire(w) for w in leaving))),
+        Stage("unload graphs that are no longer deployed", _unload(fronts)),
+        Stage("unload the old pipelines", _unload(pipelines)),
+        Stage("remove the old routes", _unload(tasks)),
+        Stage("drain workers and models that are no longer needed", tuple(drains)),
+        Stage("stop these workers and unload these models", (*unloads, *(a.Retire(w) for w in leaving))),
     ]
 
 
 def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pipelines and routes of earlier generations that are still there; pipelines must go first.
+    """Returns the pipelines and the routes of earlier generations that still exist. Pipelines must be removed first.
 
-    They answer what waits in their queues. To end one is to wait for that, and after a rise of the load it can take
-    long: a change that waited would keep the next one waiting.
+    They still answer the requests in their queues. Removing one waits for these requests, which can take long after a
+    rise of the load. A change that waited for them would delay the next change.
     """
     forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
     wanted = {name for form in forms for name in _gateway_names(form)}
-    there = dict.fromkeys((*actual.models, *actual.routes))
-    return _by_kind(actual, (name for name in there if name not in wanted))
+    existing = dict.fromkeys((*actual.models, *actual.routes))
+    return _by_kind(actual, (name for name in existing if name not in wanted))
 
 
 def task_names(bundle: Bundle) -> frozenset[str]:
-    """Names of all tasks and pipelines of a bundle at the gateway."""
+    """Returns the names of all tasks and pipelines of a bundle at the gateway."""
     return frozenset(name for graph in bundle.graphs.values() for name in _gateway_names(graph))
 
 
 def _gateway_names(graph: CompiledGraph) -> tuple[str, ...]:
-    """Names of the routes and models behind the front of one form of a graph."""
+    """Returns the names of the routes and models behind the front of one form of a graph."""
     return tuple(dict.fromkeys((*(task.name for task in graph.tasks), *(model.name for model in graph.models))))
 
 
 def _handed_over(running: Generation | None, tasks: frozenset[str]) -> frozenset[str]:
-    """What is at the gateway of the running graphs, in one of their forms, all of whose tasks are among these."""
+    """Returns the gateway names of the running graphs' forms whose tasks have all been handed over."""
     forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
     handed = (form for form in forms if all(task.name in tasks for task in form.tasks))
     return frozenset(name for form in handed for name in _gateway_names(form))
 
 
 def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pipelines, and tasks, which have routes."""
+    """Divides names into pipelines and tasks. Only tasks have routes."""
     listed = list(names)
     return tuple(n for n in listed if n not in actual.routes), tuple(n for n in listed if n in actual.routes)
 
@@ -251,7 +261,7 @@ def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:
 
 
 def _cost(actual: Actual, running: Generation | None, target: Generation, worker: Worker) -> tuple[int, int, int]:
-    """What making room for `worker` costs: tasks left without any worker, batch slots lost, workers that leave."""
+    """Returns the cost of making room for a worker: tasks without any worker, lost batch slots, workers to retire."""
     leaving = _blockers(worker, actual)
     routes = interim_routes(actual, running, target, leaving.keys())
     uncovered = sum(not route for route in routes.values())
@@ -261,7 +271,7 @@ def _cost(actual: Actual, running: Generation | None, target: Generation, worker
 
 
 def _blockers(worker: Worker, actual: Actual) -> dict[str, Worker]:
-    """Workers that stand where `worker` is to be."""
+    """Returns the workers that occupy the place of `worker`, by name."""
     others = sorted(actual.workers.values(), key=lambda w: w.name)
     return {o.name: o for o in others if not o.shares_with(worker) and _overlap(o.place, worker.place)}
 

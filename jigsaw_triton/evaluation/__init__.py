@@ -1,1 +1,1 @@
-"""Measuring: variants for their profiles, running graphs under load."""
+"""Measurements of variants and of running graphs, comparisons of planner features, and a simulator."""

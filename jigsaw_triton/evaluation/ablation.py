@@ -1,4 +1,4 @@
-"""What each feature is worth: every subset of them, in both formulations, on one graph and cluster."""
+"""Ablation study of the planner's features: every subset, in both formulations, on one graph and cluster."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,20 +13,23 @@ from jigsaw_triton.planner.search.solve import LargestDemand, SolverFactory, all
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
 SUBSETS = ("", "T", "A", "AT", "S", "ST", "AS", "AST")
-"""Of the features, in the order of `PUBLISHED`."""
+"""Subsets of the features, in the order of `PUBLISHED`."""
 
 PUBLISHED: Mapping[str, float] = dict(zip(SUBSETS, (1.0, 1.1, 1.6, 1.9, 5.25, 7.8, 12.1, 21.6), strict=True))
-"""Largest demand by subset relative to none: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs."""
+"""Largest demand of each subset relative to no features, as published for JigsawServe.
+
+Source: arXiv 2603.08797, with the paper's own applications on 120 GPUs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """What a demand takes.
+    """Compute slices that serve a demand.
 
     Attributes:
-        used: Compute slices.
-        unplaced: Of those, slices that the paper's greedy placement finds no place for; 0 in the exact formulation.
-        proven: Whether no fewer would do, else the time limit came first.
+        used: Number of compute slices.
+        unplaced: Slices among them that the paper's greedy placement cannot place; 0 in the exact formulation.
+        proven: True if `used` is proven minimal; False if the time limit came first.
     """
 
     used: int
@@ -36,16 +39,17 @@ class Slices:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One subset in one formulation.
+    """Results for one subset of features in one formulation.
 
     Attributes:
-        features: The subset.
-        formulation: Which.
-        largest_rps: Requests a second that the cluster carries at most, before placement; None where none at all.
-        proven: Whether none larger can be, else the time limit came first.
-        at_largest: What that takes; None where there is none.
-        at_common: What the ablation's common demand takes; None where there is none.
-        reason: Why no demand can be carried; empty where one can.
+        features: Subset of features.
+        formulation: Formulation of the planning problem.
+        largest_rps: Largest demand in requests per second that the cluster can serve, before placement; None if it can
+            serve none.
+        proven: True if `largest_rps` is proven maximal; False if the time limit came first.
+        at_largest: Slices that the largest demand needs; None if the cluster can serve none.
+        at_common: Slices that the ablation's common demand needs; None if the cluster can serve none.
+        reason: Reason why the cluster can serve no demand; empty if it can.
     """
 
     features: str
@@ -59,13 +63,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """All subsets in both formulations.
+    """Results for all subsets of features in both formulations.
 
     Attributes:
-        graph: Name.
-        common_rps: The largest demand that all cases carry which carry any.
-        slices_total: Of the cluster.
-        cases: By formulation, then in the order of `SUBSETS`.
+        graph: Name of the graph.
+        common_rps: Largest demand in requests per second that all cases can serve, except those that can serve none.
+        slices_total: Compute slices of the cluster.
+        cases: Results, by formulation and then in the order of `SUBSETS`.
     """
 
     graph: str
@@ -74,19 +78,22 @@ class Ablation:
     cases: tuple[Case, ...]
 
     def case(self, features: str, formulation: Formulation) -> Case:
-        """One of them."""
+        """Returns the results for one subset in one formulation."""
         return next(c for c in self.cases if (c.features, c.formulation) == (features, formulation))
 
     def gain(self, features: str, formulation: Formulation) -> float | None:
-        """The largest demand relative to that without features, in the same formulation; None where either is none."""
+        """Returns the largest demand relative to that without features in the same formulation.
+
+        The gain is None if either case can serve no demand.
+        """
         most, least = (self.case(f, formulation).largest_rps for f in (features, ""))
         return most / least if most is not None and least is not None else None
 
     def to_json(self) -> dict[str, Any]:
-        """With each case's gain."""
+        """Returns the results as a JSON document, with each case's gain."""
         document = asdict(self)
-        for case, of in zip(document["cases"], self.cases, strict=True):
-            case["gain"] = self.gain(of.features, of.formulation)
+        for entry, case in zip(document["cases"], self.cases, strict=True):
+            entry["gain"] = self.gain(case.features, case.formulation)
         return document
 
 
@@ -94,49 +101,51 @@ def ablation(
     problem: Problem,
     options: Options,
     *,
-    tell: Callable[[str], object] = lambda _: None,
+    progress: Callable[[str], object] = lambda _: None,
     solvers: SolverFactory = SolverProcess,
 ) -> Ablation:
     """Plans a graph with every subset of features in both formulations.
 
-    Both use the paper's latency model and all of the profiled throughput, so that what differs is the formulation.
+    All cases use the paper's latency model and the full profiled throughput, so that they differ in features and
+    formulation only.
 
     Args:
-        problem: Of one graph; its demand does not matter.
-        options: The time limit of each solve, and the solver; what is compared does not matter.
-        tell: Is told what is being looked at.
-        solvers: Makes the solver of a name.
+        problem: Problem with one graph, whose demand is ignored.
+        options: Time limit of each solve and name of the solver. The options that the study varies are ignored.
+        progress: Callback that receives a description of each step.
+        solvers: Factory of solvers by name.
 
     Raises:
-        InputError: The problem or the options make no sense.
-        InfeasibleError: No case carries any demand.
-        JigsawError: Nothing was found within the time limit, or no solver gave a sound answer.
+        InputError: The problem or the options are invalid.
+        InfeasibleError: No case can serve any demand.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
     (workload,) = problem.workloads
     name = workload.graph.name
     options = replace(options, latency_model="2p95", utilisation=1.0)
-    ways = [replace(options, features=f, formulation=formulation) for formulation in FORMULATIONS for f in SUBSETS]
-    carried: list[LargestDemand | InfeasibleError] = []
-    tell(f"{name}: the largest demands")
-    for way in ways:
+    settings = [replace(options, features=f, formulation=formulation) for formulation in FORMULATIONS for f in SUBSETS]
+    outcomes: list[LargestDemand | InfeasibleError] = []
+    progress(f"{name}: finding the largest demands")
+    for setting in settings:
         try:
-            carried.append(largest_demand(problem, way, solvers=solvers))
+            outcomes.append(largest_demand(problem, setting, solvers=solvers))
         except InfeasibleError as error:
-            carried.append(error)
-    found = [most.rps[name] for most in carried if isinstance(most, LargestDemand)]
+            outcomes.append(error)
+    found = [outcome.rps[name] for outcome in outcomes if isinstance(outcome, LargestDemand)]
     if not found:
-        raise next(error for error in carried if isinstance(error, InfeasibleError))
+        raise next(error for error in outcomes if isinstance(error, InfeasibleError))
     common_rps = min(found)
 
-    tell(f"{name}: the slices that they take, and that {common_rps:.4g} requests/s take")
+    progress(f"{name}: counting the slices that the largest demands and {common_rps:.4g} requests/s need")
 
-    def case(way: Options, most: LargestDemand | InfeasibleError) -> Case:
-        if isinstance(most, InfeasibleError):
-            return Case(way.features, way.formulation, None, True, None, None, "; ".join(most.reasons))
-        at_largest, at_common = (_slices(problem, way, rps, solvers) for rps in (most.rps[name], common_rps))
-        return Case(way.features, way.formulation, most.rps[name], most.proven, at_largest, at_common)
+    def case(setting: Options, outcome: LargestDemand | InfeasibleError) -> Case:
+        features, formulation = setting.features, setting.formulation
+        if isinstance(outcome, InfeasibleError):
+            return Case(features, formulation, None, True, None, None, "; ".join(outcome.reasons))
+        at_largest, at_common = (_slices(problem, setting, rps, solvers) for rps in (outcome.rps[name], common_rps))
+        return Case(features, formulation, outcome.rps[name], outcome.proven, at_largest, at_common)
 
-    cases = tuple(case(way, most) for way, most in zip(ways, carried, strict=True))
+    cases = tuple(case(setting, outcome) for setting, outcome in zip(settings, outcomes, strict=True))
     return Ablation(name, common_rps, problem.cluster.compute_slices, cases)
 
 
@@ -148,7 +157,7 @@ def _slices(problem: Problem, options: Options, rps: float, solvers: SolverFacto
 
 
 def mean_gain(ablations: Sequence[Ablation], features: str, formulation: Formulation) -> float | None:
-    """The geometric mean of the graphs' gains; None where one of them has none."""
+    """Returns the geometric mean of the graphs' gains; None if a graph has none."""
     return _geometric_mean(a.gain(features, formulation) for a in ablations)
 
 

@@ -1,4 +1,4 @@
-"""An ablation as a picture: bars by subset of features, on a logarithmic axis. Takes matplotlib, an optional extra."""
+"""Plots an ablation study as bars by subset of features on a logarithmic axis, with the optional matplotlib."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,47 +12,46 @@ from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation
 FORMATS = (".svg", ".png")
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Of graphs: Okabe and Ito's, told apart also by those who see fewer colours."""
+"""Colours of graphs: the palette of Okabe and Ito, which colour-blind readers can distinguish."""
 
 _GROUP = 0.84
-"""Of the distance from one subset to the next, what the bars take."""
-
+"""Width of a group of bars, as a share of the distance between subsets."""
 
 _TICKS = (1, 2, 5, 10, 20)
 
 
 def check_plot(path: Path) -> None:
-    """Sees to it that a plot can be written there, before it takes minutes to find out what is on it.
+    """Checks that a plot can be written to this path, before the study takes minutes.
 
     Raises:
-        InputError: It cannot be written, or the form of picture is unknown.
+        InputError: The file cannot be written, or its format is unknown.
         MissingDependencyError: Matplotlib is not installed.
     """
     if path.suffix not in FORMATS:
         raise InputError(
-            "a plot is a file that ends in .svg or .png", where=str(path), hint=f"write {path.with_suffix('.svg')}"
+            "the name of a plot must end in .svg or .png", where=str(path), hint=f"use {path.with_suffix('.svg')}"
         )
     _matplotlib("figure")
-    was_there = path.exists()
+    existed = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
-        if not was_there:
+        if not existed:
             path.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
 def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
-    """Draws the largest demands relative to no feature, a panel a formulation, a bar a graph.
+    """Draws the largest demands relative to no features, with a panel per formulation and a bar per graph.
 
     Args:
-        ablations: At least one.
-        path: To write, .svg or .png.
-        title: Above the picture: on which cluster.
+        ablations: One or more studies.
+        path: Path of the .svg or .png file to write.
+        title: Title of the plot, which names the cluster.
 
     Raises:
-        InputError: It cannot be written, or the form of picture is unknown.
+        InputError: The file cannot be written, or its format is unknown.
         MissingDependencyError: Matplotlib is not installed.
     """
     check_plot(path)
@@ -66,7 +65,7 @@ def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     try:
-        # Without a date, the same ablation gives the same file.
+        # Without a date, equal studies give equal files.
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -83,7 +82,7 @@ def _panel(axes: Any, ablations: Sequence[Ablation], formulation: Formulation) -
         places = [x + (i + 0.5) * width - _GROUP / 2 for x, gain in enumerate(gains) if gain is not None]
         known = [gain for gain in gains if gain is not None]
         bars = axes.bar(places, known, 0.94 * width, color=colour, label=ablation.graph)
-        # In front of the dashes, and legible there.
+        # Labels are drawn in front of the dashed lines, on a white background.
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
         axes.bar_label(bars, [f"{gain:.2f}" for gain in known], padding=3, fontsize=7.5, zorder=4, bbox=behind)
     for x, features in list(enumerate(SUBSETS))[1:]:
@@ -111,5 +110,5 @@ def _matplotlib(module: str) -> Any:
         return import_module(f"matplotlib.{module}")
     except ImportError as error:
         raise MissingDependencyError(
-            "matplotlib, which draws plots, is not installed", hint="pip install 'jigsaw-triton[plot]'"
+            "matplotlib is needed for plots, but not installed", hint="pip install 'jigsaw-triton[plot]'"
         ) from error

@@ -1,4 +1,4 @@
-"""Running perf_analyzer, with nothing of it left behind."""
+"""Runs perf_analyzer and makes sure that no process of it is left running."""
 
 import os
 import signal
@@ -12,16 +12,19 @@ from jigsaw_triton.runtime.dtypes import Arrays
 
 _OVERHEAD_S = 60.0
 _OVERTIME = 4
-"""A run takes up to twice its duration (windows wait for the requests in them); beyond this it hangs."""
+"""Factor of a run's duration after which the run is taken to hang.
+
+A healthy run takes up to twice its duration, since each window waits for its requests.
+"""
 
 
 class LoadRun:
-    """One measurement.
+    """One run of perf_analyzer.
 
     Args:
-        binary: perf_analyzer.
-        load: To make.
-        folder: Where its files go; made, and kept so that the command can be run again by hand.
+        binary: Path of perf_analyzer.
+        load: Load to generate.
+        folder: Folder for the run's files. It is created, and kept so that the command can be repeated by hand.
     """
 
     def __init__(self, binary: Path, load: Load, folder: Path) -> None:
@@ -31,10 +34,10 @@ class LoadRun:
         self.command = command_line(binary, load, self._data, self._report)
 
     def prepare(self, tensors: Arrays) -> None:
-        """Writes the data that is sent.
+        """Writes the file with the data to send.
 
         Raises:
-            InputError: The folder cannot be written.
+            InputError: The file cannot be written.
         """
         try:
             self._data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,20 +51,21 @@ class LoadRun:
             ) from error
 
     def measure(self) -> Measured:
-        """Runs perf_analyzer. Blocks.
+        """Runs perf_analyzer and blocks until it ends.
 
         Raises:
-            EmptyWindowError: It gave up, and may not where it is run again, for longer.
-            ServerError: It gave up otherwise, or hung.
+            EmptyWindowError: perf_analyzer aborted; a longer run may succeed.
+            ServerError: perf_analyzer aborted for another reason, or hung.
         """
-        told = _run(self.command, self._load.duration_s * _OVERTIME + _OVERHEAD_S, where=self._load.url)
+        output = _run(self.command, self._load.duration_s * _OVERTIME + _OVERHEAD_S, where=self._load.url)
         report = self._report.read_text(encoding="utf-8") if self._report.exists() else ""
-        return read_report(report, told, self._load.url)
+        return read_report(report, output, self._load.url)
 
 
 def _run(command: Sequence[str], timeout_s: float, *, where: str) -> str:
-    """What the command said; it and its children are gone afterwards, whatever happens."""
-    # A session of its own: the program in the package starts another one, which a signal to it alone would not reach.
+    """Runs the command and returns its output. The command and its children have ended when this returns or raises."""
+    # The command runs in its own session, because the packaged program starts another one, which a signal to the first
+    # process alone would not reach.
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -72,12 +76,14 @@ def _run(command: Sequence[str], timeout_s: float, *, where: str) -> str:
         start_new_session=True,
     ) as process:
         try:
-            told, _ = process.communicate(timeout=timeout_s)
+            output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ServerError(
-                f"perf_analyzer did not end within {timeout_s:.0f} s", where=where, hint="does the graph answer at all?"
+                f"perf_analyzer did not end within {timeout_s:.0f} s",
+                where=where,
+                hint="check with `jigsaw-triton status` that the graph answers",
             ) from error
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    return told
+    return output

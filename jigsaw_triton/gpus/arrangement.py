@@ -1,4 +1,4 @@
-"""From what somebody wants on a GPU, by kind or by a board's own names, to a layout of it."""
+"""Turns the slices that a user requests, by kind or by the board's profile names, into a layout of a GPU."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,22 @@ from jigsaw_triton.gpus.model import MEDIA, Board, Layout, MigProfile, Placement
 _PIECE = re.compile(r"(?P<slice>[0-9]+g(x2)?(\+me)?)(@(?P<start>[0-9]+))?")
 _NAME = re.compile(r"(?P<compute>[0-9]+)g\.(?P<gb>[0-9]+)gb(?P<media>\+me)?")
 _GB_TOLERANCE = 0.3
-"""Names round memory, each driver its own way; a profile of twice the memory is further off."""
+"""Relative tolerance for the memory in a profile's name, which each driver rounds in its own way.
 
-Wish = tuple[str, int | None]
-"""A slice kind and its start; None where any will do."""
+A profile with twice the memory differs by more.
+"""
+
+SliceRequest = tuple[str, int | None]
+"""A slice kind and its start; None for any start."""
 
 
-def wish(text: str, board: Board, *, where: str = "") -> Wish:
-    """What a text asks for: `3g@4`, `3g`, or by name `3g.40gb`.
+def parse_slice_request(text: str, board: Board, *, where: str = "") -> SliceRequest:
+    """Parses a slice request: `3g@4`, `3g`, or a profile name such as `3g.40gb`.
 
     Args:
-        text: As somebody wrote it.
-        board: Of the GPU.
-        where: Of the text, for the message.
+        text: Request as the user wrote it.
+        board: Model of the GPU.
+        where: Source of the text, for the error message.
 
     Raises:
         InputError: The board has no such slice.
@@ -47,7 +50,7 @@ def wish(text: str, board: Board, *, where: str = "") -> Wish:
     raise InputError(
         f"{board.name} has no slice {text!r}",
         where=where,
-        hint=f"write 3g@4 for one at a start, or 3g where any will do; it has {known}",
+        hint=f"write 3g@4 for a fixed start, or 3g for any start; the board has {known}",
     )
 
 
@@ -55,18 +58,20 @@ def _profiles(board: Board) -> Iterable[MigProfile]:
     return (*board.profiles.values(), *board.media_profiles.values())
 
 
-def arranged(board: Board, wishes: Sequence[Wish], *, around: Layout = (), present: Layout = ()) -> Layout | None:
-    """A layout that has all of it, with as many of the present placements as can stay; None where there is none.
+def arrange(
+    board: Board, requests: Sequence[SliceRequest], *, around: Layout = (), present: Layout = ()
+) -> Layout | None:
+    """Returns a layout with all requested slices that keeps as many present placements as possible; None if impossible.
 
     Args:
-        board: Of the GPU.
-        wishes: What is wanted.
-        around: What has to stay where it is and is not part of the layout.
-        present: What is there and may go.
+        board: Model of the GPU.
+        requests: Requested slices.
+        around: Placements that must stay and are not part of the layout.
+        present: Placements that exist now and may be removed.
     """
-    # What has the fewest places first, and from the end of the board, where the compute slice that a 3g may cost is not
-    # lost; alike ones descending, so that no layout is tried twice.
-    order = sorted(wishes, key=lambda w: (w[1] is None, -_memory(board, w[0]), w[0]))
+    # Slices with the fewest possible starts come first. Starts are tried from the end of the board, where a 3g does not
+    # waste a compute slice. Equal requests take descending starts, so that no layout is tried twice.
+    order = sorted(requests, key=lambda request: (request[1] is None, -_memory(board, request[0]), request[0]))
     best: Layout | None = None
     most = -1
 
@@ -80,8 +85,8 @@ def arranged(board: Board, wishes: Sequence[Wish], *, around: Layout = (), prese
         kind, start = order[len(layout)]
         profile = board.profile(kind)
         assert profile is not None
-        alike = layout and order[len(layout) - 1] == (kind, start)
-        starts = [s for s in profile.starts if start in (None, s) and not (alike and s >= layout[-1].start)]
+        repeated = layout and order[len(layout) - 1] == (kind, start)
+        starts = [s for s in profile.starts if start in (None, s) and not (repeated and s >= layout[-1].start)]
         for candidate in sorted((Placement(s, kind) for s in starts), key=lambda p: (p not in present, -p.start)):
             if fits(board, (*around, *layout, candidate)) is None:
                 place((*layout, candidate), kept + (candidate in present))

@@ -1,6 +1,6 @@
-"""Drawing GPUs as boards: each a strip of memory slices, with what is on it as pieces, coloured by whose they are.
+"""Draws GPUs as strips of memory slices, with their MIG instances as pieces that are coloured by owner.
 
-Nothing here knows plans: who has one turns it into `Strip`s.
+This module does not know plans: callers convert theirs to `Strip`s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ from jigsaw_triton.gpus.layouts import occupied
 from jigsaw_triton.gpus.model import Board, Placement
 
 _PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-"""Okabe and Ito (2008): told apart with any common kind of colour vision."""
+"""Palette of Okabe and Ito (2008), whose colours are distinguishable with all common kinds of colour vision."""
 
-_NOBODY = "#BBBBBB"
+_NO_OWNER = "#BBBBBB"
 _TITLE_COLUMNS = 16
 _MOST_LINES = 4
 
 Span = tuple[str, str]
-"""Text and its style in rich's words (`black on #E69F00`); empty where it has none."""
+"""Text and its rich style (`black on #E69F00`); an empty string for no style."""
 
 Row = tuple[Span, ...]
 
@@ -28,9 +28,9 @@ class Piece:
     """A MIG instance in a drawing.
 
     Attributes:
-        placement: Where it is.
-        label: What is in it; a line a newline.
-        key: Whose it is: pieces of one key have one colour. Empty for nobody's.
+        placement: Placement of the instance.
+        label: Text in the piece, with newlines between lines.
+        key: Owner of the instance. Pieces with the same key have the same colour. Empty for no owner.
     """
 
     placement: Placement
@@ -43,9 +43,9 @@ class Strip:
     """A GPU in a drawing.
 
     Attributes:
-        title: Its name.
-        board: Its model.
-        pieces: In any order; they fit the board.
+        title: Name of the GPU.
+        board: Model of the GPU.
+        pieces: MIG instances, in any order, that fit the board.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """Memory slices that are one piece, or one that is free."""
+    """The memory slices of one piece, or one free memory slice."""
 
     start: int
     length: int
@@ -64,31 +64,31 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """GPUs that are alike: one drawing for all, and their names."""
+    """Identical GPUs, which share one drawing, and their names."""
 
     strip: Strip
     names: tuple[str, ...]
 
 
 def colours(strips: Iterable[Strip]) -> dict[str, str]:
-    """Key -> colour as `#RRGGBB`, for all keys in the drawing, sorted; after seven they come again."""
+    """Returns a colour as `#RRGGBB` for each key in the drawing, sorted by key; colours repeat after seven keys."""
     return distinct_colours(sorted({piece.key for strip in strips for piece in strip.pieces} - {""}))
 
 
 def distinct_colours(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> colour as `#RRGGBB`, in the order given; after seven they come again."""
+    """Returns a colour as `#RRGGBB` for each key, in the given order; colours repeat after seven keys."""
     return {key: _PALETTE[i % len(_PALETTE)] for i, key in enumerate(keys)}
 
 
 def draw_text(strips: Sequence[Strip], *, width: int = 80) -> tuple[Row, ...]:
-    """Draws the GPUs for a terminal; GPUs that are alike once, with their number.
+    """Draws the GPUs for a terminal. Identical GPUs are drawn once, with their number.
 
     Args:
-        strips: The GPUs.
-        width: Columns there are; legible from 50.
+        strips: GPUs to draw.
+        width: Columns of the terminal; the drawing is legible from 50.
 
     Returns:
-        Rows of spans. Without their styles (`plain`) they say the same.
+        Rows of spans, which are readable without their styles, too (`plain`).
     """
     palette, groups = colours(strips), _groups(strips)
     titles = [text for group in groups for text in (group.strip.title, group.strip.board.name)]
@@ -103,14 +103,14 @@ def draw_text(strips: Sequence[Strip], *, width: int = 80) -> tuple[Row, ...]:
 
 
 def plain(rows: Iterable[Row]) -> str:
-    """The rows without styles, for files and pipes."""
+    """Returns the rows as text without styles, for files and pipes."""
     return "".join("".join(text for text, _ in row).rstrip() + "\n" for row in rows)
 
 
 def draw_svg(strips: Sequence[Strip]) -> str:
-    """Draws the GPUs as an SVG document, in up to three columns; GPUs that are alike once, with their number.
+    """Draws the GPUs as an SVG document, in up to three columns. Identical GPUs are drawn once, with their number.
 
-    What is cut off, and which GPUs are alike, is in the tooltips.
+    Tooltips hold truncated labels and the names of identical GPUs.
     """
     palette, groups = colours(strips), _groups(strips)
     columns, breadth = (1, 880) if len(groups) <= 6 else (2, 640) if len(groups) <= 16 else (3, 480)
@@ -134,7 +134,7 @@ def draw_svg(strips: Sequence[Strip]) -> str:
 
 
 def _groups(strips: Sequence[Strip]) -> list[_Group]:
-    """The GPUs, those that are alike together, where the first of them is."""
+    """Groups identical GPUs, in the order of the first GPU of each group."""
     alike: dict[tuple[Board, tuple[Piece, ...]], list[str]] = {}
     for strip in strips:
         pieces = tuple(sorted(strip.pieces, key=lambda p: p.placement))
@@ -161,7 +161,7 @@ def _cells(strip: Strip) -> list[_Cell]:
 
 
 def _lines(piece: Piece) -> list[str]:
-    """The slice kind and the label, at most `_MOST_LINES` of it."""
+    """Returns the slice kind, followed by the label cut to `_MOST_LINES` lines."""
     label = piece.label.split("\n")
     if len(label) > _MOST_LINES:
         label = [*label[: _MOST_LINES - 1], f"+{len(label) - _MOST_LINES + 1} more"]
@@ -173,11 +173,11 @@ def _cut(text: str, width: int) -> str:
 
 
 def _colour(piece: Piece, palette: Mapping[str, str]) -> str:
-    return palette.get(piece.key, _NOBODY)
+    return palette.get(piece.key, _NO_OWNER)
 
 
 def _ink(colour: str) -> str:
-    """Black or white, whichever is better read on the colour (relative luminance by ITU-R BT.709)."""
+    """Returns black or white, whichever is more readable on the colour (relative luminance by ITU-R BT.709)."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else "white"
 
@@ -208,7 +208,7 @@ def _legend(palette: Mapping[str, str], any_alike: bool, width: int) -> list[Row
     entries: list[Row] = [(("■ ", colour), (key, "")) for key, colour in palette.items()]
     entries.append((("· free", "dim"),))
     if any_alike:
-        entries.append((("xN: N GPUs alike", "dim"),))
+        entries.append((("xN: N identical GPUs", "dim"),))
     rows: list[Row] = [()]
     room = width
     for entry in entries:
@@ -234,8 +234,8 @@ def _svg_strip(group: _Group, x: int, y: int, breadth: int, height: int, palette
             parts.append(f'<rect {box} fill="none" stroke="#999" stroke-dasharray="2 3"/>\n')
             continue
         colour = _colour(cell.piece, palette)
-        told = escape(f"{cell.piece.placement} {cell.piece.label}".replace("\n", ", "))
-        parts.append(f'<g fill="{_ink(colour)}"><title>{told}</title><rect {box} fill="{colour}"/>\n')
+        tooltip = escape(f"{cell.piece.placement} {cell.piece.label}".replace("\n", ", "))
+        parts.append(f'<g fill="{_ink(colour)}"><title>{tooltip}</title><rect {box} fill="{colour}"/>\n')
         for i, line in enumerate(_lines(cell.piece)):
             weight = ' font-weight="bold"' if i == 0 else ""
             text = escape(_cut(line, (wide - 8) // 7))
@@ -253,5 +253,5 @@ def _svg_legend(palette: Mapping[str, str], any_alike: bool, y: int) -> str:
     parts.append(f'<rect x="{x}" width="12" height="12" rx="2" fill="none" stroke="#999" stroke-dasharray="2 3"/>')
     parts.append(f'<text x="{x + 17}" y="10">free</text>\n')
     if any_alike:
-        parts.append(f'<text x="{x + 61}" y="10" fill="#666">xN: N GPUs alike</text>\n')
+        parts.append(f'<text x="{x + 61}" y="10" fill="#666">xN: N identical GPUs</text>\n')
     return "".join([*parts, "</g>\n"])

@@ -1,7 +1,7 @@
-"""The boards that plans can be made for, without one at hand.
+"""Catalog of GPU models, so that a plan can be made without the GPU at hand.
 
-Figures are what `nvidia-smi mig -lgip` printed on such a board; a driver's own answer wins over this table, since names
-and sizes move a little between drivers of the same board. Where each row comes from stands beside it.
+The figures are what `nvidia-smi mig -lgip` printed on such a board. Names and sizes differ slightly between driver
+versions, so what a driver reports overrides this table. A comment at each board names its source.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board, MigProfile
 
 _Figures = Mapping[str, int | None]
-"""Slice kind -> streaming multiprocessors."""
+"""Mapping from slice kind to number of streaming multiprocessors."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A profile as all boards of a geometry have it."""
+    """The part of a MIG profile that all boards of a geometry share."""
 
     nvml_enum: int
     profile_id: int
@@ -31,7 +31,7 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Geometry:
-    """How boards are cut: of the whole, by slice kind, and the media-exclusive forms."""
+    """Slices of a whole GPU, and the shapes of its plain and media-exclusive (`+me`) profiles by slice kind."""
 
     compute_slices: int
     memory_slices: int
@@ -39,7 +39,7 @@ class _Geometry:
     media: Mapping[str, _Shape]
 
 
-# NVIDIA MIG user guide, and -lgipp of A100 and H100. Seven compute slices on eight memory slices.
+# Source: NVIDIA MIG user guide, and -lgipp of A100 and H100. Seven compute slices on eight memory slices.
 _SEVEN = _Geometry(
     compute_slices=7,
     memory_slices=8,
@@ -55,7 +55,7 @@ _SEVEN = _Geometry(
     media={"1g": _Shape(7, 20, 1, 1, 1, (0, 1, 2, 3, 4, 5, 6))},
 )
 
-# -lgip and -lgipp of an A30. Four of both.
+# Source: -lgip and -lgipp of an A30. Four compute slices on four memory slices.
 _FOUR = _Geometry(
     compute_slices=4,
     memory_slices=4,
@@ -87,18 +87,18 @@ def _board(
     sm: _Figures,
     media: bool = True,
 ) -> Board:
-    """One board.
+    """Builds the catalog's entry for one board.
 
     Args:
-        name: In the catalog.
+        name: Name in the catalog.
         arch: Architecture.
-        mode_change: What a change of MIG mode needs.
-        geometry: How it is cut.
-        nvml: Names under which NVML reports it.
-        gb: Memory slices of a profile -> the gigabytes in its name.
-        mib: Memory slices of a profile -> its memory; what is left out is not known.
-        sm: Slice kind -> streaming multiprocessors; what is left out is not known.
-        media: Whether it has media engines to give away.
+        mode_change: Step that a change of MIG mode requires.
+        geometry: Slices and profiles of the board.
+        nvml: Names under which NVML reports the board.
+        gb: Gigabytes in a profile's name, by memory slices of the profile.
+        mib: Memory of a profile in MiB, by memory slices of the profile; unknown values are left out.
+        sm: Streaming multiprocessors by slice kind; unknown values are left out.
+        media: True if the board has media engines for `+me` profiles.
     """
 
     def profile(slice_: str, shape: _Shape, *, exclusive: bool) -> MigProfile:
@@ -130,7 +130,7 @@ def _board(
 
 
 _BOARDS = (
-    # NVIDIA MIG user guide.
+    # Source: NVIDIA MIG user guide.
     _board(
         "A100-40GB",
         "ampere",
@@ -141,7 +141,7 @@ _BOARDS = (
         mib={1: 4864, 2: 9856, 4: 19968, 8: 40192},
         sm=_AMPERE,
     ),
-    # A user's -lgip; another driver gives 9.75 GiB a slice instead of 9.50.
+    # Source: a user's -lgip. Another driver reports 9.75 GiB per slice instead of 9.50.
     _board(
         "A100-80GB",
         "ampere",
@@ -152,7 +152,7 @@ _BOARDS = (
         mib={1: 9728, 2: 19968, 4: 40192, 8: 80896},
         sm=_AMPERE,
     ),
-    # A user's -lgip and -lgipp, of the SXM board. The PCIe board has 114 multiprocessors in all.
+    # Source: a user's -lgip and -lgipp, of the SXM board. The PCIe board has 114 multiprocessors in total.
     _board(
         "H100-80GB",
         "hopper",
@@ -163,7 +163,7 @@ _BOARDS = (
         mib={1: 9984, 2: 20096, 4: 40448, 8: 81152},
         sm=_HOPPER,
     ),
-    # A user's -lgip, of the H100 NVL; other drivers give up to 0.5 GiB less on the whole board.
+    # Source: a user's -lgip, of the H100 NVL. Other drivers report up to 0.5 GiB less for the whole board.
     _board(
         "H100-94GB",
         "hopper",
@@ -174,7 +174,7 @@ _BOARDS = (
         mib={1: 11008, 2: 22144, 4: 47488, 8: 95360},
         sm=_HOPPER,
     ),
-    # A user's -lgip; its NVML name is from memory.
+    # Source: a user's -lgip. The NVML name is from memory.
     _board(
         "GH200-96GB",
         "hopper",
@@ -185,7 +185,7 @@ _BOARDS = (
         mib={1: 11264, 2: 23552, 4: 47616, 8: 95232},
         sm=_HOPPER,
     ),
-    # -lgip in NVIDIA/mig-parted, thread 120.
+    # Source: -lgip in NVIDIA/mig-parted, thread 120.
     _board(
         "H200-141GB",
         "hopper",
@@ -196,8 +196,8 @@ _BOARDS = (
         mib={1: 16384, 2: 33024, 4: 71168, 8: 143104},
         sm=_HOPPER,
     ),
-    # -lgip in NVIDIA/mig-parted, thread 187, which shows 1g and 2g alone: 3g, 4g and 7g are Hopper's by analogy, and
-    # their figures are left out.
+    # Source: -lgip in NVIDIA/mig-parted, thread 187, which shows only 1g and 2g. The shapes of 3g, 4g and 7g are taken
+    # from Hopper by analogy; their figures are left out.
     _board(
         "B200-180GB",
         "blackwell",
@@ -208,7 +208,7 @@ _BOARDS = (
         mib={1: 20992, 2: 45312},
         sm=_B200,
     ),
-    # A user's -lgip and -lgipp.
+    # Source: a user's -lgip and -lgipp.
     _board(
         "A30-24GB",
         "ampere",
@@ -219,8 +219,8 @@ _BOARDS = (
         mib={1: 5952, 2: 11968, 4: 24000},
         sm=_AMPERE,
     ),
-    # This machine's processor cut like an A100. Its memory is a round figure that nothing reserves, and a slice of it
-    # is no share of the processor: only what was measured on it says how fast it is.
+    # This machine's processor, partitioned like an A100. The memory is a round figure that nothing reserves. A slice is
+    # not a share of the processor, so only measurements on the machine say how fast it is.
     _board(
         "cpu",
         "cpu",
@@ -235,25 +235,25 @@ _BOARDS = (
 )
 
 CATALOG: Mapping[str, Board] = MappingProxyType({b.name: b for b in _BOARDS})
-"""Every board by name."""
+"""All known boards by name."""
 
 
 def board(name: str, *, where: str = "") -> Board:
-    """The board of this name.
+    """Returns the board with this name.
 
     Args:
-        name: As in `CATALOG`.
-        where: Who names it, for the message.
+        name: Key of `CATALOG`.
+        where: Source of the name, for the error message.
 
     Raises:
-        InputError: There is none; the hint names the nearest and all.
+        InputError: The catalog has no such board. The hint lists the closest names, then all names.
     """
     found = CATALOG.get(name)
     if found is not None:
         return found
     folded = {known.casefold(): known for known in CATALOG}
-    begun = [known for fold, known in folded.items() if fold.startswith(name.casefold())] if name else []
-    near = begun or [folded[close] for close in get_close_matches(name.casefold(), folded, n=1)]
+    completions = [known for fold, known in folded.items() if fold.startswith(name.casefold())] if name else []
+    near = completions or [folded[close] for close in get_close_matches(name.casefold(), folded, n=1)]
     question = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(
         f"the catalog has no GPU model {name!r}", where=where, hint=f"{question}it has {', '.join(CATALOG)}"

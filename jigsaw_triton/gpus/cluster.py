@@ -1,4 +1,4 @@
-"""From the document of a cluster.yaml, or of `--gpus`, to the cluster."""
+"""Builds a `Cluster` from the document of a cluster.yaml or of `--gpus`."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,15 +32,15 @@ def build_cluster(
     *,
     driver: Literal["nvml", "emulated"] = "emulated",
 ) -> Cluster:
-    """The cluster of a document.
+    """Builds the cluster that a document describes.
 
     Args:
-        loaded: By `spec.load.load_cluster` or `parse_gpus`.
+        loaded: Document from `spec.load.load_cluster` or `parse_gpus`.
         catalog: Known boards by name.
-        driver: Of MIG, where the document leaves it open.
+        driver: MIG driver to use if the document names none.
 
     Raises:
-        SpecError: Anything is wrong, in structure or in meaning.
+        SpecError: The document has structural or semantic errors; all of them are reported.
     """
     report = Report(loaded.source, loaded.problems)
     spec = loaded.document.spec
@@ -65,13 +65,14 @@ def build_cluster(
 
 
 def with_foreign(cluster: Cluster, instances: Iterable[MigInstance]) -> Cluster:
-    """The cluster with what others have on its GPUs, by a driver.
+    """Returns the cluster with others' instances, as a driver reports them, on its GPUs.
 
-    What the cluster says of others' instances itself stays where the driver's leave room for it; else it is outdated.
+    Instances of others that the cluster lists itself are kept if they fit beside the reported ones; otherwise they are
+    outdated and dropped.
 
     Args:
-        cluster: The machines.
-        instances: Others'. Those on other GPUs are passed over.
+        cluster: Cluster to update.
+        instances: MIG instances of others. Instances on GPUs outside the cluster are ignored.
     """
     found: dict[GpuId, list[Placement]] = {}
     for instance in instances:
@@ -88,7 +89,7 @@ def with_foreign(cluster: Cluster, instances: Iterable[MigInstance]) -> Cluster:
 
 
 class Mistake(NamedTuple):
-    """What is wrong with a gateway; `field` is empty where it is several of its fields together."""
+    """An error in the gateway's settings; `field` is empty if it concerns several fields."""
 
     field: tuple[str, ...]
     message: str
@@ -96,23 +97,23 @@ class Mistake(NamedTuple):
 
 
 def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
-    """Why the gateway cannot listen so."""
+    """Yields the reasons why the gateway cannot listen on this address and these ports."""
     ports = {"http": gateway.http, "grpc": gateway.grpc, "metrics": gateway.metrics}
     if len(set(ports.values())) < len(ports):
         taken = ", ".join(f"{name} {port}" for name, port in ports.items())
-        yield Mistake((), f"the gateway's ports are not distinct: {taken}", "give each a port of its own")
+        yield Mistake((), f"the gateway's ports are not distinct: {taken}", "give each its own port")
     try:
-        # Triton's HTTP server takes no IPv6 address as such.
+        # Triton's HTTP server accepts no IPv6 address.
         ipaddress.IPv4Address(gateway.address)
     except ValueError:
-        hint = "write 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
+        hint = "write 127.0.0.1 for this machine only, 0.0.0.0 for all networks"
         yield Mistake(("address",), f"{shown(gateway.address)} is not an IPv4 address", hint)
 
 
 def _edge(
     entry: EdgeEntry | None, gateway: GatewayPorts, loaded: Loaded[ClusterDocument], report: Report
 ) -> Edge | None:
-    """The edge, its files looked for."""
+    """Builds the edge and checks that its files exist."""
     if entry is None:
         return None
     path: Path = ("spec", "edge")
@@ -121,7 +122,7 @@ def _edge(
         found = loaded.files[text]
         if not found.exists:
             report.add(
-                (*path, *keys), f"there is no file {shown(text)}", "write its path, relative to this file's folder"
+                (*path, *keys), f"there is no file {shown(text)}", "write its path relative to this file's folder"
             )
         return str(found.path)
 
@@ -131,7 +132,8 @@ def _edge(
         tls = EdgeTls(file(entry.tls.cert, "tls", "cert"), file(entry.tls.key, "tls", "key"), ca)
     keys = file(entry.api_keys, "api_keys") if entry.api_keys is not None else None
     if entry.metrics in (gateway.http, gateway.grpc, gateway.metrics):
-        report.add((*path, "metrics"), f"port {entry.metrics} is the gateway's", "choose another for edge.metrics")
+        message = f"port {entry.metrics} is already used by the gateway"
+        report.add((*path, "metrics"), message, "choose another for edge.metrics")
     return Edge(entry.kind, tls, keys, EdgeLimits(**entry.limits.model_dump()), entry.metrics, entry.access_log)
 
 
@@ -158,12 +160,12 @@ def _gpus(
             else:
                 foreign = _foreign(entry.foreign, board, (*path, "gpus", position, "foreign"), report)
                 boards += [(board, foreign)] * entry.count
-        gpus += [Gpu(GpuId(node.name, index), *of) for index, of in enumerate(boards)]
+        gpus += [Gpu(GpuId(node.name, index), board, foreign) for index, (board, foreign) in enumerate(boards)]
     return gpus
 
 
 def _foreign(entries: Iterable[ForeignEntry], board: Board, path: Path, report: Report) -> Layout:
-    """What others have on a GPU."""
+    """Returns the placements of others' instances on a GPU."""
     foreign: list[Placement] = []
     for number, entry in enumerate(entries):
         placement = Placement(entry.start, entry.slice)
@@ -171,7 +173,7 @@ def _foreign(entries: Iterable[ForeignEntry], board: Board, path: Path, report: 
             report.add(
                 (*path, number),
                 f"this instance cannot be there: {reason}",
-                "write them as `nvidia-smi mig -lgi` lists them",
+                "list the instances as `nvidia-smi mig -lgi` prints them",
             )
         else:
             foreign.append(placement)

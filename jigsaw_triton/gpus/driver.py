@@ -1,4 +1,4 @@
-"""What a MIG driver does, and which one a cluster has: `emulated` keeps MIG's rules in a file, `nvml` has real GPUs."""
+"""The interface of MIG drivers, and the choice between them: `emulated` keeps its state in a file, `nvml` uses GPUs."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,70 +6,71 @@ from typing import Protocol
 
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement, Reached
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Placement, StageCallback
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
 from jigsaw_triton.gpus.owners import running_owners
 from jigsaw_triton.spec.load import DEFAULT_NODE
 
 STATE_FILE = "mig.json"
-"""Of the emulated driver, in the state directory."""
+"""Name of the emulated driver's state file in the state directory."""
 
 
 class MigDriver(Protocol):
     """Creates and destroys MIG instances. Calls block; run them in a thread from asyncio code."""
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances that there are, whoever made them, also half-made ones, sorted by GPU and start.
+        """Returns all MIG instances, of any owner and including half-made ones, sorted by GPU and start.
 
         Raises:
-            MigError: They cannot be read.
+            MigError: The instances cannot be read.
         """
         ...
 
     def survey(self, cluster: Cluster) -> Cluster:
-        """A cluster with its GPUs as they are found: their profiles, and whether they can be cut at all.
+        """Returns the cluster with its GPUs' actual profiles, and marks the GPUs that cannot be partitioned.
 
         Raises:
-            MigError: They cannot be read.
+            MigError: The GPUs cannot be read.
         """
         ...
 
     def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
-        """How busy instances are, by UUID; without those of which that cannot be told. Never raises."""
+        """Returns the utilisation of instances by UUID, without those for which it is unknown. Never raises."""
         ...
 
     def holders(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes on an instance, ascending; none where the driver may not tell.
+        """Returns the ids of the processes on an instance, ascending; empty if this user may not see them.
 
         Raises:
-            MigTimeoutError: It does not answer.
+            MigTimeoutError: The driver does not answer.
         """
         ...
 
-    def create(self, gpu: GpuId, placement: Placement, reached: Reached = ...) -> MigInstance:
-        """Creates an instance exactly there; its UUID is new.
+    def create(self, gpu: GpuId, placement: Placement, on_stage: StageCallback = ...) -> MigInstance:
+        """Creates an instance at exactly this placement, with a new UUID.
 
         Args:
-            gpu: Where.
-            placement: On it.
-            reached: Told how far it gets. What it raises ends the creation, with nothing left.
+            gpu: GPU to create the instance on.
+            placement: Placement on that GPU.
+            on_stage: Callback for the stages of the creation. An exception from it aborts the creation, which then
+                leaves nothing behind.
 
         Raises:
-            PlacementError: It overlaps another, exceeds the profile's maximum, or the GPU has no such placement.
-                Nothing was made.
-            InstanceInUseError: Something holds what has to change; a later attempt may succeed.
-            MigError: Anything else; something may have been left half made.
+            PlacementError: The instance would overlap another or exceed the profile's maximum, or the GPU has no such
+                placement. Nothing was created.
+            InstanceInUseError: A process holds a resource that has to change; a retry may succeed.
+            MigError: The creation failed for another reason and may have left a half-made instance.
         """
         ...
 
     def destroy(self, uuid: str) -> None:
-        """Destroys an instance, also one that is half made. What fails may leave a whole one half made.
+        """Destroys an instance, complete or half-made. A failure may leave a complete instance half-made.
 
         Raises:
-            InstanceNotFoundError: There is none of this UUID.
-            InstanceInUseError: A process holds it.
-            MigError: Anything else.
+            InstanceNotFoundError: There is no instance with this UUID.
+            InstanceInUseError: A process holds the instance.
+            MigError: The destruction failed for another reason.
         """
         ...
 
@@ -77,27 +78,27 @@ class MigDriver(Protocol):
 def open_driver(
     cluster: Cluster, state_dir: Path, record: Record | None = None, *, node: str = DEFAULT_NODE
 ) -> MigDriver:
-    """The driver that the cluster asks for.
+    """Opens the driver that the cluster names.
 
     Args:
-        cluster: Its GPUs and the name of its driver.
-        state_dir: Where the emulated driver keeps its state.
-        record: Where changes of real GPUs are told, before and after.
-        node: This machine's name in GPU ids, where the cluster has no GPUs that say it.
+        cluster: Cluster with the GPUs and the name of the driver.
+        state_dir: Folder for the state of the emulated driver.
+        record: Recorder of changes to real GPUs, called before and after each change.
+        node: This machine's name in GPU ids, used if the cluster has no GPUs.
 
     Raises:
-        InputError: The driver does not have these GPUs.
-        StateError: Another tool owns MIG on this machine. Not where there are no GPUs to make instances on.
-        MigError: There is no driver, it does not answer, or this user may not ask.
+        InputError: The machine does not have these GPUs.
+        StateError: Another tool manages MIG on this machine. Not raised for a cluster without GPUs.
+        MigError: There is no driver, it does not answer, or this user lacks the rights.
     """
     if cluster.driver == "emulated":
         return EmulatedMigDriver(state_dir / STATE_FILE, cluster.gpus)
     nodes = sorted({gpu.id.node for gpu in cluster.gpus})
     if len(nodes) > 1:
         raise InputError(
-            f"the driver nvml reaches the GPUs of one node, not of {len(nodes)} ({', '.join(nodes)})",
+            f"the nvml driver manages the GPUs of one node, but the cluster has {len(nodes)} ({', '.join(nodes)})",
             where="driver",
-            hint="keep the node that this machine is",
+            hint="keep only the node of this machine",
         )
     boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
     driver = NvmlMigDriver(nodes[0] if nodes else node, boards, calls=Calls(record=record))
@@ -108,13 +109,13 @@ def open_driver(
 
 
 def require_ownership() -> None:
-    """Sees to it that no other tool changes MIG on this machine: each would undo what the other makes.
+    """Checks that no other tool manages MIG on this machine, since two would undo each other's changes.
 
     Raises:
-        StateError: One does.
+        StateError: Another tool manages MIG.
     """
     if owners := running_owners():
         raise StateError(
-            f"{' and '.join(owners)} changes MIG on this machine, too",
-            hint="let only one do it: take the machine out of the other's hands, or use --driver emulated",
+            f"{' and '.join(owners)} also changes MIG on this machine",
+            hint="let only one tool manage MIG: exclude this machine from the other tool, or use --driver emulated",
         )

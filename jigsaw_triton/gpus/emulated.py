@@ -1,7 +1,7 @@
-"""A MIG driver without silicon: MIG's rules, kept in a file that several processes share.
+"""A MIG driver without GPUs: it applies MIG's rules to a state file that several processes share.
 
-What it does as the real one does: the layouts that it allows, a new UUID on each creation, no destruction while a
-process holds the instance, other people's instances left alone. What it does not do: limit what a process computes.
+Like the real driver, it allows the same layouts, gives each new instance a new UUID, refuses to destroy an instance
+that a process holds, and leaves others' instances alone. Unlike the real driver, it does not limit a process's compute.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ from jigsaw_triton.gpus.model import (
     GpuId,
     MigInstance,
     Placement,
-    Reached,
+    StageCallback,
 )
 
 STATE_VERSION = 1
@@ -36,34 +36,34 @@ STATE_VERSION = 1
 Operation = Literal["create", "destroy"]
 
 Fault = Callable[[Operation, GpuId, Placement], None]
-"""Called before each change takes effect; what it raises is what the change fails with."""
+"""Hook that is called before each change takes effect. The change fails with the exception that the hook raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How long a change takes. NVIDIA publishes no figures; 200 ms and 1000 ms are a guess at real boards."""
+    """Durations of changes. NVIDIA publishes no figures; 200 ms and 1000 ms are a guess for real boards."""
 
     create_ms: float = 0.0
     destroy_ms: float = 0.0
 
 
 def no_fault(operation: Operation, gpu: GpuId, placement: Placement) -> None:
-    """Lets every change be."""
+    """Lets every change succeed."""
 
 
 class EmulatedMigDriver:
-    """MIG in a file.
+    """MIG driver whose state is a file.
 
-    A change takes its delay and then effect at once: a process killed at any moment leaves the state before or after.
-    Any number of processes and threads may use one file at a time.
+    A change waits for its delay and then takes effect atomically, so a process that is killed at any moment leaves the
+    state from before or after the change. Any number of processes and threads can use one file concurrently.
 
     Args:
-        path: The state file; made with the first instance, in a folder made with it, readable by its owner only.
-        gpus: Those that instances can be created on. Instances on others are reported, kept, and can be destroyed.
-        delays: None by default.
-        sleep: Takes seconds.
-        holders_of: UUID -> ids of the processes that hold the instance.
-        fault: Makes changes fail.
+        path: State file, readable by its owner only. The first instance creates it and its folder.
+        gpus: GPUs on which instances can be created. Instances on other GPUs are reported, kept, and can be destroyed.
+        delays: Durations of changes; zero by default.
+        sleep: Function that sleeps for a number of seconds.
+        holders_of: Function that returns the ids of the processes that hold an instance, given its UUID.
+        fault: Hook that can make changes fail.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class EmulatedMigDriver:
         self._fault = fault
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances in the file, sorted by GPU and start.
+        """Returns all MIG instances in the file, sorted by GPU and start.
 
         Raises:
             MigError: The file is damaged or cannot be read.
@@ -92,27 +92,28 @@ class EmulatedMigDriver:
         return self._state.read()
 
     def survey(self, cluster: Cluster) -> Cluster:
-        """The cluster: emulated GPUs are what the catalog says."""
+        """Returns the cluster unchanged, since emulated GPUs are as in the catalog."""
         return cluster
 
     def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
-        """Nothing: a slice of the processor is no part of it that could be measured."""
+        """Returns nothing, since a slice of the processor is no physical part that could be measured."""
         return {}
 
     def holders(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes that were started with an instance as their CUDA device, ascending."""
+        """Returns the ids of the processes that were started with the instance as their CUDA device, ascending."""
         return self._holders_of(uuid)
 
-    def create(self, gpu: GpuId, placement: Placement, reached: Reached = lambda _: None) -> MigInstance:
-        """Creates an instance exactly there; its UUID is new.
+    def create(self, gpu: GpuId, placement: Placement, on_stage: StageCallback = lambda _: None) -> MigInstance:
+        """Creates an instance at exactly this placement, with a new UUID.
 
         Args:
-            gpu: Where.
-            placement: On it.
-            reached: Told how far it gets.
+            gpu: GPU to create the instance on.
+            placement: Placement on that GPU.
+            on_stage: Callback for the stages of the creation.
 
         Raises:
-            PlacementError: It overlaps another, exceeds the profile's maximum, or there is no such GPU or placement.
+            PlacementError: The instance would overlap another or exceed the profile's maximum, or there is no such GPU
+                or placement.
             MigError: The file is damaged or cannot be read or written.
         """
         board = self._boards.get(gpu)
@@ -122,12 +123,12 @@ class EmulatedMigDriver:
         self._sleep(self._delays.create_ms / 1000)
         with self._state.locked():
             existing = self._state.read()
-            there = [i.placement for i in existing if i.gpu == gpu]
-            reason = fits(board, [*there, placement])
+            present = [i.placement for i in existing if i.gpu == gpu]
+            reason = fits(board, [*present, placement])
             if reason is not None:
-                raise PlacementError(f"no instance {placement} can be created: {reason}", where=str(gpu))
+                raise PlacementError(f"instance {placement} cannot be created: {reason}", where=str(gpu))
             self._fault("create", gpu, placement)
-            reached(CreationStage.WHOLE)
+            on_stage(CreationStage.WHOLE)
             instance = MigInstance(gpu, placement, f"MIG-{uuid4()}")
             self._state.write([*existing, instance])
         return instance
@@ -136,8 +137,8 @@ class EmulatedMigDriver:
         """Destroys an instance.
 
         Raises:
-            InstanceNotFoundError: There is none of this UUID.
-            InstanceInUseError: A process holds it; the message has its id.
+            InstanceNotFoundError: There is no instance with this UUID.
+            InstanceInUseError: A process holds the instance; the message contains its id.
             MigError: The file is damaged or cannot be read or written.
         """
         self._sleep(self._delays.destroy_ms / 1000)
@@ -145,20 +146,20 @@ class EmulatedMigDriver:
             existing = self._state.read()
             instance = next((i for i in existing if i.uuid == uuid), None)
             if instance is None:
-                raise InstanceNotFoundError("there is no MIG instance of this UUID", where=uuid)
+                raise InstanceNotFoundError("there is no MIG instance with this UUID", where=uuid)
             pids = self._holders_of(uuid)
             if pids:
                 raise InstanceInUseError(
                     f"{instance.placement} of {instance.gpu} is held by process {', '.join(map(str, pids))}",
                     where=uuid,
-                    hint="stop what runs on it first",
+                    hint="stop the processes that use it first",
                 )
             self._fault("destroy", instance.gpu, instance.placement)
             self._state.write(i for i in existing if i.uuid != uuid)
 
 
 class _StateFile:
-    """The instances in a file: replaced as a whole, never changed in place."""
+    """File of MIG instances, which is replaced as a whole and never changed in place."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -167,10 +168,10 @@ class _StateFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps all others, processes and threads, from changing the state meanwhile."""
+        """Holds the lock that keeps other processes and threads from changing the state."""
         with self._named_errors("written"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # A file of its own, since the state file is another one after each change.
+            # The lock has its own file, since each change replaces the state file.
             lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -179,7 +180,7 @@ class _StateFile:
             os.close(lock)
 
     def read(self) -> tuple[MigInstance, ...]:
-        """The instances, sorted by GPU and start."""
+        """Returns the instances, sorted by GPU and start."""
         with self._named_errors("read"):
             try:
                 text = self._path.read_bytes()
@@ -191,12 +192,12 @@ class _StateFile:
             raise MigError(
                 f"the state of the emulated GPUs is damaged ({error})",
                 where=str(self._path),
-                hint="end what runs on them with `jigsaw-triton down`, then delete the file",
+                hint="stop the deployment with `jigsaw-triton down`, then delete the file",
             ) from error
         return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
 
     def write(self, instances: Iterable[MigInstance]) -> None:
-        """Replaces the instances; only for who holds the lock."""
+        """Replaces the instances. The caller must hold the lock."""
         records = [
             {
                 "node": i.gpu.node,
@@ -224,23 +225,23 @@ class _StateFile:
             raise MigError(
                 f"the state of the emulated GPUs cannot be {done} ({error.strerror})",
                 where=str(self._path),
-                hint="it needs a folder that this user can write to, with room left",
+                hint="its folder must be writable by this user and have free space",
             ) from error
 
 
 def _instances(data: Any) -> list[MigInstance]:
-    """What a state file says.
+    """Parses the contents of a state file.
 
     Raises:
-        KeyError: Something is missing.
-        TypeError: Something is of another type.
-        ValueError: Something is impossible.
+        KeyError: A field is missing.
+        TypeError: A field has the wrong type.
+        ValueError: A field has an impossible value.
     """
     if data["version"] != STATE_VERSION:
         raise ValueError(f"its version {data['version']!r} is not {STATE_VERSION}")
     found = [_instance(record) for record in data["instances"]]
     if len({i.uuid for i in found}) != len(found):
-        raise ValueError("two instances have one UUID")
+        raise ValueError("two instances have the same UUID")
     return found
 
 

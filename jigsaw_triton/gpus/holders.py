@@ -1,4 +1,4 @@
-"""Which processes hold an emulated MIG instance, those that were started with it as their CUDA device; their names."""
+"""Finds the processes that hold an emulated MIG instance: those that were started with it as their CUDA device."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ _VARIABLE = b"CUDA_VISIBLE_DEVICES="
 
 
 def holders(uuid: str, *, proc: Path = Path("/proc")) -> tuple[int, ...]:
-    """Ids of the processes whose CUDA_VISIBLE_DEVICES names the instance, ascending.
+    """Returns the ids of the processes whose CUDA_VISIBLE_DEVICES names the instance, ascending.
 
-    A process that ends during the search, is dead but not yet collected, or belongs to another user whose environment
-    is hidden, is not among them.
+    The result leaves out processes that end during the search, zombies, and processes of other users whose environment
+    is hidden.
 
     Args:
-        uuid: Of the instance.
-        proc: Where the kernel shows its processes.
+        uuid: UUID of the instance.
+        proc: Mount point of procfs.
     """
     wanted = uuid.encode()
     return tuple(sorted(int(entry.name) for entry in proc.glob("[0-9]*") if wanted in _devices(entry / "environ")))
@@ -33,11 +33,11 @@ def _devices(environ: Path) -> list[bytes]:
 
 
 def process_name(pid: int, *, proc: Path = Path("/proc")) -> str:
-    """What a process is called; empty where it is gone.
+    """Returns the name of a process; empty if the process has ended.
 
     Args:
-        pid: Its id.
-        proc: Where the kernel shows its processes.
+        pid: Process id.
+        proc: Mount point of procfs.
     """
     try:
         return (proc / str(pid) / "comm").read_text().strip()

@@ -1,7 +1,7 @@
-"""Which layouts MIG allows.
+"""The layouts that MIG allows.
 
-The whole rule, as drivers apply it: intervals of memory slices do not overlap, no profile exceeds its maximum count,
-and at most one instance of a GPU is media-exclusive. Compute slices need no rule of their own.
+Drivers apply three rules: intervals of memory slices do not overlap, no profile exceeds its maximum number of
+instances, and at most one instance of a GPU is media-exclusive. Compute slices need no rule of their own.
 """
 
 from collections import Counter
@@ -16,12 +16,12 @@ Multiset = tuple[str, ...]
 
 
 def occupied(profile: MigProfile, placement: Placement) -> range:
-    """The memory slices that a placement of this profile takes."""
+    """Returns the memory slices that a placement of this profile uses."""
     return range(placement.start, placement.start + profile.memory_slices)
 
 
 def fits(board: Board, layout: Iterable[Placement]) -> str | None:
-    """Why these placements cannot all be on one GPU of this board; None where they can.
+    """Returns why these placements cannot be together on one GPU of this board; None if they can.
 
     The order of the placements does not matter.
     """
@@ -43,38 +43,38 @@ def fits(board: Board, layout: Iterable[Placement]) -> str | None:
         if counts[placement.slice] > profile.max_instances:
             return f"{board.name} holds at most {profile.max_instances} of {placement.slice}"
         if profile.media_exclusive and exclusive is not None:
-            return f"{exclusive} has the media engines already, so {placement} cannot"
+            return f"{placement} cannot have the media engines, which {exclusive} already uses"
         exclusive = placement if profile.media_exclusive else exclusive
     return None
 
 
 def multiset(layout: Iterable[Placement]) -> Multiset:
-    """The slice kinds of a layout, whatever their starts; media-exclusive forms are not among them."""
+    """Returns the slice kinds of a layout, which must not contain media-exclusive slices."""
     return tuple(sorted((p.slice for p in layout), key=SLICES.index))
 
 
 def maximal_layouts(board: Board, slices: Collection[str] = SLICES, around: Layout = ()) -> tuple[Layout, ...]:
-    """Every layout of these slice kinds to which no further placement of them can be added, sorted.
+    """Returns all maximal layouts, sorted: those to which no further placement of these slice kinds can be added.
 
-    Media-exclusive forms are left out: where one is wanted it stands in for a plain slice of its kind.
+    Media-exclusive forms are left out, since one can replace a plain slice of its kind.
 
     Args:
-        board: Whose.
-        slices: Kinds to use; those that the board lacks are passed over.
-        around: What stands there already, possible by itself; it is not part of the layouts.
+        board: Model of the GPU.
+        slices: Slice kinds to use; kinds that the board lacks are ignored.
+        around: Existing placements, valid together, that the layouts have to leave room for and do not contain.
     """
     return _maximal_layouts(board, frozenset(slices), around)
 
 
 def maximal_multisets(board: Board, slices: Collection[str] = SLICES, around: Layout = ()) -> Mapping[Multiset, Layout]:
-    """The distinct multisets of slice kinds among the maximal layouts, each with the first layout that has it.
+    """Returns the distinct multisets of slice kinds among the maximal layouts, each with the first layout that has it.
 
-    One multiset may contain another (3g with four 1g contains 3g with three): it was made at other starts.
+    One multiset may contain another: 3g with four 1g contains 3g with three 1g, which is maximal at other starts.
 
     Args:
-        board: Whose.
-        slices: Kinds to use; those that the board lacks are passed over.
-        around: What stands there already, as above.
+        board: Model of the GPU.
+        slices: Slice kinds to use; kinds that the board lacks are ignored.
+        around: Existing placements, as for `maximal_layouts`.
     """
     return _maximal_multisets(board, frozenset(slices), around)
 
@@ -86,7 +86,7 @@ def _maximal_layouts(board: Board, slices: frozenset[str], around: Layout) -> tu
     )
 
     def grown(layout: Layout, rest: list[Placement]) -> Iterator[Layout]:
-        """All layouts that extend this one by placements of `rest`, itself included."""
+        """Yields the layout and all its extensions by placements of `rest`."""
         yield layout
         for i, place in enumerate(rest):
             wider = (*layout, place)

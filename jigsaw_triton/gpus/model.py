@@ -1,4 +1,4 @@
-"""GPUs and how they are cut: boards, MIG profiles, placements, layouts, clusters."""
+"""Domain types for GPUs: boards, MIG profiles, placements, layouts, MIG instances and clusters."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
 Processes = Literal["streams", "mps"]
 
 MEDIA = "+me"
-"""What a placement's slice ends with where it is the media-exclusive form: `1g+me`."""
+"""Suffix of a slice kind that marks its media-exclusive form, as in `1g+me`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigProfile:
-    """One kind of MIG instance on one model of board.
+    """A GPU instance profile of one board.
 
     Attributes:
-        slice: Kind, one of `SLICES`.
-        name: As nvidia-smi prints it for this board; differs by driver, never an identity.
-        profile_id: What nvmlDeviceCreateGpuInstance takes.
-        nvml_enum: What nvmlDeviceGetGpuInstanceProfileInfo takes.
-        compute_slices: Of the board's compute slices.
-        memory_slices: Length of the interval that a placement takes.
-        sm: Streaming multiprocessors; None where not published.
-        memory_mib: None where not published.
-        max_instances: Per GPU.
-        starts: Where an instance may start.
-        media_exclusive: The `+me` form: at most one such instance a GPU.
+        slice: Slice kind, one of `SLICES`.
+        name: Name that nvidia-smi prints on this board. It differs between drivers, so it is not an identity.
+        profile_id: Profile id, as nvmlDeviceCreateGpuInstance takes it.
+        nvml_enum: Number in NVML's enumeration of profiles, as nvmlDeviceGetGpuInstanceProfileInfo takes it.
+        compute_slices: Compute slices used by an instance.
+        memory_slices: Memory slices used by an instance: the length of its interval.
+        sm: Streaming multiprocessors of an instance; None if not published.
+        memory_mib: Memory of an instance; None if not published.
+        max_instances: Largest number of instances per GPU.
+        starts: Memory slices at which an instance can start.
+        media_exclusive: True for the `+me` form, of which a GPU holds at most one instance.
     """
 
     slice: str
@@ -47,17 +47,18 @@ class MigProfile:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A model of GPU.
+    """A GPU model.
 
     Attributes:
-        name: As in cluster.yaml and the `gpu` column of profiles.csv: `A100-80GB`.
-        arch: `ampere`, `hopper`, `blackwell`, or `cpu` for the board that stands for this machine's processor.
-        nvml_names: Names under which NVML reports it.
-        compute_slices: Of a whole GPU.
-        memory_slices: Of a whole GPU.
-        mode_change: What a change of MIG mode needs: `gpu-reset` or `immediate`.
-        profiles: Slice kind -> profile; `+me` profiles are in `media_profiles`.
-        media_profiles: Slice kind -> media-exclusive profile.
+        name: Name in cluster.yaml and in the `gpu` column of profiles.csv, such as `A100-80GB`.
+        arch: Architecture: `ampere`, `hopper`, `blackwell`, or `cpu` for the board that represents this machine's
+            processor.
+        nvml_names: Names under which NVML reports the board.
+        compute_slices: Compute slices of a whole GPU.
+        memory_slices: Memory slices of a whole GPU.
+        mode_change: Effect of a change of MIG mode: after a reset (`gpu-reset`) or at once (`immediate`).
+        profiles: Plain profiles by slice kind.
+        media_profiles: Media-exclusive (`+me`) profiles by slice kind.
     """
 
     name: str
@@ -71,11 +72,11 @@ class Board:
 
     @property
     def whole(self) -> "Placement":
-        """The slice that is all of it."""
+        """Placement that covers the whole GPU."""
         return Placement(0, f"{self.compute_slices}g")
 
     def profile(self, slice_: str) -> MigProfile | None:
-        """The profile of a slice kind, media-exclusive forms (`1g+me`) included; None where the board has none."""
+        """Returns the profile of a slice kind, plain or media-exclusive (`1g+me`); None if the board has none."""
         if slice_.endswith(MEDIA):
             return self.media_profiles.get(slice_.removesuffix(MEDIA))
         return self.profiles.get(slice_)
@@ -83,7 +84,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
-    """A slice at a start on a GPU; `slice` is one of `SLICES`, or ends in `+me` for the media-exclusive form."""
+    """A slice at a start on a GPU. `slice` is one of `SLICES`, with the suffix `+me` for the media-exclusive form."""
 
     start: int
     slice: str
@@ -98,7 +99,7 @@ Layout = tuple[Placement, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class GpuId:
-    """A GPU of a node."""
+    """Identity of a GPU: its node and its index on that node."""
 
     node: str
     index: int
@@ -109,23 +110,23 @@ class GpuId:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """State of a GPU that decides which layouts are possible on it.
+    """State of a GPU that limits which layouts are possible on it.
 
     Attributes:
-        foreign: MIG instances on it that belong to others.
-        whole: True if the GPU is one slice and cannot be cut.
+        foreign: Placements of MIG instances that belong to others.
+        whole: True if the GPU can only be used as one whole slice.
     """
 
     foreign: Layout = ()
     whole: bool = False
 
     def kinds(self, board: Board, kinds: Collection[str]) -> frozenset[str]:
-        """The kinds of slices, out of these, that the GPU can have."""
+        """Returns those of the given slice kinds that the GPU can have."""
         return frozenset(kinds) & {board.whole.slice} if self.whole else frozenset(kinds)
 
 
 FREE = Occupancy()
-"""Occupancy of a GPU without instances of others that can be cut."""
+"""Occupancy of a GPU that can be partitioned and holds no instances of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,10 @@ class Gpu:
     """A GPU of the cluster.
 
     Attributes:
-        id: Which.
-        board: Its model.
-        foreign: MIG instances on it that are others', and are left alone.
-        uncut: Why it can only be used as one whole slice, with what to do about that; empty where it can be cut.
+        id: Node and index of the GPU.
+        board: Model of the GPU.
+        foreign: Placements of MIG instances that belong to others and are left alone.
+        uncut: Reason why the GPU can only be used as one whole slice, with the remedy; empty if it can be partitioned.
     """
 
     id: GpuId
@@ -146,19 +147,19 @@ class Gpu:
 
     @property
     def occupancy(self) -> "Occupancy":
-        """What decides how it can be cut."""
+        """State that limits which layouts are possible on the GPU."""
         return Occupancy(self.foreign, whole=bool(self.uncut))
 
     @property
     def compute_slices(self) -> int:
-        """That others have not taken."""
+        """Compute slices that are not taken by others' instances."""
         profiles = (self.board.profile(placement.slice) for placement in self.foreign)
         return self.board.compute_slices - sum(profile.compute_slices for profile in profiles if profile is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPorts:
-    """Where clients reach the gateway."""
+    """Address and ports on which the gateway listens."""
 
     http: int = 8000
     grpc: int = 8001
@@ -168,12 +169,12 @@ class GatewayPorts:
 
 @dataclass(frozen=True, slots=True)
 class EdgeTls:
-    """Certificates of the edge: absolute paths of PEM files.
+    """Certificates of the edge, as absolute paths of PEM files.
 
     Attributes:
         cert: Server certificate with its intermediates.
         key: Private key of the server certificate.
-        client_ca: Certificate authorities of clients; None where clients need no certificate.
+        client_ca: Certificate authorities of clients; None if clients need no certificate.
     """
 
     cert: str
@@ -186,14 +187,14 @@ class EdgeLimits:
     """Limits and timeouts that the edge enforces.
 
     Attributes:
-        body_mib: Largest HTTP body and largest unary gRPC message.
-        connections: Connections of each protocol at a time.
-        client_connections: Connections of one client address for each protocol; None for no limit.
+        body_mib: Largest HTTP body and largest unary gRPC message, in MiB.
+        connections: Largest number of concurrent connections per protocol.
+        client_connections: Largest number of connections per client address and protocol; None for no limit.
         client_rps: Requests per second of one client; None for no limit.
-        queue_s: Seconds that a request waits for a gateway that restarts.
-        resend_kib: Largest request that is sent again after the gateway died under it.
+        queue_s: Seconds that a request waits for a restarting gateway.
+        resend_kib: Size in KiB of the largest request that is retried after the gateway died while handling it.
         header_s: Seconds that a client may take to send headers.
-        idle_s: Seconds after which idle connections and stalled uploads end.
+        idle_s: Seconds after which idle connections and stalled uploads are closed.
         answer_s: Seconds to wait for the gateway's answer.
     """
 
@@ -213,12 +214,12 @@ class Edge:
     """The proxy in front of the gateway.
 
     Attributes:
-        kind: Program that runs.
+        kind: Proxy program.
         tls: Certificates; None for plain text.
-        api_keys: Absolute path of the file with API keys; None where none is required.
+        api_keys: Absolute path of the file with API keys; None if no key is required.
         limits: Limits and timeouts.
-        metrics: Port of its Prometheus exporter.
-        access_log: Requests that are logged.
+        metrics: Port of the proxy's Prometheus exporter.
+        access_log: Kind of requests that are logged.
     """
 
     kind: Literal["haproxy"] = "haproxy"
@@ -234,8 +235,8 @@ class ServerImage:
     """A container image with a tritonserver.
 
     Attributes:
-        name: With its tag.
-        runtime: That runs it; None for whichever is there.
+        name: Name of the image with its tag.
+        runtime: Container runtime; None for whichever is installed.
     """
 
     name: str
@@ -247,19 +248,19 @@ class ServerImage:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The machines a plan is made for.
+    """The machines that a plan is made for.
 
     Attributes:
-        gpus: Sorted by id.
-        driver: Of MIG.
-        engine: That starts workers.
-        processes: What the instances of a segment are: Triton's, which overlap by streams in one server, or a server
-            each, under MPS.
-        gateway: Ports.
-        image: That workers run from; None for the tritonserver of the machine.
-        edge: Proxy in front of the gateway; None where clients talk to the gateway itself.
-        gateway_image: Image that the gateway runs from; None for the tritonserver of the machine.
-        gateway_memory_mib: Heap that the gateway may allocate.
+        gpus: GPUs sorted by id.
+        driver: MIG driver.
+        engine: Engine that starts workers.
+        processes: Implementation of a segment's instances: Triton instances of one server, which overlap by CUDA
+            streams (`streams`), or one server per instance under MPS (`mps`).
+        gateway: Address and ports of the gateway.
+        image: Image that workers run from; None for the machine's own tritonserver.
+        edge: Proxy in front of the gateway; None if clients talk to the gateway directly.
+        gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
+        gateway_memory_mib: Largest heap of the gateway.
     """
 
     gpus: tuple[Gpu, ...]
@@ -274,7 +275,7 @@ class Cluster:
 
     @property
     def compute_slices(self) -> int:
-        """Of all GPUs together, without what others have taken."""
+        """Compute slices of all GPUs that are not taken by others' instances."""
         return sum(g.compute_slices for g in self.gpus)
 
 
@@ -283,9 +284,10 @@ class MigInstance:
     """A MIG instance as a driver reports it.
 
     Attributes:
-        gpu: Where it is.
-        placement: On that GPU.
-        uuid: `MIG-...`; `GPU-...` of a GPU without MIG, which is one instance; `GPU-.../3` of a half-made one.
+        gpu: GPU that holds the instance.
+        placement: Placement on that GPU.
+        uuid: `MIG-...` for a MIG instance; `GPU-...` for a GPU without MIG, which counts as one instance; `GPU-.../3`
+            for a half-made instance.
     """
 
     gpu: GpuId
@@ -294,16 +296,20 @@ class MigInstance:
 
     @property
     def half_made(self) -> bool:
-        """Whether it lacks the compute instance by which processes reach it: a creation or destruction broke off."""
+        """True if the GPU instance lacks the compute instance through which processes use it.
+
+        An interrupted creation or destruction leaves such an instance behind.
+        """
         return "/" in self.uuid
 
 
 class CreationStage(IntEnum):
-    """How far the creation of an instance may have got: by that it is known what it may have left at its place.
+    """Progress of the creation of a MIG instance, which bounds what an interrupted creation can have left behind.
 
-    NOTED: Nothing was asked of the driver yet.
-    PART: A GPU instance was asked for, no compute instance: what is whole there is somebody else's.
-    WHOLE: The rest was asked for, too.
+    NOTED: The driver was not called yet.
+    PART: The GPU instance was requested, but not its compute instance. A complete instance at the placement belongs to
+        somebody else.
+    WHOLE: The compute instance was requested, too.
     """
 
     NOTED = 0
@@ -311,22 +317,23 @@ class CreationStage(IntEnum):
     WHOLE = 2
 
     def may_have_made(self, instance: MigInstance) -> bool:
-        """Whether an instance at the creation's place may be what it has made."""
+        """Returns True if the creation may have made this instance, which is at the creation's placement."""
         return self is CreationStage.WHOLE or (self is CreationStage.PART and instance.half_made)
 
 
-Reached = Callable[[CreationStage], None]
-"""Is told of a stage before it is entered."""
+StageCallback = Callable[[CreationStage], None]
+"""Callback that receives each stage of a creation before the stage is entered."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """How much of a MIG instance, or of a GPU without MIG, is in use.
+    """Utilisation of a MIG instance, or of a GPU without MIG.
 
     Attributes:
-        memory_mib: Of all processes on it.
-        memory_total_mib: That it has.
-        busy: Share of its multiprocessors' time since it was asked for last; None where the driver does not tell.
+        memory_mib: Memory used by all processes.
+        memory_total_mib: Memory of the instance.
+        busy: Utilisation of its multiprocessors since the last reading, from 0 to 1; None if the driver does not
+            report it.
     """
 
     memory_mib: int

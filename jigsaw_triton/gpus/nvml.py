@@ -1,7 +1,7 @@
-"""The MIG driver of real GPUs: creates, reads back and destroys instances through NVML.
+"""The MIG driver for real GPUs, which creates, reads back and destroys instances through NVML.
 
-It touches no instance but the one that it is told, and the MIG mode only in `enable`. What is half made, a GPU instance
-without a compute instance, is reported under a name of its own, so that whoever it belongs to can have it destroyed.
+Each call changes only the instance that it is given, and only `enable` changes the MIG mode. A half-made instance is a
+GPU instance without its compute instance; it is reported under a name of its own, so that its owner can destroy it.
 """
 
 from contextlib import suppress
@@ -19,89 +19,91 @@ from jigsaw_triton.errors import (
 )
 from jigsaw_triton.gpus import nvml_texts
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, CreationStage, GpuId, MigInstance, Placement, Reached
+from jigsaw_triton.gpus.model import Board, CreationStage, GpuId, MigInstance, Placement, StageCallback
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_library import Handle
 from jigsaw_triton.gpus.reported import MigMode, ReportedGpu, ReportedInstance, as_reported
 
 _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
-"""What drivers answer for what has been destroyed meanwhile."""
+"""Errors that drivers return for an instance that has been destroyed in the meantime."""
 
 
 class NvmlMigDriver(NvmlGpus):
-    """MIG by NVML: creates on the GPUs of `boards`, destroys on all."""
+    """MIG driver that uses NVML. It creates instances on the GPUs of `boards` and destroys instances on all GPUs."""
 
-    def create(self, gpu: GpuId, placement: Placement, reached: Reached = lambda _: None) -> MigInstance:
-        """Creates an instance exactly there and reads it back; its UUID is new.
+    def create(self, gpu: GpuId, placement: Placement, on_stage: StageCallback = lambda _: None) -> MigInstance:
+        """Creates an instance at exactly this placement, with a new UUID, and reads it back.
 
-        A GPU without MIG is one instance that is always there: nothing is created, and its UUID is the GPU's.
+        A GPU without MIG counts as one instance that always exists: nothing is created, and its UUID is the GPU's.
 
         Args:
-            gpu: Where.
-            placement: On it.
-            reached: Told how far it gets.
+            gpu: GPU to create the instance on.
+            placement: Placement on that GPU.
+            on_stage: Callback for the stages of the creation.
 
         Raises:
-            PlacementError: It overlaps another, exceeds the profile's maximum, or there is no such GPU or placement.
-            InstanceInUseError: The driver says that something holds the GPU.
-            MigTimeoutError: A call did not return. What it made, or still makes, is there afterwards.
-            MigError: Anything else; what was half made is removed where the driver let it.
+            PlacementError: The instance would overlap another or exceed the profile's maximum, or there is no such GPU
+                or placement.
+            InstanceInUseError: The driver reports that the GPU is in use.
+            MigTimeoutError: A call did not return. It may have taken effect, or still take effect later.
+            MigError: The creation failed for another reason. A half-made instance is removed if the driver allows it.
         """
         board = self._boards.get(gpu.index) if gpu.node == self._node else None
         if board is None:
             known = ", ".join(str(GpuId(self._node, index)) for index in sorted(self._boards))
             raise PlacementError("there is no such GPU", where=str(gpu), hint=f"the cluster has {known}")
         with self._explained(str(gpu)):
-            there = self._read(gpu)
-            if not there.cut:
-                return self._whole(gpu, there, board, placement)
-            self._check_room(gpu, there, board, placement)
-            reached(CreationStage.PART)
-            instance = self._create_gpu_instance(gpu, there, board, placement)
-            return self._completed(gpu, there, placement, instance, reached)
+            reported = self._read(gpu)
+            if not reported.cut:
+                return self._whole(gpu, reported, board, placement)
+            self._check_room(gpu, reported, board, placement)
+            on_stage(CreationStage.PART)
+            instance = self._create_gpu_instance(gpu, reported, board, placement)
+            return self._complete(gpu, reported, placement, instance, on_stage)
 
     def destroy(self, uuid: str) -> None:
-        """Destroys an instance, whole or half made: compute instances, then the GPU instance; reads back.
+        """Destroys the compute instances and then the GPU instance, and checks that the instance is gone.
 
-        What fails in between is left half made, under the name that `instances` has for it then.
+        A failure between these calls leaves a half-made instance, which `instances` reports under a new name.
 
         Args:
-            uuid: Of the instance, or the name under which `instances` has a half-made one.
+            uuid: UUID of a complete instance, or the name of a half-made one as `instances` reports it.
 
         Raises:
-            InstanceNotFoundError: There is none of this UUID.
-            InstanceInUseError: Something holds it; the message names the processes where the driver does.
+            InstanceNotFoundError: There is no instance with this UUID.
+            InstanceInUseError: The instance is in use. The message names the processes if the driver does.
             MigTimeoutError: A call did not return.
-            MigError: Anything else.
+            MigError: The destruction failed for another reason.
         """
         with self._explained(uuid):
             gpus = self.gpus()
             if any(gpu.uuid == uuid for gpu in gpus):
-                # A GPU without MIG, where nothing was created.
+                # A GPU without MIG: nothing was created, so there is nothing to destroy.
                 return
             found = next(((g, i) for g in gpus for i in g.instances if g.named(i) == uuid), None)
             if found is None:
                 self._check_gone(uuid)
-                raise InstanceNotFoundError("there is no MIG instance of this UUID", where=uuid)
-            self._destroy_parts(*found)
+                raise InstanceNotFoundError("there is no MIG instance with this UUID", where=uuid)
+            self._destroy_compute_instances(*found)
             self._destroy_gpu_instance(*found)
 
     def enable(self, index: int) -> MigMode:
-        """Asks for MIG to be on on one GPU, on which nothing may run; what has come of it.
+        """Enables MIG mode on an idle GPU and returns the mode that the GPU then has.
 
         Raises:
-            InputError: There is no such GPU, or it knows no MIG.
-            InstanceInUseError: A process is on it.
+            InputError: There is no such GPU, or it does not support MIG.
+            InstanceInUseError: A process uses the GPU.
             MigError: The driver refused.
         """
         gpu = next((gpu for gpu in self.gpus() if gpu.index == index), None)
         where = str(GpuId(self._node, index))
         if gpu is None:
-            hint = "list what is there with `jigsaw-triton mig list`"
+            hint = "list the GPUs with `jigsaw-triton mig list`"
             raise InputError("there is no such GPU", where=where, hint=hint)
         if gpu.mode is None:
-            raise InputError(f"an {gpu.name} knows no MIG", where=where, hint="it is used as one whole slice")
+            hint = "the GPU can only be used as one whole slice"
+            raise InputError(f"an {gpu.name} does not support MIG", where=where, hint=hint)
         if not gpu.mode.current:
             self._check_free(gpu.uuid, where)
             with self._explained(where):
@@ -115,18 +117,19 @@ class NvmlMigDriver(NvmlGpus):
 
     # --- creating --------------------------------------------------------------------------------------------------
 
-    def _check_room(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> None:
-        """Refuses what the rule refuses, with its reason: the driver's own refusals tell none.
+    def _check_room(self, gpu: GpuId, reported: ReportedGpu, board: Board, placement: Placement) -> None:
+        """Checks MIG's rules before the driver does, because the driver's refusals give no reason.
 
         Raises:
-            PlacementError: It is not possible.
+            PlacementError: MIG's rules do not allow the placement.
         """
-        reason = fits(as_reported(board, there), [*(there.placement(i) for i in there.instances), placement])
+        present = [reported.placement(i) for i in reported.instances]
+        reason = fits(as_reported(board, reported), [*present, placement])
         if reason is not None:
-            raise PlacementError(f"no instance {placement} can be created: {reason}", where=str(gpu))
+            raise PlacementError(f"instance {placement} cannot be created: {reason}", where=str(gpu))
 
-    def _create_gpu_instance(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> Handle:
-        profile = there.kinds()[placement.slice]
+    def _create_gpu_instance(self, gpu: GpuId, reported: ReportedGpu, board: Board, placement: Placement) -> Handle:
+        profile = reported.kinds()[placement.slice]
         try:
             return self._calls.change(
                 nvml_texts.create_gpu_instance(gpu.index, profile, placement.start),
@@ -135,84 +138,85 @@ class NvmlMigDriver(NvmlGpus):
         except pynvml.NVMLError_InsufficientResources as error:
             now = self._read(gpu)
             self._check_room(gpu, now, board, placement)
-            lies = ", ".join(str(now.placement(i)) for i in now.instances) or "nothing"
+            present = ", ".join(str(now.placement(i)) for i in now.instances) or "no instance"
             raise PlacementError(
-                f"no instance {placement} can be created: the driver has no room for it, though only {lies} is there",
+                f"instance {placement} cannot be created: the driver has no room for it, although it reports {present}",
                 where=str(gpu),
                 hint="another tool may have changed the GPU at the same time; try again",
             ) from error
 
-    def _completed(
-        self, gpu: GpuId, there: ReportedGpu, placement: Placement, instance: Handle, reached: Reached
+    def _complete(
+        self, gpu: GpuId, reported: ReportedGpu, placement: Placement, instance: Handle, on_stage: StageCallback
     ) -> MigInstance:
-        """Gives a GPU instance its compute instance and reads both back; removes it where that fails.
+        """Creates the compute instance of a GPU instance and reads both back; removes both if that fails.
 
         Raises:
-            MigError: It failed; never a PlacementError, which says that nothing was made.
+            MigError: The creation failed. This is never a PlacementError, which means that nothing was created.
         """
-        part: Handle = None
+        compute_instance: Handle = None
         try:
-            profile = there.kinds()[placement.slice]
+            profile = reported.kinds()[placement.slice]
             number = self._calls.read(str(gpu), lambda: self._nvml.whole_profile(instance, profile.sm))
-            reached(CreationStage.WHOLE)
-            part = self._calls.change(
+            on_stage(CreationStage.WHOLE)
+            compute_instance = self._calls.change(
                 nvml_texts.create_compute_instance(gpu.index, placement, profile.sm),
                 lambda: self._nvml.create_compute_instance(instance, number),
             )
-            made = MigInstance(gpu, placement, self._calls.read(str(gpu), lambda: self._nvml.uuid(part)))
-            self._read_back(made)
+            created = MigInstance(gpu, placement, self._calls.read(str(gpu), lambda: self._nvml.uuid(compute_instance)))
+            self._check_reported(created)
         except MigTimeoutError:
-            # Whoever asks a driver that hangs for more makes it worse.
+            # Further calls to a driver that hangs would make it worse.
             raise
         except BaseException as error:
-            self._undo(gpu, placement, instance, part)
+            self._undo(gpu, placement, instance, compute_instance)
             if isinstance(error, pynvml.NVMLError):
-                raise _half_made(error, gpu, placement) from error
+                raise _partly_created(error, gpu, placement) from error
             raise
-        return made
+        return created
 
-    def _read_back(self, made: MigInstance) -> None:
-        """Sees to it that what was made is there, where it should be.
+    def _check_reported(self, created: MigInstance) -> None:
+        """Checks that the driver reports the created instance at its placement.
 
         Raises:
-            MigError: It is not.
+            MigError: The driver does not report it.
         """
-        there = self._read(made.gpu)
-        if made not in [self._instance(there, instance) for instance in there.instances]:
+        reported = self._read(created.gpu)
+        if created not in [self._instance(reported, instance) for instance in reported.instances]:
             raise MigError(
-                f"the driver has created {made.placement}, but does not report it",
-                where=str(made.gpu),
+                f"the driver has created {created.placement}, but does not report it",
+                where=str(created.gpu),
                 hint="another tool may have changed the GPU at the same time",
             )
 
-    def _undo(self, gpu: GpuId, placement: Placement, instance: Handle, part: Handle) -> None:
-        """Removes what was half made. What cannot be is seen in `instances`, and is for its owner to have destroyed."""
+    def _undo(self, gpu: GpuId, placement: Placement, instance: Handle, compute_instance: Handle) -> None:
+        """Removes an incomplete creation. If that fails, `instances` shows the rest, which its owner has to destroy."""
         with suppress(MigError, pynvml.NVMLError):
-            if part is not None:
+            if compute_instance is not None:
                 what = nvml_texts.destroy_compute_instance(gpu.index, placement)
-                self._calls.change(what, lambda: self._nvml.destroy_compute_instance(part))
+                self._calls.change(what, lambda: self._nvml.destroy_compute_instance(compute_instance))
             what = nvml_texts.destroy_gpu_instance(gpu.index, placement)
             self._calls.change(what, lambda: self._nvml.destroy_gpu_instance(instance))
 
-    def _whole(self, gpu: GpuId, there: ReportedGpu, board: Board, placement: Placement) -> MigInstance:
+    def _whole(self, gpu: GpuId, reported: ReportedGpu, board: Board, placement: Placement) -> MigInstance:
         whole = board.whole
         if placement != whole:
-            why = "is off" if there.mode is not None else "is not known to this GPU"
+            supported = reported.mode is not None
             raise PlacementError(
-                f"no instance {placement} can be created: MIG {why}, and it is one whole {whole}",
+                f"instance {placement} cannot be created: this GPU is one whole {whole}, because "
+                + ("MIG is off" if supported else "it does not support MIG"),
                 where=str(gpu),
-                hint=f"`jigsaw-triton mig enable {gpu.index}`" if there.mode is not None else "plan with 7g there",
+                hint=f"`jigsaw-triton mig enable {gpu.index}`" if supported else f"plan with {whole.slice} there",
             )
-        self._check_free(there.uuid, str(gpu))
-        return MigInstance(gpu, placement, there.uuid)
+        self._check_free(reported.uuid, str(gpu))
+        return MigInstance(gpu, placement, reported.uuid)
 
     # --- destroying ------------------------------------------------------------------------------------------------
 
     def _check_gone(self, uuid: str) -> None:
-        """Sees to it that an instance that no list has is not there: lists are not read in one piece.
+        """Checks that an instance that was in no list does not exist, since the lists are not read atomically.
 
         Raises:
-            MigError: It is there all the same.
+            MigError: The instance exists.
         """
         try:
             self._calls.read(uuid, lambda: self._nvml.check_device(uuid))
@@ -220,20 +224,20 @@ class NvmlMigDriver(NvmlGpus):
             return
         raise MigError("the driver knows this instance but does not list it", where=uuid, hint="try again")
 
-    def _destroy_parts(self, gpu: ReportedGpu, instance: ReportedInstance) -> None:
+    def _destroy_compute_instances(self, gpu: ReportedGpu, instance: ReportedInstance) -> None:
         placement = gpu.placement(instance)
         for uuid in instance.parts:
-            part = self._calls.read(uuid, partial(self._nvml.compute_instance, gpu.index, instance.id, uuid))
-            if part is None:
+            handle = self._calls.read(uuid, partial(self._nvml.compute_instance, gpu.index, instance.id, uuid))
+            if handle is None:
                 continue
             try:
                 self._calls.change(
                     nvml_texts.destroy_compute_instance(gpu.index, placement),
-                    partial(self._nvml.destroy_compute_instance, part),
+                    partial(self._nvml.destroy_compute_instance, handle),
                 )
             except pynvml.NVMLError_InUse as error:
                 self._check_free(uuid, f"{placement} of {GpuId(self._node, gpu.index)}")
-                raise self._held_by_nobody(gpu, placement, uuid) from error
+                raise self._held_by_unknown(gpu, placement, uuid) from error
             except _GONE:
                 continue
 
@@ -246,17 +250,17 @@ class NvmlMigDriver(NvmlGpus):
                 lambda: self._nvml.destroy_gpu_instance(handle),
             )
         except pynvml.NVMLError_InUse as error:
-            raise self._held_by_nobody(gpu, placement, name) from error
+            raise self._held_by_unknown(gpu, placement, name) from error
         except _GONE:
             names = {name, number}
         else:
-            # The number may be that of what another process makes by now; a UUID is never given again.
+            # Another process may have created an instance with the same number by now; UUIDs are never reused.
             names = {name} - {number}
-        there = self._read(GpuId(self._node, gpu.index))
-        if any(there.named(i) in names for i in there.instances):
+        reported = self._read(GpuId(self._node, gpu.index))
+        if any(reported.named(i) in names for i in reported.instances):
             raise MigError(f"the driver has destroyed {placement}, but still reports it", where=name, hint="try again")
 
-    def _held_by_nobody(self, gpu: ReportedGpu, placement: Placement, name: str) -> InstanceInUseError:
+    def _held_by_unknown(self, gpu: ReportedGpu, placement: Placement, name: str) -> InstanceInUseError:
         return InstanceInUseError(
             f"{placement} of {GpuId(self._node, gpu.index)} is in use by something that the driver does not name",
             where=name,
@@ -264,7 +268,7 @@ class NvmlMigDriver(NvmlGpus):
         )
 
 
-def _half_made(error: pynvml.NVMLError, gpu: GpuId, placement: Placement) -> MigError:
-    told = explained(error.value, where=str(gpu))
-    kind = InstanceInUseError if isinstance(told, InstanceInUseError) else MigError
-    return kind(f"{placement} could be created in part only: {told.message}", where=str(gpu), hint=told.hint)
+def _partly_created(error: pynvml.NVMLError, gpu: GpuId, placement: Placement) -> MigError:
+    cause = explained(error.value, where=str(gpu))
+    kind = InstanceInUseError if isinstance(cause, InstanceInUseError) else MigError
+    return kind(f"{placement} was created only partly: {cause.message}", where=str(gpu), hint=cause.hint)

@@ -1,4 +1,4 @@
-"""The one way to NVML: every call has a time limit, every change is told before and after it is made."""
+"""Makes all calls to NVML: each call has a timeout, and each change is recorded before and after it."""
 
 import threading
 from collections.abc import Callable
@@ -9,25 +9,25 @@ from typing import Any, Protocol, TypeVar
 from jigsaw_triton.errors import MigTimeoutError
 
 CALL_TIMEOUT_S = 30.0
-"""A driver that is well answers within a second or two; one that is not may never answer."""
+"""Timeout of a call in seconds. A healthy driver answers within a second or two; a broken one may never answer."""
 
 T = TypeVar("T")
 
 
 class Record(Protocol):
-    """Where changes are told."""
+    """Recorder of changes."""
 
     def begin(self, call: str) -> int:
-        """Before a change is made; returns what `end` takes."""
+        """Records that a change is about to be made, and returns its row number for `end`."""
         ...
 
     def end(self, row: int, error: str) -> None:
-        """After it: what it failed with, empty where it did not."""
+        """Records the outcome of a change: the error, or an empty string on success."""
         ...
 
 
 class NoRecord:
-    """Tells nobody."""
+    """Recorder that keeps nothing."""
 
     def begin(self, call: str) -> int:
         """Does nothing."""
@@ -38,13 +38,13 @@ class NoRecord:
 
 
 class Calls:
-    """Makes calls, one at a time, in a thread that is given up with a call that does not return.
+    """Makes calls one at a time in a thread, and abandons the thread when a call does not return.
 
-    A change that was given up may still take effect: whoever asked for it has to look.
+    An abandoned change may still take effect, so the caller has to read the state again.
 
     Args:
-        timeout_s: Of each call.
-        record: Of the changes.
+        timeout_s: Timeout of each call in seconds.
+        record: Recorder of changes.
     """
 
     def __init__(self, *, timeout_s: float = CALL_TIMEOUT_S, record: Record | None = None) -> None:
@@ -54,38 +54,40 @@ class Calls:
         self._worker: _Worker | None = None
 
     def read(self, what: str, call: Callable[[], T]) -> T:
-        """The result of a call, or of several, that change nothing; what they raise is raised.
+        """Runs a function that makes one or more calls without side effects, and returns its result.
+
+        Exceptions from the function are passed on.
 
         Args:
-            what: For the message.
-            call: Makes them.
+            what: Description of the calls, for the error message.
+            call: Function that makes the calls.
 
         Raises:
-            MigTimeoutError: They did not return in time.
+            MigTimeoutError: The function did not return in time.
         """
         with self._lock:
-            # A worker that is waited for in vain is not asked again.
+            # A worker whose call timed out is not used again.
             worker, self._worker = self._worker or _Worker(), None
-            result = worker.ask(call)
+            result = worker.submit(call)
             if not wait([result], self._timeout_s).done:
                 raise MigTimeoutError(
                     f"the driver has not answered within {self._timeout_s:g} s",
                     where=what,
-                    hint="see what dmesg says; such a GPU mostly needs a reset, or the machine a reboot",
+                    hint="check dmesg; usually the GPU needs a reset, or the machine a reboot",
                 )
             self._worker = worker
         value: T = result.result()
         return value
 
     def change(self, what: str, call: Callable[[], T]) -> T:
-        """The same for one call that changes something, which is recorded before and after.
+        """Makes one call that changes something, records it before and after, and returns its result.
 
         Args:
-            what: The call, as it is told.
-            call: Makes it.
+            what: Text of the call, for the record and the error message.
+            call: Function that makes the call.
 
         Raises:
-            MigTimeoutError: It did not return in time.
+            MigTimeoutError: The call did not return in time.
         """
         row = self._record.begin(what)
         try:
@@ -98,21 +100,21 @@ class Calls:
 
 
 class _Worker:
-    """A thread that makes calls; nobody waits for it at the end of the process."""
+    """Thread that makes calls. It is a daemon, so a call that hangs does not delay the end of the process."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         threading.Thread(target=self._run, name="nvml", daemon=True).start()
 
-    def ask(self, call: Callable[[], Any]) -> Future[Any]:
-        """Has it made."""
+    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+        """Queues a call and returns its future."""
         result: Future[Any] = Future()
-        self._asked.put((call, result))
+        self._queue.put((call, result))
         return result
 
     def _run(self) -> None:
         while True:
-            call, result = self._asked.get()
+            call, result = self._queue.get()
             try:
                 result.set_result(call())
             except BaseException as error:

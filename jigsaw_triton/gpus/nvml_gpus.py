@@ -1,4 +1,4 @@
-"""The GPUs of this machine as NVML tells of them; nothing here changes anything."""
+"""Reads the GPUs of this machine through NVML, without changing anything."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from jigsaw_triton.gpus.reported import ReportedGpu, ReportedInstance, mismatch,
 
 
 class NvmlGpus:
-    """Looks at GPUs. May be used from several threads, beside other processes.
+    """Reads the state of GPUs. Several threads can use it, concurrently with other processes.
 
     Args:
-        node: Name of this machine in GPU ids; their indexes are NVML's.
-        boards: That the GPUs are taken for, by index; others are reported, too.
-        calls: Makes the calls.
-        nvml: The library.
+        node: Name of this machine in GPU ids, whose indexes are NVML's.
+        boards: Expected boards by GPU index. Other GPUs are reported, too.
+        calls: Maker of the calls.
+        nvml: NVML library.
     """
 
     def __init__(
@@ -35,43 +35,44 @@ class NvmlGpus:
         self._use = UseReader()
 
     def version(self) -> str:
-        """Of NVIDIA's driver.
+        """Returns the version of NVIDIA's driver.
 
         Raises:
-            MigError: There is none, or it does not answer.
+            MigError: There is no driver, or it does not answer.
         """
         with self._explained("NVIDIA driver"):
             return self._calls.read("reading the driver's version", self._nvml.driver_version)
 
     def gpus(self) -> tuple[ReportedGpu, ...]:
-        """What the driver reports of all GPUs.
+        """Returns all GPUs as the driver reports them.
 
         Raises:
-            MigError: There is no driver, it does not answer, this user may not ask, or a GPU is lost, and which.
+            MigError: There is no driver, it does not answer, this user lacks the rights, or a GPU is lost, which the
+                message then names.
         """
         with self._explained("NVIDIA driver"):
             count = self._calls.read("counting the GPUs", self._nvml.count)
         return tuple(self._reported(GpuId(self._node, index)) for index in range(count))
 
     def check(self) -> None:
-        """Sees to it that the GPUs are there and of the boards that they are taken for.
+        """Checks that the expected GPUs exist and have the expected boards.
 
         Raises:
-            InputError: A GPU is missing, or of another board.
+            InputError: A GPU is missing or has another board.
             MigError: See `gpus`.
         """
         gpus = {gpu.index: gpu for gpu in self.gpus()}
         for index, board in sorted(self._boards.items()):
             where = str(GpuId(self._node, index))
             if index not in gpus:
-                hint = "list what is there with `jigsaw-triton mig list`"
+                hint = "list the GPUs with `jigsaw-triton mig list`"
                 raise InputError(f"there is no such GPU; the driver has {len(gpus)}", where=where, hint=hint)
             if reason := mismatch(board, gpus[index]):
-                hint = "name the GPUs of a node in the order of nvidia-smi, each with its model"
+                hint = "list the GPUs of a node with their models in the order of nvidia-smi"
                 raise InputError(f"this GPU is not of model {board.name}: {reason}", where=where, hint=hint)
 
     def survey(self, cluster: Cluster) -> Cluster:
-        """The cluster with its GPUs' profiles as this driver has them; see `reported.surveyed`.
+        """Returns the cluster with its GPUs' profiles as this driver reports them; see `reported.surveyed`.
 
         Raises:
             MigError: See `gpus`.
@@ -79,7 +80,7 @@ class NvmlGpus:
         return surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in self.gpus()})
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All MIG instances, also half-made ones, sorted by GPU and start.
+        """Returns all MIG instances, including half-made ones, sorted by GPU and start.
 
         Raises:
             MigError: See `gpus`.
@@ -88,10 +89,10 @@ class NvmlGpus:
         return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
 
     def holders(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes on an instance or a GPU that the driver names, ascending; none where it may not tell.
+        """Returns the ids of the processes on an instance or a GPU, ascending; empty if the driver does not show them.
 
         Raises:
-            MigTimeoutError: It does not answer.
+            MigTimeoutError: The driver does not answer.
         """
         try:
             return self._calls.read(uuid, lambda: self._nvml.processes(uuid))
@@ -99,7 +100,7 @@ class NvmlGpus:
             return ()
 
     def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
-        """How busy instances are; see `UseReader.read`."""
+        """Returns the utilisation of instances; see `UseReader.read`."""
         return self._use.read(uuids)
 
     def _reported(self, gpu: GpuId) -> ReportedGpu:
@@ -113,15 +114,15 @@ class NvmlGpus:
         return MigInstance(GpuId(self._node, gpu.index), gpu.placement(instance), gpu.named(instance))
 
     def _check_free(self, uuid: str, what: str) -> None:
-        """Says who is on an instance or a GPU.
+        """Checks that no process uses an instance or a GPU.
 
         Raises:
-            InstanceInUseError: Somebody is.
+            InstanceInUseError: A process uses it; the message names all such processes.
         """
         if pids := self.holders(uuid):
             named = ", ".join(f"{pid} ({name})" if (name := process_name(pid)) else str(pid) for pid in pids)
             raise InstanceInUseError(
-                f"{what} is held by process {named}", where=uuid, hint="stop what runs on it first"
+                f"{what} is held by process {named}", where=uuid, hint="stop the processes that use it first"
             )
 
     @contextmanager

@@ -1,6 +1,7 @@
-"""NVML's functions, in plain values. Nothing here has a time limit: `Calls` gives it one.
+"""NVML's functions with plain Python values. They have no timeout of their own: callers run them through `Calls`.
 
-The sequence, the two numberings and what is passed by reference follow NVIDIA's NVML reference and go-nvml.
+The order of calls, the two numberings of profiles and the arguments passed by reference follow NVIDIA's NVML reference
+and go-nvml.
 """
 
 import contextlib
@@ -13,42 +14,45 @@ import pynvml
 from jigsaw_triton.gpus.reported import MigMode, ReportedGpu, ReportedInstance, ReportedProfile
 
 Handle = Any
-"""Of a GPU instance or a compute instance; what is in it is NVML's."""
+"""Opaque handle of a GPU instance or a compute instance."""
 
 _MOST_PLACEMENTS = 16
 _MOST_INSTANCES = 16
 _ABSENT = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument)
-"""What drivers answer for a profile of the enumeration that the board has not."""
+"""Errors that drivers return for a profile of the enumeration that the board lacks."""
 
 _GONE = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument)
-"""What drivers answer for what was destroyed meanwhile."""
+"""Errors that drivers return for an instance that has been destroyed in the meantime."""
 
 
 class Nvml:
-    """An open library. Handles of GPUs are asked for anew each time: a driver may be loaded anew meanwhile."""
+    """The NVML library, initialised on first use.
+
+    Each call looks up the handle of its GPU again, since the driver may have been reloaded since the last call.
+    """
 
     def __init__(self) -> None:
         self._initialised = False
         self._profiles: dict[str, tuple[ReportedProfile, ...]] = {}
-        self._parts: dict[tuple[str, int], tuple[tuple[int, int], ...]] = {}
+        self._compute_profiles: dict[tuple[str, int], tuple[tuple[int, int], ...]] = {}
 
     def driver_version(self) -> str:
-        """Of the driver."""
+        """Returns the version of the driver."""
         with self._open():
             return str(pynvml.nvmlSystemGetDriverVersion())
 
     def count(self) -> int:
-        """Of GPUs."""
+        """Returns the number of GPUs."""
         with self._open():
             return int(pynvml.nvmlDeviceGetCount())
 
     def gpu(self, index: int) -> ReportedGpu:
-        """One GPU."""
+        """Returns a GPU with its profiles and instances."""
         with self._open():
             return self._gpu(index)
 
     def create_gpu_instance(self, index: int, profile: int, start: int, size: int) -> Handle:
-        """Creates a GPU instance exactly there."""
+        """Creates a GPU instance at exactly this placement: `size` memory slices from `start`."""
         with self._open():
             place = pynvml.c_nvmlGpuInstancePlacement_t(start, size)
             return pynvml.nvmlDeviceCreateGpuInstanceWithPlacement(_device(index), profile, byref(place))
@@ -59,68 +63,68 @@ class Nvml:
             return pynvml.nvmlGpuInstanceCreateComputeInstance(instance, profile)
 
     def whole_profile(self, instance: Handle, sm: int) -> int:
-        """The compute instance profile that has all multiprocessors of a GPU instance.
+        """Returns the id of the compute instance profile that uses all multiprocessors of a GPU instance.
 
         Args:
-            instance: The GPU instance.
-            sm: How many it has.
+            instance: Handle of the GPU instance.
+            sm: Streaming multiprocessors of the GPU instance.
 
         Raises:
-            NVMLError: There is none.
+            NVMLError: There is no such profile.
         """
         with self._open():
-            for profile, multiprocessors in _part_profiles(instance):
+            for profile, multiprocessors in _compute_profiles(instance):
                 if multiprocessors == sm:
                     return profile
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     def uuid(self, compute_instance: Handle) -> str:
-        """UUID of the MIG device of a compute instance."""
+        """Returns the UUID of a compute instance's MIG device."""
         with self._open():
             return _uuid(compute_instance)
 
     def compute_instance(self, index: int, instance: int, uuid: str) -> Handle | None:
-        """The compute instance of this UUID in a GPU instance; None where it is gone."""
+        """Returns the handle of the compute instance with this UUID in a GPU instance; None if it is gone."""
         with self._open(), contextlib.suppress(*_GONE):
             gpu_instance = pynvml.nvmlDeviceGetGpuInstanceById(_device(index), instance)
-            for profile, _ in _part_profiles(gpu_instance):
-                for part in _compute_instances(gpu_instance, profile):
-                    if _uuid(part) == uuid:
-                        return part
+            for profile, _ in _compute_profiles(gpu_instance):
+                for handle in _compute_instances(gpu_instance, profile):
+                    if _uuid(handle) == uuid:
+                        return handle
         return None
 
     def gpu_instance(self, index: int, instance: int) -> Handle:
-        """A GPU instance by its id."""
+        """Returns the handle of the GPU instance with this id."""
         with self._open():
             return pynvml.nvmlDeviceGetGpuInstanceById(_device(index), instance)
 
     def destroy_compute_instance(self, compute_instance: Handle) -> None:
-        """Destroys it."""
+        """Destroys a compute instance."""
         with self._open():
             pynvml.nvmlComputeInstanceDestroy(compute_instance)
 
     def destroy_gpu_instance(self, instance: Handle) -> None:
-        """Destroys it."""
+        """Destroys a GPU instance."""
         with self._open():
             pynvml.nvmlGpuInstanceDestroy(instance)
 
     def check_device(self, uuid: str) -> None:
-        """Asks for a GPU or MIG device by its UUID.
+        """Checks that a GPU or MIG device with this UUID exists.
 
         Raises:
-            NVMLError_NotFound: There is none.
+            NVMLError_NotFound: There is no such device.
         """
         with self._open():
             pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def processes(self, uuid: str) -> tuple[int, ...]:
-        """Ids of the processes on a MIG device or a GPU, ascending."""
+        """Returns the ids of the processes on a MIG device or a GPU, ascending."""
         with self._open():
             device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             return tuple(sorted({p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}))
 
     def set_mig_mode(self, index: int, *, on: bool) -> None:
-        """Asks for MIG to be on or off. Whether it is then has to be read: it may take a reset."""
+        """Requests that MIG be on or off. The caller has to read the result, since the change may need a reset."""
         with self._open():
             pynvml.nvmlDeviceSetMigMode(_device(index), int(on))
 
@@ -132,7 +136,7 @@ class Nvml:
         try:
             yield
         except (pynvml.NVMLError_Uninitialized, pynvml.NVMLError_DriverNotLoaded):
-            # It was unloaded: the next call starts from the beginning.
+            # The driver was unloaded, so the next call has to initialise the library again.
             self._initialised = False
             raise
 
@@ -157,33 +161,33 @@ class Nvml:
         count = c_uint(_MOST_INSTANCES)
         pynvml.nvmlDeviceGetGpuInstances(device, profile.id, handles, byref(count))
         for handle in handles[: count.value]:
-            # Others may destroy what they have between two calls: what is gone is left out.
+            # Others may destroy their instances between two calls; such instances are left out.
             with contextlib.suppress(*_GONE):
                 yield self._instance(gpu, handle, profile)
 
     def _instance(self, gpu: str, handle: Handle, profile: ReportedProfile) -> ReportedInstance:
         info = pynvml.nvmlGpuInstanceGetInfo(handle)
-        if (gpu, profile.id) not in self._parts:
-            self._parts[gpu, profile.id] = tuple(_part_profiles(handle))
-        parts, whole = self._compute_instances(handle, self._parts[gpu, profile.id], profile.sm)
+        if (gpu, profile.id) not in self._compute_profiles:
+            self._compute_profiles[gpu, profile.id] = tuple(_compute_profiles(handle))
+        parts, whole = self._compute_instances(handle, self._compute_profiles[gpu, profile.id], profile.sm)
         return ReportedInstance(info.id, info.profileId, info.placement.start, parts, whole)
 
     def _compute_instances(
         self, instance: Handle, profiles: tuple[tuple[int, int], ...], sm: int
     ) -> tuple[tuple[str, ...], str]:
-        """UUIDs of all compute instances, and of the one that has all multiprocessors."""
-        parts: list[str] = []
-        # The most multiprocessors first: where there is one that has them all, there is no other.
+        """Returns the UUIDs of all compute instances, and the UUID of the one that has all multiprocessors."""
+        uuids: list[str] = []
+        # The largest profile comes first: an instance that has all multiprocessors is the only one.
         for profile, multiprocessors in sorted(profiles, key=lambda p: -p[1]):
-            for part in _compute_instances(instance, profile):
+            for handle in _compute_instances(instance, profile):
                 try:
-                    uuid = _uuid(part)
+                    uuid = _uuid(handle)
                 except _GONE:
                     continue
                 if multiprocessors == sm:
                     return (uuid,), uuid
-                parts.append(uuid)
-        return tuple(parts), ""
+                uuids.append(uuid)
+        return tuple(uuids), ""
 
 
 def _uuid(compute_instance: Handle) -> str:
@@ -226,8 +230,8 @@ def _profiles(device: Any) -> Iterator[ReportedProfile]:
         )
 
 
-def _part_profiles(instance: Handle) -> Iterator[tuple[int, int]]:
-    """Id and multiprocessors of each compute instance profile of a GPU instance."""
+def _compute_profiles(instance: Handle) -> Iterator[tuple[int, int]]:
+    """Yields the id and the multiprocessors of each compute instance profile of a GPU instance."""
     shared = pynvml.NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED
     for number in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):
         try:

@@ -1,7 +1,7 @@
-"""How busy MIG instances are, as NVML tells: memory on every board, multiprocessors from Hopper on.
+"""Reads the utilisation of MIG instances from NVML: memory on every board, multiprocessors from Hopper on.
 
-NVML gives no utilisation rates for MIG instances, but from Hopper on GPU performance metrics (GPM): what happened
-between two samples.
+NVML reports no utilisation rates for MIG instances. From Hopper on it offers GPU performance metrics (GPM), which are
+differences between two samples.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,16 @@ from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.gpus.nvml_calls import Calls
 
 _TIMEOUT_S = 2.0
-"""Whoever wants to know does not want to wait."""
+"""Timeout in seconds, which is short because utilisation is only displayed."""
 
 
 class UseReader:
-    """Reads how busy instances have been since it was asked last; by calls of its own, beside those that change MIG.
+    """Reads the utilisation of instances since the previous reading.
+
+    Its calls are separate from those that change MIG, so neither waits for the other.
 
     Args:
-        calls: Makes the calls.
+        calls: Maker of the calls.
     """
 
     def __init__(self, calls: Calls | None = None) -> None:
@@ -29,9 +31,9 @@ class UseReader:
         self._samples: dict[str, Any] = {}
 
     def read(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
-        """UUID -> its use; without those of which the driver tells nothing. Blocks for two seconds at most.
+        """Returns the utilisation by UUID, without instances that the driver knows nothing about. Blocks at most 2 s.
 
-        The first time an instance is asked for, there is no share of its multiprocessors yet.
+        The first reading of an instance has no utilisation of its multiprocessors yet.
         """
         wanted = tuple(uuids)
         try:
@@ -57,7 +59,7 @@ class UseReader:
         return DeviceUse(memory.used // 2**20, memory.total // 2**20, self._busy(uuid, device))
 
     def _busy(self, uuid: str, device: Any) -> float | None:
-        """Share of its multiprocessors' time that was used since the last sample; None where it cannot be told."""
+        """Returns the utilisation of the multiprocessors since the last sample, from 0 to 1; None if unknown."""
         before = self._samples.pop(uuid, None)
         try:
             self._samples[uuid] = now = _sample(uuid, device)
@@ -82,11 +84,11 @@ def _sample(uuid: str, device: Any) -> Any:
 
 
 def _between(before: Any, now: Any) -> float | None:
-    asked = pynvml.c_nvmlGpmMetricsGet_t()
-    asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
-    asked.numMetrics = 1
-    asked.sample1, asked.sample2 = before, now
-    asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
-    pynvml.nvmlGpmMetricsGet(asked)
-    metric = asked.metrics[0]
+    query = pynvml.c_nvmlGpmMetricsGet_t()
+    query.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+    query.numMetrics = 1
+    query.sample1, query.sample2 = before, now
+    query.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
+    pynvml.nvmlGpmMetricsGet(query)
+    metric = query.metrics[0]
     return float(metric.value) / 100 if metric.nvmlReturn == pynvml.NVML_SUCCESS else None

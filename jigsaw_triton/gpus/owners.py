@@ -1,4 +1,4 @@
-"""Who else changes MIG on this machine: programs that would undo what is made here, and agents that hold instances."""
+"""Finds other programs that affect MIG on this machine: MIG managers, and agents that hold instances for a moment."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,26 +12,26 @@ OWNERS: Mapping[str, str] = MappingProxyType(
         "nvidia-dra-plugin": "NVIDIA's DRA driver",
     }
 )
-"""Program -> what it is. Each takes all of a GPU's MIG for its own."""
+"""Descriptions of MIG managers by program name. Each of them claims all MIG instances of a GPU for itself."""
 
 AGENTS = ("nv-hostengine", "dcgm-exporter")
-"""Programs that look at instances, and hold them for a moment."""
+"""Monitoring agents, which hold instances for a moment while they read them."""
 
 
 def running_owners(*, root: Path = Path("/")) -> tuple[str, ...]:
-    """What runs here that changes MIG by itself, in words, sorted; in a container, what runs in it.
+    """Returns descriptions of the running MIG managers, sorted. In a container it only sees the container's processes.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     return tuple(sorted({OWNERS[program] for program in _programs(root) if program in OWNERS}))
 
 
 def running_agents(*, root: Path = Path("/")) -> tuple[str, ...]:
-    """Programs that run here and hold instances for a moment, sorted.
+    """Returns the names of the running monitoring agents that hold instances for a moment, sorted.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     return tuple(sorted(set(_programs(root)) & set(AGENTS)))
 
@@ -40,5 +40,5 @@ def _programs(root: Path) -> Iterator[str]:
     for process in (root / "proc").glob("[0-9]*"):
         try:
             yield Path((process / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")).name
-        except OSError:  # It has ended.
+        except OSError:  # The process has ended.
             continue

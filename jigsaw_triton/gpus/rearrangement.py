@@ -1,4 +1,4 @@
-"""From the layout that a GPU has to another one: what stays, what goes, what comes."""
+"""Computes the instances to keep, destroy and create so that a GPU gets a new layout."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from jigsaw_triton.gpus.model import GpuId, Layout, MigInstance, Placement
 
 @dataclass(frozen=True, slots=True)
 class Rearrangement:
-    """The changes of one GPU. What stays keeps running meanwhile.
+    """Changes that give a GPU a new layout. Instances that stay keep running.
 
     Attributes:
-        gpu: Which.
-        stay: Instances that are where the new layout wants them.
-        destroy: Instances that are not; first of all, since they may be in the way.
-        create: What is missing.
+        gpu: GPU to change.
+        stay: Instances that the new layout contains.
+        destroy: Instances that the new layout does not contain. They are destroyed first, since they may overlap.
+        create: Placements of the new layout that have no instance yet.
     """
 
     gpu: GpuId
@@ -24,24 +24,24 @@ class Rearrangement:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing has to change."""
+        """True if the GPU already has the layout."""
         return not self.destroy and not self.create
 
 
 def rearrangement(gpu: GpuId, present: Iterable[MigInstance], wanted: Layout) -> Rearrangement:
-    """The fewest changes to a layout, by slice kind and start.
+    """Returns the fewest changes that lead to a layout, comparing slice kind and start.
 
     Args:
-        gpu: Which.
-        present: Instances on it that may go; half-made ones do.
-        wanted: The layout that they are to have.
+        gpu: GPU to change.
+        present: Instances on the GPU that may be destroyed; half-made ones always are.
+        wanted: New layout of the GPU.
     """
-    here = sorted(present, key=lambda i: i.placement)
-    stay = tuple(i for i in here if i.placement in wanted and not i.half_made)
+    instances = sorted(present, key=lambda i: i.placement)
+    stay = tuple(i for i in instances if i.placement in wanted and not i.half_made)
     kept = {i.placement for i in stay}
     return Rearrangement(
         gpu,
         stay,
-        tuple(i for i in here if i not in stay),
+        tuple(i for i in instances if i not in stay),
         tuple(placement for placement in sorted(wanted) if placement not in kept),
     )

@@ -1,6 +1,6 @@
-"""What a driver reports of the GPUs of a machine, and which of the catalog's slices its profiles are.
+"""GPUs as a driver reports them, and the mapping of their profiles to the catalog's slice kinds.
 
-Profiles are told apart by what they are made of. Their names and sizes differ between drivers of one board.
+Profiles are identified by their slices and engines, because names and memory sizes differ between drivers of a board.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from jigsaw_triton.gpus.model import MEDIA, SLICES, Board, Cluster, Gpu, GpuId, MigProfile, Placement
 
 _MEMORY_TOLERANCE = 0.15
-"""By how much drivers of one board differ in a profile's memory, and more."""
+"""Relative tolerance for a profile's memory, larger than the differences between drivers of one board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,16 @@ class ReportedProfile:
     """A GPU instance profile.
 
     Attributes:
-        nvml_enum: Number in NVML's enumeration.
-        id: What creation and lists take.
-        compute_slices: Of the GPU's.
-        memory_slices: Length of the interval that a placement takes.
-        sm: Streaming multiprocessors.
-        memory_mib: Of an instance.
-        max_instances: Per GPU.
-        starts: Where an instance may start, ascending.
-        media_engines: Decoders, JPEG and optical-flow engines together.
-        name: `1g.10gb`, as this driver calls it; never an identity.
+        nvml_enum: Number in NVML's enumeration of profiles.
+        id: Profile id, as NVML's calls that create and list GPU instances take it.
+        compute_slices: Compute slices used by an instance.
+        memory_slices: Memory slices used by an instance: the length of its interval.
+        sm: Streaming multiprocessors of an instance.
+        memory_mib: Memory of an instance.
+        max_instances: Largest number of instances per GPU.
+        starts: Memory slices at which an instance can start, ascending.
+        media_engines: Number of decoders, JPEG engines and optical-flow engines together.
+        name: Name that this driver uses, such as `1g.10gb`. It is not an identity.
     """
 
     nvml_enum: int
@@ -46,11 +46,11 @@ class ReportedInstance:
     """A GPU instance.
 
     Attributes:
-        id: Of the driver, on this GPU.
-        profile: Its profile's `id`.
-        start: Memory slice.
-        parts: UUIDs of its compute instances.
-        whole: UUID of the one that has all its multiprocessors; empty where there is none.
+        id: Driver's id of the instance, unique on its GPU.
+        profile: Id of the profile.
+        start: First memory slice.
+        parts: UUIDs of the compute instances.
+        whole: UUID of the compute instance that has all multiprocessors; empty if there is none.
     """
 
     id: int
@@ -62,7 +62,7 @@ class ReportedInstance:
 
 @dataclass(frozen=True, slots=True)
 class MigMode:
-    """Whether MIG is on: now, and after the next reset."""
+    """MIG mode of a GPU: True if MIG is on now (`current`) and after the next reset (`pending`)."""
 
     current: bool
     pending: bool
@@ -73,13 +73,13 @@ class ReportedGpu:
     """A GPU.
 
     Attributes:
-        index: Of NVML.
-        uuid: `GPU-...`.
-        name: Of the board.
-        mode: None where the board knows no MIG.
-        pci_device: `0x20B210DE`, device and vendor; empty where the driver does not tell.
-        profiles: Empty where MIG is off.
-        instances: Sorted by start.
+        index: NVML's index.
+        uuid: UUID, which starts with `GPU-`.
+        name: NVML's name of the board.
+        mode: MIG mode; None if the board does not support MIG.
+        pci_device: PCI device and vendor ids, such as `0x20B210DE`; empty if the driver does not report them.
+        profiles: GPU instance profiles; empty if MIG is off.
+        instances: GPU instances, sorted by start.
     """
 
     index: int
@@ -92,35 +92,36 @@ class ReportedGpu:
 
     @property
     def cut(self) -> bool:
-        """Whether MIG is on."""
+        """True if MIG is on."""
         return self.mode is not None and self.mode.current
 
     def named(self, instance: ReportedInstance) -> str:
-        """What an instance goes by: its UUID, or, of one that no process can use, its number on this GPU."""
+        """Returns the name of an instance: its UUID, or `GPU-.../id` for one that no process can use as a whole."""
         return instance.whole or f"{self.uuid}/{instance.id}"
 
     def placement(self, instance: ReportedInstance) -> Placement:
-        """Where an instance is, in the catalog's words."""
+        """Returns the placement of an instance, with the catalog's slice kinds."""
         kinds = {profile.id: kind for kind, profile in self.kinds().items()}
         if instance.profile in kinds:
             return Placement(instance.start, kinds[instance.profile])
-        # A kind that is not planned with, such as one for graphics: what it takes is what matters.
-        odd = next(p for p in self.profiles if p.id == instance.profile)
-        return Placement(instance.start, _kind(odd))
+        # Profiles that plans never use, such as those for graphics, are reported as the slice kind of the same size.
+        unplanned = next(p for p in self.profiles if p.id == instance.profile)
+        return Placement(instance.start, _kind(unplanned))
 
     def kinds(self) -> dict[str, ReportedProfile]:
-        """Slice kind, with `+me` for media-exclusive forms, -> the profile that it is.
+        """Returns the profiles by slice kind, with the suffix `+me` for media-exclusive forms.
 
-        Of profiles with the same slices the plain one has the fewest media engines, the media-exclusive one the most.
+        Among profiles with the same slices, the plain one has the fewest media engines and the media-exclusive one the
+        most.
         """
-        alike: dict[str, list[ReportedProfile]] = {}
+        same_slices: dict[str, list[ReportedProfile]] = {}
         for profile in self.profiles:
-            alike.setdefault(_kind(profile), []).append(profile)
+            same_slices.setdefault(_kind(profile), []).append(profile)
         found = {}
-        for kind, of in alike.items():
+        for kind, profiles in same_slices.items():
             if kind not in SLICES:
                 continue
-            ranked = sorted(of, key=lambda p: (p.media_engines, p.nvml_enum))
+            ranked = sorted(profiles, key=lambda p: (p.media_engines, p.nvml_enum))
             found[kind] = ranked[0]
             if len(ranked) > 1 and ranked[-1].max_instances == 1 and ranked[-1].media_engines > ranked[0].media_engines:
                 found[kind + MEDIA] = ranked[-1]
@@ -133,13 +134,13 @@ def _kind(profile: ReportedProfile) -> str:
 
 
 def surveyed(cluster: Cluster, gpus: Mapping[GpuId, ReportedGpu]) -> Cluster:
-    """The cluster with its GPUs' profiles as a driver reports them.
+    """Returns the cluster with its GPUs' profiles as a driver reports them.
 
-    A GPU without MIG is one whole slice, also beside others of its model that can be cut.
+    A GPU without MIG is one whole slice, even if others of its model can be partitioned.
 
     Args:
-        cluster: The machines.
-        gpus: What is reported; those of the cluster that are not among them stay as they are.
+        cluster: Cluster to update.
+        gpus: Reported GPUs. GPUs of the cluster that are not among them stay unchanged.
     """
     cut = {gpu.board.name for gpu in cluster.gpus if gpu.id in gpus and gpus[gpu.id].cut}
 
@@ -152,30 +153,30 @@ def surveyed(cluster: Cluster, gpus: Mapping[GpuId, ReportedGpu]) -> Cluster:
             whole = gpu.board.whole.slice
             only = {whole: gpu.board.profiles[whole]}
             return replace(gpu, board=replace(gpu.board, profiles=only, media_profiles={}))
-        alike = next(g for g in cluster.gpus if g.board.name == gpu.board.name and g.id in gpus and gpus[g.id].cut)
-        board = as_reported(gpu.board, gpus[alike.id])
+        peer = next(g for g in cluster.gpus if g.board.name == gpu.board.name and g.id in gpus and gpus[g.id].cut)
+        board = as_reported(gpu.board, gpus[peer.id])
         return replace(gpu, board=board, foreign=(), uncut=why_uncut(gpus[gpu.id], gpu.board, cut))
 
     return replace(cluster, gpus=tuple(map(found, cluster.gpus)))
 
 
 def why_uncut(gpu: ReportedGpu, board: Board, cut: Collection[str]) -> str:
-    """Why a GPU is one whole slice where others of its model are cut, with what to do about that; else empty.
+    """Returns why a GPU is one whole slice while others of its model have MIG on, with the remedy; otherwise empty.
 
     Args:
-        gpu: Of this board.
-        board: Its model.
-        cut: Names of the boards that are cut on this machine.
+        gpu: GPU with this board.
+        board: Model of the GPU.
+        cut: Names of the boards that have MIG on anywhere on this machine.
     """
     if gpu.cut or board.name not in cut:
         return ""
     if gpu.mode is not None and gpu.mode.pending:
-        return f"MIG will be on after a reset, as it is on others of its model: nvidia-smi --gpu-reset -i {gpu.index}"
-    return f"MIG is off, and on on others of its model: `jigsaw-triton mig enable {gpu.index}`"
+        return f"MIG turns on only after a reset; run `nvidia-smi --gpu-reset -i {gpu.index}`"
+    return f"MIG is off, but on for others of its model; run `jigsaw-triton mig enable {gpu.index}`"
 
 
 def as_reported(board: Board, gpu: ReportedGpu) -> Board:
-    """The board with its profiles as the driver of a GPU has them; as it is where MIG is off there."""
+    """Returns the board with the profiles that the driver reports for a GPU; unchanged if MIG is off on that GPU."""
     if not gpu.cut:
         return board
 
@@ -204,10 +205,10 @@ def _merged(board: Board, kind: str, reported: ReportedProfile) -> MigProfile:
 
 
 def described(gpu: ReportedGpu, boards: Iterable[Board]) -> Board | None:
-    """The board of a GPU with its profiles as its driver has them, also one that is not in the catalog.
+    """Returns the board of a GPU, in the catalog or not, with the profiles that the driver reports.
 
     Returns:
-        None where MIG is off and the name is not known: what it can be cut into cannot be told then.
+        The board, or None if MIG is off and the GPU's name is unknown, because its profiles are unknown then.
     """
     known = board_of(gpu, boards)
     if known is not None:
@@ -220,7 +221,7 @@ def described(gpu: ReportedGpu, boards: Iterable[Board]) -> Board | None:
 
 
 def mismatch(board: Board, gpu: ReportedGpu) -> str | None:
-    """Why a GPU is not of this board; None where it is, whatever its driver calls it."""
+    """Returns why a GPU does not have this board; None if its name or its profiles match the board."""
     if gpu.name in board.nvml_names:
         return None
     if not gpu.cut:
@@ -228,19 +229,19 @@ def mismatch(board: Board, gpu: ReportedGpu) -> str | None:
     for kind, profile in gpu.kinds().items():
         known = board.profile(kind)
         if known is None or (known.starts, known.memory_slices) != (profile.starts, profile.memory_slices):
-            return f"it is an {gpu.name}, whose {kind} is another"
+            return f"it is an {gpu.name}, which has other placements of {kind}"
         if known.memory_mib and abs(profile.memory_mib / known.memory_mib - 1) > _MEMORY_TOLERANCE:
             return f"it is an {gpu.name}, whose {kind} has {profile.memory_mib} MiB, not {known.memory_mib}"
     return None
 
 
 def board_of(gpu: ReportedGpu, boards: Iterable[Board]) -> Board | None:
-    """The board that a GPU is of: by its name, else the one that is most like it; None where none is."""
-    alike = [board for board in boards if mismatch(board, gpu) is None]
-    return min(alike, key=lambda board: (gpu.name not in board.nvml_names, _difference(board, gpu)), default=None)
+    """Returns the board of a GPU: the one with its name, else the most similar one; None if no board matches."""
+    matching = [board for board in boards if mismatch(board, gpu) is None]
+    return min(matching, key=lambda board: (gpu.name not in board.nvml_names, _difference(board, gpu)), default=None)
 
 
 def _difference(board: Board, gpu: ReportedGpu) -> int:
-    """In multiprocessors, of all profiles together."""
+    """Returns the difference in multiprocessors, summed over all profiles."""
     kinds = gpu.kinds()
     return sum(abs((p.sm or 0) - kinds[kind].sm) for kind, p in board.profiles.items() if kind in kinds)

@@ -1,1 +1,1 @@
-"""The task graph."""
+"""The task graph: its domain types, the checks that build it from a document, and drawings of it."""

@@ -1,4 +1,4 @@
-"""From the document of a graph.yaml to the task graph, with every mistake reported at once."""
+"""Builds the task graph from the document of a graph.yaml, and reports every mistake at once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -26,24 +26,24 @@ from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
 RESERVED_PREFIX = "JIGSAW_"
-"""Beginning of the names of tensors that fronts, models and steps add to a task's own."""
+"""Prefix of the names of tensors that fronts, models and steps add to a task's own tensors."""
 
 Node = Task | PythonStep
 
 
 def build_graph(loaded: Loaded[GraphDocument], *, templates: Collection[str], require_files: bool = False) -> TaskGraph:
-    """The task graph of a document.
+    """Builds the task graph of a document.
 
     Args:
-        loaded: By `spec.load.load_graph`.
+        loaded: Document that `spec.load.load_graph` returned.
         templates: Names of the known variant templates.
-        require_files: Whether artifacts and samples must be there already (to plan, they need not).
+        require_files: True if artifacts and samples must exist already; planning does not need them.
 
     Returns:
-        A graph that later parts rely on: references resolve, there is no cycle, types and rows agree along edges.
+        A valid graph: all references resolve, there is no cycle, and types and rows agree along every edge.
 
     Raises:
-        SpecError: Anything is wrong, in structure or in meaning.
+        SpecError: The document has mistakes of structure or meaning.
     """
     report = Report(loaded.source, loaded.problems)
     graph = _Builder(loaded, frozenset(templates), require_files, report).build()
@@ -59,7 +59,7 @@ class _Builder:
     report: Report
 
     def build(self) -> TaskGraph:
-        """The graph of the tasks that nothing is wrong with; the rest is reported."""
+        """Builds the graph of the nodes without mistakes, and reports the mistakes of the others."""
         document = self.loaded.document
         spec = document.spec
         references = References(spec, self.loaded.source, self.loaded.dropped, self.report)
@@ -93,13 +93,17 @@ class _Builder:
         check_tasks(graph, spec, self.report)
         check_time(graph, spec, self.report)
         if not any(isinstance(node, Task) for node, _ in nodes.values()):
-            self.report.add(TASKS, "every task is a python step", "give at least one variants: models to be placed")
+            self.report.add(TASKS, "all tasks are python steps", "add a task with variants")
         if not self.loaded.dropped:
             self._check_use(spec, {n: node for n, (node, _) in nodes.items()}, outputs, references.unresolved)
         return graph
 
     def _node(self, name: str, entry: TaskEntry, references: References, files: Files) -> tuple[Node, bool]:
-        """The task or step with the references that resolve, and whether all do and nothing of it was dropped."""
+        """Builds a task or step from the references that resolve.
+
+        Returns:
+            The node, and True if all its references resolved and none of its entries was dropped.
+        """
         path = (*TASKS, name)
         self._check_names(name, entry, path)
         check_kind(name, entry, self.loaded.source, self.report)
@@ -138,28 +142,26 @@ class _Builder:
     def _when(self, entry: WhenEntry, path: Path, references: References) -> When | None:
         if (entry.above is None) == (entry.below is None):
             both = "both 'above' and 'below'" if entry.above is not None else "neither 'above' nor 'below'"
-            self.report.add(path, f"the condition has {both}", "give exactly one of the two")
+            self.report.add(path, f"the condition has {both}", "write exactly one of the two")
         tensor = references.resolve(entry.tensor, (*path, "tensor"))
         return When(tensor, entry.above, entry.below, entry.probability) if tensor is not None else None
 
     def _check_names(self, name: str, entry: TaskEntry, path: Path) -> None:
         if name == GRAPH_INPUTS:
-            hint = f"rename it: {GRAPH_INPUTS}.NAME means an input of the graph"
-            self.report.add(path, f"a task cannot be called '{GRAPH_INPUTS}'", hint)
+            hint = f"rename it, because {GRAPH_INPUTS}.NAME refers to an input of the graph"
+            self.report.add(path, f"a task cannot be named '{GRAPH_INPUTS}'", hint)
         for kind, names in (("inputs", entry.inputs), ("outputs", entry.outputs), ("counts", entry.counts)):
             for tensor in names:
                 if tensor.startswith(RESERVED_PREFIX):
-                    hint = f"names that begin with {RESERVED_PREFIX} are reserved"
-                    self.report.add((*path, kind, tensor), f"a tensor cannot be called '{tensor}'", hint)
+                    hint = f"rename it, because names that begin with {RESERVED_PREFIX} are reserved"
+                    self.report.add((*path, kind, tensor), f"a tensor cannot be named '{tensor}'", hint)
 
     def _ordered(self, nodes: Mapping[str, tuple[Node, bool]]) -> list[Node]:
-        """Those that are whole and depend on whole ones only, in topological order; cycles are reported."""
+        """Returns the complete nodes whose dependencies are complete too, in topological order; reports cycles."""
         dependencies = {name: node.dependencies() for name, (node, _) in nodes.items()}
         for cycle in cycles(dependencies):
-            circle = " -> ".join((*cycle, cycle[0]))
-            self.report.add(
-                (*TASKS, cycle[0]), f"tasks feed each other in a circle: {circle}", "remove one of the edges"
-            )
+            edges = " -> ".join((*cycle, cycle[0]))
+            self.report.add((*TASKS, cycle[0]), f"the tasks form a cycle: {edges}", "remove one of its edges")
         ordered: dict[str, Node] = {}
         for name in topological_order(dependencies):
             node, whole = nodes[name]
@@ -173,7 +175,7 @@ class _Builder:
             path: Path = ("spec", "sample", name)
             if name not in spec.inputs and (*INPUTS, name) not in self.loaded.source:
                 hint = nearest(name, spec.inputs, "inputs of the graph")
-                self.report.add(path, f"a sample of '{name}', which is no input of the graph", hint)
+                self.report.add(path, f"the graph has no input '{name}', but sample has a file for it", hint)
             if not text.endswith(".npy"):
                 self.report.add(path, f"{shown(text)} is not a .npy file", "save the tensor with numpy.save")
             samples[name] = files.path(text, path)
@@ -182,7 +184,7 @@ class _Builder:
     def _check_use(
         self, spec: GraphSpec, nodes: Mapping[str, Node], outputs: Mapping[str, TensorRef], unresolved: Collection[str]
     ) -> None:
-        """Reports what nothing uses; keeps silent where a reference that names nothing may have been meant for it."""
+        """Reports unused inputs and tasks, except those that an unresolved reference may have been meant to use."""
         refs = {*outputs.values()}
         for node in nodes.values():
             refs |= {*node.inputs.values()}
@@ -192,8 +194,8 @@ class _Builder:
         if not {"", GRAPH_INPUTS} & set(unresolved):
             for name in spec.inputs:
                 if TensorRef(GRAPH_INPUTS, name) not in refs:
-                    hint = f"remove it, or give {GRAPH_INPUTS}.{name} to a task"
-                    self.report.add((*INPUTS, name), f"nothing uses the input '{name}' of the graph", hint)
+                    hint = f"remove it, or use {GRAPH_INPUTS}.{name} as an input of a task"
+                    self.report.add((*INPUTS, name), f"no task uses the input '{name}' of the graph", hint)
         if not unresolved:
             used: set[str] = set()
             rest = [ref.task for ref in outputs.values() if not ref.is_graph_input]
@@ -204,7 +206,7 @@ class _Builder:
                     rest.extend(nodes[name].dependencies())
             for name in nodes:
                 if name not in used and name != GRAPH_INPUTS:
-                    hint = "give one of its outputs to spec.outputs, or remove the task"
+                    hint = "add one of its outputs to spec.outputs, or remove the task"
                     self.report.add((*TASKS, name), f"no output of the graph depends on task '{name}'", hint)
 
 

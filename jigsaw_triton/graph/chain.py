@@ -1,17 +1,17 @@
-"""Chains of tasks that can be done in one call, and the graph in which chains are one task each.
+"""Finds chains of tasks that a worker can execute in one call, and replaces each chain in a graph by a single task.
 
-A task may follow another in a chain where that changes nothing but the way between the two:
+A task may follow another in a chain if this changes only how the tensors travel between the two:
 
-- What the one before makes is needed by the other alone; what goes out to clients beside may.
-- Whatever else the other needs is there before the one before begins, so that nothing waits longer than it would.
-- Both are called for the same items: once a request, or once a row of the same rows. Neither is conditional, and of
-  neither the gateway counts the rows.
-- Where the shape of what goes between them varies, that of an input of the one before does, too: so it shows from
-  outside of any chain whether its items can be joined.
+- No other task or step uses the outputs of the first; clients may receive them.
+- Everything else that the second needs is available before the first starts, so that nothing waits longer.
+- Both are called for the same items: once per request, or once per row of the same rows. Neither is conditional, and
+  the gateway does not count the rows of either.
+- If the shape of a tensor between them varies, the shape of an input of the first varies too. The inputs of the chain
+  then show whether its items can be joined in a batch.
 
-Where a worker does a chain in one call the gateway sees the graph in which the chain is one task, `first~second`. Its
-inputs are the tensors that come from outside of the chain, named as they are in the graph (`inputs.X`); its outputs are
-those that leave the chain, named by the task that makes them (`second.Y`).
+If a worker executes a chain in one call, the gateway sees a graph in which the chain is one task, `first~second`. The
+inputs of that task are the tensors that enter the chain, named as in the graph (`inputs.X`); its outputs are those that
+leave the chain, named after the task that produces them (`second.Y`).
 """
 
 import math
@@ -24,11 +24,11 @@ from jigsaw_triton.runtime.chains import joined
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Tasks each of which hands all that it makes to the next.
+    """Tasks that a worker executes in one call, each passing its outputs to the next.
 
     Attributes:
-        tasks: At least two names, in order.
-        variants: That do them.
+        tasks: Names of the tasks, at least two, in order.
+        variants: Names of the variants that perform them.
     """
 
     tasks: tuple[str, ...]
@@ -36,17 +36,17 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """Of the one task that it becomes."""
+        """Name of the single task that replaces the chain."""
         return joined(self.tasks)
 
     @property
     def variant(self) -> str:
-        """Of that task's one variant."""
+        """Name of that task's only variant."""
         return joined(self.variants)
 
 
 def followers(graph: TaskGraph) -> dict[str, str]:
-    """Task -> the one that may follow it in a chain; no task follows two."""
+    """Returns, for each task that has one, the task that may follow it in a chain; no task follows two."""
     users: dict[str, set[str]] = {}
     done: dict[str, frozenset[str]] = {}
     for node in graph.in_order():
@@ -65,37 +65,37 @@ def followers(graph: TaskGraph) -> dict[str, str]:
 
 
 def runs(after: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """The longest chains of tasks each of which is followed by the next.
+    """Returns the maximal sequences of tasks that follow each other.
 
     Args:
-        after: Task -> the one that follows it, some of `followers`.
+        after: Task -> the task that follows it: a part of `followers`.
     """
 
-    def on(task: str) -> tuple[str, ...]:
-        return (task, *(on(after[task]) if task in after else ()))
+    def starting_at(task: str) -> tuple[str, ...]:
+        return (task, *(starting_at(after[task]) if task in after else ()))
 
-    return tuple(on(task) for task in after if task not in after.values())
+    return tuple(starting_at(task) for task in after if task not in after.values())
 
 
 def with_chains(graph: TaskGraph, chains: Iterable[Chain]) -> TaskGraph:
-    """The graph with each chain as one task, in the place of the chain's first.
+    """Returns the graph in which each chain is one task, at the position of the chain's first task.
 
     Args:
-        graph: That has the chains.
-        chains: No task in two of them.
+        graph: Graph that has the chains.
+        chains: Chains that share no task.
     """
     by_first = {chain.tasks[0]: chain for chain in chains}
-    of = {task: chain for chain in by_first.values() for task in chain.tasks}
+    by_task = {task: chain for chain in by_first.values() for task in chain.tasks}
     moved = {
         TensorRef(name, output): TensorRef(chain.name, str(TensorRef(name, output)))
-        for name, chain in of.items()
+        for name, chain in by_task.items()
         for output in graph.tasks[name].outputs
     }
     tasks: dict[str, Task] = {}
     for name, task in graph.tasks.items():
         if name in by_first:
             task = as_task(graph, by_first[name])
-        elif name in of:
+        elif name in by_task:
             continue
         tasks[task.name] = _redirected(task, moved)
     return replace(
@@ -107,14 +107,14 @@ def with_chains(graph: TaskGraph, chains: Iterable[Chain]) -> TaskGraph:
 
 
 def as_task(graph: TaskGraph, chain: Chain) -> Task:
-    """The chain as one task of the graph."""
+    """Returns the single task that replaces the chain in the graph."""
     inside = [graph.tasks[name] for name in chain.tasks]
     first, last = inside[0], inside[-1]
     own = frozenset(chain.tasks)
     others = (node for node in graph.in_order() if node.name not in own)
     needed = frozenset([*graph.outputs.values(), *(ref for node in others for ref in _needed(node))])
     made = {TensorRef(task.name, name): kind for task in inside for name, kind in task.outputs.items()}
-    # Of a task of which nobody needs anything there is nothing else to ask for.
+    # If nothing uses any output of the chain, the task still needs outputs: those of the last task.
     leaving = made.keys() & needed or {TensorRef(last.name, name) for name in last.outputs}
     outside = dict.fromkeys(ref for task in inside for ref in task.inputs.values() if ref.task not in own)
     return Task(
@@ -128,7 +128,7 @@ def as_task(graph: TaskGraph, chain: Chain) -> Task:
 
 
 def as_variant(graph: TaskGraph, chain: Chain) -> Variant:
-    """The chain's variants as one, of an accuracy relative to the best there are."""
+    """Returns the variant that replaces the chain's variants; its accuracy is relative to the tasks' best variants."""
     inside = [graph.tasks[name] for name in chain.tasks]
     chosen = [task.variant(name) for task, name in zip(inside, chain.variants, strict=True)]
     return Variant(
@@ -140,7 +140,7 @@ def as_variant(graph: TaskGraph, chain: Chain) -> Variant:
 
 
 def _needed(node: Task | PythonStep) -> tuple[TensorRef, ...]:
-    """The tensors that it looks at."""
+    """Returns all tensors that a node reads: inputs, iterated rows and the tensor of its condition."""
     if isinstance(node, PythonStep):
         return tuple(node.inputs.values())
     over = () if node.for_each is None else (node.for_each,)
@@ -148,7 +148,7 @@ def _needed(node: Task | PythonStep) -> tuple[TensorRef, ...]:
 
 
 def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:
-    """Whether both are called for the same items, and one call of one makes what one call of the other gets."""
+    """Returns True if both are called for the same items, and the tensors between them have equal types per call."""
     return (
         before.when is None
         and task.when is None
@@ -159,12 +159,12 @@ def _alike(graph: TaskGraph, before: Task, task: Task) -> bool:
 
 
 def _rows(graph: TaskGraph, task: Task) -> TensorRef | None:
-    """The rows that a task is called for; None where it is called once a request."""
+    """Returns the tensor over whose rows a task iterates; None if the task is called once per request."""
     return None if task.for_each is None else graph.row_axis(task.for_each) or task.for_each
 
 
 def _fits(graph: TaskGraph, before: Task, task: Task, name: str) -> bool:
-    """Whether one call's output of the task before is what one call of this one gets, and may vary as it does."""
+    """Returns True if an input of `task` has the type of `before`'s output, and a shape that may vary in a chain."""
     made = before.outputs[task.inputs[name].name]
     if made != graph.input_type(task, name):
         return False
@@ -180,7 +180,7 @@ def _moved(refs: Mapping[str, TensorRef], moved: Mapping[TensorRef, TensorRef]) 
 
 
 def _redirected(task: Task, moved: Mapping[TensorRef, TensorRef]) -> Task:
-    """A task that takes from chains what it took from tasks in them."""
+    """Returns the task with its references to tasks in chains replaced by references to the chains."""
     when = task.when
     return replace(
         task,

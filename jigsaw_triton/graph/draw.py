@@ -1,4 +1,4 @@
-"""A task graph as text for the terminal and as a Mermaid flowchart; `picture` draws it as SVG."""
+"""Draws a task graph as text for the terminal and as a Mermaid flowchart; `picture` draws it as SVG."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,18 @@ from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, Te
 
 
 def tensor_words(kind: TensorType) -> str:
-    """`FP32 [?, 3, 64, 64]`."""
+    """Formats a tensor's type: `FP32 [?, 3, 64, 64]`."""
     return f"{kind.dtype} [{', '.join('?' if size == -1 else str(size) for size in kind.shape)}]"
 
 
 def condition_words(when: When) -> str:
-    """`screen.SCORE > 0.5 (70%)`."""
+    """Formats a condition: `screen.SCORE > 0.5 (70%)`."""
     bound = f"> {when.above:g}" if when.above is not None else f"< {when.below:g}"
     return f"{when.tensor} {bound} ({when.probability:.0%})"
 
 
 def maker_words(node: Task | PythonStep) -> str:
-    """`2 variants, accuracy 28 to 37.4`, or `python steps/crop.py, 1 ms`."""
+    """Summarises the implementation of a node: `2 variants, accuracy 28 to 37.4` or `python steps/crop.py, 1 ms`."""
     return _variant_words(node) if isinstance(node, Task) else f"python {node.file}, {node.latency_ms:g} ms"
 
 
@@ -28,14 +28,14 @@ def _variant_words(task: Task) -> str:
 
 
 def slo_words(graph: TaskGraph) -> str:
-    """`p99 within 250 ms, accuracy at least 0.9 for each request`."""
+    """Formats the SLO of a graph: `p99 within 250 ms, accuracy at least 0.9 for each request`."""
     slo = graph.slo
     scope = "for each request" if slo.accuracy_mode == "floor" else "on average"
     return f"p{slo.percentile:g} within {slo.latency_ms:g} ms, accuracy at least {slo.accuracy:g} {scope}"
 
 
 def mark_words(node: Task | PythonStep) -> list[str]:
-    """`for each row of detect.CROPS`, `when screen.SCORE > 0.5 (70%)`."""
+    """Returns remarks on when a node runs: `for each row of detect.CROPS`, `when screen.SCORE > 0.5 (70%)`."""
     if isinstance(node, PythonStep):
         return []
     rows = [f"for each row of {node.for_each}"] if node.for_each is not None else []
@@ -43,7 +43,7 @@ def mark_words(node: Task | PythonStep) -> list[str]:
 
 
 def edges(graph: TaskGraph) -> Iterator[tuple[TensorRef, str, str]]:
-    """What flows into tasks and python steps, in order: tensor, task, and how (`data`, `row` or `condition`)."""
+    """Yields the edges into tasks and python steps, in order: tensor, node, and kind (`data`, `row` or `condition`)."""
     for node in graph.in_order():
         for ref in dict.fromkeys(node.inputs.values()):
             yield ref, node.name, "row" if graph.iterated(node, ref) else "data"
@@ -56,7 +56,7 @@ def edges(graph: TaskGraph) -> Iterator[tuple[TensorRef, str, str]]:
 
 
 def text(graph: TaskGraph) -> str:
-    """The graph as lines for a terminal: inputs, tasks in topological order, outputs."""
+    """Formats the graph for a terminal: inputs, nodes in topological order, outputs."""
     names = [*graph.inputs, *graph.tasks, *graph.steps, *graph.outputs]
     width = max(len(name) for name in names)
     lines = [f"{graph.name}: {slo_words(graph)}"]
@@ -68,14 +68,14 @@ def text(graph: TaskGraph) -> str:
         lines += [f"{indent}< {key} = {ref}" for key, ref in node.inputs.items()]
         lines += [f"{indent}> {key}  {tensor_words(kind)}" for key, kind in node.outputs.items()]
         if isinstance(node, Task):
-            lines += [f"{indent}> {key}  rows of {of}" for key, of in node.counts.items()]
+            lines += [f"{indent}> {key}  rows of {counted}" for key, counted in node.counts.items()]
     for name, ref in graph.outputs.items():
         lines.append(f"  out   {name:{width}}  {ref}  {tensor_words(graph.type_of(ref))}")
     return "\n".join(lines) + "\n"
 
 
 def mermaid(graph: TaskGraph) -> str:
-    """The graph as a Mermaid flowchart; edges that carry rows one by one are thick, conditions are dotted."""
+    """Formats the graph as a Mermaid flowchart; edges over whose rows a task iterates are thick, conditions dotted."""
     lines = ["flowchart LR"]
     lines += [f'  in_{name}(["{name}<br>{tensor_words(value.type)}"])' for name, value in graph.inputs.items()]
     for node in graph.in_order():

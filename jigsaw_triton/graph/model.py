@@ -1,4 +1,4 @@
-"""The task graph and what it is made of: immutable values, already checked by `graph.build`."""
+"""The task graph and its parts: immutable values that `graph.build` has already checked."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 GRAPH_INPUTS = "inputs"
-"""The name under which references speak of the graph's own inputs: `inputs.FRAME`."""
+"""Name that stands for the graph itself in references to its inputs: `inputs.FRAME`."""
 
 Target = Literal["auto", "graph", "ensemble", "bls"]
 
@@ -16,29 +16,29 @@ class TensorType:
     """Type of a tensor for one request (or one row), without a batch dimension.
 
     Attributes:
-        dtype: A Triton data type: `UINT8`, `FP32`, `BYTES`, ...
-        shape: Dimensions; -1 where it varies.
+        dtype: Triton data type: `UINT8`, `FP32`, `BYTES`, ...
+        shape: Dimensions; -1 for one that varies.
     """
 
     dtype: str
     shape: tuple[int, ...]
 
     def rows(self) -> "TensorType":
-        """The type of any number of these as rows of one tensor."""
+        """Returns the type of a tensor that has any number of these as rows."""
         return TensorType(self.dtype, (-1, *self.shape))
 
     def row(self) -> "TensorType":
-        """The type of one row of this tensor."""
+        """Returns the type of one row of this tensor."""
         return TensorType(self.dtype, self.shape[1:])
 
 
 COUNT = TensorType("INT64", (1,))
-"""Of the rows that one call made."""
+"""Type of an output that counts the rows that one call produced."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """`task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
+    """Reference to a tensor: `task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
 
     task: str
     name: str
@@ -48,19 +48,20 @@ class TensorRef:
 
     @property
     def is_graph_input(self) -> bool:
-        """Whether this names an input of the graph."""
+        """True if the tensor is an input of the graph."""
         return self.task == GRAPH_INPUTS
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """What a graph promises.
+    """Service level objective of a graph.
 
     Attributes:
-        latency_ms: End to end at the gateway, at `percentile`.
-        percentile: In (0, 100).
-        accuracy: In (0, 1]: product along every path of accuracy over the task's best variant.
-        accuracy_mode: `floor` holds for each request, `mean` on average over requests.
+        latency_ms: Largest end-to-end latency at the gateway, in milliseconds, at `percentile`.
+        percentile: Percentile of the latency, in (0, 100).
+        accuracy: Smallest accuracy, in (0, 1]: the product, along every path, of the accuracy of each task's variant
+            relative to the task's best variant.
+        accuracy_mode: Scope of `accuracy`: `floor` for each request, `mean` for the average over requests.
     """
 
     latency_ms: float
@@ -71,15 +72,15 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One model that can do a task.
+    """A model that can perform a task.
 
     Attributes:
-        name: Unique in its task.
-        accuracy: Greater than 0, in whatever unit the task's variants share.
-        template: Folder name in model_repository_templates.
+        name: Name of the variant, unique in its task.
+        accuracy: Accuracy, greater than 0, in any unit that the task's variants share.
+        template: Name of a folder in model_repository_templates.
         artifacts: File name in the model's version folder -> absolute path of the source file.
-        parameters: Passed to the variant's runner as strings.
-        yields: Output with rows -> expected rows per call.
+        parameters: Parameters that the variant's runner receives as strings.
+        yields: Output with rows -> expected number of rows per call.
     """
 
     name: str
@@ -92,13 +93,13 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A task runs only when the one element of `tensor` is above `above` (or below `below`).
+    """Condition of a task: it runs only if the single element of `tensor` is above `above` or below `below`.
 
     Attributes:
-        tensor: Numeric, one element a request, never one with rows.
-        above: The task runs when the element is greater. Exactly one of the two bounds is set.
-        below: The task runs when the element is less.
-        probability: Planning estimate in (0, 1].
+        tensor: Numeric tensor with one element per request and without rows.
+        above: Lower bound, exclusive. Exactly one of the two bounds is set.
+        below: Upper bound, exclusive.
+        probability: Planning estimate, in (0, 1], of the share of requests for which the task runs.
     """
 
     tensor: TensorRef
@@ -109,17 +110,17 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A node of the graph.
+    """A node of the graph that models perform.
 
     Attributes:
-        name: Unique in its graph.
-        inputs: Model input name -> where it comes from.
-        outputs: Model output name -> type of one call's output.
-        variants: At least one; ordered as written.
-        for_each: The tensor whose rows this task is called for, one call a row.
-        when: The condition under which it runs.
-        counts: Name of a further output, made at the gateway -> model output whose rows it counts, call by call.
-        retry: Whether a call may be repeated on another worker where the first may have executed it.
+        name: Name of the task, unique in its graph.
+        inputs: Model input -> tensor that it receives.
+        outputs: Model output -> its type for one call.
+        variants: Variants of the task, at least one, in the order of graph.yaml.
+        for_each: Tensor over whose rows the task iterates, with one call per row; None if it does not iterate.
+        when: Condition under which the task runs; None if it always runs.
+        counts: Additional output, computed at the gateway -> model output whose rows it counts for each call.
+        retry: True if a failed call may be retried on another worker although the first may have executed it.
     """
 
     name: str
@@ -137,10 +138,10 @@ class Task:
         return (*self.outputs, *self.counts)
 
     def variant(self, name: str) -> Variant:
-        """The variant of this name.
+        """Returns the variant of this name.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The task has no such variant.
         """
         for variant in self.variants:
             if variant.name == name:
@@ -153,7 +154,7 @@ class Task:
         return max(v.accuracy for v in self.variants)
 
     def dependencies(self) -> frozenset[str]:
-        """Names of the tasks and python steps whose outputs this one needs (for_each and when included)."""
+        """Returns the names of the tasks and python steps whose outputs this one uses, also in for_each and when."""
         refs = [*self.inputs.values()]
         if self.for_each is not None:
             refs.append(self.for_each)
@@ -164,17 +165,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PythonStep:
-    """A node of the graph that the user's own code does on the host's processors, called once a request.
+    """A node of the graph that runs the user's own code on the host's CPUs, once per request.
 
     Attributes:
-        name: Unique among the tasks and steps of its graph.
-        inputs: Parameter of the code's function -> where it comes from.
-        outputs: Name of an output -> its type for one request.
-        file: As written in graph.yaml, for messages.
-        source: The code.
-        latency_ms: That is kept for it out of the SLO.
-        yields: Output with rows -> expected rows.
-        retry: Whether a call may be repeated where the first may have executed it.
+        name: Name of the step, unique among the tasks and steps of its graph.
+        inputs: Parameter of the step's function -> tensor that it receives.
+        outputs: Output -> its type for one request.
+        file: Path of the code as written in graph.yaml, for messages.
+        source: Text of the code.
+        latency_ms: Milliseconds of the SLO that are reserved for the step.
+        yields: Output with rows -> expected number of rows per call.
+        retry: True if a failed call may be retried although the first attempt may have executed it.
     """
 
     name: str
@@ -192,7 +193,7 @@ class PythonStep:
         return tuple(self.outputs)
 
     def dependencies(self) -> frozenset[str]:
-        """Names of the tasks and python steps whose outputs this one needs."""
+        """Returns the names of the tasks and python steps whose outputs this step uses."""
         return frozenset(r.task for r in self.inputs.values() if not r.is_graph_input)
 
 
@@ -201,8 +202,8 @@ class GraphInput:
     """An input of the graph.
 
     Attributes:
-        type: Per request.
-        rows: Planning estimate of the leading dimension where a task iterates over it.
+        type: Type of the tensor of one request.
+        rows: Planning estimate of the leading dimension, used if a task iterates over the input.
     """
 
     type: TensorType
@@ -211,21 +212,23 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class TaskGraph:
-    """A DAG of tasks: one model name for clients.
+    """A DAG of tasks and python steps, which clients call as one model.
 
     Attributes:
-        name: The model name at the gateway.
-        slo: End to end.
-        inputs: Per request, without a batch dimension.
-        outputs: Output name for clients -> the tensor it is.
-        tasks: In a topological order that depends on the graph alone; at least one.
-        target: How the pipeline is to be compiled.
-        folder: Absolute folder of graph.yaml.
-        samples: Graph input -> absolute path of a .npy file with one real request's tensor (no batch dimension).
-        priority: Where not all graphs get what they ask for, the larger first.
-        weight: Greater than 0: among graphs of one priority what each goes short of is in inverse proportion to it.
-        steps: What the user's own code does, in a topological order.
-        overload: `refuse`: requests that cannot be answered within the SLO are refused; `queue`: they wait.
+        name: Name of the graph, which is its model name at the gateway.
+        slo: End-to-end service level objective.
+        inputs: Inputs of one request, without a batch dimension.
+        outputs: Output for clients -> tensor that it receives.
+        tasks: Tasks, at least one, in a topological order that depends on the graph alone.
+        target: Form in which the graph is served.
+        folder: Absolute path of graph.yaml's folder.
+        samples: Graph input -> absolute path of a .npy file with the tensor of one real request, without a batch
+            dimension.
+        priority: Priority of the graph: if not all demand can be served, graphs with a larger number are served first.
+        weight: Weight, greater than 0, among graphs of equal priority: the share of its demand that a graph sheds is
+            inversely proportional to it.
+        steps: Python steps, in topological order.
+        overload: Policy for requests that can no longer meet the SLO: `refuse` them at once, or `queue` them.
     """
 
     name: str
@@ -241,24 +244,44 @@ class TaskGraph:
     steps: Mapping[str, PythonStep] = field(default_factory=dict)
     overload: Literal["refuse", "queue"] = "refuse"
 
+    def to_yaml(self) -> str:
+        """Returns a graph.yaml that loads to an equal graph if it is saved in `folder`.
+
+        Raises:
+            InputError: An artifact or a sample is outside `folder`.
+        """
+        from jigsaw_triton.graph.document import to_yaml
+
+        return to_yaml(self)
+
+    def to_svg(self) -> str:
+        """Returns a drawing of the graph as an SVG document."""
+        from jigsaw_triton.graph.picture import svg
+
+        return svg(self)
+
+    def _repr_html_(self) -> str:
+        """Drawing that notebooks show."""
+        return self.to_svg()
+
     def in_order(self) -> Iterator[Task | PythonStep]:
-        """Tasks and python steps, each after what it needs."""
+        """Yields tasks and python steps in topological order."""
         done: set[str] = set()
 
-        def able() -> Iterator[PythonStep]:
+        def ready() -> Iterator[PythonStep]:
             for step in self.steps.values():
                 if step.name not in done and step.dependencies() <= done:
                     done.add(step.name)
                     yield step
 
         for task in self.tasks.values():
-            yield from able()
+            yield from ready()
             done.add(task.name)
             yield task
-        yield from able()
+        yield from ready()
 
     def before(self, node: Task | PythonStep) -> frozenset[str]:
-        """Names of the tasks whose outputs a node needs, by itself or through python steps."""
+        """Returns the names of the tasks whose outputs a node uses, directly or through python steps."""
         needed = node.dependencies()
         if self.steps.keys().isdisjoint(needed):
             return needed
@@ -268,7 +291,7 @@ class TaskGraph:
 
     @property
     def steps_ms(self) -> float:
-        """What of the SLO's latency is kept for python steps: the most along any path."""
+        """Milliseconds of the SLO that are reserved for python steps: the largest sum along any path."""
         until: dict[str, float] = {}
         for node in self.in_order():
             own = node.latency_ms if isinstance(node, PythonStep) else 0.0
@@ -277,14 +300,14 @@ class TaskGraph:
 
     @property
     def tasks_ms(self) -> float:
-        """What of the SLO's latency is left for tasks."""
+        """Milliseconds of the SLO that are left for tasks."""
         return self.slo.latency_ms - self.steps_ms if self.steps else self.slo.latency_ms
 
     def makes_rows(self, ref: TensorRef) -> bool:
-        """Whether a task iterates over a tensor whose rows are declared: any number for each call of what makes it.
+        """Returns True if a task iterates over the tensor and each call that produces it makes any number of rows.
 
-        Where what makes it is itself called for each row, these are rows of rows: those of all its calls follow each
-        other in one tensor.
+        If its producer is itself called for each row, these are rows of rows: the tensor is the concatenation of the
+        rows of all calls.
         """
         if not any(t.for_each == ref for t in self.tasks.values()):
             return False
@@ -294,15 +317,15 @@ class TaskGraph:
         return ref.name not in task.counts and task.outputs[ref.name].shape[0] == -1
 
     def row_axis(self, ref: TensorRef) -> TensorRef | None:
-        """Which rows the tensor's leading dimension counts, as consumers see it.
+        """Returns the tensor that defines the rows of this one, as its consumers see them.
 
-        The outputs of a task with `for_each` have one row for each row of what it iterates over, so tensors of several
-        tasks can share an axis; unless each call makes rows of its own, which are an axis of their own. The outputs of
-        a conditional task without `for_each` have 0 or 1 rows: likewise, named by the first of them.
+        A task with `for_each` outputs one row for each row that it iterates over, so tensors of several tasks can share
+        an axis. An output with any number of rows per call has an axis of its own. The outputs of a conditional task
+        without `for_each` have 0 or 1 rows; they share an axis, which the first of them defines.
 
         Returns:
-            The tensor that made the rows, or None where the tensor carries no added row dimension and was not declared
-            with a varying leading dimension that a task iterates over.
+            The tensor that defines the axis; None if this tensor has no added row dimension and no task iterates over
+            rows that it declares.
         """
         if self.makes_rows(ref):
             return ref
@@ -317,7 +340,7 @@ class TaskGraph:
         return None
 
     def type_of(self, ref: TensorRef) -> TensorType:
-        """The tensor's type per request, as consumers and clients see it (row dimension included)."""
+        """Returns the tensor's type for one request as consumers and clients see it, including the row dimension."""
         if ref.is_graph_input:
             return self.inputs[ref.name].type
         if ref.task in self.steps:
@@ -328,25 +351,25 @@ class TaskGraph:
         return declared.rows() if a_row_a_call else declared
 
     def iterated(self, task: Task | PythonStep, ref: TensorRef) -> bool:
-        """Whether `task` gets one row of `ref` a call (rather than the whole tensor)."""
+        """Returns True if each call of `task` receives one row of `ref` instead of the whole tensor."""
         if isinstance(task, PythonStep) or task.for_each is None:
             return False
         axis = self.row_axis(task.for_each) or task.for_each
         return ref == task.for_each or self.row_axis(ref) == axis
 
     def input_type(self, task: Task | PythonStep, name: str) -> TensorType:
-        """Type of one call's input: what the variant's model or the step's code sees, without a batch dimension."""
+        """Returns the type of an input as the model or the step's code sees it in one call, without batch dimension."""
         ref = task.inputs[name]
         declared = self.type_of(ref)
         return declared.row() if self.iterated(task, ref) else declared
 
     @property
     def fans_out(self) -> bool:
-        """Whether any tensor carries rows that differ in number between requests."""
+        """True if any tensor has a number of rows that differs between requests."""
         return any(t.for_each is not None or t.when is not None for t in self.tasks.values())
 
     def paths(self) -> tuple[tuple[str, ...], ...]:
-        """Every path from a task without dependencies to one that nothing depends on, sorted."""
+        """Returns all paths from tasks without dependencies to tasks without dependents, sorted."""
         successors: dict[str, list[str]] = {name: [] for name in self.tasks}
         for task in self.tasks.values():
             for dependency in self.before(task):
@@ -362,7 +385,12 @@ class TaskGraph:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A graph and the demand it is planned for, in requests a second at the gateway."""
+    """A graph and its demand.
+
+    Attributes:
+        graph: Graph to plan for.
+        demand_rps: Demand in requests per second at the gateway.
+    """
 
     graph: TaskGraph
     demand_rps: float

@@ -1,19 +1,24 @@
-"""Order in a graph of dependencies: topological order, cycles, number of paths."""
+"""Algorithms on a graph of dependencies: topological order, cycles, number of paths."""
 
 from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    # networkx takes a tenth of a second to import, which commands that plan nothing would wait for.
+    import networkx as nx
 
 
 def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
-    """The nodes, each after what it depends on, and by name where that leaves a choice.
+    """Returns the nodes in topological order, sorted by name where that order leaves a choice.
 
     Args:
-        dependencies: Node -> nodes that come before it; those that are no key count as done.
+        dependencies: Node -> nodes that it depends on. Nodes that are not keys are ignored.
 
     Returns:
-        Without the nodes that lie on a cycle or behind one.
+        All nodes except those that lie on a cycle or depend on one.
     """
+    import networkx as nx
+
     graph = _digraph(dependencies)
     for cycle in cycles(dependencies):
         if cycle[0] in graph:
@@ -22,10 +27,12 @@ def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
 
 
 def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
-    """Cycles that share no node, in the direction of the data: each node feeds the next, the last feeds the first.
+    """Returns a maximal set of disjoint cycles, in the direction of the data: each node feeds the next.
 
-    Every cycle of the graph shares a node with one of them. Each begins with its first node by name.
+    Every cycle of the graph shares a node with one of them. Each begins with the node whose name sorts first.
     """
+    import networkx as nx
+
     graph = _digraph(dependencies)
     found: list[tuple[str, ...]] = []
     while True:
@@ -39,7 +46,7 @@ def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
 
 
 def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
-    """Number of paths from a node without dependencies to one that nothing depends on, of a graph without cycles."""
+    """Returns the number of paths from a source (no dependencies) to a sink (no dependents) of an acyclic graph."""
     ways: dict[str, int] = {}
     ends = set(dependencies)
     for node in topological_order(dependencies):
@@ -50,7 +57,9 @@ def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
 
 
 def _digraph(dependencies: Mapping[str, Set[str]]) -> "nx.DiGraph[str]":
-    """An edge from each node to those that depend on it; nodes in the order of their names."""
+    """Builds a graph with an edge from each node to those that depend on it, in the order of their names."""
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(sorted(dependencies))
     graph.add_edges_from(

@@ -1,4 +1,4 @@
-"""A task graph as SVG: layers from left to right, boxes, curved edges."""
+"""Draws a task graph as SVG: boxes in layers from left to right, joined by curved edges."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,9 +26,15 @@ _STYLE = (
 
 @dataclass(slots=True)
 class _Box:
-    """A node of the picture: its text, how many edges end on a side, and, once placed, its top left corner.
+    """A node of the picture. A box without lines is a point at which an edge crosses a layer.
 
-    A box without lines is where an edge passes a layer.
+    Attributes:
+        lines: Lines of text.
+        style: CSS class.
+        ports: Number of edges on the side that has more of them.
+        x: Left edge, once the box is placed.
+        y: Top edge, once the box is placed.
+        width: Width, once the box is placed.
     """
 
     lines: tuple[str, ...]
@@ -49,7 +55,7 @@ class _Box:
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """An edge: the boxes it goes through, its label, its kind."""
+    """An edge: the boxes that it passes, its label, and its kind."""
 
     way: tuple[str, ...]
     label: str
@@ -57,12 +63,12 @@ class _Edge:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """From box to box."""
+        """Pairs of consecutive boxes."""
         return list(pairwise(self.way))
 
 
 def svg(graph: TaskGraph) -> str:
-    """The graph as a standalone SVG document; edges that carry rows one by one are thick, conditions are dashed."""
+    """Draws the graph as an SVG document; edges over whose rows a task iterates are thick, conditions dashed."""
     boxes = _boxes(graph)
     links = [_Edge((_source(ref), f"task {task}"), ref.name, how) for ref, task, how in edges(graph)]
     links += [_Edge((_source(ref), f"out {name}"), ref.name, "data") for name, ref in graph.outputs.items()]
@@ -85,7 +91,7 @@ def svg(graph: TaskGraph) -> str:
 
 
 def _boxes(graph: TaskGraph) -> dict[str, _Box]:
-    """Inputs, tasks and python steps in topological order, outputs."""
+    """Returns the boxes of the inputs, of the nodes in topological order, and of the outputs."""
     boxes = {f"in {n}": _Box((n, tensor_words(value.type)), "end") for n, value in graph.inputs.items()}
     boxes |= {
         f"task {node.name}": _Box(
@@ -102,7 +108,7 @@ def _source(ref: TensorRef) -> str:
 
 
 def _layers(boxes: Mapping[str, _Box], links: list[_Edge]) -> list[list[str]]:
-    """Boxes by the longest way to them, outputs in the last layer."""
+    """Assigns each box to a layer by the longest path that leads to it, and the outputs to the last layer."""
     level: dict[str, int] = {}
     for node in boxes:
         level[node] = max((level[edge.way[0]] + 1 for edge in links if edge.way[1] == node), default=0)
@@ -114,7 +120,7 @@ def _layers(boxes: Mapping[str, _Box], links: list[_Edge]) -> list[list[str]]:
 
 
 def _routed(index: int, edge: _Edge, boxes: dict[str, _Box], layers: list[list[str]]) -> _Edge:
-    """The edge led through the layers between its ends, with a place of its own in each, so that no box covers it."""
+    """Routes an edge through a box of its own in each layer between its ends, so that no other box covers it."""
     tail, head = (next(n for n, layer in enumerate(layers) if end in layer) for end in edge.way)
     stops = [f"edge {index} at {number}" for number in range(tail + 1, head)]
     for number, stop in enumerate(stops, tail + 1):
@@ -124,10 +130,10 @@ def _routed(index: int, edge: _Edge, boxes: dict[str, _Box], layers: list[list[s
 
 
 def _place(boxes: Mapping[str, _Box], layers: list[list[str]], links: list[_Edge]) -> tuple[float, float]:
-    """Gives each box its place: layers beside each other, each ordered by where its edges come from, and centred.
+    """Places the boxes: layers side by side and centred, each ordered by the mean height of its boxes' sources.
 
     Returns:
-        Width and height of the whole.
+        Width and height of the picture.
     """
     steps = [step for edge in links for step in edge.steps]
     for node, box in boxes.items():
@@ -147,7 +153,7 @@ def _place(boxes: Mapping[str, _Box], layers: list[list[str]], links: list[_Edge
 
 
 def _curves(boxes: Mapping[str, _Box], links: list[_Edge]) -> Iterator[str]:
-    """Edges; those that share a side of a box are spread over it in the order of their other ends."""
+    """Draws the edges; those on one side of a box are spread over it in the order of their other ends."""
     steps = [(number, tail, head) for number, edge in enumerate(links) for tail, head in edge.steps]
     leaves: dict[tuple[int, str], float] = {}
     enters: dict[tuple[int, str], float] = {}

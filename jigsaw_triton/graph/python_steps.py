@@ -1,4 +1,4 @@
-"""Python steps, from the document to the domain: which entries they have, their code, what it takes."""
+"""Builds the python steps of a graph from its document, and checks their entries and their code."""
 
 from collections.abc import Mapping
 from keyword import iskeyword
@@ -12,39 +12,40 @@ from jigsaw_triton.spec.step_file import FUNCTION, Parameters, StepFile
 from jigsaw_triton.spec.words import nearest, shown
 
 DEFAULT_LATENCY_MS = 1.0
-"""Kept for a step that says nothing: some small numpy work and the way to it (docs/adr/0011)."""
+"""Milliseconds reserved for a step without latency_ms: enough for some numpy work and the call (docs/adr/0011)."""
 
-_OF_STEPS = ("latency_ms", "yields")
-_OF_TASKS = {
-    "for_each": "a step is called once a request, with all rows: iterate in the code, or in the task after it",
-    "when": "a step is called for each request: decide in the code",
+_STEP_KEYS = ("latency_ms", "yields")
+_TASK_KEYS = {
+    "for_each": "iterate in the code, which is called once per request with all rows, or in the task after it",
+    "when": "decide in the code, which is called for every request",
     "counts": "count in the code",
 }
+"""Key that only tasks can have -> hint for a step that has it."""
 
 
 def check_kind(name: str, entry: TaskEntry, source: SourceMap, report: Report) -> None:
-    """Reports an entry that is neither a task nor a python step, or something of both.
+    """Reports an entry that is neither a task nor a python step, or that mixes keys of both.
 
     Args:
-        name: Of the entry.
-        entry: What it says.
-        source: Of the document.
-        report: Where mistakes go.
+        name: Name of the entry.
+        entry: Entry as written in the document.
+        source: Lines of the document.
+        report: Report to which mistakes are added.
     """
     path = (*TASKS, name)
-    written = {key for key in (*_OF_STEPS, *_OF_TASKS) if (*path, key) in source}
+    written = {key for key in (*_STEP_KEYS, *_TASK_KEYS) if (*path, key) in source}
     if entry.python is None:
         if not entry.variants and (*path, "variants") not in source and (*path, "python") not in source:
-            hint = f"add the models that can do it, or python: a file of your own with a function {FUNCTION}"
-            report.add(path, f"{dotted(path)} lacks variants", hint)
-        for key in sorted(written.intersection(_OF_STEPS)):
-            hint = "yields belong to the variants" if key == "yields" else "the time of models is measured"
-            report.add((*path, key), f"{key} of a task that is no python step", hint)
+            hint = f"add variants, or python with the path of a file that defines a function {FUNCTION}"
+            report.add(path, f"missing key 'variants' in {dotted(path)}", hint)
+        for key in sorted(written.intersection(_STEP_KEYS)):
+            hint = "write it in each variant instead" if key == "yields" else "remove it: model latencies are measured"
+            report.add((*path, key), f"only a python step can have the key '{key}' here", hint)
         return
     if entry.variants:
         report.add(path, f"{name} has both variants and python", "keep one of the two")
-    for key in sorted(written.intersection(_OF_TASKS)):
-        report.add((*path, key), f"{key} of a python step", _OF_TASKS[key])
+    for key in sorted(written.intersection(_TASK_KEYS)):
+        report.add((*path, key), f"a python step cannot have the key '{key}'", _TASK_KEYS[key])
 
 
 def build_step(
@@ -56,27 +57,27 @@ def build_step(
     source: SourceMap,
     report: Report,
 ) -> PythonStep:
-    """The python step of an entry; mistakes in it and in its file are reported.
+    """Builds the python step of an entry, and reports mistakes in the entry and in its file.
 
     Args:
-        name: Of the step.
-        entry: With `python`.
-        inputs: Those that resolve.
-        found: Path as written -> what is in the file, for those that are there.
-        files: Of the graph.
-        source: Of the document.
-        report: Where mistakes go.
+        name: Name of the step.
+        entry: Entry with the key `python`.
+        inputs: Inputs whose references resolve.
+        found: Path as written -> content of the file, for the files that exist.
+        files: Files that the graph refers to.
+        source: Lines of the document.
+        report: Report to which mistakes are added.
     """
     assert entry.python is not None
     path = (*TASKS, name)
-    here = (*path, "python")
-    files.path(entry.python, here, hint=f"write it, with a function {FUNCTION}")
+    python = (*path, "python")
+    files.path(entry.python, python, hint=f"create it, and define a function {FUNCTION} in it")
     file = found.get(entry.python, StepFile())
     for flaw in file.flaws:
-        at = f"{entry.python}:{flaw.line}" if flaw.line else entry.python
-        report.add(here, f"{at}: {flaw.message}", flaw.hint)
+        where = f"{entry.python}:{flaw.line}" if flaw.line else entry.python
+        report.add(python, f"{where}: {flaw.message}", flaw.hint)
     if file.parameters is not None:
-        _check_parameters(entry, file.parameters, here, report)
+        _check_parameters(entry, file.parameters, python, report)
     check_yields(entry.yields, entry, path, path, source, report)
     return PythonStep(
         name=name,
@@ -90,24 +91,27 @@ def build_step(
     )
 
 
-def _check_parameters(entry: TaskEntry, parameters: Parameters, here: Path, report: Report) -> None:
-    """The function takes the inputs by their names, and needs no others."""
-    at = f"{entry.python}:{parameters.line}"
+def _check_parameters(entry: TaskEntry, parameters: Parameters, path: Path, report: Report) -> None:
+    """Checks that the function has a parameter for each input, and requires no others."""
+    where = f"{entry.python}:{parameters.line}"
     for name in entry.inputs:
         if name not in parameters.names and not parameters.any_name:
-            hint = nearest(name, parameters.names, "it takes") or f"add it: def {FUNCTION}({', '.join(entry.inputs)})"
+            hint = nearest(name, parameters.names, "parameters") or f"write def {FUNCTION}({', '.join(entry.inputs)})"
             if not name.isidentifier() or iskeyword(name):
-                hint = f"no parameter can be called that; write def {FUNCTION}(**inputs)"
-            report.add(here, f"{at}: {FUNCTION} takes no {shown(name)}, an input of the step", hint)
-    for name in parameters.needed:
+                hint = f"rename the input, which cannot be a parameter's name, or write def {FUNCTION}(**inputs)"
+            report.add(path, f"{where}: {FUNCTION} has no parameter for the input {shown(name)}", hint)
+    for name in parameters.required:
         if name not in entry.inputs:
-            hint = "give the step that input, or the parameter a default"
-            report.add(here, f"{at}: {FUNCTION} needs {shown(name)}, which is no input of the step", hint)
+            hint = "add the input, or give the parameter a default"
+            message = f"{where}: {FUNCTION} requires the parameter {shown(name)}, but the step has no such input"
+            report.add(path, message, hint)
 
 
 def check_time(graph: TaskGraph, spec: GraphSpec, report: Report) -> None:
-    """Reports python steps that leave the tasks no time."""
+    """Reports an SLO whose latency is used up by the python steps."""
     if graph.steps and graph.tasks and graph.tasks_ms <= 0:
         hint = "raise latency_ms of the SLO, or lower that of the steps"
-        message = f"python steps take {graph.steps_ms:g} ms of the {spec.slo.latency_ms:g} ms promised"
+        message = (
+            f"python steps reserve {graph.steps_ms:g} ms and leave the tasks none of the {spec.slo.latency_ms:g} ms"
+        )
         report.add(("spec", "slo", "latency_ms"), message, hint)

@@ -1,4 +1,4 @@
-"""References to tensors as users write them, `task.OUTPUT` and `inputs.NAME`, and what they name."""
+"""Resolves references to tensors as users write them: `task.OUTPUT` and `inputs.NAME`."""
 
 import re
 from collections.abc import Collection
@@ -16,13 +16,14 @@ _FORM = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\.([A-Za-z][A-Za-z0-9_-]*)")
 
 
 class References:
-    """Resolves references, and reports those that name nothing.
+    """Resolves references, and reports those that do not name a tensor.
 
     Args:
-        spec: The graph.
-        source: Its file. What stands there but not in `spec` was refused earlier; references to it are not reported.
-        dropped: What was refused earlier.
-        report: Where mistakes go.
+        spec: Specification of the graph.
+        source: Lines of the file. An entry of the file that `spec` lacks was dropped because of another mistake, so
+            references to it are not reported.
+        dropped: Paths of the dropped entries.
+        report: Report to which mistakes are added.
     """
 
     def __init__(self, spec: GraphSpec, source: SourceMap, dropped: Collection[Path], report: Report) -> None:
@@ -31,17 +32,17 @@ class References:
         self._inputs_known = INPUTS not in dropped
         self._report = report
         self.unresolved: set[str] = set()
-        """What the references that name nothing begin with: a task, `inputs`, or nothing known."""
+        """Task names of the references that did not resolve: a task, `inputs`, or "" for text that is no reference."""
 
     def resolve(self, text: str, path: Path) -> TensorRef | None:
-        """The tensor that `text` names.
+        """Returns the tensor that `text` names.
 
         Args:
-            text: As written.
-            path: Where it is written.
+            text: Reference as written.
+            path: Path of the entry that contains it.
 
         Returns:
-            None where there is none; that is then reported.
+            The tensor; None, after the mistake has been reported, if there is no such tensor.
         """
         match = _FORM.fullmatch(text)
         if match is None:

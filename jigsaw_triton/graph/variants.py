@@ -1,4 +1,4 @@
-"""The variants of a task, from the document to the domain: templates, files, yields."""
+"""Builds the variants of a task from its document, and checks their templates, files and yields."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -14,13 +14,13 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class Files:
-    """The files that a graph names, and what is wrong with them.
+    """Looks up the files that a graph refers to, and reports mistakes in the references.
 
     Args:
         found: Path as written -> file.
-        folder: As the user would name it.
-        required: Whether a file that is not there is a mistake.
-        report: Where mistakes go.
+        folder: Folder of the graph as the user names it, for messages.
+        required: True if every file must exist.
+        report: Report to which mistakes are added.
     """
 
     def __init__(self, found: Mapping[str, LocalFile], folder: FilePath, *, required: bool, report: Report) -> None:
@@ -30,58 +30,59 @@ class Files:
         self._report = report
 
     def path(self, text: str, path: Path, *, hint: str = "") -> FilePath:
-        """Absolute path of the file that is written as `text` at `path`; what is wrong with it is reported.
+        """Returns the absolute path of a file, and reports a file that is outside the graph's folder or missing.
 
         Args:
-            text: As written.
-            path: Where.
-            hint: What to do where it is not there, of a file that nothing brings: such a one is always required.
+            text: Path as written.
+            path: Path of the entry that contains it.
+            hint: Advice for a missing file that `fetch` does not provide. Such a file must always exist.
         """
         file = self._found[text]
         if not file.inside:
-            inside = "put the file there and name it by a relative path without '..'"
-            self._report.add(path, f"{shown(text)} leaves the folder of the graph", inside)
+            advice = "move the file there, and write a relative path without '..'"
+            self._report.add(path, f"{shown(text)} is outside the graph's folder", advice)
         elif (self._required or hint) and not file.exists:
-            bring = hint or f"`jigsaw-triton fetch {self._folder}` brings it"
-            self._report.add(path, f"there is no file {shown(text)}", bring)
+            advice = hint or f"run `jigsaw-triton fetch {self._folder}`"
+            self._report.add(path, f"there is no file {shown(text)}", advice)
         return file.path
 
 
 def build_variants(
     entry: TaskEntry, path: Path, *, templates: Collection[str], files: Files, source: SourceMap, report: Report
 ) -> tuple[Variant, ...]:
-    """The variants of the task at `path`, in the order written; mistakes are reported.
+    """Builds the variants of a task in the order written, and reports mistakes in them.
 
     Args:
-        entry: The task.
-        path: Of the task.
-        templates: Known names.
-        files: Of the graph.
-        source: Of the document.
-        report: Where mistakes go.
+        entry: Task as written in the document.
+        path: Path of the task.
+        templates: Names of the known templates.
+        files: Files that the graph refers to.
+        source: Lines of the document.
+        report: Report to which mistakes are added.
     """
     lines: dict[str, int] = {}
     built = []
     for index, variant in enumerate(entry.variants):
-        here = (*path, "variants", index)
+        item = (*path, "variants", index)
         if variant.name in lines:
-            report.add(here, f"variant '{variant.name}' is repeated", f"the first is on line {lines[variant.name]}")
-        lines.setdefault(variant.name, source.line(here))
+            hint = f"rename one; the first is on line {lines[variant.name]}"
+            report.add(item, f"duplicate variant '{variant.name}'", hint)
+        lines.setdefault(variant.name, source.line(item))
         if variant.template not in templates:
             hint = nearest(variant.template, templates, "known templates")
-            report.add((*here, "template"), f"there is no template '{variant.template}'", hint)
+            report.add((*item, "template"), f"there is no template '{variant.template}'", hint)
         for name in variant.artifacts:
             if _FILE_NAME.fullmatch(name) is None:
-                hint = "write the name the file is to have in the model's version folder, such as model.onnx"
-                report.add((*here, "artifacts", name), f"{shown(name)} is not a file name", hint)
-        check_yields(variant.yields, entry, path, here, source, report)
+                hint = "write the name that the file has in the model's version folder, such as model.onnx"
+                report.add((*item, "artifacts", name), f"{shown(name)} is not a valid file name", hint)
+        check_yields(variant.yields, entry, path, item, source, report)
         built.append(
             Variant(
                 name=variant.name,
                 accuracy=variant.accuracy,
                 template=variant.template,
                 artifacts={
-                    name: files.path(text, (*here, "artifacts", name)) for name, text in variant.artifacts.items()
+                    name: files.path(text, (*item, "artifacts", name)) for name, text in variant.artifacts.items()
                 },
                 parameters=dict(variant.parameters),
                 yields=dict(variant.yields),
@@ -91,24 +92,25 @@ def build_variants(
 
 
 def check_yields(
-    yields: Collection[str], task: TaskEntry, path: Path, here: Path, source: SourceMap, report: Report
+    yields: Collection[str], task: TaskEntry, path: Path, owner: Path, source: SourceMap, report: Report
 ) -> None:
-    """Reports estimates of rows for what is no output, or has none.
+    """Reports estimates of rows for names that are not outputs, and for outputs without rows.
 
     Args:
-        yields: Names of outputs.
-        task: Whose.
-        path: Of the task.
-        here: Of the entry with `yields`.
-        source: Of the document.
-        report: Where mistakes go.
+        yields: Names of outputs for which there is an estimate.
+        task: Task that has the outputs.
+        path: Path of the task.
+        owner: Path of the entry that has the key `yields`.
+        source: Lines of the document.
+        report: Report to which mistakes are added.
     """
     for name in yields:
-        entry = (*here, "yields", name)
+        entry = (*owner, "yields", name)
         if name in task.outputs:
             if task.outputs[name].shape[0] != -1:
                 shape = task.outputs[name].shape
-                hint = "declare its rows: a shape that begins with -1, or remove it from yields"
-                report.add(entry, f"yields of '{name}', whose shape {shape} has no varying number of rows", hint)
+                hint = "declare a shape that begins with -1, or remove the output from yields"
+                report.add(entry, f"yields has '{name}', whose shape {shape} has no varying number of rows", hint)
         elif (*path, "outputs", name) not in source:
-            report.add(entry, f"yields of '{name}', which is no output", nearest(name, task.outputs, "outputs"))
+            hint = nearest(name, task.outputs, "outputs")
+            report.add(entry, f"yields has '{name}', which is not an output", hint)

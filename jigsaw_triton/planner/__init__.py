@@ -1,15 +1,16 @@
-"""Plans: from task graphs, a cluster and profiles to variants, slices, batch sizes, budgets and a placement.
+"""The planner: turns task graphs, a cluster and profiles into a plan of variants, slices, batch sizes and placements.
 
-Each folder imports only those before it in this list:
+A problem becomes a plan in this order. Each folder imports only the folders before it:
 
-1. `solver` states mixed-integer programs and solves them in a process of its own, within a deadline.
-2. `domain` has the problem, the plan, and the arithmetic that both share.
-3. `latency` turns profiles into planned latencies.
-4. `candidates` lists the configurations of each task.
-5. `validation` checks a plan; its code shares only the queueing model with the code that makes plans.
-6. `formulation` writes the program and reads its solution.
-7. `bounds` proves which configurations no optimum uses.
-8. `placement` cuts GPUs and places replicas; `capacity` and `transition` say what a plan carries, and how to get there.
-9. `search` makes the plan, or finds why there is none.
-10. `explain` says why a plan is what it is.
+1. `solver` represents mixed-integer programs and solves them in a separate process, within a deadline.
+2. `domain` defines the problem and the plan, and the arithmetic of rates and paths that both share.
+3. `latency` predicts a task's latency from its profile and its load.
+4. `candidates` lists the configurations (variant, slice, instances, batch) that each task may use.
+5. `validation` checks a finished plan; it shares only the queueing model with the code that makes plans.
+6. `formulation` writes the mixed-integer program and reads budgets and shares from its solution.
+7. `bounds` computes lower bounds, which remove configurations that no optimal plan uses.
+8. `placement` cuts the GPUs and places the replicas; `capacity` computes the load that a plan carries, and `transition`
+   the steps from the running plan to a new one.
+9. `search` runs these parts to find a plan, or the reasons why none exists.
+10. `explain` explains a plan, or which requirements conflict.
 """

@@ -1,4 +1,4 @@
-"""What replicas in service carry of their graphs' requests."""
+"""Capacity of graphs: the requests a second that replicas in service carry."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE
 from jigsaw_triton.planner.candidates.sharing import shared_load
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.latency.latency import uses
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -19,26 +19,26 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 Array = NDArray[np.float64]
 
 Busiest = Mapping[tuple[str, ProfileKey], float]
-"""(Graph, configuration) -> the largest share of its profiled throughput that a replica may be used by."""
+"""(Graph, configuration) -> largest utilisation of a replica, as a share of its profiled throughput."""
 
 
 class Service:
-    """What the graphs get of replicas, while one plan gives way to another.
+    """Capacity of graphs during the transition from one plan to another.
 
-    What serves at a moment is an array: calls a second that may be planned for each variant of each task. What is
-    carried is counted whatever the accuracy: a mean is promised of the plans, not of the way from one to the other.
-    On that way a replica may be as busy as the budgets of either plan allow.
+    The replicas in service at a moment are an array: calls a second that may be planned for each variant of each task.
+    Accuracy is not considered, since a mean is promised for plans and not for transitions between them. During a
+    transition, a replica may be as busy as the budgets of either plan allow.
 
     Args:
-        problem: Prepared; its running plan is the first of the two.
-        plan: The second.
-        options: How the second was planned.
+        problem: Prepared problem, whose running plan is the first of the two.
+        plan: Second plan.
+        options: Options that the second plan was made with.
 
     Attributes:
-        start: What serves now.
-        before_rps: Graph -> requests a second that the first plan carries.
-        after_rps: That the second does.
-        held_rps: That the change should not take from it: the demand, or what it gets now where that is less.
+        start: Calls a second in service at the start.
+        before_rps: Capacity of each graph in the first plan, in requests a second.
+        after_rps: Capacity of each graph in the second plan, in requests a second.
+        held_rps: Capacity that each graph should keep during the transition: its demand, or `before_rps` if less.
     """
 
     def __init__(self, problem: Problem, plan: Plan, options: Options) -> None:
@@ -53,30 +53,30 @@ class Service:
         self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
         plans = (problem.running, plan) if problem.running else (plan,)
         self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
-        self._planned = {key: rate for p in plans for key, rate in _rates(p).items()}
+        self._planned = {key: rate for p in plans for key, rate in _planned_rates(p).items()}
         self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
         busiest = [_busiest(p, self._graphs, self._tables, options) for p in plans]
         self._busiest: Busiest = {
-            key: max(of.get(key, 0.0) for of in busiest) for key in {key for of in busiest for key in of}
+            key: max(used.get(key, 0.0) for used in busiest) for key in {key for used in busiest for key in used}
         }
-        self.start = self._all_of(problem.running, self._busiest)
-        self.before_rps = self.capacities(self._all_of(problem.running, busiest[0]))
-        self.after_rps = self.capacities(self._all_of(plan, busiest[-1]))
+        self.start = self._rates_of_plan(problem.running, self._busiest)
+        self.before_rps = self.capacities(self._rates_of_plan(problem.running, busiest[0]))
+        self.after_rps = self.capacities(self._rates_of_plan(plan, busiest[-1]))
         self.held_rps = {w.graph.name: min(w.demand_rps, self.before_rps[w.graph.name]) for w in problem.workloads}
 
-    def _all_of(self, plan: Plan | None, busiest: Busiest) -> Array:
-        """What a plan's replicas add up to."""
+    def _rates_of_plan(self, plan: Plan | None, busiest: Busiest) -> Array:
+        """Returns the calls a second of all replicas of a plan."""
         found = np.zeros(len(self._column))
         for gpu in plan.gpus if plan is not None else ():
             for placed in gpu.layout:
-                found += self._of(placed.models, gpu.model, placed.placement.slice, busiest)
+                found += self._rates(placed.models, gpu.model, placed.placement.slice, busiest)
         return found
 
-    def of(self, models: Iterable[PlacedModel], board: str, kind: str) -> Array:
-        """What the models in a slice add; nothing, where a model is of no graph that is wanted or has no profile."""
-        return self._of(models, board, kind, self._busiest)
+    def rates(self, models: Iterable[PlacedModel], board: str, kind: str) -> Array:
+        """Returns the calls a second of the models in a slice; zero for a model without a graph or a profile."""
+        return self._rates(models, board, kind, self._busiest)
 
-    def _of(self, models: Iterable[PlacedModel], board: str, kind: str, busiest: Busiest) -> Array:
+    def _rates(self, models: Iterable[PlacedModel], board: str, kind: str, busiest: Busiest) -> Array:
         models = tuple(models)
         added = np.zeros(len(self._column))
         rows = {model: row for model in models if (row := self._row(model, board, kind)) is not None}
@@ -89,13 +89,13 @@ class Service:
         return added
 
     def _together(self, rows: Mapping[PlacedModel, ProfileRow]) -> dict[PlacedModel, float]:
-        """What models that share a slice carry: what each is planned to, all multiplied so that the slice is used."""
+        """Returns the calls a second of models in one slice: planned rates, scaled to the slice's largest load."""
         planned = {model: self._planned.get((model.graph, model.task, model.variant), 0.0) for model in rows}
         load = sum(busy(planned[model], row) for model, row in rows.items())
         return {model: rate * self._shared_load / load if load > 0 else 0.0 for model, rate in planned.items()}
 
     def memory_mib(self, models: Iterable[PlacedModel], board: str, kind: str) -> float:
-        """What models take in a slice, as far as it is known."""
+        """Returns the memory that models take in a slice; zero for a model without a profile."""
         rows = (self._row(model, board, kind) for model in models)
         return sum(row.memory_mib for row in rows if row is not None)
 
@@ -104,14 +104,14 @@ class Service:
         return self._tables.get(m.graph, ProfileTable(())).get(key)
 
     def capacities(self, serving: Array) -> dict[str, float]:
-        """Graph -> requests a second."""
+        """Returns the capacity of each graph, in requests a second."""
         return {name: self._capacity(name, serving) for name in self._graphs}
 
     def _capacity(self, name: str, serving: Array) -> float:
         return max(of_all_tasks(tasks) for tasks in self._carried(name, serving))
 
     def _carried(self, name: str, serving: Array) -> list[dict[str, float]]:
-        """By the ways in which the graph's calls may be shared out: what each task carries."""
+        """Returns the capacity of each task, for each way to share out the graph's calls among variants."""
         part = np.round(serving[self._columns[name]], 6)
         key = (name, part.tobytes())
         if key not in self._known:
@@ -121,18 +121,18 @@ class Service:
         return self._known[key]
 
     def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:
-        """Graph -> requests a second that it gets too few; graphs that get enough left out."""
+        """Returns the shortfall of each graph that lacks capacity, in requests a second."""
         short = {name: held - capacities[name] for name, held in self.held_rps.items()}
         return {name: lack for name, lack in short.items() if lack > TOLERANCE * self.held_rps[name]}
 
     def missing_rps(self, serving: Array) -> float:
-        """Requests a second that graphs get too few, together."""
+        """Returns the sum of the graphs' shortfalls, in requests a second."""
         return sum(self.missing(self.capacities(serving)).values())
 
     def distance(self, serving: Array) -> float:
-        """How far the graphs' tasks are from enough, together: 0 where nothing is missing.
+        """Returns the sum of the tasks' shortfalls, in requests a second of their graphs; 0 if nothing is missing.
 
-        Whatever helps a task that lacks makes it less, also where another task lacks as well.
+        More capacity for a task that lacks some makes it smaller, even while another task limits the graph.
         """
         return sum(
             min(sum(max(0.0, held - carried) for carried in tasks.values()) for tasks in self._carried(name, serving))
@@ -141,37 +141,37 @@ class Service:
         )
 
     def slack(self, serving: Array) -> float:
-        """The least capacity of a graph, in parts of what it should not fall below."""
+        """Returns the least ratio of a graph's capacity to the capacity that it should keep."""
         return min((self._capacity(g, serving) / h for g, h in self.held_rps.items() if h > 0), default=math.inf)
 
 
 def _busiest(
     plan: Plan, graphs: Mapping[str, TaskGraph], tables: Mapping[str, ProfileTable], options: Options
 ) -> Busiest:
-    """How busy a plan's budgets let its replicas be; the least of all loads where they leave no time for that."""
-    placed = {
-        (m.graph, ProfileKey(gpu.model, m.task, m.variant, of.placement.slice, m.instances, m.batch))
+    """Returns the largest utilisation that a plan's budgets permit; the least of all loads if they permit none."""
+    replicas = {
+        (m.graph, ProfileKey(gpu.model, m.task, m.variant, placed.placement.slice, m.instances, m.batch))
         for gpu in plan.gpus
-        for of in gpu.layout
-        for m in of.models
+        for placed in gpu.layout
+        for m in placed.models
     }
     found: dict[tuple[str, ProfileKey], float] = {}
     for name in plan.graphs.keys() & graphs.keys():
         graph, table, planned = graphs[name], tables.get(name, ProfileTable(())), plan.graphs[name].tasks
         known = planned.keys() & graph.tasks.keys()
-        rows = (table.get(key) for of, key in sorted(placed) if of == name and key.task in known)
+        rows = (table.get(key) for owner, key in sorted(replicas) if owner == name and key.task in known)
         usable = [row for row in rows if row is not None and row.throughput_rps > 0]
-        for key, of in uses(graph, usable, table, options, [row.key for row in usable]).items():
+        for key, loads in uses(graph, usable, table, options, [row.key for row in usable]).items():
             task = planned[key.task]
-            replicas = sum(s.count for s in task.segments)
-            at = [use for use in of if use.among[0] <= replicas <= use.among[1]]
+            count = sum(s.count for s in task.segments)
+            at = [use for use in loads if use.replica_range[0] <= count <= use.replica_range[1]]
             within = [use.utilisation for use in at if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
             found[name, key] = max(within, default=min((use.utilisation for use in at), default=0.0))
     return found
 
 
-def _rates(plan: Plan) -> dict[tuple[str, str, str], float]:
-    """(graph, task, variant) -> calls a second that are planned for it."""
+def _planned_rates(plan: Plan) -> dict[tuple[str, str, str], float]:
+    """Returns the planned calls a second by (graph, task, variant)."""
     rates: dict[tuple[str, str, str], float] = {}
     for graph, planned in plan.graphs.items():
         for name, task in planned.tasks.items():

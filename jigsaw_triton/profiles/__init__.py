@@ -1,1 +1,1 @@
-"""What is known of the speed of variants."""
+"""Profiles of variants: their latency and throughput on each kind of slice."""

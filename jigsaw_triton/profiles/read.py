@@ -1,4 +1,4 @@
-"""profiles.csv: reading it strictly, writing it, and saying what it lacks."""
+"""Reads and writes profiles.csv, and reports missing profiles."""
 
 import csv
 import io
@@ -12,8 +12,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.files import load_text
-from jigsaw_triton.spec.schema import NAME_PATTERN
-from jigsaw_triton.spec.words import nearest, shown
+from jigsaw_triton.spec.words import NAME_PATTERN, nearest, shown
 
 Source = Literal["measured", "fitted", "assumed"]
 
@@ -32,16 +31,16 @@ HEADER = (
     "source",
 )
 SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
-"""As `gpus.model.SLICES`, which this part does not import."""
+"""Kinds of slices: a copy of `gpus.model.SLICES`, which this package must not import."""
 
 LIMIT_BYTES = 16 * 1024 * 1024
 LIMIT_PROBLEMS = 50
-"""Mistakes shown of one file; a column that is wrong is wrong in each row."""
+"""Largest number of mistakes that are reported of one file: a wrong column causes a mistake in every row."""
 
 _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _BOARD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 LIMIT_COUNT = 999_999
-"""Instances, or items in a batch."""
+"""Largest number of instances, and of items in a batch."""
 
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -49,10 +48,11 @@ _MEASURE = "`jigsaw-triton profile GRAPH` writes this file"
 
 
 def read_profiles(path: Path | str) -> ProfileTable:
-    """Reads a profiles.csv, or that of a folder.
+    """Reads a profiles.csv, or the profiles.csv in a folder.
 
     Raises:
-        SpecError: It cannot be read, or rows of it are wrong: the first `LIMIT_PROBLEMS`, and how many more.
+        SpecError: The file cannot be read or has mistakes. The error has the first `LIMIT_PROBLEMS` of them and the
+            number of the others.
     """
     path = Path(path)
     file = path / "profiles.csv" if path.is_dir() else path
@@ -60,14 +60,14 @@ def read_profiles(path: Path | str) -> ProfileTable:
 
 
 def parse_profiles(text: str, file: str) -> ProfileTable:
-    """The table that the text of a profiles.csv holds.
+    """Parses the text of a profiles.csv.
 
     Args:
-        text: Of the file.
-        file: For messages.
+        text: Text of the file.
+        file: Name of the file, for messages.
 
     Raises:
-        SpecError: As for `read_profiles`.
+        SpecError: The text has mistakes. The error has the first `LIMIT_PROBLEMS` of them and the number of the others.
     """
     problems: list[Diagnostic] = []
     rows: dict[ProfileKey, ProfileRow] = {}
@@ -78,16 +78,19 @@ def parse_profiles(text: str, file: str) -> ProfileTable:
         for cells in reader:
             reasons, row = _row(cells)
             if row is not None and row.key in rows:
-                reasons = [("this configuration is repeated", f"the first is on line {lines[row.key]}")]
+                reasons = [
+                    ("duplicate configuration", f"remove one of the rows; the first is on line {lines[row.key]}")
+                ]
             elif row is not None:
                 rows[row.key] = row
                 lines[row.key] = reader.line_num
             problems += [Diagnostic(file, reader.line_num, message, hint) for message, hint in reasons]
     except csv.Error as error:
-        problems.append(Diagnostic(file, reader.line_num, f"this is not CSV: {error}", "check quotes and line ends"))
+        message = f"this is not valid CSV: {error}"
+        problems.append(Diagnostic(file, reader.line_num, message, "check quotes and line ends"))
     if problems:
         more = len(problems) - LIMIT_PROBLEMS
-        rest = [Diagnostic(file, 0, f"{more} more mistakes of such kinds")] if more > 0 else []
+        rest = [Diagnostic(file, 0, f"{more} more mistakes are not shown")] if more > 0 else []
         raise SpecError([*problems[:LIMIT_PROBLEMS], *rest])
     return ProfileTable(rows.values())
 
@@ -100,17 +103,21 @@ def _check_header(cells: list[str], file: str) -> None:
     lacking = [name for name in HEADER if name not in cells]
     unknown = [name for name in cells if name not in HEADER]
     parts = [f"lacks {', '.join(lacking)}"] if lacking else []
-    parts += [f"has {', '.join(shown(name) for name in unknown)}"] if unknown else []
-    message = f"the header {' and '.join(parts) or 'has its columns in another order or twice'}"
+    parts += [f"has unknown columns {', '.join(shown(name) for name in unknown)}"] if unknown else []
+    message = f"the header {' and '.join(parts) or 'has its columns in the wrong order or twice'}"
     raise SpecError([Diagnostic(file, 1, message, f"the first line must be {','.join(HEADER)}")])
 
 
 def _row(cells: list[str]) -> tuple[list[tuple[str, str]], ProfileRow | None]:
-    """What is wrong with a row (message and hint), and the row where nothing is."""
+    """Parses a row.
+
+    Returns:
+        The mistakes in the row, each a message and a hint, and the row itself, or None if it has mistakes.
+    """
     if not cells:
         return [("the line is empty", "remove it")], None
     if len(cells) != len(HEADER):
-        return [(f"the row has {len(cells)} cells, not {len(HEADER)}", _MEASURE)], None
+        return [(f"the row must have {len(HEADER)} cells, not {len(cells)}", _MEASURE)], None
     row = dict(zip(HEADER, cells, strict=True))
     reasons = [*_check_words(row), *_check_numbers(row)]
     if reasons:
@@ -119,14 +126,14 @@ def _row(cells: list[str]) -> tuple[list[tuple[str, str]], ProfileRow | None]:
     p50, p95, p99, throughput, memory = (float(row[column]) for column in HEADER[6:11])
     if not p50 <= p95 <= p99:
         found = f"p50 {row['latency_p50_ms']}, p95 {row['latency_p95_ms']}, p99 {row['latency_p99_ms']} ms"
-        return [(f"the latencies fall: {found}", "they must be p50 <= p95 <= p99")], None
+        return [(f"the latencies are not ascending: {found}", "they must satisfy p50 <= p95 <= p99")], None
     return [], ProfileRow(key, p50, p95, p99, throughput, memory, _source(row["source"]))
 
 
 def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
     reasons = []
     if _BOARD.fullmatch(row["gpu"]) is None:
-        reasons.append((f"gpu is {shown(row['gpu'])}", "write a model of the catalog, such as A100-80GB"))
+        reasons.append((f"gpu is {shown(row['gpu'])}", "write a GPU model of the catalog, such as A100-80GB"))
     for column in ("task", "variant"):
         if _NAME.fullmatch(row[column]) is None:
             reasons.append((f"{column} is {shown(row[column])}", f"write the name of a {column} of the graph"))
@@ -145,9 +152,9 @@ def _check_numbers(row: dict[str, str]) -> list[tuple[str, str]]:
             reasons.append((f"{column} is {shown(row[column])}", f"write a whole number from 1 to {LIMIT_COUNT}"))
     for column in HEADER[6:11]:
         value = float(row[column]) if _NUMBER.fullmatch(row[column]) else math.nan
-        least = "at least 0" if column == "memory_mib" else "greater than 0"
+        bound = "of at least 0" if column == "memory_mib" else "greater than 0"
         if not (math.isfinite(value) and (value > 0 or (value == 0 and column == "memory_mib"))):
-            reasons.append((f"{column} is {shown(row[column])}", f"write a finite number {least}"))
+            reasons.append((f"{column} is {shown(row[column])}", f"write a finite number {bound}"))
     return reasons
 
 
@@ -156,10 +163,10 @@ def _source(text: str) -> Source:
 
 
 def write_profiles(rows: Iterable[ProfileRow]) -> str:
-    """The text of a profiles.csv, rows sorted by configuration; `parse_profiles` reads back the same rows.
+    """Returns the text of a profiles.csv, from which `parse_profiles` reads the same rows.
 
     Args:
-        rows: Of distinct configurations.
+        rows: Rows of distinct configurations. They are written sorted by configuration.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
@@ -174,15 +181,15 @@ def write_profiles(rows: Iterable[ProfileRow]) -> str:
 
 
 def missing(graph: TaskGraph, table: ProfileTable, boards: Collection[str]) -> tuple[str, ...]:
-    """What must be measured before a graph's variants can all be planned on these boards.
+    """Returns a message for each variant that cannot be planned on all boards because it has no profile.
 
     Args:
-        graph: Whose variants they are.
-        table: What is known.
-        boards: Names of the boards of the cluster.
+        graph: Graph whose variants are checked.
+        table: Profiles of the graph.
+        boards: Names of the GPU models of the cluster.
 
     Returns:
-        A sentence a variant, with the command that measures it, in the graph's order.
+        Messages in the order of the graph, each with the command that measures the variant.
     """
     found = []
     for task in graph.tasks.values():
@@ -193,6 +200,6 @@ def missing(graph: TaskGraph, table: ProfileTable, boards: Collection[str]) -> t
                 command = f"jigsaw-triton profile {graph.folder} --task {task.name} --variant {variant.name}"
                 where = ", ".join(lacking)
                 found.append(
-                    f"variant '{variant.name}' of {task.name} has no profile on {where}; `{command}` measures it"
+                    f"variant '{variant.name}' of {task.name} has no profile on {where}; run `{command}` to measure it"
                 )
     return tuple(found)

@@ -1,4 +1,4 @@
-"""How long an instance takes for a batch of any size, as far as a profile tells."""
+"""Model of the service time of a batch of any size on one instance, fitted to a profile."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,27 +14,28 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 Array = NDArray[np.float64]
 
 FIXED_SHARE = 0.5
-"""Of the time of the smallest batch in a profile: what a batch takes however few its items. A convention, used only
-below the smallest batch that is profiled."""
+"""Fixed part of a batch's service time, as a share of that of the smallest profiled batch. This is a convention, and it
+is used only for batches that are smaller than that one."""
 
 _Z95, _Z99, _MOST_Z = (NormalDist().inv_cdf(p) for p in (0.95, 0.99, 0.999))
 
 
 @dataclass(frozen=True)
 class ServiceTime:
-    """The time that one of a configuration's instances takes for a batch.
+    """Distribution of the time that one instance of a configuration takes for a batch.
 
-    The time is the median of the batch's size times a random factor whose distribution is the same for all sizes. Its
-    logarithm is piecewise linear in the normal deviate: through the profile's p50, p95 and p99, below the median as
-    steep as above, beyond p99 as between p95 and p99, and constant from p99.9 on, of which a profile says nothing.
+    The service time is the median for the batch's size times a random factor, whose distribution is the same for all
+    sizes. The logarithm of the factor is piecewise linear in the normal deviate: it passes through the profile's p50,
+    p95 and p99; below the median its slope is that above it; beyond p99 its slope is that between p95 and p99; and it
+    is constant from p99.9 on, because a profile has no information about that range.
 
     Attributes:
-        sizes: Batch sizes of which the median is known, ascending; the last is the largest batch.
-        median_ms: Of those.
-        p95: Of the factor, at least 1.
-        p99: Likewise, at least p95.
-        rest: After each batch the instance takes nothing for so many medians: by the profile's throughput it does
-            fewer batches than by its latencies.
+        sizes: Batch sizes whose median is known, ascending; the last is the largest batch.
+        median_ms: Median service time of each of these sizes.
+        p95: 95th percentile of the factor, at least 1.
+        p99: 99th percentile of the factor, at least `p95`.
+        rest: Idle time of the instance after each batch, in units of the full batch's median. It accounts for a
+            throughput of the profile that is lower than its latencies allow.
     """
 
     sizes: tuple[int, ...]
@@ -45,19 +46,19 @@ class ServiceTime:
 
     @property
     def batch(self) -> int:
-        """The largest."""
+        """Largest batch size."""
         return self.sizes[-1]
 
     @cached_property
     def medians_ms(self) -> Array:
-        """By number of items, from 0 to the largest batch; linear between the known sizes and down to `FIXED_SHARE`."""
+        """Median service times for 0 items up to the largest batch: linear between known sizes and to `FIXED_SHARE`."""
         return np.interp(
             np.arange(self.batch + 1), (0, *self.sizes), (FIXED_SHARE * self.median_ms[0], *self.median_ms)
         )
 
     @property
     def mean(self) -> float:
-        """Of the factor."""
+        """Mean of the factor."""
         return _moments(self.p95, self.p99)[0]
 
     @property
@@ -67,22 +68,26 @@ class ServiceTime:
 
     @property
     def occupied_ms(self) -> float:
-        """Mean time from one full batch to the next of a busy instance."""
+        """Mean time between the starts of consecutive full batches on a busy instance, in milliseconds."""
         return self.median_ms[-1] * (self.mean + self.rest)
 
     def full_ms(self, quantile: float) -> float:
-        """A quantile, in (0, 1), of the time of a full batch."""
+        """Returns a quantile, in (0, 1), of the service time of a full batch in milliseconds."""
         return self.median_ms[-1] * float(self.factors(np.array([NormalDist().inv_cdf(quantile)]))[0])
 
     def factors(self, deviates: Array) -> Array:
-        """The factors at these normal deviates."""
+        """Returns the factors at the given normal deviates."""
         return _factors(deviates, self.p95, self.p99)
 
 
 def service_time(row: ProfileRow, smaller: Iterable[ProfileRow] = ()) -> ServiceTime:
-    """What a profile says, together with those of the same configuration with smaller batches.
+    """Fits the service time of a configuration.
 
-    A smaller batch never takes longer than a larger one, whatever was measured.
+    A smaller batch never takes longer than a larger one, even if that was measured.
+
+    Args:
+        row: Profile of the configuration.
+        smaller: Profiles of the same configuration with other batch sizes; only smaller batches are used.
     """
     known = {r.key.batch: r.latency_p50_ms for r in smaller if r.key.batch < row.key.batch}
     known[row.key.batch] = least = row.latency_p50_ms
@@ -97,18 +102,24 @@ def service_time(row: ProfileRow, smaller: Iterable[ProfileRow] = ()) -> Service
 
 @lru_cache(maxsize=16)
 def service_times(table: ProfileTable) -> Mapping[ProfileKey, ServiceTime]:
-    """Of every row whose throughput is above 0."""
-    alike: dict[tuple[str, str, str, str, int], list[ProfileRow]] = {}
+    """Fits the service time of every configuration whose throughput is greater than 0."""
+    by_instances: dict[tuple[str, str, str, str, int], list[ProfileRow]] = {}
     for row in table.rows():
         k = row.key
-        alike.setdefault((k.gpu, k.task, k.variant, k.slice, k.instances), []).append(row)
-    return {row.key: service_time(row, rows) for rows in alike.values() for row in rows if row.throughput_rps > 0}
+        by_instances.setdefault((k.gpu, k.task, k.variant, k.slice, k.instances), []).append(row)
+    return {
+        row.key: service_time(row, rows) for rows in by_instances.values() for row in rows if row.throughput_rps > 0
+    }
 
 
 def busy(rate_rps: float, row: ProfileRow) -> float:
-    """The part of its time that a slice has to do with these calls at most, were each an execution of its own.
+    """Returns an upper estimate of a slice's utilisation by calls that are each executed on their own.
 
-    No less than what its profiled throughput makes of it.
+    It is at least the utilisation that follows from the profiled throughput.
+
+    Args:
+        rate_rps: Calls per second.
+        row: Profile of the configuration.
     """
     return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
 
@@ -121,8 +132,12 @@ def _factors(deviates: Array, p95: float, p99: float) -> Array:
 
 
 def _quadrature() -> tuple[Array, Array]:
-    """Normal deviates and their weights: between those at which a factor's logarithm bends, and what is beyond them."""
-    # numpy's stubs leave it untyped.
+    """Returns normal deviates and weights for integrals of the factor.
+
+    They are Gauss-Legendre nodes on each side of p95, where the slope of the factor's logarithm changes, and one point
+    for the constant part beyond p99.9.
+    """
+    # numpy's stubs do not type this function.
     nodes, weights = np.polynomial.legendre.leggauss(64)  # type: ignore[no-untyped-call]
     ends = ((-_FARTHEST, _Z95), (_Z95, _MOST_Z))
     deviates = np.concatenate([(low + high + (high - low) * nodes) / 2 for low, high in ends])
@@ -138,9 +153,9 @@ _DEVIATES, _WEIGHTS = _quadrature()
 
 @lru_cache(maxsize=4096)
 def _moments(p95: float, p99: float) -> tuple[float, float]:
-    """Mean and squared coefficient of variation of the factor.
+    """Returns the mean and the squared coefficient of variation of the factor.
 
-    In closed form, lognormal piece by piece, little would be left of the digits where p99 is many times p95.
+    The closed form, a sum of truncated lognormal pieces, would lose most digits if p99 is many times p95.
     """
     factors = _factors(_DEVIATES, p95, p99)
     mean = float(_WEIGHTS @ factors)

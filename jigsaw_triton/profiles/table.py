@@ -1,4 +1,4 @@
-"""What is known of a variant's speed: one row a configuration."""
+"""A table of profiles, with one row per configuration of a variant."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,16 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, order=True)
 class ProfileKey:
-    """A configuration of one variant on one kind of slice of one model of GPU."""
+    """A configuration of a variant on one kind of slice of a GPU model.
+
+    Attributes:
+        gpu: Name of the GPU model.
+        task: Name of the task.
+        variant: Name of the variant.
+        slice: Kind of the slice.
+        instances: Number of Triton instances of the model in the slice.
+        batch: Batch size.
+    """
 
     gpu: str
     task: str
@@ -22,13 +31,13 @@ class ProfileRow:
     """A row of profiles.csv.
 
     Attributes:
-        key: The configuration.
-        latency_p50_ms: Of one batch, all instances busy.
-        latency_p95_ms: Likewise.
-        latency_p99_ms: Likewise.
-        throughput_rps: Items a second of all instances together.
-        memory_mib: Of all instances together.
-        source: Where the figures come from.
+        key: Configuration that was profiled.
+        latency_p50_ms: Median latency of one batch while all instances are busy.
+        latency_p95_ms: 95th percentile of that latency.
+        latency_p99_ms: 99th percentile of that latency.
+        throughput_rps: Items per second of all instances together.
+        memory_mib: Memory of all instances together.
+        source: Origin of the figures.
     """
 
     key: ProfileKey
@@ -41,10 +50,10 @@ class ProfileRow:
 
 
 class ProfileTable:
-    """Rows by configuration; immutable.
+    """An immutable table of profile rows.
 
     Args:
-        rows: Of distinct keys.
+        rows: Rows with distinct keys.
     """
 
     __slots__ = ("_rows",)
@@ -58,7 +67,7 @@ class ProfileTable:
     def rows(
         self, *, task: str | None = None, variant: str | None = None, gpu: str | None = None
     ) -> tuple[ProfileRow, ...]:
-        """Rows that match, sorted by key."""
+        """Returns the rows that match all given names, sorted by key."""
         return tuple(
             row
             for key, row in self._rows.items()
@@ -68,5 +77,5 @@ class ProfileTable:
         )
 
     def get(self, key: ProfileKey) -> ProfileRow | None:
-        """The row of this configuration, or None."""
+        """Returns the row of a configuration, or None if it was not profiled."""
         return self._rows.get(key)

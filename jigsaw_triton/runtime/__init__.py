@@ -1,1 +1,1 @@
-"""The code that runs inside tritonserver."""
+"""Code that runs inside tritonserver: BLS pipelines, python steps and the runners of variants."""

@@ -1,7 +1,7 @@
-"""Admission of a pipeline's requests: which are under way, which wait, and which come too late for an answer.
+"""Admission control of a pipeline's requests: which are started, which wait, and which are refused as too late.
 
-A pipeline's process has a limited number of steps under way at once. What would wait for a free one would do so where
-nobody sees it: a front knows nothing of a request that has not come to its queue, and cannot refuse it.
+A pipeline's process can run only a limited number of steps at once. Without admission control, requests beyond that
+limit would wait where no front can see them: a front cannot refuse a request that has not reached its queue.
 """
 
 from collections import deque
@@ -9,45 +9,46 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-MOST_UNDER_WAY = 32
-"""Items of requests; as many steps as the python backend runs for one process at once (its `thread-pool-size`)."""
+MAX_IN_FLIGHT = 32
+"""Largest number of items in flight: the number of steps that the python backend runs for one process at once (its
+`thread-pool-size`)."""
 
 RECENT = 256
-"""Requests whose time under way tells how long the next one will take."""
+"""Number of recent requests from whose durations that of the next one is predicted."""
 
-TARGET = 0.75
-"""Of the time that the SLO leaves for waiting: what is used of it, so that there is time in hand."""
+WAIT_SHARE = 0.75
+"""Share of the time that the SLO leaves for waiting in which a request may wait; the rest is slack."""
 
-LEAST = 0.1
-"""Of its limit that a request may wait whatever those before it took: one slow answer is no overload."""
+LEAST_WAIT_SHARE = 0.1
+"""Share of its time limit for which a request may always wait: a single slow answer is not an overload."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A request.
+    """A waiting request.
 
     Attributes:
-        what: Whatever the caller knows it by.
-        items: That go their own ways through the steps.
-        limit_s: The timeout that it brings; None for the graph's SLO.
-        came_s: When.
+        request: The caller's object for the request.
+        items: Number of its items that run through the steps separately.
+        limit_s: Timeout of the request in seconds; None for the graph's SLO.
+        arrived_s: Time of its arrival, in seconds of the clock.
     """
 
-    what: T
+    request: T
     items: int
     limit_s: float | None
-    came_s: float
+    arrived_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Turn(Generic[T]):
-    """What is to be done now.
+    """Requests to start and to refuse now.
 
     Attributes:
-        start: Are under way from now on.
-        refuse: Have waited too long, each with its seconds.
+        start: Requests that are in flight from now on.
+        refuse: Requests that have waited too long, each with the seconds that it waited.
     """
 
     start: tuple[T, ...]
@@ -55,40 +56,46 @@ class Turn(Generic[T]):
 
 
 class Admission(Generic[T]):
-    """The requests of one pipeline's process: first in, first out. Not for several threads at once.
+    """Admission control of one pipeline process, first in, first out. Not safe for use by several threads.
 
     Args:
-        slo_s: Seconds within which a request without a timeout of its own is to be answered; infinity if it may wait.
-        clock: Seconds.
+        slo_s: Seconds within which a request without a timeout must be answered; infinity if it may wait.
+        clock: Function that returns the current time in seconds.
     """
 
     def __init__(self, slo_s: float, clock: Callable[[], float]) -> None:
         self._slo_s = slo_s
         self._clock = clock
         self._waiting: deque[Entry[T]] = deque()
-        self._under_way = 0
+        self._in_flight = 0
         self._took_s: deque[float] = deque(maxlen=RECENT)
 
-    def came(self, what: T, items: int, limit_s: float | None) -> Turn[T]:
-        """A request came."""
+    def arrived(self, request: T, items: int, limit_s: float | None) -> Turn[T]:
+        """Adds a request that has arrived.
+
+        Args:
+            request: The caller's object for the request.
+            items: Number of its items that run through the steps separately.
+            limit_s: Timeout of the request in seconds; None for the graph's SLO.
+        """
         now_s = self._clock()
-        self._waiting.append(Entry(what, items, limit_s, now_s))
+        self._waiting.append(Entry(request, items, limit_s, now_s))
         return self._turn(now_s)
 
     def ended(self, items: int, took_s: float | None) -> Turn[T]:
-        """A request is no longer under way.
+        """Removes a request that is no longer in flight.
 
         Args:
-            items: Of it.
-            took_s: Since it was started; None where it failed, which tells nothing of those that do not.
+            items: Number of its items.
+            took_s: Seconds since it was started; None if it failed, which says nothing about requests that succeed.
         """
-        self._under_way -= items
+        self._in_flight -= items
         if took_s is not None:
             self._took_s.append(took_s)
         return self._turn(self._clock())
 
-    def look(self) -> Turn[T]:
-        """Nothing happened but that time went by."""
+    def poll(self) -> Turn[T]:
+        """Refuses the requests that have waited too long, if any, when nothing has arrived or ended."""
         return self._turn(self._clock())
 
     def _turn(self, now_s: float) -> Turn[T]:
@@ -97,18 +104,18 @@ class Admission(Generic[T]):
         slowest_s = max(self._took_s, default=0.0)
         while self._waiting:
             entry = self._waiting[0]
-            waited_s = now_s - entry.came_s
-            if waited_s > self._patience_s(entry.limit_s, slowest_s):
-                refuse.append((entry.what, waited_s))
-            elif self._under_way == 0 or self._under_way + entry.items <= MOST_UNDER_WAY:
-                start.append(entry.what)
-                self._under_way += entry.items
+            waited_s = now_s - entry.arrived_s
+            if waited_s > self._longest_wait_s(entry.limit_s, slowest_s):
+                refuse.append((entry.request, waited_s))
+            elif self._in_flight == 0 or self._in_flight + entry.items <= MAX_IN_FLIGHT:
+                start.append(entry.request)
+                self._in_flight += entry.items
             else:
                 break
             self._waiting.popleft()
         return Turn(tuple(start), tuple(refuse))
 
-    def _patience_s(self, limit_s: float | None, slowest_s: float) -> float:
-        """How long a request may wait that is to be answered in time."""
-        whole_s, part = (self._slo_s, TARGET) if limit_s is None else (limit_s, 1.0)
-        return max(LEAST * whole_s, part * (whole_s - slowest_s))
+    def _longest_wait_s(self, limit_s: float | None, slowest_s: float) -> float:
+        """Returns the longest time that a request may wait and still be answered in time."""
+        whole_s, share = (self._slo_s, WAIT_SHARE) if limit_s is None else (limit_s, 1.0)
+        return max(LEAST_WAIT_SHARE * whole_s, share * (whole_s - slowest_s))

@@ -1,4 +1,4 @@
-"""From results to the python backend's responses."""
+"""Converts between results and the python backend's tensors and responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -10,15 +10,15 @@ from jigsaw_triton.runtime.dtypes import BF16, Array
 from jigsaw_triton.runtime.outcome import Blame, Failure
 
 BLAMES: tuple[str, ...] = get_args(Blame)
-"""Causes that a failure can be blamed on."""
+"""Parties that can be to blame for a failure."""
 
 
 def response(result: Mapping[str, Array] | Failure, names: Sequence[str]) -> Any:
-    """The InferenceResponse with the outputs of these names, or with the failure under a code that fits its blame.
+    """Returns an InferenceResponse with outputs, or with an error whose code corresponds to the failure's blame.
 
     Args:
         result: Outputs by name, or a failure.
-        names: Of the outputs that are wanted.
+        names: Names of the outputs to include.
     """
     if not isinstance(result, Failure):
         return pb_utils.InferenceResponse([tensor_of(name, result[name]) for name in names])
@@ -26,8 +26,8 @@ def response(result: Mapping[str, Array] | Failure, names: Sequence[str]) -> Any
 
 
 def code_of(blame: str) -> Any:
-    """Triton's error code for a blame."""
-    # The stub fills its module after it has imported the model: these names do not exist at import.
+    """Returns Triton's error code for a blame."""
+    # The stub fills its module only after it has imported the model, so these names do not exist at import.
     codes = {
         "request": pb_utils.TritonError.INVALID_ARG,
         "model": pb_utils.TritonError.INTERNAL,
@@ -37,30 +37,30 @@ def code_of(blame: str) -> Any:
 
 
 def late(waited_s: float, own_s: float) -> str:
-    """Why a request is refused that has waited too long.
+    """Returns the message for a request that is refused because it has waited too long.
 
     Args:
-        waited_s: So far.
-        own_s: The timeout that it brought; 0 for none.
+        waited_s: Seconds that the request has waited.
+        own_s: Timeout of the request in seconds; 0 if it has none.
     """
     promised = f"its timeout of {1000 * own_s:g} ms" if own_s else "the latency promised"
     return f"overloaded: the request waited for {1000 * waited_s:.0f} ms and cannot be answered within {promised}"
 
 
 def tensors(request: Any) -> dict[str, Array]:
-    """A request's inputs by name, as views of Triton's memory."""
+    """Returns a request's inputs by name, as views of Triton's memory."""
     return {tensor.name(): array_of(tensor) for tensor in request.inputs()}
 
 
 def tensor_of(name: str, array: Array) -> Any:
-    """A tensor of Triton's."""
+    """Converts an array to a tensor of the python backend."""
     if array.dtype == BF16:
         return pb_utils.Tensor.from_dlpack(name, to_capsule(array))
     return pb_utils.Tensor(name, array)
 
 
 def array_of(tensor: Any) -> Array:
-    """The values of a tensor of Triton's, as a view of its memory where numpy knows their type."""
+    """Returns the values of a tensor of the python backend: a view of its memory, or a copy if numpy lacks the type."""
     try:
         array: Array = tensor.as_numpy()
     except pb_utils.TritonModelException:

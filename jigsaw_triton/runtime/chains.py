@@ -1,6 +1,6 @@
-"""How a chain of tasks is named that a worker does in one call: `first~second`, and its variants likewise.
+"""Names of chains of tasks that a worker executes in one call, and of their variants: `first~second`.
 
-No name of a task or variant has that sign, and clients write it into a URL as it is: Triton decodes none.
+Names of tasks and variants cannot contain `~`. It needs no encoding in a URL, which Triton would not decode.
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ _JOIN = "~"
 
 
 def joined(names: Iterable[str]) -> str:
-    """The chain's name, or its variant's, by those of its tasks in order; of one task its own."""
+    """Joins the names of a chain's tasks, or of their variants, to that of the chain; a single name stays as it is."""
     return _JOIN.join(names)
 
 
 def members(name: str) -> tuple[str, ...]:
-    """The names that `joined` made one of."""
+    """Splits the name of a chain into the names that `joined` joined."""
     return tuple(name.split(_JOIN))

@@ -1,6 +1,6 @@
-"""BF16 tensors between Triton's python backend and numpy, which has no such type: by DLPack, bit for bit.
+"""Exchanges BF16 tensors, a type that numpy lacks, with Triton's python backend by DLPack, bit for bit.
 
-The backend refuses to make a numpy array of one, and offers capsules of DLPack (v0.8, `dlpack.h`) instead.
+The backend refuses to convert such a tensor to a numpy array. It offers capsules of DLPack (v0.8, `dlpack.h`) instead.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ _BFLOAT: Final = 4
 
 
 class _Tensor(ctypes.Structure):
-    """DLTensor."""
+    """The structure DLTensor."""
 
     _fields_: ClassVar = [
         ("data", ctypes.c_void_p),
@@ -36,7 +36,7 @@ _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class _Managed(ctypes.Structure):
-    """DLManagedTensor."""
+    """The structure DLManagedTensor."""
 
     _fields_: ClassVar = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
 
@@ -49,23 +49,23 @@ _capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char
 )
 
 _kept: dict[int, tuple[Any, ...]] = {}
-"""By the address of what a capsule points to: what must not go before its taker has done with it."""
+"""Address of the structure that a capsule points to -> objects that must live until its consumer releases it."""
 
 _release = _Deleter(lambda address: _kept.pop(address, None) and None)
 
 
 def from_capsule(capsule: object) -> Array:
-    """A copy of the tensor.
+    """Returns a copy of the tensor in a capsule.
 
     Args:
-        capsule: Of a BF16 tensor in the processor's memory, contiguous.
+        capsule: Capsule of a contiguous BF16 tensor in CPU memory.
 
     Raises:
-        ValueError: It is none of those.
+        ValueError: The tensor is not BF16.
     """
     tensor = _Managed.from_address(_pointer_of(capsule, _NAME)).tensor
     if (tensor.code, tensor.bits, tensor.lanes) != (_BFLOAT, 16, 1):
-        raise ValueError(f"a tensor of DLPack type {tensor.code} with {tensor.bits} bits is not BF16")
+        raise ValueError(f"the tensor has DLPack type {tensor.code} with {tensor.bits} bits, not BF16")
     shape = tuple(tensor.shape[: tensor.ndim])
     array = np.empty(shape, BF16)
     if array.nbytes:
@@ -74,7 +74,7 @@ def from_capsule(capsule: object) -> Array:
 
 
 def to_capsule(array: Array) -> object:
-    """A capsule of a BF16 array, which stays as it is until whoever takes it has done with it."""
+    """Returns a capsule of a BF16 array, whose memory is kept alive until the consumer releases it."""
     array = np.ascontiguousarray(array)
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
     tensor = _Tensor(

@@ -1,4 +1,4 @@
-"""Triton's data types beside numpy's."""
+"""Conversions between Triton's data types and numpy's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-"""Tensors by name; BYTES are object arrays of bytes, BF16 arrays of its bits."""
+"""Tensors by name. BYTES tensors are object arrays of bytes; BF16 tensors are arrays of the dtype `BF16`."""
 
 _NUMPY: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -26,14 +26,14 @@ _NUMPY: dict[str, type[np.generic]] = {
     "BYTES": np.object_,
 }
 BF16 = np.dtype([("bf16", "<u2")])
-"""Stands for Triton's BF16, of which numpy knows nothing: an array has its bits, in a field of this name."""
+"""Stand-in for Triton's BF16, which numpy lacks: an array of this dtype has the bits in a field of that name."""
 
 _DTYPES = {**{name: np.dtype(kind) for name, kind in _NUMPY.items()}, "BF16": BF16}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def to_numpy(dtype: str) -> np.dtype[Any]:
-    """The numpy type of a Triton data type.
+    """Returns the numpy type of a Triton data type.
 
     Raises:
         ValueError: There is no such data type.
@@ -41,16 +41,14 @@ def to_numpy(dtype: str) -> np.dtype[Any]:
     try:
         return _DTYPES[dtype]
     except KeyError:
-        raise ValueError(
-            f"data type {dtype} cannot be held in a numpy array; use one of {', '.join(_DTYPES)}"
-        ) from None
+        raise ValueError(f"data type {dtype} has no numpy type; use one of {', '.join(_DTYPES)}") from None
 
 
 def to_triton(dtype: np.dtype[Any]) -> str:
-    """The Triton data type of a numpy type; fixed-width strings are BYTES.
+    """Returns the Triton data type of a numpy type; fixed-width strings are BYTES.
 
     Raises:
-        ValueError: Triton has none.
+        ValueError: Triton has no such type.
     """
     name = _NAMES.get(dtype)
     if name is not None:
@@ -61,22 +59,22 @@ def to_triton(dtype: np.dtype[Any]) -> str:
 
 
 def to_bytes(made: Any) -> Array:
-    """Bytes and text, in whatever numpy makes an array of, as BYTES.
+    """Converts bytes and text, in any form from which numpy makes an array, to a BYTES array.
 
     Raises:
-        ValueError: There is something else in it, or text that is none.
+        ValueError: There is an element of another type, or text that cannot be encoded as UTF-8.
     """
-    # As objects from the beginning: numpy's own strings end before their last zero bytes.
+    # The array must have objects from the start, because numpy's own strings drop trailing null bytes.
     array = np.asarray(made, np.object_)
     encoded = np.empty(array.shape, np.object_)
     for index, element in np.ndenumerate(array):
         if not isinstance(element, bytes | str):
             raise ValueError(f"{type(element).__name__} where bytes or text are expected")
-        # Triton takes numpy's kind of bytes for text.
+        # Triton treats numpy.bytes_ as text, so it is converted to bytes.
         encoded[index] = element.encode() if isinstance(element, str) else bytes(element)
     return encoded
 
 
 def size_bytes(array: Array) -> int:
-    """Of its elements, those of strings as they are."""
+    """Returns the size of an array's elements in bytes; a string counts with its own length."""
     return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

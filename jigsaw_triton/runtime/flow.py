@@ -1,4 +1,4 @@
-"""One request's way through the steps of a pipeline: what runs when, and what is not run at all. No I/O of its own."""
+"""Schedules the steps of a pipeline for one request: which run, and when. Does no I/O of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 
 class FlowError(Exception):
-    """The request gets no answer.
+    """A step failed, so that the request fails.
 
     Attributes:
-        message: For the client.
-        code: Whatever the caller of the step understands by it.
+        message: Message for the client.
+        code: Error code, whose meaning is up to the caller of the step.
     """
 
     def __init__(self, message: str, code: object = None) -> None:
@@ -28,17 +28,17 @@ Outcome = dict[str, Array] | FlowError
 
 
 Call = Callable[[PipelineStep, Mapping[str, Array]], Mapping[str, Array]]
-"""Runs a step: its inputs by their names there, to its outputs likewise; raises nothing but FlowError."""
+"""Function that runs a step with inputs by name and returns its outputs by name; raises nothing but FlowError."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowPlan:
-    """What must run for certain outputs of a pipeline.
+    """The steps that must run for certain outputs of a pipeline.
 
     Attributes:
         outputs: Output name for clients -> tensor of the graph.
-        steps: Those needed, with the outputs that somebody needs.
-        missing: For each step how many tensors made by other steps it waits for.
+        steps: Necessary steps, each with only its necessary outputs.
+        missing: Number of tensors of other steps for which each step waits.
         waiting: Tensor -> indices of the steps that wait for it.
     """
 
@@ -49,7 +49,7 @@ class FlowPlan:
 
 
 def plan_flow(spec: PipelineSpec, wanted: Sequence[str]) -> FlowPlan:
-    """Leaves out the steps that nothing wanted depends on, and the outputs of steps that nobody needs.
+    """Selects the steps, and of each step the outputs, on which the wanted outputs depend.
 
     Raises:
         KeyError: The pipeline has no output of a wanted name.
@@ -73,14 +73,14 @@ def plan_flow(spec: PipelineSpec, wanted: Sequence[str]) -> FlowPlan:
 
 
 class Flow:
-    """One request on its way.
+    """The execution of a pipeline for one request.
 
     Args:
-        plan: For the outputs it wants.
-        tensors: The graph's inputs, by tensor name.
-        call: Runs a step; may block.
-        spawn: Has a function called on another thread.
-        done: Told the outcome, exactly once.
+        plan: Plan for the requested outputs.
+        tensors: Inputs of the graph by tensor name.
+        call: Function that runs a step; may block.
+        spawn: Function that calls a function on another thread.
+        done: Callback that receives the outcome, exactly once.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Flow:
         self._ended = False
 
     def start(self) -> None:
-        """Runs on this thread until nothing is left for it to do; branches run on others."""
+        """Runs steps on this thread until it has none left to run; further branches run on other threads."""
         ready = [index for index, count in enumerate(self._plan.missing) if count == 0]
         if ready:
             self._run(ready)
@@ -113,12 +113,12 @@ class Flow:
         while ready:
             first, *others = ready
             for index in others:
-                # The default binds this round's index; the checker takes it for a parameter.
+                # The default binds the current index; mypy takes it for a parameter of the callback.
                 self._spawn(lambda index=index: self._run([index]))  # type: ignore[misc]
             ready = self._run_step(first)
 
     def _run_step(self, index: int) -> list[int]:
-        """Runs a step; the steps that have all their inputs by it."""
+        """Runs a step; returns the steps whose inputs are now complete."""
         step = self._plan.steps[index]
         try:
             made = self._call(step, {name: self._tensors[tensor] for name, tensor in step.inputs.items()})
@@ -142,7 +142,7 @@ class Flow:
         return ready
 
     def _end(self, outcome: Outcome) -> None:
-        """Ends the request before all steps have run; what they make is dropped."""
+        """Ends the request before all steps have run; later outputs are discarded."""
         with self._lock:
             first = not self._ended
             self._ended = True
@@ -154,11 +154,11 @@ class Flow:
 
 
 class Gathering:
-    """Joins the outcomes of a batch's items into one: the first failure, or the outputs stacked in the items' order.
+    """Combines the outcomes of a batch's items: the first failure, or the outputs stacked in the order of the items.
 
     Args:
-        count: Of items.
-        done: Told the outcome of the whole, exactly once.
+        count: Number of items.
+        done: Callback that receives the outcome of the batch, exactly once.
     """
 
     def __init__(self, count: int, done: Callable[[Outcome], None]) -> None:
@@ -168,7 +168,7 @@ class Gathering:
         self._lock = Lock()
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """The outcome of an item."""
+        """Adds the outcome of an item."""
         with self._lock:
             if self._left <= 0:
                 return

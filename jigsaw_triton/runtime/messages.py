@@ -1,14 +1,15 @@
-"""What models and users' code say of their errors, as clients can be told it."""
+"""Makes error texts of models and of users' code safe to send to clients."""
 
 LONGEST = 500
-"""Characters of an error's text: gRPC loses answers with messages longer than 8 KB, of up to 12 bytes a character."""
+"""Largest number of characters of an error text: gRPC drops responses whose message exceeds 8 KB, and a character may
+take up to 12 bytes."""
 
 
 def shortened(text: str) -> str:
-    """The beginning of a text that may be of any length."""
+    """Returns the text, cut after `LONGEST` characters."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def plain(text: str) -> str:
-    """A text as Triton takes it: without half characters and zero bytes."""
+    """Returns the text in a form that Triton accepts: lone surrogates and null characters are escaped."""
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

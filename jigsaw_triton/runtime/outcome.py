@@ -1,4 +1,4 @@
-"""What becomes of a request: its outputs, or a failure that says whose fault it is."""
+"""Outcome of a request: its outputs, or a failure that says who is to blame."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,11 +11,12 @@ Blame = Literal["request", "model", "worker"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request gets no outputs.
+    """A failure of a request.
 
     Attributes:
         message: Text for the client.
-        blame: `request`: its own fault; `model`: a model failed on it; `worker`: no worker could do it, later may help.
+        blame: Party that caused the failure. `request`: the request is invalid; `model`: a model failed on it;
+            `worker`: no worker could execute it, so that a later retry may succeed.
     """
 
     message: str
@@ -27,11 +28,11 @@ def check_output(spec: TensorSpec, array: Array | None, items: int) -> None:
 
     Args:
         spec: Declaration for one item.
-        array: Output with a leading batch dimension; None where there is none.
-        items: Number of items that were asked for.
+        array: Output with a leading batch dimension; None if the model did not return it.
+        items: Number of items in the batch.
 
     Raises:
-        ValueError: The output is missing, or of another data type or shape; the message says which.
+        ValueError: The output is missing, or has the wrong data type or shape.
     """
     if array is None:
         raise ValueError(f"output {spec.name} is missing")

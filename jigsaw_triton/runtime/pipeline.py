@@ -1,8 +1,9 @@
-"""A graph as a BLS model: calls the one-task fronts in turn, many requests at once in each instance.
+"""The BLS model of a graph, which calls the one-task fronts in order, for many requests at once in each instance.
 
-`execute` hands each request to a pool of threads and returns None; the answer goes out by its response sender. Those
-beyond what an instance can have under way wait here, and are refused when they cannot be answered in time any more.
-Triton's own statistics of this model end when `execute` returns; those of the ensemble in front of it are whole.
+`execute` passes each request to a pool of threads and returns None; the response sender of the request sends its
+answer. Requests that exceed an instance's capacity wait here, and are refused once they can no longer be answered in
+time. Triton's own statistics of this model end when `execute` returns; those of the ensemble in front of it cover the
+whole request.
 """
 
 import json
@@ -25,27 +26,27 @@ from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Call, Flow, FlowError, FlowPlan, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR, SPEC_PARAMETER, PipelineStep, pipeline_from_json
 
-MOST_STEPS_AT_ONCE = 256
-"""Most threads, started as they are needed; each waits for one step. What comes beyond waits in the pool."""
+MAX_THREADS = 256
+"""Largest number of threads, which are started on demand; each waits for one step. Further steps wait in the pool."""
 
-LOOK_S = 1.0
-"""Seconds between two looks for requests that have waited too long while nothing came or ended."""
+POLL_S = 1.0
+"""Seconds between two checks for requests that have waited too long."""
 
 _BLAME = re.compile(rf"({'|'.join(BLAMES)}): ")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """A request under way.
+    """A request that has not been answered yet.
 
     Attributes:
-        plan: Plan for the outputs that it wants.
-        given: Tensors that it brought.
-        items: Items that go their own ways.
+        plan: Plan for the requested outputs.
+        given: Inputs of the request, by tensor name.
+        items: Number of items that run through the steps separately.
         request_id: Id that the client gave.
-        timeout_us: Timeout that the client gave; 0 for none.
+        timeout_us: Timeout that the client gave, in microseconds; 0 for none.
         clock: Arrival and deadline in nanoseconds of the monotonic clock.
-        sender: Sender of its answer.
+        sender: Response sender of the request.
     """
 
     plan: FlowPlan
@@ -58,13 +59,13 @@ class _Request:
 
 
 class TritonPythonModel:
-    """A graph's pipeline, as the python backend wants it."""
+    """The pipeline of a graph, in the form that the python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Reads the specification."""
+        """Reads the specification, and starts a thread that refuses requests that have waited too long."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._spec = pipeline_from_json(parameters[SPEC_PARAMETER]["string_value"])
-        self._pool = ThreadPoolExecutor(MOST_STEPS_AT_ONCE, thread_name_prefix=self._spec.graph)
+        self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=self._spec.graph)
         self._plans: dict[tuple[str, ...], FlowPlan] = {}
         limit_s = math.inf if self._spec.overload == "queue" else self._spec.slo_ms / 1000
         self._admission: Admission[_Request] = Admission(limit_s, time.monotonic)
@@ -79,19 +80,19 @@ class TritonPythonModel:
         self._unanswered = 0
         self._started_s: dict[_Request, float] = {}
         self._changed = threading.Condition()
-        """Held around all that is counted."""
+        """Lock of the admission and of all counters; notified when a request has been answered."""
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Takes in requests; they are answered later."""
+        """Accepts requests, which are answered later."""
         now_ns = time.monotonic_ns()
         for request in requests:
-            # The arrays are views of memory that is the request's only until this returns.
+            # The arrays are views of memory that belongs to the request only until this method returns.
             inputs = {name: array.copy() for name, array in tensors(request).items()}
             given = {tensor: inputs[name] for name, tensor in self._spec.inputs.items() if name in inputs}
             timeout_us = request.timeout()
-            # The clock is an INT64, and a timeout may be longer than it has room for.
+            # The clock is an INT64, which a long timeout could overflow.
             limit_ns = min(1000 * timeout_us or int(1e6 * self._spec.slo_ms), 2**63 - 1 - now_ns)
             taken = _Request(
                 plan=self._plan(tuple(request.requested_output_names())),
@@ -104,23 +105,23 @@ class TritonPythonModel:
             )
             with self._changed:
                 self._unanswered += 1
-                turn = self._admission.came(taken, taken.items, timeout_us / 1e6 or None)
-            self._take(turn)
+                turn = self._admission.arrived(taken, taken.items, timeout_us / 1e6 or None)
+            self._apply(turn)
 
     def finalize(self) -> None:
-        """Waits for what is under way, which still needs the pool."""
+        """Waits until all requests are answered, because they need the pool, and then closes it."""
         with self._changed:
             self._changed.wait_for(lambda: self._unanswered == 0)
         self._closed.set()
         self._pool.shutdown()
 
     def _watch(self) -> None:
-        while not self._closed.wait(LOOK_S):
+        while not self._closed.wait(POLL_S):
             with self._changed:
-                turn = self._admission.look()
-            self._take(turn)
+                turn = self._admission.poll()
+            self._apply(turn)
 
-    def _take(self, turn: Turn[_Request]) -> None:
+    def _apply(self, turn: Turn[_Request]) -> None:
         for request in turn.start:
             with self._changed:
                 self._started_s[request] = time.monotonic()
@@ -132,7 +133,7 @@ class TritonPythonModel:
         for request, waited_s in requests:
             message = late(waited_s, request.timeout_us / 1e6)
             self._answer(request, FlowError(f"graph {self._spec.graph}: {message}", pb_utils.TritonError.UNAVAILABLE))
-        # Two threads that add to one metric at a time end the server (Triton 24.10).
+        # Triton 24.10 crashes if two threads increment one metric at the same time.
         with self._refused_lock:
             self._refused.increment(sum(request.items for request, _ in requests))
 
@@ -140,7 +141,7 @@ class TritonPythonModel:
         with self._changed:
             took_s = time.monotonic() - self._started_s.pop(request)
             turn = self._admission.ended(request.items, None if isinstance(outcome, FlowError) else took_s)
-        self._take(turn)
+        self._apply(turn)
         self._answer(request, outcome)
 
     def _answer(self, request: _Request, outcome: Outcome) -> None:
@@ -174,7 +175,7 @@ def _call(request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) ->
     """Runs a one-task front through Triton's scheduler.
 
     Raises:
-        FlowError: Whatever went wrong: a request whose step raised anything else would never be answered.
+        FlowError: The call failed for any reason; any other exception would leave the request without an answer.
     """
     try:
         items = len(next(iter(inputs.values())))
@@ -200,7 +201,7 @@ def _call(request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) ->
 
 
 def _failed(error: Any) -> FlowError:
-    """The error of a front: Triton 24.10 tells its message alone, and says INTERNAL of all."""
+    """Converts the error of a front. Triton 24.10 keeps only its message, which starts with the blame, not its code."""
     message = error.message()
     blame = _BLAME.match(message)
     if blame is None:

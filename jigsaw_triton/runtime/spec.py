@@ -1,8 +1,8 @@
-"""Specifications that the compiler writes into the configurations of models: JSON in the one parameter `spec`.
+"""Specifications that the compiler writes into model configurations, as JSON in the parameter `spec`.
 
-Runners, python steps and BLS pipelines read theirs here; those of fronts are read by the compiled backend
-(`native/core/spec.h`). This module imports the standard library alone, because every model instance of every server
-imports it.
+Runners, python steps and BLS pipelines read their specifications with this module; the compiled backend reads those of
+fronts (`native/core/spec.h`). This module imports only the standard library, because every model instance of every
+server imports it.
 """
 
 import json
@@ -14,52 +14,52 @@ SPEC_PARAMETER = "spec"
 """Key of the config.pbtxt parameter that holds the JSON."""
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
-"""Environment variable of all servers: the folder with `workers/*.sock`, `routes/*.json`, `slots/`, `condemned/` and
-`traces/`."""
+"""Environment variable of all servers: path of the run directory, which contains `workers/*.sock`, `routes/*.json`,
+`slots/`, `condemned/` and `traces/`."""
 
 SECRET_HEADER = "x-jigsaw-secret"
 """HTTP header that carries the deployment's secret."""
 
 SECRET_VARIABLE = "JIGSAW_SECRET"
-"""Environment of the gateway: the secret, by which workers let shared memory be registered."""
+"""Environment variable of the gateway: the secret with which it may register shared memory at workers."""
 
 SHM_PREFIX_VARIABLE = "JIGSAW_SHM_PREFIX"
-"""Environment of the gateway: how its regions in /dev/shm begin."""
+"""Environment variable of the gateway: prefix of the names of its regions in /dev/shm."""
 
 CLOCK_TENSOR = "JIGSAW_CLOCK"
 """Optional input and output of a one-task front, INT64 [2]: arrival and deadline of the request in nanoseconds of the
-monotonic clock, from step to step of an ensemble or a BLS pipeline."""
+monotonic clock, passed from step to step of an ensemble or a BLS pipeline."""
 
 CONDITION_INPUT = "JIGSAW_WHEN"
 """Input of a conditional task's one-task front that carries the condition's tensor."""
 
 TOKEN_OUTPUT = "JIGSAW_TOKEN"
-"""Output of a model that our runners serve, INT64 [1]: the token of the call, by which an answer is known to be its."""
+"""Output of a model that our runners serve, INT64 [1]: token of the call, which shows that an answer belongs to it."""
 
 ROWS_PREFIX = "JIGSAW_ROWS."
-"""Beginning of the name of the output, INT64 [1], that tells how many rows of another output are an item's own. A
-runner fills up the rows of a batch's items to the most that one has, so that they stack."""
+"""Prefix of the name of an output, INT64 [1], that holds an item's number of rows in another output. A runner pads the
+rows of a batch's items to the largest number, so that they stack."""
 
 ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
-"""Output of a python step's model, UINT8 [1]: 1 where the step answers the whole request."""
+"""Output of a python step's model, UINT8 [1]: 1 if the step answers the whole request."""
 
 ANSWER_PREFIX = "JIGSAW_ANSWER."
-"""Beginning of the names of the outputs that hold a python step's answer to the whole request."""
+"""Prefix of the names of the outputs that hold a python step's answer to the whole request."""
 
 SPEC_VERSION = 2
-"""Version of a front's specification, as `native/core/spec.h` reads it."""
+"""Version of a front's specification, which `native/core/spec.h` must support."""
 
 ROUTE_VERSION = 2
-"""Version of `routes/<name>.json`: {"version", "workers": [entries]}, entries as of `compiler.bundle.RouteEntry`."""
+"""Version of `routes/<name>.json`: {"version", "workers": [entries]}, entries as in `compiler.bundle.RouteEntry`."""
 
 Mode = Literal["stack", "rows", "items"]
-"""How a front makes calls of workers' models from a task's requests.
+"""Way in which a front turns a task's requests into calls of workers' models.
 
-stack: Requests have fixed shapes; they are joined along the batch dimension and cut to what a worker takes.
-rows:  A `for_each` or conditional task. Iterated inputs are [B, R, ...], their rows of many requests are joined,
-       outputs are [B, R, ...], and those of rows of rows [B, all rows of the R calls, ...]; inputs that are not
-       iterated are repeated for each row.
-items: Shapes vary between requests, in or out; each item is a call of its own, sent side by side.
+stack: Requests have fixed shapes; they are joined along the batch dimension and cut to the batch size of a worker.
+rows:  The task has `for_each` or a condition. Iterated inputs are [B, R, ...], and the rows of many requests are
+       joined. Outputs are [B, R, ...], and outputs with rows of rows are [B, all rows of the R calls, ...]. Inputs
+       that are not iterated are repeated for each row.
+items: Shapes of inputs or outputs vary between requests; each item is a call of its own, and calls are concurrent.
 """
 
 
@@ -70,7 +70,7 @@ class TensorSpec:
     Attributes:
         name: Name of the model's tensor.
         dtype: Triton data type.
-        shape: Dimensions; -1 where one varies.
+        shape: Dimensions; -1 for one that varies.
     """
 
     name: str
@@ -85,9 +85,9 @@ class InputSpec:
     Attributes:
         name: Name of the model's input.
         dtype: Triton data type.
-        shape: Dimensions of one call's tensor; -1 where one varies.
-        tensor: Tensor of the graph that it takes, such as `detect.CROPS` or `inputs.FRAME`.
-        iterated: Whether one call gets one row of the tensor.
+        shape: Dimensions of one call's tensor; -1 for one that varies.
+        tensor: Tensor of the graph that it receives, such as `detect.CROPS` or `inputs.FRAME`.
+        iterated: True if each call receives one row of the tensor.
     """
 
     name: str
@@ -104,8 +104,8 @@ class OutputSpec:
     Attributes:
         name: Name of the model's output.
         dtype: Triton data type.
-        shape: Dimensions of one call's tensor; -1 where one varies.
-        yields: Whether another task goes through its rows, whose number varies from call to call.
+        shape: Dimensions of one call's tensor; -1 for one that varies.
+        yields: True if another task iterates over its rows, whose number varies from call to call.
     """
 
     name: str
@@ -121,8 +121,8 @@ class BoundaryTensor:
     Attributes:
         name: Name that clients use.
         dtype: Triton data type.
-        shape: Dimensions for one request, without a batch dimension; -1 where one varies.
-        tensor: Tensor of the graph that an output is; empty for an input.
+        shape: Dimensions for one request, without a batch dimension; -1 for one that varies.
+        tensor: Tensor of the graph that an output returns; empty for an input.
     """
 
     name: str
@@ -133,7 +133,7 @@ class BoundaryTensor:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The task runs when the one element of the tensor is above, or below, the bound; one bound is set."""
+    """Condition of a task: it runs if the tensor's single element is above or below a bound; exactly one is set."""
 
     tensor: str
     above: float | None
@@ -142,24 +142,24 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """A task as a front carries it out.
+    """A task as a front executes it.
 
     Attributes:
-        name: Name of the task, or of a chain of tasks that its workers do in one call.
+        name: Name of the task, or of a chain of tasks that its workers execute in one call.
         route: Name of its route: the file `routes/<route>.json`.
-        mode: How calls are made; see `Mode`.
+        mode: Way in which calls are made; see `Mode`.
         inputs: Inputs of one call.
-        outputs: Outputs of one call that somebody uses.
-        deadline_ms: Deadline of a call where the route states none, and of the first calls of a server's model.
+        outputs: Outputs of one call that are used.
+        deadline_ms: Deadline of a call if the route has none, and of the first calls of a server's model.
         condition: Condition under which the task runs.
-        counts: Output that the front makes itself -> output whose rows it counts, item by item.
-        variants: Names of the task's variants, by which metrics are told apart.
-        rest_ms: Time of the tasks that follow on the longest path, by the profile; used by a one-task front while their
-            fronts are not there.
-        followers: Names of the tasks that use an output of this one, in fronts of their own; for a one-task front.
-        step: Whether it is a python step.
-        retry: Whether a call that may have been executed may be sent once more.
-        entry: Whether arrivals at the graph are counted here; of a one-task front of the first task.
+        counts: Output that the front computes itself -> output whose rows it counts for each item.
+        variants: Names of the task's variants, which label metrics.
+        rest_ms: Time of the tasks that follow on the longest path, from the profile. A one-task front uses it as long
+            as the fronts of those tasks do not exist.
+        followers: Names of the tasks that use an output of this one in fronts of their own; for a one-task front.
+        step: True if it is a python step.
+        retry: True if a call that may have been executed may be retried once.
+        entry: True if arrivals at the graph are counted here, as in a one-task front of the first task.
     """
 
     name: str
@@ -180,20 +180,20 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class FrontSpec:
-    """A front: a model of the gateway that has workers do the tasks of a graph, or one of them.
+    """A front: a model of the gateway that executes the tasks of a graph, or one of them, on workers.
 
     Attributes:
         graph: Name of the graph.
-        slo_ms: Latency within which requests are answered that bring no timeout of their own.
+        slo_ms: Latency within which requests without a timeout are answered.
         inputs: Inputs of the front.
         outputs: Outputs of the front.
         tasks: Tasks in topological order.
-        overload: `refuse`: a request that cannot be answered in time is refused. `queue`: it waits.
-        split: Whether the items of a client's batch go their own ways, where rows fan out or python steps run.
-        clock: Whether it is a one-task front that reads and hands on `CLOCK_TENSOR`.
-        blaming: Whether messages of failures begin with whose fault they are, for a caller that learns no code.
-        capacity_rps: Requests a second that the plan carries, for the metric of that name.
-        version: `SPEC_VERSION`.
+        overload: Policy for requests that cannot be answered in time: `refuse` them at once, or `queue` them.
+        split: True if the items of a client's batch are processed separately, because rows fan out or python steps run.
+        clock: True for a one-task front that reads `CLOCK_TENSOR` and passes it on.
+        blaming: True if messages of failures begin with their blame, for a caller that receives no error code.
+        capacity_rps: Capacity of the plan in requests per second, for the metric of that name.
+        version: Version of the specification, `SPEC_VERSION`.
     """
 
     graph: str
@@ -211,18 +211,18 @@ class FrontSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
-    """A variant on a worker, run by the python backend.
+    """A variant that the python backend runs on a worker.
 
     Attributes:
-        runner: Name of a class in runtime.runners: `onnxruntime`, `torch`, `python`, `emulated`.
-        inputs: One item's.
-        outputs: One item's.
-        stack: Whether items are joined along the batch dimension and run at once; else one at a time.
-        threads: For the runner's own thread pools; at least 1.
-        parameters: The variant's own.
-        latency_ms: `emulated`: batch size -> milliseconds that one execution takes; sizes between are rounded up.
-        yields: `emulated`: output with rows -> expected rows a call.
-        pads: Outputs whose rows are filled up, so that items stack; see `ROWS_PREFIX`.
+        runner: Name of a module in runtime.runners: `onnxruntime`, `torch`, `python`, `emulated`.
+        inputs: Inputs of one item.
+        outputs: Outputs of one item.
+        stack: True if items are joined along the batch dimension and run together; otherwise they run one at a time.
+        threads: Number of threads in the runner's own thread pools, at least 1.
+        parameters: Parameters of the variant.
+        latency_ms: Batch size -> milliseconds that one execution takes; other sizes are rounded up. `emulated` only.
+        yields: Output with rows -> expected number of rows per call. `emulated` only.
+        pads: Outputs whose rows are padded so that items stack; see `ROWS_PREFIX`.
     """
 
     runner: str
@@ -238,14 +238,14 @@ class RunnerSpec:
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """A python step, as the model of a steps worker runs it.
+    """A python step that the model of a steps worker runs.
 
     Attributes:
         name: Name of the step.
-        file: File of the code as the user wrote it, for messages.
-        inputs: Parameters of the code's function.
-        outputs: Outputs that the code makes for one request.
-        answers: Outputs of the graph, which the code may give in place of its own to end the request.
+        file: Path of the code as written in graph.yaml, for messages.
+        inputs: Parameters of the step's function.
+        outputs: Outputs of the step for one request.
+        answers: Outputs of the graph, which the step may return in place of its own to end the request.
     """
 
     name: str
@@ -261,8 +261,8 @@ class PipelineStep:
 
     Attributes:
         model: Name of the front.
-        inputs: Its input name -> tensor of the graph (`inputs.FRAME`, `detect.CROPS`).
-        outputs: Its output name -> tensor of the graph.
+        inputs: Input of the front -> tensor of the graph (`inputs.FRAME`, `detect.CROPS`).
+        outputs: Output of the front -> tensor of the graph.
     """
 
     model: str
@@ -272,17 +272,17 @@ class PipelineStep:
 
 @dataclass(frozen=True, slots=True)
 class PipelineSpec:
-    """A graph as a BLS model.
+    """The BLS model of a graph.
 
     Attributes:
         graph: Name of the graph.
-        inputs: Graph input name -> tensor.
-        outputs: Graph output name -> tensor.
-        steps: Steps in topological order; a step may start as soon as its inputs are there.
-        split: Whether each item of a client's batch goes its own way through the steps, where rows fan out and their
-            number differs between items; else the batch goes through as it is.
-        slo_ms: Latency within which a request is answered that brings no timeout of its own.
-        overload: `refuse`: a request that has waited too long for that is refused. `queue`: it waits.
+        inputs: Input of the graph -> tensor.
+        outputs: Output of the graph -> tensor.
+        steps: Steps in topological order; a step may start as soon as its inputs are complete.
+        split: True if each item of a client's batch runs through the steps separately, because rows fan out and their
+            number differs between items; otherwise the batch is processed as a whole.
+        slo_ms: Latency within which requests without a timeout are answered.
+        overload: Policy for requests that can no longer be answered in time: `refuse` them, or `queue` them.
     """
 
     graph: str
@@ -295,26 +295,26 @@ class PipelineSpec:
 
 
 def to_json(spec: FrontSpec | RunnerSpec | StepSpec | PipelineSpec) -> str:
-    """One line of JSON, the same for equal specifications."""
+    """Formats a specification as one line of JSON; equal specifications give equal text."""
     return json.dumps(asdict(spec), sort_keys=True, separators=(",", ":"))
 
 
 def runner_from_json(text: str) -> RunnerSpec:
-    """The specification of a runner that `to_json` wrote."""
+    """Reads the specification of a runner that `to_json` wrote."""
     data = json.loads(text)
     inputs, outputs, pads = _tensors(data.pop("inputs")), _tensors(data.pop("outputs")), tuple(data.pop("pads"))
     return RunnerSpec(inputs=inputs, outputs=outputs, pads=pads, **data)
 
 
 def step_from_json(text: str) -> StepSpec:
-    """The specification of a python step that `to_json` wrote."""
+    """Reads the specification of a python step that `to_json` wrote."""
     data = json.loads(text)
     inputs, outputs, answers = (_tensors(data.pop(key)) for key in ("inputs", "outputs", "answers"))
     return StepSpec(inputs=inputs, outputs=outputs, answers=answers, **data)
 
 
 def pipeline_from_json(text: str) -> PipelineSpec:
-    """The specification of a pipeline that `to_json` wrote."""
+    """Reads the specification of a pipeline that `to_json` wrote."""
     data = json.loads(text)
     return PipelineSpec(steps=tuple(PipelineStep(**step) for step in data.pop("steps")), **data)
 

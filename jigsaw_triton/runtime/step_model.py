@@ -1,4 +1,4 @@
-"""A steps worker's model that runs a python step inside the python backend."""
+"""The model of a steps worker that runs a python step inside the python backend."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from jigsaw_triton.runtime.variant import RunTraces
 
 
 class TritonPythonModel:
-    """A python step, as the python backend wants it."""
+    """A python step, in the form that the python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Loads the code of the step.
@@ -40,7 +40,7 @@ class TritonPythonModel:
                 responses.append(response(made, ()))
                 continue
             made[TOKEN_OUTPUT] = token_of(call, 1)
-            # An early answer has other outputs than the step's own.
+            # An early answer does not have the step's own outputs.
             responses.append(response(made, [name for name in request.requested_output_names() if name in made]))
         self._traces.write(calls, began_s, len(requests))
         return responses

@@ -1,8 +1,8 @@
-"""Python steps: the user's own code between the tasks of a graph, as models of a steps worker.
+"""Runs python steps: the user's own code between the tasks of a graph, served as models of a steps worker.
 
-The code is a file with a function `step`. Its parameters are the step's inputs, numpy arrays of one request without a
-batch dimension, not to be written to; BYTES are object arrays of bytes. It returns a mapping of outputs, likewise, or
-an `Answer`, which ends the request. Each process of the steps worker calls it for one request at a time.
+The code is a file with a function `step`. Its parameters are the inputs of the step: read-only numpy arrays of one
+request, without a batch dimension. BYTES tensors are object arrays of bytes. It returns a mapping of outputs in the
+same form, or an `Answer`, which ends the request. Each process of the steps worker calls it for one request at a time.
 """
 
 import sys
@@ -20,15 +20,15 @@ from jigsaw_triton.runtime.outcome import check_output
 from jigsaw_triton.runtime.spec import ANSWER_PREFIX, ANSWERED_OUTPUT, StepSpec, TensorSpec
 
 STEP_FILE = "step.py"
-"""File of the code in the version folder of the step's model."""
+"""Name of the code's file in the version folder of the step's model."""
 
 
 class Answer:
-    """What a step returns to end its request early: the graph's outputs, in place of what tasks would make of them.
+    """Return value of a step that ends its request early with the outputs of the graph.
 
     Args:
-        outputs: Output of the graph -> array of one request, without a batch dimension; at least those that the client
-            asked for.
+        outputs: Output of the graph -> array of one request, without a batch dimension. It must contain at least the
+            outputs that the client requested.
     """
 
     def __init__(self, /, **outputs: Any) -> None:
@@ -39,8 +39,8 @@ class StepError(Exception):
     """The user's code failed.
 
     Args:
-        step: Its name.
-        reason: What happened, with file and line of the code where that is known.
+        step: Name of the step.
+        reason: Description of the failure, with the file and line of the code if they are known.
     """
 
     def __init__(self, step: str, reason: str) -> None:
@@ -48,14 +48,14 @@ class StepError(Exception):
 
 
 class Step:
-    """A step's code, loaded.
+    """The loaded code of a step.
 
     Args:
         folder: Version folder of the step's model.
         spec: Specification of the step.
 
     Raises:
-        StepError: The code fails when it is loaded, or defines no function `step`.
+        StepError: The code failed to load, or defines no function `step`.
     """
 
     def __init__(self, folder: Path, spec: StepSpec) -> None:
@@ -63,7 +63,7 @@ class Step:
         self._file = spec.file
         self._outputs = {output.name: output for output in spec.outputs}
         self._answers = {answer.name: answer for answer in spec.answers}
-        # Under the name that the user knows the file by, and with nothing cached in the folder that Triton looks at.
+        # Compiled by hand so that tracebacks show the user's file name, and no cache is written to Triton's folder.
         module = ModuleType(f"jigsaw_step_{spec.name}")
         module.__file__ = self._file
         sys.modules[module.__name__] = module
@@ -81,18 +81,18 @@ class Step:
         """Runs the code for one request.
 
         Args:
-            inputs: Inputs by name, each with a leading dimension of 1, the request's.
+            inputs: Inputs by name, each with a leading batch dimension of 1.
 
         Returns:
-            Every output declared, likewise, or the outputs of an early answer under the names that the gateway knows
-            them by; and `ANSWERED_OUTPUT`, which tells the two apart.
+            All declared outputs with a leading batch dimension of 1, or the outputs of an early answer with
+            `ANSWER_PREFIX`; and `ANSWERED_OUTPUT`, which distinguishes the two cases.
 
         Raises:
-            StepError: The code raised something, or its outputs are not those declared.
+            StepError: The code raised an exception, or its outputs differ from those declared.
         """
         try:
-            made = self._function(**{name: _locked(array[0]) for name, array in inputs.items()})
-        except BaseException as error:  # that of a Rust library's panic, too: a request in error is to be answered
+            made = self._function(**{name: _read_only(array[0]) for name, array in inputs.items()})
+        except BaseException as error:  # Includes panics of Rust libraries: a failed request must be answered too.
             raise self._failed(error) from error
         if isinstance(made, Answer):
             given = self._tensors(made.outputs, self._answers, made.outputs)
@@ -104,15 +104,15 @@ class Step:
     def _tensors(
         self, made: Mapping[str, Any], declared: Mapping[str, TensorSpec], wanted: Iterable[str]
     ) -> dict[str, Array]:
-        """What the code made, as tensors with a leading dimension of 1.
+        """Converts the code's outputs to tensors with a leading batch dimension of 1.
 
         Args:
-            made: By name.
-            declared: What each is to be.
-            wanted: Those that must be there.
+            made: Outputs that the code returned, by name.
+            declared: Declarations of the outputs, by name.
+            wanted: Names of the outputs that must exist.
 
         Raises:
-            StepError: One is missing, was not declared, or is of another data type or shape.
+            StepError: An output is missing, was not declared, or has the wrong data type or shape.
         """
         if unknown := sorted(map(str, made.keys() - declared.keys())):
             names = ", ".join(declared)
@@ -131,30 +131,30 @@ class Step:
     def _array(self, made: Any, spec: TensorSpec) -> Array:
         try:
             return to_bytes(made) if spec.dtype == "BYTES" else np.asarray(made)
-        except Exception as error:  # whatever is in the way of what calls itself an array
+        except Exception as error:  # An object's conversion to an array can raise anything.
             raise StepError(self._name, f"{self._file}: output {spec.name}: {error}") from error
 
     def _failed(self, error: BaseException) -> StepError:
         line = _line(error, self._file)
         at = f" ({self._file}:{line})" if line else f" ({self._file})"
-        # A SyntaxError's own text tells the line once more.
-        said = shortened(str(error.msg if isinstance(error, SyntaxError) else error))
-        return StepError(self._name, f"{type(error).__name__}: {said}{at}")
+        # The text of a SyntaxError would repeat the line number.
+        text = shortened(str(error.msg if isinstance(error, SyntaxError) else error))
+        return StepError(self._name, f"{type(error).__name__}: {text}{at}")
 
 
 def _flag(value: int) -> Array:
     return np.full((1, 1), value, np.uint8)
 
 
-def _locked(array: Array) -> Array:
-    """A view that cannot be written to: the array is other steps', too."""
+def _read_only(array: Array) -> Array:
+    """Returns a read-only view of an array, which other steps may share."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def _line(error: BaseException, file: str) -> int | None:
-    """The last line of the file on the way to the error."""
+    """Returns the last line of the file in the traceback of an error, or None if the file is not in it."""
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno
     at: TracebackType | None = error.__traceback__

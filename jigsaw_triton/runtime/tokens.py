@@ -1,7 +1,7 @@
-"""Tokens of calls: the number by which the gateway knows that an answer belongs to its call.
+"""Tokens of calls: numbers by which the gateway verifies that an answer belongs to its call.
 
-A call's request id is `<ids>#<token>`: ids of traced requests, separated by commas, and the token. A model's process
-that was slow once may answer a later call with what it made for an earlier one; the token tells them apart.
+The request id of a call is `<ids>#<token>`: the ids of traced requests, separated by commas, and the token. A model's
+process that was slow once may answer a later call with the result of an earlier one; the token reveals this.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ _BETWEEN = ","
 
 
 class CallId(NamedTuple):
-    """What the request id of a call says.
+    """The parts of a call's request id.
 
     Attributes:
-        ids: Clients' ids of the traced requests that have items in the call.
-        token: Number of the call; 0 where whoever calls gives none.
+        ids: Ids that clients gave to the traced requests with items in the call.
+        token: Token of the call; 0 if the caller gave none.
     """
 
     ids: tuple[str, ...]
@@ -27,7 +27,7 @@ class CallId(NamedTuple):
 
 
 def parse_call_id(text: str) -> CallId:
-    """The parts of a request id; an id that is not of the gateway's form has neither."""
+    """Parses a request id; one that does not have the gateway's form gives no ids and the token 0."""
     names, end, number = text.rpartition(_END)
     if not end or not number.isdecimal():
         return CallId((), 0)
@@ -35,5 +35,5 @@ def parse_call_id(text: str) -> CallId:
 
 
 def token_of(call: CallId, items: int) -> Array:
-    """The token as an output, [items, 1]."""
+    """Returns the token as an output of shape [items, 1]."""
     return np.full((items, 1), call.token, np.int64)

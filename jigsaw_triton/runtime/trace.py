@@ -1,8 +1,8 @@
-"""Traces: what became of single requests at each task, a line of JSON each, for requests that bring an id.
+"""Traces of single requests that have an id: one line of JSON for each task that such a request passes.
 
-A front writes a `Hop` for each task of some of the requests that have an id (`native/core/trace.h`). It tells their ids
+A front writes a `Hop` for each task of some of the requests that have an id (`native/core/trace.h`). It sends their ids
 to the worker with the token of the call (`tokens.CallId`), and the worker's model writes a `Run`. The files are small
-and begin anew when they are full.
+and are rotated when they are full.
 """
 
 import json
@@ -13,28 +13,30 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "traces"
-"""Folder in the run directory: `gateway/<route>.jsonl` and `workers/<worker>/<model instance>.jsonl`."""
+"""Folder in the run directory that contains `gateway/<route>.jsonl` and `workers/<worker>/<model instance>.jsonl`."""
 
 GATEWAY, WORKERS = "gateway", "workers"
 
 FILE_BYTES = 256 * 1024
-"""Size from which on a file begins anew; the one before it is kept."""
+"""Size in bytes at which a file is rotated; one earlier file is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A batch that took items of the request to a worker. Times count from when its first items left the task's queue.
+    """A call of a worker with a batch that contains items of the request.
+
+    Times are relative to the moment at which the request's first items left the task's queue.
 
     Attributes:
         worker: Name of the worker.
         model: Name of the model on the worker.
         variant: Variant of the task.
-        items: Items of the request in the batch.
-        batch: Items of all requests in the batch.
-        sent_ms: Time at which it began to be sent.
-        ended_ms: Time at which its answer was there, or the worker was known to have failed.
-        outcome: `answered`, `refused` (by the worker) or `failed` (the worker did).
-        again: Whether its items were sent before.
+        items: Number of items of the request in the batch.
+        batch: Number of items of all requests in the batch.
+        sent_ms: Time at which the front started to send the call.
+        ended_ms: Time at which the answer was complete, or the worker was known to have failed.
+        outcome: `answered`, `refused` (by the worker) or `failed` (if the worker failed).
+        again: True if its items had been sent before.
         number: Token of the call.
     """
 
@@ -52,7 +54,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A request's stay at a task or a python step.
+    """The passage of a request through a task or a python step.
 
     Attributes:
         request: Id that the client gave.
@@ -60,11 +62,12 @@ class Hop:
         task: Name of the task, the step, or a chain of tasks.
         route: Name of the task's route.
         taken_s: Time at which its first items left the task's queue, in seconds since 1970.
-        waited_ms: Time in the queue before.
-        returned_ms: Time from then until its answer.
-        outcome: `answered`, `late`, `code` (a python step's failed), or the blame of its failure (`outcome.Blame`).
+        waited_ms: Time that they had spent in the queue.
+        returned_ms: Time from `taken_s` until the answer.
+        outcome: `answered`, `late`, `code` (if a python step's code failed), or the blame of its failure
+            (`outcome.Blame`).
         message: Text of the failure.
-        calls: Calls of workers in the order in which they ended.
+        calls: Calls of workers, in the order in which they ended.
     """
 
     request: str
@@ -81,16 +84,16 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A batch at the model of a worker.
+    """An execution of a batch by the model of a worker.
 
     Attributes:
-        ids: Ids of the traced requests that have items in it.
-        tokens: Tokens of the calls that brought them.
+        ids: Ids of the traced requests with items in the batch.
+        tokens: Tokens of the calls that contained these items.
         worker: Name of the worker.
         model: Name of the model.
-        began_s: Time at which it began, in seconds since 1970.
-        took_ms: Time from then until its answer.
-        items: Items in the batch, those of requests without an id included.
+        began_s: Start of the execution, in seconds since 1970.
+        took_ms: Duration of the execution.
+        items: Number of items in the batch, including those of requests without an id.
     """
 
     ids: tuple[str, ...]
@@ -103,11 +106,11 @@ class Run:
 
 
 class TraceFile:
-    """Where one model instance writes.
+    """The trace file of one model instance.
 
     Args:
-        path: Path of the file; made with its first line, folder included.
-        limit_bytes: Size from which on it is begun anew; the one before is kept as `<path>.1`.
+        path: Path of the file, which is created with its folder when the first line is written.
+        limit_bytes: Size at which the file is rotated to `<path>.1`.
     """
 
     def __init__(self, path: Path, limit_bytes: int = FILE_BYTES) -> None:
@@ -115,7 +118,7 @@ class TraceFile:
         self._limit_bytes = limit_bytes
 
     def write(self, *records: Hop | Run) -> None:
-        """Appends a line each. A disk that is full loses them and nothing else."""
+        """Appends a line for each record. If the disk is full, the records are lost without an error."""
         text = "".join(json.dumps(asdict(record), separators=(",", ":")) + "\n" for record in records)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +136,7 @@ def hop_from_json(line: str) -> Hop:
     """Reads a line that a front wrote.
 
     Raises:
-        ValueError: It is none: half a line, or of another release.
+        ValueError: The line is not a hop: it is truncated, or another release wrote it.
     """
     data = _object(line)
     try:
@@ -146,7 +149,7 @@ def run_from_json(line: str) -> Run:
     """Reads a line that a worker's model wrote.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The line is not a run.
     """
     data = _object(line)
     try:

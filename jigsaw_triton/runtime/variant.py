@@ -1,4 +1,4 @@
-"""A worker's model that runs a variant inside the python backend."""
+"""The model of a worker that runs a variant inside the python backend."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from jigsaw_triton.runtime.trace import FOLDER, WORKERS, Run, TraceFile
 
 
 class TritonPythonModel:
-    """A variant, as the python backend wants it."""
+    """A variant, in the form that the python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Loads the variant; where the environment names a run directory, batches that bring ids are traced there."""
+        """Loads the variant. If the environment names a run directory, batches with traced requests are recorded."""
         folder = Path(args["model_repository"])
         self._traces = RunTraces(folder.parent.name, args)
         spec = runner_from_json(json.loads(args["model_config"])["parameters"][SPEC_PARAMETER]["string_value"])
@@ -44,7 +44,7 @@ class RunTraces:
 
     Args:
         worker: Name of the worker.
-        args: What the python backend tells a model.
+        args: Arguments that the python backend passes to `initialize`.
     """
 
     def __init__(self, worker: str, args: Mapping[str, str]) -> None:
@@ -55,12 +55,12 @@ class RunTraces:
             self._file = TraceFile(Path(run_dir) / FOLDER / WORKERS / worker / name)
 
     def write(self, calls: Sequence[CallId], began_s: float, items: int) -> None:
-        """Writes a batch, where any of its calls carries traced requests.
+        """Writes a record of a batch if any of its calls contains traced requests.
 
         Args:
-            calls: Calls that were joined to the batch.
-            began_s: When it began, in seconds since 1970.
-            items: Items in the batch.
+            calls: Calls that were joined in the batch.
+            began_s: Start of the execution, in seconds since 1970.
+            items: Number of items in the batch.
         """
         traced = [call for call in calls if call.ids]
         if self._file is None or not traced:

@@ -1,1 +1,1 @@
-"""Tritonservers: finding, starting, speaking to and stopping them."""
+"""Finding, starting, calling and stopping tritonservers."""

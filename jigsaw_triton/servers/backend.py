@@ -1,4 +1,4 @@
-"""The compiled backend that fronts run in: the library that this package brings for the gateway."""
+"""The compiled backend: the library of this package in which the gateway runs fronts."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from jigsaw_triton.errors import MissingDependencyError, ServerError
 from jigsaw_triton.packages import build_folder, cache_dir
 
 BACKEND = "jigsaw"
-"""Name of the backend in Triton's configurations."""
+"""Name of the backend in Triton's model configurations."""
 
 LIBRARY = Path(jigsaw_triton.__file__).resolve().parent / "_native" / f"libtriton_{BACKEND}.so"
 REBUILD = "in a checkout: make setup; elsewhere: pip install --force-reinstall --no-deps jigsaw-triton"
 _TIMEOUT_S = 30
 
-# A library that is not what it says may end the process that loads it. ctypes.CDLL would resolve all functions at once,
-# those of Triton too, which only a server has.
+# A separate process loads the library, because a damaged one may crash its process. ctypes.CDLL would resolve all
+# functions at once, including those of Triton, which exist only in a server.
 _ASK_LIBRARY = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
@@ -45,8 +45,8 @@ class Api:
     """Version of Triton's backend API.
 
     Attributes:
-        major: Number that changes with an incompatible change.
-        minor: Number that grows with each addition.
+        major: Major version; it changes with incompatible changes.
+        minor: Minor version; it increases with each addition.
     """
 
     major: int
@@ -57,19 +57,19 @@ class Api:
 
     @classmethod
     def of(cls, text: str) -> "Api":
-        """Version from its text: `1.19`."""
+        """Parses a version: `1.19`."""
         major, minor = text.strip().split(".")
         return cls(int(major), int(minor))
 
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """What the library says about itself.
+    """Build information that the library reports.
 
     Attributes:
-        version: Version of the package that it was built from.
+        version: Version of the package from which it was built.
         compiler: Name and version of the compiler: `g++ 12.4.0`.
-        api: Version of the backend API that it was written for.
+        api: Version of the backend API that it requires.
     """
 
     version: str
@@ -78,27 +78,27 @@ class BuildInfo:
 
 
 def find_library() -> Path | None:
-    """Path of the library; None if it is not built."""
+    """Returns the path of the library; None if it is not built."""
     return LIBRARY if LIBRARY.is_file() else None
 
 
 def missing_library() -> MissingDependencyError:
-    """Error to raise where the library is needed and not built."""
+    """Returns the error to raise if the library is needed but not built."""
     return MissingDependencyError("the compiled backend for the gateway is not built", where=str(LIBRARY), hint=REBUILD)
 
 
 def merge_backends(backend_dir: Path, library: Path) -> Path:
-    """Makes the folder in the cache that has a server's backends and the compiled one, or finds it there.
+    """Creates the folder in the cache that combines a server's backends with the compiled one, unless it exists.
 
-    The library is a copy: a gateway that starts again has the one that its deployment began with, even if the package
-    has been upgraded since.
+    The folder has a copy of the library. A gateway that restarts thus gets the library with which its deployment was
+    started, even if the package has been upgraded since.
 
     Args:
-        backend_dir: Backends of the server, which may not be changed.
-        library: Compiled backend.
+        backend_dir: Folder of the server's backends, which is not changed.
+        library: Path of the compiled backend.
 
     Returns:
-        A folder for --backend-directory.
+        The folder, for --backend-directory.
 
     Raises:
         ArtifactError: The cache cannot be written.
@@ -122,31 +122,34 @@ def merge_backends(backend_dir: Path, library: Path) -> Path:
 
 
 def build_info(library: Path) -> BuildInfo:
-    """Asks a library about itself, in a process of its own. Blocks.
+    """Reads the build information of a library in a separate process. Blocks.
 
     Raises:
-        ServerError: The library cannot be loaded here, or is not one of this project.
+        ServerError: The library cannot be loaded on this machine, or is not a library of this project.
     """
     ran = _run([sys.executable, "-I", "-c", _ASK_LIBRARY, str(library)], os.environ)
     if ran is None or ran.returncode != 0:
-        raise ServerError(f"the library cannot be loaded: {_story(ran)}", where=str(library), hint=REBUILD)
+        raise ServerError(f"the library cannot be loaded: {_reason(ran)}", where=str(library), hint=REBUILD)
     try:
         found = json.loads(ran.stdout)
         return BuildInfo(found["version"], found["compiler"], Api.of(found["api"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ServerError(
-            f"the library does not say how it was built: {ran.stdout.strip()!r}", where=str(library), hint=REBUILD
+            f"the library has no valid build information: {ran.stdout.strip()!r}", where=str(library), hint=REBUILD
         ) from error
 
 
 def server_library(binary: Path, env: Mapping[str, str]) -> Path | None:
-    """Finds the library that a tritonserver's functions are in; None if the loader does not say. Blocks.
+    """Finds the shared library that contains a tritonserver's functions. Blocks.
 
     Args:
-        binary: Program of the server.
-        env: Variables that it needs, to be laid over the inherited ones.
+        binary: Path of the server's program.
+        env: Environment variables that it needs in addition to the inherited ones.
+
+    Returns:
+        Path of the library; None if the dynamic loader does not report it.
     """
-    # The dynamic loader lists the libraries of a program instead of running it.
+    # With this variable, the dynamic loader lists the libraries of a program instead of running it.
     traced = _run([str(binary)], {**os.environ, **env, "LD_TRACE_LOADED_OBJECTS": "1"})
     lines = traced.stdout.splitlines() if traced is not None else []
     words = next((line.split() for line in lines if "libtritonserver" in line.partition("=>")[0]), [])
@@ -154,14 +157,14 @@ def server_library(binary: Path, env: Mapping[str, str]) -> Path | None:
 
 
 def server_api(binary: Path, env: Mapping[str, str]) -> Api | None:
-    """Asks a tritonserver for the version of its backend API. Blocks.
+    """Reads the version of a tritonserver's backend API. Blocks.
 
     Args:
-        binary: Program of the server.
-        env: Variables that it needs, to be laid over the inherited ones.
+        binary: Path of the server's program.
+        env: Environment variables that it needs in addition to the inherited ones.
 
     Returns:
-        The version; None if that cannot be found out without starting the server.
+        The version; None if it cannot be determined without starting the server.
     """
     library = server_library(binary, env)
     if library is None:
@@ -174,7 +177,7 @@ def server_api(binary: Path, env: Mapping[str, str]) -> Api | None:
 
 
 def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str] | None:
-    """Runs a command; None if it cannot be started or does not end."""
+    """Runs a command; returns None if it cannot be started or does not end in time."""
     try:
         return subprocess.run(
             command,
@@ -190,8 +193,8 @@ def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProc
         return None
 
 
-def _story(ran: subprocess.CompletedProcess[str] | None) -> str:
+def _reason(ran: subprocess.CompletedProcess[str] | None) -> str:
     if ran is None:
-        return "it does not answer"
+        return "the process that loads it does not answer"
     lines = ran.stderr.strip().splitlines()
     return lines[-1] if lines else f"exit status {ran.returncode}"

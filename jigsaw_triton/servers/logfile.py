@@ -1,24 +1,24 @@
-"""A server's log: appended to by the server and its stubs themselves, kept short from outside."""
+"""Rotation and reading of the logs to which servers and their stubs append directly."""
 
 import shutil
 from pathlib import Path
 
 MAX_BYTES = 8 * 2**20
-"""Above this the log is rotated; one older log is kept beside it."""
+"""Size in bytes above which a log is rotated; one older log is kept."""
 
 
 def rotate(log: Path, max_bytes: int = MAX_BYTES) -> bool:
-    """Moves what a long log holds to `<log>.1`; whoever has it open for appending goes on at its new end.
+    """Moves the content of a long log to `<log>.1`; processes that append to the log continue at its new end.
 
-    The file itself is emptied and not replaced, because its writers are processes that would keep the old one. What
-    they write between the copy and the emptying is lost.
+    The file is truncated instead of replaced, because its writers would keep writing to the old file. Lines that they
+    write between the copy and the truncation are lost.
 
     Args:
-        log: May be absent.
-        max_bytes: A shorter log is left alone.
+        log: Path of the log, which may be missing.
+        max_bytes: Size up to which a log is not rotated.
 
     Returns:
-        Whether it was rotated.
+        True if the log was rotated.
     """
     if not log.is_file() or log.stat().st_size <= max_bytes:
         return False
@@ -29,12 +29,12 @@ def rotate(log: Path, max_bytes: int = MAX_BYTES) -> bool:
 
 
 def tail(log: Path, lines: int, *, since: int = 0) -> list[str]:
-    """The last lines of a log, none where it is absent.
+    """Returns the last lines of a log, or none if it is missing.
 
     Args:
-        log: The file.
-        lines: How many, at most.
-        since: Byte offset before which nothing is read, unless the log was rotated meanwhile.
+        log: Path of the log.
+        lines: Largest number of lines.
+        since: Byte offset before which nothing is read, unless the log has been rotated since.
     """
     if not log.is_file():
         return []

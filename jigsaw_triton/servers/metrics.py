@@ -1,4 +1,4 @@
-"""Prometheus' text format, as far as Triton writes it."""
+"""Parser of the part of Prometheus' text format that Triton uses."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ _ESCAPE = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line of /metrics.
+    """A sample of /metrics.
 
     Attributes:
-        name: `nv_inference_request_success`.
-        labels: `{"model": "traffic", "version": "1"}`.
-        value: In the metric's own unit.
+        name: Name of the metric: `nv_inference_request_success`.
+        labels: Labels of the sample: `{"model": "traffic", "version": "1"}`.
+        value: Value in the metric's own unit.
     """
 
     name: str
@@ -25,10 +25,10 @@ class Sample:
 
 
 def parse_metrics(text: str) -> tuple[Sample, ...]:
-    """Reads what /metrics serves, in its order; comments are left out.
+    """Parses the text of /metrics into samples in the same order, without comments.
 
     Raises:
-        ValueError: A line is not of the format.
+        ValueError: A line does not follow the format.
     """
     return tuple(_sample(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
 

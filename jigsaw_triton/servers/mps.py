@@ -1,8 +1,8 @@
-"""MPS: the daemon through which several processes compute on one GPU or MIG instance at the same time.
+"""Runs MPS daemons, through which several processes compute concurrently on one GPU or MIG instance.
 
-As NVIDIA's MIG user guide has it, each instance has a control daemon of its own, told apart by its pipe directory, and
-daemon and clients name the instance by its UUID. A process that finds no daemon in its pipe directory computes without
-MPS and says nothing: whoever wants to know asks the daemon for its clients.
+According to NVIDIA's MIG user guide, each instance has a control daemon of its own, which is identified by its pipe
+directory, and daemon and clients select the instance by its UUID. A process that finds no daemon in its pipe directory
+silently computes without MPS. Only the daemon's list of clients shows if a process uses it.
 """
 
 import asyncio
@@ -34,42 +34,42 @@ _ERROR_LINES = 6
 
 
 def find_control() -> Path:
-    """The program that is the daemon, and speaks to it.
+    """Finds the program that runs the daemon and sends commands to it.
 
     Raises:
-        MissingDependencyError: It is not on PATH.
+        MissingDependencyError: The program is not on PATH.
     """
     if found := shutil.which(CONTROL):
         return Path(found)
     raise MissingDependencyError(
         f"`processes: mps` needs {CONTROL}, which is not on PATH",
         hint="it comes with NVIDIA's driver (Debian, Ubuntu: package nvidia-compute-utils-<version>); in a container, "
-        "NVIDIA_DRIVER_CAPABILITIES=compute,utility; or write `processes: streams` in cluster.yaml",
+        "set NVIDIA_DRIVER_CAPABILITIES=compute,utility; or write `processes: streams` in cluster.yaml",
     )
 
 
 def mps_environment(pipes: Path, logs: Path) -> Mapping[str, str]:
-    """Variables of the clients of the daemon that has these folders."""
+    """Returns the environment variables for clients of the daemon that uses these folders."""
     return {_PIPES: str(pipes), _LOGS: str(logs)}
 
 
 def daemon_environment(device: str, pipes: Path, logs: Path) -> Mapping[str, str]:
-    """Variables of the daemon of an instance, by its UUID."""
+    """Returns the environment variables for the daemon of the instance with this UUID."""
     return {**mps_environment(pipes, logs), "CUDA_VISIBLE_DEVICES": device}
 
 
 def daemon_argv(control: Path) -> tuple[str, ...]:
-    """The daemon's command line: in the foreground, so that it is a child to be watched."""
+    """Returns the daemon's command line, in the foreground so that it stays a child that can be watched."""
     return str(control), "-f"
 
 
 def why_without(own: Collection[int], holders: Collection[int], clients: Collection[int]) -> str | None:
-    """Why a server does not compute through a daemon, or not all of it; None where it does.
+    """Returns the reason why a server does not, or not completely, compute through a daemon; None if it does.
 
     Args:
-        own: Ids of its processes.
-        holders: Of those on the instance, whosever, as far as they are known.
-        clients: Of the daemon.
+        own: Ids of the server's processes.
+        holders: Ids of all processes on the instance, of any owner, as far as they are known.
+        clients: Ids of the daemon's clients.
     """
     outside = (set(own) & set(holders)) - set(clients)
     if outside:
@@ -80,15 +80,15 @@ def why_without(own: Collection[int], holders: Collection[int], clients: Collect
 
 
 class MpsDaemon:
-    """The control daemon of one GPU or MIG instance, and with it the MPS server that it starts.
+    """The control daemon of one GPU or MIG instance, together with the MPS server that it starts.
 
     Args:
-        control: Path of the program, by `find_control`.
+        control: Program that `find_control` returned.
         device: UUID of the instance.
-        pipes: Pipe directory of this daemon alone; made, and removed in the end.
-        logs: Log directory; made.
-        survives: True if the daemon goes on when this process ends. Otherwise it gets SIGTERM when the thread that
-            started it ends: start it from the main thread's event loop.
+        pipes: Pipe directory of this daemon alone, which it creates, and removes at the end.
+        logs: Log directory, which it creates.
+        survives: True if the daemon outlives this process. Otherwise it gets SIGTERM when the thread that started it
+            ends: call `start` in the main thread then.
     """
 
     def __init__(self, control: Path, device: str, pipes: Path, logs: Path, *, survives: bool = False) -> None:
@@ -101,16 +101,16 @@ class MpsDaemon:
 
     @property
     def env(self) -> Mapping[str, str]:
-        """Variables of its clients."""
+        """Environment variables for its clients."""
         return mps_environment(self._pipes, self._logs)
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if the daemon was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     async def answers(self) -> bool:
-        """Whether it runs and carries out commands; one that hangs takes no new client."""
+        """Returns True if the daemon runs and executes commands; one that hangs accepts no new clients."""
         if self.runs:
             with contextlib.suppress(ServerError):
                 await self._ask("get_server_list")
@@ -121,14 +121,16 @@ class MpsDaemon:
         """Takes over the daemon of this pipe directory, if an earlier controller left one running."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self._pipes / _PID_FILE).read_text())
-            if (started := start_time(pid)) is not None:
+            # The file may be of a daemon that has died, and the id another process's now.
+            own = f"{_PIPES}={self._pipes}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if own and (started := start_time(pid)) is not None:
                 self._process = OsProcess.find(pid, started)
 
     async def start(self) -> None:
-        """Starts it and returns when it answers. On any failure, cancellation too, nothing of it is left.
+        """Starts the daemon and waits until it answers. If that fails or is cancelled, removes all traces of it.
 
         Raises:
-            ServerError: It ended, or did not answer in time; the message has the end of what it wrote.
+            ServerError: The daemon ended, or did not answer in time; the message includes the end of its output.
         """
         for folder in (self._pipes, self._logs):
             await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -145,17 +147,17 @@ class MpsDaemon:
             await self._process.wait()
 
     async def clients(self) -> frozenset[int]:
-        """Ids of the processes that compute through it.
+        """Returns the ids of the processes that compute through the daemon.
 
         Raises:
-            ServerError: It does not answer.
+            ServerError: The daemon does not answer.
         """
         servers = await self._numbers("get_server_list")
         found = [await self._numbers(f"get_client_list {server}") for server in servers]
         return frozenset(client for clients in found for client in clients)
 
     async def stop(self) -> None:
-        """Ends it and its server; its clients must have ended. May be repeated."""
+        """Ends the daemon and its server, whose clients must have ended. May be called repeatedly."""
         if self.runs:
             with contextlib.suppress(ServerError, TimeoutError):
                 async with asyncio.timeout(_QUIT_S):
@@ -191,18 +193,18 @@ class MpsDaemon:
 
     def _failure(self, message: str) -> ServerError:
         lines = tail(self._logs / _OUTPUT, _ERROR_LINES)
-        story = "; it wrote:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + story, where=self._device, hint=f"see {self._logs}")
+        output = "; it wrote:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        return ServerError(message + output, where=self._device, hint=f"see the logs in {self._logs}")
 
     async def _numbers(self, command: str) -> list[int]:
-        """The ids in an answer, which has one a line."""
+        """Sends a command and returns the ids in its answer, which has one per line."""
         return [int(word) for word in (await self._ask(command)).split() if word.isdigit()]
 
     async def _ask(self, command: str) -> str:
-        """Has the daemon carry out a command; what it answers.
+        """Sends a command to the daemon and returns its answer.
 
         Raises:
-            ServerError: It does not answer.
+            ServerError: The daemon does not answer, or refuses the command.
         """
         try:
             asking = await asyncio.create_subprocess_exec(
@@ -213,8 +215,8 @@ class MpsDaemon:
                 env={**os.environ, **self.env},
             )
         except OSError as error:
-            # It went with the driver that it belongs to, as in an upgrade.
-            raise ServerError(f"`{command}` cannot be asked: {error}", where=self._device) from error
+            # The program may have been removed together with the driver, as in an upgrade.
+            raise ServerError(f"`{command}` cannot be sent to the MPS daemon: {error}", where=self._device) from error
         try:
             answer, _ = await asyncio.wait_for(asking.communicate(f"{command}\n".encode()), _ANSWER_S)
         except TimeoutError:
@@ -230,13 +232,13 @@ class MpsDaemon:
 
 
 def end_processes(pipes: Path) -> int:
-    """Kills all that has this pipe directory in its environment: daemon, server, clients. Blocks until they are gone.
+    """Kills the daemon, server and clients that have this pipe directory in their environment. Blocks until they end.
 
     Returns:
-        How many there were.
+        Number of the processes.
 
     Raises:
-        ServerError: They do not end.
+        ServerError: A process does not end.
     """
     wanted = f"{_PIPES}={pipes}".encode()
     found = _with_variable(wanted)
@@ -244,7 +246,7 @@ def end_processes(pipes: Path) -> int:
     left = found
     while left:
         if time.monotonic() > deadline:
-            raise ServerError(f"processes {', '.join(map(str, left))} do not end although they were killed")
+            raise ServerError(f"processes {', '.join(map(str, left))} did not end after SIGKILL")
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -254,13 +256,13 @@ def end_processes(pipes: Path) -> int:
 
 
 def _with_variable(wanted: bytes) -> list[int]:
-    """Ids of the living processes that have this among their variables."""
+    """Returns the ids of the running processes that have this environment variable."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if wanted in (process / "environ").read_bytes().split(b"\0"):
                 found.append(int(process.name))
         except OSError:
-            # It has ended, or is another user's.
+            # The process has ended or belongs to another user.
             continue
     return found

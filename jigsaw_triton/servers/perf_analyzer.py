@@ -1,4 +1,4 @@
-"""Triton's load generator: where it is."""
+"""Finds perf_analyzer, Triton's load generator."""
 
 import shutil
 import sys
@@ -8,12 +8,12 @@ from jigsaw_triton.errors import MissingDependencyError
 
 
 def find_perf_analyzer() -> Path:
-    """The perf_analyzer of this Python environment, else the one on PATH.
+    """Finds the perf_analyzer of this Python environment, else the one on PATH.
 
     Raises:
-        MissingDependencyError: There is none.
+        MissingDependencyError: It is not installed.
     """
-    # Beside the interpreter first: an environment that is not activated is not on PATH.
+    # An environment that is not activated is not on PATH, so look beside the interpreter first.
     found = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
     if found is None:
         raise MissingDependencyError(

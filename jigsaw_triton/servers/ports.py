@@ -1,4 +1,4 @@
-"""TCP ports: whether one is free, and who has it."""
+"""Checks if TCP ports are free, and finds the processes that listen on them."""
 
 import errno
 import socket
@@ -8,14 +8,15 @@ from jigsaw_triton.errors import InputError
 
 
 def check_free(address: str, port: int) -> None:
-    """Binds the port for a moment.
+    """Checks that a port is free by binding it for a moment.
 
     Raises:
-        InputError: Another process listens there, the address is not this machine's, or the port needs more rights.
+        InputError: Another process listens on the port, the address does not belong to this machine, or binding the
+            port needs more privileges.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port in TIME_WAIT is free.
+        # Servers set this option too: a port in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
@@ -24,19 +25,19 @@ def check_free(address: str, port: int) -> None:
 
 
 def owner(port: int) -> str:
-    """Who listens on the port: `process 4711 (tritonserver)`; empty where it cannot be told."""
+    """Returns the process that listens on a port: `process 4711 (tritonserver)`; empty if it cannot be determined."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listeners(Path("/proc/net") / table, port)}
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
         try:
             if any(str(link.readlink()) in inodes for link in (process / "fd").iterdir()):
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
-        except OSError:  # Another user's, or it ended meanwhile.
+        except OSError:  # The process belongs to another user or has ended.
             continue
     return ""
 
 
 def _listeners(table: Path, port: int) -> list[str]:
-    """What the links in /proc/<pid>/fd of the listening sockets look like."""
+    """Returns the targets that links to sockets listening on the port have in /proc/<pid>/fd."""
     try:
         rows = [line.split() for line in table.read_text().splitlines()[1:]]
     except OSError:
@@ -48,7 +49,7 @@ def _refusal(address: str, port: int, error: OSError) -> InputError:
     where = f"{address}:{port}"
     if error.errno == errno.EADDRINUSE:
         who = owner(port) or "another process"
-        return InputError(f"port {port} is taken by {who}", where=where, hint="stop it, or choose another port")
+        return InputError(f"port {port} is already in use by {who}", where=where, hint="stop it or choose another port")
     return InputError(
         f"cannot listen on port {port}: {error.strerror}", where=where, hint="choose another address or port"
     )

@@ -1,4 +1,4 @@
-"""A request that any model accepts, to see whether it answers."""
+"""Generates a request that any model accepts, to probe if it answers."""
 
 import math
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.runtime.dtypes import Array, to_numpy
 
 _VARIABLE = 32
-"""What a dimension that varies is taken as: convolutions with strides need some pixels."""
+"""Size of a varying dimension in a probe; convolutions with strides need a minimum number of pixels."""
 
 
 def probe_inputs(config: Mapping[str, Any]) -> dict[str, Array]:
-    """Zeros, and empty strings, for the required inputs of a model.
+    """Returns zeros, or empty strings, for the required inputs of a model.
 
     Args:
-        config: The model's configuration as Triton serves it.
+        config: Configuration of the model as Triton serves it.
 
     Returns:
-        Input name -> array of the declared shape, dimensions that vary taken as 32, with a batch dimension of 1
-        where the model has one.
+        Input name -> array of the declared shape, in which varying dimensions are 32, with a batch dimension of 1 if
+        the model has one.
 
     Raises:
-        ServerError: An input has a type that is not known.
+        ServerError: An input has an unknown type.
     """
     batch = [1] if config.get("max_batch_size", 0) > 0 else []
     return {

@@ -1,4 +1,4 @@
-"""A tritonserver as a process: started, watched, stopped, and nothing of it left behind."""
+"""Starts, watches and stops tritonserver processes without leaving anything behind."""
 
 import asyncio
 import contextlib
@@ -27,15 +27,15 @@ _SHM = Path("/dev/shm")
 
 
 class ServerProcess:
-    """One run of a tritonserver, in a session and process group of its own, or in a container.
+    """One run of a tritonserver, in a session and process group of its own or in a container.
 
     Args:
-        name: Name of the server in messages.
-        command: Command line and environment.
-        log: Path of the log, which is appended to and rotated; its folder must exist.
-        record: Puts the server on record, which then survives this process. None for one that gets SIGTERM when the
-            thread that started it ends: start it from the main thread's event loop.
-        found: Process of a server that an earlier controller started; None for one that is still to be started.
+        name: Name of the server, for messages.
+        command: Command to run.
+        log: Log file, which is appended to and rotated; its folder must exist.
+        record: Function that puts the server on record before it starts; the server then outlives this process. None
+            for one that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
+        found: Process that an earlier controller started; None for one that is still to be started.
     """
 
     def __init__(
@@ -54,23 +54,23 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server, and process group id; None before it is started."""
+        """Process id of the server, which is also the id of its process group; None before it is started."""
         return self._main or (self._process.pid if self._process else None)
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs or was not started."""
+        """Exit status, negative for a signal; None if the server runs or was not started."""
         return self._process.returncode if self._process else None
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
-        """Starts it and returns when it takes requests. On any failure, cancellation too, nothing of it is left.
+        """Starts the server and waits until it is ready. If that fails or is cancelled, removes all traces of it.
 
         Args:
-            timeout_s: Until it must be ready.
+            timeout_s: Seconds within which it must be ready.
 
         Raises:
-            InputError: A port or socket is taken.
-            ServerError: It ended or was not ready in time; the message has the end of its log.
+            InputError: A port or socket is in use.
+            ServerError: The server ended or was not ready in time; the message includes the end of its log.
         """
         self._check_listeners()
         await self._end_container()
@@ -86,24 +86,24 @@ class ServerProcess:
             raise
 
     async def wait(self) -> int:
-        """Waits until it ends; its exit status. Its helpers and shared memory are left to `stop`."""
+        """Waits until the server ends and returns its exit status; `stop` must still clean up after it."""
         if self._process is None:
             raise ServerError("was not started", where=self.name)
         return await self._process.wait()
 
     def kill(self) -> None:
-        """Ends it at once, as if it had died by itself; what it leaves is left to `stop`."""
+        """Kills the server at once, as if it had died by itself; `stop` must still clean up after it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
 
     async def stop(self, *, grace_s: float = 0.0) -> None:
-        """Ends it, and whatever it left: processes of its group, regions in /dev/shm, sockets. May be repeated.
+        """Ends the server and removes its processes, regions in /dev/shm and sockets. May be called repeatedly.
 
-        Close clients' connections first: idle ones delay Triton's exit.
+        Close the connections of clients first, because idle ones delay Triton's exit.
 
         Args:
-            grace_s: How long it may take to leave by itself after SIGTERM before it is killed; 0 kills at once,
-                which loses nothing but the requests in flight.
+            grace_s: Seconds between SIGTERM and SIGKILL. With 0 it is killed at once, which loses only the requests in
+                flight.
         """
         try:
             if self._process is not None and self._process.returncode is None and grace_s > 0:
@@ -121,14 +121,14 @@ class ServerProcess:
 
     def _spawn(self) -> None:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        # Appending, so that the server's and its stubs' lines do not overwrite each other and rotation can truncate.
+        # In append mode, lines of the server and its stubs do not overwrite each other, and rotation can truncate.
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._process = OsProcess.spawn(
                 self.command.argv,
                 output=log,
                 env={**os.environ, **self.command.env},
-                # Python looks for modules where it is started before anywhere else.
+                # Python searches its start folder for modules first, so this must be one without any.
                 cwd=self.log.parent,
                 record=self._record,
             )
@@ -148,7 +148,7 @@ class ServerProcess:
                     done, _ = await asyncio.wait({ended}, timeout=_POLL_S)
                     if done:
                         status = describe_status(ended.result())
-                        raise self._failure(f"tritonserver ended with {status} before it was ready")
+                        raise self._failure(f"tritonserver exited with {status} before it was ready")
         except TimeoutError:
             raise self._failure(f"tritonserver was not ready within {timeout_s:g} s") from None
         finally:
@@ -156,8 +156,8 @@ class ServerProcess:
 
     def _failure(self, message: str) -> ServerError:
         lines = tail(self.log, _ERROR_LINES, since=self._log_start)
-        story = "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + story, where=self.name, hint=f"the whole log is {self.log}")
+        log_end = "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        return ServerError(message + log_end, where=self.name, hint=f"see the whole log in {self.log}")
 
     async def _rotate(self) -> None:
         while True:
@@ -169,7 +169,7 @@ class ServerProcess:
             self._rotation.cancel()
             self._rotation = None
         try:
-            # First: a container outlives the program that shows what it writes.
+            # The container comes first, because it outlives the program that shows its output.
             await self._end_container()
         finally:
             if self._process is not None:
@@ -184,20 +184,20 @@ class ServerProcess:
 
 
 def sweep(prefix: str) -> None:
-    """Removes the regions in /dev/shm whose names begin so; their owner must be gone."""
+    """Removes the regions in /dev/shm whose names have this prefix; their owner must have ended."""
     if len(prefix) < 8:
-        raise ValueError(f"the prefix {prefix!r} is too short to be one server's own")
+        raise ValueError(f"the prefix {prefix!r} is too short to identify one server")
     for path in _SHM.iterdir():
         if path.name.startswith(prefix):
             path.unlink(missing_ok=True)
 
 
 def group_members(group: int) -> list[int]:
-    """Ids of the living processes of a process group."""
+    """Returns the ids of the running processes of a process group."""
     members = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            # After the command's name in parentheses: state, parent, group.
+            # The command's name in parentheses is followed by state, parent and group.
             state, _, pgrp, *_ = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
@@ -208,12 +208,12 @@ def group_members(group: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """A process of a python model, one an instance.
+    """The process of one instance of a python model.
 
     Attributes:
         server: Process id of its tritonserver.
-        model: Name; of one that has died it is not known.
-        dead: It has died, and the server has taken no note: Triton takes leave of those that it ends itself.
+        model: Name of the model; empty if the process has died.
+        dead: True if it has died and the server has not noticed: Triton reaps only stubs that it ends itself.
     """
 
     server: int
@@ -222,7 +222,7 @@ class Stub:
 
 
 def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
-    """Processes of the python models of tritonservers, by process id."""
+    """Returns the processes of the python models of these tritonservers, by process id."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -234,7 +234,7 @@ def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
             continue
         if state == "Z":
             found[int(process.name)] = Stub(int(parent), "", dead=True)
-        # The program, then <repository>/<model>/<version>/model.py.
+        # The first argument after the program is <repository>/<model>/<version>/model.py.
         elif len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
             found[int(process.name)] = Stub(int(parent), path.parts[-3], dead=False)
     return found
@@ -244,19 +244,19 @@ async def _end_group(process: OsProcess) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
-    # Its stubs are nobody's children now: see to it that they are gone before their shared memory is swept.
+    # Its stubs are orphans now. They must end before their shared memory is removed.
     deadline = time.monotonic() + _GROUP_GONE_S
     while members := group_members(process.pid):
         if time.monotonic() > deadline:
-            raise ServerError(f"processes {', '.join(map(str, members))} do not end although they were killed")
+            raise ServerError(f"processes {', '.join(map(str, members))} did not end after SIGKILL")
         await asyncio.sleep(_POLL_S)
 
 
 def _clear_socket(path: Path) -> None:
-    """Removes a socket that nobody listens on: Triton neither removes its own at the end nor takes one over."""
+    """Removes a stale socket: Triton does not remove its sockets when it ends, and cannot bind to an existing one."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise InputError("is there and is no socket", where=str(path), hint="remove it")
+            raise InputError("this file exists but is not a socket", where=str(path), hint="remove it")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

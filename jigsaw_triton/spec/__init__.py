@@ -1,1 +1,1 @@
-"""The files users write."""
+"""Schemas, loading and diagnostics of the files that users write."""

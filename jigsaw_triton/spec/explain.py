@@ -1,4 +1,4 @@
-"""Pydantic's findings in the user's words: what is wrong with an entry, and what would be right."""
+"""Translates pydantic's errors into messages in the terms of the user's file."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _DTYPES = {
     "OBJECT": "BYTES",
     "BOOLEAN": "BOOL",
 }
-"""Names of data types elsewhere -> Triton's."""
+"""Data type name of other frameworks -> Triton's name."""
 
 _FORMS = {
     "object": "a mapping",
@@ -43,24 +43,24 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most"),
 }
 
-NAME_FORM = "a name is a letter, then up to 63 letters, digits, '_' or '-'"
+NAME_FORM = "a name starts with a letter, followed by up to 63 letters, digits, '_' or '-'"
 
 
 def explain(error: ErrorDetails, path: Path, schema: dict[str, Any]) -> tuple[str, str]:
-    """What is wrong, and what would be right.
+    """Returns a message that says what is wrong with an entry, and a hint that says how to correct it.
 
     Args:
-        error: Of pydantic.
-        path: Of the entry (of the absent entry where one is missing).
+        error: Error that pydantic reported.
+        path: Path of the entry, or of the absent entry if a required one is missing.
         schema: JSON Schema of the document.
     """
     kind = error["type"]
     entry = dotted(path)
-    here = subschema(schema, path)
+    entry_schema = subschema(schema, path)
     value = error["input"]
     context = error.get("ctx", {})
     if kind == "missing":
-        return f"{dotted(path[:-1])} lacks {path[-1]}", f"add {_example(path, here)}"
+        return f"missing key '{path[-1]}' in {dotted(path[:-1])}", _suggestion("add", path, entry_schema)
     if kind == "extra_forbidden":
         known = subschema(schema, path[:-1]).get("properties", {})
         return f"unknown key '{path[-1]}' in {dotted(path[:-1])}", nearest(str(path[-1]), known, "known keys")
@@ -68,23 +68,24 @@ def explain(error: ErrorDetails, path: Path, schema: dict[str, Any]) -> tuple[st
         key, words = _BOUNDS[kind]
         return f"{entry} is {shown(value)}", f"it must be {words} {_number(context[key])}"
     if kind in ("too_short", "too_long"):
-        return _length(entry, kind, context, f"write {_example(path, here)}")
+        return _length(entry, kind, context, _suggestion("write", path, entry_schema))
     if kind == "string_pattern_mismatch" and context["pattern"] == IMAGE_PATTERN:
-        return f"{entry} is {shown(value)}, which names no image", f"write {_example(path, here)}"
+        return f"{entry} is {shown(value)}, not a container image", _suggestion("write", path, entry_schema)
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} is not a valid name ({entry})", NAME_FORM
     if kind == "literal_error":
-        return f"{entry} is {shown(value)}", _choice(value, here)
+        return f"{entry} is {shown(value)}", _choice(value, entry_schema)
     if kind == "dimension":
         return f"{entry} is {shown(value)}", error["msg"]
-    if path and isinstance(path[-1], int) and "properties" not in here:
+    if path and isinstance(path[-1], int) and "properties" not in entry_schema:
         path = path[:-1]
-    return f"{entry} is {shown(value)}, not {_form(here)}", f"write {_example(path, subschema(schema, path))}"
+    message = f"{entry} must be {_form(entry_schema)}, not {shown(value)}"
+    return message, _suggestion("write", path, subschema(schema, path))
 
 
 def _length(entry: str, kind: str, context: dict[str, Any], example: str) -> tuple[str, str]:
     if kind == "too_short":
-        return f"{entry} is empty", example
+        return f"{entry} must not be empty", example
     actual = context.get("actual_length")
     many = f"{actual} entries" if actual else "too many entries"
     return f"{entry} has {many}", f"at most {context['max_length']} are supported"
@@ -93,7 +94,7 @@ def _length(entry: str, kind: str, context: dict[str, Any], example: str) -> tup
 def _choice(value: Any, schema: dict[str, Any]) -> str:
     choices = schema.get("enum", [schema.get("const")])
     if len(choices) == 1:
-        return f"write {choices[0]}"
+        return f"it must be {choices[0]}"
     word = str(value).upper().removeprefix("TYPE_")
     if "FP32" in choices and word in (*_DTYPES, *choices):
         return f"did you mean '{_DTYPES.get(word, word)}'?"
@@ -109,8 +110,14 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else str(value)
 
 
+def _suggestion(verb: str, path: Path, schema: dict[str, Any]) -> str:
+    """Returns a hint such as `add, for example, latency_ms: 250`, or `add kind: Cluster` if no other value is valid."""
+    verb = verb if "const" in schema else f"{verb}, for example,"
+    return f"{verb} {_example(path, schema)}"
+
+
 def _example(path: Path, schema: dict[str, Any]) -> str:
-    """`latency_ms: 250`, or the value alone for an item of a list."""
+    """Returns an example as YAML: `latency_ms: 250`, or the value alone for an item of a list."""
     value = schema["examples"][0] if "examples" in schema else _example_of(schema)
     named = {path[-1]: value} if path and isinstance(path[-1], str) else value
     text = yaml.safe_dump(named, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("\n...\n").strip()
@@ -118,7 +125,7 @@ def _example(path: Path, schema: dict[str, Any]) -> str:
 
 
 def _example_of(schema: dict[str, Any]) -> Any:
-    """An example of an entry that has none of its own."""
+    """Makes up an example for an entry whose schema has none."""
     if "default" in schema and schema["default"] is not None:
         return schema["default"]
     if "enum" in schema or "const" in schema:

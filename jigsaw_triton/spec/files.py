@@ -1,4 +1,4 @@
-"""Reading what users wrote from disk, and keeping the paths in it inside their folder."""
+"""Reads users' files and resolves the paths in them, which must stay in the file's folder."""
 
 import sys
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class LocalFile:
     """A file that a document refers to.
 
     Attributes:
-        path: Absolute, symbolic links resolved.
-        inside: Whether that is in the document's folder, and was written as a plain relative path.
-        exists: Whether it is a regular file now.
+        path: Absolute path, with symbolic links resolved.
+        inside: True if the path is in the document's folder and was written as a plain relative path.
+        exists: True if the path was a regular file when it was looked up.
     """
 
     path: Path
@@ -25,15 +25,15 @@ class LocalFile:
 
 
 def load_text(path: Path | str, *, limit_bytes: int) -> str:
-    """The text of a UTF-8 file; `-` is standard input.
+    """Returns the text of a UTF-8 file; `-` is standard input.
 
     Raises:
-        SpecError: It is not there, cannot be read, is longer than `limit_bytes` or is not UTF-8.
+        SpecError: The file does not exist, cannot be read, is larger than `limit_bytes` or is not UTF-8.
     """
     data = _read_bytes(path, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise _error(
-            path, f"the file is larger than {limit_bytes // 1024} KiB", hint="split it or remove what is not needed"
+            path, f"the file is larger than {limit_bytes // 1024} KiB", hint="split it, or remove what is not needed"
         )
     try:
         return data.decode("utf-8-sig")
@@ -48,7 +48,7 @@ def _read_bytes(path: Path | str, size: int) -> bytes:
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise _error(path, "this is not a regular file")
+            raise _error(path, "this is not a regular file", hint="check the path")
         with path.open("rb") as file:
             return file.read(size)
     except FileNotFoundError as error:
@@ -63,27 +63,29 @@ def _error(path: Path | str, message: str, *, line: int = 0, hint: str = "") -> 
 
 
 def locate(folder: Path, text: str) -> LocalFile:
-    """The file that `text` names in a document of `folder`.
+    """Returns the file that a document refers to, which should lie in the document's folder.
 
     Args:
-        folder: Absolute, symbolic links resolved.
-        text: As written in the document.
+        folder: Absolute path of the document's folder, with symbolic links resolved.
+        text: Path as written in the document.
     """
     written = Path(text)
     plain = bool(text) and not written.is_absolute() and ".." not in written.parts
     try:
         path = (folder / written).resolve()
         return LocalFile(path, inside=plain and path.is_relative_to(folder) and path != folder, exists=path.is_file())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a zero byte
+    except (OSError, RuntimeError, ValueError):  # A loop of links, a name that is too long, or a null byte.
         return LocalFile(folder, inside=False, exists=False)
 
 
-def named(folder: Path, text: str) -> LocalFile:
-    """The file that `text` names, which may lie outside the folder: an operator's certificate, for one.
+def locate_anywhere(folder: Path, text: str) -> LocalFile:
+    """Returns the file that a document refers to, which may lie outside its folder, such as a certificate.
+
+    Symbolic links are not resolved, because certificates are renewed by changing the links to them.
 
     Args:
-        folder: Absolute; relative paths start there.
-        text: As written in the document. Links are kept, since certificates are renewed by changing them.
+        folder: Absolute path of the folder to which relative paths refer.
+        text: Path as written in the document.
     """
     path = folder / text
     try:

@@ -1,4 +1,4 @@
-"""The JSON Schema of the files users write, for editors and for messages; made from the same models that read them."""
+"""JSON Schemas of the files that users write, for editors and for messages, made from the models that validate them."""
 
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ _MODELS: dict[Kind, type[BaseModel]] = {"graph": GraphDocument, "cluster": Clust
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """The JSON Schema of graph.yaml (`graph`) or cluster.yaml (`cluster`).
+    """Returns the JSON Schema of graph.yaml (`graph`) or cluster.yaml (`cluster`).
 
     To use it in an editor, save it and begin the YAML file with `# yaml-language-server: $schema=FILE`.
     """
@@ -23,7 +23,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
 
 
 def _closed(node: Any) -> Any:
-    """The schema with mappings whose keys have a pattern closed to other keys, as the models do it."""
+    """Forbids other keys in mappings whose keys have a pattern, as the models do."""
     if isinstance(node, list):
         return [_closed(item) for item in node]
     if not isinstance(node, dict):
@@ -33,9 +33,9 @@ def _closed(node: Any) -> Any:
 
 
 def subschema(schema: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The part of a JSON Schema that describes one entry; empty where it describes none.
+    """Returns the part of a JSON Schema that describes one entry, or an empty schema if it describes none.
 
-    Of alternatives, the mapping is taken: the long form of what has a short one too.
+    Of several alternatives it follows the first that is not null: the long form of an entry that also has a short form.
     """
     node = schema
     for part in path:

@@ -1,4 +1,4 @@
-"""graph.yaml and cluster.yaml from disk to documents, with every mistake of structure collected."""
+"""Loads graph.yaml and cluster.yaml into documents, and collects every mistake in their structure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.explain import explain
-from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, named
+from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate_anywhere
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, ClusterSpec, GraphDocument, GraphSpec
-from jigsaw_triton.spec.source import Path as Entry
+from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
@@ -22,37 +22,37 @@ from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
 Document = TypeVar("Document", bound=BaseModel)
 
 DEFAULT_NODE = "local"
-"""Name of the one node that `--gpus` speaks of."""
+"""Name of the single node of a cluster that `--gpus` describes."""
 
 
-_STAND_INS: Mapping[Entry, Any] = {
+_STAND_INS: Mapping[EntryPath, Any] = {
     ("apiVersion",): API_VERSION,
     ("metadata",): {"name": "unnamed"},
     ("spec", "slo"): {"latency_ms": 1.0},
     ("spec", "inputs"): {"unnamed": {"dtype": "FP32", "shape": [1]}},
     ("spec", "outputs"): {"unnamed": "inputs.unnamed"},
 }
-"""What takes the place of required entries that are wrong or missing, so that the rest can be checked all the same."""
+"""Placeholders for required entries that are wrong or missing, so that the rest of the file can still be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Document]):
-    """A document and what is known of its file. Not yet right: `build_graph` and `build_cluster` decide that.
+    """A document and information about its file. `build_graph` and `build_cluster` check its meaning.
 
     Attributes:
-        document: The file without the entries that have problems.
-        source: Lines; knows the entries that were dropped too.
+        document: Content of the file without the entries that have problems.
+        source: Lines of the file's entries, including dropped ones.
         problems: Mistakes of structure, type and range.
-        dropped: Entries that are in the file and not in the document.
-        folder: Absolute, of the file.
+        dropped: Entries of the file that the document does not have.
+        folder: Absolute path of the file's folder.
         files: Path as written in the document -> the file it names.
-        steps: Likewise -> what is in it, of the files of python steps that are there.
+        steps: Path as written in the document -> content of the python step's file, for each such file that exists.
     """
 
     document: Document
     source: SourceMap
     problems: tuple[Diagnostic, ...] = ()
-    dropped: frozenset[Entry] = frozenset()
+    dropped: frozenset[EntryPath] = frozenset()
     folder: Path = Path()
     files: Mapping[str, LocalFile] = field(default_factory=dict)
     steps: Mapping[str, StepFile] = field(default_factory=dict)
@@ -62,46 +62,79 @@ def load_graph(path: Path | str) -> Loaded[GraphDocument]:
     """Reads a graph.yaml.
 
     Args:
-        path: Of the file, of a folder that holds a graph.yaml, or `-` for standard input (folder: the current one).
+        path: Path of the file or of a folder that contains a graph.yaml, or `-` for standard input, whose paths are
+            relative to the current folder.
 
     Raises:
-        SpecError: It cannot be read, or so much is wrong with it that nothing more can be said.
+        SpecError: The file cannot be read, or it is too damaged to be checked further.
     """
     file, folder = _place(path, "graph.yaml")
-    loaded = _load(file, "graph", GraphDocument)
+    return _with_named_files(_load(file, "graph", GraphDocument), folder)
+
+
+def load_graph_text(text: str, *, name: str, folder: Path) -> Loaded[GraphDocument]:
+    """Reads the text of a graph.yaml that is not in a file.
+
+    Args:
+        text: Content of the graph.yaml.
+        name: Name of the text in messages.
+        folder: Folder that the paths in the text are relative to.
+
+    Raises:
+        SpecError: The text is not YAML, or so much is wrong with it that nothing more can be said.
+    """
+    return _with_named_files(_validate(parse_yaml(text, name), "graph", GraphDocument), folder.resolve())
+
+
+def load_graph_data(data: Any, *, source: SourceMap, folder: Path) -> Loaded[GraphDocument]:
+    """Validates the content of a graph.yaml that was built in memory.
+
+    Args:
+        data: The content, as dictionaries, lists and scalars.
+        source: Places of the entries, for messages.
+        folder: Folder that the paths in the content are relative to.
+
+    Raises:
+        SpecError: So much is wrong with it that nothing more can be said.
+    """
+    return _with_named_files(_validate(Parsed(data, source), "graph", GraphDocument), folder.resolve())
+
+
+def _with_named_files(loaded: Loaded[GraphDocument], folder: Path) -> Loaded[GraphDocument]:
+    """Looks for the files that the document names."""
     files = {text: locate(folder, text) for text in _named_files(loaded.document.spec)}
     steps = {
         text: read_step(files[text].path)
         for text in _step_files(loaded.document.spec)
         if files[text].inside and files[text].exists
     }
-    return Loaded(loaded.document, loaded.source, loaded.problems, loaded.dropped, folder, files, steps)
+    return replace(loaded, folder=folder, files=files, steps=steps)
 
 
 def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
     """Reads a cluster.yaml.
 
     Args:
-        path: Of the file, of a folder that holds a cluster.yaml, or `-` for standard input.
+        path: Path of the file or of a folder that contains a cluster.yaml, or `-` for standard input.
 
     Raises:
-        SpecError: It cannot be read, or so much is wrong with it that nothing more can be said.
+        SpecError: The file cannot be read, or it is too damaged to be checked further.
     """
     file, folder = _place(path, "cluster.yaml")
     loaded = _load(file, "cluster", ClusterDocument)
-    files = {text: named(folder, text) for text in _edge_files(loaded.document.spec)}
+    files = {text: locate_anywhere(folder, text) for text in _edge_files(loaded.document.spec)}
     return replace(loaded, folder=folder, files=files)
 
 
 def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
-    """The cluster that a command line speaks of: `4xA100-80GB`, or several with commas, on one node.
+    """Returns the one-node cluster that a command-line flag describes: `4xA100-80GB,2xH100-80GB`.
 
     Args:
-        text: The flag's value.
-        name: The flag, for messages.
+        text: Value of the flag.
+        name: Name of the flag, for messages.
 
     Raises:
-        SpecError: It is not of that form.
+        SpecError: The value does not have this form.
     """
     gpus = []
     for item in text.split(","):
@@ -109,10 +142,10 @@ def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
         count = int(match[1] or 1) if match else 0
         if match is None or not 1 <= count <= LIMIT_GPUS:
             hint = (
-                "write COUNTxMODEL, with commas between several: 4xA100-80GB,2xH100-80GB; "
-                f"COUNT is from 1 to {LIMIT_GPUS}"
+                f"write COUNTxMODEL, with COUNT from 1 to {LIMIT_GPUS}, and separate several with commas: "
+                "4xA100-80GB,2xH100-80GB"
             )
-            raise SpecError([Diagnostic(name, 0, f"'{item.strip()}' is not a number of GPUs of a model", hint)])
+            raise SpecError([Diagnostic(name, 0, f"'{item.strip()}' does not name a number of GPUs", hint)])
         gpus.append({"model": match[2], "count": count})
     document = ClusterDocument.model_validate(
         {
@@ -125,7 +158,7 @@ def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
 
 
 def _place(path: Path | str, name: str) -> tuple[Path | str, Path]:
-    """The file to read, as it is called in messages, and its folder."""
+    """Returns the file to read, as messages name it, and its folder."""
     if str(path) == STDIN:
         return STDIN, Path.cwd().resolve()
     path = Path(path)
@@ -146,7 +179,7 @@ def _step_files(spec: GraphSpec) -> Iterator[str]:
 
 
 def _edge_files(spec: ClusterSpec) -> Iterator[str]:
-    """Files of the edge: certificates and API keys, which may lie anywhere."""
+    """Yields the paths of the edge's files: certificates and API keys, which may lie anywhere."""
     if spec.edge is None:
         return
     tls = spec.edge.tls
@@ -160,7 +193,7 @@ def _load(file: Path | str, kind: Kind, model: type[Document]) -> Loaded[Documen
 
 
 def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Document]:
-    """Validates, drops what is wrong, and validates the rest again, until what is left is a document."""
+    """Validates the data, drops the wrong entries and repeats, until the rest is a valid document."""
     report = Report(parsed.source, parsed.problems)
     dropped = set(parsed.unusable)
     while True:
@@ -176,11 +209,16 @@ def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Docum
                 raise SpecError(report.problems) from None
         else:
             lines = {**parsed.source.lines, **{new: parsed.source.lines[old] for new, old in origin.items()}}
-            return Loaded(document, SourceMap(parsed.source.file, lines), report.problems, frozenset(dropped))
+            return Loaded(document, replace(parsed.source, lines=lines), report.problems, frozenset(dropped))
 
 
-def _explain(found: dict[Entry, ErrorDetails], dropped: set[Entry], schema: dict[str, Any], report: Report) -> None:
-    """Reports what is not a consequence of an entry dropped earlier; of a file of another kind, only that."""
+def _explain(
+    found: dict[EntryPath, ErrorDetails], dropped: set[EntryPath], schema: dict[str, Any], report: Report
+) -> None:
+    """Reports the errors that are not consequences of entries dropped earlier.
+
+    If apiVersion or kind is wrong, the file is of another kind, and only that is reported.
+    """
     around = {path[:end] for path in dropped for end in range(len(path) + 1)}
     header = {path: found[path] for path in (("apiVersion",), ("kind",)) if path in found}
     if len(header) == 1 and next(iter(header.values()))["type"] == "missing":
@@ -193,11 +231,14 @@ def _explain(found: dict[Entry, ErrorDetails], dropped: set[Entry], schema: dict
         report.raise_if_any()
 
 
-def _without(data: Any, dropped: set[Entry]) -> tuple[Any, dict[Entry, Entry]]:
-    """`data` with some entries left out or replaced, and for each that is kept its path before (list items move up)."""
-    origin: dict[Entry, Entry] = {}
+def _without(data: Any, dropped: set[EntryPath]) -> tuple[Any, dict[EntryPath, EntryPath]]:
+    """Returns `data` without the dropped entries, and the original path of each entry that is kept.
 
-    def copy(value: Any, new: Entry, old: Entry) -> Any:
+    Placeholders replace required entries. The items of a list move up, so that their paths change.
+    """
+    origin: dict[EntryPath, EntryPath] = {}
+
+    def copy(value: Any, new: EntryPath, old: EntryPath) -> Any:
         origin[new] = old
         if isinstance(value, dict):
             return {k: copy(v, (*new, k), (*old, k)) for k, v in value.items() if (*old, k) not in dropped}
@@ -214,15 +255,15 @@ def _without(data: Any, dropped: set[Entry]) -> tuple[Any, dict[Entry, Entry]]:
     return kept, origin
 
 
-def _entry(loc: tuple[str | int, ...]) -> Entry:
-    """Pydantic's location as a path: it marks a wrong key by a last element of its own."""
+def _entry(loc: tuple[str | int, ...]) -> EntryPath:
+    """Turns pydantic's location into a path; pydantic marks a wrong key by a further last element."""
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
-def _original(path: Entry, origin: Mapping[Entry, Entry]) -> Entry:
+def _original(path: EntryPath, origin: Mapping[EntryPath, EntryPath]) -> EntryPath:
     known = _longest(path, origin)
     return origin[known] + path[len(known) :]
 
 
-def _longest(path: Entry, known: Mapping[Entry, Entry] | set[Entry]) -> Entry:
+def _longest(path: EntryPath, known: Mapping[EntryPath, EntryPath] | set[EntryPath]) -> EntryPath:
     return next(path[:end] for end in range(len(path), -1, -1) if path[:end] in known)

@@ -1,6 +1,7 @@
-"""Files that say how GPUs are to be cut: this tool's own, and mig-parted's, which the GPU Operator takes too.
+"""Reads and writes MIG layouts of GPUs, in this tool's format and in mig-parted's, which the GPU Operator also uses.
 
-mig-parted's format is that of its repository's `api/spec/v1` and README; `device-filter` takes PCI device ids there.
+mig-parted's format is defined by `api/spec/v1` and the README of its repository; its `device-filter` takes PCI device
+ids.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
 
 KIND = "MigLayouts"
 EXPORTED = "current"
-"""Name of the configuration in what is exported in mig-parted's format."""
+"""Name of the configuration in files that are exported in mig-parted's format."""
 
 Index = Annotated[int, Field(ge=0, lt=LIMIT_GPUS)]
 
@@ -29,7 +30,7 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 def _listed(value: Any) -> Any:
-    """`all` as None; nothing else is."""
+    """Turns `all` into None; an empty value becomes text, so that validation refuses it."""
     return None if value == "all" else "nothing" if value is None else value
 
 
@@ -70,14 +71,14 @@ class _Parted(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class LayoutEntry:
-    """How some GPUs are to be cut.
+    """The layout that some GPUs should have.
 
     Attributes:
-        where: `file:line` of it.
-        indices: Of the GPUs; None for all.
-        filters: PCI device ids (`0x20B010DE`) that a GPU must be among; empty where any will do.
-        enabled: Whether MIG is to be on.
-        pieces: `3g@4` at a start, `3g` anywhere, or by a board's own name `3g.40gb`.
+        where: Location of the entry, as `file:line`.
+        indices: Indices of the GPUs; None for all.
+        filters: PCI device ids (`0x20B010DE`) of the GPUs that are meant; empty for any.
+        enabled: True if MIG should be enabled.
+        pieces: Slices: `3g@4` at a given start, `3g` at any, or `3g.40gb` by the board's own profile name.
     """
 
     where: str
@@ -88,14 +89,14 @@ class LayoutEntry:
 
 
 def load_layouts(path: str, config: str | None = None) -> tuple[LayoutEntry, ...]:
-    """Reads a file of either format.
+    """Reads a layout file of either format.
 
     Args:
-        path: Of the file; `-` is standard input.
-        config: Which of mig-parted's configurations; None where there is but one.
+        path: Path of the file; `-` is standard input.
+        config: Name of one of mig-parted's configurations; None if the file has only one.
 
     Raises:
-        SpecError: Anything is wrong with it, or the configuration is not in it.
+        SpecError: The file is wrong, or it does not have the configuration.
     """
     parsed = parse_yaml(load_text(path, limit_bytes=LIMIT_BYTES), path)
     report = Report(parsed.source, parsed.problems)
@@ -106,12 +107,12 @@ def load_layouts(path: str, config: str | None = None) -> tuple[LayoutEntry, ...
             _parted(entry, _where(parsed.source, ("mig-configs", name, number))) for number, entry in enumerate(chosen)
         )
     if config is not None:
-        raise SpecError([Diagnostic("--config", 0, f"{path} has no configurations", "leave the option out")])
+        raise SpecError([Diagnostic("--config", 0, f"{path} has no configurations", "omit this option")])
     own = _validated(_Own, parsed.data, report)
     seen: set[int] = set()
     for number, gpu in enumerate(own.spec.gpus):
         if gpu.index in seen:
-            report.add(("spec", "gpus", number), f"GPU {gpu.index} is repeated", "keep one layout for it")
+            report.add(("spec", "gpus", number), f"GPU {gpu.index} is listed twice", "keep one layout for it")
         seen.add(gpu.index)
     report.raise_if_any()
     return tuple(
@@ -121,13 +122,21 @@ def load_layouts(path: str, config: str | None = None) -> tuple[LayoutEntry, ...
 
 
 def layouts_yaml(layouts: Mapping[int, Iterable[object]]) -> str:
-    """The file of this tool's own format. GPU index -> placements."""
+    """Formats layouts in this tool's format.
+
+    Args:
+        layouts: GPU index -> placements.
+    """
     gpus = [{"index": index, "layout": [str(place) for place in layout]} for index, layout in sorted(layouts.items())]
     return _yaml({"apiVersion": API_VERSION, "kind": KIND, "spec": {"gpus": gpus}})
 
 
 def parted_yaml(layouts: Mapping[int, Sequence[str] | None]) -> str:
-    """The file of mig-parted's format. GPU index -> names of profiles; None where MIG is off."""
+    """Formats layouts in mig-parted's format.
+
+    Args:
+        layouts: GPU index -> names of MIG profiles, or None if MIG is disabled.
+    """
     entries: list[dict[str, Any]] = []
     for index, names in sorted(layouts.items()):
         entry: dict[str, Any] = {"devices": [index], "mig-enabled": names is not None}
@@ -159,7 +168,7 @@ def _chosen(document: _Parted, config: str | None, path: str) -> tuple[str, list
     if config is None and len(names) == 1:
         return names[0], document.configs[names[0]]
     if config is None:
-        hint = f"say which: --config {names[0]}; the file has {', '.join(names)}"
+        hint = f"choose one, for example --config {names[0]}; the file has {', '.join(names)}"
         raise SpecError([Diagnostic("--config", 0, f"{path} has {len(names)} configurations", hint)])
     if config not in document.configs:
         hint = nearest(config, names, "configurations")

@@ -1,6 +1,6 @@
-"""What graph.yaml and cluster.yaml may say: structure, types and ranges of values taken one by one.
+"""Models of graph.yaml and cluster.yaml: their structure, and the type and range of each value.
 
-The text under a field is its description in the JSON Schema that editors read.
+The docstring of a field is its description in the JSON Schema that editors read.
 """
 
 from typing import Annotated, Any, Literal
@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from jigsaw_triton.spec.words import NAME_PATTERN
+
 API_VERSION = "jigsaw-triton/v1"
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
@@ -41,12 +42,12 @@ Reference = Annotated[str, Field(examples=["detect.CROPS"])]
 
 def _dimension(value: Any) -> Any:
     if value == 0 and isinstance(value, int):
-        raise PydanticCustomError("dimension", "a dimension is at least 1, or -1 where it varies")
+        raise PydanticCustomError("dimension", "a dimension must be at least 1, or -1 if it varies")
     return value
 
 
 def _text(value: Any) -> Any:
-    """A scalar as the text that a variant's runner gets."""
+    """Formats a scalar as the text that the variant's runner receives."""
     match value:
         case bool():
             return str(value).lower()
@@ -57,12 +58,12 @@ def _text(value: Any) -> Any:
 
 
 def _long_form(value: Any) -> Any:
-    """`detect.CROPS` as `{from: detect.CROPS}`."""
+    """Expands `detect.CROPS` to `{from: detect.CROPS}`."""
     return {"from": value} if isinstance(value, str) else value
 
 
 def _edge_long_form(value: Any) -> Any:
-    """`haproxy` as `{kind: haproxy}`, `none` as null."""
+    """Expands `haproxy` to `{kind: haproxy}`, and turns `none` into null."""
     if value == "none":
         return None
     return {"kind": value} if isinstance(value, str) else value
@@ -88,84 +89,84 @@ class _Entry(BaseModel):
 
 
 class Metadata(_Entry):
-    """What the graph is called."""
+    """Metadata of the graph."""
 
     name: Name = Field(examples=["traffic"])
-    """Model name for clients."""
+    """Name of the graph, which is the model name that clients use."""
 
 
 class SloEntry(_Entry):
-    """What the graph promises."""
+    """Service level objective of the graph."""
 
     latency_ms: float = Field(gt=0, examples=[250])
-    """End to end at the gateway, in milliseconds, at `percentile`."""
+    """Largest end-to-end latency at the gateway, in milliseconds, at `percentile`."""
     percentile: float = Field(default=99.0, gt=0, lt=100, examples=[99])
-    """Of the requests whose latency is within latency_ms."""
+    """Percentage of the requests whose latency must be within latency_ms."""
     accuracy: float = Field(default=1.0, gt=0, le=1, examples=[0.9])
-    """Relative to the best variant of each task, multiplied along every path."""
+    """Smallest accuracy, relative to the best variant of each task and multiplied along every path."""
     accuracy_mode: Literal["floor", "mean"] = "floor"
-    """floor: holds for each request; mean: on average over requests."""
+    """Scope of accuracy. floor: it holds for each request; mean: it holds on average over requests."""
 
 
 class TensorEntry(_Entry):
-    """A tensor of one request (one call), without a batch dimension."""
+    """Type of a tensor of one request or one call, without a batch dimension."""
 
     dtype: DType = Field(examples=["FP32"])
     """Triton data type."""
     shape: Shape
-    """Dimensions; -1 where one varies."""
+    """Dimensions; -1 for one that varies."""
 
 
 class InputEntry(TensorEntry):
-    """An input of the graph, of one request, without a batch dimension."""
+    """Type of an input of the graph for one request, without a batch dimension."""
 
     rows: float | None = Field(default=None, gt=0, examples=[5])
-    """Expected leading dimension, where a task iterates over this input; 1 unless told."""
+    """Expected leading dimension, if a task iterates over this input; 1 by default."""
 
 
 class TaskInputEntry(_Entry):
-    """Where a task's input comes from, and optionally what the task expects of it."""
+    """Source of a task's input and, optionally, the type that the task expects."""
 
     source: Reference = Field(alias="from")
-    """task.OUTPUT, or inputs.NAME for an input of the graph."""
+    """Tensor that the input receives: task.OUTPUT, or inputs.NAME for an input of the graph."""
     dtype: DType | None = Field(default=None, examples=["FP32"])
-    """Checked against what arrives."""
+    """Expected data type, checked against that of the source."""
     shape: Shape | None = None
-    """Of one call, checked against what arrives; -1 agrees with anything."""
+    """Expected shape of one call, checked against that of the source; -1 matches any size."""
 
 
 class WhenEntry(_Entry):
-    """The condition under which a task runs; where it does not, its outputs have no rows."""
+    """Condition under which a task runs; if it does not hold, the task's outputs have no rows."""
 
     tensor: Reference
-    """Numeric, one element a request."""
+    """Numeric tensor with one element per request."""
     above: float | None = Field(default=None, examples=[0.5])
-    """The task runs when the element is greater."""
+    """Lower bound: the task runs if the element is greater."""
     below: float | None = Field(default=None, examples=[0.5])
-    """The task runs when the element is less."""
+    """Upper bound: the task runs if the element is less."""
     probability: float = Field(default=1.0, gt=0, le=1, examples=[0.7])
     """Expected share of requests for which the task runs."""
 
 
 class VariantEntry(_Entry):
-    """One model that can do the task."""
+    """A model that can perform the task."""
 
     name: Name = Field(examples=["small"])
-    """Unique in the task."""
+    """Name of the variant, unique in the task."""
     accuracy: float = Field(gt=0, examples=[37.4])
-    """In whatever unit the task's variants share; higher is better."""
+    """Accuracy in any unit that the task's variants share; higher is better."""
     template: Name = Field(examples=["onnxruntime"])
-    """A folder of model_repository_templates."""
+    """Model template: the name of a folder of model_repository_templates."""
     artifacts: Annotated[dict[str, str], Field(examples=[{"model.onnx": "models/small.onnx"}])] = {}
-    """File name in the model's version folder: path of the file, relative to graph.yaml's folder."""
+    """File name in the model's version folder: path of the source file, relative to graph.yaml's folder."""
     parameters: Annotated[dict[str, Scalar], Field(examples=[{"threshold": 0.5}])] = {}
-    """Passed to what runs the variant, as text."""
+    """Parameters that the variant's runner receives as text."""
     yields: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(examples=[{"CROPS": 2.6}])] = {}
-    """Output with rows: expected rows of one call."""
+    """Output with rows: expected number of rows per call."""
 
 
 class TaskEntry(_Entry):
-    """A step of the graph: a task that models can do, or, with `python`, the user's own code."""
+    """A node of the graph: a task that models perform or, with `python`, a step that runs the user's own code."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["variants"]}, {"required": ["python"]}]})
 
@@ -176,45 +177,46 @@ class TaskEntry(_Entry):
             BeforeValidator(_long_form, json_schema_input_type=TaskInputEntry | str),
         ],
     ] = Field(min_length=1, max_length=LIMIT_TENSORS, examples=[{"IMAGE": "inputs.FRAME"}])
-    """Input of the model: task.OUTPUT or inputs.NAME, or {from, dtype, shape}."""
+    """Input of the model: task.OUTPUT, inputs.NAME, or {from, dtype, shape}."""
     outputs: dict[Name, TensorEntry] = Field(
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": {"dtype": "FP32", "shape": [-1, 4]}}]
     )
     """Output of the model: its type for one call."""
     counts: dict[Name, Name] = Field(default={}, max_length=LIMIT_TENSORS, examples=[{"BOX_COUNT": "BOXES"}])
-    """Further output, made at the gateway: an output of the model whose rows it counts, call by call."""
+    """Additional output, computed at the gateway: the output of the model whose rows it counts for each call."""
     variants: list[VariantEntry] = Field(
         default=[],
         min_length=1,
         max_length=LIMIT_VARIANTS,
         examples=[[{"name": "small", "accuracy": 37.4, "template": "onnxruntime"}]],
     )
-    """The models that can do the task."""
+    """Models that can perform the task."""
     for_each: Reference | None = None
-    """Tensor whose rows the task is called for, one call a row."""
+    """Tensor over whose rows the task iterates, with one call per row."""
     when: WhenEntry | None = Field(default=None, examples=[{"tensor": "detect.SCORE", "above": 0.5}])
-    """The condition under which the task runs."""
+    """Condition under which the task runs."""
     retry: Literal["once", "never"] = "once"
-    """Repetition of a call on another worker where the first may have executed it before it failed."""
+    """Number of retries of a failed call that its worker may have executed: once, on another worker, or never."""
     python: str | None = Field(default=None, examples=["steps/crop.py"])
-    """In place of variants: a file with a function `step`, relative to graph.yaml's folder; a steps worker runs it."""
+    """File that defines a function `step`, relative to graph.yaml's folder, in place of variants. A steps worker runs
+    it."""
     latency_ms: float | None = Field(default=None, gt=0, examples=[2])
-    """With python: milliseconds of the SLO that are kept for it; 1 unless told."""
+    """Milliseconds of the SLO that are reserved for the python step; 1 by default. Only with python."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
-    """With python: output with rows: expected rows of one call."""
+    """Output with rows: expected number of rows per call. Only with python."""
 
 
 class GraphSpec(_Entry):
-    """The graph."""
+    """Specification of the graph."""
 
     slo: SloEntry = Field(examples=[{"latency_ms": 250}])
     """Service level objective."""
     inputs: dict[Name, InputEntry] = Field(
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"FRAME": {"dtype": "UINT8", "shape": [-1, -1, 3]}}]
     )
-    """What clients send."""
+    """Tensors that clients send."""
     outputs: dict[Name, Reference] = Field(min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": "detect.BOXES"}])
-    """What clients get: task.OUTPUT."""
+    """Tensors that clients receive: task.OUTPUT."""
     tasks: dict[Name, TaskEntry] = Field(
         min_length=1,
         max_length=LIMIT_TASKS,
@@ -228,18 +230,18 @@ class GraphSpec(_Entry):
             }
         ],
     )
-    """The steps."""
+    """Tasks and python steps of the graph."""
     target: Literal["auto", "graph", "ensemble", "bls"] = "auto"
-    """Form in which the graph is served: graph is one compiled front, ensemble a native Triton ensemble, bls a Python
-    model. auto is graph."""
+    """Form in which the graph is served. graph: one compiled front; ensemble: a native Triton ensemble; bls: a Python
+    model; auto: the same as graph."""
     overload: Literal["refuse", "queue"] = "refuse"
-    """Fate of requests that cannot be answered within the SLO any more: they are refused at once, or they wait."""
+    """Policy for requests that can no longer meet the SLO: refuse them at once, or queue them."""
     priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])
-    """Where the cluster cannot carry all load, graphs of a larger number get theirs first."""
+    """Priority of the graph: if the cluster cannot serve all load, graphs with a larger number are served first."""
     weight: float = Field(default=1.0, gt=0, le=LIMIT_WEIGHT, examples=[2])
-    """Among graphs of one priority: one of twice the weight goes short of half as great a part of its load."""
+    """Weight among graphs of equal priority: with twice the weight, a graph sheds half as large a share of its load."""
     sample: Annotated[dict[str, str], Field(examples=[{"FRAME": "samples/frame.npy"}])] = {}
-    """Input of the graph: a .npy file with one real request's tensor, for probes and benchmarks."""
+    """Input of the graph: a .npy file with the tensor of one real request, for probes and benchmarks."""
 
 
 class GraphDocument(_Entry):
@@ -248,51 +250,51 @@ class GraphDocument(_Entry):
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
     """Version of this format."""
     kind: Literal["TaskGraph"] = Field(examples=["TaskGraph"])
-    """What the file describes."""
+    """Kind of the document."""
     metadata: Metadata = Field(examples=[{"name": "traffic"}])
-    """Its name."""
+    """Metadata of the graph."""
     spec: GraphSpec
-    """Its content."""
+    """Specification of the graph."""
 
 
 class ForeignEntry(_Entry):
-    """A MIG instance that is somebody else's."""
+    """A MIG instance that somebody else uses."""
 
     slice: str = Field(examples=["2g"])
-    """Its kind; with +me where it has the media engines."""
+    """Kind of the slice, with the suffix +me if it has the media engines."""
     start: int = Field(examples=[0])
-    """Memory slice where it starts."""
+    """Memory slice at which the instance starts."""
 
 
 class GpusEntry(_Entry):
     """GPUs of one model."""
 
     model: str = Field(examples=["A100-80GB"])
-    """A board of the catalog."""
+    """Name of a GPU model of the catalog."""
     count: int = Field(default=1, ge=1, le=LIMIT_GPUS, examples=[4])
-    """How many."""
+    """Number of GPUs."""
     foreign: list[ForeignEntry] = Field(default=[], max_length=16, examples=[[{"slice": "2g", "start": 0}]])
-    """MIG instances that others have on each of them, to be left alone."""
+    """MIG instances of others on each of these GPUs, which must not be touched."""
 
 
 class NodeEntry(_Entry):
-    """A machine."""
+    """A machine of the cluster."""
 
     name: Name = Field(examples=["a"])
-    """Unique in the cluster."""
+    """Name of the machine, unique in the cluster."""
     gpus: list[GpusEntry] = Field(min_length=1, max_length=64, examples=[[{"model": "A100-80GB", "count": 4}]])
-    """Its GPUs, in the order of their indices."""
+    """GPUs of the machine, in the order of their indices."""
 
 
 class GatewayEntry(_Entry):
-    """Where clients reach the gateway."""
+    """Address, ports and limits of the gateway, to which clients connect."""
 
     http: int = Field(default=8000, ge=1, le=65535)
-    """Port of HTTP."""
+    """Port for HTTP."""
     grpc: int = Field(default=8001, ge=1, le=65535)
-    """Port of gRPC."""
+    """Port for gRPC."""
     metrics: int = Field(default=8002, ge=1, le=65535)
-    """Port of the metrics."""
+    """Port for metrics."""
     address: str = Field(default="127.0.0.1", examples=["0.0.0.0"])
     """IPv4 address to listen on."""
     image: str | None = Field(default=None, pattern=IMAGE_PATTERN, examples=["nvcr.io/nvidia/tritonserver:25.08-py3"])
@@ -300,7 +302,7 @@ class GatewayEntry(_Entry):
     runtime: Literal["docker", "podman"] | None = None
     """Program that runs the image; docker where it is installed, else podman, by default."""
     memory_mib: int = Field(default=4096, ge=512, le=2**20, examples=[4096])
-    """Heap that the gateway may allocate, in MiB; a request that needs more ends the gateway, which starts again."""
+    """Heap that the gateway may allocate, in MiB; a request that needs more crashes the gateway, which restarts."""
 
 
 class EdgeTlsEntry(_Entry):
@@ -328,58 +330,60 @@ class EdgeLimitsEntry(_Entry):
     queue_s: int = Field(default=30, ge=0, le=3600, examples=[30])
     """Seconds that a request waits while the gateway restarts, before it is refused."""
     resend_kib: int = Field(default=16, ge=16, le=1024, examples=[64])
-    """Largest request that is sent again after the gateway died under it, in KiB; each request costs time for it."""
+    """Largest request, in KiB, that is resent if the gateway dies while it handles it. A larger value slows every
+    request down."""
     header_s: int = Field(default=10, ge=1, le=3600, examples=[10])
     """Seconds that a client may take to send the headers of a request."""
     idle_s: int = Field(default=60, ge=1, le=86_400, examples=[60])
-    """Seconds after which a connection without requests is closed, and after which a stalled upload is given up."""
+    """Seconds after which an idle connection is closed and a stalled upload is aborted."""
     answer_s: int = Field(default=600, ge=1, le=86_400, examples=[600])
-    """Seconds to wait for the answer of the gateway, and longest pause between messages of a gRPC stream."""
+    """Seconds to wait for the gateway's response, and longest pause between messages of a gRPC stream."""
 
 
 class EdgeEntry(_Entry):
-    """The proxy in front of the gateway, which then takes the public ports."""
+    """Proxy in front of the gateway, which takes over the public ports."""
 
     kind: Literal["haproxy"] = Field(examples=["haproxy"])
     """Program of the edge."""
     tls: EdgeTlsEntry | None = Field(default=None, examples=[{"cert": "edge.pem", "key": "edge.key"}])
-    """Certificates; without them both protocols are plain text."""
+    """TLS certificates; without them, both protocols are unencrypted."""
     api_keys: str | None = Field(default=None, min_length=1, examples=["keys.txt"])
-    """File with one `NAME KEY` on each line; requests without a listed key are refused."""
+    """File with one `NAME KEY` pair per line; requests without a listed key are refused."""
     limits: EdgeLimitsEntry = Field(default=EdgeLimitsEntry(), examples=[{"body_mib": 64}])
     """Limits and timeouts."""
     metrics: int = Field(default=8003, ge=1, le=65535, examples=[8003])
-    """Port of the Prometheus exporter of the edge."""
+    """Port of the edge's Prometheus exporter."""
     access_log: Literal["all", "problems", "none"] = "problems"
-    """Requests that `edge.log` has, with their ids: all, or those that failed, were repeated or got a status of 500."""
+    """Requests that `edge.log` lists with their ids. problems: those that failed, were retried or got a status of
+    500."""
 
 
 class ServerEntry(_Entry):
-    """What workers run from, in place of the machine's own tritonserver."""
+    """Container image for workers, in place of the machine's own tritonserver."""
 
     image: str = Field(pattern=IMAGE_PATTERN, examples=["nvcr.io/nvidia/tritonserver:24.10-py3"])
-    """A container image with tritonserver and its python backend."""
+    """Container image with tritonserver and its python backend."""
     runtime: Literal["docker", "podman"] | None = None
-    """What runs it: docker where it is there, else podman, unless told."""
+    """Program that runs the image; docker where it is installed, else podman, by default."""
 
 
 class ClusterSpec(_Entry):
-    """The cluster."""
+    """Specification of the cluster."""
 
     driver: Literal["nvml", "emulated"] | None = None
-    """Of MIG; nvml where a GPU answers, else emulated, unless told."""
+    """MIG driver; nvml if a GPU is found, else emulated, by default."""
     engine: Literal["local", "ray"] = "local"
-    """What starts the workers."""
+    """Engine that starts the workers."""
     processes: Literal["streams", "mps"] = "streams"
-    """What the instances of a model on a slice are: streams of one server, or a server each under MPS."""
+    """Form of a model's instances on a slice. streams: instances of one server; mps: one server each, under MPS."""
     server: ServerEntry | None = Field(default=None, examples=[{"image": "nvcr.io/nvidia/tritonserver:24.10-py3"}])
-    """The image that workers run from; the machine's own tritonserver unless told."""
+    """Container image that workers run from; the machine's own tritonserver by default."""
     nodes: list[NodeEntry] = Field(
         min_length=1, max_length=1024, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
     )
-    """The machines."""
+    """Machines of the cluster."""
     gateway: GatewayEntry = Field(default=GatewayEntry(), examples=[{"http": 8000, "grpc": 8001, "metrics": 8002}])
-    """Where clients reach the gateway."""
+    """Address, ports and limits of the gateway."""
     edge: Annotated[
         EdgeEntry | None,
         BeforeValidator(_edge_long_form, json_schema_input_type=EdgeEntry | Literal["haproxy", "none"] | None),
@@ -388,11 +392,11 @@ class ClusterSpec(_Entry):
 
 
 class ClusterDocument(_Entry):
-    """cluster.yaml: the machines to plan for and to run on."""
+    """cluster.yaml: the machines to plan for and run on."""
 
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
     """Version of this format."""
     kind: Literal["Cluster"] = Field(examples=["Cluster"])
-    """What the file describes."""
+    """Kind of the document."""
     spec: ClusterSpec
-    """Its content."""
+    """Specification of the cluster."""

@@ -1,4 +1,4 @@
-"""Where things stand in a user's file, and the collecting of its mistakes."""
+"""Maps the entries of a user's file to their lines, and collects the mistakes in it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,25 +10,25 @@ Path = tuple[str | int, ...]
 
 
 def dotted(path: Path) -> str:
-    """A path as users write it: `spec.tasks.detect.variants[0]`."""
+    """Returns a path in dotted notation: `spec.tasks.detect.variants[0]`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".") or "the document"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceMap:
-    """Lines of a document's entries.
+    """Line numbers of a document's entries.
 
     Attributes:
-        file: As the user gave it.
-        lines: Path of every entry in the file -> 1-based line of its key (of the item itself in a list).
+        file: Path of the file as the user gave it.
+        lines: Path of an entry -> line of its key, or of the item itself in a list, counted from 1.
     """
 
     file: str
     lines: Mapping[Path, int] = field(default_factory=dict)
 
     def line(self, path: Path) -> int:
-        """Line of the entry, or of the nearest entry around it that has one; 0 where the file has no lines."""
+        """Returns the line of the entry, or of the innermost known entry around it; 0 if no line is known."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
@@ -38,16 +38,16 @@ class SourceMap:
         return path in self.lines
 
     def diagnostic(self, path: Path, message: str, hint: str = "") -> Diagnostic:
-        """A mistake at this entry."""
+        """Returns the diagnostic of a mistake in this entry."""
         return Diagnostic(self.file, self.line(path), message, hint)
 
 
 class Report:
-    """The mistakes of one file, collected so that the user sees all of them at once.
+    """Collects the mistakes of one file, so that the user sees all of them at once.
 
     Args:
-        source: Of the file.
-        problems: Found earlier.
+        source: Lines of the file.
+        problems: Mistakes that were found earlier.
     """
 
     def __init__(self, source: SourceMap, problems: Iterable[Diagnostic] = ()) -> None:
@@ -55,19 +55,19 @@ class Report:
         self._problems = list(problems)
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
-        """Notes a mistake."""
+        """Adds a mistake in the entry at `path`."""
         self._problems.append(self._source.diagnostic(path, message, hint))
 
     @property
     def problems(self) -> tuple[Diagnostic, ...]:
-        """What was noted, by line, each once."""
+        """Mistakes in the order of their lines, without duplicates."""
         return tuple(sorted(dict.fromkeys(self._problems), key=lambda d: d.line))
 
     def raise_if_any(self) -> None:
-        """Ends the reading of the file where anything is wrong with it.
+        """Raises the collected mistakes as one error.
 
         Raises:
-            SpecError: Something was noted.
+            SpecError: There is at least one mistake.
         """
         if self._problems:
             raise SpecError(self.problems)

@@ -1,4 +1,4 @@
-"""Files of python steps: read, and looked at for what can be known of them without running them."""
+"""Reads the files of python steps and checks them without running them."""
 
 import ast
 import sys
@@ -13,34 +13,34 @@ from jigsaw_triton.spec.files import load_text
 
 LIMIT_BYTES = 1024 * 1024
 FUNCTION = "step"
-"""What a step's file defines."""
+"""Name of the function that a step's file defines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What the function is called with, by name.
+    """Parameters of a step's function.
 
     Attributes:
-        line: Of its definition.
-        names: That it takes.
-        needed: Those of them that have no default.
-        any_name: Whether it takes others, too (`**inputs`).
+        line: Line of the function's definition.
+        names: Names of the parameters.
+        required: Names of the parameters that have no default.
+        any_name: True if the function accepts further names (`**inputs`).
     """
 
     line: int
     names: tuple[str, ...]
-    needed: tuple[str, ...]
+    required: tuple[str, ...]
     any_name: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What is wrong with a file.
+    """A mistake in a step's file.
 
     Attributes:
-        line: Where; 0 for the file as a whole.
-        message: What.
-        hint: What would be right.
+        line: Line of the mistake; 0 if it concerns the file as a whole.
+        message: Description of what is wrong.
+        hint: Advice on how to correct it; may be empty.
     """
 
     line: int
@@ -53,9 +53,9 @@ class StepFile:
     """A step's file.
 
     Attributes:
-        source: Its text.
-        parameters: Of its function; None where it has none that can be called.
-        flaws: What is wrong with it.
+        source: Text of the file.
+        parameters: Parameters of its function; None if the file defines no such function.
+        flaws: Mistakes in the file.
     """
 
     source: str = ""
@@ -64,36 +64,37 @@ class StepFile:
 
 
 def read_step(path: Path) -> StepFile:
-    """Reads a file that is there."""
+    """Reads and checks a file; one that cannot be read is a flaw of the result."""
     try:
-        return look_at(load_text(path, limit_bytes=LIMIT_BYTES))
+        return parse_step(load_text(path, limit_bytes=LIMIT_BYTES))
     except SpecError as error:
         return StepFile(flaws=tuple(Flaw(d.line, d.message, d.hint) for d in error.diagnostics))
 
 
-def look_at(source: str) -> StepFile:
-    """What can be known of a step's code: whether it is Python, what its function takes, whether its imports exist."""
+def parse_step(source: str) -> StepFile:
+    """Checks a step's code without running it: its syntax, the parameters of its function, and its imports."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of an escape that Python does not know: it is no mistake yet
+        with warnings.catch_warnings(action="ignore"):  # Unknown escape sequences cause a warning, not yet an error.
             module = ast.parse(source)
-            # Finds what the tree does not show, such as a return outside of a function; runs nothing.
+            # Finds errors that parsing does not, such as a return outside of a function. Runs nothing.
             compile(module, FUNCTION, "exec", dont_inherit=True)
     except SyntaxError as error:
-        return StepFile(source, None, (Flaw(error.lineno or 0, f"this is not Python ({error.msg})", ""),))
+        return StepFile(source, None, (Flaw(error.lineno or 0, f"this is not valid Python ({error.msg})", ""),))
     except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error) or "nested too deeply"  # Python's parser says nothing of it
-        return StepFile(source, None, (Flaw(0, f"this is not Python ({reason})", ""),))
+        reason = str(error) or "nested too deeply"  # Python's parser raises a MemoryError without a message.
+        return StepFile(source, None, (Flaw(0, f"this is not valid Python ({reason})", ""),))
     flaws = list(_missing_modules(module))
-    # The last is the one that counts.
+    # A later definition of the same name replaces an earlier one.
     defined = next((n for n in reversed(module.body) if getattr(n, "name", None) == FUNCTION), None)
     if not isinstance(defined, ast.FunctionDef):
         hint = f"define it: def {FUNCTION}(INPUT): return {{'OUTPUT': ...}}"
         if isinstance(defined, ast.AsyncFunctionDef):
-            hint = "write def, not async def: each call has a thread of its own"
+            hint = "write def instead of async def: each call runs in a thread of its own"
         flaws.append(Flaw(getattr(defined, "lineno", 0), f"there is no function {FUNCTION}", hint))
         return StepFile(source, None, tuple(flaws))
     if defined.args.posonlyargs:
-        flaws.append(Flaw(defined.lineno, f"{FUNCTION} is called by names, not by position", "remove the '/'"))
+        message = f"{FUNCTION} has positional-only parameters, but it is called with keyword arguments"
+        flaws.append(Flaw(defined.lineno, message, "remove the '/'"))
     return StepFile(source, _parameters(defined), tuple(flaws))
 
 
@@ -104,15 +105,15 @@ def _parameters(function: ast.FunctionDef) -> Parameters:
         a.arg for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is not None
     }
     names = tuple(a.arg for a in (*args.args, *args.kwonlyargs))
-    needed = tuple(name for name in names if name not in optional)
-    return Parameters(function.lineno, names, needed, args.kwarg is not None)
+    required = tuple(name for name in names if name not in optional)
+    return Parameters(function.lineno, names, required, args.kwarg is not None)
 
 
 def _missing_modules(module: ast.Module) -> Iterator[Flaw]:
-    """Imports at the top of the file, which run when it is loaded; not those under `try` or `if`, or in functions."""
+    """Yields the top-level imports that cannot succeed; ignores those in functions, `try` and `if`."""
     for node in module.body:
         if isinstance(node, ast.ImportFrom) and node.level:
-            yield Flaw(node.lineno, "a step has no package to import from", _ALONE)
+            yield Flaw(node.lineno, "a step cannot use relative imports: it is not part of a package", _ALONE)
         elif isinstance(node, ast.ImportFrom | ast.Import):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
             for top in dict.fromkeys(name.partition(".")[0] for name in modules):
@@ -120,12 +121,12 @@ def _missing_modules(module: ast.Module) -> Iterator[Flaw]:
                     yield Flaw(node.lineno, f"there is no module {top!r}", _ALONE)
 
 
-_ALONE = "a step is one file: it imports what is installed beside jigsaw-triton, not files beside it"
+_ALONE = "a step is a single file: import only modules that are installed in jigsaw-triton's environment"
 
 
 def _exists(module: str) -> bool:
-    """Whether Python finds a module of this name; finding one on top runs none of it."""
+    """Returns True if a top-level module of this name is installed; finding it does not run it."""
     try:
         return module in sys.builtin_module_names or find_spec(module) is not None
-    except ValueError:  # one that is being imported, and says nothing of where it came from
+    except ValueError:  # The module is already imported but has no spec, such as __main__.
         return True

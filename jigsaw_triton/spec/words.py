@@ -1,19 +1,22 @@
-"""Wording that all messages about files share."""
+"""Phrases that messages about users' files share."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
 
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+"""Pattern of the names of graphs, tasks, tensors, variants and nodes."""
+
 _SHOWN = 60
 
 
 def nearest(word: str, known: Iterable[str], what: str = "known") -> str:
-    """A hint for a word that names nothing: the known words that begin with it, the closest, or all of them.
+    """Returns a hint for an unknown word: the known words that begin with it, else the most similar one, else all.
 
     Args:
-        word: What the user wrote.
-        known: What would have been understood.
-        what: How the known words are introduced: `known tasks`.
+        word: Word that the user wrote.
+        known: Words that are valid there.
+        what: Title of the list of all known words: `known tasks`.
     """
     by_fold = {name.casefold(): name for name in sorted(known)}
     fold = word.casefold()
@@ -25,7 +28,7 @@ def nearest(word: str, known: Iterable[str], what: str = "known") -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of a YAML file in a message: itself where it is short, else what kind of thing it is."""
+    """Returns a value of a YAML file as messages show it: a scalar itself, shortened; else its kind."""
     match value:
         case None:
             return "empty"

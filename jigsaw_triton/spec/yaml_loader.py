@@ -1,6 +1,6 @@
-"""YAML as data and nothing else: YAML 1.2's core schema without anchors, tags and duplicate keys, with line numbers.
+"""A strict YAML loader that keeps line numbers: YAML 1.2's core schema without anchors, tags and duplicate keys.
 
-The composer works on PyYAML's events with a stack of its own, so that limits hold before anything is built.
+The composer consumes PyYAML's events with a stack of its own, so that it enforces the limits before it builds anything.
 """
 
 import math
@@ -24,18 +24,23 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONGEST_INT = 18
-"""Digits; every integer of as many fits 64 bits."""
+"""Largest number of digits of an integer: every integer of that length fits 64 bits."""
 
 _PLAIN_WORDS = (
-    (r"found character '\\t'", "a tab is used where YAML wants spaces", "indent with spaces"),
+    (r"found character '\\t'", "a tab is used where YAML allows only spaces", "indent with spaces"),
     (
         r"mapping values are not allowed here",
-        "a colon stands where no key can be",
-        "check the indentation, quote text that has ': '",
+        "unexpected ':', because no key can stand here",
+        "check the indentation, and quote text that contains ': '",
     ),
-    (r"could not find expected ':'", "a key lacks its colon", "write key: value"),
-    (r"unacceptable character|special characters are not allowed", "the file has a control character", "remove it"),
+    (r"could not find expected ':'", "a key is not followed by ':'", "write key: value"),
+    (
+        r"unacceptable character|special characters are not allowed",
+        "the file contains a control character",
+        "remove it",
+    ),
 )
+"""Pattern of a message of PyYAML, our message, and a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,10 @@ class Parsed:
     """A YAML document.
 
     Attributes:
-        data: Dictionaries with text keys, lists, text, integers, floats, booleans, None.
-        source: Lines.
-        problems: What is refused though the rest could be read.
-        unusable: Entries whose value is not what the file says, because of a problem.
+        data: Content of the document: dicts with str keys, lists, str, int, float, bool and None.
+        source: Lines of the entries.
+        problems: Mistakes that did not prevent the rest from being read.
+        unusable: Paths of entries whose value in `data` differs from the file because of a mistake.
     """
 
     data: Any
@@ -59,11 +64,12 @@ def parse_yaml(text: str, file: str) -> Parsed:
     """Reads one YAML document.
 
     Args:
-        text: Of at most `LIMIT_BYTES`, which whoever reads the file checks.
-        file: For messages.
+        text: Text of the document. The caller must ensure that it is no longer than `LIMIT_BYTES`.
+        file: Name of the file, for messages.
 
     Raises:
-        SpecError: It is not YAML, is empty, holds several documents, or exceeds the limits on depth or nodes.
+        SpecError: The text is not valid YAML, is empty, contains several documents, or exceeds the limits on depth or
+            nodes.
     """
     composer = _Composer(file)
     try:
@@ -83,7 +89,7 @@ def _plain(file: str, line: int, problem: str) -> Diagnostic:
         if re.search(pattern, problem):
             return Diagnostic(file, line, message, hint)
     first = problem.splitlines()[0]
-    return Diagnostic(file, line, f"this is not YAML: {first}", "check brackets, quotes and indentation")
+    return Diagnostic(file, line, f"this is not valid YAML: {first}", "check brackets, quotes and indentation")
 
 
 @dataclass(slots=True)
@@ -112,7 +118,7 @@ class _Composer:
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                self.fail(line, "the file holds more than one document", "keep one, without a second '---'")
+                self.fail(line, "the file contains more than one document", "keep one, without a second '---'")
         elif isinstance(event, yaml.AliasEvent):
             self.note(line, f"alias *{event.anchor}: anchors and aliases are not supported", "write the value out")
             self.put(None, line, usable=False)
@@ -124,7 +130,7 @@ class _Composer:
     def node(self, event: yaml.NodeEvent, line: int) -> None:
         self.nodes += 1
         if self.nodes > LIMIT_NODES:
-            self.fail(line, f"the file has more than {LIMIT_NODES} values", "split it or remove what is not needed")
+            self.fail(line, f"the file has more than {LIMIT_NODES} values", "split it, or remove what is not needed")
         if event.anchor is not None:
             self.note(line, f"anchor &{event.anchor}: anchors and aliases are not supported", "write the value out")
         tag = getattr(event, "tag", None)
@@ -133,11 +139,11 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             self.scalar(event, line)
         else:
-            self.open({} if isinstance(event, yaml.MappingStartEvent) else [], line)
+            self.begin({} if isinstance(event, yaml.MappingStartEvent) else [], line)
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         if _UNPRINTABLE.search(event.value):
-            self.fail(line, "the text has a control character or half a surrogate pair", "remove it")
+            self.fail(line, "the text contains a control character or half a surrogate pair", "remove it")
         frame = self.stack[-1] if self.stack else None
         if frame is not None and isinstance(frame.container, dict) and frame.key is None:
             self.start_entry(frame, event.value, line)
@@ -146,9 +152,9 @@ class _Composer:
             self.put(event.value, line)
             return
         try:
-            self.put(_plain_scalar(event.value), line)
+            self.put(plain_scalar(event.value), line)
         except ValueError as error:
-            self.note(line, f"{event.value[:40]} {error}", "write a finite number, or quote it where text is meant")
+            self.note(line, f"{event.value[:40]} {error}", "write a finite number, or quote it to make it text")
             self.put(None, line, usable=False)
 
     def start_entry(self, frame: _Frame, key: str, line: int) -> None:
@@ -156,17 +162,17 @@ class _Composer:
         frame.key = key
         frame.ignored = key in frame.container
         if frame.ignored:
-            self.note(line, f"key '{key}' is repeated", f"keep one; the first is on line {self.lines[path]}")
+            self.note(line, f"duplicate key '{key}'", f"keep one; the first is on line {self.lines[path]}")
         else:
             self.lines[path] = line
 
-    def open(self, container: dict[str, Any] | list[Any], line: int) -> None:
+    def begin(self, container: dict[str, Any] | list[Any], line: int) -> None:
         if len(self.stack) >= LIMIT_DEPTH:
-            self.fail(line, f"values are nested more than {LIMIT_DEPTH} deep", "flatten them")
+            self.fail(line, f"values are nested more than {LIMIT_DEPTH} levels deep", "flatten them")
         self.stack.append(_Frame(container, self.put(container, line)))
 
     def put(self, value: Any, line: int, *, usable: bool = True) -> Path:
-        """Stores a value at the place that is open; returns its path."""
+        """Stores a value in the innermost open mapping or list; returns its path."""
         frame = self.stack[-1] if self.stack else None
         if frame is None:
             self.root = value
@@ -175,7 +181,7 @@ class _Composer:
             path = (*frame.path, len(frame.container))
             frame.container.append(value)
         elif frame.key is None:
-            self.fail(line, "something other than plain text stands where a key is expected", "write key: value")
+            self.fail(line, "a key must be plain text", "write key: value")
         elif frame.ignored:
             path = (*frame.path, f"{frame.key} (repeated)")
             frame.key = None
@@ -201,11 +207,12 @@ class _Composer:
         return Parsed(self.root, SourceMap(self.file, self.lines), tuple(self.problems), frozenset(self.unusable))
 
 
-def _plain_scalar(text: str) -> str | int | float | bool | None:
-    """The value of an unquoted scalar.
+def plain_scalar(text: str) -> str | int | float | bool | None:
+    """Returns the value of an unquoted scalar.
 
     Raises:
-        ValueError: It is a number that cannot be represented; the message continues the number.
+        ValueError: The scalar is a number that cannot be represented. The message is a predicate, such as "is not a
+            finite number", that the caller puts after the number.
     """
     if _NULL.fullmatch(text):
         return None
@@ -213,13 +220,13 @@ def _plain_scalar(text: str) -> str | int | float | bool | None:
         return match[1] is not None
     if _INT.fullmatch(text):
         if len(text.lstrip("+-")) > _LONGEST_INT:
-            raise ValueError("is too large a number")
+            raise ValueError("is too large")
         return int(text, 0) if text.startswith("0o") or text.startswith("0x") else int(text)
     if _NOT_FINITE.fullmatch(text):
         raise ValueError("is not a finite number")
     if _FLOAT.fullmatch(text):
         value = float(text)
         if not math.isfinite(value):
-            raise ValueError("is too large a number")
+            raise ValueError("is too large")
         return value
     return text

@@ -57,7 +57,7 @@ std::string text_of(std::span<const int64_t> shape) {
 }
 
 std::optional<int64_t> element_count(std::span<const int64_t> shape) {
-  constexpr int64_t kMost = int64_t{1} << 56;
+  constexpr int64_t kMaxElements = int64_t{1} << 56;
   int64_t count = 1;
   bool empty = false;
   for (int64_t dim : shape) {
@@ -66,14 +66,14 @@ std::optional<int64_t> element_count(std::span<const int64_t> shape) {
   }
   if (empty) return 0;
   for (int64_t dim : shape) {
-    if (count > kMost / dim) return std::nullopt;
+    if (count > kMaxElements / dim) return std::nullopt;
     count *= dim;
   }
   return count;
 }
 
 std::vector<size_t> bytes_offsets(std::string_view data, int64_t count) {
-  // Checked before memory is taken for as many: the count comes with the data.
+  // `count` comes from the sender: check it before memory is reserved for this many offsets.
   if (size_t(count) > data.size() / sizeof(uint32_t)) throw FormatError("a BYTES tensor ends before its last element");
   std::vector<size_t> offsets;
   offsets.reserve(size_t(count) + 1);
@@ -87,7 +87,7 @@ std::vector<size_t> bytes_offsets(std::string_view data, int64_t count) {
     if (data.size() - at < size) throw FormatError("an element of a BYTES tensor is longer than the tensor");
     at += size;
   }
-  if (at != data.size()) throw FormatError("a BYTES tensor holds more than its elements");
+  if (at != data.size()) throw FormatError("a BYTES tensor has bytes after its last element");
   offsets.push_back(at);
   return offsets;
 }

@@ -1,4 +1,4 @@
-// Time, data types and outcomes that every part of the core shares.
+// Time, data types and failures: definitions that all parts of the core share.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace jigsaw {
 
-// Nanoseconds of CLOCK_MONOTONIC, the clock of Triton's statistics.
+// Nanoseconds of CLOCK_MONOTONIC, the clock that Triton's statistics use.
 using Time = uint64_t;
 
 inline constexpr Time kNever = UINT64_MAX;
@@ -33,7 +33,7 @@ inline double wall_seconds() {
   return double(t.tv_sec) + double(t.tv_nsec) / 1e9;
 }
 
-// A number that no other process is likely to draw.
+// Returns a random number, so that two processes are unlikely to choose the same.
 uint64_t random_number();
 
 inline double milliseconds(Time duration) { return double(duration) / 1e6; }
@@ -57,25 +57,26 @@ enum class DataType : uint8_t {
   kBf16,
 };
 
-// Bytes of one element; 0 for BYTES, whose elements vary.
+// Returns the bytes of one element; 0 for BYTES, whose elements vary in size.
 size_t element_size(DataType type);
 
-// The name that the inference protocol uses, such as "FP32".
+// Returns the name in the inference protocol, such as "FP32".
 const char* name_of(DataType type);
 
-// kInvalid where no type has that name.
+// Returns the type with this name in the inference protocol, or kInvalid.
 DataType data_type(std::string_view name);
 
 using Shape = std::vector<int64_t>;
 
-// "[2, 16]".
+// Formats a shape, for example "[2, 16]".
 std::string text_of(std::span<const int64_t> shape);
 
-// Product of dimensions, or nothing where one is negative or the product exceeds 2^56: bytes of so many elements can be
-// counted, too.
+// Returns the product of the dimensions. Returns nothing if a dimension is negative or the product exceeds 2^56; below
+// this limit the number of bytes does not overflow either.
 std::optional<int64_t> element_count(std::span<const int64_t> shape);
 
-// Whose fault a failure is: the request's own, a model's, the workers' (later may help), or nobody's: it was cancelled.
+// Side at fault for a failure: the request itself, the model, or the workers (a later attempt may succeed). kCancelled
+// means that the client cancelled the request.
 enum class Blame : uint8_t { kRequest, kModel, kWorker, kCancelled };
 
 struct Failure {
@@ -85,14 +86,14 @@ struct Failure {
 
 inline Failure no_memory() { return {Blame::kWorker, "the gateway has no memory left for the request"}; }
 
-// A specification, a route or an answer that cannot be used. The message says where and why.
+// A specification, a route or an answer is malformed. The message says where and why.
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Sizes of the elements of a BYTES tensor: each element is a 4-byte length and that many bytes. Returns the offsets
-// of `count` elements and the end, relative to the start of `data`.
-// Throws FormatError where the data holds another number of elements.
+// Finds the elements of a BYTES tensor, in which each element is a 4-byte length followed by that many bytes. Returns
+// the offsets of `count` elements, and the end of the last one, relative to the start of `data`.
+// Throws FormatError if the data does not contain exactly `count` elements.
 std::vector<size_t> bytes_offsets(std::string_view data, int64_t count);
 
 }  // namespace jigsaw

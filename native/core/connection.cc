@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "core/flow.h"
@@ -19,19 +20,19 @@
 namespace jigsaw {
 namespace {
 
-// Bytes below which a request is copied together and sent by one system call.
-constexpr size_t kJoinBelow = 64 * 1024;
+// Requests with fewer bytes than this are copied into one buffer and sent by one system call.
+constexpr size_t kMaxCopiedBytes = 64 * 1024;
 
-// Bytes from which a tensor goes through shared memory.
-constexpr size_t kSharedFrom = 128 * 1024;
+// Minimum bytes of a tensor that uses shared memory.
+constexpr size_t kMinSharedBytes = 128 * 1024;
 
-[[noreturn]] void lost(const char* what, int error, bool executed) {
+[[noreturn]] void throw_lost(const char* what, int error, bool executed) {
   throw ConnectionLost(std::string(what) + ": " + strerror(error), executed);
 }
 
 std::span<const int64_t> item_of(const Shape& shape) { return std::span(shape).subspan(1); }
 
-// The shape of so many items.
+// Returns the shape of a stack of items.
 Shape stacked(int64_t items, const Shape& item) {
   Shape shape;
   shape.reserve(item.size() + 1);
@@ -55,25 +56,26 @@ void Connection::open() {
   if (server_.local) {
     sockaddr_un to{};
     to.sun_family = AF_UNIX;
-    if (server_.address.size() >= sizeof to.sun_path) throw ConnectionLost("the path of its socket is too long", false);
+    if (server_.address.size() >= sizeof to.sun_path)
+      throw ConnectionLost("the path of its socket is too long: " + server_.address, false);
     memcpy(to.sun_path, server_.address.data(), server_.address.size());
     socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (socket_ < 0) lost("no socket", errno, false);
+    if (socket_ < 0) throw_lost("cannot create a socket", errno, false);
     if (connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
       int error = errno;
       close();
-      lost("cannot connect", error, false);
+      throw_lost("cannot connect", error, false);
     }
     return;
   }
   size_t colon = server_.address.rfind(':');
-  if (colon == std::string::npos) throw ConnectionLost("its address has no port", false);
+  if (colon == std::string::npos) throw ConnectionLost("its address has no port: " + server_.address, false);
   std::string host = server_.address.substr(0, colon), port = server_.address.substr(colon + 1);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  // A name would have to be looked up, which may take seconds: routes name addresses.
+  // Numeric addresses only: a DNS lookup may block for seconds.
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   if (getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0)
@@ -84,7 +86,7 @@ void Connection::open() {
   freeaddrinfo(found);
   if (error) {
     close();
-    lost("cannot connect", error, false);
+    throw_lost("cannot connect", error, false);
   }
   int on = 1;
   setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -92,7 +94,7 @@ void Connection::open() {
 
 void Connection::send() {
   if (socket_ >= 0) {
-    // A server that was stopped has closed its idle connections.
+    // A server that was stopped has closed its idle connections: then connect again.
     char byte;
     ssize_t n = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) close();
@@ -100,20 +102,20 @@ void Connection::send() {
   if (socket_ < 0) open();
   reader_.begin();
   received_.clear();
-  early_.clear();
-  missing_.clear();
-  wrong_.reset();
+  extra_outputs_.clear();
+  missing_output_.clear();
+  output_error_.reset();
   answered_flag_ = 0;
-  build();
+  build_request();
   flush();
 }
 
-void Connection::build() {
+void Connection::build_request() {
   const TaskSpec& spec = call.task->spec();
-  out_.clear();
-  out_at_ = 0;
+  send_buffers_.clear();
+  next_send_buffer_ = 0;
   size_t inputs = spec.inputs.size();
-  // Bytes and shape of each input of the whole batch.
+  // Bytes and shape of each input for the whole batch.
   std::vector<size_t> sizes(inputs, 0);
   std::vector<Shape> shapes(inputs);
   for (size_t i = 0; i < inputs; i++) {
@@ -126,24 +128,24 @@ void Connection::build() {
         for (int64_t item_at = piece.start; item_at < piece.stop; item_at++) sizes[i] += input.entry(item_at).size();
     }
   }
-  // Large tensors lie in shared memory, where there is a region that has room for them.
+  // Large tensors use shared memory if the region has enough space for all of them.
   placed_outputs_.assign(spec.outputs.size(), {});
-  std::vector<Span> placed_inputs(inputs);
+  std::vector<RegionSpan> placed_inputs(inputs);
   region_wanted_ = 0;
   if (call.regions_allowed) {
     size_t offset = 0;
     auto reserve = [&offset](size_t size) {
-      Span span{offset, size};
+      RegionSpan span{offset, size};
       offset += (size + 63) & ~size_t{63};
       return span;
     };
     for (size_t i = 0; i < inputs; i++)
-      if (sizes[i] >= kSharedFrom) placed_inputs[i] = reserve(sizes[i]);
+      if (sizes[i] >= kMinSharedBytes) placed_inputs[i] = reserve(sizes[i]);
     for (size_t o = 0; o < spec.outputs.size(); o++) {
       if (!spec.outputs[o].fixed()) continue;
       size_t size =
           size_t(call.items) * size_t(*element_count(spec.outputs[o].shape)) * element_size(spec.outputs[o].type);
-      if (size >= kSharedFrom) placed_outputs_[o] = reserve(size);
+      if (size >= kMinSharedBytes) placed_outputs_[o] = reserve(size);
     }
     if (offset && !has_region(offset)) {
       region_wanted_ = offset;
@@ -174,7 +176,7 @@ void Connection::build() {
       if (output.yields) more.push_back(std::string(kRowsPrefix) + output.name);
   if (spec.step) {
     more.emplace_back(kAnsweredTensor);
-    for (const FrontOutput& output : call.task->front().spec().outputs)
+    for (const BoundaryTensor& output : call.task->front().spec().outputs)
       more.push_back(std::string(kAnswerPrefix) + output.name);
   }
   for (const std::string& name : more) call_outputs.push_back({name});
@@ -185,11 +187,11 @@ void Connection::build() {
   head_.clear();
   append_inference(head_, call.worker->model, id, region_.name(), call_inputs, call_outputs);
 
-  bool join = following < kJoinBelow;
+  bool join = following < kMaxCopiedBytes;
   if (join)
     head_.reserve(head_.size() + following);
   else
-    out_.push_back({head_.data(), head_.size()});
+    send_buffers_.push_back({head_.data(), head_.size()});
   for (size_t i = 0; i < inputs; i++) {
     char* to = placed_inputs[i].size ? region_.data() + placed_inputs[i].offset : nullptr;
     auto add = [&](std::string_view bytes) {
@@ -199,7 +201,7 @@ void Connection::build() {
       } else if (join) {
         head_.append(bytes);
       } else if (!bytes.empty()) {
-        out_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
+        send_buffers_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
       }
     };
     for (const Piece& piece : call.pieces) {
@@ -210,28 +212,28 @@ void Connection::build() {
         for (int64_t item = piece.start; item < piece.stop; item++) add(input.entry(item));
     }
   }
-  if (join) out_.push_back({head_.data(), head_.size()});
+  if (join) send_buffers_.push_back({head_.data(), head_.size()});
 }
 
 bool Connection::flush() {
-  while (out_at_ < out_.size()) {
+  while (next_send_buffer_ < send_buffers_.size()) {
     msghdr message{};
-    message.msg_iov = &out_[out_at_];
-    message.msg_iovlen = std::min<size_t>(out_.size() - out_at_, IOV_MAX);
+    message.msg_iov = &send_buffers_[next_send_buffer_];
+    message.msg_iovlen = std::min<size_t>(send_buffers_.size() - next_send_buffer_, IOV_MAX);
     ssize_t n = sendmsg(socket_, &message, MSG_NOSIGNAL);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("cannot send", errno, false);
+      throw_lost("cannot send", errno, false);
     }
     auto left = size_t(n);
     while (left) {
-      iovec& first = out_[out_at_];
+      iovec& first = send_buffers_[next_send_buffer_];
       size_t step = std::min(left, first.iov_len);
       first.iov_base = static_cast<char*>(first.iov_base) + step;
       first.iov_len -= step;
       left -= step;
-      if (!first.iov_len) out_at_++;
+      if (!first.iov_len) next_send_buffer_++;
     }
   }
   return true;
@@ -239,11 +241,11 @@ bool Connection::flush() {
 
 bool Connection::resume() {
   if (sending()) flush();
-  auto to_place = [this](const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
-    place(outputs, places);
+  auto to_place = [this](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
+    place_outputs(outputs, places);
   };
   while (!reader_.done()) {
-    std::span<iovec> room = reader_.room();
+    std::span<iovec> room = reader_.buffers();
     msghdr message{};
     message.msg_iov = room.data();
     message.msg_iovlen = std::min<size_t>(room.size(), IOV_MAX);
@@ -251,52 +253,56 @@ bool Connection::resume() {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("the connection broke", errno, !sending());
+      throw_lost("the connection broke", errno, !sending());
     }
-    if (n == 0) throw ConnectionLost("it closed the connection before its answer", !sending());
-    reader_.took(size_t(n), to_place);
+    if (n == 0) throw ConnectionLost("it closed the connection before its answer was complete", !sending());
+    reader_.received(size_t(n), to_place);
   }
-  // It answered before it had read all: what is left of the request would be taken for the next one.
+  // The server answered before it had read the whole request. It would read the rest as the next request.
   if (sending()) close();
   return true;
 }
 
-void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
+void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
   const TaskSpec& spec = call.task->spec();
   tokens_.assign(size_t(call.tokens), {});
   rows_.assign(spec.outputs.size(), {});
   std::vector<bool> seen(spec.outputs.size(), false);
-  for (const ReplyOutput& output : outputs) {
+  for (const AnswerOutput& output : outputs) {
     auto index = size_t(std::find_if(spec.outputs.begin(), spec.outputs.end(),
                                      [&](const OutputSpec& declared) { return declared.name == output.name; }) -
                         spec.outputs.begin());
     if (index < spec.outputs.size()) {
-      if (seen[index]) throw FormatError("output " + output.name + " comes twice");
+      if (seen[index]) throw FormatError("the answer contains output " + output.name + " twice");
       seen[index] = true;
       const char* from = nullptr;
       if (output.placed) {
-        const Span& span = placed_outputs_[index];
+        const RegionSpan& span = placed_outputs_[index];
         size_t bytes = size_t(*element_count(output.shape)) * element_size(output.type);
         if (!span.size || bytes > span.size)
-          throw FormatError("output " + output.name + " is not where it was asked for");
+          throw FormatError("output " + output.name + " does not fit into its part of shared memory");
         from = region_.data() + span.offset;
       }
       size_t before = places.size();
       try {
         place_output(output, index, from, places);
       } catch (const AnswerError& error) {
-        // Whose answer it is comes first, and that is known at its end.
-        if (!wrong_) wrong_ = error;
+        // Read on: the tokens at the end may show that this is the answer to another call, which is the worse error.
+        if (!output_error_) output_error_ = error;
         places.resize(before);
-        if (!from) set_aside(output, places);
+        if (!from) receive_extra(output, places);
       }
       continue;
     }
-    if (output.placed) throw FormatError("output " + output.name + " has no values");
+    if (output.placed) throw FormatError("output " + output.name + " has no values in the answer");
     if (output.name.starts_with(kTokenTensor) && output.type == DataType::kInt64) {
       size_t number = 0;
-      if (output.name.size() > kTokenTensor.size() + 1)
-        number = size_t(atoi(output.name.c_str() + kTokenTensor.size() + 1));
+      if (output.name.size() > kTokenTensor.size() + 1) {
+        const char *digits = output.name.data() + kTokenTensor.size() + 1,
+                   *end = output.name.data() + output.name.size();
+        // A name that does not end in a number is not a token.
+        if (std::from_chars(digits, end, number).ec != std::errc()) number = tokens_.size();
+      }
       if (number < tokens_.size() && tokens_[number].empty()) {
         tokens_[number].resize(output.size / sizeof(int64_t));
         places.push_back({tokens_[number].data(), output.size});
@@ -318,24 +324,24 @@ void Connection::place(const std::vector<ReplyOutput>& outputs, std::vector<iove
       places.push_back({&answered_flag_, 1});
       continue;
     }
-    set_aside(output, places);
+    receive_extra(output, places);
   }
-  for (size_t o = 0; o < seen.size() && missing_.empty(); o++)
-    if (!seen[o]) missing_ = spec.outputs[o].name;
+  for (size_t o = 0; o < seen.size() && missing_output_.empty(); o++)
+    if (!seen[o]) missing_output_ = spec.outputs[o].name;
 }
 
-void Connection::set_aside(const ReplyOutput& output, std::vector<iovec>& places) {
+void Connection::receive_extra(const AnswerOutput& output, std::vector<iovec>& places) {
   Value value;
   value.type = output.type;
   value.shape = output.shape;
   value.size = output.size;
-  value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
-  value.data = value.own.get();
-  places.push_back({value.own.get(), output.size});
-  early_.emplace_back(output.name, std::move(value));
+  value.owner = std::shared_ptr<char[]>(new char[std::max<size_t>(output.size, 1)]);
+  value.data = value.owner.get();
+  places.push_back({value.owner.get(), output.size});
+  extra_outputs_.emplace_back(output.name, std::move(value));
 }
 
-void Connection::place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places) {
+void Connection::place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places) {
   const OutputSpec& declared = call.task->spec().outputs[index];
   if (output.type != declared.type)
     throw AnswerError(Blame::kModel, "output " + output.name + " is of type " + name_of(output.type) + " where " +
@@ -351,7 +357,7 @@ void Connection::place_output(const ReplyOutput& output, size_t index, const cha
   if (declared.fixed() && !declared.yields) {
     size_t item_size = size_t(*element_count(item)) * element_size(declared.type);
     for (const Piece& piece : call.pieces) {
-      char* to = piece.job->place(call.task->spec(), index, item_shape, piece.start);
+      char* to = piece.job->output_memory(call.task->spec(), index, item_shape, piece.start);
       size_t size = item_size * size_t(piece.size());
       if (from) {
         memcpy(to, from, size);
@@ -379,10 +385,11 @@ bool Connection::tokens_match() const {
   });
 }
 
-void Connection::check() {
-  if (wrong_) throw *wrong_;
-  // A step that answers the whole request need not give outputs of its own.
-  if (!missing_.empty() && !answered_flag_) throw AnswerError(Blame::kModel, "output " + missing_ + " is missing");
+void Connection::check_outputs() {
+  if (output_error_) throw *output_error_;
+  // A step that answers the whole request may omit its own outputs.
+  if (!missing_output_.empty() && !answered_flag_)
+    throw AnswerError(Blame::kModel, "output " + missing_output_ + " is missing");
   for (Received& received : received_) {
     const OutputSpec& declared = call.task->spec().outputs[received.output];
     if (declared.type == DataType::kBytes) {
@@ -398,12 +405,13 @@ void Connection::check() {
     int64_t most = received.shape[0];
     if (int64_t(rows.size()) != call.items ||
         std::any_of(rows.begin(), rows.end(), [most](int64_t count) { return count < 0 || count > most; }))
-      throw AnswerError(Blame::kModel, "output " + received.name + " does not say how many rows each item has");
+      throw AnswerError(Blame::kModel, "output " + received.name + " has no valid number of rows for each item in " +
+                                           std::string(kRowsPrefix) + received.name);
   }
 }
 
 void Connection::deliver() {
-  check();
+  check_outputs();
   for (const Received& received : received_) {
     auto per_item = size_t(*element_count(received.shape));
     const std::vector<size_t>& offsets = received.offsets;
@@ -422,15 +430,15 @@ void Connection::deliver() {
         begin = size_t(at) * item;
         end = size_t(at + piece.size()) * item;
       }
-      piece.job->keep(received.output, {piece.start, piece.stop, received.shape, received.data,
-                                        received.data.get() + begin, end - begin});
+      piece.job->add_chunk(received.output, {piece.start, piece.stop, received.shape, received.data,
+                                             received.data.get() + begin, end - begin});
       at += piece.size();
     }
   }
   received_.clear();
 }
 
-// The rows of each item that are its own, out of as many as the item with the most of them has.
+// Passes on the rows of each item without their padding to the largest number of rows.
 void Connection::deliver_rows(const Received& received) {
   const std::vector<int64_t>& rows = rows_[received.output];
   const std::vector<size_t>& offsets = received.offsets;
@@ -453,8 +461,8 @@ void Connection::deliver_rows(const Received& received) {
       }
       Shape shape = received.shape;
       shape[0] = count;
-      piece.job->keep(received.output,
-                      {item, item + 1, std::move(shape), received.data, received.data.get() + begin, end - begin});
+      piece.job->add_chunk(received.output,
+                           {item, item + 1, std::move(shape), received.data, received.data.get() + begin, end - begin});
     }
   }
 }
@@ -463,7 +471,7 @@ bool Connection::answered_early() const { return answered_flag_ != 0; }
 
 std::vector<std::pair<std::string, Value>> Connection::early_outputs() const {
   std::vector<std::pair<std::string, Value>> found;
-  for (const auto& [name, value] : early_)
+  for (const auto& [name, value] : extra_outputs_)
     if (name.starts_with(kAnswerPrefix)) found.emplace_back(name.substr(kAnswerPrefix.size()), value);
   return found;
 }
@@ -473,9 +481,9 @@ Region Connection::register_region(Region region, const std::string& secret) {
   if (region_) old = retire(secret);
   if (socket_ < 0) open();
   region_ = std::move(region);
-  head_ = registration(region_.name(), region_.size(), secret);
-  out_.assign(1, {head_.data(), head_.size()});
-  out_at_ = 0;
+  head_ = register_request(region_.name(), region_.size(), secret);
+  send_buffers_.assign(1, {head_.data(), head_.size()});
+  next_send_buffer_ = 0;
   reader_.begin(false);
   flush();
   return old;
@@ -484,7 +492,7 @@ Region Connection::register_region(Region region, const std::string& secret) {
 bool Connection::resume_registration() {
   if (sending()) flush();
   while (!reader_.done()) {
-    std::span<iovec> room = reader_.room();
+    std::span<iovec> room = reader_.buffers();
     msghdr message{};
     message.msg_iov = room.data();
     message.msg_iovlen = room.size();
@@ -492,18 +500,18 @@ bool Connection::resume_registration() {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      lost("the connection broke", errno, false);
+      throw_lost("the connection broke", errno, false);
     }
     if (n == 0) throw ConnectionLost("it closed the connection", false);
-    reader_.took(size_t(n), [](const std::vector<ReplyOutput>&, std::vector<iovec>&) {});
+    reader_.received(size_t(n), [](const std::vector<AnswerOutput>&, std::vector<iovec>&) {});
   }
   return true;
 }
 
 Region Connection::retire(const std::string& secret) {
   if (socket_ >= 0 && region_) {
-    std::string order = unregistration(region_.name(), secret);
-    // It is read although nobody waits for the answer.
+    std::string order = unregister_request(region_.name(), secret);
+    // The server executes the request, although this process does not wait for the answer.
     [[maybe_unused]] ssize_t n = ::send(socket_, order.data(), order.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(socket_, SHUT_WR);
   }

@@ -1,4 +1,4 @@
-// A keep-alive connection to a server, with at most one call under way, and the shared memory that goes with it.
+// A keep-alive connection to a server, its call, and its region of shared memory.
 #pragma once
 
 #include <sys/uio.h>
@@ -17,38 +17,41 @@ namespace jigsaw {
 class Task;
 struct RouteEntry;
 
-// A batch on its way to a worker.
+// The call of a batch to a worker.
 struct Call {
-  uint64_t number = 0;  // Of the call, in this process; also its token.
+  uint64_t number = 0;  // Number of the call in this process; also its token.
   Task* task = nullptr;
   std::shared_ptr<Worker> worker;
-  size_t variant = 0;  // Index among the task's metrics.
+  size_t variant = 0;  // Index of the variant in the task's metrics.
   std::string variant_name;
-  bool again = false;  // Some of it was sent before.
-  int64_t tokens = 0;
-  bool pads = false;  // Whether the model fills up rows.
+  bool again = false;  // True if some of its items were sent before.
+  int64_t tokens = 0;  // Number of outputs that carry the token.
+  bool pads = false;   // True if the model pads rows.
   std::vector<Piece> pieces;
   int64_t items = 0;
   Time sent = 0;
   Time deadline = kNever;
   size_t sent_bytes = 0;
-  std::string ids;               // Of traced requests, for the worker's model.
-  bool regions_allowed = false;  // Whether large tensors may go through shared memory.
+  std::string ids;               // Ids of the traced requests, separated by commas.
+  bool regions_allowed = false;  // True if large tensors may use shared memory.
 };
 
-// The connection failed. `executed` is false where the worker surely ran nothing of the call.
+// The connection failed. `executed` is false if the worker certainly did not execute the call.
 struct ConnectionLost : std::runtime_error {
   ConnectionLost(const std::string& reason, bool executed) : std::runtime_error(reason), executed(executed) {}
   bool executed;
 };
 
+// Owned by its server. The engine's lock guards `state`, `aborted` and the membership in the server's pool. Otherwise
+// only one thread uses a connection at a time: the sender in state kSending, the event loop in kWaiting and
+// kRegistering.
 class Connection {
  public:
   enum class State : uint8_t {
-    kIdle,         // In its server's pool.
-    kSending,      // A thread sends a call; only that thread touches the connection.
-    kWaiting,      // The loop waits for its socket.
-    kRegistering,  // The loop waits for the answer to a registration of shared memory.
+    kIdle,         // In the pool of its server.
+    kSending,      // A thread is sending a call.
+    kWaiting,      // The event loop waits for the socket.
+    kRegistering,  // The event loop waits for the answer to a registration of shared memory.
   };
 
   explicit Connection(Server& server) : server_(server) {}
@@ -58,93 +61,109 @@ class Connection {
 
   Server& server() { return server_; }
 
-  // Guarded by the engine's lock, as is `aborted`.
   State state = State::kIdle;
-  bool aborted = false;  // The call was given up while it was being sent.
+  bool aborted = false;  // True if the call was aborted while it was being sent.
 
   Call call;
 
-  // Sends the call, as far as the socket takes it; the rest goes on with `resume`. Throws ConnectionLost.
+  // Sends as much of the call as the socket accepts; `resume` sends the rest. Throws ConnectionLost.
   void send();
 
-  // Goes on sending or receiving. Returns true once the answer is complete.
-  // Throws ConnectionLost or FormatError (what came is no answer).
+  // Continues to send or receive. Returns true when the answer is complete.
+  // Throws ConnectionLost, or FormatError if the data is not a valid answer.
   bool resume();
 
   int socket() const { return socket_; }
-  bool sending() const { return out_at_ < out_.size(); }
+  bool sending() const { return next_send_buffer_ < send_buffers_.size(); }
   bool registered_with_loop = false;
 
   int status() const { return reader_.status(); }
   size_t received_bytes() const { return reader_.body(); }
-  std::string error() const { return reply_error(reader_.text(), reader_.status()); }
+  std::string error() const { return answer_error(reader_.text(), reader_.status()); }
 
-  // Whether the tokens of the answer are those of the call; to be asked once it is complete.
+  // Returns true if the tokens in the complete answer are those of the call.
   bool tokens_match() const;
 
-  // Hands the parts of outputs that vary in size to the jobs. Throws AnswerError, with nothing handed over, where the
-  // answer's tensors are not the task's.
+  // Passes the outputs that vary in size to the jobs. Throws AnswerError, before any output is passed on, if the
+  // tensors of the answer do not match the task.
   void deliver();
 
-  // Outputs of a python step that answers the whole request: name of the graph's output and value.
+  // Returns true if a python step answered the whole request.
   bool answered_early() const;
+
+  // Returns the answer of the python step: (output of the graph, value) pairs.
   std::vector<std::pair<std::string, Value>> early_outputs() const;
 
-  // Bytes of large tensors of the call that found no room in shared memory; 0 where none did.
+  // Returns the size of the region that the call would have needed; 0 if its region was large enough or none was
+  // needed.
   size_t region_wanted() const { return region_wanted_; }
 
-  // Begins to register a region in place of the one before, which it returns. Throws ConnectionLost.
+  // Starts to register a region and returns the previous one. Throws ConnectionLost.
   Region register_region(Region region, const std::string& secret);
 
-  // Goes on with it; true once the server has answered. Throws ConnectionLost or FormatError.
+  // Continues the registration. Returns true when the server has answered. Throws ConnectionLost or FormatError.
   bool resume_registration();
 
   bool has_region(size_t size) const { return region_ && region_.size() >= size; }
 
-  // Has the server unmap the region, which it returns, and closes the connection.
+  // Asks the server to unmap the region, closes the connection, and returns the region.
   Region retire(const std::string& secret);
 
-  // Closes the socket. The region goes, too: the server may still write there, but nobody reads it.
+  // Closes the socket and frees the region, in which the server may still write.
   void close();
 
-  // Gives the region away, to be freed where that may take long.
+  // Returns the region, so that the caller can free it, which may take long.
   Region take_region() { return std::move(region_); }
 
  private:
+  // An output of varying size, until `deliver` passes it to the jobs.
   struct Received {
     std::string name;
-    Shape shape;  // Of one item.
+    Shape shape;  // Shape of one item.
     std::shared_ptr<char[]> data;
     size_t size = 0;
-    size_t output = 0;            // Index among the task's outputs.
+    size_t output = 0;            // Index of the output in the task.
     std::vector<size_t> offsets;  // Offsets of the elements of a BYTES output.
   };
 
-  void check();
+  // Throws the error of an answer whose outputs do not match the task.
+  void check_outputs();
+
+  // Passes an output with padded rows to the jobs.
   void deliver_rows(const Received& received);
 
+  // Connects to the server.
   void open();
-  void build();
+
+  // Builds the request of the call in `head_`, `send_buffers_` and the region.
+  void build_request();
+
+  // Sends as much as the socket accepts. Returns true if nothing is left.
   bool flush();
-  void place(const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places);
-  void place_output(const ReplyOutput& output, size_t index, const char* from, std::vector<iovec>& places);
-  void set_aside(const ReplyOutput& output, std::vector<iovec>& places);
+
+  // Chooses the memory for the outputs of an answer, in the order of the answer.
+  void place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places);
+  void place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places);
+
+  // Receives an output that does not belong to the task's outputs, or that is invalid.
+  void receive_extra(const AnswerOutput& output, std::vector<iovec>& places);
 
   Server& server_;
   int socket_ = -1;
   std::string head_;
-  std::vector<iovec> out_;
-  size_t out_at_ = 0;
+  std::vector<iovec> send_buffers_;
+  size_t next_send_buffer_ = 0;
   AnswerReader reader_;
   std::vector<Received> received_;
-  std::vector<std::vector<int64_t>> tokens_;
-  std::vector<std::vector<int64_t>> rows_;  // By the task's outputs: rows of each item, where they are filled up.
-  std::vector<std::pair<std::string, Value>> early_;
-  std::string missing_;               // An output that the answer does not have.
-  std::optional<AnswerError> wrong_;  // Another error in the answer's outputs.
+  std::vector<std::vector<int64_t>> tokens_;  // Tokens of each item, by number of the token output.
+  // Number of rows of each item in each output of the task, if rows are padded.
+  std::vector<std::vector<int64_t>> rows_;
+  std::vector<std::pair<std::string, Value>> extra_outputs_;
+  std::string missing_output_;               // Name of an output that the answer lacks.
+  std::optional<AnswerError> output_error_;  // First other error in the outputs of the answer.
   uint8_t answered_flag_ = 0;
   Region region_;
-  std::vector<Span> placed_outputs_;  // By the task's outputs; size 0 where one is not placed.
+  std::vector<RegionSpan> placed_outputs_;  // Part of the region for each output of the task; size 0 for none.
   size_t region_wanted_ = 0;
 };
 

@@ -18,35 +18,37 @@
 namespace jigsaw {
 namespace {
 
-constexpr Time kGaugesEvery = 250 * kMillisecond;
+constexpr Time kGaugeInterval = 250 * kMillisecond;
 
-// A server that refused shared memory gets all over its socket for that long.
-constexpr Time kSocketsFor = 60 * kSecond;
+// Time for which a server that refused shared memory receives large tensors over its socket.
+constexpr Time kSharedMemoryBackoff = 60 * kSecond;
 
-// Calls of a request at one task that its trace tells of: a request of very many rows has as many.
-constexpr size_t kMostTracedCalls = 256;
+// Maximum number of calls in the trace of a request at one task; a request of many rows makes as many calls.
+constexpr size_t kMaxTracedCalls = 256;
 
-// Regions are no larger than this: what is larger goes over the socket.
-constexpr size_t kLargestRegion = size_t{1} << 30;
+// Maximum size of a region. Larger calls go over the socket.
+constexpr size_t kMaxRegionBytes = size_t{1} << 30;
 
-// What an answer that is not good says of the worker.
-enum class Verdict : uint8_t {
-  kRefused,    // The model refused, or failed on, these items.
-  kNotRun,     // The server ran nothing of it.
-  kUnhealthy,  // The model's process died or hangs: what it says next may belong to another call.
+// Meaning of an error answer for the worker.
+enum class ErrorKind : uint8_t {
+  kRejected,   // The model rejected these items, or failed on them.
+  kNotRun,     // The server did not execute the call.
+  kUnhealthy,  // The model's process died or hangs. Its next answer may belong to another call.
 };
 
-// By how the server's own messages begin: a model's may quote anything that a client sent.
-Verdict verdict_of(int status, std::string_view reason) {
-  constexpr std::string_view kOfModel = "Failed to process the request(s) for model instance '", kThen = "', message: ";
-  std::string_view said = reason;
-  if (size_t then = said.find(kThen); said.starts_with(kOfModel) && then != said.npos)
-    said.remove_prefix(then + kThen.size());
-  if (said.starts_with("Stub process")) return Verdict::kUnhealthy;
+// Classifies an error by how the message begins, because a model's message may quote any text of a client, even a
+// message of the server.
+ErrorKind classify_error(int status, std::string_view reason) {
+  constexpr std::string_view kModelError = "Failed to process the request(s) for model instance '",
+                             kSeparator = "', message: ";
+  std::string_view message = reason;
+  if (size_t separator = message.find(kSeparator); message.starts_with(kModelError) && separator != message.npos)
+    message.remove_prefix(separator + kSeparator.size());
+  if (message.starts_with("Stub process")) return ErrorKind::kUnhealthy;
   if (status == 404 || status == 503 || reason.starts_with("Request for unknown model") ||
       reason.starts_with("Unable to find shared memory region"))
-    return Verdict::kNotRun;
-  return Verdict::kRefused;
+    return ErrorKind::kNotRun;
+  return ErrorKind::kRejected;
 }
 
 }  // namespace
@@ -56,17 +58,18 @@ Engine::Engine(Host& host, Settings settings)
       settings_(std::move(settings)),
       metrics_(host),
       tracer_(settings_.run_dir + "/traces/gateway"),
-      // Positive as an INT64, with room to count.
+      // A random start that is positive as an INT64 and leaves room to count.
       next_number_((random_number() >> 16) + 1) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   event_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (epoll_ < 0 || event_ < 0) throw std::system_error(errno, std::generic_category(), "no epoll");
+  if (epoll_ < 0 || event_ < 0)
+    throw std::system_error(errno, std::generic_category(), "cannot create the event loop of the backend");
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = 0;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event);
-  thread_ = std::thread([this] { loop(); });
-  maker_ = std::thread([this] { make_regions(); });
+  loop_thread_ = std::thread([this] { loop(); });
+  region_thread_ = std::thread([this] { region_loop(); });
 }
 
 Engine::~Engine() {
@@ -76,10 +79,11 @@ Engine::~Engine() {
   }
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
-  making_.notify_one();
-  thread_.join();
-  maker_.join();
-  // A registration that was not answered holds its worker, and through it itself.
+  region_work_.notify_one();
+  loop_thread_.join();
+  region_thread_.join();
+  // The connection of an unanswered registration refers to its worker, which keeps the server and the connection alive:
+  // break this cycle.
   for (auto& [number, connection] : std::exchange(calls_, {}))
     std::shared_ptr<Worker> worker = std::move(connection->call.worker);
   close(event_);
@@ -130,11 +134,11 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
   return worker;
 }
 
-void Engine::forget_unused() {
+void Engine::drop_unused_servers() {
   for (auto at = servers_.begin(); at != servers_.end();) {
     std::shared_ptr<Server> server = at->second.lock();
-    if (server && server->users == 0)
-      // A server with open connections is slow to stop.
+    if (server && server->route_entries == 0)
+      // Close them, because a server with open connections stops slowly.
       for (Connection* connection : server->idle) discard(connection->retire(settings_.secret));
     at = server ? std::next(at) : servers_.erase(at);
   }
@@ -144,19 +148,19 @@ void Engine::forget_unused() {
 void Engine::wake_at(Time when) {
   if (when >= wake_) return;
   wake_ = when;
-  if (std::this_thread::get_id() == thread_.get_id()) return;
+  if (std::this_thread::get_id() == loop_thread_.get_id()) return;
   uint64_t one = 1;
   [[maybe_unused]] ssize_t n = write(event_, &one, sizeof one);
 }
 
-void Engine::settle(Work& work, Time at) {
+void Engine::dispatch_dirty(Work& work, Time at) {
   while (!work.dirty.empty()) {
     std::vector<Task*> tasks = std::move(work.dirty);
     work.dirty.clear();
     std::sort(tasks.begin(), tasks.end());
     tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
-    // Where a worker serves the queues of several, the earliest deadline goes first.
-    std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->first_order() < b->first_order(); });
+    // If tasks share a worker, the one with the earliest deadline is first.
+    std::sort(tasks.begin(), tasks.end(), [](Task* a, Task* b) { return a->head_order() < b->head_order(); });
     for (Task* task : tasks) task->dispatch(work, at);
   }
 }
@@ -169,7 +173,7 @@ Time Engine::call_deadline(const Task& task, const Entry& entry, int64_t items, 
     double of_size_ms = found != deadlines.end()
                             ? found->second
                             : deadlines.back().second * double(items) / double(deadlines.back().first);
-    // What a server does for the first time may take far longer than the profile says.
+    // The first call of a batch size may take much longer than the profile says.
     limit_ms = entry.worker->has_answered(items) ? of_size_ms : std::max(of_size_ms, limit_ms);
   }
   return at + Time(limit_ms * 1e6);
@@ -246,7 +250,7 @@ void Engine::run(Work& work) {
         flow->fail(no_memory(), work);
       }
       flow->drop(work);
-      settle(work, now());
+      dispatch_dirty(work, now());
     }
   }
 }
@@ -264,18 +268,18 @@ void Engine::start(Connection& connection, Work& work) {
   }
   std::lock_guard lock(mutex_);
   if (reason.empty() && connection.aborted) {
-    reason = "its server was taken out of service";
+    reason = "the server was taken out of service";
     executed = true;
   }
   if (reason.empty()) {
-    // A Unix socket has somebody who listens; a connection to another host may still be on its way.
+    // A connected Unix socket has a listener. A TCP connection may still be in progress.
     if (connection.server().local) connection.call.worker->reached();
     connection.state = Connection::State::kWaiting;
     arm(connection);
     return;
   }
-  lose(connection, reason, executed, work);
-  settle(work, now());
+  fail_call(connection, reason, executed, work);
+  dispatch_dirty(work, now());
 }
 
 void Engine::arm(Connection& connection) {
@@ -283,9 +287,9 @@ void Engine::arm(Connection& connection) {
   event.events = EPOLLIN | EPOLLONESHOT;
   if (connection.sending()) event.events |= EPOLLOUT;
   event.data.u64 = connection.call.number;
-  int how = connection.registered_with_loop ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  int operation = connection.registered_with_loop ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   connection.registered_with_loop = true;
-  epoll_ctl(epoll_, how, connection.socket(), &event);
+  epoll_ctl(epoll_, operation, connection.socket(), &event);
 }
 
 void Engine::loop() {
@@ -297,7 +301,7 @@ void Engine::loop() {
     {
       std::lock_guard lock(mutex_);
       Time at = now();
-      // Deadlines of calls that have ended wake nobody.
+      // Deadlines of calls that have ended must not wake the loop.
       while (!deadlines_.empty() && !calls_.contains(deadlines_.top().second)) deadlines_.pop();
       if (at >= wake_ || at >= gauges_due_ || (!deadlines_.empty() && at >= deadlines_.top().first)) tick(at, work);
       Time next = std::min(wake_.load(), gauges_due_);
@@ -324,15 +328,15 @@ void Engine::tick(Time at, Work& work) {
   expire(at, work);
   Time next = kNever;
   for (Task* task : tasks_) {
-    if (task->wake() <= at) task->dispatch(work, at);
-    next = std::min(next, task->wake());
+    if (task->wake_time() <= at) task->dispatch(work, at);
+    next = std::min(next, task->wake_time());
   }
   wake_ = next;
   if (at >= gauges_due_) {
-    gauges_due_ = at + kGaugesEvery;
+    gauges_due_ = at + kGaugeInterval;
     for (Task* task : tasks_) task->update_gauges(at);
   }
-  settle(work, at);
+  dispatch_dirty(work, at);
 }
 
 void Engine::expire(Time at, Work& work) {
@@ -347,8 +351,8 @@ void Engine::expire(Time at, Work& work) {
       continue;
     }
     if (connection.state == Connection::State::kRegistering) {
-      refuse_regions(connection.server(), "it did not take shared memory in time");
-      hang_up(connection);
+      refuse_regions(connection.server(), "it did not answer the registration of shared memory in time");
+      disconnect(connection);
       end_registration(connection);
       continue;
     }
@@ -356,7 +360,7 @@ void Engine::expire(Time at, Work& work) {
     std::shared_ptr<Worker> worker = call.worker;
     std::string reason = "model " + worker->model + " did not answer a batch of " + std::to_string(call.items) +
                          " within " + std::to_string((call.deadline - call.sent) / kMillisecond) + " ms";
-    lose(connection, reason, true, work);
+    fail_call(connection, reason, true, work);
     condemn(*worker->server, worker->model, reason, work);
   }
 }
@@ -386,18 +390,18 @@ void Engine::on_event(uint64_t number) {
     on_answer(*connection, work);
   } catch (const ConnectionLost& error) {
     std::lock_guard lock(mutex_);
-    lose(*connection, error.what(), error.executed, work);
-    settle(work, now());
+    fail_call(*connection, error.what(), error.executed, work);
+    dispatch_dirty(work, now());
   } catch (const AnswerError& error) {
     std::lock_guard lock(mutex_);
-    // What is left of the answer would be taken for the next one.
-    hang_up(*connection);
-    refuse(*connection, error.blame, error.what(), work);
-    settle(work, now());
+    // The rest of the answer would be read as the next answer.
+    disconnect(*connection);
+    reject_call(*connection, error.blame, error.what(), work);
+    dispatch_dirty(work, now());
   } catch (const std::exception& error) {
     std::lock_guard lock(mutex_);
-    lose(*connection, std::string("it gave no proper answer: ") + error.what(), true, work);
-    settle(work, now());
+    fail_call(*connection, std::string("invalid answer: ") + error.what(), true, work);
+    dispatch_dirty(work, now());
   }
   run(work);
 }
@@ -407,28 +411,28 @@ void Engine::on_answer(Connection& connection, Work& work) {
     std::string reason = connection.error();
     std::lock_guard lock(mutex_);
     std::shared_ptr<Worker> worker = connection.call.worker;
-    switch (verdict_of(connection.status(), reason)) {
-      case Verdict::kUnhealthy:
-        lose(connection, reason, true, work);
+    switch (classify_error(connection.status(), reason)) {
+      case ErrorKind::kUnhealthy:
+        fail_call(connection, reason, true, work);
         condemn(*worker->server, worker->model, reason, work);
         break;
-      case Verdict::kNotRun:
-        lose(connection, reason, false, work);
+      case ErrorKind::kNotRun:
+        fail_call(connection, reason, false, work);
         break;
-      case Verdict::kRefused:
-        refuse(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
+      case ErrorKind::kRejected:
+        reject_call(connection, connection.status() == 400 ? Blame::kRequest : Blame::kModel, reason, work);
         break;
     }
-    settle(work, now());
+    dispatch_dirty(work, now());
     return;
   }
   if (!connection.tokens_match()) {
     std::lock_guard lock(mutex_);
     std::shared_ptr<Worker> worker = connection.call.worker;
-    std::string reason = "model " + worker->model + " gave the answer to another call";
-    lose(connection, reason, true, work);
+    std::string reason = "model " + worker->model + " returned the answer to another call";
+    fail_call(connection, reason, true, work);
     condemn(*worker->server, worker->model, reason, work);
-    settle(work, now());
+    dispatch_dirty(work, now());
     return;
   }
   connection.deliver();
@@ -453,26 +457,26 @@ void Engine::on_answer(Connection& connection, Work& work) {
         Job& job = *piece.job;
         job.answered += piece.size();
         job.last_received = at;
-        if (job.answered == job.items) job.flow->done(job, work);
+        if (job.answered == job.items) job.flow->job_answered(job, work);
       }
     }
     for (Piece& piece : call.pieces) piece.job->flow->drop(work);
     call.pieces.clear();
     full = call.task->has_full_batch() || !work.joins.empty();
     if (full) finish_call(connection, work);
-    settle(work, at);
+    dispatch_dirty(work, at);
   }
   if (full) {
-    // Nothing is won by waiting for more: the worker gets its batch, then the clients their answers.
+    // The next batch cannot grow: send it first, then respond to the clients.
     for (Connection* next : std::exchange(work.sends, {})) start(*next, work);
     run(work);
     return;
   }
-  // Answers go out before the next batch is formed: clients that send again at once are in it.
+  // Respond before the next batch is formed, so that clients that immediately send again can join it.
   run(work);
   std::lock_guard lock(mutex_);
   finish_call(connection, work);
-  settle(work, now());
+  dispatch_dirty(work, now());
 }
 
 void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
@@ -483,7 +487,7 @@ void Engine::count_rows(const Call& call, const VariantMetrics& variant) {
     if (!spec.outputs[o].yields) continue;
     for (const Piece& piece : call.pieces) {
       variant.yields[number].first->add(double(piece.size()));
-      // The latest chunks are this call's; a job may have very many.
+      // The chunks of this call are the last ones. Search backwards, because a job may have very many chunks.
       const std::vector<Chunk>& chunks = piece.job->outputs[o].chunks;
       for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); chunk++) {
         if (chunk->start < piece.start || chunk->stop > piece.stop) break;
@@ -514,83 +518,83 @@ void Engine::finish_call(Connection& connection, Work& work) {
   Call& call = connection.call;
   calls_.erase(call.number);
   call.worker->release();
-  for (Task* user : call.worker->users)
-    if (user->waiting()) work.dirty.push_back(user);
+  for (Task* user : call.worker->tasks)
+    if (user->has_waiting()) work.dirty.push_back(user);
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
-  bool registers = wanted && wanted <= kLargestRegion && connection.socket() >= 0 && call.regions_allowed &&
-                   server.users > 0 && !server.registering && now() >= server.no_regions_until;
+  bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&
+                   server.route_entries > 0 && !server.registering && now() >= server.no_regions_until;
   if (registers) {
-    // Shared memory is made and registered between two calls, never before one that waits for it.
+    // Shared memory is created and registered between calls, so that no call waits for it.
     call.number = next_number_++;
     connection.state = Connection::State::kRegistering;
     server.registering = true;
     calls_[call.number] = &connection;
-    makings_.push_back({call.number, wanted});
-    making_.notify_one();
+    region_requests_.push_back({call.number, wanted});
+    region_work_.notify_one();
     return;
   }
-  idle(connection);
+  return_to_pool(connection);
 }
 
-void Engine::make_regions() {
+void Engine::region_loop() {
   pthread_setname_np(pthread_self(), "jigsaw-regions");
   std::unique_lock lock(mutex_);
   for (;;) {
-    making_.wait(lock, [this] { return stopping_ || !makings_.empty() || !discarded_.empty(); });
+    region_work_.wait(lock, [this] { return stopping_ || !region_requests_.empty() || !discarded_.empty(); });
     if (stopping_) return;
     std::vector<Region> discarded = std::exchange(discarded_, {});
     Region made;
-    Making making{};
+    RegionRequest request{};
     bool wanted = false;
-    if (!makings_.empty()) {
-      making = makings_.front();
-      makings_.pop_front();
-      wanted = still_wanted(making.number);
+    if (!region_requests_.empty()) {
+      request = region_requests_.front();
+      region_requests_.pop_front();
+      wanted = still_needed(request.number);
     }
     lock.unlock();
     discarded.clear();
-    if (wanted) made = Region::make(settings_.region_prefix, making.bytes);
+    if (wanted) made = Region::make(settings_.region_prefix, request.bytes);
     lock.lock();
-    // Meanwhile the server may have been taken out of service, or left the route.
-    if (!wanted || !still_wanted(making.number)) {
+    // In the meantime, the server may have been taken out of service or have left the route.
+    if (!wanted || !still_needed(request.number)) {
       discard(std::move(made));
       continue;
     }
-    Connection& connection = *calls_[making.number];
+    Connection& connection = *calls_[request.number];
     if (!made) {
-      refuse_regions(connection.server(), "no shared memory could be made");
+      refuse_regions(connection.server(), "no shared memory could be created");
       end_registration(connection);
       continue;
     }
     try {
       discard(connection.register_region(std::move(made), settings_.secret));
       Time deadline = now() + kSecond;
-      deadlines_.emplace(deadline, making.number);
+      deadlines_.emplace(deadline, request.number);
       wake_at(deadline);
       arm(connection);
     } catch (const std::exception&) {
-      // The server has gone; whatever is sent to it next says so.
-      hang_up(connection);
+      // The server is gone; the next call will report it.
+      disconnect(connection);
       end_registration(connection);
     }
   }
 }
 
-bool Engine::still_wanted(uint64_t number) {
+bool Engine::still_needed(uint64_t number) {
   auto found = calls_.find(number);
   if (found == calls_.end()) return false;
-  if (found->second->server().users > 0) return true;
+  if (found->second->server().route_entries > 0) return true;
   end_registration(*found->second);
   return false;
 }
 
 void Engine::end_registration(Connection& connection) {
   calls_.erase(connection.call.number);
-  idle(connection);
+  return_to_pool(connection);
 }
 
-void Engine::hang_up(Connection& connection) {
+void Engine::disconnect(Connection& connection) {
   discard(connection.take_region());
   connection.close();
 }
@@ -598,64 +602,64 @@ void Engine::hang_up(Connection& connection) {
 void Engine::discard(Region region) {
   if (!region) return;
   discarded_.push_back(std::move(region));
-  making_.notify_one();
+  region_work_.notify_one();
 }
 
-void Engine::idle(Connection& connection) {
+void Engine::return_to_pool(Connection& connection) {
   Server& server = connection.server();
   if (connection.state == Connection::State::kRegistering) server.registering = false;
   connection.state = Connection::State::kIdle;
-  if (server.users == 0) discard(connection.retire(settings_.secret));
+  if (server.route_entries == 0) discard(connection.retire(settings_.secret));
   server.idle.push_back(&connection);
-  // The last to hold the server may have been this call.
+  // Keep the worker until the end of this function: it may be the last owner of the server and of this connection.
   std::shared_ptr<Worker> worker = std::move(connection.call.worker);
   connection.call = {};
 }
 
 void Engine::on_registration(Connection& connection) {
-  std::string wrong;
+  std::string problem;
   try {
     if (!connection.resume_registration()) {
       std::lock_guard lock(mutex_);
       arm(connection);
       return;
     }
-    if (connection.status() != 200) wrong = connection.error();
+    if (connection.status() != 200) problem = connection.error();
   } catch (const std::exception& error) {
-    wrong = error.what();
+    problem = error.what();
   }
   std::lock_guard lock(mutex_);
-  if (!wrong.empty()) {
-    refuse_regions(connection.server(), "it takes no shared memory: " + wrong);
-    hang_up(connection);
+  if (!problem.empty()) {
+    refuse_regions(connection.server(), "it refused shared memory: " + problem);
+    disconnect(connection);
   }
   end_registration(connection);
 }
 
 void Engine::refuse_regions(Server& server, const std::string& reason) {
-  server.no_regions_until = now() + kSocketsFor;
-  host_.log(LogLevel::kWarning, "large tensors of worker " + server.name + " go over its socket for " +
-                                    std::to_string(kSocketsFor / kSecond) + " s: " + reason);
+  server.no_regions_until = now() + kSharedMemoryBackoff;
+  host_.log(LogLevel::kWarning, "worker " + server.name + ": large tensors go over the socket for the next " +
+                                    std::to_string(kSharedMemoryBackoff / kSecond) + " s: " + reason);
 }
 
 void Engine::trace_call(const Call& call, const char* outcome, Time ended) {
   for (const Piece& piece : call.pieces)
-    if (piece.job->traced && piece.job->calls.size() < kMostTracedCalls)
+    if (piece.job->traced && piece.job->calls.size() < kMaxTracedCalls)
       piece.job->calls.push_back({call.worker->server->name, call.worker->model, call.variant_name, piece.size(),
                                   call.items, call.sent, ended, outcome, piece.again, call.number});
 }
 
-void Engine::lose(Connection& connection, const std::string& reason, bool executed, Work& work) {
+void Engine::fail_call(Connection& connection, const std::string& reason, bool executed, Work& work) {
   Call& call = connection.call;
   Time at = now();
   Task& task = *call.task;
-  std::string told = "worker " + call.worker->server->name + " failed: " + reason;
-  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + told);
-  task.note_failure(told);
+  std::string failure = "worker " + call.worker->server->name + " failed: " + reason;
+  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
+  task.note_failure(failure);
   task.metrics().lost.add(1);
   call.worker->failed(at);
   trace_call(call, "failed", at);
-  hang_up(connection);
+  disconnect(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});
   const Server* server = call.worker->server.get();
   for (Piece& piece : pieces) {
@@ -669,16 +673,17 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
       continue;
     }
     if (piece.tries == 0 && task.spec().retry) {
-      // Each goes by itself: one of them may be what the worker failed on.
+      // Retry each piece alone, because one of them may have caused the failure.
       piece.tries = 1;
       piece.alone = true;
-      piece.avoid.push_back(server);
-      piece.avoided.push_back(server->name);
+      piece.failed_servers.push_back(server);
+      piece.failed_server_names.push_back(server->name);
       task.put_back(std::move(piece));
       continue;
     }
-    std::string message = "task " + task.spec().name + ": " + told;
-    if (!piece.avoided.empty()) message += "; before it worker " + piece.avoided.front();
+    std::string message = "task " + task.spec().name + ": " + failure;
+    if (!piece.failed_server_names.empty())
+      message += "; before that, worker " + piece.failed_server_names.front() + " failed";
     task.metrics().refused[size_t(Reason::kWorker)]->add(1);
     flow->trace(*piece.job, "worker", message, at, work);
     flow->fail({Blame::kWorker, std::move(message)}, work);
@@ -688,7 +693,7 @@ void Engine::lose(Connection& connection, const std::string& reason, bool execut
   finish_call(connection, work);
 }
 
-void Engine::refuse(Connection& connection, Blame blame, const std::string& reason, Work& work) {
+void Engine::reject_call(Connection& connection, Blame blame, const std::string& reason, Work& work) {
   Call& call = connection.call;
   Time at = now();
   Task& task = *call.task;
@@ -704,7 +709,7 @@ void Engine::refuse(Connection& connection, Blame blame, const std::string& reas
       continue;
     }
     if (several && task.spec().retry) {
-      // Each is tried by itself, so that one request's fault does not fail the others.
+      // Retry each piece alone, so that one faulty request does not fail the others.
       piece.alone = true;
       task.put_back(std::move(piece));
       continue;
@@ -727,21 +732,21 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
   write_condemned(server, model, reason, work);
   server.condemn(at);
   server.epoch++;
-  // Whatever else is under way there is not waited for: its answer could be another's.
+  // Do not wait for the other calls in flight: their answers could belong to other calls.
   for (size_t i = 0; i < server.connections.size(); i++) {
     Connection& connection = *server.connections[i];
     switch (connection.state) {
       case Connection::State::kIdle:
-        hang_up(connection);
+        disconnect(connection);
         break;
       case Connection::State::kSending:
         connection.aborted = true;
         break;
       case Connection::State::kWaiting:
-        lose(connection, "its server was taken out of service: " + reason, true, work);
+        fail_call(connection, "the server was taken out of service: " + reason, true, work);
         break;
       case Connection::State::kRegistering:
-        hang_up(connection);
+        disconnect(connection);
         end_registration(connection);
         break;
     }
@@ -759,14 +764,14 @@ void Engine::write_condemned(const Server& server, const std::string& model, con
   append_json(text, reason);
   text += ",\"inode\":" + std::to_string(identity.inode) + "}\n";
   std::string folder = settings_.run_dir + "/condemned";
-  std::string path = folder + "/" + server.name + ".json", fresh = path + ".new";
+  std::string path = folder + "/" + server.name + ".json", temporary = path + ".new";
   mkdir(folder.c_str(), 0700);
-  int file = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   bool written = file >= 0 && ::write(file, text.data(), text.size()) == ssize_t(text.size());
   if (file >= 0) close(file);
-  if (!written || rename(fresh.c_str(), path.c_str()) != 0)
+  if (!written || rename(temporary.c_str(), path.c_str()) != 0)
     work.logs.emplace_back(LogLevel::kError,
-                           "worker " + server.name + " cannot be reported: " + path + " cannot be written");
+                           "worker " + server.name + " cannot be reported to the controller: cannot write " + path);
   work.logs.emplace_back(LogLevel::kError, "worker " + server.name + " is taken out of service: " + reason);
 }
 

@@ -1,9 +1,10 @@
-// The part of the data plane that all fronts of a process share: its workers, its lock, and the thread that receives.
+// The engine: the part of the data plane that all fronts of a process share. It has the workers, the lock and the
+// threads.
 //
-// A request is taken in, queued and sent by the thread that brings it; answers are received by the loop's thread. One
-// lock guards all that both change. What takes longer than microseconds is collected as `Work` and done once the lock
-// is free: to send, to answer, to join large outputs whose sizes vary, to write a trace. Shared memory is made by a
-// thread of its own, since hundreds of megabytes take the kernel a good part of a second.
+// The thread that submits a request queues it and sends its calls; the event loop's thread receives the answers. One
+// lock guards all state that both change. Operations that take longer than microseconds are collected as `Work` and
+// executed after the lock is released: sending, responding, joining large outputs, writing traces. A second thread
+// creates and frees shared memory, because that takes the kernel a large part of a second for hundreds of megabytes.
 #pragma once
 
 #include <atomic>
@@ -30,20 +31,22 @@
 
 namespace jigsaw {
 
+// Settings of an engine.
 struct Settings {
-  std::string run_dir;        // Holds workers/, routes/, slots/, condemned/ and traces/.
-  std::string secret;         // By which workers let shared memory be registered.
-  std::string region_prefix;  // How names of shared memory begin; empty for none.
+  std::string run_dir;        // Folder with workers/, routes/, tasks/, slots/, condemned/ and traces/.
+  std::string secret;         // Secret that workers require for the registration of shared memory.
+  std::string region_prefix;  // Prefix of the names of shared memory; empty to use none.
 };
 
-// What a thread has to do once it holds the lock no more.
+// Operations that were collected under the lock, and that `Engine::run` executes after it is released. Local to a
+// thread.
 struct Work {
-  std::vector<Connection*> sends;
-  std::vector<Flow*> answers;   // To respond; each is held.
-  std::vector<Flow*> releases;  // Nothing of them is under way any more.
-  std::vector<Task*> dirty;     // To be dispatched before the lock is free.
-  std::vector<Job*> joins;      // Their answers are to be joined; the request of each is held.
-  std::vector<Hop> hops;
+  std::vector<Connection*> sends;  // Connections whose calls are to be sent.
+  std::vector<Flow*> answers;      // Flows to respond to; each is referenced.
+  std::vector<Flow*> releases;     // Flows without references, to be deleted.
+  std::vector<Task*> dirty;        // Tasks to dispatch before the lock is released, by `Engine::dispatch_dirty`.
+  std::vector<Job*> joins;         // Jobs whose answers are to be joined; the flow of each is referenced.
+  std::vector<Hop> hops;           // Lines of traces to write.
   std::vector<std::pair<LogLevel, std::string>> logs;
 
   bool empty() const {
@@ -51,6 +54,7 @@ struct Work {
   }
 };
 
+// Owns the connections, metrics, traces and threads. The host owns the engine, which must outlive its fronts.
 class Engine {
  public:
   Engine(Host& host, Settings settings);
@@ -62,66 +66,96 @@ class Engine {
   Tracer& tracer() { return tracer_; }
   GraphMetrics& graph_metrics(const std::string& graph);
 
-  // --- with the lock held ---
+  // --- The functions below require the lock. ---
 
+  // Returns the worker that an entry of a route names; creates it if it is new.
   std::shared_ptr<Worker> worker(const RouteEntry& entry);
 
+  // Registers and unregisters a task.
   void add(Task* task);
   void remove(Task* task);
 
-  // The tasks of a graph, those of the latest front last.
+  // Returns the tasks of a graph in the order of their registration.
   const std::vector<Task*>& tasks_of(const std::string& graph);
 
-  // The task of a graph in the latest front that has it; nullptr where none has.
+  // Returns the task of a graph in the latest front that has it, or nullptr.
   Task* find(const std::string& graph, const std::string& task);
 
-  // Puts a batch on its way; the worker's call is acquired already.
+  // Prepares the call of a batch and adds it to `work.sends`. The caller has acquired the worker.
   void call(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
 
-  // Dispatches the tasks that have changed.
-  void settle(Work& work, Time at);
+  // Dispatches the tasks in `work.dirty`.
+  void dispatch_dirty(Work& work, Time at);
 
-  // Has the loop wake at a time, or sooner.
+  // Makes the event loop wake up at this time or earlier.
   void wake_at(Time when);
 
-  // Closes idle connections to a server that no route names any more.
-  void forget_unused();
+  // Closes idle connections to servers that no route names any longer, and forgets the servers.
+  void drop_unused_servers();
 
   void log(LogLevel level, const std::string& text);
 
-  // --- without it ---
+  // --- The functions below must be called without the lock. ---
 
-  // Does what was collected, and what comes of it.
+  // Executes the collected operations, and those that result from them.
   void run(Work& work);
 
  private:
+  // Body of the event loop's thread.
   void loop();
+
+  // Body of the region thread, which creates and frees shared memory.
+  void region_loop();
+
   void on_event(uint64_t number);
   void on_answer(Connection& connection, Work& work);
   void on_registration(Connection& connection);
-  void start(Connection& connection, Work& work);
-  void make_regions();
 
-  // Each of these with the lock held.
+  // Sends the call of a connection.
+  void start(Connection& connection, Work& work);
+
+  // The functions below require the lock.
+
+  // Makes the event loop wait for the next event of a connection.
   void arm(Connection& connection);
+
+  // Handles all timers that have expired: deadlines of calls, wake-up times of tasks, and the gauges.
   void tick(Time at, Work& work);
+
+  // Ends the calls whose deadline has passed.
   void expire(Time at, Work& work);
-  void lose(Connection& connection, const std::string& reason, bool executed, Work& work);
-  void refuse(Connection& connection, Blame blame, const std::string& reason, Work& work);
+
+  // Handles a call that has failed. Its pieces are retried if the call was not executed, or may be executed again.
+  void fail_call(Connection& connection, const std::string& reason, bool executed, Work& work);
+
+  // Handles a call that the model has rejected. If it has several jobs, each of them is retried alone.
+  void reject_call(Connection& connection, Blame blame, const std::string& reason, Work& work);
+
+  // Takes a server out of service, fails its calls and reports it to the controller.
   void condemn(Server& server, const std::string& model, const std::string& reason, Work& work);
   void write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work);
+
+  // Releases the worker of a call that has ended, and returns the connection to the pool or registers a region for it.
   void finish_call(Connection& connection, Work& work);
-  void idle(Connection& connection);
-  void hang_up(Connection& connection);
+  void return_to_pool(Connection& connection);
+
+  // Closes a connection and frees its region.
+  void disconnect(Connection& connection);
+
+  // Leaves a region to the region thread, which frees it.
   void discard(Region region);
   void end_registration(Connection& connection);
 
-  // Returns true if a region is still to be made. Ends the registration if no route names the server any more.
-  bool still_wanted(uint64_t number);
+  // Returns true if a region must still be created. Ends the registration if no route names the server any longer.
+  bool still_needed(uint64_t number);
+
+  // Stops the use of shared memory for a server for some time.
   void refuse_regions(Server& server, const std::string& reason);
   void answer_early(Connection& connection, Time at, Work& work);
   void count_rows(const Call& call, const VariantMetrics& variant);
   void trace_call(const Call& call, const char* outcome, Time ended);
+
+  // Returns the time at which a call counts as hanging.
   Time call_deadline(const Task& task, const Entry& entry, int64_t items, Time at) const;
 
   Host& host_;
@@ -132,25 +166,25 @@ class Engine {
   std::map<std::string, std::unique_ptr<GraphMetrics>> graphs_;
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;
-  std::unordered_map<uint64_t, Connection*> calls_;  // By number; registrations, too.
+  std::unordered_map<uint64_t, Connection*> calls_;  // Connections by the number of their call or registration.
   using Deadline = std::pair<Time, uint64_t>;
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;
   std::set<Task*> tasks_;
-  std::map<std::string, std::vector<Task*>> tasks_of_;  // By graph.
+  std::map<std::string, std::vector<Task*>> tasks_of_;  // Tasks by graph.
   uint64_t next_number_;
   int epoll_ = -1;
-  int event_ = -1;
-  std::atomic<Time> wake_{kNever};
+  int event_ = -1;                  // Event file descriptor that wakes the loop.
+  std::atomic<Time> wake_{kNever};  // Next time at which a task must be dispatched.
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
-  struct Making {
+  struct RegionRequest {
     uint64_t number;  // Number of the registration.
     size_t bytes;
   };
-  std::deque<Making> makings_;
-  std::vector<Region> discarded_;  // To be freed.
-  std::condition_variable making_;
-  std::thread thread_, maker_;
+  std::deque<RegionRequest> region_requests_;
+  std::vector<Region> discarded_;  // Regions that the region thread must free.
+  std::condition_variable region_work_;
+  std::thread loop_thread_, region_thread_;
 };
 
 }  // namespace jigsaw

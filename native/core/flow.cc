@@ -11,10 +11,10 @@
 namespace jigsaw {
 namespace {
 
-// Bytes of a job's answers that are joined with the lock held: to let go of it and take it again costs as much.
-constexpr size_t kMostJoinedUnderLock = 64 * 1024;
+// Maximum bytes of answers that are joined with the lock held: joining them costs no more than unlocking and locking.
+constexpr size_t kMaxBytesJoinedUnderLock = 64 * 1024;
 
-// The one element of a condition's tensor as a number.
+// Returns the only element of a condition's tensor as a number; NaN if the type is not numeric.
 double number_of(const Value& value) {
   auto read = [&]<typename T>(T zero) {
     memcpy(&zero, value.data, sizeof zero);
@@ -65,7 +65,7 @@ double number_of(const Value& value) {
   }
 }
 
-// Whether a shape is the declared one for so many items.
+// Returns true if a shape matches the declaration for this number of items.
 bool fits(const Shape& declared, const Shape& shape, int64_t items) {
   return shape.size() == declared.size() + 1 && shape[0] == items &&
          std::equal(declared.begin(), declared.end(), shape.begin() + 1,
@@ -83,7 +83,7 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
   plan.sink.assign(spec.tensors.size(), -1);
   plan.outputs = wanted;
   std::vector<bool> tensors(spec.tensors.size(), false), given(spec.tensors.size(), false);
-  for (const FrontOutput& input : spec.inputs) given[input.tensor] = true;
+  for (const BoundaryTensor& input : spec.inputs) given[input.tensor] = true;
   for (size_t output : wanted) {
     size_t tensor = spec.outputs[output].tensor;
     tensors[tensor] = true;
@@ -108,25 +108,25 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
       plan.waiting[t]++;
       plan.consumers[tensor].push_back(t);
     }
-    // Its answer may come after other outputs are made, so none is made in the response itself.
+    // The step may answer early, after other outputs were computed: write none of them into the response directly.
     if (task.step) plan.sink.assign(spec.tensors.size(), -1);
   }
   return plan;
 }
 
 Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-           Time order, std::string promise)
+           Time order, std::string deadline_text)
     : front_(front),
       plan_(plan),
       request_(request),
       arrival_(arrival),
       deadline_(deadline),
       order_(order),
-      promise_(std::move(promise)),
+      deadline_text_(std::move(deadline_text)),
       values_(front.spec().tensors.size()),
       jobs_(front.spec().tasks.size()),
       waiting_(plan.waiting),
-      left_(plan.tasks) {
+      tasks_left_(plan.tasks) {
   const auto& specs = front.spec().inputs;
   for (size_t i = 0; i < specs.size(); i++) values_[specs[i].tensor] = std::move(inputs[i]);
   timing_.arrival = arrival;
@@ -137,7 +137,7 @@ void Flow::start(Work& work) {
   std::vector<size_t> ready;
   for (size_t task = 0; task < waiting_.size(); task++)
     if (plan_.needed[task] && waiting_[task] == 0) ready.push_back(task);
-  if (left_ == 0)
+  if (tasks_left_ == 0)
     end(work);
   else
     advance(std::move(ready), work);
@@ -154,8 +154,9 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
       const Value& value = values_[spec.condition->tensor];
       if (element_count(value.shape) != 1) {
         front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
-        fail({Blame::kRequest,
-              "task " + spec.name + ": its condition needs one element and got shape " + text_of(value.shape)},
+        fail({Blame::kRequest, "task " + spec.name +
+                                   ": its condition needs a tensor of one element, but the tensor has shape " +
+                                   text_of(value.shape)},
              work);
         return;
       }
@@ -168,18 +169,20 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     auto job = std::make_unique<Job>();
     job->flow = this;
     job->task = front_.tasks()[task].get();
-    job->step = task;
+    job->task_index = task;
     job->arrival = at;
     job->priority = priority;
     job->traced = traced;
-    Time rest = front_.rest(task);
+    Time remaining = front_.remaining_time(task);
     if (deadline_ != kNever) {
-      job->deadline = job->bound = deadline_ - std::min(deadline_, rest);
-      // Work is not begun for what would not be finished; what is begun goes on while there is a chance.
-      job->begun = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
-      if (!job->begun) job->bound = std::min(job->bound, deadline_ - std::min(deadline_, front_.usual_rest(task)));
+      job->deadline = job->admission_deadline = deadline_ - std::min(deadline_, remaining);
+      // A new request starts only if it can probably be finished. A started one continues as long as it has a chance.
+      job->started = plan_.waiting[task] > 0 || (front_.spec().clock && !spec.entry);
+      if (!job->started)
+        job->admission_deadline =
+            std::min(job->admission_deadline, deadline_ - std::min(deadline_, front_.remaining_time_high(task)));
     }
-    job->order = order_ - std::min(order_, rest);
+    job->order = order_ - std::min(order_, remaining);
     job->window = job->order - std::min(job->order, at);
     std::unique_ptr<Failure> failure;
     try {
@@ -196,7 +199,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     jobs_[task] = std::move(job);
     if (jobs_[task]->items == 0) {
       join(*jobs_[task]);
-      if (!finished(*jobs_[task], ready, work)) return;
+      if (!complete_job(*jobs_[task], ready, work)) return;
     } else {
       jobs_[task]->task->enqueue(*jobs_[task], work, at);
     }
@@ -205,7 +208,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
 
 void Flow::join(Job& job) {
   try {
-    job.failure = job.finish(front_.spec().tasks[job.step], values_);
+    job.failure = job.join_outputs(front_.spec().tasks[job.task_index], values_);
   } catch (const std::bad_alloc&) {
     job.failure = std::make_unique<Failure>(no_memory());
   } catch (const std::exception& error) {
@@ -213,8 +216,8 @@ void Flow::join(Job& job) {
   }
 }
 
-bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
-  const TaskSpec& spec = front_.spec().tasks[job.step];
+bool Flow::complete_job(Job& job, std::vector<size_t>& ready, Work& work) {
+  const TaskSpec& spec = front_.spec().tasks[job.task_index];
   if (std::unique_ptr<Failure> failure = std::move(job.failure)) {
     bool of_request = failure->blame == Blame::kRequest;
     failure->message = "task " + spec.name + ": " + failure->message;
@@ -223,7 +226,7 @@ bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
     fail(std::move(*failure), work);
     return false;
   }
-  // A task that had nothing to do went to no worker.
+  // A task without items sent nothing to a worker, so it has no trace.
   if (job.items) trace(job, "answered", "", job.last_received, work);
   auto made = [&](size_t tensor) {
     for (size_t consumer : plan_.consumers[tensor])
@@ -231,11 +234,11 @@ bool Flow::finished(Job& job, std::vector<size_t>& ready, Work& work) {
   };
   for (const OutputSpec& output : spec.outputs) made(output.tensor);
   for (const CountSpec& count : spec.counts) made(count.tensor);
-  if (--left_ == 0) end(work);
+  if (--tasks_left_ == 0) end(work);
   return !ended_;
 }
 
-void Flow::note(const Job& job) {
+void Flow::record_timing(const Job& job) {
   if (!timing_.first_sent || job.first_sent < timing_.first_sent) timing_.first_sent = job.first_sent;
   timing_.last_received = std::max(timing_.last_received, job.last_received);
   TaskMetrics& metrics = job.task->metrics();
@@ -243,11 +246,11 @@ void Flow::note(const Job& job) {
   metrics.dispatch.observe(double(job.last_received - job.first_sent) / 1e9);
 }
 
-void Flow::done(Job& job, Work& work) {
+void Flow::job_answered(Job& job, Work& work) {
   if (ended_) return;
-  note(job);
-  job.task->stayed(job, job.last_received);
-  if (job.kept() > kMostJoinedUnderLock) {
+  record_timing(job);
+  job.task->record_sojourn(job, job.last_received);
+  if (job.chunk_bytes() > kMaxBytesJoinedUnderLock) {
     hold();
     work.joins.push_back(&job);
     return;
@@ -259,7 +262,7 @@ void Flow::done(Job& job, Work& work) {
 void Flow::joined(Job& job, Work& work) {
   if (ended_) return;
   std::vector<size_t> ready;
-  if (finished(job, ready, work)) advance(std::move(ready), work);
+  if (complete_job(job, ready, work)) advance(std::move(ready), work);
 }
 
 void Flow::end(Work& work) {
@@ -276,8 +279,8 @@ void Flow::fail(Failure failure, Work& work) {
 
 void Flow::answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work) {
   if (ended_) return;
-  note(job);
-  job.task->stayed(job, job.last_received);
+  record_timing(job);
+  job.task->record_sojourn(job, job.last_received);
   trace(job, "answered", "", job.last_received, work);
   early_ = std::move(outputs);
   early_answer_ = true;
@@ -288,10 +291,10 @@ void Flow::drop(Work& work) {
   if (--holders_ == 0) work.releases.push_back(this);
 }
 
-char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& own) {
+char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& owner) {
   if (plan_.sink[tensor] >= 0) return request_->allocate(size_t(plan_.sink[tensor]), type, shape, size);
-  own = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
-  return own.get();
+  owner = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
+  return owner.get();
 }
 
 void Flow::trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work) {
@@ -307,10 +310,11 @@ void Flow::copy_outputs() {
       value = nullptr;
       for (const auto& [index, given] : early_)
         if (index == output) value = &given;
-      const FrontOutput& declared = spec.outputs[output];
+      const BoundaryTensor& declared = spec.outputs[output];
       if (!value) throw std::runtime_error("output " + declared.name + " is missing in the early answer");
       if (value->type != declared.type || !fits(declared.shape, value->shape, timing_.items))
-        throw std::runtime_error("output " + declared.name + " of the early answer is not as declared");
+        throw std::runtime_error("output " + declared.name +
+                                 " of the early answer does not have the declared type and shape");
     } else if (plan_.sink[tensor] == int(output)) {
       continue;
     }
@@ -329,7 +333,7 @@ void Flow::respond() {
     }
   }
   bool in_time = now() <= arrival_ + Time(front_.spec().slo_ms * 1e6);
-  // A front of one task sees a part of the request's time.
+  // A one-task front sees only a part of the request's time.
   if (!front_.spec().clock) (failure_ ? metrics.slo_failed : in_time ? metrics.slo_met : metrics.slo_missed).add(1);
   request_->respond(failure_.get(), timing_);
 }

@@ -1,4 +1,4 @@
-// A request's way through the tasks of its graph.
+// Execution of one request: which tasks run, in which order, and with which tensors.
 #pragma once
 
 #include <map>
@@ -15,87 +15,99 @@ class Engine;
 class Front;
 struct Work;
 
-// What must run for some of a front's outputs.
+// Tasks that must run to compute a set of outputs. Computed once for each set that clients request; immutable.
 struct FlowPlan {
-  std::vector<bool> needed;                    // For each task.
-  std::vector<int> waiting;                    // Tensors made by other tasks that each task waits for.
-  std::vector<std::vector<size_t>> consumers;  // For each tensor, the needed tasks that wait for it.
-  std::vector<int> sink;                       // For each tensor, the front's output that it is, or -1.
-  std::vector<size_t> outputs;                 // Front outputs wanted.
-  int tasks = 0;                               // How many are needed.
+  std::vector<bool> needed;                    // True for each task that must run.
+  std::vector<int> waiting;                    // Number of tensors from other tasks that each task waits for.
+  std::vector<std::vector<size_t>> consumers;  // Needed tasks that wait for each tensor.
+  std::vector<int> sink;        // Output of the front into whose response each tensor is written directly, or -1.
+  std::vector<size_t> outputs;  // Requested outputs of the front.
+  int tasks = 0;                // Number of needed tasks.
 };
 
+// Determines the tasks that must run for these outputs of a front.
 FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted);
 
-// One request under way. All but `memory`, `join` and `respond` is called with the engine's lock held.
+// A request in flight. Reference-counted: pieces and pending work hold it, and `Engine::run` deletes it after the last
+// `drop`. All functions except `memory`, `join` and `respond` require the engine's lock.
 class Flow {
  public:
-  // `deadline` is when an answer is of no use any more, kNever where it always is; `order` is what queues go by;
-  // `promise` names the deadline in messages.
+  // `deadline` is the time after which an answer is useless, or kNever. `order` is the sort key of queues: the
+  // deadline, or the end of the SLO if there is none. `deadline_text` names the deadline in messages.
   Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-       Time order, std::string promise);
+       Time order, std::string deadline_text);
 
   Front& front() { return front_; }
   Request* request() { return request_; }
   bool ended() const { return ended_; }
   Time arrival() const { return arrival_; }
   Time deadline() const { return deadline_; }
-  const std::string& promise() const { return promise_; }
+  const std::string& deadline_text() const { return deadline_text_; }
   int priority = 0;
   bool traced = false;
 
-  // Starts the tasks whose inputs are there.
+  // Starts the tasks whose inputs are available.
   void start(Work& work);
 
-  // A job's last item was answered. Where much is to be joined of its answers, that is left to `join`.
-  void done(Job& job, Work& work);
+  // Handles the answer to a job's last item. Large answers are left to `join`, through `Work::joins`.
+  void job_answered(Job& job, Work& work);
 
-  // Joins the answers of a job's calls to tensors, without the lock; `joined` goes on from there.
+  // Joins the answers of a job's calls to tensors. Called without the lock; `joined` continues with the lock.
   void join(Job& job);
   void joined(Job& job, Work& work);
 
-  // Ends the request with a failure. What is still under way of it is dropped.
+  // Ends the request with a failure. Its pieces that are still queued or in flight are dropped later.
   void fail(Failure failure, Work& work);
 
-  // Ends the request with outputs that a python step, whose job is `job`, gave in place of its own.
+  // Ends the request with outputs that a python step returned as the answer to the whole request.
   void answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work);
 
-  // A piece, or whoever else keeps the request alive.
+  // Takes and releases a reference.
   void hold() { holders_++; }
   void drop(Work& work);
 
-  // Whether the client gets a tensor, straight into its response.
+  // Returns true if the tensor is written directly into the response.
   bool client_gets(size_t tensor) const { return plan_.sink[tensor] >= 0; }
 
-  // Memory for a tensor: that of the response where the client gets it, else memory of its own.
-  char* memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& own);
+  // Returns memory for a tensor: part of the response if `client_gets` is true, else new memory, which `owner` keeps.
+  char* memory(size_t tensor, DataType type, const Shape& shape, size_t size, std::shared_ptr<char[]>& owner);
 
-  // Sends the response. Called once, without the lock.
+  // Sends the response. Called exactly once, without the lock.
   void respond();
 
-  // Notes what became of a job, where the request is traced.
+  // Records the outcome of a job, if the request is traced.
   void trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work);
 
  private:
+  // Starts the tasks in `ready`, and those that become ready because a started task has no items.
   void advance(std::vector<size_t> ready, Work& work);
-  void note(const Job& job);
-  bool finished(Job& job, std::vector<size_t>& ready, Work& work);
+
+  // Adds the times of an answered job to the metrics and statistics.
+  void record_timing(const Job& job);
+
+  // Handles a job whose answers are joined, and adds the tasks that waited for it to `ready`. Returns false if the
+  // request has ended.
+  bool complete_job(Job& job, std::vector<size_t>& ready, Work& work);
+
+  // Ends the request: leaves the response to `Engine::run`.
   void end(Work& work);
+
+  // Copies the outputs that were not written directly into the response.
   void copy_outputs();
 
   Front& front_;
   const FlowPlan& plan_;
   Request* request_;
   Time arrival_, deadline_, order_;
-  std::string promise_;
+  std::string deadline_text_;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::vector<int> waiting_;
   std::vector<std::pair<size_t, Value>> early_;
   std::unique_ptr<Failure> failure_;
   Timing timing_;
-  int left_;
-  int holders_ = 1;
+  int tasks_left_;   // Number of needed tasks without an answer.
+  int holders_ = 1;  // Reference count.
   bool ended_ = false;
   bool early_answer_ = false;
 };

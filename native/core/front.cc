@@ -10,11 +10,12 @@
 namespace jigsaw {
 namespace {
 
-// The items of a client's batch as requests of their own, whose answers are put together again.
-class Gathering {
+// A request whose items are executed as separate requests and whose answers are stacked again. Deletes itself after the
+// last item was released. Any thread may respond to an item.
+class SplitRequest {
  public:
-  Gathering(const FrontSpec& spec, Request* whole, std::vector<size_t> wanted, size_t items)
-      : spec_(spec), whole_(whole), wanted_(std::move(wanted)), left_(items), holders_(items) {
+  SplitRequest(const FrontSpec& spec, Request* whole, std::vector<size_t> wanted, size_t items)
+      : spec_(spec), whole_(whole), wanted_(std::move(wanted)), unanswered_(items), unreleased_(items) {
     items_.reserve(items);
     for (size_t i = 0; i < items; i++) items_.push_back(std::make_unique<Item>(*this));
   }
@@ -24,31 +25,31 @@ class Gathering {
  private:
   class Item : public Request {
    public:
-    explicit Item(Gathering& gathering) : gathering_(gathering), outputs(gathering.spec_.outputs.size()) {}
+    explicit Item(SplitRequest& split_request) : parent_(split_request), outputs(split_request.spec_.outputs.size()) {}
 
-    std::string_view id() const override { return gathering_.whole_->id(); }
-    bool cancelled() const override { return gathering_.whole_->cancelled(); }
+    std::string_view id() const override { return parent_.whole_->id(); }
+    bool cancelled() const override { return parent_.whole_->cancelled(); }
 
     char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override {
       Value& value = outputs[output];
       value.type = type;
       value.shape = shape;
       value.size = size;
-      value.own = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
-      value.data = value.own.get();
-      return value.own.get();
+      value.owner = std::shared_ptr<char[]>(new char[std::max<size_t>(size, 1)]);
+      value.data = value.owner.get();
+      return value.owner.get();
     }
 
     void respond(const Failure* failed, const Timing& when) override {
       if (failed) failure = std::make_unique<Failure>(*failed);
       timing = when;
-      gathering_.responded();
+      parent_.responded();
     }
 
-    void release() override { gathering_.released(); }
+    void release() override { parent_.released(); }
 
    private:
-    Gathering& gathering_;
+    SplitRequest& parent_;
 
    public:
     std::vector<Value> outputs;
@@ -57,12 +58,12 @@ class Gathering {
   };
 
   void responded() {
-    if (--left_ > 0) return;
+    if (--unanswered_ > 0) return;
     Timing timing = items_[0]->timing;
     timing.items = int64_t(items_.size());
     std::unique_ptr<Failure> failure;
     for (auto& item : items_) {
-      // Of an item that was never sent it is 0.
+      // It is 0 if the item was never sent.
       if (!timing.first_sent || (item->timing.first_sent && item->timing.first_sent < timing.first_sent))
         timing.first_sent = item->timing.first_sent;
       timing.last_received = std::max(timing.last_received, item->timing.last_received);
@@ -104,7 +105,7 @@ class Gathering {
   }
 
   void released() {
-    if (--holders_ > 0) return;
+    if (--unreleased_ > 0) return;
     Request* whole = whole_;
     delete this;
     whole->release();
@@ -114,10 +115,10 @@ class Gathering {
   Request* whole_;
   std::vector<size_t> wanted_;
   std::vector<std::unique_ptr<Item>> items_;
-  std::atomic<size_t> left_, holders_;
+  std::atomic<size_t> unanswered_, unreleased_;
 };
 
-// Item `index` of a value's batch.
+// Returns item `index` of a batch. `offsets` are those of the elements of a BYTES tensor, else empty.
 Value item_of(const Value& value, size_t index, size_t items, const std::vector<size_t>& offsets) {
   Value item = value;
   item.shape[0] = 1;
@@ -132,10 +133,10 @@ Value item_of(const Value& value, size_t index, size_t items, const std::vector<
   return item;
 }
 
-// Why inputs are not what the specification says; empty where they are. All that follows relies on it.
-std::string misfit(const FrontSpec& spec, const std::vector<Value>& inputs) {
+// Returns how the inputs differ from the specification; empty if they match it. All later code relies on this check.
+std::string input_error(const FrontSpec& spec, const std::vector<Value>& inputs) {
   for (size_t i = 0; i < inputs.size(); i++) {
-    const FrontOutput& declared = spec.inputs[i];
+    const BoundaryTensor& declared = spec.inputs[i];
     const Value& value = inputs[i];
     if (value.type != declared.type)
       return "input " + declared.name + " is of type " + name_of(value.type) + " where " + name_of(declared.type) +
@@ -160,8 +161,8 @@ void reject(Request* request, Time arrival, std::string reason) {
   reject(request, arrival, Failure{Blame::kRequest, std::move(reason)});
 }
 
-// The time that is so many microseconds later, or kNever where there is none.
-Time later(Time at, uint64_t microseconds) {
+// Adds microseconds to a time; kNever if the sum overflows.
+Time add_microseconds(Time at, uint64_t microseconds) {
   return microseconds < (kNever - at) / 1000 ? at + 1000 * microseconds : kNever;
 }
 
@@ -177,7 +178,7 @@ Front::Front(Engine& engine, std::string model, std::string_view spec)
     for (size_t t = 0; t < spec_.tasks.size(); t++)
       tasks_.push_back(std::make_unique<Task>(engine_, *this, spec_.tasks[t], t));
   } catch (...) {
-    tasks_.clear();  // While the lock is held.
+    tasks_.clear();  // Requires the lock, so not left to the destructor.
     throw;
   }
   for (size_t t = 0; t < spec_.tasks.size(); t++) {
@@ -219,142 +220,145 @@ const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
   return found->second;
 }
 
-Task* Front::follower(const std::string& name) const { return engine_.find(spec_.graph, name); }
+Task* Front::find_follower(const std::string& name) const { return engine_.find(spec_.graph, name); }
 
-bool Front::blocked(size_t task, Time at) const {
-  double batch = tasks_[task]->batch_time(at);
+bool Front::followers_full(size_t task, Time at) const {
+  double batch = tasks_[task]->max_batch_time(at);
   if (spec_.clock)
     return std::any_of(spec_.tasks[task].followers.begin(), spec_.tasks[task].followers.end(), [&](const auto& name) {
-      Task* follows = follower(name);
-      return follows && follows->full(batch, at);
+      Task* follows = find_follower(name);
+      return follows && follows->is_full(batch, at);
     });
   return std::any_of(followers_[task].begin(), followers_[task].end(),
-                     [&](size_t follower) { return tasks_[follower]->full(batch, at); });
+                     [&](size_t follower) { return tasks_[follower]->is_full(batch, at); });
 }
 
-void Front::unblock(size_t task, Work& work, Time at) {
+void Front::unblock_predecessors(size_t task, Work& work, Time at) {
   if (spec_.clock) {
     const std::string& name = spec_.tasks[task].name;
     for (Task* other : engine_.tasks_of(spec_.graph)) {
       const std::vector<std::string>& followers = other->spec().followers;
-      bool before = other->held() && std::find(followers.begin(), followers.end(), name) != followers.end();
-      if (before && !other->front().blocked(other->index(), at)) work.dirty.push_back(other);
+      bool before = other->blocked() && std::find(followers.begin(), followers.end(), name) != followers.end();
+      if (before && !other->front().followers_full(other->index(), at)) work.dirty.push_back(other);
     }
     return;
   }
   for (size_t other = 0; other < task; other++) {
     const std::vector<size_t>& followers = followers_[other];
     bool before = std::find(followers.begin(), followers.end(), task) != followers.end();
-    if (before && tasks_[other]->held() && !blocked(other, at)) work.dirty.push_back(tasks_[other].get());
+    if (before && tasks_[other]->blocked() && !followers_full(other, at)) work.dirty.push_back(tasks_[other].get());
   }
 }
 
-Time Front::usual_rest(size_t task) const {
-  return rest(task, 2, [](Task& follows, Time at) { return follows.usual_stay(at); });
+Time Front::remaining_time_high(size_t task) const {
+  return remaining_time(task, 2, [](Task& follows, Time at) { return follows.sojourn_high(at); });
 }
 
-Time Front::rest(size_t task) const {
-  return rest(task, 1, [](Task& follows, Time at) { return follows.expected_wait(at) + follows.fastest(at); });
+Time Front::remaining_time(size_t task) const {
+  return remaining_time(
+      task, 1, [](Task& follows, Time at) { return follows.expected_wait(at) + follows.min_service_time(at); });
 }
 
-Time Front::rest(size_t task, double times, Stay stay) const {
+Time Front::remaining_time(size_t task, double profile_factor, TimeAtTask time_at_task) const {
   Time at = now();
   if (spec_.clock) {
-    std::map<const Task*, Time> known;
-    return rest_of_fronts(task, times, stay, at, known);
+    std::map<const Task*, Time> visited;
+    return remaining_time_of_fronts(task, profile_factor, time_at_task, at, visited);
   }
   if (followers_[task].empty()) return 0;
-  std::vector<double> rest(spec_.tasks.size(), 0);
+  std::vector<double> remaining(spec_.tasks.size(), 0);
   for (size_t t = spec_.tasks.size(); t-- > task;)
-    for (size_t follower : followers_[t]) rest[t] = std::max(rest[t], stay(*tasks_[follower], at) + rest[follower]);
-  return Time(rest[task]);
+    for (size_t follower : followers_[t])
+      remaining[t] = std::max(remaining[t], time_at_task(*tasks_[follower], at) + remaining[follower]);
+  return Time(remaining[task]);
 }
 
-Time Front::rest_of_fronts(size_t task, double times, Stay stay, Time at, std::map<const Task*, Time>& known) const {
+Time Front::remaining_time_of_fronts(size_t task, double profile_factor, TimeAtTask time_at_task, Time at,
+                                     std::map<const Task*, Time>& visited) const {
   const TaskSpec& spec = spec_.tasks[task];
-  // Under load it takes about twice as long as a batch does.
-  Time by_profile = Time(times * spec.rest_ms * 1e6), longest = 0;
+  // `rest_ms` is the sum of service times. Under load, sojourn times are about twice as long.
+  Time by_profile = Time(profile_factor * spec.rest_ms * 1e6), longest = 0;
   if (spec.followers.empty()) return by_profile;
-  // While one generation of a graph takes the place of another, tasks of both may follow each other in a circle.
-  auto [entry, fresh] = known.try_emplace(tasks_[task].get(), by_profile);
-  if (!fresh) return entry->second;
+  // While a new generation of a graph replaces the old one, the followers of their tasks can form a cycle.
+  auto [entry, inserted] = visited.try_emplace(tasks_[task].get(), by_profile);
+  if (!inserted) return entry->second;
   for (const std::string& name : spec.followers) {
-    Task* follows = follower(name);
+    Task* follows = find_follower(name);
     if (!follows) return by_profile;
-    Time after = follows->front().rest_of_fronts(follows->index(), times, stay, at, known);
-    longest = std::max(longest, Time(stay(*follows, at)) + after);
+    Time after = follows->front().remaining_time_of_fronts(follows->index(), profile_factor, time_at_task, at, visited);
+    longest = std::max(longest, Time(time_at_task(*follows, at)) + after);
   }
-  known[tasks_[task].get()] = longest;
+  visited[tasks_[task].get()] = longest;
   return longest;
 }
 
-void Front::submit(Request* request, std::vector<Value> inputs, Arrival arrival) {
-  // An earlier step tells when the request arrived; what is told may be wrong.
+void Front::submit(Request* request, std::vector<Value> inputs, RequestOptions options) {
+  // An earlier step passes the time of arrival, which may be wrong.
   Time at = now();
-  if (!arrival.time || arrival.time > at) arrival.time = at;
-  if (std::string wrong = misfit(spec_, inputs); !wrong.empty()) {
-    reject(request, arrival.time, std::move(wrong));
+  if (!options.arrival || options.arrival > at) options.arrival = at;
+  if (std::string problem = input_error(spec_, inputs); !problem.empty()) {
+    reject(request, options.arrival, std::move(problem));
     return;
   }
   if (spec_.split && inputs[0].shape[0] > 1)
-    split(request, std::move(inputs), arrival);
+    split(request, std::move(inputs), options);
   else
-    begin(request, std::move(inputs), arrival);
+    begin(request, std::move(inputs), options);
 }
 
-void Front::split(Request* request, std::vector<Value> inputs, const Arrival& arrival) {
+void Front::split(Request* request, std::vector<Value> inputs, const RequestOptions& options) {
   auto items = size_t(inputs[0].shape[0]);
   std::vector<std::vector<size_t>> offsets(inputs.size());
   for (size_t i = 0; i < inputs.size(); i++) {
-    std::string wrong;
-    if (size_t(inputs[i].shape[0]) != items) wrong = " has another batch size than " + spec_.inputs[0].name;
-    if (wrong.empty() && inputs[i].type == DataType::kBytes) {
+    std::string problem;
+    if (size_t(inputs[i].shape[0]) != items) problem = " has a different batch size than input " + spec_.inputs[0].name;
+    if (problem.empty() && inputs[i].type == DataType::kBytes) {
       try {
         offsets[i] = bytes_offsets({inputs[i].data, inputs[i].size}, *element_count(inputs[i].shape));
       } catch (const std::bad_alloc&) {
-        reject(request, arrival.time, no_memory());
+        reject(request, options.arrival, no_memory());
         return;
       } catch (const FormatError& error) {
-        wrong = std::string(": ") + error.what();
+        problem = std::string(": ") + error.what();
       }
     }
-    if (wrong.empty()) continue;
-    reject(request, arrival.time, "input " + spec_.inputs[i].name + wrong);
+    if (problem.empty()) continue;
+    reject(request, options.arrival, "input " + spec_.inputs[i].name + problem);
     return;
   }
-  std::vector<size_t> wanted = arrival.wanted;
+  std::vector<size_t> wanted = options.wanted;
   if (wanted.empty())
     for (size_t i = 0; i < spec_.outputs.size(); i++) wanted.push_back(i);
-  std::unique_ptr<Gathering> gathering;
+  std::unique_ptr<SplitRequest> split_request;
   std::vector<Request*> requests;
   std::vector<std::vector<Value>> parts;
   try {
     parts.resize(items);
-    gathering = std::make_unique<Gathering>(spec_, request, wanted, items);
-    // All items are taken out first: the last of them to end takes the request's inputs with it.
+    split_request = std::make_unique<SplitRequest>(spec_, request, wanted, items);
+    // Prepare all items before the first one starts: the last one to end frees the request's inputs.
     for (size_t item = 0; item < items; item++)
       for (size_t i = 0; i < inputs.size(); i++) parts[item].push_back(item_of(inputs[i], item, items, offsets[i]));
-    for (size_t item = 0; item < items; item++) requests.push_back(gathering->item(item));
+    for (size_t item = 0; item < items; item++) requests.push_back(split_request->item(item));
   } catch (const std::bad_alloc&) {
-    reject(request, arrival.time, no_memory());
+    reject(request, options.arrival, no_memory());
     return;
   }
-  // It ends with the last of its items.
-  [[maybe_unused]] Gathering* owned_by_items = gathering.release();
-  for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), arrival);
+  // It deletes itself after the last item.
+  [[maybe_unused]] SplitRequest* owned_by_items = split_request.release();
+  for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), options);
 }
 
-void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& arrival) {
-  Time slo_end = arrival.time + Time(spec_.slo_ms * 1e6);
+void Front::begin(Request* request, std::vector<Value> inputs, const RequestOptions& options) {
+  Time slo_end = options.arrival + Time(spec_.slo_ms * 1e6);
   Time deadline = spec_.queue_overload ? kNever : slo_end, order = slo_end;
-  std::string promise = "the latency promised";
-  if (arrival.timeout_us) {
-    deadline = order = later(arrival.time, arrival.timeout_us);
-    promise = "its timeout of " + std::to_string(arrival.timeout_us / 1000) + " ms";
+  std::string deadline_text = "the latency promised";
+  if (options.timeout_us) {
+    deadline = order = add_microseconds(options.arrival, options.timeout_us);
+    deadline_text = "its timeout of " + std::to_string(options.timeout_us / 1000) + " ms";
   }
-  if (arrival.deadline) {
-    order = arrival.deadline;
-    if (deadline != kNever) deadline = arrival.deadline;
+  if (options.deadline) {
+    order = options.deadline;
+    if (deadline != kNever) deadline = options.deadline;
   }
   Work work;
   Flow* flow = nullptr;
@@ -362,14 +366,14 @@ void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& ar
     std::lock_guard lock(engine_.mutex());
     if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(double(inputs[0].shape[0]));
     try {
-      flow = new Flow(*this, plan(arrival.wanted), request, std::move(inputs), arrival.time, deadline, order,
-                      std::move(promise));
+      flow = new Flow(*this, plan(options.wanted), request, std::move(inputs), options.arrival, deadline, order,
+                      std::move(deadline_text));
     } catch (const std::bad_alloc&) {
     }
     if (flow) {
       flows_++;
-      flow->priority = arrival.priority;
-      // A request of a pipeline arrived long before it came here.
+      flow->priority = options.priority;
+      // Not the arrival: a request of a pipeline may have arrived at the gateway long ago.
       Time at = now();
       flow->traced = engine_.tracer().choose(request->id(), at);
       try {
@@ -378,13 +382,13 @@ void Front::begin(Request* request, std::vector<Value> inputs, const Arrival& ar
         flow->fail(no_memory(), work);
       }
       flow->drop(work);
-      engine_.settle(work, at);
+      engine_.dispatch_dirty(work, at);
     }
   }
   if (flow)
     engine_.run(work);
   else
-    reject(request, arrival.time, no_memory());
+    reject(request, options.arrival, no_memory());
 }
 
 }  // namespace jigsaw

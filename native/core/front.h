@@ -1,4 +1,4 @@
-// A model of the gateway: a task graph whose tasks are carried out by workers.
+// A front: a model of the gateway that executes a task graph, or one task of it, on workers.
 #pragma once
 
 #include <condition_variable>
@@ -16,22 +16,23 @@ namespace jigsaw {
 class Engine;
 struct GraphMetrics;
 
-// What comes with a request beside its tensors.
-struct Arrival {
-  Time time = 0;               // When it came; 0 for now.
-  Time deadline = 0;           // Set by an earlier step of a pipeline; 0 for none.
-  uint64_t timeout_us = 0;     // The client's own; 0 for none.
-  int priority = 0;            // Larger goes first.
-  std::vector<size_t> wanted;  // Indices of the front's outputs that the client wants.
+// Properties of a request other than its tensors.
+struct RequestOptions {
+  Time arrival = 0;            // Time of arrival; 0 for now.
+  Time deadline = 0;           // Deadline that an earlier step of a pipeline has set; 0 for none.
+  uint64_t timeout_us = 0;     // Timeout in microseconds that the client has set; 0 for none.
+  int priority = 0;            // Requests with a larger priority are served first.
+  std::vector<size_t> wanted;  // Indices of the requested outputs of the front; empty for all.
 };
 
-// Requests of one front. Each method may be called by any thread.
+// Executes the requests to one model. The host owns it; the engine must outlive it. Any thread may call `submit`; the
+// other functions require the engine's lock.
 class Front {
  public:
-  // Throws FormatError where the specification cannot be used.
+  // Throws FormatError if the specification is invalid.
   Front(Engine& engine, std::string model, std::string_view spec);
 
-  // Waits until nothing of it is under way.
+  // Waits until all requests have ended.
   ~Front();
 
   const FrontSpec& spec() const { return spec_; }
@@ -40,48 +41,51 @@ class Front {
   const std::vector<std::unique_ptr<Task>>& tasks() const { return tasks_; }
   GraphMetrics& metrics() { return *metrics_; }
 
-  // Takes a request and its inputs, in the order of the specification's.
-  void submit(Request* request, std::vector<Value> inputs, Arrival arrival);
+  // Executes a request. The inputs are in the order of the specification. Returns immediately; `request` gets the
+  // response.
+  void submit(Request* request, std::vector<Value> inputs, RequestOptions options);
 
-  // A flow was released. Called with the lock held.
+  // Notes that a flow was deleted.
   void released();
 
-  // Whether a task that follows has so much waiting that a batch of this one would only wait there.
-  bool blocked(size_t task, Time at) const;
+  // Returns true if a follower of a task has such a backlog that another batch of the task would only wait there.
+  bool followers_full(size_t task, Time at) const;
 
-  // Dispatches the tasks before one, where they were held up by it.
-  void unblock(size_t task, Work& work, Time at);
+  // Marks the predecessors of a task for dispatch if they were blocked and no longer are.
+  void unblock_predecessors(size_t task, Work& work, Time at);
 
-  // Time that a request still needs once a task is done: the longest path of what follows, as it goes now.
-  Time rest(size_t task) const;
+  // Returns the time that a request needs after a task: the longest path through its followers, by their expected
+  // waiting and minimum service times.
+  Time remaining_time(size_t task) const;
 
-  // The same by how long requests lately took at the tasks that follow, their waiting included, at the high end.
-  Time usual_rest(size_t task) const;
+  // Like `remaining_time`, but by the measured sojourn times at the followers, at the high end.
+  Time remaining_time_high(size_t task) const;
 
  private:
   friend class Flow;
 
-  // The longest path of what follows, by how long a request stays at each task; by the profile, so many times, while a
-  // task is not there.
-  using Stay = double (*)(Task&, Time);
-  Time rest(size_t task, double times, Stay stay) const;
-  Time rest_of_fronts(size_t task, double times, Stay stay, Time at, std::map<const Task*, Time>& known) const;
+  // Longest path through the followers, by the time that a request spends at each of them. While the front of a
+  // follower is absent, the estimate is `rest_ms` of the specification times `profile_factor`.
+  using TimeAtTask = double (*)(Task&, Time);
+  Time remaining_time(size_t task, double profile_factor, TimeAtTask time_at_task) const;
+  Time remaining_time_of_fronts(size_t task, double profile_factor, TimeAtTask time_at_task, Time at,
+                                std::map<const Task*, Time>& visited) const;
 
-  // The task that follows one of a front of its own, and only such; nullptr while it is not there.
-  Task* follower(const std::string& name) const;
+  // Returns the follower with this name, which is in a front of its own; nullptr if the front is absent.
+  Task* find_follower(const std::string& name) const;
 
   const FlowPlan& plan(const std::vector<size_t>& wanted);
-  void split(Request* request, std::vector<Value> inputs, const Arrival& arrival);
-  void begin(Request* request, std::vector<Value> inputs, const Arrival& arrival);
+  void split(Request* request, std::vector<Value> inputs, const RequestOptions& options);
+  void begin(Request* request, std::vector<Value> inputs, const RequestOptions& options);
 
   Engine& engine_;
   std::string model_;
   FrontSpec spec_;
   GraphMetrics* metrics_;
   std::vector<std::unique_ptr<Task>> tasks_;
-  std::vector<std::vector<size_t>> followers_;  // For each task, those that take a tensor of it.
+  std::vector<std::vector<size_t>> followers_;  // Tasks that consume a tensor of each task.
   std::map<std::vector<size_t>, FlowPlan> plans_;
-  size_t flows_ = 0;  // Under way.
+  size_t flows_ = 0;  // Number of flows in flight.
   std::condition_variable idle_;
 };
 

@@ -1,4 +1,4 @@
-// What the core needs from whoever it runs in: tritonserver, or a test.
+// Interfaces that the core requires from the program it runs in: tritonserver, or a test.
 #pragma once
 
 #include <memory>
@@ -11,46 +11,48 @@
 
 namespace jigsaw {
 
-// A tensor. The first dimension of its shape counts the items of a request's batch.
+// A tensor. The first dimension of its shape is the number of items in a request's batch.
 struct Value {
   DataType type = DataType::kInvalid;
   Shape shape;
   const char* data = nullptr;
   size_t size = 0;
-  std::shared_ptr<char[]> own;  // The memory, where nobody else owns it.
+  std::shared_ptr<char[]> owner;  // Keeps the memory alive; empty if the request owns it.
 };
 
-// When a request's work was done, for statistics.
+// Times of a request, for statistics.
 struct Timing {
   Time arrival = 0;
-  Time first_sent = 0;     // 0 where nothing was sent.
-  Time last_received = 0;  // 0 where nothing was received.
+  Time first_sent = 0;     // 0 if nothing was sent.
+  Time last_received = 0;  // 0 if nothing was received.
   int64_t items = 1;
 };
 
-// A client's request. The core calls `respond` once, then `release` once, after which neither the request nor its
-// inputs exist.
+// A client's request. The host creates it and passes it to `Front::submit`. The core then calls `respond` exactly once
+// and `release` exactly once; after `release` neither the request nor its inputs may be used. Any thread of the core
+// may call it.
 class Request {
  public:
   virtual ~Request() = default;
 
-  // The client's id; empty for none.
+  // Returns the client's id; empty if it has none.
   virtual std::string_view id() const = 0;
 
-  // Whether the client is gone.
+  // Returns true if the client has cancelled the request.
   virtual bool cancelled() const = 0;
 
-  // Memory of the response for an output of the front. Called by several threads, once for each output.
-  // Throws std::runtime_error where there is none.
+  // Returns memory of the response for an output of the front. Several threads may call it, once for each output.
+  // Throws std::runtime_error if there is no memory.
   virtual char* allocate(size_t output, DataType type, const Shape& shape, size_t size) = 0;
 
-  // Sends the response: the outputs that were allocated, or the failure.
+  // Sends the response: the allocated outputs if `failure` is nullptr, else the failure.
   virtual void respond(const Failure* failure, const Timing& timing) = 0;
 
+  // Ends the use of the request by the core.
   virtual void release() = 0;
 };
 
-// One series of a metric. Any thread may call it.
+// One series of a metric. Any thread may call it. Each function applies to one kind of metric.
 class Metric {
  public:
   virtual ~Metric() = default;
@@ -65,6 +67,7 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 
 enum class LogLevel : uint8_t { kInfo, kWarning, kError };
 
+// Log and metrics of the program that the core runs in. It must outlive the engine; any thread may call it.
 class Host {
  public:
   virtual ~Host() = default;

@@ -9,10 +9,10 @@
 namespace jigsaw {
 namespace {
 
-constexpr size_t kMostHead = 64 * 1024;
-constexpr size_t kMostJson = 16 * 1024 * 1024;
-constexpr size_t kMostBody = size_t{1} << 40;
-constexpr size_t kFirstRoom = 16 * 1024;
+constexpr size_t kMaxHeadBytes = 64 * 1024;
+constexpr size_t kMaxJsonBytes = 16 * 1024 * 1024;
+constexpr size_t kMaxBodyBytes = size_t{1} << 40;
+constexpr size_t kInitialBufferBytes = 16 * 1024;
 
 void append_number(std::string& out, int64_t value) {
   char text[24];
@@ -20,7 +20,7 @@ void append_number(std::string& out, int64_t value) {
   out.append(text, end);
 }
 
-void append_span(std::string& out, std::string_view region, const Span& span) {
+void append_span(std::string& out, std::string_view region, const RegionSpan& span) {
   out += "\"parameters\":{\"shared_memory_region\":\"";
   out += region;
   out += "\",\"shared_memory_offset\":";
@@ -30,7 +30,8 @@ void append_span(std::string& out, std::string_view region, const Span& span) {
   out += '}';
 }
 
-std::string order(std::string_view region, std::string_view verb, std::string_view secret, std::string_view body) {
+std::string region_request(std::string_view region, std::string_view verb, std::string_view secret,
+                           std::string_view body) {
   std::string text = "POST /v2/systemsharedmemory/region/";
   text += region;
   text += '/';
@@ -44,18 +45,18 @@ std::string order(std::string_view region, std::string_view verb, std::string_vi
   return text;
 }
 
-bool same_field(std::string_view name, std::string_view lower) {
+bool equals_ignoring_case(std::string_view name, std::string_view lower) {
   return name.size() == lower.size() &&
          std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a | 0x20) == b; });
 }
 
-size_t field_number(std::string_view value) {
+size_t parse_length(std::string_view value) {
   while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
   while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
   size_t number = 0;
   auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size())
-    throw FormatError("a length in the answer is no number");
+    throw FormatError("a length in the answer's header is not a number");
   return number;
 }
 
@@ -119,21 +120,21 @@ void append_inference(std::string& out, std::string_view model, std::string_view
   out += body;
 }
 
-std::string registration(std::string_view region, size_t size, std::string_view secret) {
+std::string register_request(std::string_view region, size_t size, std::string_view secret) {
   std::string body = "{\"key\":\"/";
   body += region;
   body += "\",\"offset\":0,\"byte_size\":";
   append_number(body, int64_t(size));
   body += '}';
-  return order(region, "register", secret, body);
+  return region_request(region, "register", secret, body);
 }
 
-std::string unregistration(std::string_view region, std::string_view secret) {
-  return order(region, "unregister", secret, "{}");
+std::string unregister_request(std::string_view region, std::string_view secret) {
+  return region_request(region, "unregister", secret, "{}");
 }
 
-ReplyHead parse_reply_head(std::string_view text) {
-  ReplyHead head;
+AnswerHead parse_answer_head(std::string_view text) {
+  AnswerHead head;
   bool has_body = false, has_json = false, first = true;
   while (!text.empty()) {
     size_t end = text.find("\r\n");
@@ -155,29 +156,29 @@ ReplyHead parse_reply_head(std::string_view text) {
     size_t colon = line.find(':');
     if (colon == std::string_view::npos) throw FormatError("a line of the answer's header has no colon");
     std::string_view name = line.substr(0, colon), value = line.substr(colon + 1);
-    if (same_field(name, "content-length")) {
-      head.body = field_number(value);
+    if (equals_ignoring_case(name, "content-length")) {
+      head.body = parse_length(value);
       has_body = true;
-    } else if (same_field(name, "inference-header-content-length")) {
-      head.json = field_number(value);
+    } else if (equals_ignoring_case(name, "inference-header-content-length")) {
+      head.json = parse_length(value);
       has_json = true;
-    } else if (same_field(name, "transfer-encoding")) {
-      throw FormatError("the answer's length is not told");
+    } else if (equals_ignoring_case(name, "transfer-encoding")) {
+      throw FormatError("the answer has a Transfer-Encoding; only Content-Length is supported");
     }
   }
-  if (!has_body) throw FormatError("the answer's length is not told");
+  if (!has_body) throw FormatError("the answer has no Content-Length");
   if (!has_json) head.json = head.body;
-  if (head.body > kMostBody || head.json > head.body)
+  if (head.body > kMaxBodyBytes || head.json > head.body)
     throw FormatError("the lengths in the answer contradict each other");
-  if (head.json > kMostJson) throw FormatError("the answer's JSON is too long");
+  if (head.json > kMaxJsonBytes) throw FormatError("the answer's JSON is too long");
   return head;
 }
 
-std::vector<ReplyOutput> parse_reply(std::string_view text) {
+std::vector<AnswerOutput> parse_answer(std::string_view text) {
   Json json = Json::parse(text);
-  std::vector<ReplyOutput> outputs;
+  std::vector<AnswerOutput> outputs;
   for (const Json& item : json.at("outputs", "answer").array("answer.outputs")) {
-    ReplyOutput output;
+    AnswerOutput output;
     output.name = item.at("name", "output").string("output.name");
     output.type = data_type(item.at("datatype", "output").string("output.datatype"));
     if (output.type == DataType::kInvalid) throw FormatError("output " + output.name + " has an unknown data type");
@@ -185,20 +186,20 @@ std::vector<ReplyOutput> parse_reply(std::string_view text) {
       output.shape.push_back(dim.integer("output.shape"));
     if (output.shape.size() > 32) throw FormatError("output " + output.name + " has too many dimensions");
     auto count = element_count(output.shape);
-    if (!count) throw FormatError("output " + output.name + " has a shape that cannot be");
+    if (!count) throw FormatError("output " + output.name + " has an impossible shape");
     const Json* parameters = item.find("parameters");
     const Json* size = parameters ? parameters->find("binary_data_size") : nullptr;
     if (size) {
       int64_t bytes = size->integer("output.binary_data_size");
       size_t element = element_size(output.type);
-      if (bytes < 0 || uint64_t(bytes) > kMostBody)
-        throw FormatError("output " + output.name + " has a size that cannot be");
+      if (bytes < 0 || uint64_t(bytes) > kMaxBodyBytes)
+        throw FormatError("output " + output.name + " has an impossible size");
       if (element && uint64_t(*count) * element != uint64_t(bytes))
         throw FormatError("output " + output.name + " of shape " + text_of(output.shape) + " has " +
                           std::to_string(bytes) + " bytes");
       output.size = size_t(bytes);
     } else if (*count > 0) {
-      if (item.find("data")) throw FormatError("output " + output.name + " is not binary");
+      if (item.find("data")) throw FormatError("output " + output.name + " is not in binary form");
       output.placed = true;
     }
     outputs.push_back(std::move(output));
@@ -206,11 +207,11 @@ std::vector<ReplyOutput> parse_reply(std::string_view text) {
   return outputs;
 }
 
-std::string reply_error(std::string_view text, int status) {
+std::string answer_error(std::string_view text, int status) {
   try {
     Json json = Json::parse(text);
     std::string reason = json.at("error", "answer").string("answer.error");
-    // Triton puts the id of the call before some reasons.
+    // Triton puts the request id before some messages.
     if (reason.starts_with("[request id: ")) {
       size_t end = reason.find("] ");
       if (end != std::string::npos) reason.erase(0, end + 2);
@@ -225,55 +226,55 @@ void AnswerReader::begin(bool inference) {
   inference_ = inference;
   state_ = State::kHead;
   head_ = {};
-  filled_ = searched_ = start_ = place_ = 0;
+  filled_ = searched_ = body_start_ = place_ = 0;
   places_.clear();
-  if (buffer_.size() < kFirstRoom) buffer_.resize(kFirstRoom);
+  if (buffer_.size() < kInitialBufferBytes) buffer_.resize(kInitialBufferBytes);
 }
 
-std::span<iovec> AnswerReader::room() {
+std::span<iovec> AnswerReader::buffers() {
   if (state_ == State::kTensors) return {places_.data() + place_, places_.size() - place_};
   if (filled_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
   size_t room = buffer_.size() - filled_;
-  // Bytes behind the answer are not the answer's: they stay in the socket, where the next look at it finds them.
-  if (state_ == State::kJson) room = std::min(room, start_ + head_.body - filled_);
-  one_ = {buffer_.data() + filled_, room};
-  return {&one_, 1};
+  // Do not read beyond the end of the answer: other bytes stay in the socket, where the next use of the connection
+  // finds them.
+  if (state_ == State::kJson) room = std::min(room, body_start_ + head_.body - filled_);
+  single_ = {buffer_.data() + filled_, room};
+  return {&single_, 1};
 }
 
-void AnswerReader::took(size_t count, const Place& place) {
+void AnswerReader::received(size_t count, const Place& place) {
   if (state_ == State::kTensors) {
     advance(count);
     return;
   }
   filled_ += count;
   if (state_ == State::kHead) read_head();
-  if (state_ == State::kJson && filled_ >= start_ + head_.json) read_json(place);
+  if (state_ == State::kJson && filled_ >= body_start_ + head_.json) read_json(place);
 }
 
 void AnswerReader::read_head() {
   std::string_view text(buffer_.data(), filled_);
   size_t end = text.find("\r\n\r\n", searched_ < 3 ? 0 : searched_ - 3);
   searched_ = filled_;
-  if (std::min(end, filled_) > kMostHead) throw FormatError("the answer's header does not end");
+  if (std::min(end, filled_) > kMaxHeadBytes) throw FormatError("the answer's header is too long");
   if (end == std::string_view::npos) return;
-  head_ = parse_reply_head(text.substr(0, end));
-  start_ = end + 4;
-  if (filled_ > start_ + head_.body) throw FormatError("more came than the answer's length");
-  size_t needed = start_ + head_.json;
+  head_ = parse_answer_head(text.substr(0, end));
+  body_start_ = end + 4;
+  if (filled_ > body_start_ + head_.body) throw FormatError("there are bytes after the end of the answer");
+  size_t needed = body_start_ + head_.json;
   if (buffer_.size() < needed) buffer_.resize(needed + 1);
   state_ = State::kJson;
 }
 
 void AnswerReader::read_json(const Place& place) {
   if (head_.status != 200 || !inference_) {
-    // Whatever follows the JSON of a bad answer is of no use.
-    if (head_.body != head_.json) throw FormatError("tensors in an answer that is not good");
+    if (head_.body != head_.json) throw FormatError("an error answer contains tensors");
     state_ = State::kDone;
     return;
   }
-  std::vector<ReplyOutput> outputs = parse_reply(text());
+  std::vector<AnswerOutput> outputs = parse_answer(text());
   size_t total = 0;
-  for (const ReplyOutput& output : outputs) total += output.size;
+  for (const AnswerOutput& output : outputs) total += output.size;
   if (total != head_.body - head_.json)
     throw FormatError("the tensors of the answer have " + std::to_string(head_.body - head_.json) + " bytes where " +
                       std::to_string(total) + " were announced");
@@ -282,11 +283,11 @@ void AnswerReader::read_json(const Place& place) {
   place(outputs, places_);
   size_t placed = 0;
   for (const iovec& at : places_) placed += at.iov_len;
-  if (placed != total) throw FormatError("the answer's tensors have no place");
+  if (placed != total) throw FormatError("the memory for the tensors has the wrong size");
   while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
   state_ = State::kTensors;
-  const char* from = buffer_.data() + start_ + head_.json;
-  size_t left = filled_ - start_ - head_.json;
+  const char* from = buffer_.data() + body_start_ + head_.json;
+  size_t left = filled_ - body_start_ - head_.json;
   while (left) {
     iovec& to = places_[place_];
     size_t step = std::min(left, to.iov_len);

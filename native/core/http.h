@@ -1,4 +1,4 @@
-// Triton's HTTP inference protocol with its binary tensor extension: requests to bytes, and bytes to answers.
+// Client side of Triton's HTTP inference protocol with its binary tensor extension: builds requests and reads answers.
 #pragma once
 
 #include <sys/uio.h>
@@ -12,97 +12,106 @@
 
 namespace jigsaw {
 
-// A part of a region of shared memory.
-struct Span {
+// A part of a region of shared memory, in bytes.
+struct RegionSpan {
   size_t offset = 0;
   size_t size = 0;
 };
 
-// An input of a call: its bytes follow the head, or lie in shared memory.
+// An input of a call. Its bytes follow the head, or are in shared memory if `placed` is set.
 struct CallInput {
   std::string_view name;
   DataType type;
-  std::span<const int64_t> shape;  // Batch dimension included.
+  std::span<const int64_t> shape;  // Shape, including the batch dimension.
   size_t size;
-  const Span* placed = nullptr;
+  const RegionSpan* placed = nullptr;
 };
 
+// A requested output of a call. Its bytes are returned in shared memory if `placed` is set.
 struct CallOutput {
   std::string_view name;
-  const Span* placed = nullptr;
+  const RegionSpan* placed = nullptr;
 };
 
-// The head of an inference request: HTTP header and JSON. The inputs' bytes follow in their order.
+// Appends the head of an inference request: HTTP header and JSON. The bytes of the inputs follow in their order.
 void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view region,
                       std::span<const CallInput> inputs, std::span<const CallOutput> outputs);
 
-// Requests to map a region of shared memory, and to unmap it. `secret` is what the server wants for that.
-std::string registration(std::string_view region, size_t size, std::string_view secret);
-std::string unregistration(std::string_view region, std::string_view secret);
+// Return the requests to map a region of shared memory, and to unmap it. The server requires `secret` for them.
+std::string register_request(std::string_view region, size_t size, std::string_view secret);
+std::string unregister_request(std::string_view region, std::string_view secret);
 
-struct ReplyHead {
+// Header of an answer.
+struct AnswerHead {
   int status = 0;
-  size_t body = 0;  // Bytes.
-  size_t json = 0;  // The part of the body that is JSON.
+  size_t body = 0;  // Bytes of the body.
+  size_t json = 0;  // Bytes of JSON at the start of the body.
 };
 
-// Reads an HTTP header, its last empty line excluded. Throws FormatError.
-ReplyHead parse_reply_head(std::string_view text);
+// Parses an HTTP header without the empty line at its end. Throws FormatError.
+AnswerHead parse_answer_head(std::string_view text);
 
-struct ReplyOutput {
+// Description of an output in an answer.
+struct AnswerOutput {
   std::string name;
   DataType type = DataType::kInvalid;
   Shape shape;
-  size_t size = 0;      // Bytes that follow the JSON.
-  bool placed = false;  // The values lie in shared memory, where the request asked for them.
+  size_t size = 0;      // Bytes of the output after the JSON.
+  bool placed = false;  // True if the values are in shared memory, as requested.
 };
 
-// Reads the JSON of a good answer. Throws FormatError.
-std::vector<ReplyOutput> parse_reply(std::string_view text);
+// Parses the JSON of a successful answer. Throws FormatError.
+std::vector<AnswerOutput> parse_answer(std::string_view text);
 
-// The reason in the JSON of a bad answer.
-std::string reply_error(std::string_view text, int status);
+// Returns the message in the JSON of an error answer.
+std::string answer_error(std::string_view text, int status);
 
-// Reads one answer from bytes that come in any pieces, without copying tensors.
+// Reads one answer at a time from pieces of any size, without copying tensors. Owned by a connection; not thread-safe.
 class AnswerReader {
  public:
-  // Told the outputs of a good answer once they are known. Appends for each output that has bytes the places, in order,
-  // that take exactly these bytes. May throw FormatError.
-  using Place = std::function<void(const std::vector<ReplyOutput>&, std::vector<iovec>&)>;
+  // Function that receives the descriptions of the outputs of a successful answer. For each output with bytes it
+  // appends memory for exactly these bytes, in order. May throw FormatError.
+  using Place = std::function<void(const std::vector<AnswerOutput>&, std::vector<iovec>&)>;
 
-  // Begins a new answer; that to an inference, or one whose body is of no interest where it is good.
+  // Starts a new answer. If `inference` is false, the body of a successful answer is ignored.
   void begin(bool inference = true);
 
-  // Where to write what comes next; never empty while `done()` is false.
-  std::span<iovec> room();
+  // Returns the memory for the next bytes. It is never empty while `done()` is false.
+  std::span<iovec> buffers();
 
-  // `count` bytes were written there. Throws FormatError where they are no answer; the reader is of no use then.
-  void took(size_t count, const Place& place);
+  // Processes `count` bytes that were written to `buffers()`. Throws FormatError if they are not a valid answer; then
+  // the reader must not be used until `begin`.
+  void received(size_t count, const Place& place);
 
   bool done() const { return state_ == State::kDone; }
   int status() const { return head_.status; }
   size_t body() const { return head_.body; }
 
-  // The JSON of an answer that is not good.
-  std::string_view text() const { return {buffer_.data() + start_, head_.json}; }
+  // Returns the JSON of an error answer.
+  std::string_view text() const { return {buffer_.data() + body_start_, head_.json}; }
 
  private:
   enum class State : uint8_t { kHead, kJson, kTensors, kDone };
 
+  // Parses the header once it is complete.
   void read_head();
+
+  // Parses the JSON, and moves the tensor bytes behind it to their memory.
   void read_json(const Place& place);
+
+  // Skips `count` bytes of `places_`.
   void advance(size_t count);
 
   State state_ = State::kHead;
   bool inference_ = true;
-  ReplyHead head_;
+  AnswerHead head_;
   std::vector<char> buffer_;
-  size_t filled_ = 0;
-  size_t searched_ = 0;
-  size_t start_ = 0;  // Of the body.
-  std::vector<iovec> places_;
-  size_t place_ = 0;
-  iovec one_{};
+  size_t filled_ = 0;          // Bytes in `buffer_` that were received.
+  size_t searched_ = 0;        // Bytes in `buffer_` that were searched for the end of the header.
+  size_t body_start_ = 0;      // Offset of the body in `buffer_`.
+  std::vector<iovec> places_;  // Memory for the tensors.
+  size_t place_ = 0;           // Index of the first one in `places_` that is not filled.
+  iovec single_{};             // The unused part of `buffer_`.
 };
 
 }  // namespace jigsaw

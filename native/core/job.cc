@@ -8,8 +8,8 @@
 namespace jigsaw {
 namespace {
 
-// Rows without elements cost their sender nothing.
-constexpr int64_t kMostItems = int64_t{1} << 31;
+// Maximum number of items of a job. Rows without elements have no bytes, so their number needs a limit of its own.
+constexpr int64_t kMaxItems = int64_t{1} << 31;
 
 bool matches(const Shape& declared, std::span<const int64_t> shape) {
   return std::equal(declared.begin(), declared.end(), shape.begin(), shape.end(),
@@ -20,7 +20,7 @@ std::unique_ptr<Failure> request_failure(std::string message) {
   return std::make_unique<Failure>(Failure{Blame::kRequest, std::move(message)});
 }
 
-// "inputs differ in WHAT: X has 2, Y has 3".
+// Returns the failure "inputs differ in WHAT: X has 2, Y has 3".
 std::unique_ptr<Failure> mismatch(const TaskSpec& spec, const std::vector<Value>& values, const char* what,
                                   size_t axis) {
   std::string text = "task " + spec.name + ": inputs differ in " + what + ":";
@@ -69,13 +69,13 @@ std::unique_ptr<Failure> Job::take_inputs(const TaskSpec& spec, const std::vecto
   if (spec.mode == Mode::kRows) {
     if (rows < 0) rows = 1;
     if (!holds) rows = 0;
-    lead = {batch, rows};
-    items = element_count(lead).value_or(INT64_MAX);
+    leading = {batch, rows};
+    items = element_count(leading).value_or(INT64_MAX);
   } else {
-    lead = {batch};
+    leading = {batch};
     items = batch;
   }
-  if (items > kMostItems) return request_failure("task " + spec.name + ": the request has too many rows");
+  if (items > kMaxItems) return request_failure("task " + spec.name + ": the request has too many rows");
   outputs.resize(spec.outputs.size());
   if (items == 0) return nullptr;
   bool grouped = spec.mode == Mode::kRows;
@@ -105,52 +105,52 @@ std::unique_ptr<Failure> Job::take_inputs(const TaskSpec& spec, const std::vecto
   return nullptr;
 }
 
-char* Job::place(const TaskSpec& spec, size_t output, const Shape& item, int64_t start) {
+char* Job::output_memory(const TaskSpec& spec, size_t output, const Shape& item, int64_t start) {
   JobOutput& to = outputs[output];
   const OutputSpec& declared = spec.outputs[output];
-  if (!to.known) {
-    Shape whole = lead;
+  if (!to.allocated) {
+    Shape whole = leading;
     whole.insert(whole.end(), item.begin(), item.end());
     if (!element_count(whole)) throw AnswerError(Blame::kModel, "output " + declared.name + " is too large");
     to.item_size = size_t(*element_count(item)) * element_size(declared.type);
     try {
-      to.data = flow->memory(declared.tensor, declared.type, whole, to.item_size * size_t(items), to.own);
+      to.data = flow->memory(declared.tensor, declared.type, whole, to.item_size * size_t(items), to.owner);
     } catch (const std::exception& error) {
-      // The worker is not to blame, whatever follows.
+      // This is not the worker's fault, so the call must not be retried.
       throw AnswerError(Blame::kModel, "output " + declared.name + ": " + error.what());
     }
-    to.known = true;
+    to.allocated = true;
     to.shape = item;
   }
   return to.data + size_t(start) * to.item_size;
 }
 
-size_t Job::kept() const {
+size_t Job::chunk_bytes() const {
   size_t bytes = 0;
   for (const JobOutput& output : outputs)
     for (const Chunk& chunk : output.chunks) bytes += chunk.size;
   return bytes;
 }
 
-std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& values) {
+std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Value>& values) {
   for (size_t o = 0; o < spec.outputs.size(); o++) {
     const OutputSpec& declared = spec.outputs[o];
     JobOutput& from = outputs[o];
     Value value;
     value.type = declared.type;
     bool flat = declared.yields && spec.mode == Mode::kRows;
-    if (from.known) {
-      value.shape = lead;
+    if (from.allocated) {
+      value.shape = leading;
       value.shape.insert(value.shape.end(), from.shape.begin(), from.shape.end());
       value.data = from.data;
       value.size = from.item_size * size_t(items);
-      value.own = std::move(from.own);
+      value.owner = std::move(from.owner);
       values[declared.tensor] = std::move(value);
       continue;
     }
     auto& chunks = from.chunks;
     std::sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) { return a.start < b.start; });
-    // Where items are joined along their rows the first dimension may differ, elsewhere none may.
+    // If items are joined along their rows (`flat`), the first dimension may differ between items; else none may.
     Shape item;
     int64_t rows = 0;
     size_t bytes = 0;
@@ -165,12 +165,12 @@ std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& v
       for (int64_t dim : declared.shape) item.push_back(dim < 0 ? 0 : dim);
     }
     if (flat) {
-      // The rows of a batch entry's calls follow each other; entries must have as many each.
-      value.shape = {lead[0], 0};
-      if (lead[0] > 0) {
-        std::vector<int64_t> of_entry(size_t(lead[0]), 0);
+      // The rows of all items of a batch entry are concatenated; all entries must have the same number of rows.
+      value.shape = {leading[0], 0};
+      if (leading[0] > 0) {
+        std::vector<int64_t> of_entry(size_t(leading[0]), 0);
         for (const Chunk& chunk : chunks)
-          for (int64_t i = chunk.start; i < chunk.stop; i++) of_entry[size_t(i / lead[1])] += chunk.shape[0];
+          for (int64_t i = chunk.start; i < chunk.stop; i++) of_entry[size_t(i / leading[1])] += chunk.shape[0];
         for (int64_t count : of_entry)
           if (count != of_entry[0])
             return request_failure(differs(declared.name, std::span(&of_entry[0], 1), std::span(&count, 1)));
@@ -178,18 +178,18 @@ std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& v
       }
       value.shape.insert(value.shape.end(), item.begin() + 1, item.end());
     } else {
-      value.shape = lead;
+      value.shape = leading;
       value.shape.insert(value.shape.end(), item.begin(), item.end());
     }
     value.size = bytes;
     if (chunks.size() == 1 && !flow->client_gets(declared.tensor)) {
-      // As it came: the tasks that follow are sent it from there.
-      value.own = std::move(chunks[0].own);
+      // No copy: the followers use the memory of the answer.
+      value.owner = std::move(chunks[0].owner);
       value.data = chunks[0].data;
       values[declared.tensor] = std::move(value);
       continue;
     }
-    char* to = flow->memory(declared.tensor, declared.type, value.shape, bytes, value.own);
+    char* to = flow->memory(declared.tensor, declared.type, value.shape, bytes, value.owner);
     value.data = to;
     for (const Chunk& chunk : chunks) {
       if (chunk.size) memcpy(to, chunk.data, chunk.size);
@@ -200,14 +200,14 @@ std::unique_ptr<Failure> Job::finish(const TaskSpec& spec, std::vector<Value>& v
   for (const CountSpec& count : spec.counts) {
     Value value;
     value.type = DataType::kInt64;
-    value.shape = lead;
+    value.shape = leading;
     value.shape.push_back(1);
     value.size = size_t(items) * sizeof(int64_t);
-    char* to = flow->memory(count.tensor, value.type, value.shape, value.size, value.own);
+    char* to = flow->memory(count.tensor, value.type, value.shape, value.size, value.owner);
     value.data = to;
     const JobOutput& from = outputs[count.output];
     for (int64_t i = 0; i < items; i++) {
-      int64_t rows = from.known ? from.shape[0] : 0;
+      int64_t rows = from.allocated ? from.shape[0] : 0;
       memcpy(to + size_t(i) * sizeof rows, &rows, sizeof rows);
     }
     for (const Chunk& chunk : from.chunks)

@@ -1,4 +1,5 @@
-// A request at one task, as items that travel to workers in batches of any sizes and whose answers come in any order.
+// A request at one task, divided into items, which are sent to workers in batches of any size and answered in any
+// order.
 #pragma once
 
 #include <memory>
@@ -15,46 +16,48 @@ class Flow;
 class Server;
 class Task;
 
-// An answer whose tensors are not what the task declares (the model's fault), or do not fit together (the request's).
+// The tensors of an answer do not match the declaration of the task, or do not fit together. `blame` says which side is
+// at fault: the model or the request.
 struct AnswerError : std::runtime_error {
   AnswerError(Blame blame, const std::string& message) : std::runtime_error(message), blame(blame) {}
   Blame blame;
 };
 
-// An input of a job as a line of entries; each entry serves `repeat` items in a row.
+// An input of a job: a sequence of entries, each of which serves `repeat` consecutive items. Does not own its data.
 struct JobInput {
   const char* data = nullptr;
   int64_t repeat = 1;
-  size_t entry_size = 0;        // Bytes, where entries have one size.
-  std::vector<size_t> offsets;  // Of entries of BYTES, and the end.
-  Shape shape;                  // Of one entry.
+  size_t entry_size = 0;        // Bytes of an entry, if all entries have the same size.
+  std::vector<size_t> offsets;  // Offsets of the entries of a BYTES input, and the end.
+  Shape shape;                  // Shape of one entry.
 
-  // Bytes of the entry that serves an item.
+  // Returns the bytes of the entry that serves an item.
   std::string_view entry(int64_t item) const;
 
-  // Bytes of the entries of items [start, stop), where each serves one item.
+  // Returns the bytes of the entries of items [start, stop). Requires `repeat` to be 1.
   std::string_view range(int64_t start, int64_t stop) const;
 };
 
-// An output of some items, in memory of its own: the answer of one call, of which each job has a part.
+// The values of an output for some items of a job. They are part of the answer to one call, which several chunks share.
 struct Chunk {
-  int64_t start = 0, stop = 0;  // Items of the job.
-  Shape shape;                  // Of one item.
-  std::shared_ptr<char[]> own;
+  int64_t start = 0, stop = 0;  // Range of items of the job: [start, stop).
+  Shape shape;                  // Shape of one item.
+  std::shared_ptr<char[]> owner;
   const char* data = nullptr;
   size_t size = 0;
 };
 
-// An output of a job while its answers come in.
+// An output of a job, as far as its answers have arrived.
 struct JobOutput {
-  bool known = false;  // Whether the shape of an item is known.
+  bool allocated = false;  // True if the output has a fixed size and the memory for its values is allocated.
   Shape shape;
-  char* data = nullptr;  // Of all items, where they have one size.
+  char* data = nullptr;  // Values of all items, if they have a fixed size.
   size_t item_size = 0;
-  std::shared_ptr<char[]> own;
-  std::vector<Chunk> chunks;  // Where they vary.
+  std::shared_ptr<char[]> owner;
+  std::vector<Chunk> chunks;  // Values of the items, if they vary in size.
 };
 
+// A call of a traced request, for the trace.
 struct TracedCall {
   std::string worker, model, variant;
   int64_t items, batch;
@@ -64,60 +67,64 @@ struct TracedCall {
   uint64_t number;
 };
 
+// A request at one task. Owned by its flow; guarded by the engine's lock, except for the functions that say otherwise.
 struct Job {
   Flow* flow = nullptr;
   Task* task = nullptr;
-  size_t step = 0;
-  Time arrival = 0;    // At the task.
-  bool begun = false;  // Other tasks have worked on the request before.
-  Time bound =
-      kNever;  // When it must have left the queue, by what the tasks that follow lately took; see `Task::late`.
-  Time deadline = kNever;  // Of its answer at this task; what follows still needs time of its own.
-  Time order = kNever;     // What the queue is ordered by.
-  Time window = 0;         // From its arrival to its first order.
-  int priority = 0;        // Larger goes first.
-  int64_t items = 0;
-  int64_t answered = 0;
-  Shape lead;  // Leading dimensions of its outputs; their product is the number of items.
+  size_t task_index = 0;
+  Time arrival = 0;      // Time of arrival at the task.
+  bool started = false;  // True if another task has already served the request.
+  // Deadline by which late jobs are recognised. Equals `deadline` for a started job; for a new one it also leaves the
+  // time that jobs lately needed at the followers, waiting included.
+  Time admission_deadline = kNever;
+  Time deadline = kNever;  // Latest time of the answer at this task, which leaves its followers the time they need.
+  Time order = kNever;     // Sort key of the queue.
+  Time window = 0;         // Time from the arrival to the initial `order`.
+  int priority = 0;        // Jobs with a larger priority are first.
+  int64_t items = 0;       // Number of items.
+  int64_t answered = 0;    // Number of answered items.
+  Shape leading;           // Leading dimensions of the outputs. Their product is the number of items.
   std::vector<JobInput> inputs;
   std::vector<JobOutput> outputs;
-  Shape group;      // Jobs of equal groups may share a batch.
-  size_t size = 0;  // Bytes of its inputs.
+  Shape group;      // Shapes of the items: jobs with equal groups may share a batch.
+  size_t size = 0;  // Bytes of the inputs.
   Time first_sent = 0, last_received = 0;
   bool traced = false;
   std::vector<TracedCall> calls;
-  std::unique_ptr<Failure> failure;  // Why its answers could not be joined.
+  std::unique_ptr<Failure> failure;  // Reason why the answers could not be joined; nullptr if they could.
 
-  // Takes the inputs of a task from the tensors of its request.
-  // Returns a failure where they do not fit together. `holds` says whether the task's condition does.
+  // Takes the inputs of a task from the tensors of its request. `holds` is true if the task's condition holds.
+  // Returns a failure if the inputs do not fit together, else nullptr.
   std::unique_ptr<Failure> take_inputs(const TaskSpec& spec, const std::vector<Value>& values, bool holds);
 
-  // Memory for an output of the items from `start` on, of `shape` each. Loop thread only.
-  // Throws AnswerError where other items have another shape.
-  char* place(const TaskSpec& spec, size_t output, const Shape& shape, int64_t start);
+  // Returns memory for the values of a fixed-size output from item `start` on. `shape` is that of one item. Called
+  // by the event loop's thread only, without the lock. Throws AnswerError if the output is too large or there is no
+  // memory.
+  char* output_memory(const TaskSpec& spec, size_t output, const Shape& shape, int64_t start);
 
-  // Keeps a part of a call's answer for an output whose size varies.
-  void keep(size_t output, Chunk chunk) { outputs[output].chunks.push_back(std::move(chunk)); }
+  // Adds a part of a call's answer to an output whose size varies. Called by the event loop's thread only.
+  void add_chunk(size_t output, Chunk chunk) { outputs[output].chunks.push_back(std::move(chunk)); }
 
-  // Bytes of answers that `finish` may copy.
-  size_t kept() const;
+  // Returns the number of bytes that `join_outputs` may have to copy.
+  size_t chunk_bytes() const;
 
-  // Turns what came in into tensors of the request, counts included. Returns a failure where items do not fit together.
-  std::unique_ptr<Failure> finish(const TaskSpec& spec, std::vector<Value>& values);
+  // Joins the answers to tensors of the request, counts included. May be called without the lock. Returns a failure if
+  // items do not fit together, else nullptr.
+  std::unique_ptr<Failure> join_outputs(const TaskSpec& spec, std::vector<Value>& values);
 };
 
-// Items [start, stop) of a job, on their way through the queue and the workers. A request lives as long as a piece of
-// it.
+// Items [start, stop) of a job, in the queue or in a call. Each piece holds a reference to the flow of its job, which
+// keeps the request alive.
 struct Piece {
   Piece(Job* job, int64_t start, int64_t stop) : job(job), start(start), stop(stop) {}
 
   Job* job = nullptr;
   int64_t start = 0, stop = 0;
-  int tries = 0;                     // How often a worker may have executed it without answering.
-  bool again = false;                // Sent before, alone or as part of another.
-  bool alone = false;                // Shares no batch: a batch that it was in failed.
-  std::vector<const Server*> avoid;  // Servers that failed on it, compared and never followed.
-  std::vector<std::string> avoided;  // Their names.
+  int tries = 0;                                 // Number of failed calls in which a worker may have executed it.
+  bool again = false;                            // True if the items were sent before.
+  bool alone = false;                            // True if it must not share a batch, because a batch with it failed.
+  std::vector<const Server*> failed_servers;     // Servers that failed on it; for comparison only, never dereferenced.
+  std::vector<std::string> failed_server_names;  // Names of these servers.
 
   int64_t size() const { return stop - start; }
 };

@@ -12,12 +12,12 @@ class JsonParser {
   Json document() {
     Json value = parse(0);
     skip();
-    if (at_ != text_.size()) fail("something follows the document");
+    if (at_ != text_.size()) fail("unexpected text after the document");
     return value;
   }
 
  private:
-  static constexpr int kDeepest = 64;
+  static constexpr int kMaxDepth = 64;
 
   [[noreturn]] void fail(const char* what) const {
     throw FormatError("JSON: " + std::string(what) + " at byte " + std::to_string(at_));
@@ -41,7 +41,7 @@ class JsonParser {
   }
 
   Json parse(int depth) {
-    if (depth > kDeepest) fail("values are nested too deep");
+    if (depth > kMaxDepth) fail("values are nested too deep");
     Json value;
     switch (peek()) {
       case '{':
@@ -49,12 +49,12 @@ class JsonParser {
         at_++;
         if (take('}')) return value;
         do {
-          if (peek() != '"') fail("a member has no name");
+          if (peek() != '"') fail("a member of an object has no name");
           std::string name = string();
-          if (!take(':')) fail("a colon is missing");
+          if (!take(':')) fail("the colon after a name is missing");
           value.members_.emplace_back(std::move(name), parse(depth + 1));
         } while (take(','));
-        if (!take('}')) fail("an object does not end");
+        if (!take('}')) fail("an object is not closed");
         return value;
       case '[':
         value.kind_ = Json::Kind::kArray;
@@ -63,7 +63,7 @@ class JsonParser {
         do {
           value.items_.push_back(parse(depth + 1));
         } while (take(','));
-        if (!take(']')) fail("an array does not end");
+        if (!take(']')) fail("an array is not closed");
         return value;
       case '"':
         value.kind_ = Json::Kind::kString;
@@ -86,7 +86,7 @@ class JsonParser {
   }
 
   void word(std::string_view expected) {
-    if (text_.substr(at_, expected.size()) != expected) fail("an unknown word");
+    if (text_.substr(at_, expected.size()) != expected) fail("unknown word");
     at_ += expected.size();
   }
 
@@ -102,7 +102,7 @@ class JsonParser {
     }
     const char *first = text_.data() + at_, *last = text_.data() + end;
     auto [stop, error] = std::from_chars(first, last, value.number_);
-    if (error != std::errc() || stop != last || first == last) fail("no value");
+    if (error != std::errc() || stop != last || first == last) fail("invalid value");
     if (integral) {
       auto [int_stop, int_error] = std::from_chars(first, last, value.integer_);
       value.integral_ = int_error == std::errc() && int_stop == last;
@@ -111,10 +111,10 @@ class JsonParser {
   }
 
   unsigned hex4() {
-    if (text_.size() - at_ < 4) fail("an escape ends early");
+    if (text_.size() - at_ < 4) fail("an escape sequence ends early");
     unsigned code = 0;
     auto [stop, error] = std::from_chars(text_.data() + at_, text_.data() + at_ + 4, code, 16);
-    if (error != std::errc() || stop != text_.data() + at_ + 4) fail("an escape is no number");
+    if (error != std::errc() || stop != text_.data() + at_ + 4) fail("an escape sequence is not a hexadecimal number");
     at_ += 4;
     return code;
   }
@@ -144,9 +144,9 @@ class JsonParser {
       size_t start = at_;
       while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\') at_++;
       out.append(text_.substr(start, at_ - start));
-      if (at_ == text_.size()) fail("a string does not end");
+      if (at_ == text_.size()) fail("a string is not closed");
       if (text_[at_++] == '"') return out;
-      if (at_ == text_.size()) fail("a string does not end");
+      if (at_ == text_.size()) fail("a string is not closed");
       switch (text_[at_++]) {
         case '"':
           out += '"';
@@ -177,14 +177,14 @@ class JsonParser {
           if (code >= 0xD800 && code < 0xDC00 && text_.substr(at_, 2) == "\\u") {
             at_ += 2;
             unsigned low = hex4();
-            if (low < 0xDC00 || low > 0xDFFF) fail("half of a surrogate pair");
+            if (low < 0xDC00 || low > 0xDFFF) fail("a surrogate pair is incomplete");
             code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
           }
           append_utf8(out, code);
           break;
         }
         default:
-          fail("an unknown escape");
+          fail("unknown escape sequence");
       }
     }
   }
@@ -195,7 +195,7 @@ class JsonParser {
 
 namespace {
 
-[[noreturn]] void wrong(std::string_view where, const char* expected) {
+[[noreturn]] void throw_wrong_kind(std::string_view where, const char* expected) {
   throw FormatError(std::string(where) + " is not " + expected);
 }
 
@@ -210,32 +210,32 @@ const Json* Json::find(std::string_view name) const {
 }
 
 const std::string& Json::string(std::string_view where) const {
-  if (kind_ != Kind::kString) wrong(where, "a string");
+  if (kind_ != Kind::kString) throw_wrong_kind(where, "a string");
   return text_;
 }
 
 double Json::number(std::string_view where) const {
-  if (kind_ != Kind::kNumber || !std::isfinite(number_)) wrong(where, "a number");
+  if (kind_ != Kind::kNumber || !std::isfinite(number_)) throw_wrong_kind(where, "a number");
   return number_;
 }
 
 int64_t Json::integer(std::string_view where) const {
-  if (kind_ != Kind::kNumber || !integral_) wrong(where, "an integer");
+  if (kind_ != Kind::kNumber || !integral_) throw_wrong_kind(where, "an integer");
   return integer_;
 }
 
 bool Json::boolean(std::string_view where) const {
-  if (kind_ != Kind::kBool) wrong(where, "true or false");
+  if (kind_ != Kind::kBool) throw_wrong_kind(where, "true or false");
   return boolean_;
 }
 
 const std::vector<Json>& Json::array(std::string_view where) const {
-  if (kind_ != Kind::kArray) wrong(where, "an array");
+  if (kind_ != Kind::kArray) throw_wrong_kind(where, "an array");
   return items_;
 }
 
 const Json& Json::object(std::string_view where) const {
-  if (kind_ != Kind::kObject) wrong(where, "an object");
+  if (kind_ != Kind::kObject) throw_wrong_kind(where, "an object");
   return *this;
 }
 

@@ -1,4 +1,4 @@
-// A reader of JSON documents: specifications, routes, and the answers of servers.
+// Parser of JSON documents: specifications, routes, and answers of servers.
 #pragma once
 
 #include <cstdint>
@@ -11,28 +11,29 @@
 
 namespace jigsaw {
 
-// A parsed JSON value. Objects keep the order of their members; of members with the same name the first counts.
+// A parsed JSON value. Objects keep the order of their members; the first of several members with the same name is
+// used. A value is immutable after parsing, so several threads may read it.
 class Json {
  public:
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
 
-  // Parses a whole document. Throws FormatError with the offset of what is wrong; documents nested deeper than 64
-  // levels are refused.
+  // Parses a whole document. Throws FormatError, with the byte offset of the error, if the document is invalid or
+  // nested deeper than 64 levels.
   static Json parse(std::string_view text);
 
   Kind kind() const { return kind_; }
   bool is_null() const { return kind_ == Kind::kNull; }
 
-  // The member of an object, or nullptr.
+  // Returns a member of an object, or nullptr.
   const Json* find(std::string_view name) const;
 
-  // Elements of an array.
+  // Elements of an array; empty for other kinds.
   const std::vector<Json>& items() const { return items_; }
 
-  // Members of an object.
+  // Members of an object; empty for other kinds.
   const std::vector<std::pair<std::string, Json>>& members() const { return members_; }
 
-  // Typed access. Each throws FormatError, with `where` in the message, unless the value is of that kind.
+  // Typed access. Each function throws FormatError, with `where` in the message, if the value has another kind.
   const std::string& string(std::string_view where) const;
   double number(std::string_view where) const;
   int64_t integer(std::string_view where) const;
@@ -40,7 +41,7 @@ class Json {
   const std::vector<Json>& array(std::string_view where) const;
   const Json& object(std::string_view where) const;
 
-  // A required member of an object.
+  // Returns a member of an object. Throws FormatError, with `where` in the message, if it is missing.
   const Json& at(std::string_view name, std::string_view where) const;
 
  private:
@@ -55,7 +56,7 @@ class Json {
   std::vector<std::pair<std::string, Json>> members_;
 };
 
-// Appends `text` as a JSON string, quotes included.
+// Appends `text` as a JSON string, including the quotes.
 void append_json(std::string& out, std::string_view text);
 
 }  // namespace jigsaw

@@ -10,17 +10,18 @@ const std::vector<double> kItems = {1, 2, 4, 8, 16, 32, 64, 128};
 
 constexpr const char* kReasonNames[kReasons] = {"late", "full", "worker", "request", "model", "code", "cancelled"};
 
-// Tasks that a worker does in one call are named "first~second".
-std::vector<std::string> members(const std::string& name) {
+// Splits the name of a chain, whose tasks one call executes: "first~second".
+std::vector<std::string> split_names(const std::string& name) {
   std::vector<std::string> found;
   std::istringstream text(name);
   for (std::string part; std::getline(text, part, '~');) found.push_back(part);
   return found;
 }
 
-// Labels of an output with rows: those of the task that makes it, which in a chain is one of its members.
-Labels maker(const std::string& graph, const TaskSpec& task, const std::string& variant, const std::string& output) {
-  std::vector<std::string> tasks = members(task.name), variants = members(variant);
+// Labels of an output that yields rows: those of the task that produces it, which may be a member of a chain.
+Labels producer_labels(const std::string& graph, const TaskSpec& task, const std::string& variant,
+                       const std::string& output) {
+  std::vector<std::string> tasks = split_names(task.name), variants = split_names(variant);
   size_t dot = output.find('.');
   if (tasks.size() > 1 && variants.size() == tasks.size() && dot != std::string::npos)
     for (size_t i = 0; i < tasks.size(); i++)
@@ -55,46 +56,48 @@ Metric& MetricRegistry::find(MetricKind kind, const std::string& name, const std
 namespace {
 
 Metric& slo(MetricRegistry& registry, const std::string& graph, const char* outcome) {
-  return registry.counter("jigsaw_slo_total", "Requests by whether they were answered within the graph's latency",
+  return registry.counter("jigsaw_slo_total",
+                          "Requests by outcome: answered within the graph's latency SLO, later, or not at all",
                           {{"graph", graph}, {"outcome", outcome}});
 }
 
 }  // namespace
 
 GraphMetrics::GraphMetrics(MetricRegistry& registry, const std::string& graph)
-    : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that came to a graph", {{"graph", graph}})),
-      capacity(registry.gauge("jigsaw_capacity_rps", "Requests a second that the plan of a graph carries",
+    : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that arrived at a graph", {{"graph", graph}})),
+      capacity(registry.gauge("jigsaw_capacity_rps", "Requests per second that the plan of a graph can serve",
                               {{"graph", graph}})),
       slo_met(slo(registry, graph, "met")),
       slo_missed(slo(registry, graph, "missed")),
       slo_failed(slo(registry, graph, "failed")) {}
 
 TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task)
-    : requests(registry.counter("jigsaw_requests_total", "Requests that a task's queue took in",
+    : requests(registry.counter("jigsaw_requests_total", "Requests that arrived at a task",
                                 {{"graph", graph}, {"task", task.name}})),
-      again(registry.counter("jigsaw_batches_again_total", "Batches sent to workers once more, in part or whole",
+      again(registry.counter("jigsaw_batches_again_total", "Batches that contain requests sent before",
                              {{"graph", graph}, {"task", task.name}})),
-      lost(registry.counter("jigsaw_batches_lost_total", "Batches on which a worker failed",
+      lost(registry.counter("jigsaw_batches_lost_total", "Batches whose worker failed",
                             {{"graph", graph}, {"task", task.name}})),
       sent_bytes(registry.counter("jigsaw_sent_bytes_total", "Bytes of tensors sent to workers",
                                   {{"graph", graph}, {"task", task.name}})),
       received_bytes(registry.counter("jigsaw_received_bytes_total", "Bytes of the bodies of workers' answers",
                                       {{"graph", graph}, {"task", task.name}})),
-      wait(registry.histogram("jigsaw_wait_seconds", "Time of requests in a task's queue, in seconds",
+      wait(registry.histogram("jigsaw_wait_seconds", "Time that requests wait in a task's queue, in seconds",
                               {{"graph", graph}, {"task", task.name}}, kSeconds)),
       dispatch(registry.histogram("jigsaw_dispatch_seconds",
-                                  "Time of requests from leaving a task's queue to their answer, in seconds",
+                                  "Time from the first batch of a request at a task to its last answer, in seconds",
                                   {{"graph", graph}, {"task", task.name}}, kSeconds)),
       queue_length(registry.gauge("jigsaw_queue_length", "Requests that wait in a task's queue",
                                   {{"graph", graph}, {"task", task.name}})),
-      queue_age(registry.gauge("jigsaw_queue_age_seconds", "Time that the first request of a task's queue has waited",
+      queue_age(registry.gauge("jigsaw_queue_age_seconds",
+                               "Time that the first request of a task's queue has waited, in seconds",
                                {{"graph", graph}, {"task", task.name}})),
       headroom(registry.gauge("jigsaw_queue_headroom_seconds",
-                              "Time until the deadline of the first request of a task's queue",
+                              "Time until the deadline of the first request of a task's queue, in seconds",
                               {{"graph", graph}, {"task", task.name}})),
-      slots(registry.gauge("jigsaw_slots", "Batches that the workers of a task take at a time",
+      slots(registry.gauge("jigsaw_slots", "Maximum number of concurrent batches of all workers of a task",
                            {{"graph", graph}, {"task", task.name}})),
-      slots_busy(registry.gauge("jigsaw_slots_busy", "Batches of a task that are at workers",
+      slots_busy(registry.gauge("jigsaw_slots_busy", "Batches in flight at the workers of a task",
                                 {{"graph", graph}, {"task", task.name}})) {
   for (size_t reason = 0; reason < kReasons; reason++)
     refused[reason] = &registry.counter("jigsaw_refused_total", "Requests that failed at a task, by reason",
@@ -102,7 +105,7 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
   if (task.condition) {
     checked = &registry.counter("jigsaw_condition_checked_total", "Requests whose condition was evaluated",
                                 {{"graph", graph}, {"task", task.name}});
-    held = &registry.counter("jigsaw_condition_held_total", "Requests whose condition held, so that the task ran",
+    held = &registry.counter("jigsaw_condition_held_total", "Requests whose condition was true, so that the task ran",
                              {{"graph", graph}, {"task", task.name}});
   }
   std::vector<std::string> names = task.variants;
@@ -110,15 +113,15 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
   for (const std::string& variant : names) {
     Labels labels = {{"graph", graph}, {"task", task.name}, {"variant", variant}};
     VariantMetrics metrics{
-        &registry.histogram("jigsaw_batch_seconds", "Time of batches at their workers, in seconds", labels, kSeconds),
-        &registry.histogram("jigsaw_batch_items", "Items of batches at their workers", labels, kItems),
+        &registry.histogram("jigsaw_batch_seconds", "Service time of batches, in seconds", labels, kSeconds),
+        &registry.histogram("jigsaw_batch_items", "Items per batch", labels, kItems),
         {}};
     for (const OutputSpec& output : task.outputs) {
       if (!output.yields) continue;
-      Labels of = maker(graph, task, variant, output.name);
+      Labels producer = producer_labels(graph, task, variant, output.name);
       metrics.yields.emplace_back(
-          &registry.counter("jigsaw_yield_items_total", "Items that an output with rows was made of", of),
-          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", of));
+          &registry.counter("jigsaw_yield_items_total", "Items for which an output with rows was computed", producer),
+          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", producer));
     }
     variants.push_back(std::move(metrics));
   }

@@ -1,4 +1,4 @@
-// What the data plane counts, as series of the host's metrics.
+// Metrics of the data plane. docs/reference/metrics.md describes each of them.
 #pragma once
 
 #include <map>
@@ -11,7 +11,8 @@
 
 namespace jigsaw {
 
-// Series that outlive the fronts that count in them: a front of the next generation goes on where the last one stopped.
+// Owner of all series. Series outlive the fronts that use them, so that a front of the next generation continues the
+// counters of the previous one. Owned by the engine; guarded by its lock. The series themselves are thread-safe.
 class MetricRegistry {
  public:
   explicit MetricRegistry(Host& host) : host_(host) {}
@@ -29,10 +30,11 @@ class MetricRegistry {
   std::map<std::pair<std::string, Labels>, std::unique_ptr<Metric>> series_;
 };
 
-// Why requests fail at a task.
+// Reasons for which requests fail at a task: the values of the label `reason`.
 enum class Reason : uint8_t { kLate, kFull, kWorker, kRequest, kModel, kCode, kCancelled };
 inline constexpr size_t kReasons = 7;
 
+// Series of a graph.
 struct GraphMetrics {
   GraphMetrics(MetricRegistry& registry, const std::string& graph);
 
@@ -47,13 +49,14 @@ struct GraphMetrics {
 struct VariantMetrics {
   Metric* seconds;
   Metric* items;
-  std::vector<std::pair<Metric*, Metric*>> yields;  // For each output with rows: items that made it, and its rows.
+  std::vector<std::pair<Metric*, Metric*>> yields;  // (items, rows) counters of each output that yields rows.
 };
 
+// Series of a task.
 struct TaskMetrics {
   TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task);
 
-  // Says that nothing waits and nothing is there: the task is gone.
+  // Sets all gauges to 0, because the task has been removed.
   void clear_gauges();
 
   Metric& requests;
@@ -62,7 +65,7 @@ struct TaskMetrics {
   Metric& lost;
   Metric& sent_bytes;
   Metric& received_bytes;
-  Metric* checked = nullptr;  // Of a conditional task.
+  Metric* checked = nullptr;  // For a conditional task; else nullptr, as `held`.
   Metric* held = nullptr;
   Metric& wait;
   Metric& dispatch;
@@ -71,7 +74,7 @@ struct TaskMetrics {
   Metric& headroom;
   Metric& slots;
   Metric& slots_busy;
-  std::vector<VariantMetrics> variants;  // As the task's, and one for those it does not know.
+  std::vector<VariantMetrics> variants;  // In the order of the task's variants, then one for unknown variants.
 };
 
 }  // namespace jigsaw

@@ -12,10 +12,10 @@ namespace jigsaw {
 
 Region Region::make(const std::string& prefix, size_t size) {
   static std::atomic<uint64_t> number{0};
-  // No name comes again, not even from the next process: a worker may still know the last one's.
+  // Names are never reused, not even by the next process, because a worker may still have the old region registered.
   static const uint64_t process = random_number();
   Region region;
-  // A quarter more than was asked for: the next batch may be a little larger.
+  // Add a quarter, because the next batch may be a little larger, and round up to whole MiB.
   size = (size + size / 4 + 0xFFFFF) & ~size_t{0xFFFFF};
   std::string name = prefix + std::to_string(process) + "-" + std::to_string(number++);
   std::string path = "/" + name;

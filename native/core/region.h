@@ -1,4 +1,4 @@
-// Shared memory that this process and a worker map.
+// Shared memory that this process and a worker both map.
 #pragma once
 
 #include <string>
@@ -7,11 +7,12 @@
 
 namespace jigsaw {
 
-// A region of POSIX shared memory, made and removed by this process. Its name is readable by this user alone.
+// A region of POSIX shared memory that this process creates and, when the object is destroyed, unlinks. Only the user
+// of this process can open it (mode 0600). Not thread-safe; one owner at a time, by moving it.
 class Region {
  public:
-  // Makes a region of at least `size` bytes whose name starts with `prefix`. Returns an empty region where there is no
-  // room: its memory is reserved when it is made, so that no write to it can fail later.
+  // Creates a region of at least `size` bytes whose name starts with `prefix`. Returns an empty region if that fails.
+  // The memory is reserved immediately, so that no later write to it can fail.
   static Region make(const std::string& prefix, size_t size);
 
   Region() = default;
@@ -25,7 +26,7 @@ class Region {
   size_t size() const { return size_; }
 
  private:
-  std::string name_;  // Without the leading slash.
+  std::string name_;  // Name without the leading slash.
   char* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -7,10 +7,11 @@
 namespace jigsaw {
 namespace {
 
-constexpr double kWeight = 0.1;
+// Weight of a new value in the moving averages.
+constexpr double kSmoothing = 0.1;
 
-// A value counts as no more than so many times the mean.
-constexpr double kOutlier = 4;
+// Values are clipped at this multiple of the mean, so that an outlier changes it little.
+constexpr double kMaxRatio = 4;
 
 }  // namespace
 
@@ -21,48 +22,48 @@ size_t ServiceTimes::bucket_of(int64_t items) {
 void ServiceTimes::add(int64_t items, Time took) {
   Bucket& bucket = buckets_[bucket_of(items)];
   double value = double(took);
-  if (double usual = profiled(double(items)); usual > 0)
-    against_profile_ += kWeight * (std::min(value / usual, kOutlier * against_profile_) - against_profile_);
+  if (double profile_time = profiled(double(items)); profile_time > 0)
+    profile_ratio_ += kSmoothing * (std::min(value / profile_time, kMaxRatio * profile_ratio_) - profile_ratio_);
   if (bucket.count == 0) {
-    // What was expected until now counts as much as the first batch, which may be slow for being the first.
+    // The first batch may be slow because it is the first: average it with the previous estimate.
     double expected = mean(items);
-    bucket.mean = expected > 0 ? (expected + std::min(value, kOutlier * expected)) / 2 : value;
+    bucket.mean = expected > 0 ? (expected + std::min(value, kMaxRatio * expected)) / 2 : value;
     bucket.items = double(items);
     bucket.deviation = bucket.mean / 8;
     bucket.count = 1;
     return;
   }
-  // The first values count for more, so that one slow first batch does not stay in the mean for long; one value alone,
-  // of a host that was busy for a moment, moves the mean little.
-  double weight = std::max(kWeight, 1.0 / ++bucket.count);
-  value = std::min(value, kOutlier * bucket.mean);
+  // Early values have a larger weight, so that one slow first batch is soon forgotten. Later, a single value from a
+  // host that was busy for a moment changes the mean little.
+  double weight = std::max(kSmoothing, 1.0 / ++bucket.count);
+  value = std::min(value, kMaxRatio * bucket.mean);
   bucket.deviation += weight * (std::abs(value - bucket.mean) - bucket.deviation);
   bucket.mean += weight * (value - bucket.mean);
   bucket.items += weight * (double(items) - bucket.items);
 }
 
 double ServiceTimes::mean(int64_t items) const {
-  size_t own = bucket_of(items);
-  if (buckets_[own].count) return buckets_[own].mean;
-  if (double usual = profiled(double(items)); usual > 0) return usual * against_profile_;
-  for (size_t below = own; below-- > 0;)
+  size_t owner = bucket_of(items);
+  if (buckets_[owner].count) return buckets_[owner].mean;
+  if (double profile_time = profiled(double(items)); profile_time > 0) return profile_time * profile_ratio_;
+  for (size_t below = owner; below-- > 0;)
     if (buckets_[below].count) return buckets_[below].mean * std::max(1.0, double(items) / buckets_[below].items);
-  for (size_t above = own + 1; above < kBuckets; above++)
+  for (size_t above = owner + 1; above < kBuckets; above++)
     if (buckets_[above].count) return buckets_[above].mean;
   return 0;
 }
 
 double ServiceTimes::high(int64_t items) const {
-  const Bucket& own = buckets_[bucket_of(items)];
-  return own.count ? own.mean + 2 * own.deviation : mean(items);
+  const Bucket& owner = buckets_[bucket_of(items)];
+  return owner.count ? owner.mean + 2 * owner.deviation : mean(items);
 }
 
 double ServiceTimes::profiled(double items) const {
-  if (usual_ms_.empty()) return 0;
+  if (profile_ms_.empty()) return 0;
   auto above =
-      std::find_if(usual_ms_.begin(), usual_ms_.end(), [&](const auto& row) { return double(row.first) >= items; });
-  if (above == usual_ms_.end()) return 1e6 * usual_ms_.back().second * items / double(usual_ms_.back().first);
-  if (above == usual_ms_.begin() || double(above->first) == items) return 1e6 * above->second;
+      std::find_if(profile_ms_.begin(), profile_ms_.end(), [&](const auto& row) { return double(row.first) >= items; });
+  if (above == profile_ms_.end()) return 1e6 * profile_ms_.back().second * items / double(profile_ms_.back().first);
+  if (above == profile_ms_.begin() || double(above->first) == items) return 1e6 * above->second;
   auto below = above - 1;
   double part = (items - double(below->first)) / double(above->first - below->first);
   return 1e6 * (below->second + part * (above->second - below->second));

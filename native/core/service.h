@@ -1,4 +1,4 @@
-// How long batches take at one model of one worker, by their size.
+// Service times of batches at one model of one worker, by batch size.
 #pragma once
 
 #include <array>
@@ -8,18 +8,21 @@
 
 namespace jigsaw {
 
-// Exponentially weighted mean and mean deviation of the time of batches, for sizes between powers of two. What was not
-// measured yet is taken from the profile, corrected by how the profile compares with what was measured.
+// Exponentially weighted mean and mean absolute deviation of service times, in buckets of batch sizes between powers of
+// two. The estimate of a size without measurements is the profile, scaled by the measured ratio to the profile. Owned
+// by its worker; guarded by the engine's lock.
 class ServiceTimes {
  public:
-  void profile(const Durations& usual_ms) { usual_ms_ = usual_ms; }
+  // Sets the profiled service times of the model.
+  void profile(const Durations& profile_ms) { profile_ms_ = profile_ms; }
 
+  // Records the service time of a batch.
   void add(int64_t items, Time took);
 
-  // Nanoseconds that a batch is expected to take; 0 where nothing is known.
+  // Returns the expected service time of a batch in nanoseconds; 0 if there are neither measurements nor a profile.
   double mean(int64_t items) const;
 
-  // Nanoseconds that few batches exceed: the mean and twice the mean deviation.
+  // Returns a service time in nanoseconds that few batches exceed: the mean plus twice the mean deviation.
   double high(int64_t items) const;
 
  private:
@@ -33,8 +36,8 @@ class ServiceTimes {
   double profiled(double items) const;
 
   std::array<Bucket, kBuckets> buckets_{};
-  Durations usual_ms_;
-  double against_profile_ = 1;
+  Durations profile_ms_;
+  double profile_ratio_ = 1;
 };
 
 }  // namespace jigsaw

@@ -8,8 +8,8 @@
 namespace jigsaw {
 namespace {
 
-// Longest duration in milliseconds: a hundred days, which a Time holds many times over.
-constexpr double kLongestMs = 100.0 * 24 * 3600 * 1000;
+// Maximum duration in milliseconds: a hundred days. A Time can hold many times this.
+constexpr double kMaxMs = 100.0 * 24 * 3600 * 1000;
 
 std::string in(std::string_view where, std::string_view member) {
   return std::string(where) + "." + std::string(member);
@@ -28,7 +28,7 @@ const std::string& name_at(const Json& json, std::string_view member, std::strin
 double positive(const Json& json, std::string_view member, std::string_view where) {
   double value = json.at(member, where).number(in(where, member));
   if (!(value > 0)) throw FormatError(in(where, member) + " is not above 0");
-  if (value > kLongestMs) throw FormatError(in(where, member) + " is too long");
+  if (value > kMaxMs) throw FormatError(in(where, member) + " is too long");
   return value;
 }
 
@@ -51,7 +51,7 @@ void read_tensor(TensorSpec& tensor, const Json& json, std::string_view where) {
   tensor.name = name_at(json, "name", where);
   const std::string& type = json.at("dtype", where).string(in(where, "dtype"));
   tensor.type = data_type(type);
-  if (tensor.type == DataType::kInvalid) throw FormatError(in(where, "dtype") + " is no data type: " + type);
+  if (tensor.type == DataType::kInvalid) throw FormatError(in(where, "dtype") + " is not a data type: " + type);
   tensor.shape = read_shape(json.at("shape", where), in(where, "shape"));
 }
 
@@ -62,8 +62,8 @@ class SpecReader {
   FrontSpec read() {
     int64_t version = json_.at("version", "spec").integer("spec.version");
     if (version != kSpecVersion)
-      throw FormatError("spec.version is " + std::to_string(version) + " where this library reads " +
-                        std::to_string(kSpecVersion) + "; compile and deploy with one release");
+      throw FormatError("spec.version is " + std::to_string(version) + ", but this backend reads version " +
+                        std::to_string(kSpecVersion) + "; compile and deploy with the same release");
     spec_.graph = name_at(json_, "graph", "spec");
     spec_.slo_ms = positive(json_, "slo_ms", "spec");
     spec_.split = flag(json_, "split", "spec", false);
@@ -76,9 +76,9 @@ class SpecReader {
     }
     if (const Json* capacity = json_.find("capacity_rps")) spec_.capacity_rps = capacity->number("spec.capacity_rps");
     if (const Json* most = json_.find("most_requests"))
-      spec_.most_requests = size_t(std::max<int64_t>(1, most->integer("spec.most_requests")));
+      spec_.max_requests = size_t(std::max<int64_t>(1, most->integer("spec.most_requests")));
     if (const Json* most = json_.find("most_bytes"))
-      spec_.most_bytes = size_t(std::max<int64_t>(1, most->integer("spec.most_bytes")));
+      spec_.max_bytes = size_t(std::max<int64_t>(1, most->integer("spec.most_bytes")));
     read_inputs();
     const auto& tasks = json_.at("tasks", "spec").array("spec.tasks");
     for (size_t i = 0; i < tasks.size(); i++) read_task(tasks[i], in("spec.tasks", i));
@@ -90,8 +90,8 @@ class SpecReader {
 
  private:
   size_t add(const std::string& name, std::string_view where) {
-    auto [at, is_new] = index_.emplace(name, spec_.tensors.size());
-    if (!is_new) throw FormatError(std::string(where) + " makes " + name + " a second time");
+    auto [at, inserted] = index_.emplace(name, spec_.tensors.size());
+    if (!inserted) throw FormatError(std::string(where) + " defines tensor " + name + " a second time");
     spec_.tensors.push_back(name);
     return at->second;
   }
@@ -100,7 +100,7 @@ class SpecReader {
     const std::string& name = json.string(where);
     auto found = index_.find(name);
     if (found == index_.end())
-      throw FormatError(std::string(where) + " names a tensor that nothing made before: " + name);
+      throw FormatError(std::string(where) + " names a tensor that no earlier task produces: " + name);
     return found->second;
   }
 
@@ -108,7 +108,7 @@ class SpecReader {
     const auto& inputs = json_.at("inputs", "spec").array("spec.inputs");
     for (size_t i = 0; i < inputs.size(); i++) {
       std::string where = in("spec.inputs", i);
-      FrontOutput input;
+      BoundaryTensor input;
       read_tensor(input, inputs[i], where);
       input.tensor = add("inputs." + input.name, where);
       spec_.inputs.push_back(std::move(input));
@@ -120,7 +120,7 @@ class SpecReader {
     const auto& outputs = json_.at("outputs", "spec").array("spec.outputs");
     for (size_t i = 0; i < outputs.size(); i++) {
       std::string where = in("spec.outputs", i);
-      FrontOutput output;
+      BoundaryTensor output;
       read_tensor(output, outputs[i], where);
       output.tensor = find(outputs[i].at("tensor", where), in(where, "tensor"));
       spec_.outputs.push_back(std::move(output));
@@ -140,7 +140,7 @@ class SpecReader {
     else if (mode == "items")
       task.mode = Mode::kItems;
     else
-      throw FormatError(in(where, "mode") + " is no mode: " + mode);
+      throw FormatError(in(where, "mode") + " is not stack, rows or items: " + mode);
     const auto& inputs = json.at("inputs", where).array(in(where, "inputs"));
     for (size_t i = 0; i < inputs.size(); i++) {
       std::string at = in(in(where, "inputs"), i);
@@ -148,7 +148,7 @@ class SpecReader {
       read_tensor(input, inputs[i], at);
       input.iterated = flag(inputs[i], "iterated", at, false);
       if (input.iterated && task.mode != Mode::kRows)
-        throw FormatError(in(at, "iterated") + " is set outside mode rows");
+        throw FormatError(in(at, "iterated") + " is only allowed in mode rows");
       input.tensor = find(inputs[i].at("tensor", at), in(at, "tensor"));
       task.inputs.push_back(std::move(input));
     }
@@ -156,14 +156,15 @@ class SpecReader {
     if (const Json* condition = json.find("condition"); condition && !condition->is_null())
       task.condition = read_condition(*condition, in(where, "condition"));
     if (task.condition && task.mode != Mode::kRows)
-      throw FormatError(in(where, "condition") + " is set outside mode rows");
+      throw FormatError(in(where, "condition") + " is only allowed in mode rows");
     const auto& outputs = json.at("outputs", where).array(in(where, "outputs"));
     for (size_t i = 0; i < outputs.size(); i++) {
       std::string at = in(in(where, "outputs"), i);
       OutputSpec output;
       read_tensor(output, outputs[i], at);
       output.yields = flag(outputs[i], "yields", at, false);
-      if (output.yields && output.shape.empty()) throw FormatError(in(at, "shape") + " has no rows to go through");
+      if (output.yields && output.shape.empty())
+        throw FormatError(in(at, "shape") + " has no dimension of rows, but the output yields rows");
       output.tensor = add(task.name + "." + output.name, at);
       task.outputs.push_back(std::move(output));
     }
@@ -177,7 +178,7 @@ class SpecReader {
     task.retry = flag(json, "retry", where, true);
     task.entry = flag(json, "entry", where, false);
     if (const Json* rest = json.find("rest_ms"))
-      task.rest_ms = std::clamp(rest->number(in(where, "rest_ms")), 0.0, kLongestMs);
+      task.rest_ms = std::clamp(rest->number(in(where, "rest_ms")), 0.0, kMaxMs);
     if (const Json* followers = json.find("followers"))
       for (const Json& follower : followers->array(in(where, "followers")))
         task.followers.push_back(follower.string(in(where, "followers")));
@@ -196,7 +197,7 @@ class SpecReader {
         task.counts.push_back({name, i, add(task.name + "." + name, where)});
         return;
       }
-    throw FormatError(in(where, "counts") + " counts rows of an output that is not there: " + output);
+    throw FormatError(in(where, "counts") + " counts rows of an unknown output: " + output);
   }
 
   std::unique_ptr<ConditionSpec> read_condition(const Json& json, const std::string& where) {
@@ -204,7 +205,7 @@ class SpecReader {
     condition->tensor = find(json.at("tensor", where), in(where, "tensor"));
     const Json *above = json.find("above"), *below = json.find("below");
     bool has_above = above && !above->is_null(), has_below = below && !below->is_null();
-    if (has_above == has_below) throw FormatError(where + " needs one of above and below");
+    if (has_above == has_below) throw FormatError(where + " needs exactly one of above and below");
     condition->above = has_above;
     condition->bound = (has_above ? above : below)->number(where);
     return condition;
@@ -222,12 +223,13 @@ Durations read_durations(const Json& json, std::string_view member, std::string_
   for (const auto& [key, value] : found->object(in(where, member)).members()) {
     int64_t batch = 0;
     for (char c : key) {
-      if (c < '0' || c > '9' || batch > 1'000'000) throw FormatError(in(where, member) + " has no batch size: " + key);
+      if (c < '0' || c > '9' || batch > 1'000'000)
+        throw FormatError(in(where, member) + " has an invalid batch size: " + key);
       batch = 10 * batch + (c - '0');
     }
     double duration_ms = value.number(in(where, member));
-    if (batch < 1 || !(duration_ms > 0) || duration_ms > kLongestMs)
-      throw FormatError(in(where, member) + " is no duration for batch " + key);
+    if (batch < 1 || !(duration_ms > 0) || duration_ms > kMaxMs)
+      throw FormatError(in(where, member) + " has an invalid duration for batch " + key);
     durations.emplace_back(batch, duration_ms);
   }
   std::sort(durations.begin(), durations.end());

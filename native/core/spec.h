@@ -1,4 +1,5 @@
-// What the compiler writes into a front's configuration: a task graph, or one task of it, and how to carry it out.
+// Specification of a front, which the compiler writes into the model's configuration: a task graph, or one task of it.
+// Also the format of route files, which list the workers of a task.
 #pragma once
 
 #include <memory>
@@ -13,125 +14,135 @@ namespace jigsaw {
 // Version of the specification that this library reads.
 inline constexpr int64_t kSpecVersion = 2;
 
-// Optional input and output of a one-task front: INT64 [arrival, deadline] in nanoseconds of CLOCK_MONOTONIC. It
-// carries both from step to step of an ensemble or a BLS pipeline.
-inline constexpr std::string_view kClockTensor = "JIGSAW_CLOCK";
+// Name of an optional input and output of a one-task front: INT64 [arrival, deadline] in nanoseconds of
+// CLOCK_MONOTONIC. The tensor carries both times from step to step of an ensemble or a BLS pipeline.
+inline constexpr const char* kClockTensor = "JIGSAW_CLOCK";
 
-// Output of a model that our runners serve: the token of the call, once for each item.
+// Name of an output of models that our runners serve: the token of the call, repeated for each item.
 inline constexpr std::string_view kTokenTensor = "JIGSAW_TOKEN";
 
-// Prefix of the output of a model that tells how many rows of another output are an item's own: the rows of a batch's
-// items are filled up to the most that one has.
+// Prefix of the name of an output that counts the rows of each item in another output. In a batch, the rows of all
+// items are padded to the largest number of rows.
 inline constexpr std::string_view kRowsPrefix = "JIGSAW_ROWS.";
 
-// Output of a python step's model: 1 where the step answers the whole request. Its answer is in outputs that have this
-// prefix before the names of the graph's outputs.
+// Name of an output of a python step's model: 1 if the step answers the whole request. The names of the outputs with
+// that answer are kAnswerPrefix followed by the names of the graph's outputs.
 inline constexpr std::string_view kAnsweredTensor = "JIGSAW_ANSWERED";
 inline constexpr std::string_view kAnswerPrefix = "JIGSAW_ANSWER.";
 
-// How a task's requests become calls of a worker's model.
+// Method by which the requests of a task become calls of a worker's model.
 enum class Mode : uint8_t {
-  kStack,  // Fixed shapes: items are joined along the batch dimension.
-  kRows,   // Items are rows: iterated inputs are [B, R, ...], rows of many requests are joined.
-  kItems,  // Shapes vary between items: each item is a call of its own.
+  kStack,  // Shapes are fixed: items are stacked along the batch dimension.
+  kRows,   // Items are rows: iterated inputs are [B, R, ...]; rows of several requests share a batch.
+  kItems,  // Shapes vary between items: each item is a separate call.
 };
 
+// Name, type and shape of a tensor.
 struct TensorSpec {
   std::string name;
   DataType type = DataType::kInvalid;
-  Shape shape;  // Without a batch dimension; -1 where it varies.
+  Shape shape;  // Dimensions without the batch dimension; -1 for a dimension that varies.
 
+  // Returns true if all values of the tensor have the same size.
   bool fixed() const;
 };
 
-struct InputSpec : TensorSpec {  // Type and shape are those of one call.
-  bool iterated = false;         // One call gets one row of the tensor.
-  size_t tensor = 0;             // Index of the graph's tensor.
+// Input of a task. Type and shape are those of one item.
+struct InputSpec : TensorSpec {
+  bool iterated = false;  // True if each item is one row of the tensor.
+  size_t tensor = 0;      // Index of the tensor in the graph.
 };
 
+// Output of a task. Type and shape are those of one item.
 struct OutputSpec : TensorSpec {
-  bool yields = false;  // Another task goes through its rows, whose number varies from call to call.
+  bool yields = false;  // True if another task iterates over the rows, whose number varies from call to call.
   size_t tensor = 0;
 };
 
-struct CountSpec {  // An output that the front makes itself: the number of rows of another output, call by call.
+// An output that the front computes itself: the number of rows of another output for each call.
+struct CountSpec {
   std::string name;
   size_t output = 0;
   size_t tensor = 0;
 };
 
+// Condition of a task: it runs for a request only if the one element of a tensor is above or below a bound.
 struct ConditionSpec {
   size_t tensor = 0;
-  bool above = true;  // Whether the task runs for values above the bound, or below it.
+  bool above = true;  // True if the task runs for values above the bound, false for values below it.
   double bound = 0;
 };
 
+// A task of a front.
 struct TaskSpec {
   std::string name;
-  std::string route;  // Name of the route's file, without ".json".
+  std::string route;  // Name of the route file without ".json".
   Mode mode = Mode::kStack;
   std::vector<InputSpec> inputs;
   std::vector<OutputSpec> outputs;
   std::vector<CountSpec> counts;
   std::unique_ptr<ConditionSpec> condition;
   std::vector<std::string> variants;
-  bool step = false;   // Marks a python step, whose failures carry the step's own message.
-  bool retry = true;   // Allows to send a call once more that may have been executed.
-  bool entry = false;  // Whether arrivals at the graph are counted here.
-  double rest_ms = 0;  // Expected time of the tasks that follow on the longest path, while they are not there.
-  std::vector<std::string> followers;  // Of a one-task front: tasks that take a tensor of it, in fronts of their own.
-  double deadline_ms = 0;              // Deadline of a call where the route states none.
+  bool step = false;   // True for a python step, whose failures carry the step's own message.
+  bool retry = true;   // True if a call that may have been executed may be retried.
+  bool entry = false;  // True if arrivals at the graph are counted at this one-task front.
+  double rest_ms = 0;  // Milliseconds that the followers on the longest path take; used while their fronts are absent.
+  // Names of the tasks, in fronts of their own, that consume this one-task front's tensors.
+  std::vector<std::string> followers;
+  double deadline_ms = 0;  // Milliseconds until a call times out, if the route states no deadline.
 
-  // Whether each item is a call of its own, since answers of different shapes do not stack.
+  // Returns true if each item is a separate call, because answers of different shapes cannot be stacked.
   bool one_by_one() const;
 };
 
-struct FrontOutput : TensorSpec {
+// Input or output of a front, as clients see it.
+struct BoundaryTensor : TensorSpec {
   size_t tensor = 0;
 };
 
+// Specification of a front. Immutable after parsing, so several threads may read it.
 struct FrontSpec {
   std::string graph;
   double slo_ms = 0;
-  bool queue_overload = false;  // Requests wait in place of being refused once the SLO cannot be met.
-  bool split = false;           // Items of a client's batch go their own ways.
-  bool clock = false;           // A one-task front, which reads and hands on `kClockTensor`.
-  bool blaming = false;         // Messages of failures begin with whose fault they are, for callers that learn no code.
-  double capacity_rps = 0;      // Requests a second that the plan carries.
-  size_t most_requests = 100'000;
-  size_t most_bytes = size_t{1} << 30;
-  std::vector<FrontOutput> inputs;
-  std::vector<FrontOutput> outputs;
+  bool queue_overload = false;    // True if requests wait, instead of being refused, when the SLO cannot be met.
+  bool split = false;             // True if the items of a client's batch are executed as separate requests.
+  bool clock = false;             // True for a one-task front, which reads and returns `kClockTensor`.
+  bool blaming = false;           // True if failure messages start with the blame, for callers that see no error code.
+  double capacity_rps = 0;        // Requests per second that the plan can serve.
+  size_t max_requests = 100'000;  // Maximum number of requests in the queue of a task.
+  size_t max_bytes = size_t{1} << 30;  // Maximum bytes of inputs in the queue of a task.
+  std::vector<BoundaryTensor> inputs;
+  std::vector<BoundaryTensor> outputs;
   std::vector<TaskSpec> tasks;       // In topological order.
   std::vector<std::string> tensors;  // Names of all tensors of the graph, such as "detect.CROPS".
 
-  // Throws FormatError, which says where and what.
+  // Parses a specification. Throws FormatError, whose message says where the error is.
   static FrontSpec parse(std::string_view text);
 };
 
-// How long a batch of some size takes, by the profile: (batch size, milliseconds), ascending.
+// Duration of batches by their size: (batch size, milliseconds), in ascending order of size.
 using Durations = std::vector<std::pair<int64_t, double>>;
 
-// A model on a worker that may be sent batches.
+// Entry of a route: a model on a worker that can receive batches.
 struct RouteEntry {
   std::string worker;
   std::string model;
   std::string variant;
-  std::string address;    // host:port of a worker on another host; empty for its Unix socket.
-  int64_t batch = 1;      // Most items in one call.
-  int64_t slots = 1;      // Batches under way at a time.
-  double share = 0;       // Of the task's items that the variant is to take; 0 where that does not matter.
-  int64_t tokens = 0;     // Outputs that carry the call's token; 0 for a native backend.
-  bool pads = false;      // Whether items with different numbers of rows make one batch; see `kRowsPrefix`.
-  Durations service_ms;   // Usual time of a batch.
-  Durations deadline_ms;  // After which a call counts as hanging.
+  std::string address;    // host:port of a worker on another host; empty for a worker with a Unix socket.
+  int64_t batch = 1;      // Maximum number of items in one call.
+  int64_t slots = 1;      // Maximum number of concurrent batches.
+  double share = 0;       // Fraction of the task's items that the variant should receive; 0 for no preference.
+  int64_t tokens = 0;     // Number of outputs that carry the call's token; 0 for a native backend.
+  bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.
+  Durations service_ms;   // Expected service time of a batch.
+  Durations deadline_ms;  // Time after which a call counts as hanging.
 
   bool operator==(const RouteEntry&) const = default;
 };
 
 inline constexpr int64_t kRouteVersion = 2;
 
-// Reads the content of a route's file. Throws FormatError.
+// Parses the content of a route file. Throws FormatError.
 std::vector<RouteEntry> parse_route(std::string_view text);
 
 }  // namespace jigsaw

@@ -14,35 +14,35 @@
 namespace jigsaw {
 namespace {
 
-// How long estimates of service times and capacity are used before they are renewed.
-constexpr Time kEstimateAge = 10 * kMillisecond;
+// Maximum age of estimates of service times and throughput.
+constexpr Time kEstimateMaxAge = 10 * kMillisecond;
 
-// Part of a batch's time in which what waits at the next task must be done before the batch is sent.
-constexpr double kDrained = 0.9;
+// Backlog of a follower, as a fraction of the duration of a batch, from which the batch is not sent yet.
+constexpr double kMinBacklogFraction = 0.9;
 
-// How often a queue is looked at although nothing happens.
-constexpr Time kLook = 20 * kMillisecond;
+// Interval at which a non-empty queue is dispatched even if no event occurs.
+constexpr Time kPollInterval = 20 * kMillisecond;
 
-// For how long a task holds back without a batch sent: two that wait for each other would do so for ever.
-constexpr Time kLongestHold = kSecond;
+// Maximum time for which a task is blocked by its followers, so that two tasks cannot block each other forever.
+constexpr Time kMaxBlockedTime = kSecond;
 
-// For how long the stay that was usual counts once no request leaves.
-constexpr Time kStayAge = kSecond;
+// Age after which sojourn times are ignored, because no job has left the task since.
+constexpr Time kSojournMaxAge = kSecond;
 
-// One stay counts as at most so many times the usual one.
-constexpr double kMostStay = 4;
+// Sojourn times are clipped at this multiple of the expected one.
+constexpr double kMaxSojournRatio = 4;
 
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
 std::string read_file(const std::string& path) {
   int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw FormatError("it cannot be read");
+  if (file < 0) throw FormatError("cannot open " + path);
   std::string text;
   char buffer[16384];
   ssize_t n;
   while ((n = read(file, buffer, sizeof buffer)) > 0) text.append(buffer, size_t(n));
   close(file);
-  if (n < 0) throw FormatError("it cannot be read");
+  if (n < 0) throw FormatError("cannot read " + path);
   return text;
 }
 
@@ -55,30 +55,30 @@ Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
       index_(index),
       metrics_(engine.metrics(), front.spec().graph, spec),
       route_path_(engine.settings().run_dir + "/routes/" + spec.route + ".json") {
-  // Whoever removes a route locks this file, to learn that no front uses it any more.
+  // The controller locks this file before it removes a route, to be sure that no front uses the route.
   std::string folder = engine_.settings().run_dir + "/tasks";
   mkdir(folder.c_str(), 0700);
-  hold_ = open((folder + "/" + spec.route).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (hold_ >= 0) {
+  route_lock_ = open((folder + "/" + spec.route).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (route_lock_ >= 0) {
     struct flock lock{};
     lock.l_type = F_RDLCK;
     lock.l_whence = SEEK_SET;
     lock.l_len = 1;
-    fcntl(hold_, F_OFD_SETLK, &lock);
+    fcntl(route_lock_, F_OFD_SETLK, &lock);
   }
   engine_.add(this);
-  refresh();
+  refresh_route();
 }
 
 Task::~Task() {
   set_route({});
   engine_.remove(this);
-  // The next generation's front may be there already.
+  // The front of the next generation may already use the same gauges.
   if (!engine_.find(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
-  if (hold_ >= 0) close(hold_);
+  if (route_lock_ >= 0) close(route_lock_);
 }
 
-bool Task::refresh() {
+bool Task::refresh_route() {
   struct stat status;
   int64_t inode = 0, changed = 0, size = 0;
   if (stat(route_path_.c_str(), &status) == 0) {
@@ -90,13 +90,13 @@ bool Task::refresh() {
   route_inode_ = inode;
   route_changed_ns_ = changed;
   route_size_ = size;
-  // A route that was removed leaves what is known: its front is about to go.
+  // Keep the entries of a deleted route: its front is about to be removed.
   if (inode == 0) return false;
   try {
     set_route(parse_route(read_file(route_path_)));
   } catch (const FormatError& error) {
-    engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read, its " + std::to_string(entries_.size()) +
-                                      " entries stay: " + error.what());
+    engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
+                                      std::to_string(entries_.size()) + " entries stay in use: " + error.what());
     return false;
   }
   return true;
@@ -108,7 +108,7 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     Entry entry;
     entry.worker = engine_.worker(route);
     entry.worker->service.profile(route.service_ms);
-    // Items whose shapes vary go in calls of their own, which the worker's scheduler joins.
+    // Items of varying shape are separate calls, which the worker's dynamic batcher may join.
     bool alone = spec_.mode == Mode::kItems || (spec_.one_by_one() && !route.pads);
     entry.limit = alone ? 1 : route.batch;
     entry.capacity = alone ? route.batch * route.slots : route.slots;
@@ -118,18 +118,18 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entries.push_back(std::move(entry));
   }
   for (const Entry& entry : entries_) {
-    std::erase(entry.worker->users, this);
-    entry.worker->server->users--;
+    std::erase(entry.worker->tasks, this);
+    entry.worker->server->route_entries--;
   }
   entries_.swap(entries);
   for (const Entry& entry : entries_) {
-    entry.worker->users.push_back(this);
-    entry.worker->server->users++;
+    entry.worker->tasks.push_back(this);
+    entry.worker->server->route_entries++;
   }
-  round_ = 0;
-  for (const Entry& entry : entries_) round_ += entry.limit * entry.capacity;
-  // The old entries keep their servers until their connections are closed.
-  engine_.forget_unused();
+  total_capacity_ = 0;
+  for (const Entry& entry : entries_) total_capacity_ += entry.limit * entry.capacity;
+  // The old entries are still alive here, so connections to servers that have left the route can be closed.
+  engine_.drop_unused_servers();
   std::vector<Share> shares;
   for (const Entry& entry : entries_) {
     if (entry.route.share <= 0) continue;
@@ -139,26 +139,26 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   }
   bool same = std::equal(shares.begin(), shares.end(), shares_.begin(), shares_.end(),
                          [](const Share& a, const Share& b) { return a.variant == b.variant && a.share == b.share; });
-  // What was taken under other shares is of no account.
+  // With different shares, the counts start again at 0.
   if (!same) shares_ = std::move(shares);
   estimated_ = 0;
 }
 
-bool Task::usable(const Entry& entry, Time at) const {
-  return !entry.worker->out(at) && !entry.worker->server->condemned(at);
+bool Task::is_usable(const Entry& entry, Time at) const {
+  return !entry.worker->backing_off(at) && !entry.worker->server->condemned(at);
 }
 
-void Task::estimate(Time at) {
-  if (estimated_ && at < estimated_ + kEstimateAge) return;
+void Task::update_estimates(Time at) {
+  if (estimated_ && at < estimated_ + kEstimateMaxAge) return;
   estimated_ = at;
-  fastest_ = slowest_ = 0;
+  min_service_ns_ = max_service_ns_ = 0;
   items_per_ns_ = 0;
   any_usable_ = false;
   for (const Entry& entry : entries_) {
-    if (!usable(entry, at)) continue;
+    if (!is_usable(entry, at)) continue;
     double least = entry.worker->service.mean(1);
-    if (!any_usable_ || least < fastest_) fastest_ = least;
-    slowest_ = std::max(slowest_, entry.worker->service.high(entry.limit));
+    if (!any_usable_ || least < min_service_ns_) min_service_ns_ = least;
+    max_service_ns_ = std::max(max_service_ns_, entry.worker->service.high(entry.limit));
     any_usable_ = true;
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
@@ -166,60 +166,60 @@ void Task::estimate(Time at) {
   bool reachable = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
     return !entry.worker->failing() && !entry.worker->server->condemned(at);
   });
-  none_since_ = reachable ? kNever : std::min(none_since_, at);
+  unreachable_since_ = reachable ? kNever : std::min(unreachable_since_, at);
 }
 
 double Task::expected_wait(Time at) {
-  estimate(at);
-  return items_per_ns_ > 0 ? double(queue_.prompt_items()) / items_per_ns_ : 0;
+  update_estimates(at);
+  return items_per_ns_ > 0 ? double(queue_.capped_items()) / items_per_ns_ : 0;
 }
 
-double Task::fastest(Time at) {
-  estimate(at);
-  return fastest_;
+double Task::min_service_time(Time at) {
+  update_estimates(at);
+  return min_service_ns_;
 }
 
-bool Task::full(double batch, Time at) {
-  if (round_ == 0 || queue_.prompt_items() < round_) return false;
-  estimate(at);
-  return items_per_ns_ > 0 && double(queue_.prompt_items()) / items_per_ns_ >= kDrained * batch;
+bool Task::is_full(double batch, Time at) {
+  if (total_capacity_ == 0 || queue_.capped_items() < total_capacity_) return false;
+  update_estimates(at);
+  return items_per_ns_ > 0 && double(queue_.capped_items()) / items_per_ns_ >= kMinBacklogFraction * batch;
 }
 
-double Task::batch_time(Time at) {
-  estimate(at);
-  return slowest_;
+double Task::max_batch_time(Time at) {
+  update_estimates(at);
+  return max_service_ns_;
 }
 
-double Task::usual_stay(Time at) {
-  // What nobody has confirmed for a while counts no more: where requests are refused because of it, nobody would.
-  if (stay_ > 0 && at > stay_noted_ + kStayAge) stay_ = stay_deviation_ = 0;
-  return stay_ > 0 ? stay_ + stay_deviation_ : expected_wait(at) + fastest(at);
+double Task::sojourn_high(Time at) {
+  // Forget old values: if they cause all jobs to be refused, no job would ever correct them.
+  if (sojourn_mean_ > 0 && at > sojourn_updated_ + kSojournMaxAge) sojourn_mean_ = sojourn_deviation_ = 0;
+  return sojourn_mean_ > 0 ? sojourn_mean_ + sojourn_deviation_ : expected_wait(at) + min_service_time(at);
 }
 
-void Task::stayed(const Job& job, Time until) {
-  constexpr double kWeight = 0.05;
-  // Very large requests give way to others, and say nothing of how long those take.
-  if (job.items > Queue::kPrompt) return;
+void Task::record_sojourn(const Job& job, Time until) {
+  constexpr double kSmoothing = 0.05;
+  // Very large jobs yield to others, so their sojourn times are not typical.
+  if (job.items > Queue::kItemCap) return;
   double value = double(until - std::min(until, job.arrival));
-  double usual = stay_ > 0 ? stay_ : expected_wait(until) + fastest(until);
-  // A host that is busy for a moment, or a first call, is no slow task.
-  if (usual > 0) value = std::min(value, kMostStay * usual);
-  stay_noted_ = until;
-  if (stay_ == 0) {
-    stay_ = value;
+  double expected = sojourn_mean_ > 0 ? sojourn_mean_ : expected_wait(until) + min_service_time(until);
+  // A host that is busy for a moment, or a first call, does not mean that the task is slow.
+  if (expected > 0) value = std::min(value, kMaxSojournRatio * expected);
+  sojourn_updated_ = until;
+  if (sojourn_mean_ == 0) {
+    sojourn_mean_ = value;
     return;
   }
-  stay_deviation_ += kWeight * (std::abs(value - stay_) - stay_deviation_);
-  stay_ += kWeight * (value - stay_);
+  sojourn_deviation_ += kSmoothing * (std::abs(value - sojourn_mean_) - sojourn_deviation_);
+  sojourn_mean_ += kSmoothing * (value - sojourn_mean_);
 }
 
 void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
   Piece piece(&job, 0, job.items);
   job.flow->hold();
-  estimate(at);
+  update_estimates(at);
   const FrontSpec& spec = front_.spec();
-  if (queue_.pieces() >= spec.most_requests || queue_.bytes() + job.size > spec.most_bytes) {
+  if (queue_.pieces() >= spec.max_requests || queue_.bytes() + job.size > spec.max_bytes) {
     metrics_.refused[size_t(Reason::kFull)]->add(1);
     Flow* flow = job.flow;
     flow->fail({Blame::kWorker, "task " + spec_.name + ": its queue is full: " + std::to_string(queue_.pieces()) +
@@ -229,16 +229,17 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     return;
   }
   bool free = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.worker->in_flight() < entry.capacity && usable(entry, at);
+    return entry.worker->in_flight() < entry.capacity && is_usable(entry, at);
   });
   if (job.deadline != kNever && any_usable_) {
-    // What a worker can do at once is sent whatever is expected of it: else one slow batch would end all service.
+    // A job that a free worker can run immediately is sent even if the estimate is too long: otherwise one slow batch
+    // could end all service, because no later batch would correct the estimate.
     bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
-    // Up to a batch's time goes by until the batches under way end. What is begun is given every chance.
-    double takes = job.begun ? fastest_ : 2 * slowest_;
+    // A new job may wait up to a batch's duration for the batches in flight. A started job gets an optimistic estimate.
+    double takes = job.started ? min_service_ns_ : 2 * max_service_ns_;
     if (items_per_ns_ > 0)
-      takes += double(queue_.items_before(job.items) + (job.begun ? 0 : job.items)) / items_per_ns_;
-    if (!at_once && double(at) + takes > double(job.bound)) {
+      takes += double(queue_.items_before(job.items) + (job.started ? 0 : job.items)) / items_per_ns_;
+    if (!at_once && double(at) + takes > double(job.admission_deadline)) {
       refuse(piece, work, at);
       return;
     }
@@ -252,46 +253,46 @@ void Task::put_back(Piece piece) {
   queue_.push(std::move(piece));
 }
 
-bool Task::late(const Job& job, Time at) {
+bool Task::is_late(const Job& job, Time at) {
   if (job.deadline == kNever) {
-    // Whoever would rather wait than be refused waits for workers that are busy, not for none.
+    // With `overload: queue` jobs wait for busy workers, but not for workers that are all unreachable.
     Time limit = Time(front_.spec().slo_ms * 1e6);
-    return none_since_ != kNever && at >= std::max(job.arrival, none_since_) + limit;
+    return unreachable_since_ != kNever && at >= std::max(job.arrival, unreachable_since_) + limit;
   }
-  // What has not waited is given a chance: else one slow batch would end all service.
+  // A job that has not waited yet gets a chance: otherwise one slow batch could end all service.
   bool waited = at > job.arrival + kMillisecond;
-  return waited ? double(at) + fastest_ > double(job.bound) : at >= job.deadline;
+  return waited ? double(at) + min_service_ns_ > double(job.admission_deadline) : at >= job.deadline;
 }
 
-// Takes over a piece that is of no use any more; otherwise returns true.
-bool Task::take_over(Piece& piece, Work& work, Time at) {
+bool Task::drop_if_stale(Piece& piece, Work& work, Time at) {
   Flow* flow = piece.job->flow;
   if (flow->ended()) {
     flow->drop(work);
-    return false;
+    return true;
   }
   if (flow->request()->cancelled()) {
     metrics_.refused[size_t(Reason::kCancelled)]->add(1);
     flow->fail({Blame::kCancelled, "task " + spec_.name + ": the request was cancelled"}, work);
     flow->drop(work);
-    return false;
+    return true;
   }
-  if (late(*piece.job, at)) {
+  if (is_late(*piece.job, at)) {
     refuse(piece, work, at);
-    return false;
+    return true;
   }
-  return true;
+  return false;
 }
 
 void Task::refuse(Piece& piece, Work& work, Time at) {
   Flow* flow = piece.job->flow;
-  // It would have stayed that long at least.
-  if (at > piece.job->arrival) stayed(*piece.job, at + Time(fastest_));
+  // Its sojourn time would have been at least this long.
+  if (at > piece.job->arrival) record_sojourn(*piece.job, at + Time(min_service_ns_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
-  if (any_usable_) {
+  // A worker that failed is usable again for its next try, but no request waits for it because of load.
+  if (any_usable_ && unreachable_since_ == kNever) {
     message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
-               " ms and cannot be answered within " + flow->promise();
+               " ms and cannot be answered within " + flow->deadline_text();
   } else {
     reason = Reason::kWorker;
     message += "none of its " + std::to_string(entries_.size()) + " workers can be reached";
@@ -303,71 +304,73 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   flow->drop(work);
 }
 
-std::vector<const std::string*> Task::in_turn(Time at) {
-  // Every variant may be ahead of its share by one batch and no more. While all workers of a variant are out, the
-  // others share what comes.
-  struct Turn {
+std::vector<const std::string*> Task::variants_by_share(Time at) {
+  // A variant may be ahead of its share by at most one batch. While no worker of a variant is usable, the others divide
+  // its share among them.
+  struct Candidate {
     double ahead;
     const std::string* variant;
   };
-  std::vector<Turn> turns;
-  double whole = 0, total = 0;
+  std::vector<Candidate> candidates;
+  double share_sum = 0, taken_sum = 0;
   int64_t largest = 0;
   std::vector<std::pair<Share*, int64_t>> present;
   for (Share& share : shares_) {
     int64_t batch = 0;
     for (const Entry& entry : entries_)
-      if (entry.route.variant == share.variant && usable(entry, at)) batch = std::max(batch, entry.limit);
+      if (entry.route.variant == share.variant && is_usable(entry, at)) batch = std::max(batch, entry.limit);
     if (!batch) continue;
     present.emplace_back(&share, batch);
-    whole += share.share;
-    total += share.taken;
+    share_sum += share.share;
+    taken_sum += share.taken;
     largest = std::max(largest, batch);
   }
   if (present.size() != shares_.size())
-    for (Share& share : shares_) share.taken = 0, total = 0;
+    for (Share& share : shares_) share.taken = 0, taken_sum = 0;
   for (auto& [share, batch] : present) {
     double count = double(std::min(queue_.items(), batch));
-    double ahead = share->taken + count - share->share / whole * (total + count);
-    if (ahead <= double(largest)) turns.push_back({ahead - count, &share->variant});
+    double ahead = share->taken + count - share->share / share_sum * (taken_sum + count);
+    if (ahead <= double(largest)) candidates.push_back({ahead - count, &share->variant});
   }
-  std::sort(turns.begin(), turns.end(), [](const Turn& a, const Turn& b) { return a.ahead < b.ahead; });
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.ahead < b.ahead; });
   std::vector<const std::string*> found;
-  for (const Turn& turn : turns) found.push_back(turn.variant);
+  for (const Candidate& candidate : candidates) found.push_back(candidate.variant);
   return found;
 }
 
-int Task::choose(const Piece& piece, Time at) {
-  // Where nothing but workers to be avoided is left, they are tried again.
-  bool ignore_avoid = true;
+int Task::choose_worker(const Piece& piece, Time at) {
+  // If all usable workers have failed on the piece, they are tried again.
+  bool retry_failed_servers = true;
   for (const Entry& entry : entries_)
-    if (usable(entry, at) &&
-        std::find(piece.avoid.begin(), piece.avoid.end(), entry.worker->server.get()) == piece.avoid.end())
-      ignore_avoid = false;
-  if (shares_.size() < 2) return choose_among(piece, at, nullptr, ignore_avoid);
-  for (const std::string* variant : in_turn(at)) {
-    int found = choose_among(piece, at, variant, ignore_avoid);
+    if (is_usable(entry, at) && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
+                                          entry.worker->server.get()) == piece.failed_servers.end())
+      retry_failed_servers = false;
+  if (shares_.size() < 2) return choose_among(piece, at, nullptr, retry_failed_servers);
+  for (const std::string* variant : variants_by_share(at)) {
+    int found = choose_among(piece, at, variant, retry_failed_servers);
     if (found >= 0) return found;
   }
   return -1;
 }
 
-int Task::choose_among(const Piece& piece, Time at, const std::string* variant, bool ignore_avoid) {
+int Task::choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers) {
   int best = -1;
   double least = 0;
   size_t count = entries_.size();
   if (count == 0) return -1;
-  size_t start = turn_++ % count;
+  size_t start = next_entry_++ % count;
   for (size_t i = 0; i < count; i++) {
     size_t index = start + i < count ? start + i : start + i - count;
     const Entry& entry = entries_[index];
     int64_t in_flight = entry.worker->in_flight();
-    if (in_flight >= entry.capacity || !usable(entry, at)) continue;
+    if (in_flight >= entry.capacity || !is_usable(entry, at)) continue;
     if (variant && entry.route.variant != *variant) continue;
-    if (!ignore_avoid &&
-        std::find(piece.avoid.begin(), piece.avoid.end(), entry.worker->server.get()) != piece.avoid.end())
+    if (!retry_failed_servers && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
+                                           entry.worker->server.get()) != piece.failed_servers.end())
       continue;
-    // The least busy of those that are equally fast; a faster one until it is that much busier.
+    // Prefer fast workers, and among equally fast ones the least busy. The margin of 10 % lets the round-robin start
+    // decide between workers that are nearly equal.
     double cost = (entry.worker->service.mean(1) + 1) * (1 + double(in_flight) / double(entry.capacity));
     if (best < 0 || cost < 0.9 * least) {
       best = int(index);
@@ -382,39 +385,40 @@ void Task::dispatch(Work& work, Time at) {
     wake_ = kNever;
     return;
   }
-  refresh();
-  estimate(at);
-  auto useless = [&](Piece& piece) { return !take_over(piece, work, at); };
-  queue_.sweep(useless, 64);
-  queue_.sweep_due(useless);
+  refresh_route();
+  update_estimates(at);
+  auto drop_stale = [&](Piece& piece) { return drop_if_stale(piece, work, at); };
+  queue_.sweep(drop_stale, 64);
+  queue_.sweep_by_deadline(drop_stale);
   while (!queue_.empty()) {
     Piece& first = queue_.top();
-    if (first.job->flow->ended() || late(*first.job, at)) {
+    if (first.job->flow->ended() || is_late(*first.job, at)) {
       Piece piece = queue_.pop();
-      take_over(piece, work, at);
+      drop_if_stale(piece, work, at);
       continue;
     }
-    held_ = front_.blocked(index_, at);
-    held_since_ = held_ ? std::min(held_since_, at) : kNever;
-    if (held_ && at < held_since_ + kLongestHold) break;
-    held_since_ = kNever;
-    int index = choose(first, at);
+    blocked_ = front_.followers_full(index_, at);
+    blocked_since_ = blocked_ ? std::min(blocked_since_, at) : kNever;
+    if (blocked_ && at < blocked_since_ + kMaxBlockedTime) break;
+    blocked_since_ = kNever;
+    int index = choose_worker(first, at);
     if (index < 0) break;
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
     bool locked = false;
     if (!worker->acquire(locked)) {
-      // Whoever waits for its last batch to end holds its lock: it is about to leave the route.
-      worker->hold_off(at);
+      // The controller holds the lock while it drains the model, which is about to leave the route.
+      worker->back_off_briefly(at);
       estimated_ = 0;
       continue;
     }
-    // A route that was changed before the lock was taken counts; one that is changed later waits for this call.
-    if (locked && refresh()) {
+    // A route that changed before the slot was locked applies to this call. After a later change, the controller waits
+    // for this call.
+    if (locked && refresh_route()) {
       worker->release();
       continue;
     }
     Entry& entry = entries_[size_t(index)];
-    std::vector<Piece> pieces = queue_.take(entry.limit, at, [&](Piece& piece) { return take_over(piece, work, at); });
+    std::vector<Piece> pieces = queue_.take(entry.limit, at, drop_stale);
     if (pieces.empty()) {
       worker->release();
       continue;
@@ -425,17 +429,17 @@ void Task::dispatch(Work& work, Time at) {
       if (share.variant == entry.route.variant) share.taken += double(items);
     engine_.call(work, *this, entry, std::move(pieces), at);
   }
-  front_.unblock(index_, work, at);
+  front_.unblock_predecessors(index_, work, at);
   if (queue_.empty()) {
     wake_ = kNever;
     return;
   }
-  wake_ = at + kLook;
+  wake_ = at + kPollInterval;
   Time deadline = queue_.first_deadline();
   if (deadline != kNever)
-    wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, Time(fastest_)) + 1));
+    wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, Time(min_service_ns_)) + 1));
   for (const Entry& entry : entries_)
-    if (entry.worker->out(at)) wake_ = std::min(wake_, entry.worker->out_until());
+    if (entry.worker->backing_off(at)) wake_ = std::min(wake_, entry.worker->backoff_until());
   engine_.wake_at(wake_);
 }
 

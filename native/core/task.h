@@ -1,4 +1,4 @@
-// The queue of a task, and which worker takes what comes next.
+// A task: its queue, the workers on its route, and the choice of the worker for the next batch.
 #pragma once
 
 #include <memory>
@@ -17,16 +17,16 @@ class Engine;
 class Front;
 struct Work;
 
-// A route's entry with the worker that it names.
+// An entry of the route, with its worker.
 struct Entry {
   RouteEntry route;
   std::shared_ptr<Worker> worker;
-  int64_t capacity = 1;  // Calls under way at a time.
-  int64_t limit = 1;     // Items in one call.
-  size_t variant = 0;    // Index among the task's metrics.
+  int64_t capacity = 1;  // Maximum number of concurrent calls.
+  int64_t limit = 1;     // Maximum number of items in one call.
+  size_t variant = 0;    // Index of the variant in the task's metrics.
 };
 
-// All of it is called with the engine's lock held.
+// A task of a front. The front owns it. All functions require the engine's lock.
 class Task {
  public:
   Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index);
@@ -37,68 +37,80 @@ class Task {
   TaskMetrics& metrics() { return metrics_; }
   size_t index() const { return index_; }
 
-  // Takes a request in, or refuses it where it cannot be answered in time.
+  // Queues a job, or refuses it if it cannot be answered in time.
   void enqueue(Job& job, Work& work, Time at);
 
-  // Puts pieces back that were sent and not answered.
+  // Queues a piece again whose call failed.
   void put_back(Piece piece);
 
-  // Sends what waits, as far as workers have room, and refuses what is late.
+  // Sends batches to workers with free capacity, and refuses jobs that are late.
   void dispatch(Work& work, Time at);
 
-  // When `dispatch` has something to do although nothing happens; kNever for not.
-  Time wake() const { return wake_; }
+  // Returns the time at which `dispatch` must be called even if no event occurs; kNever for none.
+  Time wake_time() const { return wake_; }
 
-  bool waiting() const { return !queue_.empty(); }
+  // Returns true if jobs wait in the queue.
+  bool has_waiting() const { return !queue_.empty(); }
 
-  // Whether as many items wait as the largest batch of its workers has.
+  // Returns true if the queue can fill the largest batch of the workers.
   bool has_full_batch() const;
 
-  Time first_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
+  // Returns the sort key of the job at the head of the queue; kNever for an empty queue.
+  Time head_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
 
-  // Nanoseconds that a request that comes now is expected to wait, and that its batch takes at least.
+  // Expected waiting time, in nanoseconds, of a job that arrives now.
   double expected_wait(Time at);
-  double fastest(Time at);
 
-  // Nanoseconds that a request is expected to stay here, its waiting included, at the high end of what was usual
-  // lately.
-  double usual_stay(Time at);
+  // Service time, in nanoseconds, of one item on the fastest worker.
+  double min_service_time(Time at);
 
-  // A request leaves, or will leave, at a time.
-  void stayed(const Job& job, Time until);
+  // Expected sojourn time (waiting and service) of a job in nanoseconds, at the high end of recent values.
+  double sojourn_high(Time at);
 
-  // Whether as much waits here as all workers take at a time, and takes them longer than `batch` nanoseconds: what a
-  // task before would be sent, for so long, would only wait here.
-  bool full(double batch, Time at);
+  // Records the sojourn time of a job that leaves the task at time `until`.
+  void record_sojourn(const Job& job, Time until);
 
-  // Nanoseconds of a full batch on the slowest worker, at the high end.
-  double batch_time(Time at);
+  // Returns true if the backlog fills all workers and keeps them busy for about `batch` nanoseconds or longer. If a
+  // predecessor then sent a batch of this duration, its results would only wait here.
+  bool is_full(double batch, Time at);
 
-  // A worker failed, or was answered by; keeps what messages tell.
+  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
+  double max_batch_time(Time at);
+
+  // Remembers the last failure of a worker for error messages.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
+  // Sets the gauges of the queue and of the slots.
   void update_gauges(Time at);
 
-  bool held() const { return held_; }
+  // Returns true if the task sends nothing because a follower is full.
+  bool blocked() const { return blocked_; }
 
  private:
-  // Keeps the parts of the variants where the accuracy is a mean over requests.
+  // Share of a variant in the task's items, for graphs whose accuracy is a mean over requests.
   struct Share {
     std::string variant;
-    double share = 0;
-    double taken = 0;
+    double share = 0;  // Fraction of the items that the variant should receive.
+    double taken = 0;  // Number of items that it has received.
   };
 
-  bool refresh();
+  // Reads the route file if it has changed. Returns true if the route was replaced.
+  bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
-  int choose(const Piece& piece, Time at);
-  int choose_among(const Piece& piece, Time at, const std::string* variant, bool ignore_avoid);
-  std::vector<const std::string*> in_turn(Time at);
-  bool usable(const Entry& entry, Time at) const;
-  bool take_over(Piece& piece, Work& work, Time at);
-  bool late(const Job& job, Time at);
+  // Returns the index of the entry whose worker gets the piece; -1 if no worker is free.
+  int choose_worker(const Piece& piece, Time at);
+  // Chooses among the workers of one variant, or of all variants if `variant` is nullptr.
+  int choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers);
+  // Returns the variants that may get the next batch, the one furthest behind its share first.
+  std::vector<const std::string*> variants_by_share(Time at);
+  bool is_usable(const Entry& entry, Time at) const;
+  // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
+  bool drop_if_stale(Piece& piece, Work& work, Time at);
+  // Returns true if a job can no longer be answered in time.
+  bool is_late(const Job& job, Time at);
+  // Fails the request of a piece that is late.
   void refuse(Piece& piece, Work& work, Time at);
-  void estimate(Time at);
+  void update_estimates(Time at);
 
   Engine& engine_;
   Front& front_;
@@ -109,24 +121,24 @@ class Task {
   std::vector<Entry> entries_;
   std::vector<Share> shares_;
   std::string route_path_;
-  int hold_ = -1;  // File that is locked as long as the task uses its route.
+  int route_lock_ = -1;  // File descriptor of the file that is locked while the task uses its route.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
-  size_t turn_ = 0;
+  size_t next_entry_ = 0;  // Start of the next round-robin search for a worker.
   Time wake_ = kNever;
   std::string last_failure_;
-  int64_t round_ = 0;  // Items that all workers take at a time.
-  bool held_ = false;  // Nothing is sent, since a task that follows is full.
-  // Estimates, renewed now and then.
+  int64_t total_capacity_ = 0;  // Number of items that all workers can process concurrently.
+  bool blocked_ = false;        // True if nothing is sent because a follower is full.
+  // Estimates, which `estimate` renews from time to time.
   Time estimated_ = 0;
-  double fastest_ = 0;       // Nanoseconds of a batch of one item on the fastest worker.
-  double slowest_ = 0;       // Nanoseconds of a full batch on the slowest worker, at the high end.
-  double items_per_ns_ = 0;  // That all usable workers do.
+  double min_service_ns_ = 0;  // Service time of one item on the fastest worker, in nanoseconds.
+  double max_service_ns_ = 0;  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
+  double items_per_ns_ = 0;    // Throughput of all usable workers, in items per nanosecond.
   bool any_usable_ = false;
-  Time none_since_ = kNever;  // Since when no worker can be reached; kNever while one can.
-  // Mean and mean deviation of how long requests stayed lately, in nanoseconds; 0 where none has.
-  double stay_ = 0, stay_deviation_ = 0;
-  Time stay_noted_ = 0;  // When the last of them left.
-  Time held_since_ = kNever;
+  Time unreachable_since_ = kNever;  // Time at which the last worker became unreachable; kNever while one is reachable.
+  // Moving mean and mean deviation of recent sojourn times in nanoseconds; 0 if there are none.
+  double sojourn_mean_ = 0, sojourn_deviation_ = 0;
+  Time sojourn_updated_ = 0;  // Time of the last recorded sojourn time.
+  Time blocked_since_ = kNever;
 };
 
 }  // namespace jigsaw

@@ -13,12 +13,12 @@
 namespace jigsaw {
 namespace {
 
-constexpr uint64_t kHashes = uint64_t{1} << 32;
-constexpr uint64_t kMostPerSecond = 20;
-constexpr size_t kLongestId = 128;
-constexpr off_t kFileBytes = 256 * 1024;
+constexpr uint64_t kHashRange = uint64_t{1} << 32;
+constexpr uint64_t kMaxTracesPerSecond = 20;
+constexpr size_t kMaxIdLength = 128;
+constexpr off_t kMaxFileBytes = 256 * 1024;
 
-// CRC-32 as zlib computes it.
+// Computes a CRC-32, as zlib does.
 uint32_t crc32(std::string_view text) {
   uint32_t crc = 0xFFFFFFFF;
   for (unsigned char c : text) {
@@ -45,23 +45,23 @@ void member(std::string& out, const char* name, double value, int digits) {
 
 bool Sampler::choose(std::string_view id, Time at) {
   if (id.empty()) return false;
-  if (!began_ || at - since_ >= kSecond) {
-    below_ = seen_ ? kHashes * std::min(kMostPerSecond, seen_) / seen_ : kHashes;
-    began_ = true;
-    since_ = at;
+  if (!started_ || at - second_start_ >= kSecond) {
+    hash_limit_ = seen_ ? kHashRange * std::min(kMaxTracesPerSecond, seen_) / seen_ : kHashRange;
+    started_ = true;
+    second_start_ = at;
     seen_ = 0;
-    left_ = 2 * kMostPerSecond;
+    remaining_ = 2 * kMaxTracesPerSecond;
   }
   seen_++;
-  if (!left_ || id.size() > kLongestId || crc32(id) >= below_) return false;
-  left_--;
+  if (!remaining_ || id.size() > kMaxIdLength || crc32(id) >= hash_limit_) return false;
+  remaining_--;
   return true;
 }
 
 Hop Tracer::hop(const Job& job, std::string_view request, std::string_view graph, const char* outcome,
                 const std::string& message, Time at) {
   const TaskSpec& spec = job.task->spec();
-  // A batch may carry the time of a look at the queue that began before the job came.
+  // The time of a dispatch is taken at its start, which may be earlier than the arrival of the job.
   Time taken = job.first_sent ? std::max(job.first_sent, job.arrival) : at;
   std::string line = "{";
   member(line, "request", request);
@@ -101,10 +101,10 @@ void Tracer::write(const Hop& hop) {
     file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) return;
   }
-  // A disk that is full loses the line and nothing else.
+  // If the disk is full, only this line is lost.
   [[maybe_unused]] ssize_t n = ::write(file, hop.line.data(), hop.line.size());
   struct stat status;
-  bool full = fstat(file, &status) == 0 && status.st_size >= kFileBytes;
+  bool full = fstat(file, &status) == 0 && status.st_size >= kMaxFileBytes;
   close(file);
   if (full) rename(path.c_str(), (path + ".1").c_str());
 }

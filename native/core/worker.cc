@@ -12,15 +12,16 @@
 namespace jigsaw {
 namespace {
 
-constexpr Time kFirstPause = 100 * kMillisecond;
-constexpr Time kLongestPause = 2 * kSecond;
+constexpr Time kInitialBackoff = 100 * kMillisecond;
+constexpr Time kMaxBackoff = 2 * kSecond;
 
+// Returns the bit of a batch size in a set of sizes, which are rounded up to powers of two.
 uint32_t size_bit(int64_t items) {
   return uint32_t{1} << std::min<int>(int(std::bit_width(uint64_t(std::max<int64_t>(items, 1) - 1))), 31);
 }
 
-// Locks or unlocks the first byte of a file, without waiting. The lock belongs to the open file: closing another
-// descriptor of the same file does not end it, and the kernel ends it with this process.
+// Locks or unlocks the first byte of a file, without waiting. The lock belongs to the open file description: closing
+// another descriptor of the file does not release it, and the kernel releases it when this process ends.
 bool set_lock(int file, short type) {
   struct flock lock{};
   lock.l_type = type;
@@ -44,8 +45,9 @@ Server::Server(std::string name, std::string address, bool local)
 Server::~Server() = default;
 
 bool Server::condemned(Time at) {
-  if (at < looked_ + (local ? kLook : kRemotePause) || (!local && !condemned_)) return condemned_;
-  looked_ = at;
+  if (at < identity_checked_ + (local ? kIdentityCheckInterval : kRemoteBackoff) || (!local && !condemned_))
+    return condemned_;
+  identity_checked_ = at;
   ServerIdentity found = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
   if (!local || (found != ServerIdentity{} && found != identity_)) {
     identity_ = found;
@@ -58,7 +60,7 @@ bool Server::condemned(Time at) {
 void Server::condemn(Time at) {
   identity_ = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
   condemned_ = true;
-  looked_ = at;
+  identity_checked_ = at;
 }
 
 Worker::Worker(std::shared_ptr<Server> server, std::string model, std::string lock_path)
@@ -71,7 +73,7 @@ Worker::~Worker() {
 bool Worker::acquire(bool& locked) {
   locked = false;
   if (in_flight_ == 0) {
-    // A file that was removed meanwhile is made anew: a lock on what nobody can find would hold nobody up.
+    // Open a deleted file again: a lock on the old one would exclude nobody.
     struct stat status;
     if (lock_ >= 0 && (fstat(lock_, &status) != 0 || status.st_nlink == 0)) {
       close(lock_);
@@ -96,16 +98,16 @@ void Worker::release() {
 }
 
 void Worker::failed(Time at) {
-  pause_ = pause_ ? std::min(2 * pause_, kLongestPause) : kFirstPause;
-  out_until_ = at + pause_;
+  backoff_ = backoff_ ? std::min(2 * backoff_, kMaxBackoff) : kInitialBackoff;
+  backoff_until_ = at + backoff_;
   failing_ = true;
   server->epoch++;
 }
 
 void Worker::answered(int64_t items, Time took) {
   service.add(items, took);
-  pause_ = 0;
-  out_until_ = 0;
+  backoff_ = 0;
+  backoff_until_ = 0;
   failing_ = false;
   if (answered_epoch_ != server->epoch) {
     answered_epoch_ = server->epoch;

@@ -1,4 +1,4 @@
-// The servers of workers and their models, as all fronts of this process share them.
+// Servers and their models, which all fronts of this process share.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +15,7 @@ namespace jigsaw {
 class Connection;
 class Task;
 
-// Which process a server is: a server that is started again has another identity, though its name stays.
+// Identity of a server process. A restarted server keeps its name and gets a new identity.
 struct ServerIdentity {
   dev_t device = 0;
   ino_t inode = 0;
@@ -23,11 +23,11 @@ struct ServerIdentity {
 
   bool operator==(const ServerIdentity&) const = default;
 
-  // Of whatever listens on a Unix socket; all zeros where there is nothing.
+  // Returns the identity of the process that listens on a Unix socket; all zeros if the socket does not exist.
   static ServerIdentity of_socket(const std::string& path);
 };
 
-// The tritonserver of a worker. Guarded by the engine's lock.
+// The tritonserver of a worker, with its connections. Shared by its `Worker`s; guarded by the engine's lock.
 class Server {
  public:
   Server(std::string name, std::string address, bool local);
@@ -35,32 +35,33 @@ class Server {
 
   const std::string name;
   const std::string address;  // Path of its Unix socket, or host:port.
-  const bool local;           // Whether it listens on a Unix socket of this host.
+  const bool local;           // True if it listens on a Unix socket of this host.
 
-  // Whether it may not be used any more: a model's process hung or gave an answer that was not its own. Ends when
-  // another server listens in its place; looked for at most once in `kLook`. A new one raises the epoch.
+  // Returns true if the server is out of service, because a model hung or answered another call. This ends when another
+  // process listens at the address, which is checked at most once per kIdentityCheckInterval and raises the epoch. A
+  // server on another host cannot be identified, so it is used again after kRemoteBackoff.
   bool condemned(Time at);
 
-  // Bars the process that listens now.
+  // Takes the process that listens now out of service.
   void condemn(Time at);
 
-  Time no_regions_until = 0;  // It refused shared memory.
-  bool registering = false;   // One connection at a time registers shared memory; the others take calls meanwhile.
-  size_t users = 0;           // Entries of routes that name it.
-  uint64_t epoch = 0;         // Rises each time that the server may have been started again.
+  Time no_regions_until = 0;  // End of the time for which it gets no shared memory.
+  bool registering = false;   // True while a connection, at most one at a time, registers shared memory.
+  size_t route_entries = 0;   // Number of route entries that name it.
+  uint64_t epoch = 0;         // Number that is incremented whenever the server may have been restarted.
   std::vector<std::unique_ptr<Connection>> connections;
-  std::vector<Connection*> idle;
+  std::vector<Connection*> idle;  // Connections without a call.
 
  private:
-  static constexpr Time kLook = 50 * kMillisecond;
-  static constexpr Time kRemotePause = 5 * kSecond;  // Nothing tells one process on another host from the next.
+  static constexpr Time kIdentityCheckInterval = 50 * kMillisecond;
+  static constexpr Time kRemoteBackoff = 5 * kSecond;
 
   bool condemned_ = false;
   ServerIdentity identity_;
-  Time looked_ = 0;
+  Time identity_checked_ = 0;
 };
 
-// A model on a server. Guarded by the engine's lock.
+// A model on a server. Shared by the routes that name it and its calls in flight; guarded by the engine's lock.
 class Worker {
  public:
   Worker(std::shared_ptr<Server> server, std::string model, std::string lock_path);
@@ -71,45 +72,46 @@ class Worker {
 
   int64_t in_flight() const { return in_flight_; }
 
-  // Counts a call under way. The first one locks the model's slot file, which whoever wants to remove the model locks
-  // to learn that nothing is under way. Returns false while somebody else holds it. `locked` tells whether the file was
-  // locked just now.
+  // Counts a call in flight. The first one locks the model's slot file, which the controller locks before it removes
+  // the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets `locked` to
+  // true if this call locked the file.
   bool acquire(bool& locked);
   void release();
 
-  bool out(Time at) const { return out_until_ > at; }
-  Time out_until() const { return out_until_; }
+  // Returns true during a backoff, in which the worker gets no calls.
+  bool backing_off(Time at) const { return backoff_until_ > at; }
+  Time backoff_until() const { return backoff_until_; }
 
-  // Leaves it out, for longer each time that it fails in a row.
+  // Starts a backoff, whose length doubles with each consecutive failure, from 100 ms to 2 s.
   void failed(Time at);
 
-  // It took a call.
+  // Notes that the server has accepted a call.
   void reached() { failing_ = false; }
 
-  // Whether the last attempt to reach it failed, also once it is tried again.
+  // Returns true from a failure until the server accepts or answers a call, also after the backoff.
   bool failing() const { return failing_; }
 
-  // Leaves it out for a moment, since it is about to be removed.
-  void hold_off(Time at) { out_until_ = at + 5 * kMillisecond; }
+  // Starts a short backoff, because the model is about to be removed.
+  void back_off_briefly(Time at) { backoff_until_ = at + 5 * kMillisecond; }
 
-  // A batch was answered. `took` is kept in the service times.
+  // Records the answer to a batch and its service time.
   void answered(int64_t items, Time took);
 
-  // Whether a batch of about this size was answered since the server was started.
+  // Returns true if the server has answered a batch of about this size since it was started.
   bool has_answered(int64_t items) const;
 
   ServiceTimes service;
-  std::vector<Task*> users;  // Tasks that have it on their route.
+  std::vector<Task*> tasks;  // Tasks with this worker on their route.
 
  private:
   const std::string lock_path_;
-  int lock_ = -1;
+  int lock_ = -1;  // File descriptor of the slot file.
   int64_t in_flight_ = 0;
-  Time out_until_ = 0;
-  Time pause_ = 0;
+  Time backoff_until_ = 0;
+  Time backoff_ = 0;  // Duration of the last backoff; 0 after an answer.
   bool failing_ = false;
-  uint64_t answered_epoch_ = 0;
-  uint32_t answered_sizes_ = 0;
+  uint64_t answered_epoch_ = 0;  // Epoch of the server to which `answered_sizes_` belongs.
+  uint32_t answered_sizes_ = 0;  // Set of the batch sizes that were answered; see `size_bit`.
 };
 
 }  // namespace jigsaw

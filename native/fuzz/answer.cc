@@ -1,4 +1,4 @@
-// A target of libFuzzer; see README.md.
+// libFuzzer target for answers of servers; see README.md.
 #include "testing/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,5 +1,5 @@
-// The core for tests: functions of C that Python calls. Texts that they return are the caller's, who frees them with
-// `jigsaw_text_free`; what is wrong comes as {"error": message}.
+// C interface of the core for tests in Python. The caller owns the returned texts and frees them with
+// `jigsaw_text_free`. Errors are returned as {"error": message}.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +21,7 @@
 namespace jigsaw {
 namespace {
 
+// An engine with its host.
 struct TestEngine {
   Recorder host;
   std::unique_ptr<Engine> engine;
@@ -38,7 +39,7 @@ std::string error_json(const std::exception& error) {
   return text + "}";
 }
 
-// The text that a function makes, or what it throws.
+// Returns the text that a function returns, or the error that it throws.
 template <typename Function>
 char* text_or_error(Function function) {
   try {
@@ -56,14 +57,14 @@ Durations durations(std::string_view json) {
   return found;
 }
 
-// Reads an answer that comes in pieces of these sizes, over and over, as JSON.
+// Reads an answer in pieces of these sizes, which repeat. Returns the result as JSON.
 std::string read_answer(std::string_view data, const std::vector<size_t>& sizes, bool inference) {
   AnswerReader reader;
-  std::vector<ReplyOutput> outputs;
+  std::vector<AnswerOutput> outputs;
   std::vector<std::unique_ptr<char[]>> values;
-  auto place = [&](const std::vector<ReplyOutput>& found, std::vector<iovec>& places) {
+  auto place = [&](const std::vector<AnswerOutput>& found, std::vector<iovec>& places) {
     outputs = found;
-    for (const ReplyOutput& output : found) {
+    for (const AnswerOutput& output : found) {
       values.push_back(std::make_unique<char[]>(output.size));
       if (output.size) places.push_back({values.back().get(), output.size});
     }
@@ -72,19 +73,19 @@ std::string read_answer(std::string_view data, const std::vector<size_t>& sizes,
   size_t piece = 0;
   while (!reader.done() && !data.empty()) {
     size_t left = std::min(data.size(), sizes[piece++ % sizes.size()]), took = 0;
-    for (const iovec& at : reader.room()) {
+    for (const iovec& at : reader.buffers()) {
       size_t step = std::min(left, at.iov_len);
       memcpy(at.iov_base, data.data() + took, step);
       took += step;
       left -= step;
     }
     data.remove_prefix(took);
-    reader.took(took, place);
+    reader.received(took, place);
   }
   std::string text = "{\"done\":" + std::string(reader.done() ? "true" : "false");
   text += ",\"left\":" + std::to_string(data.size()) + ",\"status\":" + std::to_string(reader.status());
   text += ",\"reason\":";
-  append_json(text, reader.done() && reader.status() != 200 ? reply_error(reader.text(), reader.status()) : "");
+  append_json(text, reader.done() && reader.status() != 200 ? answer_error(reader.text(), reader.status()) : "");
   text += ",\"outputs\":[";
   for (size_t i = 0; i < outputs.size(); i++) {
     if (i) text += ',';
@@ -120,7 +121,7 @@ void jigsaw_engine_free(TestEngine* engine) { delete engine; }
 
 char* jigsaw_engine_state(TestEngine* engine) { return jigsaw::copy(engine->host.json()); }
 
-// Returns nullptr where the specification cannot be used, and says why in `error`.
+// Returns nullptr and sets `error` if the specification is invalid.
 Front* jigsaw_front_new(TestEngine* engine, const char* model, const char* spec, size_t size, char** error) {
   try {
     return new Front(*engine->engine, model, {spec, size});
@@ -132,7 +133,7 @@ Front* jigsaw_front_new(TestEngine* engine, const char* model, const char* spec,
 
 void jigsaw_front_free(Front* front) { delete front; }
 
-// Sends the same request `count` times, and writes the requests into `clients`. Returns what is wrong, or nullptr.
+// Sends the same request `count` times and stores the requests in `clients`. Returns an error message, or nullptr.
 char* jigsaw_submit(Front* front, const char* json, size_t json_size, const char* data, size_t size, size_t count,
                     Client** clients) {
   try {

@@ -15,7 +15,7 @@ constexpr const char* kBlames[] = {"request", "model", "worker", "cancelled"};
 
 Client::Client(const FrontSpec& spec, std::string_view text, std::string_view data) {
   Json json = Json::parse(text);
-  // Memory of exactly the size, so that AddressSanitizer sees what reads behind an input.
+  // Allocate exactly the size of the inputs, so that AddressSanitizer detects reads beyond their end.
   size_t at = 0;
   input_data_ = std::make_unique<char[]>(data.size());
   if (!data.empty()) memcpy(input_data_.get(), data.data(), data.size());
@@ -30,22 +30,22 @@ Client::Client(const FrontSpec& spec, std::string_view text, std::string_view da
     inputs_.push_back(std::move(value));
   }
   if (const Json* id = json.find("id")) id_ = id->string("id");
-  if (const Json* time = json.find("arrival")) arrival_.time = Time(time->integer("arrival"));
-  if (const Json* time = json.find("deadline")) arrival_.deadline = Time(time->integer("deadline"));
-  if (const Json* timeout = json.find("timeout_us")) arrival_.timeout_us = uint64_t(timeout->integer("timeout_us"));
-  if (const Json* priority = json.find("priority")) arrival_.priority = int(priority->integer("priority"));
+  if (const Json* time = json.find("arrival")) options_.arrival = Time(time->integer("arrival"));
+  if (const Json* time = json.find("deadline")) options_.deadline = Time(time->integer("deadline"));
+  if (const Json* timeout = json.find("timeout_us")) options_.timeout_us = uint64_t(timeout->integer("timeout_us"));
+  if (const Json* priority = json.find("priority")) options_.priority = int(priority->integer("priority"));
   if (const Json* output = json.find("refuse_output")) refuse_output_ = output->integer("refuse_output");
   if (const Json* wanted = json.find("wanted"))
     for (const Json& name : wanted->array("wanted")) {
       size_t output = 0;
       while (output < spec.outputs.size() && spec.outputs[output].name != name.string("wanted")) output++;
-      if (output == spec.outputs.size()) throw FormatError("there is no output " + name.string("wanted"));
-      arrival_.wanted.push_back(output);
+      if (output == spec.outputs.size()) throw FormatError("unknown output " + name.string("wanted"));
+      options_.wanted.push_back(output);
     }
-  std::sort(arrival_.wanted.begin(), arrival_.wanted.end());
+  std::sort(options_.wanted.begin(), options_.wanted.end());
 }
 
-void Client::submit(Front& front) { front.submit(this, inputs_, arrival_); }
+void Client::submit(Front& front) { front.submit(this, inputs_, options_); }
 
 bool Client::wait(double seconds) {
   std::unique_lock lock(mutex_);
@@ -99,7 +99,7 @@ void Client::respond(const Failure* failure, const Timing& timing) {
 void Client::release() {
   std::unique_lock lock(mutex_);
   released_ = true;
-  // Nobody may read inputs any more: AddressSanitizer sees who does.
+  // Free the inputs, so that AddressSanitizer detects later reads.
   input_data_.reset();
   changed_.notify_all();
   if (!dropped_) return;

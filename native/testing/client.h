@@ -1,4 +1,4 @@
-// A request as a test sends it: it owns its inputs and keeps its answer.
+// A request of a test. It owns its inputs and keeps its response.
 #pragma once
 
 #include <atomic>
@@ -14,29 +14,30 @@
 
 namespace jigsaw {
 
+// Reference-counted by two owners: the test, until `drop`, and the core, until `release`. Thread-safe.
 class Client : public Request {
  public:
-  // `json` has "inputs": [{"dtype", "shape", "size"}, ...], whose bytes follow each other in `data`, and perhaps "id",
-  // "arrival", "deadline", "timeout_us", "priority", "wanted" and "refuse_output": the index of an output for which
-  // there is no memory. Throws FormatError.
+  // `json` has "inputs": [{"dtype", "shape", "size"}, ...], whose bytes are concatenated in `data`. Optional members
+  // are "id", "arrival", "deadline", "timeout_us", "priority", "wanted" and "refuse_output", the index of an output
+  // whose allocation fails. Throws FormatError.
   Client(const FrontSpec& spec, std::string_view json, std::string_view data);
 
-  // Hands it to a front.
+  // Sends the request to a front.
   void submit(Front& front);
 
   void cancel() { cancelled_ = true; }
 
-  // Waits until the core needs the request no more. Returns false where that takes longer.
+  // Waits until the core has released the request. Returns false if that takes longer than `seconds`.
   bool wait(double seconds);
 
-  // The outcome as JSON: {"failure": {"blame", "message"} or null, "outputs": [{"index", "dtype", "shape", "size"}],
-  // "items", "sent", "received"}.
+  // Returns the result as JSON: {"failure": {"blame", "message"} or null, "outputs": [{"index", "dtype", "shape",
+  // "size"}], "items", "sent", "received"}.
   std::string outcome() const;
 
-  // Bytes of the answer's output at a place of `outcome`.
+  // Returns the bytes of the output at an index of `outcome`.
   const char* data(size_t place) const { return outputs_[place].data.get(); }
 
-  // The test needs it no more. It goes once the core does not, either.
+  // Ends the use by the test. The object is deleted when the core has also released it.
   void drop();
 
   std::string_view id() const override { return id_; }
@@ -59,7 +60,7 @@ class Client : public Request {
   std::string id_;
   std::unique_ptr<char[]> input_data_;
   std::vector<Value> inputs_;
-  Arrival arrival_;
+  RequestOptions options_;
   int64_t refuse_output_ = -1;
   std::atomic<bool> cancelled_{false};
 

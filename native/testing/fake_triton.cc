@@ -1,5 +1,5 @@
-// A server for tests of the Triton layer: it has the functions that `triton/abi.h` declares, counts what it hands out,
-// and is driven from Python.
+// A fake server for tests of the Triton layer. It defines the functions that `triton/abi.h` declares, counts the
+// objects that it hands out, and is controlled from Python.
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -77,7 +77,7 @@ struct TRITONBACKEND_ModelInstance {
   void* state = nullptr;
 };
 
-// What the client of a request sees. It outlives the request.
+// The response to a request as its client sees it. It outlives the request.
 struct Answer {
   std::mutex mutex;
   std::condition_variable changed;
@@ -119,10 +119,10 @@ namespace {
 struct Server {
   std::mutex mutex;
   uint32_t major = JIGSAW_BACKEND_API_MAJOR, minor = JIGSAW_BACKEND_API_MINOR;
-  std::string failing;  // Name of a function that fails.
+  std::string failing;  // Name of the function that fails now; empty for none.
   std::vector<std::string> logs;
-  std::map<std::string, double> metrics;  // By name and labels.
-  // The backend deletes neither.
+  std::map<std::string, double> metrics;  // Values by name and labels.
+  // Never freed, because the backend never deletes series.
   std::deque<TRITONSERVER_Metric> series;
   std::deque<TRITONSERVER_MetricFamily> families;
   std::atomic<int64_t> errors{0}, messages{0}, parameters{0}, arguments{0}, requests{0}, responses{0};
@@ -138,13 +138,13 @@ TRITONSERVER_Error* error(TRITONSERVER_Error_Code code, const std::string& messa
   return new TRITONSERVER_Error{code, message};
 }
 
-// The failure of a function that is to fail now.
+// Returns an error if this function is the one that fails now, else nullptr.
 TRITONSERVER_Error* failure_of(const char* function) {
   std::lock_guard lock(server().mutex);
   return server().failing == function ? error(TRITONSERVER_ERROR_INTERNAL, std::string(function) + " fails") : nullptr;
 }
 
-// The text of an error, which is deleted; nullptr for none.
+// Returns the text of an error and deletes the error; nullptr for no error.
 char* text_of_error(TRITONSERVER_Error* error) {
   if (!error) return nullptr;
   char* text = strdup(error->message.c_str());
@@ -191,7 +191,7 @@ std::unique_ptr<TRITONBACKEND_Request> read_request(const Json& json, std::strin
 
 extern "C" {
 
-// --- what the backend calls
+// --- Functions that the backend calls.
 
 TRITONSERVER_Error* TRITONSERVER_ErrorNew(TRITONSERVER_Error_Code code, const char* message) {
   return error(code, message);
@@ -265,13 +265,13 @@ TRITONSERVER_Error* TRITONSERVER_MetricNewWithArgs(TRITONSERVER_Metric** metric,
                                                    const TRITONSERVER_MetricArgs* args) {
   if (auto* failed = failure_of("MetricNew")) return failed;
   if ((family->kind == TRITONSERVER_METRIC_KIND_HISTOGRAM) != (args && !args->buckets.empty()))
-    return error(TRITONSERVER_ERROR_INVALID_ARG, "the arguments do not fit the kind of metric");
+    return error(TRITONSERVER_ERROR_INVALID_ARG, "the arguments do not match the kind of metric");
   std::string text;
   for (uint64_t i = 0; i < count; i++) text += (i ? "," : "") + labels[i]->name + "=" + labels[i]->value;
   std::lock_guard lock(server().mutex);
   *metric = &server().series.emplace_back(TRITONSERVER_Metric{family, text});
   if (!server().metrics.emplace(family->name + "{" + text + "}", 0).second)
-    return error(TRITONSERVER_ERROR_ALREADY_EXISTS, "the metric is there already");
+    return error(TRITONSERVER_ERROR_ALREADY_EXISTS, "the metric already exists");
   return nullptr;
 }
 
@@ -346,7 +346,7 @@ TRITONSERVER_Error* TRITONBACKEND_ModelInstanceReportStatistics(TRITONBACKEND_Mo
                                                                 uint64_t compute_end, uint64_t exec_end) {
   if (request->id == "freed") abort();
   if (compute_start > compute_end || compute_end > exec_end || exec_start > exec_end)
-    return error(TRITONSERVER_ERROR_INVALID_ARG, "times that run backwards");
+    return error(TRITONSERVER_ERROR_INVALID_ARG, "the times are not in order");
   (success ? instance->model->succeeded : instance->model->failed)++;
   return nullptr;
 }
@@ -498,9 +498,9 @@ TRITONSERVER_Error* TRITONBACKEND_ResponseSend(TRITONBACKEND_Response* response,
   return failure_of("ResponseSend");
 }
 
-// --- what tests call
+// --- Functions that tests call.
 
-// Begins anew as a server with this version of the backend API. Returns what is wrong, or nullptr.
+// Restarts as a server with this version of the backend API. Returns an error message, or nullptr.
 char* triton_start(uint32_t major, uint32_t minor) {
   {
     std::lock_guard lock(server().mutex);
@@ -513,26 +513,26 @@ char* triton_start(uint32_t major, uint32_t minor) {
   return text_of_error(TRITONBACKEND_Initialize(nullptr));
 }
 
-// Has a function fail from now on; an empty name for none.
+// Makes a function fail from now on; an empty name ends this.
 void triton_fail(const char* function) {
   std::lock_guard lock(server().mutex);
   server().failing = function;
 }
 
-// Loads a model. Returns nullptr where that fails, and says why in `wrong`.
-TRITONBACKEND_Model* triton_load(const char* config, char** wrong) {
+// Loads a model. Returns nullptr and sets `message` if that fails.
+TRITONBACKEND_Model* triton_load(const char* config, char** message) {
   auto* model = new TRITONBACKEND_Model{config};
-  *wrong = text_of_error(TRITONBACKEND_ModelInitialize(model));
-  if (*wrong) {
+  *message = text_of_error(TRITONBACKEND_ModelInitialize(model));
+  if (*message) {
     delete model;
     return nullptr;
   }
   model->instance = new TRITONBACKEND_ModelInstance{model};
-  *wrong = text_of_error(TRITONBACKEND_ModelInstanceInitialize(model->instance));
+  *message = text_of_error(TRITONBACKEND_ModelInstanceInitialize(model->instance));
   return model;
 }
 
-// Unloads it, though requests are inside.
+// Unloads a model, even while requests are in flight.
 void triton_unload(TRITONBACKEND_Model* model) {
   free(text_of_error(TRITONBACKEND_ModelInstanceFinalize(model->instance)));
   free(text_of_error(TRITONBACKEND_ModelFinalize(model)));
@@ -540,8 +540,8 @@ void triton_unload(TRITONBACKEND_Model* model) {
   delete model;
 }
 
-// Executes an array of requests at once. Writes for each the client's end of it and the request, which is good for
-// `triton_cancel` until it is answered.
+// Executes requests in one call. Stores for each the client's view of the response, and the request, which is valid for
+// `triton_cancel` until it is answered. Returns an error message, or nullptr.
 char* triton_execute(TRITONBACKEND_Model* model, const char* json, size_t json_size, const char* data, size_t size,
                      void** answers, TRITONBACKEND_Request** requests) {
   try {
@@ -561,7 +561,7 @@ char* triton_execute(TRITONBACKEND_Model* model, const char* json, size_t json_s
 
 void triton_cancel(TRITONBACKEND_Request* request) { request->cancelled = true; }
 
-// Waits for an answer, and, where `released` is set, until the backend has released the request.
+// Waits for the response and, if `released` is set, until the backend has released the request. Returns 0 on timeout.
 int triton_wait(void* answer, double seconds, int released) {
   Answer& found = **static_cast<std::shared_ptr<Answer>*>(answer);
   std::unique_lock lock(found.mutex);
@@ -576,7 +576,7 @@ char* triton_answer(void* answer) {
   if (found.error) {
     text += "[" + std::to_string(found.error->code) + ",";
     jigsaw::append_json(text, found.error->message);
-    text += "]";
+    text += ']';
   } else {
     text += "null";
   }
@@ -597,7 +597,7 @@ const char* triton_answer_data(void* answer, size_t output) {
 
 void triton_answer_free(void* answer) { delete static_cast<std::shared_ptr<Answer>*>(answer); }
 
-// What the server counts, as JSON: what is under way or was never deleted, logs and metrics.
+// Returns as JSON: the numbers of objects that exist, the logs, and the metrics.
 char* triton_state() {
   Server& s = server();
   std::lock_guard lock(s.mutex);
@@ -618,7 +618,7 @@ char* triton_state() {
   return strdup((text + "}}").c_str());
 }
 
-// Statistics of a model: [requests that succeeded, requests that failed, batches, items of batches].
+// Stores statistics of a model: [succeeded requests, failed requests, batches, items of all batches].
 void triton_statistics(TRITONBACKEND_Model* model, int64_t* counts) {
   counts[0] = model->succeeded;
   counts[1] = model->failed;

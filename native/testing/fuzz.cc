@@ -25,23 +25,24 @@
 namespace jigsaw {
 namespace {
 
-// Outputs that a fuzzer may announce: memory for more is not what is tested.
-constexpr size_t kMostAnnounced = size_t{1} << 20;
+// Maximum size of an output in a fuzzed answer, because memory exhaustion is not a target of the test.
+constexpr size_t kMaxAnnouncedBytes = size_t{1} << 20;
 
+// Aborts if an invariant is violated.
 void require(bool holds, const char* what) {
   if (holds) return;
-  fprintf(stderr, "it does not hold that %s\n", what);
+  fprintf(stderr, "violated invariant: %s\n", what);
   abort();
 }
 
-// What comes of an answer: its state, and the bytes of its outputs. Without a seed it is read as a whole.
+// Reads an answer and returns its state and the bytes of its outputs. With seed 0 it is read as a whole.
 std::string outcome(std::string_view data, uint32_t seed) {
   AnswerReader reader;
   std::vector<std::unique_ptr<char[]>> memory;
   std::vector<size_t> sizes;
-  auto place = [&](const std::vector<ReplyOutput>& outputs, std::vector<iovec>& places) {
-    for (const ReplyOutput& output : outputs) {
-      if (output.size > kMostAnnounced) throw FormatError("too much");
+  auto place = [&](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
+    for (const AnswerOutput& output : outputs) {
+      if (output.size > kMaxAnnouncedBytes) throw FormatError("too much");
       memory.push_back(std::make_unique<char[]>(output.size));
       sizes.push_back(output.size);
       places.push_back({memory.back().get(), output.size});
@@ -51,8 +52,8 @@ std::string outcome(std::string_view data, uint32_t seed) {
   try {
     reader.begin();
     while (!reader.done() && !data.empty()) {
-      std::span<iovec> room = reader.room();
-      require(!room.empty() && room[0].iov_len > 0, "there is room until the answer is complete");
+      std::span<iovec> room = reader.buffers();
+      require(!room.empty() && room[0].iov_len > 0, "there is memory for more bytes until the answer is complete");
       size_t left = data.size(), took = 0;
       if (seed) {
         seed = seed * 1103515245 + 12345;
@@ -65,11 +66,11 @@ std::string outcome(std::string_view data, uint32_t seed) {
         left -= step;
       }
       data.remove_prefix(took);
-      reader.took(took, place);
+      reader.received(took, place);
     }
     text = reader.done() ? "done " + std::to_string(reader.status()) : "waits";
     if (!reader.done()) return text;
-    if (reader.status() != 200) text += reply_error(reader.text(), reader.status());
+    if (reader.status() != 200) text += answer_error(reader.text(), reader.status());
     for (size_t i = 0; i < sizes.size(); i++) text.append(memory[i].get(), sizes[i]);
   } catch (const FormatError&) {
     return "refused";
@@ -77,14 +78,14 @@ std::string outcome(std::string_view data, uint32_t seed) {
   return text;
 }
 
-// A request whose outputs nobody looks at.
-class Nobody : public Request {
+// A request whose outputs are ignored.
+class NullRequest : public Request {
  public:
   std::string_view id() const override { return {}; }
   bool cancelled() const override { return false; }
   char* allocate(size_t, DataType, const Shape& shape, size_t size) override {
     require(element_count(shape).has_value(), "an output's shape can be counted");
-    if (size > kMostAnnounced) throw std::runtime_error("too much");
+    if (size > kMaxAnnouncedBytes) throw std::runtime_error("too much");
     memory_.push_back(std::make_unique<char[]>(size));
     return memory_.back().get();
   }
@@ -95,7 +96,7 @@ class Nobody : public Request {
   std::vector<std::unique_ptr<char[]>> memory_;
 };
 
-// Tasks of all kinds: fixed and varying shapes, texts, rows of rows, and a step.
+// Specification with all kinds of tasks: fixed and varying shapes, texts, nested rows, and a step.
 constexpr const char* kSpec = R"({"version": 2, "graph": "g", "slo_ms": 60000,
   "inputs": [{"name": "X", "dtype": "INT32", "shape": [1]}, {"name": "R", "dtype": "INT32", "shape": [-1, 1]}],
   "outputs": [{"name": "Y", "dtype": "INT32", "shape": [2], "tensor": "a.Y"},
@@ -114,7 +115,8 @@ constexpr const char* kSpec = R"({"version": 2, "graph": "g", "slo_ms": 60000,
                  {"name": "W", "dtype": "INT64", "shape": [-1, 2], "yields": true},
                  {"name": "B", "dtype": "BYTES", "shape": [-1]}]}]})";
 
-// A server's socket in the abstract namespace is not what `Connection` connects to: it needs a path.
+// A Unix socket that answers one connection at a time. It has a path, because `Connection` cannot connect to an
+// abstract address.
 class Listener {
  public:
   Listener() : path_("/tmp/jigsaw-fuzz-" + std::to_string(getpid()) + ".sock") {
@@ -124,7 +126,7 @@ class Listener {
     memcpy(name.sun_path, path_.data(), path_.size());
     socket_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     require(bind(socket_, reinterpret_cast<sockaddr*>(&name), sizeof name) == 0 && listen(socket_, 8) == 0,
-            "there is a socket");
+            "the socket listens");
   }
   ~Listener() {
     close(socket_);
@@ -133,12 +135,12 @@ class Listener {
 
   const std::string& path() const { return path_; }
 
-  // Answers the connection that was made, and closes it.
+  // Accepts the pending connection, answers it and closes it.
   void answer(std::string_view data) {
     int client = accept(socket_, nullptr, nullptr);
-    require(client >= 0, "the connection was made");
+    require(client >= 0, "there is a pending connection");
     [[maybe_unused]] ssize_t sent = ::send(client, data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    // What was asked is read, so that closing resets nothing.
+    // Read the request, because closing with unread data would reset the connection.
     char asked[8192];
     while (recv(client, asked, sizeof asked, MSG_DONTWAIT) == ssize_t(sizeof asked)) {
     }
@@ -150,6 +152,7 @@ class Listener {
   int socket_;
 };
 
+// An engine whose calls are answered by the fuzzer.
 struct CallFuzzer {
   Recorder host;
   Listener listener;
@@ -160,12 +163,12 @@ struct CallFuzzer {
   void run(size_t task_index, bool tokens, bool pads, std::string_view answer) {
     auto server = std::make_shared<Server>("w", listener.path(), true);
     auto worker = std::make_shared<Worker>(server, "m", "/nonexistent/slot");
-    Nobody nobody;
+    NullRequest null_request;
     int32_t data[] = {1, 2, 3, 4};
     std::vector<Value> inputs(2);
     inputs[0] = {DataType::kInt32, {2, 1}, reinterpret_cast<const char*>(data), 8, nullptr};
     inputs[1] = {DataType::kInt32, {2, 2, 1}, reinterpret_cast<const char*>(data), 16, nullptr};
-    Flow flow(front, plan, &nobody, inputs, now(), kNever, kNever, "");
+    Flow flow(front, plan, &null_request, inputs, now(), kNever, kNever, "");
     Task& task = *front.tasks()[task_index];
     std::vector<Value> values(front.spec().tensors.size());
     values[0] = inputs[0];
@@ -173,12 +176,12 @@ struct CallFuzzer {
     Job job;
     job.flow = &flow;
     job.task = &task;
-    require(!job.take_inputs(task.spec(), values, true), "the request is right");
+    require(!job.take_inputs(task.spec(), values, true), "the inputs of the request are valid");
     Connection connection(*server);
     Call& call = connection.call;
     call.number = 7;
     call.task = &task;
-    call.worker = worker;
+    call.worker = std::move(worker);
     call.tokens = tokens ? 1 : 0;
     call.pads = pads;
     int64_t items = task_index == 0 || (pads && task_index == 2) ? job.items : 1;
@@ -187,7 +190,7 @@ struct CallFuzzer {
     try {
       connection.send();
       listener.answer(answer);
-      require(connection.resume(), "all is there that will come");
+      require(connection.resume(), "the answer is complete or the connection is closed");
       if (connection.status() != 200) {
         connection.error();
         return;
@@ -196,9 +199,9 @@ struct CallFuzzer {
       connection.deliver();
       connection.early_outputs();
       if (connection.answered_early() || items < job.items) return;
-      job.finish(task.spec(), values);
+      job.join_outputs(task.spec(), values);
     } catch (const std::exception&) {
-      // An answer that is refused.
+      // The answer was rejected.
     }
   }
 };
@@ -209,8 +212,8 @@ void fuzz_answer(const uint8_t* data, size_t size) {
   if (size == 0) return;
   std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   std::string whole = outcome(text, 0), pieces = outcome(text, 1 + data[0]);
-  // A byte too many is noticed where it comes with the rest of the answer.
-  if (whole != "refused") require(whole == pieces, "an answer reads the same in pieces");
+  // An answer with excess bytes is only rejected if they arrive together with its end, so pieces may be accepted.
+  if (whole != "refused") require(whole == pieces, "an answer in pieces reads the same as the whole");
 }
 
 void fuzz_documents(const uint8_t* data, size_t size) {
@@ -219,7 +222,7 @@ void fuzz_documents(const uint8_t* data, size_t size) {
     try {
       function();
     } catch (const FormatError&) {
-      // A document that is refused.
+      // The document was rejected.
     }
   };
   attempt([&] { FrontSpec::parse(text); });
@@ -227,10 +230,10 @@ void fuzz_documents(const uint8_t* data, size_t size) {
   attempt([&] {
     Json json = Json::parse(text);
     if (json.kind() != Json::Kind::kString) return;
-    // What is written is read again as it was.
+    // Writing and parsing must return the same string.
     std::string written;
     append_json(written, json.string("text"));
-    require(Json::parse(written).string("text") == json.string("text"), "a string survives");
+    require(Json::parse(written).string("text") == json.string("text"), "a string round-trips");
   });
 }
 

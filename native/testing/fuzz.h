@@ -1,4 +1,4 @@
-// What fuzzers call: each function takes any bytes, and must neither crash nor let an exception out.
+// Fuzz targets. Each function accepts any bytes, and must neither crash nor throw.
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,15 @@
 
 namespace jigsaw {
 
-// Reads an answer of a server, whole and in pieces, and compares what comes of it. The first byte seeds the pieces.
+// Reads a server's answer, once as a whole and once in pieces, and compares the results. The first byte is the random
+// seed of the sizes of the pieces.
 void fuzz_answer(const uint8_t* data, size_t size);
 
-// Reads a front's specification, a route, and any JSON.
+// Parses the bytes as a front's specification, as a route, and as JSON.
 void fuzz_documents(const uint8_t* data, size_t size);
 
-// Answers a call of a task over a socket, up to the tensors of the request. The first byte chooses the task.
+// Answers a call over a socket with the bytes, and processes the answer up to the tensors of the request. The first
+// byte chooses the task.
 void fuzz_call(const uint8_t* data, size_t size);
 
 }  // namespace jigsaw

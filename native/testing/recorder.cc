@@ -13,9 +13,9 @@ constexpr const char* kKinds[] = {"counter", "gauge", "histogram"};
 
 }  // namespace
 
-class Recorder::Counted : public Metric {
+class Recorder::RecordedMetric : public Metric {
  public:
-  Counted(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
+  RecordedMetric(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
 
   void add(double value) override { change(MetricKind::kCounter, series_.value + value, 0); }
   void set(double value) override { change(MetricKind::kGauge, value, 0); }
@@ -24,7 +24,8 @@ class Recorder::Counted : public Metric {
  private:
   void change(MetricKind kind, double value, int64_t more) {
     std::lock_guard lock(recorder_.mutex_);
-    if (kind != series_.kind) recorder_.logs_.emplace_back(LogLevel::kError, series_.name + " is of another kind");
+    if (kind != series_.kind)
+      recorder_.logs_.emplace_back(LogLevel::kError, series_.name + " is of another kind of metric");
     series_.value = value;
     series_.count += more;
   }
@@ -44,7 +45,7 @@ std::unique_ptr<Metric> Recorder::metric(MetricKind kind, const std::string& nam
     throw std::runtime_error("metric " + name + " cannot be made");
   std::lock_guard lock(mutex_);
   series_.push_back({kind, name, labels});
-  return std::make_unique<Counted>(*this, series_.back());
+  return std::make_unique<RecordedMetric>(*this, series_.back());
 }
 
 std::string Recorder::json() const {

@@ -1,4 +1,4 @@
-// A host that keeps what the core logs and counts, for tests to look at.
+// A host for tests that records logs and metrics.
 #pragma once
 
 #include <deque>
@@ -12,13 +12,14 @@
 
 namespace jigsaw {
 
+// Must outlive the engine that uses it. Thread-safe.
 class Recorder : public Host {
  public:
   void log(LogLevel level, const std::string& text) override;
   std::unique_ptr<Metric> metric(MetricKind kind, const std::string& name, const std::string& help,
                                  const Labels& labels, const std::vector<double>& buckets) override;
 
-  // Logs and metrics as JSON: {"logs": [[level, text], ...], "metrics": [{"name", "kind", "labels", "value",
+  // Returns logs and metrics as JSON: {"logs": [[level, text], ...], "metrics": [{"name", "kind", "labels", "value",
   // "count"}]}.
   std::string json() const;
 
@@ -27,14 +28,14 @@ class Recorder : public Host {
     MetricKind kind;
     std::string name;
     Labels labels;
-    double value = 0;   // Of a counter or gauge; the sum of a histogram.
-    int64_t count = 0;  // Values that a histogram observed.
+    double value = 0;   // Value of a counter or gauge; sum of a histogram.
+    int64_t count = 0;  // Number of values that a histogram has observed.
   };
-  class Counted;
+  class RecordedMetric;
 
   mutable std::mutex mutex_;
   std::vector<std::pair<LogLevel, std::string>> logs_;
-  std::deque<Series> series_;  // Series stay where they are while others are added.
+  std::deque<Series> series_;  // A deque, because series must keep their addresses.
 };
 
 }  // namespace jigsaw

@@ -1,12 +1,12 @@
-// The part of Triton's backend ABI that this library uses, declared by name and type. The server that loads the library
-// has the definitions. All of them are weak, so that an older server that lacks one is told by its version, not by an
-// undefined symbol.
+// Declarations of the part of Triton's backend ABI that this library uses. The server that loads the library defines
+// the functions. They are weak, so that a server that lacks one is rejected by its API version, not by an undefined
+// symbol.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// Versions of the ABI that the library was written against: any with the same major and at least this minor will do.
+// Version of the ABI that the library requires: this major version, and at least this minor version.
 #define JIGSAW_BACKEND_API_MAJOR 1
 #define JIGSAW_BACKEND_API_MINOR 19
 
@@ -50,7 +50,7 @@ typedef enum {
 } TRITONSERVER_MetricKind;
 typedef enum { TRITONSERVER_PARAMETER_STRING, TRITONSERVER_PARAMETER_INT } TRITONSERVER_ParameterType;
 
-// Numbered as jigsaw::DataType.
+// The numbers are those of jigsaw::DataType.
 typedef uint32_t TRITONSERVER_DataType;
 
 #define TRITONSERVER_RESPONSE_COMPLETE_FINAL 1

@@ -16,14 +16,16 @@
 namespace jigsaw {
 namespace {
 
-// What the kernel counts of a socket's buffer for one small message.
+// Bytes of a socket's buffer that the kernel charges for one small message.
 constexpr int kMessageBytes = 768;
 
-// Part of a pair's buffer that may be filled.
-constexpr double kMostFull = 0.5;
+// Fraction of a socket's buffer that may be filled.
+constexpr double kMaxFill = 0.5;
 
-constexpr auto kPause = std::chrono::microseconds(200);
+// Interval at which held responses are tried again.
+constexpr auto kRetryInterval = std::chrono::microseconds(200);
 
+// Returns true if an end of a connection is a Unix socket without a name.
 bool unnamed(int socket, int (*name_of)(int, sockaddr*, socklen_t*)) {
   sockaddr_un name{};
   socklen_t size = sizeof name;
@@ -40,14 +42,14 @@ void send_now(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {
 }  // namespace
 
 AnswerGate& AnswerGate::get() {
-  // Never destroyed: its thread may outlive everything else.
+  // Never destroyed, because its thread may outlive all other objects.
   static auto* gate = new AnswerGate;
   return *gate;
 }
 
 void AnswerGate::find_pairs() {
   std::lock_guard lock(mutex_);
-  ends_.clear();
+  sockets_.clear();
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   int most = int(std::min<rlim_t>(limit.rlim_cur, 65536));
@@ -56,25 +58,26 @@ void AnswerGate::find_pairs() {
     socklen_t size = sizeof type;
     if (getsockopt(file, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) continue;
     if (!unnamed(file, getsockname) || !unnamed(file, getpeername)) continue;
-    // A connection to a worker's socket has a peer with a name, one from a client to a Unix socket a name of its own.
-    int room = 0;
-    size = sizeof room;
-    getsockopt(file, SOL_SOCKET, SO_SNDBUF, &room, &size);
-    room_ = ends_.empty() ? room : std::min(room_, room);
-    ends_.push_back(file);
+    // Named ends belong to other connections: the peer of a connection to a worker, or the own end of a client's
+    // connection to a Unix socket, has a name.
+    int bytes = 0;
+    size = sizeof bytes;
+    getsockopt(file, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
+    buffer_bytes_ = sockets_.empty() ? bytes : std::min(buffer_bytes_, bytes);
+    sockets_.push_back(file);
   }
   budget_ = 0;
 }
 
 bool AnswerGate::admit() {
   if (budget_.fetch_sub(1, std::memory_order_relaxed) > 0) return true;
-  if (ends_.empty()) return true;
+  if (sockets_.empty()) return true;
   int most = 0;
-  for (int end : ends_) {
+  for (int socket : sockets_) {
     int queued = 0;
-    if (ioctl(end, TIOCOUTQ, &queued) == 0) most = std::max(most, queued);
+    if (ioctl(socket, TIOCOUTQ, &queued) == 0) most = std::max(most, queued);
   }
-  int more = int((kMostFull * room_ - most) / kMessageBytes);
+  int more = int((kMaxFill * buffer_bytes_ - most) / kMessageBytes);
   if (more <= 0) return false;
   budget_ = more - 1;
   return true;
@@ -111,7 +114,7 @@ void AnswerGate::run() {
     while (!held_.empty()) {
       if (!admit()) {
         lock.unlock();
-        std::this_thread::sleep_for(kPause);
+        std::this_thread::sleep_for(kRetryInterval);
         lock.lock();
         continue;
       }

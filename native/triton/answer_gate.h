@@ -1,4 +1,4 @@
-// Holds answers back while the server's HTTP front has no room for more.
+// Flow control for responses: works around a limit of Triton's HTTP frontend.
 #pragma once
 
 #include <atomic>
@@ -12,17 +12,21 @@ struct TRITONSERVER_Error;
 
 namespace jigsaw {
 
-// Triton's HTTP front hands each answer to its connection's thread as 17 bytes through a socket pair, and loses what
-// finds the pair full. These pairs are the process's only unnamed Unix stream sockets that are connected to one
-// another; how full they are can be read. An answer that finds one over half full waits until it is not.
+// Delays responses while Triton's HTTP frontend cannot accept more. The frontend passes each response to the thread of
+// its connection as a message of 17 bytes through a socket pair, and loses messages that do not fit into the pair's
+// buffer. These pairs are the only unnamed Unix stream sockets of the process that are connected to each other, and
+// their fill level can be read. While one is more than half full, responses wait in a queue.
+//
+// A singleton that is never destroyed. Any thread may call it.
 class AnswerGate {
  public:
+  // Returns the gate of this process.
   static AnswerGate& get();
 
-  // Looks for the pairs anew: the fronts of the server may have been started since.
+  // Searches for the socket pairs again. Called at each load of a model, because the frontends may have started since.
   void find_pairs();
 
-  // Sends a response, now or soon, with an error or none; takes both over.
+  // Sends a response, immediately or later. Takes ownership of the response and of the error, which may be nullptr.
   void send(TRITONBACKEND_Response* response, TRITONSERVER_Error* error);
 
  private:
@@ -32,17 +36,19 @@ class AnswerGate {
   };
 
   AnswerGate() = default;
+  // Returns true if a response may be sent now. Requires the mutex.
   bool admit();
+  // Sends held responses; the body of the gate's thread.
   void run();
 
-  std::atomic<int> budget_{0};  // Answers that surely find room, as if none were read meanwhile.
-  std::atomic<bool> holding_{false};
+  std::atomic<int> budget_{0};        // Number of responses that certainly fit, even if the frontend reads none.
+  std::atomic<bool> holding_{false};  // True while responses wait.
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<int> ends_;
-  int room_ = 0;
-  std::deque<Answer> held_;
-  bool started_ = false;
+  std::vector<int> sockets_;  // Both ends of all pairs.
+  int buffer_bytes_ = 0;      // Smallest send buffer of the sockets.
+  std::deque<Answer> held_;   // Responses that wait.
+  bool started_ = false;      // True if the thread that sends held responses runs.
 };
 
 }  // namespace jigsaw

@@ -1,4 +1,4 @@
-// The backend that tritonserver loads: models are fronts, requests are handed to the core as they are.
+// The entry points of the Triton backend: each model is a front, and requests are passed to the core.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -28,6 +28,7 @@
 namespace jigsaw {
 namespace {
 
+// Throws an error of the server as an exception.
 void check(TRITONSERVER_Error* error) {
   if (!error) return;
   std::string text = TRITONSERVER_ErrorMessage(error);
@@ -40,13 +41,14 @@ void log_message(TRITONSERVER_LogLevel level, const std::string& text) {
     TRITONSERVER_ErrorDelete(error);
 }
 
-// For calls that fail only where the server is out of order; there is nobody to hand the error to.
+// Logs an error of a call that only fails if the server is broken, where no caller could handle the error.
 void log_failure(TRITONSERVER_Error* error) {
   if (!error) return;
   log_message(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
   TRITONSERVER_ErrorDelete(error);
 }
 
+// A series of the server. Thread-safe, as the server's functions are.
 class TritonMetric : public Metric {
  public:
   explicit TritonMetric(TRITONSERVER_Metric* metric) : metric_(metric) {}
@@ -55,10 +57,11 @@ class TritonMetric : public Metric {
   void observe(double value) override { log_failure(TRITONSERVER_MetricObserve(metric_, value)); }
 
  private:
-  // Never deleted: a series goes on over generations, as long as the server runs.
+  // Never deleted: a series continues across generations as long as the server runs.
   TRITONSERVER_Metric* metric_;
 };
 
+// Log and metrics of the server.
 class TritonHost : public Host {
  public:
   void log(LogLevel level, const std::string& text) override {
@@ -95,11 +98,12 @@ class TritonHost : public Host {
   std::map<std::string, TRITONSERVER_MetricFamily*> families_;
 };
 
-// What all models of the process share. Never destroyed: Triton unloads backends while threads may still run.
+// State that all models of the process share. Never destroyed, because Triton unloads backends while threads may still
+// run.
 struct Process {
   TritonHost host;
   std::unique_ptr<Engine> engine;
-  std::string wrong;  // Why there is no engine.
+  std::string error;  // Reason why there is no engine.
 };
 
 Process& process() {
@@ -107,12 +111,13 @@ Process& process() {
   return *made;
 }
 
+// State of a model.
 struct Model {
   std::string name;
   std::unique_ptr<Front> front;
 };
 
-// Requests under way in an instance: Triton ends the instance once its requests have ended.
+// State of a model instance: counts its requests, because Triton may finalize an instance while requests are in flight.
 struct Instance {
   std::mutex mutex;
   std::condition_variable idle;
@@ -149,6 +154,7 @@ const char* blame_prefix(Blame blame) {
   }
 }
 
+// A request of the server. Created for each request of an execution; deletes itself on `release`.
 class TritonRequest : public Request {
  public:
   TritonRequest(Front& front, TRITONBACKEND_Request* request, TRITONBACKEND_ModelInstance* instance, Instance& state,
@@ -177,11 +183,10 @@ class TritonRequest : public Request {
     failed_ = failure != nullptr;
     if (!failure && wants_clock_) {
       try {
-        char* to =
-            allocate(kClockTensor.data(), DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
+        char* to = allocate(kClockTensor, DataType::kInt64, {timing.items, 2}, size_t(timing.items) * sizeof clock_);
         for (int64_t i = 0; i < timing.items; i++) memcpy(to + size_t(i) * sizeof clock_, clock_, sizeof clock_);
       } catch (const std::exception&) {
-        // The next step takes its own arrival then.
+        // Without the tensor, the next step uses its own time of arrival.
       }
     }
     TRITONBACKEND_Response* response = failure ? nullptr : std::exchange(response_, nullptr);
@@ -190,7 +195,7 @@ class TritonRequest : public Request {
       std::string message = front_.spec().blaming ? blame_prefix(failure->blame) + failure->message : failure->message;
       error = TRITONSERVER_ErrorNew(code_of(failure->blame), message.c_str());
     }
-    // A failure goes out in a response of its own: others may still write into the outputs of the first.
+    // A failure gets a new response, because other threads may still write into the outputs of the first one.
     if (!response) log_failure(TRITONBACKEND_ResponseNew(&response, request_));
     if (response)
       AnswerGate::get().send(response, error);
@@ -214,14 +219,14 @@ class TritonRequest : public Request {
     state.ended();
   }
 
-  // Hands the request to the core. It may be gone when this returns.
+  // Passes the request to the core. The request may be deleted when this returns.
   void submit() {
     std::vector<Value> inputs;
-    Arrival arrival;
-    arrival.time = begin_;
+    RequestOptions options;
+    options.arrival = begin_;
     std::unique_ptr<Failure> failure;
     try {
-      read(inputs, arrival);
+      read(inputs, options);
     } catch (const std::exception& error) {
       failure = std::make_unique<Failure>(Failure{Blame::kRequest, error.what()});
     }
@@ -230,7 +235,7 @@ class TritonRequest : public Request {
       release();
       return;
     }
-    front_.submit(this, std::move(inputs), std::move(arrival));
+    front_.submit(this, std::move(inputs), std::move(options));
   }
 
  private:
@@ -244,56 +249,57 @@ class TritonRequest : public Request {
     TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
     int64_t memory_id = 0;
     check(TRITONBACKEND_OutputBuffer(output, &buffer, size, &memory, &memory_id));
-    if (memory == TRITONSERVER_MEMORY_GPU) throw std::runtime_error("an output cannot be written to GPU memory");
+    if (memory == TRITONSERVER_MEMORY_GPU)
+      throw std::runtime_error("an output buffer is in GPU memory, which the gateway cannot write");
     return static_cast<char*>(buffer);
   }
 
-  void read(std::vector<Value>& inputs, Arrival& arrival) {
-    for (const FrontOutput& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
-    if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &arrival.timeout_us))
+  void read(std::vector<Value>& inputs, RequestOptions& options) {
+    for (const BoundaryTensor& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
+    if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &options.timeout_us))
       TRITONSERVER_ErrorDelete(error);
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestInputCount(request_, &count));
     if (front_.spec().clock && count > inputs.size()) {
-      Value clock = input_of(kClockTensor.data());
+      Value clock = input_of(kClockTensor);
       if (clock.type == DataType::kInt64 && clock.size >= sizeof clock_) {
         memcpy(clock_, clock.data, sizeof clock_);
-        if (clock_[0] > 0) arrival.time = Time(clock_[0]);
-        if (clock_[1] > 0) arrival.deadline = Time(clock_[1]);
+        if (clock_[0] > 0) options.arrival = Time(clock_[0]);
+        if (clock_[1] > 0) options.deadline = Time(clock_[1]);
       }
     }
     if (!clock_[0]) {
-      clock_[0] = int64_t(arrival.time);
-      // A timeout may be longer than there are nanoseconds in an INT64.
-      Time most = Time(INT64_MAX) - arrival.time;
+      clock_[0] = int64_t(options.arrival);
+      // Avoid an overflow: the timeout may be longer than an INT64 of nanoseconds.
+      Time most = Time(INT64_MAX) - options.arrival;
       Time limit =
-          arrival.timeout_us ? 1000 * std::min(arrival.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
-      clock_[1] = int64_t(arrival.time + limit);
+          options.timeout_us ? 1000 * std::min(options.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
+      clock_[1] = int64_t(options.arrival + limit);
     }
-    read_outputs(arrival);
-    read_priority(arrival);
+    read_outputs(options);
+    read_priority(options);
   }
 
-  void read_outputs(Arrival& arrival) {
+  void read_outputs(RequestOptions& options) {
     const auto& outputs = front_.spec().outputs;
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestOutputCount(request_, &count));
     for (uint32_t i = 0; i < count; i++) {
       const char* name = nullptr;
       check(TRITONBACKEND_RequestOutputName(request_, i, &name));
-      if (name == kClockTensor) {
+      if (std::string_view(name) == kClockTensor) {
         wants_clock_ = true;
         continue;
       }
       for (size_t o = 0; o < outputs.size(); o++)
-        if (outputs[o].name == name) arrival.wanted.push_back(o);
+        if (outputs[o].name == name) options.wanted.push_back(o);
     }
-    std::sort(arrival.wanted.begin(), arrival.wanted.end());
-    // All of them is the usual case, and has the empty list.
-    if (arrival.wanted.size() == outputs.size()) arrival.wanted.clear();
+    std::sort(options.wanted.begin(), options.wanted.end());
+    // The empty list stands for all outputs, which is the usual case.
+    if (options.wanted.size() == outputs.size()) options.wanted.clear();
   }
 
-  void read_priority(Arrival& arrival) {
+  void read_priority(RequestOptions& options) {
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestParameterCount(request_, &count));
     for (uint32_t i = 0; i < count; i++) {
@@ -304,7 +310,7 @@ class TritonRequest : public Request {
       if (type == TRITONSERVER_PARAMETER_INT && std::string_view(key) == "jigsaw_priority") {
         int64_t priority;
         memcpy(&priority, value, sizeof priority);
-        arrival.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
+        options.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
       }
     }
   }
@@ -321,7 +327,7 @@ class TritonRequest : public Request {
     value.type = DataType(type);
     value.shape.assign(shape, shape + dims);
     value.size = size;
-    if (buffers > 1) value.own = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
+    if (buffers > 1) value.owner = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
     size_t at = 0;
     for (uint32_t i = 0; i < buffers; i++) {
       const void* data = nullptr;
@@ -330,16 +336,17 @@ class TritonRequest : public Request {
       int64_t memory_id = 0;
       check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
       if (memory == TRITONSERVER_MEMORY_GPU)
-        throw std::runtime_error(std::string("input ") + name + " is in GPU memory");
-      if (!value.own) {
+        throw std::runtime_error(std::string("input ") + name +
+                                 " is in GPU memory, which the gateway cannot read; send it in host memory");
+      if (!value.owner) {
         value.data = static_cast<const char*>(data);
         value.size = part;
       } else if (part) {
-        memcpy(value.own.get() + at, data, part);
+        memcpy(value.owner.get() + at, data, part);
         at += part;
       }
     }
-    if (value.own) value.data = value.own.get();
+    if (value.owner) value.data = value.owner.get();
     return value;
   }
 
@@ -378,7 +385,7 @@ void start_engine() {
   process().engine.reset();
   const char* run_dir = getenv("JIGSAW_RUN_DIR");
   if (!run_dir) {
-    process().wrong = "JIGSAW_RUN_DIR is not set; start the gateway with it";
+    process().error = "JIGSAW_RUN_DIR is not set; set it to the run directory before the gateway starts";
     return;
   }
   auto text = [](const char* name) {
@@ -398,7 +405,7 @@ using jigsaw::process;
 
 extern "C" {
 
-// What this library is, as JSON.
+// Returns version, compiler and required API version of this library as JSON.
 JIGSAW_EXPORT const char* jigsaw_build_info() {
   return "{\"version\":\"" JIGSAW_VERSION "\",\"compiler\":\"" JIGSAW_COMPILER
          "\",\"api\":\"" JIGSAW_TEXT(JIGSAW_BACKEND_API_MAJOR) "." JIGSAW_TEXT(JIGSAW_BACKEND_API_MINOR) "\"}";
@@ -423,7 +430,7 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend
 
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
   try {
-    if (!process().engine) throw std::runtime_error(process().wrong);
+    if (!process().engine) throw std::runtime_error(process().error);
     jigsaw::Json config = jigsaw::Json::parse(jigsaw::config_of(model));
     auto made = std::make_unique<jigsaw::Model>();
     made->name = config.at("name", "config").string("config.name");
@@ -455,7 +462,7 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACK
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &found)) return error;
   auto* state = static_cast<jigsaw::Instance*>(found);
   {
-    // Triton ends an instance while requests are inside: they need it until they are released.
+    // Requests in flight need the instance until they are released.
     std::unique_lock lock(state->mutex);
     state->idle.wait(lock, [state] { return state->under_way == 0; });
   }

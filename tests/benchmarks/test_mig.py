@@ -24,7 +24,7 @@ def test_faults_after_a_kill_are_counted_and_reported(tmp_path: Path, monkeypatc
     changes = transitions(1, seed=5)
     good = mig.kill_points(tmp_path, lambda _: None, changes)
     assert (good.id, good.value, good.met) == ("mig.kill_points", 1.0, True)
-    monkeypatch.setattr(Owner, "wrong", lambda _: "somebody else's instance is gone" if _.machine.changes() else "")
+    monkeypatch.setattr(Owner, "violation", lambda _: "somebody else's instance is gone" if _.machine.changes() else "")
     monkeypatch.setattr(Owner, "changes", lambda _: ["nvmlGpuInstanceDestroy"])
     bad = mig.kill_points(tmp_path, lambda _: None, changes)
     assert (bad.value, bad.met) == (0.0, False)

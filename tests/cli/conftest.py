@@ -1,4 +1,4 @@
-"""Running commands, and small applications to run them on."""
+"""Runs commands, and creates small applications for them."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the program in an empty folder, with nothing of the user's environment that it reads."""
+    """Runs the program in an empty folder, without the environment variables that it reads."""
     for name in list(os.environ):
         if name.startswith(("JIGSAW_", "XDG_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
@@ -34,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """The skeleton of `init`: one task of two variants, profiled on `cpu`."""
+    """Application of `init` without --from: one task with two variants, profiled on `cpu`."""
     folder = tmp_path / "app"
     shutil.copytree(SKELETON, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -42,7 +42,7 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stepped(tmp_path: Path, app: Path) -> Path:
-    """The application of `app` with a python step behind its task."""
+    """Application like `app`, with a python step after its task."""
     folder = tmp_path / "stepped"
     shutil.copytree(app, folder)
     graph = yaml.safe_load((folder / "graph.yaml").read_text())
@@ -57,7 +57,7 @@ def stepped(tmp_path: Path, app: Path) -> Path:
 
 @pytest.fixture
 def named(tmp_path: Path, app: Path) -> Callable[[str], Path]:
-    """Makes copies of `app` under other names."""
+    """Copies `app` under another name."""
 
     def copy(name: str) -> Path:
         folder = tmp_path / name

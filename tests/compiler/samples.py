@@ -43,14 +43,14 @@ TEMPLATES: Mapping[str, Template] = {
         ),
     )
 }
-"""Stand-ins, so that golden files do not move with the real ones."""
+"""Simple templates in place of the real ones, whose changes would otherwise change the golden files."""
 
 Placed = Mapping[tuple[int, int, str], Iterable[PlacedModel]]
-"""(GPU index, start, slice) -> models."""
+"""Models of each (GPU index, start, slice)."""
 
 
 def every(graph: TaskGraph, *, instances: int = 2, batch: int = 4, rates: Mapping[str, float] | None = None) -> Plan:
-    """A plan that gives each task's first variant a 1g slice of its own, seven to a GPU."""
+    """Returns a plan in which the first variant of each task has its own 1g slice, seven to a GPU."""
     placed = {
         (i // 7, i % 7, "1g"): [PlacedModel(graph.name, task.name, task.variants[0].name, instances, batch)]
         for i, task in enumerate(graph.tasks.values())
@@ -59,12 +59,12 @@ def every(graph: TaskGraph, *, instances: int = 2, batch: int = 4, rates: Mappin
 
 
 def together(of: TaskGraph, *slices: Sequence[str], batches: Mapping[str, int] | None = None) -> Plan:
-    """A plan of slices with these tasks each, or one with all of them: first variants of one instance and batch 4.
+    """Returns a plan whose slices hold first variants of several tasks, with one instance and batch 4 by default.
 
     Args:
-        of: The graph.
-        slices: Tasks of each.
-        batches: Task -> its batch where that is another.
+        of: Graph to plan.
+        slices: Tasks of each slice; all tasks in one slice if there are none.
+        batches: Batches other than 4, by task.
     """
     placed = {
         (0, at, "1g"): [
@@ -84,14 +84,14 @@ def plan(
     rates: Mapping[str, float] | None = None,
     demand_rps: float = 100.0,
 ) -> Plan:
-    """A plan of exactly these placements.
+    """Returns a plan with exactly these placements.
 
     Args:
-        graphs: All of them.
-        placed: Where what is.
-        board: Of every GPU.
-        rates: Task -> calls a second where they are not the demand.
-        demand_rps: Of every graph.
+        graphs: Graphs of the plan.
+        placed: Models of each slice.
+        board: Board of every GPU.
+        rates: Calls per second that differ from the demand, by task.
+        demand_rps: Demand of every graph.
     """
     placed = {at: tuple(models) for at, models in placed.items()}
     gpus = tuple(
@@ -137,12 +137,12 @@ def _graph_plan(graph: TaskGraph, placed: Placed, rates: Mapping[str, float], de
 
 
 def cluster(gpus: int = 4, board: str = "A100-80GB") -> Cluster:
-    """Emulated GPUs of node `n`."""
+    """Returns a cluster of emulated GPUs on node `n`."""
     return Cluster(tuple(Gpu(GpuId("n", index), CATALOG[board]) for index in range(gpus)))
 
 
 def profile(graph: TaskGraph, *, board: str = "A100-80GB", slice_: str = "1g") -> ProfileTable:
-    """Every variant at 1 to 4 instances and batches of 1 to 8: 10 ms and 1 ms more an item."""
+    """Returns a profile of every variant with 1 to 4 instances and batches of 1 to 8: a median of 10 ms + 1 ms/item."""
     return ProfileTable(
         ProfileRow(
             ProfileKey(board, task.name, variant.name, slice_, instances, batch),
@@ -161,7 +161,7 @@ def profile(graph: TaskGraph, *, board: str = "A100-80GB", slice_: str = "1g") -
 
 
 def identity(path: Path) -> str:
-    """Content that follows from the path."""
+    """Returns an identity that depends only on the path."""
     return f"content of {path}"
 
 
@@ -176,7 +176,7 @@ def compiled(
     templates: Mapping[str, Template] = TEMPLATES,
     backends: Iterable[str] = ("python",),
 ) -> Bundle:
-    """One graph, compiled with all that belongs to it; for `target`, where it is given, in place of the graph's own."""
+    """Compiles one graph, for the given target or the graph's own."""
     if target is not None:
         graph = replace(graph, target=target)
     return compile_plan(
@@ -193,11 +193,11 @@ def compiled(
 
 
 def spec_text(folder: ModelFolder) -> str:
-    """The specification in a model's configuration."""
+    """Returns the specification in a model's configuration as JSON text."""
     text: str = cfg.of_folder(folder).parameters["spec"].string_value
     return text
 
 
 def spec_of(folder: ModelFolder) -> Any:
-    """The same, read."""
+    """Returns the parsed specification in a model's configuration."""
     return json.loads(spec_text(folder))

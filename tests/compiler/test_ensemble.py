@@ -14,7 +14,7 @@ from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, cropping, dia
 
 
 def members(of: TaskGraph) -> tuple[Any, dict[str, Any]]:
-    """The front's configuration, and those of the models behind it."""
+    """Returns the configurations of a graph's front and of the models behind it."""
     item = compiled(of, target="ensemble").graphs[of.name]
     return cfg.of_folder(item.front), {model.name: cfg.of_folder(model) for model in item.models}
 
@@ -35,7 +35,7 @@ def test_a_front_has_the_graphs_name_inputs_and_outputs() -> None:
 
 
 @pytest.mark.parametrize("of", [fan_out(), conditional()], ids=lambda g: g.name)
-def test_rows_of_several_items_do_not_stack(of: TaskGraph) -> None:
+def test_a_graph_with_rows_takes_one_item_at_a_time(of: TaskGraph) -> None:
     config, _ = members(of)
     assert config.max_batch_size == 1
 
@@ -50,7 +50,7 @@ def test_rows_of_several_items_do_not_stack(of: TaskGraph) -> None:
     ],
     ids=["one output", "only outputs", "an output that a step takes", "an input that the first step does not take"],
 )
-def test_where_triton_would_leave_out_steps_by_mistake_is_an_ensemble_within_one(
+def test_an_inner_ensemble_keeps_triton_from_skipping_needed_steps(
     third: str, outputs: dict[str, str], within: bool
 ) -> None:
     tasks = [task("one", {"X": "inputs.X"}), task("two", {"X": "one.Y"}), task("three", {"X": f"inputs.{third}"})]
@@ -67,7 +67,7 @@ def test_where_triton_would_leave_out_steps_by_mistake_is_an_ensemble_within_one
     assert [step.model_name for step in cfg.of_folder(item.pipeline).ensemble_scheduling.step] == own
 
 
-def test_a_condition_is_led_to_the_task_it_decides_on() -> None:
+def test_a_condition_is_an_input_of_the_task_that_it_controls() -> None:
     _, models = members(conditional())
     inspect = models["conditional.pipeline.g3"].ensemble_scheduling.step[1]
     assert dict(inspect.input_map) == {"X": "screen.Y", "JIGSAW_WHEN": "SCORE", CLOCK: f"screen.{CLOCK}"}
@@ -81,12 +81,12 @@ def test_outputs_that_nothing_uses_are_not_mapped() -> None:
 
 
 @pytest.mark.parametrize("of", [chain(3), diamond(), fan_out(), conditional()], ids=lambda g: g.name)
-def test_an_ensemble_can_express_these(of: TaskGraph) -> None:
+def test_an_ensemble_can_express_common_graphs(of: TaskGraph) -> None:
     assert ensemble.why_not(of) == ()
     assert ensemble.check_ensemble(*members(of)) == ()
 
 
-def test_tasks_that_follow_none_begin_the_clock_of_a_request() -> None:
+def test_a_first_task_passes_the_requests_clock_to_its_followers() -> None:
     tasks = [task("a", {"X": "inputs.X"}), task("b", {"X": "inputs.X"}), task("c", {"LEFT": "b.Y", "RIGHT": "a.Y"})]
     config, _ = members(graph(tasks, {"Y": "c.Y"}))
     clocks = [
@@ -95,13 +95,13 @@ def test_tasks_that_follow_none_begin_the_clock_of_a_request() -> None:
     assert clocks == [("", f"a.{CLOCK}"), ("", ""), (f"a.{CLOCK}", "")]
 
 
-def test_what_an_ensemble_cannot_express_is_said() -> None:
+def test_reasons_name_what_an_ensemble_cannot_express() -> None:
     base = chain(2)
     twice = {"ONE": ref("t1.Y"), "TWO": ref("t1.Y")}
     assert ensemble.why_not(replace(base, outputs=twice)) == ("outputs ONE and TWO are the same tensor t1.Y",)
     straight = {"Y": ref("t1.Y"), "SAME": ref("inputs.X")}
-    assert ensemble.why_not(replace(base, outputs=straight)) == ("output SAME is the input X as it came",)
-    code = ("crop is a python step, which may answer the whole request",)
+    assert ensemble.why_not(replace(base, outputs=straight)) == ("output SAME is the unchanged input X",)
+    code = ("crop is a Python step, which may answer the whole request",)
     assert ensemble.why_not(cropping()) == ensemble.why_no_steps(cropping()) == code
 
 
@@ -182,7 +182,7 @@ def _break_shared_name(config: Any, models: dict[str, Any]) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_each_rule_of_triton_is_mirrored(damage: Callable[[Any, dict[str, Any]], None], reasons: list[str]) -> None:
+def test_each_rule_of_triton_is_checked(damage: Callable[[Any, dict[str, Any]], None], reasons: list[str]) -> None:
     config, models = members(chain(2))
     assert ensemble.check_ensemble(config, models) == ()
     damage(config, models)
@@ -190,11 +190,11 @@ def test_each_rule_of_triton_is_mirrored(damage: Callable[[Any, dict[str, Any]],
     assert set(reasons) <= set(found)
 
 
-def test_a_wildcard_dimension_fits_any() -> None:
+def test_a_wildcard_dimension_matches_any_size() -> None:
     config, models = members(chain(2))
     models["chain.t0.g3"].output[0].dims[0] = -1
     assert ensemble.check_ensemble(config, models) == ()
 
 
-def test_clients_see_rows() -> None:
+def test_outputs_of_a_for_each_task_have_a_row_dimension() -> None:
     assert ensemble.output_types(fan_out()) == {"BOX": VECTOR, "LABEL": TensorType("INT64", (-1, 1))}

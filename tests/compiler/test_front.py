@@ -1,4 +1,4 @@
-"""Fronts: of whole graphs, and of one task as a step of an ensemble or a BLS pipeline."""
+"""Fronts of whole graphs, and one-task fronts as steps of an ensemble or a BLS pipeline."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ ROUTE = (RouteEntry("w0", "m", 8, 2), RouteEntry("w1", "m", 4, 3))
 
 
 def whole(of: TaskGraph) -> Any:
-    """The configuration of a graph's front."""
+    """Returns the configuration of a graph's front."""
     tasks = [TaskFront(f"{node.name}-route", node.name, ()) for node in of.in_order()]
     made = graph_front(of, tasks, TEMPLATES["front"], rest_ms={})
     assert "error" not in parse_spec(spec_text(made))
@@ -49,7 +49,7 @@ def single(
     rest_ms: float = 0.0,
     blaming: bool = False,
 ) -> Any:
-    """The configuration of a one-task front."""
+    """Returns the configuration of a one-task front."""
     made = task_front(of, of.tasks[name], route, TEMPLATES["front"], rest_ms=rest_ms, generation=2, blaming=blaming)
     assert (made.name, made.task, made.route) == (f"{of.name}.{name}.g2", name, route)
     assert made.folder is not None
@@ -63,7 +63,7 @@ def spec(config: Any) -> Any:
 
 
 def tasks_of(of: TaskGraph) -> dict[str, TaskSpec]:
-    """The tasks of a graph's front."""
+    """Returns the specifications of the tasks of a graph's front, by name."""
     return {item.name: item for item in task_specs(of, {node.name: node.name for node in of.in_order()}, {})}
 
 
@@ -88,24 +88,24 @@ def test_a_graphs_front_has_its_name_inputs_outputs_and_tasks() -> None:
 @pytest.mark.parametrize(
     ("of", "split"), [(chain(), False), (fan_out(), True), (conditional(), True), (cropping(), True)]
 )
-def test_items_go_their_own_ways_where_rows_or_code_are_theirs(of: TaskGraph, split: bool) -> None:
+def test_a_front_splits_batches_of_graphs_with_rows_conditions_or_steps(of: TaskGraph, split: bool) -> None:
     assert spec(whole(of))["split"] is split
 
 
 @pytest.mark.parametrize("overload", ["refuse", "queue"])
-def test_what_becomes_of_late_requests_is_told(overload: Literal["refuse", "queue"]) -> None:
+def test_fronts_know_the_overload_policy(overload: Literal["refuse", "queue"]) -> None:
     of = replace(chain(), overload=overload)
     assert spec(whole(of))["overload"] == spec(single(of, "t0"))["overload"] == overload
 
 
-def test_one_instance_and_no_batcher() -> None:
+def test_a_front_has_one_instance_and_no_batcher() -> None:
     for config in (whole(chain()), single(chain(), "t0")):
         (group,) = config.instance_group
         assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (1, "KIND_CPU")
         assert not config.HasField("dynamic_batching")
 
 
-def test_a_one_task_front_hands_on_the_clock() -> None:
+def test_a_one_task_front_passes_on_the_clock() -> None:
     config = single(chain(), "t1", rest_ms=70.0)
     assert tensors(config.input) == {"X": [16], "JIGSAW_CLOCK": [2]}
     assert {i.name: i.optional for i in config.input} == {"X": False, "JIGSAW_CLOCK": True}
@@ -124,11 +124,11 @@ def test_the_front_of_the_first_task_counts_arrivals() -> None:
     assert [spec(single(chain(), name))["tasks"][0]["entry"] for name in ("t0", "t1")] == [True, False]
 
 
-def test_a_pipelines_fronts_tell_whom_a_failure_blames() -> None:
+def test_fronts_of_a_pipeline_name_the_party_that_a_failure_blames() -> None:
     assert [spec(single(chain(), "t0", blaming=blaming))["blaming"] for blaming in (True, False)] == [True, False]
 
 
-def test_a_chain_is_stacked() -> None:
+def test_tasks_with_fixed_shapes_are_stacked() -> None:
     assert tasks_of(chain())["t1"] == TaskSpec(
         name="t1",
         route="t1",
@@ -140,7 +140,7 @@ def test_a_chain_is_stacked() -> None:
     )
 
 
-def test_shapes_that_vary_go_item_by_item() -> None:
+def test_tasks_with_varying_shapes_are_called_item_by_item() -> None:
     image = TensorType("UINT8", (-1, -1, 3))
     of = graph([task("t", {"X": "inputs.X"})], {"Y": "t.Y"}, inputs={"X": image})
     assert tasks_of(of)["t"].mode == "items"
@@ -148,13 +148,13 @@ def test_shapes_that_vary_go_item_by_item() -> None:
     assert tasks_of(of)["t"].mode == "items"
 
 
-def test_how_many_rows_an_item_has_is_no_matter_of_its_shape() -> None:
+def test_the_number_of_rows_does_not_count_as_part_of_the_shape() -> None:
     detect = tasks_of(fan_out())["detect"]
     assert detect.mode == "stack"
     assert detect.outputs == (OutputSpec("BOX", "FP32", (16,)), OutputSpec("CROPS", "FP32", (-1, 16), yields=True))
 
 
-def test_rows_are_seen_with_their_dimension_at_the_gateway_and_without_it_by_a_call() -> None:
+def test_rows_have_a_dimension_at_the_gateway_and_none_in_a_call() -> None:
     classify = tasks_of(fan_out())["classify"]
     assert (classify.mode, classify.inputs) == ("rows", (InputSpec("CROP", "FP32", (16,), "detect.CROPS", True),))
     assert classify.outputs == (OutputSpec("LABEL", "INT64", (1,)),)
@@ -165,7 +165,7 @@ def test_rows_are_seen_with_their_dimension_at_the_gateway_and_without_it_by_a_c
     assert (item["tensor"], item["shape"], item["iterated"]) == ("inputs.CROP", [16], True)
 
 
-def test_a_for_each_task_gets_whole_what_it_does_not_iterate_over() -> None:
+def test_a_for_each_task_receives_other_inputs_whole() -> None:
     split = task("split", {"X": "inputs.X"}, outputs={"ROWS": VECTORS, "REST": VECTORS})
     each = task("each", {"ROW": "split.ROWS", "REST": "split.REST"}, for_each="split.ROWS")
     of = graph([split, each], {"Y": "each.Y"})
@@ -194,14 +194,14 @@ def test_a_condition_on_a_tensor_that_the_task_takes_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["JIGSAW_WHEN", "JIGSAW_CLOCK"])
-def test_an_input_may_not_have_a_name_that_a_front_needs(name: str) -> None:
+def test_an_input_with_a_reserved_name_is_refused(name: str) -> None:
     first = task("first", {"X": "inputs.X"}, outputs={"SCORE": SCALAR})
     second = task("second", {name: "inputs.X"}, when=When(ref("first.SCORE"), 0.5, None, 0.5))
     with pytest.raises(InputError, match=f"no input may be named {name}"):
         single(graph([first, second], {"Y": "second.Y"}), "second")
 
 
-def test_rows_of_rows_are_counted_by_the_front() -> None:
+def test_the_front_counts_rows_of_rows() -> None:
     split = tasks_of(nested())["split"]
     assert split.counts == {"PER_LINE": "WORDS"}
     assert {item.name: item.yields for item in split.outputs} == {"WORDS": True, "KIND": False}
@@ -209,7 +209,7 @@ def test_rows_of_rows_are_counted_by_the_front() -> None:
     assert tensors(config.output) == {"WORDS": [-1, 16], "KIND": [-1, 1], "PER_LINE": [-1, 1], "JIGSAW_CLOCK": [2]}
 
 
-def test_what_is_counted_is_asked_for_though_nobody_wants_its_rows() -> None:
+def test_a_counted_output_is_requested_even_if_nothing_uses_its_rows() -> None:
     detect = task("detect", {"X": "inputs.X"}, outputs={"R": VECTORS, "Z": VECTOR}, counts={"N": "R"})
     of = graph([detect], {"N": "detect.N"})
     made = tasks_of(of)["detect"]
@@ -217,13 +217,13 @@ def test_what_is_counted_is_asked_for_though_nobody_wants_its_rows() -> None:
     assert tensors(single(of, "detect").output) == {"N": [1], "JIGSAW_CLOCK": [2]}
 
 
-def test_outputs_that_nobody_wants_are_not_asked_for() -> None:
+def test_unused_outputs_are_not_requested() -> None:
     of = graph([task("t", {"X": "inputs.X"}, outputs={"Y": VECTOR, "Z": SCALAR})], {"Y": "t.Y"})
     assert [item.name for item in tasks_of(of)["t"].outputs] == ["Y"]
     assert tensors(single(of, "t").output) == {"Y": [16], "JIGSAW_CLOCK": [2]}
 
 
-def test_a_python_step_is_a_task_that_gets_requests_one_by_one() -> None:
+def test_a_python_step_is_called_item_by_item() -> None:
     assert tasks_of(cropping())["crop"] == TaskSpec(
         name="crop",
         route="crop",
@@ -235,7 +235,7 @@ def test_a_python_step_is_a_task_that_gets_requests_one_by_one() -> None:
     )
 
 
-def test_a_step_that_takes_rows_takes_them_whole() -> None:
+def test_a_step_receives_all_rows_at_once() -> None:
     of = graph(
         [fan_out().tasks["detect"], fan_out().tasks["classify"]],
         {"Y": "sort.Y"},
@@ -244,7 +244,7 @@ def test_a_step_that_takes_rows_takes_them_whole() -> None:
     assert tasks_of(of)["sort"].inputs == (InputSpec("LABELS", "INT64", (-1, 1), "classify.LABEL"),)
 
 
-def test_calls_that_may_not_be_repeated_are_told() -> None:
+def test_tasks_and_steps_keep_their_retry_setting() -> None:
     base = cropping()
     of = replace(
         base,
@@ -259,16 +259,16 @@ def test_calls_that_may_not_be_repeated_are_told() -> None:
 
 
 @pytest.mark.parametrize(("latency_ms", "deadline_ms"), [(100.0, 10_000.0), (60_000.0, 60_000.0)])
-def test_a_call_that_the_slo_has_room_for_does_not_count_as_hanging(latency_ms: float, deadline_ms: float) -> None:
+def test_the_deadline_of_a_call_is_at_least_the_slo(latency_ms: float, deadline_ms: float) -> None:
     of = replace(cropping(), slo=Slo(latency_ms))
     assert {item.deadline_ms for item in tasks_of(of).values()} == {deadline_ms}
 
 
-def test_batches_may_be_as_large_as_the_largest_worker_takes() -> None:
+def test_batches_may_be_as_large_as_the_largest_worker_allows() -> None:
     assert single(chain(), "t0", route=(RouteEntry("w", "m", 128, 1),)).max_batch_size == 128
 
 
-def test_all_rows_at_once_vary() -> None:
+def test_a_task_that_receives_all_rows_is_called_item_by_item() -> None:
     gather = task("gather", {"ALL": "classify.LABEL"}, outputs={"Y": VECTOR})
     base = fan_out()
     of = replace(base, tasks={**base.tasks, "gather": gather}, outputs={"Y": ref("gather.Y")})
@@ -276,7 +276,7 @@ def test_all_rows_at_once_vary() -> None:
     assert tasks_of(of)["gather"].inputs == (InputSpec("ALL", "INT64", (-1, 1), "classify.LABEL"),)
 
 
-def test_tasks_with_rows_to_go_through_are_called_one_by_one() -> None:
+def test_tasks_that_yield_rows_are_called_one_by_one() -> None:
     of = nested()
     assert {name: one_by_one(of, item) for name, item in of.tasks.items()} == {
         "detect": True,

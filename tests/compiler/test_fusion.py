@@ -22,7 +22,7 @@ def found(of: TaskGraph, planned: Plan | None = None) -> list[tuple[str, ...]]:
 
 
 def prepared() -> TaskGraph:
-    """Images of any size, made to tensors of one, classified."""
+    """A graph that resizes images of any size to one size and classifies them."""
     tasks = [
         task("prepare", {"IMAGE": "inputs.IMAGE"}, outputs={"Y": VECTOR}),
         task("classify", {"X": "prepare.Y"}, outputs={"LABEL": SCALAR}),
@@ -30,7 +30,7 @@ def prepared() -> TaskGraph:
     return graph(tasks, {"LABEL": "classify.LABEL"}, inputs={"IMAGE": IMAGE})
 
 
-def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> None:
+def test_a_chain_may_yield_rows_of_rows_but_not_count_or_iterate_over_them() -> None:
     assert found(nested()) == []
     base = nested()
     clean = task("clean", {"LINE": "detect.LINES"}, for_each="detect.LINES")
@@ -38,7 +38,7 @@ def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> N
     split = replace(counting, counts={})
     tasks = {"detect": base.tasks["detect"], "clean": clean, "split": split, "read": base.tasks["read"]}
     of = replace(base, tasks=tasks, outputs={"TEXT": ref("read.TEXT")})
-    # The front counts what comes back to it.
+    # The front can count only rows that return to it.
     assert found(replace(of, tasks={**tasks, "split": counting}), together(of)) == []
     assert found(of, together(of, ["detect"], ["clean", "split"], ["read"])) == [("clean", "split")]
     item = compiled(of, together(of, ["detect"], ["clean", "split"], ["read"]))
@@ -49,7 +49,7 @@ def test_rows_of_rows_neither_begin_nor_end_in_a_chain_but_may_come_of_it() -> N
     assert [cfg.of_folder(m.folder).HasField("dynamic_batching") for m in models] == [True, True]
 
 
-def test_python_steps_come_before_a_chain_or_behind_it() -> None:
+def test_python_steps_come_before_or_after_a_chain() -> None:
     between = graph(
         [task("a", {"X": "inputs.X"}), task("b", {"X": "sort.Y"})],
         {"Y": "b.Y"},
@@ -81,7 +81,7 @@ def test_python_steps_come_before_a_chain_or_behind_it() -> None:
     assert [i["tensor"] for i in made[2]["inputs"]] == ["a~b.b.Y"]
 
 
-def test_a_worker_has_the_chain_beside_its_models_and_the_front_one_task() -> None:
+def test_a_worker_has_the_chain_beside_its_members_and_the_front_calls_one_task() -> None:
     of = chain(3)
     bundle = compiled(of, together(of, ["t0", "t1", "t2"], batches={"t1": 2}))
     (worker,) = bundle.workers.values()
@@ -105,7 +105,7 @@ def test_a_worker_has_the_chain_beside_its_models_and_the_front_one_task() -> No
     assert item.apart.tasks[1].route[0].service_ms == {"1": 11.0, "2": 12.0}
 
 
-def test_a_chain_gives_a_token_for_each_member_that_makes_one() -> None:
+def test_a_chain_returns_the_tokens_of_all_members_that_make_one() -> None:
     of = chain(3)
     (whole,) = (model for w in compiled(of, together(of)).workers.values() for model in w.models if model.members)
     steps = [dict(step.output_map) for step in cfg.of_folder(whole.folder).ensemble_scheduling.step]
@@ -115,7 +115,7 @@ def test_a_chain_gives_a_token_for_each_member_that_makes_one() -> None:
     )
 
 
-def test_members_of_a_native_backend_make_no_token() -> None:
+def test_members_on_a_native_backend_make_no_token() -> None:
     base = chain(3)
     native = Variant("v0", 1.0, "native")
     tasks = {name: replace(item, variants=(native,)) for name, item in base.tasks.items() if name != "t1"}
@@ -132,7 +132,7 @@ def test_members_of_a_native_backend_make_no_token() -> None:
     ]
 
 
-def test_its_models_join_what_comes_item_by_item() -> None:
+def test_members_of_a_chain_of_items_join_them_to_batches() -> None:
     of = prepared()
     alone, whole = (compiled(of, planned) for planned in (every(of, instances=1), together(of)))
     batches = {
@@ -147,7 +147,7 @@ def test_its_models_join_what_comes_item_by_item() -> None:
     assert not cfg.of_folder(apart.folder).HasField("dynamic_batching")
 
 
-def test_a_bls_graph_calls_the_chain_too() -> None:
+def test_a_bls_pipeline_calls_the_chain() -> None:
     of = replace(chain(2), target="bls")
     item = compiled(of, together(of)).graphs["chain"]
     assert item.pipeline is not None
@@ -158,7 +158,7 @@ def test_a_bls_graph_calls_the_chain_too() -> None:
     assert [step.model for step in spec.steps] == ["chain.t0~t1.g3"]
 
 
-def test_a_chain_that_stays_keeps_its_name_and_one_with_another_member_does_not() -> None:
+def test_an_unchanged_chain_keeps_its_name_and_one_with_a_changed_member_does_not() -> None:
     of = chain(2)
     first = compiled(of, together(of))
     second = compiled(of, together(of), generation=4, running=first)
@@ -172,7 +172,7 @@ def test_a_chain_that_stays_keeps_its_name_and_one_with_another_member_does_not(
 
 
 @pytest.mark.parametrize("target", ["graph", "ensemble", "bls"])
-def test_tasks_beside_a_chain_are_part_of_both_forms(target: Target) -> None:
+def test_tasks_outside_a_chain_are_part_of_both_forms(target: Target) -> None:
     of = chain(3)
     item = compiled(of, together(of, ["t0", "t1"], ["t2"]), target=target).graphs["chain"]
     assert item.apart is not None
@@ -180,7 +180,7 @@ def test_tasks_beside_a_chain_are_part_of_both_forms(target: Target) -> None:
     assert list(item.every_task) == ["chain.t0~t1.g3", "chain.t2.g3", "chain.t0.g3", "chain.t1.g3"]
 
 
-def test_a_plan_gives_a_chain_what_it_gives_its_tasks() -> None:
+def test_the_budget_of_a_chain_is_the_sum_of_its_tasks() -> None:
     of = chain(3)
     made = chain_plan(together(of).graphs["chain"], [PAIR])
     assert list(made.tasks) == ["t2", "t0~t1"]
@@ -189,7 +189,7 @@ def test_a_plan_gives_a_chain_what_it_gives_its_tasks() -> None:
     assert in_chains({"t0": 1.0, "t1": 2.0, "t2": 4.0}, [PAIR]) == {"t2": 4.0, "t0~t1": 3.0}
 
 
-def test_rows_that_a_chain_yields_are_those_of_its_last_task() -> None:
+def test_a_chain_yields_the_rows_of_its_last_task() -> None:
     first = task("crop", {"X": "inputs.X"})
     base = fan_out()
     detect = replace(base.tasks["detect"], inputs={"X": ref("crop.Y")})

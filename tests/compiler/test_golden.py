@@ -1,6 +1,6 @@
-"""Configurations and routes as a whole.
+"""Whole configurations and routes against golden files.
 
-To write them anew after a change that is meant: `JIGSAW_GOLDEN=write pytest ...`.
+After an intended change, rewrite the golden files with `JIGSAW_GOLDEN=write pytest ...`.
 """
 
 import os
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def bls() -> TaskGraph:
-    """One tensor under two names, which an ensemble cannot say."""
+    """A graph with one tensor under two names, which an ensemble cannot express."""
     return graph([task("only", {"X": "inputs.X"})], {"ONE": "only.Y", "TWO": "only.Y"}, name="bls", target="bls")
 
 
@@ -39,11 +39,11 @@ SAMPLES = {
     **{of.name: (as_ensemble(of), every(of, rates=RATES)) for of in (chain(), fan_out(), conditional())},
     "together": (chain(), together(chain())),
 }
-"""Folder -> a graph and its plan."""
+"""Graph and plan for each folder of golden files."""
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_config_is_as_kept(name: str) -> None:
+def test_configurations_and_routes_match_the_golden_files(name: str) -> None:
     bundle = compiled(*SAMPLES[name])
     made = {f"{f.name}.pbtxt": f.files["config.pbtxt"] for f in folders(bundle)}
     for form in bundle.graphs.values():

@@ -5,7 +5,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import GpuId, Placement
 
 
-def test_a_worker_is_named_by_its_place() -> None:
+def test_a_worker_is_named_after_its_place() -> None:
     assert names.worker(GpuId("node-a", 12), Placement(4, "1gx2")) == "node-a-12-1gx2-4"
 
 
@@ -17,11 +17,11 @@ def test_models_carry_their_generation() -> None:
     assert names.pipeline("traffic", 7, apart=True) == "traffic.pipeline.apart.g7"
 
 
-def test_a_steps_worker_has_no_place_and_no_name_of_a_worker_that_has() -> None:
+def test_a_steps_worker_is_named_after_its_graph() -> None:
     assert names.steps_worker("traffic") == "steps-traffic"
 
 
-def test_a_name_that_two_models_share_is_refused() -> None:
+def test_equal_names_of_two_models_are_refused() -> None:
     names.require_unique(["a", "b"], where="gateway")
     with pytest.raises(InputError, match="gateway: two models would be named 'a'; rename"):
         names.require_unique(["a", "b", "a"], where="gateway")

@@ -18,7 +18,7 @@ def pipeline_of(item: CompiledGraph) -> PipelineSpec:
     return pipeline_from_json(spec_text(item.pipeline))
 
 
-def test_a_pipeline_runs_the_fronts_of_tasks_behind_the_graphs_name() -> None:
+def test_an_ensemble_with_the_graphs_name_calls_the_pipeline() -> None:
     item = as_bls(chain(2))
     assert item.target == "bls"
     assert item.pipeline is not None
@@ -31,7 +31,7 @@ def test_a_pipeline_runs_the_fronts_of_tasks_behind_the_graphs_name() -> None:
     assert (dict(step.input_map), dict(step.output_map)) == ({"X": "X"}, {"Y": "Y"})
 
 
-def test_its_steps_name_tensors_as_the_graph_does() -> None:
+def test_steps_of_a_pipeline_name_tensors_as_the_graph_does() -> None:
     assert pipeline_of(as_bls(conditional())) == PipelineSpec(
         graph="conditional",
         inputs={"X": "inputs.X"},
@@ -47,7 +47,7 @@ def test_its_steps_name_tensors_as_the_graph_does() -> None:
     )
 
 
-def test_it_has_instances_for_two_rounds_of_batches_at_the_workers() -> None:
+def test_a_pipeline_has_instances_for_two_batches_per_worker_slot() -> None:
     for tasks, instances, count in ((2, 1, 1), (2, 2, 2), (2, 4, 4), (6, 4, MAX_INSTANCES)):
         of = replace(chain(tasks), target="bls")
         item = compiled(of, every(of, instances=instances, batch=8)).graphs["chain"]
@@ -55,7 +55,7 @@ def test_it_has_instances_for_two_rounds_of_batches_at_the_workers() -> None:
         assert cfg.of_folder(item.pipeline).instance_group[0].count == count
 
 
-def test_its_fronts_tell_it_whom_a_failure_blames() -> None:
+def test_only_fronts_of_a_pipeline_name_the_party_that_a_failure_blames() -> None:
     def blaming(item: CompiledGraph) -> list[bool]:
         return [spec_of(task.folder)["blaming"] for task in item.tasks if task.folder is not None]
 
@@ -63,21 +63,21 @@ def test_its_fronts_tell_it_whom_a_failure_blames() -> None:
     assert blaming(compiled(chain(2), target="ensemble").graphs["chain"]) == [False, False]
 
 
-def test_it_lets_requests_wait_where_the_graph_says_so() -> None:
+def test_a_pipeline_knows_the_overload_policy() -> None:
     assert [pipeline_of(as_bls(replace(chain(), overload=kind))).overload for kind in ("refuse", "queue")] == [
         "refuse",
         "queue",
     ]
 
 
-def test_clients_may_send_batches_even_where_rows_fan_out() -> None:
+def test_clients_may_send_batches_to_a_pipeline_even_if_rows_fan_out() -> None:
     item = as_bls(fan_out())
     assert item.pipeline is not None
     assert [cfg.of_folder(folder).max_batch_size for folder in (item.front, item.pipeline)] == [64, 64]
     assert (pipeline_of(item).split, pipeline_of(as_bls(chain())).split) == (True, False)
 
 
-def test_a_pipeline_can_express_what_an_ensemble_cannot() -> None:
+def test_a_pipeline_can_express_outputs_that_an_ensemble_cannot() -> None:
     outputs = {"Y": ref("t1.Y"), "SAME": ref("inputs.X"), "TWICE": ref("t1.Y")}
     item = as_bls(replace(chain(2), outputs=outputs))
     assert pipeline_of(item).outputs == {"Y": "t1.Y", "SAME": "inputs.X", "TWICE": "t1.Y"}

@@ -1,4 +1,4 @@
-"""What holds for every graph: checked on random ones with fan-out, conditions, tensors used twice or not at all."""
+"""Properties of every compiled graph, on random graphs with fan-out, conditions and tensors used twice or never."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ COMMON = settings(max_examples=25, deadline=None, suppress_health_check=[HealthC
 
 @st.composite
 def graphs(draw: st.DrawFn) -> TaskGraph:
-    """A graph of one to six tasks in which every input is used and every output leads to an end."""
+    """A graph of one to six tasks in which every input is used, and every tensor that no task uses is an output."""
     inputs = {f"IN{i}": draw(TYPES) for i in range(draw(st.integers(1, 2)))}
     known = {TensorRef(GRAPH_INPUTS, name): kind for name, kind in inputs.items()}
     tasks: list[Task] = []
@@ -65,7 +65,7 @@ def _task(draw: st.DrawFn, name: str, known: Mapping[TensorRef, TensorType]) -> 
 
 @st.composite
 def plans(draw: st.DrawFn, of: TaskGraph) -> Plan:
-    """A plan with one to three slices a task, some of them shared; or one or two slices that hold all tasks each."""
+    """A plan in which each task has one to three slices, some shared, or in which one or two slices hold all tasks."""
     if draw(st.booleans()):
         batch = st.sampled_from([1, 2, 8])
         chosen = {name: draw(st.sampled_from(item.variants)).name for name, item in of.tasks.items()}
@@ -97,7 +97,7 @@ def cases(draw: st.DrawFn) -> tuple[TaskGraph, Plan]:
 
 
 def forms(of: TaskGraph, planned: Plan, target: Target) -> Iterator[tuple[TaskGraph, CompiledGraph]]:
-    """The ways in which the gateway may serve a graph, each with the graph as it looks there."""
+    """Yields each form in which the gateway may serve a graph, with the graph of that form."""
     item = compiled(of, planned, target=target).graphs[of.name]
     if item.apart is not None:
         yield of, item.apart
@@ -107,14 +107,14 @@ def forms(of: TaskGraph, planned: Plan, target: Target) -> Iterator[tuple[TaskGr
 def maps_of(
     config: Any, made: Mapping[str, TensorRef], tasks: Mapping[str, tuple[Task, Any]]
 ) -> Mapping[str, tuple[TensorRef, Any]]:
-    """An ensemble's tensors: what each is in the graph, and its data type and dimensions; checked step by step.
+    """Checks an ensemble step by step. Returns the graph tensor, data type and dimensions of each ensemble tensor.
 
     Clocks and tokens count as outputs of the task that makes them.
 
     Args:
         config: Configuration of the ensemble.
-        made: What its inputs are.
-        tasks: Model -> the task that it does, and its configuration.
+        made: Tensors of the graph for the ensemble's inputs, by name.
+        tasks: Task and configuration of each model, by the model's name.
     """
     known = {i.name: (made[i.name], (i.data_type, list(i.dims))) for i in config.input}
     for step in config.ensemble_scheduling.step:
@@ -144,7 +144,7 @@ def maps_of(
 @pytest.mark.slow
 @COMMON
 @given(cases())
-def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[TaskGraph, Plan]) -> None:
+def test_an_ensemble_connects_tensors_as_the_graph_does(case: tuple[TaskGraph, Plan]) -> None:
     for of, item in forms(*case, "ensemble"):
         assert item.target == "ensemble"
         config = cfg.of_folder(item.front)
@@ -162,7 +162,7 @@ def test_an_ensemble_carries_each_tensor_from_where_the_graph_says(case: tuple[T
 
 @COMMON
 @given(cases())
-def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
+def test_a_chain_on_a_worker_connects_tensors_as_the_graph_does(case: tuple[TaskGraph, Plan]) -> None:
     of, planned = case
     whole = with_chains(of, chains(of, planned))
     for worker in compiled(of, planned).workers.values():
@@ -178,7 +178,7 @@ def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
                 assert {name: str(tensor) for name, tensor in made.items()} == {name: name for name in task.outputs}
                 assert list(tokens) == [f"{TOKEN_OUTPUT}.{number}" for number in range(model.tokens)]
                 assert [*tokens.values()] == [TensorRef(name, TOKEN_OUTPUT) for name in members(model.task)]
-                # What leaves a chain is of no use inside, or goes to clients.
+                # Outputs of a chain come from its last task or go to clients.
                 assert all(
                     known[name][0] in of.outputs.values()
                     for name in task.outputs
@@ -188,9 +188,7 @@ def test_so_does_a_chain_on_a_worker(case: tuple[TaskGraph, Plan]) -> None:
 
 @COMMON
 @given(cases(), st.sampled_from(TARGETS))
-def test_names_are_unique_and_routes_lead_to_models_that_take_one_call(
-    case: tuple[TaskGraph, Plan], target: Target
-) -> None:
+def test_names_are_unique_and_routes_match_the_models_of_workers(case: tuple[TaskGraph, Plan], target: Target) -> None:
     of, planned = case
     bundle = compiled(of, planned, target=target)
     models = {(w.name, m.name): m for w in bundle.workers.values() for m in w.models}
@@ -242,7 +240,7 @@ def test_the_backend_can_read_every_front(case: tuple[TaskGraph, Plan], target: 
 @pytest.mark.slow
 @COMMON
 @given(cases())
-def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskGraph, Plan]) -> None:
+def test_compiling_is_deterministic_and_keeps_unchanged_models(case: tuple[TaskGraph, Plan]) -> None:
     of, planned = case
     first = compiled(of, planned)
     assert compiled(of, planned) == first
@@ -256,7 +254,7 @@ def test_compiling_is_deterministic_and_keeps_what_is_the_same(case: tuple[TaskG
 @pytest.mark.slow
 @COMMON
 @given(st.data(), cases())
-def test_only_what_changed_is_new(data: st.DataObject, case: tuple[TaskGraph, Plan]) -> None:
+def test_only_changed_models_are_new(data: st.DataObject, case: tuple[TaskGraph, Plan]) -> None:
     of, planned = case
     first = compiled(of, planned)
     second = compiled(of, data.draw(plans(of)), generation=4, running=first)

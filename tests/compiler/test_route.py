@@ -16,7 +16,7 @@ from tests.fakes.graphs import chain, fan_out, ref, task
 from tests.native.core import parse_route
 
 
-def test_a_route_has_every_replica_the_most_accurate_first() -> None:
+def test_a_route_lists_all_replicas_with_the_most_accurate_first() -> None:
     of = chain(1, variant_count=2)
     placed = {
         (0, 0, "1g"): [PlacedModel("chain", "t0", "v1", 1, 8)],
@@ -45,7 +45,7 @@ def worker(number: int, variant: str) -> Worker:
 
 
 @pytest.mark.parametrize(("accuracy_mode", "shares"), [("mean", (0.75, 0.75, 0.25)), ("floor", (0.0, 0.0, 0.0))])
-def test_shares_are_held_where_the_accuracy_is_a_mean(
+def test_routes_have_shares_only_for_a_mean_accuracy(
     accuracy_mode: Literal["mean", "floor"], shares: tuple[float, ...]
 ) -> None:
     base = chain(1, variant_count=2)
@@ -58,7 +58,7 @@ def test_shares_are_held_where_the_accuracy_is_a_mean(
     assert tuple(entry.share for entry in found) == shares
 
 
-def test_under_mps_the_profile_of_all_processes_counts() -> None:
+def test_under_mps_times_come_from_the_profile_of_all_processes_together() -> None:
     of = chain(1)
     placed = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 2, 4)]}
     slow = replace(next(iter(profile(of).rows(task="t0"))), latency_p50_ms=70.0)
@@ -78,7 +78,7 @@ def test_under_mps_the_profile_of_all_processes_counts() -> None:
     assert replace(second, worker=first.worker) == first
 
 
-def test_the_times_of_an_emulated_model_are_those_that_it_takes() -> None:
+def test_the_service_times_of_an_emulated_model_are_those_that_it_emulates() -> None:
     bundle = compiled(fan_out(), every(fan_out(), instances=1))
     detect, classify = bundle.graphs["fan_out"].tasks
     (model,) = bundle.workers["n-0-1g-1"].models
@@ -87,7 +87,7 @@ def test_the_times_of_an_emulated_model_are_those_that_it_takes() -> None:
     assert detect.route[0].service_ms == classify.route[0].service_ms
 
 
-def test_a_chain_that_ends_in_rows_takes_items_one_by_one() -> None:
+def test_a_chain_that_yields_rows_takes_items_one_by_one() -> None:
     base = fan_out()
     detect = replace(base.tasks["detect"], inputs={"X": ref("crop.Y")})
     tasks = {"crop": task("crop", {"X": "inputs.X"}), "detect": detect, "classify": base.tasks["classify"]}
@@ -99,7 +99,7 @@ def test_a_chain_that_ends_in_rows_takes_items_one_by_one() -> None:
         assert (entry.batch, entry.pads, entry.service_ms) == (4, False, service_ms)
 
 
-def test_a_route_file_is_what_fronts_read() -> None:
+def test_fronts_can_read_route_files() -> None:
     entry = RouteEntry("n-0-1g-0", "chain.t0.v0.g3", 4, 2, "v0", 0.5, 1, True, {"4": 20.5}, {"4": 2000.0})
     text = route_json([entry])
     assert json.loads(text) == {"version": 2, "workers": [asdict(entry)]}

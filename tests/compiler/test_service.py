@@ -1,4 +1,4 @@
-"""Times of calls and of what follows a task, by the profile."""
+"""Times of calls, and of the path that follows a task, from the profiles."""
 
 from collections.abc import Mapping
 
@@ -44,12 +44,12 @@ def model(task: str, *, batch: int = 8, instances: int = 1, members: tuple[str, 
 def times(
     of: WorkerModel, *others: WorkerModel, rows: list[ProfileRow], processes: int = 1, one_by_one: bool = False
 ) -> CallTimes:
-    """The times of a model on a worker that has others, too."""
+    """Returns the call times of a model on a worker that also has other models."""
     worker = Worker("w", (of, *others), PLACE)
     return call_times(worker, of, {"g": ProfileTable(rows)}, processes=processes, one_by_one=one_by_one)
 
 
-def test_the_slowest_replica_counts_and_half_the_budget_where_nothing_is_known() -> None:
+def test_the_service_time_is_the_slowest_replicas_or_half_the_budget_without_a_profile() -> None:
     of = chain()
     replicas = [PlacedModel(of.name, "t0", variant, 1, 8) for variant in ("v0", "v1")]
     table = ProfileTable([row("t0", 8, 5.0, 9.0), row("t0", 8, 8.0, 10.0, variant="v1")])
@@ -69,34 +69,34 @@ def test_the_slowest_replica_counts_and_half_the_budget_where_nothing_is_known()
     ],
     ids=["the longest path", "python steps"],
 )
-def test_what_follows_a_task(of: TaskGraph, services: Mapping[str, float], rest: Mapping[str, float]) -> None:
+def test_the_time_that_follows_a_task(of: TaskGraph, services: Mapping[str, float], rest: Mapping[str, float]) -> None:
     assert rest_ms(of, services) == rest
 
 
 ROWS = [row("t", 1, 200.0, 300.0), row("t", 4, 400.0, 600.0), row("t", 8, 500.0, 900.0)]
 
 
-def test_a_model_that_has_its_slice_to_itself() -> None:
+def test_times_of_a_model_alone_in_its_slice() -> None:
     assert times(model("t"), rows=ROWS) == CallTimes(
         service_ms={"1": 200.0, "4": 400.0, "8": 500.0},
         deadline_ms={"1": 3000.0, "4": 6000.0, "8": 9000.0},
     )
 
 
-def test_batches_that_it_is_never_sent_do_not_count() -> None:
+def test_batches_above_the_models_largest_do_not_count() -> None:
     assert list(times(model("t", batch=4), rows=ROWS).service_ms) == ["1", "4"]
 
 
-def test_a_fast_model_gets_the_least_deadline() -> None:
+def test_a_fast_model_has_the_minimum_deadline() -> None:
     found = times(model("t"), rows=[row("t", 1, 1.0, 2.0)])
     assert found == CallTimes({"1": 1.0}, {"1": MIN_CALL_DEADLINE_MS})
 
 
-def test_no_time_is_rounded_to_nothing() -> None:
+def test_no_time_is_rounded_to_zero() -> None:
     assert times(model("t"), rows=[row("t", 1, 0.0001, 0.0002)]).service_ms == {"1": 0.001}
 
 
-def test_without_a_profile_nothing_is_told() -> None:
+def test_a_model_without_a_profile_has_no_times() -> None:
     assert times(model("t"), rows=[]) == CallTimes({}, {})
     assert times(model("t"), rows=[row("t", 1, 1.0, 2.0, instances=2)]) == CallTimes({}, {})
 
@@ -114,18 +114,18 @@ def test_instances_count_as_those_of_all_processes() -> None:
     assert times(model("t", instances=4), rows=rows).service_ms == {"1": 700.0}
 
 
-def test_in_a_shared_slice_others_go_first() -> None:
+def test_the_deadline_in_a_shared_slice_includes_the_other_models_batches() -> None:
     rows = [*ROWS, row("u", 2, 100.0, 150.0, instances=2), row("u", 4, 200.0, 350.0, instances=2)]
     found = times(model("t", batch=4), model("u", batch=4, instances=2), rows=rows)
-    # Each of two instances of `u` may have a batch of 350 ms before it.
+    # Each of the two instances of `u` may execute a batch of 350 ms first.
     assert found == CallTimes({"1": 200.0, "4": 400.0}, {"1": 10 * (300.0 + 700.0), "4": 10 * (600.0 + 700.0)})
 
 
-def test_a_neighbour_of_which_nothing_is_known_leaves_the_deadline_open() -> None:
+def test_a_neighbour_without_a_profile_leaves_no_deadline() -> None:
     assert times(model("t", batch=1), model("u"), rows=ROWS) == CallTimes({"1": 200.0}, {})
 
 
-def test_a_neighbour_of_another_graph_goes_by_that_graphs_profile() -> None:
+def test_a_neighbour_of_another_graph_uses_that_graphs_profile() -> None:
     other = WorkerModel(ModelFolder("u", {}), "h", "u", "v0", 1, 1, "")
     worker = Worker("w", (model("t", batch=1), other), PLACE)
     tables = {"g": ProfileTable(ROWS), "h": ProfileTable([row("u", 1, 100.0, 200.0)])}
@@ -140,29 +140,29 @@ def test_a_chain_takes_as_long_as_its_members() -> None:
     found = times(whole, *members, rows=rows)
     assert found.service_ms == {"1": 200.0, "2": 400.0, "4": 800.0}
     assert found.deadline_ms == {"1": 3000.0, "2": 6000.0, "4": 12_000.0}
-    # By itself a member waits for the other, which the chain does not.
+    # A member that is called alone waits for the other member. The chain does not.
     assert times(members[0], members[1], whole, rows=rows).deadline_ms["1"] == 10 * (150.0 + 8 * 150.0)
 
 
-def test_each_member_of_a_chain_waits_for_those_beside_it() -> None:
+def test_each_member_of_a_chain_waits_for_the_models_outside_it() -> None:
     rows = [row(task, 1, 100.0, 200.0) for task in "abu"]
     found = times(model("a~b", batch=1, members=("a", "b")), *(model(t, batch=1) for t in "abu"), rows=rows)
     assert found.deadline_ms == {"1": 10 * (400.0 + 2 * 200.0)}
 
 
-def test_a_chain_of_which_a_member_is_not_known() -> None:
+def test_a_chain_with_a_member_without_a_profile_has_no_times() -> None:
     whole = model("a~b", members=("a", "b"))
     assert times(whole, model("a"), model("b"), rows=[row("a", 1, 1.0, 2.0)]) == CallTimes({}, {})
     rows = [row("a", 1, 1.0, 2.0), row("b", 2, 1.0, 2.0)]
     assert times(whole, model("a"), model("b"), rows=rows) == CallTimes({}, {})
 
 
-def test_an_item_that_comes_alone_may_wait_for_the_batch_before_its_own() -> None:
+def test_the_deadline_of_a_separate_item_includes_the_batch_before_its_own() -> None:
     assert times(model("t"), rows=ROWS, one_by_one=True) == CallTimes({"1": 200.0}, {"1": 2 * 10 * 900.0})
     shared = times(model("t"), model("u", batch=1), rows=[*ROWS, row("u", 1, 50.0, 100.0)], one_by_one=True)
     assert shared.deadline_ms == {"1": 10 * (2 * 900.0 + 2 * 100.0)}
 
 
-def test_a_steps_worker_has_no_profile() -> None:
+def test_a_steps_worker_has_no_times() -> None:
     worker = Worker("steps-g", (model("crop"),))
     assert call_times(worker, worker.models[0], {}, processes=1, one_by_one=False) == CallTimes({}, {})

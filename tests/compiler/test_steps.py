@@ -1,4 +1,4 @@
-"""Steps workers: python steps as models on the host's processors."""
+"""Steps workers: Python steps as models on the host's CPU."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def made(of: TaskGraph, *, demand_rps: float = 100.0, generation: int = 3) -> Wo
     return steps_worker(of, TEMPLATES["step"], demand_rps=demand_rps, generation=generation)
 
 
-def test_a_graph_with_code_has_a_worker_for_it() -> None:
+def test_a_graph_with_steps_has_a_steps_worker() -> None:
     bundle = compiled(cropping())
     worker = bundle.workers["steps-cropping"]
     assert (worker.place, worker.memory_mib, worker.process) == (None, None, 0)
@@ -31,7 +31,7 @@ def test_a_graph_with_code_has_a_worker_for_it() -> None:
     assert "steps-chain" not in compiled(chain()).workers
 
 
-def test_a_model_takes_one_request_and_may_answer_it() -> None:
+def test_a_step_takes_one_request_at_a_time_and_may_answer_it() -> None:
     (model,) = made(cropping()).models
     config = cfg.of_folder(model.folder)
     assert (config.backend, config.max_batch_size) == ("python", 1)
@@ -54,12 +54,12 @@ def test_a_model_takes_one_request_and_may_answer_it() -> None:
 
 
 @pytest.mark.parametrize(("demand_rps", "instances"), [(0.0, 1), (100.0, 1), (101.0, 2), (10_000.0, 8)])
-def test_it_has_processes_for_the_demand(demand_rps: float, instances: int) -> None:
+def test_a_step_has_enough_processes_for_the_demand(demand_rps: float, instances: int) -> None:
     (model,) = made(cropping(latency_ms=5.0), demand_rps=demand_rps).models
     assert model.instances == cfg.of_folder(model.folder).instance_group[0].count == instances
 
 
-def test_code_that_has_not_changed_keeps_its_model() -> None:
+def test_unchanged_code_keeps_its_model() -> None:
     of = graph(
         [task("t", {"X": "b.Y"})],
         {"Y": "t.Y"},
@@ -76,13 +76,13 @@ def test_code_that_has_not_changed_keeps_its_model() -> None:
 @pytest.mark.parametrize(
     ("target", "kind"), [("ensemble", "an ensemble"), ("bls", "a BLS pipeline")], ids=["ensemble", "bls"]
 )
-def test_code_needs_the_graphs_own_front(target: Target, kind: str) -> None:
-    with pytest.raises(InputError, match=f"cropping: {kind} cannot express the graph: crop is a python step") as caught:
+def test_steps_need_target_graph(target: Target, kind: str) -> None:
+    with pytest.raises(InputError, match=f"cropping: {kind} cannot express the graph: crop is a Python step") as caught:
         compiled(cropping(), target=target)
     assert caught.value.hint == "set `target: graph` or leave `target` out"
 
 
-def test_rows_that_a_step_takes_are_whole() -> None:
+def test_a_step_receives_all_rows_at_once() -> None:
     base = fan_out()
     sort = step("sort", {"LABELS": "classify.LABEL"}, "")
     of = graph(list(base.tasks.values()), {"Y": "sort.Y"}, steps=[sort])

@@ -43,7 +43,7 @@ def test_a_model_is_written_with_its_artifacts(tmp_path: Path, weights: Path) ->
     assert [p.name for p in repository.parent.iterdir()] == ["repository"]
 
 
-def test_an_artifact_behind_a_link_is_the_file_itself(tmp_path: Path, weights: Path) -> None:
+def test_a_symbolic_link_to_an_artifact_is_resolved(tmp_path: Path, weights: Path) -> None:
     link = tmp_path / "user" / "link.onnx"
     link.symlink_to(weights)
     target = store.write_model(folder(link), tmp_path / "repository")
@@ -51,7 +51,7 @@ def test_an_artifact_behind_a_link_is_the_file_itself(tmp_path: Path, weights: P
     assert (target / "1" / "model.onnx").samefile(weights)
 
 
-def test_an_artifact_is_copied_where_it_cannot_be_linked(
+def test_an_artifact_is_copied_if_it_cannot_be_linked(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, target: Path) -> None:
@@ -66,7 +66,7 @@ def test_an_artifact_is_copied_where_it_cannot_be_linked(
     assert (target / "1" / "model.onnx").stat() == before
 
 
-def test_the_same_folder_is_left_alone(tmp_path: Path, weights: Path) -> None:
+def test_an_unchanged_folder_is_left_alone(tmp_path: Path, weights: Path) -> None:
     target = store.write_model(folder(weights), tmp_path / "repository")
     (target / "1" / "__pycache__").mkdir()
     (target / "1" / "__pycache__" / "model.pyc").write_bytes(b"bytecode")
@@ -75,7 +75,7 @@ def test_the_same_folder_is_left_alone(tmp_path: Path, weights: Path) -> None:
     assert [(p, p.stat()) for p in (target, *target.rglob("*"))] == before
 
 
-def test_another_folder_of_the_name_is_replaced_whole(tmp_path: Path, weights: Path) -> None:
+def test_a_changed_folder_is_replaced_whole(tmp_path: Path, weights: Path) -> None:
     target = store.write_model(folder(weights), tmp_path / "repository")
     (target / "stray").write_bytes(b"")
     store.write_model(ModelFolder("m.g1", {"config.pbtxt": b"new"}), tmp_path / "repository")
@@ -84,7 +84,7 @@ def test_another_folder_of_the_name_is_replaced_whole(tmp_path: Path, weights: P
     assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
 
 
-def test_an_artifact_that_changed_is_brought_again(tmp_path: Path, weights: Path) -> None:
+def test_a_changed_artifact_is_written_again(tmp_path: Path, weights: Path) -> None:
     target = store.write_model(folder(weights), tmp_path / "repository")
     weights.unlink()
     weights.write_bytes(b"newer!!")
@@ -92,17 +92,18 @@ def test_an_artifact_that_changed_is_brought_again(tmp_path: Path, weights: Path
     assert (target / "1" / "model.onnx").read_bytes() == b"newer!!"
 
 
-def test_a_missing_artifact_is_named_and_nothing_changes(tmp_path: Path, weights: Path) -> None:
+def test_the_error_names_a_missing_artifact_and_nothing_changes(tmp_path: Path, weights: Path) -> None:
     target = store.write_model(folder(weights), tmp_path / "repository")
     missing = tmp_path / "user" / "gone.onnx"
-    with pytest.raises(InputError, match=r"gone\.onnx: this cannot be read \(No such file.*put the file back"):
+    unreadable = r"gone\.onnx: the file or folder cannot be read \(No such file.*put the file back"
+    with pytest.raises(InputError, match=unreadable):
         store.write_model(folder(missing, config=b"new"), tmp_path / "repository")
     assert content(target)["config.pbtxt"] == b"config"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
 
 
 @pytest.mark.parametrize(("code", "remedy"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "choose a folder")])
-def test_a_disk_that_takes_no_more_leaves_nothing_half_done(
+def test_a_failed_write_leaves_nothing_behind(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
 ) -> None:
     write = Path.write_bytes
@@ -113,22 +114,22 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_done(
         return write(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
-    with pytest.raises(InputError, match=rf"m\.g1: this cannot be written .*{remedy}") as caught:
+    with pytest.raises(InputError, match=rf"m\.g1: the file or folder cannot be written .*{remedy}") as caught:
         store.write_model(folder(weights), tmp_path / "repository")
     assert caught.value.exit_code == 2
     assert content(tmp_path) == {"user/s.onnx": b"weights"}
-    with pytest.raises(InputError, match="this cannot be written"):
+    with pytest.raises(InputError, match="the file or folder cannot be written"):
         store.write_bundle(compiled(chain()), tmp_path / "out")
     assert content(tmp_path) == {"user/s.onnx": b"weights"}
 
 
-def test_a_file_in_the_way_of_a_folder_is_explained(tmp_path: Path, weights: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "repository").write_text("")
-    with pytest.raises(InputError, match=r"m\.g1: this cannot be written"):
+    with pytest.raises(InputError, match=r"m\.g1: the file or folder cannot be written"):
         store.write_model(folder(weights), tmp_path / "repository")
 
 
-def test_a_model_goes_and_may_go_twice(tmp_path: Path, weights: Path) -> None:
+def test_removing_a_model_may_be_repeated(tmp_path: Path, weights: Path) -> None:
     target = store.write_model(folder(weights), tmp_path / "repository")
     store.remove_model("m.g1", tmp_path / "repository")
     store.remove_model("m.g1", tmp_path / "repository")
@@ -137,7 +138,7 @@ def test_a_model_goes_and_may_go_twice(tmp_path: Path, weights: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["repository", "user"]
 
 
-def test_a_route_is_replaced_at_once(tmp_path: Path) -> None:
+def test_a_route_is_replaced(tmp_path: Path) -> None:
     for batch in (4, 8):
         path = store.write_route(tmp_path, "g.t.g1", [RouteEntry("w", "m", batch, 2)])
         assert path == tmp_path / "routes" / "g.t.g1.json"
@@ -145,7 +146,7 @@ def test_a_route_is_replaced_at_once(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["g.t.g1.json"]
 
 
-def test_a_bundle_on_disk(tmp_path: Path) -> None:
+def test_a_bundle_has_models_routes_and_a_manifest(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     bundle = compiled(fan_out())
     store.write_bundle(bundle, out)
@@ -218,5 +219,5 @@ def test_identities_follow_content(tmp_path: Path, weights: Path) -> None:
     assert identities(weights) == first
     weights.write_bytes(b"other weights")
     assert identities(weights) == hashlib.sha256(b"other weights").hexdigest()
-    with pytest.raises(InputError, match=r"gone: this cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"gone: the file or folder cannot be read \(No such file"):
         identities(tmp_path / "gone")

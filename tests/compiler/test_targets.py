@@ -1,4 +1,4 @@
-"""All targets give what the graph says: any graph, compiled and served here, against its plain evaluation."""
+"""All targets give the right answers: random graphs, compiled and served, against a direct evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ from tests.native.core import Failure
 
 
 def targets(of: TaskGraph) -> list[Target]:
-    """The targets that can express a graph."""
+    """Returns the targets that can express a graph."""
     found: list[Target] = ["graph"]
     if not why_not(of):
         found.append("ensemble")
@@ -34,7 +34,7 @@ def targets(of: TaskGraph) -> list[Target]:
 
 
 def features(of: TaskGraph) -> Iterator[str]:
-    """What there is in a graph."""
+    """Yields the names of the features that a graph uses."""
     yield from targets(of)
     if of.steps:
         yield "python steps"
@@ -51,12 +51,12 @@ def features(of: TaskGraph) -> Iterator[str]:
 
 
 def plans(of: TaskGraph) -> list[Plan]:
-    """Each task in a slice of its own, and all in one: then chains of them are called at once."""
+    """Returns a plan with a slice for each task, and one with all tasks in one slice, which has chains."""
     return [every(of), together(of)]
 
 
 def forms(bundles: Mapping[Target, Bundle]) -> Iterator[CompiledGraph]:
-    """The ways in which a gateway may serve a graph: by each target, with chains and, once, without them."""
+    """Yields the forms in which a gateway may serve a graph: every target, and target `graph` without chains, too."""
     for target, bundle in bundles.items():
         (item,) = bundle.graphs.values()
         yield item
@@ -66,7 +66,7 @@ def forms(bundles: Mapping[Target, Bundle]) -> Iterator[CompiledGraph]:
 
 
 def same(result: Result, values: Sequence[Values], of: TaskGraph, wanted: Sequence[str]) -> None:
-    """The answer to a batch of requests whose tensors these are."""
+    """Checks that a result is the answer to a batch of requests with these tensors."""
     assert not isinstance(result, Failure), result
     assert result.keys() == set(wanted)
     for name in wanted:
@@ -77,22 +77,22 @@ def same(result: Result, values: Sequence[Values], of: TaskGraph, wanted: Sequen
 
 
 def stacks(values: Sequence[Values]) -> bool:
-    """Whether the tensors of requests are alike in shape."""
+    """Returns True if the requests' tensors have equal shapes."""
     return all(len({item[ref].shape for item in values}) == 1 for ref in values[0])
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
-def test_all_targets_give_what_the_graph_says(rng: Random) -> None:
+def test_all_targets_give_the_right_answers(rng: Random) -> None:
     with TemporaryDirectory(prefix="jigsaw-") as folder:
         write_application(any_graph(rng), Path(folder))
         of = built((Path(folder) / "graph.yaml").read_text(), Path(folder))
         asked = requests(rng, of, 3)
         values = [evaluate(of, inputs) for inputs in asked]
         wanted = rng.sample(list(of.outputs), rng.randint(1, len(of.outputs)))
-        for what in features(of):
-            event(what)
+        for feature in features(of):
+            event(feature)
         for number, plan in enumerate(plans(of)):
             run_dir = Path(folder) / str(number)
             run_dir.mkdir()
@@ -109,14 +109,14 @@ def test_all_targets_give_what_the_graph_says(rng: Random) -> None:
 def check(
     gateway: Gateway, of: TaskGraph, asked: Sequence[dict[str, Array]], values: Sequence[Values], wanted: Sequence[str]
 ) -> None:
-    """Requests at once, then as one batch."""
-    alone = gateway.ask([{name: array[None] for name, array in inputs.items()} for inputs in asked], wanted)
+    """Checks the answers to single requests that are sent together, and then to the same requests as one batch."""
+    alone = gateway.infer([{name: array[None] for name, array in inputs.items()} for inputs in asked], wanted)
     for result, item in zip(alone, values, strict=True):
         same(result, [item], of, wanted)
-    if gateway.most < len(asked):
+    if gateway.max_batch_size < len(asked):
         event("no batches")
         return
-    (batch,) = gateway.ask([{name: np.stack([inputs[name] for inputs in asked]) for name in of.inputs}], wanted)
+    (batch,) = gateway.infer([{name: np.stack([inputs[name] for inputs in asked]) for name in of.inputs}], wanted)
     if isinstance(batch, Failure):
         event("a batch that does not stack")
         assert "differs in shape between the items of the" in batch.message

@@ -6,7 +6,7 @@ from jigsaw_triton.compiler.templates import Template, load_templates, template
 from jigsaw_triton.errors import InputError
 
 
-def test_a_folder_of_templates_becomes_values(tmp_path: Path) -> None:
+def test_templates_are_loaded_from_a_folder(tmp_path: Path) -> None:
     for name in ("torch", "ensemble", ".git", "__pycache__"):
         (tmp_path / name).mkdir()
     (tmp_path / "README.md").write_text("not a template")
@@ -21,18 +21,18 @@ def test_a_folder_of_templates_becomes_values(tmp_path: Path) -> None:
     }
 
 
-def test_a_template_without_its_config_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_template_without_a_config(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match=r"cannot be read .*mine/config\.pbtxt"):
         load_templates(tmp_path)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: the templates cannot be read"):
         load_templates(tmp_path / "nowhere")
 
 
-def test_an_unknown_template_comes_with_those_there_are() -> None:
+def test_the_error_of_an_unknown_template_lists_the_known_ones() -> None:
     known = {name: Template(name, "") for name in ("torch", "python")}
     assert template(known, "torch", where="a.b.c") is known["torch"]
     with pytest.raises(InputError, match=r"a\.b\.c: there is no template 'tourch'; known templates: python, torch"):

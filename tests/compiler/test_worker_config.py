@@ -61,7 +61,7 @@ def spec_of(model: WorkerModel) -> RunnerSpec:
     return runner_from_json(config_of(model).parameters["spec"].string_value)
 
 
-def test_a_variant_runs_in_the_python_backend_where_its_own_is_missing() -> None:
+def test_a_variant_uses_the_python_backend_if_the_native_one_is_missing() -> None:
     model = made(detector())
     config = config_of(model)
 
@@ -82,7 +82,7 @@ def test_a_variant_runs_in_the_python_backend_where_its_own_is_missing() -> None
     assert config.HasField("dynamic_batching")
 
 
-def test_a_variant_runs_natively_where_the_server_can() -> None:
+def test_a_variant_uses_the_native_backend_if_the_server_has_it() -> None:
     model = made(detector(), replace(SERVER, backends=frozenset({"python", "onnxruntime"})))
     config = config_of(model)
 
@@ -93,7 +93,7 @@ def test_a_variant_runs_natively_where_the_server_can() -> None:
     assert not config.input[0].allow_ragged_batch
 
 
-def test_rows_that_other_tasks_go_through_are_filled_up() -> None:
+def test_rows_that_other_tasks_iterate_over_are_padded() -> None:
     of = fan_out()
     model = made(of)
     config = config_of(model)
@@ -108,9 +108,9 @@ def test_rows_that_other_tasks_go_through_are_filled_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "one_by_one"), [((-1, 16), True), ((-1, -1, 3), False)], ids=["a chain of items", "rows that vary"]
+    ("shape", "one_by_one"), [((-1, 16), True), ((-1, -1, 3), False)], ids=["a chain of items", "varying rows"]
 )
-def test_items_that_do_not_stack_even_so_come_one_by_one(shape: tuple[int, ...], one_by_one: bool) -> None:
+def test_rows_are_not_padded_if_items_arrive_one_by_one(shape: tuple[int, ...], one_by_one: bool) -> None:
     base = fan_out()
     detect = replace(base.tasks["detect"], outputs={**base.tasks["detect"].outputs, "CROPS": TensorType("FP32", shape)})
     model = made(replace(base, tasks={**base.tasks, "detect": detect}), one_by_one=one_by_one)
@@ -118,7 +118,7 @@ def test_items_that_do_not_stack_even_so_come_one_by_one(shape: tuple[int, ...],
     assert config_of(model).HasField("dynamic_batching")
 
 
-def test_rows_of_a_native_backend_are_not_filled_up() -> None:
+def test_rows_of_a_native_backend_are_not_padded() -> None:
     base = fan_out()
     detect = replace(base.tasks["detect"], variants=(replace(ONNX, yields={"CROPS": 3.0}),))
     of = replace(base, tasks={**base.tasks, "detect": detect})
@@ -127,7 +127,7 @@ def test_rows_of_a_native_backend_are_not_filled_up() -> None:
     assert config_of(model).HasField("dynamic_batching")
 
 
-def test_a_for_each_task_sees_one_row() -> None:
+def test_an_item_of_a_for_each_task_is_one_row() -> None:
     of = fan_out()
     model = worker_model(
         of,
@@ -150,7 +150,7 @@ def test_a_for_each_task_sees_one_row() -> None:
         ("emulated", "A100-80GB", True, "KIND_CPU"),
     ],
 )
-def test_a_gpu_is_asked_for_where_there_is_one_to_use(template: str, board: str, gpu: bool, kind: str) -> None:
+def test_a_model_uses_a_real_gpu_unless_it_is_emulated(template: str, board: str, gpu: bool, kind: str) -> None:
     model = made(detector(replace(ONNX, template=template)), replace(SERVER, board=CATALOG[board], gpu=gpu))
     group = config_of(model).instance_group[0]
     assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (2, kind)
@@ -160,7 +160,9 @@ def test_a_gpu_is_asked_for_where_there_is_one_to_use(template: str, board: str,
     ("board", "slice_", "instances", "threads"),
     [("cpu", "3g", 1, 3), ("cpu", "7g", 2, 3), ("cpu", "1g", 3, 1), ("A100-80GB", "7g", 1, 1)],
 )
-def test_threads_are_an_instances_share_of_the_processor(board: str, slice_: str, instances: int, threads: int) -> None:
+def test_an_instance_has_its_share_of_a_cpu_slices_threads(
+    board: str, slice_: str, instances: int, threads: int
+) -> None:
     server = replace(SERVER, board=CATALOG[board], slice=slice_)
     assert spec_of(made(detector(), server, instances=instances)).threads == threads
 
@@ -172,7 +174,7 @@ def test_models_that_share_a_slice_take_turns() -> None:
     assert (resource.name, getattr(resource, "global"), resource.count) == ("slice", True, 1)
 
 
-def test_an_emulated_variant_gets_its_times_and_yields() -> None:
+def test_an_emulated_variant_has_profiled_times_and_yields() -> None:
     spec = spec_of(made(fan_out(rows=2.5)))
     assert spec.latency_ms == {"1": 11.0, "2": 12.0, "4": 14.0}
     assert spec.yields == {"CROPS": 2.5}
@@ -181,31 +183,31 @@ def test_an_emulated_variant_gets_its_times_and_yields() -> None:
 def test_an_emulated_variant_without_a_profile_is_refused() -> None:
     with pytest.raises(InputError, match=r"chain\.t0\.v0: there is no profile of 2 instances at batch 3 on a 1g slice"):
         made(chain(), batch=3)
-    with pytest.raises(InputError, match="plan again with the profiles"):
+    with pytest.raises(InputError, match="plan again with the current profiles"):
         made(chain(), replace(SERVER, slice="2g"))
 
 
-def test_a_backend_that_is_missing_is_named() -> None:
+def test_the_error_names_a_missing_backend() -> None:
     templates = {**TEMPLATES, "mine": Template("mine", 'backend: "tensorrt"')}
     with pytest.raises(
-        InputError, match=r"app\.detect\.s: template 'mine' needs the backend 'tensorrt'.*it has python"
+        InputError, match=r"app\.detect\.s: template 'mine' needs the backend 'tensorrt'.*the server has python"
     ):
         made(detector(replace(ONNX, template="mine")), templates=templates)
 
 
-def test_a_missing_artifact_is_named() -> None:
+def test_the_error_names_a_missing_artifact() -> None:
     native = replace(SERVER, backends=frozenset({"onnxruntime"}))
     with pytest.raises(InputError, match=r"needs a file 'model\.onnx'.*artifacts: \{model\.onnx: <path>\}"):
         made(detector(replace(ONNX, artifacts={"other.onnx": Path("/other")})), native)
 
 
 @pytest.mark.parametrize("name", ["../config.pbtxt", "/etc/passwd"])
-def test_an_artifact_stays_in_its_folder(name: str) -> None:
+def test_an_artifact_outside_the_model_folder_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="an artifact cannot be stored as"):
         made(detector(replace(ONNX, artifacts={name: Path("/x")})))
 
 
-def test_a_users_model_py_makes_room_for_the_templates() -> None:
+def test_a_users_model_py_becomes_variant_py() -> None:
     model = made(detector(replace(ONNX, template="python", artifacts={"model.py": Path("/mine.py")})))
     assert model.folder.files["1/model.py"] == b"runner"
     assert model.folder.files["1/variant.py"] == Artifact(Path("/mine.py"))
@@ -214,7 +216,7 @@ def test_a_users_model_py_makes_room_for_the_templates() -> None:
 
 
 @pytest.mark.parametrize(("output", "backend"), [("BOXES__0", "pytorch"), ("BOXES", "python"), ("BOXES__1", "python")])
-def test_torch_runs_natively_where_names_are_numbers(output: str, backend: str) -> None:
+def test_torch_uses_the_native_backend_if_tensor_names_are_numbered(output: str, backend: str) -> None:
     variant = Variant("s", 1.0, "torch", {"model.pt": Path("/models/s.pt")})
     detect = task("detect", {"IMAGE__0": "inputs.X"}, outputs={output: VECTOR}, of=[variant])
     of = graph([detect], {"BOXES": f"detect.{output}"})
@@ -223,12 +225,12 @@ def test_torch_runs_natively_where_names_are_numbers(output: str, backend: str) 
     assert config_of(model).backend == backend
 
 
-def test_a_broken_base_is_named() -> None:
+def test_the_error_names_an_invalid_template_config() -> None:
     with pytest.raises(InputError, match=r"onnxruntime/config\.pbtxt: the base .* is not valid"):
         made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", "backend python")})
 
 
-def test_what_a_base_says_beyond_our_fields_stays() -> None:
+def test_other_fields_of_a_template_config_are_kept() -> None:
     base = 'backend: "python"\ndynamic_batching { max_queue_delay_microseconds: 70 }\nresponse_cache { enable: true }'
     config = config_of(made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", base)}))
     assert config.dynamic_batching.max_queue_delay_microseconds == 70
@@ -236,11 +238,11 @@ def test_what_a_base_says_beyond_our_fields_stays() -> None:
 
 
 @pytest.mark.parametrize(("of", "batch", "delay_us"), [(detector(), 4, 500), (detector(), 1, 0), (chain(), 4, 0)])
-def test_items_that_come_one_by_one_are_waited_for(of: TaskGraph, batch: int, delay_us: int) -> None:
+def test_a_worker_waits_for_items_that_arrive_one_by_one(of: TaskGraph, batch: int, delay_us: int) -> None:
     assert config_of(made(of, batch=batch)).dynamic_batching.max_queue_delay_microseconds == delay_us
 
 
-def test_a_digest_covers_all_but_the_name() -> None:
+def test_a_digest_covers_everything_except_the_name() -> None:
     digest = made(detector()).digest
     assert made(detector(), generation=9).digest == digest
     changed = [
@@ -259,13 +261,13 @@ def test_a_digest_covers_all_but_the_name() -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_no_output_has_the_name_of_the_token() -> None:
+def test_an_output_with_the_name_of_the_token_is_refused() -> None:
     of = graph([task("t", {"X": "inputs.X"}, outputs={"JIGSAW_TOKEN": VECTOR})], {"Y": "t.JIGSAW_TOKEN"})
-    with pytest.raises(InputError, match=r"app\.t\.v0: no output may be named JIGSAW_TOKEN; rename it"):
+    with pytest.raises(InputError, match=r"app\.t\.v0: no output may be named JIGSAW_TOKEN; rename the output"):
         made(of)
 
 
-def test_tensors_that_triton_cannot_have_are_refused() -> None:
+def test_tensors_that_triton_does_not_support_are_refused() -> None:
     scalar = graph([task("t", {"X": "inputs.X"}, outputs={"Y": TensorType("FP32", ())})], {"Y": "t.Y"})
     with pytest.raises(InputError, match=r"tensor Y has no dimension; give it one"):
         made(scalar)

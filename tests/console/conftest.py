@@ -18,7 +18,7 @@ from jigsaw_triton.servers.installation import Installation
 
 
 class Idle(Executor):
-    """Begins everything and ends nothing."""
+    """Executor whose actions never end."""
 
     async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
         await asyncio.Event().wait()

@@ -8,14 +8,14 @@ from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
 from jigsaw_triton.errors import JigsawError
 
 
-def test_where_no_controller_runs_that_is_said(run_dir: Path) -> None:
-    with pytest.raises(ControllerGoneError, match="no controller runs here") as caught:
+def test_a_missing_socket_means_no_controller(run_dir: Path) -> None:
+    with pytest.raises(ControllerGoneError, match="no controller is running here") as caught:
         ControllerClient(run_dir / "controller.sock").status()
     assert caught.value.exit_code == 4
     assert caught.value.where == str(run_dir / "controller.sock")
 
 
-def test_a_socket_that_nobody_listens_on_is_no_controller(run_dir: Path) -> None:
+def test_a_socket_without_a_listener_means_no_controller(run_dir: Path) -> None:
     path = run_dir / "controller.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -24,7 +24,7 @@ def test_a_socket_that_nobody_listens_on_is_no_controller(run_dir: Path) -> None
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"what?\r\n"])
-def test_a_controller_that_ends_amid_its_answer_is_gone(run_dir: Path, answer: bytes) -> None:
+def test_a_controller_that_ends_during_its_answer_is_gone(run_dir: Path, answer: bytes) -> None:
     path = run_dir / "controller.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -43,7 +43,7 @@ def test_a_controller_that_ends_amid_its_answer_is_gone(run_dir: Path, answer: b
         thread.join()
 
 
-def test_an_answer_that_is_no_json_is_told(run_dir: Path) -> None:
+def test_an_answer_that_is_not_json_is_an_error(run_dir: Path) -> None:
     path = run_dir / "controller.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

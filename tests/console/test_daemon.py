@@ -14,12 +14,12 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
     take_lock(desk.paths.lock)
     socket = desk.paths.control_socket
     socket.touch()
-    with pytest.raises(StateError, match="a controller runs here already") as caught:
+    with pytest.raises(StateError, match="a controller is already running here") as caught:
         run_controller(desk.paths, desk.fleet.commands.installation, lambda _: wanted(), Settings())
     assert caught.value.where == str(desk.paths.state)
     assert socket.exists()
 
 
-def test_its_lock_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_open_the_lock(tmp_path: Path) -> None:
     take_lock(tmp_path / "lock")
     assert (tmp_path / "lock").stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""Traces that the compiled backend writes, as the console reads them."""
+"""The console reads traces that the compiled backend has written."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def routed(name: str, source: str = "inputs.X", **more: object) -> dict[str, obj
 
 
 def traced(bench: Bench) -> Trace:
-    """The trace that is there once nothing is under way."""
+    """Ends all requests and returns the only trace."""
     bench.engine.close_fronts()
     (trace,) = read_traces(bench.run_dir, "g")
     return trace
@@ -57,8 +57,8 @@ def test_a_step_that_answers_the_request_is_traced_like_a_task(bench: Bench) -> 
     assert (stay.hop.task, stay.hop.outcome, len(stay.hop.calls)) == ("s", "answered", 1)
 
 
-def test_outputs_that_do_not_fit_together_are_traced_and_counted_as_a_failure(bench: Bench) -> None:
-    """Each item is answered by as many elements as its value says."""
+def test_outputs_of_different_shapes_are_traced_and_counted_as_a_failure(bench: Bench) -> None:
+    """The worker answers each item with as many elements as the item's value."""
 
     def varying(call: Call) -> dict[str, Array]:
         return {"Y": np.full((1, int(call.inputs["X"].item())), b"y", np.object_)}

@@ -1,4 +1,4 @@
-"""The status interface, asked over its socket by the command line's own client."""
+"""The status API over its socket, with the command line's own client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -43,7 +43,7 @@ def asked(desk: Desk, ask: Callable[[ControllerClient], Awaitable[None]], read: 
     asyncio.run(run())
 
 
-def test_it_listens_for_its_owner_alone_and_leaves_no_socket(desk: Desk) -> None:
+def test_only_the_owner_can_open_the_socket_and_it_is_removed_at_the_end(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         assert desk.paths.control_socket.stat().st_mode & 0o077 == 0
         status = await asyncio.to_thread(client.status)
@@ -53,7 +53,7 @@ def test_it_listens_for_its_owner_alone_and_leaves_no_socket(desk: Desk) -> None
     assert not desk.paths.control_socket.exists()
 
 
-def test_a_socket_that_a_dead_controller_left_is_in_nobodys_way(desk: Desk) -> None:
+def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:
     desk.paths.control_socket.touch()
 
     async def ask(client: ControllerClient) -> None:
@@ -62,7 +62,7 @@ def test_a_socket_that_a_dead_controller_left_is_in_nobodys_way(desk: Desk) -> N
     asked(desk, ask)
 
 
-def test_a_deploy_is_read_and_begun_and_a_second_refused(desk: Desk) -> None:
+def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
     seen: list[Mapping[str, Any]] = []
 
     def read(request: Mapping[str, Any]) -> Wanted:
@@ -89,7 +89,7 @@ def test_a_deploy_is_read_and_begun_and_a_second_refused(desk: Desk) -> None:
         (ValueError("of different releases"), InputError, 2),
     ],
 )
-def test_what_is_wrong_with_a_request_is_told_to_whoever_asked(
+def test_the_client_raises_the_errors_of_its_request(
     desk: Desk, error: Exception, kind: type[JigsawError], code: int
 ) -> None:
     def read(_request: Mapping[str, Any]) -> Wanted:
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_request_is_told_to_whoever_asked(
     asked(desk, ask, read)
 
 
-def test_a_fault_of_the_controller_is_told_as_one(desk: Desk) -> None:
+def test_an_internal_error_names_the_call_and_the_log(desk: Desk) -> None:
     def read(_request: Mapping[str, Any]) -> Wanted:
         raise AttributeError("no such thing")
 
@@ -119,7 +119,7 @@ def test_a_fault_of_the_controller_is_told_as_one(desk: Desk) -> None:
     asked(desk, ask, read)
 
 
-def test_events_are_waited_for(desk: Desk) -> None:
+def test_a_call_waits_for_the_next_event(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         desk.journal.event("plan", "first")
         known = await asyncio.to_thread(client.events)
@@ -134,14 +134,14 @@ def test_events_are_waited_for(desk: Desk) -> None:
     asked(desk, ask)
 
 
-def test_waiting_for_events_ends_without_any(desk: Desk) -> None:
+def test_waiting_for_events_has_a_timeout(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         assert (await asyncio.to_thread(client.events, wait_s=0.01))["events"] == []
 
     asked(desk, ask)
 
 
-def test_down_takes_all_down(desk: Desk) -> None:
+def test_down_stops_the_deployment(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         await asyncio.to_thread(client.down)
         async with asyncio.timeout(10):

@@ -20,7 +20,7 @@ def served() -> State:
     return world.state
 
 
-def test_nothing_is_said_of_what_is_not_there(desk: Desk) -> None:
+def test_the_status_without_a_deployment_is_empty(desk: Desk) -> None:
     status = snapshot(desk.controller, desk.fleet)
     assert status["state"] == "idle"
     assert status["generation"] == 0
@@ -33,7 +33,7 @@ def test_nothing_is_said_of_what_is_not_there(desk: Desk) -> None:
     assert status["server"] == {"version": "2.51.0", "origin": "package", "workers": workers}
 
 
-def test_a_running_generation_is_told_in_full(desk: Desk) -> None:
+def test_the_status_describes_the_running_generation(desk: Desk) -> None:
     desk.controller.state = served()
     status = snapshot(desk.controller, desk.fleet)
     assert status["state"] == "ready"
@@ -54,14 +54,14 @@ def test_a_running_generation_is_told_in_full(desk: Desk) -> None:
     assert status["plan"]["slices_used"] == 2
 
 
-def test_how_busy_instances_are_is_told_where_it_is_known(desk: Desk) -> None:
+def test_the_status_shows_the_utilisation_of_instances_where_it_is_known(desk: Desk) -> None:
     desk.controller.state = served()
     first, second = snapshot(desk.controller, desk.fleet, {"n-0-1g-0": DeviceUse(512, 9728, 0.25)})["workers"]
     assert first["use"] == {"memory_mib": 512, "memory_total_mib": 9728, "busy": 0.25}
     assert second["use"] is None
 
 
-def test_servers_that_die_are_told(desk: Desk) -> None:
+def test_the_status_shows_restarting_and_lost_servers(desk: Desk) -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker | a.RestartGateway))
     world.send(e.DeployRequested(wanted()))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
@@ -84,12 +84,12 @@ def test_servers_that_die_are_told(desk: Desk) -> None:
     assert status["degraded"]
 
 
-def test_what_is_being_done_and_what_failed_is_told(desk: Desk) -> None:
+def test_the_status_shows_the_current_stage_and_the_last_error(desk: Desk) -> None:
     world = World({1: ONE, 2: "the demand exceeds the cluster"}, hold=lambda x: isinstance(x, a.BringUp))
     world.send(e.DeployRequested(wanted()))
     desk.controller.state = world.state
     status = snapshot(desk.controller, desk.fleet)
-    assert (status["state"], status["doing"]) == ("changing", "start what has room")
+    assert (status["state"], status["doing"]) == ("changing", "start servers and load models where there is room")
     assert status["generation"] == 0
     assert status["emulated"] == [EMULATED_MIG, EMULATED_VARIANTS]
     world.end()
@@ -101,21 +101,21 @@ def test_what_is_being_done_and_what_failed_is_told(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "board", "said"),
+    ("driver", "board", "expected"),
     [
         ("emulated", "A100-80GB", (EMULATED_MIG, EMULATED_VARIANTS)),
         ("emulated", "cpu", (EMULATED_MIG, EMULATED_CPU, EMULATED_VARIANTS)),
         ("nvml", "A100-80GB", (EMULATED_VARIANTS,)),
     ],
 )
-def test_what_is_emulated_is_said(driver: str, board: str, said: tuple[str, ...]) -> None:
+def test_the_status_lists_what_is_emulated(driver: str, board: str, expected: tuple[str, ...]) -> None:
     running = generation(ONE)
     cluster = Cluster((Gpu(GpuId("n", 0), CATALOG[board]),), driver="nvml" if driver == "nvml" else "emulated")
-    assert emulated(replace(running, wanted=replace(running.wanted, cluster=cluster))) == said
+    assert emulated(replace(running, wanted=replace(running.wanted, cluster=cluster))) == expected
     assert emulated(None) == ()
 
 
-def test_processes_without_a_daemon_are_said_to_be() -> None:
+def test_the_status_says_that_emulated_mps_has_no_daemon() -> None:
     running = generation(bundle(1, [worker("0/1g@0", ("t0", "a"))]))
     cluster = replace(running.wanted.cluster, processes="mps")
     assert EMULATED_MPS in emulated(replace(running, wanted=replace(running.wanted, cluster=cluster)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.console.trace import APART_S, Trace, read_traces
+from jigsaw_triton.console.trace import MAX_GAP_S, Trace, read_traces
 from jigsaw_triton.runtime.trace import FOLDER, GATEWAY, WORKERS, Call, Hop, Run
 
 CALL = Call("w", "g.b.v.g1", "v", 2, 3, 1.0, 9.0, "answered", number=2**48)
@@ -24,11 +24,11 @@ def write(run_dir: Path, *records: Hop | Run, suffix: str = "") -> None:
             file.write(json.dumps(asdict(record)) + "\n")
 
 
-def ways(traces: tuple[Trace, ...]) -> list[list[str]]:
+def tasks(traces: tuple[Trace, ...]) -> list[list[str]]:
     return [[stay.hop.task for stay in trace.stays] for trace in traces]
 
 
-def test_a_request_is_put_together_from_its_hops(tmp_path: Path) -> None:
+def test_a_trace_is_assembled_from_the_hops_of_a_request(tmp_path: Path) -> None:
     write(tmp_path, SECOND, FIRST, RUN)
     (trace,) = read_traces(tmp_path, "g")
     assert (trace.request, trace.outcome) == ("7", "answered")
@@ -44,7 +44,7 @@ def test_a_request_is_put_together_from_its_hops(tmp_path: Path) -> None:
     json.dumps(document)
 
 
-def test_a_chain_that_was_called_at_once_ran_each_of_its_models(tmp_path: Path) -> None:
+def test_a_call_of_a_chain_has_a_run_of_each_model(tmp_path: Path) -> None:
     call = replace(CALL, model="g.a~b.u~v.g3", variant="u~v")
     hop = replace(SECOND, task="a~b", route="g.a~b.g3", calls=(call,))
     first, second = replace(RUN, model="g.a.u.g1"), replace(RUN, model="g.b.v.g2", began_s=1000.040)
@@ -54,13 +54,13 @@ def test_a_chain_that_was_called_at_once_ran_each_of_its_models(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("run", [replace(RUN, tokens=(1,)), replace(RUN, worker="x")], ids=["call", "worker"])
-def test_runs_of_others_are_left_out(tmp_path: Path, run: Run) -> None:
+def test_runs_of_other_calls_are_left_out(tmp_path: Path, run: Run) -> None:
     write(tmp_path, SECOND, run)
     ((stay,),) = (trace.stays for trace in read_traces(tmp_path, "g"))
     assert stay.runs == ((),)
 
 
-def test_a_python_step_is_a_hop_like_a_tasks(tmp_path: Path) -> None:
+def test_a_python_step_is_a_hop_like_a_task(tmp_path: Path) -> None:
     call = replace(CALL, worker="steps-g", model="g.b.g1", variant="", items=1, batch=1)
     run = replace(RUN, worker="steps-g", model="g.b.g1")
     write(tmp_path, replace(SECOND, calls=(call,)), run)
@@ -68,30 +68,30 @@ def test_a_python_step_is_a_hop_like_a_tasks(tmp_path: Path) -> None:
     assert stay.runs == ((run,),)
 
 
-def test_requests_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
-    """One after the other at once, after a long time, and side by side in one client's batch."""
+def test_requests_with_the_same_id_are_separated(tmp_path: Path) -> None:
+    """The requests follow each other at once or after a long time. Those of one client's batch share a trace."""
     later = [replace(hop, taken_s=hop.taken_s + 0.050) for hop in (FIRST, SECOND)]
-    much_later = replace(SECOND, taken_s=SECOND.taken_s + 2 * APART_S)
+    much_later = replace(SECOND, taken_s=SECOND.taken_s + 2 * MAX_GAP_S)
     write(tmp_path, FIRST, SECOND, *later, much_later)
-    assert ways(read_traces(tmp_path, "g", "7")) == [["a", "b"], ["a", "b"], ["b"]]
+    assert tasks(read_traces(tmp_path, "g", "7")) == [["a", "b"], ["a", "b"], ["b"]]
     beside = replace(FIRST, request="8"), replace(FIRST, request="8", taken_s=FIRST.taken_s + 0.005)
     write(tmp_path, *beside)
-    assert ways(read_traces(tmp_path, "g", "8")) == [["a", "a"]]
+    assert tasks(read_traces(tmp_path, "g", "8")) == [["a", "a"]]
 
 
-def test_only_the_graph_and_the_request_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_given_graph_and_request_are_read(tmp_path: Path) -> None:
     write(tmp_path, FIRST, replace(FIRST, request="8", taken_s=900.0), replace(FIRST, graph="g.a", route="g.a.x.g1"))
     assert [trace.request for trace in read_traces(tmp_path, "g")] == ["8", "7"]
     assert [trace.request for trace in read_traces(tmp_path, "g", "7")] == ["7"]
     assert read_traces(tmp_path, "other") == ()
 
 
-def test_files_that_were_begun_anew_and_half_lines_do_no_harm(tmp_path: Path) -> None:
+def test_rotated_files_are_read_and_incomplete_lines_skipped(tmp_path: Path) -> None:
     write(tmp_path, FIRST, suffix=".1")
     write(tmp_path, replace(SECOND, route="g.a.g1"))
     path = tmp_path / FOLDER / GATEWAY / "g.a.g1.jsonl"
     path.write_text(path.read_text() + '{"request": "9", "gra')
-    assert ways(read_traces(tmp_path, "g")) == [["a", "b"]]
+    assert tasks(read_traces(tmp_path, "g")) == [["a", "b"]]
 
 
 def test_the_first_failure_is_the_outcome(tmp_path: Path) -> None:

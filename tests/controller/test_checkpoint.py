@@ -77,6 +77,18 @@ def test_a_damaged_checkpoint_is_refused(journal: Journal, data: bytes) -> None:
         load(journal)
 
 
+def test_what_a_module_has_imported_is_not_reached(journal: Journal, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    # A global with a dotted name (protocol 4), called with one argument.
+    module, name = b"jigsaw_triton.servers.os_process", b"subprocess.Popen"
+    data = b"\x80\x04" + b"".join(b"\x8c" + bytes([len(text)]) + text for text in (module, name)) + b"\x93"
+    data += pickle.dumps((["touch", str(mark)],), 0)[:-1] + b"R."
+    journal.keep_checkpoint(VERSION, data)
+    with pytest.raises(StateError, match="a state contains no"):
+        load(journal)
+    assert not mark.exists()
+
+
 def test_nothing_in_a_checkpoint_is_called(journal: Journal, tmp_path: Path) -> None:
     journal.keep_checkpoint(VERSION, pickle.dumps(Trap(tmp_path / "mark")))
     with pytest.raises(StateError, match="a state contains no"):

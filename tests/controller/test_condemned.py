@@ -19,36 +19,36 @@ def test_a_report_is_read_and_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("", "it is not JSON"),
         ("[]", "it lacks worker, model, reason or inode"),
         (json.dumps({**REPORT, "inode": "7"}), "it lacks worker, model, reason or inode"),
-        (json.dumps({**REPORT, "worker": "another"}), "it is about worker 'another'"),
+        (json.dumps({**REPORT, "worker": "another"}), "it names another worker, 'another'"),
     ],
 )
-def test_a_damaged_report_is_told_and_removed(tmp_path: Path, text: str, told: str) -> None:
+def test_a_damaged_report_is_described_and_removed(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "n-0-1g-0.json").write_text(text)
     (found,) = take(tmp_path)
     assert isinstance(found, Damaged)
-    assert f"the gateway's report n-0-1g-0.json cannot be read: {told}" in str(found)
+    assert f"the gateway's report n-0-1g-0.json, which cannot be read: {reason}" in str(found)
     assert not list(tmp_path.iterdir())
 
 
-def test_bytes_that_are_no_text_are_a_damaged_report(tmp_path: Path) -> None:
+def test_a_report_that_is_not_utf8_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_bytes(b"\xff\xfe")
     assert isinstance(take(tmp_path)[0], Damaged)
 
 
-def test_where_the_gateway_has_condemned_nobody_there_is_nothing(tmp_path: Path) -> None:
+def test_a_missing_folder_means_no_reports(tmp_path: Path) -> None:
     assert take(tmp_path / "condemned") == []
 
 
-def test_a_report_of_many_brackets_is_damaged() -> None:
+def test_deeply_nested_json_is_a_damaged_report() -> None:
     assert isinstance(parse("w.json", "[" * 100_000), Damaged)
 
 
-def test_a_socket_is_known_by_its_inode(tmp_path: Path) -> None:
+def test_a_socket_is_recognised_by_its_inode(tmp_path: Path) -> None:
     socket = tmp_path / "w.sock"
     assert not listens(socket, 7)
     socket.touch()

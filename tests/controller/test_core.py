@@ -29,7 +29,7 @@ def deployed(world: World) -> World:
 
 
 def shared(generation: int, share: float) -> Bundle:
-    """The first generation's workers, their routes with shares."""
+    """A bundle with the workers of `ONE` and this share in every route entry."""
     plain = bundle(generation, ONE.workers.values())
     graph = plain.graphs["app"]
     tasks = tuple(
@@ -43,14 +43,14 @@ def phase(world: World) -> str:
     return world.state.phase.value
 
 
-def test_deploy_arrives() -> None:
+def test_a_deploy_reaches_ready() -> None:
     world = deployed(World({1: ONE}))
     assert world.state.running is not None
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert world.kinds() == ["StartGateway", "BringUp", "BringUp", "LoadGateway", "Flip"]
 
 
-def test_a_plan_that_is_not_found_leaves_what_runs() -> None:
+def test_a_failed_solve_leaves_the_running_generation() -> None:
     world = deployed(World({1: ONE, 2: "no plan is feasible"}))
     world.send(e.DeployRequested(wanted(1000.0)))
     assert world.state.phase is Phase.READY
@@ -58,14 +58,14 @@ def test_a_plan_that_is_not_found_leaves_what_runs() -> None:
     assert world.state.running is not None and world.state.running.bundle == ONE
 
 
-def test_a_first_plan_that_is_not_found_ends_it() -> None:
+def test_a_failed_first_solve_stops_the_deployment() -> None:
     world = World({1: "no plan is feasible"})
     world.send(e.DeployRequested(wanted()))
     assert world.state.phase is Phase.STOPPED
     assert world.state.error_code == 3
 
 
-def test_a_first_deployment_that_fails_takes_down_what_had_come_up() -> None:
+def test_a_failed_first_deployment_is_taken_down() -> None:
     world = World({1: ONE}, fault=lambda x: "model does not load" if isinstance(x, a.LoadGateway) else "")
     world.send(e.DeployRequested(wanted()))
     assert world.state.phase is Phase.STOPPED
@@ -73,7 +73,7 @@ def test_a_first_deployment_that_fails_takes_down_what_had_come_up() -> None:
     assert not world.state.actual.workers and not world.state.actual.gateway
 
 
-def test_an_update_that_fails_before_the_flip_is_undone() -> None:
+def test_an_update_that_fails_before_the_switch_is_rolled_back() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.fault = lambda x: "does not start" if isinstance(x, a.LoadGateway) else ""
     world.send(e.DeployRequested(wanted(20.0)))
@@ -81,10 +81,10 @@ def test_an_update_that_fails_before_the_flip_is_undone() -> None:
     assert world.state.error == "does not start"
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert world.state.running is not None and world.state.running.bundle == ONE
-    assert ("ready", "the generation before serves on") in world.reports
+    assert ("ready", "rolled back: the previous generation still serves") in world.reports
 
 
-def test_an_update_that_cannot_clean_up_still_serves_the_new_generation() -> None:
+def test_the_new_generation_serves_even_if_cleaning_up_the_old_one_fails() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.fault = lambda x: "stuck" if isinstance(x, a.UnloadGateway) else ""
     world.send(e.DeployRequested(wanted(20.0)))
@@ -103,7 +103,7 @@ def test_the_same_plan_changes_nothing() -> None:
     assert world.state.running.bundle == ONE
 
 
-def test_other_shares_of_the_same_replicas_are_a_change() -> None:
+def test_different_shares_of_the_same_replicas_are_a_change() -> None:
     world = deployed(World({1: ONE, 2: shared(2, 0.4), 3: shared(3, 0.40001)}))
     world.send(e.DeployRequested(wanted(11.0)))
     assert world.state.running is not None and world.state.running.bundle == shared(2, 0.4)
@@ -113,7 +113,7 @@ def test_other_shares_of_the_same_replicas_are_a_change() -> None:
     assert world.state.running.bundle == shared(2, 0.4)
 
 
-def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
+def test_a_rise_is_followed_at_once_and_a_fall_after_a_while() -> None:
     world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}))
     world.ticks([9.0] * 15)
     assert world.state.next_generation == 2
@@ -131,8 +131,8 @@ def test_load_above_the_plan_is_followed_and_a_lull_is_waited_out() -> None:
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
 
 
-def test_more_rows_than_planned_for_are_a_reason_to_plan_and_are_planned_for() -> None:
-    """Each request makes twice the rows that were estimated, and the plan carries half of what it was made for."""
+def test_more_rows_than_estimated_trigger_a_plan_with_the_measured_rows() -> None:
+    """Each request makes twice the estimated rows, so the plan carries half of the demand that it was made for."""
     world = deployed(World({1: ONE, 2: TWO}))
     world.hold = lambda action: isinstance(action, a.Solve)
     assert world.state.running is not None
@@ -151,33 +151,35 @@ def test_more_rows_than_planned_for_are_a_reason_to_plan_and_are_planned_for() -
     assert isinstance(solve, a.Solve)
     assert solve.graphs["app"].tasks["detect"].variant("v0").yields == {"CROPS": 6.0}
     assert solve.wanted.graphs["app"] == graph
-    assert ("rows", "measured, and planned with: app.detect.v0 yields 6 CROPS, not 3") in world.reports
+    text = "measured values replace estimates in the next plan: app.detect.v0 yields 6 CROPS, not 3"
+    assert ("rows", text) in world.reports
 
 
-def test_load_beyond_the_cluster_is_planned_for_as_far_as_it_carries_and_not_again_and_again() -> None:
+def test_load_above_the_clusters_capacity_is_planned_for_once_up_to_that_capacity() -> None:
     world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}, carries_rps=18.0))
     world.ticks([30.0] * 11)
     assert world.state.running is not None and world.state.running.bundle == TWO
     assert world.state.running.plan.graphs["app"].demand_rps == 18.0
     assert world.reports[-1] == ("ready", "the new generation serves")
-    told = [text for kind, text in world.reports if kind == "demand"]
-    assert told[-1] == "the load is more than the cluster carries; it is planned for 18/s of app's 37.5/s"
+    demand_reports = [text for kind, text in world.reports if kind == "demand"]
+    assert demand_reports[0] == "app receives 30/s, planned 10/s, capacity 10/s; planning again"
+    assert demand_reports[-1] == "the load exceeds the cluster's capacity; the plan covers 18/s of app's 37.5/s"
     world.ticks([40.0] * 60)
     assert world.state.next_generation == 3
     world.ticks([2.0] * 90)
     assert world.state.next_generation == 4
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
-    assert not world.state.beyond
+    assert not world.state.overloaded
 
 
-def test_what_the_user_asks_for_is_not_cut() -> None:
+def test_the_users_demand_is_not_cut() -> None:
     world = deployed(World({1: ONE, 2: TWO}, carries_rps=5.0))
     assert world.state.running is not None
     assert world.state.running.plan.graphs["app"].demand_rps == 10.0
-    assert not world.state.beyond
+    assert not world.state.overloaded
 
 
-def test_old_routes_linger_for_what_waits_in_their_queues_and_then_go() -> None:
+def test_old_routes_linger_for_queued_requests_and_are_then_removed() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))
     assert {"app.t0.g1", "app.t0.g2"} <= world.state.actual.routes.keys()
@@ -188,7 +190,7 @@ def test_old_routes_linger_for_what_waits_in_their_queues_and_then_go() -> None:
     assert world.state.actual.routes.keys() == {"app.t0.g2", "app.t1.g2"}
 
 
-def test_what_cannot_be_ended_after_lingering_is_no_failed_change_and_is_tried_later() -> None:
+def test_a_failure_to_remove_lingering_routes_is_retried_and_fails_no_change() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0)))
     world.fault = lambda x: "stuck" if isinstance(x, a.UnloadGateway) else ""
@@ -200,7 +202,7 @@ def test_what_cannot_be_ended_after_lingering_is_no_failed_change_and_is_tried_l
     assert world.kinds()[-1] == "UnloadGateway"
 
 
-def test_no_change_by_load_right_after_another() -> None:
+def test_the_load_triggers_no_change_during_the_cooldown() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.ticks([50.0] * 9)
     assert world.state.next_generation == 2
@@ -217,7 +219,7 @@ def test_a_dead_worker_is_restarted_with_its_models() -> None:
     assert not world.state.degraded
 
 
-def test_what_was_noticed_of_a_server_is_told_and_changes_nothing() -> None:
+def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None:
     world = deployed(World({1: ONE}))
     before = world.state
     world.send(e.Noticed("condemned", "worker n-0-1g-0 hangs"))
@@ -234,12 +236,12 @@ def test_a_worker_that_keeps_dying_is_given_up() -> None:
     assert world.state.degraded
 
 
-def test_a_worker_that_was_given_up_is_tried_again_later() -> None:
+def test_a_worker_that_was_given_up_is_restarted_later() -> None:
     world = deployed(World({1: ONE}))
     for _ in range(world.state.settings.restart_limit + 1):
         world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    told = "n-0-1g-0 died 5 times within 120 s and is given up; it is tried again in 120 s"
-    assert world.reports[-1] == ("error", told)
+    text = "n-0-1g-0 was restarted 5 times within 120 s and is given up; next restart in 120 s"
+    assert world.reports[-1] == ("error", text)
     world.ticks([9.0] * 119)
     assert world.state.degraded
     world.ticks([9.0])
@@ -247,7 +249,7 @@ def test_a_worker_that_was_given_up_is_tried_again_later() -> None:
     assert not world.state.degraded
 
 
-def test_deploying_again_tries_a_worker_that_was_given_up() -> None:
+def test_a_deploy_restarts_a_worker_that_was_given_up() -> None:
     world = deployed(World({1: ONE, 2: ONE}))
     for _ in range(world.state.settings.restart_limit + 1):
         world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
@@ -257,16 +259,19 @@ def test_deploying_again_tries_a_worker_that_was_given_up() -> None:
     assert world.state.phase is Phase.READY
 
 
-def test_a_restart_that_fails_is_tried_again() -> None:
+def test_a_failed_restart_is_retried() -> None:
     world = deployed(World({1: ONE}))
     faults = ["does not start", ""]
     world.fault = lambda x: faults.pop(0) if isinstance(x, a.RestartWorker) and faults else ""
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
     assert not world.state.degraded
+    errors = [text for kind, text in world.reports if kind == "error"]
+    exited = "worker n-0-1g-0 ended unexpectedly (signal 9); restarting it now"
+    assert errors == [exited, "does not start; restarting it in 1 s"]
     assert ("restart", "n-0-1g-0 serves again") in world.reports
 
 
-def test_a_dead_gateway_comes_back_with_the_fronts_of_tasks_before_those_of_graphs() -> None:
+def test_a_restarted_gateway_loads_the_fronts_of_tasks_before_those_of_graphs() -> None:
     world = deployed(World({1: bundle(1, ONE.workers.values(), target="ensemble")}))
     world.send(e.GatewayExited("signal 9"))
     action = world.done[-1]
@@ -274,7 +279,7 @@ def test_a_dead_gateway_comes_back_with_the_fronts_of_tasks_before_those_of_grap
     assert [m.name for m in action.models] == ["app.t0.g1", "app.t1.g1", "app"]
 
 
-def test_down_during_a_change_waits_for_what_is_under_way() -> None:
+def test_down_during_a_change_waits_for_actions_in_flight() -> None:
     world = World({1: ONE}, hold=lambda x: isinstance(x, a.BringUp))
     world.send(e.DeployRequested(wanted()))
     world.send(e.DownRequested())
@@ -293,7 +298,7 @@ def test_down_ends_even_when_a_worker_cannot_be_retired() -> None:
     assert ("error", "in use by process 4711") in world.reports
 
 
-def test_deploy_while_one_is_under_way_is_refused_and_waits_behind_the_loads_own() -> None:
+def test_a_deploy_waits_for_a_change_by_load_and_a_second_deploy_is_refused() -> None:
     world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, TWO.workers.values())}))
     world.hold = lambda x: isinstance(x, a.BringUp)
     world.ticks([50.0] * 15)
@@ -307,7 +312,7 @@ def test_deploy_while_one_is_under_way_is_refused_and_waits_behind_the_loads_own
     assert world.state.running.wanted.demand_rps["app"] == 30.0
 
 
-def test_a_worker_that_dies_as_it_is_stopped_is_no_matter() -> None:
+def test_a_worker_that_dies_while_it_is_retired_does_no_harm() -> None:
     old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
     new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
     world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.Retire | a.RestartWorker)))

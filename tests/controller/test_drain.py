@@ -10,11 +10,11 @@ from jigsaw_triton.controller.drain import drained
 
 
 class Gateway:
-    """Holds a lock on a file's first byte, as a front of the gateway does.
+    """Locks a file's first byte, as a front of the gateway does.
 
     Args:
         path: File to lock.
-        kind: F_WRLCK for calls under way, F_RDLCK for the use of a route.
+        kind: Kind of the lock: F_WRLCK for calls in flight, F_RDLCK for the use of a route.
     """
 
     def __init__(self, path: Path, kind: int) -> None:
@@ -30,18 +30,18 @@ class Gateway:
 
 
 def clock(step_s: float = 1.0) -> Callable[[], float]:
-    """A clock that goes on with each look at it."""
+    """A clock that advances by `step_s` with each reading."""
     seconds = iter(range(1000))
     return lambda: next(seconds) * step_s
 
 
-def test_what_nobody_has_locked_is_drained_at_once(tmp_path: Path) -> None:
+def test_an_unlocked_file_is_drained_at_once(tmp_path: Path) -> None:
     with drained(tmp_path / "slots" / "w" / "m", 0.0) as ended:
         assert ended
 
 
 @pytest.mark.parametrize("kind", [fcntl.F_WRLCK, fcntl.F_RDLCK])
-def test_what_is_under_way_is_waited_for(tmp_path: Path, kind: int) -> None:
+def test_draining_waits_for_the_gateways_lock(tmp_path: Path, kind: int) -> None:
     path = tmp_path / "w" / "m"
     gateway = Gateway(path, kind)
     with drained(path, 5.0, clock(), lambda _: None) as ended:
@@ -61,7 +61,7 @@ def test_what_is_under_way_is_waited_for(tmp_path: Path, kind: int) -> None:
     gateway.close()
 
 
-def test_a_gateway_that_has_ended_holds_nothing(tmp_path: Path) -> None:
+def test_a_gateway_that_has_ended_holds_no_lock(tmp_path: Path) -> None:
     Gateway(tmp_path / "m", fcntl.F_WRLCK).close()
     with drained(tmp_path / "m", 0.0) as ended:
         assert ended

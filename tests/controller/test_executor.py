@@ -1,4 +1,4 @@
-"""What becomes of a load that the cluster cannot carry."""
+"""Plans for a load that exceeds the cluster's capacity."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, row
 
 DEMAND_RPS = {"a": 900.0, "b": 400.0}
-"""Seven slices carry 560."""
+"""Requests per second of each graph. The cluster's seven slices can carry 560 in total."""
 
 
 def graphs_of(priority: int) -> tuple[Problem, Wanted]:
-    """Two graphs that 100 requests/s each were asked for, the second of this priority."""
+    """Two graphs for which the user requested 100 requests/s each. The second has this priority."""
     graphs = {"a": chain(1, name="a"), "b": replace(chain(1, name="b"), priority=priority)}
     profiles = dict.fromkeys(graphs, ProfileTable([row("t0", "v0", rps=100.0)]))
     workloads = tuple(Workload(g, DEMAND_RPS[name]) for name, g in graphs.items())
@@ -28,14 +28,14 @@ def graphs_of(priority: int) -> tuple[Problem, Wanted]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("priority", "expected"), [(1, {"a": 160.0, "b": 400.0}), (-1, {"a": 400.0, "b": 160.0})])
-def test_beyond_what_was_asked_for_priorities_decide(priority: int, expected: dict[str, float]) -> None:
+def test_priorities_divide_capacity_above_the_users_demand(priority: int, expected: dict[str, float]) -> None:
     problem, wanted = graphs_of(priority)
     action = a.Solve(wanted, DEMAND_RPS, 2, "measured load", None, wanted.graphs, may_fall_short=True)
     plan = planned(problem, TWO_P95, action)
     assert {name: g.demand_rps for name, g in plan.graphs.items()} == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_demand_of_the_user_is_refused() -> None:
+def test_a_user_demand_above_capacity_is_refused() -> None:
     problem, wanted = graphs_of(1)
     with pytest.raises(InfeasibleError, match="exceeds the cluster"):
-        planned(problem, TWO_P95, a.Solve(wanted, DEMAND_RPS, 2, "asked for by the user", None, wanted.graphs))
+        planned(problem, TWO_P95, a.Solve(wanted, DEMAND_RPS, 2, "requested by the user", None, wanted.graphs))

@@ -1,4 +1,4 @@
-"""What servers are left as where an action fails: a server that computes without MPS, on the stand-in for NVML."""
+"""Servers after a failed action, on a fake NVML: a server that computes without MPS must not serve."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ BARE = Worker("local-0-1g-0-p1", (), Place(GPU, "cpu", Placement(0, "1g")), 1000
 def fleet(
     installation: Installation, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Fleet]:
-    """Of a machine whose MPS daemons know of no clients."""
+    """A fleet on a machine whose MPS daemons report no clients."""
     machine = Machine(tmp_path / "gpus", ["cpu"])
     for name, value in machine.env.items():
         monkeypatch.setenv(name, value)
@@ -62,7 +62,7 @@ def fleet(
     machine.leave()
 
 
-def test_what_computes_without_mps_is_not_left_to_serve(fleet: Fleet) -> None:
+def test_a_server_that_computes_without_mps_does_not_serve(fleet: Fleet) -> None:
     async def main() -> None:
         await fleet.serve_on(Cluster((Gpu(GPU, CATALOG["cpu"]),), driver="nvml", processes="mps"))
         await fleet.bring_up(BARE)
@@ -82,7 +82,7 @@ def test_what_computes_without_mps_is_not_left_to_serve(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
-def test_a_server_that_is_asked_while_it_is_stopped_leaves_no_connection(fleet: Fleet) -> None:
+def test_requests_to_a_server_that_is_being_stopped_leave_no_connection_open(fleet: Fleet) -> None:
     async def main() -> None:
         await fleet.serve_on(Cluster((Gpu(GPU, CATALOG["cpu"]),), driver="nvml", processes="mps"))
         await fleet.bring_up(BARE)

@@ -10,7 +10,7 @@ PLAIN = Cluster(())
 BEHIND = replace(PLAIN, edge=Edge())
 
 
-def test_settings_of_the_edge_may_change_while_it_serves() -> None:
+def test_settings_of_the_edge_may_change_while_it_is_running() -> None:
     check_ground(BEHIND, replace(PLAIN, edge=Edge(limits=EdgeLimits(body_mib=1))))
 
 
@@ -20,9 +20,9 @@ def test_settings_of_the_edge_may_change_while_it_serves() -> None:
         (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
         (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
         (PLAIN, replace(PLAIN, gateway_image=ServerImage("x:1")), "the gateway's image cannot change"),
-        (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "workers run from this machine's tritonserver"),
+        (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "image cannot change from this machine's tritonserver to"),
     ],
 )
-def test_what_cannot_change_under_what_runs(before: Cluster, after: Cluster, words: str) -> None:
+def test_immutable_settings_cannot_change(before: Cluster, after: Cluster, words: str) -> None:
     with pytest.raises(StateError, match=words):
         check_ground(before, after)

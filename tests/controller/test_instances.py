@@ -1,4 +1,4 @@
-"""What is ours is known and what is others' is left alone, whatever goes wrong."""
+"""Our MIG instances are recorded and those of others left alone, whatever goes wrong."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +15,8 @@ from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from tests.fakes.nvml.machine import Action, Machine
 from tests.fakes.nvml.transitions import IN_USE, NOT_FOUND, UNKNOWN, Owner, fewest_changes, plausible_codes, transitions
+
+pytestmark = pytest.mark.slow
 
 GPU = GpuId("n", 0)
 PLACE = Placement(4, "3g")
@@ -45,7 +47,7 @@ def opened(
     return Instances(journal, driver, sleep=sleep), driver
 
 
-def test_what_is_made_is_noted_and_what_is_destroyed_forgotten(machine: Machine, journal: Journal) -> None:
+def test_the_journal_records_creations_and_destructions(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal)
     made = instances.create(GPU, PLACE)
     assert journal.instances() == driver.instances() == (made,)
@@ -55,7 +57,7 @@ def test_what_is_made_is_noted_and_what_is_destroyed_forgotten(machine: Machine,
     assert journal.destructions() == ()
 
 
-def test_a_place_that_others_have_is_never_noted_as_ours(machine: Machine, journal: Journal) -> None:
+def test_a_placement_that_others_use_is_never_recorded_as_ours(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal)
     machine.foreign(0, "3g", 4)
     with pytest.raises(PlacementError, match="there is one already"):
@@ -67,7 +69,7 @@ def test_a_place_that_others_have_is_never_noted_as_ours(machine: Machine, journ
     assert len(driver.instances()) == 1
 
 
-def test_an_agent_that_holds_an_instance_for_some_seconds_is_waited_for(machine: Machine, journal: Journal) -> None:
+def test_destroying_waits_for_an_agent_that_holds_the_instance(machine: Machine, journal: Journal) -> None:
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -83,7 +85,7 @@ def test_an_agent_that_holds_an_instance_for_some_seconds_is_waited_for(machine:
     assert sum(waited) == pytest.approx(3.0, abs=0.2)
 
 
-def test_who_holds_it_for_good_is_named_in_the_end(machine: Machine, journal: Journal) -> None:
+def test_the_error_names_a_process_that_keeps_holding_the_instance(machine: Machine, journal: Journal) -> None:
     waited: list[float] = []
     instances, driver = opened(journal, sleep=waited.append)
     made = instances.create(GPU, PLACE)
@@ -97,7 +99,7 @@ def test_who_holds_it_for_good_is_named_in_the_end(machine: Machine, journal: Jo
     assert driver.instances() == ()
 
 
-def test_an_agent_that_comes_between_the_two_destructions_is_waited_for(machine: Machine, journal: Journal) -> None:
+def test_destroying_waits_for_an_agent_that_comes_between_its_two_steps(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal)
     made = instances.create(GPU, PLACE)
     machine.fault(DESTROY_GPU, 1, "fail", IN_USE)
@@ -107,7 +109,7 @@ def test_an_agent_that_comes_between_the_two_destructions_is_waited_for(machine:
 
 
 @pytest.mark.parametrize("undone", [False, True])
-def test_in_use_on_creation_is_tried_again_and_leaves_nothing_half_made(
+def test_a_creation_retries_in_use_errors_and_leaves_nothing_half_made(
     machine: Machine, journal: Journal, undone: bool
 ) -> None:
     instances, driver = opened(journal)
@@ -119,12 +121,12 @@ def test_in_use_on_creation_is_tried_again_and_leaves_nothing_half_made(
     assert journal.creations() == {}
 
 
-def test_what_could_not_be_removed_is_removed_before_the_next_creation(machine: Machine, journal: Journal) -> None:
+def test_a_half_made_instance_is_removed_before_the_next_creation(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal)
     machine.foreign(0, "1g", 0, half=True)
     machine.fault(CREATE_COMPUTE, 1, "fail", UNKNOWN)
     machine.fault(DESTROY_GPU, 1, "fail", UNKNOWN)
-    with pytest.raises(MigError, match="3g@4 could be created in part only: the NVIDIA driver failed with error 999"):
+    with pytest.raises(MigError, match="3g@4 was created only partly: the NVIDIA driver failed with error 999"):
         instances.create(GPU, PLACE)
     assert [i.half_made for i in driver.instances()] == [True, True]
     assert list(journal.creations()) == [(GPU, PLACE)]
@@ -133,9 +135,7 @@ def test_what_could_not_be_removed_is_removed_before_the_next_creation(machine: 
     assert journal.creations() == {}
 
 
-def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
-    machine: Machine, journal: Journal
-) -> None:
+def test_the_result_of_a_call_that_timed_out_is_removed_later(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal, timeout_s=0.2)
     machine.fault(CREATE_COMPUTE, 1, "hang")
     with pytest.raises(MigTimeoutError, match=r"has not answered within 0\.2 s"):
@@ -146,14 +146,14 @@ def test_a_call_that_does_not_return_is_given_up_and_what_it_made_found_later(
     assert journal.creations() == {}
 
 
-def test_a_creation_that_hangs_is_ours_even_where_it_takes_effect_late(machine: Machine, journal: Journal) -> None:
+def test_a_creation_that_takes_effect_after_its_timeout_is_ours(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal, timeout_s=0.2)
     machine.fault(CREATE_GPU, 1, "hang")
     with pytest.raises(MigTimeoutError):
         instances.create(GPU, PLACE)
     beside = instances.create(GPU, Placement(0, "1g"))
     assert list(journal.creations()) == [(GPU, PLACE)]
-    # Now the call that was given up has taken effect.
+    # Now the call that timed out has taken effect.
     machine.foreign(0, "3g", 4, half=True)
     instances.create(GPU, Placement(1, "1g"))
     assert [i.placement for i in driver.instances()] == [beside.placement, Placement(1, "1g")]
@@ -161,11 +161,11 @@ def test_a_creation_that_hangs_is_ours_even_where_it_takes_effect_late(machine: 
 
 
 @pytest.mark.parametrize("stage", [CreationStage.NOTED, CreationStage.PART])
-def test_what_others_make_where_a_creation_of_ours_broke_off_is_theirs(
+def test_an_instance_that_others_make_where_our_creation_was_interrupted_is_theirs(
     machine: Machine, journal: Journal, stage: CreationStage
 ) -> None:
     instances, driver = opened(journal)
-    # The process died before its GPU instance was there; before it is started again somebody takes the place.
+    # The process died before it made the GPU instance, and others took the placement before it was restarted.
     journal.begin_creation(GPU, PLACE)
     journal.reach(GPU, PLACE, stage)
     other = machine.foreign(0, "3g", 4)
@@ -178,7 +178,7 @@ def test_what_others_make_where_a_creation_of_ours_broke_off_is_theirs(
         instances.create(GPU, PLACE)
 
 
-def test_after_an_attempt_that_left_nothing_what_is_there_is_not_ours(machine: Machine, journal: Journal) -> None:
+def test_after_an_attempt_that_left_nothing_an_instance_there_is_not_ours(machine: Machine, journal: Journal) -> None:
     other: list[str] = []
 
     def sleep(_: float) -> None:
@@ -192,7 +192,7 @@ def test_after_an_attempt_that_left_nothing_what_is_there_is_not_ours(machine: M
     assert journal.creations() == {}
 
 
-def test_a_journal_that_cannot_be_written_leaves_no_instance(
+def test_a_creation_leaves_no_instance_if_the_journal_cannot_be_written(
     machine: Machine, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances, driver = opened(journal)
@@ -206,7 +206,7 @@ def test_a_journal_that_cannot_be_written_leaves_no_instance(
     assert driver.instances() == ()
 
 
-def test_a_driver_that_was_loaded_anew_has_lost_what_was_ours(machine: Machine, journal: Journal) -> None:
+def test_instances_that_a_driver_reload_has_removed_are_forgotten(machine: Machine, journal: Journal) -> None:
     instances, driver = opened(journal)
     made = instances.create(GPU, PLACE)
     machine.unload()
@@ -226,31 +226,29 @@ SAMPLE = transitions(4, seed=3)
 
 @pytest.fixture(params=SAMPLE, ids=range(len(SAMPLE)))
 def owner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Owner]:
-    """Somebody whose layout is about to change, beside others."""
+    """A process whose layout is about to change on GPUs that it shares with others."""
     with Owner(tmp_path, request.param) as owner:
         yield owner
 
 
-def test_a_change_takes_no_call_too_many(owner: Owner) -> None:
+def test_a_change_makes_the_minimum_number_of_calls(owner: Owner) -> None:
     assert len(owner.changes()) == fewest_changes(owner.transition)
 
 
-def test_a_process_that_is_killed_at_any_change_is_followed_by_one_that_completes_it(owner: Owner) -> None:
+def test_a_change_is_completed_after_its_process_was_killed_at_any_call(owner: Owner) -> None:
     for nth in range(1, len(owner.changes()) + 1):
         for action in CRASHES:
             assert owner.killed_at("change", nth, action) == ""
 
 
-@pytest.mark.slow
-def test_a_change_that_fails_once_in_any_way_is_tried_again_or_told_and_loses_nothing(owner: Owner) -> None:
+def test_a_change_with_any_single_failure_is_retried_or_reported_and_loses_nothing(owner: Owner) -> None:
     for nth, name in enumerate(owner.changes(), 1):
         for code in plausible_codes(name):
             _, wrong = owner.failed_at("change", nth, code)
             assert wrong == ""
 
 
-@pytest.mark.slow
-def test_what_the_driver_does_not_find_for_once_stays_known(tmp_path: Path) -> None:
+def test_an_instance_that_the_driver_misses_once_is_not_forgotten(tmp_path: Path) -> None:
     smallest = min(transitions(20, seed=21), key=lambda t: len((*t.foreign, *t.before, *t.after)))
     with Owner(tmp_path, smallest) as owner:
         for nth in range(1, len(owner.calls()) + 1):

@@ -12,14 +12,14 @@ from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placemen
 INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
 
 
-def test_what_is_noted_outlives_the_process(tmp_path: Path) -> None:
+def test_records_outlive_the_process(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     first = Journal(path)
     first.keep_instance(INSTANCE)
     first.keep_server(ServerRecord("gateway", 4711, 99, "jigsaw-x-"))
     first.event("plan", "one")
     first.event("ready", "two")
-    first.generation(7, "asked for", {"version": 1})
+    first.generation(7, "requested by the user", {"version": 1})
     first.close()
     again = Journal(path)
     assert again.instances() == (INSTANCE,)
@@ -33,18 +33,18 @@ def test_what_is_noted_outlives_the_process(tmp_path: Path) -> None:
     again.close()
 
 
-def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_journal(tmp_path: Path) -> None:
     Journal(tmp_path / "j").close()
     assert (tmp_path / "j").stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j").write_text("not a database, and long enough to be looked at closely by SQLite" * 20)
     with pytest.raises(StateError, match="cannot be read"):
         Journal(tmp_path / "j")
 
 
-def test_folders_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_private_to_their_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     paths = deployment_paths(tmp_path / "state")
     paths.create()
@@ -54,9 +54,9 @@ def test_folders_are_the_owners_alone(tmp_path: Path, monkeypatch: pytest.Monkey
         paths.create()
 
 
-def test_a_state_folder_that_triton_cannot_use_is_not_made(tmp_path: Path) -> None:
+def test_a_state_folder_that_triton_cannot_use_is_not_created(tmp_path: Path) -> None:
     state = tmp_path / "my state"
-    with pytest.raises(InputError, match="cannot have files in a folder with ' ' in its path"):
+    with pytest.raises(InputError, match="cannot use a folder with ' ' in its path"):
         deployment_paths(state).create()
     assert not state.exists()
 
@@ -65,14 +65,14 @@ def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
     assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
 
 
-def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written") as caught:
         deployment_paths(tmp_path / "file" / "state").create()
     assert str(tmp_path / "file" / "state") in str(caught.value)
 
 
-def test_a_journal_can_be_read_but_not_written_where_there_is_no_room(tmp_path: Path) -> None:
+def test_a_full_disk_allows_reads_and_refuses_writes(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.event("plan", "one", 3)
     journal.keep_instance(INSTANCE)
@@ -85,7 +85,7 @@ def test_a_journal_can_be_read_but_not_written_where_there_is_no_room(tmp_path: 
     journal.close()
 
 
-def test_it_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for table in KEPT:
         monkeypatch.setitem(KEPT, table, 100)
     journal = Journal(tmp_path / "j")
@@ -93,7 +93,7 @@ def test_it_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number in range(1, 1000):
         journal.event("plan", str(number))
         journal.end(journal.begin(number, "Solve", ""))
-        journal.generation(number, "asked for", {})
+        journal.generation(number, "requested by the user", {})
     count = journal._db.execute("SELECT COUNT(*) FROM actions").fetchone()[0]
     assert 100 <= count < 200
     assert 100 <= len(journal.events()) < 200
@@ -103,7 +103,7 @@ def test_it_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     journal.close()
 
 
-def test_a_journal_of_before_there_were_stages_takes_all_at_a_noted_place_for_ours(tmp_path: Path) -> None:
+def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
         old.execute("CREATE TABLE creations (node TEXT, gpu INTEGER, slice TEXT, start INTEGER)")
         old.execute("INSERT INTO creations VALUES ('n', 0, '3g', 4)")

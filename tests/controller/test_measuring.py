@@ -25,40 +25,40 @@ def demand(rates_rps: list[float]) -> Demand:
     return result
 
 
-def test_requests_arrive_at_fronts_and_those_that_a_pipeline_refuses_before_them() -> None:
+def test_arrivals_include_requests_that_a_pipeline_refuses_before_any_front() -> None:
     assert arrived(parse_metrics(METRICS)) == {"app": 51.0, "other": 7.0}
 
 
-def test_arrivals_survive_a_gateway_that_starts_again_and_a_new_graph() -> None:
+def test_arrivals_are_right_after_a_gateway_restart_and_for_a_new_graph() -> None:
     before = {"app": 40.0}
     assert arrivals(before, {"app": 45.0, "other": 3.0}) == {"app": 5.0, "other": 3.0}
     assert arrivals(before, {"app": 3.0}) == {"app": 3.0}
     assert arrivals(before, {"app": 40.0}) == {"app": 0.0}
 
 
-def test_one_burst_is_no_rise() -> None:
+def test_one_burst_is_not_a_rise() -> None:
     assert demand([10, 10, 10, 10, 10, 60]).change(10, 10, FIGURES, covered_rps=10) is None
 
 
-def test_a_rise_is_planned_for_where_it_has_got_to() -> None:
+def test_a_rise_is_planned_for_at_the_level_that_it_has_reached() -> None:
     assert demand([10, 10, 10, 40, 40, 40]).change(10, 10, FIGURES, covered_rps=10) == 40 * FIGURES.headroom
 
 
-def test_what_the_plan_can_carry_is_no_rise() -> None:
+def test_load_within_the_plans_capacity_is_not_a_rise() -> None:
     assert demand([40.0] * 10).change(10, 10, FIGURES, covered_rps=41) is None
 
 
-def test_too_little_is_known_at_first() -> None:
+def test_too_few_samples_cause_no_change() -> None:
     assert demand([50, 50]).change(10, 10, FIGURES, covered_rps=10) is None
 
 
-def test_load_never_plans_below_what_is_always_provided_for() -> None:
+def test_a_fall_never_plans_below_the_base_demand() -> None:
     assert demand([0.0] * 61).change(10, 10, FIGURES, covered_rps=10) is None
     assert demand([0.0] * 61).change(50, 10, FIGURES, covered_rps=50) == 10
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))
-def test_a_change_moves_towards_the_load_and_then_rests(rates_rps: list[float], planned_rps: float) -> None:
+def test_a_change_moves_towards_the_load_and_then_settles(rates_rps: list[float], planned_rps: float) -> None:
     base_rps = planned_rps / 3
     seen = demand(rates_rps)
     change = seen.change(planned_rps, base_rps, FIGURES, covered_rps=1.5 * planned_rps)

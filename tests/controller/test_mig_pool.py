@@ -64,7 +64,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     assert end_processes(world.paths.mps(PIPES)) == 0
 
 
-def test_processes_share_an_instance_and_its_daemon_till_the_last_leaves(world: World) -> None:
+def test_processes_share_an_instance_and_its_daemon_until_the_last_leaves(world: World) -> None:
     async def main() -> None:
         await world.take(ONE, TWO)
         (uuid,) = world.uuids
@@ -81,7 +81,7 @@ def test_processes_share_an_instance_and_its_daemon_till_the_last_leaves(world: 
     assert world.uuids == [] and world.journal.daemons() == () and world.broken == []
 
 
-def test_a_server_that_has_its_instance_to_itself_needs_no_daemon(world: World) -> None:
+def test_a_server_alone_on_its_instance_needs_no_daemon(world: World) -> None:
     async def main() -> None:
         await world.take(ALONE)
         assert await world.pool.daemon(ALONE.name) is None
@@ -106,21 +106,21 @@ def test_an_emulated_instance_is_shared_without_a_daemon(world: World, monkeypat
     assert world.uuids == []
 
 
-def test_without_the_program_no_instance_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_instance_is_created_if_mps_is_not_installed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingDependencyError):
         asyncio.run(world.pool.take(ONE))
     assert world.uuids == []
 
 
-def test_a_daemon_that_does_not_start_leaves_nothing(world: World, tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_start_leaves_no_instance(world: World, tmp_path: Path) -> None:
     mps.install(tmp_path / "bin", like="broken")
     with pytest.raises(ServerError, match="ended before it answered"):
         asyncio.run(world.pool.take(ONE))
     assert world.uuids == [] and world.journal.daemons() == ()
 
 
-def test_a_daemon_that_died_is_told_and_started_again(world: World) -> None:
+def test_a_dead_daemon_is_reported_and_restarted(world: World) -> None:
     async def main() -> None:
         await world.take(ONE, TWO)
         pid = int((world.paths.mps(PIPES) / "nvidia-cuda-mps-control.pid").read_text())
@@ -137,7 +137,7 @@ def test_a_daemon_that_died_is_told_and_started_again(world: World) -> None:
     assert world.broken == [{ONE.name, TWO.name}]
 
 
-def test_a_daemon_that_hangs_is_told_and_started_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_daemon_is_reported_and_restarted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         await world.take(ONE, TWO)
         pid = int((world.paths.mps(PIPES) / "nvidia-cuda-mps-control.pid").read_text())
@@ -152,7 +152,7 @@ def test_a_daemon_that_hangs_is_told_and_started_again(world: World, monkeypatch
     assert world.broken == [{ONE.name, TWO.name}]
 
 
-def test_what_could_not_be_destroyed_can_be_left_again(world: World) -> None:
+def test_leaving_can_be_repeated_after_a_failed_destruction(world: World) -> None:
     async def main() -> None:
         await world.take(ONE)
         world.held = (4711,)

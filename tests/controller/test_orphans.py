@@ -34,7 +34,7 @@ def driver(tmp_path: Path) -> EmulatedMigDriver:
     return EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])], holders_of=lambda _: ())
 
 
-def test_instances_are_ended_by_the_driver_that_made_them(tmp_path: Path, journal: Journal) -> None:
+def test_instances_are_destroyed_through_the_driver_that_created_them(tmp_path: Path, journal: Journal) -> None:
     machine = Machine(tmp_path / "gpus", ["A100-80GB"])
     machine.enter()
     try:
@@ -49,7 +49,7 @@ def test_instances_are_ended_by_the_driver_that_made_them(tmp_path: Path, journa
         machine.leave()
 
 
-def test_instances_that_are_ours_are_destroyed_and_others_left(
+def test_our_instances_are_destroyed_and_others_left(
     tmp_path: Path, journal: Journal, driver: EmulatedMigDriver
 ) -> None:
     for start in (0, 1):
@@ -61,7 +61,7 @@ def test_instances_that_are_ours_are_destroyed_and_others_left(
     assert journal.instances() == ()
 
 
-def test_servers_are_killed_with_their_group_and_their_regions(tmp_path: Path, journal: Journal) -> None:
+def test_servers_are_killed_with_their_process_group_and_shared_memory(tmp_path: Path, journal: Journal) -> None:
     prefix = f"jigsaw-test-{os.getpid()}-"
     region = Path("/dev/shm") / f"{prefix}1"
     region.touch()
@@ -73,9 +73,9 @@ def test_servers_are_killed_with_their_group_and_their_regions(tmp_path: Path, j
     assert journal.servers() == ()
 
 
-def test_stubs_that_outlived_their_server_are_killed(tmp_path: Path, journal: Journal) -> None:
+def test_stubs_that_outlive_their_server_are_killed(tmp_path: Path, journal: Journal) -> None:
     prefix = f"jigsaw-test-{os.getpid()}-"
-    # A leader that leaves two behind in its group: one with the server's prefix, one that anybody may have started.
+    # The leader leaves two processes in its group. Only one has the server's prefix on its command line.
     script = (
         "import subprocess, sys; wait = 'import sys; sys.stdin.read()'; "
         "children = [subprocess.Popen([sys.executable, '-c', wait, *more]) for more in ([sys.argv[1]], [])]; "
@@ -98,13 +98,13 @@ def test_stubs_that_outlived_their_server_are_killed(tmp_path: Path, journal: Jo
         leader.stdin.close()
 
 
-def test_a_process_that_only_has_the_pid_of_a_server_is_left_alone(tmp_path: Path, journal: Journal) -> None:
+def test_a_process_that_has_reused_the_pid_of_a_server_is_left_alone(tmp_path: Path, journal: Journal) -> None:
     journal.keep_server(ServerRecord("gateway", os.getpid(), 1, "jigsaw-test-nobodys-"))
     assert end_orphans(journal, tmp_path) == 0
     assert journal.servers() == ()
 
 
-def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Path, journal: Journal) -> None:
+def test_an_mps_daemon_is_killed_before_its_instance_is_destroyed(tmp_path: Path, journal: Journal) -> None:
     instances = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
     instance = instances.create(GPU, Placement(0, "1g"))
     pipes = tmp_path / "pipes"
@@ -120,8 +120,7 @@ def test_a_daemon_of_mps_is_ended_before_the_instance_that_it_holds(tmp_path: Pa
     assert instances.instances() == () and journal.daemons() == () and not pipes.exists()
 
 
-@pytest.mark.slow
-def test_containers_that_outlived_their_controller_are_ended(tmp_path: Path, journal: Journal) -> None:
+def test_containers_that_outlive_their_controller_are_removed(tmp_path: Path, journal: Journal) -> None:
     docker = Docker(tmp_path / "docker", "image")
     for name, run_dir in (("one", "/run/1"), ("two", "/run/1"), ("others", "/run/2")):
         label = f"--label=jigsaw-triton.deployment={run_dir}"
@@ -134,7 +133,7 @@ def test_containers_that_outlived_their_controller_are_ended(tmp_path: Path, jou
     note_runtime(journal, Runtime(docker.program, (0, 0)), Path("/run/1"))
     assert end_orphans(journal, tmp_path) == 2
     assert docker.containers() == ["others"]
-    # What was cleaned up once is not looked for again: the program may be gone by then.
+    # After a cleanup the container runtime is not called again: it may have been uninstalled by then.
     docker.program.write_text("#!/bin/sh\nexit 1\n")
     assert end_orphans(journal, tmp_path) == 0
     docker = Docker(tmp_path / "docker", "image")

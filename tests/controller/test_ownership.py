@@ -20,7 +20,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 class Driver(EmulatedMigDriver):
-    """Something may happen just after it was asked."""
+    """Emulated driver that calls `then` after each listing of its instances."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, [Gpu(GPU, CATALOG["A100-80GB"])], holders_of=lambda _: ())
@@ -32,7 +32,7 @@ class Driver(EmulatedMigDriver):
         return found
 
 
-def test_what_the_journal_does_not_know_is_foreign(tmp_path: Path, journal: Journal) -> None:
+def test_instances_that_the_journal_lacks_are_foreign(tmp_path: Path, journal: Journal) -> None:
     driver = Driver(tmp_path / "mig.json")
     kept, begun, other = (driver.create(GPU, Placement(start, "1g")) for start in range(3))
     journal.keep_instance(kept)
@@ -42,7 +42,7 @@ def test_what_the_journal_does_not_know_is_foreign(tmp_path: Path, journal: Jour
     assert foreign_instances(driver, journal) == (other,)
 
 
-def test_what_the_controller_creates_or_destroys_meanwhile_is_ours(tmp_path: Path, journal: Journal) -> None:
+def test_instances_that_the_controller_creates_or_destroys_meanwhile_are_ours(tmp_path: Path, journal: Journal) -> None:
     driver = Driver(tmp_path / "mig.json")
     leaving, coming = (driver.create(GPU, Placement(start, "1g")) for start in range(2))
     journal.keep_instance(leaving)
@@ -59,7 +59,7 @@ def test_what_the_controller_creates_or_destroys_meanwhile_is_ours(tmp_path: Pat
     ("stage", "whole", "half_made"),
     [(CreationStage.NOTED, False, False), (CreationStage.PART, False, True), (CreationStage.WHOLE, True, True)],
 )
-def test_at_a_noted_place_ours_is_what_a_creation_may_have_left(
+def test_an_instance_that_an_unfinished_creation_may_have_left_is_ours(
     tmp_path: Path, journal: Journal, stage: CreationStage, whole: bool, half_made: bool
 ) -> None:
     place = Placement(0, "1g")

@@ -102,3 +102,23 @@ def test_a_restart_that_was_under_way_is_begun_again() -> None:
     next_world = World({}, state=after)
     next_world.send(e.WorkerExited("n-0-1g-0", "while no controller ran"))
     assert [type(action) for action in next_world.done] == [a.RestartWorker]
+
+
+def test_a_request_that_failed_is_not_repeated() -> None:
+    world = World({1: ONE, 2: MOVED})
+    world.send(e.DeployRequested(wanted()))
+    world.fault = lambda action: "broken" if isinstance(action, a.LoadGateway) else ""
+    # The undo of the failed change is under way when the controller dies.
+    world.hold = lambda _: world.state.rolling_back
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.rolling_back and world.state.by_user
+    assert unfinished(world.state) is None
+
+
+def test_samples_from_before_the_death_are_dropped() -> None:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(wanted()))
+    world.ticks([10.0] * 5)
+    assert world.state.demand
+    after = recovered(world.state)
+    assert after is not None and after.demand == {}

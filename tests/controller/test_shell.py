@@ -1,4 +1,4 @@
-"""The shell with an executor that does nothing."""
+"""The shell with an executor whose actions do nothing."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
 
 class Idle:
-    """Finds a plan when it is let to, and then never ends an action."""
+    """Executor that returns a plan once `planned` is set, and whose actions never end, except teardown."""
 
     def __init__(self) -> None:
         self.planned = asyncio.Event()
@@ -46,15 +46,15 @@ async def _down_as_a_plan_is_found(journal: Journal) -> State:
     running = asyncio.create_task(controller.run())
     await asyncio.sleep(0)
     executor.planned.set()
-    # The request to end comes right behind the plan.
-    while not controller._queue.qsize():  # noqa: ASYNC110 nothing else tells of it
+    # Request `down` right after the plan has been queued.
+    while not controller._queue.qsize():  # noqa: ASYNC110 nothing else signals that the plan is queued
         await asyncio.sleep(0)
     controller.down()
     async with asyncio.timeout(10):
         return await running
 
 
-def test_down_ends_actions_that_have_not_begun(tmp_path: Path) -> None:
+def test_down_ends_actions_that_have_not_started(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     state = asyncio.run(_down_as_a_plan_is_found(journal))
     assert state.phase is Phase.STOPPED

@@ -23,7 +23,7 @@ def run(actual: Actual, stages: tuple[Stage, ...]) -> Actual:
 
 
 def after(target: Bundle, before: Bundle | None = None, actual: Actual | None = None) -> Actual:
-    """What runs once `target` was reached, from `before` or from `actual`."""
+    """Returns the servers and models after the transition to `target`, from `before` or from `actual`."""
     actual = actual or Actual()
     running = None
     if before is not None:
@@ -41,13 +41,13 @@ def reached(actual: Actual, target: Bundle) -> bool:
         and dict(actual.workers) == dict(target.workers)
         and actual.models.keys() >= models
         and all(actual.routes[name] == task.route for name, task in tasks.items())
-        # What lingers leads to nothing but the target's models.
+        # Lingering routes lead only to the target's models.
         and all((e.worker, e.model) in ours for route in actual.routes.values() for e in route)
         and dict(actual.fronts) == {name: g.front for name, g in target.graphs.items()}
     )
 
 
-def test_first_deployment_starts_all_before_the_front() -> None:
+def test_a_first_deployment_starts_everything_before_the_front() -> None:
     stages = stages_to(Actual(), None, generation(ONE))
     assert [type(x).__name__ for x in stages[0].actions] == ["StartGateway", "BringUp", "BringUp"]
     assert [s.commits for s in stages] == [False, False, True]
@@ -56,7 +56,7 @@ def test_first_deployment_starts_all_before_the_front() -> None:
     assert reached(run(Actual(), stages), ONE)
 
 
-def test_same_place_other_variant_loads_beside_the_old_model() -> None:
+def test_another_variant_at_the_same_place_is_loaded_beside_the_old_model() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"), generation=1)])
     actual = after(ONE)
     stages = stages_to(actual, generation(ONE), generation(two))
@@ -67,12 +67,12 @@ def test_same_place_other_variant_loads_beside_the_old_model() -> None:
     assert reached(run(actual, stages), two)
 
 
-def test_a_worker_in_the_way_is_drained_before_it_stops() -> None:
+def test_a_worker_that_must_make_room_is_drained_before_it_stops() -> None:
     two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
     actual = after(ONE)
     order = [x for s in stages_to(actual, generation(ONE), generation(two)) for x in s.actions]
     kinds = [type(x).__name__ for x in order]
-    # t1's new worker has room on the other GPU, so its old one can make room without leaving t1 alone.
+    # The other GPU has room for t1's new worker, so the old one can make room without leaving t1 unserved.
     assert kinds[:2] == ["BringUp", "SetRoutes"]
     assert kinds.index("Drain") < kinds.index("Retire") < [i for i, k in enumerate(kinds) if k == "BringUp"][1]
     routes = order[1]
@@ -81,7 +81,7 @@ def test_a_worker_in_the_way_is_drained_before_it_stops() -> None:
 
 
 def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
-    """Title of a stage that changes routes -> the models that t1's old route leads to from then on."""
+    """Returns, for each stage that changes routes, the models to which t1's old route leads after it."""
     stages = stages_to(after(before), generation(before), generation(target))
     return {
         stage.title: [entry.model for entry in action.routes["app.t1.g1"]]
@@ -91,15 +91,15 @@ def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
     }
 
 
-def test_new_workers_help_at_once_and_finish_what_the_old_generation_began() -> None:
+def test_new_workers_serve_the_old_generation_at_once_and_take_over_its_queues() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "b"), generation=2)])
     assert routes_while(ONE, two) == {
         "set the new routes": ["app.t1.a.g1", "app.t1.b.g2"],
-        "let the new workers finish what the old generation began": ["app.t1.b.g2"],
+        "hand queued requests of the old generation to the new workers": ["app.t1.b.g2"],
     }
 
 
-def test_generations_whose_mix_would_break_the_accuracy_stay_apart() -> None:
+def test_generations_whose_mix_would_violate_the_accuracy_share_no_workers() -> None:
     one = bundle(1, [worker("0/1g@0", ("t0", "b")), worker("0/1g@1", ("t1", "a"))])
     two = bundle(2, [worker("0/1g@0", ("t0", "a"), generation=2), worker("0/1g@1", ("t1", "b"), generation=2)])
     assert routes_while(one, two) == {}
@@ -112,37 +112,37 @@ def titles(before: Bundle, target: Bundle) -> list[str]:
     return [stage.title for stage in stages_to(after(before), generation(before), generation(target))]
 
 
-def test_a_chain_whose_worker_must_make_room_is_called_task_by_task_before_that() -> None:
+def test_a_graph_calls_tasks_one_by_one_before_the_worker_of_its_chain_makes_room() -> None:
     two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
-    told = titles(CHAINED, two)
-    begin = told.index("route each task of a chain on its own")
-    assert told[begin : begin + 4] == [
-        "route each task of a chain on its own",
-        "call them one by one",
-        "end the routes of chains",
-        "take workers that must make room out of the routes",
+    found = titles(CHAINED, two)
+    begin = found.index("add routes for the single tasks of chains")
+    assert found[begin : begin + 4] == [
+        "add routes for the single tasks of chains",
+        "switch the fronts to calling these tasks one by one",
+        "remove the routes of chains",
+        "remove workers that must make room from the routes",
     ]
-    assert "switch the fronts to the new generation" in told[begin + 4 :]
+    assert "switch the fronts to the new generation" in found[begin + 4 :]
     assert reached(after(two, CHAINED), two)
 
 
-def test_a_chain_whose_worker_can_wait_is_called_at_once_to_the_end() -> None:
+def test_a_chain_is_called_until_the_switch_if_its_worker_need_not_make_room() -> None:
     two = bundle(2, [worker("0/1g@1", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
-    told = titles(CHAINED, two)
-    assert "call them one by one" not in told
-    assert told.index("switch the fronts to the new generation") < told.index("end the old routes")
+    found = titles(CHAINED, two)
+    assert "switch the fronts to calling these tasks one by one" not in found
+    assert found.index("switch the fronts to the new generation") < found.index("remove the old routes")
     assert reached(after(two, CHAINED), two)
 
 
-def test_tasks_go_on_with_the_models_of_a_chain() -> None:
+def test_models_of_a_chain_take_over_single_tasks() -> None:
     two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
     assert routes_while(ONE, two) == {
         "set the new routes": ["app.t1.a.g1", "app.t1.a.g2"],
-        "let the new workers finish what the old generation began": ["app.t1.a.g2"],
+        "hand queued requests of the old generation to the new workers": ["app.t1.a.g2"],
     }
 
 
-def test_a_chain_goes_on_with_the_same_chain() -> None:
+def test_a_chain_takes_over_the_same_chain() -> None:
     two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
     handed = [
         action.routes["app.t0~t1.g1"]
@@ -156,10 +156,10 @@ def test_a_chain_goes_on_with_the_same_chain() -> None:
     ]
 
 
-def test_a_chain_is_loaded_after_what_it_calls_and_unloaded_before() -> None:
+def test_a_chain_is_loaded_after_its_members_and_unloaded_before_them() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"), generation=2)])
-    there = stages_to(after(two), generation(two), generation(CHAINED))
-    loads = [action.models for stage in there for action in stage.actions if isinstance(action, a.LoadModels)]
+    forth = stages_to(after(two), generation(two), generation(CHAINED))
+    loads = [action.models for stage in forth for action in stage.actions if isinstance(action, a.LoadModels)]
     assert [[model.task for model in models] for models in loads] == [["t0", "t1", "t0~t1"]]
     back = stages_to(after(CHAINED), generation(CHAINED), generation(two))
     gone = [action.models for stage in back for action in stage.actions if isinstance(action, a.UnloadModels)]
@@ -178,9 +178,10 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 @st.composite
 def bundles(draw: st.DrawFn, number: int) -> Bundle:
-    """Two GPUs cut at random, tasks and variants at random in the slices, each task somewhere; or chains in all.
+    """Bundles with random slices on two GPUs and random models in them.
 
-    The graph is compiled to one front, or to an ensemble with a front for each task. It may have a python step.
+    Each task has at least one model, or every worker has a chain of both. The graph is compiled to one front, or to an
+    ensemble with a front for each task. It may have a Python step.
     """
     target = draw(st.sampled_from(["graph", "ensemble"]))
     workers: list[Worker] = []
@@ -208,7 +209,7 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(before=bundles(1), target=bundles(2))
-def test_any_transition_arrives_and_never_breaks_the_rules(before: Bundle, target: Bundle) -> None:
+def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bundle, target: Bundle) -> None:
     actual = after(before)
     running = generation(before)
     for stage in stages_to(actual, running, generation(target)):
@@ -224,7 +225,7 @@ def test_any_transition_arrives_and_never_breaks_the_rules(before: Bundle, targe
 
 
 def _check_action(actual: Actual, action: a.Action) -> None:
-    """Nothing is taken away that a route leads to."""
+    """Checks that no action removes a model or worker to which a route leads."""
     led_to = {(e.worker, e.model) for route in actual.routes.values() for e in route}
     match action:
         case a.Retire(gone):
@@ -239,7 +240,7 @@ def _check_action(actual: Actual, action: a.Action) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(before=bundles(1), target=bundles(2), stop=st.integers(0, 30))
-def test_a_transition_broken_off_anywhere_before_the_flip_can_be_undone(
+def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     before: Bundle, target: Bundle, stop: int
 ) -> None:
     actual = after(before)
@@ -253,12 +254,12 @@ def test_a_transition_broken_off_anywhere_before_the_flip_can_be_undone(
 
 
 def processes(count: int, *models: tuple[str, str], place: str = "0/2g@0", generation: int = 1) -> list[Worker]:
-    """Workers that share an instance under MPS."""
+    """Returns workers that share a MIG instance under MPS."""
     alone = worker(place, *models, generation=generation)
     return [replace(alone, name=f"{alone.name}-p{n}", process=n) for n in range(1, count + 1)]
 
 
-def test_processes_that_share_an_instance_do_not_stand_in_each_others_way() -> None:
+def test_processes_that_share_an_instance_need_not_make_room_for_each_other() -> None:
     one = bundle(1, [*processes(2, ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
     two = bundle(2, [*processes(3, ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
     actual = after(one)
@@ -270,7 +271,7 @@ def test_processes_that_share_an_instance_do_not_stand_in_each_others_way() -> N
     assert not any(isinstance(action, a.BringUp) for stage in fewer for action in stage.actions)
 
 
-def test_processes_and_a_server_that_has_the_instance_to_itself_make_room_for_each_other() -> None:
+def test_processes_and_a_server_alone_on_the_instance_make_room_for_each_other() -> None:
     streams = bundle(1, [worker("0/2g@0", ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
     mps = bundle(2, [*processes(2, ("t0", "a"), generation=2), worker("0/1g@2", ("t1", "a"))])
     for before, target in ((streams, mps), (mps, replace(streams, generation=3))):
@@ -281,7 +282,7 @@ def test_processes_and_a_server_that_has_the_instance_to_itself_make_room_for_ea
         assert reached(run(actual, stages), target)
 
 
-def test_a_steps_worker_makes_room_for_nobody_and_keeps_its_process_where_its_code_changes() -> None:
+def test_a_steps_worker_never_makes_room_and_keeps_its_process_when_its_code_changes() -> None:
     one = bundle(1, [worker("0/7g@0", ("t0", "a"), ("t1", "a")), steps(1)], ["t0", "s", "t1"])
     two = bundle(2, [worker("0/3g@0", ("t0", "a"), ("t1", "a"), generation=2), steps(2)], ["t0", "s", "t1"])
     actual = after(one)

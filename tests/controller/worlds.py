@@ -1,4 +1,4 @@
-"""Bundles, plans and a shell without processes, to drive the core with."""
+"""Bundles, plans and a shell without processes, for tests of the core."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ GRAPH = replace(
     slo=Slo(1000.0, accuracy=0.9),
     tasks={name: replace(task, variants=VARIANTS) for name, task in chain(2).tasks.items()},
 )
-"""Tasks t0 and t1 with variants a and b; b may do one of them, not both."""
+"""Graph of tasks t0 and t1 with variants a and b. The accuracy SLO allows b for one of the tasks, not for both."""
 
 
 def wanted(demand_rps: float = 10.0, graph: TaskGraph = GRAPH, gpus: int = 2) -> Wanted:
@@ -69,13 +69,13 @@ def steps(generation: int = 1) -> Worker:
 def bundle(
     generation: int, workers: Iterable[Worker], tasks: Sequence[str] = ("t0", "t1"), *, target: str = "graph"
 ) -> Bundle:
-    """What a plan compiles to.
+    """A bundle, as compiled from a plan.
 
     Args:
-        generation: Number of the plan.
+        generation: Number of the generation.
         workers: Workers with their models.
-        tasks: Tasks that are called; of a chain one.
-        target: `graph`, whose tasks have no models of their own at the gateway, or `ensemble`.
+        tasks: Names of the tasks or chains that the front calls.
+        target: Target of the graph: `graph`, whose tasks have no models of their own at the gateway, or `ensemble`.
     """
     by_name = {w.name: w for w in sorted(workers, key=lambda w: w.name)}
     fronts = tuple(
@@ -97,11 +97,11 @@ def bundle(
 
 
 def chained(made: Bundle) -> Bundle:
-    """The bundle whose workers all do t0 and t1, by one variant each, with the two of them as a chain."""
+    """Adds a chain of t0 and t1 to every worker. Each worker must have one variant of either task."""
     number = made.generation
     workers = {}
-    for name, of in made.workers.items():
-        first, second = of.models
+    for name, worker_made in made.workers.items():
+        first, second = worker_made.models
         folder = ModelFolder(f"app.t0~t1.{first.variant}~{second.variant}.g{number}", {})
         whole = replace(
             first,
@@ -111,7 +111,7 @@ def chained(made: Bundle) -> Bundle:
             digest=f"{first.name} {second.name}",
             members=(first.name, second.name),
         )
-        workers[name] = replace(of, models=(first, second, whole))
+        workers[name] = replace(worker_made, models=(first, second, whole))
     apart = made.graphs["app"]
     front = ModelFolder("app", {"config.pbtxt": f"generation {number}, chained".encode()})
     tasks = bundle(number, workers.values(), ["t0~t1"], target=apart.target).graphs["app"].tasks
@@ -128,22 +128,22 @@ def generation(made: Bundle, demand_rps: float = 10.0) -> Generation:
 
 
 Fault = Callable[[a.Action], str]
-"""Why an action fails; empty when it does not."""
+"""Function that returns an action's error; empty if the action succeeds."""
 
 
 @dataclass
 class World:
-    """Carries out at once, in order, what the core asks for.
+    """A shell that carries out the core's actions at once and in order.
 
     Attributes:
-        bundles: Generation number -> what the compiler makes of it, or an error of the planner.
-        fault: Makes actions fail.
-        state: Of the core.
+        bundles: Generation number -> its compiled bundle, or an error of the planner.
+        fault: Function that makes actions fail.
+        state: State of the core.
         done: Actions carried out, in order.
-        reports: (kind, text).
-        held: Actions that were issued while `hold` accepted them; end them by `end`.
-        hold: Which actions are not carried out at once.
-        carries_rps: The most that the cluster carries, for plans that may fall short of the demand.
+        reports: Reports as (kind, text), in order.
+        held: Actions that `hold` has kept back; `end` carries them out.
+        hold: Function that returns True for actions to keep back.
+        carries_rps: Capacity of the cluster, for plans that may fall short of the demand.
     """
 
     bundles: Mapping[int, Bundle | str]
@@ -168,7 +168,7 @@ class World:
                     queue.append(self.outcome(output))
 
     def end(self) -> None:
-        """Ends the actions that were held."""
+        """Carries out the actions that were held."""
         held, self.held = self.held, []
         for issued in held:
             self.send(self.outcome(issued))
@@ -189,10 +189,10 @@ class World:
         return e.Done(issued.id)
 
     def ticks(self, rates_rps: Iterable[float]) -> None:
-        """Seconds with these arrivals."""
+        """Sends one tick a second with these arrival rates."""
         for rate in rates_rps:
             self.send(e.Tick(self.state.now_s + 1.0, {"app": rate}))
 
     def kinds(self) -> list[str]:
-        """Names of the actions carried out."""
+        """Returns the type names of the actions carried out."""
         return [type(action).__name__ for action in self.done]

@@ -1,4 +1,4 @@
-"""A small application on disk: numbers become rows, each is squared, all are added up; what it answers is exact."""
+"""A small application on disk: it splits numbers into rows, squares each and adds them up, with exact answers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,12 +72,12 @@ class Model:
 """
 
 BROKEN = SQUARE.replace("        self.sleep_s", '        raise RuntimeError("no such weights")\n        self.sleep_s')
-"""A square that does not load."""
+"""Source of a square model that fails to load."""
 
 DEADLY = SQUARE.replace("import time", "import os\nimport signal\nimport time").replace(
     "        self.sleep_s", "        os.kill(os.getppid(), signal.SIGKILL)\n        self.sleep_s"
 )
-"""A square whose server dies while it loads."""
+"""Source of a square model that kills its server while it loads."""
 
 POISON = -666
 POISONABLE = SQUARE.replace("import time", "import os\nimport signal\nimport time").replace(
@@ -86,7 +86,7 @@ POISONABLE = SQUARE.replace("import time", "import os\nimport signal\nimport tim
     "            os.kill(os.getppid(), signal.SIGKILL)\n"
     "        time.sleep",
 )
-"""A square whose server dies of one number."""
+"""Source of a square model that kills its server when it receives one number."""
 
 TOTAL = """\
 class Model:
@@ -98,11 +98,11 @@ class Model:
 """
 
 SPEEDS = {"1g": 1.0, "2g": 1.6, "3g": 2.2, "7g": 4.0}
-"""Slice -> how much faster than 1g everything is said to be on it."""
+"""Claimed speed of each slice relative to 1g."""
 
 
 def gated(gate: Path) -> str:
-    """A square that does not finish loading before the file `gate` is there."""
+    """Returns the source of a square model that does not finish loading until the file `gate` exists."""
     wait = f'        while not os.path.exists("{gate}"):\n            time.sleep(0.02)\n        self.sleep_s'
     return SQUARE.replace("import time", "import os\nimport time").replace("        self.sleep_s", wait)
 
@@ -117,17 +117,18 @@ def write_application(
     square_ms: float = 20.0,
     slices: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Writes graph.yaml, its models and profiles.csv; returns the folder.
+    """Writes graph.yaml, its models and profiles.csv. Returns the folder.
 
     Args:
-        folder: Made if it is not there; what differs in it is replaced.
-        name: Of the graph.
-        target: Of the graph.
-        accuracy: 0.95 asks for the slow squares, 0.85 allows the fast ones.
+        folder: Folder of the application, created if missing. Existing files are replaced.
+        name: Name of the graph.
+        target: Target of the graph.
+        accuracy: Accuracy SLO: 0.95 requires the slow square variant, 0.85 allows the fast one.
         square: Source of the square model.
-        square_ms: What profiles.csv claims of one slow square on 1g: with 20, one worker is good for 46 requests a
-            second. It claims more than the models take, so that a load that two cores bear calls for several workers.
-        slices: Task -> slices that it has profiles on, where they are not all of SPEEDS.
+        square_ms: Milliseconds that profiles.csv claims for one slow square on 1g. With 20, one worker carries 46
+            requests per second. The claim is more than the model takes, so that a load that two cores can bear requires
+            several workers.
+        slices: Profiled slices by task, for tasks that are not profiled on all of SPEEDS.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.yaml").write_text(GRAPH.format(name=name, target=target, accuracy=accuracy))
@@ -150,6 +151,6 @@ def write_application(
 
 
 def claim(task: str, variant: str, kind: str, batch: int, latency_ms: float) -> ProfileRow:
-    """A row of profiles.csv that says so much of one call on 1g."""
+    """Returns a row of profiles.csv, given the milliseconds of one call on 1g."""
     ms = latency_ms * (1 + batch / 8) / SPEEDS[kind]
     return ProfileRow(ProfileKey("cpu", task, variant, kind, 1, batch), ms, ms, ms, batch * 1000 / ms, 60, "assumed")

@@ -1,4 +1,4 @@
-"""Triton's own clients, and a crowd of them that asks all the time and checks every answer."""
+"""Triton's own clients, and a crowd of them that sends requests all the time and checks every answer."""
 
 import threading
 import time
@@ -18,20 +18,20 @@ Array = NDArray[Any]
 PROTOCOLS = ("http", "grpc")
 
 _ANSWER_S = 60.0
-_MOST_TOLD = 5
+_MAX_SHOWN = 5
 
 
 class Client:
-    """A client of the gateway; for one thread.
+    """A client of the gateway, for use in one thread.
 
     Args:
-        system: Whose gateway.
-        protocol: `http` or `grpc`.
+        system: Deployment to send requests to.
+        protocol: Protocol, `http` or `grpc`.
     """
 
     def __init__(self, system: System, protocol: str) -> None:
         self._module: ModuleType = tritonclient.http if protocol == "http" else tritonclient.grpc
-        # What is asked for here is wanted however late it comes: without a timeout of its own a late one is refused.
+        # These tests want every answer, however late. Without its own timeout a late request would be refused.
         self._limit: dict[str, float] = {"timeout": round(1e6 * _ANSWER_S)}
         if protocol == "grpc":
             self._limit["client_timeout"] = _ANSWER_S
@@ -48,14 +48,14 @@ class Client:
     def ask(
         self, model: str, inputs: Mapping[str, Array], outputs: tuple[str, ...], *, request_id: str = ""
     ) -> dict[str, Array]:
-        """One inference, of all outputs; those named are returned."""
+        """Sends a request for all outputs. Returns the named ones."""
         answer = self.triton.infer(model, self._tensors(inputs), request_id=request_id, **self._limit)
         return {name: answer.as_numpy(name) for name in outputs}
 
     def some(self, model: str, inputs: Mapping[str, Array], output: str) -> Array:
-        """One inference of one output alone."""
-        asked = [self._module.InferRequestedOutput(output)]
-        array: Array = self.triton.infer(model, self._tensors(inputs), outputs=asked, **self._limit).as_numpy(output)
+        """Sends a request for only one output, and returns it."""
+        wanted = [self._module.InferRequestedOutput(output)]
+        array: Array = self.triton.infer(model, self._tensors(inputs), outputs=wanted, **self._limit).as_numpy(output)
         return array
 
     def _tensors(self, inputs: Mapping[str, Array]) -> list[Any]:
@@ -67,7 +67,7 @@ class Client:
         return tensors
 
     def squares(self, numbers: list[int], model: str = "words") -> tuple[list[int], int]:
-        """What the graph of `app` makes of numbers: their squares and the total of these."""
+        """Asks the graph of `app` for the squares of numbers and their total."""
         given = {"NUMBERS": np.array([numbers], np.int64).reshape(1, len(numbers))}
         answer = self.ask(model, given, ("SQUARES", "TOTAL"))
         assert answer["SQUARES"].shape == (1, len(numbers), 1)
@@ -76,21 +76,22 @@ class Client:
 
 
 def expected(numbers: list[int]) -> tuple[list[int], int]:
-    """What `squares` must answer."""
+    """Returns the right answer of `squares`."""
     squares = [number**2 for number in numbers]
     return squares, sum(squares)
 
 
 class Crowd:
-    """Clients of the graph of `app` that ask all the time, no two the same; half over HTTP, half over gRPC.
+    """Clients that send different requests to the graph of `app` all the time, half over HTTP and half over gRPC.
 
-    By default they ask at most 33 times a second, which one worker is good for: what changes is what a test changes.
+    By default they send at most 33 requests per second, which one worker can carry, so that the load itself triggers no
+    change.
 
     Args:
-        system: Whose gateway.
-        clients: How many.
-        pause_s: Of each between an answer and the next question.
-        model: To ask.
+        system: Deployment to send requests to.
+        clients: Number of clients.
+        pause_s: Seconds that each client waits between an answer and its next request.
+        model: Name of the graph.
     """
 
     def __init__(self, system: System, clients: int = 6, *, pause_s: float = 0.18, model: str = "words") -> None:
@@ -98,7 +99,7 @@ class Crowd:
         self._pause_s = pause_s
         self._model = model
         self._stop = threading.Event()
-        self._told = threading.Condition()
+        self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._client, args=(i,)) for i in range(clients)]
         self.answers = 0
         self.failures: list[str] = []
@@ -118,14 +119,14 @@ class Crowd:
         self._end()
 
     def wait_answers(self, count: int) -> None:
-        """Waits until so many more questions were answered rightly."""
-        with self._told:
+        """Waits for a number of further right answers."""
+        with self._changed:
             goal = self.answers + count
-            come = self._told.wait_for(lambda: self.answers >= goal, PATIENCE_S)
-        assert come, f"no {count} answers within {PATIENCE_S:g} s; failures: {self.failures[:_MOST_TOLD]}"
+            reached = self._changed.wait_for(lambda: self.answers >= goal, PATIENCE_S)
+        assert reached, f"no {count} answers within {PATIENCE_S:g} s; failures: {self.failures[:_MAX_SHOWN]}"
 
     def assert_none_failed(self) -> None:
-        """Every question so far was answered, and rightly."""
+        """Checks that every request so far has had the right answer."""
         assert self.failures == [], f"{len(self.failures)} of {self.answers + len(self.failures)} requests failed"
 
     def _end(self) -> None:
@@ -148,12 +149,12 @@ class Crowd:
             answer = client.squares(numbers, self._model)
             if answer != expected(numbers):
                 failure = f"{numbers} became {answer}"
-        except Exception as error:  # Whatever it is, it is what the test is about.
+        except Exception as error:  # Any error counts as a failed request.
             failure = f"{type(error).__name__}: {error}"
-        with self._told:
+        with self._changed:
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             if failure:
                 self.failures.append(failure)
             else:
                 self.answers += 1
-            self._told.notify_all()
+            self._changed.notify_all()

@@ -10,7 +10,7 @@ from tests.ensembles.conftest import script as script
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
-    """A shell starts what it runs in the background deaf to Ctrl-C, and the commands of the tests would inherit it."""
+    """Restores Ctrl-C, which a shell disables for background processes and so for the commands of the tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -18,7 +18,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[System]:
-    """A deployment that the tests of a module share; taken down after them, with nothing left."""
+    """A deployment that the tests of a module share. It is taken down after them, and must leave nothing behind."""
     system = System(tmp_path_factory.mktemp("shared"))
     yield system
     system.end()
@@ -26,7 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, installation: Installation)
 
 @pytest.fixture
 def system(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[System]:
-    """A deployment of one test's own; taken down after it, with nothing left."""
+    """A deployment for one test. It is taken down after the test, and must leave nothing behind."""
     system = System(tmp_path_factory.mktemp("system"))
     yield system
     system.end()

@@ -1,4 +1,4 @@
-"""A deployment as a user runs it: the command line in processes of its own, state in a folder of its own."""
+"""A deployment as a user runs it, with the command line in separate processes and state in a separate folder."""
 
 import json
 import os
@@ -15,30 +15,30 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
 PATIENCE_S = 120.0
-"""Nothing here takes so long; what does has failed."""
+"""Timeout of every wait in these tests, in seconds."""
 
 _POLL_S = 0.05
 _PARALLEL = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
 _PORTS = range(20_000 + 3_000 * _PARALLEL, 23_000 + 3_000 * _PARALLEL)
-"""Below those that the kernel gives to connections: a client's end could take the port of a server that restarts. Each
-process of a parallel run has ports of its own."""
+"""Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts. Each
+process of a parallel run has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
         code: Exit code.
-        out: What it wrote to stdout.
-        err: What it wrote to stderr.
+        out: Text on stdout.
+        err: Text on stderr.
     """
 
     code: int
@@ -47,41 +47,41 @@ class Result:
 
     @property
     def json(self) -> dict[str, Any]:
-        """What it printed under `-o json`."""
+        """Document that the command printed with `-o json`."""
         document: dict[str, Any] = json.loads(self.out)
         return document
 
 
 class System:
-    """One deployment.
+    """A deployment.
 
     Args:
-        state: Its folder.
+        state: State folder of the deployment.
     """
 
     def __init__(self, state: Path) -> None:
         self.state = state
         self.http, self.grpc, self.metrics = free_ports(3)
         self.ports = ("--http", str(self.http), "--grpc", str(self.grpc), "--metrics", str(self.metrics))
-        self._deployment = Deployment.at(state)
+        self._deployment = Deployment(state)
         outside = {name: text for name, text in os.environ.items() if not name.startswith("JIGSAW_")}
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
         self._started: list[subprocess.Popen[str]] = []
         self._environment = {**outside, **cache, "JIGSAW_STATE": str(state)}
 
     def put_on_path(self, folder: Path) -> None:
-        """Has commands find the programs of a folder before others."""
+        """Puts a folder at the front of PATH for the following commands."""
         self._environment["PATH"] = f"{folder}{os.pathsep}{self._environment['PATH']}"
 
     def run(self, *arguments: object) -> Result:
-        """Runs a command to its end."""
+        """Runs a command and waits for its end."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=PATIENCE_S)
         self._started.remove(process)
         return Result(process.returncode, out, err)
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """Starts a command, in a process group of its own; `end` sees to it where the test does not."""
+        """Starts a command in a new process group. `end` kills it if the test does not wait for it."""
         process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             env=self._environment,
@@ -95,41 +95,43 @@ class System:
         return process
 
     def deploy(self, *arguments: object) -> dict[str, Any]:
-        """Deploys or updates, and expects that to work; the status after it."""
+        """Deploys or updates, and checks that it succeeds. Returns the status after it."""
         result = self.run("deploy", *arguments, *self.ports, "--detach", "-o", "json")
         assert result.code == 0, result.out + result.err
         return result.json
 
     def status(self) -> dict[str, Any]:
-        """What `status -o json` prints, asked for directly: that is quicker than a process."""
-        status = self._deployment.status()
-        assert status is not None, "no controller answers"
-        return status
+        """Returns the status directly from the controller, which is faster than the `status` command."""
+        return self._deployment.status()
 
     def worker_of(self, task: str) -> dict[str, Any]:
-        """A worker that does a task, as the status has it."""
+        """Returns the status of a worker that executes a task."""
         return next(w for w in self.status()["workers"] if any(m["task"] == task for m in w["models"]))
 
     def metric(self, name: str, **labels: str) -> float:
-        """What the gateway's /metrics say, all lines with these labels added up."""
+        """Returns a metric of the gateway, summed over all samples with these labels."""
         with urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=PATIENCE_S) as answer:
             samples = parse_metrics(answer.read().decode())
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
     def wait_alike(self, *metrics: tuple[str, Mapping[str, str]]) -> float:
-        """Waits until metrics, by name and labels, have one value, and returns it; they follow within a second."""
+        """Waits until metrics have equal values and returns the value. Metrics lag by up to a second.
+
+        Args:
+            metrics: Name and labels of each metric.
+        """
         give_up_at = time.monotonic() + PATIENCE_S
-        while len(set(told := [self.metric(name, **labels) for name, labels in metrics])) > 1:
-            assert time.monotonic() < give_up_at, f"{metrics} are {told}"
+        while len(set(values := [self.metric(name, **labels) for name, labels in metrics])) > 1:
+            assert time.monotonic() < give_up_at, f"{metrics} are {values}"
             time.sleep(_POLL_S)
-        return told[0]
+        return values[0]
 
     def last_event(self) -> int:
-        """Number of the last event so far."""
+        """Returns the number of the last event."""
         return self._deployment.last_event()
 
     def wait_event(self, text: str, *, after: int = 0) -> int:
-        """Waits until an event says so; its number."""
+        """Waits for an event that contains a text in `kind: text`. Returns the number of the event."""
         give_up_at = time.monotonic() + PATIENCE_S
         seen: list[str] = []
         while time.monotonic() < give_up_at:
@@ -142,18 +144,18 @@ class System:
         raise AssertionError(f"no event says '{text}'; there were {seen}")
 
     def events(self, *, after: int = 0) -> list[str]:
-        """`kind: text` of each event."""
-        return [f"{event.kind}: {event.text}" for event in self._deployment.recorded(after=after)]
+        """Returns each event as `kind: text`."""
+        return [f"{event.kind}: {event.text}" for event in self._deployment.events(after=after)]
 
     def wait_started(self) -> None:
         """Waits until the controller answers."""
         give_up_at = time.monotonic() + PATIENCE_S
-        while self._deployment.status() is None:
+        while not self._deployment.running:
             assert time.monotonic() < give_up_at, "no controller answers"
             time.sleep(_POLL_S)
 
     def wait_gone(self) -> None:
-        """Waits until no process of the deployment is left."""
+        """Waits until all processes of the deployment have ended."""
         give_up_at = time.monotonic() + PATIENCE_S
         while processes := self._processes():
             assert time.monotonic() < give_up_at, processes
@@ -161,13 +163,13 @@ class System:
 
     def supervisor_pid(self) -> int:
         """Process id of the controller's supervisor."""
-        (supervisor,) = (pid for pid, line in self._processes().items() if "jigsaw_triton.cli.supervisor" in line)
+        (supervisor,) = (pid for pid, line in self._processes().items() if "jigsaw_triton.api.supervisor" in line)
         return supervisor
 
     def wait_controller_gone(self) -> None:
         """Waits until neither the controller nor its supervisor runs."""
         give_up_at = time.monotonic() + PATIENCE_S
-        while any("jigsaw_triton.cli" in line for line in self._processes().values()):
+        while any("jigsaw_triton.api." in line for line in self._processes().values()):
             assert time.monotonic() < give_up_at
             time.sleep(_POLL_S)
 
@@ -178,9 +180,9 @@ class System:
         wait_unlocked(self._deployment.paths.lock)
 
     def controller_pid(self) -> int:
-        """Process id of the controller."""
-        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.cli.daemon" in line]
-        # What it starts has its command line until it runs its own.
+        """Returns the process id of the controller."""
+        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
+        # A child has the controller's command line between fork and exec.
         (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
         return controller
 
@@ -190,16 +192,16 @@ class System:
         return self._deployment.paths.run
 
     def routes(self, kind: str) -> set[str]:
-        """Names of routes with a file in a folder of the run directory: `routes`, or `tasks` that use one."""
+        """Returns the names of routes with a file in `routes` or `tasks`, two folders of the run directory."""
         return {path.name.removesuffix(".json") for path in (self._deployment.paths.run / kind).iterdir()}
 
     def slot_files(self) -> set[tuple[str, str]]:
-        """Worker and model of each file of slots."""
+        """Returns the worker and the model of each slot file."""
         slots = self._deployment.paths.run / "slots"
         return {(path.parent.name, path.name) for path in slots.glob("*/*")}
 
     def orphans(self) -> list[str]:
-        """What is there of the deployment that is not meant to outlive it."""
+        """Returns what the deployment should not leave behind: processes, regions, MIG instances, run directory."""
         names = {path.stem for path in (self.state / "logs").glob("*.log")}
         prefixes = tuple(shm_prefix(self._deployment.paths.run, name) for name in names)
         regions = [str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith(prefixes)]
@@ -209,7 +211,7 @@ class System:
         return [*self._processes().values(), *regions, *map(str, instances), *run]
 
     def end(self) -> None:
-        """Takes all down and sees to it that nothing is left."""
+        """Takes the deployment down and checks that it leaves nothing behind."""
         for process in self._started:
             process.kill()
             process.communicate()
@@ -223,7 +225,7 @@ class System:
                 os.kill(pid, signal.SIGKILL)
 
     def _processes(self) -> dict[int, str]:
-        """Id and command line of every process that works in the state folder or in the run directory."""
+        """Returns the command lines by id of the processes that refer to the state folder or the run directory."""
         run = f"{self._deployment.paths.run}/"
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
@@ -234,15 +236,15 @@ class System:
             if (
                 f"{self.state}/" in line
                 or run in line
-                or f"jigsaw_triton.cli.daemon {self.state}" in line
-                or f"jigsaw_triton.cli.supervisor {self.state}" in line
+                or f"jigsaw_triton.api.daemon {self.state}" in line
+                or f"jigsaw_triton.api.supervisor {self.state}" in line
             ):
                 found[int(folder.name)] = line
         return found
 
 
 def _parent(pid: int) -> int | None:
-    """The process that started this one; None where it has ended."""
+    """Returns the parent of a process; None if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -251,7 +253,7 @@ def _parent(pid: int) -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Returns ports on which no process listens."""
     ports: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
         with closing(socket.socket()) as probe:

@@ -1,4 +1,4 @@
-"""Any graphs on real servers, compiled to each target: their answers are what their plain evaluation gives."""
+"""Random graphs on real servers, compiled to each target, against a direct evaluation of the graphs."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +22,7 @@ SERVED: dict[str, tuple[int, Target]] = {
     "counts-ensemble": (172, "ensemble"),
     "steps": (88, "auto"),
 }
-"""Name -> what the graph follows from, and how it is compiled."""
+"""Seed and target of each graph, by name."""
 
 REQUESTS = 8
 
@@ -47,13 +47,13 @@ def client(served: System, request: pytest.FixtureRequest) -> Iterator[Client]:
         yield client
 
 
-def test_there_is_everything_in_these_graphs() -> None:
+def test_the_graphs_cover_all_features() -> None:
     wanted = {"graph", "ensemble", "bls", "fan-out", "conditions", "rows of rows", "counts", "python steps"}
-    assert {what for name in SERVED for what in features(graph(name))} == wanted
+    assert {feature for name in SERVED for feature in features(graph(name))} == wanted
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_answers_are_what_the_graph_says(client: Client, name: str) -> None:
+def test_answers_match_the_evaluation(client: Client, name: str) -> None:
     of, rng = graph(name), Random(name)
     for _ in range(REQUESTS):
         (inputs,) = requests(rng, of, 1)
@@ -63,7 +63,7 @@ def test_answers_are_what_the_graph_says(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows", "rows-bls", "steps"])
-def test_batches_are_answered_where_their_items_are_alike(client: Client, name: str) -> None:
+def test_batches_of_equal_shapes_are_answered(client: Client, name: str) -> None:
     of, rng = graph(name), Random(name)
     for _ in range(REQUESTS):
         (inputs,) = requests(rng, of, 1)

@@ -1,4 +1,4 @@
-"""The ready applications, deployed as their users do, on data with known answers."""
+"""The ready applications, deployed as a user would, on data with known answers."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def golden(folder: Path, name: str) -> Any:
 
 
 def stated_accuracy(system: System, folder: Path, task: str) -> float:
-    """What graph.yaml says of the variant that does a task."""
+    """Returns the accuracy that graph.yaml states for the variant that serves a task."""
     graph = yaml.safe_load((folder / "graph.yaml").read_text())
     models = [m for worker in system.status()["workers"] for m in worker["models"]]
     (serving,) = {m["variant"] for m in models if (m["graph"], m["task"]) == (graph["metadata"]["name"], task)}
@@ -43,7 +43,7 @@ def stated_accuracy(system: System, folder: Path, task: str) -> float:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_golden_inputs_get_the_golden_outputs(served: System, protocol: str) -> None:
+def test_golden_inputs_give_the_golden_outputs(served: System, protocol: str) -> None:
     with Client(served, protocol) as client:
         image = golden(DIGITS, "image.npy").astype(np.float32)[None]
         digit = client.ask("digits", {"IMAGE": image}, ("DIGIT", "SCORES"))
@@ -56,7 +56,7 @@ def test_the_golden_inputs_get_the_golden_outputs(served: System, protocol: str)
     assert strip["SCORES"].shape == (1, len(truth["DIGIT"]), 10)
 
 
-def test_digits_are_told_as_accurately_as_stated(served: System, script: Script) -> None:
+def test_digits_are_classified_as_accurately_as_stated(served: System, script: Script) -> None:
     _, testing = script("digits/training.py").load()
     with Client(served, "grpc") as client:
         batches = np.array_split(testing.images, 15)
@@ -85,8 +85,8 @@ def test_strips_are_read_as_accurately_as_stated(served: System, script: Script)
     assert np.mean(right) == pytest.approx(stated_accuracy(served, STRIPS, "classify"), abs=0.01)
 
 
-def test_docread_made_ones_own_reads_its_golden_page(system: System, tmp_path: Path) -> None:
-    """As a user would: init, edit, deploy. The edit leaves the variants that the golden answer was made with."""
+def test_a_copy_of_docread_reads_its_golden_page(system: System, tmp_path: Path) -> None:
+    """The test runs init, edits graph.yaml and deploys. The edit keeps the variants that made the golden answer."""
     folder = tmp_path / "reader"
     made = system.run("init", folder, "--from", "docread")
     if "could not be downloaded" in made.err:

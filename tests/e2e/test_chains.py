@@ -1,4 +1,4 @@
-"""A chain of tasks that share a slice: its worker does it in one call."""
+"""A chain of tasks that share a slice takes one call."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -41,7 +41,7 @@ spec:
       variants:
         - {{name: plain, accuracy: 1.0, template: python, artifacts: {{model.py: total.py}}}}
 """
-"""A chain of which clients get what is made between its tasks, too."""
+"""Chain whose clients also receive the tensor between its tasks."""
 
 MODEL = """\
 class Model:
@@ -58,11 +58,11 @@ Slices = Mapping[str, str]
 
 TOGETHER = {"square": "1g", "total": "1g"}
 APART = {"square": "4g", "total": "3g"}
-"""Slices that take a whole GPU: what is there must make room."""
+"""Slices that need a whole GPU, so that the workers there must make room."""
 
 
 def write(folder: Path, name: str, target: str, slices: Slices = TOGETHER) -> Path:
-    """The application, by profiles of each task on one slice."""
+    """Writes the application, with profiles of each task on one slice."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.yaml").write_text(GRAPH.format(name=name, target=target))
     for task, made in (("square", SQUARE), ("total", TOTAL)):
@@ -77,11 +77,11 @@ def write(folder: Path, name: str, target: str, slices: Slices = TOGETHER) -> Pa
 
 
 def tasks(status: dict[str, Any]) -> list[list[str]]:
-    """Of the models of each worker."""
+    """Returns the tasks of each worker's models."""
     return sorted(sorted(model["task"] for model in worker["models"]) for worker in status["workers"])
 
 
-def test_a_chain_is_called_at_once_and_parts_and_comes_together_without_losing_a_request(
+def test_a_chain_takes_one_call_and_no_request_is_lost_when_it_is_split_and_joined(
     system: System, tmp_path: Path
 ) -> None:
     targets = {"steps": "graph", "steps-ensemble": "ensemble", "steps-bls": "bls"}
@@ -97,7 +97,7 @@ def test_a_chain_is_called_at_once_and_parts_and_comes_together_without_losing_a
     for name in targets:
         with Client(system, "grpc") as client:
             assert client.squares([2, 3, 5], name) == expected([2, 3, 5])
-            # Asked for some outputs, ensembles may leave out steps that are needed.
+            # If a request asks for some outputs, Triton may skip steps of an ensemble that are needed.
             for output, answer in (("SQUARES", [[[4], [9]]]), ("TOTAL", [[13]])):
                 assert client.some(name, {"NUMBERS": np.array([[2, 3]], np.int64)}, output).tolist() == answer
             client.ask(name, {"NUMBERS": np.array([[2, 3]], np.int64)}, ("TOTAL",), request_id=name)
@@ -108,7 +108,7 @@ def test_a_chain_is_called_at_once_and_parts_and_comes_together_without_losing_a
     with ExitStack() as stack:
         crowds = [stack.enter_context(Crowd(system, 2, pause_s=0.4, model=name)) for name in targets]
         assert deploy(APART) == sorted([["square"], ["total"]] * len(targets))
-        assert "transition: call them one by one" in system.events()
+        assert "transition: switch the fronts to calling these tasks one by one" in system.events()
         for crowd in crowds:
             crowd.wait_answers(8)
         assert deploy(TOGETHER, "--share") == whole

@@ -1,4 +1,4 @@
-"""Workers that run from a container image, on a stand-in for docker."""
+"""Servers that run from a container image, with a fake docker."""
 
 import os
 import re
@@ -66,11 +66,11 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 
 
 def words(command: str) -> list[str]:
-    """A command without what is not known before: the secret and UUIDs."""
+    """Splits a command into words, with the secret and UUIDs replaced, which are not known in advance."""
     return re.sub(rf"(?<={SECRET_HEADER}=)\S+|(?<={SECRET_VARIABLE}=)\S+|MIG-[\w-]+", "...", command).split()
 
 
-def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, system: System, tmp_path: Path) -> None:
+def test_workers_run_from_an_image_and_leave_no_containers(docker: Docker, system: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     asked = (app, "--cluster", write_cluster(tmp_path, "triton:1"), "--demand", 5)
     would = system.run("deploy", *asked, *system.ports, "--dry-run", "-o", "json").json
@@ -92,8 +92,8 @@ def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, s
     moved = (app, "--cluster", write_cluster(tmp_path, "triton:2"), "--demand", 5)
     refused = system.run("deploy", *moved, *system.ports, "--detach")
     assert refused.code == 4
-    assert "cannot change to triton:2 while a deployment runs" in refused.err
-    # The next controller goes on with the containers of one that was killed.
+    assert "cannot change from triton:1 to triton:2 while a deployment runs" in refused.err
+    # The next controller adopts the containers of a killed one.
     before = pids(system.status())
     system.kill_controller()
     assert system.deploy(app, "--cluster", write_cluster(tmp_path, "triton:1"), "--demand", 5)
@@ -106,9 +106,7 @@ def test_workers_run_from_an_image_and_nothing_of_them_is_left(docker: Docker, s
     assert again["server"]["workers"]["image"] == "triton:2"
 
 
-def test_an_image_that_cannot_be_had_is_told_before_anything_is_touched(
-    docker: Docker, system: System, tmp_path: Path
-) -> None:
+def test_a_missing_image_is_reported_before_anything_changes(docker: Docker, system: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     asked = (app, "--cluster", write_cluster(tmp_path, "missing:1"), "--demand", 5)
     refused = system.run("deploy", *asked, *system.ports, "--detach")

@@ -1,4 +1,4 @@
-"""HAProxy as the edge of a deployment: guards, and what clients see of deaths behind it and of its own."""
+"""HAProxy as the edge of a deployment: access control, limits, and deaths of the gateway and of the edge."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ spec:
 
 
 def served(system: System, folder: Path, edge: Mapping[str, object]) -> System:
-    """The application of `app` behind an edge with these settings."""
+    """Deploys the application of `app` behind an edge with these settings."""
     app = write_application(folder / "app")
     (folder / "cluster.yaml").write_text(CLUSTER.format(edge=json.dumps(edge)))
     system.deploy(app, "--cluster", folder / "cluster.yaml", "--demand", 20)
@@ -52,7 +52,7 @@ def exporter() -> int:
 
 @pytest.fixture(scope="module")
 def plain(shared: System, tmp_path_factory: pytest.TempPathFactory, exporter: int) -> System:
-    """Behind an edge without certificates and keys."""
+    """A deployment behind an edge without certificates or API keys."""
     edge = {"kind": "haproxy", "metrics": exporter, "access_log": "all", "limits": {"body_mib": 1, "queue_s": 60}}
     return served(shared, tmp_path_factory.mktemp("plain"), edge)
 
@@ -65,7 +65,7 @@ def body(numbers: list[int], shape: list[int] | None = None) -> bytes:
 def post(
     system: System, content: bytes, headers: Mapping[str, str] | None = None, *, context: ssl.SSLContext | None = None
 ) -> http.client.HTTPResponse:
-    """A request on a connection of its own, over TLS where there is a context for it."""
+    """Sends a request on a new connection, over TLS if there is a context."""
     connection = http.client.HTTPConnection("127.0.0.1", system.http, timeout=PATIENCE_S)
     if context is not None:
         connection = http.client.HTTPSConnection("127.0.0.1", system.http, timeout=PATIENCE_S, context=context)
@@ -92,7 +92,7 @@ def test_a_killed_gateway_loses_no_request(plain: System) -> None:
     crowd.assert_none_failed()
 
 
-def test_a_killed_edge_comes_back(plain: System) -> None:
+def test_a_killed_edge_is_restarted(plain: System) -> None:
     before = plain.status()["edge"]
     last = plain.last_event()
     os.kill(before["pid"], signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_a_killed_edge_comes_back(plain: System) -> None:
     assert after["pid"] != before["pid"]
 
 
-def test_a_claim_does_not_reach_the_gateway(plain: System) -> None:
+def test_a_request_that_claims_a_huge_shape_does_not_reach_the_gateway(plain: System) -> None:
     pid = plain.status()["gateway"]["pid"]
     assert post(plain, body([1], [1, 4_000_000_000])).status == 400
     assert post(plain, body([1, 2])).status == 200
@@ -115,7 +115,7 @@ def test_a_body_over_the_limit_is_refused(plain: System) -> None:
     assert post(plain, b"", {"Content-Length": str(2**20 + 1)}).status == 413
     with (
         tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{plain.grpc}") as client,
-        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*a message may have 1 MiB"),
+        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*a message may have at most 1 MiB"),
     ):
         client.infer("words", numbers_of(tritonclient.grpc, 2**17))
 
@@ -127,7 +127,7 @@ def test_a_request_keeps_its_id(plain: System) -> None:
     assert "id=mine POST /v2/models/words/infer 200" in log
 
 
-def test_it_exports_metrics(plain: System, exporter: int) -> None:
+def test_the_edge_exports_metrics(plain: System, exporter: int) -> None:
     with urlopen(f"http://127.0.0.1:{exporter}/metrics", timeout=PATIENCE_S) as answer:
         assert "haproxy_frontend_http_requests_total" in answer.read().decode()
 
@@ -138,7 +138,7 @@ def test_the_gateway_has_no_ports_for_clients(plain: System) -> None:
     assert not any(argument.startswith(b"--http-port") for argument in listening)
 
 
-def test_it_loses_no_request_when_the_controller_is_killed(plain: System) -> None:
+def test_the_edge_loses_no_request_when_the_controller_is_killed(plain: System) -> None:
     last = plain.last_event()
     with Crowd(plain) as crowd:
         os.kill(plain.controller_pid(), signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_it_loses_no_request_when_the_controller_is_killed(plain: System) -> Non
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and certificates of the edge and of a client."""
+    """A folder with a certificate authority, and certificates of the edge and of a client."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:
@@ -171,7 +171,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def guarded(
     tmp_path_factory: pytest.TempPathFactory, certificates: Path, installation: Installation
 ) -> Iterator[System]:
-    """Behind an edge with certificates, API keys and a rate limit."""
+    """A deployment behind an edge with certificates, API keys and a rate limit."""
     system = System(tmp_path_factory.mktemp("guarded"))
     keys = certificates / "keys.txt"
     keys.write_text("# name, key\n" + "".join(f"{name} {key}\n" for name, key in KEYS.items()))
@@ -204,7 +204,7 @@ def over_grpc(system: System, certificates: Path) -> tritonclient.grpc.Inference
     )
 
 
-def test_http_over_tls_with_a_key(guarded: System, certificates: Path) -> None:
+def test_http_needs_tls_and_an_api_key(guarded: System, certificates: Path) -> None:
     context = secured(certificates)
     assert post(guarded, body([1, 2]), {"X-Api-Key": KEYS["alice"]}, context=context).status == 200
     assert post(guarded, body([1, 2]), {"Authorization": f"Bearer {KEYS['alice']}"}, context=context).status == 200
@@ -215,7 +215,7 @@ def test_http_over_tls_with_a_key(guarded: System, certificates: Path) -> None:
         assert answer.status == 200
 
 
-def test_grpc_over_tls_with_a_key(guarded: System, certificates: Path) -> None:
+def test_grpc_needs_tls_and_an_api_key(guarded: System, certificates: Path) -> None:
     with over_grpc(guarded, certificates) as client:
         headers = {"authorization": f"Bearer {KEYS['alice']}"}
         answer = client.infer("words", numbers_of(tritonclient.grpc, 2), headers=headers)
@@ -225,7 +225,7 @@ def test_grpc_over_tls_with_a_key(guarded: System, certificates: Path) -> None:
         assert client.is_server_ready()
 
 
-def test_without_a_client_certificate(guarded: System, certificates: Path) -> None:
+def test_a_client_without_a_certificate_is_refused(guarded: System, certificates: Path) -> None:
     context = secured(certificates, certificate=False)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         post(guarded, body([1]), {"X-Api-Key": KEYS["alice"]}, context=context)
@@ -233,7 +233,7 @@ def test_without_a_client_certificate(guarded: System, certificates: Path) -> No
         post(guarded, body([1]), {"X-Api-Key": KEYS["alice"]})
 
 
-def test_one_client_over_its_rate_does_not_keep_others_out(guarded: System, certificates: Path) -> None:
+def test_a_client_over_its_rate_limit_does_not_affect_others(guarded: System, certificates: Path) -> None:
     context = secured(certificates)
     give_up_at = time.monotonic() + PATIENCE_S
     while True:
@@ -244,17 +244,17 @@ def test_one_client_over_its_rate_does_not_keep_others_out(guarded: System, cert
     assert answer.getheader("retry-after") == "1"
     with (
         over_grpc(guarded, certificates) as client,
-        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*more requests than it may"),
+        pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*exceeds its request rate"),
     ):
         for _ in range(2 * RPS):
             client.infer("words", numbers_of(tritonclient.grpc, 1), headers={"x-api-key": KEYS["bob"]})
     assert post(guarded, body([1]), {"X-Api-Key": KEYS["alice"]}, context=context).status == 200
 
 
-def test_a_new_key_is_read_while_it_serves(guarded: System, certificates: Path) -> None:
+def test_a_new_api_key_is_loaded_without_a_restart(guarded: System, certificates: Path) -> None:
     last = guarded.last_event()
     with (certificates / "keys.txt").open("a") as file:
         file.write("carol carol-0123456789abcdef\n")
-    guarded.wait_event("the edge reads its changed files", after=last)
+    guarded.wait_event("the edge has reloaded its changed files", after=last)
     context = secured(certificates)
     assert post(guarded, body([1]), {"X-Api-Key": "carol-0123456789abcdef"}, context=context).status == 200

@@ -1,4 +1,4 @@
-"""What can go wrong in a deployment: told in words, with the right exit code, and nothing left half done."""
+"""Failures of a deployment: each has a clear message and the right exit code, and leaves nothing half done."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def served(shared: System, app: Path) -> System:
 
 @pytest.fixture
 def unharmed(served: System, app: Path) -> Iterator[System]:
-    """The deployment, which must serve on as before whatever is done to it, without losing a request."""
+    """The deployment, which must continue to serve unchanged during the test, without losing a request."""
     before = _essence(served.status())
     with Crowd(served) as crowd:
         yield served
@@ -43,18 +43,18 @@ def unharmed(served: System, app: Path) -> Iterator[System]:
 
 
 def _essence(status: dict[str, Any]) -> dict[str, Any]:
-    """Of a status, what must not change."""
+    """Returns the parts of a status that must not change."""
     workers = [(w["name"], w["pid"], w["uuid"], w["models"]) for w in status["workers"]]
     return {"generation": status["generation"], "gateway": status["gateway"], "workers": workers}
 
 
 def instances(system: System) -> str:
-    """The MIG instances that exist."""
+    """Returns the MIG instances that exist, as the text of their state file."""
     return (system.state / "mig.json").read_text()
 
 
 def interrupt(process: subprocess.Popen[str]) -> str:
-    """Ctrl-C, as a terminal sends it; what the command wrote to stderr until it ended."""
+    """Sends Ctrl-C as a terminal does, and waits for the end of the command. Returns its stderr."""
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -62,19 +62,19 @@ def interrupt(process: subprocess.Popen[str]) -> str:
     return err
 
 
-# --- a deployment that serves ---------------------------------------------------------------------------------------
+# --- updates --------------------------------------------------------------------------------------------------------
 
 
-def test_an_update_whose_model_does_not_load_is_undone(unharmed: System, tmp_path: Path) -> None:
+def test_an_update_whose_model_does_not_load_is_rolled_back(unharmed: System, tmp_path: Path) -> None:
     existing = instances(unharmed)
     app = write_application(tmp_path / "app", square=BROKEN)
     result = unharmed.run("deploy", app, *GPUS, *unharmed.ports, "--detach")
     assert result.code == 1
-    told = next(line for line in result.err.splitlines() if line.startswith("error:"))
-    assert "words.square.slow" in told
-    assert unharmed.worker_of("square")["name"] in told
-    assert "no such weights" in told
-    assert "the generation before serves on" in result.err
+    error = next(line for line in result.err.splitlines() if line.startswith("error:"))
+    assert "words.square.slow" in error
+    assert unharmed.worker_of("square")["name"] in error
+    assert "no such weights" in error
+    assert "the previous generation still serves" in result.err
     assert "last change failed" in unharmed.run("status").out
     assert instances(unharmed) == existing
     repositories = [path.name for path in (unharmed.state / "repositories").rglob("words.square.*")]
@@ -89,7 +89,7 @@ def test_an_update_that_cannot_be_planned_changes_nothing(unharmed: System, app:
     assert "the demand exceeds the cluster" in result.err
 
 
-def test_an_update_with_mistakes_in_it_changes_nothing(unharmed: System, tmp_path: Path) -> None:
+def test_an_update_with_mistakes_in_the_graph_changes_nothing(unharmed: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     graph = (app / "graph.yaml").read_text()
     (app / "graph.yaml").write_text(graph.replace("for_each: split.ROWS", "for_each: split.COLUMNS"))
@@ -110,23 +110,23 @@ def test_a_deploy_during_another_is_refused(served: System, app: Path, tmp_path:
     other = write_application(tmp_path / "app", square=gated(gate))
     last = served.last_event()
     first = served.start("deploy", other, *GPUS, *served.ports, "--detach")
-    served.wait_event("transition: start what has room", after=last)
+    served.wait_event("transition: start servers and load models where there is room", after=last)
     second = served.run("deploy", app, *GPUS, *served.ports, "--detach")
     gate.touch()
-    _, told = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=60)
     assert second.code == 4
     assert "another deploy is under way" in second.err
-    assert first.returncode == 0, told
+    assert first.returncode == 0, err
     with Client(served, "http") as client:
         assert client.squares([6, 7]) == expected([6, 7])
 
 
-def test_an_update_that_nobody_waits_for_goes_on(served: System, app: Path, tmp_path: Path) -> None:
+def test_an_update_continues_after_ctrl_c(served: System, app: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     other = write_application(tmp_path / "app", square=gated(gate))
     last = served.last_event()
     update = served.start("deploy", other, *GPUS, *served.ports)
-    last = served.wait_event("transition: start what has room", after=last)
+    last = served.wait_event("transition: start servers and load models where there is room", after=last)
     interrupt(update)
     gate.touch()
     served.wait_event("ready: the new generation serves", after=last)
@@ -136,32 +136,32 @@ def test_an_update_that_nobody_waits_for_goes_on(served: System, app: Path, tmp_
 # --- a first deployment ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("square", "told"), [(BROKEN, "no such weights"), (DEADLY, "does not answer")])
+@pytest.mark.parametrize(("square", "reason"), [(BROKEN, "no such weights"), (DEADLY, "does not answer")])
 def test_a_first_deploy_whose_model_does_not_load_leaves_nothing(
-    system: System, tmp_path: Path, square: str, told: str
+    system: System, tmp_path: Path, square: str, reason: str
 ) -> None:
     app = write_application(tmp_path / "app", square=square)
     result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
     assert result.code == 1
     error = next(line for line in result.err.splitlines() if line.startswith("error:"))
-    assert told in error
+    assert reason in error
     assert "words.square.slow" in error
     assert "local-0-1g-" in error
     assert system.orphans() == []
     assert system.run("status").code == 4
 
 
-def test_a_port_that_is_taken_is_named(system: System, app: Path) -> None:
+def test_the_error_names_a_port_that_is_in_use(system: System, app: Path) -> None:
     with socket.create_server(("127.0.0.1", system.grpc)):
         result = system.run("deploy", app, *GPUS, *system.ports, "--detach")
     assert result.code == 2
-    assert f"port {system.grpc} is taken by process {os.getpid()}" in result.err
+    assert f"port {system.grpc} is already in use by process {os.getpid()}" in result.err
     assert system.orphans() == []
     again = system.deploy(app, *GPUS)
     assert again["state"] == "ready"
 
 
-def test_where_nothing_is_deployed_that_is_said(system: System, app: Path) -> None:
+def test_commands_report_that_nothing_is_deployed(system: System, app: Path) -> None:
     for command in ("status", "down", "events", "logs"):
         result = system.run(command)
         assert result.code == 4, command
@@ -175,18 +175,18 @@ def test_ctrl_c_during_a_first_deploy_leaves_nothing(system: System, tmp_path: P
     app = write_application(tmp_path / "app", square=gated(tmp_path / "never"))
     deploy = system.start("deploy", app, *GPUS, *system.ports)
     system.wait_started()
-    system.wait_event("transition: start what has room")
+    system.wait_event("transition: start servers and load models where there is room")
     interrupt(deploy)
     assert system.orphans() == []
 
 
-def test_ctrl_c_while_it_serves_leaves_nothing_and_down_twice_is_told(system: System, app: Path) -> None:
+def test_ctrl_c_in_a_foreground_deploy_takes_the_deployment_down(system: System, app: Path) -> None:
     deploy = system.start("deploy", app, *GPUS, *system.ports)
     system.wait_started()
     system.wait_event("ready: the new generation serves")
     with Crowd(system):
-        told = interrupt(deploy)
-    assert "nothing runs any more" in told
+        err = interrupt(deploy)
+    assert "all servers of the deployment have ended" in err
     assert system.orphans() == []
     assert system.run("down").code == 4
     assert system.run("status").code == 4
@@ -198,17 +198,17 @@ def test_ctrl_c_while_it_serves_leaves_nothing_and_down_twice_is_told(system: Sy
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of one megabyte."""
+    """A separate file system of one megabyte."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]).returncode != 0:
-        pytest.skip("only root may mount a small file system, and not everywhere")
+        pytest.skip("mounting a small file system needs root, and is not allowed everywhere")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.parametrize("kind", ["full", "read-only"])
-def test_a_state_folder_that_cannot_be_written_is_named(app: Path, mounted: Path, kind: str) -> None:
+def test_the_error_names_a_state_folder_that_cannot_be_written(app: Path, mounted: Path, kind: str) -> None:
     if kind == "full":
         with pytest.raises(OSError, match="No space left"), (mounted / "ballast").open("wb", buffering=0) as ballast:
             while ballast.write(b"x" * 4096):

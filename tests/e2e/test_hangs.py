@@ -1,4 +1,4 @@
-"""Models and python steps that hang: the gateway condemns their worker, and the controller replaces it."""
+"""Models and Python steps that hang: the gateway condemns their worker, and the controller restarts it."""
 
 import contextlib
 import os
@@ -22,20 +22,20 @@ from tests.e2e.test_python_steps import write as write_steps
 pytestmark = [pytest.mark.e2e, pytest.mark.timing]
 
 STOPPED_S = 2.0
-"""Seconds for which processes are stopped: they go on with what they were told before."""
+"""Seconds for which processes are stopped. They then continue with their old calls."""
 
 SLEEPY = -777
 SLEEPING = SQUARE.replace(
     "        time.sleep",
     f'        if (inputs["NUMBER"] == {SLEEPY}).any():\n            time.sleep(600)\n        time.sleep',
 )
-"""A square that hangs on one number."""
+"""Source of a square model that hangs on one number."""
 
 HANGING = SCALE.replace(
     "    if 13 in NUMBERS:",
     "    if 14 in NUMBERS:\n        time.sleep(600)\n    if 15 in NUMBERS:\n        os._exit(1)\n    if 13 in NUMBERS:",
 ).replace("import numpy", "import os\nimport time\n\nimport numpy")
-"""A step that hangs on one number and ends its process on another."""
+"""Source of a step that hangs on one number and ends its process on another."""
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,12 @@ def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
 
 @contextmanager
 def asking(system: System) -> Iterator[Callable[[int], None]]:
-    """Clients of the graph with a python step, whose answers are checked; yields what waits for so many of them."""
-    stop, told = threading.Event(), threading.Condition()
+    """Runs clients of the graph with a Python step and checks their answers.
+
+    Yields:
+        Function that waits for a number of further answers.
+    """
+    stop, changed = threading.Event(), threading.Condition()
     answers, failures = [0], list[str]()
 
     def ask(client: Client, number: int) -> str:
@@ -67,15 +71,15 @@ def asking(system: System) -> Iterator[Callable[[int], None]]:
                 if stop.wait(0.1):
                     return
                 failure = ask(client, number)
-                with told:
+                with changed:
                     failures.extend([failure] if failure else [])
                     answers[0] += 1
-                    told.notify_all()
+                    changed.notify_all()
 
     def wait(count: int) -> None:
-        with told:
+        with changed:
             goal = answers[0] + count
-            assert told.wait_for(lambda: answers[0] >= goal, 60)
+            assert changed.wait_for(lambda: answers[0] >= goal, 60)
 
     threads = [threading.Thread(target=run, args=(100_000 * (n + 1),)) for n in range(4)]
     for thread in threads:
@@ -92,7 +96,7 @@ def asking(system: System) -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("task", ["square", "total"], ids=["one of several", "the only one"])
-def test_a_stopped_process_of_a_model_gives_nobody_anothers_answer(served: System, task: str) -> None:
+def test_a_stopped_model_process_never_answers_with_another_requests_result(served: System, task: str) -> None:
     before = served.worker_of(task)
     last = served.last_event()
     with Crowd(served, 12, pause_s=0.05) as crowd:
@@ -115,7 +119,7 @@ def test_a_stopped_process_of_a_model_gives_nobody_anothers_answer(served: Syste
     assert not served.status()["degraded"]
 
 
-def test_a_request_that_a_model_hangs_on_fails_and_others_are_served(served: System) -> None:
+def test_only_the_request_that_makes_a_model_hang_fails(served: System) -> None:
     last = served.last_event()
     with Crowd(served) as crowd, Client(served, "grpc") as client:
         with pytest.raises(
@@ -131,7 +135,7 @@ def test_a_request_that_a_model_hangs_on_fails_and_others_are_served(served: Sys
 
 
 @pytest.mark.parametrize("number", [14, 15], ids=["hangs", "ends its process"])
-def test_a_request_that_a_step_fails_on_costs_no_other(served: System, number: int) -> None:
+def test_only_the_request_that_makes_a_step_fail_is_lost(served: System, number: int) -> None:
     last = served.last_event()
     with asking(served) as wait, Client(served, "http") as client:
         with pytest.raises(InferenceServerException, match="task scale: worker steps-scaled failed: "):
@@ -142,7 +146,7 @@ def test_a_request_that_a_step_fails_on_costs_no_other(served: System, number: i
     assert served.run("status", "--wait", "ready").code == 0
 
 
-def test_a_stopped_step_is_replaced(served: System) -> None:
+def test_a_stopped_step_is_restarted(served: System) -> None:
     before = next(w for w in served.status()["workers"] if w["name"] == "steps-scaled")
     last = served.last_event()
     with asking(served):
@@ -152,21 +156,21 @@ def test_a_stopped_step_is_replaced(served: System) -> None:
         served.wait_event("steps-scaled serves again", after=last)
 
 
-def test_a_damaged_report_of_the_gateway_is_told_and_removed(served: System) -> None:
+def test_a_damaged_report_of_the_gateway_is_reported_and_removed(served: System) -> None:
     last = served.last_event()
     folder = served.run_dir / "condemned"
     folder.mkdir(exist_ok=True)
     report = folder / "somebody.json"
     report.write_text("{")
-    served.wait_event("error: the gateway's report somebody.json cannot be read", after=last)
+    served.wait_event("error: ignored the gateway's report somebody.json, which cannot be read", after=last)
     assert not report.exists()
 
 
-def test_a_report_about_a_server_that_was_replaced_harms_nobody(served: System) -> None:
+def test_a_report_about_a_replaced_server_does_not_affect_its_successor(served: System) -> None:
     worker = served.worker_of("split")
     last = served.last_event()
     report = served.run_dir / "condemned" / f"{worker['name']}.json"
     report.parent.mkdir(exist_ok=True)
     report.write_text(f'{{"worker": "{worker["name"]}", "model": "m", "reason": "it hangs", "inode": 1}}')
-    served.wait_event("it hangs; its server has been replaced already", after=last)
+    served.wait_event("it hangs; its server has already been replaced", after=last)
     assert served.worker_of("split")["pid"] == worker["pid"]

@@ -12,16 +12,16 @@ from tests.e2e.system import System
 pytestmark = [pytest.mark.e2e, pytest.mark.timing]
 
 MOST_ASKED = 5000
-"""Requests after which what they make must be known; 200 are enough, but for a second or two."""
+"""Requests after which the measured rows must be known. 200 suffice, after a second or two."""
 
 
-def test_load_above_the_plan_is_planned_for_and_loses_no_request(system: System, tmp_path: Path) -> None:
+def test_a_load_above_the_plan_triggers_a_new_plan_and_loses_no_request(system: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app", square_ms=100)
     before = system.deploy(app, "--gpus", "2xcpu", "--demand", 2)
     capacity_rps = before["graphs"]["words"]["capacity_rps"]
     last = system.last_event()
     with Crowd(system, clients=8, pause_s=0.1) as crowd:
-        last = system.wait_event("demand: words at", after=last)
+        last = system.wait_event("demand: words receives", after=last)
         last = system.wait_event("ready: the new generation serves", after=last)
         crowd.wait_answers(50)
     crowd.assert_none_failed()
@@ -29,24 +29,25 @@ def test_load_above_the_plan_is_planned_for_and_loses_no_request(system: System,
     assert after["graphs"]["words"]["capacity_rps"] > capacity_rps
     assert after["graphs"]["words"]["base_rps"] == 2
     assert len(after["workers"]) > len(before["workers"])
-    assert any("measured load: words at" in event for event in system.events())
+    assert any("measured load: words receives" in event for event in system.events())
 
 
-def test_rows_are_planned_for_as_they_are_measured(system: System, tmp_path: Path) -> None:
-    """Requests of 12 rows, where the graph says that there are 4."""
+def test_a_plan_uses_the_measured_number_of_rows(system: System, tmp_path: Path) -> None:
+    """Requests have 12 rows, but the graph estimates 4."""
     app = write_application(tmp_path / "app", square_ms=2)
     system.deploy(app, "--gpus", "2xcpu", "--demand", 20)
     with Client(system, "grpc") as client:
         numbers = list(range(12))
         for _ in range(MOST_ASKED):
             assert client.squares(numbers) == expected(numbers)
-            if told := system.status()["graphs"]["words"]["rows"]:
+            if rows := system.status()["graphs"]["words"]["rows"]:
                 break
-    assert len(told) == 1
-    assert re.fullmatch(r"words\.split\.plain yields 1[12](\.\d)? ROWS, not 4", told[0])
-    assert f"measured: {told[0].partition(' yields ')[0]}" in system.run("status").out
+    assert len(rows) == 1
+    assert re.fullmatch(r"words\.split\.plain yields 1[12](\.\d)? ROWS, not 4", rows[0])
+    assert f"measured: {rows[0].partition(' yields ')[0]}" in system.run("status").out
     last = system.last_event()
     after = system.deploy(app, "--gpus", "2xcpu", "--demand", 21)
-    assert any("rows: measured, and planned with: words.split.plain yields" in e for e in system.events(after=last))
+    replaced = "rows: measured values replace estimates in the next plan: words.split.plain yields"
+    assert any(replaced in event for event in system.events(after=last))
     tasks = after["plan"]["graphs"]["words"]["tasks"]
     assert tasks["square"]["rate_rps"] == pytest.approx(12 * tasks["split"]["rate_rps"], rel=0.1)

@@ -1,4 +1,4 @@
-"""A deployment on real GPUs, as far as NVML and tritonservers are concerned: on the stand-in for NVIDIA's library."""
+"""A deployment on a fake NVML library, which NVML's users and tritonservers take for real GPUs."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tests.fakes.nvml.machine import Machine
 pytestmark = pytest.mark.e2e
 
 BOARD = "cpu"
-"""On which models run on the processor, as they must: there is no CUDA behind the stand-in."""
+"""Board whose models run on the CPU, since the fake NVML has no CUDA behind it."""
 ASKED = ("--gpus", f"1x{BOARD}", "--driver", "nvml", "--demand")
 
 
@@ -50,7 +50,7 @@ def instances() -> tuple[MigInstance, ...]:
     return NvmlMigDriver("local", {0: CATALOG[BOARD]}).instances()
 
 
-def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
+def test_each_worker_has_its_own_instance_and_others_are_left_alone(
     machine: Machine, system: System, tmp_path: Path
 ) -> None:
     other = machine.foreign(0, "2g", 0)
@@ -65,7 +65,7 @@ def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
     assert all(w["use"]["busy"] is not None for w in system.status()["workers"])
     with Client(system, "grpc") as client:
         assert client.squares([2, 3]) == expected([2, 3])
-        # More of the same GPU: what is there stays, what comes is made beside it.
+        # A larger demand adds instances beside the existing ones.
         machine.forget_calls()
         status = system.deploy(app, *ASKED, 60)
         assert ours.keys() < {w["uuid"] for w in status["workers"]}
@@ -78,7 +78,7 @@ def test_workers_run_on_instances_of_their_own_and_others_are_left_alone(
     assert [i.uuid for i in instances()] == [other]
 
 
-def test_the_next_controller_goes_on_with_the_instances_of_one_that_was_killed(
+def test_the_next_controller_adopts_the_instances_of_a_killed_one(
     machine: Machine, system: System, tmp_path: Path
 ) -> None:
     app = write_application(tmp_path / "app")
@@ -109,7 +109,7 @@ spec:
       variants:
         - {name: only, accuracy: 1.0, template: emulated}
 """
-"""Of a variant that needs no CUDA on any board."""
+"""Graph with a variant that needs no CUDA on any board."""
 
 
 def test_a_gpu_without_mig_serves_as_one_whole_slice(system: System, machine: Machine, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ spec:
 
 
 def several(app: Path, instances: int) -> Path:
-    """An application that has profiles of so many instances alone; its path."""
+    """Writes an application that is profiled only with this number of instances. Returns its folder."""
     write_application(app)
     rows = read_profiles(app / "profiles.csv").rows()
     more = [replace(row, key=replace(row.key, instances=instances)) for row in rows]
@@ -157,7 +157,7 @@ def write_cluster(folder: Path, driver: str, more: str = "") -> Path:
 
 
 def shared(status: dict[str, Any]) -> dict[str, list[int]]:
-    """UUID -> process ids of the servers on it."""
+    """Returns the process ids of the servers on each MIG instance, by UUID."""
     found: dict[str, list[int]] = {}
     for worker in status["workers"]:
         found.setdefault(worker["uuid"], []).append(worker["pid"])
@@ -176,14 +176,14 @@ def test_the_instances_of_a_slice_are_processes_under_mps(machine: Machine, syst
     assert len(pipes) == 1
     with Client(system, "grpc") as client:
         assert client.squares([2, 3]) == expected([2, 3])
-        # Without its daemon a process that is started would compute without MPS: all of the slice are started again.
+        # A process that started without the daemon would compute without MPS, so all servers of the slice restart.
         after = system.last_event()
         os.kill(int((Path(pipes.pop()) / "nvidia-cuda-mps-control.pid").read_text()), signal.SIGKILL)
         for _ in servers[first]:
             after = system.wait_event("serves again", after=after)
         assert set(shared(system.status())[first]).isdisjoint(servers[first])
         assert client.squares([4]) == expected([4])
-    # The next controller goes on with the daemons of one that was killed, and down leaves none of them.
+    # The next controller adopts the daemons of a killed one, and `down` leaves none of them.
     left = {variable(pid, "CUDA_MPS_PIPE_DIRECTORY") for pids in shared(system.status()).values() for pid in pids}
     before = shared(system.status())
     system.kill_controller()
@@ -205,7 +205,7 @@ def test_the_instances_of_a_slice_are_processes_under_mps(machine: Machine, syst
     assert system.run("down").code == 0
     assert instances() == () and docker.containers() == []
     assert [end_processes(Path(pipes)) for pipes in left] == [0] * len(left)
-    # One that the daemon does not know computes without MPS, whatever it was told.
+    # A process that the daemon does not know computes without MPS, whatever its environment says.
     mps.install(tmp_path / "bin", like="deaf")
     refused = system.run("deploy", app, "--cluster", cluster, "--demand", 5, *system.ports, "--detach")
     assert refused.code == 1
@@ -214,13 +214,13 @@ def test_the_instances_of_a_slice_are_processes_under_mps(machine: Machine, syst
 
 
 def variable(pid: int, name: str) -> str:
-    """A variable of a process."""
+    """Returns an environment variable of a process."""
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     (text,) = (v.decode() for v in variables if v.startswith(f"{name}=".encode()))
     return text.partition("=")[2]
 
 
-def test_emulated_instances_become_shared_by_processes_under_traffic(system: System, tmp_path: Path) -> None:
+def test_emulated_instances_can_change_to_shared_ones_under_load(system: System, tmp_path: Path) -> None:
     app, cluster = several(tmp_path / "app", 2), write_cluster(tmp_path, "emulated")
     text = cluster.read_text()
     cluster.write_text(text.replace("processes: mps", "processes: streams"))
@@ -232,4 +232,4 @@ def test_emulated_instances_become_shared_by_processes_under_traffic(system: Sys
         crowd.wait_answers(6)
     crowd.assert_none_failed()
     assert all(len(pids) == 2 for pids in shared(status).values())
-    assert any("without a daemon" in said for said in status["emulated"])
+    assert any("without a daemon" in sentence for sentence in status["emulated"])

@@ -16,7 +16,7 @@ from tests.e2e.system import System
 pytestmark = pytest.mark.e2e
 
 
-def test_they_are_planned_around_and_outlive_the_deployment(system: System, tmp_path: Path) -> None:
+def test_instances_of_others_are_planned_around_and_outlive_the_deployment(system: System, tmp_path: Path) -> None:
     gpu = Gpu(GpuId("local", 0), CATALOG["cpu"])
     driver = EmulatedMigDriver(system.state / STATE_FILE, [gpu])
     first = driver.create(gpu.id, Placement(1, "1g"))
@@ -25,8 +25,9 @@ def test_they_are_planned_around_and_outlive_the_deployment(system: System, tmp_
     status = system.deploy(*asked)
     assert status["plan"]["slices_total"] == 6
     assert {w["slice"]: w["start"] for w in status["workers"]}["3g"] == 4
-    # What comes later is found by the next plan.
-    second = driver.create(gpu.id, next(p for p in map(_1g, range(4)) if fits(gpu.board, [*_there(driver), p]) is None))
+    # The next plan finds instances that were created later.
+    used = [instance.placement for instance in driver.instances()]
+    second = driver.create(gpu.id, next(p for p in map(_1g, range(4)) if fits(gpu.board, [*used, p]) is None))
     status = system.deploy(*asked[:-1], 6)
     assert status["plan"]["slices_total"] == 5
     ours = {(w["slice"], w["start"]) for w in status["workers"]}
@@ -41,7 +42,3 @@ def test_they_are_planned_around_and_outlive_the_deployment(system: System, tmp_
 
 def _1g(start: int) -> Placement:
     return Placement(start, "1g")
-
-
-def _there(driver: EmulatedMigDriver) -> list[Placement]:
-    return [instance.placement for instance in driver.instances()]

@@ -1,4 +1,4 @@
-"""The user's own code between models: run by a worker, changed under traffic, refused where it cannot be loaded."""
+"""The user's own code between models: executed by a worker, updated, and refused if it cannot be loaded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,34 +105,34 @@ def client(served: System, request: pytest.FixtureRequest) -> Iterator[Client]:
 
 
 def ask(client: Client, *requests: list[int]) -> tuple[list[list[int]], list[str], list[list[int]]]:
-    """Requests as one batch: the rows scaled, the text, and the rows doubled, of each."""
+    """Sends requests as one batch. Returns the scaled rows, the text and the doubled rows of each request."""
     numbers = np.array(requests, np.int64).reshape(len(requests), -1)
     answer = client.ask("scaled", {"NUMBERS": numbers}, ("ROWS", "TEXT", "DOUBLED"))
     texts = [text.decode() for text in answer["TEXT"][:, 0]]
     return answer["ROWS"][..., 0].tolist(), texts, answer["DOUBLED"][..., 0].tolist()
 
 
-def test_code_stands_between_models(client: Client) -> None:
+def test_a_step_runs_between_models(client: Client) -> None:
     assert ask(client, [1, -2, 3]) == ([[10, 30]], ["3 rows"], [[20, 60]])
     assert ask(client, [-1]) == ([[]], ["1 rows"], [[]])
     assert ask(client, [1, 2], [3, 4]) == ([[10, 20], [30, 40]], ["2 rows"] * 2, [[20, 40], [60, 80]])
 
 
-def test_an_error_of_the_code_is_its_requests_alone(client: Client) -> None:
+def test_an_error_of_a_step_fails_only_its_request(client: Client) -> None:
     with pytest.raises(InferenceServerException, match=r"step scale: ValueError: thirteen \(steps/scale.py:8\)"):
         ask(client, [13])
     assert ask(client, [12]) == ([[120]], ["1 rows"], [[240]])
 
 
-def test_code_may_answer_before_the_models_behind_it(client: Client) -> None:
+def test_a_step_may_answer_before_the_models_that_follow_it(client: Client) -> None:
     assert ask(client, []) == ([[]], ["early"], [[-1]])
 
 
-def test_metrics_and_traces_tell_of_the_code(served: System, client: Client) -> None:
+def test_metrics_and_traces_include_steps(served: System, client: Client) -> None:
     name = f"traced-{type(client.triton).__module__}"
     client.ask("scaled", {"NUMBERS": np.array([[1, 2]], np.int64)}, ("DOUBLED",), request_id=name)
     split, scale, double = ({"graph": "scaled", "task": task} for task in ("split", "scale", "double"))
-    # What comes to the code has been at the first model, and what it makes goes to the last.
+    # Requests reach the step from the first model, and its rows go to the last one.
     served.wait_alike(*(("jigsaw_requests_total", task) for task in (split, scale)))
     served.wait_alike(("jigsaw_yield_rows_total", scale), ("jigsaw_batch_items_sum", double))
     trace = served.run("trace", "scaled", "--request", name, "-o", "json").json
@@ -142,7 +142,7 @@ def test_metrics_and_traces_tell_of_the_code(served: System, client: Client) -> 
     assert (call["worker"], call["variant"], call["items"]) == ("steps-scaled", "", 1)
 
 
-def test_a_change_of_the_code_is_an_update_and_one_that_cannot_be_loaded_is_none(served: System, app: Path) -> None:
+def test_changed_code_is_an_update_and_code_that_cannot_be_loaded_is_refused(served: System, app: Path) -> None:
     write(app, SCALE.replace("* 10", "* 100"))
     served.deploy(app, "--gpus", "1xcpu", "--demand", "5")
     with Client(served, "http") as client:

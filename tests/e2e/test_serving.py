@@ -1,4 +1,4 @@
-"""A graph as clients see it, compiled to each target."""
+"""A graph from the clients' view, compiled to each target."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.e2e.system import System
 pytestmark = pytest.mark.e2e
 
 TARGETS = {"words": "graph", "words-ensemble": "ensemble", "words-bls": "bls"}
-"""The same graph as one front, as a native ensemble and as a BLS pipeline."""
+"""Name and target of three copies of one graph: as one front, as a native ensemble and as a BLS pipeline."""
 
 MODELS = tuple(TARGETS)
 
@@ -41,13 +41,13 @@ def test_answers_are_exact_for_any_number_of_rows(client: Client, model: str, nu
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_outputs_that_are_not_asked_for_are_left_out(client: Client, model: str) -> None:
+def test_a_request_may_ask_for_some_of_the_outputs(client: Client, model: str) -> None:
     numbers = np.array([[2, 3]], np.int64)
     assert client.ask(model, {"NUMBERS": numbers}, ("TOTAL",))["TOTAL"].tolist() == [[13]]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_answers_are_swapped_between_concurrent_clients(served: System, model: str) -> None:
+def test_concurrent_clients_receive_their_own_answers(served: System, model: str) -> None:
     with Crowd(served, 16, pause_s=0.0, model=model) as crowd:
         crowd.wait_answers(400)
     crowd.assert_none_failed()
@@ -55,7 +55,7 @@ def test_no_answers_are_swapped_between_concurrent_clients(served: System, model
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "message"),
     [
         ({"NUMBER": np.zeros((1, 2), np.int64)}, "unexpected inference input 'NUMBER' for model"),
         ({"NUMBERS": np.zeros((1, 2), np.float32)}, "data-type is 'FP32', but model '.*' expects 'INT64'"),
@@ -64,34 +64,34 @@ def test_no_answers_are_swapped_between_concurrent_clients(served: System, model
     ],
     ids=["name", "dtype", "shape", "missing"],
 )
-def test_wrong_input_gets_tritons_own_error_and_harms_nobody(
-    client: Client, model: str, inputs: dict[str, Array], told: str
+def test_wrong_input_fails_with_tritons_own_error_and_affects_no_other_request(
+    client: Client, model: str, inputs: dict[str, Array], message: str
 ) -> None:
-    with pytest.raises(InferenceServerException, match=told):
+    with pytest.raises(InferenceServerException, match=message):
         client.ask(model, inputs, ())
     assert client.squares([1, 2, 3], model) == expected([1, 2, 3])
 
 
 @pytest.mark.parametrize("model", ["words", "words-bls"])
-def test_clients_batches_are_taken_over_rows(client: Client, model: str) -> None:
+def test_fronts_and_pipelines_accept_batches_of_items_with_rows(client: Client, model: str) -> None:
     numbers = np.arange(10).reshape(5, 2)
     answer = client.ask(model, {"NUMBERS": numbers}, ("SQUARES", "TOTAL"))
     assert answer["SQUARES"].tolist() == (numbers**2)[..., None].tolist()
     assert answer["TOTAL"].tolist() == (numbers**2).sum(axis=1, keepdims=True).tolist()
 
 
-def test_an_ensemble_says_that_it_takes_no_clients_batches_over_rows(client: Client) -> None:
+def test_an_ensemble_refuses_batches_of_items_with_rows(client: Client) -> None:
     with pytest.raises(InferenceServerException, match="batch-size must be <= 1"):
         client.ask("words-ensemble", {"NUMBERS": np.zeros((5, 2), np.int64)}, ("TOTAL",))
 
 
-def test_a_model_that_is_not_served_gets_tritons_own_error(client: Client) -> None:
+def test_an_unknown_model_fails_with_tritons_own_error(client: Client) -> None:
     with pytest.raises(InferenceServerException, match="unknown model: 'nobody'"):
         client.squares([1], "nobody")
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_metadata_and_config_are_the_graphs(served: System, model: str) -> None:
+def test_metadata_and_config_describe_the_graph(served: System, model: str) -> None:
     with Client(served, "http") as client:
         metadata = client.triton.get_model_metadata(model)
         config = client.triton.get_model_config(model)
@@ -106,7 +106,7 @@ def test_metadata_and_config_are_the_graphs(served: System, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_gateways_metrics_tell_what_was_done(served: System, client: Client, model: str) -> None:
+def test_the_gateways_metrics_count_requests_rows_and_batches(served: System, client: Client, model: str) -> None:
     split, square, total = ({"graph": model, "task": task} for task in ("split", "square", "total"))
     before = served.metric("jigsaw_yield_rows_total", **split)
     client.squares([1, 2, 3], model)
@@ -116,13 +116,13 @@ def test_the_gateways_metrics_tell_what_was_done(served: System, client: Client,
         *(("jigsaw_requests_total", task) for task in (split, total)),
         ("jigsaw_yield_items_total", split | {"variant": "plain", "output": "ROWS"}),
     )
-    # Requests without rows never come to the queue of what goes over rows.
+    # Requests without rows never reach the queue of a for_each task.
     served.wait_alike(
         ("jigsaw_requests_total", square),
         ("jigsaw_dispatch_seconds_count", square),
         ("jigsaw_wait_seconds_bucket", square | {"le": "+Inf"}),
     )
-    # Only a graph that is one model has one place that sees its whole request.
+    # Only a graph that is one front has a place that sees the whole request.
     arrived = served.metric("jigsaw_arrivals_total", graph=model)
     assert served.metric("jigsaw_slo_total", graph=model, outcome="failed") == 0
     assert served.metric("jigsaw_slo_total", graph=model) == (arrived if TARGETS[model] == "graph" else 0)
@@ -135,18 +135,18 @@ def test_the_gateways_metrics_tell_what_was_done(served: System, client: Client,
     assert served.metric("jigsaw_batches_lost_total", graph=model) == 0
 
 
-def test_the_gateways_repository_is_behind_the_secret(served: System) -> None:
+def test_the_gateways_repository_protocol_needs_the_secret(served: System) -> None:
     with Client(served, "http") as over_http, pytest.raises(InferenceServerException, match="403"):
         over_http.triton.unload_model("words")
     with Client(served, "grpc") as over_grpc, pytest.raises(InferenceServerException, match="protocol is restricted"):
         over_grpc.triton.unload_model("words")
 
 
-def test_the_status_events_and_logs_tell_of_it(served: System) -> None:
+def test_status_events_and_logs_describe_the_deployment(served: System) -> None:
     status = served.run("status", "-o", "json").json
     assert status["state"] == "ready"
     assert not status["degraded"]
-    assert any("state file only" in said for said in status["emulated"])
+    assert any("only in a state file" in sentence for sentence in status["emulated"])
     tasks = {(m["graph"], m["task"]) for worker in status["workers"] for m in worker["models"]}
     assert tasks == {(graph, task) for graph in MODELS for task in ("split", "square", "total")}
     table = served.run("status")
@@ -159,5 +159,5 @@ def test_the_status_events_and_logs_tell_of_it(served: System) -> None:
     assert "secret" not in logs.out.lower()
 
 
-def test_a_waiting_status_returns_once_it_is_ready(served: System, tmp_path: Path) -> None:
+def test_status_wait_returns_when_the_deployment_is_ready(served: System, tmp_path: Path) -> None:
     assert served.run("status", "--wait", "ready", "--timeout", "30").code == 0

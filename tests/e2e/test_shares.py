@@ -1,4 +1,4 @@
-"""Accuracy on average: variants of a task take what the plan gives them."""
+"""Mean accuracy: the variants of a task serve the shares of the plan."""
 
 import json
 from pathlib import Path
@@ -42,13 +42,13 @@ gpu,task,variant,slice,instances,batch,latency_p50_ms,latency_p95_ms,latency_p99
 cpu,only,good,1g,1,1,50,50,50,20,100,assumed
 cpu,only,poor,1g,1,1,10,10,10,100,100,assumed
 """
-"""By twice the p95 three slices carry 60 requests/s with both variants, and it takes four with the good one alone."""
+"""Profiles for which, at 2 x p95, 60 requests/s need three slices with both variants and four with the good one."""
 
 REQUESTS = 400
 
 
 def write(folder: Path) -> Path:
-    """An application whose answer tells the variant: 1 is the good one's, 0 the other's."""
+    """Writes an application whose answer identifies the variant: 1 for the good one, 0 for the other."""
     folder.mkdir()
     (folder / "graph.yaml").write_text(GRAPH)
     for value, name in enumerate(("poor", "good")):
@@ -57,7 +57,7 @@ def write(folder: Path) -> Path:
     return folder
 
 
-def test_a_mean_accuracy_is_kept_by_shares(system: System, tmp_path: Path) -> None:
+def test_shares_keep_a_mean_accuracy(system: System, tmp_path: Path) -> None:
     app = write(tmp_path / "mixed")
     asked = (app, "--gpus", "4xcpu", "--demand", "60", "--latency-model", "2p95")
     plan = system.run("plan", *asked, "-o", "json").json

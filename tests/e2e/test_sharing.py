@@ -1,4 +1,4 @@
-"""Applications that share a MIG instance, taking turns by Triton's rate limiter."""
+"""Applications that share a MIG instance and take turns through Triton's rate limiter."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ TASKS = {(graph, task) for graph in ("words", "other") for task in ("split", "sq
 
 
 def slices(status: dict[str, Any]) -> list[set[tuple[str, str]]]:
-    """What is in each slice."""
+    """Returns the (graph, task) pairs in each slice."""
     return [{(model["graph"], model["task"]) for model in worker["models"]} for worker in status["workers"]]
 
 
-def test_two_applications_share_a_slice_and_part_without_losing_a_request(system: System, tmp_path: Path) -> None:
+def test_no_request_is_lost_when_two_applications_share_a_slice_or_separate(system: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app", square_ms=4)
     other = write_application(tmp_path / "other", name="other", square_ms=4)
     asked = (app, other, "--gpus", "1xcpu", "--demand", "words=3,other=3")

@@ -1,4 +1,4 @@
-"""Single requests followed through a deployment."""
+"""Traces of single requests through a deployment."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_request_with_an_id_leaves_a_trace_at_every_hop(served: System, model:
     assert request in served.run("trace", model).out
 
 
-def test_requests_without_an_id_leave_none(served: System) -> None:
+def test_requests_without_an_id_leave_no_trace(served: System) -> None:
     before = served.run("trace", "words", "-o", "json").json["traces"]
     with Client(served, "http") as client:
         client.squares([1, 2])

@@ -1,4 +1,4 @@
-"""Tensors of every kind, bit for bit the same after the whole way, by each target and protocol."""
+"""Tensors of every type pass unchanged through a graph, with each target and protocol."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -31,11 +31,11 @@ class Model:
 """
 
 Tensor = tuple[tuple[int, ...], bytes]
-"""Shape, with the batch, and the bytes of Triton's binary form."""
+"""Shape with the batch dimension, and content in Triton's binary format."""
 
 
 def write_copier(folder: Path, name: str, target: str) -> Path:
-    """A graph of two tasks, each of which answers with what it is given."""
+    """Writes an application of two tasks that return their inputs."""
     folder.mkdir()
     tensors = {tensor: {"dtype": dtype, "shape": [-1]} for tensor, dtype in TYPES.items()}
     variant = {"name": "only", "accuracy": 1.0, "template": "python", "artifacts": {"model.py": "model.py"}}
@@ -51,7 +51,7 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
         "metadata": {"name": name},
         "spec": {
             "target": target,
-            # The largest tensors go through two Python processes a task.
+            # The largest tensors pass through two Python processes for each task.
             "slo": {"latency_ms": 10_000},
             "inputs": tensors,
             "outputs": {f"{tensor}_OUT": f"second.{tensor}_OUT" for tensor in TYPES},
@@ -87,9 +87,9 @@ def over_http(system: System, model: str, inputs: Mapping[str, Tensor]) -> dict[
     url = f"http://127.0.0.1:{system.http}/v2/models/{model}/infer"
     with urlopen(Request(url, data=body, headers=headers), timeout=60) as answer:
         content, at = answer.read(), int(answer.headers.get("Inference-Header-Content-Length", -1))
-    told = json.loads(content[:at] if at >= 0 else content)["outputs"]
+    outputs = json.loads(content[:at] if at >= 0 else content)["outputs"]
     found = {}
-    for output in told:
+    for output in outputs:
         size = output.get("parameters", {}).get("binary_data_size", 0)
         found[output["name"].removesuffix("_OUT")] = (tuple(output["shape"]), content[at : at + size])
         at += size
@@ -116,7 +116,7 @@ ASK: Mapping[str, Callable[[System, str, Mapping[str, Tensor]], dict[str, Tensor
 
 
 def tensors(count: int) -> dict[str, Tensor]:
-    """So many elements of each type; every bit pattern may be among those of floats."""
+    """Returns tensors of each type with this number of elements. Floats may have any bit pattern."""
     rng = np.random.default_rng(count)
     strings = [b"", b"\x00\xff\xfe", "ä".encode(), b"x" * 300]
     text = b"".join(len(strings[i % 4]).to_bytes(4, "little") + strings[i % 4] for i in range(count))
@@ -133,17 +133,17 @@ def tensors(count: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("count", [0, 1, 7, 100_000])
-def test_every_type_comes_back_as_it_went(served: System, model: str, protocol: str, count: int) -> None:
+def test_every_type_is_returned_unchanged(served: System, model: str, protocol: str, count: int) -> None:
     sent = tensors(count)
     assert ASK[protocol](served, model, sent) == sent
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("model", MODELS)
-def test_64_mib_come_back_as_they_went(served: System, model: str, protocol: str) -> None:
+def test_64_mib_are_returned_unchanged(served: System, model: str, protocol: str) -> None:
     data = np.random.default_rng(1).bytes(LARGE_BYTES)
     sent = {**tensors(3), "DATA": ((1, LARGE_BYTES), data)}
     answer = ASK[protocol](served, model, sent)
-    # A difference of this size is nothing to be printed.
+    # The difference would be too large to print.
     assert answer.pop("DATA") == sent.pop("DATA") or pytest.fail("DATA differs")
     assert answer == sent

@@ -1,4 +1,4 @@
-"""Changing what serves while clients ask."""
+"""Updates of a deployment under load."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 
 def replicas(status: dict[str, Any], task: str) -> list[str]:
-    """`variant slice` of each worker model of a task."""
+    """Returns `variant slice` of each worker's model for a task."""
     return sorted(
         f"{model['variant']} {worker['slice']}"
         for worker in status["workers"]
@@ -55,7 +55,7 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
     assert shared.slot_files() == {(w["name"], m["name"]) for w in shrunk["workers"] for m in w["models"]}
 
 
-def test_what_runs_stays_where_changing_it_does_not_pay(shared: System, tmp_path: Path) -> None:
+def test_workers_stay_if_a_change_does_not_pay(shared: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     gpus = ("--gpus", "2xcpu")
     busy = shared.deploy(app, *gpus, "--demand", 100)
@@ -65,7 +65,7 @@ def test_what_runs_stays_where_changing_it_does_not_pay(shared: System, tmp_path
     assert len(shared.deploy(app, *gpus, "--demand", 5)["workers"]) < len(workers)
 
 
-def test_a_graph_comes_and_goes_while_another_is_asked(shared: System, tmp_path: Path) -> None:
+def test_a_graph_is_added_and_removed_while_another_serves(shared: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     other = write_application(tmp_path / "other", name="other")
     shared.deploy(app, "--gpus", "2xcpu", "--demand", 6)
@@ -81,7 +81,7 @@ def test_a_graph_comes_and_goes_while_another_is_asked(shared: System, tmp_path:
     crowd.assert_none_failed()
 
 
-def test_deploying_the_same_again_changes_nothing(shared: System, tmp_path: Path) -> None:
+def test_a_repeated_deploy_changes_nothing(shared: System, tmp_path: Path) -> None:
     app = write_application(tmp_path / "app")
     before = shared.deploy(app, "--gpus", "2xcpu", "--demand", 5)
     after = shared.deploy(app, "--gpus", "2xcpu", "--demand", 5)
@@ -89,8 +89,8 @@ def test_deploying_the_same_again_changes_nothing(shared: System, tmp_path: Path
     assert [(w["name"], w["pid"]) for w in after["workers"]] == [(w["name"], w["pid"]) for w in before["workers"]]
 
 
-def test_a_full_gpu_is_cut_anew_under_load_without_losing_a_request(system: System, tmp_path: Path) -> None:
-    """All seven slices are taken, and one worker of each task must leave its place before a new one can come."""
+def test_a_full_gpu_changes_its_layout_under_load_without_losing_a_request(system: System, tmp_path: Path) -> None:
+    """All seven slices are in use, so workers must make room before new ones can start."""
     slices = dict.fromkeys(("split", "square", "total"), ("1g",))
     app = write_application(tmp_path / "app", slices=slices)
     gpus = ("--gpus", "1xcpu")
@@ -102,4 +102,4 @@ def test_a_full_gpu_is_cut_anew_under_load_without_losing_a_request(system: Syst
         crowd.wait_answers(20)
     crowd.assert_none_failed()
     assert {name.split()[1] for name in replicas(cut, "square")} <= {"2g", "3g"}
-    assert any("take workers that must make room out of the routes" in event for event in system.events())
+    assert any("remove workers that must make room from the routes" in event for event in system.events())

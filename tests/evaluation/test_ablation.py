@@ -16,6 +16,8 @@ from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     row("t0", "v0", slice_="3g", rps=100.0),
     row("t0", "v0", slice_="7g", rps=120.0),
@@ -33,18 +35,18 @@ def solvers() -> Iterator[SolverFactory]:
 
 @pytest.fixture(scope="module")
 def found(solvers: SolverFactory) -> Ablation:
-    """One task on one GPU: with S two 3g; with A the light variant; T changes nothing."""
+    """Study of one task on one GPU: S allows two 3g slices, A allows the light variant, and T changes nothing."""
     p = problem(chain(1, variant_count=2, slo=Slo(1000.0, accuracy=0.8)), ROWS, demand_rps=3.0)
     return ablation(p, OPTIONS, solvers=solvers)
 
 
-def test_every_subset_in_both_formulations(found: Ablation) -> None:
+def test_cases_cover_every_subset_in_both_formulations(found: Ablation) -> None:
     assert [(c.formulation, c.features) for c in found.cases] == [(f, s) for f in FORMULATIONS for s in SUBSETS]
     assert set(SUBSETS) == set(PUBLISHED) and len(SUBSETS) == 8
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_the_largest_demands(found: Ablation, formulation: str) -> None:
+def test_largest_demands(found: Ablation, formulation: str) -> None:
     largest = {c.features: c.largest_rps for c in found.cases if c.formulation == formulation}
     assert largest == pytest.approx(
         {"": 120.0, "T": 120.0, "A": 160.0, "AT": 160.0, "S": 200.0, "ST": 200.0, "AS": 300.0, "AST": 300.0}, rel=1e-3
@@ -52,7 +54,7 @@ def test_the_largest_demands(found: Ablation, formulation: str) -> None:
     assert all(c.proven for c in found.cases)
 
 
-def test_gains_and_slices(found: Ablation) -> None:
+def test_gains_and_slices_of_the_common_demand(found: Ablation) -> None:
     assert found.gain("AST", "exact") == pytest.approx(2.5, rel=1e-3)
     assert found.common_rps == pytest.approx(120.0, rel=1e-3)
     used = {c.features: c.at_common.used for c in found.cases if c.at_common and c.formulation == "exact"}
@@ -60,13 +62,12 @@ def test_gains_and_slices(found: Ablation) -> None:
     assert found.to_json()["cases"][7]["gain"] == found.gain("AST", "exact")
 
 
-def test_means_are_geometric(found: Ablation) -> None:
+def test_mean_gains_are_geometric(found: Ablation) -> None:
     doubled = replace(found, cases=tuple(replace(c, largest_rps=120.0) for c in found.cases))
     assert mean_gain([found, doubled], "AST", "exact") == pytest.approx(2.5**0.5, rel=1e-3)
 
 
-@pytest.mark.slow
-def test_what_the_greedy_placement_leaves_is_counted(solvers: SolverFactory) -> None:
+def test_slices_that_the_greedy_placement_cannot_place_are_counted(solvers: SolverFactory) -> None:
     rows = [row("t0", "v0", slice_=kind, rps=100.0) for kind in ("3g", "1g")]
     rows += [row("t1", "v0", slice_="3g", rps=100.0), row("t2", "v0", slice_="3g", rps=100.0)]
     case = ablation(problem(chain(3), rows), OPTIONS, solvers=solvers).case("AST", "paper")
@@ -74,9 +75,8 @@ def test_what_the_greedy_placement_leaves_is_counted(solvers: SolverFactory) -> 
     assert (case.at_largest.used, case.at_largest.unplaced) == (7, 1)
 
 
-@pytest.mark.slow
-def test_subsets_that_carry_nothing_say_why(solvers: SolverFactory) -> None:
-    """Two tasks need two GPUs without S."""
+def test_a_subset_that_serves_no_demand_gives_the_reason(solvers: SolverFactory) -> None:
+    # Without S, two tasks need two GPUs.
     rows = [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]
     found = ablation(problem(chain(2), rows), OPTIONS, solvers=solvers)
     none = found.case("", "exact")
@@ -86,15 +86,14 @@ def test_subsets_that_carry_nothing_say_why(solvers: SolverFactory) -> None:
     assert mean_gain([found], "S", "exact") is None
 
 
-@pytest.mark.slow
-def test_where_nothing_at_all_is_carried() -> None:
+def test_an_ablation_in_which_no_case_serves_any_demand_is_infeasible() -> None:
     with pytest.raises(InfeasibleError):
         ablation(problem(chain(8), [row(f"t{i}", "v0") for i in range(8)]), OPTIONS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.svg", "a.png"])
-def test_the_plot(found: Ablation, tmp_path: Path, name: str) -> None:
+def test_the_plot_is_written(found: Ablation, tmp_path: Path, name: str) -> None:
     none = replace(found, graph="other", cases=tuple(replace(c, largest_rps=None) for c in found.cases))
     plot([found, none], tmp_path / "made" / name, title="1xcpu")
     picture = (tmp_path / "made" / name).read_bytes()
@@ -104,9 +103,10 @@ def test_the_plot(found: Ablation, tmp_path: Path, name: str) -> None:
         assert picture.startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_plots_that_cannot_be(found: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
+def test_a_plot_that_cannot_be_written_is_refused(
+    found: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"end in \.svg or \.png"):
         check_plot(tmp_path / "a.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

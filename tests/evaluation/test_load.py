@@ -25,9 +25,9 @@ CSV = (
     "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency\n"
     "4,219.837,3033,8716,645,166,1547,66,0,12666,24515,30231,41035\n"
 )
-"""As perf_analyzer 2.60 wrote it."""
+"""Report of perf_analyzer 2.60."""
 
-TOLD = "Request concurrency: 4\n  Client: \n    Request count: 2970\n    Throughput: 219.837 infer/sec\n"
+OUTPUT = "Request concurrency: 4\n  Client: \n    Request count: 2970\n    Throughput: 219.837 infer/sec\n"
 
 REFUSED = (
     " Successfully read data for 1 stream/streams with 1 step/steps.\n"
@@ -50,7 +50,7 @@ def one_input(kind: TensorType, *, rows: float = 1.0, for_each: bool = False) ->
     return graph([a], {"Y": "a.Y"}, inputs={"X": GraphInput(kind, rows)})
 
 
-def test_the_command_of_a_closed_loop() -> None:
+def test_command_of_a_closed_loop() -> None:
     arguments = flags(Load("traffic", "grpc", "host:8001", concurrency=4, duration_s=36))
     assert arguments[0] == "perf_analyzer"
     assert value("-m", arguments) == "traffic"
@@ -63,12 +63,12 @@ def test_the_command_of_a_closed_loop() -> None:
     assert "--request-rate-range" not in arguments
 
 
-def test_requests_wait_for_their_answer_where_perf_analyzer_can_say_so() -> None:
+def test_requests_have_a_long_timeout_over_grpc() -> None:
     assert value("--request-parameter", flags(Load("traffic", "grpc", "host:8001"))) == "timeout:600000000:int"
     assert "--request-parameter" not in flags(Load("traffic", "http", "host:8000"))
 
 
-def test_the_command_of_a_rate() -> None:
+def test_command_of_a_request_rate() -> None:
     arguments = flags(Load("traffic", "http", "host:8000", rate_rps=2.5))
     assert value("--request-rate-range", arguments) == "2.5"
     assert value("--request-distribution", arguments) == "poisson"
@@ -76,7 +76,7 @@ def test_the_command_of_a_rate() -> None:
     assert "--concurrency-range" not in arguments
 
 
-def test_input_data_holds_the_bytes_of_the_tensors() -> None:
+def test_input_data_contains_the_bytes_of_the_tensors() -> None:
     tensors = {
         "X": np.arange(6, dtype=np.float32).reshape(2, 3),
         "S": np.array([b"ab", b"\xff"], np.object_),
@@ -88,7 +88,7 @@ def test_input_data_holds_the_bytes_of_the_tensors() -> None:
     assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\x02\0\0\0ab\x01\0\0\0\xff"
 
 
-def test_empty_strings_and_strided_arrays() -> None:
+def test_input_data_of_empty_strings_and_strided_arrays() -> None:
     tensors = {"S": np.array([b""], np.object_), "X": np.arange(8, dtype=np.uint8).reshape(2, 4)[:, ::2]}
     (entry,) = json.loads(input_data(tensors))["data"]
     assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\0\0\0\0"
@@ -107,7 +107,7 @@ def test_tensors_of_a_request_come_from_samples(tmp_path: Path) -> None:
     assert np.array_equal(tensors["X"], sample)
 
 
-def test_tensors_without_a_sample_are_made_up_always_the_same() -> None:
+def test_made_up_tensors_are_the_same_in_each_call() -> None:
     tensors, made_up = request_tensors(one_input(TensorType("UINT8", (-1, 4))))
     again, _ = request_tensors(one_input(TensorType("UINT8", (-1, 4))))
     assert made_up == ("X",)
@@ -116,48 +116,48 @@ def test_tensors_without_a_sample_are_made_up_always_the_same() -> None:
     assert np.array_equal(tensors["X"], again["X"])
 
 
-def test_made_up_rows_are_as_many_as_expected() -> None:
+def test_made_up_tensors_have_the_expected_number_of_rows() -> None:
     tensors, _ = request_tensors(one_input(VECTOR.rows(), rows=4.6, for_each=True))
     assert tensors["X"].shape == (5, 16)
 
 
-def test_a_report_is_read() -> None:
-    measured = read_report(CSV, TOLD, "host:8000")
+def test_a_report_is_parsed() -> None:
+    measured = read_report(CSV, OUTPUT, "host:8000")
     assert measured == Measured(2970, 219.837, {50: 12.666, 90: 24.515, 95: 30.231, 99: 41.035})
 
 
-def test_failed_requests_are_named_once() -> None:
+def test_each_error_of_failed_requests_is_listed_once() -> None:
     with pytest.raises(ServerError) as error:
         read_report("", REFUSED, "host:8000")
     assert error.value.where == "host:8000"
-    assert error.value.message == "requests failed, and perf_analyzer stops at the first: queue is full; other"
+    assert error.value.message == "requests failed, and perf_analyzer stops at the first error: queue is full; other"
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("output", "message"),
     [
-        ("error: Failed to init manager inputs: unable to find float data in json\n\n\n", "said: Failed to init"),
-        ("", "said: nothing"),
+        ("error: Failed to init manager inputs: unable to find float data in json\n\n\n", "failed: Failed to init"),
+        ("", "failed: no output"),
     ],
 )
-def test_without_a_report_what_it_said_is_told(told: str, said: str) -> None:
-    with pytest.raises(ServerError, match=said):
-        read_report("", told, "host:8000")
+def test_without_a_report_the_error_contains_the_last_line_of_output(output: str, message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        read_report("", output, "host:8000")
 
 
 @pytest.mark.parametrize(
-    "told",
+    "output",
     [
         "error: failed to find the requested model version\n",
         "Request concurrency: 1\nNo valid requests recorded within time interval. Please use a larger time window.\n\n",
     ],
 )
-def test_a_window_without_a_request_is_a_reason_to_measure_for_longer(told: str) -> None:
+def test_an_empty_window_suggests_a_longer_duration(output: str) -> None:
     with pytest.raises(EmptyWindowError) as error:
-        read_report("", told, "host:8000")
+        read_report("", output, "host:8000")
     assert "--duration" in (error.value.hint or "")
 
 
-def test_a_damaged_report() -> None:
-    with pytest.raises(ServerError, match="gave up"):
-        read_report("Concurrency,Inferences/Second\n4,fast\n", TOLD, "host:8000")
+def test_a_damaged_report_raises_an_error() -> None:
+    with pytest.raises(ServerError, match="perf_analyzer failed"):
+        read_report("Concurrency,Inferences/Second\n4,fast\n", OUTPUT, "host:8000")

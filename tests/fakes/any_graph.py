@@ -1,7 +1,8 @@
-"""Task graphs of any shape whose answers are known: what clients send, and what they must get.
+"""Random task graphs with known answers, and requests to them.
 
-Chains, forks, joins, fan-out over inputs and outputs, rows of rows, conditions, python steps, several outputs. All
-follows from a random generator: hypothesis draws graphs by one that it controls, and real servers get some by a seed.
+The graphs have chains, forks, joins, fan-out over inputs and outputs, nested fan-out, conditions, python steps and
+several outputs. A random generator determines each graph: hypothesis passes one that it controls, and tests with real
+servers pass a seeded one.
 """
 
 import json
@@ -26,7 +27,6 @@ from jigsaw_triton.graph.model import (
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from tests.fakes import arithmetic
-from tests.fakes.documents import to_document, to_text
 from tests.fakes.graphs import graph
 from tests.fakes.problems import row
 
@@ -38,16 +38,16 @@ MODEL_FILE = "model.py"
 MODEL = Path(arithmetic.__file__)
 
 Values = Mapping[TensorRef, Array]
-"""All tensors of one request, without a batch dimension."""
+"""Tensors of one request, without a batch dimension."""
 
 
 def any_graph(rng: Random, *, name: str = "any", steps: bool = True) -> TaskGraph:
-    """A graph that is right.
+    """Returns a random valid graph.
 
     Args:
-        rng: All there is to know of it.
-        name: Of the graph.
-        steps: Whether it may have python steps.
+        rng: Random generator, which determines the graph.
+        name: Name of the graph.
+        steps: True if the graph may have python steps.
     """
     builder = _Builder(rng)
     for number in range(rng.randint(1, 5)):
@@ -59,12 +59,12 @@ def any_graph(rng: Random, *, name: str = "any", steps: bool = True) -> TaskGrap
 
 
 def _chance(rng: Random, probability: float) -> bool:
-    """Whether something happens; not where the generator gives 0, the simplest that hypothesis can draw."""
+    """Returns True with this probability, and False for a draw of 0, to which hypothesis shrinks."""
     return rng.random() > 1 - probability
 
 
 class _Builder:
-    """A graph that grows, and is right at each step."""
+    """Builder of a graph, which is valid after each addition."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -72,7 +72,7 @@ class _Builder:
         self._steps: list[PythonStep] = []
 
     def add_task(self, name: str) -> None:
-        """A task over any tensors there are; one that iterates over its rows, where it makes rows of rows."""
+        """Adds a task on random existing tensors, and a second one that iterates over its rows if they are nested."""
         rng, so_far = self._rng, self._so_far()
         refs = list(_tensors(so_far))
         rows = [ref for ref in refs if len(so_far.type_of(ref).shape) > 1]
@@ -93,7 +93,7 @@ class _Builder:
             self._tasks.append(_task(f"{name}r", {"I0": rows_of_rows}, {"Y": VECTOR}, rows_of_rows, None))
 
     def add_step(self, name: str) -> None:
-        """A python step over any tensors there are."""
+        """Adds a python step on random existing tensors."""
         refs = list(_tensors(self._so_far()))
         inputs = {f"I{n}": ref for n, ref in enumerate(self._rng.sample(refs, min(len(refs), self._rng.randint(1, 3))))}
         outputs = {"Y": VECTOR, "R": ROWS, "S": SCORE}
@@ -101,13 +101,13 @@ class _Builder:
         self._steps.append(PythonStep(name, inputs, outputs, f"{name}.py", code, 1.0, {"R": 1.5}))
 
     def graph(self, name: str) -> TaskGraph:
-        """With all that nobody takes as outputs, and some of the rest."""
+        """Returns the graph, whose outputs are all tensors of unconsumed nodes and some others."""
         so_far, rng = self._so_far(), self._rng
         nodes: list[Task | PythonStep] = [*self._tasks, *self._steps]
-        used = {ref for node in nodes for ref in _taken(node)}
-        made = [TensorRef(node.name, output) for node in nodes for output in node.makes]
-        idle = [node.name for node in nodes if not any(ref.task == node.name for ref in used)]
-        outputs = [ref for ref in made if ref.task in idle or _chance(rng, 0.25)]
+        used = {ref for node in nodes for ref in _consumed(node)}
+        produced = [TensorRef(node.name, output) for node in nodes for output in node.makes]
+        unconsumed = [node.name for node in nodes if not any(ref.task == node.name for ref in used)]
+        outputs = [ref for ref in produced if ref.task in unconsumed or _chance(rng, 0.25)]
         if _chance(rng, 0.08):
             outputs.append(rng.choice(outputs))
         inputs = {n: kind for n, kind in INPUTS.items() if TensorRef(GRAPH_INPUTS, n) in used}
@@ -128,10 +128,13 @@ class _Builder:
         return graph(self._tasks, {}, inputs=INPUTS, steps=self._steps)
 
     def _inputs(self, over: TensorRef | None, so_far: TaskGraph, refs: Sequence[TensorRef]) -> dict[str, TensorRef]:
-        """One to three; of a task that iterates rows of `over`, perhaps of what has the same, and whole tensors."""
+        """Returns one to three inputs.
+
+        A task that iterates over `over` may also take outputs of tasks that iterate over it, and whole tensors.
+        """
         rng = self._rng
         if over is None and self._tasks and _chance(rng, 0.3):
-            # Of the task before alone: the two may be a chain.
+            # Only tensors of the previous task, so that the two can form a chain.
             chosen = [ref for ref in refs if ref.task == self._tasks[-1].name]
         elif over is None:
             chosen = rng.sample(refs, min(len(refs), rng.randint(1, 3)))
@@ -143,12 +146,12 @@ class _Builder:
         return {f"I{n}": ref for n, ref in enumerate(chosen)}
 
 
-def _tensors(of: TaskGraph) -> Iterator[TensorRef]:
-    yield from (TensorRef(GRAPH_INPUTS, name) for name in of.inputs)
-    yield from (TensorRef(node.name, output) for node in of.in_order() for output in node.makes)
+def _tensors(graph: TaskGraph) -> Iterator[TensorRef]:
+    yield from (TensorRef(GRAPH_INPUTS, name) for name in graph.inputs)
+    yield from (TensorRef(node.name, output) for node in graph.in_order() for output in node.makes)
 
 
-def _taken(node: Task | PythonStep) -> Iterator[TensorRef]:
+def _consumed(node: Task | PythonStep) -> Iterator[TensorRef]:
     yield from node.inputs.values()
     if isinstance(node, Task) and node.when is not None:
         yield node.when.tensor
@@ -176,53 +179,56 @@ def _task(
     return Task(name, inputs, outputs, (variant,), over, when)
 
 
-def write_application(of: TaskGraph, folder: Path) -> Path:
-    """The graph with its models, steps and profiles, as a user would have it; returns the folder."""
+def write_application(graph: TaskGraph, folder: Path) -> Path:
+    """Writes the graph with its models, steps and profiles as a user would, and returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "graph.yaml").write_text(to_text(to_document(of)))
+    (folder / "graph.yaml").write_text(graph.to_yaml())
     (folder / MODEL_FILE).write_text(MODEL.read_text())
-    for step in of.steps.values():
+    for step in graph.steps.values():
         (folder / step.file).write_text(step.source)
-    rows = [row(task, "v0", batch=batch, p95_ms=5.0) for task in of.tasks for batch in (1, 4)]
+    rows = [row(task, "v0", batch=batch, p95_ms=5.0) for task in graph.tasks for batch in (1, 4)]
     (folder / "profiles.csv").write_text(write_profiles(rows))
     return folder
 
 
-def requests(rng: Random, of: TaskGraph, count: int) -> list[dict[str, Array]]:
-    """What clients might send: inputs without a batch dimension; of one shape, so that they could be one batch."""
-    sizes = {name: rng.randint(0, 3) for name in of.inputs}
+def requests(rng: Random, graph: TaskGraph, count: int) -> list[dict[str, Array]]:
+    """Returns inputs of requests, without a batch dimension, whose equal shapes allow them to form one batch."""
+    sizes = {name: rng.randint(0, 3) for name in graph.inputs}
 
-    def made(name: str, kind: TensorType) -> Array:
+    def tensor(name: str, kind: TensorType) -> Array:
         shape = [sizes[name] if size == -1 else size for size in kind.shape]
-        most = 2 if kind == SCORE else 10
-        values = [rng.randrange(most) for _ in range(int(np.prod(shape)))]
+        limit = 2 if kind == SCORE else 10
+        values = [rng.randrange(limit) for _ in range(int(np.prod(shape)))]
         return np.array(values, to_numpy(kind.dtype)).reshape(shape)
 
-    return [{name: made(name, value.type) for name, value in of.inputs.items()} for _ in range(count)]
+    return [{name: tensor(name, value.type) for name, value in graph.inputs.items()} for _ in range(count)]
 
 
-def evaluate(of: TaskGraph, inputs: Arrays) -> Values:
-    """All tensors of a request, by what the reference of graph.yaml says and nothing of what compiles or runs it."""
+def evaluate(graph: TaskGraph, inputs: Arrays) -> Values:
+    """Returns all tensors of a request.
+
+    The values follow the reference of graph.yaml and share no code with the compiler or the runtime.
+    """
     values: dict[TensorRef, Array] = {TensorRef(GRAPH_INPUTS, name): array for name, array in inputs.items()}
-    for node in of.in_order():
+    for node in graph.in_order():
         if isinstance(node, PythonStep):
-            made = arithmetic.compute(
+            outputs = arithmetic.compute(
                 node.name, _kinds(node.outputs), {n: values[ref] for n, ref in node.inputs.items()}
             )
-            values |= {TensorRef(node.name, name): array for name, array in made.items()}
+            values |= {TensorRef(node.name, name): array for name, array in outputs.items()}
         else:
-            values |= _evaluate_task(of, node, values)
+            values |= _evaluate_task(graph, node, values)
     return values
 
 
-def _evaluate_task(of: TaskGraph, task: Task, values: Values) -> dict[TensorRef, Array]:
+def _evaluate_task(graph: TaskGraph, task: Task, values: Values) -> dict[TensorRef, Array]:
     runs = task.when is None or float(values[task.when.tensor][0]) > 0.5
     rows = 1 if task.for_each is None else len(values[task.for_each])
     calls = [
         arithmetic.compute(
             task.name,
             _kinds(task.outputs),
-            {n: values[ref][row] if of.iterated(task, ref) else values[ref] for n, ref in task.inputs.items()},
+            {n: values[ref][row] if graph.iterated(task, ref) else values[ref] for n, ref in task.inputs.items()},
         )
         for row in range(rows if runs else 0)
     ]
@@ -231,16 +237,16 @@ def _evaluate_task(of: TaskGraph, task: Task, values: Values) -> dict[TensorRef,
         ref, arrays = TensorRef(task.name, name), [call[name] for call in calls]
         if task.for_each is None and task.when is None:
             found[ref] = arrays[0]
-        elif of.makes_rows(ref):
-            found[ref] = np.concatenate([_none(kind)[0], *arrays])
+        elif graph.makes_rows(ref):
+            found[ref] = np.concatenate([_empty(kind)[0], *arrays])
         else:
-            found[ref] = np.concatenate([_none(kind), *(array[None] for array in arrays)])
+            found[ref] = np.concatenate([_empty(kind), *(array[None] for array in arrays)])
     for name, output in task.counts.items():
         counts = np.array([[len(call[output])] for call in calls], np.int64).reshape(-1, 1)
         found[TensorRef(task.name, name)] = counts[0] if task.for_each is None and task.when is None else counts
     return found
 
 
-def _none(kind: TensorType) -> Array:
-    """No rows, and in the first dimension of them no rows of rows."""
+def _empty(kind: TensorType) -> Array:
+    """Returns a tensor without rows; for a type with a variable number of rows, one row that has none."""
     return np.empty((1, 0, *kind.shape[1:]) if kind.shape[0] == -1 else (0, *kind.shape), to_numpy(kind.dtype))

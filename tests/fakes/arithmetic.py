@@ -1,6 +1,6 @@
-"""A model that can do any task: what it makes follows from the task and from every element that it is given.
+"""A model for any task, whose outputs depend on the name of the task and on every element of the inputs.
 
-The same file is a variant's model.py in a tritonserver, the code of a python step, and imported by tests.
+The file serves as a variant's model.py in a tritonserver and as the code of a python step, and tests import it.
 """
 
 import json
@@ -13,21 +13,24 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Sequence[Any]]
-"""Name -> data type and shape of one call."""
+"""Data type and shape of each output of one call, by name."""
 
 
 def compute(task: str, outputs: Outputs, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """One call: whole numbers, texts, and FP32 of 0 or 1; as many rows as it happens, from 0 to 3, where they vary."""
+    """Returns the outputs of one call: integers, texts, or FP32 values of 0 or 1.
+
+    Outputs with a variable number of rows have 0 to 3 rows, which also depend on the inputs.
+    """
     number = zlib.crc32(task.encode())
     for name in sorted(inputs):
         array = inputs[name]
         texts = array.dtype.kind == "O"
         data = b"|".join(array.ravel()) if texts else np.ascontiguousarray(array).tobytes()
         number = zlib.crc32(f"{name}{array.shape}".encode() + data, number)
-    return {name: _made(zlib.crc32(name.encode(), number), *kind) for name, kind in outputs.items()}
+    return {name: _output(zlib.crc32(name.encode(), number), *kind) for name, kind in outputs.items()}
 
 
-def _made(number: int, dtype: str, shape: Sequence[int]) -> Array:
+def _output(number: int, dtype: str, shape: Sequence[int]) -> Array:
     sizes = [number // 7 % 4 if size == -1 else size for size in shape]
     values = (number + np.arange(np.prod(sizes, dtype=int))) % 1000
     if dtype == "FP32":
@@ -40,7 +43,7 @@ def _made(number: int, dtype: str, shape: Sequence[int]) -> Array:
 
 
 class Model:
-    """A variant; its parameters tell the task and its outputs."""
+    """A variant, whose parameters contain the name of the task and its outputs."""
 
     def __init__(self, folder: object, parameters: Mapping[str, str], threads: int) -> None:
         self._task = parameters["task"]

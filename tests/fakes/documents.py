@@ -1,11 +1,9 @@
-"""A graph.yaml and a cluster.yaml that are right, and ways to make them wrong."""
+"""A valid graph.yaml and a valid cluster.yaml, with functions that introduce errors into them."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.spec.load import load_graph
 
 TEMPLATES = ("emulated", "onnxruntime", "python")
@@ -62,7 +60,7 @@ spec:
 
 
 def edited(text: str, *edits: tuple[str, str]) -> str:
-    """`text` with replacements, each of which must apply exactly once."""
+    """Returns `text` with replacements, each of which must apply exactly once."""
     for old, new in edits:
         assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
         text = text.replace(old, new)
@@ -70,86 +68,13 @@ def edited(text: str, *edits: tuple[str, str]) -> str:
 
 
 def line_of(text: str, part: str) -> int:
-    """The 1-based line of the only line that contains `part`."""
+    """Returns the 1-based number of the only line that contains `part`."""
     found = [number for number, line in enumerate(text.splitlines(), 1) if part in line]
     assert len(found) == 1, f"{part!r} is on lines {found}"
     return found[0]
 
 
 def built(text: str, folder: Path, *, require_files: bool = False) -> TaskGraph:
-    """The graph of a text, written to `folder`."""
+    """Writes the text to `folder` as graph.yaml and returns its graph."""
     (folder / "graph.yaml").write_text(text)
     return build_graph(load_graph(folder), templates=TEMPLATES, require_files=require_files)
-
-
-def to_document(graph: TaskGraph) -> dict[str, Any]:
-    """A graph as the content of the graph.yaml that describes it."""
-
-    def tensor(kind: TensorType) -> dict[str, Any]:
-        return {"dtype": kind.dtype, "shape": list(kind.shape)}
-
-    tasks: dict[str, Any] = {}
-    for task in graph.tasks.values():
-        tasks[task.name] = {
-            "inputs": {name: str(ref) for name, ref in task.inputs.items()},
-            "outputs": {name: tensor(kind) for name, kind in task.outputs.items()},
-            "variants": [
-                {
-                    "name": v.name,
-                    "accuracy": v.accuracy,
-                    "template": v.template,
-                    "artifacts": {name: path.name for name, path in v.artifacts.items()},
-                    "parameters": dict(v.parameters),
-                    "yields": dict(v.yields),
-                }
-                for v in task.variants
-            ],
-        }
-        if not task.retry:
-            tasks[task.name]["retry"] = "never"
-        if task.counts:
-            tasks[task.name]["counts"] = dict(task.counts)
-        if task.for_each is not None:
-            tasks[task.name]["for_each"] = str(task.for_each)
-        if task.when is not None:
-            bound = {"below": task.when.below} if task.when.above is None else {"above": task.when.above}
-            tasks[task.name]["when"] = {
-                "tensor": str(task.when.tensor),
-                "probability": task.when.probability,
-                **bound,
-            }
-    for step in graph.steps.values():
-        tasks[step.name] = {
-            "python": step.file,
-            "inputs": {name: str(ref) for name, ref in step.inputs.items()},
-            "outputs": {name: tensor(kind) for name, kind in step.outputs.items()},
-            "latency_ms": step.latency_ms,
-            "yields": dict(step.yields),
-            "retry": "once" if step.retry else "never",
-        }
-    slo = graph.slo
-    return {
-        "apiVersion": "jigsaw-triton/v1",
-        "kind": "TaskGraph",
-        "metadata": {"name": graph.name},
-        "spec": {
-            "slo": {
-                "latency_ms": slo.latency_ms,
-                "percentile": slo.percentile,
-                "accuracy": slo.accuracy,
-                "accuracy_mode": slo.accuracy_mode,
-            },
-            "inputs": {name: tensor(value.type) for name, value in graph.inputs.items()},
-            "outputs": {name: str(ref) for name, ref in graph.outputs.items()},
-            "tasks": tasks,
-            "target": graph.target,
-            "overload": graph.overload,
-            "priority": graph.priority,
-            "weight": graph.weight,
-        },
-    }
-
-
-def to_text(document: dict[str, Any]) -> str:
-    """A document as JSON, which is YAML too."""
-    return json.dumps(document, indent=1)

@@ -1,7 +1,7 @@
-"""A compiled graph served in this process, over the real core of the compiled backend.
+"""Serves compiled graphs in this process, with the real core of the compiled backend.
 
-Fronts, queues, routes and calls are the backend's own; python steps and BLS pipelines run by the code of a deployment.
-What stands in is Triton: an ensemble is walked as Triton walks it, and workers are threads that compute
+Fronts, queues, routes and calls are the backend's own, and python steps and BLS pipelines run the code of a deployment.
+Only Triton is replaced: `run_ensemble` executes ensembles as Triton does, and workers are threads that compute
 `tests.fakes.arithmetic`.
 """
 
@@ -42,19 +42,19 @@ from tests.native.worker import Worker as Server
 
 Result = dict[str, Array] | Failure
 Run = Callable[[str, Sequence[Arrays], Sequence[str]], list[Result]]
-"""Runs a model for some requests: its name, their inputs, the outputs wanted."""
+"""Function that runs a model for some requests, given its name, their inputs, and the requested outputs' names."""
 
 THREADS = 16
-"""Most steps of BLS pipelines at a time."""
+"""Largest number of concurrent steps of BLS pipelines."""
 
 
 class Machine:
-    """Workers of a bundle, and an engine of the backend that knows their routes.
+    """Workers of a bundle, and an engine of the backend with routes to them.
 
     Args:
-        bundle: Bundle that has the workers.
+        bundle: Bundle with the workers.
         engine: Engine with an empty run directory.
-        stack: Ends the workers.
+        stack: Exit stack that stops the workers.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, stack: ExitStack) -> None:
@@ -65,7 +65,7 @@ class Machine:
             stack.enter_context(Server(engine.run_dir, worker.name, handler))
 
     def serve(self, item: CompiledGraph) -> "Gateway":
-        """A graph of the bundle."""
+        """Writes the routes of a compiled graph and returns a gateway for it."""
         for task in item.tasks:
             write_route(self.engine.run_dir, task.name, task.route)
         return Gateway(self, item)
@@ -73,17 +73,17 @@ class Machine:
 
 @contextmanager
 def machine(bundle: Bundle, run_dir: Path) -> Iterator[Machine]:
-    """Workers and an engine that end with the `with` block."""
+    """Provides workers and an engine, which are stopped at the end of the context."""
     with Engine(run_dir) as engine, ExitStack() as stack:
         yield Machine(bundle, engine, stack)
 
 
 class Gateway:
-    """One form of a graph.
+    """A graph, compiled for one target, that answers requests.
 
     Args:
-        machine: Machine that it runs on.
-        item: Form of the graph.
+        machine: Machine with the workers and the engine.
+        item: Compiled graph.
     """
 
     def __init__(self, machine: Machine, item: CompiledGraph) -> None:
@@ -91,23 +91,23 @@ class Gateway:
         self._name = item.front.name
         self._configs = {folder.name: cfg.of_folder(folder) for folder in (item.front, *item.models)}
         self._fronts: dict[str, tuple[Front, int]] = {}
-        """Front, and the SLO of its graph in nanoseconds, by name."""
+        """Fronts by name, each with the SLO of its graph in nanoseconds."""
         for name, config in self._configs.items():
             if config.backend == "jigsaw":
                 spec = json.loads(config.parameters[SPEC_PARAMETER].string_value)
                 self._fronts[name] = machine.engine.front(spec, name), int(1e6 * spec["slo_ms"])
 
     @property
-    def most(self) -> int:
-        """Items in a client's request."""
+    def max_batch_size(self) -> int:
+        """Largest number of items in a client's request."""
         return int(self._configs[self._name].max_batch_size)
 
-    def ask(self, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        """Answers to requests that come at once, each with its batch dimension."""
+    def infer(self, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
+        """Returns the answers to concurrent requests, each with its batch dimension."""
         return self._run(self._name, requests, wanted)
 
     def close(self) -> None:
-        """Ends the fronts."""
+        """Closes the fronts."""
         for front, _ in self._fronts.values():
             front.close()
 
@@ -115,14 +115,14 @@ class Gateway:
         config = self._configs[model]
         assert all(len(array) <= config.max_batch_size for inputs in requests for array in inputs.values())
         if config.platform == "ensemble":
-            return walk(config, requests, wanted, self._run)
+            return run_ensemble(config, requests, wanted, self._run)
         if config.backend == "python":
             spec = pipeline_from_json(config.parameters[SPEC_PARAMETER].string_value)
             return self._run_pipeline(spec, requests, wanted)
         return self._run_front(model, requests, wanted)
 
     def _run_front(self, name: str, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        """Answers of a front; of one task with the clock that it hands on."""
+        """Returns the answers of a front; a front of one task also returns the clock for the next one."""
         front, slo_ns = self._fronts[name]
         outputs = [name for name in wanted if name != CLOCK_TENSOR]
         sent: list[tuple[Request, tuple[int, int] | None]] = []
@@ -143,20 +143,20 @@ class Gateway:
         return results
 
     def _run_pipeline(self, spec: PipelineSpec, requests: Sequence[Arrays], wanted: Sequence[str]) -> list[Result]:
-        """Answers of a BLS pipeline, which begins them as `runtime.pipeline` does."""
+        """Returns the answers of a BLS pipeline, which is started as `runtime.pipeline` does."""
         plan = flow.plan_flow(spec, wanted)
-        made: list[Future[flow.Outcome]] = []
+        futures: list[Future[flow.Outcome]] = []
         for inputs in requests:
             given = {tensor: inputs[name] for name, tensor in spec.inputs.items()}
             future: Future[flow.Outcome] = Future()
-            made.append(future)
+            futures.append(future)
             items = len(next(iter(given.values()))) if spec.split else 1
             gathering = flow.Gathering(items, future.set_result)
             for index in range(items):
                 item = {name: array[index : index + 1] for name, array in given.items()} if items > 1 else given
                 done = partial(gathering.put, index)
                 self._pool.submit(flow.Flow(plan, item, self._call, self._pool.submit, done).start)
-        outcomes = [future.result(PATIENCE_S) for future in made]
+        outcomes = [future.result(PATIENCE_S) for future in futures]
         return [Failure("model", o.message) if isinstance(o, flow.FlowError) else o for o in outcomes]
 
     def _call(self, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -168,7 +168,7 @@ class Gateway:
 
 
 def send(front: Front, inputs: Mapping[str, Array], wanted: Sequence[str], clock: tuple[int, int] | None) -> Request:
-    """Sends a request to a front, with its arrival and deadline where they are known."""
+    """Sends a request to a front; `clock` is its arrival and deadline, if they are known."""
     more: dict[str, Any] = {} if clock is None else {"arrival": clock[0], "deadline": clock[1]}
     return front.send(inputs, wanted=list(wanted), **more)
 
@@ -178,7 +178,7 @@ def _result(outcome: Outcome) -> Result:
 
 
 Models = Mapping[str, tuple[WorkerModel, ModelConfig, Any]]
-"""Name -> model of a worker, its configuration, and what runs it: a runner, a step, or None for a chain."""
+"""Models of a worker by name, each with its configuration and its runner or step; None for a chain."""
 
 
 def _models(worker: Worker, run_dir: Path) -> Models:
@@ -197,21 +197,21 @@ def _models(worker: Worker, run_dir: Path) -> Models:
 
 
 def _work(models: Models, call: Call) -> dict[str, Array]:
-    """A worker's answer to a call, its chains included; each model gives the call's token."""
+    """Answers a call to a worker, whose model may be a chain. Each model's outputs include the call's token."""
 
     def run(name: str, requests: Sequence[Arrays], outputs: Sequence[str]) -> list[Result]:
         model, config, runs = models[name]
         assert call.items <= model.batch
         if runs is None:
-            return walk(config, requests, outputs, run)
-        made = [runs(inputs) for inputs in requests] if isinstance(runs, Step) else runs.answer(requests)
+            return run_ensemble(config, requests, outputs, run)
+        answers = [runs(inputs) for inputs in requests] if isinstance(runs, Step) else runs.answer(requests)
         results: list[Result] = []
-        for result in made:
+        for result in answers:
             if isinstance(result, RunFailure):
                 results.append(Failure(result.blame, result.message))
             else:
-                whole = {**result, TOKEN_OUTPUT: call.token()}
-                results.append({output: whole[output] for output in outputs if output in whole})
+                tensors = {**result, TOKEN_OUTPUT: call.token()}
+                results.append({output: tensors[output] for output in outputs if output in tensors})
         return results
 
     (result,) = run(call.model, [call.inputs], call.outputs)
@@ -220,64 +220,64 @@ def _work(models: Models, call: Call) -> dict[str, Array]:
     return result
 
 
-def walk(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str], run: Run) -> list[Result]:
-    """An ensemble: steps run once their inputs are there, all but those that Triton leaves out.
+def run_ensemble(config: ModelConfig, requests: Sequence[Arrays], wanted: Sequence[str], run: Run) -> list[Result]:
+    """Runs an ensemble: each step runs once its inputs exist, except for steps that Triton skips.
 
     Args:
         config: Configuration of the ensemble.
-        requests: Inputs of each; they go through every step together.
-        wanted: Outputs.
-        run: Runs a step's model.
+        requests: Inputs of requests, which go through every step together.
+        wanted: Names of the requested outputs.
+        run: Function that runs a step's model.
     """
-    left_out = _left_out(config, wanted)
+    skipped = _skipped(config, wanted)
     results: list[Result] = [dict(inputs) for inputs in requests]
     for step in _ordered(config):
-        if step.model_name in left_out:
+        if step.model_name in skipped:
             continue
         outputs = step.output_map
         alive = [tensors for tensors in results if not isinstance(tensors, Failure)]
         given = [{name: tensors[tensor] for name, tensor in step.input_map.items()} for tensors in alive]
-        made = iter(run(step.model_name, given, list(outputs)) if given else [])
+        answers = iter(run(step.model_name, given, list(outputs)) if given else [])
         for index, tensors in enumerate(results):
             if not isinstance(tensors, Failure):
-                got = next(made)
+                answer = next(answers)
                 results[index] = (
-                    got
-                    if isinstance(got, Failure)
-                    else {**tensors, **{tensor: got[name] for name, tensor in outputs.items()}}
+                    answer
+                    if isinstance(answer, Failure)
+                    else {**tensors, **{tensor: answer[name] for name, tensor in outputs.items()}}
                 )
     return [r if isinstance(r, Failure) else {name: r[name] for name in wanted} for r in results]
 
 
-def _left_out(config: ModelConfig, wanted: Sequence[str]) -> set[str]:
-    """Models of steps that Triton 24.10 does not run when these outputs are wanted, some of them by mistake.
+def _skipped(config: ModelConfig, wanted: Sequence[str]) -> set[str]:
+    """Returns the models of steps that Triton 24.10 skips for these requested outputs, some of them by mistake.
 
-    It counts down a step's outputs by those that are not wanted, whether or not a step takes them, and by those whose
-    steps are left out; and one that no step makes, an input, it takes for the first step's.
+    Triton counts down a step's outputs by those that are not requested, even if another step consumes them, and by
+    those whose consumers are all skipped. It attributes a tensor that no step produces, an input, to the first step.
     """
     steps = list(config.ensemble_scheduling.step)
-    maker = {tensor: index for index, step in enumerate(steps) for tensor in step.output_map.values()}
-    users: dict[str, set[int]] = {}
+    producer = {tensor: index for index, step in enumerate(steps) for tensor in step.output_map.values()}
+    consumers: dict[str, set[int]] = {}
     for index, step in enumerate(steps):
         for tensor in step.input_map.values():
-            users.setdefault(tensor, set()).add(index)
+            consumers.setdefault(tensor, set()).add(index)
     left = [len(step.output_map) for step in steps]
     ignored = {output.name for output in config.output} - set(wanted)
     while ignored:
         more = set()
         for tensor in ignored:
-            index = maker.get(tensor, 0)
+            index = producer.get(tensor, 0)
             left[index] -= 1
             for given in steps[index].input_map.values() if left[index] == 0 else ():
-                users[given].discard(index)
-                if not users[given]:
+                consumers[given].discard(index)
+                if not consumers[given]:
                     more.add(given)
         ignored = more
     return {step.model_name for step, count in zip(steps, left, strict=True) if count <= 0}
 
 
 def _ordered(config: ModelConfig) -> list[Any]:
-    """The steps, each after those that make what it takes."""
+    """Returns the steps in topological order."""
     waiting, ready, ordered = list(config.ensemble_scheduling.step), {i.name for i in config.input}, []
     while waiting:
         step = next(step for step in waiting if ready.issuperset(step.input_map.values()))

@@ -1,6 +1,6 @@
-"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, `nested`, `cropping`, and their pieces.
+"""Small task graphs for tests: `chain`, `fan_out`, `diamond`, `conditional`, `nested`, `cropping`, and their parts.
 
-Nothing here checks anything: the graphs are right by construction, `build_graph` makes them from files.
+The functions do not check the graphs, which are valid by construction; `build_graph` checks graphs from files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ LOOSE = Slo(latency_ms=1000.0, percentile=99.0, accuracy=0.5)
 
 
 def ref(text: str) -> TensorRef:
-    """`task.OUTPUT` or `inputs.NAME`."""
+    """Parses a tensor reference such as `task.OUTPUT` or `inputs.NAME`."""
     task, name = text.split(".")
     return TensorRef(task, name)
 
 
 def variants(count: int = 1, *, yields: Mapping[str, float] | None = None) -> tuple[Variant, ...]:
-    """`v0`, `v1`, ... of accuracy 1.0, 0.9, ...: the first is the best; all of template `emulated`, of equal yields."""
+    """Returns `emulated` variants `v0`, `v1`, ... with accuracies 1.0, 0.9, ... and equal yields."""
     return tuple(
         Variant(f"v{i}", accuracy=round(1.0 - 0.1 * i, 6), template="emulated", yields=dict(yields or {}))
         for i in range(count)
@@ -49,7 +49,7 @@ def task(
     when: When | None = None,
     counts: Mapping[str, str] | None = None,
 ) -> Task:
-    """A task; by default with one variant `v0` and one output `Y` of 16 floats."""
+    """Returns a task with the variants `of`; by default one variant `v0` and one output `Y` of 16 floats."""
     return Task(
         name=name,
         inputs={key: ref(value) for key, value in inputs.items()},
@@ -70,7 +70,7 @@ def step(
     latency_ms: float = 1.0,
     yields: Mapping[str, float] | None = None,
 ) -> PythonStep:
-    """A python step in the file `steps/<name>.py`; by default with one output `Y` of 16 floats."""
+    """Returns a python step in the file `steps/<name>.py`; by default with one output `Y` of 16 floats."""
     return PythonStep(
         name=name,
         inputs={key: ref(value) for key, value in inputs.items()},
@@ -92,7 +92,7 @@ def graph(
     target: Target = "auto",
     steps: Sequence[PythonStep] = (),
 ) -> TaskGraph:
-    """A graph of tasks (and steps) given in topological order; by default with one input `X` of 16 floats."""
+    """Returns a graph of tasks and steps in topological order; by default with one input `X` of 16 floats."""
     return TaskGraph(
         name=name,
         slo=slo,
@@ -108,7 +108,7 @@ def graph(
 
 
 def chain(length: int = 2, *, variant_count: int = 1, name: str = "chain", slo: Slo = LOOSE) -> TaskGraph:
-    """X -> t0 -> t1 -> ... -> Y, 16 floats everywhere."""
+    """Returns the graph X -> t0 -> t1 -> ... -> Y, in which all tensors have 16 floats."""
     tasks = [
         task(f"t{i}", {"X": f"{GRAPH_INPUTS}.X" if i == 0 else f"t{i - 1}.Y"}, of=variants(variant_count))
         for i in range(length)
@@ -117,7 +117,10 @@ def chain(length: int = 2, *, variant_count: int = 1, name: str = "chain", slo: 
 
 
 def fan_out(*, rows: float = 3.0, variant_count: int = 1, name: str = "fan_out", slo: Slo = LOOSE) -> TaskGraph:
-    """X -> detect -> (for each of CROPS) classify -> LABEL; detect gives BOX beside, one vector a request."""
+    """Returns the graph X -> detect -> classify (for each of CROPS) -> LABEL.
+
+    `detect` also makes BOX, one vector per request.
+    """
     detect = task(
         "detect",
         {"X": "inputs.X"},
@@ -135,14 +138,14 @@ def fan_out(*, rows: float = 3.0, variant_count: int = 1, name: str = "fan_out",
 
 
 def diamond(*, variant_count: int = 1, name: str = "diamond", slo: Slo = LOOSE) -> TaskGraph:
-    """X -> a -> (b, c) -> d -> Y, 16 floats everywhere."""
-    of = variants(variant_count)
+    """Returns the graph X -> a -> (b, c) -> d -> Y, in which all tensors have 16 floats."""
+    each = variants(variant_count)
     return graph(
         [
-            task("a", {"X": "inputs.X"}, of=of),
-            task("b", {"X": "a.Y"}, of=of),
-            task("c", {"X": "a.Y"}, of=of),
-            task("d", {"LEFT": "b.Y", "RIGHT": "c.Y"}, of=of),
+            task("a", {"X": "inputs.X"}, of=each),
+            task("b", {"X": "a.Y"}, of=each),
+            task("c", {"X": "a.Y"}, of=each),
+            task("d", {"LEFT": "b.Y", "RIGHT": "c.Y"}, of=each),
         ],
         {"Y": "d.Y"},
         name=name,
@@ -153,13 +156,16 @@ def diamond(*, variant_count: int = 1, name: str = "diamond", slo: Slo = LOOSE) 
 def conditional(
     *, probability: float = 0.5, variant_count: int = 1, name: str = "conditional", slo: Slo = LOOSE
 ) -> TaskGraph:
-    """X -> screen -> (where SCORE is above 0.5) inspect -> REPORT, which has 0 or 1 rows; SCORE goes out too."""
-    of = variants(variant_count)
-    screen = task("screen", {"X": "inputs.X"}, outputs={"SCORE": SCALAR, "Y": VECTOR}, of=of)
+    """Returns the graph X -> screen -> inspect (if SCORE is above 0.5) -> REPORT, which has 0 or 1 rows.
+
+    SCORE is an output of the graph, too.
+    """
+    each = variants(variant_count)
+    screen = task("screen", {"X": "inputs.X"}, outputs={"SCORE": SCALAR, "Y": VECTOR}, of=each)
     inspect = task(
         "inspect",
         {"X": "screen.Y"},
-        of=of,
+        of=each,
         when=When(ref("screen.SCORE"), above=0.5, below=None, probability=probability),
     )
     return graph([screen, inspect], {"SCORE": "screen.SCORE", "REPORT": "inspect.Y"}, name=name, slo=slo)
@@ -168,8 +174,11 @@ def conditional(
 def nested(
     *, lines: float = 3.0, words: float = 4.0, variant_count: int = 1, name: str = "nested", slo: Slo = LOOSE
 ) -> TaskGraph:
-    """X -> detect -> LINES -> (for each) split -> KIND, PER_LINE, and rows: WORDS -> (for each) read -> TEXT."""
-    of = variants(variant_count)
+    """Returns the graph X -> detect -> split (for each of LINES) -> read (for each of WORDS) -> TEXT.
+
+    `split` also makes KIND and PER_LINE, the number of words per line.
+    """
+    each = variants(variant_count)
     detect = task(
         "detect", {"X": "inputs.X"}, outputs={"LINES": VECTORS}, of=variants(variant_count, yields={"LINES": lines})
     )
@@ -182,7 +191,7 @@ def nested(
         counts={"PER_LINE": "WORDS"},
     )
     read = task(
-        "read", {"WORD": "split.WORDS"}, outputs={"TEXT": TensorType("INT64", (1,))}, of=of, for_each="split.WORDS"
+        "read", {"WORD": "split.WORDS"}, outputs={"TEXT": TensorType("INT64", (1,))}, of=each, for_each="split.WORDS"
     )
     outputs = {"KIND": "split.KIND", "PER_LINE": "split.PER_LINE", "TEXT": "read.TEXT"}
     return graph([detect, split, read], outputs, name=name, slo=slo)
@@ -197,9 +206,9 @@ def step(X, BOXES):
 def cropping(
     *, rows: float = 3.0, latency_ms: float = 5.0, variant_count: int = 1, name: str = "cropping", slo: Slo = LOOSE
 ) -> TaskGraph:
-    """X -> detect -> BOXES -> crop, in python, of X and BOXES -> (for each of CROPS) classify -> LABEL."""
-    of = variants(variant_count)
-    detect = task("detect", {"X": "inputs.X"}, outputs={"BOXES": VECTORS}, of=of)
+    """Returns the graph X -> detect -> crop (a python step on X and BOXES) -> classify (for each of CROPS) -> LABEL."""
+    each = variants(variant_count)
+    detect = task("detect", {"X": "inputs.X"}, outputs={"BOXES": VECTORS}, of=each)
     crop = step(
         "crop",
         {"X": "inputs.X", "BOXES": "detect.BOXES"},
@@ -209,6 +218,6 @@ def cropping(
         yields={"CROPS": rows},
     )
     classify = task(
-        "classify", {"CROP": "crop.CROPS"}, outputs={"LABEL": TensorType("INT64", (1,))}, of=of, for_each="crop.CROPS"
+        "classify", {"CROP": "crop.CROPS"}, outputs={"LABEL": TensorType("INT64", (1,))}, of=each, for_each="crop.CROPS"
     )
     return graph([detect, classify], {"LABEL": "classify.LABEL"}, name=name, slo=slo, steps=[crop])

@@ -1,4 +1,4 @@
-"""Plans of nothing but places, and problems in which they run."""
+"""Plans that are given by their placements alone."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,11 @@ from jigsaw_triton.planner.domain.plan import (
 )
 
 Places = Mapping[int, Mapping[str, str]]
-"""GPU index -> `slice@start` -> `task.variant` or `task.variant/instances/batch`."""
+"""Models as `task.variant` or `task.variant/instances/batch`, by placement as `slice@start`, by GPU index."""
 
 
 def placed_model(text: str, graph: str = "chain") -> PlacedModel:
-    """Of `task.variant/instances/batch`."""
+    """Parses a model such as `task.variant` or `task.variant/instances/batch`."""
     name, *counts = text.split("/")
     task, variant = name.split(".")
     instances, batch = map(int, counts) if counts else (1, 1)
@@ -27,7 +27,7 @@ def placed_model(text: str, graph: str = "chain") -> PlacedModel:
 
 
 def placed(places: Places, *, graph: str = "chain", node: str = "a", model: str = "cpu") -> tuple[PlannedGpu, ...]:
-    """The GPUs of a plan."""
+    """Returns the GPUs of a plan with these placements."""
     gpus = []
     for index, layout in sorted(places.items()):
         slices = []
@@ -40,25 +40,27 @@ def placed(places: Places, *, graph: str = "chain", node: str = "a", model: str 
 
 
 def plan_of(places: Places, *, demand_rps: float = 10.0, graph: str = "chain") -> Plan:
-    """A plan whose shares are equal for all replicas of a task."""
+    """Returns a plan with these placements and equal shares for all replicas of a task."""
     gpus = placed(places, graph=graph)
     return Plan({graph: graph_of(gpus, demand_rps)}, gpus, 0, 0, len(gpus), "AST", "exact", "2p95", REPORT)
 
 
 def graph_of(gpus: Sequence[PlannedGpu], demand_rps: float) -> GraphPlan:
-    """What the graph of these GPUs gets."""
+    """Returns the plan of the graph that the GPUs serve."""
     counts: dict[str, dict[tuple[str, str, int, int], int]] = {}
     for gpu in gpus:
         for s in gpu.layout:
             for m in s.models:
-                of = counts.setdefault(m.task, {})
+                replicas = counts.setdefault(m.task, {})
                 key = (m.variant, s.placement.slice, m.instances, m.batch)
-                of[key] = of.get(key, 0) + 1
+                replicas[key] = replicas.get(key, 0) + 1
     tasks = {
         task: TaskPlan(
-            100.0, demand_rps, tuple(Segment(*k, count=n, share=n / sum(of.values())) for k, n in sorted(of.items()))
+            100.0,
+            demand_rps,
+            tuple(Segment(*k, count=n, share=n / sum(replicas.values())) for k, n in sorted(replicas.items())),
         )
-        for task, of in counts.items()
+        for task, replicas in counts.items()
     }
     return GraphPlan(demand_rps, demand_rps, 1.0, 100.0, tasks)
 

@@ -1,4 +1,4 @@
-"""Planning problems for tests: a page reader on small boards, with made-up profiles, and what they are made of."""
+"""Planning problems for tests: a page reader on small boards, with made-up profiles, and the parts of such problems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import graph, task
 
 SPEED = {"1g": 1.0, "1gx2": 1.0, "2g": 1.9, "3g": 2.7, "4g": 3.5, "7g": 5.6}
-"""How much quicker than 1g a slice is, with a loss by size as real ones have it."""
+"""Speed of each slice relative to 1g, with losses for larger slices as on real GPUs."""
 
 MEMORY_MIB = 900.0
 
 TWO_P95 = Options(latency_model="2p95")
-"""For figures that can be worked out by hand: 80% of a throughput is used, and a latency is a multiple of the p95."""
+"""Options for results that can be computed by hand: 80% of a throughput is used, and latencies are multiples of p95."""
 
 
 def row(
@@ -31,7 +31,7 @@ def row(
     memory_mib: float = MEMORY_MIB,
     gpu: str = "cpu",
 ) -> ProfileRow:
-    """A profile of any figures; by default as many items a second as batches of `p95_ms` make."""
+    """Returns a row of profiles.csv; by default with the throughput of back-to-back batches of `p95_ms`."""
     return ProfileRow(
         key=ProfileKey(gpu, task_name, variant, slice_, instances, batch),
         latency_p50_ms=0.8 * p95_ms,
@@ -53,7 +53,7 @@ def grid(
     batches: Sequence[int] = (1, 2, 4, 8),
     gpu: str = "cpu",
 ) -> list[ProfileRow]:
-    """Profiles of a variant that takes `item_ms` for one item on a 1g, somewhat less in a batch."""
+    """Returns profiles of a variant that takes `item_ms` for one item on a 1g, and less per item in a batch."""
     return [
         row(
             task_name,
@@ -72,7 +72,7 @@ def grid(
 
 
 def docread(*, slo: Slo | None = None, name: str = "docread", lines: float = 6.0) -> TaskGraph:
-    """Page -> detect text lines -> (for each line) recognise; the better detector finds more lines."""
+    """Returns the graph PAGE -> detect text lines -> recognise (for each line). Better detectors find more lines."""
     page = TensorType("UINT8", (-1, -1, 3))
     detect = task(
         "detect",
@@ -101,7 +101,7 @@ def docread(*, slo: Slo | None = None, name: str = "docread", lines: float = 6.0
 
 
 def docread_profiles(gpu: str = "cpu", *, batches: Sequence[int] = (1, 2, 4, 8)) -> ProfileTable:
-    """Made-up profiles of all its variants on all slices."""
+    """Returns made-up profiles of all variants of `docread` on all slices."""
     costs = {
         ("detect", "tiny"): 9.0,
         ("detect", "small"): 19.0,
@@ -113,7 +113,7 @@ def docread_profiles(gpu: str = "cpu", *, batches: Sequence[int] = (1, 2, 4, 8))
 
 
 def cluster(gpus: int = 2, *, of: str | Board = "cpu", node: str = "a") -> Cluster:
-    """That many GPUs of one model on one node."""
+    """Returns a cluster of GPUs of one model on one node."""
     model = board(of) if isinstance(of, str) else of
     return Cluster(tuple(Gpu(GpuId(node, i), model) for i in range(gpus)))
 
@@ -126,7 +126,7 @@ def docread_problem(
     running: Plan | None = None,
     batches: Sequence[int] = (1, 2, 4, 8),
 ) -> Problem:
-    """Reading pages on `cpu` boards."""
+    """Returns the problem of serving `docread` on `cpu` boards."""
     profiles = docread_profiles(batches=batches)
     return problem(docread(slo=slo), profiles, demand_rps=demand_rps, gpus=gpus, running=running)
 
@@ -139,7 +139,7 @@ def problem(
     gpus: int = 1,
     running: Plan | None = None,
 ) -> Problem:
-    """One graph on `cpu` boards."""
+    """Returns the problem of serving one graph on `cpu` boards."""
     table = profiles if isinstance(profiles, ProfileTable) else ProfileTable(profiles)
     workloads: tuple[Workload, ...] = (Workload(task_graph, demand_rps),)
     tables: Mapping[str, ProfileTable] = {task_graph.name: table}

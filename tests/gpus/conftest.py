@@ -10,14 +10,14 @@ MakeMachine = Callable[..., Machine]
 
 @pytest.fixture
 def machine_of(tmp_path: Path) -> Iterator[MakeMachine]:
-    """Makes a machine with these boards that this process is in."""
-    made: list[Machine] = []
+    """Returns a function that makes a simulated machine with the given boards and lets this process use it."""
+    machines: list[Machine] = []
 
     def make(*models: str, mig: bool = True) -> Machine:
-        made.append(Machine(tmp_path / "gpus", models, mig=mig))
-        made[-1].enter()
-        return made[-1]
+        machines.append(Machine(tmp_path / "gpus", models, mig=mig))
+        machines[-1].enter()
+        return machines[-1]
 
     yield make
-    for machine in made:
+    for machine in machines:
         machine.leave()

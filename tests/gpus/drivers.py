@@ -1,4 +1,4 @@
-"""The MIG drivers that one contract holds for: the emulated one, and NVML's on the stand-in."""
+"""The two MIG drivers under test: the emulated driver, and the NVML driver on the simulated NVML library."""
 
 import os
 import subprocess
@@ -24,11 +24,11 @@ GPUS = tuple(Gpu(GpuId("a", index), board(name)) for index, name in enumerate(MO
 
 
 class World:
-    """Two GPUs and the processes that use them.
+    """Two simulated GPUs, for this process and for programs that it starts.
 
     Args:
-        kind: Of driver.
-        folder: Where the state of the GPUs is.
+        kind: Kind of driver.
+        folder: Folder for the state of the GPUs.
     """
 
     def __init__(self, kind: Kind, folder: Path) -> None:
@@ -37,18 +37,18 @@ class World:
         self.machine = Machine(folder / "gpus", MODELS) if kind == "nvml" else None
 
     def driver(self) -> MigDriver:
-        """A driver of its own, as another process would have it."""
-        return opened(self.kind, self.folder)
+        """Returns a new driver, independent of earlier ones as if another process had opened it."""
+        return driver_in(self.kind, self.folder)
 
     def python(self, program: str, *arguments: object) -> "subprocess.Popen[str]":
-        """Starts a program that finds a driver as `here`."""
+        """Starts a Python program in which the name `driver` is a driver for these GPUs."""
         preamble = f"""
 import sys
 from pathlib import Path
 from tests.gpus.drivers import *
 from jigsaw_triton.errors import *
 from jigsaw_triton.gpus.model import *
-here = opened({self.kind!r}, Path({str(self.folder)!r}))
+driver = driver_in({self.kind!r}, Path({str(self.folder)!r}))
 """
         command = [sys.executable, "-c", preamble + program, *map(str, arguments)]
         return subprocess.Popen(command, env={**os.environ, **self._env}, stdout=subprocess.PIPE, text=True)
@@ -58,16 +58,16 @@ here = opened({self.kind!r}, Path({str(self.folder)!r}))
         return self.machine.env if self.machine is not None else {}
 
 
-def opened(kind: Kind, folder: Path) -> MigDriver:
-    """A driver for `GPUS`."""
+def driver_in(kind: Kind, folder: Path) -> MigDriver:
+    """Returns a driver for `GPUS` whose state is in this folder."""
     if kind == "emulated":
         return EmulatedMigDriver(folder / "mig.json", GPUS)
     return NvmlMigDriver("a", {gpu.id.index: gpu.board for gpu in GPUS})
 
 
 @contextmanager
-def world_of(kind: Kind, folder: Path) -> Iterator[World]:
-    """A world that this process is in."""
+def entered_world(kind: Kind, folder: Path) -> Iterator[World]:
+    """Returns a world whose GPUs this process uses."""
     world = World(kind, folder)
     if world.machine is not None:
         world.machine.enter()

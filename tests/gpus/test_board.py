@@ -45,16 +45,16 @@ def test_a_board_of_four_memory_slices_is_as_wide_as_one_of_eight() -> None:
     assert second == f"b/0       │{'·' * 15}│{'·' * 15}│2g{' ' * 29}│\n"
 
 
-def test_gpus_that_are_alike_are_drawn_once() -> None:
+def test_identical_gpus_are_drawn_once() -> None:
     alike = [full("a/0"), Strip("a/1", A100, ()), *(full(f"b/{i}") for i in range(118))]
     text = plain(draw_text(alike))
     assert "a/0 x119" in text
     assert "b/7" not in text
     assert text.count("A100-80GB") == 2
-    assert text.endswith("xN: N GPUs alike\n")
+    assert text.endswith("xN: N identical GPUs\n")
 
 
-def test_the_order_of_pieces_is_no_difference() -> None:
+def test_the_order_of_pieces_does_not_matter() -> None:
     other = Strip("a/1", A100, tuple(reversed(FIRST.pieces)))
     assert "a/0 x2" in plain(draw_text([FIRST, other]))
 
@@ -67,7 +67,7 @@ def test_no_row_is_wider_than_the_terminal(width: int, kind: int) -> None:
     assert max(widths) <= width
 
 
-def test_the_pieces_of_a_key_have_one_colour_and_those_of_nobody_none_of_these() -> None:
+def test_pieces_of_one_key_share_a_colour_that_pieces_without_a_key_never_have() -> None:
     rows = draw_text([FIRST, full("a/1")])
     styles = {text.strip(): style for row in rows for text, style in row if " on " in style}
     palette = colours([FIRST, full("a/1")])
@@ -90,7 +90,7 @@ def test_colours_depend_on_the_keys_alone() -> None:
     assert list(colours([FIRST])) == ["detect", "recognise"]
 
 
-def test_dark_colours_are_written_on_in_white() -> None:
+def test_text_on_dark_colours_is_white() -> None:
     strip = Strip("a/0", A100, tuple(Piece(Placement(i, "1g"), f"t{i}", f"t{i}") for i in range(7)))
     inks = [style.split(" on ") for row in draw_text([strip]) for text, style in row if " on " in style]
     by_colour = {colour: ink for ink, colour in inks}
@@ -99,7 +99,7 @@ def test_dark_colours_are_written_on_in_white() -> None:
     assert len(by_colour) == 7
 
 
-def test_a_slice_of_many_models_says_how_many_are_left_out() -> None:
+def test_a_truncated_label_says_how_many_lines_are_missing() -> None:
     label = "\n".join(f"model {i}" for i in range(9))
     text = plain(draw_text([Strip("a/0", A100, (Piece(Placement(0, "7g"), label),))]))
     assert "model 2" in text
@@ -108,7 +108,7 @@ def test_a_slice_of_many_models_says_how_many_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("count", "columns"), [(0, 1), (4, 1), (16, 2), (78, 3)])
-def test_the_svg_has_every_gpu_within_its_frame_and_none_over_another(count: int, columns: int) -> None:
+def test_gpus_in_the_svg_stay_within_its_frame_and_do_not_overlap(count: int, columns: int) -> None:
     strips = [full(f"n{i}/0", i) for i in range(count)]
     root = ElementTree.fromstring(draw_svg(strips))
     _, _, width, height = (float(v) for v in root.attrib["viewBox"].split())
@@ -123,7 +123,7 @@ def test_the_svg_has_every_gpu_within_its_frame_and_none_over_another(count: int
     assert all(y < height - 30 for _, y in corners)
 
 
-def test_the_svg_says_in_a_tooltip_what_it_cuts_off() -> None:
+def test_tooltips_in_the_svg_hold_truncated_labels() -> None:
     root = ElementTree.fromstring(draw_svg([full(f"n{i}/0", i) for i in range(17)] + [FIRST]))
     shown = {t.text for t in root.iter(f"{SVG}text")}
     assert "nano 2x8" not in shown
@@ -131,17 +131,17 @@ def test_the_svg_says_in_a_tooltip_what_it_cuts_off() -> None:
     assert "1g@0 detect, nano 2x8" in {t.text for t in root.iter(f"{SVG}title")}
 
 
-def test_the_svg_has_gpus_that_are_alike_once_and_names_them_in_a_tooltip() -> None:
+def test_the_svg_draws_identical_gpus_once_and_names_them_in_a_tooltip() -> None:
     root = ElementTree.fromstring(draw_svg([full("a/0"), FIRST, full("b/1"), full("b/2")]))
     groups = [g for g in root.findall(f"{SVG}g") if g.find(f"{SVG}text/{SVG}tspan") is not None]
     assert len(groups) == 2
-    # The groups are those that have a text.
+    # Each group of GPUs has a title; the legend has none.
     assert "".join(groups[0].find(f"{SVG}text").itertext()) == "a/0, b/1, b/2a/0 x3 A100-80GB"  # type: ignore[union-attr]
-    assert "xN: N GPUs alike" in {t.text for t in root.iter(f"{SVG}text")}
-    assert "alike" not in draw_svg([full("a/0"), FIRST])
+    assert "xN: N identical GPUs" in {t.text for t in root.iter(f"{SVG}text")}
+    assert "identical" not in draw_svg([full("a/0"), FIRST])
 
 
-def test_the_svg_takes_any_text() -> None:
+def test_the_svg_escapes_text() -> None:
     strip = Strip("<a&b>", A100, (Piece(Placement(0, "7g"), "</title>\n\"'&", "<k>"),))
     root = ElementTree.fromstring(draw_svg([strip]))
     assert "7g@0 </title>, \"'&" in {t.text for t in root.iter(f"{SVG}title")}
@@ -161,6 +161,6 @@ def test_every_board_can_be_drawn_empty_and_full() -> None:
         ElementTree.fromstring(draw_svg(strips))
 
 
-def test_a_slice_that_the_board_lacks_cannot_be_drawn() -> None:
+def test_a_slice_that_the_board_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="A30-24GB has no slice 3g"):
         draw_text([Strip("a/0", board("A30-24GB"), (Piece(Placement(0, "3g"), "x"),))])

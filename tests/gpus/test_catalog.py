@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "reference" / "mig_profiles.yaml"
 
 
-def test_it_has_the_eight_boards_and_the_processor() -> None:
+def test_the_catalog_has_eight_boards_and_the_processor() -> None:
     assert list(CATALOG) == [
         "A100-40GB",
         "A100-80GB",
@@ -40,7 +40,7 @@ def test_each_profile_lies_within_its_board(item: Board) -> None:
 
 
 @pytest.mark.parametrize("item", CATALOG.values(), ids=CATALOG)
-def test_what_nvml_takes_names_one_profile(item: Board) -> None:
+def test_nvml_numbers_identify_one_profile(item: Board) -> None:
     every = [*item.profiles.values(), *item.media_profiles.values()]
     assert len({p.profile_id for p in every}) == len({p.nvml_enum for p in every}) == len(every)
 
@@ -52,12 +52,12 @@ def test_memory_grows_with_the_memory_slices(item: Board) -> None:
     assert [mib for _, mib in sorted(known)] == sorted(mib for _, mib in known)
 
 
-def test_hopper_gives_double_memory_more_multiprocessors_than_one_slice() -> None:
+def test_double_memory_slices_have_more_multiprocessors_on_hopper() -> None:
     profiles = CATALOG["H100-80GB"].profiles
     assert [profiles[kind].sm for kind in SLICES] == [16, 26, 32, 60, 64, 132]
 
 
-def test_figures_that_nobody_published_are_absent() -> None:
+def test_unpublished_figures_are_absent() -> None:
     assert {kind: (p.sm, p.memory_mib) for kind, p in CATALOG["B200-180GB"].profiles.items()} == {
         "1g": (18, 20992),
         "1gx2": (30, 45312),
@@ -68,7 +68,7 @@ def test_figures_that_nobody_published_are_absent() -> None:
     }
 
 
-def test_the_processor_is_cut_like_an_a100_and_claims_no_multiprocessors() -> None:
+def test_the_processor_is_partitioned_like_an_a100_without_multiprocessors() -> None:
     cpu, a100 = CATALOG["cpu"], CATALOG["A100-80GB"]
     assert {k: (p.starts, p.memory_slices) for k, p in cpu.profiles.items()} == {
         k: (p.starts, p.memory_slices) for k, p in a100.profiles.items()
@@ -78,7 +78,7 @@ def test_the_processor_is_cut_like_an_a100_and_claims_no_multiprocessors() -> No
     assert cpu.profiles["1g"].memory_mib == 8192
 
 
-def test_a_board_is_a_plain_value() -> None:
+def test_a_board_is_serialisable_and_hashable() -> None:
     item = board("A100-80GB")
     assert json.loads(json.dumps(asdict(item)))["profiles"]["3g"]["starts"] == [0, 4]
     assert hash(item) == hash(board("A100-80GB"))
@@ -94,7 +94,7 @@ def test_a_board_is_a_plain_value() -> None:
         ("CPU", "cpu"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, near: str) -> None:
+def test_an_unknown_name_suggests_the_closest_names(wrong: str, near: str) -> None:
     with pytest.raises(InputError, match=f"'{wrong}'") as caught:
         board(wrong, where="cluster.yaml:5")
     assert caught.value.where == "cluster.yaml:5"
@@ -102,7 +102,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, near: str) -> 
 
 
 @pytest.mark.parametrize("wrong", ["quantum", ""])
-def test_a_name_like_none_is_answered_with_all(wrong: str) -> None:
+def test_a_name_without_close_matches_lists_all_names(wrong: str) -> None:
     with pytest.raises(InputError) as caught:
         board(wrong)
     assert caught.value.hint == f"it has {', '.join(CATALOG)}"
@@ -111,7 +111,7 @@ def test_a_name_like_none_is_answered_with_all(wrong: str) -> None:
 @pytest.mark.skipif(
     not REFERENCE.exists(), reason="the table of collected nvidia-smi output is not beside the checkout"
 )
-def test_it_agrees_with_what_was_collected_from_drivers() -> None:
+def test_the_catalog_agrees_with_collected_driver_output() -> None:
     collected = yaml.safe_load(REFERENCE.read_text())["gpus"]
     assert set(collected) == set(CATALOG) - {"cpu"}
     for name, expected in collected.items():

@@ -39,13 +39,13 @@ def test_gpus_are_numbered_by_node_and_sorted(tmp_path: Path) -> None:
     assert cluster.engine == "local"
 
 
-def test_the_driver_is_the_document_s_or_else_what_was_found() -> None:
+def test_a_document_without_a_driver_gets_the_given_driver() -> None:
     loaded = parse_gpus("A100-80GB")
     assert build_cluster(loaded, CATALOG).driver == "emulated"
     assert build_cluster(loaded, CATALOG, driver="nvml").driver == "nvml"
 
 
-def test_the_driver_of_the_document(tmp_path: Path) -> None:
+def test_the_document_sets_driver_image_and_processes(tmp_path: Path) -> None:
     assert built(edited(CLUSTER, ("engine: local", "driver: nvml")), tmp_path).driver == "nvml"
     assert built(CLUSTER, tmp_path).image is None
     imaged = edited(CLUSTER, ("engine: local", "server: {image: 'nvcr.io/x/y:24.10-py3', runtime: podman}"))
@@ -54,7 +54,7 @@ def test_the_driver_of_the_document(tmp_path: Path) -> None:
     assert built(edited(CLUSTER, ("engine: local", "processes: mps")), tmp_path).processes == "mps"
 
 
-def test_the_edge_of_the_document(tmp_path: Path) -> None:
+def test_the_document_sets_the_edge(tmp_path: Path) -> None:
     def edge(text: str) -> Edge | None:
         return built(edited(CLUSTER, ("engine: local", f"edge: {text}")), tmp_path).edge
 
@@ -72,7 +72,7 @@ def test_the_edge_of_the_document(tmp_path: Path) -> None:
     )
 
 
-def test_the_image_of_the_gateway(tmp_path: Path) -> None:
+def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -> None:
     cluster = built(edited(CLUSTER, ("http: 9000", "http: 9000, image: 'x/y:25.08', memory_mib: 1024")), tmp_path)
     assert (cluster.gateway_image, cluster.gateway_memory_mib) == (ServerImage("x/y:25.08"), 1024)
 
@@ -85,8 +85,8 @@ def test_the_image_of_the_gateway(tmp_path: Path) -> None:
         (("- name: a", "- name: b"), "- name: b\n      gpus:\n", "node 'b' is repeated; the first is on line 6"),
         (("grpc: 9001", "grpc: 9000"), "gateway", "not distinct: http 9000, grpc 9000, metrics 9002"),
         (("http: 9000", "address: somewhere"), "gateway", "'somewhere' is not an IPv4 address; write 127.0.0.1"),
-        (("engine: local", "edge: nginx"), "edge", "spec.edge.kind is 'nginx'; write haproxy"),
-        (("engine: local", "edge: {kind: haproxy, metrics: 9002}"), "edge", "port 9002 is the gateway's"),
+        (("engine: local", "edge: nginx"), "edge", "spec.edge.kind is 'nginx'; it must be haproxy"),
+        (("engine: local", "edge: {kind: haproxy, metrics: 9002}"), "edge", "port 9002 is already used by the gateway"),
         (("engine: local", "edge: {kind: haproxy, api_keys: none.txt}"), "edge", "there is no file 'none.txt'"),
         (
             ("engine: local", "edge: {kind: haproxy, limits: {queue: 1}}"),
@@ -100,7 +100,7 @@ def test_the_image_of_the_gateway(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_mistakes(tmp_path: Path, edit: tuple[str, str], place: str, words: str) -> None:
+def test_a_mistake_is_reported_with_its_line(tmp_path: Path, edit: tuple[str, str], place: str, words: str) -> None:
     text = edited(CLUSTER, edit)
     line = 8 if "repeated" in words else line_of(text, place)
     with pytest.raises(SpecError) as caught:
@@ -110,14 +110,14 @@ def test_mistakes(tmp_path: Path, edit: tuple[str, str], place: str, words: str)
     assert words in str(problem)
 
 
-def test_what_others_have(tmp_path: Path) -> None:
+def test_the_document_lists_instances_of_others(tmp_path: Path) -> None:
     foreign = "foreign: [{slice: 3g, start: 4}, {slice: 1g+me, start: 0}]"
     cluster = built(edited(CLUSTER, ("[{model: A100-80GB, count: 2}]", f"[{{model: A100-80GB, {foreign}}}]")), tmp_path)
     assert [gpu.foreign for gpu in cluster.gpus[-1:]] == [(Placement(0, "1g+me"), Placement(4, "3g"))]
     assert all(gpu.foreign == () for gpu in cluster.gpus[:-1])
 
 
-def test_what_others_cannot_have_is_told_with_its_line(tmp_path: Path) -> None:
+def test_impossible_instances_of_others_are_reported_with_their_line(tmp_path: Path) -> None:
     wrong = (
         "{model: H100-80GB, foreign: [{slice: 2g, start: 2},\n          {slice: 3g, start: 0}, {slice: 5g, start: 0}]}"
     )
@@ -131,7 +131,7 @@ def test_what_others_cannot_have_is_told_with_its_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_driver_s_report_goes_before_what_a_document_says() -> None:
+def test_reported_instances_override_those_of_the_document() -> None:
     gpu = Gpu(GpuId("a", 0), CATALOG["A100-80GB"], (Placement(0, "2g"), Placement(6, "1g")))
     there = [
         MigInstance(GpuId("a", 0), Placement(1, "1g"), "MIG-1"),
@@ -142,14 +142,14 @@ def test_a_driver_s_report_goes_before_what_a_document_says() -> None:
     assert with_foreign(Cluster((gpu,)), ()) == Cluster((gpu,))
 
 
-def test_structure_and_meaning_come_together(tmp_path: Path) -> None:
+def test_structural_and_semantic_errors_are_reported_together(tmp_path: Path) -> None:
     text = edited(CLUSTER, ("engine: local", "engine: rayy"), ("H100-80GB", "H100-81GB"), ("http: 9000", "http: 9001"))
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)
     assert len(caught.value.diagnostics) == 3
 
 
-def test_an_unknown_model_on_the_command_line() -> None:
+def test_an_unknown_model_on_the_command_line_is_refused() -> None:
     with pytest.raises(
         SpecError, match=r"^--gpus: there is no GPU model 'A100'; did you mean 'A100-40GB' or 'A100-80GB'"
     ):

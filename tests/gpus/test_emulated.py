@@ -18,29 +18,29 @@ GPUS = (Gpu(A0, board("A100-80GB")), Gpu(A1, board("A30-24GB")), Gpu(B0, board("
 UUID = r"MIG-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
-def driver(folder: Path, **options: Any) -> EmulatedMigDriver:
+def open_driver(folder: Path, **options: Any) -> EmulatedMigDriver:
     return EmulatedMigDriver(folder / "mig.json", GPUS, **{"holders_of": lambda uuid: (), **options})
 
 
-def test_reading_writes_nothing(tmp_path: Path) -> None:
-    assert driver(tmp_path / "state").instances() == ()
+def test_reading_creates_no_files(tmp_path: Path) -> None:
+    assert open_driver(tmp_path / "state").instances() == ()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_who_hold_it_are_named(tmp_path: Path) -> None:
-    here = driver(tmp_path, holders_of=lambda uuid: (12, 345))
-    instance = here.create(A0, Placement(0, "1g"))
+def test_all_holders_are_named(tmp_path: Path) -> None:
+    driver = open_driver(tmp_path, holders_of=lambda uuid: (12, 345))
+    instance = driver.create(A0, Placement(0, "1g"))
     with pytest.raises(InstanceInUseError, match="12, 345"):
-        here.destroy(instance.uuid)
+        driver.destroy(instance.uuid)
 
 
-def test_a_write_that_was_cut_short_leaves_the_state_as_it_was(tmp_path: Path) -> None:
-    here = driver(tmp_path)
-    first = here.create(A0, Placement(0, "1g"))
+def test_an_interrupted_write_leaves_the_state_unchanged(tmp_path: Path) -> None:
+    driver = open_driver(tmp_path)
+    first = driver.create(A0, Placement(0, "1g"))
     (tmp_path / "mig.json.new").write_text('{"version": 1, "insta')
-    assert here.instances() == (first,)
-    second = here.create(A0, Placement(1, "1g"))
-    assert here.instances() == (first, second)
+    assert driver.instances() == (first,)
+    second = driver.create(A0, Placement(1, "1g"))
+    assert driver.instances() == (first, second)
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -71,11 +71,11 @@ def record(**changes: Any) -> dict[str, Any]:
     ],
     ids=range(18),
 )
-def test_a_damaged_file_is_named_with_the_remedy_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_reported_with_the_remedy_and_left_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mig.json"
     path.write_bytes(content)
-    here = driver(tmp_path)
-    for attempt in (here.instances, lambda: here.create(A0, Placement(4, "1g")), lambda: here.destroy("MIG-x")):
+    driver = open_driver(tmp_path)
+    for attempt in (driver.instances, lambda: driver.create(A0, Placement(4, "1g")), lambda: driver.destroy("MIG-x")):
         with pytest.raises(MigError, match="damaged") as caught:
             attempt()
         assert caught.value.where == str(path)
@@ -83,56 +83,56 @@ def test_a_damaged_file_is_named_with_the_remedy_and_left_as_it_is(tmp_path: Pat
     assert path.read_bytes() == content
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    here = driver(tmp_path / "file")
+    driver = open_driver(tmp_path / "file")
     with pytest.raises(MigError, match="cannot be written") as caught:
-        here.create(A0, Placement(0, "1g"))
+        driver.create(A0, Placement(0, "1g"))
     assert caught.value.where == str(tmp_path / "file" / "mig.json")
     with pytest.raises(MigError, match="cannot be read"):
-        here.instances()
+        driver.instances()
 
 
-def test_only_the_owner_may_read_what_it_writes(tmp_path: Path) -> None:
+def test_state_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:
-        driver(tmp_path).create(A0, Placement(0, "1g"))
+        open_driver(tmp_path).create(A0, Placement(0, "1g"))
     finally:
         os.umask(previous)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"mig.json": 0o600, "mig.json.lock": 0o600}
 
 
-def test_instances_on_gpus_that_are_not_of_the_cluster_stay_until_asked_for(tmp_path: Path) -> None:
+def test_instances_on_gpus_outside_the_cluster_stay_until_destroyed(tmp_path: Path) -> None:
     foreign = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GpuId("z", 0), board("cpu"))])
     kept = foreign.create(GpuId("z", 0), Placement(0, "7g"))
-    here = driver(tmp_path)
-    own = here.create(A0, Placement(0, "7g"))
-    here.destroy(own.uuid)
-    assert here.instances() == foreign.instances() == (kept,)
-    here.destroy(kept.uuid)
+    driver = open_driver(tmp_path)
+    own = driver.create(A0, Placement(0, "7g"))
+    driver.destroy(own.uuid)
+    assert driver.instances() == foreign.instances() == (kept,)
+    driver.destroy(kept.uuid)
     assert foreign.instances() == ()
 
 
-def test_a_gpu_that_became_another_board_must_lose_what_does_not_fit_it(tmp_path: Path) -> None:
-    before = driver(tmp_path).create(A0, Placement(6, "1g"))
-    here = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(A0, board("A30-24GB"))])
+def test_instances_that_do_not_fit_a_changed_board_block_new_ones(tmp_path: Path) -> None:
+    before = open_driver(tmp_path).create(A0, Placement(6, "1g"))
+    driver = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(A0, board("A30-24GB"))])
     with pytest.raises(PlacementError, match="cannot start at 6"):
-        here.create(A0, Placement(0, "1g"))
-    here.destroy(before.uuid)
-    here.create(A0, Placement(0, "1g"))
+        driver.create(A0, Placement(0, "1g"))
+    driver.destroy(before.uuid)
+    driver.create(A0, Placement(0, "1g"))
 
 
-def test_changes_take_their_delay_and_reading_takes_none(tmp_path: Path) -> None:
+def test_changes_are_delayed_and_reads_are_not(tmp_path: Path) -> None:
     slept: list[float] = []
-    here = driver(tmp_path, delays=Delays(create_ms=200, destroy_ms=1000), sleep=slept.append)
-    instance = here.create(A0, Placement(0, "1g"))
-    here.instances()
-    here.destroy(instance.uuid)
+    driver = open_driver(tmp_path, delays=Delays(create_ms=200, destroy_ms=1000), sleep=slept.append)
+    instance = driver.create(A0, Placement(0, "1g"))
+    driver.instances()
+    driver.destroy(instance.uuid)
     assert slept == [0.2, 1.0]
 
 
-def test_a_fault_makes_a_change_fail_and_leaves_the_state(tmp_path: Path) -> None:
+def test_a_fault_makes_a_change_fail_and_keeps_the_state(tmp_path: Path) -> None:
     seen: list[tuple[Operation, GpuId, Placement]] = []
 
     def third_fails(operation: Operation, gpu: GpuId, placement: Placement) -> None:
@@ -140,12 +140,12 @@ def test_a_fault_makes_a_change_fail_and_leaves_the_state(tmp_path: Path) -> Non
         if len(seen) == 3:
             raise InstanceInUseError("a monitoring agent holds it")
 
-    here = driver(tmp_path, fault=third_fails)
-    first, second = here.create(A0, Placement(0, "1g")), here.create(A0, Placement(1, "1g"))
+    driver = open_driver(tmp_path, fault=third_fails)
+    first, second = driver.create(A0, Placement(0, "1g")), driver.create(A0, Placement(1, "1g"))
     with pytest.raises(InstanceInUseError, match="agent"):
-        here.destroy(second.uuid)
-    assert here.instances() == (first, second)
-    here.destroy(second.uuid)
+        driver.destroy(second.uuid)
+    assert driver.instances() == (first, second)
+    driver.destroy(second.uuid)
     assert seen == [
         ("create", A0, Placement(0, "1g")),
         ("create", A0, Placement(1, "1g")),

@@ -22,7 +22,9 @@ def process(proc: Path, pid: int, *variables: str) -> None:
         [f"CUDA_VISIBLE_DEVICES=0, {UUID}"],
     ],
 )
-def test_a_process_started_with_the_instance_as_its_device_holds_it(tmp_path: Path, variables: list[str]) -> None:
+def test_a_process_that_was_started_with_the_instance_as_its_device_holds_it(
+    tmp_path: Path, variables: list[str]
+) -> None:
     process(tmp_path, 41, *variables)
     assert holders(UUID, proc=tmp_path) == (41,)
 
@@ -38,18 +40,18 @@ def test_a_process_started_with_the_instance_as_its_device_holds_it(tmp_path: Pa
         [f"CUDA_VISIBLE_DEVICES_OLD={UUID}"],
     ],
 )
-def test_a_process_that_only_resembles_one_does_not(tmp_path: Path, variables: list[str]) -> None:
+def test_a_process_with_a_similar_environment_does_not_hold_it(tmp_path: Path, variables: list[str]) -> None:
     process(tmp_path, 41, *variables)
     assert holders(UUID, proc=tmp_path) == ()
 
 
-def test_holders_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
+def test_holders_are_sorted_numerically(tmp_path: Path) -> None:
     for pid in (1000, 9, 30):
         process(tmp_path, pid, f"CUDA_VISIBLE_DEVICES={UUID}")
     assert holders(UUID, proc=tmp_path) == (9, 30, 1000)
 
 
-def test_a_process_that_has_just_ended_is_passed_over(tmp_path: Path) -> None:
+def test_a_process_that_has_just_ended_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "77").mkdir()
     (tmp_path / "meminfo").touch()
     process(tmp_path, 41, f"CUDA_VISIBLE_DEVICES={UUID}")

@@ -25,7 +25,7 @@ SEVEN_SLICED = [name for name in CATALOG if name != "A30-24GB"]
 
 
 def layout(*texts: str) -> Layout:
-    """`layout("3g@0", "1g@4")`."""
+    """Builds a layout from texts such as `3g@0`."""
     parts = [text.split("@") for text in texts]
     return tuple(Placement(int(start), kind) for kind, start in parts)
 
@@ -37,21 +37,21 @@ def every_placement(item: Board) -> list[Placement]:
 
 
 @pytest.mark.parametrize("name", SEVEN_SLICED)
-def test_the_counts_of_a_board_of_seven_slices(name: str) -> None:
+def test_numbers_of_layouts_of_boards_with_seven_slices(name: str) -> None:
     assert len(maximal_layouts(board(name), BASIC)) == 19
     assert len(maximal_multisets(board(name), BASIC)) == 14
     assert len(maximal_layouts(board(name))) == 78
     assert len(maximal_multisets(board(name))) == 38
 
 
-def test_the_counts_of_a_board_of_four_slices() -> None:
+def test_numbers_of_layouts_of_a_board_with_four_slices() -> None:
     a30 = board("A30-24GB")
     assert len(maximal_layouts(a30)) == 5
     assert len(maximal_multisets(a30)) == 4
 
 
 @pytest.mark.parametrize("item", CATALOG.values(), ids=CATALOG)
-def test_maximal_means_that_nothing_can_be_added_and_that_nothing_is_missing(item: Board) -> None:
+def test_maximal_layouts_cannot_be_extended_and_none_is_missing(item: Board) -> None:
     plain = [p for p in every_placement(item) if not p.slice.endswith("+me")]
     found = maximal_layouts(item)
     assert len(set(found)) == len(found)
@@ -65,7 +65,7 @@ def test_maximal_means_that_nothing_can_be_added_and_that_nothing_is_missing(ite
 
 
 @pytest.mark.parametrize("item", CATALOG.values(), ids=CATALOG)
-def test_each_multiset_has_a_layout_that_is_made_of_it(item: Board) -> None:
+def test_each_multiset_has_a_layout_of_its_slices(item: Board) -> None:
     found = maximal_multisets(item)
     assert set(found) == {multiset(one) for one in maximal_layouts(item)}
     for kinds, one in found.items():
@@ -73,14 +73,14 @@ def test_each_multiset_has_a_layout_that_is_made_of_it(item: Board) -> None:
         assert one in maximal_layouts(item)
 
 
-def test_only_the_asked_kinds_are_used() -> None:
+def test_only_the_given_slice_kinds_are_used() -> None:
     assert maximal_layouts(board("A100-80GB"), ["3g"]) == (layout("3g@0", "3g@4"),)
     assert maximal_layouts(board("A30-24GB"), ["3g"]) == ()
 
 
 @pytest.mark.parametrize("name", ["A100-80GB", "A30-24GB"])
 @given(data=st.data())
-def test_around_what_stands_there_is_what_the_layouts_with_it_have_besides(name: str, data: st.DataObject) -> None:
+def test_layouts_around_placements_are_the_rest_of_layouts_that_contain_them(name: str, data: st.DataObject) -> None:
     item = board(name)
     every = maximal_layouts(item)
     whole = data.draw(st.sampled_from(every))
@@ -90,12 +90,12 @@ def test_around_what_stands_there_is_what_the_layouts_with_it_have_besides(name:
     assert set(maximal_multisets(item, around=around)) == {multiset(one) for one in besides - {()}}
 
 
-def test_around_a_media_exclusive_instance() -> None:
+def test_layouts_around_a_media_exclusive_instance_are_those_around_a_plain_one() -> None:
     a100 = board("A100-80GB")
     assert maximal_layouts(a100, ["3g", "1g"], layout("1g+me@1")) == maximal_layouts(a100, ["3g", "1g"], layout("1g@1"))
 
 
-def test_compute_slices_that_others_leave() -> None:
+def test_compute_slices_exclude_those_of_others() -> None:
     gpu = Gpu(GpuId("a", 0), board("A100-80GB"))
     assert gpu.compute_slices == 7
     assert replace(gpu, foreign=layout("2g@0", "1g+me@2")).compute_slices == 4
@@ -117,11 +117,15 @@ def test_compute_slices_that_others_leave() -> None:
         ("A30-24GB", ["3g@0"], "A30-24GB has no slice 3g (it has 1g, 2g, 4g)"),
         ("A100-80GB", ["2g+me@0"], "A100-80GB has no slice 2g+me (it has 1g, 1gx2, 2g, 3g, 4g, 7g)"),
         ("A100-80GB", ["1g+me@0", "1g+me@1"], "A100-80GB holds at most 1 of 1g+me"),
-        ("A30-24GB", ["1g+me@0", "2g+me@2"], "1g+me@0 has the media engines already, so 2g+me@2 cannot"),
+        (
+            "A30-24GB",
+            ["1g+me@0", "2g+me@2"],
+            "2g+me@2 cannot have the media engines, which 1g+me@0 already uses",
+        ),
         ("cpu", ["1g+me@0"], "cpu has no slice 1g+me (it has 1g, 1gx2, 2g, 3g, 4g, 7g)"),
     ],
 )
-def test_what_does_not_fit_is_said(name: str, placements: list[str], reason: str) -> None:
+def test_the_reason_why_placements_do_not_fit_is_given(name: str, placements: list[str], reason: str) -> None:
     assert fits(board(name), layout(*placements)) == reason
 
 
@@ -135,18 +139,18 @@ def test_what_does_not_fit_is_said(name: str, placements: list[str], reason: str
         ["1g+me@0", "1g@1", "1g@2", "1g@3", "1g@4", "1g@5", "1g@6"],
     ],
 )
-def test_what_fits(placements: list[str]) -> None:
+def test_valid_placements_fit(placements: list[str]) -> None:
     assert fits(board("A100-80GB"), layout(*placements)) is None
 
 
-def test_two_small_slices_in_the_wrong_places_leave_no_room_for_large_ones() -> None:
+def test_two_badly_placed_small_slices_leave_no_room_for_large_ones() -> None:
     a100, scattered = board("A100-80GB"), layout("1g@2", "1g@4")
     large = [p for p in every_placement(a100) if p.slice in ("3g", "4g", "7g")]
     assert all(fits(a100, (*scattered, place)) is not None for place in large)
 
 
 @given(st.data())
-def test_whether_placements_fit_does_not_depend_on_their_order(data: st.DataObject) -> None:
+def test_the_order_of_placements_does_not_matter(data: st.DataObject) -> None:
     item = CATALOG[data.draw(st.sampled_from(sorted(CATALOG)))]
     some = data.draw(st.lists(st.sampled_from(every_placement(item)), max_size=8))
     shuffled = data.draw(st.permutations(some))
@@ -154,7 +158,7 @@ def test_whether_placements_fit_does_not_depend_on_their_order(data: st.DataObje
 
 
 @given(st.data())
-def test_what_fits_uses_no_memory_slice_twice_and_no_more_compute_than_there_is(data: st.DataObject) -> None:
+def test_fitting_placements_stay_within_the_memory_and_compute_slices(data: st.DataObject) -> None:
     item = CATALOG[data.draw(st.sampled_from(sorted(CATALOG)))]
     some: list[Placement] = []
     for place in data.draw(st.permutations(every_placement(item))):
@@ -172,7 +176,7 @@ def test_what_fits_uses_no_memory_slice_twice_and_no_more_compute_than_there_is(
 @pytest.mark.skipif(
     not REFERENCE.exists(), reason="the table of collected nvidia-smi output is not beside the checkout"
 )
-def test_the_maximal_layouts_are_those_of_the_collected_table() -> None:
+def test_maximal_layouts_match_the_collected_table() -> None:
     for name, expected in yaml.safe_load(REFERENCE.read_text())["gpus"].items():
         names = {kind: profile.name for kind, profile in board(name).profiles.items()}
         ours = {tuple(f"{names[p.slice]}@{p.start}" for p in one) for one in maximal_layouts(board(name), BASIC)}

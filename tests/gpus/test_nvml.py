@@ -1,4 +1,4 @@
-"""What the driver of real GPUs does beyond the contract of all drivers: on the stand-in, through pynvml's own code."""
+"""Behaviour of the NVML driver beyond the common contract, through pynvml's own code on the simulated NVML library."""
 
 import os
 from dataclasses import replace
@@ -18,8 +18,8 @@ GPU = GpuId("n", 0)
 BOARDS = sorted(name for name, board in CATALOG.items() if board.nvml_names)
 
 
-class Told:
-    """A record of calls."""
+class Recorder:
+    """Recorder that keeps all calls in memory."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -34,45 +34,45 @@ class Told:
         self.errors.append(error)
 
 
-def driver_of(machine: Machine, *, timeout_s: float = 30.0, record: Told | None = None) -> NvmlMigDriver:
+def driver_of(machine: Machine, *, timeout_s: float = 30.0, record: Recorder | None = None) -> NvmlMigDriver:
     boards = {index: CATALOG[name] for index, name in enumerate(machine.models) if name in CATALOG}
     return NvmlMigDriver("n", boards, calls=Calls(timeout_s=timeout_s, record=record))
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_every_kind_of_slice_of_every_board_is_found_by_what_it_is_made_of(machine_of: MakeMachine, name: str) -> None:
+def test_every_slice_kind_of_every_board_can_be_created(machine_of: MakeMachine, name: str) -> None:
     driver = driver_of(machine_of(name))
     board = CATALOG[name]
     for kind in [*board.profiles, *(f"{kind}+me" for kind in board.media_profiles)]:
         profile = board.profile(kind)
         assert profile is not None
-        made = driver.create(GPU, Placement(profile.starts[-1], kind))
-        assert driver.instances() == (made,)
-        driver.destroy(made.uuid)
+        created = driver.create(GPU, Placement(profile.starts[-1], kind))
+        assert driver.instances() == (created,)
+        driver.destroy(created.uuid)
     for layout in maximal_layouts(board)[:3]:
-        made_all = tuple(driver.create(GPU, placement) for placement in layout)
-        assert driver.instances() == made_all
-        for each in made_all:
+        all_created = tuple(driver.create(GPU, placement) for placement in layout)
+        assert driver.instances() == all_created
+        for each in all_created:
             driver.destroy(each.uuid)
 
 
-def test_every_change_is_told_before_and_after(machine_of: MakeMachine) -> None:
-    machine, told = machine_of("A100-80GB"), Told()
-    driver = driver_of(machine, record=told)
-    made = driver.create(GPU, Placement(4, "3g"))
+def test_every_change_is_recorded_before_and_after(machine_of: MakeMachine) -> None:
+    machine, recorder = machine_of("A100-80GB"), Recorder()
+    driver = driver_of(machine, record=recorder)
+    created = driver.create(GPU, Placement(4, "3g"))
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 999)
     with pytest.raises(MigError, match="failed with error 999"):
-        driver.destroy(made.uuid)
-    assert told.calls == [
+        driver.destroy(created.uuid)
+    assert recorder.calls == [
         "nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0, profile 9, 4:4)",
         "nvmlGpuInstanceCreateComputeInstance(GPU 0 3g@4, 42 multiprocessors)",
         "nvmlComputeInstanceDestroy(GPU 0 3g@4)",
         "nvmlGpuInstanceDestroy(GPU 0 3g@4)",
     ]
-    assert told.errors == ["", "", "", "Unknown Error"]
+    assert recorder.errors == ["", "", "", "Unknown Error"]
 
 
-def test_what_is_half_made_is_reported_and_can_be_destroyed(machine_of: MakeMachine) -> None:
+def test_a_half_made_instance_is_reported_and_can_be_destroyed(machine_of: MakeMachine) -> None:
     machine = machine_of("H100-80GB")
     driver = driver_of(machine)
     assert machine.foreign(0, "1gx2", 2, half=True) == ""
@@ -88,30 +88,30 @@ def test_what_is_half_made_is_reported_and_can_be_destroyed(machine_of: MakeMach
 @pytest.mark.parametrize(
     "call", ["nvmlGpuInstanceCreateComputeInstance", "nvmlComputeInstanceGetInfo_v2", "nvmlDeviceGetUUID"]
 )
-def test_a_creation_that_fails_half_way_is_undone(machine_of: MakeMachine, call: str) -> None:
+def test_a_creation_that_fails_halfway_is_undone(machine_of: MakeMachine, call: str) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
     # The UUID of the GPU is read before anything is created, and that of the instance after it.
     machine.fault(call, 2 if call == "nvmlDeviceGetUUID" else 1, "fail", 999)
-    with pytest.raises(MigError, match="3g@4 could be created in part only") as caught:
+    with pytest.raises(MigError, match="3g@4 was created only partly") as caught:
         driver.create(GPU, Placement(4, "3g"))
     assert not isinstance(caught.value, PlacementError)
     assert driver.instances() == ()
 
 
-def test_what_the_driver_refuses_is_diagnosed(machine_of: MakeMachine) -> None:
+def test_a_refusal_by_the_driver_is_explained(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
     machine.foreign(0, "2g", 0)
     machine.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "fail", 23)
-    with pytest.raises(PlacementError, match=r"has no room for it, though only 2g@0 is there; another tool"):
+    with pytest.raises(PlacementError, match=r"has no room for it, although it reports 2g@0; another tool"):
         driver.create(GPU, Placement(4, "3g"))
 
 
-def test_mig_that_is_off_is_said_with_the_remedy_and_the_gpu_is_one_whole_slice(machine_of: MakeMachine) -> None:
+def test_a_gpu_with_mig_off_is_one_whole_slice_and_the_error_has_the_remedy(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB", mig=False)
     driver = driver_of(machine)
-    with pytest.raises(PlacementError, match=r"MIG is off, and it is one whole 7g@0; `jigsaw-triton mig enable 0`"):
+    with pytest.raises(PlacementError, match=r"one whole 7g@0, because MIG is off; `jigsaw-triton mig enable 0`"):
         driver.create(GPU, Placement(0, "3g"))
     whole = driver.create(GPU, Placement(0, "7g"))
     assert whole.uuid.startswith("GPU-")
@@ -124,14 +124,14 @@ def test_mig_that_is_off_is_said_with_the_remedy_and_the_gpu_is_one_whole_slice(
     assert machine.changes() == []
 
 
-def test_a_gpu_that_knows_no_mig_is_reported_without_instances(machine_of: MakeMachine) -> None:
+def test_a_gpu_without_mig_support_is_reported_without_instances(machine_of: MakeMachine) -> None:
     driver = driver_of(machine_of("L4", "A30-24GB"))
     assert [(gpu.name, gpu.mode is None) for gpu in driver.gpus()] == [("NVIDIA L4", True), ("NVIDIA A30", False)]
-    made = driver.create(GpuId("n", 1), Placement(0, "4g"))
-    assert driver.instances() == (made,)
+    created = driver.create(GpuId("n", 1), Placement(0, "4g"))
+    assert driver.instances() == (created,)
 
 
-def test_lacking_rights_are_said_with_the_remedy(machine_of: MakeMachine) -> None:
+def test_missing_rights_are_reported_with_the_remedy(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
     machine.deny("changes")
@@ -143,7 +143,7 @@ def test_lacking_rights_are_said_with_the_remedy(machine_of: MakeMachine) -> Non
         driver.instances()
 
 
-def test_a_driver_that_is_loaded_anew_is_found_again(machine_of: MakeMachine) -> None:
+def test_a_reloaded_driver_is_usable_again(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
     driver.create(GPU, Placement(0, "1g"))
@@ -158,9 +158,7 @@ def test_a_driver_that_is_loaded_anew_is_found_again(machine_of: MakeMachine) ->
 @pytest.mark.parametrize(
     ("call", "where"), [("nvmlDeviceGetCount_v2", "counting the GPUs"), ("nvmlDeviceGetGpuInstances", "reading n/0")]
 )
-def test_a_driver_that_does_not_answer_is_given_up_and_asked_again(
-    machine_of: MakeMachine, call: str, where: str
-) -> None:
+def test_a_call_that_hangs_times_out_and_the_next_call_succeeds(machine_of: MakeMachine, call: str, where: str) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine, timeout_s=0.2)
     machine.fault(call, 1, "hang")
@@ -170,7 +168,7 @@ def test_a_driver_that_does_not_answer_is_given_up_and_asked_again(
     assert driver.instances() == ()
 
 
-def test_a_gpu_that_is_lost_is_named(machine_of: MakeMachine) -> None:
+def test_a_lost_gpu_is_named(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB", "A100-80GB")
     machine.fault("nvmlDeviceGetMigMode", 2, "fail", 15)
     with pytest.raises(MigError, match="the GPU is lost") as caught:
@@ -178,39 +176,39 @@ def test_a_gpu_that_is_lost_is_named(machine_of: MakeMachine) -> None:
     assert caught.value.where == "n/1"
 
 
-def test_an_instance_that_the_lists_lack_for_once_is_not_called_gone(machine_of: MakeMachine) -> None:
+def test_an_instance_missing_from_one_listing_is_not_reported_as_gone(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     machine.fault("nvmlGpuInstanceGetInfo", 1, "fail", 6)
     with pytest.raises(MigError, match="knows this instance but does not list it") as caught:
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     assert not isinstance(caught.value, InstanceNotFoundError)
-    driver.destroy(made.uuid)
+    driver.destroy(created.uuid)
 
 
-def test_what_another_process_makes_at_once_is_not_what_was_destroyed(
+def test_a_new_instance_of_another_process_is_not_mistaken_for_the_destroyed_one(
     machine_of: MakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = driver_of(machine_of("A100-80GB"))
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     (gpu,) = driver.gpus()
-    # Of the same number, and half made.
+    # The other process's instance has the same number and is half-made.
     others = replace(gpu, instances=(replace(gpu.instances[0], parts=(), whole=""),))
     reads = iter([gpu, others])
     with monkeypatch.context() as patch:
         patch.setattr(driver, "_read", lambda _: next(reads))
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     assert driver.instances() == ()
 
 
-def test_a_destruction_that_the_driver_only_claims_is_told(machine_of: MakeMachine) -> None:
+def test_a_destruction_without_effect_is_reported(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver = driver_of(machine)
-    made = driver.create(GPU, Placement(0, "1g"))
+    created = driver.create(GPU, Placement(0, "1g"))
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 6)
     with pytest.raises(MigError, match="still reports it"):
-        driver.destroy(made.uuid)
+        driver.destroy(created.uuid)
     (half,) = driver.instances()
-    assert half == MigInstance(GPU, made.placement, half.uuid)
+    assert half == MigInstance(GPU, created.placement, half.uuid)
     driver.destroy(half.uuid)

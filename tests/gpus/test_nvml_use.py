@@ -15,7 +15,7 @@ def created(name: str, kind: str) -> tuple[NvmlMigDriver, str]:
     return driver, driver.create(GpuId("n", 0), Placement(0, kind)).uuid
 
 
-def test_multiprocessors_are_told_between_two_looks_from_hopper_on(machine_of: MakeMachine) -> None:
+def test_hopper_reports_the_utilisation_of_multiprocessors_between_two_readings(machine_of: MakeMachine) -> None:
     machine = machine_of("H100-80GB")
     driver, uuid = created("H100-80GB", "3g")
     assert driver.use([uuid]) == {uuid: DeviceUse(0, 40448, None)}
@@ -25,7 +25,7 @@ def test_multiprocessors_are_told_between_two_looks_from_hopper_on(machine_of: M
     assert driver.use([uuid]) == {uuid: DeviceUse(0, 40448, 0.0)}
 
 
-def test_on_ampere_memory_alone_is_told(machine_of: MakeMachine) -> None:
+def test_ampere_reports_memory_only(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB")
     driver, uuid = created("A100-80GB", "1g")
     machine.hold(uuid, os.getpid())
@@ -33,7 +33,7 @@ def test_on_ampere_memory_alone_is_told(machine_of: MakeMachine) -> None:
         assert driver.use([uuid]) == {uuid: DeviceUse(512, 9728, None)}
 
 
-def test_a_gpu_without_mig_is_told_as_a_whole(machine_of: MakeMachine) -> None:
+def test_a_gpu_without_mig_is_reported_as_a_whole(machine_of: MakeMachine) -> None:
     machine_of("H100-80GB", mig=False)
     driver, uuid = created("H100-80GB", "7g")
     driver.use([uuid])
@@ -41,12 +41,12 @@ def test_a_gpu_without_mig_is_told_as_a_whole(machine_of: MakeMachine) -> None:
 
 
 @pytest.mark.parametrize("action", ["fail", "hang"])
-def test_a_driver_that_does_not_tell_is_no_error(machine_of: MakeMachine, action: str) -> None:
+def test_an_unavailable_reading_is_not_an_error(machine_of: MakeMachine, action: str) -> None:
     machine = machine_of("H100-80GB")
     _, uuid = created("H100-80GB", "1g")
     reader = UseReader(Calls(timeout_s=0.2))
     call = "nvmlDeviceGetMemoryInfo" if action == "fail" else "nvmlGpmMigSampleGet"
-    # A parameter of the test is any text to the checker.
+    # The type checker sees the test's parameter as an arbitrary string.
     machine.fault(call, 1, action, 999)  # type: ignore[arg-type]
     assert reader.read([uuid]) == {}
     assert reader.read([uuid]) == {uuid: DeviceUse(0, 9984, None)}

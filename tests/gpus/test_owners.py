@@ -21,7 +21,7 @@ def process(root: Path, pid: int, command: bytes) -> None:
         (b"", (), ()),
     ],
 )
-def test_programs_are_known_by_their_names(
+def test_programs_are_recognised_by_their_names(
     tmp_path: Path, command: bytes, owners: tuple[str, ...], agents: tuple[str, ...]
 ) -> None:
     process(tmp_path, 17, command)
@@ -30,7 +30,7 @@ def test_programs_are_known_by_their_names(
     assert running_agents(root=tmp_path) == agents
 
 
-def test_each_is_told_once(tmp_path: Path) -> None:
+def test_each_owner_is_listed_once(tmp_path: Path) -> None:
     process(tmp_path, 17, b"gpu-kubelet-plugin\0")
     process(tmp_path, 18, b"nvidia-dra-plugin\0")
     process(tmp_path, 19, b"nvidia-mig-parted\0")

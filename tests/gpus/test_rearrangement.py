@@ -8,7 +8,7 @@ def instance(start: int, kind: str, uuid: str = "") -> MigInstance:
     return MigInstance(GPU, Placement(start, kind), uuid or f"MIG-{start}")
 
 
-def test_what_is_where_it_is_wanted_stays() -> None:
+def test_instances_of_the_new_layout_stay() -> None:
     present = [instance(4, "3g"), instance(0, "1g"), instance(1, "1g")]
     change = rearrangement(GPU, present, (Placement(0, "2g"), Placement(4, "3g")))
     assert change.stay == (present[0],)
@@ -17,11 +17,11 @@ def test_what_is_where_it_is_wanted_stays() -> None:
     assert not change.empty
 
 
-def test_of_what_is_as_it_is_wanted_nothing_changes() -> None:
+def test_an_unchanged_layout_needs_no_changes() -> None:
     assert rearrangement(GPU, [instance(0, "7g")], (Placement(0, "7g"),)).empty
 
 
-def test_what_is_half_made_goes_even_from_where_it_is_wanted() -> None:
+def test_a_half_made_instance_is_replaced_even_at_a_wanted_placement() -> None:
     half = instance(0, "7g", "GPU-1/0")
     change = rearrangement(GPU, [half], (Placement(0, "7g"),))
     assert (change.destroy, change.create) == ((half,), (Placement(0, "7g"),))

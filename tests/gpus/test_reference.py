@@ -1,4 +1,4 @@
-"""The tables of docs/reference/gpus.md say what the catalog says."""
+"""The tables in docs/reference/gpus.md agree with the catalog."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "gpus.md").
 
 
 def rows(header: str) -> dict[str, list[str]]:
-    """First cell -> the others, of the table that begins with this header."""
+    """Returns the other cells of each row by its first cell, for the table with this header."""
     lines = TEXT[TEXT.index(header) :].split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {first.split(" ")[0].strip("`"): rest for first, *rest in cells}
 
 
-def test_the_memory_of_each_slice_of_each_board() -> None:
+def test_memory_table_matches_the_catalog() -> None:
     expected = {}
     for name, board in CATALOG.items():
         known = {kind: "-" if p.memory_mib is None else str(p.memory_mib) for kind, p in board.profiles.items()}
@@ -24,7 +24,7 @@ def test_the_memory_of_each_slice_of_each_board() -> None:
     assert rows("| board |") == expected
 
 
-def test_where_each_slice_may_start() -> None:
+def test_table_of_starts_matches_the_catalog() -> None:
     def words(name: str, kind: str) -> str:
         profile = CATALOG[name].profiles.get(kind)
         return f"{', '.join(map(str, profile.starts))}; takes {profile.memory_slices}" if profile else ""
@@ -32,6 +32,6 @@ def test_where_each_slice_may_start() -> None:
     assert rows("| slice |") == {kind: [words("A100-80GB", kind), words("A30-24GB", kind)] for kind in SLICES}
 
 
-def test_the_example_runs() -> None:
+def test_example_runs() -> None:
     example = TEXT.split("```python\n")[1].split("```")[0]
     exec(compile(example, "docs/reference/gpus.md", "exec"), {})

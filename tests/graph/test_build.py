@@ -17,23 +17,23 @@ from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorRef, TensorType, When
 from jigsaw_triton.spec.load import load_graph
 from tests.fakes import graphs
-from tests.fakes.documents import GRAPH, TEMPLATES, built, edited, line_of, to_document, to_text
+from tests.fakes.documents import GRAPH, TEMPLATES, built, edited, line_of
 
 CLASSIFY = "    classify:\n"
 VARIANT = "variants: [{name: a, accuracy: 1, template: emulated}]"
 
 
 def extra(name: str, inputs: str, *, more: str = "", outputs: str = "{Y: {dtype: FP32, shape: [1]}}") -> str:
-    """A further task, one line, before classify."""
+    """Returns the line of another task, to insert before classify."""
     return f"    {name}: {{inputs: {inputs}, outputs: {outputs}, {more}{VARIANT}}}\n{CLASSIFY}"
 
 
 def used(name: str) -> tuple[str, str]:
-    """The edit that gives the output Y of a task to clients."""
+    """Returns the edit that adds the output Y of a task to the graph's outputs."""
     return ("    LABELS: ", f"    OF_{name}: {name}.Y\n    LABELS: ")
 
 
-# Edits; the text of the line where the mistake shows; the message.
+# Edits; text on the line that the diagnostic names; part of the message.
 MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "unknown task": (
         [("IMAGE: inputs.FRAME", "IMAGE: detct.BOXES"), ("BOXES: detect", "F: inputs.FRAME\n    BOXES: detect")],
@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         "CROP: ",
         "task 'detect' has no output 'CROP'; did you mean 'CROPS'?",
     ),
-    "unknown output, nothing near": (
+    "unknown output, none similar": (
         [("CROP: detect.CROPS", "CROP: detect.ZZZ")],
         "CROP: ",
         "no output 'ZZZ'; outputs of detect: BOXES, CROPS, SCORE",
@@ -55,17 +55,17 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         "IMAGE:",
         "the graph has no input 'FRAM'; did you mean 'FRAME'?",
     ),
-    "no reference": (
+    "not a reference": (
         [("for_each: detect.CROPS", "for_each: CROPS")],
         "for_each",
         "'CROPS' is not a reference to a tensor; write task.OUTPUT, or inputs.NAME",
     ),
-    "output that names nothing": (
+    "output that does not exist": (
         [("BOXES: detect.BOXES", "BOXES: detect.BOX")],
         "BOXES: detect",
         "no output 'BOX'; did you mean 'BOXES'?",
     ),
-    "condition that names nothing": (
+    "condition on an unknown task": (
         [("tensor: detect.SCORE", "tensor: screen.SCORE")],
         "when:",
         "there is no task 'screen'; known tasks: classify, detect, inputs",
@@ -73,9 +73,9 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "unused input": (
         [("  outputs:\n    BOXES", "    MASK: {dtype: BOOL, shape: [1]}\n  outputs:\n    BOXES")],
         "MASK",
-        "nothing uses the input 'MASK' of the graph; remove it, or give inputs.MASK to a task",
+        "no task uses the input 'MASK' of the graph; remove it, or use inputs.MASK as an input of a task",
     ),
-    "task for nothing": (
+    "unused task": (
         [(CLASSIFY, extra("idle", "{X: detect.BOXES}"))],
         "idle",
         "no output of the graph depends on task 'idle'",
@@ -83,56 +83,56 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "cycle": (
         [("IMAGE: inputs.FRAME", "IMAGE: inputs.FRAME\n        AGAIN: classify.LABEL")],
         "classify:\n",
-        "in a circle: classify -> detect -> classify; remove one of the edges",
+        "the tasks form a cycle: classify -> detect -> classify; remove one of its edges",
     ),
     "task that feeds itself": (
         [(CLASSIFY, extra("own", "{X: own.Y}")), used("own")],
         "    own:",
-        "in a circle: own -> own",
+        "the tasks form a cycle: own -> own",
     ),
-    "task called inputs": (
+    "task named inputs": (
         [
             (CLASSIFY, extra("inputs", "{X: detect.BOXES}")),
         ],
         "    inputs: {inputs",
-        "a task cannot be called 'inputs'",
+        "a task cannot be named 'inputs'; rename it, because inputs.NAME refers to an input of the graph",
     ),
     "reserved tensor": (
         [("CROP: detect.CROPS", "JIGSAW_WHEN: detect.CROPS")],
         "JIGSAW_WHEN",
-        "a tensor cannot be called 'JIGSAW_WHEN'; names that begin with JIGSAW_ are reserved",
+        "a tensor cannot be named 'JIGSAW_WHEN'; rename it, because names that begin with JIGSAW_ are reserved",
     ),
-    "iteration over what has no rows": (
+    "iteration over a tensor without rows": (
         [("for_each: detect.CROPS", "for_each: detect.SCORE")],
         "for_each",
         "detect.SCORE has no varying number of rows: it is FP32 [1]",
     ),
-    "iteration without a row": (
+    "iteration without a row as input": (
         [("CROP: detect.CROPS", "CROP: detect.SCORE")],
         "for_each",
-        "classify iterates over detect.CROPS but takes no row of it; give it detect.CROPS as an input",
+        "classify iterates over detect.CROPS, but none of its inputs is a row of it; add detect.CROPS to its inputs",
     ),
     "row without a dimension": (
         [("[-1, 3, 64, 64]", "[-1]")],
         "for_each",
-        "a row of detect.CROPS has no dimension: it is FP32 [-1]; declare it as [-1, 1]",
+        "a row of detect.CROPS has no dimensions: the tensor is FP32 [-1]; declare its shape as [-1, 1]",
     ),
     "no estimate of rows": (
         [(", yields: {CROPS: 2.6}", "")],
         "name: n",
-        "no estimate of the rows of detect.CROPS, over which classify iterates; add yields: {CROPS: 3.0}",
+        "variant 'n' does not estimate the number of rows of detect.CROPS, over which classify iterates; add, for",
     ),
-    "yields of no output": (
+    "yields of an unknown output": (
         [("yields: {CROPS: 2.6}", "yields: {CROPS: 2.6, CORPS: 1}")],
         "name: n",
-        "yields of 'CORPS', which is no output; did you mean 'CROPS'?",
+        "yields has 'CORPS', which is not an output; did you mean 'CROPS'?",
     ),
-    "yields of no rows": (
+    "yields of an output without rows": (
         [("yields: {CROPS: 2.6}", "yields: {CROPS: 2.6, SCORE: 1}")],
         "name: n",
-        "yields of 'SCORE', whose shape [1] has no varying number of rows",
+        "yields has 'SCORE', whose shape [1] has no varying number of rows",
     ),
-    "rows of an input without": (
+    "rows of an input without rows": (
         [("shape: [-1, -1, 3]", "shape: [8, 8, 3], rows: 5")],
         "FRAME:",
         "FRAME has no varying number of rows: its shape is [8, 8, 3]",
@@ -144,9 +144,9 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
             used("words"),
         ],
         "- {name: a",
-        "no estimate of the rows of classify.LABEL, over which words iterates; add yields: {LABEL: 3.0}",
+        "rows of classify.LABEL, over which words iterates; add, for example, yields: {LABEL: 3.0}",
     ),
-    "rows and rows of them": (
+    "rows mixed with rows of rows": (
         [
             ("LABEL: {dtype: INT64, shape: [1]}", "LABEL: {dtype: INT64, shape: [-1, 4]}"),
             ("accuracy: 1, template: emulated}", "accuracy: 1, template: emulated, yields: {LABEL: 2}}"),
@@ -157,24 +157,24 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
             used("words"),
         ],
         "    words:",
-        "detect.CROPS has rows of another kind than classify.LABEL, over which words iterates",
+        "the rows of detect.CROPS are not those of classify.LABEL, over which words iterates",
     ),
-    "a count of no output": (
+    "count of an unknown output": (
         [("      variants:\n        - {name: n", "      counts: {N: CROPSS}\n      variants:\n        - {name: n")],
         "counts:",
-        "it counts 'CROPSS', which is no output; did you mean 'CROPS'?",
+        "'N' counts the rows of 'CROPSS', which is not an output; did you mean 'CROPS'?",
     ),
-    "a count of no rows": (
+    "count of an output without rows": (
         [("      variants:\n        - {name: n", "      counts: {N: SCORE}\n      variants:\n        - {name: n")],
         "counts:",
-        "SCORE has no varying number of rows: its shape is [1]; count one whose shape begins with -1",
+        "SCORE has no varying number of rows: its shape is [1]; count an output whose shape begins with -1",
     ),
-    "a count by the name of an output": (
+    "count with the name of an output": (
         [("      variants:\n        - {name: n", "      counts: {SCORE: CROPS}\n      variants:\n        - {name: n")],
         "counts:",
-        "'SCORE' is an output of the model; give the count another name",
+        "'SCORE' is already an output of the model; give the count another name",
     ),
-    "rows of another kind": (
+    "different rows": (
         [
             (CLASSIFY, extra("boxer", "{X: detect.BOXES, Z: detect.CROPS}", more="for_each: detect.BOXES, ")),
             used("boxer"),
@@ -182,15 +182,15 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
             ("yields: {CROPS: 5.5}", "yields: {CROPS: 5.5, BOXES: 2}"),
         ],
         "    boxer:",
-        "detect.CROPS has rows of another kind than detect.BOXES, over which boxer iterates",
+        "the rows of detect.CROPS are not those of detect.BOXES, over which boxer iterates",
     ),
-    "rows that a condition takes": (
+    "rows that a condition empties": (
         [
             (CLASSIFY, extra("both", "{X: detect.CROPS, L: classify.LABEL}", more="for_each: detect.CROPS, ")),
             used("both"),
         ],
         "    both:",
-        "classify.LABEL and detect.CROPS differ in rows: a condition empties only one of them",
+        "classify.LABEL and detect.CROPS may differ in the number of rows, because a condition empties only one",
     ),
     "condition on rows": (
         [
@@ -198,22 +198,22 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
             used("late"),
         ],
         "    late:",
-        "classify.LABEL has rows; a condition reads one number a request",
+        "classify.LABEL has rows, so a condition cannot use it; use a tensor with one number per request",
     ),
     "condition on text": (
         [("SCORE: {dtype: FP32", "SCORE: {dtype: BYTES")],
         "when:",
-        "detect.SCORE is BYTES [1], not a number that can be read",
+        "detect.SCORE is BYTES [1], a type that a condition cannot use",
     ),
-    "condition on several": (
+    "condition on several elements": (
         [("SCORE: {dtype: FP32, shape: [1]", "SCORE: {dtype: FP32, shape: [2]")],
         "when:",
-        "detect.SCORE is FP32 [2], not one element",
+        "detect.SCORE is FP32 [2], not a single element",
     ),
     "condition without a bound": (
         [("above: 0.5, ", "")],
         "when:",
-        "the condition has neither 'above' nor 'below'; give exactly one of the two",
+        "the condition has neither 'above' nor 'below'; write exactly one of the two",
     ),
     "condition with two bounds": (
         [("above: 0.5, ", "above: 0.5, below: 1, ")],
@@ -223,19 +223,23 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "data type along an edge": (
         [("CROP: detect.CROPS", "CROP: {from: detect.CROPS, dtype: UINT8, shape: [3, 64, 64]}")],
         "CROP: {",
-        "expects UINT8 [3, 64, 64] but detect.CROPS gives FP32 [3, 64, 64], a row at a time; make the two agree",
+        "expects UINT8 [3, 64, 64], but detect.CROPS is FP32 [3, 64, 64] per row; change one of the two types",
     ),
     "shape along an edge": (
         [("IMAGE: inputs.FRAME", "IMAGE: {from: inputs.FRAME, shape: [-1, -1, 4]}")],
         "IMAGE: {",
-        "detect expects UINT8 [-1, -1, 4] but inputs.FRAME gives UINT8 [-1, -1, 3]; make",
+        "detect expects UINT8 [-1, -1, 4], but inputs.FRAME is UINT8 [-1, -1, 3]; change",
     ),
     "rank along an edge": (
         [("CROP: detect.CROPS", "CROP: {from: detect.CROPS, shape: [-1, 3, 64, 64]}")],
         "CROP: {",
-        "expects FP32 [-1, 3, 64, 64] but detect.CROPS gives FP32 [3, 64, 64], a row",
+        "expects FP32 [-1, 3, 64, 64], but detect.CROPS is FP32 [3, 64, 64] per row",
     ),
-    "repeated variant": ([("{name: s,", "{name: n,")], "37.4", "variant 'n' is repeated; the first is on line 22"),
+    "duplicate variant": (
+        [("{name: s,", "{name: n,")],
+        "37.4",
+        "duplicate variant 'n'; rename one; the first is on line 22",
+    ),
     "unknown template": (
         [("accuracy: 1, template: emulated", "accuracy: 1, template: onnx")],
         "name: a",
@@ -244,29 +248,29 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "artifact outside": (
         [("accuracy: 1,", "accuracy: 1, artifacts: {m: ../m.onnx},")],
         "name: a",
-        "'../m.onnx' leaves the folder of the graph",
+        "'../m.onnx' is outside the graph's folder",
     ),
     "artifact with an absolute path": (
         [("accuracy: 1,", "accuracy: 1, artifacts: {m: /etc/hostname},")],
         "name: a",
-        "'/etc/hostname' leaves the folder",
+        "'/etc/hostname' is outside the graph's folder",
     ),
-    "artifact placed elsewhere": (
+    "artifact with an invalid name": (
         [("accuracy: 1,", "accuracy: 1, artifacts: {../m: m.onnx},")],
         "name: a",
-        "'../m' is not a file name",
+        "'../m' is not a valid file name",
     ),
-    "sample of nothing": (
+    "sample of an unknown input": (
         [("  slo:", "  sample: {FRAMES: f.npy}\n  slo:")],
         "sample:",
-        "a sample of 'FRAMES', which is no input of the graph; did you mean 'FRAME'?",
+        "the graph has no input 'FRAMES', but sample has a file for it; did you mean 'FRAME'?",
     ),
     "sample of another format": (
         [("  slo:", "  sample: {FRAME: f.png}\n  slo:")],
         "sample:",
         "'f.png' is not a .npy file",
     ),
-    "sample outside": ([("  slo:", "  sample: {FRAME: ../f.npy}\n  slo:")], "sample:", "'../f.npy' leaves the folder"),
+    "sample outside": ([("  slo:", "  sample: {FRAME: ../f.npy}\n  slo:")], "sample:", "'../f.npy' is outside"),
 }
 
 
@@ -277,7 +281,7 @@ def refusal(text: str, folder: Path, **options: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("edits", "place", "words"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_told_once_with_its_line(
+def test_a_mistake_is_reported_once_with_its_line(
     tmp_path: Path, edits: list[tuple[str, str]], place: str, words: str
 ) -> None:
     text = edited(GRAPH, *edits)
@@ -287,7 +291,7 @@ def test_a_mistake_is_told_once_with_its_line(
     assert words in found[0]
 
 
-def test_mistakes_of_structure_and_of_meaning_come_together(tmp_path: Path) -> None:
+def test_mistakes_of_structure_and_meaning_are_reported_together(tmp_path: Path) -> None:
     text = edited(
         GRAPH,
         ("    latency_ms: 250\n", ""),
@@ -297,7 +301,7 @@ def test_mistakes_of_structure_and_of_meaning_come_together(tmp_path: Path) -> N
         ("accuracy: 1,", "accuracy: 1, artifacts: {m: ../m.onnx},"),
     )
     found = refusal(text, tmp_path)
-    words = ["lacks latency_ms", "no output 'BOX'", "greater than 0", "no task 'detct'", "leaves the folder"]
+    words = ["missing key 'latency_ms'", "no output 'BOX'", "greater than 0", "no task 'detct'", "is outside"]
     assert len(found) == len(words)
     assert all(word in problem for word, problem in zip(words, found, strict=True))
 
@@ -312,13 +316,13 @@ def test_mistakes_of_structure_and_of_meaning_come_together(tmp_path: Path) -> N
         ("tensor: detect.SCORE,", "tenser: detect.SCORE,"),
     ],
 )
-def test_a_mistake_of_structure_has_no_consequences(tmp_path: Path, edit: tuple[str, str]) -> None:
+def test_a_mistake_of_structure_causes_no_further_diagnostics(tmp_path: Path, edit: tuple[str, str]) -> None:
     found = refusal(edited(GRAPH, edit), tmp_path)
     assert all(any(word in problem for word in ("dtype", "IMAGE", "wehn", "tense", "tensor")) for problem in found)
     assert len(found) == (2 if "tenser" in edit[1] else 1)
 
 
-def test_missing_files_matter_only_where_they_are_needed(tmp_path: Path) -> None:
+def test_missing_files_are_reported_only_if_files_are_required(tmp_path: Path) -> None:
     text = edited(
         GRAPH,
         ("accuracy: 1,", "accuracy: 1, artifacts: {model.onnx: models/a.onnx},"),
@@ -328,8 +332,8 @@ def test_missing_files_matter_only_where_they_are_needed(tmp_path: Path) -> None
     assert graph.tasks["classify"].variants[0].artifacts == {"model.onnx": tmp_path / "models/a.onnx"}
     assert graph.samples == {"FRAME": tmp_path / "f.npy"}
     assert refusal(text, tmp_path, require_files=True) == [
-        f"{line_of(text, 'sample')}: there is no file 'f.npy'; `jigsaw-triton fetch {tmp_path}` brings it",
-        f"{line_of(text, 'name: a')}: there is no file 'models/a.onnx'; `jigsaw-triton fetch {tmp_path}` brings it",
+        f"{line_of(text, 'sample')}: there is no file 'f.npy'; run `jigsaw-triton fetch {tmp_path}`",
+        f"{line_of(text, 'name: a')}: there is no file 'models/a.onnx'; run `jigsaw-triton fetch {tmp_path}`",
     ]
     (tmp_path / "models").mkdir()
     (tmp_path / "models/a.onnx").touch()
@@ -337,7 +341,7 @@ def test_missing_files_matter_only_where_they_are_needed(tmp_path: Path) -> None
     assert built(text, tmp_path, require_files=True) == graph
 
 
-def test_a_graph_with_all_it_may_say(tmp_path: Path) -> None:
+def test_all_settings_of_a_graph_are_read(tmp_path: Path) -> None:
     text = edited(
         GRAPH,
         ("    accuracy: 0.9", "    accuracy: 0.9\n    percentile: 95\n    accuracy_mode: mean"),
@@ -419,7 +423,7 @@ def test_too_many_paths_are_refused(tmp_path: Path) -> None:
         inputs = {"L": f"t{level - 1}a.Y", "R": f"t{level - 1}b.Y"}
         tasks += [graphs.task(f"t{level}{side}", inputs) for side in "ab"]
     graph = graphs.graph(tasks, {"L": f"t{levels - 1}a.Y", "R": f"t{levels - 1}b.Y"})
-    (found,) = refusal(to_text(to_document(graph)), tmp_path)
+    (found,) = refusal(graph.to_yaml(), tmp_path)
     assert "the graph has 2048 paths from its inputs to its outputs; at most 1024 are supported" in found
 
 
@@ -447,13 +451,13 @@ def test_both_sides_of_a_condition_may_meet_again(tmp_path: Path) -> None:
     [graphs.chain(5), graphs.fan_out(), graphs.diamond(variant_count=3), graphs.conditional(), graphs.nested()],
     ids=lambda g: g.name,
 )
-def test_the_fakes_are_graphs(graph: TaskGraph, tmp_path: Path) -> None:
-    assert replace(built(to_text(to_document(graph)), tmp_path), folder=Path()) == graph
+def test_fake_graphs_survive_a_round_trip_through_yaml(graph: TaskGraph, tmp_path: Path) -> None:
+    assert replace(built(graph.to_yaml(), tmp_path), folder=Path()) == graph
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Documents of graphs with chains, joins, fan-out and conditions in any combination."""
+    """Generates documents of graphs that combine chains, joins, fan-out and conditions."""
     names = draw(st.lists(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=8, unique=True))
     tensor = {"dtype": "FP32", "shape": [4]}
     tasks: dict[str, Any] = {}
@@ -502,15 +506,19 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def from_document(document: dict[str, Any]) -> TaskGraph:
+    return from_text(json.dumps(document))
+
+
+def from_text(text: str) -> TaskGraph:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "graph.yaml"
-        path.write_text(json.dumps(document))
+        path.write_text(text)
         return replace(build_graph(load_graph(path), templates=TEMPLATES), folder=Path())
 
 
 @settings(max_examples=40, deadline=None)
 @given(documents())
-def test_tasks_come_in_the_order_of_dependencies_then_of_names(document: dict[str, Any]) -> None:
+def test_tasks_are_in_topological_order_and_sorted_by_name_within_it(document: dict[str, Any]) -> None:
     graph = from_document(document)
     network: Any = nx.DiGraph()
     network.add_nodes_from(graph.tasks)
@@ -534,15 +542,15 @@ def test_the_order_in_the_file_does_not_matter(document: dict[str, Any], chance:
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
-def test_a_graph_survives_being_written(document: dict[str, Any]) -> None:
+def test_a_graph_survives_a_round_trip_through_a_document(document: dict[str, Any]) -> None:
     graph = from_document(document)
-    assert from_document(to_document(graph)) == graph
+    assert from_text(graph.to_yaml()) == graph
 
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(documents())
-def test_rows_and_types_agree(document: dict[str, Any]) -> None:
+def test_rows_and_types_agree_along_edges(document: dict[str, Any]) -> None:
     graph = from_document(document)
     for task in graph.tasks.values():
         outputs = [TensorRef(task.name, name) for name in task.outputs]
@@ -566,7 +574,7 @@ VALUES = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Any:
-    """The document of a right graph with some entries replaced, removed or added anywhere."""
+    """Generates the document of a valid graph with some entries replaced, removed or added."""
     document: Any = yaml.safe_load(GRAPH)
     for _ in range(draw(st.integers(1, 4))):
         holder = document
@@ -594,7 +602,7 @@ def damaged(draw: st.DrawFn) -> Any:
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(damaged())
-def test_no_document_brings_anything_but_diagnostics(document: Any) -> None:
+def test_a_damaged_document_raises_nothing_but_spec_errors(document: Any) -> None:
     try:
         from_document(document)
     except SpecError as error:

@@ -11,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 ALL = [graphs.chain(4), graphs.fan_out(variant_count=2), graphs.diamond(), graphs.conditional(), graphs.cropping()]
 
 
-def test_text() -> None:
+def test_text_lists_inputs_tasks_and_outputs() -> None:
     assert text(graphs.conditional()).splitlines() == [
         "conditional: p99 within 1000 ms, accuracy at least 0.5 for each request",
         "  in    X        FP32 [16]",
@@ -28,18 +28,18 @@ def test_text() -> None:
     ]
 
 
-def test_python_steps_are_told_apart() -> None:
+def test_python_steps_are_marked() -> None:
     graph = graphs.cropping()
     assert "  step  crop      python steps/crop.py, 5 ms" in text(graph).splitlines()
     assert '  task_crop["crop<br>python steps/crop.py, 5 ms"]' in mermaid(graph).splitlines()
     assert 'class="step"' in svg(graph)
 
 
-def test_what_is_counted_is_told() -> None:
+def test_counts_are_shown_with_the_output_that_they_count() -> None:
     assert "                  > PER_LINE  rows of WORDS" in text(graphs.nested()).splitlines()
 
 
-def test_mermaid() -> None:
+def test_mermaid_draws_iterated_edges_thick() -> None:
     assert mermaid(graphs.fan_out(variant_count=2)).splitlines() == [
         "flowchart LR",
         '  in_X(["X<br>FP32 [16]"])',
@@ -61,7 +61,7 @@ def test_mermaid_draws_a_condition_dotted() -> None:
 
 
 @pytest.mark.parametrize("graph", ALL, ids=lambda graph: graph.name)
-def test_the_picture_shows_everything_once_and_nothing_overlaps(graph: TaskGraph) -> None:
+def test_the_picture_shows_each_node_once_without_overlap(graph: TaskGraph) -> None:
     root = ET.fromstring(svg(graph))
     words = [element.text for element in root.iter(f"{SVG}text")]
     for name in (*graph.tasks, *graph.steps):
@@ -82,7 +82,7 @@ def test_the_picture_shows_everything_once_and_nothing_overlaps(graph: TaskGraph
             assert beside or above
 
 
-def test_the_picture_has_a_line_an_edge() -> None:
+def test_the_picture_has_one_curve_per_edge() -> None:
     root = ET.fromstring(svg(graphs.conditional()))
     kinds = [path.attrib["class"] for path in root.iter(f"{SVG}path")]
     assert sorted(kinds) == ["condition", "data", "data", "data", "data"]

@@ -1,4 +1,4 @@
-"""docs/reference/files.md is right: its examples are read, and it names every key."""
+"""Checks that the examples in docs/reference/files.md are valid, and that the page documents every key."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.profiles.read import parse_profiles
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.load import load_cluster
-from jigsaw_triton.spec.step_file import look_at
+from jigsaw_triton.spec.step_file import parse_step
 from tests.fakes.documents import built, edited
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text()
@@ -24,24 +24,24 @@ def block(language: str, beginning: str = "") -> str:
     return str(found)
 
 
-def test_the_graph(tmp_path: Path) -> None:
+def test_the_example_graph_is_valid(tmp_path: Path) -> None:
     text = block("yaml", "TaskGraph")
     graph = built(text, tmp_path)
     assert [len(task.variants) for task in graph.tasks.values()] == [2, 1]
     Draft202012Validator(json_schema("graph")).validate(yaml.safe_load(text))
 
 
-def test_the_cluster(tmp_path: Path) -> None:
+def test_the_example_cluster_is_valid(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(block("yaml", "kind: Cluster"))
     assert len(build_cluster(load_cluster(tmp_path), CATALOG).gpus) == 6
 
 
-def test_the_profiles() -> None:
+def test_the_example_profiles_are_valid() -> None:
     assert len(parse_profiles(block("csv"), "profiles.csv")) == 2
 
 
 @pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_every_key_is_explained(kind: Kind) -> None:
+def test_every_key_is_documented(kind: Kind) -> None:
     schema = json_schema(kind)
     keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
     assert len(keys) > 8
@@ -49,7 +49,7 @@ def test_every_key_is_explained(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_every_choice_is_named(kind: Kind) -> None:
+def test_every_choice_is_documented(kind: Kind) -> None:
     schema = json_schema(kind)
     keys = [item for part in [schema, *schema["$defs"].values()] for item in part["properties"].values()]
     choices = {choice for key in keys for choice in key.get("enum", ())}
@@ -57,7 +57,7 @@ def test_every_choice_is_named(kind: Kind) -> None:
     assert sorted(choice for choice in choices if f"`{choice}`" not in PAGE) == []
 
 
-def test_the_mistakes(tmp_path: Path) -> None:
+def test_the_example_mistakes_have_these_messages(tmp_path: Path) -> None:
     text = edited(
         block("yaml", "TaskGraph"),
         ("    latency_ms: 250\n", ""),
@@ -69,7 +69,7 @@ def test_the_mistakes(tmp_path: Path) -> None:
     assert str(caught.value).replace(str(tmp_path), "traffic") == block("text").rstrip()
 
 
-def test_the_code_of_steps() -> None:
+def test_the_example_steps_are_valid() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    taken = [file.parameters.names for text in blocks if (file := look_at(text)).parameters and not file.flaws]
-    assert taken == [("FRAME", "BOXES"), ("SCORE",)]
+    parameters = [file.parameters.names for text in blocks if (file := parse_step(text)).parameters and not file.flaws]
+    assert parameters == [("FRAME", "BOXES"), ("SCORE",)]

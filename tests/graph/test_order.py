@@ -10,7 +10,7 @@ ANY = st.dictionaries(st.sampled_from(NODES), st.sets(st.sampled_from(NODES), ma
 
 @settings(deadline=None)
 @given(ANY)
-def test_the_order_leaves_out_what_a_cycle_holds_up(dependencies: dict[str, set[str]]) -> None:
+def test_the_order_omits_only_nodes_that_depend_on_a_cycle(dependencies: dict[str, set[str]]) -> None:
     order = topological_order(dependencies)
     for position, node in enumerate(order):
         assert {d for d in dependencies[node] if d in dependencies} <= set(order[:position])
@@ -20,7 +20,7 @@ def test_the_order_leaves_out_what_a_cycle_holds_up(dependencies: dict[str, set[
 
 @settings(deadline=None)
 @given(ANY)
-def test_every_cycle_meets_one_that_is_found(dependencies: dict[str, set[str]]) -> None:
+def test_removing_the_found_cycles_leaves_no_cycle(dependencies: dict[str, set[str]]) -> None:
     edges = [(d, node) for node, before in dependencies.items() for d in before if d in dependencies]
     network = nx.DiGraph(edges)
     found = cycles(dependencies)
@@ -34,7 +34,7 @@ def test_every_cycle_meets_one_that_is_found(dependencies: dict[str, set[str]]) 
 
 @settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=7))
-def test_paths_are_counted(before: list[set[int]]) -> None:
+def test_the_number_of_paths_equals_that_of_an_enumeration(before: list[set[int]]) -> None:
     dependencies = {str(node): {str(d) for d in some if d < node} for node, some in enumerate(before)}
     network = nx.DiGraph([(d, node) for node, some in dependencies.items() for d in some])
     network.add_nodes_from(dependencies)

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType
-from tests.fakes.documents import built, edited, line_of, to_document, to_text
+from tests.fakes.documents import built, edited, line_of
 from tests.fakes.graphs import CROP, VECTORS, chain, cropping, graph, ref, step, task
 
 GRAPH = """\
@@ -39,36 +39,41 @@ spec:
 
 PYTHON = "python: steps/crop.py"
 
-# Edits of the graph; the step's file; the text of the line where the mistake shows; the message.
+# Edits of the graph; the step's code; text on the line that the diagnostic names; part of the message.
 MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
-    "no file": (
+    "missing file": (
         [(PYTHON, "python: crop.py")],
         CROP,
         "crop.py",
-        "there is no file 'crop.py'; write it, with a function",
+        "there is no file 'crop.py'; create it, and define a function",
     ),
-    "a file elsewhere": ([(PYTHON, "python: ../crop.py")], CROP, "crop.py", "'../crop.py' leaves the folder"),
-    "no Python": ([], "def step(:\n", PYTHON, "steps/crop.py:1: this is not Python (invalid syntax)"),
+    "file outside the folder": ([(PYTHON, "python: ../crop.py")], CROP, "crop.py", "'../crop.py' is outside"),
+    "invalid Python": ([], "def step(:\n", PYTHON, "steps/crop.py:1: this is not valid Python (invalid syntax)"),
     "no function": ([], "x = 1\n", PYTHON, "steps/crop.py: there is no function step; define it: def step("),
-    "an import": ([], f"import nowhere\n{CROP}", PYTHON, "steps/crop.py:1: there is no module 'nowhere'"),
-    "an input that it does not take": (
+    "missing module": ([], f"import nowhere\n{CROP}", PYTHON, "steps/crop.py:1: there is no module 'nowhere'"),
+    "input without a parameter": (
         [],
         "def step(X): ...\n",
         PYTHON,
-        "steps/crop.py:1: step takes no 'BOXES', an input of the step; it takes: X",
+        "steps/crop.py:1: step has no parameter for the input 'BOXES'; parameters: X",
     ),
-    "an input that no parameter can be called": (
+    "input whose name cannot be a parameter's": (
         [("        BOXES: {from", "        all-boxes: {from")],
         "def step(X): ...\n",
         PYTHON,
-        "step takes no 'all-boxes', an input of the step; no parameter can be called that",
+        "step has no parameter for the input 'all-boxes'; rename the input, which cannot be a parameter's name",
     ),
-    "no parameter": ([], "def step(X=1, *BOXES): ...\n", PYTHON, "step takes no 'BOXES', an input of the step"),
-    "a parameter that is no input": (
+    "input taken by *args only": (
+        [],
+        "def step(X=1, *BOXES): ...\n",
+        PYTHON,
+        "step has no parameter for the input 'BOXES'",
+    ),
+    "parameter without an input": (
         [],
         "\ndef step(X, BOXES, scale): ...\n",
         PYTHON,
-        "steps/crop.py:2: step needs 'scale', which is no input of the step; give the step that input, or",
+        "steps/crop.py:2: step requires the parameter 'scale', but the step has no such input; add the input, or",
     ),
     "both": (
         [(PYTHON, f"{PYTHON}\n      variants: [{{name: v0, accuracy: 1, template: emulated}}]")],
@@ -80,61 +85,61 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [(f"      {PYTHON}\n", ""), ("      yields: {CROPS: 3}\n", "")],
         CROP,
         "    crop:",
-        "spec.tasks.crop lacks variants; add the models that can do it, or python:",
+        "missing key 'variants' in spec.tasks.crop; add variants, or python with the path of a file",
     ),
     "iteration": (
         [(PYTHON, f"{PYTHON}\n      for_each: detect.BOXES")],
         CROP,
         "for_each: detect.BOXES",
-        "for_each of a python step; a step is called once a request, with all rows",
+        "a python step cannot have the key 'for_each'; iterate in the code, which is called once per request",
     ),
     "condition": (
         [(PYTHON, f"{PYTHON}\n      when: {{tensor: inputs.X, above: 1}}")],
         CROP,
         "when:",
-        "when of a python step; a step is called for each request: decide in the code",
+        "a python step cannot have the key 'when'; decide in the code, which is called for every request",
     ),
     "counts": (
         [(PYTHON, f"{PYTHON}\n      counts: {{N: CROPS}}")],
         CROP,
         "counts:",
-        "counts of a python step; count in the code",
+        "a python step cannot have the key 'counts'; count in the code",
     ),
-    "time of a task": (
+    "latency of a task": (
         [("    detect:\n", "    detect:\n      latency_ms: 3\n")],
         CROP,
         "latency_ms: 3",
-        "latency_ms of a task that is no python step; the time of models is measured",
+        "only a python step can have the key 'latency_ms' here; remove it: model latencies are measured",
     ),
-    "rows of a task": (
+    "yields of a task": (
         [("    detect:\n", "    detect:\n      yields: {BOXES: 3}\n")],
         CROP,
         "yields: {BOXES",
-        "yields of a task that is no python step; yields belong to the variants",
+        "only a python step can have the key 'yields' here; write it in each variant instead",
     ),
     "no estimate of rows": (
         [("      yields: {CROPS: 3}\n", "")],
         CROP,
         "    crop:",
-        "step 'crop' gives no estimate of the rows of crop.CROPS, over which classify iterates; add yields",
+        "step 'crop' does not estimate the number of rows of crop.CROPS, over which classify iterates; add, for",
     ),
-    "rows of no output": (
+    "yields of an unknown output": (
         [("{CROPS: 3}", "{CROPS: 3, CORPS: 1}")],
         CROP,
         "CORPS",
-        "yields of 'CORPS', which is no out",
+        "yields has 'CORPS', which is not an out",
     ),
     "types": (
         [("dtype: FP32, shape: [-1, 16]}\n      outputs", "dtype: FP32, shape: [4, 4, 16]}\n      outputs")],
         CROP,
         "BOXES: {from",
-        "crop expects FP32 [4, 4, 16] but detect.BOXES gives FP32 [-1, 16]; make",
+        "crop expects FP32 [4, 4, 16], but detect.BOXES is FP32 [-1, 16]; change",
     ),
     "no time left": (
         [(PYTHON, f"{PYTHON}\n      latency_ms: 100")],
         CROP,
         "slo:",
-        "python steps take 100 ms of the 100 ms promised; raise latency_ms of the SLO",
+        "python steps reserve 100 ms and leave the tasks none of the 100 ms; raise latency_ms of the SLO",
     ),
 }
 
@@ -146,7 +151,7 @@ def written(folder: Path, text: str, source: str = CROP) -> TaskGraph:
 
 
 @pytest.mark.parametrize(("edits", "source", "place", "words"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_told_once_with_its_line(
+def test_a_mistake_is_reported_once_with_its_line(
     tmp_path: Path, edits: list[tuple[str, str]], source: str, place: str, words: str
 ) -> None:
     text = edited(GRAPH, *edits)
@@ -157,13 +162,13 @@ def test_a_mistake_is_told_once_with_its_line(
     assert words in found
 
 
-def test_a_graph_of_steps_alone_has_nothing_to_place(tmp_path: Path) -> None:
-    of = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
-    with pytest.raises(SpecError, match="every task is a python step; give at least one variants"):
-        written(tmp_path, to_text(to_document(of)), "def step(X): ...\n")
+def test_a_graph_with_only_python_steps_is_refused(tmp_path: Path) -> None:
+    fake = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
+    with pytest.raises(SpecError, match="all tasks are python steps; add a task with variants"):
+        written(tmp_path, fake.to_yaml(), "def step(X): ...\n")
 
 
-def test_a_step_as_it_is_written(tmp_path: Path) -> None:
+def test_a_step_is_built_from_its_entry_and_its_file(tmp_path: Path) -> None:
     made = written(tmp_path, GRAPH)
     crop = made.steps["crop"]
     assert (made.target, crop.retry) == ("auto", True)
@@ -176,20 +181,20 @@ def test_a_step_as_it_is_written(tmp_path: Path) -> None:
     assert made.row_axis(ref("classify.LABEL")) == ref("crop.CROPS")
 
 
-def test_a_change_of_the_code_is_a_change_of_the_graph(tmp_path: Path) -> None:
+def test_a_change_of_the_code_changes_the_graph(tmp_path: Path) -> None:
     before = written(tmp_path, GRAPH)
     assert written(tmp_path, GRAPH) == before
     assert written(tmp_path, GRAPH, CROP + "\n") != before
 
 
-def test_the_fake_is_a_graph(tmp_path: Path) -> None:
-    of = cropping()
-    assert replace(written(tmp_path, to_text(to_document(of))), folder=Path()) == of
+def test_the_fake_graph_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:
+    fake = cropping()
+    assert replace(written(tmp_path, fake.to_yaml()), folder=Path()) == fake
 
 
-def test_tasks_follow_each_other_through_steps() -> None:
-    """a -> s -> t (steps) -> b, and a -> c; u (a step) ends it."""
-    of = graph(
+def test_dependencies_between_tasks_pass_through_steps() -> None:
+    """a -> s -> t -> b and a -> c, where s and t are steps; the step u joins b and c."""
+    mixed = graph(
         [task("a", {"X": "inputs.X"}), task("b", {"X": "t.Y", "Z": "inputs.X"}), task("c", {"X": "a.Y"})],
         {"Y": "u.Y"},
         slo=Slo(100.0),
@@ -199,8 +204,8 @@ def test_tasks_follow_each_other_through_steps() -> None:
             step("u", {"X": "b.Y", "Z": "c.Y"}, "", latency_ms=5),
         ],
     )
-    assert [node.name for node in of.in_order()] == ["a", "s", "t", "b", "c", "u"]
-    assert {node.name: set(of.before(node)) for node in of.in_order()} == {
+    assert [node.name for node in mixed.in_order()] == ["a", "s", "t", "b", "c", "u"]
+    assert {node.name: set(mixed.before(node)) for node in mixed.in_order()} == {
         "a": set(),
         "b": {"a"},
         "c": {"a"},
@@ -208,9 +213,9 @@ def test_tasks_follow_each_other_through_steps() -> None:
         "t": {"a"},
         "u": {"b", "c"},
     }
-    assert of.paths() == (("a", "b"), ("a", "c"))
-    assert (of.steps_ms, of.tasks_ms) == (12.0, 88.0)
+    assert mixed.paths() == (("a", "b"), ("a", "c"))
+    assert (mixed.steps_ms, mixed.tasks_ms) == (12.0, 88.0)
 
 
-def test_without_steps_all_time_is_the_tasks() -> None:
+def test_without_steps_the_tasks_have_the_whole_latency() -> None:
     assert (chain().steps_ms, chain().tasks_ms) == (0.0, 1000.0)

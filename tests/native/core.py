@@ -1,4 +1,4 @@
-"""The core of the compiled backend for tests: engines, fronts and requests over its C functions."""
+"""Python wrapper of the compiled backend's core for tests: engines, fronts and requests over its C functions."""
 
 import ctypes
 import json
@@ -19,7 +19,7 @@ from native.build import build_testing
 Array = NDArray[Any]
 
 PATIENCE_S = 60.0
-"""Seconds after which a test takes a request for stuck."""
+"""Seconds after which a test considers a request stuck."""
 
 _P, _S, _I, _D = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_double
 _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
@@ -48,7 +48,7 @@ _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library that holds the core, built if something has changed."""
+    """Loads the library that contains the core; builds it if a source has changed."""
     loaded = ctypes.CDLL(str(build_testing()))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, f"jigsaw_{name}")
@@ -61,8 +61,8 @@ def call(name: str, *arguments: Any) -> Any:
     return getattr(library(), f"jigsaw_{name}")(*arguments)
 
 
-def taken(pointer: int) -> str:
-    """A text of the library, which is freed there."""
+def take_text(pointer: int) -> str:
+    """Copies a text that the library returned, and frees it."""
     text = ctypes.string_at(pointer).decode(errors="surrogateescape")
     call("text_free", pointer)
     return text
@@ -70,7 +70,12 @@ def taken(pointer: int) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request failed, and whose fault it is: request, model, worker or cancelled."""
+    """Reason why a request failed.
+
+    Attributes:
+        blame: Side at fault: `request`, `model`, `worker` or `cancelled`.
+        message: Message for the client.
+    """
 
     blame: str
     message: str
@@ -78,15 +83,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to a request.
+    """Result of a request. Times are nanoseconds of CLOCK_MONOTONIC.
 
     Attributes:
-        outputs: Output -> value; empty for a failure.
+        outputs: Value of each output; empty for a failure.
         failure: Failure, or None.
-        sent_ns: When the first batch was sent; 0 for never.
-        received_ns: When the last batch was answered; 0 for never.
-        arrival_ns: When the request came.
-        items: Items of the request's batch.
+        sent_ns: Time at which the first batch was sent; 0 for never.
+        received_ns: Time at which the last batch was answered; 0 for never.
+        arrival_ns: Time at which the request arrived.
+        items: Number of items in the request's batch.
     """
 
     outputs: Mapping[str, Array]
@@ -102,19 +107,19 @@ class Outcome:
 
     @property
     def blame(self) -> str:
-        """Whose fault the failure is."""
+        """Side at fault for the failure."""
         assert self.failure is not None
         return self.failure.blame
 
     @property
     def message(self) -> str:
-        """The failure's message."""
+        """Message of the failure."""
         assert self.failure is not None
         return self.failure.message
 
 
 class Request:
-    """A request under way."""
+    """A request that was sent to a front."""
 
     def __init__(self, pointer: int, outputs: Sequence[str]) -> None:
         self._pointer: int | None = pointer
@@ -125,30 +130,30 @@ class Request:
             call("request_free", self._pointer)
 
     def cancel(self) -> None:
-        """The client goes away."""
+        """Cancels the request, as a client that disconnects does."""
         call("request_cancel", self._pointer)
 
     def ended(self, within_s: float = 0.0) -> bool:
-        """Whether the core has answered it and needs it no more, at the latest after some seconds."""
+        """Returns true if the core answers and releases the request within this time."""
         return bool(call("request_wait", self._pointer, within_s))
 
     def wait(self, within_s: float = PATIENCE_S) -> Outcome:
-        """The answer."""
-        assert self.ended(within_s), "the request is not answered"
-        found = json.loads(taken(call("request_outcome", self._pointer)))
+        """Waits for the result."""
+        assert self.ended(within_s), f"the request was not answered within {within_s:g} s"
+        found = json.loads(take_text(call("request_outcome", self._pointer)))
         assert found["responses"] == 1
         failure = Failure(**found["failure"]) if found["failure"] is not None else None
         outputs: dict[str, Array] = {}
         for place, output in enumerate(found["outputs"] if failure is None else []):
             name = self._outputs[output["index"]]
-            assert name not in outputs, f"the output {name} came twice"
+            assert name not in outputs, f"output {name} was returned twice"
             data = ctypes.string_at(call("request_data", self._pointer, place), output["size"])
             outputs[name] = from_bytes(output["dtype"], output["shape"], data)
         return Outcome(outputs, failure, found["sent"], found["received"], found["arrival"], found["items"])
 
 
 class Front:
-    """A front in the engine. Leaving the `with` block waits until nothing of it is under way."""
+    """A front of an engine. Leaving the `with` block waits for its requests."""
 
     def __init__(self, engine: int, spec: Mapping[str, Any], model: str) -> None:
         text = json.dumps(spec).encode()
@@ -156,7 +161,7 @@ class Front:
         self._pointer = call("front_new", engine, model.encode(), text, len(text), ctypes.byref(error))
         if not self._pointer:
             assert error.value
-            raise ValueError(taken(error.value))
+            raise ValueError(take_text(error.value))
         self._inputs = [item["name"] for item in spec["inputs"]]
         self._outputs = [item["name"] for item in spec["outputs"]]
 
@@ -169,7 +174,7 @@ class Front:
         self.close()
 
     def close(self) -> None:
-        """Waits until nothing of it is under way, and ends it."""
+        """Waits for the requests in flight, and deletes the front."""
         pointer, self._pointer = self._pointer, None
         if pointer:
             call("front_free", pointer)
@@ -178,8 +183,8 @@ class Front:
         """Sends a request.
 
         Args:
-            inputs: Input -> value with a batch dimension.
-            more: What comes with it: `id`, `timeout_us`, `priority`, `wanted`, `arrival`, `deadline`, `refuse_output`.
+            inputs: Value of each input, batch dimension included.
+            more: Options: `id`, `timeout_us`, `priority`, `wanted`, `arrival`, `deadline`, `refuse_output`.
         """
         return self.send_many(1, inputs, **more)[0]
 
@@ -193,20 +198,20 @@ class Front:
         return self.send_raw(count, described, b"".join(data), **more)
 
     def send_raw(self, count: int, inputs: Sequence[Mapping[str, Any]], data: bytes, **more: Any) -> list[Request]:
-        """Sends inputs that are described by `dtype`, `shape` and `size`, whatever their data are."""
+        """Sends inputs with any description (`dtype`, `shape`, `size`), which need not match the data."""
         text = json.dumps({"inputs": inputs, **more}).encode()
         pointers = (_P * count)()
         error = call("submit", self._pointer, text, len(text), data, len(data), count, pointers)
-        assert not error, taken(error)
+        assert not error, take_text(error)
         return [Request(pointer, self._outputs) for pointer in pointers if pointer]
 
     def ask(self, inputs: Mapping[str, Array], **more: Any) -> Outcome:
-        """Sends a request and waits for its answer."""
+        """Sends a request and waits for its result."""
         return self.send(inputs, **more).wait()
 
 
 class Engine:
-    """The core, with a run directory."""
+    """An engine of the core with a run directory."""
 
     def __init__(self, run_dir: Path, secret: str = "", region_prefix: str = "") -> None:
         self.run_dir = run_dir
@@ -223,19 +228,19 @@ class Engine:
         call("engine_free", self._pointer)
 
     def close_fronts(self) -> None:
-        """Waits until nothing of any front is under way, and ends them."""
+        """Waits for the requests of all fronts, and deletes the fronts."""
         for front in self._fronts:
             front.close()
 
     def front(self, spec: Mapping[str, Any], model: str = "front") -> Front:
-        """Makes a front, which ends with the engine unless it ended before."""
+        """Makes a front; the engine closes it at the latest."""
         front = Front(self._pointer, spec, model)
         self._fronts.append(front)
         return front
 
     @property
     def logs(self) -> list[str]:
-        """Lines that were logged, beginning with their level."""
+        """Lines of the log, each with its level in front."""
         return [f"{level}: {text}" for level, text in self._state()["logs"]]
 
     @property
@@ -244,11 +249,11 @@ class Engine:
         return list(self._state()["metrics"])
 
     def metric(self, name: str, **labels: str) -> float:
-        """Value of a metric: the sum over all series that have these labels."""
+        """Sums a metric over all series with these labels."""
         return float(sum(series["value"] for series in self._series(name, labels)))
 
     def count(self, name: str, **labels: str) -> int:
-        """Number of values that a histogram observed."""
+        """Counts the values that a histogram has observed."""
         return int(sum(series["count"] for series in self._series(name, labels)))
 
     def _series(self, name: str, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -257,7 +262,7 @@ class Engine:
         return (series for series in found if labels.items() <= series["labels"].items())
 
     def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads(taken(call("engine_state", self._pointer)))
+        state: dict[str, Any] = json.loads(take_text(call("engine_state", self._pointer)))
         return state
 
 
@@ -271,50 +276,50 @@ class ServiceTimes:
         call("times_free", self._pointer)
 
     def add(self, items: int, took_ms: float) -> None:
-        """A batch took that long."""
+        """Records the service time of a batch."""
         call("times_add", self._pointer, items, int(took_ms * 1e6))
 
     def mean(self, items: int) -> float:
-        """Expected time of a batch."""
+        """Expected service time of a batch."""
         return float(call("times_mean", self._pointer, items)) / 1e6
 
     def high(self, items: int) -> float:
-        """Time that few batches exceed."""
+        """Service time that few batches exceed."""
         return float(call("times_high", self._pointer, items)) / 1e6
 
 
 def parse_spec(text: str | bytes) -> dict[str, Any]:
-    """What the reader of specifications says: {"tasks", "tensors"} or {"error"}."""
+    """Reads a specification: {"tasks", "tensors"} are counts, or {"error"} is the message."""
     return _parsed("parse_spec", text)
 
 
 def parse_route(text: str | bytes) -> dict[str, Any]:
-    """What the reader of routes says: {"entries"} or {"error"}."""
+    """Reads a route: {"entries"} is a count, or {"error"} is the message."""
     return _parsed("parse_route", text)
 
 
 def read_answer(data: bytes, sizes: Sequence[int] = (1 << 30,), *, inference: bool = True) -> dict[str, Any]:
-    """What the reader of answers says of bytes that come in pieces of these sizes, over and over."""
+    """Reads an HTTP answer whose bytes arrive in pieces of these sizes, which repeat."""
     found = call("read_answer", data, len(data), (_I * len(sizes))(*sizes), len(sizes), int(inference))
-    answer: dict[str, Any] = json.loads(taken(found))
+    answer: dict[str, Any] = json.loads(take_text(found))
     return answer
 
 
 def _parsed(name: str, text: str | bytes) -> dict[str, Any]:
     data = text if isinstance(text, bytes) else text.encode()
-    parsed: dict[str, Any] = json.loads(taken(call(name, data, len(data))))
+    parsed: dict[str, Any] = json.loads(take_text(call(name, data, len(data))))
     return parsed
 
 
 def to_bytes(array: Array) -> bytes:
-    """The bytes of a tensor as they travel."""
+    """Encodes a tensor as Triton's binary tensor extension does."""
     if array.dtype != np.object_:
         return array.tobytes()
     return b"".join(len(element).to_bytes(4, "little") + element for element in array.ravel())
 
 
 def from_bytes(dtype: str, shape: Sequence[int], data: bytes) -> Array:
-    """A tensor of its bytes."""
+    """Decodes a tensor from Triton's binary tensor extension."""
     if dtype != "BYTES":
         return np.frombuffer(data, to_numpy(dtype)).reshape(shape)
     elements = []
@@ -326,15 +331,15 @@ def from_bytes(dtype: str, shape: Sequence[int], data: bytes) -> Array:
 
 
 def texts(*elements: bytes) -> Array:
-    """A tensor of BYTES with one dimension."""
+    """One-dimensional tensor of BYTES."""
     array = np.empty(len(elements), np.object_)
     array[:] = elements
     return array
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until something holds."""
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come true"
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition was still false after {PATIENCE_S:g} s"
         time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""Specifications of fronts and routes for tests."""
+"""Builders of front specifications and route files for tests."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ def task(
     yields: Sequence[str] = (),
     **more: Any,
 ) -> dict[str, Any]:
-    """A task.
+    """Specification of a task.
 
     Args:
         name: Name of the task and of its route.
-        inputs: Input -> tensor of the graph, and its type; X of `inputs.X` where None.
-        outputs: Output -> type; Y where None.
-        mode: How calls are made.
-        iterated: Inputs of which one call gets one row.
-        yields: Outputs whose rows another task goes through.
-        more: Further members.
+        inputs: (tensor of the graph, type) of each input; None for X from `inputs.X`.
+        outputs: Type of each output; None for Y.
+        mode: `stack`, `rows` or `items`.
+        iterated: Inputs that give one row to each call.
+        yields: Outputs over whose rows another task iterates.
+        more: Further members of the specification.
     """
     inputs = {"X": ("inputs.X", ONE)} if inputs is None else inputs
     outputs = {"Y": ONE} if outputs is None else outputs
@@ -59,14 +59,14 @@ def spec(
     slo_ms: float = 60_000.0,
     **more: Any,
 ) -> dict[str, Any]:
-    """A front.
+    """Specification of a front.
 
     Args:
-        tasks: Tasks in topological order; `task()` where None.
-        inputs: Input -> type; X where None.
-        outputs: Output -> tensor of the graph, and its type; Y of `t.Y` where None.
-        slo_ms: Latency that is promised.
-        more: Further members.
+        tasks: Tasks in topological order; None for one `task()`.
+        inputs: Type of each input; None for X.
+        outputs: (tensor of the graph, type) of each output; None for Y from `t.Y`.
+        slo_ms: Latency SLO in milliseconds.
+        more: Further members of the specification.
     """
     inputs = {"X": ONE} if inputs is None else inputs
     outputs = {"Y": ("t.Y", ONE)} if outputs is None else outputs
@@ -85,17 +85,17 @@ def spec(
 
 
 def entry(worker: str, *, batch: int = 4, slots: int = 1, **more: Any) -> dict[str, Any]:
-    """An entry of a route."""
+    """Entry of a route."""
     return {"worker": worker, "model": "m", "batch": batch, "slots": slots, **more}
 
 
 def write_route(run_dir: Path, *entries: Mapping[str, Any], name: str = "t") -> Path:
-    """Writes a route as whoever deploys does: another file takes the place of the old one."""
+    """Writes a route as the controller does: a new file replaces the old one."""
     return write_text(run_dir, json.dumps({"version": 2, "workers": list(entries)}), name)
 
 
 def write_text(run_dir: Path, text: str, name: str = "t") -> Path:
-    """Writes a route's file with any content."""
+    """Writes any text as a route file."""
     path = run_dir / "routes" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")

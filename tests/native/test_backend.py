@@ -1,4 +1,4 @@
-"""The layer between tritonserver and the core, on a stand-in for the server."""
+"""The layer between tritonserver and the core, tested with a fake server."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from tests.native import specs, triton
-from tests.native.conftest import double
+from tests.native.conftest import column, double
 from tests.native.core import Array, eventually, texts
 from tests.native.triton import Model, ServerError
 from tests.native.worker import Answer, Call, Handler, Refuse, Worker
 
 
 class Gateway:
-    """A server that has started, with a run directory and workers."""
+    """A started server with its run directory, models and workers."""
 
     def __init__(self, run_dir: Path, stack: ExitStack) -> None:
         self.run_dir = run_dir
@@ -46,14 +46,10 @@ def gateway(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]
         yield gateway
         triton.fail("")
         for worker in gateway.workers:
-            worker.going.set()
+            worker.answering.set()
         for model in gateway.models:
             model.unload()
     eventually(lambda: not triton.leaks())
-
-
-def column(*values: int) -> Array:
-    return np.array(values, np.int64).reshape(-1, 1)
 
 
 def test_requests_are_executed_and_answered(gateway: Gateway) -> None:
@@ -66,7 +62,7 @@ def test_requests_are_executed_and_answered(gateway: Gateway) -> None:
     assert model.statistics == (6, 0, 6, 7)
 
 
-def test_a_failure_has_a_code_that_fits_its_blame(gateway: Gateway) -> None:
+def test_the_error_code_of_a_failure_follows_its_blame(gateway: Gateway) -> None:
     def refuse(call: Call) -> Answer:
         raise Refuse(call.inputs["X"].item(), "no")
 
@@ -81,7 +77,7 @@ def test_a_failure_has_a_code_that_fits_its_blame(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("status", "beginning"), [(400, "request: "), (500, "model: "), (503, "worker: ")])
-def test_a_pipeline_is_told_the_blame_in_words(gateway: Gateway, status: int, beginning: str) -> None:
+def test_a_pipeline_gets_the_blame_in_the_message(gateway: Gateway, status: int, beginning: str) -> None:
     def refuse(call: Call) -> Answer:
         raise Refuse(status, "no")
 
@@ -93,26 +89,26 @@ def test_a_pipeline_is_told_the_blame_in_words(gateway: Gateway, status: int, be
 def test_a_cancelled_request_is_dropped(gateway: Gateway) -> None:
     worker = gateway.worker()
     model = gateway.model()
-    worker.going.clear()
+    worker.answering.clear()
     (first,) = model.execute({"inputs": {"X": column(1)}})
     worker.wait(1)
     (second,) = model.execute({"inputs": {"X": column(2)}})
     second.cancel()
     assert second.wait().code == "CANCELLED"
-    worker.going.set()
+    worker.answering.set()
     assert first.wait()["Y"].item() == 2
     assert len(worker.calls) == 1
 
 
 @pytest.mark.parametrize("buffers", [0, 1, 2, 5])
-def test_an_input_may_be_in_pieces(gateway: Gateway, buffers: int) -> None:
+def test_an_input_may_consist_of_several_buffers(gateway: Gateway, buffers: int) -> None:
     gateway.worker()
     model = gateway.model()
     values = column(*range(3 if buffers else 0))
     assert model.ask({"X": values}, buffers=buffers)["Y"].tolist() == (2 * values).tolist()
 
 
-def test_texts(gateway: Gateway) -> None:
+def test_texts_round_trip(gateway: Gateway) -> None:
     kind = ("BYTES", (1,))
     gateway.worker(handler=lambda call: {"Y": call.inputs["X"]})
     task = specs.task(inputs={"X": ("inputs.X", kind)}, outputs={"Y": kind})
@@ -121,7 +117,7 @@ def test_texts(gateway: Gateway) -> None:
     assert found.ravel().tolist() == [b"a", b"", b"long" * 99]
 
 
-def test_only_the_outputs_asked_for_are_made(gateway: Gateway) -> None:
+def test_only_requested_outputs_are_returned(gateway: Gateway) -> None:
     gateway.worker()
     outputs = {"A": ("t.Y", specs.ONE), "B": ("t.Y", specs.ONE), "X": ("inputs.X", specs.ONE)}
     model = gateway.model(specs.spec(outputs=outputs))
@@ -130,25 +126,25 @@ def test_only_the_outputs_asked_for_are_made(gateway: Gateway) -> None:
     assert model.ask({"X": column(1)}).outputs.keys() == {"A", "B", "X"}
 
 
-def test_a_priority_and_a_timeout_come_with_a_request(gateway: Gateway) -> None:
+def test_a_request_may_carry_a_priority_and_a_timeout(gateway: Gateway) -> None:
     worker = gateway.worker()
     specs.write_route(gateway.run_dir, specs.entry("w", batch=1))
     model = Model(triton.config(specs.spec()))
     gateway.models.append(model)
-    worker.going.clear()
+    worker.answering.clear()
     requests = model.execute({"inputs": {"X": column(0)}})
     worker.wait(1)
     for n in range(1, 5):
         requests += model.execute({"inputs": {"X": column(n)}, "parameters": {"other": 9, "jigsaw_priority": n}})
     late = model.ask({"X": column(9)}, timeout_us=20_000)
     assert "its timeout of 20 ms" in late.message
-    worker.going.set()
+    worker.answering.set()
     for request in requests:
         request.wait()
     assert [call.inputs["X"].item() for call in worker.calls] == [0, 4, 3, 2, 1]
 
 
-def test_the_clock_goes_from_step_to_step(gateway: Gateway) -> None:
+def test_the_clock_tensor_is_passed_from_step_to_step(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model(specs.spec(clock=True, slo_ms=7_000))
     before = time.monotonic_ns()
@@ -173,13 +169,13 @@ def test_the_clock_goes_from_step_to_step(gateway: Gateway) -> None:
         np.empty((0, 2), np.int64),
     ],
 )
-def test_a_clock_of_nonsense_does_no_harm(gateway: Gateway, clock: Array) -> None:
+def test_a_nonsensical_clock_tensor_is_harmless(gateway: Gateway, clock: Array) -> None:
     gateway.worker()
     model = gateway.model(specs.spec(clock=True))
     assert model.ask({"X": column(1), "JIGSAW_CLOCK": clock})["Y"].item() == 2
 
 
-def test_the_clock_knows_the_timeout(gateway: Gateway) -> None:
+def test_the_deadline_of_the_clock_tensor_follows_the_timeout(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model(specs.spec(clock=True))
     answer = model.ask({"X": column(1)}, outputs=["JIGSAW_CLOCK"], timeout_us=3_000_000)
@@ -188,7 +184,7 @@ def test_the_clock_knows_the_timeout(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("timeout_us", [1 << 62, (1 << 63) - 1])
-def test_a_timeout_without_end(gateway: Gateway, timeout_us: int) -> None:
+def test_the_longest_timeout_does_not_overflow(gateway: Gateway, timeout_us: int) -> None:
     gateway.worker()
     model = gateway.model(specs.spec(clock=True))
     answer = model.ask({"X": column(1)}, outputs=["Y", "JIGSAW_CLOCK"], timeout_us=timeout_us)
@@ -207,7 +203,7 @@ def test_gpu_memory_is_refused(gateway: Gateway, where: str) -> None:
 
 
 @pytest.mark.parametrize("function", ["RequestInput", "InputBuffer", "ResponseOutput", "OutputBuffer"])
-def test_a_function_of_the_server_that_fails_fails_the_request(gateway: Gateway, function: str) -> None:
+def test_a_failing_server_function_fails_the_request(gateway: Gateway, function: str) -> None:
     gateway.worker()
     model = gateway.model()
     triton.fail(function)
@@ -219,7 +215,7 @@ def test_a_function_of_the_server_that_fails_fails_the_request(gateway: Gateway,
 
 
 @pytest.mark.parametrize("function", ["RequestIsCancelled", "InferenceRequestTimeoutMicroseconds", "ResponseSend"])
-def test_a_function_that_fails_without_harm(gateway: Gateway, function: str) -> None:
+def test_a_failure_of_an_optional_server_function_is_ignored(gateway: Gateway, function: str) -> None:
     gateway.worker()
     model = gateway.model()
     triton.fail(function)
@@ -227,7 +223,7 @@ def test_a_function_that_fails_without_harm(gateway: Gateway, function: str) -> 
 
 
 @pytest.mark.parametrize("function", ["RequestParameter", "RequestOutputName"])
-def test_a_request_that_cannot_be_read(gateway: Gateway, function: str) -> None:
+def test_a_request_that_cannot_be_read_fails(gateway: Gateway, function: str) -> None:
     gateway.worker()
     model = gateway.model()
     triton.fail(function)
@@ -236,7 +232,7 @@ def test_a_request_that_cannot_be_read(gateway: Gateway, function: str) -> None:
     assert f"{function} fails" in answer.message
 
 
-def test_without_a_response_the_request_is_released_all_the_same(gateway: Gateway) -> None:
+def test_a_request_is_released_even_if_no_response_can_be_made(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model()
     triton.fail("ResponseNew")
@@ -247,7 +243,7 @@ def test_without_a_response_the_request_is_released_all_the_same(gateway: Gatewa
 @pytest.mark.parametrize(
     ("api", "works"), [((1, 19), True), ((1, 25), True), ((1, 18), False), ((2, 0), False), ((0, 30), False)]
 )
-def test_another_version_of_the_backend_api(
+def test_versions_of_the_backend_api(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, api: tuple[int, int], works: bool
 ) -> None:
     monkeypatch.setenv("JIGSAW_RUN_DIR", str(run_dir))
@@ -267,7 +263,7 @@ def test_another_version_of_the_backend_api(
         ('{"name": "x", "parameters": {"spec": {"string_value": "{}"}}}', 'spec has no "version"'),
     ],
 )
-def test_a_model_whose_configuration_is_wrong_is_not_loaded(gateway: Gateway, config: str, words: str) -> None:
+def test_a_model_with_a_wrong_configuration_is_not_loaded(gateway: Gateway, config: str, words: str) -> None:
     with pytest.raises(ServerError, match=words):
         Model(config)
 
@@ -279,7 +275,7 @@ def test_a_model_without_a_configuration_is_not_loaded(gateway: Gateway, functio
         Model(triton.config(specs.spec()))
 
 
-def test_a_metric_that_cannot_be_made(gateway: Gateway) -> None:
+def test_a_metric_that_cannot_be_made_fails_the_load(gateway: Gateway) -> None:
     gateway.worker()
     spec = {**specs.spec(), "graph": "without metrics"}
     triton.fail("MetricNew")
@@ -297,23 +293,23 @@ def test_without_a_run_directory_no_model_is_loaded(monkeypatch: pytest.MonkeyPa
         Model(triton.config(specs.spec()))
 
 
-def test_a_model_is_unloaded_while_requests_are_inside(gateway: Gateway) -> None:
+def test_unloading_a_model_waits_for_its_requests(gateway: Gateway) -> None:
     worker = gateway.worker()
     model = gateway.model()
-    worker.going.clear()
+    worker.answering.clear()
     requests = model.execute(*({"inputs": {"X": column(3)}} for _ in range(20)))
     worker.wait(1)
     unloading = threading.Thread(target=model.unload)
     unloading.start()
     time.sleep(0.05)
     assert unloading.is_alive()
-    worker.going.set()
+    worker.answering.set()
     unloading.join()
     assert all(request.answered(released=True) for request in requests)
     assert [request.wait()["Y"].item() for request in requests] == [6] * 20
 
 
-def test_generations_of_a_model_follow_each_other(gateway: Gateway) -> None:
+def test_a_model_is_replaced_under_load(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model()
     requests = []
@@ -341,20 +337,20 @@ def test_metrics_and_logs_go_to_the_server(gateway: Gateway) -> None:
     assert "warning: task t: worker w failed: not ready" in triton.state()["logs"]
 
 
-def test_many_threads_execute_at_once(gateway: Gateway) -> None:
+def test_many_threads_execute_concurrently(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model()
-    wrong: list[object] = []
+    wrong_answers: list[object] = []
 
     def client(number: int) -> None:
         for n in range(30):
             requests = model.execute(*({"inputs": {"X": column(number)}, "id": f"{number}/{n}"} for _ in range(3)))
-            wrong.extend(request for request in requests if request.wait()["Y"].item() != 2 * number)
+            wrong_answers.extend(request for request in requests if request.wait()["Y"].item() != 2 * number)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not wrong_answers
     assert model.statistics[0] == 6 * 30 * 3

@@ -1,4 +1,4 @@
-"""Requests on their way through several tasks."""
+"""Requests to graphs of several tasks: branches, nested rows, conditions, steps and early answers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.native.conftest import Bench, double
+from tests.native.conftest import Bench, column, double
 from tests.native.core import Array, texts
 from tests.native.specs import ONE, spec, task
 from tests.native.worker import Call, Refuse, Worker
@@ -16,18 +16,14 @@ PAIR = ("INT64", (2,))
 COLUMN = ("INT64", (-1, 1))
 
 
-def column(*values: int) -> Array:
-    return np.array(values, np.int64).reshape(-1, 1)
-
-
 def after(name: str, *sources: str, outputs: Sequence[str] = ("Y",), **more: Any) -> dict[str, Any]:
-    """A task that takes the tensors of others."""
+    """Task whose inputs are these tensors."""
     inputs = {f"I{n}": (source, ONE) for n, source in enumerate(sources)}
     return task(name, inputs, dict.fromkeys(outputs, ONE), **more)
 
 
 def total(call: Call) -> dict[str, Array]:
-    """The sum of the inputs and one more, whatever the outputs are called."""
+    """Returns one more than the sum of the inputs as every requested output."""
     made = np.sum(list(call.inputs.values()), axis=0) + 1
     return {name: made for name in call.outputs}
 
@@ -42,7 +38,7 @@ def diamond() -> list[dict[str, Any]]:
 
 
 def serve(bench: Bench, tasks: Sequence[dict[str, Any]], handler: Callable[[Call], Any] = total) -> dict[str, Worker]:
-    """A worker for each task."""
+    """Starts a worker for each task."""
     found = {}
     for item in tasks:
         found[item["name"]] = bench.worker(f"w{item['name']}", handler)
@@ -66,26 +62,26 @@ def test_a_diamond(bench: Bench) -> None:
 def test_branches_run_at_the_same_time(bench: Bench) -> None:
     workers = serve(bench, diamond())
     for name in "bc":
-        workers[name].going.clear()
+        workers[name].answering.clear()
     request = bench.engine.front(spec(diamond(), outputs=OUTPUTS)).send({"X": column(1)})
     for name in "bc":
         workers[name].wait(1)
     for name in "bc":
-        workers[name].going.set()
+        workers[name].answering.set()
     assert request.wait()["D"].tolist() == [[7]]
 
 
 @pytest.mark.parametrize(
     ("wanted", "called"), [(["B"], "ab"), (["Z"], "ac"), (["B", "Z"], "abc"), (["D"], "abcd"), (["B", "D"], "abcd")]
 )
-def test_tasks_that_nothing_wanted_needs_are_left_out(bench: Bench, wanted: list[str], called: str) -> None:
+def test_tasks_that_no_requested_output_needs_are_skipped(bench: Bench, wanted: list[str], called: str) -> None:
     workers = serve(bench, diamond())
     outcome = bench.engine.front(spec(diamond(), outputs=OUTPUTS)).ask({"X": column(1)}, wanted=wanted)
     assert sorted(outcome.outputs) == wanted
     assert "".join(name for name, worker in workers.items() if worker.calls) == called
 
 
-def test_the_first_failure_is_the_answer_and_nothing_after_it_runs(bench: Bench) -> None:
+def test_the_first_failure_ends_the_request(bench: Bench) -> None:
     workers = serve(bench, diamond())
 
     def refuse(call: Call) -> dict[str, Array]:
@@ -111,7 +107,7 @@ def test_both_branches_may_fail(bench: Bench) -> None:
         assert front.ask({"X": column(1)}).blame == "model"
 
 
-def test_an_input_may_be_an_output_and_a_tensor_two(bench: Bench) -> None:
+def test_an_input_or_the_same_tensor_twice_may_be_an_output(bench: Bench) -> None:
     serve(bench, [after("a", "inputs.X")])
     outputs = {"X": ("inputs.X", ONE), "A": ("a.Y", ONE), "B": ("a.Y", ONE)}
     front = bench.engine.front(spec([after("a", "inputs.X")], outputs=outputs))
@@ -121,7 +117,7 @@ def test_an_input_may_be_an_output_and_a_tensor_two(bench: Bench) -> None:
     assert front.ask({"X": column(5)}, wanted=["X"])["X"].tolist() == [[5]]
 
 
-def test_texts_that_are_an_output_and_an_input(bench: Bench) -> None:
+def test_a_text_may_be_both_an_output_and_an_input_of_a_task(bench: Bench) -> None:
     kind = ("BYTES", (1,))
     tasks = [task("a", {"X": ("inputs.X", kind)}, {"Y": kind}), task("b", {"X": ("a.Y", kind)}, {"Y": kind})]
     serve(bench, tasks, lambda call: {"Y": texts(*(b"<" + t for t in call.inputs["X"].ravel())).reshape(-1, 1)})
@@ -132,7 +128,7 @@ def test_texts_that_are_an_output_and_an_input(bench: Bench) -> None:
 
 
 def nested() -> list[dict[str, Any]]:
-    """Rows, rows of each of them, and a task for each of those."""
+    """Task that yields rows, a task that yields rows for each of them, and a task for each of those."""
     return [
         task("a", {"X": ("inputs.X", ONE)}, {"R": PAIRS}, yields=["R"], counts={"N": "R"}),
         task(
@@ -152,17 +148,17 @@ NESTED = {"Y": ("c.Y", COLUMN), "N": ("a.N", ONE), "M": ("b.N", COLUMN)}
 
 
 def unfold(call: Call) -> dict[str, Array]:
-    """As many rows as the first number says, counted up."""
+    """Yields as many rows as the first number says."""
     count = int(call.inputs["X"].ravel()[0])
     return {"R": np.arange(2 * count).reshape(1, count, 2)}
 
 
-def test_rows_of_rows(bench: Bench) -> None:
+def test_nested_rows(bench: Bench) -> None:
     workers = serve(bench, nested(), unfold)
     workers["c"].handler = lambda call: {"Y": call.inputs["X"].sum(axis=1, keepdims=True) * call.inputs["K"]}
     front = bench.engine.front(spec(nested(), outputs=NESTED, split=True))
     outcome = front.ask({"X": column(3)})
-    # Rows [0, 1], [2, 3], [4, 5] make 0, 2 and 4 rows: [0, 1], [2, 3] and [0, 1], [2, 3], [4, 5], [6, 7].
+    # Rows [0, 1], [2, 3], [4, 5] yield 0, 2 and 4 rows: [0, 1], [2, 3] and [0, 1], [2, 3], [4, 5], [6, 7].
     assert outcome["M"].tolist() == [[[0], [2], [4]]]
     assert outcome["Y"].ravel().tolist() == [3 * n for n in (1, 5, 1, 5, 9, 13)]
     assert front.ask({"X": column(0)})["Y"].shape == (1, 0, 1)
@@ -170,7 +166,7 @@ def test_rows_of_rows(bench: Bench) -> None:
     assert front.ask({"X": column(3, 3)})["Y"].shape == (2, 6, 1)
 
 
-def test_a_condition_on_what_another_task_made(bench: Bench) -> None:
+def test_a_condition_on_the_output_of_another_task(bench: Bench) -> None:
     tasks = [
         task("a", {"X": ("inputs.X", ONE)}, {"S": ("FP32", (1,)), "Y": ONE}),
         task("b", {"X": ("a.Y", ONE)}, {"Y": ONE}, mode="rows", condition={"tensor": "a.S", "above": 0.5}),
@@ -187,7 +183,7 @@ def test_a_condition_on_what_another_task_made(bench: Bench) -> None:
 
 
 def step_spec(**more: Any) -> dict[str, Any]:
-    """A task, a python step and a task."""
+    """Front of a task, a python step and another task."""
     tasks = [
         after("a", "inputs.X"),
         after("s", "a.Y", outputs=("Y", "Z"), mode="items", step=True),
@@ -198,7 +194,7 @@ def step_spec(**more: Any) -> dict[str, Any]:
 
 
 def step(answers: dict[str, Array] | None) -> Callable[[Call], dict[str, Array]]:
-    """Answers the request where the input is above 5."""
+    """Handler of a step that answers the whole request if its input is above 5."""
 
     def run(call: Call) -> dict[str, Array]:
         made = {"JIGSAW_ANSWERED": np.array([[0]], np.uint8), **{f"JIGSAW_ANSWER.{n}": column(0) for n in "AZB"}}
@@ -217,12 +213,12 @@ def test_a_step_may_answer_the_whole_request(bench: Bench) -> None:
     front = bench.engine.front(made)
     outcome = front.ask({"X": column(1)})
     assert [outcome[name].item() for name in "AZB"] == [2, 4, 4]
-    asked = {"Y", "Z", "JIGSAW_ANSWERED", "JIGSAW_ANSWER.A", "JIGSAW_ANSWER.Z", "JIGSAW_ANSWER.B"}
-    assert set(workers["s"].calls[0].outputs) == asked
+    requested = {"Y", "Z", "JIGSAW_ANSWERED", "JIGSAW_ANSWER.A", "JIGSAW_ANSWER.Z", "JIGSAW_ANSWER.B"}
+    assert set(workers["s"].calls[0].outputs) == requested
     outcome = front.ask({"X": column(5)})
     assert [outcome[name].item() for name in "AZB"] == [7, 8, 9]
     assert len(workers["b"].calls) == 1
-    # One item of a batch is answered early, the other goes all the way.
+    # The step answers one item of the batch early; the other item runs through all tasks.
     outcome = front.ask({"X": column(5, 1)})
     assert [outcome[name].ravel().tolist() for name in "AZB"] == [[7, 2], [8, 4], [9, 4]]
 
@@ -230,14 +226,14 @@ def test_a_step_may_answer_the_whole_request(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"A": column(1).astype(np.int32)}, "output A of the early answer is not as declared"),
-        ({"A": column(1)[0]}, "output A of the early answer is not as declared"),
-        ({"A": np.int64(1).reshape(())}, "output A of the early answer is not as declared"),
-        ({"A": column(1, 2)}, "output A of the early answer is not as declared"),
+        ({"A": column(1).astype(np.int32)}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": column(1)[0]}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": np.int64(1).reshape(())}, "output A of the early answer does not have the declared type and shape"),
+        ({"A": column(1, 2)}, "output A of the early answer does not have the declared type and shape"),
     ],
 )
 @pytest.mark.parametrize("values", [(5,), (5, 5)])
-def test_an_early_answer_that_is_not_as_declared(
+def test_an_early_answer_of_a_wrong_type_or_shape_fails_the_request(
     bench: Bench, answer: dict[str, Array], words: str, values: tuple[int, ...]
 ) -> None:
     made = step_spec(split=True)
@@ -247,7 +243,7 @@ def test_an_early_answer_that_is_not_as_declared(
     assert words in outcome.message
 
 
-def test_an_early_answer_that_lacks_an_output(bench: Bench) -> None:
+def test_an_early_answer_without_a_requested_output_fails_the_request(bench: Bench) -> None:
     made = step_spec()
 
     def run(call: Call) -> dict[str, Array]:
@@ -263,8 +259,8 @@ def test_an_early_answer_that_lacks_an_output(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("values", [(1,), (2, 1)])
-def test_a_step_that_does_not_answer_needs_all_its_outputs(bench: Bench, values: tuple[int, ...]) -> None:
-    """Where the first item's answer was complete, too."""
+def test_a_step_that_does_not_answer_early_must_return_all_its_outputs(bench: Bench, values: tuple[int, ...]) -> None:
+    """This holds even if the answer to the first item was complete."""
     made = step_spec()
 
     def run(call: Call) -> dict[str, Array]:
@@ -277,7 +273,7 @@ def test_a_step_that_does_not_answer_needs_all_its_outputs(bench: Bench, values:
     assert "output Z is missing" in outcome.message
 
 
-def test_the_message_of_a_step_is_its_own(bench: Bench) -> None:
+def test_the_message_of_a_step_is_passed_on_unchanged(bench: Bench) -> None:
     made = step_spec()
 
     def run(call: Call) -> dict[str, Array]:
@@ -293,7 +289,9 @@ def test_the_message_of_a_step_is_its_own(bench: Bench) -> None:
 
 @pytest.mark.parametrize("output", range(3))
 @pytest.mark.parametrize(("split", "items"), [(False, 1), (True, 1), (True, 3)])
-def test_no_memory_for_an_output_fails_the_request_alone(bench: Bench, output: int, split: bool, items: int) -> None:
+def test_an_output_that_cannot_be_allocated_fails_only_its_request(
+    bench: Bench, output: int, split: bool, items: int
+) -> None:
     outputs = {"D": ("d.Y", ONE), "X": ("inputs.X", ONE), "AGAIN": ("d.Y", ONE)}
     serve(bench, diamond())
     front = bench.engine.front(spec(diamond(), outputs=outputs, split=split))
@@ -303,7 +301,7 @@ def test_no_memory_for_an_output_fails_the_request_alone(bench: Bench, output: i
     assert front.ask({"X": column(1)})["D"].tolist() == [[7]]
 
 
-def test_requests_do_not_get_each_others_answers(bench: Bench) -> None:
+def test_concurrent_requests_get_their_own_answers(bench: Bench) -> None:
     serve(bench, nested(), unfold)["c"].handler = lambda call: {
         "Y": call.inputs["X"].sum(axis=1, keepdims=True) * call.inputs["K"]
     }

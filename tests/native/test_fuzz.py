@@ -1,4 +1,4 @@
-"""What fuzzers are fed with to begin with, and what they found."""
+"""Fuzz targets: the seed corpus with earlier findings, damaged inputs and random bytes."""
 
 import ctypes
 from pathlib import Path
@@ -15,19 +15,19 @@ FILES = sorted(path for kind in KINDS for path in (CORPUS / kind).iterdir())
 
 
 def run(kind: str, data: bytes) -> None:
-    """Ends the process where something does not hold."""
+    """Runs a fuzz target, which aborts the process if an invariant is violated."""
     getattr(library(), f"jigsaw_fuzz_{kind}")(data, ctypes.c_size_t(len(data)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_the_corpus(path: Path) -> None:
+def test_corpus(path: Path) -> None:
     data = path.read_bytes()
     for kind in KINDS:
         run(kind, data)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_the_corpus_damaged(path: Path) -> None:
+def test_damaged_corpus(path: Path) -> None:
     data = path.read_bytes()
     for place in range(0, len(data), max(1, len(data) // 60)):
         for changed in (data[:place], data[:place] + bytes([data[place] ^ 9]) + data[place + 1 :], data[place:]):
@@ -35,5 +35,5 @@ def test_the_corpus_damaged(path: Path) -> None:
 
 
 @given(st.sampled_from(KINDS), st.binary(max_size=400))
-def test_any_bytes(kind: str, data: bytes) -> None:
+def test_random_bytes(kind: str, data: bytes) -> None:
     run(kind, data)

@@ -1,4 +1,4 @@
-"""Answers of servers, read from bytes that come in any pieces."""
+"""Reader of HTTP answers, whose bytes may arrive in pieces of any size."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ GOOD = good(
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=10))
-def test_an_answer_is_the_same_in_any_pieces(sizes: list[int]) -> None:
+def test_an_answer_in_pieces_reads_the_same(sizes: list[int]) -> None:
     found = read_answer(GOOD, sizes)
     assert found["done"] and found["status"] == 200
     assert found == read_answer(GOOD)
@@ -38,12 +38,12 @@ def test_an_answer_is_the_same_in_any_pieces(sizes: list[int]) -> None:
 
 
 @given(st.integers(0, len(GOOD) - 1), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_part_of_an_answer_is_none(length: int, sizes: list[int]) -> None:
+def test_an_incomplete_answer_is_not_done(length: int, sizes: list[int]) -> None:
     assert not read_answer(GOOD[:length], sizes)["done"]
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_a_damaged_answer_does_no_harm(place: int, change: int, sizes: list[int]) -> None:
+def test_a_damaged_answer_is_harmless(place: int, change: int, sizes: list[int]) -> None:
     damaged = bytearray(GOOD)
     damaged[place] ^= change
     found = read_answer(bytes(damaged), sizes)
@@ -51,24 +51,24 @@ def test_a_damaged_answer_does_no_harm(place: int, change: int, sizes: list[int]
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 60), min_size=1, max_size=4))
-def test_any_bytes_do_no_harm(data: bytes, sizes: list[int]) -> None:
+def test_random_bytes_are_harmless(data: bytes, sizes: list[int]) -> None:
     read_answer(b"HTTP/1.1 200 OK\r\n" + data, sizes)
     read_answer(data, sizes)
 
 
 @pytest.mark.parametrize("inference", [True, False])
 @pytest.mark.parametrize("sizes", [ALL, (1,)])
-def test_an_error_is_told_in_its_words(inference: bool, sizes: tuple[int, ...]) -> None:
+def test_the_message_of_an_error_is_read(inference: bool, sizes: tuple[int, ...]) -> None:
     found = read_answer(bad(503, "[request id: 7] not\nnow"), sizes, inference=inference)
     assert (found["status"], found["reason"]) == (503, "not\nnow")
 
 
 @pytest.mark.parametrize("body", [b"", b"anything", b"{}"])
-def test_of_other_good_answers_only_the_status_counts(body: bytes) -> None:
+def test_the_body_of_other_successful_answers_is_ignored(body: bytes) -> None:
     assert read_answer(message(200, body), inference=False)["done"]
 
 
-def test_fields_have_names_of_any_case_and_spaces() -> None:
+def test_header_names_ignore_case_and_values_ignore_spaces() -> None:
     text = GOOD.replace(b"Content-Length: ", b"CONTENT-LENGTH:\t ").replace(b"Inference-Header-", b"inference-HEADER-")
     assert read_answer(text)["outputs"] == read_answer(GOOD)["outputs"]
 
@@ -77,14 +77,14 @@ def test_fields_have_names_of_any_case_and_spaces() -> None:
     ("outputs", "data", "words"),
     [
         ([item("Y", "INT32", [2, 3], 20)], bytes(20), "output Y of shape [2, 3] has 20 bytes"),
-        ([item("Y", "INT32", [-1], 4)], bytes(4), "has a shape that cannot be"),
-        ([item("Y", "INT64", [1 << 61], 0)], b"", "has a shape that cannot be"),
-        ([item("Y", "INT64", [1 << 40, 1 << 40], 0)], b"", "has a shape that cannot be"),
+        ([item("Y", "INT32", [-1], 4)], bytes(4), "has an impossible shape"),
+        ([item("Y", "INT64", [1 << 61], 0)], b"", "has an impossible shape"),
+        ([item("Y", "INT64", [1 << 40, 1 << 40], 0)], b"", "has an impossible shape"),
         ([item("Y", "INT32", [1] * 33, 4)], bytes(4), "too many dimensions"),
         ([item("Y", "INT128", [1], 16)], bytes(16), "unknown data type"),
-        ([item("Y", "BYTES", [1], -1)], b"", "has a size that cannot be"),
-        ([item("Y", "BYTES", [1], 1 << 50)], b"", "has a size that cannot be"),
-        ([item("Y", "INT32", [1], data=[3])], b"", "is not binary"),
+        ([item("Y", "BYTES", [1], -1)], b"", "has an impossible size"),
+        ([item("Y", "BYTES", [1], 1 << 50)], b"", "has an impossible size"),
+        ([item("Y", "INT32", [1], data=[3])], b"", "is not in binary form"),
         ([item("Y", "INT32", [1], 4)], bytes(5), "have 5 bytes where 4 were announced"),
         ([item("Y", "INT32", [1], 4)] * 2, bytes(4), "have 4 bytes where 8 were announced"),
         ([{"datatype": "INT32", "shape": [1]}], b"", 'output has no "name"'),
@@ -94,7 +94,7 @@ def test_fields_have_names_of_any_case_and_spaces() -> None:
         ([3], b"", "output is not an object"),
     ],
 )
-def test_descriptions_that_cannot_be(outputs: list[Any], data: bytes, words: str) -> None:
+def test_impossible_descriptions_are_rejected(outputs: list[Any], data: bytes, words: str) -> None:
     assert words in read_answer(good(outputs, data))["error"]
 
 
@@ -102,43 +102,43 @@ def test_descriptions_that_cannot_be(outputs: list[Any], data: bytes, words: str
     ("text", "words"),
     [
         (b"", None),
-        (b"\r\n\r\n", "length is not told"),
+        (b"\r\n\r\n", "no Content-Length"),
         (b"HTTP/2 200\r\n\r\n", "is not HTTP"),
         (b"HTTP/1.1 2000 OK\r\n\r\n", "is not HTTP"),
         (b"HTTP/1.1 abc\r\n\r\n", "is not HTTP"),
         (b"HTTP/1.1 -20 OK\r\n\r\n", "is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "the answer's length is not told"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "a length in the answer is no number"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a length in the answer is no number"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1 2\r\n\r\n", "a length in the answer is no number"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", "is no number"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "the answer has no Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "a length in the answer's header is not a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a length in the answer's header is not a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1 2\r\n\r\n", "a length in the answer's header is not a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", "is not a number"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999999\r\n\r\n", "contradict each other"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 17000000\r\n\r\n", "the answer's JSON is too long"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nInference-Header-Content-Length: 2\r\n\r\n", "contradict"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "the answer's length is not told"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "the answer has a Transfer-Encoding"),
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "has no colon"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "header does not end"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"Content-Length: 0\r\n\r\n", "header does not end"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "header is too long"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"Content-Length: 0\r\n\r\n", "header is too long"),
         (
             b"HTTP/1.1 400 No\r\nContent-Length: 9\r\nInference-Header-Content-Length: 2\r\n\r\n{}",
-            "tensors in an",
+            "an error answer contains tensors",
         ),
-        (message(200, b"{}") + b"x", "more came than the answer's length"),
+        (message(200, b"{}") + b"x", "there are bytes after the end of the answer"),
         (message(200, b"{"), "JSON: the document ends early at byte 1"),
         (message(200, b"[" * 10_000), "nested too deep"),
     ],
 )
-def test_heads_that_cannot_be(text: bytes, words: str | None) -> None:
+def test_impossible_headers_are_rejected(text: bytes, words: str | None) -> None:
     found = read_answer(text)
     if words is None:
         assert not found["done"]
     else:
         assert words in found["error"]
-        if b"more came" not in words.encode():
+        if "bytes after the end" not in words:
             assert words in read_answer(text, (1,))["error"]
 
 
-def test_what_follows_an_answer_is_left() -> None:
+def test_bytes_after_an_answer_are_not_read() -> None:
     found = read_answer(GOOD + b"HTTP/1.1 200", (1,))
     assert found["done"]
     assert found["left"] == 12

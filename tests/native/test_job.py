@@ -1,4 +1,4 @@
-"""Requests as items: what workers get of them, and what becomes of the answers."""
+"""Requests at one task: how they become calls, and how the answers become tensors of the request."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.conftest import Bench
+from tests.native.conftest import Bench, column
 from tests.native.core import Array, texts
 from tests.native.specs import spec, task
 from tests.native.worker import Call
@@ -21,7 +21,7 @@ LIST = ("INT64", (-1,))
 
 
 def rows_spec(**more: Any) -> dict[str, Any]:
-    """A task that is called for each row of ROWS with the whole of K."""
+    """Front of a task that is called for each row of ROWS, each time with all of K."""
     inputs = {"X": ("inputs.ROWS", PAIR), "K": ("inputs.K", ONE)}
     made = task(inputs=inputs, outputs={"Y": ONE}, mode="rows", iterated=["X"], **more)
     return spec([made], {"ROWS": PAIRS, "K": ONE}, {"Y": ("t.Y", ("INT64", (-1, 1)))})
@@ -31,18 +31,14 @@ def weigh(call: Call) -> dict[str, Array]:
     return {"Y": call.inputs["K"] * call.inputs["X"].sum(axis=1, keepdims=True)}
 
 
-def column(*values: int) -> Array:
-    return np.array(values, np.int64).reshape(-1, 1)
-
-
-def test_fixed_shapes_are_joined_along_the_batch(bench: Bench) -> None:
+def test_fixed_shapes_are_stacked_along_the_batch(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=8)
     assert bench.front().ask({"X": column(1, 2, 3)})["Y"].tolist() == [[2], [4], [6]]
     assert worker.batches == [3]
 
 
-def test_a_batch_is_cut_to_what_the_worker_takes(bench: Bench) -> None:
+def test_a_batch_is_split_at_the_batch_size_of_the_worker(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=4)
     values = np.arange(10).reshape(10, 1)
@@ -50,14 +46,14 @@ def test_a_batch_is_cut_to_what_the_worker_takes(bench: Bench) -> None:
     assert worker.batches == [4, 4, 2]
 
 
-def test_a_batch_without_items_is_answered_without_a_worker(bench: Bench) -> None:
+def test_an_empty_batch_is_answered_without_a_worker(bench: Bench) -> None:
     bench.route("nobody")
     outcome = bench.front().ask({"X": np.empty((0, 1), np.int64)})
     assert outcome["Y"].shape == (0, 1)
     assert outcome.sent_ns == 0
 
 
-def test_rows_are_items_and_whole_inputs_come_with_each(bench: Bench) -> None:
+def test_rows_are_items_and_other_inputs_are_repeated(bench: Bench) -> None:
     worker = bench.worker(handler=weigh)
     bench.route("w", batch=4)
     front = bench.engine.front(rows_spec())
@@ -68,23 +64,23 @@ def test_rows_are_items_and_whole_inputs_come_with_each(bench: Bench) -> None:
     assert worker.calls[0].inputs["K"].ravel().tolist() == [10, 10, 10, 100]
 
 
-def test_no_rows_are_no_calls(bench: Bench) -> None:
+def test_a_request_without_rows_makes_no_calls(bench: Bench) -> None:
     bench.route("nobody")
     front = bench.engine.front(rows_spec())
     found = front.ask({"ROWS": np.empty((2, 0, 2), np.int64), "K": column(1, 2)})["Y"]
     assert found.shape == (2, 0, 1)
 
 
-def test_items_whose_shapes_vary_are_calls_of_their_own(bench: Bench) -> None:
+def test_items_of_varying_shape_are_separate_calls(bench: Bench) -> None:
     worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"].sum(axis=1, keepdims=True)})
     bench.route("w", batch=2)
     made = spec([task(inputs={"X": ("inputs.X", LIST)}, mode="items")], {"X": LIST})
     assert bench.engine.front(made).ask({"X": np.ones((3, 5), np.int64)})["Y"].tolist() == [[5], [5], [5]]
     assert worker.batches == [1, 1, 1]
-    assert worker.at_once <= 2
+    assert worker.max_concurrent <= 2
 
 
-def test_answers_whose_shapes_differ_do_not_make_one_batch(bench: Bench) -> None:
+def test_answers_of_different_shapes_cannot_be_stacked(bench: Bench) -> None:
     bench.worker(handler=lambda call: {"Y": np.zeros((1, int(call.inputs["X"][0, 0])), np.int64)})
     bench.route("w")
     made = spec([task(outputs={"Y": LIST}, mode="items")], outputs={"Y": ("t.Y", LIST)})
@@ -97,7 +93,7 @@ def test_answers_whose_shapes_differ_do_not_make_one_batch(bench: Bench) -> None
 
 @pytest.mark.parametrize("elements", [1, 20_000])
 def test_answers_of_any_size_are_joined_in_the_order_of_their_items(bench: Bench, elements: int) -> None:
-    # From 64 KiB on they are joined while others are served.
+    # Above 64 KiB answers are joined without the lock, while others are served.
     bench.worker(handler=lambda call: {"Y": np.repeat(call.inputs["X"], elements, axis=1)})
     bench.route("w", slots=4)
     made = spec([task(outputs={"Y": LIST}, mode="items")], outputs={"Y": ("t.Y", LIST)})
@@ -107,7 +103,7 @@ def test_answers_of_any_size_are_joined_in_the_order_of_their_items(bench: Bench
         assert request.wait()["Y"].tolist() == np.repeat(column(3, 1, 4, 1, 5), elements, axis=1).tolist()
 
 
-def test_large_answers_whose_shapes_differ_fail_the_request_alone(bench: Bench) -> None:
+def test_large_answers_of_different_shapes_fail_only_their_request(bench: Bench) -> None:
     bench.worker(handler=lambda call: {"Y": np.zeros((1, 20_000 * int(call.inputs["X"][0, 0])), np.int64)})
     bench.route("w")
     made = spec([task(outputs={"Y": LIST}, mode="items")], outputs={"Y": ("t.Y", LIST)})
@@ -133,7 +129,7 @@ def test_large_answers_whose_shapes_differ_fail_the_request_alone(bench: Bench) 
     ],
 )
 @pytest.mark.parametrize("bound", ["above", "below"])
-def test_a_condition_is_a_bound(bench: Bench, dtype: type, value: float, above: bool, bound: str) -> None:
+def test_a_condition_compares_with_a_bound(bench: Bench, dtype: type, value: float, above: bool, bound: str) -> None:
     below = value < 5
     array: Array = np.array([[value]], dtype)
     found = condition_rows(bench, array, {bound: 5.0})
@@ -141,7 +137,7 @@ def test_a_condition_is_a_bound(bench: Bench, dtype: type, value: float, above: 
 
 
 @pytest.mark.parametrize(("dtype", "data", "rows"), [("BOOL", b"\x01", 1), ("BOOL", b"\x00", 0)])
-def test_a_condition_on_a_truth_value(bench: Bench, dtype: str, data: bytes, rows: int) -> None:
+def test_a_condition_on_a_bool(bench: Bench, dtype: str, data: bytes, rows: int) -> None:
     assert condition_rows(bench, np.frombuffer(data, np.bool_).reshape(1, 1), {"above": 0.5}) == rows
 
 
@@ -161,7 +157,7 @@ def test_a_condition_on_subnormal_fp16(bench: Bench, bits: int, rows: int) -> No
 
 
 def condition_rows(bench: Bench, array: Array, condition: dict[str, float]) -> int:
-    """For how many rows a task without rows of its own runs, 0 or 1."""
+    """Number of rows, 0 or 1, for which a conditional task runs."""
     bench.worker()
     bench.route("w")
     kind = (to_triton(array.dtype), (1,))
@@ -180,10 +176,10 @@ def test_a_condition_needs_one_element(bench: Bench) -> None:
     made = rows_spec(condition={"tensor": "inputs.ROWS", "above": 0.5})
     outcome = bench.engine.front(made).ask({"ROWS": np.zeros((1, 3, 2), np.int64), "K": column(1)})
     assert outcome.blame == "request"
-    assert "needs one element" in outcome.message and "[1, 3, 2]" in outcome.message
+    assert "needs a tensor of one element" in outcome.message and "[1, 3, 2]" in outcome.message
 
 
-def test_rows_of_a_task_whose_condition_does_not_hold(bench: Bench) -> None:
+def test_a_false_condition_yields_no_rows(bench: Bench) -> None:
     bench.route("nobody")
     made = rows_spec(condition={"tensor": "inputs.K", "above": 1.5})
     found = bench.engine.front(made).ask({"ROWS": np.zeros((1, 3, 2), np.int64), "K": column(1)})["Y"]
@@ -207,7 +203,7 @@ def test_texts_of_any_length(bench: Bench, limit: int) -> None:
     assert max(worker.batches) == min(limit, 4)
 
 
-def test_rows_of_texts_and_texts_that_come_with_each(bench: Bench) -> None:
+def test_rows_of_texts_and_repeated_texts(bench: Bench) -> None:
     def join(call: Call) -> dict[str, Array]:
         pairs = zip(call.inputs["X"].ravel(), call.inputs["K"].ravel(), strict=True)
         return {"Y": texts(*(first + second for first, second in pairs)).reshape(-1, 1)}
@@ -227,7 +223,7 @@ def test_rows_of_texts_and_texts_that_come_with_each(bench: Bench) -> None:
     ("shape", "data", "words"),
     [
         ([2, 1], b"\1\0\0\0a", "ends before its last element"),
-        ([1, 1], b"\1\0\0\0a\0\0\0\0", "holds more than its elements"),
+        ([1, 1], b"\1\0\0\0a\0\0\0\0", "has bytes after its last element"),
         ([1, 1], b"\5\0\0\0a", "longer than the tensor"),
         ([1, 1], b"\xff\xff\xff\xff", "longer than the tensor"),
         ([1 << 40, 1], b"\1\0\0\0a", "ends before its last element|too many rows"),
@@ -236,7 +232,9 @@ def test_rows_of_texts_and_texts_that_come_with_each(bench: Bench) -> None:
     ],
 )
 @pytest.mark.parametrize("split", [False, True])
-def test_texts_that_are_none(bench: Bench, shape: list[int], data: bytes, words: str, split: bool) -> None:
+def test_malformed_texts_of_a_request_are_rejected(
+    bench: Bench, shape: list[int], data: bytes, words: str, split: bool
+) -> None:
     bench.worker(handler=shout)
     bench.route("w")
     made = spec(
@@ -265,7 +263,7 @@ def test_texts_that_are_none(bench: Bench, shape: list[int], data: bytes, words:
     ],
 )
 @pytest.mark.parametrize("split", [False, True])
-def test_inputs_that_are_not_those_declared(
+def test_inputs_that_differ_from_their_declaration_are_rejected(
     bench: Bench, dtype: str, shape: list[int], size: int, words: str, split: bool
 ) -> None:
     bench.worker()
@@ -278,7 +276,7 @@ def test_inputs_that_are_not_those_declared(
     assert front.ask({"X": column(1)})["Y"].tolist() == [[2]]
 
 
-def test_rows_without_elements_are_not_without_end(bench: Bench) -> None:
+def test_the_number_of_empty_rows_is_limited(bench: Bench) -> None:
     bench.worker()
     bench.route("w")
     made = task(inputs={"X": ("inputs.X", ("INT64", (-1,)))}, mode="rows", iterated=["X"])
@@ -295,7 +293,7 @@ def test_rows_without_elements_are_not_without_end(bench: Bench) -> None:
         ({"ROWS": np.zeros((1, 3, 2), np.int64), "K": column(1, 2)}, "inputs differ in batch size: X has 1, K has 2"),
     ],
 )
-def test_inputs_of_different_batches(bench: Bench, inputs: dict[str, Array], words: str) -> None:
+def test_inputs_of_different_batch_sizes_are_rejected(bench: Bench, inputs: dict[str, Array], words: str) -> None:
     bench.route("nobody")
     outcome = bench.engine.front(rows_spec()).ask(inputs)
     assert outcome.blame == "request"
@@ -315,13 +313,13 @@ def test_iterated_inputs_need_the_same_number_of_rows(bench: Bench) -> None:
 
 
 def repeat(call: Call) -> dict[str, Array]:
-    """As many rows as the input says."""
+    """Yields as many rows as the input says."""
     count = int(call.inputs["X"][0, 0])
     return {"R": (100 * count + np.arange(2 * count)).reshape(1, count, 2)}
 
 
 def yields_spec(mode: str, **more: Any) -> dict[str, Any]:
-    """A task that makes rows and counts them; in mode `rows` it goes through rows itself."""
+    """Front of a task that yields rows and counts them; in mode `rows` it also iterates over rows."""
     rows = mode == "rows"
     inputs = {"X": ("inputs.X", ONE)}
     made = task(
@@ -337,7 +335,7 @@ def yields_spec(mode: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("counts", [[3], [1, 0, 2], [0, 0], [3, 1, 4, 1, 5, 9, 2, 6]])
-def test_rows_of_rows_follow_each_other_and_are_counted_call_by_call(bench: Bench, counts: list[int]) -> None:
+def test_nested_rows_are_concatenated_and_counted_for_each_call(bench: Bench, counts: list[int]) -> None:
     worker = bench.worker(handler=repeat)
     bench.route("w", batch=3)
     front = bench.engine.front(yields_spec("rows"))
@@ -350,14 +348,14 @@ def test_rows_of_rows_follow_each_other_and_are_counted_call_by_call(bench: Benc
     assert bench.engine.metric("jigsaw_yield_rows_total") == sum(counts)
 
 
-def test_no_rows_have_no_rows(bench: Bench) -> None:
+def test_without_rows_there_are_no_nested_rows(bench: Bench) -> None:
     bench.route("nobody")
     outcome = bench.engine.front(yields_spec("rows")).ask({"X": np.empty((2, 0, 1), np.int64)})
     assert outcome["R"].shape == (2, 0, 2)
     assert outcome["N"].shape == (2, 0, 1)
 
 
-def test_entries_of_a_batch_need_as_many_rows_of_rows(bench: Bench) -> None:
+def test_batch_entries_need_the_same_number_of_nested_rows(bench: Bench) -> None:
     bench.worker(handler=repeat)
     bench.route("w")
     front = bench.engine.front(yields_spec("rows"))
@@ -367,7 +365,7 @@ def test_entries_of_a_batch_need_as_many_rows_of_rows(bench: Bench) -> None:
     assert "differs in shape between the items of the request: [4], [5]" in outcome.message
 
 
-def test_a_task_without_rows_may_make_some(bench: Bench) -> None:
+def test_a_task_in_mode_stack_may_yield_rows(bench: Bench) -> None:
     bench.worker(handler=repeat)
     bench.route("w")
     front = bench.engine.front(yields_spec("stack"))
@@ -377,7 +375,7 @@ def test_a_task_without_rows_may_make_some(bench: Bench) -> None:
     assert "differs in shape" in front.ask({"X": column(1, 2)}).message
 
 
-def test_the_items_of_a_batch_that_is_split_go_their_own_ways(bench: Bench) -> None:
+def test_the_items_of_a_split_batch_are_independent(bench: Bench) -> None:
     bench.worker(handler=repeat)
     bench.route("w")
     front = bench.engine.front(yields_spec("stack", split=True))
@@ -387,7 +385,7 @@ def test_the_items_of_a_batch_that_is_split_go_their_own_ways(bench: Bench) -> N
     assert "send them one by one" in outcome.message
 
 
-def wrong(change: Callable[[dict[str, Array]], dict[str, Array]]) -> Callable[[Call], dict[str, Array]]:
+def changed(change: Callable[[dict[str, Array]], dict[str, Array]]) -> Callable[[Call], dict[str, Array]]:
     return lambda call: change({"Y": 2 * call.inputs["X"]})
 
 
@@ -403,10 +401,10 @@ def wrong(change: Callable[[dict[str, Array]], dict[str, Array]]) -> Callable[[C
         (lambda outputs: {"Y": texts(b"1", b"2").reshape(2, 1)}, "is of type BYTES where INT64"),
     ],
 )
-def test_outputs_that_are_not_those_declared(
+def test_outputs_that_differ_from_their_declaration_are_the_models_fault(
     bench: Bench, change: Callable[[dict[str, Array]], dict[str, Array]], words: str
 ) -> None:
-    worker = bench.worker(handler=wrong(change))
+    worker = bench.worker(handler=changed(change))
     bench.route("w")
     front = bench.front()
     outcome = front.ask({"X": column(1, 2)})
@@ -417,7 +415,7 @@ def test_outputs_that_are_not_those_declared(
     assert front.ask({"X": column(1, 2)})["Y"].tolist() == [[2], [4]]
 
 
-def test_texts_of_an_answer_that_are_none(bench: Bench) -> None:
+def test_malformed_texts_of_an_answer_are_the_models_fault(bench: Bench) -> None:
     def cut(call: Call) -> bytes:
         return call.answer({"Y": texts(b"long enough").reshape(1, 1)}).replace(b"\x0b\0\0\0long", b"\x0c\0\0\0long")
 
@@ -433,7 +431,7 @@ def test_texts_of_an_answer_that_are_none(bench: Bench) -> None:
     "dtype",
     ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"],
 )
-def test_every_data_type_comes_back_as_it_was(bench: Bench, dtype: str) -> None:
+def test_every_data_type_round_trips(bench: Bench, dtype: str) -> None:
     bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
     bench.route("w")
     array = np.frombuffer(bytes(range(48)), np.uint8)[: 6 * np.dtype(dtype).itemsize].view(dtype).reshape(2, 3)
@@ -442,7 +440,7 @@ def test_every_data_type_comes_back_as_it_was(bench: Bench, dtype: str) -> None:
     assert bench.engine.front(made).ask({"X": array})["Y"].tobytes() == array.tobytes()
 
 
-def test_a_scalar_has_no_dimension_but_the_batch(bench: Bench) -> None:
+def test_a_scalar_has_only_the_batch_dimension(bench: Bench) -> None:
     bench.worker()
     bench.route("w")
     kind = ("INT64", ())

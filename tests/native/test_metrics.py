@@ -1,4 +1,4 @@
-"""docs/reference/metrics.md says which metrics the compiled backend has."""
+"""Metrics of the compiled backend: their values, and their description in docs/reference/metrics.md."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.native.conftest import Bench
+from tests.native import specs
+from tests.native.conftest import Bench, column
 from tests.native.core import eventually
 from tests.native.specs import ONE, spec, task
 
@@ -14,14 +15,14 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_te
 ROWS = ("INT64", (-1, 1))
 
 
-class Described(NamedTuple):
+class MetricDescription(NamedTuple):
     kind: str
     labels: frozenset[str]
 
 
 @pytest.fixture
-def found(bench: Bench) -> dict[str, Described]:
-    """Metric -> its kind, and the labels of all of its series, of a graph that has everything."""
+def exported(bench: Bench) -> dict[str, MetricDescription]:
+    """Kind and labels of each metric of a graph that uses every feature."""
     tasks = [
         task("split", outputs={"R": ROWS}, yields=("R",), variants=("small",)),
         task(
@@ -39,17 +40,19 @@ def found(bench: Bench) -> dict[str, Described]:
     for series in bench.engine.series:
         kinds[series["name"]] = series["kind"]
         labels.setdefault(series["name"], set()).update(series["labels"])
-    return {name: Described(kind, frozenset(labels[name])) for name, kind in kinds.items()}
+    return {name: MetricDescription(kind, frozenset(labels[name])) for name, kind in kinds.items()}
 
 
-def test_the_page_has_every_metric_with_its_kind_and_labels(found: dict[str, Described]) -> None:
+def test_the_page_lists_every_metric_with_its_kind_and_labels(exported: dict[str, MetricDescription]) -> None:
     rows = re.findall(r"^\| `(jigsaw_\w+)` \| (\w+) \| (.*?) \|", PAGE, re.MULTILINE)
-    described = {name: Described(kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    described = {
+        name: MetricDescription(kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows
+    }
     assert len(described) == len(rows)
-    assert described == found
+    assert described == exported
 
 
-def test_gauges_of_a_graph_that_is_gone_are_zero(bench: Bench) -> None:
+def test_gauges_of_a_removed_graph_are_zero(bench: Bench) -> None:
     bench.worker()
     bench.route("w", slots=3)
     old, new = bench.front(capacity_rps=50.0), bench.front(capacity_rps=50.0)
@@ -68,3 +71,53 @@ def test_the_page_explains_every_value_of_a_label(bench: Bench, metric: str, lab
     values = {series["labels"][label] for series in bench.engine.series if series["name"] == metric}
     assert len(values) >= 3
     assert sorted(value for value in values if f"`{value}`" not in PAGE) == []
+
+
+def test_gauges_describe_the_queue(bench: Bench) -> None:
+    worker = bench.worker()
+    bench.route("w", batch=1, slots=2)
+    front = bench.front()
+    worker.answering.clear()
+    requests = front.send_many(7, {"X": column(1)})
+    worker.wait(2)
+    eventually(lambda: bench.engine.metric("jigsaw_queue_length") == 5)
+    assert bench.engine.metric("jigsaw_slots") == bench.engine.metric("jigsaw_slots_busy") == 2
+    assert bench.engine.metric("jigsaw_queue_age_seconds") > 0
+    assert bench.engine.metric("jigsaw_queue_headroom_seconds") > 0
+    worker.answering.set()
+    for request in requests:
+        request.wait()
+
+
+def test_requests_and_batches_are_counted(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w", variant="v")
+    front = bench.engine.front(specs.spec([specs.task(variants=["v", "other"])]))
+    for count in (1, 3, 4):
+        front.ask({"X": column(*range(count))})
+    engine = bench.engine
+    assert engine.metric("jigsaw_arrivals_total", graph="g") == 8
+    assert engine.metric("jigsaw_requests_total", task="t") == 3
+    assert engine.metric("jigsaw_slo_total", outcome="met") == 3
+    assert engine.metric("jigsaw_batch_items", variant="v") == 8
+    assert engine.count("jigsaw_batch_items", variant="v") == 3
+    assert engine.count("jigsaw_batch_items", variant="other") == 0
+    assert engine.count("jigsaw_wait_seconds") == engine.count("jigsaw_dispatch_seconds") == 3
+    assert engine.metric("jigsaw_sent_bytes_total") == 8 * 8
+    assert engine.metric("jigsaw_received_bytes_total") > 8 * 8
+
+
+def test_a_variant_that_the_task_does_not_list_counts_as_unknown(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w", variant="new")
+    bench.front().ask({"X": column(1)})
+    assert bench.engine.count("jigsaw_batch_items", variant="unknown") == 1
+
+
+def test_series_outlive_their_fronts(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w")
+    for _ in range(3):
+        with bench.front() as front:
+            front.ask({"X": column(1)})
+    assert bench.engine.metric("jigsaw_requests_total") == 3

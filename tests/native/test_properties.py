@@ -1,4 +1,4 @@
-"""Graphs of any shape: what the core makes of them over workers is what their reference says."""
+"""Random graphs: the core, run on fake workers, returns what a reference implementation returns."""
 
 import json
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ from tests.native.worker import Answer, Call, Handler, HangUp, Refuse
 
 
 def front_spec(graph: TaskGraph) -> dict[str, Any]:
-    """The specification of a front that executes the whole graph."""
+    """Specification of a front that executes the whole graph."""
     outputs = {name: (str(ref), graph.type_of(ref)) for name, ref in graph.outputs.items()}
     spec = FrontSpec(
         graph=graph.name,
@@ -38,8 +38,8 @@ def front_spec(graph: TaskGraph) -> dict[str, Any]:
     return found
 
 
-def worker_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
-    """Does a task, and fails now and then in ways that nobody must notice."""
+def handler_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
+    """Handler that runs a task, and sometimes fails in a way that must not fail a request."""
     kinds = {output["name"]: (output["dtype"], output["shape"]) for output in task["outputs"]}
 
     def handler(call: Call) -> Answer:
@@ -57,7 +57,7 @@ def worker_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
                 assert pads
                 most = max(len(array) for array in arrays)
                 answer[f"JIGSAW_ROWS.{name}"] = np.array([[len(array)] for array in arrays], np.int64)
-                arrays = [filled(array, most) for array in arrays]
+                arrays = [pad(array, most) for array in arrays]
             answer[name] = np.stack(arrays)
         if task["step"]:
             answer["JIGSAW_ANSWERED"] = np.zeros((1, 1), np.uint8)
@@ -70,7 +70,7 @@ def worker_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
 @pytest.mark.parametrize("fails", [False, True])
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(1, 5))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_graph(fails: bool, rng: Random, pads: bool, limit: int) -> None:
+def test_random_graphs(fails: bool, rng: Random, pads: bool, limit: int) -> None:
     graph = any_graph(rng)
     sent = requests(rng, graph, 4)
     spec = front_spec(graph)
@@ -82,7 +82,7 @@ def test_any_graph(fails: bool, rng: Random, pads: bool, limit: int) -> None:
         for task in spec["tasks"]:
             names = [f"{task['name']}{copy}" for copy in range(2)]
             for name in names:
-                bench.worker(name, worker_of(task, luck, pads=pads))
+                bench.worker(name, handler_of(task, luck, pads=pads))
             specs.write_route(
                 bench.run_dir,
                 *(specs.entry(name, batch=limit, slots=2, pads=pads) for name in names),
@@ -99,25 +99,25 @@ def test_any_graph(fails: bool, rng: Random, pads: bool, limit: int) -> None:
                 assert outcome.blame == "worker", outcome.message
                 continue
             for name, ref in graph.outputs.items():
-                same(outcome[name], values[ref][None])
+                assert_equal(outcome[name], values[ref][None])
         whole = outcomes[-1]
         stacks = all(len({values[ref].shape for values in expected}) == 1 for ref in graph.outputs.values())
         if whole.failure is None:
             for name, ref in graph.outputs.items():
-                same(whole[name], np.stack([values[ref] for values in expected]))
+                assert_equal(whole[name], np.stack([values[ref] for values in expected]))
         elif not (fails and whole.blame == "worker"):
-            # Tensors inside the graph may differ in shape between the items, too, where they do not go their own ways.
+            # Without `split`, tensors inside the graph may also differ in shape between the items.
             assert whole.blame == "request", whole.message
             assert "differs in shape" in whole.message
             assert not (stacks and spec["split"]), whole.message
 
 
-def filled(array: Array, rows: int) -> Array:
-    """Rows that are of no account behind an item's own."""
+def pad(array: Array, rows: int) -> Array:
+    """Pads the rows of an item with rows that must be ignored."""
     return np.concatenate([array, np.full((rows - len(array), *array.shape[1:]), -7, array.dtype)])
 
 
-def same(found: Array, expected: Array) -> None:
+def assert_equal(found: Array, expected: Array) -> None:
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     assert found.tolist() == expected.tolist()

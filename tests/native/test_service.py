@@ -1,33 +1,33 @@
-"""How long batches are expected to take."""
+"""Service times: the expected time of a batch, from the profile and from measurements."""
 
 import pytest
 
 from tests.native.core import ServiceTimes
 
 
-def test_without_anything_known_nothing_is_expected() -> None:
+def test_without_profile_and_measurements_the_estimate_is_zero() -> None:
     assert ServiceTimes({}).mean(1) == ServiceTimes({}).high(4) == 0
 
 
 @pytest.mark.parametrize(
     ("items", "expected_ms"), [(1, 10.0), (2, 20.0), (3, 30.0), (4, 40.0), (6, 50.0), (8, 60.0), (16, 120.0)]
 )
-def test_the_profile_is_interpolated_and_continued(items: int, expected_ms: float) -> None:
+def test_the_profile_is_interpolated_and_extrapolated(items: int, expected_ms: float) -> None:
     times = ServiceTimes({2: 20.0, 4: 40.0, 8: 60.0})
     assert times.mean(items) == pytest.approx(20.0 if items == 1 else expected_ms)
 
 
-def test_what_is_measured_takes_the_place_of_the_profile() -> None:
+def test_measurements_replace_the_profile() -> None:
     times = ServiceTimes({1: 10.0, 8: 40.0})
     for _ in range(200):
         times.add(1, 20.0)
     assert times.mean(1) == pytest.approx(20.0, rel=0.05)
     assert times.high(1) >= times.mean(1)
-    # Sizes that were not measured are corrected by how the profile compares.
+    # The profile of other sizes is scaled by the measured ratio.
     assert times.mean(8) == pytest.approx(80.0, rel=0.1)
 
 
-def test_without_a_profile_sizes_are_taken_from_others() -> None:
+def test_without_a_profile_other_sizes_give_the_estimate() -> None:
     times = ServiceTimes({})
     for _ in range(50):
         times.add(4, 8.0)
@@ -44,7 +44,7 @@ def test_one_slow_batch_is_soon_forgotten() -> None:
     assert times.mean(1) < 30
 
 
-def test_batches_that_vary_are_expected_to_take_longer_at_the_high_end() -> None:
+def test_the_high_estimate_grows_with_the_variation() -> None:
     steady, varying = ServiceTimes({}), ServiceTimes({})
     for turn in range(200):
         steady.add(1, 10.0)
@@ -54,7 +54,7 @@ def test_batches_that_vary_are_expected_to_take_longer_at_the_high_end() -> None
 
 
 @pytest.mark.parametrize("items", [0, -5, 1 << 20, 1 << 40, (1 << 63) - 1])
-def test_any_size_has_a_time(items: int) -> None:
+def test_any_batch_size_has_an_estimate(items: int) -> None:
     times = ServiceTimes({1: 1.0})
     times.add(items, 3.0)
     assert times.mean(items) > 0

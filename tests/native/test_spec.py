@@ -1,4 +1,4 @@
-"""Specifications of fronts, routes, and the JSON that they are."""
+"""Parsers of front specifications, routes and JSON."""
 
 import json
 from copy import deepcopy
@@ -34,16 +34,16 @@ WHOLE = spec(
 )
 
 
-def test_a_specification_with_everything() -> None:
+def test_a_specification_with_every_member() -> None:
     assert parse_spec(json.dumps(WHOLE)) == {"tasks": 3, "tensors": 5}
 
 
-def test_what_later_releases_add_is_passed_over() -> None:
+def test_unknown_members_are_ignored() -> None:
     assert parse_spec(json.dumps({**WHOLE, "news": [1, {"a": None}]}))["tasks"] == 3
 
 
 def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """The specification with another value at a place; None removes it."""
+    """Copy of the specification with one value replaced, or removed if the value is None."""
     made: Any = deepcopy(WHOLE)
     place = made
     for step in path[:-1]:
@@ -58,7 +58,7 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (("version",), 3, "spec.version is 3 where this library reads 2"),
+        (("version",), 3, "spec.version is 3, but this backend reads version 2"),
         (("version",), None, 'spec has no "version"'),
         (("version",), "2", "spec.version is not an integer"),
         (("graph",), "", "spec.graph is not a name"),
@@ -72,23 +72,23 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("clock",), True, "spec.clock is set for more than one task"),
         (("inputs",), [], "spec.inputs is empty"),
         (("inputs",), {}, "spec.inputs is not an array"),
-        (("inputs", 0, "dtype"), "FLOAT", "spec.inputs[0].dtype is no data type: FLOAT"),
+        (("inputs", 0, "dtype"), "FLOAT", "spec.inputs[0].dtype is not a data type: FLOAT"),
         (("inputs", 0, "shape"), [-2], "spec.inputs[0].shape has a dimension below -1"),
         (("inputs", 0, "shape"), [1.5], "spec.inputs[0].shape is not an integer"),
         (("outputs",), [], "spec.outputs is empty"),
-        (("outputs", 1, "tensor"), "b.Z", "spec.outputs[1].tensor names a tensor that nothing made before: b.Z"),
+        (("outputs", 1, "tensor"), "b.Z", "spec.outputs[1].tensor names a tensor that no earlier task produces: b.Z"),
         (("tasks",), [], "spec.tasks is empty"),
         (("tasks", 0, "name"), "..", "spec.tasks[0].name is not a name"),
         (("tasks", 1, "name"), "a", "a second time|name of another task"),
         (("tasks", 0, "route"), "../r", "spec.tasks[0].route is not a name"),
-        (("tasks", 0, "mode"), "batch", "spec.tasks[0].mode is no mode: batch"),
+        (("tasks", 0, "mode"), "batch", "spec.tasks[0].mode is not stack, rows or items: batch"),
         (("tasks", 0, "mode"), "items", None),
-        (("tasks", 1, "mode"), "items", "is set outside mode rows"),
+        (("tasks", 1, "mode"), "items", "is only allowed in mode rows"),
         (("tasks", 0, "inputs"), [], "spec.tasks[0].inputs is empty"),
-        (("tasks", 0, "inputs", 0, "tensor"), "b.Y", "names a tensor that nothing made before: b.Y"),
+        (("tasks", 0, "inputs", 0, "tensor"), "b.Y", "names a tensor that no earlier task produces: b.Y"),
         (("tasks", 0, "outputs"), [], "spec.tasks[0].outputs is empty"),
-        (("tasks", 0, "outputs", 0, "shape"), [], "has no rows to go through"),
-        (("tasks", 0, "counts"), {"N": "Q"}, "counts rows of an output that is not there: Q"),
+        (("tasks", 0, "outputs", 0, "shape"), [], "has no dimension of rows"),
+        (("tasks", 0, "counts"), {"N": "Q"}, "counts rows of an unknown output: Q"),
         (("tasks", 0, "counts"), ["N"], "spec.tasks[0].counts is not an object"),
         (("tasks", 0, "deadline_ms"), None, 'spec.tasks[0] has no "deadline_ms"'),
         (("tasks", 0, "deadline_ms"), 1e100, "spec.tasks[0].deadline_ms is too long"),
@@ -96,12 +96,12 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("tasks", 0, "followers"), [1], "spec.tasks[0].followers is not a string"),
         (("tasks", 0, "rest_ms"), -1e300, None),
         (("tasks", 0, "rest_ms"), 1e300, None),
-        (("tasks", 1, "condition", "below"), 1.0, "needs one of above and below"),
-        (("tasks", 1, "condition", "above"), None, "needs one of above and below"),
-        (("tasks", 1, "condition", "tensor"), "s.Y", "names a tensor that nothing made before: s.Y"),
+        (("tasks", 1, "condition", "below"), 1.0, "needs exactly one of above and below"),
+        (("tasks", 1, "condition", "above"), None, "needs exactly one of above and below"),
+        (("tasks", 1, "condition", "tensor"), "s.Y", "names a tensor that no earlier task produces: s.Y"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(path: tuple[str | int, ...], value: Any, words: str | None) -> None:
+def test_errors_name_the_place(path: tuple[str | int, ...], value: Any, words: str | None) -> None:
     found = parse_spec(json.dumps(changed(path, value)))
     if words is None:
         assert "error" not in found
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_told_with_its_place(path: tuple[str | int, ...], value
         assert any(word in found["error"] for word in words.split("|")), found
 
 
-def test_tensors_have_one_maker() -> None:
+def test_a_tensor_is_produced_only_once() -> None:
     twice = spec([task(outputs={"Y": ONE}), task(outputs={"Y": ONE})])
     assert "a second time" in parse_spec(json.dumps(twice))["error"]
 
@@ -126,27 +126,27 @@ def test_tensors_have_one_maker() -> None:
         ({"share": 1.5}, "route.workers[0].share is not from 0 to 1"),
         ({"tokens": -1}, "route.workers[0].tokens is not a count"),
         ({"tokens": 10**6}, "route.workers[0].tokens is not a count"),
-        ({"service_ms": {"x": 1}}, "route.workers[0].service_ms has no batch size: x"),
-        ({"service_ms": {"": 1}}, "route.workers[0].service_ms is no duration for batch "),
-        ({"service_ms": {"0": 1}}, "route.workers[0].service_ms is no duration for batch 0"),
-        ({"service_ms": {"1": 0}}, "route.workers[0].service_ms is no duration for batch 1"),
-        ({"service_ms": {"1": 1e300}}, "route.workers[0].service_ms is no duration for batch 1"),
-        ({"deadline_ms": {"99999999999999999999": 1}}, "route.workers[0].deadline_ms has no batch size"),
+        ({"service_ms": {"x": 1}}, "route.workers[0].service_ms has an invalid batch size: x"),
+        ({"service_ms": {"": 1}}, "route.workers[0].service_ms has an invalid duration for batch "),
+        ({"service_ms": {"0": 1}}, "route.workers[0].service_ms has an invalid duration for batch 0"),
+        ({"service_ms": {"1": 0}}, "route.workers[0].service_ms has an invalid duration for batch 1"),
+        ({"service_ms": {"1": 1e300}}, "route.workers[0].service_ms has an invalid duration for batch 1"),
+        ({"deadline_ms": {"99999999999999999999": 1}}, "route.workers[0].deadline_ms has an invalid batch size"),
         ({"deadline_ms": [1]}, "route.workers[0].deadline_ms is not an object"),
         ({"address": 8000}, "route.workers[0].address is not a string"),
     ],
 )
-def test_what_is_wrong_with_a_route(change: dict[str, Any], words: str) -> None:
+def test_errors_of_a_route_name_the_place(change: dict[str, Any], words: str) -> None:
     text = json.dumps({"version": 2, "workers": [{**entry("w"), **change}]})
     assert words in parse_route(text)["error"]
 
 
 @pytest.mark.parametrize("version", [1, 3, "2", None])
-def test_routes_of_other_versions(version: Any) -> None:
+def test_routes_of_other_versions_are_rejected(version: Any) -> None:
     assert "route.version is not" in parse_route(json.dumps({"version": version, "workers": []}))["error"]
 
 
-def test_a_route_with_everything() -> None:
+def test_a_route_with_every_member() -> None:
     more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "address": "127.0.0.1:1"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
     whole = {"version": 2, "workers": [entry("a"), entry("b", **more, **times)]}
@@ -175,7 +175,7 @@ def test_a_route_with_everything() -> None:
         *('"\\ud83d\\u0041"', "+1", "-", "1e", "1e999", "NaN", "Infinity", "[" * 100, "{}}", "\0", "'a'", "01x"),
     ],
 )
-def test_what_is_no_json(text: str) -> None:
+def test_invalid_json_is_rejected(text: str) -> None:
     assert parse_spec(text)["error"].startswith("JSON: ")
 
 
@@ -193,24 +193,24 @@ JSON = st.recursive(
 @pytest.mark.slow
 @given(JSON, st.booleans())
 def test_any_json_is_read(value: object, ascii_only: bool) -> None:
-    """It is no specification, and the reader says so in place of complaining of the JSON."""
+    """The JSON is read; the error is that it is not a specification."""
     found = parse_spec(json.dumps(value, ensure_ascii=ascii_only))
     assert not found["error"].startswith("JSON"), found
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_no_harm(data: bytes) -> None:
+def test_random_bytes_are_rejected(data: bytes) -> None:
     assert "error" in parse_spec(data)
     assert "error" in parse_route(data)
 
 
 @given(st.integers(0, len(json.dumps(WHOLE)) - 1), st.characters(max_codepoint=127))
-def test_a_damaged_specification_does_no_harm(place: int, character: str) -> None:
+def test_a_damaged_specification_is_harmless(place: int, character: str) -> None:
     text = json.dumps(WHOLE)
     parse_spec(text[:place] + character + text[place + 1 :])
     assert "error" in parse_spec(text[:place])
 
 
-def test_the_first_of_two_members_counts() -> None:
+def test_the_first_of_two_equal_members_counts() -> None:
     text = json.dumps(specs.spec())
     assert "error" not in parse_spec(text[:-1] + ', "version": 7}')

@@ -1,4 +1,4 @@
-"""Traces of single requests."""
+"""Traces: one line of JSON for each task of a traced request."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,7 @@ import pytest
 from jigsaw_triton.runtime.trace import Call as TracedCall
 from jigsaw_triton.runtime.trace import Hop
 from tests.native import specs
-from tests.native.conftest import Bench
-from tests.native.test_queue import column
+from tests.native.conftest import Bench, column
 from tests.native.worker import Answer, Call, HangUp, Refuse
 
 
@@ -49,7 +48,7 @@ def test_a_request_with_an_id_is_traced(bench: Bench) -> None:
         (HangUp(), "worker", "failed"),
     ],
 )
-def test_what_went_wrong_is_traced(bench: Bench, refusal: Exception, outcome: str, call: str) -> None:
+def test_a_failure_is_traced(bench: Bench, refusal: Exception, outcome: str, call: str) -> None:
     def refuse(_: Call) -> Answer:
         raise refusal
 
@@ -63,7 +62,7 @@ def test_what_went_wrong_is_traced(bench: Bench, refusal: Exception, outcome: st
     assert [c["again"] for c in hop["calls"]] == [False, True][: len(hop["calls"])]
 
 
-def test_a_request_that_is_late_is_traced(bench: Bench) -> None:
+def test_a_refused_request_is_traced(bench: Bench) -> None:
     bench.route()
     bench.front(slo_ms=30).ask({"X": column(1)}, id="7")
     (hop,) = hops(bench.run_dir)
@@ -81,7 +80,7 @@ def test_each_task_of_a_graph_has_a_hop(bench: Bench) -> None:
     assert [hop["request"] for name in "ab" for hop in hops(bench.run_dir, name)] == ["7", "7"]
 
 
-def test_few_of_many_requests_are_traced(bench: Bench) -> None:
+def test_only_a_sample_of_many_requests_is_traced(bench: Bench) -> None:
     bench.worker()
     bench.route("w", batch=64)
     front = bench.front()
@@ -101,7 +100,7 @@ def test_an_id_that_is_too_long_is_not_traced(bench: Bench) -> None:
     assert [call.ids for call in worker.calls] == [(), ()]
 
 
-def test_a_full_file_begins_anew(bench: Bench) -> None:
+def test_a_full_file_is_rotated(bench: Bench) -> None:
     bench.worker()
     bench.route("w")
     front = bench.front()
@@ -114,14 +113,14 @@ def test_a_full_file_begins_anew(bench: Bench) -> None:
     assert path.with_name("t.jsonl.1").stat().st_size > 256 * 1024
 
 
-def test_a_folder_that_cannot_be_made_costs_nothing(bench: Bench) -> None:
+def test_a_folder_that_cannot_be_made_fails_no_request(bench: Bench) -> None:
     (bench.run_dir / "traces").write_text("no folder")
     bench.worker()
     bench.route("w")
     assert bench.front().ask({"X": column(1)}, id="7")["Y"].item() == 2
 
 
-def test_a_request_of_very_many_rows_has_a_short_line(bench: Bench) -> None:
+def test_the_calls_in_a_trace_are_limited(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=1)
     bench.front().ask({"X": column(*range(400))}, id="7")

@@ -1,4 +1,4 @@
-"""A stand-in for tritonserver that has loaded the compiled backend."""
+"""Python wrapper of a fake tritonserver that has loaded the compiled backend."""
 
 import ctypes
 import json
@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.core import PATIENCE_S, Array, from_bytes, library, taken, to_bytes
+from tests.native.core import PATIENCE_S, Array, from_bytes, library, take_text, to_bytes
 
 CODES = ("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED")
 API = (1, 19)
@@ -41,17 +41,17 @@ def _functions() -> dict[str, Any]:
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Calls a function of the stand-in."""
+    """Calls a function of the fake server."""
     return _functions()[name](*arguments)
 
 
 class ServerError(Exception):
-    """What the backend says of a model, or of itself."""
+    """The backend rejected a model, or failed to start."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response: outputs, or a code and a message."""
+    """A response: outputs, or an error code and a message."""
 
     outputs: Mapping[str, Array]
     code: str | None
@@ -63,7 +63,7 @@ class Answer:
 
 
 class Request:
-    """A request that the backend has, or has answered."""
+    """A request that was handed to the backend."""
 
     def __init__(self, answer: int, request: int) -> None:
         self._answer = answer
@@ -73,17 +73,17 @@ class Request:
         call("answer_free", self._answer)
 
     def cancel(self) -> None:
-        """The client goes away. It must not be answered yet."""
+        """Cancels the request, which must not be answered yet."""
         call("cancel", self._request)
 
     def answered(self, within_s: float = 0.0, *, released: bool = False) -> bool:
-        """Whether the response was sent, and perhaps the request was released."""
+        """Returns true if the response is sent (and, if `released`, the request released) within this time."""
         return bool(call("wait", self._answer, within_s, int(released)))
 
     def wait(self) -> Answer:
-        """The response."""
-        assert self.answered(PATIENCE_S, released=True), "the request is not answered"
-        found = json.loads(taken(call("answer", self._answer)))
+        """Waits for the response."""
+        assert self.answered(PATIENCE_S, released=True), f"the request was not answered within {PATIENCE_S:g} s"
+        found = json.loads(take_text(call("answer", self._answer)))
         assert found["responses"] == 1
         if found["error"] is not None:
             assert not found["outputs"]
@@ -97,23 +97,23 @@ class Request:
 
 
 class Model:
-    """A model that the server has loaded with the backend."""
+    """A model that the server has loaded through the backend."""
 
     def __init__(self, config: Mapping[str, Any] | str) -> None:
         wrong = _P()
         text = config if isinstance(config, str) else json.dumps(config)
         self._pointer = call("load", text.encode(), ctypes.byref(wrong))
         if wrong.value:
-            raise ServerError(taken(wrong.value))
+            raise ServerError(take_text(wrong.value))
 
     def unload(self) -> None:
-        """Unloads it, though requests are inside; returns once they are answered."""
+        """Unloads the model even if requests are in flight; returns when they are answered."""
         pointer, self._pointer = self._pointer, None
         if pointer:
             call("unload", pointer)
 
     def execute(self, *requests: Mapping[str, Any]) -> list[Request]:
-        """Executes requests at once: `inputs`, and perhaps `id`, `outputs`, `timeout_us`, `parameters`."""
+        """Executes requests in one call; each has `inputs` and may have `id`, `outputs`, `timeout_us`, `parameters`."""
         described, data = [], b""
         for request in requests:
             inputs = []
@@ -137,16 +137,16 @@ class Model:
         answers, pointers = (_P * count)(), (_P * count)()
         text = json.dumps(described).encode()
         wrong = call("execute", self._pointer, text, len(text), data, len(data), answers, pointers)
-        assert not wrong, taken(wrong)
+        assert not wrong, take_text(wrong)
         return [Request(a or 0, p or 0) for a, p in zip(answers, pointers, strict=True)]
 
     def ask(self, inputs: Mapping[str, Array], **more: Any) -> Answer:
-        """Executes one request and waits for its answer."""
+        """Executes one request and waits for its response."""
         return self.execute({"inputs": inputs, **more})[0].wait()
 
     @property
     def statistics(self) -> tuple[int, ...]:
-        """Requests that succeeded, requests that failed, batches, and items of all batches."""
+        """Numbers of succeeded requests, failed requests, batches, and items of all batches."""
         counts = (ctypes.c_int64 * 4)()
         call("statistics", self._pointer, counts)
         return tuple(counts)
@@ -156,29 +156,29 @@ def start(api: tuple[int, int] = API) -> None:
     """Starts the server, which initializes the backend.
 
     Raises:
-        ServerError: The backend refuses.
+        ServerError: The backend refuses to start.
     """
     if wrong := call("start", *api):
-        raise ServerError(taken(wrong))
+        raise ServerError(take_text(wrong))
 
 
 def fail(function: str) -> None:
-    """Has a function of the server fail from now on; an empty name for none."""
+    """Makes a function of the server fail from now on; an empty name ends this."""
     call("fail", function.encode())
 
 
 def state() -> dict[str, Any]:
-    """Objects of each kind that are under way, logs, and metrics."""
-    found: dict[str, Any] = json.loads(taken(call("state")))
+    """Number of live objects of each kind, logs, and metrics."""
+    found: dict[str, Any] = json.loads(take_text(call("state")))
     return found
 
 
 def config(spec: Mapping[str, Any], name: str = "front") -> dict[str, Any]:
-    """A model's configuration as the server hands it over."""
+    """Configuration of a model as the server passes it to the backend."""
     return {"name": name, "backend": "jigsaw", "parameters": {"spec": {"string_value": json.dumps(spec)}}}
 
 
 def leaks() -> Sequence[str]:
-    """Kinds of objects that the backend should have given back."""
+    """Kinds of objects that the backend should have freed and has not."""
     found = state()
     return [kind for kind in ("errors", "messages", "parameters", "arguments", "requests", "responses") if found[kind]]

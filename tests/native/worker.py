@@ -1,4 +1,4 @@
-"""A worker in this process: speaks Triton's HTTP inference protocol on a Unix socket, and fails as it is asked to."""
+"""Fake worker: serves Triton's HTTP inference protocol on a Unix socket, and fails as its handler says."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from jigsaw_triton.runtime.dtypes import to_triton
 from tests.native.core import PATIENCE_S, Array, from_bytes, to_bytes
 
 SECRET = "open-sesame-0123456789"
-"""Secret without which a worker registers no shared memory."""
+"""Secret that an order to register shared memory must carry."""
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -30,11 +30,11 @@ class Call:
 
     Attributes:
         model: Name of the model.
-        inputs: Input -> value.
-        outputs: Names of the outputs that are asked for.
-        shared: Names of inputs and outputs that lie in shared memory.
-        ids: Ids of the requests that are traced.
-        number: Number of the call, which is its token, too.
+        inputs: Value of each input.
+        outputs: Names of the requested outputs.
+        shared: Names of inputs and outputs in shared memory.
+        ids: Ids of the traced requests.
+        number: Number of the call, which is also its token.
         connection: Number of the connection at this worker.
     """
 
@@ -53,11 +53,11 @@ class Call:
         return len(next(iter(self.inputs.values())))
 
     def token(self) -> Array:
-        """The output by which an answer is known to be the call's."""
+        """Output that proves that an answer belongs to the call."""
         return np.full((self.items, 1), self.number, np.int64)
 
     def answer(self, outputs: dict[str, Array]) -> bytes:
-        """A good answer; tensors that are wanted in shared memory are written there."""
+        """Encodes a successful answer; writes tensors to shared memory if the call requests it."""
         described, data = [], []
         for name, array in outputs.items():
             item: dict[str, Any] = {
@@ -76,7 +76,7 @@ class Call:
 
 
 class Refuse(Exception):
-    """The worker answers with an error."""
+    """Makes the worker answer with an error."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -85,16 +85,16 @@ class Refuse(Exception):
 
 
 class HangUp(Exception):
-    """The worker closes the connection without an answer."""
+    """Makes the worker close the connection without an answer."""
 
 
 Answer = dict[str, Array] | bytes | Iterator[bytes]
 Handler = Callable[[Call], Answer]
-"""Returns outputs, or bytes, or pieces of bytes to be sent one after the other; raises Refuse or HangUp."""
+"""Function that returns outputs, or the bytes of an answer, whole or in pieces. May raise Refuse or HangUp."""
 
 
 class Worker:
-    """Serves until the `with` block ends, or `kill`."""
+    """A worker that serves until the `with` block ends or `kill` is called."""
 
     def __init__(self, run_dir: Path, name: str, handler: Handler) -> None:
         self.name = name
@@ -103,15 +103,15 @@ class Worker:
         self.calls: list[Call] = []
         self.connections = 0
         self.regions: dict[str, memoryview] = {}
-        self.orders: list[tuple[str, str]] = []
-        """Orders about shared memory: verb and name of the region."""
+        self.region_requests: list[tuple[str, str]] = []
+        """Verb and region name of each request to register or unregister shared memory."""
         self.secret = SECRET
-        self.going = threading.Event()
-        """While it is not set, requests are read and not answered."""
-        self.going.set()
-        self.at_once = 0
-        """Most calls that were under way at a time."""
-        self._under_way = 0
+        self.answering = threading.Event()
+        """Event that must be set for requests to be answered; they are read in any case."""
+        self.answering.set()
+        self.max_concurrent = 0
+        """Maximum number of calls in flight at the same time."""
+        self._in_flight = 0
         self._changed = threading.Condition()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -135,21 +135,21 @@ class Worker:
             assert not thread.is_alive()
 
     def kill(self) -> None:
-        """Closes everything at once, as the kernel does for a process that died."""
-        self.going.set()
+        """Closes all sockets immediately, as the kernel does for a process that dies."""
+        self.answering.set()
         for sock in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
     def wait(self, calls: int) -> None:
-        """Waits until so many calls have come."""
+        """Waits until this number of calls has arrived."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.calls) >= calls, PATIENCE_S)
 
     @property
     def batches(self) -> list[int]:
-        """Items of each call."""
+        """Number of items of each call."""
         return [call.items for call in self.calls]
 
     def _spawn(self, target: Callable[[], None]) -> None:
@@ -185,17 +185,17 @@ class Worker:
             return
         with self._changed:
             self.calls.append(call)
-            self._under_way += 1
-            self.at_once = max(self.at_once, self._under_way)
+            self._in_flight += 1
+            self.max_concurrent = max(self.max_concurrent, self._in_flight)
             self._changed.notify_all()
         try:
-            self.going.wait()
+            self.answering.wait()
             answer = self.handler(call)
         except Refuse as error:
             answer = bad(error.status, error.message)
         finally:
             with self._changed:
-                self._under_way -= 1
+                self._in_flight -= 1
         if isinstance(answer, dict):
             yield call.answer(answer)
         elif isinstance(answer, bytes):
@@ -221,24 +221,24 @@ class Worker:
             if "shared_memory_region" in item["parameters"]:
                 places[item["name"]] = self._span(item["parameters"])
                 shared.add(item["name"])
-        ids, _, number = head["id"].rpartition("#")
+        ids, _, number = head.get("id", "#0").rpartition("#")
         names = tuple(item["name"] for item in head["outputs"])
-        told = tuple(filter(None, ids.split(",")))
-        return Call(path[3], inputs, names, frozenset(shared), told, int(number), connection, places)
+        traced = tuple(filter(None, ids.split(",")))
+        return Call(path[3], inputs, names, frozenset(shared), traced, int(number), connection, places)
 
     def _span(self, parameters: dict[str, Any]) -> memoryview:
         region, offset = self.regions[parameters["shared_memory_region"]], parameters["shared_memory_offset"]
         return region[offset : offset + parameters["shared_memory_byte_size"]]
 
-    def _change_region(self, name: str, verb: str, fields: dict[str, str], asked: dict[str, Any]) -> bytes:
-        self.orders.append((verb, name))
+    def _change_region(self, name: str, verb: str, fields: dict[str, str], order: dict[str, Any]) -> bytes:
+        self.region_requests.append((verb, name))
         if fields.get("x-jigsaw-secret") != self.secret:
             return message(403, b'{"error": "This API is restricted"}')
         if verb == "unregister":
             self.regions.pop(name, None)
         else:
-            file = os.open(SHARED_MEMORY / str(asked["key"]).removeprefix("/"), os.O_RDWR)
-            self._maps.append(mmap.mmap(file, int(asked["byte_size"])))
+            file = os.open(SHARED_MEMORY / str(order["key"]).removeprefix("/"), os.O_RDWR)
+            self._maps.append(mmap.mmap(file, int(order["byte_size"])))
             os.close(file)
             self.regions[name] = memoryview(self._maps[-1])
         return message(200, b"")
@@ -247,7 +247,7 @@ class Worker:
 def read_message(
     readline: Callable[[], bytes], read: Callable[[int], bytes]
 ) -> tuple[list[str], dict[str, str], bytes] | None:
-    """Path, header and body of a request from a stream; None at its end."""
+    """Reads path, header and body of a request from a stream; None at the end of the stream."""
     first = readline()
     if not first:
         return None
@@ -261,25 +261,25 @@ def read_message(
 
 
 def good(outputs: Sequence[dict[str, Any]], data: bytes = b"") -> bytes:
-    """An answer with these outputs and the bytes that follow their description."""
+    """Encodes a successful answer from descriptions of outputs and the bytes of their values."""
     text = json.dumps({"model_name": "m", "model_version": "1", "outputs": outputs}).encode()
     return message(200, text + data, header_bytes=len(text) if data else None)
 
 
 def bad(status: int, reason: str) -> bytes:
-    """An answer with an error."""
+    """Encodes an answer with an error."""
     return message(status, json.dumps({"error": reason}).encode())
 
 
 def message(status: int, body: bytes, *, header_bytes: int | None = None) -> bytes:
-    """An HTTP answer."""
+    """Encodes an HTTP response."""
     extra = f"Inference-Header-Content-Length: {header_bytes}\r\n" if header_bytes is not None else ""
     head = f"HTTP/1.1 {status} Any\r\nContent-Type: any\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def slowly(data: bytes, pause_s: float = 0.0) -> Iterator[bytes]:
-    """A message byte by byte."""
+    """Yields a message byte by byte."""
     for at in range(len(data)):
         yield data[at : at + 1]
         if pause_s:

@@ -46,7 +46,7 @@ def write_sources(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def compiler() -> Compiler:
-    """g++ or clang++ of this machine; zig takes minutes to warm up."""
+    """The installed g++ or clang++; zig is skipped because its first build takes minutes."""
     try:
         found = find_compiler("auto")
     except BuildError as error:
@@ -58,7 +58,7 @@ def compiler() -> Compiler:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The only folder on PATH, empty; no zig is installed."""
+    """Empty folder that is the only one on PATH; zig is not installed."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -67,7 +67,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def write_compiler(path: Path, *, level: int = 202002, gnu: str = "13 2 1", clang: str = "a b c") -> Path:
-    """A program that says what the preprocessor of a compiler would say."""
+    """Writes a program that prints what the preprocessor of a compiler prints."""
     path.write_text(f"#!/bin/sh\necho 'compiler {level}L {gnu} {clang}'\n")
     path.chmod(0o755)
     assert os.access(path, os.X_OK)

@@ -13,9 +13,11 @@ from native.compiler import BuildError, Compiler
 from native.elf import read_symbols
 from tests.native_build.conftest import write_sources
 
+pytestmark = pytest.mark.slow
+
 
 def object_names(folder: Path) -> dict[str, str]:
-    """Source -> name of its object."""
+    """Name of the object file of each source."""
     names = [path.name for path in folder.glob("*/objects/*.o")]
     found = {name.rpartition("-")[0]: name for name in names}
     assert len(found) == len(names)
@@ -28,13 +30,13 @@ def test_only_entry_points_are_exported_and_triton_stays_undefined(
     library = build_backend(sources=sources, folder=tmp_path / "out", compiler=compiler)
     symbols = read_symbols(library)
     assert symbols.exported == {"TRITONBACKEND_Initialize", "jigsaw_build_info"}
-    # The server defines it; a server that lacks it is told by its version.
+    # The server defines the function; the backend recognises a server without it by its version.
     assert b"TRITONSERVER_LogLevel" in library.read_bytes()
     assert not any(name.startswith("TRITON") for name in symbols.needed)
     assert not any(name.startswith("_ZNSt") for name in symbols.needed)
 
 
-def test_a_symbol_of_its_own_that_nothing_defines_is_told(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_an_undefined_symbol_outside_triton_is_an_error(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     (sources / "core" / "sum.cc").write_text("int Another() { return 1; }\n")
     with pytest.raises(BuildError, match="cannot be linked"):
         build_backend(sources=sources, folder=tmp_path / "out", compiler=compiler)
@@ -45,14 +47,14 @@ def test_the_library_says_how_it_was_built(sources: Path, tmp_path: Path, compil
     assert build_info(library) == BuildInfo(__version__, compiler.name, Api(1, 19))
 
 
-def test_a_library_that_says_nothing(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_a_library_without_build_info_is_rejected(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     (sources / "triton" / "backend.cc").write_text('extern "C" int TRITONBACKEND_Initialize() { return 0; }\n')
     library = build_backend(sources=sources, folder=tmp_path / "out", compiler=compiler)
     with pytest.raises(ServerError, match="undefined symbol: jigsaw_build_info"):
         build_info(library)
 
 
-def test_the_same_sources_give_the_same_bytes_wherever_they_lie(tmp_path: Path, compiler: Compiler) -> None:
+def test_the_build_is_reproducible_in_any_folder(tmp_path: Path, compiler: Compiler) -> None:
     contents = [
         build_backend(
             sources=write_sources(tmp_path / name / "sources"), folder=tmp_path / name / "out", compiler=compiler
@@ -63,7 +65,7 @@ def test_the_same_sources_give_the_same_bytes_wherever_they_lie(tmp_path: Path, 
     assert str(tmp_path).encode() not in contents[0]
 
 
-def test_only_what_has_changed_is_compiled_again(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_only_changed_sources_are_recompiled(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     folder = tmp_path / "out"
     library = build_backend(sources=sources, folder=folder, compiler=compiler)
     first, linked = object_names(folder), library.stat().st_mtime_ns
@@ -82,7 +84,7 @@ def test_only_what_has_changed_is_compiled_again(sources: Path, tmp_path: Path, 
     assert {source for source, name in third.items() if name != second[source]} == {"core.sum", "triton.backend"}
 
 
-def test_a_removed_source_is_in_the_library_no_more(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_a_removed_source_leaves_the_library(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     folder = tmp_path / "out"
     (sources / "triton" / "more.cc").write_text('extern "C" int TRITONBACKEND_Finalize() { return 0; }\n')
     assert "TRITONBACKEND_Finalize" in read_symbols(build_backend(sources=sources, folder=folder)).exported
@@ -90,13 +92,13 @@ def test_a_removed_source_is_in_the_library_no_more(sources: Path, tmp_path: Pat
     assert "TRITONBACKEND_Finalize" not in read_symbols(build_backend(sources=sources, folder=folder)).exported
 
 
-def test_tests_load_everything_without_triton(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_the_testing_library_loads_without_triton(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     library = build_testing(sources=sources, folder=tmp_path / "out", compiler=compiler)
     assert ctypes.CDLL(str(library)).testing_sum(2, 3) == 5
 
 
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
-def test_a_sanitizer_is_chosen_by_the_environment(
+def test_the_environment_chooses_the_sanitizer(
     sources: Path, tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch, sanitizer: str
 ) -> None:
     monkeypatch.setenv("JIGSAW_SANITIZER", sanitizer)
@@ -104,25 +106,25 @@ def test_a_sanitizer_is_chosen_by_the_environment(
     assert any(name.startswith(f"__{sanitizer[0]}san_") for name in read_symbols(library).needed)
 
 
-def test_an_unknown_sanitizer(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_sanitizer_is_rejected(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JIGSAW_SANITIZER", "memory")
     with pytest.raises(BuildError, match="'memory' is unknown"):
         build_testing(sources=sources)
 
 
-def test_each_file_that_does_not_compile_is_told(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_every_file_that_does_not_compile_is_reported(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     (sources / "core" / "other.cc").write_text("int Other() { return nothing; }\n")
     (sources / "core" / "sum.cc").write_text("int Sum(int a, int b) { return a; }\n")
     with pytest.raises(BuildError) as caught:
         build_backend(sources=sources, folder=tmp_path / "out", compiler=compiler)
     assert "core/other.cc does not compile" in str(caught.value)
-    # A warning, of an unused parameter, is an error where the build is strict.
+    # The unused parameter causes a warning, which is an error in a strict build.
     assert "core/sum.cc does not compile" in str(caught.value)
     (sources / "core" / "other.cc").write_text("int Other() { return 1; }\n")
     assert build_backend(sources=sources, folder=tmp_path / "out", compiler=compiler, strict=False).is_file()
 
 
-def test_no_sources(tmp_path: Path, compiler: Compiler) -> None:
+def test_a_folder_without_sources_is_an_error(tmp_path: Path, compiler: Compiler) -> None:
     (tmp_path / "core").mkdir()
     with pytest.raises(BuildError, match="There are no C\\+\\+ sources in"):
         build_backend(sources=tmp_path, folder=tmp_path / "out", compiler=compiler)
@@ -132,8 +134,7 @@ def _build(sources: Path, folder: Path, compiler: Compiler) -> None:
     build_backend(sources=sources, folder=folder, compiler=compiler)
 
 
-@pytest.mark.slow
-def test_two_processes_may_build_at_once(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_two_processes_may_build_concurrently(sources: Path, tmp_path: Path, compiler: Compiler) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_build, args=(sources, tmp_path / "out", compiler)) for _ in range(2)]
     for process in processes:
@@ -143,7 +144,7 @@ def test_two_processes_may_build_at_once(sources: Path, tmp_path: Path, compiler
     assert [process.exitcode for process in processes] == [0, 0]
 
 
-def test_an_installed_library_is_replaced_and_not_written_over(tmp_path: Path) -> None:
+def test_install_replaces_the_file_instead_of_overwriting_it(tmp_path: Path) -> None:
     library, target = tmp_path / "new.so", tmp_path / "_native" / "libtriton_jigsaw.so"
     library.write_bytes(b"one")
     assert install(library, target)
@@ -160,7 +161,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert package_version() == __version__
 
 
-def test_the_command_line_says_what_is_wrong(
+def test_the_command_line_prints_the_error(
     programs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert build.main([]) == 1

@@ -32,7 +32,7 @@ def built(root: Path, version: str) -> dict[str, Any]:
     return data
 
 
-def test_a_wheel_has_the_library_and_the_platform(root: Path, compiler: Compiler) -> None:
+def test_a_wheel_contains_the_library_and_a_platform_tag(root: Path, compiler: Compiler) -> None:
     data = built(root, "standard")
     ((source, place),) = data["force_include"].items()
     assert Path(source).is_relative_to(root / "build")
@@ -41,13 +41,13 @@ def test_a_wheel_has_the_library_and_the_platform(root: Path, compiler: Compiler
     assert not (root / build.PLACE).exists()
 
 
-def test_an_editable_install_has_the_library_in_the_checkout(root: Path, compiler: Compiler) -> None:
+def test_an_editable_install_puts_the_library_into_the_checkout(root: Path, compiler: Compiler) -> None:
     data = built(root, "editable")
     assert data["force_include"] == {}
     assert (root / build.PLACE).is_file()
 
 
-def test_zig_is_a_requirement_only_where_there_is_no_compiler(root: Path, programs: Path) -> None:
+def test_zig_is_required_only_without_a_compiler(root: Path, programs: Path) -> None:
     assert hook(root).dependencies() == [ZIG_REQUIREMENT]
     write_compiler(programs / "g++")
     assert hook(root).dependencies() == []

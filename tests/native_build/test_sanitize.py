@@ -35,30 +35,30 @@ WARNING: ThreadSanitizer: data race (pid=8)
 
 
 @pytest.mark.parametrize(("text", "found"), [(LEAKS, "Queue::Add core/queue.cc:5"), (RACES, "Queue::Take")])
-def test_reports_about_others_are_left_out(tmp_path: Path, text: str, found: str) -> None:
+def test_reports_about_other_libraries_are_ignored(tmp_path: Path, text: str, found: str) -> None:
     (tmp_path / "report.71").write_text(text)
     (report,) = reports(tmp_path)
     assert found in report
     assert "Thread_a" not in report
 
 
-def test_the_runtime_is_loaded_first(compiler: Compiler, tmp_path: Path) -> None:
+def test_the_sanitizer_runtime_is_preloaded(compiler: Compiler, tmp_path: Path) -> None:
     env = environment("address", compiler, tmp_path)
     assert "asan" in env["LD_PRELOAD"].partition(":")[0]
     assert env["JIGSAW_SANITIZER"] == "address"
 
 
-def test_a_compiler_without_sanitizers(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"zig 0\.17\.1 has no runtimes of sanitizers"):
+def test_a_compiler_without_sanitizers_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"zig 0\.17\.1 has no sanitizer runtimes"):
         environment("thread", Compiler(("zig",), "zig", "0.17.1"), tmp_path)
 
 
-def test_an_unknown_sanitizer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_sanitizer_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert sanitize.main(["memory"]) == 2
     assert "Use address, thread or both" in capsys.readouterr().err
 
 
-def test_a_run_that_ends_early_is_told(tmp_path: Path) -> None:
-    assert list(sanitize._failures(tmp_path / "none.xml")) == ["The tests did not run to their end."]
+def test_an_incomplete_test_run_is_reported(tmp_path: Path) -> None:
+    assert list(sanitize._failures(tmp_path / "none.xml")) == ["The test run ended early: pytest wrote no results."]
     (tmp_path / "results.xml").write_text('<testsuites><testsuite errors="1" failures="2" tests="9"/></testsuites>')
     assert list(sanitize._failures(tmp_path / "results.xml")) == ["3 of 9 tests failed."]

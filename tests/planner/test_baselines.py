@@ -1,4 +1,4 @@
-"""The paper's formulation and the subsets of features, held against exhaustive search and against each other."""
+"""The paper's formulation and the subsets of features, compared with exhaustive search and with each other."""
 
 import itertools
 from collections import Counter
@@ -29,13 +29,13 @@ PAPER = replace(TWO_P95, formulation="paper")
 
 
 def usual(formulation: Formulation, features: str) -> Options:
-    """With the latency model that is the formulation's own."""
+    """Returns options with the latency model of the formulation."""
     return Options(features=features, formulation=formulation, latency_model=LATENCY_MODEL_OF[formulation])
 
 
 @st.composite
 def small_problems(draw: st.DrawFn) -> Problem:
-    """One task or two in a row, of two variants, a handful of configurations, one GPU."""
+    """Draws one or two chained tasks of two variants, with a handful of configurations, on one GPU."""
     slo = Slo(draw(st.integers(30, 150)), accuracy=draw(st.sampled_from([0.7, 0.81, 0.9])))
     g = chain(draw(st.integers(1, 2)), variant_count=2, slo=slo)
     rows = []
@@ -57,7 +57,7 @@ def small_problems(draw: st.DrawFn) -> Problem:
 
 
 def least_slices(p: Problem, options: Options) -> int | None:
-    """By trying every set of replicas that a GPU has slices for; None where none will do."""
+    """Returns the least slices by trying every set of replicas that fits a GPU; None if none is feasible."""
     (workload,) = p.workloads
     rows = [r for r in p.profiles[workload.graph.name].rows() if may_be_used(workload.graph, r, options)]
     found = [
@@ -120,7 +120,7 @@ def carries(g: TaskGraph, demand_rps: float, counts: Mapping[ProfileRow, int], o
 @both
 @given(p=small_problems(), features=st.sampled_from(SUBSETS))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_least_slices_as_exhaustive_search_has_them(
+def test_least_slices_agree_with_exhaustive_search(
     p: Problem, features: str, formulation: Formulation, solvers: SolverFactory
 ) -> None:
     options = replace(TWO_P95, features=features, formulation=formulation)
@@ -142,7 +142,9 @@ def larger_problem() -> Problem:
 
 @pytest.mark.slow
 @both
-def test_a_feature_more_never_carries_less(formulation: Formulation, solvers: SolverFactory) -> None:
+def test_an_additional_feature_never_lowers_the_largest_demand(
+    formulation: Formulation, solvers: SolverFactory
+) -> None:
     p = larger_problem()
     largest = {
         features: largest_demand(p, usual(formulation, features), solvers=solvers).rps["chain"] for features in SUBSETS
@@ -156,7 +158,7 @@ def test_a_feature_more_never_carries_less(formulation: Formulation, solvers: So
 @pytest.mark.slow
 @both
 @every_subset
-def test_the_largest_plan_holds_what_it_says(features: str, formulation: Formulation, solvers: SolverFactory) -> None:
+def test_the_largest_plan_is_valid(features: str, formulation: Formulation, solvers: SolverFactory) -> None:
     options = usual(formulation, features)
     p = larger_problem()
     plan = make_largest_plan(p, options, solvers=solvers)
@@ -184,7 +186,7 @@ def test_without_t_budgets_are_even_parts_of_the_longest_path(formulation: Formu
     )
 
 
-def test_what_t_makes_possible(solvers: SolverFactory) -> None:
+def test_feature_t_makes_a_problem_feasible(solvers: SolverFactory) -> None:
     g = forked()
     p = problem(g, [row(t, "v0", p95_ms=51.0 if t == "a" else 5.0) for t in g.tasks])
     assert make_plan(p, TWO_P95, solvers=solvers).graphs["diamond"].tasks["a"].budget_ms > 102.0
@@ -200,14 +202,14 @@ def test_what_t_makes_possible(solvers: SolverFactory) -> None:
     ("features", "reason"),
     [("AT", "without spatial partitioning (S)"), ("ST", "without accuracy scaling (A)")],
 )
-def test_what_the_features_bar_is_said(features: str, reason: str, solvers: SolverFactory) -> None:
+def test_the_reason_names_the_missing_feature(features: str, reason: str, solvers: SolverFactory) -> None:
     p = problem(chain(1, variant_count=2), [row("t0", "v1", slice_="1g")])
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, Options(features=features), solvers=solvers)
     assert reason in caught.value.reasons[0]
 
 
-def test_the_paper_has_at_most_four_instances_and_uses_all_of_their_throughput(solvers: SolverFactory) -> None:
+def test_the_paper_uses_at_most_four_instances_at_full_throughput(solvers: SolverFactory) -> None:
     p = problem(chain(1), [row("t0", "v0", instances=k, rps=20.0 * k) for k in (1, 4, 5)])
     assert {c.instances for c in allot(p, PAPER, solvers=solvers).counts} <= {1, 4}
     p = problem(chain(1), [row("t0", "v0", rps=100.0)])
@@ -217,21 +219,21 @@ def test_the_paper_has_at_most_four_instances_and_uses_all_of_their_throughput(s
 
 
 def crowded(tasks: int = 3) -> Problem:
-    """Two 3g and a 1g: seven compute slices, but nine memory slices of eight."""
+    """Two 3g and a 1g take seven compute slices, but nine memory slices of eight."""
     slices = ("3g", "3g", "1g")[:tasks]
     rows = [row(f"t{i}", "v0", slice_=kind, rps=100.0) for i, kind in enumerate(slices)]
     return problem(chain(tasks), rows, demand_rps=50.0)
 
 
-def test_ideal_packing_counts_what_no_gpu_can_be_cut_into(solvers: SolverFactory) -> None:
+def test_ideal_packing_counts_slices_that_no_layout_has(solvers: SolverFactory) -> None:
     assert allot(crowded(), PAPER, solvers=solvers).slices == 7
     with pytest.raises(InfeasibleError):
         allot(crowded(), solvers=solvers)
     with pytest.raises(UnplacedError) as caught:
         make_plan(crowded(), PAPER, solvers=solvers)
     assert caught.value.reasons == (
-        "the 7 compute slices that the paper's formulation asks for are there, but its greedy placement finds no place "
-        "for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
+        "the cluster has the 7 compute slices that the paper's formulation needs, but its greedy placement finds no "
+        "place for 1 of 3 replicas, 1 compute slices: 1 of chain/t2 v0 on 1g",
     )
     with pytest.raises(UnplacedError):
         make_largest_plan(crowded(), PAPER, solvers=solvers)

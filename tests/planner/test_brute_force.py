@@ -1,4 +1,4 @@
-"""Small problems, solved again by trying every set of replicas that fits a GPU."""
+"""Small problems, compared with exhaustive search over all sets of replicas that fit a GPU."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, Replicas
+from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
@@ -25,10 +25,10 @@ from tests.fakes.problems import problem, row
 
 CPU = board("cpu")
 FOREIGN = ((), (Placement(1, "1g"),), (Placement(2, "2g"), Placement(6, "1g")), (Placement(4, "3g"),))
-"""What others have on the GPU."""
+"""MIG instances of others on the GPU."""
 
 ACCURACY_GAP = 1e-3
-"""The planner's own tolerance in the sum of shares times logarithms."""
+"""Tolerance of the planner in the sum of shares times logarithms."""
 
 
 @st.composite
@@ -36,7 +36,7 @@ def profiles(draw: st.DrawFn, tasks: Sequence[str], kinds: Sequence[str]) -> Pro
     rows = []
     for name in tasks:
         for variant in ("good", "light"):
-            # At least one of a variant that always meets the accuracy, else most problems come out infeasible.
+            # At least one row of a variant that always meets the accuracy; otherwise most problems are infeasible.
             count = draw(st.integers(1 if variant == "good" else 0, 2))
             for batch in range(1, count + 1):
                 rows.append(
@@ -54,9 +54,9 @@ def profiles(draw: st.DrawFn, tasks: Sequence[str], kinds: Sequence[str]) -> Pro
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """One task, or two in a row, or one for each row of the other; at most 4 configurations each; one GPU."""
+    """Draws one task, or two chained ones, with or without fan-out; at most 4 configurations each; one GPU."""
     uncut = draw(st.sampled_from(["", "", "", "MIG is off"]))
-    # A GPU that is one slice holds one task.
+    # A GPU without MIG holds one task.
     shape = "one" if uncut else draw(st.sampled_from(["one", "chain", "rows"]))
     kinds = ("1g", "7g") if uncut else ("1g", "2g", "3g", "4g")
     light = draw(st.sampled_from([0.7, 0.9, 0.95]))
@@ -94,7 +94,7 @@ Uses = Mapping[ProfileRow, Sequence[Use]]
 
 
 def uses_by(model: LatencyModel, p: Problem) -> Uses:
-    """How busy a replica may be, and the latency that its task then has."""
+    """Returns the utilisations that a replica may have, and the latency of its task at each."""
     (workload,) = p.workloads
     g, table = workload.graph, p.profiles[workload.graph.name]
     if model == "2p95":
@@ -110,7 +110,7 @@ def two_p95_ms(g: TaskGraph, r: ProfileRow) -> float:
 
 
 def brute_force(p: Problem, allowed: Uses) -> Best | None:
-    """The least compute slices, and the least loss of accuracy with so many (only where rows do not fan out)."""
+    """Returns the least compute slices, and the least loss of accuracy with these (only without fan-out)."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
     cuts = ways_to_cut(p)
@@ -127,7 +127,7 @@ def brute_force(p: Problem, allowed: Uses) -> Best | None:
 
 
 def ways_to_cut(p: Problem) -> list[Counter[str]]:
-    """The slices that its one GPU can have at once."""
+    """Returns the sets of slices that its GPU can have at once."""
     (gpu,) = p.cluster.gpus
     return [Counter(m) for m in maximal_multisets(CPU, ("7g",) if gpu.uncut else SLICES, around=gpu.foreign)]
 
@@ -135,7 +135,7 @@ def ways_to_cut(p: Problem) -> list[Counter[str]]:
 def replicas(
     rows: Sequence[ProfileRow], cuts: Sequence[Counter[str]], taken: Counter[str], index: int
 ) -> Iterator[tuple[int, ...]]:
-    """Every count of replicas of each row that one GPU has slices for."""
+    """Yields all counts of replicas by row that fit one GPU."""
     if index == len(rows):
         yield ()
         return
@@ -147,20 +147,20 @@ def replicas(
 
 
 def least_loss(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int], allowed: Uses) -> float | None:
-    """The least loss that these replicas carry the demand with; None where they cannot, or not within the SLO."""
+    """Returns the least loss with which these replicas carry the demand; None if they cannot within the SLO."""
     found = [loss_if_carried(g, demand, usable) for usable in within_slo(g, used, allowed)]
     return min((loss for loss in found if loss is not None), default=None)
 
 
 def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> Iterator[dict[ProfileRow, float]]:
-    """How often their throughputs replicas may be used, for every latency that a first task may be given.
+    """Yields the multiples of their throughputs that replicas may serve, for each latency of a first task.
 
-    A second one is given what is left; each replica is as busy as that allows, which none may not be at all.
+    A second task has the rest of the SLO. Each replica is as busy as its latency permits, and at least slightly.
     """
     own = [{r: n for r, n in used.items() if r.key.task == name} for name in g.tasks]
     for ranges in itertools.product(*(ranges_of(of, allowed) for of in own)):
         at = [
-            {r: [use for use in allowed[r] if use.among == among] for r in of}
+            {r: [use for use in allowed[r] if use.replica_range == among] for r in of}
             for of, among in zip(own, ranges, strict=True)
         ]
         for given_ms in {use.latency_ms for of in at[0].values() for use in of}:
@@ -174,13 +174,18 @@ def within_slo(g: TaskGraph, used: Mapping[ProfileRow, int], allowed: Uses) -> I
                 yield usable
 
 
-def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[Replicas]:
+def ranges_of(own: Mapping[ProfileRow, int], allowed: Uses) -> set[ReplicaRange]:
     """The ranges of numbers of replicas that these may be counted to."""
-    return {use.among for r in own for use in allowed[r] if use.among[0] <= sum(own.values()) <= use.among[1]}
+    return {
+        use.replica_range
+        for r in own
+        for use in allowed[r]
+        if use.replica_range[0] <= sum(own.values()) <= use.replica_range[1]
+    }
 
 
 def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float | None:
-    """The least loss that so many times these throughputs carry the demand with; None where they cannot."""
+    """Returns the least loss with which these multiples of throughputs carry the demand; None if they cannot."""
     worst, rate, loss = 1.0, demand, 0.0
     for t in g.tasks.values():
         own = {r: n for r, n in usable.items() if r.key.task == t.name}
@@ -191,7 +196,7 @@ def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, flo
         if sum(carried.values()) < rate - 1e-9:
             return None
         iterated = any(other.for_each is not None for other in g.tasks.values())
-        # The better variant first, or, where the rate of the next task hangs on it, the one of fewer rows.
+        # The better variant first; or, if the rate of the next task depends on it, the one with fewer rows.
         first = sorted(t.variants, key=lambda v: v.yields.get("Y", 0.0) if iterated else -v.accuracy)
         flow = filled(carried, rate, [v.name for v in first])
         loss += sum(f / rate * -math.log(t.variant(v).accuracy / t.best_accuracy) for v, f in flow.items())
@@ -201,7 +206,7 @@ def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, flo
 
 
 def filled(carried: Mapping[str, float], rate: float, order: Sequence[str]) -> dict[str, float]:
-    """Variant -> what it takes of the rate, each in turn as much as it can."""
+    """Returns the rate of each variant, where each in turn takes as much as it can."""
     flow = {}
     for variant in order:
         flow[variant] = min(rate, carried[variant])

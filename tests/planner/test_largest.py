@@ -16,10 +16,12 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
-def test_it_is_carried_and_no_more_is(demand_rps: float, solvers: SolverFactory) -> None:
+def test_the_largest_demand_is_feasible_and_no_larger_one_is(demand_rps: float, solvers: SolverFactory) -> None:
     p = docread_problem(demand_rps, batches=[1, 8])
     plan = make_largest_plan(p, solvers=solvers)
     largest = plan.graphs["docread"].demand_rps
@@ -34,7 +36,7 @@ def test_it_is_carried_and_no_more_is(demand_rps: float, solvers: SolverFactory)
 
 
 def two(of_a: float, of_b: float) -> Problem:
-    """Two graphs of one task, whose replicas carry 80 requests/s each, on seven slices."""
+    """Returns two graphs of one task, whose replicas carry 80 requests/s each, on seven slices."""
     graphs = [replace(chain(1, slo=Slo(1000.0, accuracy=0.5)), name=name) for name in ("a", "b")]
     table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=100.0)])
     workloads = tuple(Workload(g, rps) for g, rps in zip(graphs, (of_a, of_b), strict=True))
@@ -46,26 +48,25 @@ def test_graphs_grow_in_proportion(solvers: SolverFactory) -> None:
     assert [plan.graphs[name].demand_rps for name in "ab"] == pytest.approx([160.0, 320.0], rel=1e-3)
 
 
-def test_one_grows_and_the_other_keeps_its_demand(solvers: SolverFactory) -> None:
+def test_graphs_that_are_not_scaled_keep_their_demand(solvers: SolverFactory) -> None:
     plan = make_largest_plan(two(10.0, 100.0), TWO_P95, scaled=["a"], solvers=solvers)
     assert plan.graphs["b"].demand_rps == 100.0
     assert plan.graphs["a"].demand_rps == pytest.approx(400.0, rel=1e-3)
 
 
-@pytest.mark.slow
-def test_where_no_demand_at_all_can_be_served_the_reason_is_told(solvers: SolverFactory) -> None:
+def test_no_room_at_any_demand_is_infeasible(solvers: SolverFactory) -> None:
     graphs = chain(8, slo=Slo(1000.0, accuracy=0.5))
     rows = [row(f"t{i}", "v0") for i in range(8)]
     with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need"):
         make_largest_plan(problem(graphs, rows), solvers=solvers)
 
 
-def test_where_the_others_leave_nothing_the_reason_is_told(solvers: SolverFactory) -> None:
+def test_graphs_that_keep_their_demand_may_leave_no_room(solvers: SolverFactory) -> None:
     with pytest.raises(InfeasibleError, match="demand exceeds the cluster"):
         make_largest_plan(two(10.0, 1000.0), scaled=["a"], solvers=solvers)
 
 
-def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) -> None:
+def test_an_unproven_largest_demand_is_feasible_with_its_gap(highs: SolverProcess) -> None:
     class Cut:
         name: SolverName = "highs"
 
@@ -81,7 +82,7 @@ def test_a_demand_that_is_not_proven_largest_is_called_so(highs: SolverProcess) 
     assert plan.solver.gap == pytest.approx(0.25)
 
 
-def test_no_demand_is_larger_than_what_can_be_planned_for(solvers: SolverFactory) -> None:
+def test_the_largest_demand_is_limited_to_what_can_be_planned(solvers: SolverFactory) -> None:
     table = ProfileTable([row("t0", "v0", p95_ms=1e-6, rps=1e9)])
     plan = make_largest_plan(problem(chain(1), table, demand_rps=1.0, gpus=4), solvers=solvers)
     assert plan.graphs["chain"].demand_rps == pytest.approx(MAX_DEMAND_RPS, rel=1e-4)

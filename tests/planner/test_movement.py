@@ -1,4 +1,4 @@
-"""That a plan moves no more of what runs than it must."""
+"""Placement keeps as many running replicas in place as possible."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -28,7 +28,7 @@ Running = dict[Place, PlacedModel]
 
 
 def counts_of(needs: Mapping[tuple[str, str], int]) -> dict[Configuration, int]:
-    """(slice, task) -> replicas, as configurations."""
+    """Returns numbers of replicas by configuration, from those by (slice, task)."""
     return {
         Configuration("chain", task, "v0", "cpu", kind, 1, 1, CPU.profiles[kind].compute_slices, 10.0, 10.0, 0.0): n
         for (kind, task), n in needs.items()
@@ -50,7 +50,7 @@ def needs_of(gpus: Iterable[PlannedGpu]) -> Counter[tuple[str, str]]:
 
 
 def kept(running: Running, needs: Mapping[tuple[str, str], int], cuts: Collection[Place]) -> tuple[int, int, int]:
-    """Replicas and MIG instances that can stay where GPUs are so cut; and minus the GPUs that are cut anew."""
+    """Returns the replicas and MIG instances that can stay with these layouts, and minus the repartitioned GPUs."""
     stand = [(place, running[place]) for place in cuts if place in running]
     models = Counter((place[1].slice, model.task) for place, model in stand)
     kinds = Counter(place[1].slice for place, _ in stand)
@@ -66,7 +66,7 @@ def by_kind(needs: Mapping[tuple[str, str], int]) -> Counter[str]:
 
 
 def recut(before: Plan, after: Plan) -> int:
-    """GPUs on which an instance takes the place of another."""
+    """Returns the GPUs on which an instance replaces another."""
     gone = {
         (c.gpu, i) for c in difference(before, after) if c.kind == "remove" for i in memory_slices(CPU, c.placement)
     }
@@ -87,7 +87,7 @@ def layouts(draw: st.DrawFn) -> dict[int, dict[str, str]]:
 @pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts())
-# Where HiGHS, given a start, proves that one GPU cut anew suffices and returns a solution with two.
+# With a start, HiGHS once proved that one repartitioned GPU suffices, and returned a solution with two.
 @example(
     {
         0: {"3g@0": "t1.v0", "1g@4": "t0.v0", "1g@5": "t0.v0", "1g@6": "t1.v0"},
@@ -95,7 +95,7 @@ def layouts(draw: st.DrawFn) -> dict[int, dict[str, str]]:
     },
     {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "1g@2": "t0.v0", "1g@3": "t1.v0"}},
 )
-def test_as_much_stays_as_can(highs: SolverProcess, old: Places, new: Places) -> None:
+def test_placement_keeps_as_many_replicas_as_possible(highs: SolverProcess, old: Places, new: Places) -> None:
     before, needs = plan_of(old), needs_of(plan_of(new).gpus)
     if not needs:
         return
@@ -116,8 +116,8 @@ def test_as_much_stays_as_can(highs: SolverProcess, old: Places, new: Places) ->
 
 @settings(deadline=None, max_examples=50)
 @given(layouts(), st.permutations(range(4)), st.sampled_from(("1g", "2g", "3g")))
-def test_one_replica_more_is_all_that_comes(highs: SolverProcess, old: Places, where: list[int], kind: str) -> None:
-    """Whatever the GPUs' order, where there is a free GPU."""
+def test_one_more_replica_moves_no_other(highs: SolverProcess, old: Places, where: list[int], kind: str) -> None:
+    """A free GPU exists; the order of the GPUs does not matter."""
     before = plan_of({where[index]: layout for index, layout in old.items()})
     needs = needs_of(before.gpus)
     after = placed(highs, needs + Counter({(kind, "t0"): 1}), 4, before)

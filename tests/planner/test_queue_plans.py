@@ -1,4 +1,4 @@
-"""Plans by the latency model `queue`."""
+"""Plans with the latency model `queue`."""
 
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import AMONG, Options, Problem
+from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.planner.validation.validate import violations
 from tests.fakes.graphs import chain
@@ -34,7 +34,7 @@ def planned(problem: Problem, solvers: SolverFactory) -> Plan:
 
 
 @pytest.mark.parametrize("demand_rps", [5.0, 20.0, 60.0, 100.0])
-def test_servers_simulated_keep_the_slo(demand_rps: float, solvers: SolverFactory) -> None:
+def test_simulated_servers_keep_the_slo(demand_rps: float, solvers: SolverFactory) -> None:
     problem = docread(demand_rps)
     plan, graph = planned(problem, solvers), problem.workloads[0].graph
     arrivals_s = poisson(demand_rps, 30_000, np.random.default_rng(1))
@@ -42,7 +42,7 @@ def test_servers_simulated_keep_the_slo(demand_rps: float, solvers: SolverFactor
     assert found.percentile_ms(99) <= plan.graphs[graph.name].latency_ms <= SLO.latency_ms
 
 
-def test_a_slow_replica_among_quick_ones_keeps_the_slo(solvers: SolverFactory) -> None:
+def test_a_slow_replica_among_fast_ones_keeps_the_slo(solvers: SolverFactory) -> None:
     quick = row("t0", "v0", slice_="4g", instances=2, batch=4, p95_ms=8.2)
     slow = [row("t0", "v0", batch=1, p95_ms=6.4), row("t0", "v0", batch=16, p95_ms=74.0)]
     asked = make_problem(chain(1, slo=Slo(53.0)), [quick, *slow], demand_rps=1920.0, gpus=16)
@@ -52,13 +52,13 @@ def test_a_slow_replica_among_quick_ones_keeps_the_slo(solvers: SolverFactory) -
     assert found.percentile_ms(99) <= plan.graphs["chain"].latency_ms <= 53.0
 
 
-def test_latency_is_promised_at_the_load_that_there_is(solvers: SolverFactory) -> None:
+def test_the_promised_latency_is_at_the_actual_load(solvers: SolverFactory) -> None:
     busy = planned(docread(60), solvers)
     idle = replace(docread(60), running=busy, workloads=(Workload(docread(60).workloads[0].graph, 30.0),))
     assert planned(idle, solvers).graphs["docread"].latency_ms < busy.graphs["docread"].latency_ms
 
 
-def test_capacity_is_at_the_loads_that_the_budgets_allow(solvers: SolverFactory) -> None:
+def test_capacity_is_at_the_load_that_the_budgets_permit(solvers: SolverFactory) -> None:
     plan = planned(docread(20), solvers).graphs["docread"]
     assert plan.capacity_rps > 1.2 * 20
     more = planned(docread(plan.capacity_rps * 0.99), solvers)
@@ -70,13 +70,13 @@ def test_a_higher_percentile_is_never_cheaper(solvers: SolverFactory) -> None:
     assert used == sorted(used)
 
 
-def test_what_cannot_be_is_told(solvers: SolverFactory) -> None:
+def test_an_unreachable_latency_is_infeasible(solvers: SolverFactory) -> None:
     with pytest.raises(InfeasibleError) as caught:
         planned(docread(20, Slo(10.0, accuracy=0.8)), solvers)
     assert caught.value.reasons
 
 
-def test_a_plan_that_is_busier_than_it_says_is_found_out(solvers: SolverFactory) -> None:
+def test_validation_finds_a_plan_that_is_busier_than_it_says(solvers: SolverFactory) -> None:
     plan, problem = planned(docread(60), solvers), docread(60)
     graph = plan.graphs["docread"]
     tight = replace(
@@ -84,16 +84,16 @@ def test_a_plan_that_is_busier_than_it_says_is_found_out(solvers: SolverFactory)
     )
     assert any("the latencies along a path add up" in v for v in violations(plan, tight, QUEUE))
     less = replace(plan, graphs={"docread": replace(graph, latency_ms=graph.latency_ms * 0.5)})
-    assert any("ms said" in v for v in violations(less, problem, QUEUE))
+    assert any("the plan says" in v for v in violations(less, problem, QUEUE))
 
 
-def test_more_replicas_than_the_demand_needs_keep_a_latency_that_one_does_not(solvers: SolverFactory) -> None:
+def test_a_latency_may_need_more_replicas_than_the_demand(solvers: SolverFactory) -> None:
     tight = planned(docread(20, Slo(20.0, accuracy=0.8)), solvers).graphs["docread"]
-    assert all(sum(s.count for s in task.segments) >= AMONG[1][0] for task in tight.tasks.values())
+    assert all(sum(s.count for s in task.segments) >= REPLICA_RANGES[1][0] for task in tight.tasks.values())
     assert tight.capacity_rps > 2 * 20
 
 
-def test_a_latency_that_there_are_too_few_replicas_for_is_found_out(solvers: SolverFactory) -> None:
+def test_validation_finds_too_few_replicas_for_a_latency(solvers: SolverFactory) -> None:
     problem = docread(20, Slo(20.0, accuracy=0.8))
     plan = planned(problem, solvers)
     graph, (gpu, *others) = plan.graphs["docread"], plan.gpus
@@ -117,7 +117,7 @@ def test_a_latency_that_there_are_too_few_replicas_for_is_found_out(solvers: Sol
         slices_used=plan.slices_used - sum(int(of.placement.slice[0]) for of in gpu.layout),
     )
     found = violations(fewer, problem, QUEUE)
-    assert found and all("exceed its budget" in v or "add up to" in v or "ms said" in v for v in found)
+    assert found and all("exceed its budget" in v or "add up to" in v or "the plan says" in v for v in found)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -1,4 +1,4 @@
-"""What bounds know beside the least slices: levels at which these do, and the configurations of plans near them."""
+"""Tests of what bounds provide besides the least slices: a witness, and the configurations of plans near the bound."""
 
 import itertools
 import math
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import Slo, TaskGraph
-from jigsaw_triton.planner.bounds.bins import LOSS_BINS, rounded_down, telling_apart
+from jigsaw_triton.planner.bounds.bins import LOSS_BINS, choose_loss_bins, rounded_down
 from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.candidates.configurations import accuracy_budget
 from jigsaw_triton.planner.domain.paths import longest_through
@@ -21,7 +22,7 @@ from tests.fakes.problems import TWO_P95, grid, problem
 from tests.planner.bounds.test_bounds import candidates
 
 
-def asked(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:
+def example(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:
     rng = random.Random(seed)
     rows = [
         r
@@ -33,10 +34,8 @@ def asked(g: TaskGraph, seed: int = 0, demand_rps: float = 200.0) -> Problem:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_witness_keeps_the_slo_and_a_plan_of_the_least_slices_is_found_there(
-    solvers: SolverFactory, seed: int
-) -> None:
-    p = asked(chain(4, variant_count=3, slo=Slo(330.0, accuracy=0.7)), seed)
+def test_the_witness_meets_the_slo_and_has_a_plan_of_the_fewest_slices(solvers: SolverFactory, seed: int) -> None:
+    p = example(chain(4, variant_count=3, slo=Slo(330.0, accuracy=0.7)), seed)
     workload, found = candidates(p, TWO_P95)
     bounds = least_slices(workload, found)
     ms, loss = ({name: at[i] for name, at in bounds.witness.items()} for i in (0, 1))
@@ -46,8 +45,8 @@ def test_the_witness_keeps_the_slo_and_a_plan_of_the_least_slices_is_found_there
 
 
 @pytest.mark.parametrize("g", [chain(3, variant_count=3), diamond(variant_count=3)])
-def test_what_more_slices_are_needed_for_is_told_as_far_as_it_matters(g: TaskGraph) -> None:
-    workload, found = candidates(asked(g), TWO_P95)
+def test_bounds_are_exact_up_to_the_requested_number_of_slices(g: TaskGraph) -> None:
+    workload, found = candidates(example(g), TWO_P95)
     every = least_slices(workload, found).using(math.inf)
     bounds = least_slices(workload, found)
     for most in (bounds.least, bounds.least + 2, bounds.least + 1, 2 * bounds.least):
@@ -61,20 +60,25 @@ accuracies = st.lists(st.integers(50, 99), min_size=1, max_size=3, unique=True)
 
 @given(of=st.lists(accuracies, min_size=1, max_size=4), slo=st.integers(30, 99))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_bins_tell_apart_what_loses_too_much_together(of: list[list[int]], slo: int) -> None:
-    """Of every choice of variants along a chain."""
+def test_bins_separate_losses_that_exceed_the_budget_together(of: list[list[int]], slo: int) -> None:
+    """Checks every choice of variants along a chain."""
     g, allowed = chain(len(of)), -math.log(slo / 100)
     losses = {task: [0.0, *(-math.log(a / 100) for a in others)] for task, others in zip(g.tasks, of, strict=True)}
-    largest, bins = telling_apart(g, losses, allowed)
+    largest, bins = choose_loss_bins(g, losses, allowed)
     choices = [np.array(choice) for choice in itertools.product(*losses.values())]
     fitting, beyond = ([c for c in choices if (c.sum() <= allowed) == fits] for fits in (True, False))
     assert largest == pytest.approx(max(c.sum() for c in fitting), abs=1e-6)
-    seem_to_fit = [rounded_down(c / largest * bins, bins).sum() <= bins for c in (*fitting, *beyond)]
-    assert all(seem_to_fit[: len(fitting)])
-    assert not any(seem_to_fit[len(fitting) :]) or bins > 100, "few bins are taken only where they tell all apart"
+
+    def seem_to_fit(choices: list[NDArray[np.float64]], bins: int) -> int:
+        return sum(rounded_down(c / largest * bins, bins).sum() <= bins for c in choices)
+
+    assert seem_to_fit(fitting, bins) == len(fitting)
+    # No number of bins separates more, and no smaller one as many.
+    fewest = min((seem_to_fit(beyond, n), n) for n in LOSS_BINS)
+    assert (seem_to_fit(beyond, bins), bins) == fewest or (not beyond and bins == 1)
 
 
-def test_more_losses_than_can_be_looked_at_take_the_most_bins() -> None:
+def test_too_many_losses_take_the_largest_number_of_bins() -> None:
     g = chain(6)
     losses = {task: [0.01 * k + 0.001 * i for k in range(6)] for i, task in enumerate(g.tasks)}
-    assert telling_apart(g, losses, 0.2) == (0.2, LOSS_BINS[-1])
+    assert choose_loss_bins(g, losses, 0.2) == (0.2, LOSS_BINS[-1])

@@ -23,11 +23,11 @@ def refusal(text: str) -> list[str]:
     return [str(problem) for problem in caught.value.diagnostics]
 
 
-def test_slices_are_those_of_the_gpus() -> None:
+def test_the_slices_are_those_of_the_gpu_model() -> None:
     assert read.SLICES == gpus.SLICES
 
 
-def test_rows() -> None:
+def test_rows_are_read() -> None:
     table = parse_profiles(f"{TOP}\n{ROW}\n{OTHER}\n", "p.csv")
     assert len(table) == 2
     key = ProfileKey("A100-80GB", "detect", "n", "1g", 1, 4)
@@ -38,7 +38,7 @@ def test_rows() -> None:
     ("old", "new", "words"),
     [
         (",n,", ",s,", None),
-        ("A100-80GB", "", "gpu is ''; write a model of the catalog"),
+        ("A100-80GB", "", "gpu is ''; write a GPU model of the catalog"),
         ("detect", "9", "task is '9'; write the name of a task of the graph"),
         (",n,", ",a b,", "variant is 'a b'"),
         (",1g,", ",5g,", "there is no slice '5g'; known slices: 1g, 1gx2,"),
@@ -52,19 +52,23 @@ def test_rows() -> None:
         ("10.5", "1_0", "latency_p50_ms is '1_0'"),
         ("10.5", " 10", "latency_p50_ms is ' 10'"),
         ("10.5", "fast", "latency_p50_ms is 'fast'"),
-        ("10.5", "11.5", "the latencies fall: p50 11.5, p95 11, p99 12 ms; they must be p50 <= p95 <= p99"),
+        (
+            "10.5",
+            "11.5",
+            "the latencies are not ascending: p50 11.5, p95 11, p99 12 ms; they must satisfy p50 <= p95 <= p99",
+        ),
         ("95.2", "0.0", "throughput_rps is '0.0'; write a finite number greater than 0"),
-        ("1024", "-3", "memory_mib is '-3'; write a finite number at least 0"),
+        ("1024", "-3", "memory_mib is '-3'; write a finite number of at least 0"),
         ("measured", "guessed", "source is 'guessed'; known sources: assumed, fitted, measured"),
         ("measured", "mesured", "source is 'mesured'; did you mean 'measured'?"),
-        (",measured", "", "the row has 11 cells, not 12"),
-        ("measured", "measured,more", "the row has 13 cells, not 12"),
-        ("measured", '"measured', "this is not CSV: unexpected end of data"),
+        (",measured", "", "the row must have 12 cells, not 11"),
+        ("measured", "measured,more", "the row must have 12 cells, not 13"),
+        ("measured", '"measured', "this is not valid CSV: unexpected end of data"),
         (ROW, "", "the line is empty; remove it"),
-        (ROW, OTHER, "this configuration is repeated; the first is on line 2"),
+        (ROW, OTHER, "duplicate configuration; remove one of the rows; the first is on line 2"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line(old: str, new: str, words: str | None) -> None:
+def test_a_wrong_row_is_reported_with_its_line(old: str, new: str, words: str | None) -> None:
     assert ROW.count(old) >= 1
     text = f"{TOP}\n{OTHER}\n{ROW.replace(old, new)}\n"
     if words is None:
@@ -80,28 +84,28 @@ def test_a_bad_row_is_told_with_its_line(old: str, new: str, words: str | None) 
     [
         ("", "the header is missing"),
         (TOP.replace("slice,", ""), "the header lacks slice; the first line must be gpu,task"),
-        (TOP.replace("slice", "Slice"), "the header lacks slice and has 'Slice'"),
-        (TOP.replace("gpu,task", "task,gpu"), "the header has its columns in another order or twice"),
-        (TOP + ",gpu", "the header has its columns in another order or twice"),
+        (TOP.replace("slice", "Slice"), "the header lacks slice and has unknown columns 'Slice'"),
+        (TOP.replace("gpu,task", "task,gpu"), "the header has its columns in the wrong order or twice"),
+        (TOP + ",gpu", "the header has its columns in the wrong order or twice"),
         ("# profiles", "the header lacks gpu, task"),
     ],
 )
-def test_the_header_is_exact(header: str, words: str) -> None:
+def test_a_wrong_header_is_refused(header: str, words: str) -> None:
     (found,) = refusal(f"{header}\n{ROW}\n" if header else "")
     assert found.startswith("p.csv:1: ")
     assert words in found
 
 
-def test_all_mistakes_of_a_row_and_of_all_rows() -> None:
+def test_all_mistakes_in_all_rows_are_reported() -> None:
     bad = ROW.replace("10.5", "x").replace("1024", "y").replace("1g", "1h")
     found = refusal(f"{TOP}\n{bad}\n{OTHER}\n{bad}\n")
     assert [problem.partition(": ")[0] for problem in found] == ["p.csv:2"] * 3 + ["p.csv:4"] * 3
 
 
-def test_mistakes_beyond_the_limit_are_counted() -> None:
+def test_mistakes_beyond_the_limit_are_only_counted() -> None:
     found = refusal(f"{TOP}\n" + f"{ROW.replace('10.5', 'x')}\n" * (LIMIT_PROBLEMS + 7))
     assert len(found) == LIMIT_PROBLEMS + 1
-    assert found[-1] == "p.csv: 7 more mistakes of such kinds"
+    assert found[-1] == "p.csv: 7 more mistakes are not shown"
 
 
 def test_a_folder_stands_for_the_file_in_it(tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_a_folder_stands_for_the_file_in_it(tmp_path: Path) -> None:
     ("content", "words"),
     [(None, "there is no such file"), (b"gpu\xff", "the file is not UTF-8 text; save it as UTF-8")],
 )
-def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "profiles.csv"
     if content is not None:
         path.write_bytes(content)
@@ -142,20 +146,21 @@ def rows(draw: st.DrawFn) -> ProfileRow:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(rows(), unique_by=lambda row: row.key, max_size=12))
-def test_what_is_written_reads_back(some: list[ProfileRow]) -> None:
+def test_written_profiles_can_be_read_back(some: list[ProfileRow]) -> None:
     text = write_profiles(some)
     table = parse_profiles(text, "p.csv")
     assert set(table.rows()) == set(some)
     assert write_profiles(reversed(some)) == text
 
 
-def test_what_is_missing_is_named_with_the_command_that_measures_it() -> None:
+def test_a_missing_profile_is_reported_with_the_command_that_measures_it() -> None:
     graph = graphs.chain(2, variant_count=2)
     line = "A100-80GB,{},{},1g,1,1,1,1,1,1,1,measured"
     known = [line.format("t0", "v0"), line.format("t0", "v1"), line.format("t1", "v1")]
     table = parse_profiles("\n".join([TOP, *known]), "p.csv")
     assert missing(graph, table, ["A100-80GB"]) == (
-        "variant 'v0' of t1 has no profile on A100-80GB; `jigsaw-triton profile . --task t1 --variant v0` measures it",
+        "variant 'v0' of t1 has no profile on A100-80GB; "
+        "run `jigsaw-triton profile . --task t1 --variant v0` to measure it",
     )
     on_both = missing(graph, table, ["H100-80GB", "A100-80GB"])
     assert [message.partition(";")[0] for message in on_both] == [

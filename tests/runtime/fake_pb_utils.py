@@ -1,4 +1,4 @@
-"""The part of `triton_python_backend_utils` that the runtime uses; the real one exists only inside tritonserver."""
+"""Fake of the part of `triton_python_backend_utils` that the runtime uses; the real one exists only in tritonserver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class TritonError(Exception):
 
     def __init__(self, message: str, code: int = UNKNOWN) -> None:
         super().__init__(message)
-        message.encode()  # the real one raises UnicodeEncodeError, too
+        message.encode()  # The real one raises UnicodeEncodeError too.
         self._message, self._code = message, code
 
     def message(self) -> str:
@@ -39,7 +39,7 @@ class Metric:
 
 
 class MetricFamily:
-    """Keeps its metrics as the server does: they are the same for equal names and labels, and outlive their model."""
+    """Shares metrics like the server: equal names and labels give the same metric, which outlives its model."""
 
     COUNTER = "counter"
     made: ClassVar[dict[tuple[str, ...], Metric]] = {}
@@ -73,7 +73,7 @@ class Tensor:
         return to_capsule(self.values())
 
     def values(self) -> Array:
-        """For tests: what it holds, whatever its type."""
+        """Returns the array, whatever its type. For tests only."""
         return self._array
 
 
@@ -93,7 +93,7 @@ class InferenceResponse:
 
 @dataclass
 class Sender:
-    """A response sender that keeps what it is given."""
+    """A response sender that records what it sends."""
 
     sent: list[InferenceResponse] = field(default_factory=list)
     flags: int = 0
@@ -106,7 +106,7 @@ class Sender:
 
 
 class Request:
-    """What `execute` gets."""
+    """A request that `execute` receives."""
 
     def __init__(
         self, inputs: dict[str, Array], outputs: tuple[str, ...], timeout: int = 0, request_id: str = ""
@@ -131,7 +131,7 @@ class Request:
 
 
 class InferenceRequest:
-    """A BLS request: `models` says who answers it."""
+    """A BLS request, which a function in `models` answers."""
 
     models: ClassVar[dict[str, Callable[["InferenceRequest"], InferenceResponse]]] = {}
 

@@ -14,12 +14,12 @@ def bits(*shape: int) -> Array:
 
 
 @pytest.mark.parametrize("array", [bits(2, 3), bits(1, 0, 4), bits(4, 6)[:, ::2], bits(1)])
-def test_what_goes_into_a_capsule_comes_out_of_it(array: Array) -> None:
+def test_an_array_survives_a_round_trip_through_a_capsule(array: Array) -> None:
     back = from_capsule(to_capsule(array))
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-def test_torch_reads_and_makes_them() -> None:
+def test_torch_can_read_and_create_capsules() -> None:
     array = bits(2, 3)
     tensor = torch.from_dlpack(to_capsule(array))  # type: ignore[attr-defined]
     assert tensor.dtype == torch.bfloat16
@@ -27,7 +27,7 @@ def test_torch_reads_and_makes_them() -> None:
     assert from_capsule(torch.to_dlpack(tensor)).tobytes() == array.tobytes()  # type: ignore[attr-defined]
 
 
-def test_the_array_is_kept_until_the_taker_lets_go() -> None:
+def test_the_array_is_kept_alive_until_the_consumer_releases_it() -> None:
     before = len(dlpack._kept)
     tensor = torch.from_dlpack(to_capsule(bits(2)))  # type: ignore[attr-defined]
     assert len(dlpack._kept) == before + 1
@@ -37,5 +37,5 @@ def test_the_array_is_kept_until_the_taker_lets_go() -> None:
 
 
 def test_another_type_is_refused() -> None:
-    with pytest.raises(ValueError, match="DLPack type 2 with 32 bits is not BF16"):
+    with pytest.raises(ValueError, match="DLPack type 2 with 32 bits, not BF16"):
         from_capsule(torch.to_dlpack(torch.ones(2)))  # type: ignore[attr-defined]

@@ -14,12 +14,12 @@ from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 
 
 def step(model: str, *inputs: str) -> PipelineStep:
-    """A step with inputs I0, I1, ... and outputs Y and Z."""
+    """Returns a step with inputs I0, I1, ... and outputs Y and Z."""
     return PipelineStep(model, {f"I{n}": t for n, t in enumerate(inputs)}, {"Y": f"{model}.Y", "Z": f"{model}.Z"})
 
 
 PATIENCE_S = 60.0
-"""Nothing here takes so long; what does has failed."""
+"""Timeout of the tests in seconds, far beyond their normal duration."""
 
 DIAMOND = PipelineSpec(
     "g",
@@ -30,7 +30,7 @@ DIAMOND = PipelineSpec(
 
 
 def add_up(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Every output is one more than the sum of all inputs."""
+    """Returns outputs that are one more than the sum of all inputs."""
     total = np.asarray(sum(inputs.values()))
     return {name: total + 1 for name in step.outputs}
 
@@ -43,13 +43,13 @@ def run(
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     with ThreadPoolExecutor(8) as pool:
         Flow(plan_flow(spec, wanted), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
-        # Inside: a pool that is being closed takes no further steps.
+        # This must happen inside the block, because a pool that is being closed accepts no further steps.
         outcome = outcomes.get(timeout=PATIENCE_S)
     assert outcomes.empty()
     return outcome
 
 
-def test_a_diamond() -> None:
+def test_a_diamond_is_executed() -> None:
     outcome = run(DIAMOND, ("OUT", "SIDE", "EARLY", "SAME"))
     assert isinstance(outcome, dict)
     assert {name: array.tolist() for name, array in outcome.items()} == {
@@ -70,7 +70,7 @@ def test_a_diamond() -> None:
         (("EARLY", "SIDE"), ["a", "c"]),
     ],
 )
-def test_steps_that_nothing_wanted_needs_are_left_out(wanted: tuple[str, ...], models: list[str]) -> None:
+def test_unnecessary_steps_are_omitted(wanted: tuple[str, ...], models: list[str]) -> None:
     called: list[str] = []
 
     def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -83,12 +83,12 @@ def test_steps_that_nothing_wanted_needs_are_left_out(wanted: tuple[str, ...], m
     assert sorted(called) == models
 
 
-def test_only_outputs_that_somebody_needs_are_asked_for() -> None:
+def test_only_necessary_outputs_are_requested() -> None:
     plan = plan_flow(DIAMOND, ("SIDE",))
     assert [dict(s.outputs) for s in plan.steps] == [{"Y": "a.Y"}, {"Z": "c.Z"}]
 
 
-def test_branches_run_at_the_same_time() -> None:
+def test_branches_run_concurrently() -> None:
     meeting = threading.Barrier(2, timeout=5)
 
     def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -99,7 +99,7 @@ def test_branches_run_at_the_same_time() -> None:
     assert isinstance(run(DIAMOND, ("OUT",), call), dict)
 
 
-def test_the_first_error_is_the_answer_and_nothing_after_it_runs() -> None:
+def test_the_first_error_is_the_outcome_and_no_later_step_runs() -> None:
     called: list[str] = []
 
     def call(step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -115,8 +115,8 @@ def test_the_first_error_is_the_answer_and_nothing_after_it_runs() -> None:
     assert "d" not in called
 
 
-def test_a_branch_that_ends_after_the_error_changes_nothing() -> None:
-    """b fails while c, beside it, waits for that; what c makes is dropped, and d never runs."""
+def test_a_branch_that_ends_after_the_error_is_ignored() -> None:
+    """b fails while c still runs; the outputs of c are discarded, and d never runs."""
     called: list[str] = []
     failed = threading.Event()
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
@@ -138,14 +138,14 @@ def test_a_branch_that_ends_after_the_error_changes_nothing() -> None:
     assert sorted(called) == ["a", "b", "c"]
 
 
-def test_an_unknown_output_is_not_planned() -> None:
+def test_an_unknown_output_is_refused() -> None:
     with pytest.raises(KeyError):
         plan_flow(DIAMOND, ("NOPE",))
 
 
 @st.composite
 def pipelines(draw: st.DrawFn) -> PipelineSpec:
-    """Any DAG: each step takes some of the tensors made before it."""
+    """Generates DAGs in which each step takes some of the tensors that earlier steps make."""
     tensors, steps = ["inputs.X"], []
     for n in range(draw(st.integers(1, 6))):
         inputs = draw(st.lists(st.sampled_from(tensors), min_size=1, max_size=3, unique=True))
@@ -156,7 +156,7 @@ def pipelines(draw: st.DrawFn) -> PipelineSpec:
 
 @settings(deadline=None, max_examples=50)
 @given(pipelines(), st.data())
-def test_any_pipeline_computes_what_its_steps_say(spec: PipelineSpec, data: st.DataObject) -> None:
+def test_any_pipeline_computes_the_composition_of_its_steps(spec: PipelineSpec, data: st.DataObject) -> None:
     wanted = data.draw(st.lists(st.sampled_from(sorted(spec.outputs)), min_size=1, unique=True))
     expected = {"inputs.X": np.array([1.0])}
     for one in spec.steps:

@@ -1,4 +1,4 @@
-"""The models as the python backend calls them, with a stand-in for its module."""
+"""Tests of the models as the python backend calls them, with a fake of its module."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jigsaw_triton.resources import templates_dir
-from jigsaw_triton.runtime.admission import MOST_UNDER_WAY
+from jigsaw_triton.runtime.admission import MAX_IN_FLIGHT
 from jigsaw_triton.runtime.dtypes import BF16, Array
 from jigsaw_triton.runtime.spec import (
     ANSWER_PREFIX,
@@ -42,7 +42,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
-    """Loads a template's model.py and initializes its model with a spec."""
+    """Returns a function that loads a template's model.py and initialises its model with a spec."""
     monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", pb)
     monkeypatch.setattr(pb.InferenceRequest, "models", {})
@@ -76,7 +76,7 @@ def column(*values: int) -> Array:
     return np.array(values, np.int64).reshape(-1, 1)
 
 
-def told(response: pb.InferenceResponse) -> dict[str, list[int]] | tuple[str, int]:
+def content(response: pb.InferenceResponse) -> dict[str, list[int]] | tuple[str, int]:
     error = response.error()
     if error is not None:
         return error.message(), error.code()
@@ -86,7 +86,7 @@ def told(response: pb.InferenceResponse) -> dict[str, list[int]] | tuple[str, in
 @pytest.mark.parametrize(
     "template", sorted(path.name for path in templates_dir().iterdir() if any(path.glob("config*.pbtxt")))
 )
-def test_each_template_has_a_configuration_that_triton_reads(template: str) -> None:
+def test_each_template_has_a_valid_configuration(template: str) -> None:
     for path in (templates_dir() / template).glob("config*.pbtxt"):
         config = text_format.Parse(path.read_text(), ModelConfig())
         assert bool(config.backend) != bool(config.platform)
@@ -102,19 +102,19 @@ class Model:
 
 
 def variant(start: Start, folder: Path) -> Any:
-    """A variant with two outputs, loaded."""
+    """Loads a variant with two outputs."""
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "variant.py").write_text(MODEL)
     return start("python", RunnerSpec("python", (X,), (Y, Z)), folder)
 
 
-def test_a_variant_answers_with_the_outputs_asked_for(start: Start, tmp_path: Path) -> None:
+def test_a_variant_answers_with_the_requested_outputs(start: Start, tmp_path: Path) -> None:
     requests = [
         pb.Request({"X": column(1)}, ("Z",)),
         pb.Request({"X": column(7)}, ("Z",)),
         pb.Request({"X": column(3)}, ("Y", "Z")),
     ]
-    assert [told(response) for response in variant(start, tmp_path).execute(requests)] == [
+    assert [content(response) for response in variant(start, tmp_path).execute(requests)] == [
         {"Z": [3]},
         ("ValueError: seven", pb.TritonError.INTERNAL),
         {"Y": [4], "Z": [5]},
@@ -128,7 +128,7 @@ def test_a_variant_answers_each_call_with_its_token(start: Start, tmp_path: Path
         pb.Request({"X": column(3)}, (TOKEN_OUTPUT, "Y"), request_id="one,two#13"),
         pb.Request({"X": column(4)}, ("Y", TOKEN_OUTPUT)),
     ]
-    assert [told(response) for response in variant(start, tmp_path).execute(requests)] == [
+    assert [content(response) for response in variant(start, tmp_path).execute(requests)] == [
         {"Y": [2, 3], TOKEN_OUTPUT: [11, 11]},
         ("ValueError: seven", pb.TritonError.INTERNAL),
         {TOKEN_OUTPUT: [13], "Y": [4]},
@@ -136,7 +136,7 @@ def test_a_variant_answers_each_call_with_its_token(start: Start, tmp_path: Path
     ]
 
 
-def test_a_variant_writes_the_batches_that_bring_an_id(start: Start, tmp_path: Path) -> None:
+def test_a_variant_traces_batches_of_requests_with_an_id(start: Start, tmp_path: Path) -> None:
     model = variant(start, tmp_path / "node-0-1g-0" / "d")
     model.execute([pb.Request({"X": column(1, 2)}, ("Y",), request_id="#9")])
     assert not (tmp_path / "run").exists()
@@ -159,7 +159,7 @@ def test_a_variant_outside_a_deployment_traces_nothing(
 ) -> None:
     monkeypatch.delenv(RUN_DIR_VARIABLE)
     (response,) = variant(start, tmp_path).execute([pb.Request({"X": column(1)}, ("Y",), request_id="a#1")])
-    assert told(response) == {"Y": [2]}
+    assert content(response) == {"Y": [2]}
 
 
 CODE = """\
@@ -173,11 +173,11 @@ def step(A):
     return {"B": A * 10}
 """
 STEP_OUTPUTS = ("B", TOKEN_OUTPUT, ANSWERED_OUTPUT, f"{ANSWER_PREFIX}MID", f"{ANSWER_PREFIX}END")
-"""Outputs that the gateway asks a step's model for."""
+"""Outputs that the gateway requests of a step's model."""
 
 
 def code(start: Start, folder: Path, source: str = CODE) -> Any:
-    """The model of a python step with output B, in a graph with outputs MID and END."""
+    """Loads the model of a python step with output B, in a graph with outputs MID and END."""
     (folder / "1").mkdir(parents=True)
     (folder / "1" / STEP_FILE).write_text(source)
     tensors = {name: TensorSpec(name, "INT64", (1,)) for name in ("A", "B", "MID", "END")}
@@ -185,21 +185,21 @@ def code(start: Start, folder: Path, source: str = CODE) -> Any:
     return start("step", StepSpec("two", "steps/two.py", (tensors["A"],), (tensors["B"],), answers), folder)
 
 
-def test_a_step_runs_its_code_request_by_request(start: Start, tmp_path: Path) -> None:
+def test_a_step_runs_its_code_once_per_request(start: Start, tmp_path: Path) -> None:
     requests = [
         pb.Request({"A": column(value)}, STEP_OUTPUTS, request_id=f"#{token}")
         for token, value in ((1, 2), (2, 7), (3, 3))
     ]
-    assert [told(response) for response in code(start, tmp_path).execute(requests)] == [
+    assert [content(response) for response in code(start, tmp_path).execute(requests)] == [
         {"B": [20], TOKEN_OUTPUT: [1], ANSWERED_OUTPUT: [0]},
         (r"step two: ValueError: seven \0 \ud800 (steps/two.py:5)", pb.TritonError.INTERNAL),
         {"B": [30], TOKEN_OUTPUT: [3], ANSWERED_OUTPUT: [0]},
     ]
 
 
-def test_a_step_may_answer_the_request(start: Start, tmp_path: Path) -> None:
+def test_a_step_may_answer_the_whole_request(start: Start, tmp_path: Path) -> None:
     (response,) = code(start, tmp_path).execute([pb.Request({"A": column(100)}, STEP_OUTPUTS, request_id="#5")])
-    assert told(response) == {
+    assert content(response) == {
         TOKEN_OUTPUT: [5],
         ANSWERED_OUTPUT: [1],
         f"{ANSWER_PREFIX}MID": [101],
@@ -207,7 +207,7 @@ def test_a_step_may_answer_the_request(start: Start, tmp_path: Path) -> None:
     }
 
 
-def test_a_step_writes_the_runs_that_bring_an_id(start: Start, tmp_path: Path) -> None:
+def test_a_step_traces_requests_with_an_id(start: Start, tmp_path: Path) -> None:
     model = code(start, tmp_path / "steps-g" / "d")
     model.execute([pb.Request({"A": column(1)}, STEP_OUTPUTS, request_id="#5")])
     model.execute([pb.Request({"A": column(7)}, STEP_OUTPUTS, request_id="a#6")])
@@ -217,13 +217,13 @@ def test_a_step_writes_the_runs_that_bring_an_id(start: Start, tmp_path: Path) -
 
 
 def test_a_step_that_cannot_be_loaded_fails_the_model(start: Start, tmp_path: Path) -> None:
-    # Loaded anew by the fixture, so not the class that this module could name.
+    # The fixture reloads the runtime, so this is not the StepError that this module could import.
     with pytest.raises(Exception, match=r"step two: ModuleNotFoundError: No module named 'nowhere' \(steps/two.py:1\)"):
         code(start, tmp_path, f"import nowhere\n{CODE}")
 
 
 def pipeline(*, split: bool = False) -> PipelineSpec:
-    """Two steps in a row; the second's output is the graph's, and the first's too."""
+    """Returns a pipeline of two steps in a row, both of whose outputs are outputs of the graph."""
     steps = (
         PipelineStep("one", {"A": "inputs.X"}, {"B": "one.B"}),
         PipelineStep("two", {"A": "one.B"}, {"B": "two.B"}),
@@ -239,10 +239,10 @@ def answer(request: pb.Request) -> dict[str, list[int]] | tuple[str, int]:
     assert request.sender.event.wait(5)
     (response,) = request.sender.sent
     assert request.sender.flags == pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    return told(response)
+    return content(response)
 
 
-def test_a_pipeline_answers_by_the_response_sender(start: Start) -> None:
+def test_a_pipeline_answers_through_the_response_sender(start: Start) -> None:
     seen = []
 
     def two(request: pb.InferenceRequest) -> pb.InferenceResponse:
@@ -260,10 +260,8 @@ def test_a_pipeline_answers_by_the_response_sender(start: Start) -> None:
     assert seen == [(["B"], 99, "7")]
 
 
-def test_a_pipeline_tells_its_steps_when_a_request_came_and_is_due(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The steps' deadlines are those of the whole request, however long it took to get there."""
+def test_a_pipeline_passes_arrival_and_deadline_to_its_steps(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps get the deadline of the whole request, even if earlier steps took long."""
     now_ns = 5_000_000_000
     monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
     seen: list[tuple[str, list[list[int]], str]] = []
@@ -289,7 +287,7 @@ def test_a_pipeline_tells_its_steps_when_a_request_came_and_is_due(
     assert seen == [("one", [[5_002_000_000, 5_011_000_000]], "int64")]
 
 
-def test_a_pipeline_keeps_no_hold_of_tritons_memory(start: Start) -> None:
+def test_a_pipeline_copies_its_inputs_from_tritons_memory(start: Start) -> None:
     pb.InferenceRequest.models |= {"one": add_one, "two": add_one}
     model = start("pipeline", pipeline())
     inputs = column(1)
@@ -303,7 +301,7 @@ def test_a_pipeline_keeps_no_hold_of_tritons_memory(start: Start) -> None:
         model._pool = pool
 
 
-def test_a_steps_error_reaches_the_client_that_caused_it(start: Start) -> None:
+def test_the_error_of_a_step_reaches_only_the_client_that_caused_it(start: Start) -> None:
     def picky(request: pb.InferenceRequest) -> pb.InferenceResponse:
         if 7 in request.arrays["A"]:
             return pb.InferenceResponse([], error=pb.TritonError("task two: seven", pb.TritonError.UNAVAILABLE))
@@ -317,8 +315,8 @@ def test_a_steps_error_reaches_the_client_that_caused_it(start: Start) -> None:
     assert answer(bad) == ("task two: seven", pb.TritonError.UNAVAILABLE)
 
 
-def test_the_code_of_a_steps_error_follows_from_whom_it_blames(start: Start) -> None:
-    """Triton 24.10 says INTERNAL of every error of a step."""
+def test_the_error_code_follows_from_the_blame_in_the_message(start: Start) -> None:
+    """Triton 24.10 reports every error of a step as INTERNAL."""
 
     def late(request: pb.InferenceRequest) -> pb.InferenceResponse:
         return pb.InferenceResponse([], error=pb.TritonError("worker: task two: overloaded", pb.TritonError.INTERNAL))
@@ -330,7 +328,7 @@ def test_the_code_of_a_steps_error_follows_from_whom_it_blames(start: Start) -> 
     assert answer(request) == ("task two: overloaded", pb.TritonError.UNAVAILABLE)
 
 
-def test_requests_that_have_waited_too_long_for_a_step_are_refused_and_counted(start: Start) -> None:
+def test_requests_that_have_waited_too_long_are_refused_and_counted(start: Start) -> None:
     going = Event()
 
     def slow(call: pb.InferenceRequest) -> pb.InferenceResponse:
@@ -339,7 +337,7 @@ def test_requests_that_have_waited_too_long_for_a_step_are_refused_and_counted(s
 
     pb.InferenceRequest.models |= {"one": slow, "two": add_one}
     model = start("pipeline", replace(pipeline(), slo_ms=0.0))
-    requests = [pb.Request({"X": column(1)}, ("END",)) for _ in range(MOST_UNDER_WAY)]
+    requests = [pb.Request({"X": column(1)}, ("END",)) for _ in range(MAX_IN_FLIGHT)]
     model.execute(requests)
     late = pb.Request({"X": column(1)}, ("END",))
     model.execute([late])
@@ -348,13 +346,13 @@ def test_requests_that_have_waited_too_long_for_a_step_are_refused_and_counted(s
     message, code = answer(late)
     assert (message.startswith("graph g: overloaded: "), code) == (True, pb.TritonError.UNAVAILABLE)
     going.set()
-    assert [answer(request) for request in [*requests, patient]] == [{"END": [3]}] * (MOST_UNDER_WAY + 1)
+    assert [answer(request) for request in [*requests, patient]] == [{"END": [3]}] * (MAX_IN_FLIGHT + 1)
     model.finalize()
     refused = pb.MetricFamily.made["jigsaw_refused_total", "graph=g", "reason=late", "task="]
     assert refused.total == 1
 
 
-def test_bf16_goes_through_a_pipeline_bit_for_bit(start: Start) -> None:
+def test_bf16_tensors_pass_a_pipeline_bit_for_bit(start: Start) -> None:
     def echo(request: pb.InferenceRequest) -> pb.InferenceResponse:
         capsule = pb.Tensor("A", request.arrays["A"]).to_dlpack()
         return pb.InferenceResponse([pb.Tensor.from_dlpack("B", capsule)])
@@ -371,7 +369,7 @@ def test_bf16_goes_through_a_pipeline_bit_for_bit(start: Start) -> None:
     assert tensor.values().tobytes() == bits.tobytes()
 
 
-def test_a_step_that_is_not_there(start: Start) -> None:
+def test_a_missing_front_makes_the_request_unavailable(start: Start) -> None:
     pb.InferenceRequest.models |= {"one": add_one}
     model = start("pipeline", pipeline())
     request = pb.Request({"X": column(1)}, ("END",))
@@ -379,7 +377,7 @@ def test_a_step_that_is_not_there(start: Start) -> None:
     assert answer(request) == ("model two is not ready", pb.TritonError.UNAVAILABLE)
 
 
-def test_the_items_of_a_batch_go_their_own_ways_where_asked(start: Start) -> None:
+def test_a_split_batch_is_processed_item_by_item(start: Start) -> None:
     sizes = []
 
     def one(request: pb.InferenceRequest) -> pb.InferenceResponse:
@@ -394,7 +392,7 @@ def test_the_items_of_a_batch_go_their_own_ways_where_asked(start: Start) -> Non
     assert sizes == [1] * 6
 
 
-def test_a_step_that_answers_without_an_output(start: Start) -> None:
+def test_a_missing_output_of_a_step_is_an_internal_error(start: Start) -> None:
     pb.InferenceRequest.models |= {"one": lambda request: pb.InferenceResponse([])}
     model = start("pipeline", pipeline())
     request = pb.Request({"X": column(1)}, ("END",))
@@ -402,7 +400,7 @@ def test_a_step_that_answers_without_an_output(start: Start) -> None:
     assert answer(request) == ("step one: KeyError: 'B'", pb.TritonError.INTERNAL)
 
 
-def test_finalize_waits_for_what_is_under_way_and_for_the_branches_it_has_yet_to_start(start: Start) -> None:
+def test_finalize_waits_for_requests_in_flight_including_branches_not_yet_started(start: Start) -> None:
     request = pb.Request({"X": column(1)}, ("LEFT", "RIGHT"))
 
     def slow(call: pb.InferenceRequest) -> pb.InferenceResponse:
@@ -418,4 +416,4 @@ def test_finalize_waits_for_what_is_under_way_and_for_the_branches_it_has_yet_to
     model = start("pipeline", PipelineSpec("g", {"X": "inputs.X"}, {"LEFT": "left.B", "RIGHT": "right.B"}, steps))
     model.execute([request])
     model.finalize()
-    assert [told(response) for response in request.sender.sent] == [{"LEFT": [3], "RIGHT": [3]}]
+    assert [content(response) for response in request.sender.sent] == [{"LEFT": [3], "RIGHT": [3]}]

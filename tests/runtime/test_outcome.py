@@ -16,7 +16,7 @@ from jigsaw_triton.runtime.spec import TensorSpec
         (TensorSpec("Y", "BF16", (1,)), np.zeros((3, 1), np.uint16).view(BF16)),
     ],
 )
-def test_an_output_as_declared(spec: TensorSpec, array: Array) -> None:
+def test_an_output_as_declared_is_accepted(spec: TensorSpec, array: Array) -> None:
     check_output(spec, array, 3)
 
 
@@ -30,7 +30,7 @@ def test_an_output_as_declared(spec: TensorSpec, array: Array) -> None:
         (np.zeros(2, np.int64), "output Y has shape [2] where [2, 2] was declared"),
     ],
 )
-def test_an_output_that_is_not_as_declared(array: Array | None, words: str) -> None:
+def test_an_output_other_than_declared_is_refused(array: Array | None, words: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_output(TensorSpec("Y", "INT64", (2,)), array, 2)
     assert str(caught.value) == words

@@ -21,30 +21,30 @@ Y = TensorSpec("Y", "BYTES", ())
 HEADER = Path(__file__).parents[2] / "native" / "core" / "spec.h"
 
 
-def test_runners_come_back_as_they_were() -> None:
+def test_a_runner_spec_survives_a_round_trip() -> None:
     spec = RunnerSpec("emulated", (X,), (Y,), False, 3, {"a": "b"}, {"8": 1.5}, {"Y": 2.6}, ("Y",))
     assert runner_from_json(to_json(spec)) == spec
 
 
-def test_steps_come_back_as_they_were() -> None:
+def test_a_step_spec_survives_a_round_trip() -> None:
     spec = StepSpec("crop", "steps/crop.py", (X,), (Y, X), (Y,))
     assert step_from_json(to_json(spec)) == spec
 
 
-def test_pipelines_come_back_as_they_were() -> None:
+def test_a_pipeline_spec_survives_a_round_trip() -> None:
     step = PipelineStep("g.t.g1", {"X": "inputs.X"}, {"Y": "t.Y"})
     spec = PipelineSpec("g", {"X": "inputs.X"}, {"Y": "t.Y"}, (step,), split=True, slo_ms=70.0)
     assert pipeline_from_json(to_json(spec)) == spec
 
 
-def test_equal_specifications_are_equal_texts() -> None:
+def test_equal_specifications_give_equal_text() -> None:
     one, other = ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
     texts = {to_json(RunnerSpec("x", (X,), (Y,), parameters=parameters)) for parameters in (one, other)}
     assert len(texts) == 1
 
 
 @pytest.mark.parametrize(
-    ("here", "there"),
+    ("python_name", "cpp_name"),
     [
         ("SPEC_VERSION", "kSpecVersion"),
         ("ROUTE_VERSION", "kRouteVersion"),
@@ -55,6 +55,6 @@ def test_equal_specifications_are_equal_texts() -> None:
         ("ANSWER_PREFIX", "kAnswerPrefix"),
     ],
 )
-def test_the_compiled_backend_has_the_same_constants(here: str, there: str) -> None:
-    (value,) = re.findall(rf'{there} = "?(.*?)"?;', HEADER.read_text())
-    assert value == str(getattr(module, here))
+def test_the_compiled_backend_has_the_same_constants(python_name: str, cpp_name: str) -> None:
+    (value,) = re.findall(rf'{cpp_name} = "?(.*?)"?;', HEADER.read_text())
+    assert value == str(getattr(module, python_name))

@@ -29,7 +29,7 @@ def given(*values: int) -> dict[str, Array]:
     return {"X": np.array([values], np.int64)}
 
 
-def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Path) -> None:
+def test_the_code_gets_and_returns_the_tensors_of_one_request(tmp_path: Path) -> None:
     made = returning(tmp_path, "{'Y': X.reshape(3) * 2, 'TEXT': np.array(['é'])}")(given(1, 2, 3))
     assert made["Y"].tolist() == [[2, 4, 6]]
     assert made["TEXT"].tolist() == [["é".encode()]]
@@ -41,14 +41,14 @@ def test_the_code_sees_one_request_and_its_outputs_are_one_requests(tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["np.array([b'\\xff\\x00'], object)", "[b'\\xff\\x00']", "np.array([np.bytes_(b'\\xff\\x00')], object)"]
 )
-def test_bytes_stay_as_they_are(tmp_path: Path, text: str) -> None:
+def test_bytes_are_returned_unchanged(tmp_path: Path, text: str) -> None:
     made = returning(tmp_path, f"{{'Y': X, 'TEXT': {text}}}")(given(1))
     assert made["TEXT"].tolist() == [[b"\xff\x00"]]
     assert type(made["TEXT"][0, 0]) is bytes
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "message"),
     [
         ("None", "steps/crop.py: step returned NoneType, not outputs by name"),
         ("{'Y': X}", "steps/crop.py: output TEXT is missing"),
@@ -63,14 +63,14 @@ def test_bytes_stay_as_they_are(tmp_path: Path, text: str) -> None:
         ("{'Y': X[7:8].item(), 'TEXT': ['a']}", "ValueError: can only convert an array of size 1 to a Python scalar "),
     ],
 )
-def test_what_is_wrong_with_outputs_is_told(tmp_path: Path, expression: str, told: str) -> None:
+def test_wrong_outputs_are_errors(tmp_path: Path, expression: str, message: str) -> None:
     with pytest.raises(StepError) as caught:
         returning(tmp_path, expression)(given(1))
-    assert str(caught.value).startswith(f"step crop: {told}")
+    assert str(caught.value).startswith(f"step crop: {message}")
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("raise ValueError('no box')", "ValueError: no box (steps/crop.py:2)"),
         ("raise SystemExit(3)", "SystemExit: 3 (steps/crop.py:2)"),
@@ -80,15 +80,15 @@ def test_what_is_wrong_with_outputs_is_told(tmp_path: Path, expression: str, tol
         ("X[0] = 1", "ValueError: assignment destination is read-only (steps/crop.py:2)"),
     ],
 )
-def test_an_error_is_told_with_the_line_of_the_code(tmp_path: Path, statement: str, told: str) -> None:
+def test_an_error_is_reported_with_the_line_of_the_code(tmp_path: Path, statement: str, message: str) -> None:
     step = loaded(tmp_path, f"def step(X):\n    {statement}\ndef inner(X):\n    return 1 / 0\n")
     with pytest.raises(StepError) as caught:
         step(given(1))
-    assert str(caught.value) == f"step crop: {told}"
+    assert str(caught.value) == f"step crop: {message}"
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("import nowhere\n", "ModuleNotFoundError: No module named 'nowhere' (steps/crop.py:1)"),
         ("\ndef step(:\n", "SyntaxError: invalid syntax (steps/crop.py:2)"),
@@ -96,18 +96,18 @@ def test_an_error_is_told_with_the_line_of_the_code(tmp_path: Path, statement: s
         ("raise SystemExit\n", "SystemExit:  (steps/crop.py:1)"),
     ],
 )
-def test_code_that_cannot_be_loaded_is_told(tmp_path: Path, source: str, told: str) -> None:
+def test_code_that_fails_to_load_is_reported(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(StepError) as caught:
         loaded(tmp_path, source)
-    assert str(caught.value) == f"step crop: {told}"
+    assert str(caught.value) == f"step crop: {message}"
 
 
-def test_a_step_leaves_nothing_in_tritons_folder(tmp_path: Path) -> None:
+def test_a_step_writes_nothing_to_tritons_folder(tmp_path: Path) -> None:
     returning(tmp_path, BOTH)(given(1))
     assert [path.name for path in tmp_path.rglob("*")] == [STEP_FILE]
 
 
-def test_code_may_define_what_looks_for_its_module(tmp_path: Path) -> None:
+def test_code_may_define_dataclasses(tmp_path: Path) -> None:
     step = loaded(
         tmp_path,
         "from __future__ import annotations\nfrom dataclasses import dataclass\n"
@@ -117,7 +117,7 @@ def test_code_may_define_what_looks_for_its_module(tmp_path: Path) -> None:
     assert step(given(1)) == {"Y": [[2]], "TEXT": [[b"a"]], ANSWERED_OUTPUT: [[0]]}
 
 
-def test_an_answer_has_the_outputs_of_the_graph(tmp_path: Path) -> None:
+def test_an_early_answer_has_the_outputs_of_the_graph(tmp_path: Path) -> None:
     made = returning(tmp_path, "Answer(LABEL=X[:1] + 1)")(given(4))
     assert made.keys() == {f"{ANSWER_PREFIX}LABEL", ANSWERED_OUTPUT}
     assert made[f"{ANSWER_PREFIX}LABEL"].tolist() == [[5]]
@@ -126,17 +126,17 @@ def test_an_answer_has_the_outputs_of_the_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "message"),
     [
         ("Answer(Y=X)", "output Y was not declared; there are LABEL, MORE"),
         ("Answer(LABEL=X / 2)", "output LABEL is of type float64 where INT64 was declared"),
         ("Answer(LABEL=X, MORE=[1, 2])", "output MORE has shape [1, 2] where [1, 1] was declared"),
     ],
 )
-def test_an_answer_that_is_not_the_graphs(tmp_path: Path, expression: str, told: str) -> None:
+def test_an_early_answer_with_wrong_outputs_is_an_error(tmp_path: Path, expression: str, message: str) -> None:
     with pytest.raises(StepError) as caught:
         returning(tmp_path, expression)(given(1))
-    assert str(caught.value) == f"step crop: steps/crop.py: {told}"
+    assert str(caught.value) == f"step crop: steps/crop.py: {message}"
 
 
 def test_an_answer_may_have_an_output_of_any_name() -> None:

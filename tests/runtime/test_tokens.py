@@ -19,12 +19,12 @@ from jigsaw_triton.runtime.tokens import CallId, parse_call_id, token_of
         ("one#-7", CallId((), 0)),
     ],
 )
-def test_a_request_id_tells_ids_and_token(text: str, expected: CallId) -> None:
+def test_a_request_id_is_parsed_into_ids_and_token(text: str, expected: CallId) -> None:
     assert parse_call_id(text) == expected
 
 
 @given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1)), st.integers(0, 2**49))
-def test_whatever_clients_call_their_requests(ids: list[str], token: int) -> None:
+def test_ids_of_clients_may_contain_any_character_but_a_comma(ids: list[str], token: int) -> None:
     assert parse_call_id(f"{','.join(ids)}#{token}") == CallId(tuple(ids), token)
 
 

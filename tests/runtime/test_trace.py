@@ -11,7 +11,7 @@ HOP = Hop("7", "g", "t", "g.t.g1", 1000.0, 0.25, 2.0, "answered", "", (CALL,))
 RUN = Run(("7",), (2**48,), "w", "m", 1000.001, 0.5, 2)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_records_can_be_read_back(tmp_path: Path) -> None:
     hops, runs = TraceFile(tmp_path / "a" / "hops"), TraceFile(tmp_path / "runs")
     hops.write(HOP, replace(HOP, request='"ä"\n', calls=()))
     runs.write(RUN)
@@ -26,13 +26,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     "line",
     ["", '{"requ', "[]", "{}", json.dumps({**asdict(HOP), "colour": "red"}), '{"ids": 1}', '{"ids": [], "tokens": 1}'],
 )
-def test_what_is_no_record_is_refused(read: object, line: str) -> None:
+def test_malformed_records_are_refused(read: object, line: str) -> None:
     assert callable(read)
     with pytest.raises(ValueError, match=r".+"):
         read(line)
 
 
-def test_a_full_file_is_begun_anew_and_the_one_before_kept(tmp_path: Path) -> None:
+def test_a_full_file_is_rotated(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "f", limit_bytes=1000)
     for number in range(30):
         file.write(replace(RUN, items=number))
@@ -43,6 +43,6 @@ def test_a_full_file_is_begun_anew_and_the_one_before_kept(tmp_path: Path) -> No
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3000
 
 
-def test_a_disk_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+def test_an_unwritable_disk_raises_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     TraceFile(tmp_path / "file" / "below").write(RUN)

@@ -17,7 +17,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_version_2_and_the_groups_around(tmp_path: Path, membership: Path) -> None:
+def test_the_tightest_limit_of_version_2_groups_counts(tmp_path: Path, membership: Path) -> None:
     membership.write_text("0::/a/b\n")
     root = write(
         tmp_path / "groups",
@@ -33,7 +33,7 @@ def test_version_2_and_the_groups_around(tmp_path: Path, membership: Path) -> No
     assert limits(root=root, membership=membership) == Limits(8192, 1.5, 4000)
 
 
-def test_version_1(tmp_path: Path, membership: Path) -> None:
+def test_limits_of_version_1_are_read(tmp_path: Path, membership: Path) -> None:
     membership.write_text("4:memory:/job\n3:cpu,cpuacct:/job\n2:pids:/\n0::/\n")
     root = write(
         tmp_path / "groups",
@@ -56,5 +56,5 @@ def test_inside_a_container_the_group_is_the_root(tmp_path: Path, membership: Pa
     assert limits(root=root, membership=membership) == Limits(1024, None, 100)
 
 
-def test_what_cannot_be_read_limits_nothing(tmp_path: Path, membership: Path) -> None:
+def test_limits_that_cannot_be_read_count_as_unlimited(tmp_path: Path, membership: Path) -> None:
     assert limits(root=tmp_path, membership=membership) == Limits(None, None, None)

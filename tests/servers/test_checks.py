@@ -28,7 +28,7 @@ def named(name: str) -> Check:
     return found
 
 
-def test_what_is_not_ok_has_a_remedy_and_nothing_is_fetched(cache: Path) -> None:
+def test_failed_checks_have_a_remedy_and_nothing_is_downloaded(cache: Path) -> None:
     found = checks()
     assert all(check.remedy for check in found if check.status != "ok")
     assert named("tritonserver").status == "warning"
@@ -37,7 +37,7 @@ def test_what_is_not_ok_has_a_remedy_and_nothing_is_fetched(cache: Path) -> None
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A built library, and a tritonserver that is there and has backend API 1.19."""
+    """Provides a built library and an installed tritonserver with backend API 1.19."""
     path = tmp_path / "libtriton_jigsaw.so"
     path.touch()
     monkeypatch.setattr(backend, "LIBRARY", path)
@@ -49,19 +49,19 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_compiled_backend_that_fits(library: Path) -> None:
-    story = f"{__version__}, compiled by g++ 12.4.0 for backend API 1.19; tritonserver has 1.19"
-    assert named("compiled backend") == Check("compiled backend", "ok", story)
+def test_a_matching_compiled_backend_is_ok(library: Path) -> None:
+    summary = f"{__version__}, compiled by g++ 12.4.0 for backend API 1.19; tritonserver has API 1.19"
+    assert named("compiled backend") == Check("compiled backend", "ok", summary)
 
 
-def test_a_compiled_backend_that_is_not_built(library: Path) -> None:
+def test_a_missing_compiled_backend_is_an_error(library: Path) -> None:
     library.unlink()
     check = named("compiled backend")
     assert (check.status, check.detail) == ("error", f"{library}: the compiled backend for the gateway is not built")
     assert "make setup" in check.remedy
 
 
-def test_a_compiled_backend_of_another_version(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_backend_of_another_version_is_an_error(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "build_info", lambda _: BuildInfo("0.0.1", "zig 0.17.1", Api(1, 19)))
     check = named("compiled backend")
     assert check.status == "error"
@@ -72,7 +72,7 @@ def test_a_compiled_backend_of_another_version(library: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("api", "status"), [(Api(1, 18), "error"), (Api(1, 20), "ok"), (Api(2, 0), "error"), (None, "ok")]
 )
-def test_a_server_with_another_api(
+def test_the_backend_api_of_the_server_must_be_compatible(
     library: Path, monkeypatch: pytest.MonkeyPatch, api: Api | None, status: str
 ) -> None:
     monkeypatch.setattr(backend, "server_api", lambda _binary, _env: api)
@@ -81,14 +81,14 @@ def test_a_server_with_another_api(
     assert ("1.19 or a later 1.x" in check.remedy) == (status == "error")
 
 
-def test_a_compiled_backend_that_cannot_be_loaded(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_backend_that_cannot_be_loaded_is_an_error(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(backend, "LIBRARY", library)
     check = named("compiled backend")
     assert (check.status, "cannot be loaded" in check.detail) == ("error", True)
 
 
-def test_a_small_shm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_shm_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**26, 0, 2**26))
     check = named("/dev/shm")
     assert check.status == "warning"
@@ -96,20 +96,22 @@ def test_a_small_shm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--shm-size" in check.remedy
 
 
-def test_an_absent_shm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_shm_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "SHM", tmp_path / "none")
     assert named("/dev/shm").status == "error"
 
 
 @pytest.mark.parametrize(("hard", "status"), [(1024, "warning"), (4096, "ok"), (resource.RLIM_INFINITY, "ok")])
-def test_open_files_that_a_server_may_have(monkeypatch: pytest.MonkeyPatch, hard: int, status: str) -> None:
+def test_a_low_limit_on_open_files_is_a_warning(monkeypatch: pytest.MonkeyPatch, hard: int, status: str) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, hard))
     check = named("open files")
     assert (check.status, "nofile=4096" in check.remedy) == (status, status == "warning")
 
 
 @pytest.mark.parametrize(("size", "status"), [("212992\n", "warning"), ("3145728\n", "ok"), (None, "ok")])
-def test_socket_buffers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str | None, status: str) -> None:
+def test_small_socket_buffers_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str | None, status: str
+) -> None:
     path = tmp_path / "wmem_default"
     if size is not None:
         path.write_text(size)
@@ -117,28 +119,30 @@ def test_socket_buffers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: s
     assert named("socket buffers").status == status
 
 
-def test_small_socket_buffers_tell_how_many_answers_they_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_warning_about_socket_buffers_says_how_many_answers_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "wmem_default").write_text("212992\n")
     monkeypatch.setattr(module, "SEND_BUFFER", tmp_path / "wmem_default")
     check = named("socket buffers")
-    assert "over 277 requests" in check.detail
+    assert "over 277 HTTP requests" in check.detail
     assert "wmem_default=3145728" in check.remedy
 
 
-def test_an_unusable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unusable_cache_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "file" / "cache"))
     assert named("cache folder").status == "error"
 
 
-def test_no_perf_analyzer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_perf_analyzer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     check = named("perf_analyzer")
     assert check.status == "error"
     assert "tritonclient[all]" in check.remedy
 
 
-def test_a_perf_analyzer_that_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_perf_analyzer_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "perf_analyzer"
     program.write_text("#!/bin/sh\necho 'libssl.so.1.1: cannot open shared object file' >&2\nexit 127\n")
     program.chmod(0o755)
@@ -148,26 +152,26 @@ def test_a_perf_analyzer_that_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "libssl.so.1.1" in check.detail
 
 
-def test_few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_low_limit_on_processes_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
     check = named("processes")
     assert (check.status, check.remedy) == ("warning", "ulimit -u 1024")
 
 
-def test_a_tight_container(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tight_limits_of_a_container_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "limits", lambda: Limits(2048, 1.5, 32_000))
     check = named("container")
     assert check.status == "warning"
-    assert check.detail == "its limits are tight: 2048 MiB, 1.5 processors, 32000 processes and threads"
+    assert check.detail == "tight limits: 2048 MiB, 1.5 processors, 32000 processes and threads"
     assert check.remedy == "docker run --memory=8g --cpus=4"
 
 
-def test_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_limits_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "limits", lambda: Limits(None, None, None))
-    assert named("container") == Check("container", "ok", "no limits of a container")
+    assert named("container") == Check("container", "ok", "no limits")
 
 
-def test_what_runs_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_that_runs_containers_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = Docker(tmp_path / "docker")
     monkeypatch.setenv("PATH", "")
     assert (named("containers").status, "neither" in named("containers").detail) == ("ok", True)

@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def served(run_dir: Path, handler: Handler, use: Callable[[TritonClient], Awaitable[Any]]) -> Any:
-    """What `use` returns when the handler answers everything that its client asks."""
+    """Returns the result of `use` with a client whose calls the handler answers."""
 
     async def main() -> Any:
         application = web.Application()
@@ -35,7 +35,7 @@ def served(run_dir: Path, handler: Handler, use: Callable[[TritonClient], Awaita
     return asyncio.run(main())
 
 
-def test_the_secret_goes_with_repository_calls_alone(run_dir: Path) -> None:
+def test_the_secret_is_sent_only_with_repository_calls(run_dir: Path) -> None:
     seen: dict[str, str | None] = {}
 
     async def handler(request: web.Request) -> web.Response:
@@ -57,7 +57,7 @@ def test_the_secret_goes_with_repository_calls_alone(run_dir: Path) -> None:
     }
 
 
-def test_cancelled_while_it_closes_it_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_close_still_closes_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     close, closed = aiohttp.ClientSession.close, list[aiohttp.ClientSession]()
 
     async def cancelled_at_first(session: aiohttp.ClientSession) -> None:
@@ -79,11 +79,11 @@ def test_cancelled_while_it_closes_it_leaves_no_connection(monkeypatch: pytest.M
     assert len(closed) == 2
 
 
-def test_the_secret_is_in_no_repr() -> None:
+def test_the_repr_does_not_contain_the_secret() -> None:
     assert SECRET not in repr(TritonClient("http://127.0.0.1:1", secret=SECRET))
 
 
-def test_index(run_dir: Path) -> None:
+def test_the_index_lists_all_models_with_their_states(run_dir: Path) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.json_response(
             [{"name": "never"}, {"name": "m", "version": "1", "state": "READY"}, {"name": "gone", "state": "UNLOADING"}]
@@ -105,7 +105,7 @@ def test_tritons_own_message_reaches_the_user(run_dir: Path) -> None:
     assert caught.value.message == "load failed for model 'm': no weights"
 
 
-def test_an_answer_without_a_message(run_dir: Path) -> None:
+def test_an_error_without_a_message_is_reported_by_its_status(run_dir: Path) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=502, text="<html>")
 
@@ -113,7 +113,7 @@ def test_an_answer_without_a_message(run_dir: Path) -> None:
         served(run_dir, handler, lambda client: client.config("m"))
 
 
-def test_nobody_there(run_dir: Path) -> None:
+def test_a_server_that_does_not_listen_is_not_ready(run_dir: Path) -> None:
     async def main() -> None:
         async with TritonClient(str(run_dir / "none.sock")) as client:
             assert not await client.ready()
@@ -123,7 +123,7 @@ def test_nobody_there(run_dir: Path) -> None:
         asyncio.run(main())
 
 
-def test_a_late_answer(run_dir: Path) -> None:
+def test_a_late_answer_is_a_timeout(run_dir: Path) -> None:
     given_up = asyncio.Event()
 
     async def handler(_: web.Request) -> web.Response:
@@ -140,7 +140,7 @@ def test_a_late_answer(run_dir: Path) -> None:
         served(run_dir, handler, use)
 
 
-def test_infer_sends_and_reads_binary_tensors(run_dir: Path) -> None:
+def test_tensors_are_sent_and_received_in_binary_form(run_dir: Path) -> None:
     texts = np.array([[b"ab", b""]], np.object_)
     numbers = np.arange(3, dtype=np.float32).reshape(1, 3).T  # Not contiguous.
 
@@ -160,7 +160,7 @@ def test_infer_sends_and_reads_binary_tensors(run_dir: Path) -> None:
     assert outputs["none"].shape == (1, 0)
 
 
-def test_an_answer_that_is_all_json(run_dir: Path) -> None:
+def test_an_answer_without_binary_data_is_read(run_dir: Path) -> None:
     async def handler(_: web.Request) -> web.Response:
         outputs = [{"name": "ROWS", "datatype": "FP32", "shape": [1, 0, 4], "data": []}]
         return web.json_response({"outputs": outputs})
@@ -170,11 +170,11 @@ def test_an_answer_that_is_all_json(run_dir: Path) -> None:
     assert outputs["ROWS"].dtype == np.float32
 
 
-def test_an_answer_that_is_not_tritons(run_dir: Path) -> None:
+def test_a_malformed_answer_is_an_error(run_dir: Path) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.json_response(
             {"outputs": [{"name": "Y", "datatype": "FP32", "shape": [3], "parameters": {"binary_data_size": 4}}]}
         )
 
-    with pytest.raises(ServerError, match="not of Triton's protocol"):
+    with pytest.raises(ServerError, match="does not follow Triton's protocol"):
         served(run_dir, handler, lambda client: client.infer("m", {}))

@@ -37,7 +37,7 @@ def worker(**changes: object) -> Command:
     return worker_command(INSTALLATION, **(options | changes))  # type: ignore[arg-type]
 
 
-def test_a_worker_without_a_gpu() -> None:
+def test_the_command_of_a_worker_without_a_gpu() -> None:
     command = worker()
     assert command.argv == (
         "/t/bin/tritonserver",
@@ -72,7 +72,7 @@ def test_a_worker_without_a_gpu() -> None:
     assert command.ports == ()
 
 
-def test_a_worker_sees_its_mig_instance_alone() -> None:
+def test_a_worker_sees_only_its_mig_instance() -> None:
     command = worker(device="MIG-4fa1", shared=True, exit_timeout_s=60)
     assert command.env["CUDA_VISIBLE_DEVICES"] == "MIG-4fa1"
     added = set(command.argv) - set(worker().argv)
@@ -103,7 +103,7 @@ def test_a_gateway_needs_the_compiled_backend() -> None:
     assert "make setup" in caught.value.hint
 
 
-def test_the_gateway() -> None:
+def test_the_command_of_a_gateway() -> None:
     command = gateway(INSTALLATION)
     assert command.argv[-10:] == (
         "--http-address=0.0.0.0",
@@ -149,12 +149,12 @@ def test_a_gateway_behind_the_edge_has_no_ports_for_clients() -> None:
 
 
 @pytest.mark.parametrize(("version", "known"), [("2.51.0", False), ("2.60.1", True), ("3.0", True), ("unknown", False)])
-def test_a_release_that_limits_input_is_told_how_much(version: str, known: bool) -> None:
+def test_releases_with_an_input_limit_get_a_larger_one(version: str, known: bool) -> None:
     command = with_input_limit(worker(), version)
     assert ("--http-max-input-size=1073741824" in command.argv) == known
 
 
-def test_the_secret_is_in_no_repr() -> None:
+def test_the_repr_does_not_contain_the_secret() -> None:
     assert SECRET not in repr(worker())
 
 
@@ -163,29 +163,29 @@ def test_a_secret_cannot_change_the_meaning_of_an_argument() -> None:
         worker(secret="abc:statistics=0123456789")
 
 
-def test_a_socket_path_is_limited() -> None:
+def test_a_socket_path_that_is_too_long_is_refused() -> None:
     folder = Path("/run") / ("x" * 80)
-    with pytest.raises(InputError, match="may have 107 bytes, this one has 115") as caught:
+    with pytest.raises(InputError, match="may have at most 107 bytes, but this one has 115") as caught:
         worker(run_dir=folder)
     assert "shorter" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["my models", "$(touch x)", "a;b", "it's"])
-def test_a_folder_that_a_shell_would_not_take_for_one_is_refused(name: str) -> None:
+def test_a_folder_with_characters_special_to_a_shell_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="in its path") as caught:
         worker(repository=Path("/state", name))
     assert caught.value.where == f"/state/{name}"
     worker(repository=Path("/home/jürgen/a-b_c.d+e"))
 
 
-def test_prefixes_are_of_one_server_of_one_deployment() -> None:
+def test_no_prefix_of_a_server_matches_another_server() -> None:
     run = Path("/run/j")
     assert not shm_prefix(run, "a-0-1g-1").startswith(shm_prefix(run, "a-0-1g"))
     assert not shm_prefix(run, "a-0-1g-10").startswith(shm_prefix(run, "a-0-1g-1"))
     assert shm_prefix(run, "a") != shm_prefix(Path("/run/k"), "a")
 
 
-def test_a_worker_under_mps_is_told_where_its_daemon_is() -> None:
+def test_a_worker_under_mps_gets_the_folders_of_its_daemon() -> None:
     command = worker(device="MIG-1", mps={"CUDA_MPS_PIPE_DIRECTORY": "/run/mps"})
     assert command.env["CUDA_MPS_PIPE_DIRECTORY"] == "/run/mps"
     assert command.env["CUDA_VISIBLE_DEVICES"] == "MIG-1"
@@ -194,7 +194,7 @@ def test_a_worker_under_mps_is_told_where_its_daemon_is() -> None:
 @pytest.mark.parametrize(
     ("device_mib", "pool_mib"), [(None, 32), (1024, 32), (4864, 76), (9728, 152), (40192, 512), (180_000, 512)]
 )
-def test_the_pools_of_a_worker_go_by_the_memory_of_its_slice(device_mib: int | None, pool_mib: int) -> None:
+def test_the_pools_of_a_worker_are_a_share_of_the_memory_of_its_slice(device_mib: int | None, pool_mib: int) -> None:
     command = worker(device="MIG-1", device_mib=device_mib)
     assert f"--pinned-memory-pool-byte-size={pool_mib * 2**20}" in command.argv
     assert f"--cuda-memory-pool-byte-size=0:{pool_mib * 2**20}" in command.argv

@@ -45,7 +45,7 @@ def contained(image: Image = IMAGE, *, gpu: bool = True, mps: bool = True) -> Co
     return in_container(worker(), image, run_dir=RUN, repository=REPOSITORY, gpu=gpu, mps=mps)
 
 
-def test_the_exact_command_of_docker() -> None:
+def test_the_whole_command_of_docker() -> None:
     name = worker().shm_prefix.rstrip("-")
     assert contained().argv == (
         "/usr/bin/docker",
@@ -74,7 +74,7 @@ def test_the_exact_command_of_docker() -> None:
     assert worker().argv[0] == "/opt/tritonserver/bin/tritonserver"
 
 
-def test_processes_are_a_containers_own_unless_an_mps_daemon_has_to_know_them() -> None:
+def test_only_under_mps_does_a_container_share_the_hosts_process_ids() -> None:
     assert "--pid=host" not in contained(mps=False).argv
 
 
@@ -88,18 +88,18 @@ def test_podman_differs_in_user_and_device() -> None:
     assert "--userns=keep-id" not in contained(root).argv
 
 
-def test_an_emulated_instance_is_no_device_but_is_seen_to_be_held() -> None:
+def test_an_emulated_instance_is_no_device_but_its_holder_is_visible() -> None:
     command = contained(gpu=False)
     assert not any(argument.startswith(("--gpus", "--device")) for argument in command.argv)
     assert command.env == {"CUDA_VISIBLE_DEVICES": "MIG-1"}
 
 
-def test_all_else_is_as_without_a_container() -> None:
+def test_addresses_do_not_depend_on_the_container() -> None:
     command, plain = contained(), worker()
     assert command.container == Container(IMAGE.runtime, plain.shm_prefix.rstrip("-"))
     assert (command.address, command.sockets, command.shm_prefix) == (plain.address, plain.sockets, plain.shm_prefix)
 
 
-def test_a_folder_that_cannot_be_mounted_is_told() -> None:
-    with pytest.raises(InputError, match="/state:1: a container cannot have a folder with a colon"):
+def test_a_folder_that_cannot_be_mounted_is_refused() -> None:
+    with pytest.raises(InputError, match="/state:1: a folder with a colon in its path cannot be mounted"):
         in_container(worker(), IMAGE, run_dir=RUN, repository=Path("/state:1"), gpu=True)

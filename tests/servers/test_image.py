@@ -32,7 +32,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     return docker
 
 
-def test_what_is_in_an_image_is_looked_up(docker: Docker, cache: Path) -> None:
+def test_the_content_of_an_image_is_inspected(docker: Docker, cache: Path) -> None:
     image = find_image(IMAGE)
     assert image.runtime.program == docker.program
     installation = image.installation
@@ -47,14 +47,14 @@ def test_what_is_in_an_image_is_looked_up(docker: Docker, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent", "cannot be looked into: Error response from daemon: No such image: absent; docker pull absent"),
+        ("absent", "cannot be inspected: Error response from daemon: No such image: absent; run docker pull absent"),
         ("bare", "no tritonserver with a python backend at /opt/tritonserver"),
         ("empty", "no tritonserver with a python backend at /opt/tritonserver"),
-        ("snakeless", r"has no python3, models need 3\.10"),
-        ("old", r"has Python 3\.8, models need 3\.10"),
+        ("snakeless", r"has no python3, but models need 3\.10 or later"),
+        ("old", r"has Python 3\.8, but models need 3\.10 or later"),
     ],
 )
-def test_an_image_that_will_not_do(docker: Docker, cache: Path, name: str, message: str) -> None:
+def test_an_unsuitable_image_is_refused(docker: Docker, cache: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_image(ServerImage(name))
 
@@ -68,29 +68,29 @@ def test_an_image_is_pulled_once(docker: Docker) -> None:
         pull_image(ServerImage("missing"))
 
 
-def test_the_program_is_docker_or_podman_or_the_one_asked_for(
+def test_the_runtime_is_docker_or_podman_or_the_requested_one(
     docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     podman = Docker(tmp_path / "podman", program="podman")
     monkeypatch.setenv("PATH", str(podman.folder))
     assert find_runtime().podman
-    with pytest.raises(MissingDependencyError, match="docker is not on PATH"):
+    with pytest.raises(MissingDependencyError, match="needs docker, which is not on PATH"):
         find_runtime("docker")
     monkeypatch.setenv("PATH", f"{podman.folder}{os.pathsep}{docker.folder}")
     assert not find_runtime().podman
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingDependencyError, match="docker or podman is not on PATH"):
+    with pytest.raises(MissingDependencyError, match="needs docker or podman, which is not on PATH"):
         find_runtime()
 
 
 def left(docker: Docker, name: str, deployment: str) -> None:
-    """Leaves a container behind, that nobody shows any more."""
+    """Starts a container and kills the program that shows its output."""
     label = f"--label=jigsaw-triton.deployment={deployment}"
     command = [str(docker.program), "run", f"--name={name}", label, IMAGE.name, "/bin/sleep", "600"]
-    with subprocess.Popen(command) as shown:
+    with subprocess.Popen(command) as program:
         while name not in docker.containers():
             time.sleep(0.01)
-        shown.kill()
+        program.kill()
 
 
 @pytest.mark.slow
@@ -107,14 +107,14 @@ def test_containers_are_ended_by_name_and_by_deployment(docker: Docker) -> None:
     end_container(Container(runtime, "d"))
 
 
-def test_a_program_that_does_not_answer_is_no_proof_that_nothing_is_left(docker: Docker) -> None:
+def test_a_failure_to_list_containers_is_an_error(docker: Docker) -> None:
     docker.program.write_text("#!/bin/sh\necho Cannot connect to the Docker daemon >&2\nexit 1\n")
     with pytest.raises(ServerError, match="cannot be listed: Cannot connect"):
         end_container(Container(find_runtime(), "a"))
 
 
 @pytest.mark.e2e
-def test_a_servers_life_in_a_container(docker: Docker, run_dir: Path, tmp_path: Path) -> None:
+def test_the_life_cycle_of_a_server_in_a_container(docker: Docker, run_dir: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     image = find_image(IMAGE)
@@ -137,7 +137,7 @@ def test_a_servers_life_in_a_container(docker: Docker, run_dir: Path, tmp_path: 
         first = server.pid
         assert first is not None
         assert (await asyncio.to_thread(Path(f"/proc/{first}/comm").read_text)).strip() == "tritonserver"
-        # The program that shows it dies; the container lives on until it is stopped.
+        # The program that shows the container's output dies, but the container runs until it is stopped.
         server.kill()
         assert await server.wait() == -signal.SIGKILL
         assert docker.containers() == [name]

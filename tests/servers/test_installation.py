@@ -17,7 +17,7 @@ from jigsaw_triton.servers.installation import (
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
-    """A root folder for tritonservers, with none on PATH or in /opt."""
+    """Provides a root folder for tritonservers, with none on PATH or in /opt."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(installation, "_OPT", tmp_path / "opt")
     monkeypatch.setattr(backend, "LIBRARY", tmp_path / "_native" / "libtriton_jigsaw.so")
@@ -37,7 +37,7 @@ def install(root: Path, *backends: str, python: str = interpreter.VERSION) -> Pa
     return binary
 
 
-def test_a_server_on_path_comes_first(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_on_path_is_preferred(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(machine / "opt", "python")
     binary = install(machine / "own", "python", "onnxruntime")
     (machine / "own" / "TRITON_VERSION").write_text("2.60.0\n")
@@ -49,14 +49,14 @@ def test_a_server_on_path_comes_first(machine: Path, monkeypatch: pytest.MonkeyP
     assert found.backend_dir == machine / "own" / "backends"
 
 
-def test_then_one_in_opt(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_in_opt_is_found_next(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_SERVER_VERSION", "2.51.0")
     install(machine / "opt", "python")
     found = find_installation()
     assert (found.origin, found.version) == ("opt", "2.51.0")
 
 
-def test_the_compiled_backend_stands_beside_those_of_the_server(machine: Path, cache: Path) -> None:
+def test_the_compiled_backend_is_merged_with_those_of_the_server(machine: Path, cache: Path) -> None:
     install(machine / "opt", "python", "onnxruntime")
     backend.LIBRARY.parent.mkdir()
     backend.LIBRARY.write_bytes(b"one")
@@ -69,7 +69,7 @@ def test_the_compiled_backend_stands_beside_those_of_the_server(machine: Path, c
     assert find_installation().backend_dir == found.backend_dir
 
 
-def test_an_upgrade_leaves_the_library_of_a_running_deployment(machine: Path, cache: Path) -> None:
+def test_an_upgrade_keeps_the_library_of_a_running_deployment(machine: Path, cache: Path) -> None:
     install(machine / "opt", "python")
     backend.LIBRARY.parent.mkdir()
     backend.LIBRARY.write_bytes(b"one")
@@ -80,7 +80,7 @@ def test_an_upgrade_leaves_the_library_of_a_running_deployment(machine: Path, ca
     assert contents == [b"one", b"two"]
 
 
-def test_a_library_that_is_not_built(machine: Path) -> None:
+def test_a_missing_compiled_backend_is_an_error_only_for_a_gateway(machine: Path) -> None:
     install(machine / "opt", "python", "jigsaw")
     found = find_installation()
     assert found.backends == {"python"}
@@ -89,15 +89,15 @@ def test_a_library_that_is_not_built(machine: Path) -> None:
     assert caught.value.where == str(backend.LIBRARY)
 
 
-def test_a_server_without_the_python_backend(machine: Path) -> None:
+def test_a_server_without_the_python_backend_is_refused(machine: Path) -> None:
     install(machine / "opt", "onnxruntime")
     with pytest.raises(MissingDependencyError, match="no python backend"):
         find_installation()
 
 
-def test_a_stub_for_another_python(machine: Path) -> None:
+def test_a_stub_for_another_python_is_refused(machine: Path) -> None:
     install(machine / "opt", "python", python="3.10")
-    with pytest.raises(MissingDependencyError, match=r"built for Python 3\.10, this is") as caught:
+    with pytest.raises(MissingDependencyError, match=r"built for Python 3\.10, not") as caught:
         find_installation()
     assert "with Python 3.10" in caught.value.hint
 
@@ -105,13 +105,13 @@ def test_a_stub_for_another_python(machine: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("system", "Darwin", "this is Darwin on"),
+        ("system", "Darwin", "but this is Darwin on"),
         ("machine", "aarch64", "on aarch64"),
         ("libc_ver", ("glibc", "2.31"), "glibc 2.31"),
         ("libc_ver", ("", ""), "another C library"),
     ],
 )
-def test_machines_that_the_packaged_server_does_not_run_on(
+def test_the_packaged_server_refuses_unsupported_machines(
     name: str, value: object, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, name, lambda: value)
@@ -119,13 +119,13 @@ def test_machines_that_the_packaged_server_does_not_run_on(
         require_packaged_platform()
 
 
-def test_a_python_that_the_packaged_server_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packaged_server_refuses_unsupported_python_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "VERSION", "3.13")
-    with pytest.raises(MissingDependencyError, match=r"needs Python 3\.11 or 3\.12, this is 3\.13"):
+    with pytest.raises(MissingDependencyError, match=r"needs Python 3\.11 or 3\.12, not 3\.13"):
         require_packaged_platform()
 
 
-def test_a_python_without_a_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_python_without_a_shared_library_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
     monkeypatch.setattr(sysconfig, "get_config_var", lambda _: None)
     with pytest.raises(MissingDependencyError) as caught:
@@ -133,7 +133,7 @@ def test_a_python_without_a_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_
     assert f"apt-get install libpython{interpreter.VERSION}" in caught.value.hint
 
 
-def test_the_interpreters_folder_is_a_virtual_environment(cache: Path) -> None:
+def test_the_folder_of_the_interpreter_is_a_virtual_environment(cache: Path) -> None:
     folder = interpreter.prepare()
     assert folder.is_relative_to(cache)
     library = folder / "lib" / f"libpython{interpreter.VERSION}.so.1.0"
@@ -145,7 +145,7 @@ def test_the_interpreters_folder_is_a_virtual_environment(cache: Path) -> None:
     assert folder.stat().st_mtime_ns == before
 
 
-def test_the_interpreters_folder_comes_first() -> None:
+def test_the_folder_of_the_interpreter_comes_first_in_the_environment() -> None:
     env = interpreter.environment(Path("/f"), {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda"})
     assert env == {"PATH": "/f/bin:/usr/bin", "LD_LIBRARY_PATH": "/f/lib:/cuda"}
     assert interpreter.environment(Path("/f"), {"PATH": "/b"})["LD_LIBRARY_PATH"] == "/f/lib"

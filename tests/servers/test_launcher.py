@@ -31,13 +31,13 @@ def test_the_program_ends_with_its_parent() -> None:
         assert parent.stdout is not None
         child = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
-    # Whether it was the launcher yet or the program already, it is told.
+    # The signal arrives whether the child is still the launcher or already the program.
     ended, _, _ = select.select([child], [], [], 30)
     os.close(child)
     assert ended
 
 
-def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
+def test_nothing_is_run_if_the_parent_has_already_ended(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     not_the_parent = str(os.getpid() + 1)
     command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "ends", "/bin/touch", str(mark)]
@@ -45,24 +45,26 @@ def test_a_parent_that_is_gone_already(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_the_program_may_open_as_many_files_as_are_allowed() -> None:
+def test_the_soft_limit_on_open_files_is_raised() -> None:
     limits = 'ulimit -Sn 256; "$@"'
     command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", RUN_LAUNCHER, launcher.__file__]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    limit = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
-    assert told == f"{most}\n"
+    assert limit == f"{most}\n"
 
 
 @pytest.mark.parametrize(
-    ("asked", "soft", "told"), [("64", "8192", "65536"), ("64", "131072", "131072"), ("", "8192", "8192")]
+    ("asked", "soft", "expected"), [("64", "8192", "65536"), ("64", "131072", "131072"), ("", "8192", "8192")]
 )
-def test_its_threads_get_stacks_as_large_as_asked_for(asked: str, soft: str, told: str) -> None:
-    assert Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2", "stacks are left as they are here"
+def test_the_stack_size_of_threads_is_raised(asked: str, soft: str, expected: str) -> None:
+    assert Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2", (
+        "the launcher does not change stacks under strict overcommit"
+    )
     limits = f'ulimit -Ss {soft}; JIGSAW_STACK_MIB={asked} "$@"'
     run = RUN_LAUNCHER.replace("ulimit -Sn", "ulimit -Ss")
     command = ["/bin/sh", "-c", limits, "sh", sys.executable, "-I", "-S", "-c", run, launcher.__file__]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{told}\n"
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{expected}\n"
 
 
 def test_the_program_gets_its_arguments() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 from jigsaw_triton.servers.logfile import rotate, tail
 
 
-def test_a_writer_goes_on_after_rotation(tmp_path: Path) -> None:
+def test_a_writer_continues_after_rotation(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("a") as writer:
         writer.write("old\n" * 10)
@@ -15,7 +15,7 @@ def test_a_writer_goes_on_after_rotation(tmp_path: Path) -> None:
     assert (tmp_path / "log.1").read_text() == "old\n" * 10
 
 
-def test_a_short_or_absent_log_is_left_alone(tmp_path: Path) -> None:
+def test_a_short_or_missing_log_is_not_rotated(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert not rotate(log)
     log.write_text("short\n")
@@ -23,7 +23,7 @@ def test_a_short_or_absent_log_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_tail(tmp_path: Path) -> None:
+def test_tail_returns_the_last_lines_since_an_offset(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert tail(log, 3) == []
     log.write_text("before\na\nb\nc\n")

@@ -13,7 +13,7 @@ jigsaw_latency_ms{path="C:\\\\new \\"x\\" {1},",unit="ms"} +Inf 1395066363000
 """
 
 
-def test_samples_in_order() -> None:
+def test_samples_are_parsed_in_order() -> None:
     assert parse_metrics(TEXT) == (
         Sample("nv_inference_request_success", {"model": "traffic.detect.g1", "version": "1"}, 97.0),
         Sample("nv_inference_request_failure", {"model": "traffic", "reason": "OTHER", "version": "1"}, 1474.0),
@@ -22,6 +22,6 @@ def test_samples_in_order() -> None:
     )
 
 
-def test_what_is_no_metric_is_refused() -> None:
+def test_text_that_is_not_a_metric_is_refused() -> None:
     with pytest.raises(ValueError, match="not a metric"):
         parse_metrics("<html>not found</html>")

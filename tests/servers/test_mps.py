@@ -17,7 +17,7 @@ UUID = "MIG-1"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Of a daemon; nothing that has its pipes is left."""
+    """Provides the folder of a daemon, and checks that no process uses its pipes at the end."""
     yield tmp_path / "d"
     assert end_processes(tmp_path / "d" / "pipes") == 0
 
@@ -28,7 +28,7 @@ def daemon(folder: Path, like: str = "") -> MpsDaemon:
 
 
 def client(pipes: Path) -> subprocess.Popen[bytes]:
-    """A process that is to compute through the daemon with these pipes."""
+    """Starts a process that should compute through the daemon with these pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", "input()"],
         stdin=subprocess.PIPE,
@@ -37,11 +37,11 @@ def client(pipes: Path) -> subprocess.Popen[bytes]:
 
 
 def environment_of(pid: Path) -> list[bytes]:
-    """Variables of the process whose id is in a file."""
+    """Returns the environment variables of the process whose id is in a file."""
     return Path(f"/proc/{int(pid.read_text())}/environ").read_bytes().split(b"\0")
 
 
-def test_clients_are_those_that_the_daemon_of_the_instance_knows(folder: Path) -> None:
+def test_only_clients_of_the_daemon_are_listed(folder: Path) -> None:
     made = daemon(folder)
 
     async def main() -> None:
@@ -60,7 +60,7 @@ def test_clients_are_those_that_the_daemon_of_the_instance_knows(folder: Path) -
     assert not (folder / "pipes").exists()
 
 
-def test_the_daemon_is_given_the_instance(folder: Path) -> None:
+def test_the_daemon_gets_the_instance_in_its_environment(folder: Path) -> None:
     made = daemon(folder)
 
     async def main() -> None:
@@ -73,14 +73,14 @@ def test_the_daemon_is_given_the_instance(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_daemon_that_does_not_start_says_what_it_wrote(folder: Path) -> None:
+def test_a_daemon_that_does_not_start_is_reported_with_its_output(folder: Path) -> None:
     with pytest.raises(ServerError, match="ended before it answered; it wrote:\n  Cannot create") as caught:
         asyncio.run(daemon(folder, "broken").start())
     assert caught.value.where == UUID
     assert not (folder / "pipes").exists()
 
 
-def test_a_daemon_that_has_ended_has_no_clients_to_tell(folder: Path) -> None:
+def test_listing_the_clients_of_an_ended_daemon_is_an_error(folder: Path) -> None:
     made = daemon(folder)
 
     async def main() -> None:
@@ -93,9 +93,7 @@ def test_a_daemon_that_has_ended_has_no_clients_to_tell(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_daemon_that_hangs_answers_nothing_and_is_ended_all_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_that_hangs_does_not_answer_but_can_be_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = daemon(folder)
 
     async def main() -> None:
@@ -110,13 +108,13 @@ def test_a_daemon_that_hangs_answers_nothing_and_is_ended_all_the_same(
     assert not made.runs
 
 
-def test_without_its_program_a_daemon_is_ended_all_the_same(folder: Path) -> None:
+def test_a_daemon_can_be_stopped_without_its_program(folder: Path) -> None:
     made = daemon(folder)
 
     async def main() -> None:
         await made.start()
         (folder / "bin" / "nvidia-cuda-mps-control").unlink()
-        with pytest.raises(ServerError, match="`get_server_list` cannot be asked"):
+        with pytest.raises(ServerError, match="`get_server_list` cannot be sent to the MPS daemon"):
             await made.clients()
         await made.stop()
 
@@ -124,7 +122,7 @@ def test_without_its_program_a_daemon_is_ended_all_the_same(folder: Path) -> Non
     assert not made.runs
 
 
-def test_what_holds_the_pipes_is_ended_and_nothing_else(folder: Path) -> None:
+def test_only_processes_that_use_the_pipes_are_killed(folder: Path) -> None:
     with client(folder / "pipes") as one, client(folder / "pipes2") as other:
         assert end_processes(folder / "pipes") == 1
         assert one.wait(timeout=10) == -9
@@ -141,13 +139,13 @@ def test_what_holds_the_pipes_is_ended_and_nothing_else(folder: Path) -> None:
         ({1, 2}, {3}, {3}, "none of its processes computes through the MPS daemon"),
     ],
 )
-def test_a_server_computes_through_the_daemon_or_it_is_told(
+def test_a_server_that_computes_without_the_daemon_is_detected(
     own: set[int], holders: set[int], clients: set[int], reason: str | None
 ) -> None:
     assert why_without(own, holders, clients) == reason
 
 
-def test_a_machine_without_mps_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mps_is_reported_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError, match="not on PATH; it comes with NVIDIA's driver"):
         find_control()

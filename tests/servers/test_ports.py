@@ -12,22 +12,22 @@ def listener() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-def test_a_taken_port_is_named_with_its_owner(listener: socket.socket) -> None:
+def test_a_port_in_use_is_reported_with_its_owner(listener: socket.socket) -> None:
     with listener:
         port = listener.getsockname()[1]
-        with pytest.raises(InputError, match=rf"port {port} is taken by process {os.getpid()} \(") as caught:
+        with pytest.raises(InputError, match=rf"port {port} is already in use by process {os.getpid()} \(") as caught:
             check_free("127.0.0.1", port)
     assert caught.value.exit_code == 2
     assert caught.value.where == f"127.0.0.1:{port}"
 
 
-def test_a_free_port_is_free(listener: socket.socket) -> None:
+def test_a_free_port_is_accepted(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     listener.close()
     check_free("127.0.0.1", port)
     assert owner(port) == ""
 
 
-def test_an_address_of_another_machine() -> None:
+def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(InputError, match="cannot listen on port 8000"):
         check_free("192.0.2.1", 8000)

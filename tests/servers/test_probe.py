@@ -11,7 +11,7 @@ def config(*inputs: dict[str, Any], max_batch_size: int = 0) -> dict[str, Any]:
     return {"name": "m", "max_batch_size": max_batch_size, "input": list(inputs)}
 
 
-def test_zeros_of_the_declared_shape() -> None:
+def test_inputs_are_zeros_of_the_declared_shape() -> None:
     image = {"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [-1, -1, 3]}
     (array,) = probe_inputs(config(image)).values()
     assert array.shape == (32, 32, 3)
@@ -24,15 +24,15 @@ def test_a_batching_model_gets_a_batch_of_one() -> None:
     assert arrays["X"].shape == (1, 4)
 
 
-def test_empty_strings() -> None:
+def test_text_inputs_are_empty_strings() -> None:
     arrays = probe_inputs(config({"name": "TEXT", "data_type": "TYPE_STRING", "dims": [2]}, max_batch_size=1))
     assert arrays["TEXT"].tolist() == [[b"", b""]]
 
 
-def test_optional_inputs_are_left_out() -> None:
+def test_optional_inputs_are_omitted() -> None:
     assert probe_inputs(config({"name": "X", "data_type": "TYPE_FP32", "dims": [1], "optional": True})) == {}
 
 
-def test_a_type_that_is_not_known() -> None:
+def test_an_unknown_type_is_an_error() -> None:
     with pytest.raises(ServerError, match="FP8"):
         probe_inputs(config({"name": "X", "data_type": "TYPE_FP8", "dims": [1]}))

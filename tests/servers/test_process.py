@@ -14,7 +14,7 @@ PREFIX = f"jigsaw-test-{os.getpid()}-"
 
 
 def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = ()) -> ServerProcess:
-    """A shell script in the place of a tritonserver; nothing ever listens on its socket."""
+    """Returns a server process that runs a shell script, so that nothing ever listens on its socket."""
     http = run_dir / "t.sock"
     command = Command(
         argv=("/bin/sh", "-c", script),
@@ -30,26 +30,26 @@ def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = 
     return ServerProcess("a-0-1g-0", command, run_dir / "t.log")
 
 
-def test_an_early_end_tells_the_end_of_the_log(run_dir: Path) -> None:
+def test_an_early_exit_is_reported_with_the_end_of_the_log(run_dir: Path) -> None:
     (run_dir / "t.log").write_text("an earlier run\n")
     server = process(run_dir, "echo $GREETING; echo no backend >&2; exit 3")
     with pytest.raises(ServerError) as caught:
         asyncio.run(server.start())
     assert caught.value.message == (
-        "tritonserver ended with status 3 before it was ready; its log ends:\n  hello\n  no backend"
+        "tritonserver exited with status 3 before it was ready; the last lines of its log:\n  hello\n  no backend"
     )
     assert caught.value.where == "a-0-1g-0"
     assert str(run_dir / "t.log") in caught.value.hint
 
 
-def test_not_ready_in_time_leaves_nothing(run_dir: Path) -> None:
+def test_a_server_that_is_not_ready_in_time_leaves_nothing(run_dir: Path) -> None:
     server = process(run_dir, f"sleep 60 & touch /dev/shm/{PREFIX}region; echo started; wait")
     with pytest.raises(ServerError, match=r"not ready within 0\.3 s"):
         asyncio.run(server.start(timeout_s=0.3))
     assert_nothing_left(server)
 
 
-def test_a_start_that_is_cancelled_leaves_nothing(run_dir: Path) -> None:
+def test_a_cancelled_start_leaves_nothing(run_dir: Path) -> None:
     server = process(run_dir, f"sleep 60 & touch /dev/shm/{PREFIX}region; wait")
 
     async def main() -> None:
@@ -63,7 +63,7 @@ def test_a_start_that_is_cancelled_leaves_nothing(run_dir: Path) -> None:
     assert_nothing_left(server)
 
 
-def test_what_ignores_sigterm_is_killed(run_dir: Path) -> None:
+def test_a_server_that_ignores_sigterm_is_killed(run_dir: Path) -> None:
     server = process(run_dir, f"trap '' TERM; touch {run_dir}/ready; while :; do sleep 1; done")
 
     async def main() -> None:
@@ -72,23 +72,23 @@ def test_what_ignores_sigterm_is_killed(run_dir: Path) -> None:
         await server.stop(grace_s=0.1)
         with pytest.raises(ServerError, match="signal 9"):
             await start
-        await server.stop()  # Once more does no harm.
+        await server.stop()  # A second call does nothing.
 
     asyncio.run(main())
     assert server.returncode == -9
     assert_nothing_left(server)
 
 
-def test_a_taken_port_starts_nothing(run_dir: Path) -> None:
+def test_nothing_is_started_if_a_port_is_in_use(run_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = process(run_dir, "exit 3", ports=(("127.0.0.1", listener.getsockname()[1]),))
-        with pytest.raises(InputError, match="is taken by"):
+        with pytest.raises(InputError, match="is already in use by"):
             asyncio.run(server.start())
     assert server.pid is None
     assert not (run_dir / "t.log").exists()
 
 
-def test_a_socket_that_is_listened_on_is_not_taken_over(run_dir: Path) -> None:
+def test_a_socket_that_another_server_listens_on_is_kept(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(run_dir / "t.sock"))
         listener.listen()
@@ -97,7 +97,7 @@ def test_a_socket_that_is_listened_on_is_not_taken_over(run_dir: Path) -> None:
     assert (run_dir / "t.sock").exists()
 
 
-def test_a_socket_of_a_killed_server_is_removed(run_dir: Path) -> None:
+def test_the_socket_of_a_killed_server_is_removed(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(run_dir / "t.sock"))
     with pytest.raises(ServerError, match="status 3"):
@@ -105,14 +105,14 @@ def test_a_socket_of_a_killed_server_is_removed(run_dir: Path) -> None:
     assert not (run_dir / "t.sock").exists()
 
 
-def test_a_file_in_the_place_of_a_socket_is_kept(run_dir: Path) -> None:
+def test_a_file_at_the_path_of_a_socket_is_kept(run_dir: Path) -> None:
     (run_dir / "t.sock").write_text("precious")
-    with pytest.raises(InputError, match="is no socket"):
+    with pytest.raises(InputError, match="is not a socket"):
         asyncio.run(process(run_dir, "exit 3").start())
     assert (run_dir / "t.sock").read_text() == "precious"
 
 
-def test_the_sweep_takes_one_servers_regions_alone() -> None:
+def test_only_the_regions_of_one_server_are_swept() -> None:
     mine, other = (Path("/dev/shm") / f"{prefix}{os.getpid()}-x" for prefix in ("jigsaw-mine-", "jigsaw-other-"))
     for path in (mine, other):
         path.touch()

@@ -104,10 +104,10 @@ def assert_nothing_left(server: ServerProcess) -> None:
     assert not any(path.exists() for path in server.command.sockets)
 
 
-def test_a_workers_life(
+def test_the_life_cycle_of_a_worker(
     worker: Command, run_dir: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As in another checkout of this project.
+    # The current folder may be another checkout of this project.
     (tmp_path / "jigsaw_triton.py").write_text("raise RuntimeError('not this one')")
     monkeypatch.chdir(tmp_path)
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
@@ -123,9 +123,9 @@ def test_a_workers_life(
             outputs = await client.infer("echo", {"X": x, "S": np.array([[b"a"], [b""]], np.object_)})
             np.testing.assert_array_equal(outputs["Y"], x + 1)
             assert outputs["T"].tolist() == [[b"a"], [b""]]
-            # The stub sees this interpreter's packages and this very package.
+            # The stub sees the packages of this interpreter and this package itself.
             assert outputs["WHERE"][0].tolist() == [np.__file__.encode(), jigsaw_triton.__file__.encode()]
-            # Triton counts a request a moment after it has answered.
+            # Triton counts a request shortly after it has answered.
             await until(lambda: counted(client), 3)
             metrics = {m.name: m.value for m in await client.metrics() if m.labels.get("model") == "echo"}
             assert metrics["nv_inference_request_success"] == 2
@@ -141,7 +141,7 @@ def test_a_workers_life(
     assert {path.stat().st_mode & 0o077 for path in run_dir.glob("*.log")} == {0}
 
 
-def test_a_load_holds_up_no_inference(worker: Command, run_dir: Path, repository: Path) -> None:
+def test_loading_a_model_does_not_delay_inferences(worker: Command, run_dir: Path, repository: Path) -> None:
     gate = run_dir / "gate"
     shutil.copytree(repository / "echo", repository / "slow")
     (repository / "slow" / "config.pbtxt").write_text(CONFIG.replace("echo", "slow"))
@@ -155,7 +155,7 @@ def test_a_load_holds_up_no_inference(worker: Command, run_dir: Path, repository
         clients = [TritonClient.of(worker) for _ in range(8)]
         try:
             await clients[0].load("echo")
-            # Connections that are open before the load, most of them of the thread that a load over HTTP would block.
+            # The connections are opened before the load; a load over HTTP would block the thread of most of them.
             for client in clients:
                 await client.infer("echo", x)
             loading = asyncio.create_task(clients[0].load("slow"))
@@ -174,7 +174,7 @@ def test_a_load_holds_up_no_inference(worker: Command, run_dir: Path, repository
     assert_nothing_left(server)
 
 
-def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker: Command, run_dir: Path) -> None:
+def test_regions_are_listed_and_unregistered_by_prefix(worker: Command, run_dir: Path) -> None:
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
     prefix = shm_prefix(run_dir, "gateway")
     dead, alive = (Path("/dev/shm", f"{prefix}{name}-0") for name in ("dead", "alive"))
@@ -200,7 +200,7 @@ def test_regions_are_listed_and_forgotten_by_the_beginning_of_their_names(worker
     assert_nothing_left(server)
 
 
-def test_refusals_are_tritons_own(worker: Command, run_dir: Path) -> None:
+def test_errors_have_tritons_own_message(worker: Command, run_dir: Path) -> None:
     server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
 
     async def main() -> None:
@@ -234,7 +234,7 @@ def test_a_killed_server_leaves_nothing_after_stop(worker: Command, run_dir: Pat
         os.kill(server.pid, signal.SIGKILL)
         assert await server.wait() == -9
         await server.stop()
-        await server.start()  # The same one again.
+        await server.start()  # The same server can be started again.
         await server.stop()
 
     asyncio.run(main())
@@ -247,11 +247,11 @@ def free_port() -> int:
         return port
 
 
-def test_a_server_says_which_backend_api_it_has(installation: Installation) -> None:
+def test_the_backend_api_of_a_server_is_read(installation: Installation) -> None:
     assert server_api(installation.binary, installation.env) >= Api(1, 19)  # type: ignore[operator]
 
 
-def test_a_server_has_all_functions_that_the_compiled_backend_calls(installation: Installation) -> None:
+def test_the_server_has_all_functions_that_the_compiled_backend_needs(installation: Installation) -> None:
     library = server_library(installation.binary, installation.env)
     compiled = installation.backend_dir / "jigsaw" / "libtriton_jigsaw.so"
     # ctypes resolves all functions at once.
@@ -259,7 +259,7 @@ def test_a_server_has_all_functions_that_the_compiled_backend_calls(installation
     subprocess.run([sys.executable, "-c", load], env={**os.environ, **installation.env}, check=True)
 
 
-def test_a_gateway_is_open_for_inference_alone(installation: Installation, repository: Path, run_dir: Path) -> None:
+def test_a_gateway_is_open_only_for_inference(installation: Installation, repository: Path, run_dir: Path) -> None:
     command = gateway_command(
         installation,
         repository=repository,
@@ -280,7 +280,7 @@ def test_a_gateway_is_open_for_inference_alone(installation: Installation, repos
                 await client.load("echo")
                 assert await client.metrics()
                 await asyncio.to_thread(use_grpc)
-                # Where it says nothing else, urllib calls it form data; Triton has the whole of it on a stack.
+                # By default, urllib sends the content type of form data; Triton reads the whole body into a stack.
                 with pytest.raises(HTTPError, match=r"400|500"):
                     await asyncio.to_thread(urlopen, f"{command.address}/v2/models/echo/infer", bytes(2**25))
                 assert await client.ready()

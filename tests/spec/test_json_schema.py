@@ -18,34 +18,34 @@ def validator(kind: Kind) -> Draft202012Validator:
 
 
 @pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_the_schema_is_one(kind: Kind) -> None:
+def test_the_schema_is_a_valid_json_schema(kind: Kind) -> None:
     Draft202012Validator.check_schema(json_schema(kind))
 
 
 @pytest.mark.parametrize(
     "text", [GRAPH, edited(GRAPH, ("CROP: detect.CROPS", "CROP: {from: detect.CROPS, dtype: FP32}"))]
 )
-def test_a_right_graph_is_valid(text: str) -> None:
+def test_a_valid_graph_passes(text: str) -> None:
     validator("graph").validate(yaml.safe_load(text))
 
 
-def test_a_right_cluster_is_valid() -> None:
+def test_a_valid_cluster_passes() -> None:
     validator("cluster").validate(yaml.safe_load(CLUSTER))
 
 
 @pytest.mark.parametrize("path", APPLICATIONS, ids=lambda path: path.parent.name)
-def test_the_ready_applications_are_valid(path: Path) -> None:
+def test_the_ready_applications_pass(path: Path) -> None:
     validator("graph").validate(yaml.safe_load(path.read_text()))
 
 
-@pytest.mark.parametrize("name", sorted(MISTAKES.keys() - {"not a number", "repeated key"}))
-def test_what_the_loader_refuses_the_schema_refuses(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(MISTAKES.keys() - {"not a number", "duplicate key"}))
+def test_the_schema_refuses_each_mistake_that_the_loader_refuses(name: str) -> None:
     document = yaml.safe_load(edited(GRAPH, MISTAKES[name][0]))
     assert not validator("graph").is_valid(document)
 
 
 def examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Every part of a schema that has examples, with each."""
+    """Yields each example in a schema with the part of the schema that it illustrates."""
     if isinstance(node, dict):
         for example in node.get("examples", []) if isinstance(node.get("examples"), list) else []:
             yield node, example
@@ -57,7 +57,7 @@ def examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 @pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_the_examples_in_messages_are_right(kind: Kind) -> None:
+def test_the_examples_in_messages_are_valid(kind: Kind) -> None:
     schema = json_schema(kind)
     found = list(examples(schema))
     assert len(found) > 5

@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "layouts.yaml"
 
 
-def test_the_own_format(file: Path) -> None:
+def test_the_tools_own_format_is_read(file: Path) -> None:
     file.write_text(OWN)
     assert load_layouts(str(file)) == (
         LayoutEntry(f"{file}:5", (0,), (), True, ("3g@0", "3g@4")),
@@ -47,7 +47,7 @@ def test_the_own_format(file: Path) -> None:
     )
 
 
-def test_the_format_of_mig_parted(file: Path) -> None:
+def test_the_format_of_mig_parted_is_read(file: Path) -> None:
     file.write_text(PARTED)
     assert load_layouts(str(file), "off") == (LayoutEntry(f"{file}:4", None, (), False, ()),)
     assert load_layouts(str(file), "some") == (
@@ -56,7 +56,7 @@ def test_the_format_of_mig_parted(file: Path) -> None:
     )
 
 
-def test_what_is_written_is_read_back(file: Path) -> None:
+def test_written_layouts_can_be_read_back(file: Path) -> None:
     file.write_text(layouts_yaml({2: [], 0: [Placement(0, "3g"), Placement(4, "3g")]}))
     assert [(e.indices, e.pieces) for e in load_layouts(str(file))] == [((0,), ("3g@0", "3g@4")), ((2,), ())]
     file.write_text(parted_yaml({1: ["1g.10gb", "3g.40gb", "1g.10gb"], 0: None, 3: []}))
@@ -70,26 +70,26 @@ def test_what_is_written_is_read_back(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "config", "line", "message", "hint"),
     [
-        (OWN, "some", 0, "has no configurations", "leave the option out"),
-        (PARTED, None, 0, "has 2 configurations", "say which: --config off; the file has off, some"),
+        (OWN, "some", 0, "has no configurations", "omit this option"),
+        (PARTED, None, 0, "has 2 configurations", "choose one, for example --config off; the file has off, some"),
         (PARTED, "sum", 0, "has no configuration 'sum'", "configurations: off, some"),
-        (OWN.replace("MigLayouts", "Cluster"), None, 2, "kind is 'Cluster'", "write MigLayouts"),
-        (OWN.replace("index: 2", "index: 0"), None, 6, "GPU 0 is repeated", "keep one layout"),
+        (OWN.replace("MigLayouts", "Cluster"), None, 2, "kind is 'Cluster'", "it must be MigLayouts"),
+        (OWN.replace("index: 2", "index: 0"), None, 6, "GPU 0 is listed twice", "keep one layout"),
         (OWN.replace("index: 2", "index: -2"), None, 6, "spec.gpus[1].index is -2", "at least 0"),
         (OWN.replace("index: 2", "indx: 2"), None, 6, "unknown key 'indx'", "did you mean 'index'?"),
-        (PARTED.replace("version: v1", "version: v2"), "some", 1, "version is 'v2'", "write v1"),
-        (PARTED.replace("devices: all\n      mig-e", "mig-e", 1), "some", 4, "lacks devices", "all"),
-        (PARTED.replace("devices: [0, 3]", "devices: some"), "some", 14, "devices is 'some', not a list", "all"),
+        (PARTED.replace("version: v1", "version: v2"), "some", 1, "version is 'v2'", "it must be v1"),
+        (PARTED.replace("devices: all\n      mig-e", "mig-e", 1), "some", 4, "missing key 'devices'", "all"),
+        (PARTED.replace("devices: [0, 3]", "devices: some"), "some", 14, "devices must be a list, not 'some'", "all"),
         (PARTED.replace('"1g.5gb": 2', '"1g.5gb": -2'), "some", 11, "is -2", "at least 0"),
-        (PARTED.replace("mig-enabled: false", "mig-enabled: no"), "off", 5, "'no', not true or false", "true"),
-        ("- 1\n", None, 1, "the document is a list", "apiVersion"),
+        (PARTED.replace("mig-enabled: false", "mig-enabled: no"), "off", 5, "must be true or false, not 'no'", "true"),
+        ("- 1\n", None, 1, "the document must be a mapping, not a list", "apiVersion"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_by_line(
+def test_mistakes_are_reported_with_their_lines(
     file: Path, text: str, config: str | None, line: int, message: str, hint: str
 ) -> None:
     file.write_text(text)
     with pytest.raises(SpecError) as caught:
         load_layouts(str(file), config)
-    told = caught.value.diagnostics
-    assert any(d.line == line and message in d.message and hint in d.hint for d in told), told
+    found = caught.value.diagnostics
+    assert any(d.line == line and message in d.message and hint in d.hint for d in found), found

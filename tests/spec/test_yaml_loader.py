@@ -10,7 +10,7 @@ from jigsaw_triton.errors import SpecError
 from jigsaw_triton.spec.source import Path
 from jigsaw_triton.spec.yaml_loader import LIMIT_DEPTH, LIMIT_NODES, parse_yaml
 
-# Printable, and neither a break that YAML folds nor a byte order mark.
+# Printable characters except line breaks, which YAML folds, and the byte order mark.
 TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), exclude_characters="\ufeff\xa0"), max_size=12)
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
@@ -21,7 +21,7 @@ DATA = st.recursive(
 
 
 def refusal(text: str) -> str:
-    """What a text is refused with, whether reading ends there or not."""
+    """Returns the diagnostics of a text, both those that end the reading and those that do not."""
     try:
         return "\n".join(str(problem) for problem in parse_yaml(text, "f.yaml").problems)
     except SpecError as error:
@@ -60,37 +60,37 @@ def test_plain_scalars_follow_the_core_schema(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3", "key 'a' is repeated; keep one; the first is on line 1"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3", "duplicate key 'a'; keep one; the first is on line 1"),
         ("a: &x [1]\n", "f.yaml:1", "anchor &x"),
         ("a: [1]\nb: *x\n", "f.yaml:2", "alias *x"),
         ("a:\n  b: !!python/object/apply:os.system [ls]\n", "f.yaml:2", "tags are not supported"),
         ("a: !mine 1\n", "f.yaml:1", "tag !mine"),
         ("a: 1\nb: .nan\n", "f.yaml:2", ".nan is not a finite number"),
         ("a: -.Inf\n", "f.yaml:1", "-.Inf is not a finite number"),
-        ("a: 1e999\n", "f.yaml:1", "1e999 is too large a number"),
-        ("a: 1234567890123456789\n", "f.yaml:1", "too large a number"),
+        ("a: 1e999\n", "f.yaml:1", "1e999 is too large"),
+        ("a: 1234567890123456789\n", "f.yaml:1", "is too large"),
         ("a: 1\n---\nb: 1\n", "f.yaml:2", "more than one document"),
         ("a:\n\tb: 1\n", "f.yaml:2", "a tab is used"),
-        ("a: b: c\n", "f.yaml:1", "a colon stands where no key can be"),
-        ("a: 1\nb\n", "f.yaml:", "a key lacks its colon"),
-        ("a: [1, 2\n", "f.yaml:2", "this is not YAML"),
-        ("a: 'x\n", "f.yaml:2", "this is not YAML"),
-        ("? [x]\n: 1\n", "f.yaml:1", "stands where a key is expected"),
-        ("a: 1\n*x : 1\n", "f.yaml:2", "stands where a key is expected"),
+        ("a: b: c\n", "f.yaml:1", "unexpected ':'"),
+        ("a: 1\nb\n", "f.yaml:", "a key is not followed by ':'"),
+        ("a: [1, 2\n", "f.yaml:2", "this is not valid YAML"),
+        ("a: 'x\n", "f.yaml:2", "this is not valid YAML"),
+        ("? [x]\n: 1\n", "f.yaml:1", "a key must be plain text"),
+        ("a: 1\n*x : 1\n", "f.yaml:2", "a key must be plain text"),
         ("a: x\nb: \x07\n", "f.yaml:2", "control character"),
         ('a: "\\0"\n', "f.yaml:1", "control character"),
         ('a: "\\ud800"\n', "f.yaml:1", "half a surrogate pair"),
         ("", "f.yaml", "the file is empty"),
         ("# only a comment\n", "f.yaml", "the file is empty"),
-        ("%YAML 3.0\n---\na: 1\n", "f.yaml:1", "this is not YAML"),
+        ("%YAML 3.0\n---\na: 1\n", "f.yaml:1", "this is not valid YAML"),
     ],
 )
-def test_refused(text: str, where: str, words: str) -> None:
+def test_invalid_yaml_is_refused_with_its_line(text: str, where: str, words: str) -> None:
     messages = refusal(text).splitlines()
     assert any(message.startswith(where) and words in message for message in messages), messages
 
 
-def test_what_can_be_read_is_read_beside_problems() -> None:
+def test_valid_entries_are_read_despite_mistakes_in_others() -> None:
     parsed = parse_yaml("a: .nan\na: 1\nb: !t x\nc: 2\n", "f.yaml")
     assert len(parsed.problems) == 3
     assert parsed.data == {"a": None, "b": "x", "c": 2}
@@ -98,9 +98,9 @@ def test_what_can_be_read_is_read_beside_problems() -> None:
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
-def test_deep_nesting_ends_at_the_limit(opening: str) -> None:
-    assert f"nested more than {LIMIT_DEPTH} deep" in refusal(opening * (LIMIT_DEPTH + 1))
-    assert f"nested more than {LIMIT_DEPTH} deep" in refusal(opening * 100_000)
+def test_nesting_beyond_the_limit_is_refused(opening: str) -> None:
+    assert f"nested more than {LIMIT_DEPTH} levels deep" in refusal(opening * (LIMIT_DEPTH + 1))
+    assert f"nested more than {LIMIT_DEPTH} levels deep" in refusal(opening * 100_000)
 
 
 def test_nesting_up_to_the_limit_is_read() -> None:
@@ -137,7 +137,7 @@ def test_json_reads_as_itself_and_every_entry_has_a_line(data: Any) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=60) | st.text("{}[]:,-&*!|>'\"%@#? \n\tab0.", max_size=60))
-def test_no_text_brings_anything_but_a_diagnostic(text: str) -> None:
+def test_no_text_raises_anything_but_a_spec_error(text: str) -> None:
     try:
         parse_yaml(text, "f.yaml")
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""`bench`: measures a running graph with perf_analyzer."""
+"""`jigsaw-triton bench`: measures a running graph with perf_analyzer."""
 
 import shlex
 import socket
@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import read_graph
 from jigsaw_triton.cli.io.output import Output, figures, listed
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, Protocol, request_tensors
@@ -79,16 +79,16 @@ def command(
     is refused as late. perf_analyzer cannot send a timeout over HTTP.
     """
     if rate is not None and concurrency is not None:
-        raise click.UsageError("--rate and --concurrency exclude each other; give one.")
-    found = read_graph(graph)
-    deployment = Deployment.at(state)
+        raise click.UsageError("--rate and --concurrency cannot be used together; give one of them.")
+    found = load_graph(graph)
+    deployment = Deployment(state)
     url = url or _address(deployment, protocol)
     load = Load(found.name, protocol, url, concurrency or 1, rate, duration)
     binary, folder = find_perf_analyzer(), deployment.paths.state / "bench"
     tensors, random = request_tensors(found)
     _require_listener(url)
     if random:
-        out.warn(f"no sample of {listed(random)} in the graph: made-up data is sent")
+        out.warn(f"the graph has no sample of {listed(random)}: random data is sent")
 
     def measured_with(load: Load) -> tuple[LoadRun, Measured]:
         run = LoadRun(binary, load, folder)
@@ -100,8 +100,8 @@ def command(
     try:
         run, measured = measured_with(load)
     except EmptyWindowError as error:
-        # Mostly the load that begins here has made the controller swap the graph: by now it has done so.
-        out.warn(f"{error.message}; once more, for twice as long")
+        # The load that began here has most likely made the controller swap the graph, which has ended by now.
+        out.warn(f"{error.message}; measuring again, for twice as long")
         load = replace(load, duration_s=2 * duration)
         run, measured = measured_with(load)
     data = {
@@ -127,50 +127,52 @@ def command(
 
 
 def _address(deployment: Deployment, protocol: Protocol) -> str:
-    status = deployment.status()
+    status = deployment.find_status()
     running: str | None = status["gateway"].get(protocol) if status is not None else None
     usual = GatewayPorts()
     return running or f"{usual.address}:{usual.grpc if protocol == 'grpc' else usual.http}"
 
 
 def _require_listener(url: str) -> None:
-    """Sees whether anything is there before perf_analyzer says so in its own way.
+    """Checks that a server listens at an address, because the error of perf_analyzer is hard to understand.
 
     Raises:
-        InputError: The URL is none.
-        StateError: Nothing listens.
+        InputError: The address is not HOST:PORT.
+        StateError: Nothing listens there.
     """
     host, _, port = url.rpartition(":")
     if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise InputError(f"'{url}' is not HOST:PORT", where="--url", hint="write it without http://: 127.0.0.1:8000")
+        raise InputError(
+            f"'{url}' is not HOST:PORT", where="--url", hint="write it without http://, such as 127.0.0.1:8000"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise StateError(
-            f"nothing answers ({error.strerror or error})",
+            f"no server answers ({error.strerror or error})",
             where=url,
-            hint="start the graph with `jigsaw-triton deploy`, or say where it is with --url",
+            hint="deploy the graph with `jigsaw-triton deploy`, or give its address with --url",
         ) from error
 
 
 def _met(measured: Measured, slo: Slo) -> bool | None:
-    """Whether the latency is within the SLO; None where its percentile is not reported."""
+    """Returns True if the latency is within the SLO; None if its percentile is not reported."""
     found = measured.latency_ms.get(int(slo.percentile)) if slo.percentile == int(slo.percentile) else None
     return None if found is None else found <= slo.latency_ms
 
 
 def _view(graph: TaskGraph, load: Load, measured: Measured) -> list[Any]:
-    kind = f"{load.rate_rps:g} requests/s" if load.rate_rps is not None else f"{load.concurrency} under way"
+    kind = f"{load.rate_rps:g} requests/s" if load.rate_rps is not None else f"{load.concurrency} in flight"
     latencies = measured.latency_ms.items()
     header = ("load", "requests", "failed", "requests/s", *(f"p{p} ms" for p, _ in latencies))
     row = (kind, measured.requests, 0, figures(measured.throughput_rps), *(figures(ms) for _, ms in latencies))
     slo = graph.slo
-    promise = f"SLO: p{slo.percentile:g} within {slo.latency_ms:g} ms"
+    verdict = f"SLO: p{slo.percentile:g} within {slo.latency_ms:g} ms"
     match _met(measured, slo):
         case True:
-            promise += ", met"
+            verdict += ", met"
         case False:
-            promise += ", missed"
+            verdict += ", missed"
         case None:
-            promise += ", which perf_analyzer does not report"
-    return [Table.of(header, [row], title=graph.name), promise]
+            verdict += ", a percentile that perf_analyzer does not report"
+    return [Table.of(header, [row], title=graph.name), verdict]

@@ -1,20 +1,23 @@
-"""`capacity`: the largest demand that a cluster can serve."""
+"""`jigsaw-triton capacity`: finds the largest demand that a cluster can serve."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from jigsaw_triton.api.files import Mistakes, make_problem, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.planning import EQUAL_RPS
+from jigsaw_triton.api.planning import capacity as find_capacity
+from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import problem, read_wanted
-from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, figures, listed, write_file
-from jigsaw_triton.cli.views.plan import plan_svg, plan_view
+from jigsaw_triton.cli.views.plan import plan_view
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
-from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan
+from jigsaw_triton.planner.search.solve import LargestDemand
 from jigsaw_triton.spec.words import nearest
-
-_EQUAL_RPS = 1.0
 
 
 @options.command(
@@ -55,51 +58,53 @@ def command(
     graph grows, and the others stay as they are. If no demand can be served, the command prints the reasons and exits
     with 3.
     """
+    mistakes = Mistakes()
     wanted = read_wanted(
-        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=_EQUAL_RPS, to_serve=False
+        graphs,
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand=parse_demand(demand, mistakes),
+        default_rps=EQUAL_RPS,
+        to_serve=False,
+        mistakes=mistakes,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
     _check_demand(demand, scale, tuple(wanted.graphs))
     growing = tuple(wanted.graphs) if scale is None else (scale,)
-    asked, how = (
-        problem(wanted),
-        Options(
-            time_limit_s=time_limit,
-            features=features,
-            formulation=formulation,
-            latency_model=latency_model,
-            share=share,
-        ),
+    planner_options = Options(
+        time_limit_s=time_limit, features=features, formulation=formulation, latency_model=latency_model, share=share
     )
     with out.working("planning"):
-        # Ideal packing carries what the placement of it may not.
-        ideal = largest_demand(asked, how, scaled=growing) if formulation == "paper" else None
-        plan = make_largest_plan(asked, how, scaled=growing)
+        found = find_capacity(make_problem(wanted), scale=growing, options=planner_options)
+    plan = found.plan
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
     if out.form == "svg":
-        out.raw(plan_svg(plan, wanted.cluster))
+        out.raw(svg(plan, wanted.cluster.gpus))
     else:
         view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
-        largest = ideal.rps if ideal else {name: graph.demand_rps for name, graph in plan.graphs.items()}
-        out.result(plan.to_json() | {"largest_rps": dict(largest)}, _largest(plan, growing, ideal), *view)
+        data = plan.to_json() | {"largest_rps": dict(found.rps)}
+        out.result(data, _largest(plan, growing, found.ideal), *view)
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:
-    """Sees to it that no graph silently gets a demand beside others that were given one.
+    """Checks that each graph has a demand if any has one.
 
     Raises:
-        InputError: A graph lacks its demand, or the one to grow is unknown.
+        InputError: A graph has no demand, or the graph of --scale is unknown.
     """
     if scale is not None and scale not in names:
         raise InputError(f"there is no graph '{scale}'", where="--scale", hint=nearest(scale, names, "graphs"))
     given = {item.partition("=")[0].strip() for text in texts for item in text.split(",")}
-    lacking = [name for name in names if name not in given | {scale}]
-    if len(names) > 1 and (texts or scale is not None) and lacking:
+    missing = [name for name in names if name not in given | {scale}]
+    if len(names) > 1 and (texts or scale is not None) and missing:
         raise InputError(
-            f"{listed(lacking)} {'have' if len(lacking) > 1 else 'has'} none",
+            f"{listed(missing)} {'have' if len(missing) > 1 else 'has'} no demand",
             where="--demand",
-            hint=f"add --demand {','.join(f'{name}=RPS' for name in lacking)}",
+            hint=f"add --demand {','.join(f'{name}=RPS' for name in missing)}",
         )
 
 
@@ -107,9 +112,8 @@ def _largest(plan: Plan, growing: Collection[str], ideal: LargestDemand | None) 
     placed = {name: plan.graphs[name].demand_rps for name in plan.graphs if name in growing}
     if ideal is None:
         return f"at most {_demands(placed)}\n"
-    return (
-        f"at most {_demands({name: ideal.rps[name] for name in placed})} by ideal packing, {_demands(placed)} placed\n"
-    )
+    packed = {name: ideal.rps[name] for name in placed}
+    return f"at most {_demands(packed)} by ideal packing, {_demands(placed)} after placement\n"
 
 
 def _demands(rps: Mapping[str, float]) -> str:

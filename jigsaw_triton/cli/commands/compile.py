@@ -1,27 +1,19 @@
-"""`compile`: writes a plan's model repositories."""
+"""`jigsaw-triton compile`: writes the model repositories of a plan."""
 
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.compiling import compile as compile_repositories
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import (
-    Mistakes,
-    planned_cluster,
-    read_cluster,
-    read_graphs,
-    read_plan,
-    read_profile_tables,
-)
-from jigsaw_triton.cli.inputs.machine import Driver
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.progress import download_told
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.bundle import Bundle
-from jigsaw_triton.compiler.compile import compile_plan
-from jigsaw_triton.compiler.store import Identities, manifest, write_bundle
-from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.compiler.store import manifest
 from jigsaw_triton.servers.installation import find_installation
 
 
@@ -73,35 +65,24 @@ def command(
     The output has a folder for each worker, a folder for the gateway, and the routes of each task. The same input gives
     the same bytes. The GPUs are those of the plan, unless --gpus or --cluster names others.
     """
-    mistakes = Mistakes()
-    found = read_graphs(graphs, mistakes, require_files=True)
-    profiles = read_profile_tables(found, mistakes)
-    with mistakes:
-        plan = read_plan(plan_path)
-        built = (
-            planned_cluster(plan, driver)
-            if gpus is None and cluster is None
-            else read_cluster(out, mistakes, gpus=gpus, cluster=cluster, driver=driver)
-        )
-    mistakes.raise_if_any()
-    assert built is not None
-    bundle = compile_plan(
-        plan,
-        found,
-        built,
-        profiles,
+    bundle = compile_repositories(
+        graphs,
+        plan_path,
+        out_path,
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        backends=backends or partial(_local_backends, out),
         generation=generation,
-        templates=load_templates(templates_dir()),
-        backends=frozenset(backends) or _backends_here(out),
-        identity=Identities(),
+        reporter=out,
+        wording=COMMAND_LINE,
     )
-    write_bundle(bundle, out_path)
     out.result({"folder": str(out_path), **manifest(bundle)}, _workers(bundle), _graphs(bundle), f"wrote {out_path}")
 
 
-def _backends_here(out: Output) -> frozenset[str]:
-    with out.working("looking for tritonserver") as tell:
-        return find_installation(download_told(tell)).backends
+def _local_backends(out: Output) -> Collection[str]:
+    with out.working("looking for tritonserver") as report:
+        return find_installation(download_progress(report)).backends
 
 
 def _workers(bundle: Bundle) -> Table:

@@ -1,4 +1,4 @@
-"""`doctor`: what is missing on this machine, and how to get it."""
+"""`jigsaw-triton doctor`: checks this machine for everything that a deployment needs."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,13 +21,13 @@ def command(out: Output) -> int:
     Each finding that is not ok says how to fix it. The command changes nothing. It exits with 1 if a finding is an
     error; a warning names something that limits a deployment.
     """
-    with out.working("looking at this machine"):
+    with out.working("checking this machine"):
         found = [*gpu_checks(), *checks(), *_ports()]
     failed = any(check.status == "error" for check in found)
     data: dict[str, Any] = {"ok": not failed, "checks": [asdict(check) for check in found]}
     remedies = [f"{check.name}: {check.remedy}" for check in found if check.remedy]
-    table = Table.of(("", "what", "found"), ((check.status, check.name, check.detail) for check in found))
-    out.result(data, table, *(["What to do:", *(f"  {line}" for line in remedies)] if remedies else []))
+    table = Table.of(("", "check", "finding"), ((check.status, check.name, check.detail) for check in found))
+    out.result(data, table, *(["To fix:", *(f"  {line}" for line in remedies)] if remedies else []))
     return 1 if failed else 0
 
 
@@ -38,7 +38,9 @@ def _ports() -> Iterator[Check]:
         try:
             check_free(gateway.address, port)
         except InputError as error:
-            hint = "stop what has it (`jigsaw-triton down` if it is a deployment), or set `gateway` in cluster.yaml"
-            yield Check(name, "warning", f"{error.message}; the gateway's {use} wants it", hint)
+            hint = (
+                "stop the program that uses it (a deployment: `jigsaw-triton down`), or set `gateway` in cluster.yaml"
+            )
+            yield Check(name, "warning", f"{error.message}; the gateway needs it for {use}", hint)
         else:
-            yield Check(name, "ok", f"free, for the gateway's {use}")
+            yield Check(name, "ok", f"free for the gateway's {use}")

@@ -1,4 +1,4 @@
-"""`evaluate`: comparisons with other systems and with what part of this one does."""
+"""`jigsaw-triton evaluate`: compares the planner with other systems, and its features with each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.files import make_problem, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.planning import EQUAL_RPS
+from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import problem, read_wanted
-from jigsaw_triton.cli.inputs.machine import Driver
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, Case, ablation, mean_gain
@@ -17,15 +19,12 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
-_HEADER = ("features", "exact", "to none", "slices", "paper", "to none", "slices", "unplaced")
-
-_RPS = 1.0
-"""The demand that an ablation sets out from; any would do."""
+_HEADER = ("features", "exact", "x none", "slices", "paper", "x none", "slices", "unplaced")
 
 
 @click.group("evaluate")
 def command() -> None:
-    """Comparisons: with other systems, and with what part of this one does."""
+    """Compare the planner with other systems, and its features with each other."""
 
 
 @options.command(
@@ -64,20 +63,28 @@ def _ablation(
     if plot_path is not None:
         check_plot(plot_path)
     wanted = read_wanted(
-        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=(), default_rps=_RPS, to_serve=False
+        graphs,
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand={},
+        default_rps=EQUAL_RPS,
+        to_serve=False,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
-    asked = problem(wanted)
-    how = Options(time_limit_s=time_limit)
-    with out.working("planning") as tell, lasting_solvers() as solvers:
+    problem = make_problem(wanted)
+    planner_options = Options(time_limit_s=time_limit)
+    with out.working("planning") as report, lasting_solvers() as solvers:
         found = [
-            ablation(replace(asked, workloads=(workload,)), how, tell=tell, solvers=solvers)
-            for workload in asked.workloads
+            ablation(replace(problem, workloads=(workload,)), planner_options, progress=report, solvers=solvers)
+            for workload in problem.workloads
         ]
-    on = _described(wanted.cluster)
+    gpus_text = _described(wanted.cluster)
     if plot_path is not None:
-        plot(found, plot_path, title=f"What each feature is worth on {on}")
+        plot(found, plot_path, title=f"Largest demand by features, on {gpus_text}")
         out.note(f"wrote {plot_path}")
-    out.result(_document(found, on), *_view(found, on))
+    out.result(_document(found, gpus_text), *_view(found, gpus_text))
 
 
 command.add_command(_ablation)
@@ -88,9 +95,9 @@ def _described(cluster: Cluster) -> str:
     return ", ".join(f"{names.count(name)}x{name}" for name in dict.fromkeys(names))
 
 
-def _document(found: Sequence[Ablation], on: str) -> dict[str, object]:
+def _document(found: Sequence[Ablation], gpus: str) -> dict[str, object]:
     return {
-        "gpus": on,
+        "gpus": gpus,
         "graphs": [one.to_json() for one in found],
         "gain": {
             formulation: {f or "none": mean_gain(found, f, formulation) for f in SUBSETS}
@@ -100,9 +107,9 @@ def _document(found: Sequence[Ablation], on: str) -> dict[str, object]:
     }
 
 
-def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
+def _view(found: Sequence[Ablation], gpus: str) -> Iterator[View]:
     for one in found:
-        yield _table(one, on)
+        yield _table(one, gpus)
         yield from (
             f"features {case.features or 'none'}, {case.formulation}: {case.reason}\n"
             for case in one.cases
@@ -114,23 +121,23 @@ def _view(found: Sequence[Ablation], on: str) -> Iterator[View]:
         (_named(f), *(_times(mean_gain(found, f, formulation)) for formulation in FORMULATIONS), f"{PUBLISHED[f]:g}")
         for f in SUBSETS
     )
-    title = "largest demand relative to none" + (", geometric mean of the graphs" if len(found) > 1 else "")
+    title = "largest demand relative to no features" + (", geometric mean over the graphs" if len(found) > 1 else "")
     yield Table.of(header, rows, title=title)
     yield "published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs"
     if not all(_proven(case) for one in found for case in one.cases):
         yield "~ not proven within the time limit"
 
 
-def _table(one: Ablation, on: str) -> Table:
+def _table(one: Ablation, gpus: str) -> Table:
     rows = (
         (_named(f), *_cells(one, one.case(f, "exact")), *_cells(one, one.case(f, "paper")), _unplaced(one, f))
         for f in SUBSETS
     )
-    return Table.of(_HEADER, rows, title=f"{one.graph} on {on}; slices at {figures(one.common_rps)} requests/s")
+    return Table.of(_HEADER, rows, title=f"{one.graph} on {gpus}; slices at {figures(one.common_rps)} requests/s")
 
 
 def _cells(one: Ablation, case: Case) -> tuple[str, str, str]:
-    """Largest demand, what that is relative to no feature, slices at the common demand."""
+    """Returns the largest demand, its ratio to that without features, and the slices for the common demand."""
     largest = "-" if case.largest_rps is None else figures(case.largest_rps) + ("" if case.proven else "~")
     common = case.at_common
     slices = "-" if common is None else f"{common.used}" + ("" if common.proven else "~")

@@ -1,13 +1,13 @@
-"""`jigsaw-triton events`: what happened."""
+"""`jigsaw-triton events`: prints the events of the deployment."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment, event_line
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment, event_line
 
 
 @options.command("events", examples=("events", "events -n 100", "events --follow"))
@@ -26,12 +26,12 @@ def command(out: Output, lines: int, follow: bool, state: Path | None) -> int | 
 
     Events are kept when the deployment is taken down.
     """
-    deployment = Deployment.at(state)
-    events = deployment.recorded(limit=lines)
-    if not events and deployment.status() is None:
-        raise deployment.absent()
-    told = "\n".join(event_line(e.at, e.kind, e.text) for e in events)
-    out.result({"events": [asdict(e) for e in events]}, *([told] if told else []))
+    deployment = Deployment(state)
+    events = deployment.events(limit=lines)
+    if not events and not deployment.running:
+        raise deployment.missing()
+    lines_of_text = "\n".join(event_line(e.at, e.kind, e.text) for e in events)
+    out.result({"events": [asdict(e) for e in events]}, *([lines_of_text] if lines_of_text else []))
     if follow and not out.json:
         after = events[-1].id if events else 0
         deployment.follow(lambda line: out.raw(f"{line}\n"), after, lambda a: a["state"] == "stopped")

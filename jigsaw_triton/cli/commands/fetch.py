@@ -1,4 +1,4 @@
-"""`fetch`: brings an application's model files."""
+"""`jigsaw-triton fetch`: fetches the model files of an application."""
 
 from pathlib import Path
 
@@ -20,23 +20,23 @@ def command(out: Output, folders: tuple[Path, ...]) -> None:
     """
     for folder in folders:
         if not folder.is_dir():
-            raise InputError("there is no such folder", where=str(folder), hint="give the folder of a graph.yaml")
+            raise InputError("there is no such folder", where=str(folder), hint="give a folder with a graph.yaml")
         load_sources(folder)
-    brought = {str(folder): [str(path) for path in fetched(out, folder)] for folder in folders}
+    fetched = {str(folder): [str(path) for path in fetch_files(out, folder)] for folder in folders}
     lines = (
-        f"{folder}: {len(files)} files brought" if files else f"{folder}: all files are there"
-        for folder, files in brought.items()
+        f"{folder}: fetched {len(files)} files" if files else f"{folder}: no file is missing"
+        for folder, files in fetched.items()
     )
-    out.result({"fetched": brought}, *lines)
+    out.result({"fetched": fetched}, *lines)
 
 
-def fetched(out: Output, folder: Path) -> tuple[Path, ...]:
-    """Brings what is missing, telling what is done.
+def fetch_files(out: Output, folder: Path) -> tuple[Path, ...]:
+    """Fetches the missing files of an application, and shows the progress.
 
     Raises:
-        SpecError: Something is wrong with sources.yaml.
-        ArtifactError: A package, a build or the folder is not right.
+        SpecError: There are mistakes in sources.yaml.
+        ArtifactError: A download or a build failed, a checksum differs, or the folder cannot be written.
         MissingDependencyError: This Python has no pip.
     """
-    with out.working(f"checking the files of {folder}") as tell:
-        return fetch_application(folder, tell)
+    with out.working(f"checking the files of {folder}") as report:
+        return fetch_application(folder, report)

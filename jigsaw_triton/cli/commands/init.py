@@ -1,4 +1,4 @@
-"""`init`: a new application, from a ready one or from scratch."""
+"""`jigsaw-triton init`: creates an application, from a ready one or from scratch."""
 
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_graph, read_graphs
 from jigsaw_triton.applications import load_sources
-from jigsaw_triton.cli.commands.fetch import fetched
+from jigsaw_triton.cli.commands.fetch import fetch_files
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import PROFILES_FILE, Mistakes, read_graph, read_graphs
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, JigsawError
@@ -20,7 +20,7 @@ from jigsaw_triton.resources import applications_dir
 from jigsaw_triton.spec.words import nearest
 
 SKELETON = Path(__file__).resolve().parent / "skeleton"
-_LEFT_BEHIND = ("__pycache__", ".gitignore")
+_NOT_COPIED = ("__pycache__", ".gitignore")
 
 
 @options.command("init", examples=("init --list", "init myreader/ --from docread", "init hello/"))
@@ -43,17 +43,17 @@ def command(out: Output, folder: Path | None, origin: str | None, listing: bool)
     source = SKELETON if origin is None else _application(origin)
     new = _place(source, folder)
     if not new:
-        out.note(f"{folder} is there already; nothing in it is overwritten")
-    brought = fetched(out, folder)
-    following = _next_commands(folder)
+        out.note(f"{folder} exists already; its files are not overwritten")
+    fetched = fetch_files(out, folder)
+    commands = _next_commands(folder)
     data = {
         "folder": str(folder),
         "application": origin,
         "created": new,
-        "fetched": [str(path) for path in brought],
-        "next": following,
+        "fetched": [str(path) for path in fetched],
+        "next": commands,
     }
-    out.result(data, f"{folder} is ready; next:", *(f"  {line}" for line in following))
+    out.result(data, f"{folder} is ready. Next:", *(f"  {line}" for line in commands))
 
 
 def _applications() -> list[Path]:
@@ -71,7 +71,7 @@ def _application(name: str) -> Path:
 def _ready_applications() -> tuple[dict[str, Any], Table]:
     folders = _applications()
     mistakes = Mistakes()
-    graphs = read_graphs([str(folder) for folder in folders], mistakes)
+    graphs = read_graphs(folders, mistakes)
     mistakes.raise_if_any()
     named = dict(zip((folder.name for folder in folders), graphs.values(), strict=True))
     data = {
@@ -80,60 +80,63 @@ def _ready_applications() -> tuple[dict[str, Any], Table]:
         ]
     }
     rows = ((name, ", ".join(graph.tasks), slo_words(graph)) for name, graph in named.items())
-    return data, Table.of(("application", "tasks", "promises"), rows)
+    return data, Table.of(("application", "tasks", "SLO"), rows)
 
 
 def _place(source: Path, folder: Path) -> bool:
-    """Copies an application without the files that are fetched; False where the folder holds it already.
+    """Copies an application, without the files that `fetch` brings.
+
+    Returns:
+        False if the folder has the application already.
 
     Raises:
-        InputError: The folder holds something else or cannot be written; it is as it was then.
+        InputError: The folder has other files in it or cannot be written. It is left as it was.
     """
-    there = folder.exists()
-    if there and not folder.is_dir():
-        raise InputError("this is no folder", where=str(folder), hint="choose a new or an empty folder")
-    if there and any(folder.iterdir()):
+    existed = folder.exists()
+    if existed and not folder.is_dir():
+        raise InputError("this is not a folder", where=str(folder), hint="choose a new or an empty folder")
+    if existed and any(folder.iterdir()):
         if _same(source, folder):
             return False
         raise InputError("the folder is not empty", where=str(folder), hint="choose a new or an empty folder")
     try:
-        shutil.copytree(source, folder, ignore=_ignoring(source, _brought_later(source)), dirs_exist_ok=True)
+        shutil.copytree(source, folder, ignore=_ignoring(source, _fetched_files(source)), dirs_exist_ok=True)
     except OSError as error:
-        # copytree collects what the system says about each file in an error of its own.
-        _clear(folder, keep=there)
+        # copytree raises an error of its own without strerror, which collects the errors of all files.
+        _clear(folder, keep=existed)
         reason = error.strerror or "its disk may be full"
         raise InputError(
-            f"the folder cannot be written ({reason})", where=str(folder), hint="choose another place"
+            f"the folder cannot be written ({reason})", where=str(folder), hint="choose another path"
         ) from error
     except BaseException:
-        _clear(folder, keep=there)
+        _clear(folder, keep=existed)
         raise
     return True
 
 
 def _same(source: Path, folder: Path) -> bool:
     try:
-        return read_graph(str(folder)).name == read_graph(str(source)).name
+        return load_graph(folder).name == load_graph(source).name
     except JigsawError:
         return False
 
 
-def _brought_later(source: Path) -> frozenset[Path]:
+def _fetched_files(source: Path) -> frozenset[Path]:
     sources = load_sources(source)
     built = sources.build.files.values() if sources.build is not None else ()
     return frozenset((*sources.pinned, *built))
 
 
-def _ignoring(source: Path, later: Collection[Path]) -> Callable[[str, list[str]], list[str]]:
+def _ignoring(source: Path, fetched: Collection[Path]) -> Callable[[str, list[str]], list[str]]:
     def ignored(folder: str, names: Sequence[str]) -> list[str]:
-        here = source.resolve() / Path(folder).relative_to(source)
-        return [name for name in names if name in _LEFT_BEHIND or here / name in later]
+        resolved = source.resolve() / Path(folder).relative_to(source)
+        return [name for name in names if name in _NOT_COPIED or resolved / name in fetched]
 
     return ignored
 
 
 def _clear(folder: Path, *, keep: bool) -> None:
-    """Removes what was copied, and the folder unless it was there before."""
+    """Removes everything in the folder, and the folder itself unless `keep` is True."""
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -145,7 +148,7 @@ def _clear(folder: Path, *, keep: bool) -> None:
 
 
 def _next_commands(folder: Path) -> list[str]:
-    """What to try, on the board that the application has profiles of."""
+    """Returns commands to try next, with a GPU model that the application has profiles of."""
     commands = [f"jigsaw-triton validate {folder}", f"jigsaw-triton show {folder}"]
     file = folder / PROFILES_FILE
     boards = {row.key.gpu for row in read_profiles(file).rows()} if file.exists() else set()

@@ -1,13 +1,13 @@
-"""`jigsaw-triton logs`: what the servers wrote."""
+"""`jigsaw-triton logs`: prints the end of the logs."""
 
 import time
 from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.spec.words import nearest
@@ -32,18 +32,18 @@ def command(out: Output, names: tuple[str, ...], lines: int, follow: bool, state
 
     Logs are kept when the deployment is taken down.
     """
-    deployment = Deployment.at(state)
+    deployment = Deployment(state)
     known = sorted(path.stem for path in deployment.paths.logs.glob("*.log"))
     if not known:
-        raise deployment.absent()
+        raise deployment.missing()
     for name in names:
         if name not in known:
-            raise InputError(f"there is no log of '{name}'", hint=nearest(name, known, "logs"))
+            raise InputError(f"there is no log '{name}'", where="NAME", hint=nearest(name, known, "logs"))
     chosen = list(names) or known
     logs = {name: tail(deployment.paths.log(name), lines) for name in chosen}
     prefix = len(chosen) > 1
-    told = [f"{name}: {line}" if prefix else line for name, log in logs.items() for line in log]
-    out.result({"logs": logs}, *(["\n".join(told)] if told else []))
+    tails = [f"{name}: {line}" if prefix else line for name, log in logs.items() for line in log]
+    out.result({"logs": logs}, *(["\n".join(tails)] if tails else []))
     if follow and not out.json:
         _follow(out, deployment, chosen, prefix=prefix)
     return None
@@ -55,7 +55,7 @@ def _follow(out: Output, deployment: Deployment, names: list[str], *, prefix: bo
         for name in names:
             path = deployment.paths.log(name)
             size = path.stat().st_size
-            if size < sizes[name]:  # Rotated.
+            if size < sizes[name]:  # The log was rotated.
                 sizes[name] = 0
             if size > sizes[name]:
                 with path.open("rb") as file:

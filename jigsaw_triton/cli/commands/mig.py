@@ -1,4 +1,4 @@
-"""`mig`: the MIG instances of this machine's GPUs, by hand."""
+"""`jigsaw-triton mig`: lists and changes the MIG instances of this machine's GPUs by hand."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,9 +40,9 @@ _GPU = options.option(
 
 @click.group("mig")
 def command() -> None:
-    """The MIG instances of this machine's GPUs, by hand.
+    """List and change the MIG instances of this machine's GPUs by hand.
 
-    Takes NVIDIA's driver. Deployments make and end their own instances; what is done here is for what stands beside.
+    This needs NVIDIA's driver. Deployments create and destroy their own instances; these commands are for the others.
     """
 
 
@@ -72,12 +72,12 @@ def _enable(out: Output, gpu: int, state: Path | None) -> int | None:
         mode = machine.driver.enable(gpu)
     data = {"gpu": gpu, "mig": mode.current, "pending": mode.pending}
     if mode.current:
-        out.result(data, f"MIG is on on GPU {gpu}")
+        out.result(data, f"MIG is on for GPU {gpu}")
         return None
     out.result(
         data,
-        f"MIG will be on on GPU {gpu} after a reset: nvidia-smi --gpu-reset -i {gpu}, with nothing running on it "
-        "(monitoring agents too), or a reboot of the machine",
+        f"MIG will be on for GPU {gpu} after a reset: run `nvidia-smi --gpu-reset -i {gpu}` while nothing is on the "
+        "GPU, monitoring agents included, or reboot the machine",
     )
     return _NOT_IN_STATE
 
@@ -95,7 +95,7 @@ def _enable(out: Output, gpu: int, state: Path | None) -> int | None:
 @_LAYOUT
 @_GPU
 @options.option("--others", is_flag=True, help="Also destroy unwanted instances that `mig apply` did not create.")
-@options.option("--dry-run", is_flag=True, help="Print the NVML calls, and make none.")
+@options.option("--dry-run", is_flag=True, help="Print the NVML calls, and change nothing.")
 @options.state()
 def _apply(
     out: Output,
@@ -117,11 +117,11 @@ def _apply(
     with mig_machine(deployment_paths(state), changes=not dry_run) as machine:
         if not dry_run:
             machine.instances.recover()
-        there = machine.gpus()
-        wanted = wanted_layouts(entries, there)
-        changes = _changes(there, wanted)
-        _check_owners(there, changes, others=others)
-        reported = {gpu.id: gpu.reported for gpu in there}
+        present = machine.gpus()
+        wanted = wanted_layouts(entries, present)
+        changes = _changes(present, wanted)
+        _check_owners(present, changes, others=others)
+        reported = {gpu.id: gpu.reported for gpu in present}
         calls = [call for change in changes for call in calls_of(change, reported[change.gpu])]
         data = {"gpus": [rearrangement_json(change) for change in changes], "dry_run": dry_run, "calls": calls}
         if dry_run:
@@ -150,12 +150,12 @@ def _assert(
     """Check that GPUs have the layouts of a file, or one layout. Exits with 4 if they differ, and changes nothing."""
     entries = read_entries(file, config, layout, gpus)
     with mig_machine(deployment_paths(state)) as machine:
-        there = machine.gpus()
-        changes = _changes(there, wanted_layouts(entries, there))
-    right = all(change.empty for change in changes)
-    data = {"ok": right, "gpus": [rearrangement_json(change) for change in changes]}
-    if right:
-        out.result(data, f"GPU {listed([str(change.gpu.index) for change in changes])}: as wanted")
+        present = machine.gpus()
+        changes = _changes(present, wanted_layouts(entries, present))
+    ok = all(change.empty for change in changes)
+    data = {"ok": ok, "gpus": [rearrangement_json(change) for change in changes]}
+    if ok:
+        out.result(data, f"GPU {listed([str(change.gpu.index) for change in changes])}: the layout is as wanted")
         return None
     out.result(data, rearrangements_table(changes))
     return _NOT_IN_STATE
@@ -165,7 +165,7 @@ def _assert(
 @options.option(
     "--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Format of the file."
 )
-@options.out_file("File to write; standard output unless told.")
+@options.out_file("File to write.  [default: standard output]")
 @options.state()
 def _export(out: Output, form: str, out_path: Path | None, state: Path | None) -> None:
     """Write the layouts of all GPUs to a file that `mig apply` and `mig assert` read.
@@ -193,7 +193,7 @@ def _layouts(gpus: Sequence[FoundGpu]) -> Mapping[int, Layout]:
 
 
 def _names(gpus: Sequence[FoundGpu]) -> dict[int, list[str] | None]:
-    """Names of the profiles of each GPU that knows MIG; None where it is off."""
+    """Returns the profile names of each GPU that supports MIG; None if its MIG mode is off."""
     return {
         gpu.reported.index: [i.profile for i in gpu.instances if not i.instance.half_made] if gpu.reported.cut else None
         for gpu in gpus
@@ -210,32 +210,32 @@ def _changes(gpus: Sequence[FoundGpu], wanted: Mapping[int, Layout]) -> list[Rea
 
 
 def _check_owners(gpus: Sequence[FoundGpu], changes: Sequence[Rearrangement], *, others: bool) -> None:
-    """Sees to it that nothing is destroyed that may not be.
+    """Checks that the changes destroy only instances that they may destroy.
 
     Raises:
-        StateError: Something would be.
+        StateError: They would destroy another one.
     """
     found = {i.instance.uuid: i for gpu in gpus for i in gpu.instances}
     for change in changes:
         for instance in change.destroy:
             owner, where = found[instance.uuid].owner, f"{instance.placement} of GPU {change.gpu.index}"
             if owner == "deployment":
-                hint = "change it with `jigsaw-triton deploy`, end it with `jigsaw-triton down`"
+                hint = "change it with `jigsaw-triton deploy`, or end it with `jigsaw-triton down`"
                 raise StateError("this instance belongs to the deployment", where=where, hint=hint)
             if owner == "others" and not others:
-                hint = "keep it in the layout, or say --others to destroy it"
-                raise StateError("this instance was not made by `mig apply`", where=where, hint=hint)
+                hint = "keep it in the layout, or add --others to destroy it"
+                raise StateError("this instance was not created by `mig apply`", where=where, hint=hint)
 
 
 def _check(machine: MigMachine, wanted: Mapping[int, Layout]) -> None:
-    """Reads back what was applied.
+    """Reads the layouts back.
 
     Raises:
-        StateError: It is not what was wanted.
+        StateError: A layout is not the wanted one.
     """
     wrong = [change for change in _changes(machine.gpus(), wanted) if not change.empty]
     if wrong:
         raise StateError(
-            f"the layout of GPU {listed([str(change.gpu.index) for change in wrong])} is not as it was made",
-            hint="another tool changes MIG at the same time: `jigsaw-triton doctor` may know which",
+            f"the layout of GPU {listed([str(change.gpu.index) for change in wrong])} has changed again",
+            hint="another program changes MIG at the same time; `jigsaw-triton doctor` may find it",
         )

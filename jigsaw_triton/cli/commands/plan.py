@@ -1,26 +1,26 @@
-"""`plan`: chooses variants, slices and GPUs for a demand."""
+"""`jigsaw-triton plan`: chooses variants, slices and GPUs for a demand."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.controller import surveyed_with_foreign
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.files import Mistakes, load_plan, make_problem, read_wanted
+from jigsaw_triton.api.machine import Driver, surveyed, uncut_gpus
+from jigsaw_triton.api.planning import explain as explain_plan
+from jigsaw_triton.api.planning import make_diagnosed_plan
+from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import problem, read_plan, read_wanted
-from jigsaw_triton.cli.inputs.machine import Driver, as_found, uncut
-from jigsaw_triton.cli.io.output import Output, Tell, write_file
-from jigsaw_triton.cli.io.running import Deployment
+from jigsaw_triton.cli.inputs.demand import parse_demand
+from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
-from jigsaw_triton.cli.views.plan import plan_svg, plan_view
+from jigsaw_triton.cli.views.plan import plan_view
 from jigsaw_triton.cli.views.transition import transition_view
-from jigsaw_triton.errors import InfeasibleError, UnplacedError
-from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
-from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options, Problem
-from jigsaw_triton.planner.explain.conflict import find_conflict, told
-from jigsaw_triton.planner.explain.explain import explained
-from jigsaw_triton.planner.search.solve import make_plan
-from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.planner.domain.picture import svg
+from jigsaw_triton.planner.domain.plan import plan_to_text
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
 from jigsaw_triton.planner.transition.transition import transition
 
 
@@ -89,62 +89,56 @@ def command(
     changed if the change saves more slices than its price.
     """
     if out.form == "svg" and (explain or diff):
-        raise click.UsageError(f"-o svg draws the plan alone; leave out {'--explain' if explain else '--diff'}.")
+        raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
     if change_price and running is None and not diff:
-        raise click.UsageError("--change-price is about what runs: say it with --from, or give --diff.")
+        raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
     if change_price and explain:
-        raise click.UsageError("--explain tells what slices depend on; leave out --change-price.")
+        raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
+    mistakes = Mistakes()
     wanted = read_wanted(
-        out, graphs, gpus=gpus, cluster=cluster, driver=driver, demand=demand, default_rps=None, to_serve=False
+        graphs,
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand=parse_demand(demand, mistakes),
+        to_serve=False,
+        mistakes=mistakes,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
-    before = read_plan(running) if running is not None else None
+    before = load_plan(running) if running is not None else None
     if diff and before is None:
-        deployment = Deployment.at(state)
+        deployment = Deployment(state)
         before = deployment.plan()
-        wanted = replace(wanted, cluster=deployment.around_others(wanted.cluster))
-    for sentence in uncut(wanted.cluster if diff else as_found(wanted.cluster)):
+        wanted = replace(wanted, cluster=surveyed_with_foreign(deployment.paths, wanted.cluster))
+    for sentence in uncut_gpus(wanted.cluster if diff else surveyed(wanted.cluster)):
         out.warn(sentence)
-    asked, how = (
-        problem(wanted, running=before),
-        Options(
-            time_limit_s=time_limit,
-            gap=gap,
-            features=features,
-            formulation=formulation,
-            latency_model=latency_model,
-            share=share,
-            change_price=change_price,
-        ),
+    problem = make_problem(wanted, running=before)
+    planner_options = Options(
+        time_limit_s=time_limit,
+        gap=gap,
+        features=features,
+        formulation=formulation,
+        latency_model=latency_model,
+        share=share,
+        change_price=change_price,
     )
-    with out.working("planning") as tell:
-        plan = _planned(asked, how, tell)
+    with out.working("planning") as report:
+        plan = make_diagnosed_plan(problem, planner_options, report)
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
     if out.form == "svg":
-        out.raw(plan_svg(plan, wanted.cluster))
+        out.raw(svg(plan, wanted.cluster.gpus))
         return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
     if explain:
-        with out.working("comparing with other plans"), lasting_solvers() as solvers:
-            explanation = explained(plan, asked, how, solvers=solvers, clock=time.monotonic)
+        with out.working("comparing with other plans"):
+            explanation = explain_plan(plan, problem, options=planner_options)
         document |= {"explanation": explanation.to_json()}
         view += ["", *explanation_view(explanation)]
     if diff:
-        way = transition(asked, plan, how)
-        document |= {"transition": way.to_json()}
-        view += transition_view(way, plan)
+        steps = transition(problem, plan, planner_options)
+        document |= {"transition": steps.to_json()}
+        view += transition_view(steps, plan)
     out.result(document, *view)
-
-
-def _planned(asked: Problem, how: Options, tell: Tell) -> Plan:
-    """The plan, or an error that tells what is in conflict and what would do."""
-    with lasting_solvers() as solvers:
-        try:
-            return make_plan(asked, how, solvers=solvers)
-        except UnplacedError:
-            raise
-        except InfeasibleError as error:
-            tell("no plan is feasible: looking for what would be")
-            conflict = find_conflict(asked, how, solvers=solvers, clock=time.monotonic)
-            raise error if conflict is None else told(error, asked, conflict) from None

@@ -1,4 +1,4 @@
-"""`profile`: measures a graph's variants on live tritonservers and writes profiles.csv."""
+"""`jigsaw-triton profile`: measures the variants of a graph on live tritonservers, and writes profiles.csv."""
 
 import asyncio
 import os
@@ -12,19 +12,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
-from jigsaw_triton.cli.inputs.machine import Driver
 from jigsaw_triton.cli.io.output import Output, figures
-from jigsaw_triton.cli.io.progress import download_told
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Bench, Measurement
+from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
-from jigsaw_triton.evaluation.profiling.stand import stand
+from jigsaw_triton.evaluation.profiling.workers import profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
@@ -32,10 +32,10 @@ from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import find_installation
 
 THIS_PROCESSOR = "1xcpu"
-"""What is measured where no GPUs are given."""
+"""GPUs to measure by default: the processor of this machine."""
 
-_FULL_ENOUGH = 0.9
-"""Share of executions with a whole batch below which the latencies are rather those of smaller batches."""
+_FULL_BATCHES = 0.9
+"""Least share of executions with a full batch. Below it the latencies are mostly those of smaller batches."""
 
 _LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 
@@ -102,30 +102,35 @@ def command(
     mistakes = Mistakes()
     found = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
-        out, mistakes, gpus=gpus or (None if cluster else THIS_PROCESSOR), cluster=cluster, driver=driver
+        mistakes,
+        gpus=gpus or (None if cluster else THIS_PROCESSOR),
+        cluster=cluster,
+        driver=driver,
+        reporter=out,
+        wording=COMMAND_LINE,
     )
     mistakes.raise_if_any()
     assert built is not None
     (task_graph,) = found.values()
     grid = Grid(_words(slices), _numbers(instances, "--instances"), _numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
-    on = measurable(built)
-    asked = {name: points(gpu.board, names, grid) for name, gpu in on.items()}
+    measured_gpus = measurable(built)
+    configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
     file = out_path or task_graph.folder / PROFILES_FILE
     sheet = Sheet(file)
-    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in asked.items()}
+    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in configurations.items()}
     machine = _machine(out)
     done: dict[ProfileKey, Measurement] = {}
     try:
-        for name, gpu in on.items():
+        for name, gpu in measured_gpus.items():
             if keys[name]:
                 asyncio.run(_measure(out, task_graph, built, gpu, keys[name], Pace(seconds), sheet, done))
     except KeyboardInterrupt:
-        out.note(f"{len(done)} configurations were measured and are kept in {shown_path(file)}")
+        out.note(f"interrupted; {shown_path(file)} has the {len(done)} configurations that were measured")
         raise
-    rows = [row for name in on for key in asked[name] if (row := sheet.table.get(key)) is not None]
-    _warn_of_partial(out, done)
-    _tell(out, file, rows, done, machine)
+    rows = [row for name in measured_gpus for key in configurations[name] if (row := sheet.table.get(key)) is not None]
+    _warn_of_partial_batches(out, done)
+    _print_result(out, file, rows, done, machine)
 
 
 async def _measure(
@@ -138,59 +143,59 @@ async def _measure(
     sheet: Sheet,
     done: dict[ProfileKey, Measurement],
 ) -> None:
-    with out.working("looking for tritonserver") as tell:
-        installation = find_installation(download_told(tell))
-    async with stand(installation, cluster, gpu) as made:
-        bench = Bench(graph, made, load_templates(templates_dir()), pace, out.warn)
-        with out.working("making input from the graph's samples") as tell:
-            await bench.prepare(tuple({key.task: None for key in keys}), keys[0].slice, tell)
+    with out.working("looking for tritonserver") as report:
+        installation = find_installation(download_progress(report))
+    async with profiling_workers(installation, cluster, gpu) as workers:
+        profiler = Profiler(graph, workers, load_templates(templates_dir()), pace, out.warn)
+        with out.working("computing inputs from the graph's samples") as report:
+            await profiler.prepare(tuple({key.task: None for key in keys}), keys[0].slice, report)
         with _progress(out, len(keys)) as begin:
             for key in keys:
                 begin(key)
-                done[key] = await bench.measure(key)
+                done[key] = await profiler.measure(key)
                 sheet.add(done[key].row)
 
 
 @contextmanager
 def _progress(out: Output, total: int) -> Iterator[Begin]:
-    """A bar on a terminal, else a line a configuration; what is yielded is told of each before it is measured."""
+    """Yields a function to call before each measurement. It moves a progress bar on a terminal, else prints a line."""
     if not sys.stderr.isatty():
-        yield lambda key: out.note(f"measuring {_words_of(key)}")
+        yield lambda key: out.note(f"measuring {_configuration(key)}")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
-        begun = -1
+        started = -1
 
         def begin(key: ProfileKey) -> None:
-            nonlocal begun
-            begun += 1
-            progress.update(bar, description=_words_of(key), completed=begun)
+            nonlocal started
+            started += 1
+            progress.update(bar, description=_configuration(key), completed=started)
 
         yield begin
 
 
-def _words_of(key: ProfileKey) -> str:
+def _configuration(key: ProfileKey) -> str:
     return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"
 
 
 def _machine(out: Output) -> dict[str, Any]:
-    """Cores and load, which the figures depend on; warns where others keep the machine busy."""
+    """Returns cores and load, which the figures depend on. Warns if other programs keep the machine busy."""
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     if load > cores / 2:
         out.warn(
-            f"the machine is busy (load average {load:.1f} on {cores} cores): figures will be worse than on a quiet one"
+            f"the machine is busy (load average {load:.1f} on {cores} cores): expect worse figures than on an idle one"
         )
     return {"cores": cores, "load_average": round(load, 2)}
 
 
-def _warn_of_partial(out: Output, done: dict[ProfileKey, Measurement]) -> None:
-    partial = [key for key, measurement in done.items() if measurement.full < _FULL_ENOUGH]
+def _warn_of_partial_batches(out: Output, done: dict[ProfileKey, Measurement]) -> None:
+    partial = [key for key, measurement in done.items() if measurement.full < _FULL_BATCHES]
     for key in partial:
-        out.warn(f"{_words_of(key)}: only {done[key].full:.0%} of the executions had a whole batch")
+        out.warn(f"{_configuration(key)}: only {done[key].full:.0%} of the executions had a full batch")
 
 
-def _tell(
+def _print_result(
     out: Output,
     file: Path,
     rows: Sequence[ProfileRow],
@@ -217,7 +222,7 @@ def _tell(
             for row in rows
         ],
     )
-    kept = f", {len(rows) - len(done)} kept (--again measures them anew)" if len(rows) > len(done) else ""
+    kept = f", {len(rows) - len(done)} kept (--again measures them again)" if len(rows) > len(done) else ""
     out.result(data, table, f"{len(done)} configurations measured{kept}; {shown_path(file)}")
 
 
@@ -237,5 +242,5 @@ def _numbers(text: str, flag: str) -> tuple[int, ...]:
         return tuple(int(item) for item in _words(text))
     except ValueError as error:
         raise InputError(
-            f"'{text}' is no list of whole numbers", where=flag, hint="write them with commas between: 1,2,4"
+            f"'{text}' is not a list of whole numbers", where=flag, hint="separate them by commas: 1,2,4"
         ) from error

@@ -1,12 +1,12 @@
-"""`show`: draws a graph."""
+"""`jigsaw-triton show`: draws a graph."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import read_graph
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.graph import graph_document
 from jigsaw_triton.graph import draw, picture
@@ -38,7 +38,7 @@ def command(out: Output, graph: str, drawing_format: str, out_path: Path | None)
     Edges that fan out row by row are thick in Mermaid and SVG; conditions are dotted. With -o json the output holds the
     graph as data beside the drawing.
     """
-    found = read_graph(graph)
+    found = load_graph(graph)
     drawing = _DRAWERS[drawing_format](found)
     if out_path is not None:
         write_file(out_path, drawing)

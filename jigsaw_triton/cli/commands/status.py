@@ -1,17 +1,14 @@
-"""`jigsaw-triton status`: what runs, and whether it is well."""
+"""`jigsaw-triton status`: prints the state of the deployment."""
 
-import time
 from pathlib import Path
+from typing import Literal
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.cli.views.status import status_view
-from jigsaw_triton.errors import StateError
-
-_POLL_S = 0.2
 
 
 @options.command("status", examples=("status", "status --wait ready --timeout 120", "status -o json"))
@@ -26,42 +23,16 @@ _POLL_S = 0.2
     help="Wait for at most this many seconds.",
 )
 @options.state()
-def command(out: Output, goal: str | None, timeout: float, state: Path | None) -> int | None:
+def command(out: Output, goal: Literal["ready", "stopped"] | None, timeout: float, state: Path | None) -> None:
     """Show the state of the deployment: gateway, graphs, workers and their slices.
 
     The command exits with 4 if nothing is deployed, or if the state of --wait is not reached in time.
     """
-    deployment = Deployment.at(state)
-    if goal == "stopped":
-        _wait(deployment, goal, timeout)
-        out.result({"state": "stopped"}, "nothing is deployed here")
-        return None
+    deployment = Deployment(state)
     if goal is not None:
-        _wait(deployment, goal, timeout)
-    status = deployment.required_status()
+        deployment.wait(goal, timeout_s=timeout)
+    if goal == "stopped":
+        out.result({"state": "stopped"}, "nothing is deployed here")
+        return
+    status = deployment.status()
     out.result(status, *status_view(status, out))
-    return None
-
-
-def _wait(deployment: Deployment, goal: str, timeout_s: float) -> None:
-    """Waits for a state.
-
-    Raises:
-        StateError: It did not come in time, or cannot come any more.
-    """
-    give_up_at = time.monotonic() + timeout_s
-    seen = False
-    while True:
-        status = deployment.status()
-        state = status["state"] if status is not None else "stopped"
-        healthy = status is not None and all(w["state"] == "ready" for w in status["workers"])
-        if state == goal and (goal == "stopped" or healthy):
-            return
-        if status is None and seen:
-            raise StateError("the deployment has ended", where=str(deployment.paths.state), hint="see the events")
-        seen = seen or status is not None
-        if time.monotonic() > give_up_at:
-            if not seen:
-                raise deployment.absent()
-            raise StateError(f"not {goal} within {timeout_s:g} s: {state}", where=str(deployment.paths.state))
-        time.sleep(_POLL_S)

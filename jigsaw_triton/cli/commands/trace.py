@@ -1,4 +1,4 @@
-"""`jigsaw-triton trace`: where the time of single requests went."""
+"""`jigsaw-triton trace`: shows where the time of single requests went."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,19 +7,19 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import read_graph
 from jigsaw_triton.cli.io.output import Output, drawing, write_file
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.console.trace import Trace, read_traces
 from jigsaw_triton.console.trace_picture import draw_svg, draw_text
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.spec.words import nearest
 
-_HOW = (
-    "send requests with an id of their own (tritonclient: `infer(..., request_id='7')`; HTTP: the field `id`); under "
-    "much load only some of them are traced, and after a while old traces go"
+_HINT = (
+    "send requests with an id (tritonclient: `infer(..., request_id='7')`; HTTP: the field `id`); under high load only "
+    "some of them are traced, and old traces are deleted"
 )
 
 
@@ -45,13 +45,13 @@ def command(
     A request is traced if its client gives it an id. GRAPH is a graph.yaml, its folder, or the name of a served graph.
     The command exits with 4 if there is no trace.
     """
-    deployment = Deployment.at(state)
-    served = deployment.required_status()["graphs"]
+    deployment = Deployment(state)
+    served = deployment.status()["graphs"]
     name = _name(graph, served)
     traces = read_traces(deployment.paths.run, name, request)
     if not traces:
-        told = f"of request {request}" if request is not None else "of any request"
-        raise StateError(f"there is no trace {told}", where=name, hint=_HOW)
+        subject = f"request {request}" if request is not None else "any request"
+        raise StateError(f"there is no trace of {subject}", where=name, hint=_HINT)
     if request is None and out.form != "svg" and out_path is None:
         shown = traces[-lines:]
         out.result({"graph": name, "traces": [trace.to_json() for trace in shown]}, _table(shown))
@@ -60,18 +60,18 @@ def command(
 
 
 def _name(graph: str, served: Mapping[str, Any]) -> str:
-    """The graph's name.
+    """Returns the name of a graph that is given by its name or path.
 
     Raises:
         InputError: There is neither a graph of this name nor a file.
-        StateError: It is not served.
+        StateError: The graph is not served.
     """
     if graph in served:
         return graph
     if not Path(graph).exists():
         hint = nearest(graph, served, "served graphs")
-        raise InputError("no graph of this name is served, and there is no such file", where=graph, hint=hint)
-    name = read_graph(graph).name
+        raise InputError("there is neither a served graph of this name nor such a file", where=graph, hint=hint)
+    name = load_graph(graph).name
     if name not in served:
         raise StateError("the graph is not served", where=name, hint=nearest(name, served, "served graphs"))
     return name
@@ -88,11 +88,11 @@ def _show(out: Output, trace: Trace, out_path: Path | None) -> None:
 
 
 def _table(traces: tuple[Trace, ...]) -> Table:
-    header = ("began (UTC)", "request", "ms", "outcome", "longest hop", "its ms")
-    return Table.of(header, map(_line, traces))
+    header = ("began (UTC)", "request", "ms", "outcome", "longest hop", "hop ms")
+    return Table.of(header, map(_row, traces))
 
 
-def _line(trace: Trace) -> tuple[Any, ...]:
+def _row(trace: Trace) -> tuple[Any, ...]:
     longest = max(trace.stays, key=lambda stay: stay.ended_s - stay.arrived_s)
     began = datetime.fromtimestamp(trace.began_s, UTC).strftime("%H:%M:%S.%f")[:-3]
     longest_ms = 1000 * (longest.ended_s - longest.arrived_s)

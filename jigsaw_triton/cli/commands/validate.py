@@ -1,22 +1,24 @@
-"""`validate`: checks graphs, the profiles beside them, and a cluster."""
+"""`jigsaw-triton validate`: checks graphs, the profiles beside them, and a cluster."""
 
 import json
 
 import click
 
-from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.files import (
+from jigsaw_triton.api.files import (
     PROFILES_FILE,
     Mistakes,
+    missing_files,
     read_cluster,
     read_graphs,
     read_profile_tables,
     shown_path,
 )
-from jigsaw_triton.cli.inputs.machine import Driver
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.cli.views.graph import graph_document, missing_files
+from jigsaw_triton.cli.views.graph import graph_document
 from jigsaw_triton.compiler.ensemble import check_target
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.graph.draw import slo_words
@@ -66,13 +68,13 @@ def command(
     tables = read_profile_tables(profiled, mistakes)
     built = None
     if gpus is not None or cluster is not None:
-        built = read_cluster(out, mistakes, gpus=gpus, cluster=cluster, driver=driver)
+        built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=out, wording=COMMAND_LINE)
     mistakes.raise_if_any()
-    lacking = {name: missing_files(graph) for name, graph in found.items()}
-    for name, files in lacking.items():
+    missing = {name: missing_files(graph) for name, graph in found.items()}
+    for name, files in missing.items():
         if files:
             folder = shown_path(found[name].folder)
-            out.warn(f"{name}: {len(files)} model files are not there; `jigsaw-triton fetch {folder}` brings them")
+            out.warn(f"{name}: {len(files)} model files are missing; `jigsaw-triton fetch {folder}` fetches them")
     packages: dict[str, list[str]] = {name: [] for name in found}
     if built is None or built.image is None:
         templates, backends = load_templates(templates_dir()), installed_backends()
@@ -87,7 +89,7 @@ def command(
                 **graph_document(graph),
                 "folder": str(graph.folder),
                 "profiles": len(tables[name]) if name in tables else None,
-                "missing_files": lacking[name],
+                "missing_files": missing[name],
                 "missing_packages": packages[name],
             }
             for name, graph in found.items()
@@ -97,13 +99,13 @@ def command(
     rows = (
         (
             name,
-            f"{len(graph.tasks)} and {len(graph.steps)} in python" if graph.steps else len(graph.tasks),
+            f"{len(graph.tasks)} and {len(graph.steps)} python steps" if graph.steps else len(graph.tasks),
             sum(len(task.variants) for task in graph.tasks.values()),
             len(tables[name]) if name in tables else "none",
             slo_words(graph),
         )
         for name, graph in found.items()
     )
-    view = [Table.of(("graph", "tasks", "variants", "profiles", "promises"), rows)] if found else []
+    view = [Table.of(("graph", "tasks", "variants", "profiles", "SLO"), rows)] if found else []
     gpu_words = [f"cluster: {len(built.gpus)} GPUs, driver {built.driver}"] if built is not None else []
     out.result(data, *view, *gpu_words, "no mistakes")

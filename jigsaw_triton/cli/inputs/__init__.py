@@ -1,1 +1,1 @@
-"""What a command works on: options, files, the machine and its GPUs."""
+"""Inputs of commands: options, demands, MIG layouts, and the GPUs of this machine."""

@@ -1,4 +1,4 @@
-"""What `doctor` says of GPUs: the driver, MIG, the rights to change it, and who else does."""
+"""Checks of GPUs for `doctor`: the driver, MIG, the rights to change it, and other programs that change it."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -22,14 +22,14 @@ _OWNERS_FOLDERS = {
     "var/lib/kubelet/plugins/gpu.nvidia.com": "NVIDIA's DRA driver",
     "var/lib/kubelet/plugins/gpu.resource.nvidia.com": "NVIDIA's DRA driver",
 }
-"""What an installation leaves, where its programs are out of sight: of this container, or just not running."""
+"""Folder of a program that changes MIG -> its name. The program may run outside this container, or not now."""
 
 
 def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
-    """All of them; one alone where no driver answers.
+    """Yields all checks, or only that of the driver if no driver answers.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     driver = NvmlGpus(DEFAULT_NODE, {})
     try:
@@ -50,7 +50,7 @@ def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
 
 def _no_driver(error: MigError, root: Path) -> Check:
     if not (root / "proc/driver/nvidia").exists():
-        return Check("NVIDIA driver", "ok", "none answers: MIG is emulated, models run on the processor")
+        return Check("NVIDIA driver", "ok", "no driver answers: MIG is emulated, and models run on the processor")
     return Check("NVIDIA driver", "error", error.message, error.hint)
 
 
@@ -58,7 +58,7 @@ def _gpu(gpu: ReportedGpu, board: Board | None, cut: Collection[str]) -> Check:
     name = f"GPU {gpu.index}"
     known = f"{gpu.name} ({board.name})" if board is not None else gpu.name
     if gpu.mode is None:
-        return Check(name, "warning", f"{known}, which knows no MIG", "plans need a board that can be cut")
+        return Check(name, "warning", f"{known}, which does not support MIG", "it is used as one whole slice")
     if gpu.mode.current != gpu.mode.pending:
         word = "on" if gpu.mode.pending else "off"
         reset = f"nvidia-smi --gpu-reset -i {gpu.index}, with nothing running on it, or reboot"
@@ -69,12 +69,12 @@ def _gpu(gpu: ReportedGpu, board: Board | None, cut: Collection[str]) -> Check:
         others = ", while others of its model are cut" if beside else ""
         return Check(name, "warning", f"{known}, MIG is off: it is one whole slice{others}", enable)
     half = sum(not instance.whole for instance in gpu.instances)
-    count = f"{len(gpu.instances)} MIG instances" + (f", {half} of them half made or split" if half else "")
+    count = f"{len(gpu.instances)} MIG instances" + (f", {half} of them incomplete or split" if half else "")
     return Check(name, "ok", f"{known}, MIG is on, {count}")
 
 
 def _rights(root: Path) -> Check:
-    """To change MIG; nothing is changed to find out."""
+    """Checks whether this user may change MIG, without changing anything."""
     if _capable(root) or _has_mig_config(root):
         return Check("MIG rights", "ok", "this user may change MIG")
     return Check(
@@ -95,7 +95,7 @@ def _capable(root: Path) -> bool:
 
 
 def _has_mig_config(root: Path) -> bool:
-    """Whether the device file of the capability to configure MIG can be read, as NVIDIA's documentation has it."""
+    """True if the device file of NVIDIA's capability `mig/config` can be read, which is the right to change MIG."""
     try:
         lines = (root / _MIG_CONFIG).read_text().splitlines()
     except OSError:
@@ -112,15 +112,15 @@ def _mps() -> Check:
 
 
 def _owners(root: Path) -> Check:
-    """Who else changes MIG here."""
+    """Looks for other programs that change MIG on this machine."""
     found = {*running_owners(root=root), *(what for path, what in _OWNERS_FOLDERS.items() if (root / path).exists())}
     if found:
         return Check(
             "MIG owners",
             "error",
-            f"{' and '.join(sorted(found))} changes MIG on this machine, too",
-            "let only one do it: take the node out of the other's hands, or use --driver emulated",
+            f"{' and '.join(sorted(found))} also changes MIG on this machine",
+            "let only one program change MIG: exclude this node from the other, or use --driver emulated",
         )
     if agents := running_agents(root=root):
-        return Check("MIG owners", "ok", f"nobody else; {', '.join(agents)} may hold an instance for a moment")
-    return Check("MIG owners", "ok", "nobody else is known to change MIG here")
+        return Check("MIG owners", "ok", f"no other program; {', '.join(agents)} may hold an instance for a moment")
+    return Check("MIG owners", "ok", "no other program is known to change MIG here")

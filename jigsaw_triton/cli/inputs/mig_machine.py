@@ -1,4 +1,4 @@
-"""The GPUs of this machine and whose MIG instances are: a deployment's, `mig apply`'s, or others'."""
+"""GPUs of this machine and owners of their MIG instances: a deployment, `mig apply`, or others."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -23,7 +23,7 @@ from jigsaw_triton.spec.load import DEFAULT_NODE
 Owner = Literal["deployment", "mig apply", "others"]
 
 _JOURNAL, _LOCK = "mig.sqlite", "mig.lock"
-"""Of what `mig apply` made, beside the deployment's own."""
+"""Journal and lock of `mig apply`, in the folder of the deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class FoundInstance:
 
     Attributes:
         instance: As the driver reports it.
-        profile: The driver's name for it.
-        parts: How many compute instances it has: 0 where it is half made, several where it is split.
-        owner: Whose it is.
-        processes: Ids of those on it, as far as the driver tells.
+        profile: Name of its kind in the driver.
+        parts: Number of its compute instances: 0 if it is incomplete, more than 1 if it is split.
+        owner: Program that created it.
+        processes: Ids of the processes on it that the driver reports.
     """
 
     instance: MigInstance
@@ -51,8 +51,8 @@ class FoundGpu:
 
     Attributes:
         reported: As the driver reports it.
-        board: What it can be cut into; None where that cannot be told.
-        instances: Sorted by start.
+        board: Slices that it can be cut into; None if they are unknown.
+        instances: MIG instances, sorted by start.
     """
 
     reported: ReportedGpu
@@ -61,22 +61,22 @@ class FoundGpu:
 
     @property
     def id(self) -> GpuId:
-        """In the words of plans."""
+        """Id of the GPU in plans."""
         return GpuId(DEFAULT_NODE, self.reported.index)
 
     @property
     def layout(self) -> Layout:
-        """Of all whole instances."""
+        """Layout of all complete instances."""
         return tuple(sorted(i.instance.placement for i in self.instances if not i.instance.half_made))
 
 
 class MigMachine:
-    """This machine, for looking at MIG and for changing it by hand.
+    """This machine, for inspecting MIG and for changing it by hand.
 
     Args:
-        driver: Of its GPUs.
-        journal: Of what `mig apply` made; None where it has made nothing.
-        paths: Of the deployment whose instances are known as such.
+        driver: MIG driver of its GPUs.
+        journal: Journal of `mig apply`; None if it has created nothing.
+        paths: Paths of the deployment whose instances are recognised.
     """
 
     def __init__(self, driver: NvmlMigDriver, journal: Journal | None, paths: Paths) -> None:
@@ -86,16 +86,16 @@ class MigMachine:
 
     @property
     def instances(self) -> Instances:
-        """Creates and destroys what `mig apply` owns."""
+        """Creates and destroys the instances of `mig apply`."""
         if self._journal is None:
-            raise RuntimeError("this machine was opened for looking at it")
+            raise RuntimeError("the machine was opened without changes=True")
         return Instances(self._journal, self.driver)
 
     def gpus(self) -> tuple[FoundGpu, ...]:
-        """What is there now.
+        """Returns the GPUs and their MIG instances as they are now.
 
         Raises:
-            MigError: There is no driver, it does not answer, or this user may not ask.
+            MigError: There is no driver, it does not answer, or this user may not query it.
         """
         reported = self.driver.gpus()
         everything = tuple(
@@ -126,9 +126,10 @@ class MigMachine:
 
     @contextmanager
     def adopted(self, instances: Iterable[MigInstance]) -> Iterator[None]:
-        """Makes instances `mig apply`'s own while they are destroyed, so that what is left half made is followed up.
+        """Records instances as owned by `mig apply` while they are destroyed.
 
-        Others' that are still whole afterwards are others' again.
+        If a crash leaves one incomplete, the next call finishes its destruction. Instances of others that still exist
+        at the end belong to others again.
         """
         assert self._journal is not None
         own = {instance.uuid for instance in self._journal.instances()}
@@ -139,9 +140,9 @@ class MigMachine:
             yield
         finally:
             with suppress(MigError):
-                there = {instance.uuid for instance in self.driver.instances()}
+                existing = {instance.uuid for instance in self.driver.instances()}
                 for instance in others:
-                    if instance.uuid in there:
+                    if instance.uuid in existing:
                         self._journal.forget_instance(instance.uuid)
 
     def _deployed(self, instances: tuple[MigInstance, ...]) -> set[str]:
@@ -153,16 +154,16 @@ class MigMachine:
 
 @contextmanager
 def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
-    """This machine; looking at it writes nothing.
+    """Opens this machine. Without `changes` it writes no file.
 
     Args:
-        paths: Of a deployment.
-        changes: Whether it is to be changed.
+        paths: Paths of a deployment.
+        changes: True to create and destroy MIG instances.
 
     Raises:
-        InputError: The folder of the state cannot be written.
-        StateError: It is to be changed, and another tool owns MIG on it.
-        MigError: There is no driver, it does not answer, or this user may not ask.
+        InputError: The state folder cannot be written.
+        StateError: `changes` is True, and another program owns MIG on this machine.
+        MigError: There is no driver, it does not answer, or this user may not query it.
     """
     gpus = NvmlGpus(DEFAULT_NODE, {}).gpus()
     boards = {gpu.index: board for gpu in gpus if (board := described(gpu, CATALOG.values())) is not None}
@@ -176,9 +177,9 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         hint = "choose another with --state or JIGSAW_STATE"
-        message = f"the folder cannot be made ({error.strerror})"
+        message = f"the folder cannot be created ({error.strerror})"
         raise InputError(message, where=str(paths.state), hint=hint) from error
-    # What another process is about to make would look like what a dead one has left.
+    # Without the lock, an instance that another process is creating would look like one that a dead process left.
     with locked(paths.state / _LOCK), closing(Journal(file)) as journal:
         driver = NvmlMigDriver(DEFAULT_NODE, boards, calls=Calls(record=CallRecord(journal)))
         yield MigMachine(driver, journal, paths)

@@ -1,6 +1,6 @@
-"""How commands are declared, and the options that several of them share.
+"""Declaration of commands, and the options that several of them share.
 
-Every option may stand in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
+Every option can be set in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
 """
 
 import math
@@ -18,7 +18,7 @@ Decorator = Callable[[Function], Function]
 
 
 class Option(click.Option):
-    """An option with its environment variable, which the help names."""
+    """An option with an environment variable, which the help shows."""
 
     def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
         flag = next(text for text in param_decls if text.startswith("--")).split("/")[0]
@@ -38,20 +38,20 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the examples, a line each."""
+        """Writes the examples, one on each line."""
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}jigsaw-triton {example}\n")
 
 
 class Number(click.FloatRange):
-    """A number of a range; never NaN, which is in every range, nor infinity."""
+    """A finite number in a range. click itself lets NaN and infinity pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number.
+        """Returns the number.
 
         Raises:
-            click.BadParameter: It is none, or not of the range.
+            click.BadParameter: The value is not a number, or not in the range.
         """
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
@@ -60,7 +60,7 @@ class Number(click.FloatRange):
 
 
 class _OutputType(click.Choice[str]):
-    """A form of output, as the `Output` that prints it."""
+    """A form of output. Its value is the `Output` that prints in this form."""
 
     name = "form"
 
@@ -69,7 +69,7 @@ class _OutputType(click.Choice[str]):
 
 
 def option(*flags: str, **attributes: Any) -> Decorator[Any]:
-    """`click.option` with an environment variable."""
+    """Declares an option with an environment variable, like `click.option`."""
     return click.option(*flags, cls=Option, **attributes)
 
 
@@ -78,13 +78,13 @@ def command(
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Makes a function a command with `-o/--output` and `--debug`.
 
-    The function gets `out: Output` beside its own parameters, and returns an exit code where that is not 0. Its
+    The function gets `out: Output` beside its own parameters. It may return an exit code; None stands for 0. Its
     docstring is the help.
 
     Args:
-        name: As users write it.
+        name: Name of the command.
         examples: Command lines without the program's name.
-        forms: Of output; the first is the default.
+        forms: Forms of output; the first is the default.
     """
     debug = Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
     output = Option(
@@ -104,17 +104,17 @@ def command(
 
 
 def graphs(*, required: bool = True) -> Decorator[Any]:
-    """GRAPH...: graph.yaml files or their folders."""
+    """Adds GRAPH...: graph.yaml files or their folders."""
     return click.argument("graphs", metavar="GRAPH...", nargs=-1, required=required, type=click.Path())
 
 
 def graph() -> Decorator[Any]:
-    """GRAPH: a graph.yaml or its folder."""
+    """Adds GRAPH: a graph.yaml or its folder."""
     return click.argument("graph", metavar="GRAPH", type=click.Path())
 
 
 def cluster() -> Decorator[Any]:
-    """--gpus, --cluster and --driver: what to plan for and to run on."""
+    """Adds --gpus, --cluster and --driver: the GPUs to plan for and to run on."""
     options = (
         option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
         option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
@@ -134,7 +134,7 @@ def cluster() -> Decorator[Any]:
 
 
 def demand(*, required: bool = True) -> Decorator[Any]:
-    """--demand: requests a second, of the one graph or by graph."""
+    """Adds --demand: requests a second of the only graph, or by graph."""
     return option(
         "--demand",
         metavar="RPS|NAME=RPS",
@@ -145,7 +145,7 @@ def demand(*, required: bool = True) -> Decorator[Any]:
 
 
 def state() -> Decorator[Any]:
-    """--state: the folder of a deployment."""
+    """Adds --state: the folder of a deployment."""
     return option(
         "--state",
         metavar="DIR",
@@ -155,7 +155,7 @@ def state() -> Decorator[Any]:
 
 
 def time_limit() -> Decorator[Any]:
-    """--time-limit: of the solver."""
+    """Adds --time-limit: seconds that the solver may take."""
     return option(
         "--time-limit",
         metavar="SECONDS",
@@ -167,7 +167,7 @@ def time_limit() -> Decorator[Any]:
 
 
 def gap() -> Decorator[Any]:
-    """--gap: how near to the fewest compute slices is near enough."""
+    """Adds --gap: distance from the optimum that is accepted."""
     return option(
         "--gap",
         metavar="SHARE",
@@ -179,7 +179,7 @@ def gap() -> Decorator[Any]:
 
 
 def baseline() -> Decorator[Any]:
-    """--features, --formulation and --latency-model: to plan as other systems do, for comparison."""
+    """Adds --features, --formulation and --latency-model, which plan as other systems do, for comparison."""
     options = (
         option(
             "--features",
@@ -194,7 +194,7 @@ def baseline() -> Decorator[Any]:
             type=click.Choice(FORMULATIONS),
             default=FORMULATIONS[0],
             show_default=True,
-            is_eager=True,  # known when the latency model's default is asked for
+            is_eager=True,  # The default of --latency-model depends on it.
             help="exact optimises over MIG layouts; paper uses ideal packing and greedy placement.",
         ),
         latency_model(default="queue; 2p95 in the paper's formulation"),
@@ -208,31 +208,31 @@ def baseline() -> Decorator[Any]:
     return decorate
 
 
-def _fitting_model(ctx: click.Context, _param: click.Parameter, asked: LatencyModel | None) -> LatencyModel:
-    return asked or LATENCY_MODEL_OF[ctx.params.get("formulation", FORMULATIONS[0])]
+def _default_latency_model(ctx: click.Context, _param: click.Parameter, given: LatencyModel | None) -> LatencyModel:
+    return given or LATENCY_MODEL_OF[ctx.params.get("formulation", FORMULATIONS[0])]
 
 
 def latency_model(default: str = LATENCY_MODELS[0]) -> Decorator[Any]:
-    """--latency-model: how long a task is planned to take.
+    """Adds --latency-model: the model of the time that a task takes.
 
     Args:
-        default: What the help says of it.
+        default: Description of the default in the help.
     """
     return option(
         "--latency-model",
         type=click.Choice(LATENCY_MODELS),
-        callback=_fitting_model,
+        callback=_default_latency_model,
         help=f"Latency model: a queueing estimate at the SLO's percentile, or 2 x p95.  [default: {default}]",
     )
 
 
 def share() -> Decorator[Any]:
-    """--share: whether models may share a slice."""
+    """Adds --share: models may share a slice."""
     return option("--share", is_flag=True, help="Let rarely called models share a slice and take turns on it.")
 
 
 def change_price() -> Decorator[Any]:
-    """--change-price: what a change has to save."""
+    """Adds --change-price: compute slices that a change must save."""
     return option(
         "--change-price",
         metavar="SLICES",
@@ -244,7 +244,7 @@ def change_price() -> Decorator[Any]:
 
 
 def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
-    """-O/--out: where to write."""
+    """Adds -O/--out: the path to write to."""
     return option(
         "-O", "--out", "out_path", metavar="PATH", type=click.Path(path_type=Path), required=required, help=help_text
     )

@@ -1,1 +1,1 @@
-"""Where a command writes to, and how it reaches the running deployment."""
+"""Output of commands: results, messages, tables and errors."""

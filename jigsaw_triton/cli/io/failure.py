@@ -1,4 +1,4 @@
-"""How a command that failed says so: on stderr in words, or as JSON on stdout; and with which exit code."""
+"""Errors of commands: as text on stderr, or as JSON on stdout, and their exit codes."""
 
 import json
 import os
@@ -13,16 +13,19 @@ import click
 from jigsaw_triton.errors import Diagnostic, InfeasibleError, JigsawError, SpecError
 
 USAGE = 2
+"""Exit code if the command line is wrong."""
+
 INTERNAL = 1
+"""Exit code of unexpected errors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a failure needs to know of the command line, also where the command line is what is wrong.
+class ErrorFormat:
+    """Form of errors. It is known even if the command line is wrong.
 
     Attributes:
-        json: Failures go to stdout as JSON.
-        debug: Unexpected failures come with their traceback.
+        json: True if errors go to stdout as JSON.
+        debug: True if unexpected errors are printed with their traceback.
     """
 
     json: bool = False
@@ -30,7 +33,7 @@ class Wishes:
 
     @classmethod
     def of(cls, args: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Those of a command line that may not have been understood."""
+        """Reads the form from a command line that may be wrong, and from the environment."""
         form = environment.get("JIGSAW_OUTPUT", "")
         for index, arg in enumerate(args):
             if arg in ("-o", "--output"):
@@ -45,16 +48,16 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is told of an error, and the exit code.
+    """An error as it is printed.
 
     Attributes:
-        message: What is wrong; empty where the diagnostics say all.
-        where: The place.
-        hint: What to do about it.
+        message: Description of the problem.
+        where: File and line, option or address that the error is about.
+        hint: Remedy.
         diagnostics: Mistakes in input files.
-        reasons: Why no plan is feasible.
+        reasons: Reasons why no plan is feasible.
         status: Exit code.
-        infeasible: What else a JSON document tells where no plan is feasible.
+        infeasible: Error whose conflict is added to the JSON, if no plan is feasible.
     """
 
     message: str
@@ -67,10 +70,10 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        """What is told of this error."""
+        """Returns an error in printable form."""
         match error:
             case SpecError():
-                return cls(_mistakes(error.diagnostics), diagnostics=error.diagnostics, status=error.exit_code)
+                return cls(_mistake_count(error.diagnostics), diagnostics=error.diagnostics, status=error.exit_code)
             case InfeasibleError():
                 return cls(
                     "no plan is feasible",
@@ -89,20 +92,20 @@ class Failure:
                 return cls(error.format_message(), status=error.exit_code)
         return cls(
             f"unexpected {type(error).__name__}: {error}",
-            hint="this is a defect of jigsaw-triton: run it again with --debug and report what it prints",
+            hint="this is a bug in jigsaw-triton: run the command again with --debug, and report its output",
         )
 
 
-def report(error: Exception, wishes: Wishes) -> int:
-    """Tells of an error; the exit code."""
+def report(error: Exception, form: ErrorFormat) -> int:
+    """Prints an error and returns the exit code."""
     failure = Failure.of(error)
     expected = isinstance(error, (JigsawError, click.ClickException))
-    if wishes.debug and not expected:
+    if form.debug and not expected:
         traceback.print_exception(error)
-    if wishes.json:
+    if form.json:
         click.echo(json.dumps(_document(failure), indent=2))
     else:
-        _tell(failure)
+        _print(failure)
     return failure.status
 
 
@@ -127,7 +130,7 @@ def _document(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _tell(failure: Failure) -> None:
+def _print(failure: Failure) -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     for diagnostic in failure.diagnostics:
         click.echo(str(diagnostic), err=True)
@@ -139,6 +142,6 @@ def _tell(failure: Failure) -> None:
         click.echo(click.style("hint:", bold=True) + f" {failure.hint}", err=True, color=colour)
 
 
-def _mistakes(diagnostics: Sequence[Diagnostic]) -> str:
+def _mistake_count(diagnostics: Sequence[Diagnostic]) -> str:
     count = len(diagnostics)
     return f"{count} mistake{'s' if count > 1 else ''} in the input"

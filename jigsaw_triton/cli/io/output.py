@@ -1,4 +1,4 @@
-"""Where results and messages go: results to stdout, everything else to stderr; colours on a terminal alone."""
+"""Output of commands: results go to stdout, messages to stderr. Only terminals get colours."""
 
 import json
 import sys
@@ -19,17 +19,17 @@ FORMS = ("table", "json")
 _PIPED_COLUMNS = 100
 
 View = str | Text | Table
-"""What a result is shown as: lines of text or a table."""
+"""Part of a result: lines of text or a table."""
 
-Tell = Callable[[str], None]
-"""Says in a line what is being done."""
+ReportProgress = Callable[[str], None]
+"""Prints a line about the work in progress."""
 
 
 class Output:
     """The output of one command.
 
     Args:
-        form: What `-o` asked for.
+        form: Form of the result: `table`, `json`, or another that the command has.
     """
 
     def __init__(self, form: str = "table") -> None:
@@ -39,20 +39,20 @@ class Output:
 
     @property
     def json(self) -> bool:
-        """Whether the result is to be JSON."""
+        """True if the result is printed as JSON."""
         return self.form == "json"
 
     @property
     def width(self) -> int:
-        """Columns to draw in."""
+        """Number of columns for drawings."""
         return self._stdout.width if self._stdout.is_terminal else _PIPED_COLUMNS
 
     def result(self, data: Any, *view: View) -> None:
-        """Prints what the command found.
+        """Prints the result of the command.
 
         Args:
-            data: As JSON, printed where `-o json` asks for it.
-            view: What is printed otherwise, one below the other.
+            data: Result for `-o json`.
+            view: Parts of the result for people, printed one below the other.
         """
         if self.json:
             self.raw(json.dumps(data, indent=2) + "\n")
@@ -64,29 +64,32 @@ class Output:
                 self._stdout.print(part, soft_wrap=True)
 
     def raw(self, text: str) -> None:
-        """Prints text as it is: a document of some format."""
+        """Prints a document unchanged."""
         click.echo(text, nl=False)
 
     def note(self, text: str) -> None:
-        """Tells something beside the result."""
+        """Prints progress or a minor fact."""
         self._stderr.print(text, style="dim", soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Tells something that the user should not overlook."""
+        """Prints something that the user should not overlook."""
         self._stderr.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
 
     @contextmanager
-    def working(self, doing: str) -> Iterator[Tell]:
-        """While something takes long: a line that changes on a terminal, else a line for each thing said.
+    def working(self, activity: str) -> Iterator[ReportProgress]:
+        """Shows that work is in progress: as one line that changes on a terminal, else as a line for each report.
 
         Args:
-            doing: What is said first.
+            activity: First report.
+
+        Yields:
+            Function that reports progress.
         """
         if self._stderr.is_terminal:
-            with self._stderr.status(doing) as status:
+            with self._stderr.status(activity) as status:
                 yield status.update
         else:
-            self.note(doing)
+            self.note(activity)
             yield self.note
 
     def _table(self, table: Table) -> None:
@@ -97,7 +100,7 @@ class Output:
 
 
 def drawing(rows: Iterable[Row]) -> Text:
-    """Rows of a drawing with their colours."""
+    """Returns rows of a drawing as coloured text."""
     lines = [Text.assemble(*row) for row in rows]
     for line in lines:
         line.rstrip()
@@ -105,27 +108,27 @@ def drawing(rows: Iterable[Row]) -> Text:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a file that the user asked for; its folder is made.
+    """Writes a file that the user asked for. Its folder is created if it is missing.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another place"
+            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another path"
         ) from error
 
 
 def figures(value: float, digits: int = 3) -> str:
-    """A number with as many digits as are worth reading: `0.031`, `12.5`, `1480`."""
+    """Returns a number with as many digits as are worth reading: `0.031`, `12.5`, `1480`."""
     if value >= 10 ** (digits - 1):
         return f"{value:.0f}"
     return f"{value:.{digits}g}"
 
 
 def listed(items: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Returns `a, b and c`; `none` for no items."""
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1]))) if items else "none"

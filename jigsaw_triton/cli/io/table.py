@@ -1,4 +1,4 @@
-"""Tables of results: with rules on a terminal, plain columns elsewhere."""
+"""Tables: with rules on a terminal, as plain columns elsewhere."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,17 +10,17 @@ from rich.text import Text
 
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*(e[-+]?[0-9]+)?%?|-?")
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
-"""Of cells that are such a word."""
+"""Word in a cell -> its style."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; columns of numbers are set to the right.
+    """A table. Columns of numbers are right-aligned.
 
     Attributes:
-        header: Of the columns.
-        rows: As many cells each.
-        title: Above it; empty for none.
+        header: Names of the columns.
+        rows: Cells of each row, as many as there are columns.
+        title: Text above the table; empty for none.
     """
 
     header: tuple[str, ...]
@@ -29,12 +29,12 @@ class Table:
 
     @classmethod
     def of(cls, header: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> "Table":
-        """A table of any values, shown by `str`; None is an empty cell."""
+        """Returns a table of any values, converted by `str`; None becomes an empty cell."""
         cells = tuple(tuple("" if value is None else str(value) for value in row) for row in rows)
         return cls(tuple(header), cells, title)
 
     def rich(self) -> RichTable:
-        """For a terminal."""
+        """Returns the table for a terminal."""
         table = RichTable(
             box=box.SIMPLE_HEAD, title=self.title or None, title_justify="left", title_style="bold", pad_edge=False
         )
@@ -45,7 +45,7 @@ class Table:
         return table
 
     def plain(self) -> str:
-        """For pipes and files: columns two spaces apart, a line a row."""
+        """Returns the table for pipes and files: one line for each row, columns two spaces apart."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[index]) for line in lines) for index in range(len(self.header))]
         right = [self._numeric(index) for index in range(len(self.header))]

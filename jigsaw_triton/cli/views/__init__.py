@@ -1,1 +1,1 @@
-"""Values of the domain as tables, lines and drawings for a terminal."""
+"""Plans, graphs, statuses and other values as tables, lines and drawings."""

@@ -1,12 +1,13 @@
-"""What `deploy` would do: calls that change MIG, command lines, repositories. Looks, and changes nothing."""
+"""Preview of a rollout: changes of MIG, command lines and repositories. Nothing is changed."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from jigsaw_triton.api.controller import next_generation, orphaned_instances
+from jigsaw_triton.api.deployment import Rollout
 from jigsaw_triton.cli.io.output import View
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
@@ -15,14 +16,12 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import edge_place
-from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.immutable_settings import check_ground, check_ports
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
-from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.edge.haproxy import find_haproxy
@@ -33,7 +32,7 @@ from jigsaw_triton.servers.mps import daemon_argv, daemon_environment, find_cont
 
 _SECRET = "SECRET-OF-THE-DEPLOYMENT"
 _UUID = "MIG-UUID-OF-"
-"""Stand for what is known only once it is made."""
+"""Placeholders for values that a rollout creates."""
 
 Change = Literal["starts", "stays", "ends"]
 _GATEWAY = "gateway"
@@ -44,8 +43,8 @@ class Model:
     """A model that would be loaded.
 
     Attributes:
-        name: Folder in the repository.
-        files: In the folder.
+        name: Name of its folder in the repository.
+        files: Paths of the files in the folder.
     """
 
     name: str
@@ -57,12 +56,12 @@ class Process:
     """A tritonserver, an MPS daemon or the edge.
 
     Attributes:
-        name: A worker's, `gateway`, `edge`, or that of a daemon's place.
-        change: What would become of it.
-        argv: Of one that starts.
-        env: Likewise, what is laid over the controller's own.
-        repository: Of a tritonserver.
-        models: That would be loaded there.
+        name: Name of a worker, `gateway`, `edge`, or the MIG instance of an MPS daemon.
+        change: Change that the rollout makes to it.
+        argv: Command line, if it starts.
+        env: Environment variables beside those of the controller, if it starts.
+        repository: Model repository of a tritonserver.
+        models: Models that would be loaded.
     """
 
     name: str
@@ -74,19 +73,19 @@ class Process:
 
     @property
     def line(self) -> str:
-        """The command as a shell takes it."""
+        """Command line for a shell."""
         return " ".join((*(f"{k}={shlex.quote(v)}" for k, v in (self.env or {}).items()), shlex.join(self.argv)))
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What `deploy` would do.
+    """Result of a preview.
 
     Attributes:
-        driver: Of MIG.
-        mig: Changes of MIG; calls to NVML where the GPUs are real.
-        daemons: Of MPS.
-        servers: The edge and the gateway first.
+        driver: MIG driver.
+        mig: Changes of MIG; calls of NVML if the GPUs are real.
+        daemons: MPS daemons.
+        servers: Servers, the edge and the gateway first.
     """
 
     driver: str
@@ -95,11 +94,11 @@ class DryRun:
     servers: tuple[Process, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Returns the preview as JSON."""
         return {"dry_run": True, **asdict(self)}
 
     def view(self) -> Iterator[View]:
-        """For people."""
+        """Yields the lines of the preview."""
         yield f"MIG ({self.driver}):"
         yield from _indented(self.mig or ("nothing changes",))
         for daemon in self.daemons:
@@ -111,35 +110,32 @@ class DryRun:
             if server.models:
                 yield from _indented([f"{server.repository}:"])
                 yield from _indented(f"  {model.name}: {', '.join(model.files)}" for model in server.models)
-        yield f"({_UUID}... and {_SECRET} stand for what is only known once it is made)"
+        yield f"({_UUID}... and {_SECRET} are placeholders for values that the deployment creates)"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"  {line}" for line in lines)
 
 
-def dry_run(
-    wanted: Wanted, plan: Plan, installation: Installation, deployment: Deployment, status: Mapping[str, Any] | None
-) -> DryRun:
-    """What `deploy` would do. Blocks.
+def preview_rollout(rollout: Rollout, installation: Installation, paths: Paths) -> DryRun:
+    """Returns what a rollout would do. Blocks.
 
-    Models that stay are known by task, variant, instances and batch: that a file of theirs has changed is seen by the
-    controller alone.
+    A model counts as unchanged if its task, variant, instances and batch are the same. Only the controller sees whether
+    its files have changed.
 
     Args:
-        wanted: What to serve, on the GPUs as they are.
-        plan: For it.
+        rollout: Rollout, on the GPUs as they are.
         installation: The tritonserver of this machine.
-        deployment: That it would become, or be an update of.
-        status: Of what runs; None where nothing does.
+        paths: Paths of the deployment.
 
     Raises:
-        InputError: The plan cannot be compiled, the image is not here, or the gateway's ports differ from those it has.
-        StateError: What runs is on another MIG driver, or from another image.
-        MissingDependencyError: MPS, docker or podman is not here.
+        InputError: The plan cannot be compiled, the image is missing, or the gateway's ports would change.
+        StateError: The running deployment uses another MIG driver or another image.
+        MissingDependencyError: MPS, docker or podman is missing.
         MigError: The driver does not answer.
     """
-    cluster, paths = wanted.cluster, deployment.paths
+    wanted, status = rollout.wanted, rollout.before
+    cluster = wanted.cluster
     if status is not None:
         _check(cluster, status)
     commands = Commands(
@@ -152,20 +148,20 @@ def dry_run(
         gateway_image=find_image(cluster.gateway_image) if cluster.gateway_image is not None else None,
     )
     bundle = compile_plan(
-        plan,
+        rollout.plan,
         wanted.graphs,
         cluster,
         wanted.profiles,
-        generation=deployment.next_generation(),
+        generation=next_generation(paths),
         templates=load_templates(templates_dir()),
         backends=commands.workers.backends,
         identity=Identities(),
     )
     running = list(status["workers"]) if status is not None else []
-    left = deployment.left(cluster) if status is None else ()
+    orphans = orphaned_instances(paths, cluster) if status is None else ()
     return DryRun(
         cluster.driver,
-        tuple(_mig(cluster, bundle, running, left)),
+        tuple(_mig(cluster, bundle, running, orphans)),
         tuple(_daemons(cluster, bundle, running, paths)),
         (
             *_edge(cluster, paths, status),
@@ -176,12 +172,12 @@ def dry_run(
 
 
 def _check(cluster: Cluster, status: Mapping[str, Any]) -> None:
-    """Refuses what the controller would."""
+    """Raises the errors that the controller would raise."""
     if "ports" in status["gateway"]:
         check_ports(GatewayPorts(**status["gateway"]["ports"]), cluster.gateway)
     if status["driver"]:
         name = status["server"]["workers"]["image"]
-        # Of its runtime nothing is known.
+        # The status does not have the container runtime.
         runtime = cluster.image.runtime if cluster.image is not None else None
         image = ServerImage(name, runtime) if name is not None else None
         edge = cluster.edge or Edge() if status.get("edge") is not None else None
@@ -196,9 +192,9 @@ def _place(worker: Mapping[str, Any]) -> tuple[GpuId, Placement]:
 
 
 def _mig(
-    cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], left: Sequence[MigInstance]
+    cluster: Cluster, bundle: Bundle, running: Sequence[Mapping[str, Any]], orphans: Sequence[MigInstance]
 ) -> Iterator[str]:
-    """Of each GPU what goes and what comes; a running deployment does it in the order of its steps."""
+    """Yields the changes of each GPU. A running deployment makes them in the order of its steps."""
     alone = {(w.place.gpu, w.place.placement): not w.process for w in bundle.workers.values() if w.place is not None}
     present: dict[str, MigInstance] = {}
     replaced: dict[str, MigInstance] = {}
@@ -206,13 +202,13 @@ def _mig(
         if worker["slice"] is None:
             continue
         place = _place(worker)
-        # Servers that share an instance come only where one has gone that had it to itself, and the other way round.
+        # An instance is replaced if it changes between one server alone and several servers that share it.
         stays = alone.get(place, not worker["process"]) == (not worker["process"])
         (present if stays else replaced)[worker["uuid"]] = MigInstance(*place, worker["uuid"])
     wanted: dict[GpuId, set[Placement]] = {}
     for gpu, placement in alone:
         wanted.setdefault(gpu, set()).add(placement)
-    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in (*left, *replaced.values())]
+    changes = [Rearrangement(instance.gpu, (), (instance,), ()) for instance in (*orphans, *replaced.values())]
     changes += [
         rearrangement(gpu, [i for i in present.values() if i.gpu == gpu], tuple(sorted(wanted.get(gpu, ()))))
         for gpu in sorted({*wanted, *(i.gpu for i in present.values())})
@@ -223,7 +219,7 @@ def _mig(
     reported = {gpu.index: gpu for gpu in NvmlGpus("", {}).gpus()}
     for change in changes:
         found = reported[change.gpu.index]
-        # One without MIG is used as it is.
+        # A GPU without MIG is used as it is.
         yield from calls_of(change, found) if found.cut else ()
 
 
@@ -281,8 +277,8 @@ def _workers(
             continue
         repository = str(commands.paths.worker_repository(name))
         if name in before:
-            there = {_key(**model) for model in before[name]["models"]}
-            missing = [m for m in worker.models if _key(m.graph, m.task, m.variant, m.instances, m.batch) not in there]
+            loaded = {_key(**model) for model in before[name]["models"]}
+            missing = [m for m in worker.models if _key(m.graph, m.task, m.variant, m.instances, m.batch) not in loaded]
             yield Process(name, "stays", repository=repository, models=_models(_folders(missing)))
         else:
             yield _started(name, _command(commands, cluster, worker), repository, _models(_folders(worker.models)))
@@ -299,7 +295,7 @@ def _command(commands: Commands, cluster: Cluster, worker: Worker) -> Command:
 
 
 def _key(graph: str, task: str, variant: str, instances: int, batch: int, **_: Any) -> tuple[object, ...]:
-    """What a model is told by in a status."""
+    """Returns the identity of a model in a status."""
     return graph, task, variant, instances, batch
 
 

@@ -1,4 +1,4 @@
-"""Why a plan is what it is, for readers."""
+"""An explanation of a plan as tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ _UNPROVEN = "~"
 
 
 def explanation_view(explanation: Explanation) -> Iterator[View]:
-    """Its parts, one below the other."""
+    """Yields the parts of an explanation, to be printed one below the other."""
     several = len({budget.graph for budget in explanation.tasks}) > 1
     yield _budgets(explanation, several)
     yield ""
@@ -27,20 +27,20 @@ def explanation_view(explanation: Explanation) -> Iterator[View]:
 def _budgets(explanation: Explanation, several: bool) -> Table:
     rows = [
         (
-            _of(budget.graph, budget.task, several),
+            _label(budget.graph, budget.task, several),
             figures(budget.latency_ms),
             figures(budget.budget_ms),
             f"{budget.accuracy:.3f}",
         )
         for budget in explanation.tasks
     ]
-    return Table.of(("task", "planned ms", "budget ms", "accuracy"), rows, title="what tasks use of the SLO")
+    return Table.of(("task", "planned ms", "budget ms", "accuracy"), rows, title="shares of the SLO by task")
 
 
 def _paths(explanation: Explanation, several: bool) -> Table:
     rows = [
         (
-            _of(path.graph, " > ".join(path.tasks), several),
+            _label(path.graph, " > ".join(path.tasks), several),
             figures(path.latency_ms),
             figures(path.slo_ms),
             figures(path.slack_ms),
@@ -51,7 +51,7 @@ def _paths(explanation: Explanation, several: bool) -> Table:
         for path in explanation.paths
     ]
     header = ("path", "planned ms", "SLO ms", "slack ms", "accuracy", "SLO", "slack")
-    return Table.of(header, rows, title="what paths use of the SLO")
+    return Table.of(header, rows, title="shares of the SLO by path")
 
 
 def _limits(limits: Sequence[Limit]) -> Table:
@@ -67,14 +67,14 @@ def _limits(limits: Sequence[Limit]) -> Table:
         for step in limit.steps
         for first in [step is limit.steps[0]]
     ]
-    header = ("requirement", "is", "binds", "change", "slices", "GPUs")
-    return Table.of(header, rows, title="what requirements are worth")
+    header = ("requirement", "value", "binds", "change", "slices", "GPUs")
+    return Table.of(header, rows, title="cost of the requirements")
 
 
 def _choices(choices: Sequence[Choice], several: bool) -> Table:
     rows = [
         (
-            _of(choice.graph, choice.task, several),
+            _label(choice.graph, choice.task, several),
             f"{choice.what} {choice.chosen}",
             _segments(choice.instead),
             *_effect(choice.effect),
@@ -83,22 +83,22 @@ def _choices(choices: Sequence[Choice], several: bool) -> Table:
         )
         for choice in choices
     ]
-    header = ("task", "chosen", "without it", "slices", "GPUs", "accuracy", "mean")
-    return Table.of(header, rows, title="what was chosen, and the next best")
+    header = ("task", "chosen", "instead", "slices", "GPUs", "accuracy", "mean")
+    return Table.of(header, rows, title="choices and their next best alternatives")
 
 
 def _remarks(explanation: Explanation) -> str:
     limits = [step.effect for limit in explanation.limits for step in limit.steps]
     effects = [*limits, *(choice.effect for choice in explanation.choices)]
-    remarks = [f"{len(effects)} plans made in {explanation.seconds:.1f} s to compare with"]
+    remarks = [f"compared with {len(effects)} other plans in {explanation.seconds:.1f} s"]
     if explanation.unknown:
-        remarks.append(f"the time limit left {explanation.unknown} of them open; --time-limit allows more")
+        remarks.append(f"{explanation.unknown} of them reached the time limit without a result; raise --time-limit")
     if not all(effect.proven for effect in effects):
-        remarks.append(f"{_UNPROVEN} of plans that are not proven optimal")
+        remarks.append(f"{_UNPROVEN} marks plans that are not proven optimal")
     return "; ".join(remarks)
 
 
-def _of(graph: str, name: str, several: bool) -> str:
+def _label(graph: str, name: str, several: bool) -> str:
     return f"{graph}: {name}" if several else name
 
 
@@ -127,7 +127,7 @@ def _accuracy(more: Mapping[str, float], graph: str) -> str:
 
 
 def _segments(segments: Sequence[Segment]) -> str:
-    """Replicas by variant and slice: batch sizes and instances would be too much here."""
+    """Returns the number of replicas by variant and slice, without batch sizes and instances."""
     counts: dict[tuple[str, str], int] = {}
     for segment in segments:
         place = (segment.variant, segment.slice)

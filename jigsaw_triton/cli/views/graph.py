@@ -1,4 +1,4 @@
-"""A task graph as JSON, and its facts in a line."""
+"""A task graph as JSON."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorType
 
 
 def graph_document(graph: TaskGraph) -> dict[str, Any]:
-    """A graph as JSON: what graph.yaml says, completed, with its edges and its tasks in topological order."""
+    """Returns a graph as JSON: its graph.yaml with all defaults, its edges, and its tasks in topological order."""
     slo = graph.slo
     return {
         "name": graph.name,
@@ -27,12 +27,6 @@ def graph_document(graph: TaskGraph) -> dict[str, Any]:
         "priority": graph.priority,
         "weight": graph.weight,
     }
-
-
-def missing_files(graph: TaskGraph) -> list[str]:
-    """Artifacts and samples that are not there, by their paths, sorted."""
-    named = {path for task in graph.tasks.values() for v in task.variants for path in v.artifacts.values()}
-    return sorted(str(path) for path in named | set(graph.samples.values()) if not path.is_file())
 
 
 def _tensor(kind: TensorType) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How `mig` shows GPUs, their instances and changes of them."""
+"""Tables, drawings and JSON of GPUs, their MIG instances and changes of them, for `mig`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,28 +12,28 @@ from jigsaw_triton.gpus.board import Piece, Strip, draw_text
 from jigsaw_triton.gpus.rearrangement import Rearrangement
 from jigsaw_triton.gpus.reported import MigMode
 
-_STATES = {0: " (half made)", 1: " (part of it)"}
-"""Compute instances of one that no process can use as a whole -> what is said of it."""
+_STATES = {0: " (incomplete)", 1: " (in part)"}
+"""Number of compute instances of a MIG instance that no process can use as a whole -> its mark in the table."""
 
-_HEADER = ("GPU", "model", "MIG", "instance", "profile", "UUID", "made by", "processes")
+_HEADER = ("GPU", "model", "MIG", "instance", "profile", "UUID", "created by", "processes")
 
 
 def mode_words(mode: MigMode | None) -> str:
-    """A MIG mode as the tables have it."""
+    """Returns a MIG mode in words."""
     if mode is None:
-        return "not known"
+        return "not supported"
     now = "on" if mode.current else "off"
     return now if mode.current == mode.pending else f"{now}, {'on' if mode.pending else 'off'} after a reset"
 
 
 def gpus_table(gpus: Sequence[FoundGpu]) -> Table:
-    """A line an instance, or a GPU that has none."""
+    """Returns a table with a row for each instance, and one for each GPU without instances."""
     rows: list[Sequence[object]] = []
     for gpu in gpus:
-        of = (gpu.reported.index, gpu.reported.name, mode_words(gpu.reported.mode))
+        columns = (gpu.reported.index, gpu.reported.name, mode_words(gpu.reported.mode))
         rows += [
             (
-                *of,
+                *columns,
                 f"{i.instance.placement}{_STATES.get(i.parts, ' (split)') if i.instance.half_made else ''}",
                 i.profile,
                 i.instance.uuid,
@@ -43,12 +43,12 @@ def gpus_table(gpus: Sequence[FoundGpu]) -> Table:
             for i in gpu.instances
         ]
         if not gpu.instances:
-            rows.append((*of, "none", None, gpu.reported.uuid, None, None))
+            rows.append((*columns, "none", None, gpu.reported.uuid, None, None))
     return Table.of(_HEADER, rows)
 
 
 def drawn(gpus: Sequence[FoundGpu], width: int) -> Iterator[Text]:
-    """The GPUs that can be cut, as boards."""
+    """Yields a drawing of the GPUs whose MIG mode is on."""
     strips = [
         Strip(f"GPU {gpu.reported.index}", gpu.board, tuple(_piece(gpu)))
         for gpu in gpus
@@ -66,7 +66,7 @@ def _piece(gpu: FoundGpu) -> Iterator[Piece]:
 
 
 def gpu_json(gpu: FoundGpu) -> dict[str, Any]:
-    """A GPU for programs."""
+    """Returns a GPU as JSON."""
     mode = gpu.reported.mode
     return {
         "index": gpu.reported.index,
@@ -91,7 +91,7 @@ def gpu_json(gpu: FoundGpu) -> dict[str, Any]:
 
 
 def rearrangements_table(changes: Sequence[Rearrangement]) -> Table:
-    """A line an instance: what stays, goes and comes."""
+    """Returns a table with a row for each instance that stays, is destroyed or is created."""
     rows = [
         (change.gpu.index, word, placement)
         for change in changes
@@ -106,7 +106,7 @@ def rearrangements_table(changes: Sequence[Rearrangement]) -> Table:
 
 
 def rearrangement_json(change: Rearrangement) -> dict[str, Any]:
-    """A change for programs."""
+    """Returns a change as JSON."""
     return {
         "index": change.gpu.index,
         "stay": [str(i.placement) for i in change.stay],

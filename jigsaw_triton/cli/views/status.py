@@ -1,21 +1,20 @@
-"""The state of a deployment, for readers."""
+"""The status of a deployment as lines, tables and a drawing of the GPUs."""
 
 from typing import Any
 
-from jigsaw_triton.cli.inputs.files import planned_cluster
 from jigsaw_triton.cli.io.output import Output, View, drawing, figures
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.cli.views.plan import strips
 from jigsaw_triton.gpus.board import draw_text
+from jigsaw_triton.planner.domain.picture import planned_gpus, strips
 from jigsaw_triton.planner.domain.plan import plan_from_json
 
 
 def status_view(status: dict[str, Any], out: Output) -> list[View]:
-    """A status for people."""
+    """Returns the parts of a status, to be printed one below the other."""
     parts: list[View] = []
     doing = f", {status['doing']}" if status["doing"] else ""
     parts.append(f"{status['state']}{_degraded(status)}{doing}, generation {status['generation']}")
-    parts += [f"emulated: {said}" for said in status["emulated"]]
+    parts += [f"emulated: {sentence}" for sentence in status["emulated"]]
     if image := status["server"]["workers"]["image"]:
         parts.append(f"workers run from the image {image}")
     gateway = status["gateway"]
@@ -29,29 +28,30 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
             ("client certificates", edge["client_certificates"]),
             ("keys", edge["api_keys"]),
         )
-        guarded = "".join(f", {word}" for word, there in guards if there)
+        guarded = "".join(f", {word}" for word, enabled in guards if enabled)
         parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
-    parts += [f"measured: {said}" for graph in status["graphs"].values() for said in graph["rows"]]
+    parts += [f"measured: {sentence}" for graph in status["graphs"].values() for sentence in graph["rows"]]
     parts.append("")
     parts.append(_graphs(status))
     parts.append(_workers(status))
     if status["plan"] is not None:
         plan = plan_from_json(status["plan"], where="the running plan")
-        parts.append(drawing(draw_text(strips(plan, planned_cluster(plan, "emulated")), width=out.width)))
+        parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
 
 
 def _degraded(status: dict[str, Any]) -> str:
-    """Servers that are out, where the deployment is degraded."""
+    """Returns the servers that are not ready, if the deployment is degraded."""
     if not status["degraded"]:
         return ""
     states = {"gateway": status["gateway"]["state"], **{w["name"]: w["state"] for w in status["workers"]}}
     restarting = [name for name, state in states.items() if state == "restarting"]
     lost = [name for name, state in states.items() if state == "lost"]
-    told = [f"{', '.join(names)} {text}" for names, text in ((restarting, "restarting"), (lost, "given up")) if names]
-    return f", degraded: {'; '.join(told)}" if told else ", degraded"
+    groups = ((restarting, "restarting"), (lost, "given up"))
+    parts = [f"{', '.join(names)} {text}" for names, text in groups if names]
+    return f", degraded: {'; '.join(parts)}" if parts else ", degraded"
 
 
 def _graphs(status: dict[str, Any]) -> Table:
@@ -73,25 +73,30 @@ def _graphs(status: dict[str, Any]) -> Table:
     return Table.of(header, rows)
 
 
-def _worker(worker: dict[str, Any], told: bool) -> tuple[object, ...]:
-    """What stands in the first of a worker's lines; with its use where that is told of any."""
-    about = (worker["name"], worker["state"], worker["pid"], worker["restarts"])
-    if not told:
-        return about
+def _worker(worker: dict[str, Any], *, with_use: bool) -> tuple[object, ...]:
+    """Returns the cells of a worker, which are in the row of its first model.
+
+    Args:
+        worker: Worker of a status.
+        with_use: True if the table has columns for memory and utilisation.
+    """
+    cells = (worker["name"], worker["state"], worker["pid"], worker["restarts"])
+    if not with_use:
+        return cells
     use = worker["use"]
     if use is None:
-        return (*about, "-", "-")
+        return (*cells, "-", "-")
     busy = "-" if use["busy"] is None else f"{use['busy']:.0%}"
-    return (*about, f"{use['memory_mib']} of {use['memory_total_mib']}", busy)
+    return (*cells, f"{use['memory_mib']} of {use['memory_total_mib']}", busy)
 
 
 def _workers(status: dict[str, Any]) -> Table:
-    told = any(w["use"] is not None for w in status["workers"])
-    columns = ("worker", "state", "pid", "restarts", *(("MiB", "SMs busy") if told else ()))
+    with_use = any(w["use"] is not None for w in status["workers"])
+    columns = ("worker", "state", "pid", "restarts", *(("MiB", "SMs busy") if with_use else ()))
     header = (*columns, "model", "instances", "batch")
     rows = [
         (
-            *(_worker(w, told) if number == 0 else ("",) * len(columns)),
+            *(_worker(w, with_use=with_use) if number == 0 else ("",) * len(columns)),
             model["name"],
             model["instances"],
             model["batch"],

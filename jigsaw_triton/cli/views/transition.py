@@ -1,4 +1,4 @@
-"""A transition for readers: its steps, how long they take, and the capacity meanwhile."""
+"""A transition as a table: its steps, their expected time, and the capacity during and after each."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,32 +8,32 @@ from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.transition.transition import Step, Transition
 
-_HEADER = ("step", "kind", "what", "where", "seconds", "meanwhile", "after")
+_HEADER = ("step", "kind", "change", "slice", "seconds", "during", "after")
 _MARKS = {"add": "+", "remove": "-", "change": "~"}
 
 
 def transition_view(found: Transition, plan: Plan) -> Iterator[View]:
-    """The parts of the view, one below the other.
+    """Yields the parts of the view, to be printed one below the other.
 
     Args:
-        found: To show.
-        plan: That it leads to.
+        found: The transition.
+        plan: Plan that it leads to.
     """
     if not found.steps:
-        yield "nothing that runs has to change"
+        yield "nothing that is running has to change"
         return
     several = len(plan.graphs) > 1
     rows = [row for number, step in enumerate(found.steps, 1) for row in _rows(number, step, several)]
     yield ""
     yield Table.of(_HEADER, rows, title="transition (capacity in requests/s)")
-    yield f"in all {figures(found.seconds)} s as expected; {_meanwhile(found, plan)}"
+    yield f"expected to take {figures(found.seconds)} s in total; {_capacity_meanwhile(found, plan)}"
 
 
-def _meanwhile(found: Transition, plan: Plan) -> str:
-    """What the graphs get on the way."""
-    told = [
-        f"{s.graph} misses up to {figures(s.missing_rps)} requests/s for {figures(s.seconds)} s, "
-        f"{figures(s.requests)} requests in all"
+def _capacity_meanwhile(found: Transition, plan: Plan) -> str:
+    """Returns where the capacity is too small during the transition, and for how long."""
+    sentences = [
+        f"{s.graph} lacks capacity for up to {figures(s.missing_rps)} requests/s for {figures(s.seconds)} s, "
+        f"{figures(s.requests)} requests in total"
         for s in found.shortfalls
     ]
     missing = {s.graph for s in found.shortfalls}
@@ -41,12 +41,14 @@ def _meanwhile(found: Transition, plan: Plan) -> str:
         now, demand = found.before_rps[name], planned.demand_rps
         if name not in missing and now < demand * (1 - 1e-5):
             after = found.steps[-1].after_rps[name]
-            told.append(f"{name} has capacity for {figures(now)} requests/s before, for {figures(after)} at the end")
-    return "; ".join(told) or "the capacity for the demand is there throughout"
+            sentences.append(
+                f"{name} has capacity for {figures(now)} requests/s before, and for {figures(after)} at the end"
+            )
+    return "; ".join(sentences) or "the capacity covers the demand throughout"
 
 
 def _rows(number: int, step: Step, several: bool) -> Iterator[tuple[object, ...]]:
-    """A row for all changes that are alike; the first says what is of the whole step."""
+    """Yields a row for each group of equal changes. The first row also has the columns of the whole step."""
     alike: dict[tuple[str, str], list[Change]] = {}
     for change in step.changes:
         alike.setdefault((change.placement.slice, _what(change, several)), []).append(change)

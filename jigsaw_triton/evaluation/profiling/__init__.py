@@ -1,1 +1,1 @@
-"""Measures variants on live tritonservers."""
+"""Measures the profiles of variants on live tritonservers."""

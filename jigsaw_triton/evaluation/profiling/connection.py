@@ -1,4 +1,4 @@
-"""A blocking keep-alive connection to one tritonserver: two calls, `send` and `receive`, make an inference."""
+"""A blocking keep-alive connection to one tritonserver, on which `send` and `receive` make an inference."""
 
 import socket
 import struct
@@ -19,11 +19,11 @@ class Connection:
 
     Args:
         address: `unix:/path/of.sock` or `host:port`.
-        timeout_s: Seconds for connecting, then for sending a request, and for receiving its answer; an answer that
-            comes in drops may take twice as long.
+        timeout_s: Seconds to wait for the connection, and for each request to be sent and answered. An answer that
+            arrives in small pieces may take twice as long.
 
     Raises:
-        CallError: Nothing listens there.
+        CallError: Nothing listens at the address.
     """
 
     def __init__(self, address: str, timeout_s: float) -> None:
@@ -33,15 +33,15 @@ class Connection:
         try:
             self._socket = _connect(address, timeout_s)
         except (OSError, ValueError) as error:
-            raise CallError(f"cannot connect to {address}: {_words(error)}") from error
-        # Timeouts of the kernel's: Python's own cost a system call more for each that they guard.
+            raise CallError(f"cannot connect to {address}: {_reason(error)}") from error
+        # The kernel enforces the timeouts, because Python's cost an extra system call for each guarded one.
         self._socket.settimeout(None)
         limit = struct.pack("ll", int(timeout_s), int(1e6 * (timeout_s % 1)) or 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def close(self) -> None:
-        """Closes the socket; an inference under way is lost."""
+        """Closes the socket and abandons an inference in progress."""
         self._socket.close()
 
     def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
@@ -50,10 +50,10 @@ class Connection:
         Args:
             model: Name of the model on the server.
             inputs: Inputs with their leading batch dimension.
-            outputs: Names of the outputs wanted.
+            outputs: Names of the requested outputs.
 
         Raises:
-            CallError: The connection broke, or the server took too long to read.
+            CallError: The connection broke, or the server took too long to read the request.
         """
         self._deadline = time.monotonic() + self._timeout_s
         head, data = protocol.inference(model, inputs, outputs)
@@ -65,25 +65,25 @@ class Connection:
             for piece in data:
                 self._socket.sendall(piece)
         except OSError as error:
-            raise CallError(_words(error)) from error
+            raise CallError(_reason(error)) from error
 
     def receive(self) -> dict[str, Array]:
-        """Receives the answer to what was sent.
+        """Receives the answer to the last request.
 
         Returns:
-            The outputs by name, views into one buffer of their own.
+            The outputs by name, as views of a new buffer.
 
         Raises:
-            CallError: The server is gone or late, or answered with an error or with what is no answer.
+            CallError: The server is gone or late, or its answer is an error or violates the protocol.
         """
         try:
             answer = self._receive_message()
             if answer.head.status == 200:
                 return protocol.outputs(answer)
         except OSError as error:
-            raise CallError(_words(error)) from error
+            raise CallError(_reason(error)) from error
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            raise CallError(f"answer is not of Triton's protocol: {error}") from error
+            raise CallError(f"the answer violates Triton's protocol: {error}") from error
         raise protocol.error(answer)
 
     def _receive_message(self) -> protocol.Answer:
@@ -133,7 +133,7 @@ def _connect(address: str, timeout_s: float) -> socket.socket:
     return connection
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError | BlockingIOError):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:

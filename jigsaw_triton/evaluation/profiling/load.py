@@ -1,9 +1,9 @@
-"""A closed loop on one model of a slice: as many batches under way, at any time, as it has instances.
+"""Closed-loop load on one model of a slice, with as many concurrent batches as the model has instances.
 
-It speaks Triton's HTTP protocol to the Unix socket that the gateway would use, so it measures what a plan needs to
-know: the time of a batch as the gateway sees it. perf_analyzer does not serve for that: it cannot connect to a Unix
-socket, it cannot keep a batch together that travels as several requests side by side, and it repeats windows until they
-agree, where here every point takes about the same time.
+The loop speaks Triton's HTTP protocol on the Unix socket that the gateway would use, so it measures the latency of a
+batch as the gateway sees it. perf_analyzer cannot do this: it cannot connect to a Unix socket or measure a batch that
+consists of several concurrent requests, and it repeats windows until they agree, while this loop takes about the same
+time for every configuration.
 """
 
 import asyncio
@@ -20,34 +20,34 @@ from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.evaluation.profiling.tensors import Batch
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
-_LOOK_S = 0.01
+_POLL_S = 0.01
 
 
-class Wire(Protocol):
-    """What is used of `connection.Connection`."""
+class LaneConnection(Protocol):
+    """Connection of a lane to a server; the subset of `connection.Connection` that the loop uses."""
 
     def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
         """Sends a request."""
         ...
 
     def receive(self) -> dict[str, Array]:
-        """Waits for its answer."""
+        """Waits for the answer and returns its outputs."""
         ...
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a loop goes on.
+    """Duration of a loop.
 
     Attributes:
-        seconds: Measured, at least.
-        warm_up_s: Before that, at least.
-        warm_up_batches: Of each lane before that, at least.
-        least_batches: Measured of each lane, at least, however long they take.
+        seconds: Minimum duration of the measurement in seconds.
+        warm_up_s: Minimum duration of the warm-up in seconds.
+        warm_up_batches: Minimum number of batches per lane in the warm-up.
+        least_batches: Minimum number of measured batches per lane, however long they take.
     """
 
     seconds: float = 3.0
@@ -58,30 +58,30 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is measured.
+    """Model to measure.
 
     Attributes:
-        model: Name on the server.
-        outputs: That are asked for.
-        connect: Opens a connection for a lane, whose number it gets, to the server, or to one of several.
+        model: Name of the model on the server.
+        outputs: Names of the requested outputs.
+        connect: Function that opens a connection for a lane, given its number, to the server or to one of several.
     """
 
     model: str
     outputs: tuple[str, ...]
-    connect: Callable[[int], Wire]
+    connect: Callable[[int], LaneConnection]
 
 
 async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace: Pace) -> list[list[Span]]:
-    """Sends batches, in each lane one after the other, and measures each.
+    """Sends batches one after the other in each of several concurrent lanes, and measures each batch.
 
     Args:
-        target: Where they go.
-        batches: Sent in turn, each lane from another one on.
-        lanes: Batches under way at any time.
-        pace: For how long.
+        target: Model to measure.
+        batches: Batches to send in turn; each lane starts with another one.
+        lanes: Number of lanes, and so of concurrent batches.
+        pace: Duration of the loop.
 
     Returns:
-        Of each lane the batches that were measured: all lanes were busy then, before and after.
+        The measured batches of each lane. All lanes were busy throughout, and shortly before and after.
 
     Raises:
         ServerError: A batch was not answered.
@@ -97,9 +97,9 @@ async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace
 
         async def until(enough: Callable[[], bool]) -> float:
             while not enough():
-                done, _ = await asyncio.wait(tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    await task  # It ends before it is told to only by failing.
+                    await task  # A lane that ends before `stop` is set has failed.
             return time.perf_counter()
 
         try:
@@ -112,7 +112,7 @@ async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace
             )
             warm = [len(lane) for lane in spans]
             end = await until(
-                # One batch more than wanted: the one that was under way at the start does not count.
+                # One batch more than the minimum, because the batch in flight at the start does not count.
                 lambda: (
                     time.perf_counter() >= start + pace.seconds
                     and all(len(lane) - warm[i] > pace.least_batches for i, lane in enumerate(spans))
@@ -127,20 +127,20 @@ async def closed_loop(target: Target, batches: Sequence[Batch], lanes: int, pace
 def _lane(
     target: Target, lane: int, batches: Sequence[Batch], first: int, spans: list[Span], stop: threading.Event
 ) -> None:
-    wires: list[Wire] = []
+    connections: list[LaneConnection] = []
     try:
-        wires += [target.connect(lane) for _ in batches[0]]
+        connections += [target.connect(lane) for _ in batches[0]]
         number = first
         while not stop.is_set():
             begun = time.perf_counter()
-            for wire, request in zip(wires, batches[number % len(batches)], strict=True):
-                wire.send(target.model, request, target.outputs)
-            for wire in wires:
-                wire.receive()
+            for connection, request in zip(connections, batches[number % len(batches)], strict=True):
+                connection.send(target.model, request, target.outputs)
+            for connection in connections:
+                connection.receive()
             spans.append((begun, time.perf_counter()))
             number += 1
     except CallError as error:
         raise ServerError(f"a batch was not answered: {error.reason}", where=target.model) from error
     finally:
-        for wire in wires:
-            wire.close()
+        for connection in connections:
+            connection.close()

@@ -1,11 +1,14 @@
-"""How much memory processes hold."""
+"""Measures the memory of processes."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def held_mib(pids: Iterable[int], *, proc: Path = Path("/proc")) -> float:
-    """Memory of processes in MiB: pages that several share are divided among them (PSS). Ended ones hold none."""
+    """Returns the memory of processes in MiB, with shared pages divided among their users (PSS).
+
+    Processes that have ended count as 0.
+    """
     total_kib = 0
     for pid in pids:
         try:

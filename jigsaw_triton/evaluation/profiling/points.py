@@ -1,4 +1,4 @@
-"""What is to be measured: variants x slices x instances x batch sizes. Pure."""
+"""Enumerates the configurations to measure: variants x slices x instances x batch sizes. Does no I/O."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from jigsaw_triton.spec.words import nearest
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Configurations that each variant is measured in.
+    """Configurations in which each variant is measured.
 
     Attributes:
-        slices: Kinds of MIG instance.
+        slices: Slice kinds.
         instances: Triton instance counts.
         batches: Batch sizes.
     """
@@ -28,32 +28,35 @@ class Grid:
 
 
 def measurable(cluster: Cluster) -> dict[str, Gpu]:
-    """A GPU of each model of board in a cluster.
+    """Returns one GPU of each board in a cluster, by the board's name.
 
     Raises:
-        InputError: MIG is emulated on a board that is not there, so that what the models take says nothing of it.
+        InputError: MIG is emulated for a GPU. The models would run on the processor, so their times would say nothing
+            about the GPU.
     """
     gpus = {gpu.board.name: gpu for gpu in reversed(cluster.gpus)}
     absent = [name for name, gpu in sorted(gpus.items()) if cluster.driver == "emulated" and gpu.board.arch != "cpu"]
     if absent:
         raise InputError(
-            f"nothing can be measured on {', '.join(absent)}: MIG is emulated, the models run on this processor",
+            f"nothing can be measured on {', '.join(absent)}: MIG is emulated, so models would run on this processor",
             where="--gpus",
-            hint="write --gpus 1xcpu to measure this processor, or bring a profiles.csv that was measured on the board",
+            hint="use --gpus 1xcpu to measure this processor, or a profiles.csv that was measured on the GPU",
         )
     return dict(sorted(gpus.items()))
 
 
 def chosen(graph: TaskGraph, tasks: Collection[str], variants: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The variants to measure, by task, in the graph's order; `emulated` ones, which have no time of their own, not.
+    """Returns the names of the variants to measure by task, in the graph's order.
+
+    `emulated` variants are left out, since their times come from the profile itself.
 
     Args:
-        graph: That has them.
-        tasks: Names; all where there are none.
-        variants: Names; all of the tasks' where there are none.
+        graph: Graph with the variants.
+        tasks: Names of tasks; empty for all tasks.
+        variants: Names of variants; empty for all variants of the tasks.
 
     Raises:
-        InputError: The graph has no such task, or the tasks have no such variant, or nothing is left.
+        InputError: The graph has no such task, the tasks have no such variant, or no variant is left.
     """
     for name in tasks:
         if name not in graph.tasks:
@@ -72,23 +75,23 @@ def chosen(graph: TaskGraph, tasks: Collection[str], variants: Collection[str]) 
     }
     if not any(found.values()):
         raise InputError(
-            "there is nothing to measure: the variants are emulated, they take the time that a profile says",
+            "there is nothing to measure: all variants are emulated, and their times come from the profile itself",
             where=graph.name,
-            hint="give the graph variants with models, or write profiles.csv by hand with source `assumed`",
+            hint="add variants with models to the graph, or write profiles.csv by hand with source `assumed`",
         )
     return {task: names for task, names in found.items() if names}
 
 
 def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tuple[ProfileKey, ...]:
-    """Every configuration of the variants on a board, those of one variant together, those of one slice next.
+    """Returns every configuration of the variants on a board, grouped by variant and then by slice kind.
 
     Args:
-        board: Of the GPU.
-        variants: By task.
-        grid: What each is measured in.
+        board: Model of the GPU.
+        variants: Names of variants by task.
+        grid: Configurations of each variant.
 
     Raises:
-        InputError: The board has no such slice, or a number of the grid is not above 0 or too large.
+        InputError: The board has no such slice, or a number in the grid is out of range.
     """
     for kind in grid.slices:
         if kind not in board.profiles:
@@ -97,7 +100,7 @@ def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tu
     for flag, numbers in (("--instances", grid.instances), ("--batches", grid.batches)):
         for number in numbers:
             if not 1 <= number <= LIMIT_COUNT:
-                hint = f"write numbers from 1 to {LIMIT_COUNT}, with commas between"
+                hint = f"write numbers from 1 to {LIMIT_COUNT}, separated by commas"
                 raise InputError(f"{number} is out of range", where=flag, hint=hint)
     return tuple(
         ProfileKey(board.name, task, variant, kind, instances, batch)
@@ -110,6 +113,6 @@ def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tu
 
 
 def unmeasured(keys: Sequence[ProfileKey], table: ProfileTable) -> tuple[ProfileKey, ...]:
-    """Those that the table has no measured row of; what is fitted or assumed in it is worth measuring."""
+    """Returns the configurations without a measured row in the table; fitted and assumed rows are measured anew."""
     rows = {key: table.get(key) for key in keys}
     return tuple(key for key, row in rows.items() if row is None or row.source != "measured")

@@ -1,6 +1,6 @@
-"""Triton's HTTP inference protocol with its binary tensor extension, as bytes.
+"""Encodes and decodes Triton's HTTP inference protocol with its binary tensor extension.
 
-Turns requests into bytes, and answers into tensors or an error; nothing here is sent (`connection`).
+The module converts requests to bytes, and answers to tensors or an error. `connection` sends and receives them.
 """
 
 import json
@@ -15,16 +15,16 @@ import numpy as np
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
 
 JOIN_BELOW = 64 * 1024
-"""Bytes below which a request is copied together and sent by one system call."""
+"""Size in bytes below which a request is copied into one buffer and sent by one system call."""
 
-_NOISE = re.compile(r"^\[request id: [^]]*\] ")
+_REQUEST_ID = re.compile(r"^\[request id: [^]]*\] ")
 
 
 class CallError(Exception):
-    """A server did not answer an inference, or answered with an error.
+    """A server did not answer an inference request, or answered with an error.
 
     Attributes:
-        reason: Reason in a few words.
+        reason: Short reason.
     """
 
     def __init__(self, reason: str) -> None:
@@ -33,19 +33,19 @@ class CallError(Exception):
 
 
 class Request(NamedTuple):
-    """An inference request as it is sent: the head, then the tensors that go beside it, in order."""
+    """An encoded inference request: the head, followed by the binary tensors in order."""
 
     head: bytes
     data: list[bytes | memoryview]
 
 
 def inference(model: str, inputs: Arrays, outputs: tuple[str, ...]) -> Request:
-    """An inference request.
+    """Encodes an inference request.
 
     Args:
         model: Name of the model on the server.
         inputs: Inputs with their leading batch dimension.
-        outputs: Names of the outputs wanted.
+        outputs: Names of the requested outputs.
     """
     data = [_raw(array) for array in inputs.values()]
     head = _request_head(
@@ -57,7 +57,7 @@ def inference(model: str, inputs: Arrays, outputs: tuple[str, ...]) -> Request:
 
 
 def _raw(array: Array) -> bytes | memoryview:
-    """The tensor's bytes as the protocol wants them, without a copy where its memory is already so."""
+    """Returns the tensor's bytes in the protocol's format; large contiguous tensors are not copied."""
     if array.dtype.kind in "OSU":
         return _bytes_tensor(array)
     if array.nbytes < JOIN_BELOW:
@@ -94,7 +94,7 @@ def _request_head(
 
 
 class Head(NamedTuple):
-    """An answer's HTTP header. All of the body is JSON where the header gives no length of the JSON."""
+    """HTTP header of an answer. If the header gives no length of the JSON, the whole body is JSON."""
 
     status: int
     body_bytes: int
@@ -102,7 +102,7 @@ class Head(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer. Its body lies in a buffer from an offset on, so that the tensors after its JSON are aligned."""
+    """An answer, whose body starts at such an offset in a buffer that the tensors after the JSON are aligned."""
 
     head: Head
     buffer: Array
@@ -110,20 +110,20 @@ class Answer(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """The JSON of the answer."""
+        """JSON of the answer."""
         return self.buffer[self.start : self.start + self.head.json_bytes].tobytes()
 
 
 @lru_cache(maxsize=1024)
 def parse_head(text: bytes) -> Head:
-    """Reads an answer's header.
+    """Parses the HTTP header of an answer.
 
     Args:
-        text: Header without the empty line that ends it.
+        text: Header without the empty line at its end.
 
     Raises:
         ValueError: The text is no HTTP header.
-        KeyError: The header does not give the body's length.
+        KeyError: The header does not give the length of the body.
     """
     first, *lines = text.decode("latin-1").split("\r\n")
     version, status, *_ = first.split(" ")
@@ -142,7 +142,7 @@ class _Output(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     binary_bytes: int | None
-    """None where the values stand in the JSON."""
+    """Size of the binary tensor; None if the values are in the JSON."""
     values: Sequence[Any]
 
 
@@ -159,18 +159,19 @@ def _parse_outputs(text: bytes) -> tuple[_Output, ...]:
     )
 
 
-# The JSON beside binary tensors is the same for answers of the same shapes.
+# Answers with the same shapes have the same JSON beside their binary tensors.
 _parse_outputs_cached = lru_cache(maxsize=1024)(_parse_outputs)
 
 
 def outputs(answer: Answer) -> dict[str, Array]:
-    """The outputs in a good answer to an inference, by name; views of its buffer.
+    """Returns the outputs in a successful answer by name, as views of its buffer.
 
     Args:
-        answer: Answer of status 200.
+        answer: Answer with status 200.
 
     Raises:
-        ValueError: It is not of the protocol; so do KeyError, TypeError, AttributeError and struct.error.
+        ValueError: The answer violates the protocol. KeyError, TypeError, AttributeError and struct.error mean the
+            same.
     """
     body, at = answer.buffer, answer.start + answer.head.json_bytes
     parse = _parse_outputs_cached if at < len(body) else _parse_outputs
@@ -183,7 +184,7 @@ def outputs(answer: Answer) -> dict[str, Array]:
         at += output.binary_bytes
         arrays[output.name] = _from_binary(output, data)
     if at != len(body):
-        raise ValueError(f"{len(body) - at} bytes beside the announced tensors")
+        raise ValueError(f"{len(body) - at} bytes more than the announced tensors")
     return arrays
 
 
@@ -210,8 +211,8 @@ def _from_binary(output: _Output, data: Array) -> Array:
 
 
 def error(answer: Answer) -> CallError:
-    """The error that an answer of another status than 200 stands for."""
+    """Returns the error in an answer whose status is not 200."""
     try:
-        return CallError(_NOISE.sub("", str(json.loads(answer.text)["error"])))
+        return CallError(_REQUEST_ID.sub("", str(json.loads(answer.text)["error"])))
     except (ValueError, KeyError, TypeError):
         return CallError(f"HTTP status {answer.head.status} without a message")

@@ -1,4 +1,4 @@
-"""The profiles.csv that measurements go to: whole at any moment, so that an interrupted run can be gone on with."""
+"""The profiles.csv for measurements, which is always complete, so that an interrupted run can be continued."""
 
 import tempfile
 from pathlib import Path
@@ -12,10 +12,10 @@ class Sheet:
     """A profiles.csv to which rows are added.
 
     Args:
-        path: The file; rows that it has already are kept.
+        path: Path of the file. Existing rows are kept.
 
     Raises:
-        SpecError: It is there and not right.
+        SpecError: The file exists and has errors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,14 +24,14 @@ class Sheet:
 
     @property
     def table(self) -> ProfileTable:
-        """What is in it."""
+        """Rows of the file."""
         return self._table
 
     def add(self, row: ProfileRow) -> None:
-        """Adds a row, in place of one of the same configuration, and writes the file: a reader sees it before or after.
+        """Adds or replaces the row of a configuration, and atomically replaces the file.
 
         Raises:
-            InputError: It cannot be written.
+            InputError: The file cannot be written.
         """
         rows = {known.key: known for known in self._table.rows()} | {row.key: row}
         self._table = ProfileTable(rows.values())
@@ -43,5 +43,5 @@ class Sheet:
                 fresh.replace(self.path)
         except OSError as error:
             raise InputError(
-                f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another by -O"
+                f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another with -O"
             ) from error

@@ -1,4 +1,4 @@
-"""What a task is called with for one request of its graph, and the batches made of that. Pure, but for samples read."""
+"""Makes a task's input tensors for one request of its graph, and batches of them. Its only I/O is reading samples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,23 +10,23 @@ from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, 
 from jigsaw_triton.runtime.dtypes import BF16, Array, Arrays, to_numpy
 
 Tensors = Mapping[TensorRef, Array]
-"""The tensors of one request as `TaskGraph.type_of` says: without a batch dimension, rows included."""
+"""Tensors of one request with the types of `TaskGraph.type_of`: without a batch dimension, with their rows."""
 
 Batch = tuple[Arrays, ...]
-"""The requests that make one batch: one of all items, or one an item."""
+"""Requests that form one batch: a single request with all items, or one request per item."""
 
 VARYING = 32
-"""What a dimension that varies is taken as where data is made up."""
+"""Size of a variable dimension in made-up data."""
 
 MOST_BATCHES = 64
-"""That are prepared; then they come again."""
+"""Largest number of prepared batches; the loop repeats them."""
 
 
 def sample_inputs(graph: TaskGraph) -> dict[TensorRef, Array]:
-    """The graph's inputs from its samples; those without one are left out.
+    """Returns the graph inputs that have samples.
 
     Raises:
-        InputError: A sample is no tensor, or not of its input's type.
+        InputError: A sample is no tensor, or does not have the type of its input.
     """
     return {TensorRef(GRAPH_INPUTS, name): _sample(graph, name) for name in graph.inputs if name in graph.samples}
 
@@ -41,9 +41,10 @@ def _sample(graph: TaskGraph, name: str) -> Array:
         array = array.astype(np.bytes_).astype(np.object_)
     if array.dtype != to_numpy(wanted.dtype) or not _fits(array.shape, wanted.shape):
         raise InputError(
-            f"the sample of {name} is {array.dtype} {list(array.shape)}, the input {wanted.dtype} {list(wanted.shape)}",
+            f"the sample of {name} is {array.dtype} {list(array.shape)}, but the input is {wanted.dtype} "
+            f"{list(wanted.shape)}",
             where=str(path),
-            hint="save one request's tensor, without a batch dimension, by numpy.save",
+            hint="save the tensor of one request, without a batch dimension, with numpy.save",
         )
     return array
 
@@ -53,7 +54,7 @@ def _fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
 
 
 def made_up(wanted: TensorType, rng: np.random.Generator) -> Array:
-    """Random data of a type; floats from 0 to 1, small whole numbers, words."""
+    """Returns random data of a type: floats from 0 to 1, small integers, or words."""
     shape = tuple(VARYING if dim < 0 else dim for dim in wanted.shape)
     dtype = to_numpy(wanted.dtype)
     if dtype.kind == "O":
@@ -63,19 +64,21 @@ def made_up(wanted: TensorType, rng: np.random.Generator) -> Array:
     if dtype.kind == "f":
         return rng.random(shape).astype(dtype)
     if dtype == BF16:
-        # The upper half of an FP32.
+        # BF16 is the upper half of FP32.
         return (rng.random(shape, np.float32).view(np.uint32) >> 16).astype(np.uint16).view(BF16)
     most = 2 if dtype.kind == "b" else 256 if wanted.dtype == "UINT8" else 100
     return rng.integers(0, most, shape).astype(dtype)
 
 
 def calls(graph: TaskGraph, task: Task, tensors: Tensors) -> list[dict[str, Array]]:
-    """What the task's model is called with for one request, a call a row where it iterates; no batch dimension.
+    """Returns the inputs of each call of the task for one request, without a batch dimension.
+
+    A task with `for_each` has one call per row, any other task has one call.
 
     Args:
-        graph: Of the task.
-        task: Whose condition, if it has one, is taken to hold.
-        tensors: All that it consumes.
+        graph: Graph of the task.
+        task: Task to call. Its condition, if any, is assumed to hold.
+        tensors: All tensors that the task consumes.
     """
     iterated = {name for name, ref in task.inputs.items() if graph.iterated(task, ref)}
     if task.for_each is None:
@@ -86,33 +89,33 @@ def calls(graph: TaskGraph, task: Task, tensors: Tensors) -> list[dict[str, Arra
     ]
 
 
-def gathered(graph: TaskGraph, task: Task, answers: Sequence[Arrays]) -> dict[TensorRef, Array]:
-    """The task's tensors from the answers to its `calls`, as consumers see them.
+def gather(graph: TaskGraph, task: Task, answers: Sequence[Arrays]) -> dict[TensorRef, Array]:
+    """Combines the answers to a task's calls into the tensors that consumers of the task see.
 
     Args:
-        graph: Of the task.
-        task: That answered.
-        answers: One a call, at least one, each with a batch dimension of 1.
+        graph: Graph of the task.
+        task: Task that answered.
+        answers: Answer to each call, at least one, each with a batch dimension of 1.
     """
-    a_row_a_call = task.for_each is not None or task.when is not None
+    row_per_call = task.for_each is not None or task.when is not None
     found = {}
     for ref in (TensorRef(task.name, name) for name in task.outputs):
         arrays = [answer[ref.name] for answer in answers]
-        as_rows = a_row_a_call and not graph.makes_rows(ref)
+        as_rows = row_per_call and not graph.makes_rows(ref)
         found[ref] = np.concatenate(arrays if as_rows else [array[0] for array in arrays])
-    for name, of in task.counts.items():
-        counts = np.array([[answer[of].shape[1]] for answer in answers])
-        found[TensorRef(task.name, name)] = counts if a_row_a_call else counts[0]
+    for name, counted in task.counts.items():
+        counts = np.array([[answer[counted].shape[1]] for answer in answers])
+        found[TensorRef(task.name, name)] = counts if row_per_call else counts[0]
     return found
 
 
 def batches(calls: Sequence[Arrays], size: int, *, side_by_side: bool) -> tuple[Batch, ...]:
-    """Batches of exactly `size` items that go through the calls in turn, again and again.
+    """Returns batches of exactly `size` items, which cycle through the calls.
 
     Args:
-        calls: At least one, of equal shapes unless `side_by_side`.
-        size: Of each batch.
-        side_by_side: Whether each item is a request of its own.
+        calls: Inputs of calls, at least one. They have equal shapes unless `side_by_side` is set.
+        size: Number of items in each batch.
+        side_by_side: True if each item is sent as a separate, concurrent request.
     """
     distinct = math.lcm(len(calls), size) // size
     return tuple(

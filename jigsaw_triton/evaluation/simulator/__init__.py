@@ -1,1 +1,1 @@
-"""A discrete-event simulator of a plan's servers: pure, seeded, without any clock but its own."""
+"""A discrete-event simulator of a plan's servers, with a seed and simulated time; it does no I/O."""

@@ -1,4 +1,4 @@
-"""Streams of requests: seconds at which they arrive, ascending."""
+"""Arrival processes, which return the arrival times of requests in seconds, ascending."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +7,11 @@ Array = NDArray[np.float64]
 
 
 def poisson(rate_rps: float, count: int, rng: np.random.Generator) -> Array:
-    """A Poisson process.
+    """Returns the arrival times of a Poisson process.
 
     Args:
-        rate_rps: Requests a second.
-        count: How many requests.
+        rate_rps: Requests per second.
+        count: Number of requests.
         rng: Source of randomness.
     """
     arrivals: Array = np.cumsum(rng.exponential(1 / rate_rps, count))
@@ -27,15 +27,15 @@ def bursty(
     share: float = 0.1,
     burst_s: float = 1.0,
 ) -> Array:
-    """A Markov-modulated Poisson process of two states: bursts, and quiet between them.
+    """Returns the arrival times of a Markov-modulated Poisson process with two states: bursts and quiet periods.
 
     Args:
-        rate_rps: Requests a second on average.
-        count: How many requests.
+        rate_rps: Mean number of requests per second.
+        count: Number of requests.
         rng: Source of randomness.
-        peak: Rate in a burst over the average, at least 1 and at most 1 / share.
-        share: Of the time that is in bursts, in (0, 1).
-        burst_s: Mean length of a burst.
+        peak: Ratio of the rate in a burst to the mean rate, from 1 to 1 / share.
+        share: Share of time spent in bursts, in (0, 1).
+        burst_s: Mean duration of a burst in seconds.
     """
     quiet = (1 - peak * share) / (1 - share)
     periods = 16 + int(2 * count / (rate_rps * burst_s / share))
@@ -44,7 +44,7 @@ def bursty(
         more = rng.exponential(np.tile([burst_s * (1 - share) / share, burst_s], periods))
         lengths_s = np.append(lengths_s, more)
         work = np.append(work, more * rate_rps * np.tile([quiet, peak], periods))
-    # A Poisson process of rate 1 in the integral of the rate, carried back to time.
+    # A Poisson process of rate 1 in the integral of the rate is mapped back to time.
     mass = np.cumsum(rng.exponential(1.0, count))
     arrivals: Array = np.interp(mass, np.append(0.0, np.cumsum(work)), np.append(0.0, np.cumsum(lengths_s)))
     return arrivals

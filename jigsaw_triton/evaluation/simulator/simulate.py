@@ -1,4 +1,4 @@
-"""Requests through the servers that a plan gives a graph."""
+"""Simulates requests through the servers that a plan assigns to a graph."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,23 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 Rows = Literal["poisson", "fixed"]
-"""How the number of rows varies about what a variant yields: as a Poisson variable, or only as far as that is no whole
-number."""
+"""Distribution of the number of rows around a variant's mean yield.
+
+`poisson` draws from a Poisson distribution. `fixed` only rounds a fractional mean up or down at random.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTask:
-    """One task in a simulation.
+    """Results of a simulation for one task.
 
     Attributes:
-        latency_ms: Request -> from when its inputs are there until the last of its rows is done; 0 where it has none.
-        calls: Request -> how many calls of the task it made.
-        utilisation: Share of its instances' time that they were occupied.
-        batch: Mean size of the batches.
-        shares: Variant -> share of the calls.
+        latency_ms: Latency of each request, from the arrival of the task's inputs to the completion of its last row; 0
+            for a request without rows.
+        calls: Number of calls of the task by each request.
+        utilisation: Share of time that the task's instances were busy.
+        batch: Mean batch size.
+        shares: Share of calls by variant.
     """
 
     latency_ms: Array = field(repr=False)
@@ -43,12 +46,12 @@ class SimulatedTask:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What became of the requests.
+    """Results of a simulation.
 
     Attributes:
-        arrivals_s: When they came.
-        latency_ms: Until all of the graph's tasks were done.
-        tasks: By name.
+        arrivals_s: Arrival time of each request.
+        latency_ms: Latency of each request, until all tasks of the graph were done.
+        tasks: Results of tasks by name.
     """
 
     arrivals_s: Array = field(repr=False)
@@ -56,27 +59,27 @@ class Simulated:
     tasks: Mapping[str, SimulatedTask]
 
     def percentile_ms(self, percentile: float) -> float:
-        """Of the requests' latency; `percentile` in [0, 100]."""
+        """Returns a percentile of the requests' latency; `percentile` is in [0, 100]."""
         return float(np.percentile(self.latency_ms, percentile))
 
     def attainment(self, limit_ms: float) -> float:
-        """Share of the requests that were done within this time."""
+        """Returns the share of requests that were done within this time."""
         return float((self.latency_ms <= limit_ms).mean())
 
 
 Stations = Mapping[str, Sequence[Servers]]
-"""Task -> what pulls from its queue."""
+"""Servers of each task, which take items from its queue."""
 
 
 def stations(graph: str, gpus: Sequence[PlannedGpu], profiles: ProfileTable) -> dict[str, tuple[Servers, ...]]:
-    """The servers that a plan's GPUs hold for a graph.
+    """Returns the servers that a plan's GPUs hold for a graph.
 
-    Models that share a slice are taken to have it alone: that they wait for each other is not simulated.
+    The simulator ignores that models on a shared slice wait for each other.
 
     Args:
-        graph: Its name.
-        gpus: Of the plan.
-        profiles: Of the graph, with every placed configuration.
+        graph: Name of the graph.
+        gpus: GPUs of the plan.
+        profiles: Profiles of the graph, which contain every placed configuration.
     """
     times = service_times(profiles)
     replicas = Counter(
@@ -96,25 +99,25 @@ def stations(graph: str, gpus: Sequence[PlannedGpu], profiles: ProfileTable) -> 
 def simulate(
     graph: TaskGraph, stations: Stations, arrivals_s: Array, *, seed: int = 0, rows: Rows = "poisson"
 ) -> Simulated:
-    """Runs requests through a graph.
+    """Simulates requests through a graph.
 
-    A task of a request begins when all tasks that it depends on are done for it, with all its rows at once, and is done
-    with the last of them: so the steps of a pipeline hand on whole tensors. Since load only moves downstream, the tasks
-    are simulated one after the other. A python step takes what is planned for it.
+    Tasks pass on whole tensors, as the steps of a pipeline do: for each request, a task starts with all its rows when
+    all its dependencies are done, and is done with its last row. Since requests only move downstream, the tasks are
+    simulated one after the other. A python step takes its planned latency.
 
     Args:
-        graph: Its tasks in topological order.
-        stations: Every task's.
-        arrivals_s: Ascending.
-        seed: The same gives the same.
-        rows: How fan-out varies.
+        graph: Graph to simulate.
+        stations: Servers of all tasks.
+        arrivals_s: Arrival times of the requests, ascending.
+        seed: Seed of the random numbers; equal seeds give equal results.
+        rows: Distribution of the numbers of rows.
     """
     rngs = np.random.default_rng(seed).spawn(len(graph.tasks) + 1)
     flow = _Flow(graph, arrivals_s, rows, rngs.pop())
     tasks = {}
     for node in graph.in_order():
         if isinstance(node, PythonStep):
-            flow.pass_by(node)
+            flow.run_step(node)
         else:
             tasks[node.name] = flow.run(node, stations[node.name], rngs.pop(0))
     done_s = np.maximum.reduce([arrivals_s, *flow.done_s.values()])
@@ -122,13 +125,13 @@ def simulate(
 
 
 class _Flow:
-    """How far the requests have come.
+    """Progress of the requests through the graph.
 
     Args:
-        graph: That they go through.
-        arrivals_s: When they come.
-        rows: How fan-out varies.
-        rng: Source of randomness for all but the time of batches.
+        graph: Graph to simulate.
+        arrivals_s: Arrival times of the requests.
+        rows: Distribution of the numbers of rows.
+        rng: Source of randomness for everything but the service times of batches.
     """
 
     def __init__(self, graph: TaskGraph, arrivals_s: Array, rows: Rows, rng: np.random.Generator) -> None:
@@ -139,7 +142,7 @@ class _Flow:
         self._level: dict[TensorRef, Array] = {}
 
     def run(self, task: Task, servers: Sequence[Servers], rng: np.random.Generator) -> SimulatedTask:
-        """Runs all requests through a task whose dependencies they have been through."""
+        """Simulates all requests through a task whose dependencies have been simulated."""
         calls = self._calls[task.name] = self._calls_of(task)
         ready_s = self._ready_s(task)
         order = np.argsort(ready_s, kind="stable")
@@ -153,7 +156,7 @@ class _Flow:
             done_s[order[some]] = np.maximum.reduceat(served.finish_s, starts)
         self.done_s[task.name] = done_s
         for output in {over for t in self._graph.tasks.values() if (over := t.for_each) and over.task == task.name}:
-            self._made[output] = self._yield(task, output, servers, served.by, np.repeat(order, sizes))
+            self._made[output] = self._rows_made(task, output, servers, served.by, np.repeat(order, sizes))
         by = np.bincount(served.by, minlength=len(servers)) / max(1, len(items_s))
         shares: Counter[str] = Counter()
         for server, share in zip(servers, by.tolist(), strict=True):
@@ -168,11 +171,11 @@ class _Flow:
             shares=dict(shares),
         )
 
-    def pass_by(self, step: PythonStep) -> None:
-        """A python step takes its time, whatever else there is to do."""
+    def run_step(self, step: PythonStep) -> None:
+        """Simulates a python step, whose latency does not depend on the load."""
         self.done_s[step.name] = self._ready_s(step) + step.latency_ms / 1000
         for name, rows in step.yields.items():
-            self._made[TensorRef(step.name, name)] = self._around(np.full(len(self._arrivals_s), rows))
+            self._made[TensorRef(step.name, name)] = self._draw_rows(np.full(len(self._arrivals_s), rows))
 
     def _ready_s(self, node: Task | PythonStep) -> Array:
         ready_s: Array = np.maximum.reduce([self._arrivals_s, *(self.done_s[d] for d in sorted(node.dependencies()))])
@@ -184,37 +187,43 @@ class _Flow:
             calls = np.ones(count, np.int64)
         elif over.is_graph_input:
             if over not in self._made:
-                self._made[over] = self._around(np.full(count, self._graph.inputs[over.name].rows))
+                self._made[over] = self._draw_rows(np.full(count, self._graph.inputs[over.name].rows))
             calls = self._made[over]
         else:
             calls = self._made[over]
-        return calls if task.when is None else np.where(self._holds(task.when), calls, 0)
+        return calls if task.when is None else np.where(self._met(task.when), calls, 0)
 
-    def _yield(self, task: Task, output: TensorRef, servers: Sequence[Servers], by: Counts, requests: Counts) -> Counts:
-        """Rows of an output by request: those that each of its calls makes, or one for each of them.
+    def _rows_made(
+        self, task: Task, output: TensorRef, servers: Sequence[Servers], by: Counts, requests: Counts
+    ) -> Counts:
+        """Returns the rows of an output by request: the rows that its calls make, or one row per call.
 
         Args:
-            task: That makes it.
-            output: Over which another iterates.
-            servers: Of the task.
-            by: Call -> which of them did it.
-            requests: Call -> which request it was for.
+            task: Task that makes the output.
+            output: Output over which another task iterates.
+            servers: Servers of the task.
+            by: Index of the servers that did each call.
+            requests: Index of the request that made each call.
         """
         if not self._graph.makes_rows(output):
             return self._calls[task.name]
         means = np.array([task.variant(s.variant).yields.get(output.name, 1.0) for s in servers])
-        made = np.bincount(requests, weights=self._around(means[by]), minlength=len(self._arrivals_s))
+        made = np.bincount(requests, weights=self._draw_rows(means[by]), minlength=len(self._arrivals_s))
         return made.astype(np.int64)
 
-    def _around(self, means: Array) -> Counts:
+    def _draw_rows(self, means: Array) -> Counts:
         varying = (
             self._rng.poisson(means) if self._rows == "poisson" else np.floor(means + self._rng.random(len(means)))
         )
         rows: Counts = varying.astype(np.int64)
         return rows
 
-    def _holds(self, when: When) -> NDArray[np.bool_]:
-        """One draw a request and tensor: thresholds on one tensor are crossed together, or by contraries."""
+    def _met(self, when: When) -> NDArray[np.bool_]:
+        """Draws, for each request, whether a condition is met.
+
+        Each request draws one level per tensor, so that conditions on one tensor hold together, or exclude each other,
+        as thresholds on one value do.
+        """
         if when.tensor not in self._level:
             self._level[when.tensor] = self._rng.random(len(self._arrivals_s))
         level = self._level[when.tensor]

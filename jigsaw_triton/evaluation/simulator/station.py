@@ -1,4 +1,4 @@
-"""One task's queue and the instances that pull from it."""
+"""Simulates the queue of one task and the instances that serve it."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Instances that are alike.
+    """Identical instances.
 
     Attributes:
-        variant: Of the task.
-        instances: How many, in all replicas.
-        time: For a batch.
+        variant: Variant of the task.
+        instances: Number of instances in all replicas.
+        time: Service time of a batch.
     """
 
     variant: str
@@ -32,13 +32,13 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What became of the items of one queue.
+    """Results for the items of one queue.
 
     Attributes:
-        finish_s: Item -> when its batch was done.
-        by: Item -> index of the `Servers` that took it.
-        batches: How many there were.
-        busy_s: Index of `Servers` -> time that all its instances together were occupied.
+        finish_s: Completion time of each item's batch.
+        by: Index of the `Servers` that served each item.
+        batches: Number of batches.
+        busy_s: Busy time of each `Servers`, summed over its instances.
     """
 
     finish_s: Array
@@ -48,15 +48,15 @@ class Served:
 
 
 def serve(arrivals_s: Array, servers: Sequence[Servers], rng: np.random.Generator) -> Served:
-    """Runs items through instances, first come first served.
+    """Serves items in the order of their arrival.
 
-    An instance that is idle, or becomes so, takes what waits, up to its batch, and never waits for more. Of several
-    idle ones the one that has been so for longest takes it. Profiles are of all instances of a slice busy: where some
-    are idle, the others are in fact quicker than here.
+    An instance that is or becomes idle takes the waiting items, up to its batch size, and never waits for more. Among
+    idle instances, the one that has been idle longest goes first. Profiles are measured with all instances of a slice
+    busy, so real instances are faster than simulated ones while others of their slice are idle.
 
     Args:
-        arrivals_s: Ascending.
-        servers: At least one.
+        arrivals_s: Arrival times of the items, ascending.
+        servers: Servers of the queue, at least one.
         rng: Source of randomness.
     """
     items, count = arrivals_s.tolist(), len(arrivals_s)
@@ -64,7 +64,7 @@ def serve(arrivals_s: Array, servers: Sequence[Servers], rng: np.random.Generato
     median_s = [(s.time.medians_ms / 1000).tolist() for s in servers]
     rest = [s.time.rest for s in servers]
     draws = [_draws(s.time, child) for s, child in zip(servers, rng.spawn(len(servers)), strict=True)]
-    # (when it is free, which kind it is)
+    # Each entry: the time at which an instance becomes idle, and the index of its `Servers`.
     idle = [(-1.0, kind) for kind, s in enumerate(servers) for _ in range(s.instances)]
     heapify(idle)
     ends: list[int] = []

@@ -1,1 +1,1 @@
-"""Lower bounds on slices, by which configurations that no optimum uses are left out of the program."""
+"""Lower bounds on slices, which exclude configurations that no optimum uses from the program."""

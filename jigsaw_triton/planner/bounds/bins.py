@@ -1,4 +1,4 @@
-"""Bins of latency and of loss of accuracy, in which `planner.bounds.bounds` counts what a path may use."""
+"""Bins of latency and accuracy loss, in which `planner.bounds.bounds` measures the budget of a path."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,34 +6,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, ROUNDING
 
 LOSS_BINS = range(1, 161)
-"""Numbers of bins of loss to choose from: a graph's own losses are few, and mostly a small number tells them apart."""
-
-LEAST_LOSS = 1e-9
-
-ROUNDING = 1e-6
-"""Part of a bin that may be missing to the next."""
+"""Candidate numbers of bins of loss. A convention: a graph has few distinct losses, and a small number of bins usually
+separates them."""
 
 _MOST_SUMS = 3_000
-"""Of losses along paths that are looked at."""
+"""Largest number of distinct sums of losses along paths that is examined. A convention that limits planning time."""
 
 
-def telling_apart(graph: TaskGraph, losses: Mapping[str, Collection[float]], allowed: float) -> tuple[float, int]:
-    """Bins of loss of accuracy that tell what is allowed along a path from what is not.
+def choose_loss_bins(graph: TaskGraph, losses: Mapping[str, Collection[float]], allowed: float) -> tuple[float, int]:
+    """Chooses bins of accuracy loss that separate the allowed sums along a path from the others.
 
     Args:
-        graph: Whose.
-        losses: Task -> those that its variants come to.
-        allowed: The largest sum along a path.
+        graph: Graph of the tasks.
+        losses: Task -> losses of its variants.
+        allowed: Largest allowed sum along a path.
 
     Returns:
-        The largest sum that is allowed and that some choice of variants comes to: of less, what is beyond it is a
-        larger part. And the number of bins of it: the first by which no losses, rounded down, seem to fit together that
-        do not, or the one by which fewest do.
+        The budget, which is the largest allowed sum that some choice of variants reaches: relative to a smaller budget,
+        larger sums exceed it by more. And the number of bins of the budget: the smallest number with which no excessive
+        sum seems to fit when losses are rounded down, or else the one with which the fewest do.
     """
-    distinct = sorted({loss for of in losses.values() for loss in of})
-    # How often each loss is there along a path.
+    distinct = sorted({loss for own in losses.values() for loss in own})
+    # A sum is represented by how often each distinct loss occurs along the path.
     fitting: dict[str, set[tuple[int, ...]]] = {}
     beyond: set[tuple[int, ...]] = set()
     largest = 0.0
@@ -51,7 +48,8 @@ def telling_apart(graph: TaskGraph, losses: Mapping[str, Collection[float]], all
                     beyond.add(more)
         if len(fitting[name]) + len(beyond) > _MOST_SUMS:
             return allowed, LOSS_BINS[-1]
-    budget = max(largest, LEAST_LOSS)
+    # Losses are divided by the budget.
+    budget = max(largest, FLOAT_ERROR)
     if not beyond:
         return budget, 1
     counts_of = np.array(sorted(beyond))
@@ -63,6 +61,6 @@ def telling_apart(graph: TaskGraph, losses: Mapping[str, Collection[float]], all
 
 
 def rounded_down(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """To whole bins; what exceeds the budget by more than rounding ends up beyond the last bin."""
+    """Rounds down to whole bins; values that exceed the budget by more than `ROUNDING` go beyond the last bin."""
     bins: NDArray[np.int64] = np.minimum(np.floor(values + ROUNDING), most + 1).astype(np.int64)
     return bins

@@ -1,1 +1,1 @@
-"""Configurations that a plan may choose from: each by itself, sharing a slice, and fused along a chain of tasks."""
+"""Configurations that a plan may choose from: alone in a slice, sharing one, or fused along a chain of tasks."""

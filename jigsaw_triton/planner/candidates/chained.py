@@ -1,10 +1,10 @@
-"""The chains of tasks that a plan has in one slice each, so that a worker does them in one call.
+"""Finds the chains of tasks that a plan puts into one slice, so that a worker executes each chain in one call.
 
-- Each of their tasks may follow the one before it (`graph.chain.followers`).
-- The same slices hold all of their tasks, one variant of each.
+- Each task of a chain may follow the one before it (`graph.chain.followers`).
+- The same slices hold all tasks of the chain, with one variant of each.
 
-A plan reckons with that: in a shared slice such tasks wait for the models outside of their chain alone, since there is
-one batch of theirs under way at a time.
+The planner relies on this: in a shared slice, the tasks of a chain wait only for the models outside their chain,
+because the chain executes one batch at a time.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 
 Homes = Mapping[tuple[GpuId, Placement], PlacedModel]
-"""Slice -> the one model there that does a task."""
+"""Slice -> the one model in it that executes a task."""
 
 
 def chains(graph: TaskGraph, plan: Plan) -> tuple[Chain, ...]:
-    """The longest chains of a graph that can be fused, in the order of the graph.
+    """Returns the longest chains of a graph that can be fused, in the order of the graph.
 
     Args:
-        graph: Of the plan.
-        plan: Says which models share a slice.
+        graph: Graph of the plan.
+        plan: Plan that determines which models share a slice.
     """
     homes = {task: home for task in graph.tasks if (home := _homes(graph, task, plan)) is not None}
     after = {
@@ -35,7 +35,7 @@ def chains(graph: TaskGraph, plan: Plan) -> tuple[Chain, ...]:
 
 
 def _homes(graph: TaskGraph, task: str, plan: Plan) -> Homes | None:
-    """Where a task is done; None where a slice does it by several models, or not all slices by one variant."""
+    """Returns the slices that execute a task; None if one has several models of it, or the slices differ in variant."""
     homes: dict[tuple[GpuId, Placement], PlacedModel] = {}
     for gpu in plan.gpus:
         for placed_slice in gpu.layout:
@@ -52,10 +52,10 @@ def _variant(homes: Homes) -> str:
 
 
 def _same_slices(task: Task, before: Homes, homes: Homes) -> bool:
-    """Whether the same slices hold a task and the one before it.
+    """Returns True if the same slices hold a task and the one before it.
 
-    And where the rows of a request make batches, batches of one size: how many batches a request's rows are is in what
-    the plan says of each task's latency.
+    If the task iterates over rows, both must also have the same batch size, because the planned latency of each task
+    depends on the number of batches that a request's rows make.
     """
     if before.keys() != homes.keys():
         return False

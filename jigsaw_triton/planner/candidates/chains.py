@@ -1,7 +1,7 @@
-"""Tasks that follow each other, in the same shared slice where that takes no more slices.
+"""Moves tasks that follow each other into the same shared slice, as long as that needs no more slices.
 
-A worker then does them in one call (`graph.chain`), which saves the way to the gateway and back. What is planned for
-them stays true: they take no more cycles of their slice than one by one.
+A worker then executes them in one call (`graph.chain`), which saves the round trip to the gateway. The plan's
+predictions still hold: the tasks take no more cycles of their slice together than one by one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,25 +10,24 @@ from dataclasses import dataclass
 from jigsaw_triton.graph.chain import followers
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 
 Part = tuple[float, float, float]
-"""Of a slice: of its cycle, its load, its memory."""
+"""Shares of a slice that a model takes: of its cycle, its load and its memory."""
 
 Pack = Callable[[Sequence[Part], int], list[list[int]] | None]
-"""Parts and a number of slices -> the parts in so many slices, by number; nothing where none are found."""
-
-_ROUNDING = 1e-9
+"""Function that packs parts into a number of slices and returns the indices of the parts in each slice, if it can."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Link:
-    """That two tasks may be done in one call.
+    """Two tasks that may be executed in one call.
 
     Attributes:
-        graph: Name.
-        before: Task.
-        after: Task.
-        rows: Whether they are called for rows, which takes batches of one size.
+        graph: Name of the graph.
+        before: Name of the first task.
+        after: Name of the second task.
+        rows: True if they iterate over rows, in which case their batch sizes must be equal.
     """
 
     graph: str
@@ -38,7 +37,7 @@ class Link:
 
 
 def links(workloads: Iterable[Workload]) -> tuple[Link, ...]:
-    """All that there are in the graphs, sorted."""
+    """Returns all links in the graphs, sorted."""
     return tuple(
         sorted(
             Link(w.graph.name, before, after, w.graph.tasks[after].for_each is not None)
@@ -51,29 +50,30 @@ def links(workloads: Iterable[Workload]) -> tuple[Link, ...]:
 def together(
     found: Sequence[Configuration], bins: Sequence[Sequence[int]], known: Iterable[Link], pack: Pack
 ) -> list[list[int]]:
-    """Slices, as many as before, in which tasks that are linked are together as far as that is found.
+    """Repacks a pool into the same number of slices so that linked tasks share a slice where possible.
 
-    Link by link, those that take the least first: one is kept where all still fits, with those before it.
+    It is greedy: links are tried in order of the space their tasks take, least first, and a link is kept if everything
+    still fits together with the links kept before.
 
     Args:
-        found: What shares slices of a pool, each task once.
-        bins: Slices that hold all of it, by number.
+        found: Configurations that share slices of the pool, each task once.
+        bins: Indices of the configurations in each slice.
         known: Links between tasks.
-        pack: Finds slices that hold parts.
+        pack: Function that packs parts into slices.
     """
     groups = [[i] for i in range(len(found))]
     for one, other in _pairs(found, known):
         first, second = (next(group for group in groups if i in group) for i in (one, other))
         merged = [*(group for group in groups if group not in (first, second)), [*first, *second]]
         parts = [_taken([found[i] for i in group]) for group in merged]
-        if max(parts[-1]) <= 1 + _ROUNDING and (inside := pack(parts, len(bins))):
+        if max(parts[-1]) <= 1 + FLOAT_ERROR and (inside := pack(parts, len(bins))):
             groups = merged
-            bins = [[i for number in of for i in merged[number]] for of in inside]
-    return [sorted(of) for of in bins]
+            bins = [[i for number in numbers for i in merged[number]] for numbers in inside]
+    return [sorted(indices) for indices in bins]
 
 
 def called_with_ms(inside: Sequence[Configuration], known: Iterable[Link]) -> list[float]:
-    """For each of those in a slice how long the turns of the others are that are called at once with it."""
+    """Returns, for each configuration in a slice, the total turn of the others that are called together with it."""
     group = {i: {i} for i in range(len(inside))}
     for one, other in _pairs(inside, known):
         joined = group[one] | group[other]
@@ -82,7 +82,7 @@ def called_with_ms(inside: Sequence[Configuration], known: Iterable[Link]) -> li
 
 
 def _pairs(found: Sequence[Configuration], known: Iterable[Link]) -> list[tuple[int, int]]:
-    """What is linked, by number, those that take the least of a slice together first."""
+    """Returns the pairs of linked configurations by index, those that take the least of a slice together first."""
     at = {(c.graph, c.task): i for i, c in enumerate(found)}
     pairs = []
     for link in known:
@@ -93,6 +93,6 @@ def _pairs(found: Sequence[Configuration], known: Iterable[Link]) -> list[tuple[
 
 
 def _taken(inside: Iterable[Configuration]) -> Part:
-    """By some configurations together."""
+    """Returns the shares of a slice that these configurations take together."""
     turns = [c.turn for c in inside]
     return sum(t.cycle for t in turns), sum(t.load for t in turns), sum(t.memory for t in turns)

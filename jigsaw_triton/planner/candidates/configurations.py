@@ -1,39 +1,38 @@
-"""The configurations that a plan may choose from."""
+"""The configurations that a plan may choose from, and the filters that reduce them."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
+import numpy as np
+
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.paths import longest_through
-from jigsaw_triton.planner.domain.problem import Options, Replicas
+from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
+from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
-TOLERANCE = 1e-5
-"""Relative; what solvers and sums of floating-point numbers may miss a limit by."""
-
 PAPER_INSTANCES = 4
-"""The most processes of one segment in the paper."""
-
-_ROUNDING = 1e-9
+"""Largest number of instances of a replica in the paper's formulation (arXiv 2603.08797 calls them processes)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Turn:
-    """What a replica takes of a slice that it shares.
+    """Resources of a shared slice that a replica takes. The models of a slice take turns, one batch at a time.
 
     Attributes:
-        cycle_ms: The most that a turn of each model in the slice may take together.
-        ms: That its own turn takes.
-        cycle: Its part of the cycle.
-        load: Its part of the load that the slice may have.
-        memory: Its part of the slice's memory.
-        least: The part of a slice that it costs at least, by what is sure to add up over the models in a slice.
-        rounds: Batches that a request is planned to wait for, its own among them.
-        steps: Executions, one after the other, of one batch: the tasks of a chain that is called at once.
+        cycle_ms: Upper limit on the cycle, the time for one turn of each model in the slice.
+        ms: Time of the replica's own turn.
+        cycle: Share of the cycle.
+        load: Share of the load that the slice may have.
+        memory: Share of the slice's memory.
+        least: Lower bound on the share of a slice that the replica costs, by a resource that adds up in a slice.
+        rounds: Batches that a request is planned to wait for, including its own.
+        steps: Consecutive executions of one batch: the number of tasks of a chain that is called as one.
     """
 
     cycle_ms: float
@@ -46,33 +45,33 @@ class Turn:
     steps: int = 1
 
     def latency_ms(self, cycle_ms: float) -> float:
-        """What a request is planned to take where one turn of each model takes so long: each step waits for others."""
+        """Returns the planned latency of a request in a slice with this cycle: each step waits for the other models."""
         return self.rounds * (self.ms + self.steps * (cycle_ms - self.ms))
 
 
 ALONE = Turn(0.0, 0.0, 0.0, 0.0, 0.0)
-"""Of a replica that has its slice to itself."""
+"""Turn of a replica that has its slice to itself."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Configuration:
-    """A segment on one model of GPU, and what a replica of it takes and gives.
+    """A segment on one model of GPU, with the cost and the performance of a replica.
 
     Attributes:
         graph: Name of the graph.
         task: Name of the task.
-        variant: Of the task.
+        variant: Variant of the task.
         board: Name of the model of GPU.
         slice: Kind of MIG instance.
         instances: Triton instance count.
         batch: Largest batch.
-        compute_slices: That the slice takes.
-        latency_ms: That the task is planned to take with it.
-        throughput_rps: Calls a second that may be planned for it.
-        loss: Minus the logarithm of its accuracy relative to the task's best variant: adds up along a path.
-        utilisation: Share of its profiled throughput that may be planned for at this latency.
-        turn: What it takes of a slice that it shares; `ALONE` where it has one to itself.
-        among: Numbers of replicas of the task that the latency holds for.
+        compute_slices: Compute slices of the slice.
+        latency_ms: Planned latency of the task.
+        throughput_rps: Usable throughput in calls a second.
+        loss: Minus the logarithm of the accuracy relative to the task's best variant; losses add up along a path.
+        utilisation: Share of the profiled throughput that is usable at this latency.
+        turn: Resources of a shared slice that it takes; `ALONE` if it has a slice to itself.
+        replica_range: Range of the task's number of replicas for which the latency holds.
     """
 
     graph: str
@@ -88,49 +87,49 @@ class Configuration:
     loss: float
     utilisation: float = 1.0
     turn: Turn = ALONE
-    among: Replicas = ANY_NUMBER
+    replica_range: ReplicaRange = ANY_NUMBER
 
     @property
     def shares(self) -> bool:
-        """Whether it shares a slice."""
+        """True if it shares a slice."""
         return self.turn.cycle_ms > 0
 
     @property
     def replica(self) -> "Replica":
-        """What a replica of it is, however busy."""
+        """Identity of a replica, without its utilisation."""
         return (self.graph, self.task, self.variant, self.board, self.slice, self.instances, self.batch)
 
 
 Replica = tuple[str, str, str, str, str, int, int]
-"""Graph, task, variant, model of GPU, slice, instances and batch."""
+"""Identity of a replica: graph, task, variant, model of GPU, slice, instances and batch."""
 
 TaskConfigurations = Mapping[str, tuple[Configuration, ...]]
 """Task -> its configurations, sorted."""
 
 
 def loss(task: Task, variant: str) -> float:
-    """Minus the logarithm of a variant's accuracy relative to the task's best."""
+    """Returns minus the logarithm of a variant's accuracy relative to the task's best variant."""
     return -math.log(task.variant(variant).accuracy / task.best_accuracy)
 
 
 def accuracy_budget(graph: TaskGraph) -> float:
-    """The largest loss along a path: of what a request gets where the accuracy is a floor, else of the mean."""
+    """Returns the largest loss along a path that the SLO allows: for each request if a floor, else for the mean."""
     return -math.log(graph.slo.accuracy)
 
 
 def why_not(row: ProfileRow, task: Task, board: Board, options: Options) -> str | None:
-    """Why a profiled configuration cannot be had on this board, or may not be used; None where it can and may."""
+    """Returns why a profiled configuration cannot be used on this board with these options; None if it can."""
     profile = board.profiles.get(row.key.slice)
     if profile is None:
         return f"{board.name} has no slice {row.key.slice}"
     if profile.memory_mib is not None and row.memory_mib > profile.memory_mib:
         return f"{row.memory_mib:.0f} MiB do not fit {row.key.slice} of {board.name} with {profile.memory_mib} MiB"
     if "S" not in options.features and (profile.compute_slices < board.compute_slices or row.key.instances > 1):
-        return "without spatial partitioning (S) a replica takes a whole GPU and one instance"
+        return "without spatial partitioning (S), a replica takes a whole GPU and one instance"
     if "A" not in options.features and loss(task, row.key.variant) > 0:
-        return "without accuracy scaling (A) a task has its most accurate variant"
+        return "without accuracy scaling (A), a task uses its most accurate variant"
     if options.formulation == "paper" and row.key.instances > PAPER_INSTANCES:
-        return f"the paper's formulation has at most {PAPER_INSTANCES} instances"
+        return f"the paper's formulation allows at most {PAPER_INSTANCES} instances"
     return None
 
 
@@ -141,14 +140,14 @@ def available(
     options: Options,
     staying: Collection[Replica] = (),
 ) -> dict[str, tuple[Configuration, ...]]:
-    """Task -> every profiled configuration that some plan may need on these boards, whatever the SLO.
+    """Returns, for each task, the profiled configurations that a plan may need on these boards, whatever the SLO.
 
     Args:
-        graph: Whose.
-        table: Its profiles.
-        boards: To be had.
-        options: How to plan.
-        staying: Replicas that are worth having though they are dominated.
+        graph: Graph of the tasks.
+        table: Profiles of the graph.
+        boards: Models of GPU in the cluster.
+        options: Options of planning.
+        staying: Replicas to keep even if they are dominated.
     """
     by_name = {board.name: board for board in boards}
     rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
@@ -181,11 +180,11 @@ def available(
             throughput_rps=use.utilisation * row.throughput_rps,
             loss=losses[key.task, key.variant],
             utilisation=use.utilisation,
-            among=use.among,
+            replica_range=use.replica_range,
         )
 
     def in_order(found: Iterable[ProfileRow]) -> Iterator[Configuration]:
-        # Nearly, so that sorting them takes no time.
+        # Nearly in the final order, so that sorting is fast.
         for row in sorted(found, key=_replica_order):
             yield from (configuration(row, use) for use in sorted(usable[row.key], key=_latency))
 
@@ -200,11 +199,11 @@ def _latency(use: Use) -> float:
     return use.latency_ms
 
 
-def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, Replicas], list[Configuration]]:
-    """The configurations that differ in utilisation alone, by rising utilisation."""
-    found: dict[tuple[Replica, Replicas], list[Configuration]] = {}
+def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, ReplicaRange], list[Configuration]]:
+    """Groups the configurations that differ only in utilisation (and its latency), by rising utilisation."""
+    found: dict[tuple[Replica, ReplicaRange], list[Configuration]] = {}
     for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
-        found.setdefault((c.replica, c.among), []).append(c)
+        found.setdefault((c.replica, c.replica_range), []).append(c)
     return found
 
 
@@ -213,7 +212,7 @@ def _utilisation(c: Configuration) -> float:
 
 
 def merged(counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
-    """The same replicas, those that differ in utilisation alone as one: at the mean of it, and the longer latency."""
+    """Merges replicas that differ only in utilisation, at their mean utilisation and their longest latency."""
     alike: dict[tuple[Replica, Turn], list[tuple[Configuration, int]]] = {}
     for c, n in counts.items():
         alike.setdefault((c.replica, c.turn), []).append((c, n))
@@ -234,24 +233,27 @@ def _mean(found: Sequence[tuple[Configuration, int]]) -> tuple[Configuration, in
 
 
 def even_parts(graph: TaskGraph) -> dict[str, float]:
-    """What a task may use of the SLO without task-graph-informed budgeting (T): one part of its longest path's tasks.
+    """Returns the share of the SLO for each task without task-graph-informed budgeting (T).
 
-    Of latency that part, of accuracy the root of so many. Along no path do the parts add up to more than 1.
+    It is 1 / n, where n is the number of tasks on the longest path through the task: that share of the latency, and the
+    n-th root of the accuracy. Along no path do the shares add up to more than 1.
     """
     return {task: 1 / tasks for task, tasks in longest_through(graph, dict.fromkeys(graph.tasks, 1.0)).items()}
 
 
 def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-    """Those that keep their task's even part of the latency and of the accuracy.
+    """Returns the configurations that keep their task's even part of the latency and of the accuracy.
 
-    Each for itself, also where the mean accuracy counts: without budgets over the graph nothing is averaged either.
+    Each configuration must keep it alone, even if the accuracy SLO is a mean: without budgets over the graph nothing is
+    averaged either.
     """
     parts, latency_ms, budget = even_parts(graph), graph.tasks_ms, accuracy_budget(graph)
     return {
         task: tuple(
             c
             for c in found
-            if c.latency_ms <= parts[task] * latency_ms * (1 + _ROUNDING) and c.loss <= parts[task] * budget + _ROUNDING
+            if c.latency_ms <= parts[task] * latency_ms * (1 + FLOAT_ERROR)
+            and c.loss <= parts[task] * budget + FLOAT_ERROR
         )
         for task, found in configurations.items()
     }
@@ -260,12 +262,14 @@ def within_even_parts(graph: TaskGraph, configurations: TaskConfigurations) -> d
 def worthwhile(
     graph: TaskGraph, configurations: TaskConfigurations, staying: Collection[Replica] = ()
 ) -> dict[str, tuple[Configuration, ...]]:
-    """Those that some optimal plan needs: within the SLO with the best of the other tasks, and not dominated.
+    """Returns the configurations that an optimal plan may need.
+
+    Those are the ones that keep the SLO if all other tasks use their best configurations, and that are not dominated.
 
     Args:
-        graph: Whose.
-        configurations: All.
-        staying: Replicas that are worth having though they are dominated.
+        graph: Graph of the tasks.
+        configurations: Task -> all its configurations.
+        staying: Replicas to keep even if they are dominated.
     """
     fastest = {task: min(c.latency_ms for c in found) for task, found in configurations.items()}
     finest = {task: min(c.loss for c in found) for task, found in configurations.items()}
@@ -275,7 +279,7 @@ def worthwhile(
     def can_meet_slo(c: Configuration) -> bool:
         left = budget - finest_through[c.task]
         more = c.loss - finest[c.task]
-        # To a mean that has room, every variant may contribute.
+        # If a mean has any slack, every variant may contribute to it.
         accurate = more <= left or (graph.slo.accuracy_mode == "mean" and left > TOLERANCE)
         return accurate and quickest_through[c.task] - fastest[c.task] + c.latency_ms <= budget_ms
 
@@ -285,20 +289,17 @@ def worthwhile(
 
 
 def _undominated(configurations: Sequence[Configuration], staying: Collection[Replica]) -> tuple[Configuration, ...]:
-    """Leaves out what another of the same variant on the same slice is at least as fast as, in both senses.
+    """Drops configurations whose latency and throughput another one of the same variant and slice matches or beats.
 
-    Both among as many replicas. Replacing one by the other in a plan changes neither slices, nor GPUs, nor accuracy,
-    nor fan-out, and loosens the rest: so an optimum remains. Of equals the one of fewer instances, then smaller batch,
-    stays.
+    Both must be for the same range of replicas. Replacing one by the other in a plan changes neither slices, nor GPUs,
+    nor accuracy, nor fan-out, and loosens all other constraints, so an optimum remains. Of equal ones, the one with
+    fewer instances, then with the smaller batch, is kept.
     """
     configurations = sorted(configurations)
-    best: dict[tuple[str, str, str, Replicas], float] = {}
-    kept = [bool(staying) and c.replica in staying for c in configurations]
-    # Of equals the first comes first.
-    for i in sorted(range(len(kept)), key=lambda i: (configurations[i].latency_ms, -configurations[i].throughput_rps)):
-        c = configurations[i]
-        place = (c.variant, c.board, c.slice, c.among)
-        if c.throughput_rps > best.get(place, 0.0):
-            best[place] = c.throughput_rps
-            kept[i] = True
+    groups: dict[tuple[str, str, str, ReplicaRange], int] = {}
+    group = [groups.setdefault((c.variant, c.board, c.slice, c.replica_range), len(groups)) for c in configurations]
+    # Ranks of latencies instead of latencies: the filter shifts them by group, which is exact for integers.
+    _, rank = np.unique([c.latency_ms for c in configurations], return_inverse=True)
+    front = ParetoFilter(np.array(group), np.array([c.throughput_rps for c in configurations])).front(rank)
+    kept = (on_front or c.replica in staying for c, on_front in zip(configurations, front.tolist(), strict=True))
     return tuple(compress(configurations, kept))

@@ -1,25 +1,26 @@
-"""Models of rarely called tasks in one slice, taking turns: one execution at a time, by Triton's rate limiter.
+"""Shared slices: models of rarely called tasks take turns in one slice, by Triton's rate limiter.
 
-A task that shares does so with one replica of one instance, which does all of it. What is planned for it follows from
-profiles of each model alone:
+A task that shares a slice has one replica with one instance, which takes all of its calls. Its performance is planned
+from the profiles of each model alone:
 
-- Where a model alone in a slice takes a number of times its 95th percentile, it takes as many times the sum of all
-  models' 95th percentiles, their cycle: each time that it runs, it waits for a batch of each other model at most.
-  Tasks that a worker does in one call (`graph.chain`) do not wait for each other, as there is one batch of theirs.
-- That it waits for no more than that does not follow from the limiter. It gives the slice to the model that has run
-  least often since it was loaded, so one that has run often waits for as long as two others have work by turns. What
-  makes it rare in any order is a slice that is mostly idle: each call counted as an execution of its own that takes its
-  95th percentile, the slice is busy for no more than `shared_load`. (Simulated with the calls of all other models
-  before a model's own, in the worst mixes known to us 0.14, 0.4, 0.9 and 1.7% of its calls took longer than twice the
-  cycle at a load of 0.1, 0.15, 0.2 and 0.25: about 1.2 times the load cubed.)
+- Latency. If a model alone in a slice takes k times its 95th percentile, it takes k times the sum of all models' 95th
+  percentiles when it shares one. That sum is the cycle: each time the model runs, it waits for at most one batch of
+  each other model. Tasks that a worker executes in one call (`graph.chain`) do not wait for each other, as they form
+  one batch.
+- Load. The rate limiter does not guarantee that a model waits for at most one cycle. It gives the slice to the model
+  that has run least often since it was loaded, so a model that has run often waits while two others alternate. This is
+  rare, whatever the order of calls, if the slice is mostly idle. So the utilisation of a shared slice is limited to
+  `shared_load`, counting each call as a separate execution that takes its 95th percentile. (In simulations that ran the
+  calls of all other models before a model's own, with the worst mixes known, 0.14, 0.4, 0.9 and 1.7% of its calls took
+  longer than twice the cycle at loads of 0.1, 0.15, 0.2 and 0.25: about 1.2 times the load cubed.)
 - Memory adds up.
 
-Slices that are shared are pooled by model of GPU, kind, and the cycle that they may have: one of a few, so that latency
-stays a constant of a configuration. A pool has so many slices that cycle, load and memory of what is in it fit them
-taken together, and by dual feasible functions (Fekete and Schepers 2001, "New classes of fast lower bounds for bin
-packing problems") also in part one by one. Where a solution turns out not to fit one by one, a cut says so, and the
-program is solved again. So what is proven optimal is that for these cycles; where there are few models, every cycle
-that some of them come to is among them.
+Shared slices form pools by model of GPU, kind of slice and maximum cycle. There are only a few cycles, so that latency
+is a constant of a configuration. The program requires that the cycle, load and memory of a pool's models fit its slices
+in total, and adds cuts from dual feasible functions (Fekete and Schepers 2001, "New classes of fast lower bounds for
+bin packing problems") that partly account for the packing into single slices. If a solution still cannot be packed, a
+further cut excludes it and the program is solved again. The proven optimum is therefore an optimum for these cycles; if
+there are few models, all cycles that any of them can form are included.
 """
 
 import math
@@ -28,9 +29,8 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.candidates.chains import Link, called_with_ms, together
+from jigsaw_triton.planner.candidates.chains import Link, Part, called_with_ms, together
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     TaskConfigurations,
     Turn,
@@ -39,30 +39,33 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options
 from jigsaw_triton.planner.domain.rates import most_calls, request_rows
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, ROUNDING, TOLERANCE
 from jigsaw_triton.planner.latency.latency import task_quantile, two_p95_ms
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 
 MOST_CYCLES = 24
-"""Where models in a slice come to more different sums than this, fewer are chosen among."""
+"""Largest number of cycles of a kind of slice for which all sums of turns are used. A convention that limits planning
+time."""
 
 LADDER = 6
-"""So many are, from the least to the greatest, beside those that split a graph's latency evenly."""
+"""Number of cycles used otherwise, in a geometric series, and as many again that split a graph's latency evenly. A
+convention."""
 
 EFFORT = 20_000
-"""Places that are tried at most to tell whether models fit so many slices."""
+"""Largest number of sets of models examined to decide whether models fit a number of slices. A convention."""
+
+LATE_FACTOR = 1.2
+"""Share of calls that take longer than twice the cycle, divided by the cube of the load. From the simulations above."""
 
 _SIZES = range(1, 7)
-_ROUNDING = 1e-9
-
-Part = tuple[float, float, float]
-"""Of a slice: of its cycle, its load, its memory."""
+"""Parameters k of the dual feasible functions used; see `_weight`. A convention."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pool:
-    """Slices that are shared: model of GPU, kind, and the most that a turn of each model may take together."""
+    """Shared slices that are interchangeable: model of GPU, kind of slice, and maximum cycle."""
 
     board: str
     slice: str
@@ -71,7 +74,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class SharedSlice:
-    """One that is shared, and the configurations that share it, sorted."""
+    """A shared slice and the configurations that share it, sorted."""
 
     board: str
     slice: str
@@ -81,7 +84,7 @@ class SharedSlice:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """That these configurations together take so many slices of their pool at least."""
+    """A cut: these configurations together need at least `slices` slices of their pool."""
 
     pool: Pool
     configurations: frozenset[Configuration]
@@ -89,15 +92,15 @@ class Cut:
 
 
 def shared_load(workloads: Collection[Workload], options: Options) -> float:
-    """The largest load of a slice that is shared, each call counted at its 95th percentile.
+    """Returns the largest load of a shared slice, with each call counted at its 95th percentile.
 
-    With the latency model `queue` it is that at which no more calls are late in the worst order than the quantile that
-    each task is planned at allows; the same for all slices, by the strictest graph.
+    With the latency model `queue`, it is the load at which the share of late calls in the worst order equals what the
+    quantile of each task allows. It is the same for all slices, that of the strictest graph.
     """
     if options.latency_model == "2p95":
         return min(SHARED_LOAD, options.usable)
     late = min(1 - task_quantile(w.graph) for w in workloads)
-    return min(SHARED_LOAD, float((late / 1.2) ** (1 / 3)))
+    return min(SHARED_LOAD, float((late / LATE_FACTOR) ** (1 / 3)))
 
 
 def with_shared(
@@ -107,14 +110,14 @@ def with_shared(
     boards: Collection[Board],
     options: Options,
 ) -> dict[str, TaskConfigurations]:
-    """The configurations, and beside them those that share a slice.
+    """Returns the configurations together with those that share a slice.
 
     Args:
         workloads: Graphs and demands.
-        alone: Graph name -> task -> configurations with a slice of their own.
-        profiles: By graph.
-        boards: Of the cluster.
-        options: How to plan.
+        alone: Graph name -> task -> configurations with a slice to themselves.
+        profiles: Graph name -> profiles.
+        boards: Models of GPU in the cluster.
+        options: Options of planning.
     """
     most_load = shared_load(workloads, options)
     rooms = {(b.name, kind): p.memory_mib for b in boards for kind, p in b.profiles.items()}
@@ -125,15 +128,15 @@ def with_shared(
     made: list[Configuration] = []
     by_slice: dict[tuple[str, str], list[_Sharer]] = {}
     for sharer in found:
-        by_slice.setdefault((sharer.of.board, sharer.of.slice), []).append(sharer)
-    for alike in by_slice.values():
-        for cycle_ms in _cycles(alike):
+        by_slice.setdefault((sharer.configuration.board, sharer.configuration.slice), []).append(sharer)
+    for sharers in by_slice.values():
+        for cycle_ms in _cycles(sharers):
             made += _priced(
-                _undominated([s.at(cycle_ms) for s in alike if s.row.latency_p95_ms <= cycle_ms <= s.most_ms])
+                _undominated([s.at(cycle_ms) for s in sharers if s.row.latency_p95_ms <= cycle_ms <= s.most_ms])
             )
     return {
         graph: {
-            task: (*of, *sorted(c for c in made if (c.graph, c.task) == (graph, task))) for task, of in tasks.items()
+            task: (*own, *sorted(c for c in made if (c.graph, c.task) == (graph, task))) for task, own in tasks.items()
         }
         for graph, tasks in alone.items()
     }
@@ -141,21 +144,21 @@ def with_shared(
 
 @dataclass(frozen=True, slots=True)
 class _Sharer:
-    """What may share a slice.
+    """A configuration that may share a slice.
 
     Attributes:
-        of: The configuration.
-        row: Its profile.
-        rounds: Batches that a request waits for, its own among them.
-        steps: Executions that a batch takes.
-        most_ms: The longest cycle that its graph leaves time for.
-        even_ms: The cycle with which it keeps its even part of the latency.
-        rate_rps: All of the task's calls.
-        load: Of a slice, relative to the most that it may have.
-        memory: Of the slice's.
+        configuration: The configuration, without its turn.
+        row: Profile of the configuration.
+        rounds: Batches that a request waits for, including its own.
+        steps: Number of executions of a batch.
+        most_ms: Longest cycle that the graph's SLO allows.
+        even_ms: Cycle with which it keeps its even part of the latency.
+        rate_rps: Calls of the task a second.
+        load: Load of the slice, relative to the largest allowed.
+        memory: Share of the slice's memory.
     """
 
-    of: Configuration
+    configuration: Configuration
     row: ProfileRow
     rounds: float
     steps: int
@@ -166,11 +169,13 @@ class _Sharer:
     memory: float
 
     def at(self, cycle_ms: float) -> Configuration:
-        """It in a slice with this cycle."""
+        """Returns the configuration in a slice with this cycle."""
         own_ms = self.row.latency_p95_ms
         part = own_ms / cycle_ms
         turn = Turn(cycle_ms, own_ms, part, self.load, self.memory, rounds=self.rounds, steps=self.steps)
-        return replace(self.of, latency_ms=turn.latency_ms(cycle_ms), throughput_rps=self.rate_rps, turn=turn)
+        return replace(
+            self.configuration, latency_ms=turn.latency_ms(cycle_ms), throughput_rps=self.rate_rps, turn=turn
+        )
 
 
 def _sharers(
@@ -182,13 +187,13 @@ def _sharers(
     options: Options,
 ) -> Iterator[_Sharer]:
     graph = workload.graph
-    calls = most_calls(graph, {task: {c.variant for c in of} for task, of in alone.items()})
+    calls = most_calls(graph, {task: {c.variant for c in found} for task, found in alone.items()})
     rows, even = request_rows(graph), even_parts(graph)
-    left_ms = _left(graph, {t: min((c.latency_ms for c in of), default=math.inf) for t, of in alone.items()})
-    for task, of in alone.items():
+    left_ms = _left(graph, {t: min((c.latency_ms for c in found), default=math.inf) for t, found in alone.items()})
+    for task, found in alone.items():
         limit_ms = left_ms[task] if "T" in options.features else even[task] * graph.tasks_ms
         rate = workload.demand_rps * calls[task] or 1.0
-        kinds = {(c.variant, c.board, c.slice): c for c in of}
+        kinds = {(c.variant, c.board, c.slice): c for c in found}
         for (variant, board, kind), like in sorted(kinds.items()):
             for row in table.rows(task=task, variant=variant, gpu=board):
                 if (row.key.slice, row.key.instances) != (kind, 1) or row.throughput_rps <= 0:
@@ -200,7 +205,7 @@ def _sharers(
                 steps = len(members(task))
                 if load <= 1 and memory <= 1:
                     yield _Sharer(
-                        of=replace(like, instances=1, batch=row.key.batch, utilisation=1.0),
+                        configuration=replace(like, instances=1, batch=row.key.batch, utilisation=1.0),
                         row=row,
                         rounds=rounds,
                         steps=steps,
@@ -213,22 +218,22 @@ def _sharers(
 
 
 def _cycle_ms(most_ms: float, own_ms: float, steps: int) -> float:
-    """The longest cycle in which a batch of so many steps, alone `own_ms` long, takes no longer than `most_ms`."""
+    """Returns the longest cycle in which a batch of `steps` executions, `own_ms` alone, takes at most `most_ms`."""
     return own_ms + (most_ms - own_ms) / steps
 
 
 def _left(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, float]:
-    """Task -> the latency that the fastest of the other tasks leave it."""
+    """Returns, for each task, the latency that the fastest configurations of the other tasks leave it."""
     through = longest_through(graph, fastest)
     return {task: graph.tasks_ms - through[task] + fastest[task] for task in fastest}
 
 
-def _cycles(alike: Sequence[_Sharer]) -> list[float]:
-    """The cycles that are planned with, for one kind of slice: all that some of its models come to, or a few."""
-    longest = max(s.most_ms for s in alike)
+def _cycles(sharers: Sequence[_Sharer]) -> list[float]:
+    """Returns the cycles to plan with for one kind of slice: all sums of its models' turns, or a few of many."""
+    longest = max(s.most_ms for s in sharers)
     own: dict[tuple[str, str], set[float]] = {}
-    for s in alike:
-        own.setdefault((s.of.graph, s.of.task), set()).add(s.row.latency_p95_ms)
+    for s in sharers:
+        own.setdefault((s.configuration.graph, s.configuration.task), set()).add(s.row.latency_p95_ms)
     sums = {0.0}
     for turns in own.values():
         sums |= {round(a + b, 6) for a in sums for b in turns if a + b <= longest}
@@ -237,14 +242,14 @@ def _cycles(alike: Sequence[_Sharer]) -> list[float]:
     else:
         return sorted(sums - {0.0})
     least = min(min(turns) for turns in own.values())
-    even = sorted({round(s.even_ms, 3) for s in alike if least < s.even_ms <= longest})
+    even = sorted({round(s.even_ms, 3) for s in sharers if least < s.even_ms <= longest})
     even = [even[i * len(even) // LADDER] for i in range(LADDER)] if len(even) > LADDER else even
     ladder = [2 * least * (longest / (2 * least)) ** (i / (LADDER - 1)) for i in range(LADDER)]
     return sorted({*even, *ladder}) if longest > 2 * least else []
 
 
 def _undominated(found: Sequence[Configuration]) -> list[Configuration]:
-    """Leaves out what another of the same variant in the same pool does as fast, and takes no more of anything."""
+    """Drops configurations if another of the same variant and pool is as fast and takes no more of any resource."""
     kept: list[Configuration] = []
 
     def needs(c: Configuration) -> tuple[float, ...]:
@@ -258,9 +263,10 @@ def _undominated(found: Sequence[Configuration]) -> list[Configuration]:
 
 
 def _priced(pool: Sequence[Configuration]) -> list[Configuration]:
-    """With the part of a slice that each costs at least: of cycle, load or memory what the pool's models have least of.
+    """Sets `Turn.least` to each configuration's share of the pool's scarcest resource: cycle, load or memory.
 
-    It has to be the same for all of a pool, since what is short of one thing may go with what is short of another.
+    The resource must be the same for the whole pool, because models that need much of different resources may share a
+    slice.
     """
     parts = [(c.turn.cycle, c.turn.load, c.turn.memory) for c in pool]
     scarce = max(range(3), key=lambda d: sum(p[d] for p in parts))
@@ -268,50 +274,51 @@ def _priced(pool: Sequence[Configuration]) -> list[Configuration]:
 
 
 def evenly_shared(graph: TaskGraph, found: TaskConfigurations) -> dict[str, tuple[Configuration, ...]]:
-    """Of a graph's configurations those with which plans of few slices are soon found; all of a task without such.
+    """Returns the configurations of a graph with which plans of few slices are found quickly.
 
-    They share slices of the longest cycle with which their task keeps its even part of the latency.
+    They share slices of the longest cycle with which their task keeps its even part of the latency. A task without such
+    configurations keeps all.
     """
     even = even_parts(graph)
     kept: dict[str, tuple[Configuration, ...]] = {}
-    for task, of in found.items():
+    for task, every in found.items():
         longest: dict[tuple[str, str, str], float] = {}
-        fitting = [c for c in of if c.shares and c.latency_ms <= even[task] * graph.tasks_ms * (1 + _ROUNDING)]
+        fitting = [c for c in every if c.shares and c.latency_ms <= even[task] * graph.tasks_ms * (1 + FLOAT_ERROR)]
         for c in fitting:
             kind = (c.variant, c.board, c.slice)
             longest[kind] = max(longest.get(kind, 0.0), c.turn.cycle_ms)
-        kept[task] = tuple(c for c in fitting if c.turn.cycle_ms == longest[c.variant, c.board, c.slice]) or of
+        kept[task] = tuple(c for c in fitting if c.turn.cycle_ms == longest[c.variant, c.board, c.slice]) or every
     return kept
 
 
 def weights(c: Configuration) -> tuple[float, ...]:
-    """Measures of a configuration of which each comes to at most 1 for all in a slice together."""
+    """Returns measures of a configuration's size; each adds up to at most 1 over the configurations in a slice."""
     return tuple(_weight(part, k) for part in (c.turn.cycle, c.turn.load, c.turn.memory) for k in (0, *_SIZES))
 
 
 def _weight(part: float, k: int) -> float:
-    """A dual feasible function: for k = 0 the part itself, else steps at multiples of 1 / (k + 1)."""
+    """Returns a dual feasible function of a share: for k = 0 the share, else steps at multiples of 1 / (k + 1)."""
     if k == 0:
         return part
     times = (k + 1) * part
-    if abs(times - round(times)) < 1e-6:
+    if abs(times - round(times)) < ROUNDING:
         return part
     return math.floor(times) / k
 
 
 def pool_of(c: Configuration) -> Pool:
-    """Of a configuration that shares."""
+    """Returns the pool of a configuration that shares a slice."""
     return Pool(c.board, c.slice, c.turn.cycle_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Which configurations share which slice.
+    """A packing of configurations into shared slices.
 
     Attributes:
-        slices: That they fit.
-        needed: Pool -> slices, where they are more than there are.
-        cuts: What is proven of those pools.
+        slices: Slices with their configurations.
+        needed: Pool -> number of slices used, for pools that need more than there are.
+        cuts: Proven lower bounds for those pools.
     """
 
     slices: tuple[SharedSlice, ...]
@@ -325,13 +332,13 @@ def fitting(
     links: Collection[Link] = (),
     apart: Callable[[Configuration], Sequence[Configuration]] = lambda c: (c,),
 ) -> Fitting:
-    """Puts configurations into slices.
+    """Packs configurations into shared slices.
 
     Args:
-        counts: Configurations, each of one replica; those that do not share are left out.
-        pools: Pool -> slices that there are.
-        links: Tasks that are called at once where they are in one slice.
-        apart: The configurations of a chain's tasks by that of the chain; others as they are.
+        counts: Configurations with one replica each; those that do not share a slice are ignored.
+        pools: Pool -> number of slices.
+        links: Tasks that are called together if they are in one slice.
+        apart: Function that splits a fused chain's configuration into those of its tasks.
     """
     within: dict[Pool, list[Configuration]] = {}
     for c in sorted(counts):
@@ -357,9 +364,9 @@ def fitting(
 
 
 def _slice(pool: Pool, inside: Sequence[Configuration], links: Collection[Link]) -> SharedSlice:
-    """A slice, its configurations with the latency that its own cycle makes, and all that they can carry at once.
+    """Makes a shared slice, with each configuration's latency by the slice's actual cycle, and its usable throughput.
 
-    What is called at once with others does not wait for these: there is one batch of theirs.
+    Configurations that are called together do not wait for each other, because they form one batch.
     """
     cycle_ms = sum(c.turn.ms for c in inside)
     load = sum(c.turn.load for c in inside)
@@ -368,7 +375,7 @@ def _slice(pool: Pool, inside: Sequence[Configuration], links: Collection[Link])
         replace(
             c,
             latency_ms=c.turn.latency_ms(cycle_ms - with_it_ms),
-            throughput_rps=c.throughput_rps / max(load, _ROUNDING),
+            throughput_rps=c.throughput_rps / max(load, FLOAT_ERROR),
             turn=replace(c.turn, cycle_ms=cycle_ms),
         )
         for c, with_it_ms in zip(inside, others_ms, strict=True)
@@ -377,14 +384,18 @@ def _slice(pool: Pool, inside: Sequence[Configuration], links: Collection[Link])
 
 
 def packed(parts: Sequence[Part], slices: int, effort: int = EFFORT) -> list[list[int]] | None:
-    """The parts in so many slices, by number; none where they do not fit; None where that takes too long to tell.
+    """Packs parts into slices by exhaustive search.
 
-    Slice by slice: the largest part that is left, with all that it can have beside it until no other part fits.
+    It fills one slice after the other: each time it takes the largest part left, and tries all maximal sets of parts
+    that fit next to it.
 
     Args:
-        parts: None greater than a slice.
-        slices: That there are.
-        effort: Sets of parts that are looked at.
+        parts: Parts, none larger than a slice.
+        slices: Number of slices.
+        effort: Largest number of sets of parts to examine.
+
+    Returns:
+        Indices of the parts in each slice; empty if the parts do not fit; None if the effort is used up first.
     """
     search = _Packing(parts, effort)
     largest_first = sorted(range(len(parts)), key=lambda i: (-max(parts[i]), [-p for p in parts[i]], i))
@@ -395,26 +406,26 @@ def packed(parts: Sequence[Part], slices: int, effort: int = EFFORT) -> list[lis
 
 
 class _TooLong(Exception):
-    """A search took more effort than it is worth."""
+    """A search exceeded its effort."""
 
 
 @dataclass(slots=True)
 class _Packing:
-    """A search for slices that hold parts.
+    """A search for a packing.
 
     Attributes:
-        parts: By number.
-        effort: That is left.
+        parts: Parts to pack.
+        effort: Number of sets of parts that may still be examined.
     """
 
     parts: Sequence[Part]
     effort: int
 
     def filled(self, left: Sequence[int], slices: int) -> list[list[int]] | None:
-        """The parts that are left in so many slices; None where they do not fit."""
+        """Packs the remaining parts into this number of slices; None if they do not fit."""
         if not left:
             return []
-        if any(sum(self.parts[i][d] for i in left) > slices * (1 + _ROUNDING) for d in range(3)):
+        if any(sum(self.parts[i][d] for i in left) > slices * (1 + FLOAT_ERROR) for d in range(3)):
             return None
         for inside in self._beside([left[0]], self.parts[left[0]], left[1:]):
             rest = [i for i in left if i not in inside]
@@ -423,7 +434,7 @@ class _Packing:
         return None
 
     def _beside(self, inside: list[int], used: Part, left: Sequence[int]) -> Iterator[list[int]]:
-        """Sets of parts that fit together and leave no room for another one of those that come after."""
+        """Yields the maximal sets of parts that fit together: none of the parts that come after fits as well."""
         self.effort -= 1
         if self.effort < 0:
             raise _TooLong
@@ -431,7 +442,7 @@ class _Packing:
         for at, i in enumerate(left):
             part = self.parts[i]
             more = (used[0] + part[0], used[1] + part[1], used[2] + part[2])
-            if max(more) <= 1 + _ROUNDING and part not in seen:
+            if max(more) <= 1 + FLOAT_ERROR and part not in seen:
                 full = False
                 seen.add(part)
                 yield from self._beside([*inside, i], more, left[at + 1 :])

@@ -1,1 +1,1 @@
-"""The nouns of planning: problems, plans, rates, paths through a graph, throughput, and differences between plans."""
+"""The domain of planning: problems and plans, and the rates, paths and throughput that follow from a task graph."""

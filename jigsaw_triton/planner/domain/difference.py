@@ -1,4 +1,4 @@
-"""What differs between two plans, place by place. Pure."""
+"""The MIG instances in which two plans differ."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,14 +11,14 @@ Place = tuple[GpuId, Placement]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One MIG instance that differs.
+    """One MIG instance in which two plans differ.
 
     Attributes:
-        gpu: Where.
-        placement: Likewise.
-        kind: `add` a MIG instance, `remove` one, or `change` what an instance that stays holds.
-        before: Models there in the old plan.
-        after: Models there in the new plan.
+        gpu: GPU of the instance.
+        placement: Slice and start of the instance on the GPU.
+        kind: `add` or `remove` an instance, or `change` the models of an instance that stays.
+        before: Models of the instance in the old plan.
+        after: Models of the instance in the new plan.
     """
 
     gpu: GpuId
@@ -39,7 +39,12 @@ class Change:
 
 
 def difference(before: Plan | None, after: Plan) -> tuple[Change, ...]:
-    """The instances that differ, by GPU and start; none where both plans cut and fill the GPUs alike."""
+    """Lists the instances in which the plans differ, sorted by GPU and start.
+
+    Args:
+        before: Old plan; None if there is none, in which case every instance of the new plan is added.
+        after: New plan.
+    """
     old = _places(before) if before is not None else {}
     new = _places(after)
     changes: list[Change] = []

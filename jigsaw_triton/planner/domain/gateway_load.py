@@ -1,7 +1,11 @@
-"""Processor time that a plan asks of the gateway's host, by the requests, calls and bytes that it carries.
+"""Processor time that a plan needs on the gateway's host, estimated from its requests, calls and bytes.
 
-The costs were measured by `python -m benchmarks.dataplane cost` on cores of an AMD EPYC server, with batches as eight
-clients make them; other processors differ by a factor of two or so.
+The costs were measured by `python -m benchmarks.dataplane cost` on cores of an AMD EPYC server, with the batches that
+eight clients produce. Other processors differ by a factor of about two.
+
+Planned latencies do not contain these costs, because the planned quantiles leave room for them. With emulated models,
+whose profiles contain no transport, p99 was 0.67 to 0.99 times the planned latency on three graphs, one of which moves
+2.7 MB a request (`python -m benchmarks.dataplane promise`).
 """
 
 import math
@@ -12,13 +16,13 @@ from jigsaw_triton.graph.model import TaskGraph, TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 
 REQUEST_US = 80.0
-"""Microseconds for a request beside its calls."""
+"""Microseconds for a request, without its calls. Measured."""
 
 CALL_US = 50.0
-"""Microseconds for a request at one task."""
+"""Microseconds for a call, one request at one task. Measured."""
 
 MEGABYTE_US = 1300.0
-"""Microseconds for a megabyte to or from a worker by shared memory, the client's part included."""
+"""Microseconds for a megabyte to or from a worker through shared memory, the client's side included. Measured."""
 
 _ELEMENT_BYTES = {
     **dict.fromkeys(("BOOL", "UINT8", "INT8"), 1),
@@ -26,6 +30,7 @@ _ELEMENT_BYTES = {
     **dict.fromkeys(("UINT32", "INT32", "FP32"), 4),
     **dict.fromkeys(("UINT64", "INT64", "FP64"), 8),
 }
+"""Triton data type -> bytes of an element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,9 @@ class GatewayLoad:
 
     Attributes:
         requests_rps: Requests a second.
-        calls_rps: Requests at tasks a second, all tasks together.
-        megabytes_s: Megabytes a second to and from workers, of tensors whose size the graphs tell.
-        sized: Whether the graphs tell the size of all tensors.
+        calls_rps: Calls a second, summed over all tasks.
+        megabytes_s: Megabytes a second to and from workers, of the tensors whose sizes the graphs fix.
+        sized: True if the graphs fix the sizes of all tensors.
     """
 
     requests_rps: float
@@ -51,11 +56,11 @@ class GatewayLoad:
 
 
 def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
-    """What a plan asks of the gateway.
+    """Estimates the load that a plan puts on the gateway.
 
     Args:
-        graphs: Graphs of the plan, by name.
-        plan: Plan with its rates.
+        graphs: Graph name -> graph, for each graph of the plan.
+        plan: Plan with its demands and call rates.
     """
     requests = calls = megabytes = 0.0
     sized = True
@@ -65,7 +70,7 @@ def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
         for task_name, task_plan in graph_plan.tasks.items():
             task = graph.tasks[task_name]
             calls += min(task_plan.rate_rps, graph_plan.demand_rps)
-            # Rows that a task makes travel at the rate of whoever goes through them.
+            # Output with rows is counted as the input of the task that iterates over it, at that task's rate.
             made = {key: kind for key, kind in task.outputs.items() if kind.shape[:1] != (-1,)}
             for kind in (*(graph.input_type(task, key) for key in task.inputs), *made.values()):
                 size = _megabytes(kind)
@@ -75,7 +80,7 @@ def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
 
 
 def _megabytes(kind: TensorType) -> float | None:
-    """Size of a tensor of one call; None where it varies."""
+    """Returns the size of a tensor of one call; None if it varies."""
     element = _ELEMENT_BYTES.get(kind.dtype)
     if element is None or any(dim < 0 for dim in kind.shape):
         return None

@@ -1,4 +1,4 @@
-"""Reading parsed JSON that somebody may have edited: each value by what it has to be, each mistake by its place."""
+"""Reads parsed JSON that somebody may have edited: checks each value and reports errors with their paths."""
 
 import re
 from collections.abc import Sequence
@@ -6,33 +6,33 @@ from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any
 
-from jigsaw_triton.spec.schema import NAME_PATTERN
+from jigsaw_triton.spec.words import NAME_PATTERN
 
-LARGEST = 1e300
-"""Of finite numbers; what is greater is none that anybody measured."""
+MAX_NUMBER = 1e300
+"""Largest number accepted where a number must be finite. A convention: no quantity in a plan comes near it."""
 
 _NAME = re.compile(NAME_PATTERN)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 class FieldError(Exception):
-    """A value is not what it has to be; the message says where and why."""
+    """A value has the wrong type or range; the message gives its path and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value and where in its document it stands.
+    """A value and its path in the document.
 
     Attributes:
-        value: As it was parsed.
-        path: Such as `gpus[2].layout[0].slice`; empty for the document.
+        value: Parsed value.
+        path: Path such as `gpus[2].layout[0].slice`; empty for the document itself.
     """
 
     value: Any
     path: str = ""
 
     def __getitem__(self, key: str) -> "Field":
-        """The value of an object's key, which it has to have."""
+        """Returns the value of a required key of an object."""
         fields = self._object()
         path = f"{self.path}.{key}" if self.path else key
         if key not in fields:
@@ -40,57 +40,57 @@ class Field:
         return Field(fields[key], path)
 
     def only(self, keys: Sequence[str]) -> "Field":
-        """Itself, an object that has no other keys."""
+        """Checks that this is an object without any other keys, and returns it."""
         for key in self._object():
             if key not in keys:
                 raise self.error(f"{shortened(key)} is unknown")
         return self
 
     def named(self) -> "dict[str, Field]":
-        """The values of an object whose keys are names."""
+        """Returns the values of an object whose keys are names."""
         for key in self._object():
             if not _NAME.fullmatch(key):
                 raise self.error(f"{shortened(key)} is not a name")
         return {key: self[key] for key in self._object()}
 
     def listed(self) -> "list[Field]":
-        """The values of a list."""
+        """Returns the values of a list."""
         if not isinstance(self.value, list | tuple):
             raise self.error(f"{shortened(self.value)} is not a list")
         return [Field(value, f"{self.path}[{i}]") for i, value in enumerate(self.value)]
 
     def name(self) -> str:
-        """A name, which may become part of paths."""
+        """Returns a name, which is safe to use in file paths."""
         return self._matching(_NAME, "a name")
 
     def word(self) -> str:
-        """Text of letters, digits and the signs that stand in versions and models."""
+        """Returns text of letters, digits and the punctuation of versions and GPU models."""
         return self._matching(_WORD, "a word")
 
     def one_of(self, words: Sequence[str]) -> str:
-        """One of these words."""
+        """Returns the value, which must be one of these words."""
         if not isinstance(self.value, str) or self.value not in words:
             raise self.error(f"{shortened(self.value)} is none of {', '.join(filter(None, words))}")
         return self.value
 
-    def whole(self, least: int, most: int) -> int:
-        """A whole number between these, themselves included."""
+    def integer(self, least: int, most: int) -> int:
+        """Returns an integer from `least` to `most`, both included."""
         if type(self.value) is not int or not least <= self.value <= most:
-            raise self.error(f"{shortened(self.value)} is not a whole number from {least} to {most}")
+            raise self.error(f"{shortened(self.value)} is not an integer from {least} to {most}")
         return self.value
 
-    def number(self, least: float = 0.0, most: float = LARGEST) -> float:
-        """A number between these, themselves included; infinite only where `most` is."""
+    def number(self, least: float = 0.0, most: float = MAX_NUMBER) -> float:
+        """Returns a number from `least` to `most`, both included; it may be infinite only if `most` is."""
         if type(self.value) not in (int, float) or not least <= self.value <= most:
-            upto = f" to {most:g}" if most < LARGEST else " on"
-            raise self.error(f"{shortened(self.value)} is not a number from {least:g}{upto}")
+            accepted = f"from {least:g} to {most:g}" if most < MAX_NUMBER else f"of at least {least:g}"
+            raise self.error(f"{shortened(self.value)} is not a number {accepted}")
         try:
             return float(self.value)
         except OverflowError:
             raise self.error(f"{shortened(self.value)} is too large") from None
 
     def error(self, message: str) -> FieldError:
-        """What is wrong, with the place."""
+        """Makes an error whose message starts with the path of this value."""
         return FieldError(f"{self.path}: {message}" if self.path else message)
 
     def _matching(self, pattern: re.Pattern[str], what: str) -> str:

@@ -1,4 +1,4 @@
-"""Longest paths through a task graph, without enumerating its paths."""
+"""Longest paths through a task graph, computed without enumerating its paths."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ from jigsaw_triton.graph.model import TaskGraph
 
 
 def longest_through(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
-    """The largest sum of task weights along any path that a task lies on, by task.
+    """Returns, for each task, the largest sum of task weights along any path through it.
 
     Args:
-        graph: Whose tasks are in topological order.
+        graph: Graph whose tasks are in topological order.
         weight: Task -> weight.
     """
     upto, after = _upto(graph, weight), longest_after(graph, weight)
@@ -17,7 +17,12 @@ def longest_through(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, 
 
 
 def longest_after(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
-    """The largest sum of task weights along any path that begins after a task, by task; arguments as above."""
+    """Returns, for each task, the largest sum of task weights along any path that begins after it.
+
+    Args:
+        graph: Graph whose tasks are in topological order.
+        weight: Task -> weight.
+    """
     after = {name: 0.0 for name in graph.tasks}
     for task in reversed(tuple(graph.tasks.values())):
         for dependency in graph.before(task):
@@ -26,7 +31,7 @@ def longest_after(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, fl
 
 
 def longest_path(graph: TaskGraph, weight: Mapping[str, float]) -> tuple[str, ...]:
-    """The whole path of the largest sum of task weights; the first by name among equals."""
+    """Returns the path with the largest sum of task weights; of equal paths, the first by name."""
     upto = _upto(graph, weight)
     inner = {d for task in graph.tasks.values() for d in graph.before(task)}
     path = [max(sorted(upto.keys() - inner), key=lambda name: upto[name])]
@@ -43,7 +48,7 @@ def _upto(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
 
 
 def count_paths(graph: TaskGraph) -> int:
-    """How many paths lead from a task without dependencies to one that nothing depends on."""
+    """Counts the paths from a task without dependencies to a task on which nothing depends."""
     upto: dict[str, int] = {}
     for name, task in graph.tasks.items():
         upto[name] = sum(upto[d] for d in graph.before(task)) or 1

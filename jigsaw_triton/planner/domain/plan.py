@@ -1,4 +1,4 @@
-"""The plan: which configurations, how many, where, and what they are predicted to do; and its JSON."""
+"""The plan: configurations, counts, placements and predictions; and its JSON format."""
 
 import json
 import math
@@ -9,30 +9,29 @@ from typing import Any
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import SLICES, GpuId, Placement
 from jigsaw_triton.planner.domain.json_reader import Field, FieldError
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 PLAN_VERSION = 1
+"""Version of the format of plan.json. Plans of other versions are rejected."""
 
 _FEATURES = ("", "A", "S", "T", "AS", "AT", "ST", "AST")
 _SLICES = (*SLICES, *(f"{kind}+me" for kind in SLICES))
 
-_ROUNDING = 1e-6
-"""What a share may exceed 1 by."""
-
-_MOST = 2**31 - 1
-"""What Triton's configurations have room for."""
+_MAX_INT = 2**31 - 1
+"""Largest integer accepted in a plan: Triton's model configurations hold 32-bit integers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A configuration in use and how many replicas of it.
+    """A configuration in use and the number of its replicas.
 
     Attributes:
-        variant: Of the task.
+        variant: Variant of the task.
         slice: Kind of MIG instance.
         instances: Triton instance count of the model in the slice.
         batch: Largest batch of one execution.
-        count: Replicas.
-        share: Of the task's rate that these replicas are planned to take, 0 to 1.
+        count: Number of replicas.
+        share: Share of the task's rate planned for these replicas, 0 to 1.
     """
 
     variant: str
@@ -45,12 +44,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What a task gets.
+    """A task's part of the plan.
 
     Attributes:
-        budget_ms: Latency it may take; along every path the budgets fit the SLO.
-        rate_rps: Calls a second at the planned demand (rows where it iterates).
-        segments: Sorted.
+        budget_ms: Latency budget; along every path the budgets add up to at most the SLO.
+        rate_rps: Calls a second at the planned demand (rows a second if the task iterates).
+        segments: Configurations in use, sorted.
     """
 
     budget_ms: float
@@ -68,14 +67,14 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
-    """What a graph gets.
+    """A graph's part of the plan.
 
     Attributes:
-        demand_rps: Planned for.
-        capacity_rps: That the segments can carry, at least the demand.
-        accuracy: Relative, along the worst path: the least that a request gets, or the mean where the SLO is one.
-        latency_ms: Predicted end to end, by `Plan.latency_model`.
-        tasks: By name.
+        demand_rps: Demand planned for, in requests a second.
+        capacity_rps: Requests a second that the segments can carry, at least the demand.
+        accuracy: Relative accuracy along the worst path: the minimum over requests, or the mean if the SLO is a mean.
+        latency_ms: Predicted end-to-end latency, by `Plan.latency_model`.
+        tasks: Task name -> its part.
     """
 
     demand_rps: float
@@ -92,7 +91,7 @@ class GraphPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlacedModel:
-    """A replica in a slice."""
+    """A model of a replica in a slice."""
 
     graph: str
     task: str
@@ -111,7 +110,7 @@ class PlacedSlice:
 
 @dataclass(frozen=True, slots=True)
 class PlannedGpu:
-    """A GPU that the plan uses; its layout sorted by start."""
+    """A GPU that the plan uses, with its layout sorted by start."""
 
     id: GpuId
     model: str
@@ -120,13 +119,13 @@ class PlannedGpu:
 
 @dataclass(frozen=True, slots=True)
 class SolverReport:
-    """How the plan was found.
+    """The solver's part in the plan.
 
     Attributes:
         name: `HiGHS` or `CBC`.
-        status: `optimal` (proven) or `feasible` (time limit; see gap).
-        seconds: Wall clock.
-        gap: Relative, of the first objective: slices, with the price of changes where they have one.
+        status: `optimal` (proven) or `feasible` (the time limit came first; see `gap`).
+        seconds: Wall-clock time of planning.
+        gap: Relative gap of the first objective: compute slices, less the price of changes if they have one.
     """
 
     name: str
@@ -149,8 +148,25 @@ class Plan:
     latency_model: str
     solver: SolverReport
 
+    def to_svg(self) -> str:
+        """Returns a drawing of the GPUs that the plan uses, as an SVG document.
+
+        Raises:
+            InputError: The catalog lacks one of the GPU models.
+        """
+        from jigsaw_triton.planner.domain.picture import svg
+
+        return svg(self)
+
+    def _repr_html_(self) -> str | None:
+        """Drawing that notebooks show; None if the catalog lacks one of the GPU models."""
+        try:
+            return self.to_svg()
+        except InputError:
+            return None
+
     def to_json(self) -> dict[str, Any]:
-        """As plan.json has it."""
+        """Returns the content of plan.json."""
         data = {"version": PLAN_VERSION, **asdict(self)}
         data["gpus"] = [
             {
@@ -172,17 +188,17 @@ class Plan:
 
 
 def plan_from_json(data: Any, *, where: str) -> Plan:
-    """Reads what `Plan.to_json` wrote.
+    """Reads a plan that `Plan.to_json` wrote.
 
     Args:
         data: Parsed JSON.
-        where: The file, for messages.
+        where: Name of the file, for error messages.
 
     Raises:
-        InputError: Not a plan, or of another version.
+        InputError: The data is not a plan, is damaged, or has another version.
     """
     if not isinstance(data, dict) or "version" not in data:
-        raise InputError("this is not a plan", where=where, hint="make one with `jigsaw-triton plan -o json`")
+        raise InputError("this is not a plan", where=where, hint="create one with `jigsaw-triton plan -o json`")
     if type(data["version"]) is not int or data["version"] != PLAN_VERSION:
         raise InputError(
             f"plan version {data['version']!r} is not {PLAN_VERSION}",
@@ -199,9 +215,9 @@ def _plan(data: Field) -> Plan:
     return Plan(
         graphs={name: _graph(graph) for name, graph in data["graphs"].named().items()},
         gpus=_gpus(data["gpus"]),
-        slices_used=data["slices_used"].whole(0, _MOST),
-        slices_total=data["slices_total"].whole(0, _MOST),
-        gpus_used=data["gpus_used"].whole(0, _MOST),
+        slices_used=data["slices_used"].integer(0, _MAX_INT),
+        slices_total=data["slices_total"].integer(0, _MAX_INT),
+        gpus_used=data["gpus_used"].integer(0, _MAX_INT),
         features=data["features"].one_of(_FEATURES),
         formulation=data["formulation"].word(),
         latency_model=data["latency_model"].word(),
@@ -234,10 +250,10 @@ def _segment(data: Field) -> Segment:
     return Segment(
         variant=data["variant"].name(),
         slice=data["slice"].one_of(_SLICES),
-        instances=data["instances"].whole(1, _MOST),
-        batch=data["batch"].whole(1, _MOST),
-        count=data["count"].whole(1, _MOST),
-        share=data["share"].number(most=1 + _ROUNDING),
+        instances=data["instances"].integer(1, _MAX_INT),
+        batch=data["batch"].integer(1, _MAX_INT),
+        count=data["count"].integer(1, _MAX_INT),
+        share=data["share"].number(most=1 + ROUNDING),
     )
 
 
@@ -254,7 +270,7 @@ def _gpus(data: Field) -> tuple[PlannedGpu, ...]:
 def _gpu(data: Field) -> PlannedGpu:
     data.only(("node", "index", "model", "layout"))
     return PlannedGpu(
-        id=GpuId(data["node"].name(), data["index"].whole(0, _MOST)),
+        id=GpuId(data["node"].name(), data["index"].integer(0, _MAX_INT)),
         model=data["model"].word(),
         layout=tuple(_placed_slice(placed) for placed in data["layout"].listed()),
     )
@@ -263,7 +279,7 @@ def _gpu(data: Field) -> PlannedGpu:
 def _placed_slice(data: Field) -> PlacedSlice:
     data.only(("slice", "start", "models"))
     return PlacedSlice(
-        Placement(data["start"].whole(0, _MOST), data["slice"].one_of(_SLICES)),
+        Placement(data["start"].integer(0, _MAX_INT), data["slice"].one_of(_SLICES)),
         tuple(_placed_model(model) for model in data["models"].listed()),
     )
 
@@ -274,8 +290,8 @@ def _placed_model(data: Field) -> PlacedModel:
         graph=data["graph"].name(),
         task=data["task"].name(),
         variant=data["variant"].name(),
-        instances=data["instances"].whole(1, _MOST),
-        batch=data["batch"].whole(1, _MOST),
+        instances=data["instances"].integer(1, _MAX_INT),
+        batch=data["batch"].integer(1, _MAX_INT),
     )
 
 
@@ -294,5 +310,5 @@ def _names_of(part: type[GraphPlan | TaskPlan | Segment | PlacedModel | SolverRe
 
 
 def plan_to_text(plan: Plan) -> str:
-    """The bytes of plan.json: the same plan gives the same text."""
+    """Returns the text of plan.json; equal plans give equal texts."""
     return json.dumps(plan.to_json(), indent=2, sort_keys=False) + "\n"

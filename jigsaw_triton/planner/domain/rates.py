@@ -1,4 +1,4 @@
-"""How often each task is called for one request of its graph."""
+"""Calls of each task for one request of its graph."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, When
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The rule by which calls of a task follow from others'.
+    """The rule by which a task's calls follow from the graph's requests or from another task's calls.
 
     Attributes:
-        factor: Calls for each unit of what they follow.
-        source: The task whose calls they follow; None for the graph's requests.
-        output: Where set, each call of `source` counts as many times as its variant yields rows of this output.
+        factor: Calls for each request or each unit of the source.
+        source: Task whose calls they follow; None for the graph's requests.
+        output: Output of `source` whose rows are the units; None if each call of `source` is one unit.
     """
 
     factor: float
@@ -21,7 +21,7 @@ class Calls:
     output: str | None = None
 
     def weight(self, graph: TaskGraph, variant: str) -> float:
-        """Calls for one call of `source` by this variant."""
+        """Returns the calls for one call of `source` by this variant."""
         assert self.source is not None
         if self.output is None:
             return self.factor
@@ -29,13 +29,13 @@ class Calls:
 
 
 def calls(graph: TaskGraph, task: Task) -> Calls:
-    """How the calls of `task` follow from the requests or from another task's calls.
+    """Returns the rule by which the calls of `task` follow from the requests or from another task's calls.
 
-    A task without `for_each` is called once a request. One that iterates is called once a row: of a graph input or of a
-    python step's output as many as are estimated, of a task's output with rows as many as its variant yields for each
-    of its calls. Other outputs of a task that itself iterates, or is conditional, have one row for each of its calls. A
-    condition multiplies by its probability, once along a chain of iteration: rows that are there because of a condition
-    meet it again for sure.
+    A task without `for_each` is called once for each request. A task that iterates is called once for each row. A graph
+    input or a Python step's output has its estimated number of rows; a task's output with rows has, for each call, the
+    number that the variant yields. Any other output of a task has one row for each of its calls. A condition multiplies
+    the calls by its probability, but only once along a chain of iteration: rows that exist because the condition held
+    meet the same condition with certainty.
     """
     over = task.for_each
     if over is None:
@@ -50,17 +50,22 @@ def calls(graph: TaskGraph, task: Task) -> Calls:
 
 
 def most_calls(graph: TaskGraph, variants: Mapping[str, Collection[str]]) -> dict[str, float]:
-    """Calls of each task for a request where each task has the variant, of those given, that makes most."""
+    """Returns the most calls of each task for a request, over all choices of these variants.
+
+    Args:
+        graph: Graph of the tasks.
+        variants: Task -> variants to choose from.
+    """
     return _extreme_calls(graph, variants, max)
 
 
 def least_calls(graph: TaskGraph, variants: Mapping[str, Collection[str]]) -> dict[str, float]:
-    """Likewise of those that make least."""
+    """Returns the fewest calls of each task for a request; arguments as for `most_calls`."""
     return _extreme_calls(graph, variants, min)
 
 
 def _extreme_calls(
-    graph: TaskGraph, variants: Mapping[str, Collection[str]], of: Callable[[Iterable[float]], float]
+    graph: TaskGraph, variants: Mapping[str, Collection[str]], extreme: Callable[[Iterable[float]], float]
 ) -> dict[str, float]:
     found: dict[str, float] = {}
     for task in graph.tasks.values():
@@ -68,14 +73,15 @@ def _extreme_calls(
         if rule.source is None:
             found[task.name] = rule.factor
         else:
-            found[task.name] = found[rule.source] * of(rule.weight(graph, v) for v in variants[rule.source])
+            found[task.name] = found[rule.source] * extreme(rule.weight(graph, v) for v in variants[rule.source])
     return found
 
 
 def request_rows(graph: TaskGraph) -> dict[str, float]:
-    """Rows that a request for which a task runs brings to it at once; expected, of the variants that yield most.
+    """Returns the expected rows that a request brings to each task at once, if the task runs for it.
 
-    All variants count, used or not, profiled or not: a lighter SLO or one more profile then never makes a plan worse.
+    The variants that yield most count, used or not, profiled or not. Otherwise a looser SLO or one more profile could
+    make a plan worse.
     """
     rows: dict[str, float] = {}
     for task in graph.tasks.values():
@@ -99,7 +105,7 @@ def _probability(when: When | None) -> float:
 
 
 def _met_before(graph: TaskGraph, source: Task, when: When | None) -> bool:
-    """Whether the rows of `source` exist only where the condition holds anyway."""
+    """Returns True if the rows of `source` exist only when the condition holds."""
 
     def condition(w: When | None) -> tuple[TensorRef, float | None, float | None] | None:
         return None if w is None else (w.tensor, w.above, w.below)

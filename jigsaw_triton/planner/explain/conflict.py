@@ -1,18 +1,18 @@
-"""A smallest set of requirements that cannot be met together, and how far each alone would have to give way.
+"""Conflicts: a smallest set of requirements that cannot be satisfied together, and the nearest feasible value of each.
 
-Found by solving again and again with requirements dropped or eased, so it holds for whatever the planner plans with. A
-requirement is dropped by the figure beyond which it asks nothing more of any plan.
+The search solves the problem repeatedly with requirements dropped or relaxed, so it works with any options of planning.
+A requirement is dropped by relaxing it to a value that no longer constrains any plan.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     TaskConfigurations,
     available,
@@ -20,30 +20,33 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import most_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
-from jigsaw_triton.planner.search.diagnose import rounded_down, rounded_up
+from jigsaw_triton.planner.search.bisection import bisect
+from jigsaw_triton.planner.search.diagnosis import rounded_down, rounded_up
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, largest_demand
 from jigsaw_triton.profiles.table import ProfileTable
 
 MOST_GPUS = 10_000
-"""So many more are as good as any number."""
+"""Number of additional GPUs at which the requirement on GPUs counts as dropped."""
 
 LATENCY_GAP = 1e-4
-"""Relative, of the nearest latency."""
+"""Relative gap of the nearest feasible latency."""
 
 ACCURACY_GAP = 1e-4
-"""Absolute, of the nearest mean accuracy."""
+"""Absolute gap of the nearest feasible mean accuracy."""
 
 _LOSS_GAP = TOLERANCE
-"""Losses of accuracy that are nearer to each other than this count as one."""
+"""Distance below which two losses of accuracy count as one."""
 
 _PROBES = 5
-"""The part of the time limit that a single question to the planner may take is one of so many."""
+"""Number of feasibility checks at their full duration that fit into the time limit."""
 
 _LEAST_S = 0.1
-"""Solvers are asked for no less."""
+"""Smallest time limit of a feasibility check, in seconds."""
 
 Clock = Callable[[], float]
+"""Returns a time in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,9 @@ class Conflict:
     """Why a problem has no plan.
 
     Attributes:
-        requirements: That cannot be met together; of these none can be left out.
-        nearest: Every requirement of the problem -> the nearest figure with which, all others kept, there is a plan;
-            None where there is no such figure.
-        unsettled: Of which the time limit left open whether they can be left out, or the nearest figure.
+        requirements: Requirements that cannot be satisfied together; without any one of them the others can.
+        nearest: Nearest feasible value of each requirement of the problem, all others kept; None if there is none.
+        unsettled: Requirements whose part in the conflict, or whose nearest value, the time limit left open.
     """
 
     requirements: tuple[Requirement, ...]
@@ -63,13 +65,13 @@ class Conflict:
 
 
 def find_conflict(problem: Problem, options: Options, *, solvers: SolverFactory, clock: Clock) -> Conflict | None:
-    """Why a problem has no plan; None where no requirement stands in the way, but profiles that are missing.
+    """Returns the conflict of a problem that has no plan; None if it lacks profiles, whatever the requirements.
 
     Args:
-        problem: Without a plan.
-        options: How it was planned; the time limit is of all that is done here.
-        solvers: Makes the solver of a name, over and over.
-        clock: In seconds.
+        problem: Problem without a plan.
+        options: Options of planning; the time limit holds for the whole search.
+        solvers: Factory of solvers by name; it is called repeatedly.
+        clock: Clock for the time limit.
     """
     search = _Search(problem.prepared(), options, solvers, clock)
     if not search.has_plan_without(search.all):
@@ -79,15 +81,17 @@ def find_conflict(problem: Problem, options: Options, *, solvers: SolverFactory,
     return Conflict(tuple(found), nearest, frozenset(search.unsettled))
 
 
-def told(error: InfeasibleError, problem: Problem, conflict: Conflict) -> InfeasibleError:
-    """The error with the conflict in its reasons, and what would resolve it as its hint."""
+def with_conflict(error: InfeasibleError, problem: Problem, conflict: Conflict) -> InfeasibleError:
+    """Returns the error with the conflict among its reasons, and the ways to resolve it as its hint."""
     several = len(problem.workloads) > 1
     reasons = [*error.reasons]
-    # Where the SLO alone is in the way, the reasons say so themselves.
+    # A conflict within the SLO is among the reasons already.
     if len(conflict.requirements) > 1 and any(r.what in ("gpus", "demand_rps") for r in conflict.requirements):
-        reasons.append(f"not to be had together: {', '.join(_words(r, problem) for r in conflict.requirements)}")
+        reasons.append(
+            f"these cannot be satisfied together: {', '.join(_words(r, problem) for r in conflict.requirements)}"
+        )
     if conflict.unsettled:
-        reasons.append("the time limit ended the search for what stands in the way; --time-limit allows more")
+        reasons.append("the time limit ended the search for conflicting requirements; allow more with --time-limit")
     ways = [_way(r, value, several) for r, value in conflict.nearest.items() if value is not None]
     return InfeasibleError(
         reasons,
@@ -112,45 +116,45 @@ def _words(requirement: Requirement, problem: Problem) -> str:
 
 
 def _way(requirement: Requirement, value: float, several: bool) -> str:
-    of = f" of {requirement.subject}" if several else ""
+    of_graph = f" of {requirement.subject}" if several else ""
     match requirement.what:
         case "gpus":
             return f"give the cluster {value:.0f} GPUs of {requirement.subject}"
         case "latency_ms":
-            return f"raise latency_ms{of} to {rounded_up(value)}"
+            return f"raise latency_ms{of_graph} to {rounded_up(value)}"
         case "accuracy":
-            return f"lower accuracy{of} to {rounded_down(value)}"
+            return f"lower accuracy{of_graph} to {rounded_down(value)}"
         case "demand_rps":
-            return f"lower the demand{of} to {rounded_down(value)} requests/s"
+            return f"lower the demand{of_graph} to {rounded_down(value)} requests/s"
 
 
 class _Search:
-    """What is asked of the planner in the course of it.
+    """Search for the conflict of one problem, by feasibility checks.
 
     Args:
-        problem: Prepared.
-        options: Of the planner.
-        solvers: Likewise.
-        clock: In seconds.
+        problem: Prepared problem.
+        options: Options of planning.
+        solvers: Factory of solvers.
+        clock: Clock for the time limit.
     """
 
     def __init__(self, problem: Problem, options: Options, solvers: SolverFactory, clock: Clock) -> None:
         self._problem, self._options, self._solvers, self._clock = problem, options, solvers, clock
         self._deadline = clock() + options.time_limit_s
         self._available = _available(problem, options)
-        self._nothing = _nothing_more(problem, self._available)
+        self._dropped = _unconstraining(problem, self._available)
         self.all = requirements(problem)
         self.unsettled: set[Requirement] = set()
 
     def has_plan_without(self, dropped: Collection[Requirement]) -> bool | None:
-        """Whether there is a plan when these requirements ask for nothing; None where time ran out."""
+        """Returns True if there is a plan without these requirements; None if time ran out."""
         problem = self._problem
         for requirement in dropped:
-            problem = varied(problem, requirement, self._nothing[requirement])
+            problem = varied(problem, requirement, self._dropped[requirement])
         return self._has_plan(problem)
 
     def conflict(self) -> list[Requirement]:
-        """By deletion: what can be left out without there being a plan is; first GPUs, then graph by graph."""
+        """Finds the conflict by deletion: drops GPUs, then graph by graph, whatever leaves the rest without a plan."""
         dropped: set[Requirement] = set()
         subjects = dict.fromkeys(r.subject for r in self.all)
         for subject in subjects:
@@ -170,7 +174,7 @@ class _Search:
                     self.unsettled.add(requirement)
 
     def nearest(self, requirement: Requirement) -> float | None:
-        """The nearest figure with which there is a plan; of what is found when time runs out the nearest."""
+        """Returns the nearest feasible value, or the nearest found when time runs out; None if there is none."""
         match self.has_plan_without([requirement]):
             case None:
                 self.unsettled.add(requirement)
@@ -188,16 +192,15 @@ class _Search:
                 return self._greatest_accuracy(requirement)
 
     def _least_latency(self, requirement: Requirement) -> float:
-        """By bisection, to a part in `LATENCY_GAP`; of the plan there what it takes."""
+        """Returns the latency of the plan at the least feasible one, which bisection finds within `LATENCY_GAP`."""
         if "T" not in self._options.features:
             return self._least_latency_of_even_parts(requirement)
-        too_low, enough = value_of(self._problem, requirement), self._nothing[requirement]
-        while enough > too_low * (1 + LATENCY_GAP):
-            middle = math.sqrt(too_low * enough)
-            if self._suffices(requirement, middle):
-                enough = middle
-            else:
-                too_low = middle
+        # By logarithms, since the latency that constrains no plan may be many times the SLO.
+        slo, nothing = math.log(value_of(self._problem, requirement)), math.log(self._dropped[requirement])
+        least, _ = bisect(
+            lambda log_ms: self._suffices(requirement, math.exp(log_ms)), nothing, slo, abs_tol=math.log1p(LATENCY_GAP)
+        )
+        enough = math.exp(least) if least < nothing else self._dropped[requirement]
         try:
             plan = find_plan(varied(self._problem, requirement, enough), self._limited(), solvers=self._solvers)
         except JigsawError:
@@ -205,35 +208,30 @@ class _Search:
         return plan.graphs[requirement.subject].latency_ms if plan else enough
 
     def _least_latency_of_even_parts(self, requirement: Requirement) -> float:
-        """The least of those that a configuration needs to keep its task's even part, whatever the others take."""
+        """Returns the least feasible latency with even parts, of those at which a configuration just fits its part."""
         parts = even_parts(self._workload(requirement).graph)
         configurations = self._available[requirement.subject]
-        needed = {c.latency_ms / parts[task] for task, of in configurations.items() for c in of}
-        slo, nothing = value_of(self._problem, requirement), self._nothing[requirement]
+        needed = {c.latency_ms / parts[task] for task, configs in configurations.items() for c in configs}
+        slo, nothing = value_of(self._problem, requirement), self._dropped[requirement]
         between = sorted(latency_ms for latency_ms in needed if slo < latency_ms < nothing)
         first = bisect_left(between, True, key=lambda latency_ms: self._suffices(requirement, latency_ms))
         return between[first] if first < len(between) else nothing
 
     def _greatest_accuracy(self, requirement: Requirement) -> float:
-        """The greatest of those that configurations can have along a path."""
+        """Returns the greatest feasible accuracy, among those that configurations can reach along a path."""
         workload = self._workload(requirement)
         if workload.graph.slo.accuracy_mode == "mean" and "T" in self._options.features:
             return self._greatest_mean_accuracy(requirement)
-        nothing, slo = self._nothing[requirement], value_of(self._problem, requirement)
+        nothing, slo = self._dropped[requirement], value_of(self._problem, requirement)
         reached = (math.exp(-loss) for loss in losses(workload.graph, self._available[requirement.subject]))
         between = [accuracy for accuracy in reached if nothing < accuracy < slo]
         first = bisect_left(between, True, key=lambda accuracy: self._suffices(requirement, accuracy))
         return between[first] if first < len(between) else nothing
 
     def _greatest_mean_accuracy(self, requirement: Requirement) -> float:
-        """By bisection, to `ACCURACY_GAP`: shares can make any figure."""
-        enough, too_high = self._nothing[requirement], value_of(self._problem, requirement)
-        while too_high - enough > ACCURACY_GAP:
-            middle = (too_high + enough) / 2
-            if self._suffices(requirement, middle):
-                enough = middle
-            else:
-                too_high = middle
+        """Returns the greatest feasible mean accuracy by bisection, since shares can reach any value."""
+        slo, nothing = value_of(self._problem, requirement), self._dropped[requirement]
+        enough, _ = bisect(partial(self._suffices, requirement), nothing, slo, abs_tol=ACCURACY_GAP)
         return enough
 
     def _workload(self, requirement: Requirement) -> Workload:
@@ -241,8 +239,8 @@ class _Search:
         return workload
 
     def _fewest_gpus(self, requirement: Requirement) -> float:
-        """Steps that double, then bisection: few more are likelier than many."""
-        too_few, enough = round(value_of(self._problem, requirement)), round(self._nothing[requirement])
+        """Returns the fewest GPUs, by doubling steps and then bisection: a few more are likelier than many."""
+        too_few, enough = round(value_of(self._problem, requirement)), round(self._dropped[requirement])
         step = 1
         while enough - too_few > 1:
             number = min(too_few + step, (too_few + enough) // 2)
@@ -265,7 +263,7 @@ class _Search:
         return largest.rps[graph]
 
     def _suffices(self, requirement: Requirement, value: float) -> bool:
-        """Whether there is a plan with another figure; what is not known in time is taken for no."""
+        """Returns True if there is a plan with this value; False also if time ran out."""
         known = self._has_plan(varied(self._problem, requirement, value))
         if known is None:
             self.unsettled.add(requirement)
@@ -285,7 +283,7 @@ class _Search:
 
 
 def losses(graph: TaskGraph, configurations: TaskConfigurations) -> list[float]:
-    """Every loss of accuracy that can be the limit of plans: along a path, or of a task by its even part; ascending."""
+    """Returns, ascending, the losses of accuracy that can limit a plan: along paths, and of tasks by even parts."""
     upto: dict[str, list[float]] = {}
     parts = even_parts(graph)
     found: list[float] = []
@@ -298,7 +296,7 @@ def losses(graph: TaskGraph, configurations: TaskConfigurations) -> list[float]:
 
 
 def _distinct(losses: Iterable[float]) -> list[float]:
-    """Ascending; of those that are as good as one the greatest, which allows for them all."""
+    """Returns the losses ascending; of almost equal ones the greatest, which permits all of them."""
     greatest: dict[int, float] = {}
     for loss in losses:
         number = round(loss / _LOSS_GAP)
@@ -313,22 +311,22 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
     }
 
 
-def _nothing_more(problem: Problem, everything: Mapping[str, TaskConfigurations]) -> dict[Requirement, float]:
-    """Each requirement -> the figure beyond which it asks nothing more of any plan."""
+def _unconstraining(problem: Problem, everything: Mapping[str, TaskConfigurations]) -> dict[Requirement, float]:
+    """Returns for each requirement a value that no longer constrains any plan."""
     found: dict[Requirement, float] = {}
     gpus = {board.name: 0.0 for board in problem.boards}
     for workload in problem.workloads:
         graph = workload.graph
         configurations = everything[graph.name]
         found |= _slo_for_all(workload, configurations)
-        calls = most_calls(graph, {task: {v.name for v in of.variants} for task, of in graph.tasks.items()})
+        calls = most_calls(graph, {name: {v.name for v in task.variants} for name, task in graph.tasks.items()})
         slowest_rps = workload.demand_rps
-        for task, of in configurations.items():
-            for c in of:
+        for task, configs in configurations.items():
+            for c in configs:
                 if calls[task] > 0:
                     slowest_rps = min(slowest_rps, c.throughput_rps / calls[task])
             for board in gpus:
-                gpus[board] += _replicas(workload.demand_rps * calls[task], [c for c in of if c.board == board])
+                gpus[board] += _replicas(workload.demand_rps * calls[task], [c for c in configs if c.board == board])
         found[Requirement(graph.name, "demand_rps")] = slowest_rps
     for board, more in gpus.items():
         requirement = Requirement(board, "gpus")
@@ -337,8 +335,8 @@ def _nothing_more(problem: Problem, everything: Mapping[str, TaskConfigurations]
 
 
 def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict[Requirement, float]:
-    """The SLO that a graph keeps with any configurations, also where each task gets an even part of it."""
-    graph, every = workload.graph, [c for of in configurations.values() for c in of]
+    """Returns the SLO that a graph meets with any configurations, even if each task has an even part of it."""
+    graph, every = workload.graph, [c for configs in configurations.values() for c in configs]
     tasks = len(graph.tasks)
     slowest_ms = graph.steps_ms + tasks * max((c.latency_ms for c in every), default=0.0)
     least = math.exp(-tasks * max((c.loss for c in every), default=0.0))
@@ -348,9 +346,9 @@ def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict
     }
 
 
-def _replicas(rate_rps: float, of: Collection[Configuration]) -> int:
-    """Of a task that are enough, whichever they are: for its calls, and for the latency that any of them promises."""
-    if not of:
+def _replicas(rate_rps: float, configs: Collection[Configuration]) -> int:
+    """Returns a number of replicas of a task that suffices for its calls and latency, whatever the configuration."""
+    if not configs:
         return 0
-    carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in of))
-    return max(carry_all, *(c.among[0] for c in of))
+    carry_all = 1 + math.ceil(rate_rps / min(c.throughput_rps for c in configs))
+    return max(carry_all, *(c.replica_range[0] for c in configs))

@@ -1,6 +1,6 @@
-"""Why a plan is what it is: how the SLOs are used up, what each requirement costs, and what the next best would be.
+"""Explanations of a plan: how it uses the SLOs, what each requirement costs, and what the next best choices would cost.
 
-Costs are those of plans made anew with one thing changed, not prices of a linear relaxation: slices come whole.
+Each cost is that of a new plan with one thing changed, not a dual price of a linear relaxation: slices are integral.
 """
 
 import math
@@ -11,35 +11,36 @@ from typing import Any, Literal
 
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.candidates.configurations import TOLERANCE, Configuration, Replica, available, loss
+from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, available, loss
 from jigsaw_triton.planner.domain.paths import count_paths, longest_path
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.explain.requirement import Requirement, What, requirements, value_of, varied
 from jigsaw_triton.planner.formulation.mixture import mean_loss
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan
 from jigsaw_triton.profiles.table import ProfileTable
 
 MOST_PATHS = 16
-"""Of graphs with more paths the longest through each task are told."""
+"""Number of paths up to which all are reported; of a graph with more, the longest path through each task is."""
 
 _PLANS = 5
-"""The part of the time limit that a single plan may take is one of so many."""
+"""Number of plans at their full duration that fit into the time limit."""
 
 _LEAST_S = 0.1
-"""Solvers are asked for no less."""
+"""Smallest time limit of a plan, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskBudget:
-    """What a task uses of its graph's SLO.
+    """Part of its graph's SLO that a task uses.
 
     Attributes:
-        graph: Its name.
-        task: Its name.
-        latency_ms: That it is planned to take.
-        budget_ms: That it may take.
-        accuracy: Relative, of its least accurate variant in use; the mean by shares where the SLO is one.
+        graph: Name of the graph.
+        task: Name of the task.
+        latency_ms: Planned latency.
+        budget_ms: Latency budget.
+        accuracy: Relative accuracy of its least accurate variant in use; with an SLO on the mean, the mean by shares.
     """
 
     graph: str
@@ -51,18 +52,18 @@ class TaskBudget:
 
 @dataclass(frozen=True, slots=True)
 class PathBudget:
-    """What the tasks along a path use of the SLO together.
+    """Part of the SLO that the tasks along a path use together.
 
     Attributes:
-        graph: Its name.
-        tasks: From the first to the last.
-        latency_ms: Planned.
-        budget_ms: Of all tasks.
-        slo_ms: Of the graph, less what python steps are given.
-        slack_ms: Of the SLO, over what is planned.
-        accuracy: Planned.
-        slo_accuracy: Of the graph.
-        slack_accuracy: Of what is planned, over the SLO.
+        graph: Name of the graph.
+        tasks: Names of the tasks, from the first to the last.
+        latency_ms: Planned latency.
+        budget_ms: Sum of the tasks' latency budgets.
+        slo_ms: Latency of the graph's SLO, less the time reserved for Python steps.
+        slack_ms: Slack of the planned latency.
+        accuracy: Planned relative accuracy.
+        slo_accuracy: Accuracy of the graph's SLO.
+        slack_accuracy: Slack of the planned accuracy.
     """
 
     graph: str
@@ -78,16 +79,16 @@ class PathBudget:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What becomes of the plan when something is changed.
+    """Effect of a change of the problem, compared with the explained plan.
 
     Attributes:
-        outcome: `plan`: there is another one; `none`: there is none; `unknown`: the time limit came first.
-        slices: Compute slices that it takes more than the plan.
-        gpus: GPUs likewise.
-        accuracy: Graph -> least accuracy along its paths, more than the plan's.
-        mean_accuracy: Graph -> product over its tasks of the accuracy by shares (geometric mean), more than the plan's.
-            Of plans with equal slices and GPUs the one with most of it is chosen.
-        proven: Whether both plans are proven optimal; else the figures are of the best that was found.
+        outcome: `plan`: the changed problem has a plan; `none`: it has none; `unknown`: time ran out.
+        slices: Additional compute slices.
+        gpus: Additional GPUs.
+        accuracy: Difference of the least accuracy along a path, by graph.
+        mean_accuracy: Difference of the product over tasks of the accuracy by shares (geometric mean), by graph. It
+            decides between plans of equal slices and GPUs.
+        proven: True if both plans are proven optimal; otherwise these are the best that were found.
     """
 
     outcome: Literal["plan", "none", "unknown"]
@@ -99,19 +100,19 @@ class Effect:
 
     @property
     def saves(self) -> bool:
-        """Whether it takes fewer slices, or as many on fewer GPUs."""
+        """True if the changed problem takes fewer slices, or as many on fewer GPUs."""
         return self.outcome == "plan" and (self.slices, self.gpus) < (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A requirement with another figure.
+    """A requirement with another value.
 
     Attributes:
-        change: In words: `+10 ms`.
-        value: The figure.
-        eases: Whether less is required than before.
-        effect: On the plan.
+        change: Change of the value as text, such as `+10 ms`.
+        value: The other value.
+        eases: True if it relaxes the requirement.
+        effect: Effect on the plan.
     """
 
     change: str
@@ -122,13 +123,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A requirement and what it is worth.
+    """A requirement and what it costs.
 
     Attributes:
-        requirement: Which.
-        value: Its figure.
-        binds: Whether easing it by a step saves slices or GPUs; None where that is not known.
-        steps: Easing ones first.
+        requirement: The requirement.
+        value: Its value in the problem.
+        binds: True if a step that relaxes it saves slices or GPUs; None if the time limit left that open.
+        steps: Other values, relaxing ones first.
     """
 
     requirement: Requirement
@@ -139,15 +140,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A variant or kind of slice in use for a task, and the plan without it.
+    """A variant or kind of slice in use for a task, and the effect of doing without it.
 
     Attributes:
-        graph: Its name.
-        task: Its name.
-        what: Of which it is one.
-        chosen: Its name.
-        effect: Of doing without it.
-        instead: What the task would get then; empty where that is not known or there is no plan.
+        graph: Name of the graph.
+        task: Name of the task.
+        what: Kind of choice.
+        chosen: Name of the variant or slice.
+        effect: Effect of doing without it.
+        instead: Segments of the task without it; empty if there is no plan, or time ran out.
     """
 
     graph: str
@@ -160,15 +161,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of a plan.
+    """Explanation of a plan.
 
     Attributes:
-        tasks: By graph, in topological order.
-        paths: By graph; of more than `MOST_PATHS` the longest through each task.
-        limits: In the order of `requirements`.
-        choices: By graph and task.
-        seconds: That it took.
-        unknown: How many effects the time limit left open.
+        tasks: Budgets of tasks by graph, in topological order.
+        paths: Budgets of paths by graph; if a graph has more than `MOST_PATHS`, of the longest through each task.
+        limits: Requirements in the order of `requirements`.
+        choices: Choices by graph and task.
+        seconds: Seconds that the explanation took.
+        unknown: Number of effects that the time limit left open.
     """
 
     tasks: tuple[TaskBudget, ...]
@@ -179,30 +180,30 @@ class Explanation:
     unknown: int
 
     def to_json(self) -> dict[str, Any]:
-        """For plan.json."""
+        """Returns the explanation as an entry of plan.json."""
         data = asdict(self)
-        for limit, told in zip(self.limits, data["limits"], strict=True):
-            told["requirement"] = str(limit.requirement)
+        for limit, entry in zip(self.limits, data["limits"], strict=True):
+            entry["requirement"] = str(limit.requirement)
         return data
 
 
 def explained(
     plan: Plan, problem: Problem, options: Options, *, solvers: SolverFactory, clock: Callable[[], float]
 ) -> Explanation:
-    """Explains a plan; some ten plans a graph are made for it, and two or more a task.
+    """Explains a plan by making about ten other plans for each graph, and two or more for each task.
 
     Args:
-        plan: To explain.
-        problem: It was made for.
-        options: It was made with; the time limit is of all that is done here.
-        solvers: Makes the solver of a name, over and over.
-        clock: In seconds.
+        plan: Plan to explain.
+        problem: Problem that it was made for.
+        options: Options that it was made with; the time limit holds for the whole explanation.
+        solvers: Factory of solvers by name; it is called repeatedly.
+        clock: Clock for the time limit, in seconds.
     """
     return _Explaining(plan, problem.prepared(), options, solvers, clock).explanation()
 
 
 class _Explaining:
-    """One plan in the course of being explained; arguments as of `explained`, the problem prepared."""
+    """Explains one plan; the arguments are those of `explained`, with the problem prepared."""
 
     def __init__(
         self, plan: Plan, problem: Problem, options: Options, solvers: SolverFactory, clock: Callable[[], float]
@@ -212,14 +213,14 @@ class _Explaining:
         self._began = clock()
 
     def explanation(self) -> Explanation:
-        """All of it."""
+        """Returns the complete explanation."""
         budgets = {w.graph.name: self._budgets(w) for w in self._problem.workloads}
         paths = [path for w in self._problem.workloads for path in self._paths(w.graph, budgets[w.graph.name])]
         limits = tuple(self._limit(requirement) for requirement in requirements(self._problem))
         choices = tuple(self._choices())
         effects = [s.effect for limit in limits for s in limit.steps] + [choice.effect for choice in choices]
         return Explanation(
-            tasks=tuple(budget for of in budgets.values() for budget in of.values()),
+            tasks=tuple(budget for tasks in budgets.values() for budget in tasks.values()),
             paths=tuple(paths),
             limits=limits,
             choices=choices,
@@ -247,7 +248,7 @@ class _Explaining:
         return max(c.loss for c in used)
 
     def _used(self, graph: TaskGraph, planned: GraphPlan) -> dict[str, list[Configuration]]:
-        """Task -> its replicas' configurations, each as busy as its segment is planned to be."""
+        """Returns the configurations of each task's replicas, at the utilisation planned for their segment."""
         table = self._problem.profiles.get(graph.name, ProfileTable(()))
         counts = Counter(
             (m.graph, m.task, m.variant, gpu.model, placed.placement.slice, m.instances, m.batch)
@@ -255,25 +256,25 @@ class _Explaining:
             for placed in gpu.layout
             for m in placed.models
         )
-        number = {task: sum(s.count for s in of.segments) for task, of in planned.tasks.items()}
+        number = {name: sum(s.count for s in task.segments) for name, task in planned.tasks.items()}
         known: dict[Replica, list[Configuration]] = {}
         for found in available(graph, table, self._problem.boards, self._options, counts).values():
             for c in found:
-                if c.among[0] <= number[c.task] <= c.among[1]:
+                if c.replica_range[0] <= number[c.task] <= c.replica_range[1]:
                     known.setdefault(c.replica, []).append(c)
         boards = [board.name for board in self._problem.boards]
         used: dict[str, list[Configuration]] = {}
-        for task, of in planned.tasks.items():
-            for s in of.segments:
-                replicas = [(graph.name, task, s.variant, b, s.slice, s.instances, s.batch) for b in boards]
+        for name, task in planned.tasks.items():
+            for s in task.segments:
+                replicas = [(graph.name, name, s.variant, b, s.slice, s.instances, s.batch) for b in boards]
                 replicas = [replica for replica in replicas if counts[replica]]
                 full_rps = sum(counts[r] * known[r][0].throughput_rps / known[r][0].utilisation for r in replicas)
-                load = of.rate_rps * s.share / full_rps
-                used.setdefault(task, []).extend(_as_busy(known[replica], load) for replica in replicas)
+                load = task.rate_rps * s.share / full_rps
+                used.setdefault(name, []).extend(_as_busy(known[replica], load) for replica in replicas)
         return used
 
     def _paths(self, graph: TaskGraph, budgets: Mapping[str, TaskBudget]) -> Iterator[PathBudget]:
-        for path in _told_paths(graph, {task: b.latency_ms for task, b in budgets.items()}):
+        for path in _reported_paths(graph, {task: b.latency_ms for task, b in budgets.items()}):
             latency_ms = sum(budgets[task].latency_ms for task in path)
             accuracy = math.prod(budgets[task].accuracy for task in path)
             yield PathBudget(
@@ -313,10 +314,10 @@ class _Explaining:
 
     def _choices(self) -> Iterator[Choice]:
         for name, graph in self._plan.graphs.items():
-            for task, of in graph.tasks.items():
-                for variant in sorted({s.variant for s in of.segments}):
+            for task, planned in graph.tasks.items():
+                for variant in sorted({s.variant for s in planned.segments}):
                     yield self._without(name, task, "variant", variant)
-                for kind in sorted({s.slice for s in of.segments}):
+                for kind in sorted({s.slice for s in planned.segments}):
                     yield self._without(name, task, "slice", kind)
 
     def _without(self, graph: str, task: str, what: Literal["variant", "slice"], chosen: str) -> Choice:
@@ -353,19 +354,19 @@ class _Explaining:
         )
 
 
-def _as_busy(of: Sequence[Configuration], load: float) -> Configuration:
-    """Of a replica's configurations the one that allows for a load, at the least latency."""
-    ascending = sorted(of, key=lambda c: (c.utilisation, c.latency_ms))
+def _as_busy(configs: Sequence[Configuration], load: float) -> Configuration:
+    """Returns the configuration of a replica that permits a load, at the least latency."""
+    ascending = sorted(configs, key=lambda c: (c.utilisation, c.latency_ms))
     return next((c for c in ascending if load <= c.utilisation * (1 + TOLERANCE)), ascending[-1])
 
 
 def _mean(graph: TaskGraph, planned: GraphPlan) -> float:
-    lost = (s.share * loss(graph.tasks[t], s.variant) for t, of in planned.tasks.items() for s in of.segments)
+    lost = (s.share * loss(graph.tasks[name], s.variant) for name, t in planned.tasks.items() for s in t.segments)
     return math.exp(-sum(lost))
 
 
 def _steps(what: What, value: float) -> tuple[tuple[str, float, bool], ...]:
-    """(change, figure, whether it eases) of what a requirement is tried with."""
+    """Returns the other values to try: the change as text, the value, and True if it relaxes the requirement."""
     match what:
         case "gpus":
             return ("+1", value + 1, True), ("-1", value - 1, False)
@@ -378,7 +379,7 @@ def _steps(what: What, value: float) -> tuple[tuple[str, float, bool], ...]:
             return tuple((f"{part:+.0%}", value * (1 + part), eases) for part, eases in parts)
 
 
-def _told_paths(graph: TaskGraph, latency_ms: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:
+def _reported_paths(graph: TaskGraph, latency_ms: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:
     if count_paths(graph) <= MOST_PATHS:
         return graph.paths()
     beyond_all = 1.0 + sum(latency_ms.values())

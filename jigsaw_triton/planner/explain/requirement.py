@@ -1,4 +1,4 @@
-"""What is required of a plan, one figure each, and the same problem with another figure in its place."""
+"""Requirements: single values that a plan has to meet, and problems with another value in their place."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from jigsaw_triton.planner.domain.problem import Problem
 What = Literal["gpus", "latency_ms", "accuracy", "demand_rps"]
 
 _SPARE_NODE = "~"
-"""What the node of GPUs that are supposed to be there begins with; no user's node is called so."""
+"""Prefix of the node that holds hypothetical GPUs; no user's node has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One figure that a plan has to keep.
+    """One value that a plan has to meet.
 
     Attributes:
-        subject: Name of the graph, or for `gpus` of the model of GPU.
-        what: `gpus`: so many there are; the others as graph and workload have them.
+        subject: Name of the graph; for `gpus`, name of the model of GPU.
+        what: Kind of value: the number of GPUs, a value of the SLO, or the demand.
     """
 
     subject: str
@@ -30,7 +30,7 @@ class Requirement:
 
 
 def requirements(problem: Problem) -> tuple[Requirement, ...]:
-    """All of a problem: the GPUs by model, then graph by graph."""
+    """Returns all requirements of a problem: the GPUs by model, then graph by graph."""
     found = [Requirement(board.name, "gpus") for board in problem.boards]
     for workload in problem.workloads:
         name = workload.graph.name
@@ -39,7 +39,7 @@ def requirements(problem: Problem) -> tuple[Requirement, ...]:
 
 
 def value_of(problem: Problem, requirement: Requirement) -> float:
-    """The figure that the problem has."""
+    """Returns the value of a requirement in the problem."""
     if requirement.what == "gpus":
         return Counter(gpu.board.name for gpu in problem.cluster.gpus)[requirement.subject]
     (workload,) = (w for w in problem.workloads if w.graph.name == requirement.subject)
@@ -50,7 +50,7 @@ def value_of(problem: Problem, requirement: Requirement) -> float:
 
 
 def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
-    """The same problem with another figure."""
+    """Returns the problem with another value of a requirement."""
     if requirement.what == "gpus":
         return _with_gpus(problem, requirement.subject, round(value))
     workloads = []
@@ -71,7 +71,10 @@ def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
 
 
 def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
-    """So many GPUs of a model: those that others have most of gone, then the last, or more on a node of their own."""
+    """Returns the problem with this many GPUs of a model.
+
+    GPUs with the least free compute slices are removed first; additional ones are on a hypothetical node.
+    """
     cluster = problem.cluster
     own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]

@@ -1,1 +1,1 @@
-"""The mixed-integer program of a problem, and the way from its solution back to budgets and shares."""
+"""The mixed-integer program of a problem, and the extraction of budgets and shares from its solution."""

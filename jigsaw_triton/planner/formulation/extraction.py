@@ -1,4 +1,4 @@
-"""From counts of replicas to what each graph gets: shares, budgets, predictions."""
+"""Extracts each graph's part of a plan from counts of replicas: shares, budgets and predictions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     Replica,
     accuracy_budget,
@@ -14,36 +13,37 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
-from jigsaw_triton.planner.domain.problem import Replicas
+from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import Weight, path_ends
 from jigsaw_triton.planner.formulation.mixture import mean_loss, mean_weights
 from jigsaw_triton.planner.solver.program import Draft, Program
 
 Counts = Mapping[Configuration, int]
-"""Replicas by configuration, none of them 0."""
+"""Configuration -> number of replicas, above 0."""
 
-Loads = Mapping[tuple[Replica, Replicas], Sequence[Configuration]]
-"""The configurations that differ in utilisation alone, by rising utilisation; of what is absent there is one."""
+Loads = Mapping[tuple[Replica, ReplicaRange], Sequence[Configuration]]
+"""Configurations that differ only in utilisation, by rising utilisation; a key that is absent has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """The program of the flows that given replicas carry at the planned demands, most accurate first.
+    """The program of the flows through given replicas at the planned demands, with the most accurate variants first.
 
-    It is solved apart from the plan's program so that the flows depend on the replicas alone.
+    It is solved separately from the plan's program so that the flows depend only on the replicas.
 
     Attributes:
-        program: To solve.
-        rate: (graph, task, variant) -> column of calls for a request of the graph.
+        program: The program to solve.
+        rate: (graph, task, variant) -> column of the calls for a request of the graph.
     """
 
     program: Program
     rate: Mapping[tuple[str, str, str], int]
 
     def calls(self, values: Sequence[float]) -> dict[tuple[str, str, str], float]:
-        """(graph, task, variant) -> calls for a request of the graph."""
+        """Returns (graph, task, variant) -> calls for a request of the graph."""
         return {key: max(0.0, values[column]) for key, column in self.rate.items()}
 
 
@@ -64,7 +64,7 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
         for task in graph.tasks.values():
             keys = [(graph.name, task.name, v) for v in variants[task.name]]
             for key in keys:
-                # The replicas suffice within the solver's tolerance; a part more keeps that from failing here.
+                # The replicas suffice only within the solver's tolerance, so this limit needs some slack.
                 rate[key] = draft.real(usable[key] / workload.demand_rps * (1 + TOLERANCE / 10))
                 objective.append((rate[key], losses[key] / (largest[task.name] or 1.0)))
             rule = calls(graph, task)
@@ -76,11 +76,11 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
                 taken = [(rate[graph.name, source, v], -rule.weight(graph, v)) for v in variants[source]]
                 draft.equal(0, own + taken)
         if graph.slo.accuracy_mode == "mean":
-            shares = {t: {v: rate[graph.name, t, v] for v in of} for t, of in variants.items()}
+            shares = {t: {v: rate[graph.name, t, v] for v in names} for t, names in variants.items()}
             weights = mean_weights(draft, graph, shares, largest)
-            worst = {t: Weight(max(losses[graph.name, t, v] for v in of)) for t, of in variants.items()}
+            worst = {t: Weight(max(losses[graph.name, t, v] for v in names)) for t, names in variants.items()}
             for end in path_ends(draft, graph, worst | weights):
-                # The shares that the replicas were chosen with keep the SLO within the solver's tolerance.
+                # The shares with which the replicas were chosen keep the SLO only within the solver's tolerance.
                 draft.at_most(accuracy_budget(graph) + TOLERANCE / 2, [(end, 1.0)])
     draft.minimise(objective, gap=1e-9)
     return Flows(draft.program(), rate)
@@ -94,90 +94,93 @@ def graph_plan(
     loads: Loads | None = None,
     even: bool = False,
 ) -> GraphPlan:
-    """What a graph gets of the replicas.
+    """Extracts a graph's part of the plan.
 
-    Latencies are at the least loads that carry the flows, the capacity at the greatest that the budgets allow.
+    Latencies are those at the lowest utilisations that carry the flows. The capacity is that at the highest
+    utilisations that the budgets allow.
 
-    A task's latency budget is what its slowest configuration needs, stretched as far as the tightest path through it
-    allows, or its even part of the SLO: along no path do the budgets exceed the SLO.
+    A task's latency budget is the latency of its slowest configuration, scaled up as far as the tightest path through
+    the task allows, or its even part of the SLO. Along no path do the budgets exceed the SLO.
 
     Args:
-        workload: The graph and its demand.
-        counts: Replicas, of other graphs too.
+        workload: Graph and demand.
+        counts: Number of replicas, possibly including other graphs.
         rates: (graph, task, variant) -> calls for a request.
-        loads: Of the configurations.
-        even: Whether the budgets are even parts of the SLO.
+        loads: Utilisations of the configurations.
+        even: True if the budgets are even parts of the SLO.
     """
     graph, loads, rps = workload.graph, loads or {}, workload.demand_rps
     own = {
-        t: _settled({c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)}, rates, rps, loads)
+        t: _at_lowest_load({c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)}, rates, rps, loads)
         for t in graph.tasks
     }
-    latency = {t: max(c.latency_ms for c in of) for t, of in own.items()}
+    latency = {t: max(c.latency_ms for c in used) for t, used in own.items()}
     through = longest_through(graph, latency)
     parts = even_parts(graph) if even else {t: latency[t] / max(through[t], 1e-12) for t in graph.tasks}
     budget_ms = {t: part * graph.tasks_ms for t, part in parts.items()}
     tasks = {}
-    for name, of in own.items():
-        total = sum(rates[graph.name, name, v] for v in {c.variant for c in of})
+    for name, used in own.items():
+        total = sum(rates[graph.name, name, v] for v in {c.variant for c in used})
         tasks[name] = TaskPlan(
             budget_ms=budget_ms[name],
             rate_rps=total * rps,
-            segments=_segments(of, {c.variant: rates[graph.name, name, c.variant] for c in of}, total),
+            segments=_segments(used, {c.variant: rates[graph.name, name, c.variant] for c in used}, total),
         )
     if graph.slo.accuracy_mode == "mean":
-        lost = {t: mean_loss(graph, t, of.mix) for t, of in tasks.items()}
+        lost = {t: mean_loss(graph, t, task.mix) for t, task in tasks.items()}
     else:
-        lost = {t: max(c.loss for c in of) for t, of in own.items()}
+        lost = {t: max(c.loss for c in used) for t, used in own.items()}
     return GraphPlan(
         demand_rps=rps,
-        capacity_rps=_capacity(workload, {t: _raised(of, budget_ms[t], loads) for t, of in own.items()}, rates),
+        capacity_rps=_capacity(
+            workload, {t: _at_highest_load(used, budget_ms[t], loads) for t, used in own.items()}, rates
+        ),
         accuracy=math.exp(-max(longest_through(graph, lost).values())),
         latency_ms=max(through.values()) + graph.steps_ms,
         tasks=tasks,
     )
 
 
-def _settled(of: Counts, rates: Mapping[tuple[str, str, str], float], rps: float, loads: Loads) -> Counts:
-    """A task's replicas at the least loads that carry its flows: the same replicas get the same plan."""
+def _at_lowest_load(counts: Counts, rates: Mapping[tuple[str, str, str], float], rps: float, loads: Loads) -> Counts:
+    """Moves a task's replicas to the lowest utilisations that carry its flows: equal replicas then get equal plans."""
     while True:
         usable: dict[tuple[str, str, str], float] = {}
-        for c, n in of.items():
+        for c, n in counts.items():
             usable[c.graph, c.task, c.variant] = usable.get((c.graph, c.task, c.variant), 0.0) + n * c.throughput_rps
         busy = {key: rates[key] * rps / most * (1 - TOLERANCE) for key, most in usable.items()}
         lower = {
-            next((at for at in _others(c, loads) if at.utilisation >= c.utilisation * busy[c.replica[:3]]), c): n
-            for c, n in of.items()
+            next((at for at in _all_loads(c, loads) if at.utilisation >= c.utilisation * busy[c.replica[:3]]), c): n
+            for c, n in counts.items()
         }
-        if lower == of:
-            return of
-        of = lower
+        if lower == counts:
+            return counts
+        counts = lower
 
 
-def _others(c: Configuration, loads: Loads) -> Sequence[Configuration]:
-    """A configuration at other loads; none where it shares a slice, and how long it takes is a matter of its turns."""
-    return () if c.shares else loads.get((c.replica, c.among), ())
+def _all_loads(c: Configuration, loads: Loads) -> Sequence[Configuration]:
+    """Returns a configuration at all its utilisations; none if it shares a slice, where latency depends on turns."""
+    return () if c.shares else loads.get((c.replica, c.replica_range), ())
 
 
-def _raised(of: Counts, budget_ms: float, loads: Loads) -> Counts:
-    """A task's replicas at the greatest loads that its budget allows."""
+def _at_highest_load(counts: Counts, budget_ms: float, loads: Loads) -> Counts:
+    """Moves a task's replicas to the highest utilisations that its budget allows."""
     return {
         max(
-            (at for at in (c, *_others(c, loads)) if at.latency_ms <= budget_ms * (1 + TOLERANCE) or at == c),
+            (at for at in (c, *_all_loads(c, loads)) if at.latency_ms <= budget_ms * (1 + TOLERANCE) or at == c),
             key=lambda at: at.utilisation,
         ): n
-        for c, n in of.items()
+        for c, n in counts.items()
     }
 
 
-def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Segment, ...]:
-    """Segments of a task; replicas of one variant share its rate by what they can carry, so all are equally busy."""
+def _segments(counts: Counts, rates: Mapping[str, float], total: float) -> tuple[Segment, ...]:
+    """Returns the segments of a task; each variant's rate is divided so that its replicas have equal utilisation."""
     usable: dict[str, float] = {}
-    for c, n in of.items():
+    for c, n in counts.items():
         usable[c.variant] = usable.get(c.variant, 0.0) + n * c.throughput_rps
     everything = sum(usable.values())
     merged: dict[tuple[str, str, int, int], tuple[int, float]] = {}
-    for c, n in sorted(of.items()):
+    for c, n in sorted(counts.items()):
         part = rates[c.variant] / total if total > 0 else usable[c.variant] / everything
         share = part * n * c.throughput_rps / usable[c.variant]
         key = (c.variant, c.slice, c.instances, c.batch)
@@ -187,15 +190,16 @@ def _segments(of: Counts, rates: Mapping[str, float], total: float) -> tuple[Seg
 
 
 def _capacity(workload: Workload, own: Mapping[str, Counts], rates: Mapping[tuple[str, str, str], float]) -> float:
-    """Requests a second that the replicas carry: by the planned shares, or where every replica takes what it can.
+    """Returns the requests a second that the replicas carry.
 
-    By those shares alone where the mean accuracy hangs on them.
+    This is the larger of the throughput with the planned shares and that of replicas that take whatever they can. If
+    the accuracy SLO is a mean, which depends on the shares, only the planned shares count.
     """
     graph = workload.graph
     usable: dict[str, dict[str, float]] = {task: {} for task in graph.tasks}
     for task, counts in own.items():
         for c, n in counts.items():
             usable[task][c.variant] = usable[task].get(c.variant, 0.0) + n * c.throughput_rps
-    planned = {task: {v: rates[graph.name, task, v] for v in of} for task, of in usable.items()}
+    planned = {task: {v: rates[graph.name, task, v] for v in by_variant} for task, by_variant in usable.items()}
     mixes = [planned] if graph.slo.accuracy_mode == "mean" else [planned, usable]
     return max(workload.demand_rps, *(graph_throughput_rps(graph, usable, mix) for mix in mixes))

@@ -1,8 +1,8 @@
-"""The largest weight among the configurations that a task uses, as linear constraints in incremental form.
+"""The largest weight of the configurations that a task uses, as linear constraints in incremental form.
 
 There is a binary column for each level above the lowest, and a level is reached only if the one below it is. A plain
 "weight times use" bounds the largest weight as well, but its relaxation uses a little of every configuration at almost
-no weight. A level gates all configurations above it at once, which has a much tighter relaxation.
+no weight. A level gates all configurations above it at once, which makes the relaxation much tighter.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class IncrementalLevels:
         return Weight(self.least, tuple((level.column, level.rise) for level in self.levels))
 
     def gate(self, weight: float) -> int | None:
-        """Column that must be 1 for a configuration of this weight to be used; None for the lowest weight."""
+        """Returns the column that must be 1 to use a configuration of this weight; None for the lowest weight."""
         return next((level.column for level in self.levels if level.weight == weight), None)
 
 
@@ -62,7 +62,7 @@ def incremental_levels(draft: Draft, weights: Iterable[float]) -> IncrementalLev
 
 
 def path_ends(draft: Draft, graph: TaskGraph, weights: Mapping[str, Weight]) -> list[int]:
-    """Columns, one for each last task of a path; each is at least the sum of weights along any path that ends there."""
+    """Adds columns, one for each last task of a path, that are at least the sum of weights along any path to it."""
     end: dict[str, int] = {}
     inner: set[str] = set()
     for task in graph.tasks.values():

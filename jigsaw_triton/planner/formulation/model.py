@@ -1,35 +1,35 @@
-"""The mixed-integer program: how many replicas of which configuration, on how many GPUs of which cut.
+"""The mixed-integer program: the number of replicas of each configuration and the number of GPUs of each cut.
 
-For each configuration c: whole count x_c. For each variant v of a task: share f_v of the task's largest rate. For each
-model of GPU, what others have on it, and multiset m of slices: whole number z_m of GPUs so cut. For each task: steps of
-latency and of lost accuracy.
+Variables: for each configuration c an integer count x_c; for each variant v of a task its share f_v of the task's
+largest rate; for each group of interchangeable GPUs (by model and foreign instances) and multiset m of slices an
+integer number z_m of GPUs cut that way; for each task binary levels of latency and of accuracy loss.
 
     f_v <= sum over v's configurations of usable throughput / largest rate * x_c
-    sum of f over a task = what the requests or the source task's shares call for (`planner.domain.rates`)
-    of a task's ranges of numbers of replicas one: sum of x over what is for it within it, of all else 0
-    x_c <= most_c * (step of c's latency taken), likewise of its loss;  f of what loses more than a step <= that step
-    along every path: sum of steps of latency <= SLO, of loss <= -log(accuracy SLO)
-    sum of x over a kind of slice <= sum of z_m * (how many of it m has),  sum of z over GPUs alike <= their number
+    sum of f over a task = what the requests or the shares of the source task require (`planner.domain.rates`)
+    for each task, one range of replica numbers: sum of x over its configurations is within it, all other x are 0
+    x_c <= (upper bound of x_c) * (level of c's latency), same for loss;  f of variants that lose more <= level of loss
+    along each path: sum of latency levels <= SLO, sum of loss levels <= -log(accuracy SLO)
+    sum of x over a kind of slice <= sum of z_m * (slices of that kind in m),  sum of z over a group <= its GPUs
 
-Where slices may be shared (`planner.candidates.sharing`), x_c of what shares is 0 or 1, and each pool p has a whole
-number n_p of slices, which count as those that a replica has to itself.
+If slices may be shared (`planner.candidates.sharing`), x_c of a configuration that shares is binary. Each pool p has an
+integer number n_p of slices, which count like slices with one replica.
 
-    each of several measures of what shares in p, summed up <= n_p
-    of a task: one replica that shares, or any number of others
+    for each measure of size: sum over the configurations in p <= n_p
+    for each task: one replica that shares a slice, or any number of others
 
-Where the mean accuracy counts, a task's loss is that of the mean by its shares (`planner.formulation.mixture`), without
-steps; the goal `most` keeps to floors there, too.
+If the accuracy SLO is a mean, a task's loss is that of its mean accuracy by its shares (`planner.formulation.mixture`),
+without levels; the goal `most` treats the SLO as a floor even then.
 
-In the paper's formulation the last line is about compute slices, of which each GPU has as many as others left of it.
+In the paper's formulation, the last constraint is on compute slices only; a GPU has as many as foreign instances leave.
 
-Objectives: compute slices; GPUs; loss of accuracy by share; replicas that run already. With a price on changes GPUs
-are counted apart by what runs on them, too (`planner.placement.running_supply`), and for each replica r that runs
-there is a number k_r of those that stay in place.
+Objectives: compute slices; GPUs; accuracy loss weighted by shares; running replicas kept. With a price on changes, GPUs
+are also grouped by what runs on them (`planner.placement.running_supply`), and for each running replica r an integer
+k_r counts those that stay in place.
 
-    k_r <= sum of x over its loads,  k_r <= sum of z * (how many of them the cut leaves)
+    k_r <= sum of x over the utilisations of r,  k_r <= sum of z * (replicas r that the cut keeps)
 
-The first objectives are then compute slices less price times sum of k, and the sum of k. (The structure follows what is
-known of JigsawServe, arXiv 2603.08797; counts of cuts in place of a sum of slices make every solution placeable.)
+The first objectives are then compute slices - price * sum of k, and the sum of k. (The structure follows what is known
+of JigsawServe, arXiv 2603.08797; counting cuts instead of summing slices makes every solution placeable.)
 """
 
 import math
@@ -41,8 +41,9 @@ from typing import Literal
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
-from jigsaw_triton.planner.domain.problem import Replicas
+from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.formulation.incremental_levels import (
     IncrementalLevels,
     Weight,
@@ -50,55 +51,57 @@ from jigsaw_triton.planner.formulation.incremental_levels import (
     path_ends,
 )
 from jigsaw_triton.planner.formulation.mixture import mean_weights
-from jigsaw_triton.planner.formulation.supply import Given, Supply
+from jigsaw_triton.planner.formulation.supply import Supply, SupplyUnit
 from jigsaw_triton.planner.solver.program import Draft, Program
 
 ACCURACY_GAP = 1e-3
-"""Absolute, in the share-weighted loss of accuracy summed over tasks: 0.1% of accuracy is not worth longer solving."""
+"""Absolute gap of the accuracy objective, the loss weighted by shares and summed over tasks. A convention: 0.1% of
+accuracy is not worth solving longer."""
 
 SCALE_GAP = 1e-4
-"""Relative, of the largest demand."""
+"""Relative gap of the largest demand. A convention."""
 
 PRICE_GAP = 1e-4
-"""Absolute, in compute slices, where changes have a price."""
+"""Absolute gap, in compute slices, of the first objective if changes have a price. A convention."""
 
 TIE_EFFORT = 60_000
-"""Columns times nodes of the search for the best among plans of least slices: large problems are left at that."""
+"""Columns times nodes of the search tree for each minor objective, which decides among plans of equal slices. A
+convention that limits the time for large problems."""
 
 Goal = Literal["least", "most", "ideal"]
-"""`least`: the plan. `most`: the largest common scale of demands. `ideal`: least slices, then GPUs, were there
-GPUs without end."""
+"""Goal of the program: `least` slices for a plan; `most`, the largest common scale of demands; or `ideal`, the fewest
+slices, then GPUs, if there were unlimited GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """The program and what its columns mean.
+    """The program and the meaning of its columns.
 
     Attributes:
-        program: To solve.
+        program: The program to solve.
         count: Configuration -> column of its count.
-        pools: Pool of slices that are shared -> column of their number.
-        cuts: Columns of the numbers of GPUs.
-        scale: Column of the demands' common scale, for the goal `most`.
+        pools: Pool of shared slices -> column of the number of slices.
+        layouts: Columns of the numbers of GPUs of each cut.
+        scale: Column of the common scale of demands, with the goal `most`.
     """
 
     program: Program
     count: Mapping[Configuration, int]
     pools: Mapping[Pool, int]
-    cuts: tuple[int, ...]
+    layouts: tuple[int, ...]
     scale: int | None
 
     def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
-        """Replicas of each configuration in use."""
+        """Returns the number of replicas of each configuration in use."""
         return {c: n for c, column in self.count.items() if (n := round(values[column])) > 0}
 
     def shared(self, values: Sequence[float]) -> dict[Pool, int]:
-        """Slices of each pool in use."""
+        """Returns the number of slices of each pool in use."""
         return {pool: n for pool, column in self.pools.items() if (n := round(values[column])) > 0}
 
     def gpus(self, values: Sequence[float]) -> int:
-        """GPUs in use."""
-        return sum(round(values[column]) for column in self.cuts)
+        """Returns the number of GPUs in use."""
+        return sum(round(values[column]) for column in self.layouts)
 
 
 def allocation(
@@ -120,19 +123,20 @@ def allocation(
 
     Args:
         workloads: Graphs and demands.
-        candidates: Graph name -> task -> configurations, at least one each; of what shares, at these demands.
-        supplies: By model of GPU, of all kinds of slices that the configurations are on.
-        goal: What for.
-        running: Replicas that run now; where given, keeping them is the last objective.
-        scaled: Graphs whose demand the goal `most` scales, all where None; the others keep theirs.
-        least: Compute slices that are known to be needed; for the goal `most` the scale that is known to be carried.
-        gap: Relative, in compute slices, at which a plan is good enough.
-        start: Replicas of a plan that may be good.
-        enough: More compute slices than this are of no use: such a plan's other objectives are not looked at.
-        cuts: What is known of slices that are shared.
-        pooled: Slices of each pool that belong to `start`.
-        price: Compute slices that it is worth to leave one that runs in place, for the goal `least`; where it is above
-            0 the supplies are those of `planner.placement.running_supply`.
+        candidates: Graph name -> task -> configurations, at least one each; those that share a slice are for these
+            demands.
+        supplies: Supply of each model of GPU, in all kinds of slices of the configurations.
+        goal: Goal of the program.
+        running: Replicas that run now; if given, keeping them is the last objective.
+        scaled: Graphs whose demand the goal `most` scales, None for all; the others keep theirs.
+        least: Lower bound on compute slices; with the goal `most`, a scale that is known to be feasible.
+        enough: Largest useful number of compute slices; a plan with more skips the later objectives.
+        gap: Relative gap in compute slices at which a plan is accepted.
+        start: Warm start: replicas of a plan that may be good.
+        cuts: Known cuts on shared slices.
+        pooled: Warm start: slices of each pool.
+        price: Compute slices that it is worth to keep a running replica in place, with the goal `least`. If above 0,
+            the supplies must be those of `planner.placement.running_supply`.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -145,19 +149,17 @@ def allocation(
         part.limit()
         count |= part.count
         losses += part.losses()
-    pools = _pools(draft, count, supplies, endless=goal == "ideal")
+    pools = _pools(draft, count, supplies, unlimited=goal == "ideal")
     for cut in cuts:
-        inside = [(count[c], 1.0) for c in cut.configurations if c in count]
+        inside = [count[c] for c in cut.configurations if c in count]
         if cut.pool in pools:
-            draft.at_least(
-                cut.slices - len(cut.configurations), [(pools[cut.pool], 1.0), *((x, -1.0) for x, _ in inside)]
-            )
+            draft.at_least(cut.slices - len(cut.configurations), [(pools[cut.pool], 1.0), *((x, -1.0) for x in inside)])
     taken = [(c.board, c.slice, column) for c, column in count.items() if not c.shares]
     taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
     priced = _kept(draft, count, running or {}) if price else {}
     staying = [(replica[3], replica, column) for replica, column in priced.items()]
-    layouts = _layouts(draft, [*taken, *staying], supplies, endless=goal == "ideal")
-    nodes = max(1, TIE_EFFORT // len(draft.columns))
+    layouts = _layouts(draft, [*taken, *staying], supplies, unlimited=goal == "ideal")
+    node_limit = max(1, TIE_EFFORT // len(draft.columns))
     if scale is not None:
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
@@ -170,17 +172,17 @@ def allocation(
             draft.at_least(least, slices)
             draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
             if priced:
-                draft.minimise_count(((k, -1.0) for k in priced.values()), nodes=nodes)
+                draft.minimise_count(((k, -1.0) for k in priced.values()), node_limit=node_limit)
         else:
-            draft.minimise_count(slices, relative_gap=gap, enough=enough, least=least)
+            draft.minimise_count(slices, relative_gap=gap, cutoff=enough, lower_bound=least)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
-        draft.minimise_count(((column, 1.0) for column in layouts), nodes=nodes)
+        draft.minimise_count(((column, 1.0) for column in layouts), node_limit=node_limit)
     if goal == "least":
         if losses:
-            draft.minimise(losses, gap=ACCURACY_GAP, nodes=nodes)
+            draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
         kept = {} if price else _kept(draft, count, running or {})
         if kept:
-            draft.minimise_count(((k, -1.0) for k in kept.values()), nodes=nodes)
+            draft.minimise_count(((k, -1.0) for k in kept.values()), node_limit=node_limit)
     program = draft.program()
     if start:
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
@@ -189,14 +191,14 @@ def allocation(
 
 
 class _Part:
-    """One graph's columns and rows.
+    """Columns and rows of one graph.
 
     Args:
-        draft: To add to.
-        workload: The graph and its demand.
-        found: Its configurations.
-        goal: Of the whole program.
-        staying: Replicas that run, and are worth having though they carry nothing.
+        draft: Program to add to.
+        workload: Graph and demand.
+        found: Configurations of the graph.
+        goal: Goal of the whole program.
+        staying: Running replicas that may be kept even if they carry nothing.
     """
 
     def __init__(
@@ -205,16 +207,16 @@ class _Part:
         self._draft, self._workload, self._found, self._goal = draft, workload, found, goal
         self._staying = staying
         graph = workload.graph
-        self._variants = {task: {c.variant: c.loss for c in of} for task, of in found.items()}
+        self._variants = {task: {c.variant: c.loss for c in configurations} for task, configurations in found.items()}
         calls_per_request = most_calls(graph, self._variants)
-        # A rate of 0 (nothing yields a row) is as good as any other to take shares of.
+        # If nothing yields a row, the rate is 0 and any unit will do for the shares.
         self._largest = {task: workload.demand_rps * n if n > 0 else 1.0 for task, n in calls_per_request.items()}
         self.count: dict[Configuration, int] = {}
         self._most: dict[Configuration, float] = {}
         self._share: dict[tuple[str, str], int] = {}
 
     def choose(self, supplies: Sequence[Supply]) -> None:
-        """Counts; each task gets at least one replica."""
+        """Adds the counts of replicas, at least one for each task."""
         by_board = {s.board.name: s for s in supplies}
         for configurations in self._found.values():
             for c in configurations:
@@ -223,33 +225,33 @@ class _Part:
             self._number(configurations)
 
     def _number(self, configurations: Sequence[Configuration]) -> None:
-        """One replica that shares, or so many others as the latencies of one range of numbers hold for."""
+        """Requires one replica that shares a slice, or a number of others within one range of their latencies."""
         shared = [(self.count[c], 1.0) for c in configurations if c.shares]
-        ranges: dict[Replicas, list[Configuration]] = {}
+        ranges: dict[ReplicaRange, list[Configuration]] = {}
         for c in configurations:
             if not c.shares:
-                ranges.setdefault(c.among, []).append(c)
+                ranges.setdefault(c.replica_range, []).append(c)
         chosen = [*shared]
-        for (least, most), among in sorted(ranges.items()):
+        for (least, most), inside in sorted(ranges.items()):
             some = self._draft.integer(1)
             chosen.append((some, 1.0))
-            counts = [(self.count[c], 1.0) for c in among]
+            counts = [(self.count[c], 1.0) for c in inside]
             self._draft.at_least(0, [*counts, (some, -float(least))])
-            self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in among)))])
+            self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in inside)))])
         self._draft.equal(1, chosen)
 
     def _most_of(self, c: Configuration, supply: Supply) -> float:
-        """Replicas beyond which no plan needs any: as many as carry the whole task, or make up its range's numbers."""
+        """Returns the most replicas that a plan may need: enough to carry the whole task, or to reach its range."""
         if c.shares:
             return 1
-        there_are = math.inf if self._goal == "ideal" else supply.most(c.slice)
+        available = math.inf if self._goal == "ideal" else supply.most(c.slice)
         if self._goal == "most":
-            return there_are
+            return available
         carry_all = math.ceil(self._largest[c.task] / c.throughput_rps)
-        return min(there_are, max(c.among[0], carry_all, self._staying.get(c.replica, 0)))
+        return min(available, max(c.replica_range[0], carry_all, self._staying.get(c.replica, 0)))
 
     def flow(self, scale: int | None) -> None:
-        """Shares: what replicas can carry, adding up to what the requests, or the source's shares, call for."""
+        """Adds the shares: at most what the replicas carry, in sum what the requests or the source's shares require."""
         for task, variants in self._variants.items():
             for variant in variants:
                 f = self._share[task, variant] = self._draft.real()
@@ -275,19 +277,19 @@ class _Part:
                 self._draft.equal(rule.factor * demand / self._largest[task], shares)
 
     def limit(self) -> None:
-        """What is in use stays within the latency and the accuracy of the SLO along every path."""
+        """Keeps the configurations in use within the SLO's latency and accuracy along every path."""
         graph = self._workload.graph
         tasks_ms = graph.tasks_ms
-        # In parts of the SLO, so that the solver's absolute tolerance is one of the SLO.
+        # Latencies are scaled by the SLO so that the solver's absolute tolerance becomes relative to the SLO.
         latency = self._levels(self._found, {c: c.latency_ms / tasks_ms for c in self.count})
         self._keep(1.0, {task: levels.weight for task, levels in latency.items()})
         means: dict[str, Weight] = {}
         if graph.slo.accuracy_mode == "mean" and self._goal != "most":
-            shares = {task: {v: self._share[task, v] for v in of} for task, of in self._variants.items()}
+            shares = {task: {v: self._share[task, v] for v in losses} for task, losses in self._variants.items()}
             means = mean_weights(self._draft, graph, shares, dict.fromkeys(shares, 1.0))
-        floors = {task: of for task, of in self._found.items() if task not in means}
+        floors = {task: found for task, found in self._found.items() if task not in means}
         loss = self._levels(floors, {c: c.loss for c in self.count})
-        self._keep(accuracy_budget(graph) + 1e-9, means | {task: levels.weight for task, levels in loss.items()})
+        self._keep(accuracy_budget(graph) + FLOAT_ERROR, means | {task: levels.weight for task, levels in loss.items()})
         if self._goal != "most":
             for task, levels in loss.items():
                 variants = self._variants[task].items()
@@ -295,21 +297,25 @@ class _Part:
                     beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= level.weight]
                     self._draft.at_most(0, [*beyond, (level.column, -1)])
 
-    def _levels(self, of: TaskConfigurations, weight: Mapping[Configuration, float]) -> dict[str, IncrementalLevels]:
-        """Levels that must be reached before configurations may be used."""
-        levels = {task: incremental_levels(self._draft, (weight[c] for c in found)) for task, found in of.items()}
-        for c in (c for found in of.values() for c in found):
+    def _levels(
+        self, configurations: TaskConfigurations, weight: Mapping[Configuration, float]
+    ) -> dict[str, IncrementalLevels]:
+        """Adds levels that must be reached before the configurations above them may be used."""
+        levels = {
+            task: incremental_levels(self._draft, (weight[c] for c in found)) for task, found in configurations.items()
+        }
+        for c in (c for found in configurations.values() for c in found):
             if (gate := levels[c.task].gate(weight[c])) is not None:
                 self._draft.at_most(0, [(self.count[c], 1), (gate, -self._most[c])])
         return levels
 
     def _keep(self, budget: float, weights: Mapping[str, Weight]) -> None:
-        """Along every path the tasks' weights add up to no more."""
+        """Limits the sum of the tasks' weights along every path."""
         for end in path_ends(self._draft, self._workload.graph, weights):
             self._draft.at_most(budget, [(end, 1)])
 
     def losses(self) -> list[tuple[int, float]]:
-        """The terms of lost accuracy, by share."""
+        """Returns the terms of the accuracy loss, weighted by shares."""
         return [
             (self._share[task, v], loss)
             for task, variants in self._variants.items()
@@ -319,9 +325,12 @@ class _Part:
 
 
 def _pools(
-    draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[Supply], *, endless: bool
+    draft: Draft, count: Mapping[Configuration, int], supplies: Sequence[Supply], *, unlimited: bool
 ) -> dict[Pool, int]:
-    """Numbers of slices that are shared; what shares them fits them by each measure, and each has a task but once."""
+    """Adds the number of slices of each pool.
+
+    The configurations of a pool fit its slices by each measure of size, and each slice has a task at most once.
+    """
     found: dict[Pool, list[Configuration]] = {}
     for c in count:
         if c.shares:
@@ -329,7 +338,7 @@ def _pools(
     by_board = {s.board.name: s for s in supplies}
     pools: dict[Pool, int] = {}
     for pool, inside in found.items():
-        n = pools[pool] = draft.integer(None if endless else by_board[pool.board].most(pool.slice))
+        n = pools[pool] = draft.integer(None if unlimited else by_board[pool.board].most(pool.slice))
         for measure in sorted(set(zip(*(weights(c) for c in inside), strict=True))):
             if any(measure):
                 draft.at_most(0, [(n, -1.0), *((count[c], m) for c, m in zip(inside, measure, strict=True) if m)])
@@ -342,38 +351,38 @@ def _pools(
 
 
 def _layouts(
-    draft: Draft, taken: Sequence[tuple[str, Given, int]], supplies: Sequence[Supply], *, endless: bool
+    draft: Draft, taken: Sequence[tuple[str, SupplyUnit, int]], supplies: Sequence[Supply], *, unlimited: bool
 ) -> list[int]:
-    """Numbers of GPUs by what stands on them and by multiset; together they have the slices that are in use.
+    """Adds the numbers of GPUs by group and multiset, which together supply the slices in use.
 
     Args:
-        draft: To add to.
-        taken: Model of GPU, kind of slice, column of how many are in use; likewise replicas that stay.
-        supplies: By model of GPU.
-        endless: Whether there are GPUs without end.
+        draft: Program to add to.
+        taken: (model of GPU, kind of slice or running replica, column of the number in use).
+        supplies: Supply of each model of GPU.
+        unlimited: True if there are unlimited GPUs.
     """
     layouts: list[int] = []
     for supply in supplies:
-        z: list[tuple[int, Counter[Given]]] = []
-        if endless:
+        z: list[tuple[int, Counter[SupplyUnit]]] = []
+        if unlimited:
             z = [(draft.integer(None), m) for m in supply.whole]
-        for group in () if endless else supply.groups:
-            of_group = [(draft.integer(group.gpus), m) for m in group.multisets]
-            draft.at_most(group.gpus, [(column, 1) for column, _ in of_group])
-            z += of_group
+        for group in () if unlimited else supply.groups:
+            cuts = [(draft.integer(group.gpus), m) for m in group.multisets]
+            draft.at_most(group.gpus, [(column, 1) for column, _ in cuts])
+            z += cuts
         layouts += [column for column, _ in z]
-        used: dict[Given, list[tuple[int, float]]] = {}
+        used: dict[SupplyUnit, list[tuple[int, float]]] = {}
         for board, kind, column in taken:
             if board == supply.board.name:
-                given, number = supply.takes(kind)
-                used.setdefault(given, []).append((column, number))
-        for given, terms in used.items():
-            draft.at_most(0, [*terms, *((column, -m[given]) for column, m in z if m[given])])
+                unit, number = supply.takes(kind)
+                used.setdefault(unit, []).append((column, number))
+        for unit, terms in used.items():
+            draft.at_most(0, [*terms, *((column, -m[unit]) for column, m in z if m[unit])])
     return layouts
 
 
 def _kept(draft: Draft, count: Mapping[Configuration, int], running: Mapping[Replica, int]) -> dict[Replica, int]:
-    """Columns of how many replicas that run are in use again."""
+    """Adds, for each running replica, the number of them that stay in use."""
     columns: dict[Replica, list[int]] = {}
     for c, column in count.items():
         columns.setdefault(c.replica, []).append(column)

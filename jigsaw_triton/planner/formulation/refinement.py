@@ -1,7 +1,7 @@
-"""Programs solved again until what shares slices fits them one by one.
+"""Refines a program with cuts until its shared slices can be packed.
 
-Slices that are shared have room for what is in them taken together. Where a solution turns out not to fit one by one, a
-cut says so (`planner.candidates.sharing`).
+The program only requires that the models of a pool fit its slices in total. If a solution cannot be packed into the
+slices one by one, a cut excludes it (`planner.candidates.sharing`) and the program is solved again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,29 +13,31 @@ from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 
-_MOST_CUTS = 40
-"""Times that a program is solved again because what shares slices does not fit them one by one."""
+_MOST_SOLVES = 40
+"""Largest number of times that a program is solved to find a solution that can be packed. A convention."""
 
-_MOST_TIES = 4
-"""Likewise to decide ties."""
+_MOST_TIE_SOLVES = 4
+"""Largest number of times that the later objectives are solved for the same reason. A convention."""
 
 _FIRST_PART = 0.7
-"""Of the time that is left, for one solution where slices are shared: it may have to be looked for once more."""
+"""Share of the remaining time for one solution with shared slices, as it may have to be searched for again. A
+convention."""
 
 _ROOM_GAP = 0.01
+"""Absolute and relative gap, in cycles, of the objective that keeps shared slices empty. A convention."""
 
 _SLICES_AND_GPUS = 2
-"""The first objectives."""
+"""Number of objectives, slices and GPUs, that come before those that decide ties."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """Of one program.
+    """Refinement of one program.
 
     Attributes:
-        model: Makes the program with what is known of slices that are shared.
-        cuts: What is known; more is added.
-        solver: To ask.
+        model: Function that builds the program with these cuts on shared slices.
+        cuts: Known cuts; new ones are added.
+        solver: Solver to use.
     """
 
     model: Callable[[Sequence[Cut]], Allocation]
@@ -43,14 +45,14 @@ class Refinement:
     solver: Solver
 
     def best(self, limit_s: float, ties_s: float) -> tuple[Allocation, Outcome]:
-        """The optimum.
+        """Finds the optimum.
 
-        The slices first, then the GPUs, and then as little as can be in those that are shared; what the objectives
-        after that can still gain in these slices comes last, if it fits them as well.
+        It minimises slices first, then GPUs, then the use of shared slices. The later objectives come last and may only
+        improve on that within the same shared slices.
 
         Args:
-            limit_s: For all of it.
-            ties_s: For the objectives that come last.
+            limit_s: Time limit for everything.
+            ties_s: Time limit for the later objectives.
         """
         time, whole = Deadline(limit_s), self.model(self.cuts)
         if not whole.pools:
@@ -61,12 +63,12 @@ class Refinement:
         later = whole.program.objectives[_SLICES_AND_GPUS:]
         if not later or len(outcome.stages) < _SLICES_AND_GPUS or outcome.status == "unknown":
             return made, outcome
-        if not whole.program.objectives[0].suffices(outcome.stages[0].value):
+        if not whole.program.objectives[0].within_cutoff(outcome.stages[0].value):
             return made, outcome
         return self._with_ties_decided(made, outcome, Deadline(min(time.left_s, ties_s)))
 
     def _with_ties_decided(self, made: Allocation, outcome: Outcome, time: Deadline) -> tuple[Allocation, Outcome]:
-        for _ in range(_MOST_TIES):
+        for _ in range(_MOST_TIE_SOLVES):
             better = _settled(self.model(self.cuts), made, outcome)
             ties = solved(self.solver, better.program, time.left_s)
             if not ties.stages:
@@ -80,9 +82,9 @@ class Refinement:
         return made, outcome
 
     def first(self, limit_s: float) -> tuple[Allocation, Outcome]:
-        """The optimum of the program as it is; where time runs out what does not fit gets more slices."""
+        """Finds the optimum with all objectives; if time runs out, pools that cannot be packed get more slices."""
         time = Deadline(limit_s)
-        for _ in range(_MOST_CUTS):
+        for _ in range(_MOST_SOLVES):
             made = self.model(self.cuts)
             outcome = solved(self.solver, made.program, max(LEAST_S, _FIRST_PART * time.left_s))
             if not outcome.stages:
@@ -98,7 +100,7 @@ class Refinement:
     def _enlarged(
         self, made: Allocation, outcome: Outcome, needed: Mapping[Pool, int], limit_s: float
     ) -> tuple[Allocation, Outcome]:
-        """The solution with as many slices in each pool as what is in it takes; unknown where the GPUs have no more."""
+        """Solves again with as many slices in each pool as its models need; unknown if the GPUs do not have them."""
         columns = list(made.program.columns)
         for c, column in made.count.items():
             if c.shares:
@@ -115,19 +117,20 @@ class Refinement:
 
 
 def _roomy(made: Allocation) -> Allocation:
-    """With as little as can be in slices that are shared in place of the objectives after slices and GPUs."""
+    """Replaces the objectives after slices and GPUs by one that minimises the use of shared slices."""
     columns = [(column, c.turn.cycle) for c, column in made.count.items() if c.shares]
     draft = Draft(list(made.program.columns), list(made.program.rows), list(made.program.objectives[:_SLICES_AND_GPUS]))
-    draft.minimise(columns, gap=_ROOM_GAP, relative_gap=_ROOM_GAP, nodes=1)
+    draft.minimise(columns, gap=_ROOM_GAP, relative_gap=_ROOM_GAP, node_limit=1)
     return replace(made, program=replace(draft.program(), start=made.program.start))
 
 
 def _settled(made: Allocation, before: Allocation, outcome: Outcome) -> Allocation:
-    """With the slices that are shared as they came out before, and no more of others; the later objectives alone."""
+    """Fixes the number of shared slices and limits the first objectives to what was found; keeps the later ones."""
     number = before.shared(outcome.values)
     columns, objectives = list(made.program.columns), made.program.objectives
     for pool, column in made.pools.items():
-        columns[column] = replace(columns[column], lower=float(number.get(pool, 0)), upper=float(number.get(pool, 0)))
+        slices = float(number.get(pool, 0))
+        columns[column] = replace(columns[column], lower=slices, upper=slices)
     draft = Draft(columns, list(made.program.rows), list(objectives[_SLICES_AND_GPUS:]))
     for objective, stage in zip(objectives, outcome.stages[:_SLICES_AND_GPUS], strict=False):
         draft.at_most(round(stage.value), objective.terms)

@@ -1,4 +1,4 @@
-"""How many slices of each kind the GPUs of one model can give together."""
+"""Supply of slices: the numbers of slices of each kind that the GPUs of one model can provide together."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -8,90 +8,93 @@ from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import FREE, Board, Cluster, Gpu, GpuId, Occupancy
 from jigsaw_triton.planner.candidates.configurations import Replica
 
-Given = str | Replica
-"""Unit of supply of a GPU: a kind of slice, or a replica that stays in place (`planner.placement.running_supply`)."""
+SupplyUnit = str | Replica
+"""Unit that a GPU supplies: a kind of slice, or a replica that stays in place (`planner.placement.running_supply`)."""
 
 _COMPUTE = "compute"
-"""What all kinds of slices are made of where packing is ideal."""
+"""Unit of which all kinds of slices consist with ideal packing."""
 
 _ANY = GpuId("", 0)
+"""Placeholder id: only the free compute slices of the GPU matter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
-    """GPUs of one model that can be cut in the same ways, since the same stands on them.
+class GpuGroup:
+    """Interchangeable GPUs of one model, which can be cut in the same ways.
 
     Attributes:
-        gpus: How many there are.
-        multisets: What one GPU can be cut into, kinds not in question left out: what it gives -> how many.
+        gpus: Number of GPUs.
+        multisets: Cuts of one GPU, as unit -> number of units; units that nobody needs are omitted.
     """
 
     gpus: int
-    multisets: tuple[Counter[Given], ...]
+    multisets: tuple[Counter[SupplyUnit], ...]
 
-    def most(self, given: Given) -> int:
-        """Of one thing that the GPUs give when they give nothing else."""
-        return self.gpus * max((m[given] for m in self.multisets), default=0)
+    def most(self, unit: SupplyUnit) -> int:
+        """Returns the largest number of this unit that the GPUs can supply if they supply nothing else."""
+        return self.gpus * max((m[unit] for m in self.multisets), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The GPUs of one model.
+    """Supply of the GPUs of one model.
 
     Attributes:
-        board: The model.
-        groups: The GPUs, by what stands on them that matters.
-        whole: What a GPU can be cut into on which others have nothing.
-        ideal: A GPU gives compute slices, and any kinds of MIG instance can be made of them.
+        board: Model of the GPUs.
+        groups: Groups of interchangeable GPUs.
+        whole: Cuts of a GPU without foreign instances.
+        ideal: True if a GPU supplies compute slices, from which any kinds of MIG instance can be made.
     """
 
     board: Board
-    groups: tuple[Alike, ...]
-    whole: tuple[Counter[Given], ...]
+    groups: tuple[GpuGroup, ...]
+    whole: tuple[Counter[SupplyUnit], ...]
     ideal: bool = False
 
-    def takes(self, wanted: Given) -> tuple[Given, int]:
-        """What a slice of a kind, or a replica that stays, takes of what a GPU gives, and how many of them."""
+    def takes(self, wanted: SupplyUnit) -> tuple[SupplyUnit, int]:
+        """Returns the unit, and the number of it, that a slice of this kind or a replica that stays takes."""
         if self.ideal and isinstance(wanted, str):
             return _COMPUTE, self.board.profiles[wanted].compute_slices
         return wanted, 1
 
     def most(self, kind: str) -> int:
-        """Slices of one kind that the GPUs give when they give nothing else."""
-        given, number = self.takes(kind)
-        return sum(group.most(given) for group in self.groups) // number
+        """Returns the largest number of slices of one kind that the GPUs can supply if they supply nothing else."""
+        unit, number = self.takes(kind)
+        return sum(group.most(unit) for group in self.groups) // number
 
 
 def supply(cluster: Cluster, board: Board, kinds: Collection[str], *, ideal: bool = False) -> Supply:
-    """What the cluster's GPUs of this model can give of these kinds.
+    """Returns the supply of these kinds of slices by the cluster's GPUs of one model.
 
     Args:
-        cluster: Whose GPUs.
-        board: Their model.
-        kinds: Of slices.
-        ideal: Whether a GPU gives any kinds that have no more compute slices together than others left of it.
+        cluster: Cluster of the GPUs.
+        board: Model of the GPUs.
+        kinds: Kinds of slices.
+        ideal: True if any kinds fit a GPU as long as it has enough compute slices that are not foreign.
     """
 
-    def multisets(occupancy: Occupancy) -> tuple[Counter[Given], ...]:
+    def multisets(occupancy: Occupancy) -> tuple[Counter[SupplyUnit], ...]:
         if ideal:
-            return (Counter[Given]({_COMPUTE: Gpu(_ANY, board, occupancy.foreign).compute_slices}),)
+            return (Counter[SupplyUnit]({_COMPUTE: Gpu(_ANY, board, occupancy.foreign).compute_slices}),)
         return useful_multisets(board, kinds, occupancy)
 
-    alike = Counter(gpu.occupancy for gpu in cluster.gpus if gpu.board.name == board.name)
-    groups = tuple(Alike(number, multisets(occupancy)) for occupancy, number in alike.items())
+    numbers = Counter(gpu.occupancy for gpu in cluster.gpus if gpu.board.name == board.name)
+    groups = tuple(GpuGroup(number, multisets(occupancy)) for occupancy, number in numbers.items())
     return Supply(board, groups, multisets(FREE), ideal)
 
 
-def useful_multisets(board: Board, kinds: Collection[str], occupancy: Occupancy = FREE) -> tuple[Counter[Given], ...]:
-    """The ways to cut a GPU into these kinds around what stands there, without those that another one contains.
+def useful_multisets(
+    board: Board, kinds: Collection[str], occupancy: Occupancy = FREE
+) -> tuple[Counter[SupplyUnit], ...]:
+    """Returns the ways to cut a GPU into these kinds around foreign instances, without cuts that another contains.
 
-    A plan needs no other: slices that it does not use are simply not made.
+    A plan needs no others, because slices that it does not use are simply not created.
     """
     found = maximal_multisets(board, occupancy.kinds(board, kinds), occupancy.foreign)
-    return undominated(Counter[Given](m) for m in found)
+    return undominated(Counter[SupplyUnit](m) for m in found)
 
 
-def undominated(multisets: Iterable[Counter[Given]]) -> tuple[Counter[Given], ...]:
-    """Those of which no other gives as much of everything, each once."""
+def undominated(multisets: Iterable[Counter[SupplyUnit]]) -> tuple[Counter[SupplyUnit], ...]:
+    """Drops duplicates and multisets that another one contains."""
     every = list({frozenset(m.items()): m for m in multisets}.values())
     return tuple(m for m in every if not any(m < other for other in every))

@@ -1,1 +1,1 @@
-"""Planned latency of a task: its profile, its queue under load, and the Pareto front of its configurations."""
+"""Planned latency of a task: from its profile, its queue under load, and the Pareto front of its configurations."""

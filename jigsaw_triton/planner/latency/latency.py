@@ -1,4 +1,4 @@
-"""From a profile to the latency that a task is planned to take."""
+"""Planned latency of a task, predicted from its profile."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,31 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
 from jigsaw_triton.profiles.service import ServiceTime, service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.runtime.chains import members
 
-ANY_NUMBER: Replicas = (1, math.inf)
+ANY_NUMBER: ReplicaRange = (1, math.inf)
+"""Range of a latency that does not depend on the number of replicas."""
 
 Array = NDArray[Any]
 
 
 class Use(NamedTuple):
-    """How a configuration may be used.
+    """A utilisation at which a configuration may be used, and the latency there.
 
     Attributes:
-        utilisation: Share of a replica's profiled throughput.
-        latency_ms: That the task is planned to take at it.
-        among: Numbers of replicas of the task that this holds for.
+        utilisation: Share of a replica's profiled throughput that is used.
+        latency_ms: Planned latency of the task.
+        replica_range: Range of the task's number of replicas for which the latency holds.
     """
 
     utilisation: float
     latency_ms: float
-    among: Replicas
+    replica_range: ReplicaRange
 
 
 def uses(
@@ -43,17 +45,17 @@ def uses(
     options: Options,
     staying: Collection[ProfileKey] = (),
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """How configurations may be used: the more of their throughput, the longer they take.
+    """Returns the uses of each configuration: the higher the utilisation, the longer the latency.
 
-    With the latency model `queue` what no plan needs, whatever the SLO, is left out: another configuration of the same
-    variant on the same slice is at least as good at every load.
+    With the latency model `queue`, configurations that no plan needs, whatever the SLO, get no uses: another
+    configuration of the same variant on the same slice is at least as good at every load.
 
     Args:
-        graph: Whose tasks they do.
-        usable: Their profiles.
-        table: All profiles of the graph, for what is known of smaller batches.
-        options: How to plan.
-        staying: Those that are not left out.
+        graph: Graph of the tasks.
+        usable: Profiles of the configurations.
+        table: All profiles of the graph, which include those of smaller batches.
+        options: Options of planning.
+        staying: Configurations that keep their uses even if dominated.
     """
     rows = request_rows(graph)
     if options.latency_model == "2p95":
@@ -70,24 +72,24 @@ def _queue_uses(
     quantile: float,
     staying: frozenset[ProfileKey],
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """What a controller that plans again asks for again and again; `rows` by task."""
+    """Returns the uses with the latency model `queue`; cached, as a controller plans with the same profiles often."""
     known = {row.key: row for row in table.rows()}
     return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table)).uses(staying)
 
 
 class _Queues:
-    """Latencies under load, by number of replicas: arrays of a row a profile and a column for each of `LOADS`.
+    """Latencies under load by number of replicas: arrays with a row for each profile and a column for each of `LOADS`.
 
-    A task's replicas all pull from one queue. How long that takes is told as if they were alike, but is no less than
-    the time of a full batch: among quicker replicas one finds its batch full, however little it is planned to do. It is
-    worked out as late as possible, for it is what planning spends most of its time on: most configurations are
-    dominated by what is already known.
+    A task's replicas all pull from one queue. The prediction assumes identical replicas, but is at least the time of a
+    full batch: next to faster replicas, a slow one finds its batch full, however little it is planned to do.
+    Predictions are the most expensive part of planning, so they are computed as late as possible; most configurations
+    are dominated by those already computed.
 
     Args:
-        usable: Profiles, in the order in which equals are preferred.
-        rows: Of a request, by task.
-        quantile: Of the latency.
-        times: Of a batch.
+        usable: Profiles, in order of preference between equals.
+        rows: Task -> rows of a request.
+        quantile: Quantile of the latency.
+        times: Configuration -> service time of a batch.
     """
 
     def __init__(
@@ -101,9 +103,9 @@ class _Queues:
         self._times = [times[row.key] for row in usable]
         self._rows = np.array([rows[row.key.task] for row in usable])
         self._instances = np.array([row.key.instances for row in usable])
-        self._full = np.array([_full(row, time) for row, time in zip(usable, self._times, strict=True)])
+        self._full_load = np.array([_full_load(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
-        self._at: dict[int, Array] = {}
+        self._ms: dict[int, Array] = {}
         groups: dict[tuple[str, ...], int] = {}
         for row in usable:
             groups.setdefault(_group(row), len(groups))
@@ -113,90 +115,91 @@ class _Queues:
         )
 
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
-        """By configuration, the ranges of replicas that it is worth having among, and all loads then."""
-        stay = np.array([row.key in staying for row in self._usable])
-        for inner in sorted({first for first, _ in AMONG[1:]}):
-            self._know(inner, np.ones_like(stay))
+        """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
+        keep = np.array([row.key in staying for row in self._usable])
+        for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
+            self._compute(inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
-        for among in AMONG:
-            ends = (among[0], int(min(among[1], MOST_SERVERS)))
-            # One end is known, and a bound from below on both.
-            bound = self._slowest(n for n in ends if n in self._at)
+        for replica_range in REPLICA_RANGES:
+            ends = (replica_range[0], int(min(replica_range[1], MAX_SERVERS)))
+            # The latency at the end that is known is a lower bound on the latency of the range.
+            bound = self._slowest(n for n in ends if n in self._ms)
             for n in ends:
-                self._know(n, stay | self._some(self._pareto.front(bound.ravel())))
+                self._compute(n, keep | self._any_load(self._pareto.front(bound.ravel())))
             exact = self._slowest(ends)
             for n in ends:
-                self._know(n, self._some(~self._pareto.dominated(bound.ravel(), exact.ravel())))
+                self._compute(n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
             exact = self._slowest(ends)
-            for i in np.flatnonzero(stay | self._some(self._pareto.front(exact.ravel()))).tolist():
+            for i in np.flatnonzero(keep | self._any_load(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
-                found[self._usable[i].key] += [Use(load, ms, among) for load, ms in at if math.isfinite(ms)]
+                found[self._usable[i].key] += [Use(load, ms, replica_range) for load, ms in at if math.isfinite(ms)]
         return found
 
-    def _know(self, replicas: int, which: Array) -> None:
-        """Works out the latencies of these profiles among so many replicas, where that is not done."""
-        at = self._at.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-        missing = np.flatnonzero(which & np.isnan(at[:, 0]))
+    def _compute(self, replicas: int, selected: Array) -> None:
+        """Computes the latencies of the selected profiles for this number of replicas, unless they are known."""
+        at = self._ms.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+        missing = np.flatnonzero(selected & np.isnan(at[:, 0]))
         if len(missing):
-            alike = many_latencies_ms(
+            identical = many_latencies_ms(
                 self._times,
                 np.repeat(missing, len(LOADS)),
-                np.repeat(np.minimum(replicas * self._instances[missing], MOST_SERVERS), len(LOADS)),
-                np.outer(self._full[missing], LOADS).ravel(),
+                np.repeat(np.minimum(replicas * self._instances[missing], MAX_SERVERS), len(LOADS)),
+                np.outer(self._full_load[missing], LOADS).ravel(),
                 np.repeat(self._rows[missing], len(LOADS)),
                 self._quantile,
             )
-            at[missing] = np.maximum(alike.reshape(-1, len(LOADS)), self._full_ms[missing])
+            at[missing] = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[missing])
 
     def _slowest(self, replicas: Iterable[int]) -> Array:
-        """Over these numbers of replicas and all smaller loads; infinite where one of them is not known.
+        """Returns the largest latency over these numbers of replicas and all smaller loads; infinite if one is unknown.
 
-        A replica may be less busy than planned, and predictions do not rise quite everywhere.
+        Smaller loads count because a replica may be less busy than planned, and predictions are not quite monotonic.
         """
-        ms = np.max([self._at[n] for n in replicas], axis=0)
+        ms = np.max([self._ms[n] for n in replicas], axis=0)
         return np.maximum.accumulate(np.where(np.isnan(ms), math.inf, ms), axis=1)
 
-    def _some(self, points: Array) -> Array:
-        """The profiles of which some load is among the points."""
+    def _any_load(self, points: Array) -> Array:
+        """Returns the mask of profiles for which any load is among the points."""
         rows: Array = points.reshape(len(self._usable), len(LOADS)).any(axis=1)
         return rows
 
 
 def _group(row: ProfileRow) -> tuple[str, ...]:
-    """Where one configuration may stand in for another."""
+    """Returns the key of configurations that may replace each other."""
     return (row.key.task, row.key.variant, row.key.gpu, row.key.slice)
 
 
-def _full(row: ProfileRow, time: ServiceTime) -> float:
-    """The load at the profiled throughput; more than 1 where the profiled latencies do not allow for that."""
+def _full_load(row: ProfileRow, time: ServiceTime) -> float:
+    """Returns the load at the profiled throughput; above 1 if the profiled latencies contradict that throughput."""
     return row.throughput_rps * time.occupied_ms / (1000 * row.key.batch * row.key.instances)
 
 
 def task_quantile(graph: TaskGraph) -> float:
-    """The quantile that each task's latency is planned at, so that a request keeps the SLO's percentile.
+    """Returns the quantile at which each task's latency is planned so that a request keeps the SLO's percentile.
 
     Percentiles do not add up along a path. But a request is late only if one of its tasks takes longer than planned,
-    and of n tasks, each at 1 - (1 - q) / n, that happens to at most a share 1 - q, however they depend on each other
-    (the union bound over all tasks of the graph, since where paths join it is not one path alone that counts). It is
-    careful: were the tasks independent, the sum would stay far below the sum of such quantiles. What is left in hand
-    covers what the queueing model leaves out: that a task hands on its results in batches, not one by one.
+    and with n tasks, each planned at 1 - (1 - q) / n, that happens to at most a share 1 - q of requests, however the
+    tasks depend on each other. This is the union bound over all tasks of the graph; a single path would not suffice
+    where paths join. The bound is conservative: for independent tasks, the quantile of the sum is far below the sum of
+    these quantiles. The slack covers an effect that the queueing model omits: a task hands on its results in batches,
+    not one by one.
     """
     return 1 - (1 - graph.slo.percentile / 100) / sum(len(members(task)) for task in graph.tasks)
 
 
 def two_p95_ms(row: ProfileRow, rows: float) -> float:
-    """Latency of a task for one request by the rule of twice the 95th percentile, extended to fan-out.
+    """Returns the latency of a task for one request by the rule of twice the 95th percentile, extended to fan-out.
 
-    Devata, Singh and Adve (arXiv 2603.08797) plan with 2 x p95: one batch is waited for, one is the request's own. A
-    request that brings `rows` rows to a task fills ceil(rows / (batch x instances)) rounds of a replica, all instances
-    running at once (the profile is of all of them busy). So it takes p95 x (1 + rounds): with one row the paper's rule.
-    That the rows of a request may spread over several replicas is not counted on; that a request may bring more rows
-    than expected is not guarded against, beyond what a percentile for every batch leaves in hand. The SLO's own
-    percentile does not enter.
+    Devata, Singh and Adve (arXiv 2603.08797) plan with 2 x p95: the request waits for one batch and then runs in its
+    own. A request that brings `rows` rows to a task fills ceil(rows / (batch x instances)) rounds of a replica whose
+    instances all run at once (as they do in the profile). So it takes p95 x (1 + rounds), which is the paper's rule for
+    one row. The formula does not assume that a request's rows spread over several replicas. If a request brings more
+    rows than expected, only the slack of using a percentile for every batch absorbs them. The SLO's own percentile does
+    not enter.
 
     Args:
-        row: The configuration's profile.
-        rows: Expected rows a request.
+        row: Profile of the configuration.
+        rows: Expected rows for each request.
     """
-    rounds = max(1, math.ceil(rows / (row.key.batch * row.key.instances) - 1e-9))
+    rounds = max(1, math.ceil(rows / (row.key.batch * row.key.instances) - FLOAT_ERROR))
     return row.latency_p95_ms * (1 + rounds)

@@ -1,4 +1,4 @@
-"""Pareto fronts of many configurations at once: more throughput, less latency."""
+"""Pareto fronts of many points at once: more throughput, less latency."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ class ParetoFilter:
         self._group, self._rps = group, rps
 
     def front(self, ms: Array) -> Array:
-        """Mask of the points that no other point of their group dominates, shape [points].
+        """Returns a mask of the points that no other point of their group dominates, shape [points].
 
         Of equal points the first one is on the front. A point with infinite latency never is.
 
@@ -35,7 +35,7 @@ class ParetoFilter:
         return result
 
     def dominated(self, bound: Array, ms: Array) -> Array:
-        """Mask of the points that are dominated even if their latency is as low as its bound, shape [points].
+        """Returns a mask of the points that are dominated even if their latency is as low as its bound, shape [points].
 
         A point with an infinite bound counts as dominated.
 
@@ -53,9 +53,9 @@ class ParetoFilter:
         """Sorts points by group, then by falling throughput, then by the first of these latencies.
 
         Returns:
-            The order, and the latencies in this order, shifted so that each group's are below those of all groups
-            before it.
+            The order, and the latencies in this order, shifted so that those of each group are below those of all
+            earlier groups. A running minimum over all points is then one within each group.
         """
         order = np.lexsort((ms[0], -self._rps, self._group))
-        beyond = 1 + max(of[np.isfinite(of)].max(initial=0.0) for of in ms)
-        return order, [(np.minimum(of, beyond) - 2 * beyond * self._group)[order] for of in ms]
+        beyond = 1 + max(values[np.isfinite(values)].max(initial=0.0) for values in ms)
+        return order, [(np.minimum(values, beyond) - 2 * beyond * self._group)[order] for values in ms]

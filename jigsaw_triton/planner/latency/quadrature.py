@@ -1,4 +1,4 @@
-"""Points and weights that means over uniform and normal variables are sums of, and quantiles of other distributions."""
+"""Quadrature points and weights for uniform and normal variables, and quantiles of other distributions."""
 
 import math
 from statistics import NormalDist
@@ -11,30 +11,30 @@ Array = NDArray[Any]
 
 
 def middles(count: int) -> Array:
-    """Of as many equal parts of (0, 1)."""
+    """Returns the midpoints of `count` equal parts of (0, 1)."""
     return (np.arange(count) + 0.5) / count
 
 
 def hermite(count: int) -> tuple[Array, Array]:
-    """Points and weights of the Gauss-Hermite quadrature for a normal variable (Golub and Welsch)."""
-    beside = np.sqrt(np.arange(1, count))
-    points, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
+    """Returns points and weights of Gauss-Hermite quadrature for a normal variable (Golub and Welsch)."""
+    off_diagonal = np.sqrt(np.arange(1, count))
+    points, vectors = np.linalg.eigh(np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
     return points, vectors[0] ** 2
 
 
 def tail(count: int) -> tuple[Array, Array]:
-    """Points and weights for a normal variable of which the upper end matters: each goes on where the last has left."""
+    """Returns points and weights for a normal variable whose upper tail matters; intervals get finer towards it."""
     edges = np.concatenate([[1.0], np.geomspace(0.7, 0.0015, count - 1), [0.0]])
     middles = (edges[1:] + edges[:-1]) / 2
     return np.array([NormalDist().inv_cdf(1 - p) for p in middles.tolist()]), edges[:-1] - edges[1:]
 
 
 def halves(count: int, each: int) -> tuple[Array, Array]:
-    """Points of a normal variable of which the upper end matters, and weights of the columns.
+    """Returns points of a normal variable whose upper tail matters, shape [each, count], and weights of the columns.
 
     Args:
-        count: Of levels, each the upper half of the last: the columns.
-        each: Points of one weight in each level: the rows.
+        count: Number of levels, each of which is the upper half of the one before.
+        each: Number of points of equal weight in each level.
     """
     edges = np.append(2.0 ** -np.arange(count), 0.0)
     weights = edges[:-1] - edges[1:]
@@ -43,12 +43,12 @@ def halves(count: int, each: int) -> tuple[Array, Array]:
 
 
 def cdf(deviates: Array) -> Array:
-    """The normal distribution function."""
+    """Returns the normal distribution function at these deviates."""
     return np.array(list(map(math.erfc, (deviates / -math.sqrt(2)).tolist()))) / 2
 
 
 def gamma_quantiles(mean: Array, variance: Array, deviates: Array) -> Array:
-    """Quantiles of a gamma variable at normal deviates, after Wilson and Hilferty."""
+    """Returns quantiles of a gamma variable at normal deviates, after Wilson and Hilferty."""
     shape = np.maximum(mean**2 / variance, 0.1)
     roots: Array = np.maximum(0.0, 1 - 1 / (9 * shape) + deviates / (3 * np.sqrt(shape)))
     quantiles: Array = mean * roots**3
@@ -56,18 +56,24 @@ def gamma_quantiles(mean: Array, variance: Array, deviates: Array) -> Array:
 
 
 def poisson_quantiles(mean: Array, deviates: Array, out: Array) -> Array:
-    """Quantiles of a Poisson variable at normal deviates, after Anscombe; -1 where both are low.
+    """Returns quantiles of a Poisson variable at normal deviates, after Anscombe; -1 if both are low.
 
-    They are left at that: with 0 there, latencies come out further above simulated ones.
+    The -1 is kept, because with 0 the predicted latencies exceed simulated ones by more.
     """
     np.add(np.sqrt(mean + 0.375), deviates / 2, out=out)
     np.square(out, out=out)
-    out -= 0.3749  # 3/8, but for what single precision may be off by
+    out -= 0.3749  # 3/8, less the error of single precision
     return np.floor(out, out=out)
 
 
 def never_above(drift: Array) -> Array:
-    """The probability that a Gaussian walk that drifts downwards, by so many deviations a step, never rises above 0."""
+    """Returns the probability that a Gaussian random walk with this downward drift never rises above 0.
+
+    After Chang and Peres (1997), as cited in `planner.latency.queueing`.
+
+    Args:
+        drift: Drift of a step in standard deviations.
+    """
     exponent = drift * (-1.4603545 + 0.0346477 * drift**2) / math.sqrt(2 * math.pi)
     never: Array = math.sqrt(2) * drift * np.exp(exponent)
     return never

@@ -1,24 +1,26 @@
-"""How long a task takes under load: instances that pull batches from one queue, at a quantile.
+"""Latency of a task under load, at a quantile: instances that pull batches from one queue.
 
-The queue is a task's at the gateway: an idle instance takes what waits, up to its batch, and never waits for more.
-Requests come as a Poisson process, each with all of its rows at once. With t(b) the mean time of a batch of b, lambda
-the rows a second, r the rows a request and c instances, a request's latency is put together from:
+The queue is the task's queue at the gateway. An idle instance takes the waiting rows, up to its largest batch, and
+never waits for more. Requests arrive as a Poisson process, each with all of its rows at once. Let t(b) be the mean
+service time of a batch of b rows, lambda the arrival rate in rows a second, r the rows of a request, c the number of
+instances and B the largest batch. A request's latency consists of these parts:
 
-- The batch that a pull finds, b = lambda t(b) / c + r exp(-lambda t(b) / (c r)): what comes between two pulls, or the
-  request that ends an idle spell. Its spread is that of a population in which each row of a batch begets
-  lambda t'(b) / c rows of the next.
-- Whether all instances are busy, else it is served at once: for one instance from the cycle of busy and idle, for more
-  by Erlang's C, where batches keep the queue from growing.
-- The time to the next pull, the least of c times that are uniform on (0, t(b)); the rows that came before it since the
-  last pull make up its own batch, and where they fill it, it waits for further pulls, t(B) / c apart.
-- What earlier pulls had to leave: there is something with a probability that begins from the maximum of a Gaussian
-  random walk (Chang and Peres 1997, "Ladder heights, Gaussian random walks and the Riemann zeta function"), and lasts
-  for a time whose tail decays as that of the queue with batches always full, after Kingman.
-- The time of its own batch.
+- The batch that a pull finds, b = lambda t(b) / c + r exp(-lambda t(b) / (c r)): the arrivals between two pulls, or the
+  request that ends an idle period. Its variance is that of a branching process in which each row of a batch has
+  lambda t'(b) / c offspring in the next.
+- The probability that all instances are busy; otherwise the request is served at once. For one instance it follows from
+  the cycle of busy and idle periods, for more from Erlang's C formula, with batches keeping the queue from growing.
+- The time to the next pull, the minimum of c times that are uniform on (0, t(b)). The rows that arrived since the last
+  pull share the request's batch. If they fill it, the request waits for further pulls, t(B) / c apart.
+- The backlog that earlier pulls left. The probability that there is one is derived from the maximum of a Gaussian
+  random walk (Chang and Peres 1997, "Ladder heights, Gaussian random walks and the Riemann zeta function"). The time to
+  work it off has the tail of the queue whose batches are always full, after Kingman.
+- The service time of the request's own batch.
 
-The parts' joint distribution is a sum over a few points of each. Instances that are alike fall into step, the more of
-them the more, and then pull together: c instances count as c / (1 + (c - 1) / `PHASES`) in the time to the next pull.
-That constant was fitted to simulations; `benchmarks.queueing` measures how far off the whole is.
+The joint distribution of the parts is a sum over a few quadrature points of each. Identical instances synchronise, the
+more of them the stronger, and then pull at the same time: in the time to the next pull, c instances count as
+c / (1 + (c - 1) / `PHASES`). That constant was fitted to simulations; `benchmarks.queueing` measures the error of the
+whole model.
 """
 
 import math
@@ -44,23 +46,23 @@ from jigsaw_triton.profiles.service import ServiceTime
 Array = NDArray[Any]
 
 PHASES = 7.0
-"""As many instances as can be out of step with each other at most."""
-
+"""Largest number of instances that can be out of step with each other. Fitted to simulations."""
 
 MOST_BATCHES = 20
-"""That a request's rows may make: the distribution of what a pull finds is no good for more of them. A request of more
-takes as many times as long as one of so many, as it does where they outnumber the instances."""
+"""Largest number of batches of one request for which the model computes the latency, as its distribution of the batch
+that a pull finds is inaccurate beyond. The latency of a larger request is extrapolated in proportion to its rows, which
+holds when its batches outnumber the instances. A convention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A queue, and what comes to it.
+    """A queue and its arrivals.
 
     Attributes:
-        time: Of a batch.
-        instances: That pull from the queue, all alike.
-        load: Share, above 0, that arrivals are of what the instances do with full batches.
-        rows: Of a request; fewer than one count as one.
+        time: Service time of a batch.
+        instances: Number of identical instances that pull from the queue.
+        load: Arrival rate as a share, above 0, of the service rate of all instances with full batches.
+        rows: Rows of a request; fewer than one count as one.
     """
 
     time: ServiceTime
@@ -70,16 +72,16 @@ class Case:
 
 
 def latencies_ms(cases: Sequence[Case], quantile: float) -> tuple[float, ...]:
-    """A quantile of a task's latency for one request, from when its rows are there until the last of them is done.
+    """Returns a quantile of a task's latency for one request, from its arrival until its last row is done.
 
     Args:
-        cases: Independent of each other.
-        quantile: In (0, 1).
+        cases: Queues, independent of each other.
+        quantile: Quantile in (0, 1).
 
     Returns:
-        For each case; infinite where its load is 1 or more.
+        Latency of each case in milliseconds; infinite if its load is 1 or more.
     """
-    # By identity: to look for times that are equal would take longer than to treat them twice.
+    # Distinguish service times by identity: comparing them would take longer than computing equal ones twice.
     times = {id(c.time): c.time for c in cases}
     number = dict(zip(times, range(len(times)), strict=True))
     found = many_latencies_ms(
@@ -94,55 +96,56 @@ def latencies_ms(cases: Sequence[Case], quantile: float) -> tuple[float, ...]:
 
 
 def many_latencies_ms(
-    times: Sequence[ServiceTime], of: Array, instances: Array, load: Array, rows: Array, quantile: float
+    times: Sequence[ServiceTime], kind: Array, instances: Array, load: Array, rows: Array, quantile: float
 ) -> Array:
-    """As `latencies_ms`; many cases at once take much less time than one by one: some 6 microseconds each.
+    """Returns the same as `latencies_ms` from arrays, shape [cases], at about 6 microseconds for each case.
 
     Args:
-        times: Of a batch.
-        of: Of each case which of these times are its own.
-        instances: Of each case, see `Case`.
-        load: Likewise.
-        rows: Likewise.
-        quantile: In (0, 1).
+        times: Service times of a batch.
+        kind: Index of each case's service time in `times`.
+        instances: Number of instances of each case; see `Case`.
+        load: Load of each case.
+        rows: Rows of a request of each case.
+        quantile: Quantile in (0, 1).
     """
-    found = np.full(len(of), math.inf)
-    some = np.flatnonzero(load < 1)
-    if len(some):
-        # Parts are alike, the last is filled up, and none is of one case: over a single column numpy would add up in
-        # another order, and a case's latency would depend on how many others there are.
-        parts = math.ceil(len(some) / _PART)
-        width = _LEAST_PART * math.ceil(len(some) / parts / _LEAST_PART)
-        filled = np.append(some, np.full(parts * width - len(some), some[-1]))
-        queues = _queues(times, of[filled], instances[filled], load[filled], rows[filled])
+    found = np.full(len(kind), math.inf)
+    stable = np.flatnonzero(load < 1)
+    if len(stable):
+        # All parts have the same width, the last one is padded, and none has a single case: numpy sums a single column
+        # in another order, and a case's latency would then depend on the number of other cases.
+        parts = math.ceil(len(stable) / _PART)
+        width = _LEAST_PART * math.ceil(len(stable) / parts / _LEAST_PART)
+        padded = np.append(stable, np.full(parts * width - len(stable), stable[-1]))
+        queues = _queues(times, kind[padded], instances[padded], load[padded], rows[padded])
         space = _Workspace(width)
-        latencies = [_quantiles(queues.part(i, width), space, 1 - quantile) for i in range(0, len(filled), width)]
-        batch = np.array([t.batch for t in times])[of[some]]
-        found[some] = np.concatenate(latencies)[: len(some)] * np.maximum(1.0, rows[some] / (MOST_BATCHES * batch))
+        latencies = [_quantiles(queues.part(i, width), space, 1 - quantile) for i in range(0, len(padded), width)]
+        batch = np.array([t.batch for t in times])[kind[stable]]
+        scale = np.maximum(1.0, rows[stable] / (MOST_BATCHES * batch))
+        found[stable] = np.concatenate(latencies)[: len(stable)] * scale
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Mean times of a batch, of all cases.
+    """Tables of mean service times by batch size, one for each `ServiceTime`.
 
     Attributes:
-        ms: One table after the other, by the batch's size from 0 on.
-        slope: To the time of the next size; 0 at a table's end.
+        ms: Concatenated tables in milliseconds, each from batch size 0 to the largest.
+        slope: Difference to the next size; 0 at the end of a table.
     """
 
     ms: Array
     slope: Array
 
     def took(self, size: Array, offset: Array) -> Array:
-        """Of batches of a size, which need not be whole, by the tables that begin at `offset`."""
+        """Returns the mean times of batches of these sizes, interpolated, from the tables that begin at `offset`."""
         whole = size.astype(np.intp)
         at = whole + offset
         took: Array = self.ms.take(at) + (size - whole) * self.slope.take(at)
         return took
 
     def took_in(self, size: Array, offset: Array, at: Array, took: Array) -> None:
-        """The same without fresh memory; `size` and `at` are used up."""
+        """Writes the result of `took` to `took`, without allocating memory; overwrites `size` and `at`."""
         np.copyto(at, np.floor(size, out=took), casting="unsafe")
         size -= took
         at += offset
@@ -153,26 +156,26 @@ class _Times:
 
 @dataclass(frozen=True, slots=True)
 class _Queues:
-    """Arrays, the last axis that of the cases.
+    """Parameters of the queues of many cases, as arrays whose last axis is that of the cases.
 
     Attributes:
-        servers: Instances.
-        rows: A request.
-        requests: A millisecond.
-        batch: The largest.
-        first: Rows of the batch that ends an idle spell.
-        first_ms: Mean time of that.
-        batches: Of one request.
-        full_ms: Mean time of a full batch.
-        mean: Of the rows that a pull finds, were there no limit to them.
-        variance: Likewise.
-        scatter: Coefficient of variation of a batch's time about its mean.
-        busy: The probability that a request finds all instances busy.
-        left: The probability that a pull leaves something behind.
-        decay_ms: Mean time that it takes to work that off.
-        factors: Time of a batch over its mean, at the points `_F` and then `_IDLE`.
-        offset: Where its table begins in `times`.
-        times: Of all cases.
+        servers: Number of instances.
+        rows: Rows of a request.
+        requests: Arrival rate in requests a millisecond.
+        batch: Largest batch.
+        first: Rows of the batch that ends an idle period.
+        first_ms: Mean service time of that batch.
+        batches: Number of batches of one request.
+        full_ms: Mean service time of a full batch.
+        mean: Mean number of rows that a pull finds, at most a full batch.
+        variance: Variance of the number of rows that a pull finds.
+        scatter: Coefficient of variation of a batch's service time.
+        busy: Probability that a request finds all instances busy.
+        left: Probability that a pull leaves a backlog.
+        decay_ms: Mean time to work off a backlog.
+        factors: Service time of a batch over its mean, at the points `_F` and then `_IDLE`.
+        offset: Start of the case's table in `times`.
+        times: Tables of mean service times of all cases.
     """
 
     servers: Array
@@ -194,15 +197,15 @@ class _Queues:
     times: _Times
 
     def part(self, start: int, width: int) -> "_Queues":
-        """Some of the cases."""
+        """Returns the cases from `start` to `start + width`."""
         names = (f.name for f in fields(self) if f.name != "times")
         return _Queues(**{n: getattr(self, n)[..., start : start + width] for n in names}, times=self.times)
 
 
 def _queues(kinds: Sequence[ServiceTime], kind: Array, servers: Array, load: Array, rows: Array) -> _Queues:
-    """What the cases' parts are, before they are put together: in single precision, which is more than enough there."""
+    """Computes the parameters of all cases, in single precision, which suffices from here on."""
     whole = np.array([t.mean + t.rest for t in kinds])
-    # A factor's logarithm is linear in those of its distribution's percentiles, see `ServiceTime`.
+    # The logarithm of a factor is linear in the logarithms of its distribution's percentiles, see `ServiceTime`.
     p95, p99 = (np.log(values) for values in zip(*((t.p95, t.p99) for t in kinds), strict=True))
     factors = np.exp(_PER_P95 * p95 + _PER_P99 * p99) / whole
     medians_ms = [t.medians_ms for t in kinds]
@@ -225,8 +228,8 @@ def _queues(kinds: Sequence[ServiceTime], kind: Array, servers: Array, load: Arr
         found = requests * times.took(mean, offset) / servers
         mean = np.minimum(batch, rows * found + first * np.exp(-found))
     steepness = (full_ms - ms[offset + 1]) / np.maximum(batch - 1, 1)
-    begets = np.minimum(_MOST_BEGOTTEN, requests * rows / servers * steepness)
-    variance = (rows * mean + mean**2 * variation) / (1 - begets**2)
+    offspring = np.minimum(_MAX_OFFSPRING, requests * rows / servers * steepness)
+    variance = (rows * mean + mean**2 * variation) / (1 - offspring**2)
     first_ms = times.took(first, offset)
     decay_ms = rows * full_ms / (_root(load) * servers * batch) + variation * full_ms / (2 * servers * (1 - load))
     return _Queues(
@@ -251,19 +254,20 @@ def _queues(kinds: Sequence[ServiceTime], kind: Array, servers: Array, load: Arr
 
 
 def _busy(servers: Array, load: Array, full: Array, took: Array, batches: Array) -> Array:
-    """The probability that a request finds all instances busy; it takes one for each batch that its rows make.
+    """Returns the probability that a request finds all instances busy; it needs one for each batch of its rows.
 
     Args:
-        servers: Instances.
-        load: Of full batches.
-        full: Whether a request alone fills a batch.
-        took: What a request takes of one instance where none waits, times requests a millisecond.
-        batches: Of a request.
+        servers: Number of instances.
+        load: Load with full batches.
+        full: True if a request alone fills a batch.
+        took: Instance time that a request takes if none waits, times the arrival rate of requests.
+        batches: Number of batches of a request.
     """
     together = np.maximum(1, servers // batches)
     each = np.where(full, load, took / together)
     waiting = np.where(full, each / (1 - load), each * (1 + each))
-    # Erlang's B of all but one, by its recursion: the share of time that they are busy where nothing waits.
+    # Erlang's B formula for all servers but one, by its recursion, as odds: the share of time that they are all busy if
+    # nothing waits.
     odds = np.ones(len(servers))
     for j in range(1, int(together.max())):
         odds = np.where(j < together, 1 + odds * j / (each * together), odds)
@@ -273,17 +277,17 @@ def _busy(servers: Array, load: Array, full: Array, took: Array, batches: Array)
 
 
 def _left(arrive: Array, batch: Array, rows: Array, variation: Array, mean: Array, variance: Array) -> Array:
-    """The probability that a pull leaves something behind.
+    """Returns the probability that a pull leaves a backlog.
 
-    That of the walk with batches always full, less as the batch found is seldom full.
+    It is that of the random walk whose batches are always full, reduced as the batch found is seldom full.
 
     Args:
-        arrive: Rows in the time of a full batch, over instances.
-        batch: The largest.
-        rows: Of a request.
-        variation: Squared coefficient of variation of a batch's time.
-        mean: Of the rows that a pull finds.
-        variance: Likewise.
+        arrive: Rows that arrive for each instance in the service time of a full batch.
+        batch: Largest batch.
+        rows: Rows of a request.
+        variation: Squared coefficient of variation of a batch's service time.
+        mean: Mean number of rows that a pull finds.
+        variance: Variance of the number of rows that a pull finds.
     """
     drift = (batch - arrive) / np.sqrt(rows * arrive + arrive**2 * variation)
     above = cdf(-drift)
@@ -295,24 +299,24 @@ def _left(arrive: Array, batch: Array, rows: Array, variation: Array, mean: Arra
 
 
 class _Workspace:
-    """Arrays that each part of the cases fills anew: fresh memory would take longer than what is done in it.
+    """Arrays that each part of the cases overwrites: allocating memory would take longer than the computation.
 
-    The last axis is that of the cases, the first that of `_U` and `_V`, along which points weigh the same. Between
-    them are one or more axes of points of different weight.
+    The last axis is that of the cases. The first is that of `_U` and `_V`, along which all points have the same weight.
+    Between them are one or more axes of points with different weights.
 
     Attributes:
-        ahead: As in `_pulls`, where some axes are explained.
-        wait: Likewise.
-        own_ms: Likewise.
-        at: Where in the tables of times `own_ms` is found.
-        latency: At the points where earlier pulls left nothing behind, or the request waits for none.
-        asked: A latency, for all points of different weight.
-        more: Whether `latency` is more.
-        late: At the points where they did: the latency without the time that it takes to work that off, or that over
-            the mean of that time.
-        after: The probability that with that time it is more.
-        count: How many are more, of points of one weight.
-        sums: Likewise, and then of `after`.
+        ahead: Rows that arrived since the last pull; see `_pulls` for the axes.
+        wait: Time to the request's pull in milliseconds.
+        own_ms: Mean service time of the request's own batch.
+        at: Indices of `own_ms` in the tables of times.
+        latency: Latency at the points without a backlog, or where the request does not wait for a pull.
+        candidate: Candidate latency, repeated for all points of different weights.
+        more: True where `latency` exceeds the candidate.
+        late: Latency at the points with a backlog, without the time to work it off; later scaled by the mean of that
+            time.
+        after: Probability that the latency with a backlog exceeds the candidate.
+        count: Number of points of one weight whose latency exceeds the candidate.
+        sums: `count`, followed by the sums of `after`.
     """
 
     def __init__(self, width: int) -> None:
@@ -321,7 +325,7 @@ class _Workspace:
         self.at = np.empty(pulls, np.intp)
         weights, late_weights = len(_H) * len(_Z_F_WEIGHT) + len(_IDLE_WEIGHT), len(_Z_LATE_WEIGHT)
         self.latency = np.empty((len(_U), weights, width), np.float32)
-        self.asked = np.empty((weights, width), np.float32)
+        self.candidate = np.empty((weights, width), np.float32)
         self.more = np.empty(self.latency.shape, np.bool_)
         self.late = np.empty((len(_U), late_weights, width), np.float32)
         self.after = np.empty_like(self.late)
@@ -330,7 +334,7 @@ class _Workspace:
 
 
 def _quantiles(q: _Queues, space: _Workspace, beyond: float) -> Array:
-    """The latencies that are exceeded with this probability."""
+    """Returns the latencies that are exceeded with probability `beyond`, by bisection."""
     weight = _points(q, space)
     often = q.left * q.busy / beyond
     latest = np.where(often > 1, space.late.max(axis=(0, 1)) + q.decay_ms * np.log(np.maximum(often, 1)), 0)
@@ -341,8 +345,8 @@ def _quantiles(q: _Queues, space: _Workspace, beyond: float) -> Array:
     for _ in range(_HALVINGS):
         step = step / 2
         middle = low + step
-        space.asked[:] = middle
-        np.greater(space.latency, space.asked, out=space.more)
+        space.candidate[:] = middle
+        np.greater(space.latency, space.candidate, out=space.more)
         np.add.reduce(space.more.view(np.uint8), axis=0, out=space.count)
         count[:] = space.count
         np.subtract(middle * rate, space.late, out=space.after)
@@ -356,7 +360,7 @@ def _quantiles(q: _Queues, space: _Workspace, beyond: float) -> Array:
 
 
 def _points(q: _Queues, space: _Workspace) -> Array:
-    """Fills in `latency` and `late`, and returns the weights of their points."""
+    """Computes `latency` and `late`, and returns the weights of their points."""
     running = _pulls(q, space)
     factors, idle_factors = q.factors[: len(_F)], q.factors[len(_F) :]
     weights = len(_H) * len(_Z_F_WEIGHT)
@@ -366,8 +370,8 @@ def _points(q: _Queues, space: _Workspace) -> Array:
     idle = space.latency[:, weights:]
     np.multiply(q.first_ms, idle_factors.reshape(idle.shape), out=idle)
     idle += q.full_ms / q.servers * (q.batches - 1)
-    # Where something was left behind, means over some points do: the time to work that off blurs them. The own batch
-    # is full.
+    # With a backlog, the random time to work it off dominates, so some points are replaced by their means. The
+    # request's own batch is then full.
     late = space.late.reshape(len(_U), len(_Z), len(_LATE_WEIGHT), -1)
     mean_wait = np.multiply(space.wait, running[:, None], out=space.ahead).sum(axis=1)
     late_factors = (factors * _F_WEIGHT).reshape(len(_LATE_WEIGHT), -1, factors.shape[-1]).sum(axis=1) / _LATE_WEIGHT
@@ -382,13 +386,13 @@ def _points(q: _Queues, space: _Workspace) -> Array:
 
 
 def _pulls(q: _Queues, space: _Workspace) -> Array:
-    """Of a request that finds all busy: fills in `wait`, the time to its pull, and `own_ms`, its batch's mean time.
+    """Computes `wait`, the time to its pull, and `own_ms`, its batch's mean time, for a request that finds all busy.
 
-    The axes are the time to the next pull and since the last, the batch that runs, what came since (`ahead`), the
-    cases.
+    The axes are: the times to the next and since the last pull, the batch that runs, the rows that arrived since
+    (`ahead`), and the cases.
 
     Returns:
-        The weight of each batch that may run.
+        Weight of each batch that may run.
     """
     running = np.clip(gamma_quantiles(q.mean, q.variance / q.servers, _H), q.first, q.batch)
     cycle = q.times.took(running, q.offset) * np.maximum(1 + _H * (q.scatter / q.servers), 0.3)
@@ -414,18 +418,34 @@ def _single(values: Array) -> Array:
     return values.astype(np.float32)
 
 
-_PART, _LEAST_PART = 512, 16
-_STEPS, _HALVINGS = 25, 11
-_MOST_BEGOTTEN = 0.9
+_PART = 512
+"""Largest number of cases in one pass. A convention."""
+
+_LEAST_PART = 16
+"""Multiple to which the number of cases in a pass is rounded up. A convention."""
+
+_STEPS = 25
+"""Fixed-point iterations for the mean batch that a pull finds. A convention."""
+
+_HALVINGS = 11
+"""Bisection steps for a quantile: the result is within 1 / 2048 of the largest latency considered. A convention."""
+
+_MAX_OFFSPRING = 0.9
+"""Largest mean offspring of a row in the branching process of batches; it keeps the variance finite. A convention."""
+
 _TINY = 1e-300
+"""Smallest divisor: it keeps 0 / 0 from becoming NaN. A convention."""
+
 _LEAST_LOAD = 1e-6
-"""Less is taken for that: nothing waits anyway, and no power of it is too small to divide by."""
+"""Smallest load considered; less counts as this. Nothing waits at it anyway, and no power of it underflows. A
+convention."""
+
 _ALONE = 0.02
-"""So many other instances beside a single one: by none of them nothing could be divided."""
+"""Number of other instances assumed next to a single one, because 0 could not be divided by. A convention."""
 
 
 def _root(load: Array) -> Array:
-    """The y above 0 at which (exp(y) - 1) / y = 1 / load, by Newton's method on the logarithms."""
+    """Returns the y above 0 at which (exp(y) - 1) / y = 1 / load, by Newton's method on the logarithms."""
     wanted = -np.log(load)
     y: Array = 2 * wanted
     for _ in range(8):
@@ -434,21 +454,26 @@ def _root(load: Array) -> Array:
 
 
 def _upright(values: Array) -> Array:
-    """Points along the first axis, beside that of the cases."""
+    """Returns points along the first axis, with a second axis for the cases."""
     return _single(values.reshape(-1, 1))
 
 
 _SAME = 4
-"""Points of one weight along the first axis."""
+"""Number of points of equal weight along the first axis. A convention."""
 
-# Each value of _U goes with one of _V, in an order that has either of these wherever those are.
+# Uniform variables for the times to the next pull (_U) and since the last one (_V). They share an axis, in an order in
+# which the lower and the upper half of _U each have both values of _V.
 _U, _V = _upright(middles(_SAME)), _upright(np.array([0.25, 0.75, 0.75, 0.25]))
+# Normal variables for the arrivals since the last pull (_Z), the batch that runs (_H), and the service time of the
+# request's own batch if it waited (_F) or not (_IDLE).
 _Z, _Z_WEIGHT = map(_upright, hermite(5))
 _H, _H_WEIGHT = map(_upright, hermite(3))
 _F, _F_WEIGHT = map(_upright, tail(6))
+# With a backlog, neighbouring points of _F are merged.
 _LATE_WEIGHT = _F_WEIGHT.reshape(3, -1).sum(axis=1, keepdims=True)
 _Z_F_WEIGHT, _Z_LATE_WEIGHT = _upright(_Z_WEIGHT * _F_WEIGHT.T), _upright(_Z_WEIGHT * _LATE_WEIGHT.T)
 _IDLE, _IDLE_WEIGHT = map(_upright, halves(11, _SAME))
+# Logarithm of the service time over its median at these points, for each unit of log(p99) and of log(p95).
 _BOTH = np.concatenate([_F, _IDLE])
 _PER_P99 = np.log(ServiceTime((1,), (1.0,), 1.0, math.e).factors(_BOTH))
 _PER_P95 = np.log(ServiceTime((1,), (1.0,), math.e, math.e).factors(_BOTH)) - _PER_P99

@@ -1,1 +1,1 @@
-"""Placement of replicas on GPUs, and what already runs there."""
+"""Placement of replicas on GPUs, with as many as possible kept where they run."""

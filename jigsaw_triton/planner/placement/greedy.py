@@ -1,7 +1,8 @@
-"""The placement of the paper's formulation: greedy, after the fact, and not always of everything.
+"""The greedy placement of the paper's formulation, which runs after solving and may fail to place all replicas.
 
-First fit, the largest slices first: each replica goes onto the first GPU that can be cut to hold it beside what it
-holds already. Where a slice starts is left open until all is placed, so nothing fails for having been put badly.
+It is first fit decreasing: in order of slice size, largest first, each replica goes to the first GPU that can be cut to
+hold it in addition to the replicas that it already has. The starts of slices stay open until the end, so that no
+replica fails because an earlier one was placed badly within its GPU.
 """
 
 from collections import Counter
@@ -17,11 +18,11 @@ from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, PlannedG
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
-    """What came of it.
+    """Result of a greedy placement.
 
     Attributes:
-        gpus: In use, by id.
-        unplaced: Replicas that found no place; none of them 0.
+        gpus: GPUs in use, sorted by id.
+        unplaced: Configuration -> number of replicas without a place, above 0.
     """
 
     gpus: tuple[PlannedGpu, ...]
@@ -29,7 +30,7 @@ class Greedy:
 
     @property
     def unplaced_slices(self) -> int:
-        """Compute slices that they would have taken."""
+        """Compute slices of the unplaced replicas."""
         return sum(n * c.compute_slices for c, n in self.unplaced.items())
 
 
@@ -37,8 +38,8 @@ def greedy(cluster: Cluster, counts: Mapping[Configuration, int]) -> Greedy:
     """Places replicas on the GPUs of their boards.
 
     Args:
-        cluster: Whose GPUs, sorted by id.
-        counts: Replicas.
+        cluster: Cluster with GPUs sorted by id.
+        counts: Configuration -> number of replicas.
     """
     planned: list[PlannedGpu] = []
     unplaced: dict[Configuration, int] = {}
@@ -51,10 +52,10 @@ def greedy(cluster: Cluster, counts: Mapping[Configuration, int]) -> Greedy:
 
 
 def everything_placed(cluster: Cluster, counts: Mapping[Configuration, int]) -> tuple[PlannedGpu, ...]:
-    """The GPUs in use, arguments as above.
+    """Places all replicas and returns the GPUs in use; arguments as for `greedy`.
 
     Raises:
-        UnplacedError: Some replicas found no place.
+        UnplacedError: Some replicas could not be placed.
     """
     found = greedy(cluster, counts)
     if found.unplaced:
@@ -63,20 +64,20 @@ def everything_placed(cluster: Cluster, counts: Mapping[Configuration, int]) -> 
         needed = sum(n * c.compute_slices for c, n in counts.items())
         raise UnplacedError(
             [
-                f"the {needed} compute slices that the paper's formulation asks for are there, but its greedy "
+                f"the cluster has the {needed} compute slices that the paper's formulation needs, but its greedy "
                 f"placement finds no place for {replicas} of {sum(counts.values())} replicas, {found.unplaced_slices} "
                 f"compute slices: {listed}"
             ],
-            hint="lower the demand, give it more GPUs, or plan with the exact formulation, which places what it plans",
+            hint="lower the demand, add GPUs, or use the exact formulation, whose plans can always be placed",
         )
     return found.gpus
 
 
 class _Filling:
-    """A GPU and what it holds so far.
+    """A GPU and the replicas placed on it so far.
 
     Args:
-        gpu: Which.
+        gpu: The GPU.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -86,7 +87,7 @@ class _Filling:
         self.models: list[tuple[str, PlacedModel]] = []
 
     def take(self, kind: str, model: PlacedModel) -> bool:
-        """Takes a replica, if there is room."""
+        """Adds a replica if it fits; returns True if it does."""
         wanted = Counter(k for k, _ in self.models)
         wanted[kind] += 1
         if not any(wanted <= cut for cut in self._cuts):
@@ -95,7 +96,7 @@ class _Filling:
         return True
 
     def planned(self) -> PlannedGpu:
-        """The GPU cut so that all that it holds has its slice."""
+        """Returns the GPU with a layout that has a slice for each replica."""
         wanted = Counter(kind for kind, _ in self.models)
         layouts = maximal_layouts(self._gpu.board, self._kinds, self._gpu.foreign)
         layout = next(found for found in layouts if wanted <= Counter(place.slice for place in found))
@@ -105,14 +106,14 @@ class _Filling:
 
 
 def _first_fit(gpus: list[_Filling], board: Board, counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
-    """Fills the GPUs; what found no place."""
+    """Fills the GPUs and returns the replicas that could not be placed."""
 
     def size(c: Configuration) -> tuple[int, int]:
         profile = board.profiles[c.slice]
         return profile.memory_slices, profile.compute_slices
 
     unplaced: dict[Configuration, int] = {}
-    # GPUs only fill up: one without room for a kind of slice has none later.
+    # GPUs only get fuller: one without room for a kind of slice will not have any later.
     first: Counter[str] = Counter()
     for c in sorted(counts, key=lambda c: (*(-n for n in size(c)), c)):
         model = PlacedModel(c.graph, c.task, c.variant, c.instances, c.batch)

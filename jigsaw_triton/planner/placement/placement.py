@@ -1,4 +1,4 @@
-"""Where the chosen replicas go: GPUs cut so that as much as possible stays where it runs now."""
+"""Placement of the chosen replicas: cuts GPUs so that as many replicas as possible stay where they run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,12 @@ Models = tuple[PlacedModel, ...]
 Configurations = tuple[Configuration, ...]
 
 Needs = Mapping[str, Mapping[str, Mapping[Models, int]]]
-"""Model of GPU -> slice kind -> models in a slice -> slices with them, sorted."""
+"""Model of GPU -> kind of slice -> models in a slice -> number of such slices, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """GPUs of one board on which the same runs at the same places, and that can be cut in the same ways."""
+    """Interchangeable GPUs: one board, the same models running at the same placements, and the same occupancy."""
 
     board: Board
     occupancy: Occupancy
@@ -35,12 +35,12 @@ class _Cut:
     """A way to cut one GPU of a group.
 
     Attributes:
-        group: Its number.
-        multiset: Slices of each kind that is needed.
-        layout: Where they are.
-        kept: Slice kind and models in a slice -> slices with them that are there and may stay.
-        in_place: Slice kind that is needed -> running MIG instances that the layout keeps.
-        recut: True if a running instance has to go.
+        group: Index of the group.
+        multiset: Number of slices of each kind that is needed.
+        layout: Placements of the slices.
+        kept: (kind of slice, models in it) -> number of such running slices that may stay.
+        in_place: Kind of slice that is needed -> number of running MIG instances that the layout keeps.
+        recut: True if a running instance must be removed.
     """
 
     group: int
@@ -53,7 +53,7 @@ class _Cut:
 
 @dataclass(frozen=True, slots=True)
 class PlacementProgram:
-    """The program of how many GPUs of each group get which cut, and what its columns mean."""
+    """The program that decides how many GPUs of each group get which cut, and the meaning of its columns."""
 
     program: Program
     cuts: Mapping[int, _Cut]
@@ -61,7 +61,7 @@ class PlacementProgram:
     needs: Needs
 
     def placed(self, values: Sequence[float]) -> tuple[PlannedGpu, ...]:
-        """The GPUs in use and what is on them, by id."""
+        """Returns the GPUs in use with their models, sorted by id."""
         chosen: list[tuple[GpuId, _Group, Layout]] = []
         free = [list(group.gpus) for group in self.groups]
         for column, cut in self.cuts.items():
@@ -70,8 +70,8 @@ class PlacementProgram:
         chosen.sort(key=lambda item: item[0])
         planned = []
         for name, kinds in self.needs.items():
-            of_board = [item for item in chosen if item[1].board.name == name]
-            planned += _filled(of_board, kinds)
+            own = [item for item in chosen if item[1].board.name == name]
+            planned += _filled(own, kinds)
         return tuple(sorted(planned, key=lambda gpu: gpu.id))
 
 
@@ -82,14 +82,14 @@ def placement(
     running: Plan | None,
     shared: Sequence[SharedSlice] = (),
 ) -> PlacementProgram:
-    """Builds the program: as many replicas as possible stay in place, then as many MIG instances, then as many GPUs.
+    """Builds the program: keep most replicas in place, then most MIG instances, then recut and use the fewest GPUs.
 
     Args:
-        cluster: Whose GPUs.
-        counts: Replicas that have a slice to themselves.
-        gpus: That suffice for all.
-        running: What runs now.
-        shared: Slices that others share.
+        cluster: Cluster of the GPUs.
+        counts: Configuration -> number of replicas that have a slice to themselves.
+        gpus: Number of GPUs that suffices for all.
+        running: Plan that runs now.
+        shared: Shared slices.
     """
     needs = _needs(counts, shared)
     groups = _groups(cluster, running)
@@ -102,13 +102,13 @@ def placement(
     draft.at_most(gpus, [(column, 1) for column in cuts])
     kept, in_place = list[tuple[int, float]](), list[tuple[int, float]]()
     for name, by_kind in needs.items():
-        here = {column: cut for column, cut in cuts.items() if groups[cut.group].board.name == name}
+        own = {column: cut for column, cut in cuts.items() if groups[cut.group].board.name == name}
         for kind, replicas in by_kind.items():
             need = sum(replicas.values())
-            draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in here.items()])
-            in_place += _counted(draft, need, [(column, cut.in_place[kind]) for column, cut in here.items()])
+            draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in own.items()])
+            in_place += _counted(draft, need, [(column, cut.in_place[kind]) for column, cut in own.items()])
             for models, count in replicas.items():
-                kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in here.items()])
+                kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in own.items()])
     recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
     for objective in (kept, in_place, recut, [(column, 1.0) for column in cuts]):
         if objective:
@@ -117,7 +117,7 @@ def placement(
 
 
 def _counted(draft: Draft, most: int, terms: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The objective term of a quantity that counts up to `most`; none where it is 0 in any case."""
+    """Returns the objective term of a sum that counts only up to `most`; empty if the sum is always 0."""
     terms = [(column, k) for column, k in terms if k]
     if not terms:
         return []
@@ -131,7 +131,7 @@ def _needs(
 ) -> dict[str, dict[str, dict[Models, int]]]:
     needs: dict[str, dict[str, dict[Models, int]]] = {}
     alone = ((c.board, c.slice, (c,), count) for c, count in sorted(counts.items()))
-    together = ((of.board, of.slice, of.configurations, 1) for of in shared)
+    together = ((s.board, s.slice, s.configurations, 1) for s in shared)
     for board, kind, inside, count in chain[tuple[str, str, Configurations, int]](alone, together):
         alike = needs.setdefault(board, {}).setdefault(kind, {})
         models = _sorted(PlacedModel(c.graph, c.task, c.variant, c.instances, c.batch) for c in inside)
@@ -144,7 +144,7 @@ def _sorted(models: Iterable[PlacedModel]) -> Models:
 
 
 def running_slices(cluster: Cluster, running: Plan | None) -> dict[GpuId, dict[Placement, Models]]:
-    """What a plan that runs has on those of its GPUs that the cluster still has."""
+    """Returns the slices and models of a running plan on those of its GPUs that the cluster still has."""
     boards = {gpu.id: gpu.board.name for gpu in cluster.gpus}
     return {
         gpu.id: {placed.placement: placed.models for placed in gpu.layout}
@@ -158,16 +158,17 @@ def _groups(cluster: Cluster, running: Plan | None) -> tuple[_Group, ...]:
     members: dict[tuple[str, Occupancy, tuple[tuple[Placement, Models], ...]], list[GpuId]] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for gpu in cluster.gpus:
-        here = {place: _sorted(models) for place, models in slices.get(gpu.id, {}).items()}
-        key = (gpu.board.name, gpu.occupancy, tuple(sorted(here.items(), key=lambda kv: kv[0])))
+        present = {place: _sorted(models) for place, models in slices.get(gpu.id, {}).items()}
+        key = (gpu.board.name, gpu.occupancy, tuple(sorted(present.items(), key=lambda kv: kv[0])))
         members.setdefault(key, []).append(gpu.id)
     return tuple(
-        _Group(boards[name], occupancy, dict(here), tuple(gpus)) for (name, occupancy, here), gpus in members.items()
+        _Group(boards[name], occupancy, dict(present), tuple(gpus))
+        for (name, occupancy, present), gpus in members.items()
     )
 
 
 def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) -> list[_Cut]:
-    """The layouts of which no other gives as many slices of each kind and leaves as much of everything in place."""
+    """Returns the undominated cuts: no other has as many slices of each kind and keeps as much in place."""
     cuts: list[_Cut] = []
     useful = {*kinds, *(p.slice for p in group.running)} if kinds else set[str]()
     useful &= group.occupancy.kinds(group.board, useful)
@@ -190,7 +191,7 @@ def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) 
 
 
 def _at_least(one: _Cut, other: _Cut) -> bool:
-    """Whether one cut is good for all that another is good for."""
+    """Returns True if one cut is at least as good as the other in every respect."""
     return (
         one.recut <= other.recut
         and one.multiset >= other.multiset
@@ -202,7 +203,7 @@ def _at_least(one: _Cut, other: _Cut) -> bool:
 def _filled(
     chosen: Sequence[tuple[GpuId, _Group, Layout]], kinds: Mapping[str, Mapping[Models, int]]
 ) -> list[PlannedGpu]:
-    """Puts the replicas into the layouts: where they run, then into instances that stand, then in order."""
+    """Puts replicas into the layouts: first where they run, then into existing instances, then in order."""
     left = {kind: Counter(replicas) for kind, replicas in kinds.items()}
     content: dict[tuple[GpuId, Placement], Models] = {}
     slots = [
@@ -216,9 +217,9 @@ def _filled(
             content[gpu, place] = models
             left[place.slice][models] -= 1
     waiting = {kind: [m for m in replicas for _ in range(left[kind][m])] for kind, replicas in kinds.items()}
-    for stands in (True, False):
+    for exists in (True, False):
         for gpu, place, models in slots:
-            if (gpu, place) not in content and (models is not None) == stands and waiting[place.slice]:
+            if (gpu, place) not in content and (models is not None) == exists and waiting[place.slice]:
                 content[gpu, place] = waiting[place.slice].pop(0)
     planned = []
     for gpu, group, layout in chosen:

@@ -1,13 +1,12 @@
-"""What a search chooses from: configurations that can be part of an optimum, and slices for them."""
+"""Candidates of a search: configurations that an optimal plan may use, and the supply of slices for them."""
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds, least_slices
 from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
     Configuration,
     Replica,
     TaskConfigurations,
@@ -16,18 +15,32 @@ from jigsaw_triton.planner.candidates.configurations import (
 from jigsaw_triton.planner.candidates.sharing import with_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import least_calls
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.supply import Supply, supply
 from jigsaw_triton.planner.placement.placement import running_slices
 
 _ROUNDING = 1e-3
-"""Of a slice, that sums of parts of slices may be off by."""
+"""Rounding error, in slices, of a sum of fractional slices."""
 
 Candidates = Mapping[str, TaskConfigurations]
 """Graph name -> task -> configurations."""
 
 
+def every(candidates: Candidates) -> Iterator[Configuration]:
+    """Yields all configurations."""
+    return (c for tasks in candidates.values() for configs in tasks.values() for c in configs)
+
+
+def filtered(candidates: Candidates, keep: Callable[[Configuration], bool]) -> dict[str, TaskConfigurations]:
+    """Returns the configurations to keep."""
+    return {
+        graph: {task: tuple(filter(keep, configs)) for task, configs in tasks.items()}
+        for graph, tasks in candidates.items()
+    }
+
+
 def worth_trying(problem: Problem, everything: Candidates, options: Options) -> Candidates:
-    """Those that some optimal plan needs, on slices of their own and, where that is asked for, on shared ones."""
+    """Returns configurations that suffice for an optimal plan, with `share` on shared slices as well."""
     staying = replicas(problem) if options.change_price else ()
     alone = {w.graph.name: worthwhile(w.graph, everything[w.graph.name], staying) for w in problem.workloads}
     if not options.share:
@@ -36,82 +49,89 @@ def worth_trying(problem: Problem, everything: Candidates, options: Options) -> 
 
 
 def with_room(problem: Problem, candidates: Candidates, options: Options) -> dict[str, TaskConfigurations]:
-    """Those on slices that a GPU of the cluster has room for, beside what others have there."""
+    """Returns the configurations whose slice fits a GPU of the cluster, beside MIG instances of others."""
     by_board = {s.board.name: s for s in supplies(problem, candidates, options)}
-    return {
-        name: {task: tuple(c for c in of if by_board[c.board].most(c.slice) > 0) for task, of in tasks.items()}
-        for name, tasks in candidates.items()
-    }
+    return filtered(candidates, lambda c: by_board[c.board].most(c.slice) > 0)
 
 
 def numerous(workloads: Sequence[Workload], candidates: Candidates) -> dict[str, TaskConfigurations]:
-    """Those that are for at least as many replicas as a task has in any plan for these demands."""
+    """Returns the configurations whose range of replica numbers reaches what the task's demand needs at least."""
     return {w.graph.name: _numerous(w, candidates[w.graph.name]) for w in workloads}
 
 
 def _numerous(workload: Workload, tasks: TaskConfigurations) -> TaskConfigurations:
-    calls = least_calls(workload.graph, {task: {c.variant for c in of} for task, of in tasks.items()})
+    calls = least_calls(workload.graph, {task: {c.variant for c in configs} for task, configs in tasks.items()})
     rate_rps = {task: workload.demand_rps * n * (1 - TOLERANCE) for task, n in calls.items()}
-    carried = {task: max((c.throughput_rps for c in of), default=0.0) for task, of in tasks.items()}
+    fastest_rps = {task: max((c.throughput_rps for c in configs), default=0.0) for task, configs in tasks.items()}
     return {
-        task: tuple(c for c in of if c.shares or c.among[1] * carried[task] >= rate_rps[task])
-        for task, of in tasks.items()
+        task: tuple(c for c in configs if c.shares or c.replica_range[1] * fastest_rps[task] >= rate_rps[task])
+        for task, configs in tasks.items()
     }
 
 
 def complete(candidates: Candidates) -> bool:
-    """Whether each task has a configuration at least."""
-    return all(all(of.values()) for of in candidates.values())
+    """Returns True if each task has a configuration."""
+    return all(all(configs.values()) for configs in candidates.values())
+
+
+def slices_by_board(candidates: Candidates) -> dict[str, set[str]]:
+    """Returns the slices that configurations are on, by model of GPU."""
+    slices: dict[str, set[str]] = {}
+    for c in every(candidates):
+        slices.setdefault(c.board, set()).add(c.slice)
+    return slices
 
 
 def supplies(problem: Problem, candidates: Candidates, options: Options) -> list[Supply]:
-    """By model of GPU, what the cluster can give of the slices that the configurations are on."""
-    kinds: dict[str, set[str]] = {}
-    for tasks in candidates.values():
-        for of in tasks.values():
-            for c in of:
-                kinds.setdefault(c.board, set()).add(c.slice)
+    """Returns the cluster's supply of the slices that configurations are on, by model of GPU."""
+    slices = slices_by_board(candidates)
     return [
-        supply(problem.cluster, b, kinds[b.name], ideal=options.ideal_packing)
+        supply(problem.cluster, b, slices[b.name], ideal=options.ideal_packing)
         for b in problem.boards
-        if b.name in kinds
+        if b.name in slices
     ]
 
 
 def bounds_of(workloads: Sequence[Workload], candidates: Candidates) -> dict[str, Bounds]:
-    """By graph."""
+    """Returns the lower bounds on slices, by graph."""
     return {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
 
 
 def least_together(leasts: Iterable[float]) -> float:
-    """Whole slices for what graphs take of them at least; infinite where one of them has no plan."""
+    """Returns the sum of the graphs' lower bounds in whole slices; infinite if one of them is."""
     total = sum(leasts)
     return total if math.isinf(total) else math.ceil(total - _ROUNDING * max(1.0, 1e-3 * total))
 
 
-def within_cluster(
-    problem: Problem, bounds: Mapping[str, Bounds], candidates: Candidates
+def within_slices(
+    limit: float, bounds: Mapping[str, Bounds], candidates: Candidates, leasts: Mapping[str, float] | None = None
 ) -> dict[str, dict[str, tuple[Configuration, ...]]]:
-    """The configurations that plans may use for which the cluster has the slices."""
-    over = problem.cluster.compute_slices - sum(b.least for b in bounds.values())
-    return {name: bounds[name].within(over + bounds[name].least, tasks) for name, tasks in candidates.items()}
+    """Returns the configurations that plans of up to this many compute slices may use.
+
+    Args:
+        limit: Compute slices of all graphs together.
+        bounds: Bounds of the candidates, by graph.
+        candidates: Configurations to choose from.
+        leasts: Lower bounds on the slices of each graph, if better ones than those of `bounds` are known.
+    """
+    leasts = leasts or {name: b.least for name, b in bounds.items()}
+    over = limit - sum(leasts.values())
+    return {name: bounds[name].within(over + leasts[name], tasks) for name, tasks in candidates.items()}
 
 
-def with_these(
-    candidates: Mapping[str, Mapping[str, tuple[Configuration, ...]]], these: Collection[Configuration]
-) -> dict[str, TaskConfigurations]:
-    """These configurations, too."""
+def with_these(candidates: Candidates, these: Collection[Configuration]) -> dict[str, TaskConfigurations]:
+    """Returns the candidates with these configurations added."""
     return {
         graph: {
-            task: tuple(sorted({*of, *(c for c in these if (c.graph, c.task) == (graph, task))}))
-            for task, of in tasks.items()
+            task: tuple(sorted({*configs, *(c for c in these if (c.graph, c.task) == (graph, task))}))
+            for task, configs in tasks.items()
         }
         for graph, tasks in candidates.items()
     }
 
 
 def replicas(problem: Problem) -> Counter[Replica]:
-    """All that run now."""
+    """Returns the number of running replicas of each kind."""
     boards = {gpu.id: gpu.board.name for gpu in problem.cluster.gpus}
     return Counter(
         (m.graph, m.task, m.variant, boards[gpu], place.slice, m.instances, m.batch)
@@ -122,6 +142,6 @@ def replicas(problem: Problem) -> Counter[Replica]:
 
 
 def replicas_among(problem: Problem, candidates: Candidates) -> Counter[Replica]:
-    """Those that run now of the configurations that may be chosen."""
-    known = {c.replica for tasks in candidates.values() for of in tasks.values() for c in of}
+    """Returns the number of running replicas of each kind that is among the candidates."""
+    known = {c.replica for c in every(candidates)}
     return Counter({replica: n for replica, n in replicas(problem).items() if replica in known})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.bisection import bisect
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, has_plan, largest_demand, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
@@ -93,7 +94,7 @@ class _Shedding:
         return self._evenly(names, rps)
 
     def _evenly(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """The same share of demand for each graph, but at least its guaranteed rate."""
+        """Grants each graph an equal share of its demand, but at least its guaranteed rate."""
         shared, left = {name: rps[name] for name in names}, set(names)
         while left:
             wanted = {**rps, **shared, **{name: self._demand_rps[name] for name in left}}
@@ -116,14 +117,9 @@ class _Shedding:
             parts = {name: 1 - shortfall * lightest / self._weights[name] for name in names}
             return {name: max(rps[name], parts[name] * self._demand_rps[name]) for name in names}
 
-        too_small, enough = 0.0, max(self._weights[name] for name in names) / lightest
-        while enough - too_small > SHED_GAP:
-            middle = (too_small + enough) / 2
-            if self.fits({**rps, **shared(middle)}):
-                enough = middle
-            else:
-                too_small = middle
-        return shared(enough)
+        largest = max(self._weights[name] for name in names) / lightest
+        shortfall, _ = bisect(lambda part: self.fits({**rps, **shared(part)}), largest, 0.0, abs_tol=SHED_GAP)
+        return shared(shortfall)
 
     @property
     def _demand_rps(self) -> dict[str, float]:

@@ -1,125 +1,105 @@
-"""The plan that changes are worth: each running MIG instance that it does not leave in place costs compute slices.
+"""Plans with a price on changes: each running MIG instance that a plan does not keep in place costs compute slices.
 
-Minimised are compute slices + price x changes. A change is a MIG instance that runs, on a GPU that the cluster still
-has, and that the plan does not have at the same place with the same model, instances and batch: whether it goes, moves,
-or comes to hold something else. What the plan adds where there is room is none.
+The objective is compute slices + price x changes. A change is a running MIG instance, on a GPU that the cluster still
+has, that the plan does not have at the same place with the same models, instances and batch size: it goes, moves, or
+holds something else. New instances where there is room are no changes.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 
-from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations
-from jigsaw_triton.planner.domain.problem import Problem
-from jigsaw_triton.planner.formulation.model import PRICE_GAP, Allocation, allocation
+from jigsaw_triton.planner.candidates.configurations import Configuration, Replica
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
+from jigsaw_triton.planner.search.choices import (
+    Candidates,
+    bounds_of,
+    every,
+    filtered,
+    slices_by_board,
+    with_these,
+    within_slices,
+)
+from jigsaw_triton.planner.search.fewest_slices import Solution
+from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 
 _ROUNDING = 1e-6
-"""Of a slice, that a bound may be off by."""
+"""Rounding error, in compute slices, of a solver's lower bound."""
 
 
 def cheapest_change(
     problem: Problem,
-    candidates: Mapping[str, TaskConfigurations],
+    candidates: Candidates,
     staying: Mapping[Replica, int],
-    price: float,
-    *,
-    model: Allocation,
-    outcome: Outcome,
-    gap: float,
+    options: Options,
     solver: Solver,
-    left_s: Callable[[], float],
-) -> tuple[Allocation, Outcome]:
-    """The program of slices and changes, solved; its first stage is of both together.
+    time: Deadline,
+    fewest: Solution,
+) -> Solution:
+    """Solves the program of slices and changes; the first stage of its outcome is the sum of both.
 
-    First with what a plan of few slices uses and what runs. What no plan of as many slices as that comes to can use is
-    then left out. Where time runs out before anything is found it is the plan of few slices.
+    The first solve has only the configurations of running replicas and of the plan of the fewest slices. Its objective
+    is an upper bound: the second solve leaves out the configurations that no plan within it can use. If time runs out
+    before either has a solution, the result is the plan of the fewest slices.
 
     Args:
-        problem: With a plan that runs.
-        candidates: Graph name -> task -> configurations, those of the replicas that run included.
-        staying: Replicas that run and may stay.
-        price: Compute slices for each change; above 0.
-        model: Of the program of few slices.
-        outcome: Of that program, which has a solution.
-        gap: Relative, at which a plan is good enough.
-        solver: To ask.
-        left_s: Time that is left.
+        problem: Problem with a running plan.
+        candidates: Configurations to choose from, with those of running replicas.
+        staying: Number of running replicas of each kind that may stay.
+        options: Options with a price on changes.
+        solver: Solver to use.
+        time: Deadline of both solves.
+        fewest: Program of the fewest slices and its outcome, which has a solution.
     """
     running = problem.running
     assert running is not None, "nothing runs that could change"
-    worth = price * sum(map(len, running_slices(problem.cluster, running).values()))
+    model, outcome = fewest
+    # The program counts what stays; this constant makes it the price of what changes.
+    all_changed = options.change_price * sum(map(len, running_slices(problem.cluster, running).values()))
     least = math.ceil(outcome.stages[0].bound - _ROUNDING)
-    using = {c for c, column in model.count.items() if round(outcome.values[column]) > 0}
 
-    def solved_with(
-        these: Mapping[str, TaskConfigurations], start: Mapping[Configuration, int]
-    ) -> tuple[Allocation, Outcome]:
+    def solved_with(these: Candidates, start: Mapping[Configuration, int]) -> Solution:
+        slices = slices_by_board(these)
         made = allocation(
             problem.workloads,
             these,
             [
-                running_supply(problem.cluster, board, kinds, running, staying)
+                running_supply(problem.cluster, board, slices[board.name], running, staying)
                 for board in problem.boards
-                if (kinds := {c.slice for c in _all(these) if c.board == board.name})
+                if board.name in slices
             ],
             running=staying,
             least=least,
-            gap=gap,
+            gap=options.gap,
             start=start,
-            price=price,
+            price=options.change_price,
         )
-        return made, _with_price(solved(solver, made.program, left_s()), worth, least)
+        return made, _plus(all_changed, solved(solver, made.program, time.left_s), least)
 
-    few = {
-        name: {task: tuple(c for c in of if c in using or c.replica in staying) for task, of in tasks.items()}
-        for name, tasks in candidates.items()
-    }
-    begun, found = solved_with(few, {})
-    limit = found.stages[0].value if found.stages else least + worth
-    kept = _within(problem.workloads, candidates, few, limit)
-    made, best = solved_with(kept, begun.counts(found.values) if found.stages else {})
-    if best.stages and not (found.stages and best.stages[0].value > found.stages[0].value + PRICE_GAP):
-        return made, best
-    # Time ran out before as good a plan was found as the one to begin with, or before any was.
-    if not found.stages:
-        begun, found = model, _with_price(replace(outcome, stages=outcome.stages[:1]), worth, least)
-    value, bound = found.stages[0].value, best.stages[0].bound if best.stages else float(least)
-    first = Stage(value, min(value, bound), proven=False)
-    return begun, replace(found, status="feasible", stages=(first, *found.stages[1:]))
+    using = {c for c, column in model.count.items() if round(outcome.values[column]) > 0}
+    few = filtered(candidates, lambda c: c in using or c.replica in staying)
+    first_model, first = solved_with(few, {})
+    limit = first.stages[0].value if first.stages else least + all_changed
+    kept = with_these(within_slices(limit, bounds_of(problem.workloads, candidates), candidates), [*every(few)])
+    best_model, best = solved_with(kept, first_model.counts(first.values) if first.stages else {})
+    if best.stages and not (first.stages and best.stages[0].value > first.stages[0].value + PRICE_GAP):
+        return best_model, best
+    # Time ran out before the second solve found a plan as good as the first.
+    if not first.stages:
+        first_model, first = model, _plus(all_changed, replace(outcome, stages=outcome.stages[:1]), least)
+    value, bound = first.stages[0].value, best.stages[0].bound if best.stages else float(least)
+    stage = Stage(value, min(value, bound), proven=False)
+    return first_model, replace(first, status="feasible", stages=(stage, *first.stages[1:]))
 
 
-def _with_price(outcome: Outcome, worth: float, least: int) -> Outcome:
-    """The first stage with what all changes together would cost, less what stays."""
+def _plus(constant: float, outcome: Outcome, least: int) -> Outcome:
+    """Returns the outcome with a constant added to its first stage, whose bound is at least `least`."""
     if not outcome.stages:
         return outcome
     first, *rest = outcome.stages
-    first = Stage(first.value + worth, max(first.bound + worth, float(least)), first.proven)
+    first = Stage(first.value + constant, max(first.bound + constant, float(least)), first.proven)
     return replace(outcome, stages=(first, *rest))
-
-
-def _within(
-    workloads: Sequence[Workload],
-    candidates: Mapping[str, TaskConfigurations],
-    few: Mapping[str, TaskConfigurations],
-    limit: float,
-) -> dict[str, TaskConfigurations]:
-    """The few configurations, and those that plans of up to so many slices may use."""
-    bounds = {w.graph.name: least_slices(w, candidates[w.graph.name]) for w in workloads}
-    over = limit - sum(b.least for b in bounds.values())
-    return {
-        name: {
-            task: tuple(sorted({*of, *few[name][task]}))
-            for task, of in bounds[name].within(over + bounds[name].least, tasks).items()
-        }
-        for name, tasks in candidates.items()
-    }
-
-
-def _all(of: Mapping[str, TaskConfigurations]) -> chain[Configuration]:
-    return chain.from_iterable(found for tasks in of.values() for found in tasks.values())

@@ -1,24 +1,28 @@
-"""From a problem to its plan."""
+"""Entry points of the planner: from a problem to its plan, its largest demand, or why there is none.
 
-import math
+Each entry point checks its arguments, and answers with the preferred solver, or with the other one if that fails. The
+answer composes the steps of this package: `allotment` finds the optimum, `planning` turns it into a plan,
+`demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
+"""
+
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
-from jigsaw_triton.planner.candidates.configurations import (
-    TOLERANCE,
-    TaskConfigurations,
-    available,
-    within_even_parts,
-)
+from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem, with_demand_scaled
-from jigsaw_triton.planner.search import diagnose
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search import diagnosis
+from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
+from jigsaw_triton.planner.search.attempt import Attempt
+from jigsaw_triton.planner.search.bisection import bisect
 from jigsaw_triton.planner.search.choices import replicas
-from jigsaw_triton.planner.search.demand_scaling import largest_scale, largest_scale_by_halving
-from jigsaw_triton.planner.search.planning import Allotment, Planning
+from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
+from jigsaw_triton.planner.search.feasibility import feasible
+from jigsaw_triton.planner.search.planning import plan_of
+from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import SolverName
 from jigsaw_triton.planner.solver.solver import (
     Solver,
@@ -27,28 +31,24 @@ from jigsaw_triton.planner.solver.solver import (
 )
 from jigsaw_triton.profiles.table import ProfileTable
 
-_EXACT_FROM = 0.5
-"""Solvers are exact to an absolute tolerance: a scale below this is not, but a good demand to scale from once more."""
-
-_ROUNDS = 4
-
-_PLACING_ROUNDS = 8
-"""Of halving the demand's range where the paper's greedy placement fails."""
+_PLACING_GAP = 1 / 256
+"""Absolute gap of the largest part of a demand that the paper's greedy placement finds a place for."""
 
 Found = TypeVar("Found")
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
+"""Makes the solver of a name, for use in a `with` statement."""
 
 DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
 class LargestDemand:
-    """That a cluster carries.
+    """Largest demand that a cluster carries.
 
     Attributes:
-        rps: Graph -> requests a second.
-        proven: Whether there is none larger, within a part in ten thousand; else the time limit came first.
+        rps: Requests a second of each graph.
+        proven: True if no larger demand is possible, within a relative gap of 1e-4; False if time ran out.
     """
 
     rps: Mapping[str, float]
@@ -56,57 +56,47 @@ class LargestDemand:
 
 
 def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan:
-    """The plan of least compute slices.
+    """Makes the plan of the fewest compute slices.
 
-    Among those of least GPUs; among those of most accuracy; among those the one that keeps most of what runs. The same
-    problem gives the same plan, up to `plan.solver.seconds`, unless the time limit cuts the search short. Takes from
-    tenths of a second up to the time limit and blocks meanwhile; starts a process and ends it.
+    Ties are decided by the fewest GPUs, then the highest accuracy, then the most running replicas that stay. The same
+    problem gives the same plan, except for `plan.solver.seconds` and unless the time limit ends the search. Blocks for
+    tenths of a second up to the time limit, and runs the solver in a process of its own.
 
     Args:
-        problem: Graphs, demands, cluster, profiles.
-        options: How to plan.
-        solvers: Makes the solver of a name; tests put others in its place.
+        problem: Graphs, demands, cluster and profiles.
+        options: Options of planning.
+        solvers: Factory of solvers by name; it may be called twice.
 
     Raises:
-        InputError: The problem or the options make no sense.
-        InfeasibleError: No plan meets the requirements; the reasons say which cannot be met and what could be.
-        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+        InputError: The problem or the options are invalid.
+        InfeasibleError: No plan meets the requirements; the reasons say which, and what could be met.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
-    options, problem = options.checked(), problem.prepared()
-    everything = _available(problem, options)
-    return _first_sound(options, solvers, lambda solver: Planning(problem, options, everything, solver).plan())
+    return _first_valid(problem, options, solvers, _plan)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
-    """As `make_plan`; None where the solver finds that there is no plan, which takes less long than being told why."""
-    options, problem = options.checked(), problem.prepared()
+    """Makes the plan of `make_plan`, or returns None if there is none, which takes less time than a diagnosis."""
     try:
-        everything = _available(problem, options)
-        return _first_sound(
-            options, solvers, lambda solver: Planning(problem, options, everything, solver, told=False).plan()
-        )
+        return _first_valid(problem, options, solvers, _plan_if_any)
     except InfeasibleError:
         return None
 
 
 def has_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> bool | None:
-    """Whether there is a plan, before any of it is placed; None where the time limit left that open.
+    """Returns True if there is a plan, before placement, and None if the time limit left that open.
 
-    Takes less long than making one, and raises the same but for `InfeasibleError`.
+    Takes less time than making the plan, and raises the same errors except for `InfeasibleError`.
     """
-    options, problem = options.checked(), problem.prepared()
     try:
-        everything = _available(problem, options)
+        return _first_valid(problem, options, solvers, feasible)
     except InfeasibleError:
         return False
-    return _first_sound(options, solvers, lambda solver: Planning(problem, options, everything, solver).exists())
 
 
 def allot(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Allotment:
-    """What `make_plan` takes, not placed; it raises the same, but for what the paper's placement makes of it."""
-    options, problem = options.checked(), problem.prepared()
-    everything = _available(problem, options)
-    return _first_sound(options, solvers, lambda solver: Planning(problem, options, everything, solver).allotment())
+    """Finds the allotment of `make_plan` without placing it; raises the same errors, except for `UnplacedError`."""
+    return _first_valid(problem, options, solvers, _allotment)
 
 
 def largest_demand(
@@ -116,15 +106,13 @@ def largest_demand(
     scaled: Collection[str] | None = None,
     solvers: SolverFactory = SolverProcess,
 ) -> LargestDemand:
-    """The demand of `make_largest_plan`, before any of it is placed; otherwise as there."""
-    options, problem = options.checked(), problem.prepared()
-    everything = _available(problem, options)
+    """Finds the demand of `make_largest_plan` without placing its plan; arguments and errors are the same."""
 
-    def attempt(solver: Solver) -> LargestDemand:
-        largest, gap = _largest(Planning(problem, options, everything, solver), scaled)
-        return LargestDemand({w.graph.name: w.demand_rps for w in largest.workloads}, proven=gap == 0)
+    def answer(attempt: Attempt) -> LargestDemand:
+        largest, gap = _largest(attempt, scaled)
+        return LargestDemand({w.graph.name: w.demand_rps for w in largest.problem.workloads}, proven=gap == 0)
 
-    return _first_sound(options, solvers, attempt)
+    return _first_valid(problem, options, solvers, answer)
 
 
 def make_largest_plan(
@@ -134,32 +122,29 @@ def make_largest_plan(
     scaled: Collection[str] | None = None,
     solvers: SolverFactory = SolverProcess,
 ) -> Plan:
-    """The plan of the largest demand that the cluster carries, within a part in ten thousand; otherwise as `make_plan`.
+    """Makes the plan of the largest demand that the cluster carries, within a relative gap of 1e-4.
 
-    Where the time limit left open whether there is a larger one, the plan is called feasible, with the demand's gap.
-    Where the paper's placement fails at that demand, it is lowered to one at which it does not, in steps down to 1/256
-    of what ideal packing carries.
+    If the time limit left open whether a larger demand is possible, the plan is `feasible`, with the demand's gap. If
+    the paper's placement fails at that demand, the plan is for the largest part of it that can be placed, within 1/256.
 
     Args:
-        problem: Its demands say in what proportion the graphs grow.
-        options: How to plan. The time limit is of each of two solves.
-        scaled: Graphs that grow, all where None; the others keep their demands.
-        solvers: Makes the solver of a name.
+        problem: Problem whose demands give the proportions in which the graphs grow.
+        options: Options of planning. The time limit holds for each of two solves.
+        scaled: Names of the graphs that grow; None for all. The others keep their demands.
+        solvers: Factory of solvers by name; it may be called twice.
 
     Raises:
-        InputError: The problem or the options make no sense.
+        InputError: The problem or the options are invalid.
         InfeasibleError: No plan meets the requirements at any demand.
-        JigsawError: None was found within the time limit, or no solver gave a sound answer.
+        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
-    options, problem = options.checked(), problem.prepared()
-    everything = _available(problem, options)
 
-    def attempt(solver: Solver) -> Plan:
-        largest, gap = _largest(Planning(problem, options, everything, solver), scaled)
+    def answer(attempt: Attempt) -> Plan:
+        largest, gap = _largest(attempt, scaled)
         try:
-            plan = Planning(largest, options, everything, solver).plan()
+            plan = _plan(largest)
         except UnplacedError as error:
-            lowered = _lowered(Planning(largest, options, everything, solver), scaled)
+            lowered = _lowered(largest, scaled)
             if lowered is None:
                 raise error
             plan = lowered
@@ -167,37 +152,50 @@ def make_largest_plan(
             return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
         return plan
 
-    return _first_sound(options, solvers, attempt)
+    return _first_valid(problem, options, solvers, answer)
 
 
-def _largest(planning: Planning, scaled: Collection[str] | None) -> tuple[Problem, float]:
-    """The problem with demands as large as they can be, and by what part they may still be larger; 0 if proven."""
-    growing, gap = _growing(planning.problem, scaled), math.inf
-    if planning.by_halving:
-        scale, gap = largest_scale_by_halving(planning, growing)
-        return with_demand_scaled(planning.problem, growing, scale * (1 - TOLERANCE)), gap
-    for _ in range(_ROUNDS):
-        scale, gap = largest_scale(planning, growing)
-        most = max(w.demand_rps for w in planning.problem.workloads if w.graph.name in growing)
-        scale = min(scale, MAX_DEMAND_RPS / most)
-        planning = replace(planning, problem=with_demand_scaled(planning.problem, growing, scale))
-        if scale > _EXACT_FROM:
-            break
-    return with_demand_scaled(planning.problem, growing, 1 - TOLERANCE), gap
+def _plan(attempt: Attempt) -> Plan:
+    return _required(attempt, _plan_if_any(attempt))
 
 
-def _lowered(planning: Planning, scaled: Collection[str] | None) -> Plan | None:
-    """The plan of the largest demand, found by halving, that can be placed; None where there is none."""
-    growing = _growing(planning.problem, scaled)
-    best, low, high = None, 0.0, 1.0
-    for _ in range(_PLACING_ROUNDS):
-        scale = (low + high) / 2
+def _plan_if_any(attempt: Attempt) -> Plan | None:
+    time = Deadline(attempt.options.time_limit_s)
+    allotment = best_allotment(attempt, time)
+    return None if allotment is None else plan_of(attempt, allotment, time)
+
+
+def _allotment(attempt: Attempt) -> Allotment:
+    return _required(attempt, best_allotment(attempt, Deadline(attempt.options.time_limit_s)))
+
+
+def _required(attempt: Attempt, found: Found | None) -> Found:
+    """Returns what was found, or raises why there is none."""
+    if found is None:
+        raise diagnosis.infeasible(attempt)
+    return found
+
+
+def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt, float]:
+    """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
+    problem, gap = _required(attempt, with_largest_demand(attempt, _growing(attempt.problem, scaled)))
+    return replace(attempt, problem=problem), gap
+
+
+def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:
+    """Returns the plan of the largest part of the demand that can be placed; None if there is none."""
+    growing = _growing(attempt.problem, scaled)
+    plans: dict[float, Plan] = {}
+
+    def placed(scale: float) -> bool:
         try:
-            best = replace(planning, problem=with_demand_scaled(planning.problem, growing, scale)).plan()
-            low = scale
+            plans[scale] = _plan(attempt.scaled(growing, scale))
         except UnplacedError:
-            high = scale
-    return best
+            return False
+        return True
+
+    largest, _ = bisect(placed, 0.0, 1.0, abs_tol=_PLACING_GAP)
+    return plans.get(largest)
 
 
 def _growing(problem: Problem, scaled: Collection[str] | None) -> set[str]:
@@ -205,24 +203,33 @@ def _growing(problem: Problem, scaled: Collection[str] | None) -> set[str]:
     return names if scaled is None else names & set(scaled)
 
 
-def _first_sound(options: Options, solvers: SolverFactory, attempt: Callable[[Solver], Found]) -> Found:
-    """What the solver asked for makes of an attempt, or the other one where that fails."""
+def _first_valid(
+    problem: Problem, options: Options, solvers: SolverFactory, answer: Callable[[Attempt], Found]
+) -> Found:
+    """Returns the answer with the preferred solver, or with the other one if that fails."""
+    options, problem = options.checked(), problem.prepared()
+    configurations = _available(problem, options)
     failures = []
     order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")
     for name in order:
         try:
             with solvers(name) as solver:
-                return attempt(solver)
+                return answer(Attempt(problem, options, configurations, solver))
         except SolverFailure as failure:
             failures.append(str(failure))
-    raise JigsawError("no solver gave a sound plan: " + "; ".join(failures), hint="report this with the input files")
+    raise JigsawError("no solver gave a valid plan: " + "; ".join(failures), hint="report this with the input files")
 
 
 def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
-    """Graph name -> task -> configurations, having said what is impossible whatever the solver finds."""
+    """Returns the configurations of each task of each graph.
+
+    Raises:
+        InputError: The cluster forbids an option.
+        InfeasibleError: A task has no configuration, or latency or accuracy alone is out of reach.
+    """
     if options.share and problem.cluster.processes == "mps":
         raise InputError(
-            "models that share a slice take turns, which processes under MPS do not",
+            "models cannot share a slice under MPS, where processes do not take turns",
             hint="leave out --share, or write `processes: streams` in cluster.yaml",
         )
     everything: dict[str, TaskConfigurations] = {}
@@ -232,18 +239,18 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         graph = workload.graph
         table = problem.profiles.get(graph.name, ProfileTable(()))
         everything[graph.name] = available(graph, table, problem.boards, options, staying)
-        reasons += diagnose.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
+        reasons += diagnosis.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
     if reasons:
-        hint = diagnose.missing_hint(problem.workloads, problem.profiles, problem.boards, options)
+        hint = diagnosis.missing_hint(problem.workloads, problem.profiles, problem.boards, options)
         raise InfeasibleError(reasons, hint=hint)
     for workload in problem.workloads:
-        reasons += diagnose.single_limits(workload.graph, everything[workload.graph.name])
+        reasons += diagnosis.single_limits(workload.graph, everything[workload.graph.name])
     if reasons:
         raise InfeasibleError(reasons, hint="loosen the SLO, or profile faster or more accurate configurations")
     if "T" in options.features:
         return everything
     for workload in problem.workloads:
-        reasons += diagnose.even_limits(workload.graph, everything[workload.graph.name])
+        reasons += diagnosis.even_limits(workload.graph, everything[workload.graph.name])
     if reasons:
-        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with the feature T")
+        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with feature T")
     return {w.graph.name: within_even_parts(w.graph, everything[w.graph.name]) for w in problem.workloads}

@@ -1,1 +1,1 @@
-"""Programs as values, the solvers that solve them in a process of their own, and deadlines."""
+"""Mixed-integer programs, the solvers that run them in a separate process, and deadlines."""

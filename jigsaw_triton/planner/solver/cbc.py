@@ -1,4 +1,4 @@
-"""Solves programs with CBC, through PuLP."""
+"""Solves programs with CBC through PuLP."""
 
 import math
 import time
@@ -8,15 +8,19 @@ from typing import Any
 import pulp
 from pulp.apis.coin_api import pulp_cbc_path
 
-from jigsaw_triton.planner.solver.program import Objective, Program
-from jigsaw_triton.planner.solver.solver import LEAST_S, Outcome, Stage
+from jigsaw_triton.planner.solver.program import BOUND_ERROR, Objective, Program
+from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of one solve: `values` None where there is no solution; then `infeasible` says whether that is proven.
+    """Result of one call of CBC.
 
-    `done`: an optimum was found, or what is within the gap that was asked for.
+    Attributes:
+        values: Value of each column; None without a solution.
+        infeasible: True if it is proven that no solution exists.
+        done: True if the solution is optimal within the requested gap.
+        bound: Lower bound on the optimum, or infinity if the solution's own value is the bound.
     """
 
     values: list[float] | None
@@ -26,21 +30,22 @@ class _Answer:
 
 
 def solve(program: Program, time_limit_s: float) -> Outcome:
-    """Optimises the objectives in turn, each among the optima of those before, within the time limit."""
+    """Minimises the objectives in lexicographic order within the time limit."""
     deadline = time.monotonic() + time_limit_s
     lp, columns = _problem(program)
     values: list[float] = []
     stages: list[Stage] = []
     for objective in program.objectives:
         left_s = deadline - time.monotonic()
-        if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
+        if stages and (
+            left_s < MIN_OBJECTIVE_S or not program.objectives[len(stages) - 1].within_cutoff(stages[-1].value)
+        ):
             break
         expression = pulp.LpAffineExpression([(columns[c], k) for c, k in objective.terms])
         lp.setObjective(expression)
-        if math.isfinite(objective.least):
-            least = pulp.LpConstraint(expression.copy(), pulp.LpConstraintGE, f"least{len(stages)}", objective.least)
-            lp.addConstraint(least)
-        answer = _solve_one(lp, objective, max(left_s, LEAST_S), columns)
+        if math.isfinite(lower := objective.lower_bound):
+            lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintGE, f"least{len(stages)}", lower))
+        answer = _solve_one(lp, objective, max(left_s, MIN_OBJECTIVE_S), columns)
         if answer.values is None:
             if not stages:
                 return Outcome("infeasible" if answer.infeasible else "unknown", (), ())
@@ -49,9 +54,9 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         value = sum(values[c] * k for c, k in objective.terms)
         value = round(value) if objective.integral else value
         stages.append(Stage(value, min(answer.bound, value), answer.done and answer.bound >= value))
-        most = value + objective.room(value)
-        lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintLE, f"stage{len(stages)}", most))
-        if not answer.done and objective.nodes is None:
+        upper = value + objective.slack(value)
+        lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintLE, f"stage{len(stages)}", upper))
+        if not answer.done and objective.node_limit is None:
             break
     proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
     return Outcome("optimal" if proven else "feasible", tuple(values), tuple(stages))
@@ -59,7 +64,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
 
 def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
     lp = pulp.LpProblem("plan", pulp.LpMinimize)
-    # PuLP sorts variables by name: the padding keeps them in our order.
+    # PuLP sorts variables by name; zero padding keeps them in our order.
     columns = [
         lp.add_variable(f"v{i:07d}", c.lower, c.upper, pulp.LpInteger if c.integer else pulp.LpContinuous)
         for i, c in enumerate(program.columns)
@@ -81,15 +86,15 @@ def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
 
 
 def _solve_one(lp: pulp.LpProblem, objective: Objective, seconds: float, columns: list[pulp.LpVariable]) -> _Answer:
-    # No number of threads: then CBC uses none. With one it starts one beside itself and at times waits forever.
+    # Do not set the number of threads. Even with one, CBC starts an extra thread and at times waits forever.
     limits = {
         "timeLimit": seconds,
         "gapRel": objective.relative_gap,
         "gapAbs": objective.gap,
-        "maxNodes": objective.nodes,
+        "maxNodes": objective.node_limit,
     }
     lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, msg=False, **limits))
-    # `status` says optimal also where time ran out on a feasible point; `sol_status` tells them apart.
+    # `status` is "optimal" even if time ran out at a feasible point; `sol_status` distinguishes the two.
     done = lp.sol_status == pulp.LpSolutionOptimal
     if not done and lp.sol_status != pulp.LpSolutionIntegerFeasible:
         return _Answer(None, lp.sol_status == pulp.LpSolutionInfeasible, False, -math.inf)
@@ -97,11 +102,11 @@ def _solve_one(lp: pulp.LpProblem, objective: Objective, seconds: float, columns
     bound = math.inf
     if not done or (objective.integral and objective.relative_gap):
         bound = _relaxed(lp, seconds)
-        bound = math.ceil(bound - 1e-6) if math.isfinite(bound) and objective.integral else bound
+        bound = math.ceil(bound - BOUND_ERROR) if math.isfinite(bound) and objective.integral else bound
     return _Answer(values, False, done, bound)
 
 
 def _relaxed(lp: pulp.LpProblem, seconds: float) -> float:
-    """The bound of the linear relaxation, since CBC's own is nowhere to be read."""
+    """Returns the optimum of the linear relaxation as a bound, because PuLP does not report CBC's own."""
     lp.solve(pulp.COIN_CMD(path=pulp_cbc_path, mip=False, msg=False, timeLimit=max(seconds, 1.0)))
     return float(pulp.value(lp.objective)) if lp.sol_status == pulp.LpSolutionOptimal else -math.inf

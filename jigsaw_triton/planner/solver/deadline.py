@@ -3,7 +3,7 @@
 import time
 
 LEAST_S = 1.0
-"""Seconds that small programs (flows, placement, reasons) get even after the deadline."""
+"""Seconds that small programs (flows, placement, reasons) get even after the deadline. A convention."""
 
 
 class Deadline:

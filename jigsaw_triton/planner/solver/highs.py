@@ -1,4 +1,4 @@
-"""Solves programs with HiGHS, through its own interface: one model for all objectives, each begun from the last."""
+"""Solves programs with HiGHS through its own interface: one model for all objectives, each warm-started."""
 
 import math
 import time
@@ -8,19 +8,15 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from jigsaw_triton.planner.solver.program import EXACT, Objective, Program, Terms
-from jigsaw_triton.planner.solver.solver import LEAST_S, Outcome, Stage
-
-_THREADS = 1
-"""Always the same: after another number in the same process HiGHS solves nothing any more."""
-
-_ENDLESS = 2**31 - 1
+from jigsaw_triton.planner.solver.program import BOUND_ERROR, FEASIBILITY_TOLERANCE, Objective, Program, Terms
+from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
 
 _NEAR = 0.005
-"""A solution of so much more, relative, than is known to be needed is near that."""
+"""Relative distance from the objective's known lower bound within which a solution is searched for first. Chosen by
+measurement, see ADR 4."""
 
 _NEAR_SHARE = 0.5
-"""Of the time, to look for one."""
+"""Share of the time limit that this first search gets. A convention."""
 
 _SEARCHES = (
     "mip_allow_restart",
@@ -28,162 +24,176 @@ _SEARCHES = (
     "mip_heuristic_run_rens",
     "mip_heuristic_run_feasibility_jump",
 )
-"""What takes longer than it is worth for an objective of limited effort, which has a good solution to begin with."""
+"""HiGHS options that are switched off for objectives with a node limit: these have a good warm start, and the searches
+take longer than they gain."""
 
 Values = NDArray[np.float64]
-Whole = NDArray[np.bool_]
-"""Column -> whether it is a whole number."""
+Mask = NDArray[np.bool_]
+"""Column -> True if it is an integer variable."""
 
 _Found = tuple[Values, Stage, bool] | Literal["infeasible", "unknown"]
-"""Values, what they come to, and whether HiGHS is done with the objective; or that there are none."""
+"""Values, the objective's result, and True if HiGHS finished the objective; or the reason why there is no solution."""
 
 _REAL, _INTEGER = highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger
 
-_NONE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
+_INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 
 
 def solve(program: Program, time_limit_s: float) -> Outcome:
-    """Optimises the objectives in turn, each among the optima of those before, within the time limit.
+    """Minimises the objectives in lexicographic order within the time limit.
 
     Raises:
-        ValueError: HiGHS takes the program for malformed, or proves another value than that of what it returns.
+        ValueError: HiGHS rejects the program as malformed, or the solution it returns is worse than what it proves.
     """
     deadline = time.monotonic() + time_limit_s
-    model, whole = _model(program), np.array([c.integer for c in program.columns])
+    model, integer = _model(program), np.array([c.integer for c in program.columns])
     values = np.empty(0)
     stages: list[Stage] = []
     for objective in program.objectives:
         left_s = deadline - time.monotonic()
-        if stages and (left_s < LEAST_S or not program.objectives[len(stages) - 1].suffices(stages[-1].value)):
+        if stages and (
+            left_s < MIN_OBJECTIVE_S or not program.objectives[len(stages) - 1].within_cutoff(stages[-1].value)
+        ):
             break
         if stages:
-            found = _improved(model, objective, whole, values, max(left_s, LEAST_S))
+            found = _minimise_next(model, objective, integer, values, max(left_s, MIN_OBJECTIVE_S))
         else:
-            found = _first(model, objective, whole, program.start, max(left_s, LEAST_S))
+            found = _minimise_first(model, objective, integer, program.start, max(left_s, MIN_OBJECTIVE_S))
         if isinstance(found, str):
             if not stages:
                 return Outcome("infeasible" if found == "infeasible" else "unknown", (), ())
             break
         values, stage, done = found
         stages.append(stage)
-        if not done and objective.nodes is None:
+        if not done and objective.node_limit is None:
             break
-        _hold(model, objective, stage.value)
+        _add_row(model, objective, -highspy.kHighsInf, stage.value + objective.slack(stage.value))
     proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
     return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
 
 
-def _first(model: highspy.Highs, objective: Objective, whole: Whole, start: Terms, seconds: float) -> _Found:
-    """As `_optimised`; where it is known what is needed at least, a solution near that is looked for first.
+def _minimise_first(model: highspy.Highs, objective: Objective, integer: Mask, start: Terms, seconds: float) -> _Found:
+    """Minimises the first objective, which has no solution to start from but the program's warm start.
 
-    By the relaxation's reduced costs columns have narrow limits there, see `_improved`.
+    If a lower bound is known, a solution near it is searched for first: reduced costs of the relaxation narrow the
+    bounds of the columns to those that such a solution can have.
     """
-    if not math.isfinite(objective.least):
-        return _optimised(model, objective, whole, start, seconds)
+    if not math.isfinite(objective.lower_bound):
+        return _minimise(model, objective, integer, start, seconds)
     deadline = time.monotonic() + seconds
-    relaxed = _relaxed(model, objective, whole, seconds)
-    near = objective.least + _NEAR * abs(objective.least)
-    _add(model, objective, objective.least, highspy.kHighsInf)
+    relaxed = _solve_relaxation(model, objective, integer, seconds)
+    near = objective.lower_bound + _NEAR * abs(objective.lower_bound)
+    _add_row(model, objective, objective.lower_bound, highspy.kHighsInf)
     if relaxed is not None and near > relaxed[0]:
         lower, upper = _bounds(model)
-        _limit(model, *_within(lower, upper, whole, relaxed[1], near - relaxed[0]))
-        found = _optimised(model, objective, whole, start, max(_NEAR_SHARE * seconds, LEAST_S))
+        _set_bounds(model, *_reduced_cost_bounds(lower, upper, integer, relaxed[1], near - relaxed[0]))
+        found = _minimise(model, objective, integer, start, max(_NEAR_SHARE * seconds, MIN_OBJECTIVE_S))
         is_near = False
         if not isinstance(found, str):
             values, stage, done = found
-            is_near, start = stage.value <= near + EXACT, _start(values)
+            is_near, start = stage.value <= near + FEASIBILITY_TOLERANCE, _warm_start(values)
             if is_near and not done:
-                # What is better than that is near, too.
-                better = _optimised(model, objective, whole, start, max(deadline - time.monotonic(), LEAST_S))
+                # Any better solution lies within the narrowed bounds as well.
+                left_s = max(deadline - time.monotonic(), MIN_OBJECTIVE_S)
+                better = _minimise(model, objective, integer, start, left_s)
                 found = found if isinstance(better, str) else better
-        _limit(model, lower, upper)
+        _set_bounds(model, lower, upper)
         if is_near:
             return found
-    return _optimised(model, objective, whole, start, max(deadline - time.monotonic(), LEAST_S))
+    return _minimise(model, objective, integer, start, max(deadline - time.monotonic(), MIN_OBJECTIVE_S))
 
 
-def _improved(model: highspy.Highs, objective: Objective, whole: Whole, values: Values, seconds: float) -> _Found:
-    """As `_optimised`, from a solution.
+def _minimise_next(model: highspy.Highs, objective: Objective, integer: Mask, values: Values, seconds: float) -> _Found:
+    """Minimises a later objective, starting from a solution.
 
-    First comes what the objective's own columns can do with the others as they are, which is quick and mostly near the
-    optimum. Where the relaxation does not prove it to be that, its reduced costs say what a column can be in a solution
-    as good. HiGHS draws that conclusion itself, but only after it has noted at what cost each column would be limited
-    to each of its values: with ranges of thousands, that took most of the time.
+    The first step changes only the objective's own columns and fixes the others, which is quick and usually comes near
+    the optimum. If the relaxation does not prove that solution optimal, its reduced costs narrow the bounds of the
+    columns to those that a solution at least as good can have (reduced cost fixing). HiGHS does this as well, but first
+    computes the cost at which each column would be limited to each of its values; with ranges of thousands, that took
+    most of the time.
     """
     deadline = time.monotonic() + seconds
     lower, upper = _bounds(model)
-    others = whole.copy()
+    others = integer.copy()
     others[[column for column, _ in objective.terms]] = False
-    _limit(model, np.where(others, values, lower), np.where(others, values, upper))
-    near = _optimised(model, objective, whole, _start(values), seconds)
-    _limit(model, lower, upper)
+    _set_bounds(model, np.where(others, values, lower), np.where(others, values, upper))
+    near = _minimise(model, objective, integer, _warm_start(values), seconds)
+    _set_bounds(model, lower, upper)
     if isinstance(near, str):
-        return _optimised(model, objective, whole, _start(values), max(deadline - time.monotonic(), LEAST_S))
+        left_s = max(deadline - time.monotonic(), MIN_OBJECTIVE_S)
+        return _minimise(model, objective, integer, _warm_start(values), left_s)
     values, stage, _ = near
-    relaxed = _relaxed(model, objective, whole, max(deadline - time.monotonic(), LEAST_S))
+    relaxed = _solve_relaxation(model, objective, integer, max(deadline - time.monotonic(), MIN_OBJECTIVE_S))
     if relaxed is not None:
         bound, costs = relaxed
-        away, missed = stage.value - bound, EXACT * max(1.0, abs(bound))
-        if away + missed < 1 if objective.integral else away < objective.room(stage.value):
+        gap, tolerance = stage.value - bound, FEASIBILITY_TOLERANCE * max(1.0, abs(bound))
+        if gap + tolerance < 1 if objective.integral else gap < objective.slack(stage.value):
             return values, Stage(stage.value, stage.value, proven=True), True
-        _limit(model, *_within(lower, upper, whole, costs, away + missed))
-    found = _optimised(model, objective, whole, _start(values), max(deadline - time.monotonic(), LEAST_S))
-    _limit(model, lower, upper)
+        _set_bounds(model, *_reduced_cost_bounds(lower, upper, integer, costs, gap + tolerance))
+    left_s = max(deadline - time.monotonic(), MIN_OBJECTIVE_S)
+    found = _minimise(model, objective, integer, _warm_start(values), left_s)
+    _set_bounds(model, lower, upper)
     return found
 
 
-def _relaxed(model: highspy.Highs, objective: Objective, whole: Whole, seconds: float) -> tuple[float, Values] | None:
-    """The optimum without regard to whole numbers, and the columns' reduced costs; None where it was not found."""
-    columns = np.arange(len(whole), dtype=np.int32)
-    model.changeColsIntegrality(len(whole), columns, np.array([_REAL] * len(whole)))
-    _aim(model, objective, np.zeros_like(whole), seconds)
+def _solve_relaxation(
+    model: highspy.Highs, objective: Objective, integer: Mask, seconds: float
+) -> tuple[float, Values] | None:
+    """Returns the optimum of the linear relaxation and the columns' reduced costs; None if it was not solved."""
+    columns = np.arange(len(integer), dtype=np.int32)
+    model.changeColsIntegrality(len(integer), columns, np.array([_REAL] * len(integer)))
+    _set_objective(model, objective, np.zeros_like(integer), seconds)
     model.run()
     solved = model.getModelStatus() == highspy.HighsModelStatus.kOptimal
     bound, costs = model.getInfo().objective_function_value, np.array(model.getSolution().col_dual)
-    model.changeColsIntegrality(len(whole), columns, np.array([_INTEGER if w else _REAL for w in whole]))
-    return (bound, costs) if solved and len(costs) == len(whole) else None
+    model.changeColsIntegrality(len(integer), columns, np.array([_INTEGER if i else _REAL for i in integer]))
+    return (bound, costs) if solved and len(costs) == len(integer) else None
 
 
-def _within(lower: Values, upper: Values, whole: Whole, costs: Values, room: float) -> tuple[Values, Values]:
-    """The bounds of columns in solutions that are worse than the relaxation by no more than `room`."""
-    least, most = lower.copy(), upper.copy()
-    rising, falling = whole & (costs > EXACT), whole & (costs < -EXACT)
-    most[rising] = np.minimum(upper[rising], np.floor(lower[rising] + room / costs[rising] + EXACT))
-    least[falling] = np.maximum(lower[falling], np.ceil(upper[falling] + room / costs[falling] - EXACT))
-    return least, most
+def _reduced_cost_bounds(
+    lower: Values, upper: Values, integer: Mask, costs: Values, gap: float
+) -> tuple[Values, Values]:
+    """Returns the bounds of columns in solutions that exceed the relaxation by no more than `gap`."""
+    new_lower, new_upper = lower.copy(), upper.copy()
+    rising, falling = integer & (costs > FEASIBILITY_TOLERANCE), integer & (costs < -FEASIBILITY_TOLERANCE)
+    most = np.floor(lower[rising] + gap / costs[rising] + FEASIBILITY_TOLERANCE)
+    least = np.ceil(upper[falling] + gap / costs[falling] - FEASIBILITY_TOLERANCE)
+    new_upper[rising] = np.minimum(upper[rising], most)
+    new_lower[falling] = np.maximum(lower[falling], least)
+    return new_lower, new_upper
 
 
-def _optimised(model: highspy.Highs, objective: Objective, whole: Whole, start: Terms, seconds: float) -> _Found:
-    """The optimum, from values to start with for some or all columns.
+def _minimise(model: highspy.Highs, objective: Objective, integer: Mask, start: Terms, seconds: float) -> _Found:
+    """Minimises an objective from a warm start, which may have values of only some columns.
 
-    Once in a while HiGHS 1.16, given values to start from, proves an optimum and returns others that are worse. Then it
-    has to do without a start.
+    HiGHS 1.16, when given a warm start, occasionally proves an optimum but returns a worse solution. Then it solves
+    again without one.
     """
-    for begin in (start, ()):
-        _aim(model, objective, whole, seconds)
-        # Last: a change of the model makes HiGHS forget its solution.
-        if begin:
-            columns, known = zip(*begin, strict=True)
+    for warm_start in (start, ()):
+        _set_objective(model, objective, integer, seconds)
+        # The warm start comes last, because any change of the model makes HiGHS drop it.
+        if warm_start:
+            columns, known = zip(*warm_start, strict=True)
             model.setSolution(len(columns), np.array(columns, dtype=np.int32), np.array(known, dtype=np.float64))
         model.run()
         status, info = model.getModelStatus(), model.getInfo()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-            return "infeasible" if status in _NONE else "unknown"
-        values = _solution(model, whole)
+            return "infeasible" if status in _INFEASIBLE else "unknown"
+        values = _solution(model, integer)
         value = sum(values[column] * k for column, k in objective.terms)
         value = round(value) if objective.integral else float(value)
         done = status == highspy.HighsModelStatus.kOptimal
-        bound = info.mip_dual_bound if whole.any() else value
-        near = value <= bound + max(objective.gap, objective.relative_gap * abs(value)) + EXACT * max(1.0, abs(value))
-        if done and not near:
+        bound = info.mip_dual_bound if integer.any() else value
+        gap = max(objective.gap, objective.relative_gap * abs(value))
+        if done and not value <= bound + gap + FEASIBILITY_TOLERANCE * max(1.0, abs(value)):
             model.clearSolver()
             continue
         if objective.integral and math.isfinite(bound):
-            bound = math.ceil(bound - 1e-6)
-        # Within a gap that was asked for a solver is done, and has proven no more than the bound.
+            bound = math.ceil(bound - BOUND_ERROR)
+        # A solver that stops within the requested gap has proven no more than its bound.
         proven = done and not (objective.integral and objective.relative_gap and bound < value)
         return values, Stage(value, value if proven else min(bound, value), proven), done
-    raise ValueError("HiGHS proves another value than that of what it returns")
+    raise ValueError("HiGHS returned a solution that is worse than the optimum it proved")
 
 
 def _model(program: Program) -> highspy.Highs:
@@ -202,35 +212,34 @@ def _model(program: Program) -> highspy.Highs:
     lp.integrality_ = [_INTEGER if c.integer else _REAL for c in columns] if any(c.integer for c in columns) else []
     model = highspy.Highs()
     model.setOptionValue("output_flag", False)
-    model.setOptionValue("threads", _THREADS)
+    # HiGHS fails to solve anything once the number of threads changes within a process.
+    model.setOptionValue("threads", 1)
     if model.passModel(lp) == highspy.HighsStatus.kError:
-        raise ValueError("HiGHS refuses the program")
+        raise ValueError("HiGHS rejects the program as malformed")
     return model
 
 
-def _aim(model: highspy.Highs, objective: Objective, whole: Whole, seconds: float) -> None:
-    columns, costs = len(whole), np.zeros(len(whole))
+def _set_objective(model: highspy.Highs, objective: Objective, integer: Mask, seconds: float) -> None:
+    columns, costs = len(integer), np.zeros(len(integer))
     for column, k in objective.terms:
         costs[column] = k
     model.changeColsCost(columns, np.arange(columns, dtype=np.int32), costs)
     model.setOptionValue("mip_abs_gap", objective.gap)
     model.setOptionValue("mip_rel_gap", objective.relative_gap)
-    model.setOptionValue("mip_max_nodes", _ENDLESS if objective.nodes is None else objective.nodes)
+    node_limit = highspy.kHighsIInf if objective.node_limit is None else objective.node_limit
+    model.setOptionValue("mip_max_nodes", node_limit)
     for heuristic in _SEARCHES:
-        model.setOptionValue(heuristic, objective.nodes is None)
-    # With whole numbers HiGHS 1.16 counts from where a run begins, without them from where the model's first run began.
-    model.setOptionValue("time_limit", seconds if whole.any() else model.getRunTime() + seconds)
+        model.setOptionValue(heuristic, objective.node_limit is None)
+    # HiGHS 1.16 measures the time limit from the start of this run if the model has integer variables, and otherwise
+    # from the start of the model's first run.
+    model.setOptionValue("time_limit", seconds if integer.any() else model.getRunTime() + seconds)
 
 
-def _hold(model: highspy.Highs, objective: Objective, value: float) -> None:
-    """Keeps the value of an objective from now on."""
-    _add(model, objective, -highspy.kHighsInf, value + objective.room(value))
-
-
-def _add(model: highspy.Highs, objective: Objective, least: float, most: float) -> None:
+def _add_row(model: highspy.Highs, objective: Objective, lower: float, upper: float) -> None:
+    """Adds the constraint lower <= objective <= upper."""
     columns = np.array([column for column, _ in objective.terms], dtype=np.int32)
-    factors = np.array([k for _, k in objective.terms], dtype=np.float64)
-    model.addRow(least, most, len(columns), columns, factors)
+    coefficients = np.array([k for _, k in objective.terms], dtype=np.float64)
+    model.addRow(lower, upper, len(columns), columns, coefficients)
 
 
 def _bounds(model: highspy.Highs) -> tuple[Values, Values]:
@@ -238,15 +247,15 @@ def _bounds(model: highspy.Highs) -> tuple[Values, Values]:
     return np.array(lp.col_lower_), np.array(lp.col_upper_)
 
 
-def _limit(model: highspy.Highs, lower: Values, upper: Values) -> None:
+def _set_bounds(model: highspy.Highs, lower: Values, upper: Values) -> None:
     model.changeColsBounds(len(lower), np.arange(len(lower), dtype=np.int32), lower, upper)
 
 
-def _start(values: Values) -> Terms:
+def _warm_start(values: Values) -> Terms:
     return tuple(enumerate(values.tolist()))
 
 
-def _solution(model: highspy.Highs, whole: Whole) -> Values:
+def _solution(model: highspy.Highs, integer: Mask) -> Values:
     values = np.array(model.getSolution().col_value)
-    values[whole] = np.round(values[whole])
+    values[integer] = np.round(values[integer])
     return values

@@ -1,4 +1,4 @@
-"""Solvers behind one interface: a process that takes programs and gives outcomes."""
+"""One interface to all solvers: a separate process that takes programs and returns outcomes."""
 
 import os
 import subprocess
@@ -13,30 +13,31 @@ from typing import Literal, Protocol, Self
 
 from jigsaw_triton.planner.solver.program import Program, SolverName
 
-LEAST_S = 0.05
-"""A later objective is not tried with less time than this."""
+MIN_OBJECTIVE_S = 0.05
+"""Seconds below which a later objective is not started. A convention."""
 
-_LONGEST_S = 2e6
-"""That the kernel can be asked to wait for."""
+_MAX_WAIT_S = 2e6
+"""Longest wait in seconds that `poll` accepts, as it takes milliseconds as a 32-bit integer."""
 
 GRACE_S = 5.0
-"""How long past its time limit a solver may take to answer before it is given up: reading in and presolve do not always
-look at the clock."""
+"""Seconds that a solver may exceed its time limit by before it is killed. A convention: reading a program and presolve
+do not always check the clock."""
 
 SOLVER_TITLES: dict[SolverName, str] = {"highs": "HiGHS", "cbc": "CBC"}
+"""Solver -> the name that users see."""
 
 
 class SolverFailure(Exception):
-    """A solver crashed, hung, or answered what cannot be. Never leaves the planner."""
+    """A solver crashed, hung, or returned an impossible answer. Never leaves the planner."""
 
 
 class SolverHung(SolverFailure):
-    """A solver did not answer in time and was ended. What is asked next starts it anew."""
+    """A solver did not answer in time and was killed. The next request starts it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A program to solve, and in what time."""
+    """A program to solve within a time limit."""
 
     program: Program
     time_limit_s: float
@@ -44,7 +45,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How far an objective got: its value, the bound below which it cannot be, and whether it is proven optimal."""
+    """Result of one objective.
+
+    Attributes:
+        value: Value of the incumbent.
+        bound: Lower bound on the optimum.
+        proven: True if the incumbent is proven optimal.
+    """
 
     value: float
     bound: float
@@ -52,19 +59,19 @@ class Stage:
 
     @property
     def gap(self) -> float:
-        """Relative distance between value and bound."""
+        """Relative gap between value and bound."""
         return 0.0 if self.proven else max(0.0, self.value - self.bound) / max(abs(self.value), 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a program.
+    """Result of solving a program.
 
     Attributes:
-        status: `optimal`: every objective proven; `feasible`: a solution, less than that; `infeasible`: proven;
-            `unknown`: no solution within the time limit.
-        values: By column; empty where there is no solution.
-        stages: By objective, as many as were reached.
+        status: `optimal` if every objective is proven; `feasible` if there is a solution without that proof;
+            `infeasible` if it is proven that there is none; `unknown` if none was found within the time limit.
+        values: Value of each column; empty without a solution.
+        stages: Result of each objective that was reached.
     """
 
     status: Literal["optimal", "feasible", "infeasible", "unknown"]
@@ -73,35 +80,35 @@ class Outcome:
 
 
 class Solver(Protocol):
-    """Solves programs, one after the other."""
+    """Solves one program at a time."""
 
     name: SolverName
 
     def solve(self, program: Program, time_limit_s: float) -> Outcome:
-        """Optimises the program's objectives in turn.
+        """Minimises the program's objectives in lexicographic order.
 
         Raises:
-            SolverFailure: No usable answer came.
+            SolverFailure: The solver returned no usable answer.
         """
 
 
 def solved(solver: Solver, program: Program, time_limit_s: float) -> Outcome:
-    """The solver's outcome, whose values are sure to be a solution if there are any.
+    """Solves the program and checks that the values returned, if any, are feasible.
 
     Raises:
-        SolverFailure: No usable answer came.
+        SolverFailure: The solver returned no usable answer.
     """
     outcome = solver.solve(program, time_limit_s)
-    if outcome.stages and (reason := program.why_not(outcome.values)):
-        raise SolverFailure(f"{SOLVER_TITLES[solver.name]} gave what is no solution: {reason}")
+    if outcome.stages and (reason := program.violation(outcome.values)):
+        raise SolverFailure(f"{SOLVER_TITLES[solver.name]} returned an infeasible solution: {reason}")
     return outcome
 
 
 class SolverProcess:
-    """A solver in a process of its own, which starts while the caller still builds the program.
+    """A solver in a separate process, which starts up while the caller still builds the program.
 
     Args:
-        name: Of the solver.
+        name: Name of the solver.
     """
 
     def __init__(self, name: SolverName) -> None:
@@ -115,10 +122,11 @@ class SolverProcess:
     def _start(self) -> None:
         self._hung = False
         self._connection, theirs = Pipe()
-        package_root = Path(__file__).parents[2]
-        path = os.pathsep.join(filter(None, [str(package_root), os.environ.get("PYTHONPATH", "")]))
+        # The folder of the package, wherever it was imported from.
+        root = Path(__file__).parents[3]
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
         with theirs:
-            # -P: a module in the user's current folder must not stand in for a library's.
+            # -P keeps a module in the user's working directory from shadowing a library.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "jigsaw_triton.planner.solver.worker", self.name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -137,41 +145,44 @@ class SolverProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def _kill(self) -> None:
-        # The whole session: CBC is a child of the worker.
+        # Kill the whole session, because CBC is a child of the worker.
         if self._process.poll() is None:
             os.killpg(self._process.pid, 9)
         self._process.wait()
 
     def solve(self, program: Program, time_limit_s: float) -> Outcome:
-        """Sends the program and waits for the outcome.
+        """Sends the program to the process and waits for the outcome.
 
         Raises:
             SolverHung: The process did not answer in time.
-            SolverFailure: It died, or answered with an error.
+            SolverFailure: The process died or answered with an error.
         """
         title = SOLVER_TITLES[self.name]
         if self._hung:
             self._start()
         try:
             self._connection.send(Request(program, time_limit_s))
-            if not self._connection.poll(min(time_limit_s + GRACE_S, _LONGEST_S)):
-                self._connection.close()
-                self._kill()
-                self._hung = True
+            if not self._connection.poll(min(time_limit_s + GRACE_S, _MAX_WAIT_S)):
                 raise SolverHung(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._kill()
             raise SolverFailure(f"{title} ended with status {self._process.returncode}") from error
+        except BaseException:
+            # Hung or interrupted: a late answer must not be taken for the answer to the next request.
+            self._connection.close()
+            self._kill()
+            self._hung = True
+            raise
         if not isinstance(answer, Outcome):
             raise SolverFailure(f"{title} failed: {answer}")
         return answer
@@ -179,7 +190,7 @@ class SolverProcess:
 
 @contextmanager
 def lasting_solvers() -> Iterator[Callable[[SolverName], AbstractContextManager[SolverProcess]]]:
-    """Makes solvers that go on from one plan to the next: to start one takes longer than most programs do."""
+    """Provides solvers that outlive a plan, because starting one takes longer than solving most programs."""
     with ExitStack() as stack:
         known: dict[SolverName, SolverProcess] = {}
 

@@ -1,9 +1,9 @@
-"""The process that solves, with requests and answers over connection FD.
+"""The solver process: reads requests from connection FD and writes outcomes to it.
 
 It is started as `python -m jigsaw_triton.planner.solver.worker SOLVER FD`.
 
-Solvers run here, apart from whoever plans, because HiGHS prints a banner on stdout that nothing can switch off, holds
-its process until it is done, and must not take a controller with it when it crashes.
+Solvers run in a separate process because HiGHS prints a banner to stdout that cannot be disabled, blocks its process
+until it finishes, and would take a controller down with it if it crashed.
 """
 
 import importlib
@@ -15,10 +15,10 @@ from jigsaw_triton.planner.solver.solver import Request
 
 
 def main(solver: str, descriptor: int) -> None:
-    """Serves requests until the other end closes."""
+    """Serves requests until the other end closes the connection."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    # The library alone takes a tenth of a second to bring in: while whoever plans is still at work on the program.
+    # Importing the solver takes a tenth of a second; do it now, while the planner still builds the program.
     module = importlib.import_module(f"jigsaw_triton.planner.solver.{solver}")
     connection = Connection(descriptor)
     while True:

@@ -1,4 +1,4 @@
-"""What has to be done on GPUs to come from one plan to another: moves that do not depend on each other's order."""
+"""Moves: the changes on GPUs that lead from one plan to another. Each is independent of the order of the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from jigsaw_triton.planner.domain.plan import PlacedModel
 
 Kind = Literal["shares", "instances", "variant", "add", "geometry", "remove"]
 KINDS: tuple[Kind, ...] = ("shares", "instances", "variant", "add", "geometry", "remove")
-"""Cheapest first; what is no longer needed serves until the last."""
+"""Kinds of moves, cheapest first. Removals come last: replicas that are no longer needed serve until the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long things are expected to take, in seconds; defaults, to be replaced by what was measured.
+    """Expected durations of operations, in seconds. The defaults are meant to be replaced by measured ones.
 
     Attributes:
-        shares_s: To change routes.
-        drain_s: Until the last batches of what left the routes have ended.
-        load_s: To load and verify a model.
-        create_s: To create a MIG instance.
-        destroy_s: To stop a tritonserver and destroy its MIG instance.
-        start_s: To start a tritonserver.
+        shares_s: Seconds to change routes.
+        drain_s: Seconds until the last batches of replicas without a route end.
+        load_s: Seconds to load and verify a model.
+        create_s: Seconds to create a MIG instance.
+        destroy_s: Seconds to stop a tritonserver and destroy its MIG instance.
+        start_s: Seconds to start a tritonserver.
     """
 
     shares_s: float = 0.05
@@ -37,30 +37,30 @@ class Durations:
     start_s: float = 1.5
 
     def loading_s(self, models: Sequence[PlacedModel]) -> float:
-        """To load models, one after another, and route to them."""
+        """Returns the seconds to load models, one after another, and to route to them."""
         return self.load_s * len(models) + self.shares_s
 
     def adding_s(self, models: Sequence[PlacedModel]) -> float:
-        """From nothing to a worker that serves."""
+        """Returns the seconds from a free place to a worker that serves."""
         return self.create_s + self.start_s + self.loading_s(models)
 
     @property
     def removing_s(self) -> float:
-        """From a worker that serves to nothing."""
+        """Seconds from a worker that serves to a free place."""
         return self.shares_s + self.drain_s + self.destroy_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Move:
-    """The least that can be done at once, without regard to what is done elsewhere.
+    """Smallest set of changes that have to be made together.
 
     Attributes:
-        kind: `instances` and `variant` leave the slice as it is, `geometry` puts slices in the place of others.
-        changes: Of the slices concerned, all on one GPU.
-        seconds: Expected.
-        out: What does not serve meanwhile.
-        net: What serves more afterwards, or less.
-        stand_in: Whether it is about a replica that serves during the transition alone.
+        kind: Kind of move: `instances` and `variant` keep the slice, `geometry` replaces slices by others.
+        changes: Changes of slices, all on one GPU.
+        seconds: Expected duration.
+        out: Calls a second that are out of service during the move.
+        net: Calls a second that the move adds, negative where it takes some away.
+        stand_in: True if it adds or removes a stand-in, a replica that serves only during the transition.
     """
 
     kind: Kind
@@ -73,12 +73,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Movers:
-    """Makes moves.
+    """Factory of moves.
 
     Attributes:
-        boards: Of the GPUs of either plan.
-        service: What replicas carry.
-        durations: What things take.
+        boards: Boards of the GPUs that either plan uses.
+        service: Capacity of replicas.
+        durations: Durations of operations.
     """
 
     boards: Mapping[GpuId, Board]
@@ -86,13 +86,13 @@ class Movers:
     durations: Durations
 
     def moves(self, changes: Sequence[Change]) -> Iterator[Move]:
-        """Those that make up the difference of two plans.
+        """Yields the moves that make these changes.
 
         Args:
-            changes: By GPU, as `difference` gives them.
+            changes: Differences of two plans, ordered by GPU as `difference` returns them.
         """
-        for gpu, here in groupby(changes, key=lambda change: change.gpu):
-            listed = list(here)
+        for gpu, on_gpu in groupby(changes, key=lambda change: change.gpu):
+            listed = list(on_gpu)
             yield from (self._in_place(change) for change in listed if change.kind == "change")
             others = [change for change in listed if change.kind != "change"]
             for together in _overlapping(self.boards[gpu], others):
@@ -100,7 +100,7 @@ class Movers:
 
     def _in_place(self, change: Change) -> Move:
         board, kind = self.boards[change.gpu], change.placement.slice
-        # To take turns, or to no longer do so, a model is loaded anew.
+        # A model is reloaded if it starts or stops taking turns with others.
         alike = (len(change.before) > 1) == (len(change.after) > 1)
         coming = [m for m in change.after if not (alike and m in change.before)]
         before, after = self._carried(change, change.before), self._carried(change, change.after)
@@ -133,32 +133,32 @@ class Movers:
         )
 
     def bring(self, gpu: GpuId, placement: Placement, models: tuple[PlacedModel, ...]) -> Move:
-        """Adds a stand-in."""
+        """Returns the move that adds a stand-in."""
         return self._cut([Change(gpu, placement, "add", (), models)], stand_in=True)
 
     def dismiss(self, brought: Move) -> Move:
-        """Removes what a move of `bring` added."""
+        """Returns the move that removes a stand-in again."""
         (change,) = brought.changes
         return self._cut([Change(change.gpu, change.placement, "remove", change.after, ())], stand_in=True)
 
     def _carried(self, change: Change, models: Sequence[PlacedModel]) -> Array:
-        return self.service.of(models, self.boards[change.gpu].name, change.placement.slice)
+        return self.service.rates(models, self.boards[change.gpu].name, change.placement.slice)
 
 
 def profile(board: Board, kind: str) -> MigProfile:
-    """Of a slice kind that the board has."""
+    """Returns the MIG profile of a slice that the board has."""
     found = board.profile(kind)
     assert found is not None, f"{board.name} has no slice {kind}"
     return found
 
 
 def memory_slices(board: Board, placement: Placement) -> range:
-    """Those that a placement takes."""
+    """Returns the memory slices that a placement takes."""
     return occupied(profile(board, placement.slice), placement)
 
 
 def _overlapping(board: Board, changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """Parts that do not touch each other: in each, all that leaves must be gone before any of it can come."""
+    """Yields groups of changes that overlap: within a group, all removals must precede all additions."""
     group: list[Change] = []
     end = 0
     for change in sorted(changes, key=lambda change: (change.placement, change.kind)):

@@ -1,8 +1,8 @@
-"""In which order moves are made, and which of them at once.
+"""Sequence of moves, and which of them are made at once.
 
-Moves do not stand in each other's way, whatever their order: what has to leave a place and what comes to it are one
-move. So the order is a matter of capacity alone. Cheapest first is best where it takes nothing from any graph; else the
-order that costs the fewest requests; and where that costs some and there is room on a GPU, replicas stand in meanwhile.
+Any order is possible, since slices that leave a place and those that take it are in one move. The order matters only
+for capacity. Moves are made cheapest first if no graph loses capacity that way, and otherwise in the order that misses
+the fewest requests. If that order misses some and a GPU has room, replicas stand in during the transition.
 """
 
 import math
@@ -16,28 +16,29 @@ from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.planner.transition.moves import KINDS, Move, Movers, memory_slices, profile
 
 EXACT_STATES = 2000
-"""Up to so many different situations the best order is searched for among all."""
+"""Number of states up to which dynamic programming finds the best order; beyond, a greedy rule does."""
 
 _ROUNDING = 1e-9
+"""Rounding error, in requests, of a sum of missed requests."""
 
 Wave = tuple[Move, ...]
-"""Moves of one kind, made at once."""
+"""Moves of one kind that are made at once."""
 
 Replica = tuple[str, str, tuple[PlacedModel, ...]]
-"""Model of GPU, slice kind, what is in it."""
+"""Model of GPU, slice, and the models in it."""
 
 Rooms = Mapping[GpuId, tuple[Board, frozenset[int]]]
-"""GPU -> its board and the memory slices that neither plan takes, nor others."""
+"""GPU -> its board, and its memory slices that are free in both plans and not used by others."""
 
 
 def sequence(moves: Sequence[Move], movers: Movers, replicas: Sequence[Replica], rooms: Rooms) -> tuple[Wave, ...]:
-    """The waves, in order.
+    """Returns the waves of moves, in order.
 
     Args:
-        moves: In any order.
-        movers: Make those of stand-ins.
-        replicas: That may stand in.
-        rooms: Where they may.
+        moves: Moves in any order.
+        movers: Factory of the moves of stand-ins.
+        replicas: Replicas that may stand in.
+        rooms: Free places for stand-ins.
     """
     service = movers.service
     ordered = sorted(moves, key=_cheapness)
@@ -51,22 +52,22 @@ def sequence(moves: Sequence[Move], movers: Movers, replicas: Sequence[Replica],
 
 
 def seconds(wave: Wave) -> float:
-    """Of moves made at once."""
+    """Returns the expected duration of a wave."""
     return max(move.seconds for move in wave)
 
 
 def during(serving: Array, wave: Iterable[Move]) -> Array:
-    """What serves while moves are made."""
+    """Returns the calls a second in service during these moves."""
     return sum((-move.out for move in wave), serving)
 
 
 def after(serving: Array, wave: Iterable[Move]) -> Array:
-    """What serves once they are."""
+    """Returns the calls a second in service after these moves."""
     return sum((move.net for move in wave), serving)
 
 
 def requests_missed(waves: Iterable[Wave], service: Service) -> float:
-    """Requests that find no capacity on the way, of those that found some before."""
+    """Returns the number of requests that find no capacity on the way, but would have before."""
     missed, serving = 0.0, service.start
     for wave in waves:
         missed += _missed(serving, wave, service)
@@ -83,7 +84,7 @@ def _cheapness(move: Move) -> tuple[int, object]:
 
 
 def _waves(ordered: Iterable[Move], service: Service, floors_rps: Mapping[str, float]) -> tuple[Wave, ...]:
-    """Neighbours of one kind joined, as long as no graph falls below its floor for it."""
+    """Joins successive moves of one kind into waves, as long as no graph falls below its floor."""
     waves: list[Wave] = []
     serving = meanwhile = service.start
     for move in ordered:
@@ -103,7 +104,7 @@ def _keeps(capacities: Mapping[str, float], floors_rps: Mapping[str, float]) -> 
 
 
 def _floors(ordered: Iterable[Move], service: Service) -> dict[str, float]:
-    """To what each graph falls where the moves are made one by one; no less than it should have, if it keeps that."""
+    """Returns the least capacity of each graph while the moves are made one by one, at most what it should keep."""
     floors, serving = dict(service.held_rps), service.start
     for move in ordered:
         capacities = service.capacities(during(serving, (move,)))
@@ -113,7 +114,7 @@ def _floors(ordered: Iterable[Move], service: Service) -> dict[str, float]:
 
 
 def _best(moves: Sequence[Move], service: Service) -> list[Move]:
-    """What has room first, what is not needed last, and between them the order that misses the fewest requests."""
+    """Returns additions first, removals last, and between them the order that misses the fewest requests."""
     first = [move for move in moves if move.kind == "add"]
     last = [move for move in moves if move.kind == "remove"]
     alike: dict[tuple[object, ...], list[Move]] = {}
@@ -128,7 +129,7 @@ def _best(moves: Sequence[Move], service: Service) -> list[Move]:
 
 
 def _exact(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> list[int]:
-    """Dynamic programming over how many of each group are done; the groups to take from, in order."""
+    """Returns the group of each next move, by dynamic programming over the number of moves done in each group."""
     none, every = (0,) * len(groups), tuple(len(group) for group in groups)
     found: dict[tuple[int, ...], tuple[float, int]] = {none: (0.0, -1)}
     for done in product(*(range(n + 1) for n in every)):
@@ -149,7 +150,7 @@ def _exact(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> 
 
 
 def _greedy(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> list[int]:
-    """Always the move that misses the fewest requests, then leaves the fewest missing, then the most slack."""
+    """Returns the group of each next move: fewest requests missed, then least capacity missing, then most slack."""
     left = {i: len(group) for i, group in enumerate(groups)}
     serving = start
     picks: list[int] = []
@@ -171,12 +172,12 @@ def _greedy(groups: Sequence[Sequence[Move]], start: Array, service: Service) ->
 
 
 class _Cover:
-    """Puts stand-ins beside waves that would miss requests.
+    """Adds stand-ins for waves that would miss requests.
 
     Args:
-        movers: Make the moves.
-        replicas: That may stand in.
-        rooms: Where they may.
+        movers: Factory of moves.
+        replicas: Replicas that may stand in.
+        rooms: Free places for them.
     """
 
     def __init__(self, movers: Movers, replicas: Sequence[Replica], rooms: Rooms) -> None:
@@ -184,7 +185,7 @@ class _Cover:
         self._rooms = {gpu: room for gpu, room in rooms.items() if room[1]}
 
     def covering(self, waves: Iterable[Wave]) -> tuple[Wave, ...]:
-        """The waves, with those that bring stand-ins and dismiss them between."""
+        """Returns the waves with those that add and remove stand-ins in between."""
         covered: list[Wave] = []
         serving = self._service.start
         present: dict[Change, Move] = {}
@@ -200,7 +201,7 @@ class _Cover:
         return tuple(covered)
 
     def _wanted(self, serving: Array, wave: Wave, present: dict[Change, Move]) -> dict[Change, Move]:
-        """The stand-ins for a wave: those that are there, and more; others, where that does not do and they do more."""
+        """Returns the stand-ins for a wave: the present ones and more, or a new set if that leaves less missing."""
         more = self._grown(present, serving, wave)
         lacking = self._lacking(after(serving, more.values()), wave)
         if not lacking or not present:
@@ -209,12 +210,12 @@ class _Cover:
         return others if self._lacking(after(serving, others.values()), wave) < lacking else more
 
     def _lacking(self, serving: Array, wave: Wave) -> float:
-        """How much is missing while a wave is made and after it."""
+        """Returns the missing capacity during a wave and after it."""
         moments = (during(serving, wave), after(serving, wave))
         return round(sum(map(self._service.distance, moments)), 6)
 
     def _grown(self, chosen: dict[Change, Move], serving: Array, wave: Wave) -> dict[Change, Move]:
-        """Joined one after another by the one that helps most, until nothing is missing or nothing helps."""
+        """Adds the stand-in that helps most, one after another, until nothing is missing or nothing helps."""
         while lacking := self._lacking(after(serving, chosen.values()), wave):
             helpers = list(self._helpers(chosen))
             with_each = [self._lacking(after(serving, [*chosen.values(), move]), wave) for move in helpers]
@@ -225,7 +226,7 @@ class _Cover:
         return chosen
 
     def _helpers(self, chosen: Iterable[Change]) -> Iterator[Move]:
-        """One of each replica that finds room beside those that are chosen."""
+        """Yields a stand-in for each replica that has room beside the chosen ones."""
         taken: dict[GpuId, set[int]] = {}
         for change in chosen:
             board, _ = self._rooms[change.gpu]

@@ -1,7 +1,7 @@
-"""The way from a running plan to another: steps in order, and what the graphs get meanwhile. Pure.
+"""Transition from the running plan to another: ordered steps, and the capacity of each graph meanwhile. Pure.
 
-The cheapest changes first, and what is new before what is old goes, so that capacity is there at every moment; where a
-GPU has to be cut anew there is none of it meanwhile, and the order is the one that takes the least from the graphs.
+The cheapest changes come first, and new replicas before old ones go, so that capacity is available throughout. A GPU
+that has to be repartitioned has no capacity meanwhile; then the order is the one that takes the least from the graphs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from jigsaw_triton.planner.transition.sequence import Replica, Rooms, Wave, afte
 DURATIONS = Durations()
 
 _SHARE = 1e-6
-"""A smaller difference of shares is none."""
+"""Largest difference of routing shares that counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class Step:
     """Changes that are made at once.
 
     Attributes:
-        kind: `shares` (routes alone), `instances` (the same models, other instances or batches), `variant` (other
-            models in slices that stay), `geometry` (slices in the place of others), `add` and `remove` (slices where
-            there is room).
-        graphs: Whose models are concerned, sorted.
-        changes: Of slices, by GPU, what leaves it first; none where the shares alone change.
-        stand_in: Whether it is about replicas that serve during the transition alone.
-        seconds: Expected.
-        during_rps: Graph of the new plan -> requests a second that it has capacity for meanwhile.
-        after_rps: Likewise, afterwards.
+        kind: Kind of change: `shares` (routes alone), `instances` (the same models, other instance counts or batch
+            sizes), `variant` (other models in slices that stay), `geometry` (slices that replace others), `add` and
+            `remove` (slices where there is room).
+        graphs: Names of the graphs whose models change, sorted.
+        changes: Changes of slices by GPU, removals first; empty if only shares change.
+        stand_in: True if it adds or removes stand-ins, replicas that serve only during the transition.
+        seconds: Expected duration.
+        during_rps: Capacity of each graph of the new plan during the step, in requests a second.
+        after_rps: Capacity of each graph of the new plan after the step, in requests a second.
     """
 
     kind: Kind
@@ -52,13 +52,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """What a graph misses on the way, of the demand or of what it had before, whichever is less.
+    """Capacity that a graph lacks on the way, compared with its demand or its capacity before, whichever is less.
 
     Attributes:
-        graph: Which.
-        missing_rps: Requests a second, at worst.
-        seconds: For how long any are missing.
-        requests: How many are missing together.
+        graph: Name of the graph.
+        missing_rps: Largest shortfall, in requests a second.
+        seconds: Duration of the shortfall.
+        requests: Number of requests that find no capacity.
     """
 
     graph: str
@@ -69,12 +69,12 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The way from one plan to another.
+    """Transition from one plan to another.
 
     Attributes:
-        before_rps: Graph of the new plan -> requests a second that it has capacity for now.
-        steps: In order, each after the one before it is done.
-        shortfalls: By graph; none where capacity is there throughout.
+        before_rps: Present capacity of each graph of the new plan, in requests a second.
+        steps: Steps in order; each starts when the one before it is done.
+        shortfalls: Shortfalls by graph; empty if capacity suffices throughout.
     """
 
     before_rps: Mapping[str, float]
@@ -83,11 +83,11 @@ class Transition:
 
     @property
     def seconds(self) -> float:
-        """Expected, of all steps."""
+        """Expected duration of all steps."""
         return sum(step.seconds for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Returns the transition as JSON."""
         return {
             "seconds": round(self.seconds, 3),
             "before_rps": dict(self.before_rps),
@@ -99,19 +99,19 @@ class Transition:
 def transition(
     problem: Problem, plan: Plan, options: Options | None = None, durations: Durations = DURATIONS
 ) -> Transition:
-    """The way from the problem's running plan, or from nothing, to the plan.
+    """Returns the transition from the problem's running plan, or from empty GPUs, to a plan.
 
     Args:
-        problem: That the plan was made for.
-        plan: To come to.
-        options: It was made with.
-        durations: What things take.
+        problem: Problem that the plan was made for.
+        plan: Plan to change to.
+        options: Options that it was made with.
+        durations: Durations of operations.
 
     Raises:
-        InputError: The problem makes no sense, or the running plan cannot be on its GPUs.
+        InputError: The problem is invalid, or the GPUs cannot hold one of the plans.
     """
     problem = problem.prepared()
-    running = _here(problem)
+    running = _running(problem)
     boards = _boards(problem, running, plan)
     service = Service(replace(problem, running=running), plan, options or Options())
     movers = Movers(boards, service, durations)
@@ -124,8 +124,8 @@ def transition(
     return Transition(service.before_rps, tuple(steps), _shortfalls(steps, service))
 
 
-def _here(problem: Problem) -> Plan | None:
-    """The running plan without GPUs that are of another model now."""
+def _running(problem: Problem) -> Plan | None:
+    """Returns the running plan without GPUs that have been replaced by another model."""
     models = {gpu.id: gpu.board.name for gpu in problem.cluster.gpus}
     running = problem.running
     if running is None:
@@ -134,14 +134,14 @@ def _here(problem: Problem) -> Plan | None:
 
 
 def _boards(problem: Problem, *plans: Plan | None) -> dict[GpuId, Board]:
-    """Of the GPUs that the plans use."""
+    """Returns the boards of the GPUs that the plans use."""
     known = {gpu.id: gpu for gpu in problem.cluster.gpus}
     boards: dict[GpuId, Board] = {}
     for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
-        here = known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))
-        boards[gpu.id] = here.board
-        if reason := fits(here.board, [*here.foreign, *(placed.placement for placed in gpu.layout)]):
-            raise InputError(f"this cannot run: {reason}", where=f"GPU {gpu.id}", hint="plan again")
+        found = known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))
+        boards[gpu.id] = found.board
+        if reason := fits(found.board, [*found.foreign, *(placed.placement for placed in gpu.layout)]):
+            raise InputError(f"a plan does not fit this GPU: {reason}", where=f"GPU {gpu.id}", hint="plan again")
     return boards
 
 
@@ -170,7 +170,7 @@ def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None)
 def _shares(
     running: Plan | None, plan: Plan, changes: Iterable[Change], service: Service, durations: Durations
 ) -> list[Step]:
-    """The step of the graphs of which nothing but the shares changes; others' shares follow their replicas."""
+    """Returns the step of graphs whose routing shares alone change; other graphs' shares change with their replicas."""
     before = running.graphs if running is not None else {}
     moved = {model.graph for change in changes for model in (*change.before, *change.after)}
     stay = sorted((plan.graphs.keys() & before.keys()) - moved)
@@ -182,7 +182,7 @@ def _shares(
 
 
 def _differ(before: GraphPlan, now: GraphPlan) -> bool:
-    """Whether the shares of two plans for a graph differ."""
+    """Returns True if two plans for a graph have different routing shares."""
     old, new = _by_segment(before), _by_segment(now)
     return any(abs(old.get(segment, 0.0) - new.get(segment, 0.0)) > _SHARE for segment in old.keys() | new.keys())
 
@@ -216,7 +216,7 @@ def _steps(waves: Iterable[Wave], service: Service) -> list[Step]:
 
 
 def _in_order(change: Change) -> tuple[GpuId, bool, Change]:
-    """On a GPU, what leaves before what comes."""
+    """Sort key: removals come first on each GPU."""
     return change.gpu, change.kind != "remove", change
 
 

@@ -1,1 +1,1 @@
-"""An independent check that a plan is consistent and keeps its SLOs."""
+"""Independent validation of a plan: that it is consistent, fits the cluster and keeps its SLOs."""

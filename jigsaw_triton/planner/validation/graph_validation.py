@@ -1,4 +1,8 @@
-"""Whether what a plan promises of one graph holds, recomputed from the graph, its profiles and the placements alone."""
+"""Validation of one graph's part of a plan, recomputed from the graph, its profiles and the placements.
+
+The arithmetic here is deliberately independent of the code that makes plans, even where it computes the same: a shared
+function would hide its own errors. Only the queueing model and the constants of the problem are shared.
+"""
 
 import math
 from collections import Counter
@@ -8,16 +12,16 @@ from dataclasses import dataclass
 from jigsaw_triton.graph.chain import followers, runs
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, Plan, Segment, TaskPlan
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 TOLERANCE = 1e-5
-"""Relative: what a solver's own tolerances may add up to."""
+"""Relative amount by which a plan may miss a limit, from the tolerances of solvers. The validator's own constant."""
 
 _LEAST_ACCURACY = 1e-9
-"""Stands for none, which has no logarithm."""
+"""Accuracy that stands for 0, which has no logarithm. A convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,13 @@ class GraphCheck:
     """Checks one graph's part of a plan.
 
     Attributes:
-        plan: The whole.
-        promised: What it says of this graph.
-        workload: The graph and its demand.
-        table: Its profiles.
-        options: How the plan was asked for.
-        tables: Profiles of all graphs.
-        most_shared_load: The largest load of a slice that is shared.
+        plan: The whole plan.
+        promised: The graph's part of the plan.
+        workload: Graph and demand.
+        table: Profiles of the graph.
+        options: Options with which the plan was made.
+        tables: Graph name -> profiles, for all graphs.
+        most_shared_load: Largest load that a shared slice may have.
     """
 
     plan: Plan
@@ -44,22 +48,23 @@ class GraphCheck:
 
     @property
     def graph(self) -> TaskGraph:
-        """That it is of."""
+        """The graph to check."""
         return self.workload.graph
 
     def violations(self) -> Iterator[str]:
-        """All of them."""
+        """Yields a description of each violation."""
         if set(self.promised.tasks) != set(self.graph.tasks):
-            yield f"it has the tasks {sorted(self.promised.tasks)}, not {sorted(self.graph.tasks)}"
+            yield f"the plan has the tasks {sorted(self.promised.tasks)}, not {sorted(self.graph.tasks)}"
             return
         if not _close(self.promised.demand_rps, self.workload.demand_rps):
-            yield f"it is for {self.promised.demand_rps} requests/s, not {self.workload.demand_rps}"
+            yield f"the plan is for {self.promised.demand_rps} requests/s, not {self.workload.demand_rps}"
         if not self.workload.demand_rps * (1 - TOLERANCE) <= self.promised.capacity_rps < math.inf:
-            yield f"its capacity {self.promised.capacity_rps} is not from the demand {self.workload.demand_rps} on"
+            demand_rps = self.workload.demand_rps
+            yield f"its capacity {self.promised.capacity_rps} is not finite and at least the demand {demand_rps}"
         for name, task in self.promised.tasks.items():
             unknown = {s.variant for s in task.segments} - {v.name for v in self.graph.tasks[name].variants}
             if unknown or not task.segments:
-                yield f"{name}: it has no segments, or of unknown variants {sorted(unknown)}"
+                yield f"{name}: it has no segments, or segments of unknown variants {sorted(unknown)}"
                 return
         yield from self._count_violations()
         yield from self._rate_violations()
@@ -71,7 +76,7 @@ class GraphCheck:
             yield from self._even_violations()
 
     def _placed(self, task: str) -> Counter[tuple[str, str, str, int, int]]:
-        """(board, variant, slice, instances, batch) -> replicas on the GPUs."""
+        """Returns (board, variant, slice, instances, batch) -> number of replicas placed on the GPUs."""
         return Counter(
             (gpu.model, m.variant, placed.placement.slice, m.instances, m.batch)
             for gpu in self.plan.gpus
@@ -87,17 +92,17 @@ class GraphCheck:
                 said[s.variant, s.slice, s.instances, s.batch] += s.count
             placed = Counter[tuple[str, str, int, int]]()
             for (_, *segment), count in self._placed(name).items():
-                # The checker does not know how many items a starred name takes.
+                # mypy does not know the number of items in a starred name.
                 placed[tuple(segment)] += count  # type: ignore[index]
             if len(task.segments) > len(said):
                 yield f"{name}: a segment is listed more than once"
             if said != placed:
-                yield f"{name}: its segments and what is placed differ: {dict(said)}, {dict(placed)}"
+                yield f"{name}: its segments and its placements differ: {dict(said)}, {dict(placed)}"
             if not _close(sum(s.share for s in task.segments), 1.0) or any(s.share < 0 for s in task.segments):
                 yield f"{name}: its shares do not add up to 1"
 
     def _rates(self) -> dict[str, float]:
-        """Calls a second of each task at the demand, by the plan's own shares."""
+        """Returns the calls a second of each task at the demand, by the plan's own shares."""
         rates: dict[str, float] = {}
         for task in self.graph.tasks.values():
             rates[task.name] = self._rate(task, rates)
@@ -133,11 +138,11 @@ class GraphCheck:
         for name, rate in self._rates().items():
             task = self.promised.tasks[name]
             if not _close(task.rate_rps, rate):
-                yield f"{name}: {task.rate_rps} calls/s said, {rate} counted"
+                yield f"{name}: the plan says {task.rate_rps} calls/s, counted {rate}"
             for segment in task.segments:
                 carried = sum(count * row.throughput_rps * utilisation for row, count in self._rows(name, segment))
                 if segment.share * rate > carried * (1 + TOLERANCE):
-                    yield f"{name}: {segment} is to carry {segment.share * rate} calls/s of {carried}"
+                    yield f"{name}: {segment} has to carry {segment.share * rate} calls/s but can carry {carried}"
 
     def _most_utilisation(self) -> float:
         if self.options.formulation == "paper":
@@ -145,7 +150,7 @@ class GraphCheck:
         return max(LOADS) if self.options.latency_model == "queue" else self.options.utilisation
 
     def _rows(self, task: str, segment: Segment) -> list[tuple[ProfileRow, int]]:
-        """Profiles and counts of a segment's replicas, by model of GPU."""
+        """Returns the profile and the count of a segment's replicas on each model of GPU."""
         wanted = (segment.variant, segment.slice, segment.instances, segment.batch)
         rows = []
         for (board, *placed), count in self._placed(task).items():
@@ -159,7 +164,7 @@ class GraphCheck:
     def _latency_violations(self) -> Iterator[str]:
         needed = {name: self._needed_ms(name) for name in self.promised.tasks}
         for name, task in self.promised.tasks.items():
-            # What is no number is within nothing.
+            # Written so that NaN exceeds any budget.
             if not needed[name] <= task.budget_ms * (1 + TOLERANCE):
                 yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
         limit = self.graph.tasks_ms
@@ -167,36 +172,38 @@ class GraphCheck:
             total = _worst(self.graph, per_task)
             if total > limit * (1 + TOLERANCE):
                 yield f"the {what} along a path add up to {total} ms, over {limit} ms"
-        # A plan's replicas may be less busy than the load that their latency was promised at.
+        # The replicas may have a lower load than the one at which the plan predicts their latency.
         said, counted = self.promised.latency_ms, _worst(self.graph, needed) + self.graph.steps_ms
         slo_ms = self.graph.slo.latency_ms
         less_busy = self.options.latency_model == "queue" and counted <= said <= slo_ms * (1 + TOLERANCE)
         if not less_busy and not _close(said, counted):
-            yield f"{said} ms said, {counted} ms counted"
+            yield f"the plan says {said} ms, counted {counted} ms"
 
     def _needed_ms(self, name: str) -> float:
-        """The latency of a task, by its slowest segment; by the slice's cycle where it shares one."""
+        """Returns the latency of a task: that of its slowest segment, or by the slice's cycle if it shares one."""
         alone, sharing = self._alone_ms(name), self._sharing_ms(name)
         if sharing is None:
             return alone
         return sharing[0] if sharing[1] > 1 else min(alone, sharing[0])
 
     def _sharing_ms(self, name: str) -> tuple[float, int] | None:
-        """The latency of a task in a slice where models take turns, and their number; None where it is in no such."""
-        placed = [
-            (gpu.model, of)
+        """Returns the latency of a task in a shared slice, and the number of models there; None if it shares none."""
+        slices = [
+            (gpu.model, placed)
             for gpu in self.plan.gpus
-            for of in gpu.layout
-            if any((m.graph, m.task) == (self.graph.name, name) for m in of.models)
+            for placed in gpu.layout
+            if any((m.graph, m.task) == (self.graph.name, name) for m in placed.models)
         ]
-        if not self.options.share or len(placed) != 1:
+        if not self.options.share or len(slices) != 1:
             return None
-        ((board, of),) = placed
-        (own,) = (m for m in of.models if (m.graph, m.task) == (self.graph.name, name))
+        ((board, placed),) = slices
+        (own,) = (m for m in placed.models if (m.graph, m.task) == (self.graph.name, name))
         rows = [
-            profiled(self.tables[m.graph], board, of.placement.slice, m) for m in of.models if m.graph in self.tables
+            profiled(self.tables[m.graph], board, placed.placement.slice, m)
+            for m in placed.models
+            if m.graph in self.tables
         ]
-        row = profiled(self.table, board, of.placement.slice, own)
+        row = profiled(self.table, board, placed.placement.slice, own)
         if (
             row is None
             or own.instances != 1
@@ -204,23 +211,23 @@ class GraphCheck:
         ):
             return None
         cycle_ms = sum(r.latency_p95_ms for r in rows if r is not None)
-        with_it = self._called_with(own, of.models)
-        rows_with_it = [profiled(self.table, board, of.placement.slice, m) for m in of.models if m in with_it]
-        cycle_ms -= sum(r.latency_p95_ms for r in rows_with_it if r is not None)
+        together = self._called_with(own, placed.models)
+        their_rows = [profiled(self.table, board, placed.placement.slice, m) for m in placed.models if m in together]
+        cycle_ms -= sum(r.latency_p95_ms for r in their_rows if r is not None)
         times = _latency_ms(row, self._rows_at_once(self.graph.tasks[name])) / row.latency_p95_ms
-        return times * cycle_ms, len(of.models)
+        return times * cycle_ms, len(placed.models)
 
     def _called_with(self, own: PlacedModel, models: Sequence[PlacedModel]) -> list[PlacedModel]:
-        """The other models of a slice that do the tasks of a chain with one of it: a worker calls them at once."""
-        of_task = {m.task: m for m in models if m.graph == self.graph.name}
+        """Returns the other models of a slice that are in a chain with `own`: a worker calls them together."""
+        by_task = {m.task: m for m in models if m.graph == self.graph.name}
         after = {
             before: task
             for before, task in followers(self.graph).items()
-            if {before, task} <= of_task.keys()
-            and (self.graph.tasks[task].for_each is None or of_task[before].batch == of_task[task].batch)
+            if {before, task} <= by_task.keys()
+            and (self.graph.tasks[task].for_each is None or by_task[before].batch == by_task[task].batch)
         }
         chain = next((tasks for tasks in runs(after) if own.task in tasks), ())
-        return [of_task[task] for task in chain if task != own.task]
+        return [by_task[task] for task in chain if task != own.task]
 
     def _alone_ms(self, name: str) -> float:
         rows = self._rows_at_once(self.graph.tasks[name])
@@ -232,7 +239,7 @@ class GraphCheck:
         replicas = sum(segment.count for segment, _ in segments)
 
         def slowest_ms(ends: tuple[float, float]) -> float:
-            """At this number of replicas, and the other, that pull from the queue."""
+            """Returns the slowest segment's latency, at the slower of these two numbers of replicas."""
             slowest = 0.0
             for segment, found in segments:
                 load = _load(segment.share * rate, found)
@@ -240,7 +247,7 @@ class GraphCheck:
                     time, key = times[row.key], row.key
                     full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
                     cases = tuple(
-                        Case(time, int(min(n * key.instances, MOST_SERVERS)), u * full, rows)
+                        Case(time, int(min(n * key.instances, MAX_SERVERS)), u * full, rows)
                         for n in ends
                         for u in LOADS
                         if u <= load
@@ -248,10 +255,10 @@ class GraphCheck:
                     slowest = max(slowest, time.full_ms(quantile), *latencies_ms(cases, quantile))
             return slowest
 
-        return min(slowest_ms(ends) for ends in AMONG if ends[0] <= replicas <= ends[1])
+        return min(slowest_ms(ends) for ends in REPLICA_RANGES if ends[0] <= replicas <= ends[1])
 
     def _rows_at_once(self, task: Task) -> float:
-        """Rows of one request, by the variants of the tasks they come from that yield most."""
+        """Returns the rows of one request, from the variants that yield most."""
         over = task.for_each
         if over is None:
             return 1.0
@@ -267,18 +274,18 @@ class GraphCheck:
 
     def _accuracy_violations(self) -> Iterator[str]:
         mean = self.graph.slo.accuracy_mode == "mean"
-        of_task = self._mean_accuracy if mean else self._least_accuracy
-        least = math.exp(-_worst(self.graph, {name: -math.log(of_task(name)) for name in self.promised.tasks}))
+        accuracy = self._mean_accuracy if mean else self._least_accuracy
+        least = math.exp(-_worst(self.graph, {name: -math.log(accuracy(name)) for name in self.promised.tasks}))
         if least < self.graph.slo.accuracy * (1 - TOLERANCE):
             yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
         if not _close(self.promised.accuracy, least):
-            yield f"an accuracy of {self.promised.accuracy} said, {least} counted"
+            yield f"the plan says an accuracy of {self.promised.accuracy}, counted {least}"
 
     def _least_accuracy(self, task: str) -> float:
         return min(self._relative(task, s.variant) for s in self.promised.tasks[task].segments)
 
     def _mean_accuracy(self, task: str) -> float:
-        """By the shares of the task's calls; no more than 1, and above 0 whatever the shares say."""
+        """Returns the mean accuracy by the shares of calls, at most 1, and above 0 whatever the shares are."""
         segments = self.promised.tasks[task].segments
         mean = sum(max(0.0, s.share) * self._relative(task, s.variant) for s in segments)
         return min(1.0, max(mean, _LEAST_ACCURACY))
@@ -286,10 +293,10 @@ class GraphCheck:
     def _variant_violations(self) -> Iterator[str]:
         for name, task in self.promised.tasks.items():
             for variant in sorted({s.variant for s in task.segments if self._relative(name, s.variant) < 1}):
-                yield f"{name}: {variant} is not its most accurate variant, without accuracy scaling"
+                yield f"{name}: {variant} is not the most accurate variant, without accuracy scaling"
 
     def _even_violations(self) -> Iterator[str]:
-        """Each task's latency and accuracy within one part of so many as its longest path has tasks."""
+        """Checks each task's even part of latency and accuracy: one n-th, for n tasks on its longest path."""
         for name, tasks in _tasks_through(self.graph).items():
             task, slo = self.promised.tasks[name], self.graph.slo
             if not _close(task.budget_ms, self.graph.tasks_ms / tasks):
@@ -304,9 +311,10 @@ class GraphCheck:
 
 
 def _load(rate_rps: float, found: Sequence[tuple[ProfileRow, int]]) -> float:
-    """The least of `LOADS` that a segment's replicas keep to at this rate.
+    """Returns the lowest of `LOADS` at which a segment's replicas carry this rate.
 
-    Where they are on several models of GPU the plan does not say which of those does how much: then the least of all.
+    If they are on several models of GPU, the plan does not say how the rate is divided; then the lowest load of all is
+    assumed.
     """
     full = sum(count * row.throughput_rps for row, count in found)
     if len(found) > 1:
@@ -324,7 +332,7 @@ def _budgets(tasks: Mapping[str, TaskPlan]) -> dict[str, float]:
 
 
 def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
-    """The largest sum along a path."""
+    """Returns the largest sum of weights along a path."""
     ending: dict[str, float] = {}
     for name, task in graph.tasks.items():
         ending[name] = weight[name] + max((ending[d] for d in graph.before(task)), default=0.0)
@@ -332,7 +340,7 @@ def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
 
 
 def _tasks_through(graph: TaskGraph) -> dict[str, int]:
-    """Task -> tasks on the longest path through it."""
+    """Returns, for each task, the number of tasks on the longest path through it."""
     upto: dict[str, int] = {}
     after = dict.fromkeys(graph.tasks, 0)
     for name, task in graph.tasks.items():
@@ -348,10 +356,10 @@ def _close(a: float, b: float) -> bool:
 
 
 def busy(rate_rps: float, row: ProfileRow) -> float:
-    """The part of its time that a slice is busy with calls that come one by one."""
+    """Returns the utilisation of a slice if each call is a separate execution."""
     return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
 
 
 def profiled(table: ProfileTable, board: str, kind: str, model: PlacedModel) -> ProfileRow | None:
-    """The profile of a model on a kind of slice; None where there is none."""
+    """Returns the profile of a model on a kind of slice; None if there is none."""
     return table.get(ProfileKey(board, model.task, model.variant, kind, model.instances, model.batch))

@@ -1,6 +1,7 @@
-"""Whether a plan holds what it says.
+"""Validation of a plan.
 
-Every constraint is recomputed from the graphs, profiles and cluster; nothing is taken from the program that was solved.
+Every constraint is recomputed from the graphs, profiles and cluster, and nothing is taken from the program that was
+solved. The arithmetic is deliberately independent of the code that makes plans; see `graph_validation`.
 """
 
 import math
@@ -16,7 +17,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 
 def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
-    """Every way in which the plan breaks the problem's requirements or contradicts itself; empty where it is sound."""
+    """Describes every way in which the plan breaks the problem's requirements or contradicts itself; empty if valid."""
     problem = problem.prepared()
     found = [
         *_label_violations(plan, options),
@@ -45,20 +46,20 @@ def _label_violations(plan: Plan, options: Options) -> Iterator[str]:
         ("latency model", plan.latency_model, options.latency_model),
     ):
         if said != asked:
-            yield f"{what}: {said!r} said, {asked!r} asked for"
+            yield f"{what}: the plan says {said!r}, the options say {asked!r}"
 
 
 def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
-    """What features and formulation allow of each replica, whatever the others are."""
+    """Checks what features and formulation allow for each replica on its own."""
     boards = {board.name: board for board in problem.boards}
     for gpu in plan.gpus:
         for placed in gpu.layout:
             for model in placed.models:
                 where = f"{gpu.id} {placed.placement}"
                 if model.graph not in plan.graphs or model.task not in plan.graphs[model.graph].tasks:
-                    yield f"{where}: {model.graph}/{model.task} is not planned for"
+                    yield f"{where}: {model.graph}/{model.task} is not in the plan"
                 if options.formulation == "paper" and model.instances > 4:
-                    yield f"{where}: {model.instances} instances are more than the paper's four"
+                    yield f"{where}: {model.instances} instances exceed the paper's limit of four"
                 board = boards.get(gpu.model)
                 if "S" in options.features or board is None:
                     continue
@@ -66,7 +67,7 @@ def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Itera
                     yield f"{where}: {model.instances} instances without spatial partitioning"
                 profile = board.profiles.get(placed.placement.slice)
                 if profile is not None and profile.compute_slices != board.compute_slices:
-                    yield f"{where}: a part of a GPU without spatial partitioning"
+                    yield f"{where}: a slice smaller than a GPU without spatial partitioning"
 
 
 def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
@@ -108,7 +109,7 @@ def _memory_violations(where: str, board: Board, placed: PlacedSlice, problem: P
 
 
 def _shared_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
-    """What is asked of slices that hold several models, but for latency."""
+    """Checks the requirements of slices with several models, except latency."""
     tables = {name: problem.profiles.get(name, ProfileTable(())) for name in plan.graphs}
     most = _most_shared_load(problem, options)
     for gpu in plan.gpus:
@@ -123,7 +124,7 @@ def _shared_violations(plan: Plan, problem: Problem, options: Options) -> Iterat
                 table = tables.get(model.graph, ProfileTable(()))
                 row = profiled(table, gpu.model, placed.placement.slice, model)
                 if task is None or row is None:
-                    yield f"{where}: {model.graph}/{model.task} is not planned for, or has no profile there"
+                    yield f"{where}: {model.graph}/{model.task} is not in the plan, or has no profile there"
                     continue
                 load += busy(task.rate_rps, row)
                 if model.instances != 1:
@@ -137,6 +138,7 @@ def _shared_violations(plan: Plan, problem: Problem, options: Options) -> Iterat
 def _most_shared_load(problem: Problem, options: Options) -> float:
     if options.latency_model == "2p95":
         return min(SHARED_LOAD, options.usable)
+    # The factor 1.2 is explained in `planner.candidates.sharing`.
     late = min((1 - w.graph.slo.percentile / 100) / len(w.graph.tasks) for w in problem.workloads)
     return min(SHARED_LOAD, math.cbrt(late / 1.2))
 
@@ -151,8 +153,8 @@ def _total_violations(plan: Plan, problem: Problem) -> Iterator[str]:
     )
     for what, said, counted in (
         ("slices used", plan.slices_used, slices),
-        ("slices in all", plan.slices_total, problem.cluster.compute_slices),
+        ("total slices", plan.slices_total, problem.cluster.compute_slices),
         ("GPUs used", plan.gpus_used, len(plan.gpus)),
     ):
         if said != counted:
-            yield f"{what}: {said} said, {counted} counted"
+            yield f"{what}: the plan says {said}, counted {counted}"

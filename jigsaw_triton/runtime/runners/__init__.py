@@ -1,4 +1,4 @@
-"""What runs a variant inside the python backend, by the name in RunnerSpec.runner."""
+"""Runners, which execute variants inside the python backend; `RunnerSpec.runner` names one of these modules."""
 
 from importlib import import_module
 from pathlib import Path
@@ -15,21 +15,21 @@ def load_runner(folder: Path, spec: RunnerSpec) -> Runner:
     """Loads a variant.
 
     Args:
-        folder: The model's version folder, with its artifacts.
-        spec: Of the variant.
+        folder: Version folder of the model, which contains its artifacts.
+        spec: Specification of the variant.
 
     Raises:
-        RuntimeError: There is no such runner, a package or an artifact is missing, or the model does not fit the spec.
+        RuntimeError: The runner is unknown, a package or an artifact is missing, or the model does not match the spec.
     """
     if spec.runner not in RUNNERS:
-        raise RuntimeError(f"there is no runner {spec.runner!r}; there are {', '.join(RUNNERS)}")
+        raise RuntimeError(f"there is no runner {spec.runner!r}; use one of {', '.join(RUNNERS)}")
     try:
         module = import_module(f"{__name__}.{spec.runner}")
     except ModuleNotFoundError as error:
         if error.name != spec.runner:
             raise
         raise RuntimeError(
-            f"runner {spec.runner}: the server's Python lacks the package {error.name}; pip install {error.name}"
+            f"runner {spec.runner}: the server's Python lacks the package {error.name}; run pip install {error.name}"
         ) from error
     runner: Runner = module.load(folder, spec)
     return runner

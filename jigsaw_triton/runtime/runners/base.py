@@ -1,4 +1,4 @@
-"""What all runners have in common."""
+"""Base class of all runners."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from jigsaw_triton.runtime.outcome import Failure, check_output
 from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec
 
 Result = dict[str, Array] | Failure
-"""Outputs of a request by name, or why it gets none."""
+"""Outputs of a request by name, or its failure."""
 
 
 class Runner(ABC):
-    """A variant, loaded.
+    """A loaded variant.
 
     Args:
         spec: Specification of the variant.
@@ -34,14 +34,14 @@ class Runner(ABC):
             inputs: Inputs by name, each with a leading batch dimension.
 
         Returns:
-            The spec's outputs, likewise.
+            The outputs of the spec by name, each with a leading batch dimension.
         """
 
     def answer(self, requests: Sequence[Arrays]) -> list[Result]:
         """Answers the requests of a batch.
 
-        Requests of equal shapes are joined to one run; where that run fails each of them gets one of its own, so that a
-        bad one harms no other. Where the spec does not allow items to be joined each item gets a run of its own.
+        Requests of equal shapes are joined in one run. If that run fails, each request is run separately, so that a bad
+        request cannot fail others. If the spec does not allow items to be joined, each item is run separately.
         """
         results: dict[int, Result] = {}
         groups: dict[object, list[int]] = {}
@@ -52,10 +52,10 @@ class Runner(ABC):
             shapes = tuple(request[tensor.name].shape[1:] for tensor in self.spec.inputs)
             groups.setdefault(shapes if self.spec.stack else index, []).append(index)
         for indices in groups.values():
-            results |= zip(indices, self._together([requests[index] for index in indices]), strict=True)
+            results |= zip(indices, self._answer_joined([requests[index] for index in indices]), strict=True)
         return [results[index] for index in range(len(requests))]
 
-    def _together(self, requests: Sequence[Arrays]) -> list[Result]:
+    def _answer_joined(self, requests: Sequence[Arrays]) -> list[Result]:
         """Answers requests that may be joined."""
         if len(requests) > 1:
             names = [tensor.name for tensor in self.spec.inputs]
@@ -64,10 +64,10 @@ class Runner(ABC):
                 ends = np.cumsum([_items(request) for request in requests])[:-1]
                 parts = {name: np.split(array, ends) for name, array in made.items()}
                 return [{name: parts[name][index] for name in made} for index in range(len(requests))]
-        return [self._alone(request) for request in requests]
+        return [self._answer_one(request) for request in requests]
 
-    def _alone(self, request: Arrays) -> Result:
-        """Answers one request: by one run, or by one for each item."""
+    def _answer_one(self, request: Arrays) -> Result:
+        """Answers one request with one run, or with one run for each item."""
         items = _items(request)
         if self.spec.stack or (items <= 1 and not self.spec.pads):
             return self._once(request)
@@ -94,10 +94,10 @@ class Runner(ABC):
         return outputs
 
     def _once(self, inputs: Arrays) -> Result:
-        """Runs the model once and checks what it makes."""
+        """Runs the model once and checks its outputs."""
         try:
             made = self.run(inputs)
-        except BaseException as error:  # whatever a model raises is the answer to its request; a panic of Rust, too
+        except BaseException as error:  # Any exception of a model, even a panic of a Rust library, becomes the answer.
             return Failure(f"{type(error).__name__}: {plain(shortened(str(error)))}", "model")
         try:
             return self._declared(made, _items(inputs))
@@ -105,10 +105,10 @@ class Runner(ABC):
             return Failure(plain(shortened(str(error))), "model")
 
     def _declared(self, made: Mapping[str, Any], items: int) -> dict[str, Array]:
-        """Outputs as arrays, bytes and text as BYTES.
+        """Converts outputs to arrays and checks that they match their declarations.
 
         Raises:
-            ValueError: One is missing, was not declared, or is of another data type or shape; the message says which.
+            ValueError: An output is missing, was not declared, or has the wrong data type or shape.
         """
         if not isinstance(made, Mapping):
             raise ValueError(f"the model returned {type(made).__name__}, not outputs by name")
@@ -119,7 +119,7 @@ class Runner(ABC):
                 raise ValueError(f"output {name} was not declared; there are {', '.join(sorted(declared))}")
             try:
                 arrays[name] = to_bytes(output) if declared[name].dtype == "BYTES" else np.asarray(output)
-            except Exception as error:  # whatever is in the way of what calls itself an array
+            except Exception as error:  # An object's conversion to an array can raise anything.
                 raise ValueError(f"output {name}: {error}") from error
         for name, tensor in declared.items():
             check_output(tensor, arrays.get(name), items)
@@ -127,7 +127,7 @@ class Runner(ABC):
 
 
 def _mismatch(request: Arrays) -> Failure | None:
-    """Why the inputs of a request do not belong together; None where they do."""
+    """Returns the failure of a request whose inputs differ in batch size; None if they agree."""
     if len({len(array) for array in request.values()}) == 1:
         return None
     sizes = ", ".join(f"{name} has {len(array)}" for name, array in request.items())
@@ -135,12 +135,12 @@ def _mismatch(request: Arrays) -> Failure | None:
 
 
 def _padded(array: Array, rows: int) -> Array:
-    """An item's rows [1, rows of its own, ...], filled up to so many."""
+    """Pads the rows of an item, [1, its rows, ...], to the given number of rows."""
     missing = rows - array.shape[1]
     if not missing:
         return array
-    filling: Any = b"" if array.dtype == np.object_ else np.zeros((), array.dtype)
-    return np.concatenate([array, np.full((1, missing, *array.shape[2:]), filling, array.dtype)], axis=1)
+    padding: Any = b"" if array.dtype == np.object_ else np.zeros((), array.dtype)
+    return np.concatenate([array, np.full((1, missing, *array.shape[2:]), padding, array.dtype)], axis=1)
 
 
 def _items(inputs: Arrays) -> int:
@@ -148,17 +148,17 @@ def _items(inputs: Arrays) -> int:
 
 
 def artifact(folder: Path, name: str, *, stored_as: str = "") -> Path:
-    """A file of the variant.
+    """Returns the path of a variant's artifact.
 
     Args:
-        folder: The model's version folder.
-        name: Name as the graph's author knows it.
-        stored_as: Name in the folder, where that is another.
+        folder: Version folder of the model.
+        name: Name of the artifact in graph.yaml.
+        stored_as: Name of the file in the folder if it differs from `name`.
 
     Raises:
-        RuntimeError: It is not there.
+        RuntimeError: The file does not exist.
     """
     path = folder / (stored_as or name)
     if not path.is_file():
-        raise RuntimeError(f"artifact {name} is missing in {folder}; name it under the variant's artifacts")
+        raise RuntimeError(f"artifact {name} is missing in {folder}; add it to the variant's artifacts in graph.yaml")
     return path

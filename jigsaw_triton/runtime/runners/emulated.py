@@ -1,4 +1,4 @@
-"""A stand-in that occupies its Triton instance for as long as the profiled model would, and answers with zeros."""
+"""Runner that occupies its Triton instance for as long as the profiled model would, and answers with zeros."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,12 @@ from jigsaw_triton.runtime.spec import ROWS_PREFIX, RunnerSpec, TensorSpec
 
 
 class EmulatedRunner(Runner):
-    """A variant's time and shapes without its model.
+    """Imitates the execution time and output shapes of a variant without its model.
 
     Args:
-        spec: With `latency_ms` and `yields`.
-        clock: Seconds.
-        sleep: For seconds.
+        spec: Specification of the variant, with `latency_ms` and `yields`.
+        clock: Function that returns the current time in seconds.
+        sleep: Function that sleeps for some seconds.
 
     Raises:
         RuntimeError: The spec has no latencies.
@@ -40,7 +40,7 @@ class EmulatedRunner(Runner):
         self._answered = 0
 
     def answer(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | Failure]:
-        """Answers all requests after the time that a batch of their items takes, whether or not they stack."""
+        """Answers all requests after the time that a batch of all their items takes, even if they do not stack."""
         sizes = [len(next(iter(inputs.values()))) for inputs in requests]
         done_at = self._clock() + self._seconds(sum(sizes))
         answers: list[dict[str, Array] | Failure] = [self._zeros(size) for size in sizes]
@@ -49,7 +49,7 @@ class EmulatedRunner(Runner):
         return answers
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Zeros for one batch, at once."""
+        """Returns zeros for one batch without a delay."""
         return self._zeros(len(next(iter(inputs.values()))))
 
     def _seconds(self, items: int) -> float:
@@ -69,12 +69,12 @@ class EmulatedRunner(Runner):
 
 
 def load(folder: Path, spec: RunnerSpec) -> EmulatedRunner:
-    """Needs no artifact."""
+    """Creates the runner, which needs no artifact."""
     return EmulatedRunner(spec)
 
 
 def _rows(yields: Mapping[str, float], name: str, count: int) -> int:
-    """Rows of the count-th answer: whole numbers whose running mean is the expectation."""
+    """Returns the number of rows of the count-th answer; their running mean converges to the expected number."""
     expected = yields.get(name, 1.0)
     return floor((count + 1) * expected) - floor(count * expected)
 

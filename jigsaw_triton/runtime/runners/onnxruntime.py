@@ -1,4 +1,4 @@
-"""ONNX models: artifact `model.onnx`; the task's input and output names are the model's own."""
+"""Runner of ONNX models. The artifact is `model.onnx`; inputs and outputs have the same names in task and model."""
 
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,23 @@ _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class OnnxRunner(Runner):
-    """A model in onnxruntime.
+    """A model that onnxruntime runs.
 
     Args:
-        spec: Of the variant.
-        session: With the model loaded.
+        spec: Specification of the variant.
+        session: Session that has loaded the model.
 
     Raises:
-        RuntimeError: The model lacks an input or output of the spec, or needs another input, or a tensor is of a type
-            that onnxruntime does not exchange with numpy.
+        RuntimeError: The model lacks an input or output of the spec, needs another input, or has a tensor of a type
+            that onnxruntime cannot exchange with numpy.
     """
 
     def __init__(self, spec: RunnerSpec, session: Any) -> None:
         super().__init__(spec)
-        if strange := [tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.dtype == "BF16"]:
+        if unsupported := [tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.dtype == "BF16"]:
             raise RuntimeError(
-                f"{', '.join(strange)}: onnxruntime takes and gives no BF16 here; cast to FP32 at the model's edge, or"
-                " use a tritonserver with the onnxruntime backend"
+                f"{', '.join(unsupported)}: onnxruntime cannot exchange BF16 tensors with numpy; cast them to FP32 in"
+                " the model, or use a tritonserver with the onnxruntime backend"
             )
         self._session = session
         self._outputs = [output.name for output in spec.outputs]
@@ -46,11 +46,11 @@ class OnnxRunner(Runner):
 
 
 def load(folder: Path, spec: RunnerSpec) -> OnnxRunner:
-    """Loads `model.onnx`, on the GPU where onnxruntime can."""
+    """Loads `model.onnx`, on the GPU if onnxruntime supports it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = spec.threads
     options.inter_op_num_threads = 1
-    # Threads that spin between two runs take the cores from the other models of a shared host.
+    # Threads that spin between runs would take CPU time from the other models of the host.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     providers = [provider for provider in _PREFERRED if provider in available]
@@ -61,7 +61,8 @@ def load(folder: Path, spec: RunnerSpec) -> OnnxRunner:
 def _same(what: str, declared: set[str], actual: set[str], *, exact: bool) -> None:
     if declared - actual or (exact and actual - declared):
         raise RuntimeError(
-            f"the graph declares {what} {', '.join(sorted(declared))}; model.onnx has {', '.join(sorted(actual))}"
+            f"the graph declares the {what} {', '.join(sorted(declared))}, but model.onnx has"
+            f" {', '.join(sorted(actual))}; declare the same names"
         )
 
 

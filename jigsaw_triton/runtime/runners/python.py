@@ -1,6 +1,7 @@
-"""Variants written in Python: the artifact `model.py`, stored as `variant.py` because `model.py` is Triton's own.
+"""Runner of variants that are written in Python.
 
-It defines a class `Model` with `__init__(self, folder: Path, parameters: Mapping[str, str], threads: int)` and
+The artifact is `model.py`, stored as `variant.py` because Triton itself uses `model.py`. It defines a class `Model`
+with `__init__(self, folder: Path, parameters: Mapping[str, str], threads: int)` and
 `__call__(self, inputs: Mapping[str, ndarray]) -> Mapping[str, ndarray]`; arrays have a leading batch dimension.
 """
 
@@ -18,11 +19,11 @@ FILE_NAME = "variant.py"
 
 
 class PythonRunner(Runner):
-    """A user's class.
+    """An instance of the class that the user's code defines.
 
     Args:
-        spec: Of the variant.
-        model: Its instance.
+        spec: Specification of the variant.
+        model: Instance of the user's class.
     """
 
     def __init__(self, spec: RunnerSpec, model: Any) -> None:
@@ -36,7 +37,7 @@ class PythonRunner(Runner):
 
 
 def load(folder: Path, spec: RunnerSpec) -> PythonRunner:
-    """Imports the file and makes an instance.
+    """Imports the file and creates an instance of its class.
 
     Raises:
         RuntimeError: The file is missing or defines no class `Model`.
@@ -50,5 +51,5 @@ def load(folder: Path, spec: RunnerSpec) -> PythonRunner:
     sys.modules[name] = module
     module_spec.loader.exec_module(module)
     if not hasattr(module, "Model"):
-        raise RuntimeError("the variant's model.py defines no class Model")
+        raise RuntimeError("the variant's model.py defines no class Model; define one")
     return PythonRunner(spec, module.Model(folder, spec.parameters, spec.threads))

@@ -1,4 +1,4 @@
-"""TorchScript models: artifact `model.pt`; inputs and outputs by position, in the order of the task's."""
+"""Runner of TorchScript models. The artifact is `model.pt`; inputs and outputs are positional, in the task's order."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ class TorchRunner(Runner):
     """A scripted or traced module.
 
     Args:
-        spec: Of the variant.
-        module: In evaluation mode.
-        device: Where it is.
+        spec: Specification of the variant.
+        module: Module in evaluation mode.
+        device: Device of the module.
     """
 
     def __init__(self, spec: RunnerSpec, module: Any, device: str) -> None:
@@ -29,9 +29,9 @@ class TorchRunner(Runner):
         """Calls the module once.
 
         Raises:
-            ValueError: It returned another number of outputs than the spec has.
+            ValueError: The module returned a different number of outputs than the spec has.
         """
-        # Triton's memory is not writable, which torch warns of; a copy is.
+        # torch warns about read-only memory, such as Triton's, so the inputs are copied.
         tensors = [_tensor(np.array(inputs[t.name])).to(self._device) for t in self.spec.inputs]
         with torch.inference_mode():
             result = self._module(*tensors)
@@ -49,16 +49,16 @@ def _tensor(array: Array) -> torch.Tensor:
 
 def _array(tensor: torch.Tensor) -> Array:
     if tensor.dtype == torch.bfloat16:
-        # An array's own memory has to be contiguous to be viewed as another type.
+        # Only a contiguous array can be viewed as another type.
         return np.ascontiguousarray(tensor.view(torch.int16).numpy()).view(BF16)
     array: Array = tensor.numpy()
     return array
 
 
 def load(folder: Path, spec: RunnerSpec) -> TorchRunner:
-    """Loads `model.pt`, on the GPU where torch has one."""
+    """Loads `model.pt`, on the GPU if torch has one."""
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # torch.jit has no annotations.
+    # torch.jit has no type annotations.
     module: Any = torch.jit.load(str(artifact(folder, "model.pt")), map_location=device)  # type: ignore[no-untyped-call]
     return TorchRunner(spec, module.eval(), device)

@@ -1,1 +1,1 @@
-"""The edge: HAProxy in front of the gateway, with TLS, API keys, limits, and a queue over the gateway's restarts."""
+"""The edge: HAProxy in front of the gateway, with TLS, API keys, limits, and a queue during the gateway's restarts."""

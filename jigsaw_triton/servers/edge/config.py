@@ -1,4 +1,4 @@
-"""The files that HAProxy reads, made from the cluster's settings. Pure: nothing here starts or touches anything."""
+"""Generates HAProxy's files from the cluster's settings. Pure functions without side effects."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,57 +9,57 @@ from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.servers.edge.keys import ApiKey
 
 LUA = Path(__file__).with_name("edge.lua")
-"""The Lua half of the edge."""
+"""Path of the edge's Lua code."""
 
 CONFIG = "haproxy.cfg"
-"""Name of HAProxy's main file."""
+"""Name of HAProxy's main configuration file."""
 
 PROTOCOLS = ("http", "grpc")
-"""Protocols, as their sections and sockets are named."""
+"""Names of the protocols in the names of sections and sockets."""
 
 _KEYS = "keys.map"
 _CERT, _CLIENT_CA = "tls.pem", "client_ca.pem"
 _RETRIES = 10
-"""Each stream of a connection that breaks may meet several broken connections before it reaches the queue."""
+"""Retries of a request: the streams of a broken connection may meet several more before they reach the queue."""
 
 _FILES_OF_PROCESS, _FILES_OF_CONNECTION = 256, 8
-"""File descriptors: HAProxy's own; and a connection's, held ones included."""
+"""File descriptors of HAProxy itself, and of each connection, including connections to the queue."""
 
 _HELD_FACTOR = 2
-"""Connections of clients and as many, at most, that wait inside HAProxy."""
+"""Connections for each connection of a client: itself, and at most one that waits inside HAProxy."""
 
 _GRPC_CODES = {"RESOURCE_EXHAUSTED": 8, "UNIMPLEMENTED": 12, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16}
 _GRPC_REFUSALS = {
     "key": ("UNAUTHENTICATED", "a valid API key is required"),
-    "rate": ("RESOURCE_EXHAUSTED", "the client sends more requests than it may"),
-    "size": ("RESOURCE_EXHAUSTED", "a message may have {} MiB"),
+    "rate": ("RESOURCE_EXHAUSTED", "the client exceeds its request rate"),
+    "size": ("RESOURCE_EXHAUSTED", "a message may have at most {} MiB"),
     "packed": ("UNIMPLEMENTED", "compressed messages are not accepted"),
     "down": ("UNAVAILABLE", "the gateway is not ready"),
 }
-"""Name of a refusal over gRPC -> its status and message."""
+"""Name of a gRPC refusal -> its status and message."""
 
 _HTTP_ERRORS = {
     400: "the request is malformed, or a shape in its JSON claims more elements than its data has",
     408: "the client sent the request too slowly",
     413: "the body of the request is too large",
-    429: "the client sends more requests than it may",
+    429: "the client exceeds its request rate",
     500: "the edge failed",
-    502: "the gateway ended before it answered",
+    502: "the gateway failed before it answered",
     503: "the gateway is not ready",
     504: "the gateway did not answer in time",
 }
 _AGAIN = (429, 502, 503)
-"""Statuses after which a client may try again at once."""
+"""Statuses after which a client may retry soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the edge keeps what it reads and listens on.
+    """Folder of the edge, and resources that HAProxy may use.
 
     Attributes:
-        folder: Folder for its files and sockets, in the run directory.
-        threads: Threads of HAProxy.
-        files: File descriptors that it may have open.
+        folder: Folder for files and sockets, in the run directory.
+        threads: Number of HAProxy's threads.
+        files: Largest number of open file descriptors.
     """
 
     folder: Path
@@ -67,21 +67,21 @@ class Place:
     files: int = 2**16
 
     def live(self, protocol: str) -> Path:
-        """Socket of the gateway, there only while all models are loaded."""
+        """Returns the path of the gateway's socket, which exists only while all models are loaded."""
         return self.folder / f"live.{protocol}"
 
     def hold(self, protocol: str) -> Path:
-        """Socket of the queue."""
+        """Returns the path of the queue's socket."""
         return self.folder / f"hold.{protocol}"
 
     @property
     def admin(self) -> Path:
-        """Socket of HAProxy's runtime API, through which listeners are handed over at a reload."""
+        """Path of the socket of HAProxy's runtime API, through which a reload hands over the listeners."""
         return self.folder / "admin.sock"
 
 
 def links(edge: Edge) -> Mapping[str, str]:
-    """Links to the user's files, by name: HAProxy reads their targets anew at each reload."""
+    """Returns link name -> file of the user; HAProxy reads the targets of the links at each reload."""
     if edge.tls is None:
         return {}
     found = {_CERT: edge.tls.cert, f"{_CERT}.key": edge.tls.key}
@@ -89,13 +89,16 @@ def links(edge: Edge) -> Mapping[str, str]:
 
 
 def files(edge: Edge, ports: GatewayPorts, place: Place, keys: tuple[ApiKey, ...] | None) -> dict[str, str]:
-    """Every file of the edge, by name.
+    """Generates the files of the edge.
 
     Args:
-        edge: Settings.
+        edge: Settings of the edge.
         ports: Public address and ports.
-        place: Where the files will be.
-        keys: API keys of clients; None where none is required.
+        place: Folder and resources of the edge.
+        keys: API keys of clients; None if no key is required.
+
+    Returns:
+        Name of a file -> its content.
     """
     sections = [
         _global(edge, place),
@@ -120,7 +123,7 @@ def files(edge: Edge, ports: GatewayPorts, place: Place, keys: tuple[ApiKey, ...
 
 
 Section = tuple[str, ...]
-"""A section's head, then its lines."""
+"""Heading of a section, followed by its lines."""
 
 
 def _connections(limits: EdgeLimits, place: Place) -> int:
@@ -136,9 +139,9 @@ def _global(edge: Edge, place: Place) -> Section:
         f"lua-load {LUA}",
         f"stats socket {place.admin} mode 600 level admin expose-fd listeners",
         f"hard-stop-after {edge.limits.answer_s}s",
-        # HAProxy copies a whole buffer for each request that it may send again: 128 KiB double what a request costs.
+        # HAProxy copies a whole buffer for each request that it may resend: 128 KiB double the cost of a request.
         f"tune.bufsize {edge.limits.resend_kib * 2**10}",
-        # Windows of HTTP/2: with the usual 64 KiB a large tensor waits for the other side several times.
+        # With HTTP/2's usual window of 64 KiB, a large tensor would wait for several round trips.
         "tune.h2.fe.initial-window-size 1048576",
         "tune.h2.be.initial-window-size 1048576",
         "tune.h2.fe.max-concurrent-streams 1000",
@@ -196,7 +199,7 @@ def _public(protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, key
         "http-request set-var(txn.id) req.hdr(x-request-id)",
         "http-request set-var(txn.id) uuid if !{ var(txn.id) -m reg ^[A-Za-z0-9._:/+=-]{1,128}$ }",
         "http-request set-header x-request-id %[var(txn.id)]",
-        # Only addresses that this proxy has seen are told to the gateway.
+        # Clients must not be able to forge the address that the gateway sees.
         "http-request del-header x-forwarded-for",
         *_health(protocol),
         *(_authentication(protocol, place) if keyed else ()),
@@ -236,7 +239,7 @@ def _health(protocol: str) -> Iterator[str]:
 def _authentication(protocol: str, place: Place) -> Iterator[str]:
     yield "http-request set-var(txn.key) http_auth_bearer"
     yield "http-request set-var(txn.key) req.hdr(x-api-key) if !{ var(txn.key) -m found }"
-    # Keys are compared as digests, so that the time that it takes tells nothing of them.
+    # Keys are compared as digests, so that the time of the comparison reveals nothing about them.
     yield f"http-request set-var(txn.client) var(txn.key),sha2(256),hex,lower,map_str({place.folder / _KEYS})"
     http = _reply(401, "a valid API key is required") + " hdr www-authenticate Bearer"
     answer = http if protocol == "http" else _refusal("key", place)
@@ -248,7 +251,7 @@ def _authentication(protocol: str, place: Place) -> Iterator[str]:
 def _rate(protocol: str, limits: EdgeLimits, place: Place) -> Iterator[str]:
     if limits.client_rps is not None:
         yield "http-request track-sc0 var(txn.client) table clients if !health"
-        http = _reply(429, "the client sends more requests than it may") + " hdr retry-after 1"
+        http = _reply(429, "the client exceeds its request rate") + " hdr retry-after 1"
         answer = http if protocol == "http" else _refusal("rate", place)
         yield f"{answer} if !health {{ sc_http_req_rate(0) gt {limits.client_rps} }}"
 
@@ -257,11 +260,11 @@ def _http_bodies(limits: EdgeLimits) -> Iterator[str]:
     largest = limits.body_mib * 2**20
     no_length = _reply(411, "the request needs a Content-Length")
     yield f"{no_length} if METH_POST !{{ req.hdr(content-length) -m found }}"
-    too_large = _reply(413, f"the body of a request may have {limits.body_mib} MiB")
+    too_large = _reply(413, f"the body of a request may have at most {limits.body_mib} MiB")
     yield f"{too_large} if {{ req.hdr_val(content-length) gt {largest} }}"
     packed = _reply(415, "compressed requests are not accepted")
     yield f"{packed} if {{ req.hdr(content-encoding) -m found }} !{{ req.hdr(content-encoding) -i identity }}"
-    # Triton 24.10 reads the body of what calls itself form data into the stack of its thread.
+    # Triton 24.10 reads a body with the content type of form data into the stack of its thread.
     yield (
         "http-request set-header content-type application/json if { req.hdr(content-type) -m sub -i form-urlencoded }"
     )
@@ -273,7 +276,7 @@ def _grpc_bodies(limits: EdgeLimits, place: Place) -> Iterator[str]:
     largest = limits.body_mib * 2**20
     yield "acl unary path /inference.GRPCInferenceService/ModelInfer"
     yield f"http-request wait-for-body time {limits.header_s}s if unary"
-    # A message begins with a byte that tells whether it is compressed, and its length in four.
+    # A message begins with one byte that says if it is compressed, and four bytes with its length.
     yield f"{_refusal('packed', place)} if unary !{{ req.body,bytes(0,1),hex 00 }} {{ req.body_len ge 5 }}"
     yield f"{_refusal('size', place)} if unary {{ req.body,bytes(1,4),hex,hex2i gt {largest} }}"
 
@@ -289,13 +292,13 @@ def _servers(protocol: str, place: Place) -> Section:
         "retry-on conn-failure empty-response junk-response",
         *(("option httpchk GET /v2/health/ready",) if protocol == "http" else ()),
         f"server gateway unix@{place.live(protocol)}{_h2(protocol)} {check} {watch}",
-        # While the gateway is down, and for what it left unanswered.
+        # The queue takes requests while the gateway is down, and those that it left unanswered.
         f"server queue unix@{place.hold(protocol)}{_h2(protocol)} backup",
     )
 
 
 def _queue(protocol: str, edge: Edge, place: Place) -> Section:
-    """What waits for the gateway, and is then sent once: a request that ends the gateway ends it twice at most."""
+    """Queues requests until the gateway is up and sends them once, so that no request crashes it more than twice."""
     http = _reply(503, "the gateway is not ready") + " hdr retry-after 1"
     return (
         f"frontend {protocol}_queue",
@@ -336,13 +339,13 @@ def _h2(protocol: str) -> str:
 
 
 def _reply(status: int, message: str) -> str:
-    """A rule that answers over HTTP, with JSON as Triton's own."""
+    """Returns a rule that answers over HTTP with JSON in the form of Triton's errors."""
     body = json.dumps({"error": message}).replace('"', '\\"')
     return f'http-request return status {status} content-type application/json string "{body}"'
 
 
 def _refusal(name: str, place: Place) -> str:
-    """A rule that answers over gRPC, with a status of gRPC's own."""
+    """Returns a rule that answers over gRPC with a gRPC status."""
     return f"http-request return status 200 errorfile {place.folder / f'grpc.{name}'}"
 
 
@@ -368,7 +371,7 @@ def _http_error(status: int, message: str) -> str:
 
 
 def _grpc_error(code: str, message: str) -> str:
-    """An answer over gRPC that is a status alone."""
+    """Returns a gRPC response that consists only of a status."""
     head = (
         "HTTP/1.1 200 OK",
         "Content-Type: application/grpc",

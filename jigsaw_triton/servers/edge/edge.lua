@@ -1,7 +1,7 @@
--- The Lua half of the edge. HAProxy loads it; the configuration beside it says where it is used.
+-- The Lua code of the edge, which HAProxy loads; the generated configuration uses it.
 --
--- hold          waits until the gateway serves, so that requests outlast its restart
--- json_claims   ends requests whose JSON claims tensors larger than the data that they carry
+-- hold          waits until the gateway is up, so that requests survive its restart
+-- json_claims   refuses requests whose JSON claims tensors larger than their data
 
 local DEPTH_MOST <const> = 64
 local DIGITS_MOST <const> = 19
@@ -24,8 +24,8 @@ end, 2)
 -- json_claims --------------------------------------------------------------------------------------------------------
 
 -- Triton allocates the memory that `shape` claims before it reads `data`. The scanner reads a body piece by piece, as
--- it passes. It counts the elements of each `data`, and compares them with the product of `shape`. It refuses what it
--- and Triton's parser could read differently: escapes in keys, keys that are repeated, numbers that are not whole.
+-- it passes. It counts the elements of each `data`, and compares them with the product of `shape`. It refuses input
+-- that it and Triton's parser could interpret differently: escapes in keys, duplicate keys, and fractional numbers.
 
 local Scanner = {}
 Scanner.__index = Scanner
@@ -34,7 +34,7 @@ function Scanner.new(limit)
   return setmetatable({ left = limit, depth = 0, kinds = {}, keys = {}, text = "", expects_key = false }, Scanner)
 end
 
--- Where the scanner is: "shape" or "data" inside an input's array of that name, else nil.
+-- Returns "shape" or "data" if the scanner is inside an input's array of that name, else nil.
 function Scanner:place()
   if self.depth >= 4 and self.keys[1] == "inputs" and self.kinds[2] == "[" and self.kinds[3] == "{" then
     local key = self.keys[3]
@@ -70,7 +70,7 @@ function Scanner:close()
   return why
 end
 
--- Takes the dimension that has been read into the product.
+-- Multiplies the product of the shape by the dimension that has been read.
 function Scanner:dimension()
   local number = self.number:match("^%s*(%d+)%s*$")
   local empty = self.number:match("^%s*$")
@@ -96,7 +96,7 @@ function Scanner:key(text)
   return nil
 end
 
--- Reads a piece; a reason where the request is to be refused.
+-- Reads a piece; returns the reason if the request must be refused, else nil.
 function Scanner:feed(piece)
   if self.left then
     piece = piece:sub(1, self.left)

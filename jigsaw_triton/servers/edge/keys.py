@@ -1,4 +1,4 @@
-"""The file of API keys: one `NAME KEY` on each line."""
+"""Reads the file of API keys, which has one `NAME KEY` pair per line."""
 
 import hashlib
 import re
@@ -26,27 +26,28 @@ class ApiKey:
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of a file. Empty lines and lines that start with `#` are passed over.
+    """Reads the keys of a file. Ignores empty lines and lines that start with `#`.
 
     Raises:
-        InputError: The file cannot be read, or a line is not `NAME KEY`.
+        InputError: The file cannot be read or has a mistake.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"the API keys cannot be read: {error}", where=str(path), hint="check the file") from error
+        hint = "check the path and its permissions"
+        raise InputError(f"the file of API keys cannot be read: {error}", where=str(path), hint=hint) from error
     return parse_keys(text, str(path))
 
 
 def parse_keys(text: str, where: str) -> tuple[ApiKey, ...]:
-    """The keys in the text of a file.
+    """Parses the text of a file of keys.
 
     Args:
-        text: One `NAME KEY` on each line; KEY may be `sha256:` and the key's digest in hexadecimal.
+        text: Text with one `NAME KEY` pair per line; KEY may be `sha256:` and the key's digest in hexadecimal.
         where: Path of the file, for messages.
 
     Raises:
-        InputError: A line is not of that form, or two clients have one key.
+        InputError: A line does not have this form, or two clients have the same key.
     """
     found: dict[str, ApiKey] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -55,13 +56,14 @@ def parse_keys(text: str, where: str) -> tuple[ApiKey, ...]:
             continue
         place = f"{where}:{number}"
         if len(words) != 2 or not _NAME.fullmatch(words[0]):
-            hint = "write NAME KEY; a name has up to 64 letters, digits, '.', '_' and '-'"
+            hint = "write NAME KEY, where NAME has up to 64 letters, digits, '.', '_' and '-'"
             raise InputError("the line is not a name and a key", where=place, hint=hint)
         digest = _DIGEST.fullmatch(words[1])
         if digest is None and len(words[1]) < _LEAST:
             raise InputError("the key is too short", where=place, hint=f"use at least {_LEAST} characters")
         sha256 = digest[1] if digest is not None else hashlib.sha256(words[1].encode()).hexdigest()
         if sha256 in found:
-            raise InputError(f"the key is that of {found[sha256].name}, too", where=place, hint="give each its own")
+            message = f"the key is also that of {found[sha256].name}"
+            raise InputError(message, where=place, hint="give each client a key of its own")
         found[sha256] = ApiKey(words[0], sha256)
     return tuple(found.values())

@@ -1,4 +1,4 @@
-"""HAProxy as a process: started, reloaded without losing a connection, watched, stopped."""
+"""Starts, reloads without losing connections, watches and stops HAProxy processes."""
 
 import asyncio
 import contextlib
@@ -14,10 +14,11 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.edge.config import CONFIG, Place
 from jigsaw_triton.servers.edge.haproxy import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
-from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
+from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, Record, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
-"""One thread carries some 20,000 requests per second; more of them take the gateway's processors."""
+"""Processors per HAProxy thread, and largest number of threads. One thread handles about 20,000 requests per second;
+more threads would take processors from the gateway."""
 
 _MOST_FILES = 2**16
 _START_S = 10.0
@@ -29,7 +30,7 @@ _ERROR_LINES = 6
 
 
 def place_in(folder: Path) -> Place:
-    """Where the edge keeps its files, with what this machine allows it."""
+    """Returns the place of an edge in this folder, with the threads and files that this machine allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     threads = min(max((os.cpu_count() or 1) // _CORES_A_THREAD, 1), _MOST_THREADS)
@@ -37,12 +38,12 @@ def place_in(folder: Path) -> Place:
 
 
 def edge_argv(haproxy: Haproxy, place: Place) -> tuple[str, ...]:
-    """Command line of HAProxy: in the foreground, so that it is a child to be watched."""
+    """Returns HAProxy's command line, in the foreground so that it stays a child that can be watched."""
     return str(haproxy.binary), "-db", "-f", str(place.folder / CONFIG)
 
 
 def write_files(place: Place, files: Mapping[str, str], links: Mapping[str, str]) -> None:
-    """Writes what HAProxy reads, each file at once; links lead to the user's own files."""
+    """Writes HAProxy's files, each atomically, and the links to the user's own files."""
     place.folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in files.items():
         fresh = place.folder / f".{name}"
@@ -56,14 +57,14 @@ def write_files(place: Place, files: Mapping[str, str], links: Mapping[str, str]
 
 
 class EdgeProcess:
-    """One HAProxy, in a session and process group of its own.
+    """One HAProxy process, in a session and process group of its own.
 
     Args:
         haproxy: Program to run.
-        place: Folder of its files, and limits.
-        log: Path of the log, which is appended to and rotated; its folder must exist.
-        record: Puts HAProxy on record, which then survives this process. None for one that gets SIGTERM when the thread
-            that started it ends: start it from the main thread's event loop.
+        place: Folder of its files and sockets.
+        log: Log file, which is appended to and rotated; its folder must exist.
+        record: Function that puts HAProxy on record before it starts; HAProxy then outlives this process. None for a
+            process that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 
@@ -84,18 +85,17 @@ class EdgeProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if the process was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self, before: "EdgeProcess | None" = None) -> None:
-        """Starts it and returns when it listens. On any failure, cancellation too, nothing of it is left.
+        """Starts HAProxy and waits until it listens. If that fails or is cancelled, ends it.
 
         Args:
-            before: Process that it takes the place of: its listeners are taken over, and it ends once what it
-                has begun has ended.
+            before: Process to replace: the new one takes over its listeners, and it ends when its requests have ended.
 
         Raises:
-            ServerError: It ended, or did not listen in time; the message has the end of its log.
+            ServerError: HAProxy ended or did not listen in time; the message includes the end of its log.
         """
         rotate(self._log)
         begin = self._log.stat().st_size if self._log.exists() else 0
@@ -112,16 +112,16 @@ class EdgeProcess:
         self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self._log}")
 
     async def wait(self) -> int:
-        """Waits until it ends; its exit status."""
+        """Waits until the process ends and returns its exit status."""
         if self._process is None:
-            raise ServerError("was not started", where="edge")
+            return UNKNOWN_STATUS
         return await self._process.wait()
 
     async def stop(self, *, soft: bool = True) -> None:
-        """Ends it. May be repeated.
+        """Ends the process. May be called repeatedly.
 
         Args:
-            soft: Let requests that are in flight end first, for two seconds.
+            soft: True to give requests in flight two seconds to end first.
         """
         if self._rotation is not None:
             self._rotation.cancel()
@@ -146,12 +146,12 @@ class EdgeProcess:
             os.close(log)
 
     async def _wait_listening(self, log_begin: int) -> None:
-        """Waits until it answers on the admin socket, which it takes over together with all listeners."""
+        """Waits until the process answers on the admin socket, which it takes over together with all listeners."""
         assert self._process is not None
         give_up_at = time.monotonic() + _START_S
         while True:
             if (status := self._process.returncode) is not None:
-                raise self._failure(f"HAProxy ended with {describe_status(status)}", log_begin)
+                raise self._failure(f"HAProxy exited with {describe_status(status)}", log_begin)
             if await self._answers():
                 return
             if time.monotonic() > give_up_at:
@@ -159,7 +159,7 @@ class EdgeProcess:
             await asyncio.sleep(_POLL_S)
 
     async def _answers(self) -> bool:
-        """Whether it is this process that answers; while two change over, either may."""
+        """Returns True if this process answers; during a reload, the old one may answer instead."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
                 reader, writer = await asyncio.open_unix_connection(self._place.admin)
@@ -172,8 +172,8 @@ class EdgeProcess:
 
     def _failure(self, message: str, since: int) -> ServerError:
         lines = tail(self._log, _ERROR_LINES, since=since)
-        story = "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + story, where="edge", hint=f"the whole log is {self._log}")
+        log_end = "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        return ServerError(message + log_end, where="edge", hint=f"see the whole log in {self._log}")
 
     async def _rotate(self) -> None:
         while True:

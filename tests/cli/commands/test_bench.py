@@ -5,26 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands import bench
-from jigsaw_triton.cli.io.running import Deployment
 from jigsaw_triton.errors import MissingDependencyError
 from tests.cli.conftest import Run
-from tests.evaluation.test_load import CSV, REFUSED, TOLD
+from tests.evaluation.test_load import CSV, OUTPUT, REFUSED
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Where something listens."""
+    """Address of a server that accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def perf_analyzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in its place, which writes down its arguments and reports what perf_analyzer once did."""
+    """A stand-in for perf_analyzer. It records its arguments, and prints a recorded output."""
     path = tmp_path / "perf_analyzer"
     (tmp_path / "csv").write_text(CSV)
-    (tmp_path / "told").write_text(TOLD)
+    (tmp_path / "told").write_text(OUTPUT)
     path.write_text(
         f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat {tmp_path}/told\nfor last; do :; done\ncp {tmp_path}/csv $last\n'
     )
@@ -33,21 +33,21 @@ def perf_analyzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_table(run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path) -> None:
+def test_results_are_printed_as_a_table(run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path) -> None:
     result = run("bench", app, "--url", url, "--concurrency", 4, "--state", tmp_path / "state")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "hello"
-    assert lines[2].split() == ["4", "under", "way", "2970", "0", "220", "12.7", "24.5", "30.2", "41"]
+    assert lines[2].split() == ["4", "in", "flight", "2970", "0", "220", "12.7", "24.5", "30.2", "41"]
     assert lines[3] == "SLO: p99 within 100 ms, met"
     arguments = (tmp_path / "args").read_text().strip()
     assert f"{perf_analyzer} {arguments}" in result.stderr
     assert f"-m hello -i http -u {url}" in arguments
     assert f"--input-data {tmp_path}/state/bench/hello.json --concurrency-range 4" in arguments
-    assert "no sample of VALUES in the graph: made-up data is sent" in result.stderr
+    assert "the graph has no sample of VALUES: random data is sent" in result.stderr
 
 
-def test_json_of_a_rate_over_grpc(run: Run, app: Path, url: str, perf_analyzer: Path) -> None:
+def test_json_has_the_figures_of_a_run_over_grpc(run: Run, app: Path, url: str, perf_analyzer: Path) -> None:
     file = app / "graph.yaml"
     file.write_text(file.read_text().replace("latency_ms: 100 ", "latency_ms: 40 "))
     result = run("bench", app, "--url", url, "--protocol", "grpc", "--rate", 20, "--duration", 5, "-o", "json")
@@ -70,7 +70,7 @@ def test_json_of_a_rate_over_grpc(run: Run, app: Path, url: str, perf_analyzer: 
 
 
 @pytest.mark.parametrize("empty_windows", [1, 2])
-def test_where_a_window_was_too_short_it_measures_once_more(
+def test_a_window_without_requests_is_measured_again(
     run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, empty_windows: int
 ) -> None:
     runs = tmp_path / "runs"
@@ -83,25 +83,25 @@ def test_where_a_window_was_too_short_it_measures_once_more(
     result = run("bench", app, "--url", url, "--rate", 2, "--duration", 6, "-o", "json")
     assert "--measurement-request-count 4 " in result.stderr, "of two requests a second 4 in each of 3 windows"
     assert "--measurement-request-count 8 " in result.stderr
-    assert "once more, for twice as long" in result.stderr
+    assert "measuring again, for twice as long" in result.stderr
     assert len(runs.read_text().splitlines()) == 2
     if empty_windows == 1:
         assert json.loads(result.stdout)["duration_s"] == 12.0
     else:
         assert result.exit_code == 1
-        assert "run it again, for a longer --duration" in json.loads(result.stdout)["error"]["hint"]
+        assert "run it again with a longer --duration" in json.loads(result.stdout)["error"]["hint"]
 
 
-def test_the_deployment_that_runs_is_the_default(
+def test_the_running_deployment_is_the_default(
     run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Deployment, "status", lambda _: {"gateway": {"http": "nowhere:1", "grpc": url}})
+    monkeypatch.setattr(Deployment, "find_status", lambda _: {"gateway": {"http": "nowhere:1", "grpc": url}})
     assert run("bench", app, "--protocol", "grpc").exit_code == 0
     assert f"-i grpc -u {url}" in (tmp_path / "args").read_text()
 
 
 @pytest.mark.parametrize(("protocol", "port"), [("http", 8000), ("grpc", 8001)])
-def test_else_the_usual_ports_are(
+def test_the_default_ports_are_used_if_nothing_is_deployed(
     run: Run, app: Path, perf_analyzer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, port: int
 ) -> None:
     monkeypatch.setattr(bench, "_require_listener", lambda _: None)
@@ -109,15 +109,15 @@ def test_else_the_usual_ports_are(
     assert f"-u 127.0.0.1:{port}" in (tmp_path / "args").read_text()
 
 
-def test_a_percentile_that_is_not_reported(run: Run, app: Path, url: str, perf_analyzer: Path) -> None:
+def test_a_percentile_that_is_not_reported_is_named(run: Run, app: Path, url: str, perf_analyzer: Path) -> None:
     file = app / "graph.yaml"
     file.write_text(file.read_text().replace("percentile: 99", "percentile: 99.9"))
     result = run("bench", app, "--url", url)
     assert result.exit_code == 0
-    assert "which perf_analyzer does not report" in result.stdout
+    assert "a percentile that perf_analyzer does not report" in result.stdout
 
 
-def test_requests_that_fail(run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path) -> None:
+def test_failed_requests_are_an_error(run: Run, app: Path, url: str, perf_analyzer: Path, tmp_path: Path) -> None:
     (tmp_path / "told").write_text(REFUSED)
     (tmp_path / "csv").unlink()
     result = run("bench", app, "--url", url)
@@ -126,29 +126,29 @@ def test_requests_that_fail(run: Run, app: Path, url: str, perf_analyzer: Path, 
     assert "queue is full" in result.stderr
 
 
-def test_where_nothing_listens(run: Run, app: Path, perf_analyzer: Path) -> None:
+def test_an_address_where_nothing_listens_is_a_state_error(run: Run, app: Path, perf_analyzer: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     result = run("bench", app, "--url", f"127.0.0.1:{port}")
     assert result.exit_code == 4
-    assert "nothing answers" in result.stderr
+    assert "no server answers" in result.stderr
     assert "jigsaw-triton deploy" in result.stderr
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000", "localhost", "localhost:0", "localhost:http"])
-def test_what_is_no_address(run: Run, app: Path, perf_analyzer: Path, url: str) -> None:
+def test_a_wrong_address_is_an_input_error(run: Run, app: Path, perf_analyzer: Path, url: str) -> None:
     result = run("bench", app, "--url", url)
     assert result.exit_code == 2
     assert "is not HOST:PORT" in result.stderr
 
 
-def test_rate_and_concurrency(run: Run, app: Path) -> None:
+def test_rate_and_concurrency_exclude_each_other(run: Run, app: Path) -> None:
     result = run("bench", app, "--rate", 1, "--concurrency", 1)
     assert result.exit_code == 2
-    assert "exclude each other" in result.stderr
+    assert "cannot be used together" in result.stderr
 
 
-def test_without_perf_analyzer(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_perf_analyzer_has_a_hint(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise MissingDependencyError("perf_analyzer is missing", hint="install it")
 

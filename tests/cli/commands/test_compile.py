@@ -30,7 +30,7 @@ def test_repositories_are_written(run: Run, app: Path, plan: Path, tmp_path: Pat
     assert contents(out) == before
 
 
-def test_as_json_with_a_generation(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+def test_json_has_the_generation_in_model_names(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
     result = run(
         "compile", app, "--plan", plan, "-O", tmp_path / "out", "--backend", "python", "--generation", 7, "-o", "json"
     )
@@ -53,20 +53,22 @@ def test_python_steps_have_a_worker_without_a_gpu(run: Run, stepped: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
-        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "the cluster has no cpu there"),
+        (("--gpus", "1xA100-80GB", "--driver", "emulated"), "the cluster has no cpu at this index"),
         (("--gpus", "1xA101"), "there is no GPU model 'A101'"),
     ],
 )
-def test_another_cluster(run: Run, app: Path, plan: Path, tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+def test_a_cluster_that_does_not_fit_the_plan_is_refused(
+    run: Run, app: Path, plan: Path, tmp_path: Path, args: tuple[str, ...], message: str
+) -> None:
     result = run("compile", app, "--plan", plan, "-O", tmp_path / "out", "--backend", "python", *args)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes_of_graph_and_plan_are_told_at_once(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+def test_mistakes_in_graph_and_plan_are_reported_at_once(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
     (app / "models" / "average.py").unlink()
     plan.write_text("{}")
     result = run("compile", app, "--plan", plan, "-O", tmp_path / "out")
@@ -75,7 +77,7 @@ def test_mistakes_of_graph_and_plan_are_told_at_once(run: Run, app: Path, plan: 
     assert f"{plan}: this is not a plan" in result.stderr
 
 
-def test_a_folder_with_something_else(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
     result = run("compile", app, "--plan", plan, "-O", app, "--backend", "python")
     assert result.exit_code == 2
     assert "the folder holds something else" in result.stderr

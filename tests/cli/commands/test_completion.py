@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(("shell", "sign"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --no")])
-def test_a_script_for_each_shell(run: Run, shell: str, sign: str) -> None:
+def test_each_shell_has_a_script(run: Run, shell: str, sign: str) -> None:
     result = run("completion", shell)
     assert result.exit_code == 0
     assert sign in result.stdout
@@ -22,12 +22,12 @@ def test_a_script_for_each_shell(run: Run, shell: str, sign: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_takes_it(run: Run) -> None:
+def test_bash_accepts_the_script(run: Run) -> None:
     script = run("completion", "bash").stdout
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
-def test_a_shell_that_is_none(run: Run) -> None:
+def test_an_unknown_shell_is_refused(run: Run) -> None:
     result = run("completion", "tcsh")
     assert result.exit_code == 2
     assert "'bash', 'zsh', 'fish'" in result.stderr
@@ -43,7 +43,7 @@ def test_a_shell_that_is_none(run: Run) -> None:
         ("jigsaw-triton plan --dem", {"--demand"}),
     ],
 )
-def test_words_are_completed(words: str, found: set[str]) -> None:
+def test_commands_and_options_are_completed(words: str, found: set[str]) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "jigsaw_triton.cli.main"],
         env={

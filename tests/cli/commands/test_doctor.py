@@ -15,7 +15,7 @@ ERROR = Check("python backend", "error", "no libpython", "apt-get install it")
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
-    """What the servers' checks find."""
+    """Findings of the checks of servers."""
     checks = [GOOD]
     monkeypatch.setattr(doctor, "checks", lambda: checks)
     monkeypatch.setattr(doctor, "gpu_checks", lambda: [Check("NVIDIA driver", "ok", "none answers")])
@@ -35,21 +35,21 @@ def free_ports() -> list[int]:
     return ports
 
 
-def test_a_healthy_machine(run: Run, found: list[Check]) -> None:
+def test_a_machine_without_findings_is_ok(run: Run, found: list[Check]) -> None:
     result = run("doctor")
     assert result.exit_code == 0
     assert "cache folder   /cache" in result.stdout
-    assert "What to do" not in result.stdout
+    assert "To fix" not in result.stdout
 
 
-def test_a_warning_is_no_failure(run: Run, found: list[Check]) -> None:
+def test_a_warning_exits_with_0(run: Run, found: list[Check]) -> None:
     found.append(WARNING)
     result = run("doctor")
     assert result.exit_code == 0
     assert "/dev/shm: enlarge it" in result.stdout
 
 
-def test_an_error_is_one(run: Run, found: list[Check]) -> None:
+def test_an_error_exits_with_1(run: Run, found: list[Check]) -> None:
     found.append(ERROR)
     result = run("doctor", "-o", "json")
     assert result.exit_code == 1
@@ -63,11 +63,11 @@ def test_an_error_is_one(run: Run, found: list[Check]) -> None:
     } in document["checks"]
 
 
-def test_a_port_that_is_taken(run: Run, found: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_a_warning(run: Run, found: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(port, *free_ports()[:2]))
         result = run("doctor")
     assert result.exit_code == 0
-    assert f"port {port} is taken by process" in result.stdout
-    assert "the gateway's HTTP wants it" in result.stdout
+    assert f"port {port} is already in use by process" in result.stdout
+    assert "the gateway needs it for HTTP" in result.stdout

@@ -6,12 +6,14 @@ import pytest
 from jigsaw_triton.evaluation.ablation import SUBSETS
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 GPUS = ("--gpus", "1xcpu")
 
 
 @pytest.fixture
 def profiled(app: Path) -> Path:
-    """The application with profiles on a whole GPU and on a part of it."""
+    """The application with profiles on a whole GPU and on a slice."""
     file = app / "profiles.csv"
     header = file.read_text().splitlines()[0]
     rows = [f"cpu,average,exact,{kind},1,1,5,5,5,{rps},100,assumed" for kind, rps in (("7g", 200), ("1g", 100))]
@@ -19,8 +21,7 @@ def profiled(app: Path) -> Path:
     return app
 
 
-@pytest.mark.slow
-def test_an_ablation_as_a_table_and_a_plot(run: Run, profiled: Path, tmp_path: Path) -> None:
+def test_an_ablation_is_printed_as_a_table_and_plotted(run: Run, profiled: Path, tmp_path: Path) -> None:
     picture = tmp_path / "ablation.svg"
     result = run("evaluate", "ablation", profiled, *GPUS, "--plot", picture)
     assert result.exit_code == 0
@@ -33,8 +34,7 @@ def test_an_ablation_as_a_table_and_a_plot(run: Run, profiled: Path, tmp_path: P
     assert f"wrote {picture}" in result.stderr
 
 
-@pytest.mark.slow
-def test_an_ablation_as_json(run: Run, profiled: Path) -> None:
+def test_json_of_an_ablation_has_all_cases(run: Run, profiled: Path) -> None:
     document = json.loads(run("evaluate", "ablation", profiled, *GPUS, "-o", "json").stdout)
     (graph,) = document["graphs"]
     assert (graph["graph"], len(graph["cases"])) == ("hello", 16)
@@ -42,20 +42,20 @@ def test_an_ablation_as_json(run: Run, profiled: Path) -> None:
     assert set(document["published"]) == {f or "none" for f in SUBSETS}
 
 
-def test_subsets_that_carry_nothing_are_explained(run: Run, app: Path) -> None:
+def test_feature_sets_that_can_serve_nothing_have_a_reason(run: Run, app: Path) -> None:
     """The application has no profile of a whole GPU."""
     shown = run("evaluate", "ablation", app, *GPUS).stdout
-    assert "features none, exact: hello: no configuration of task average can be had" in shown
+    assert "features none, exact: hello: task average has no usable configuration" in shown
     assert "without spatial partitioning (S)" in shown
 
 
-def test_a_picture_of_another_kind_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
+def test_a_plot_with_an_unknown_suffix_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
     result = run("evaluate", "ablation", profiled, *GPUS, "--plot", tmp_path / "a.jpg")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "ends in .svg or .png" in result.stderr
+    assert "must end in .svg or .png" in result.stderr
 
 
-def test_a_picture_that_cannot_be_written_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
+def test_a_plot_that_cannot_be_written_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     place = tmp_path / "a.svg"
     place.mkdir()
@@ -65,12 +65,12 @@ def test_a_picture_that_cannot_be_written_is_refused_before_planning(run: Run, p
     assert "planning" not in result.stderr
 
 
-def test_looking_whether_a_picture_can_be_written_leaves_nothing(run: Run, tmp_path: Path) -> None:
+def test_checking_that_a_plot_can_be_written_leaves_no_file(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "a.svg"
     assert run("evaluate", "ablation", tmp_path / "none", *GPUS, "--plot", picture).exit_code == 2
     assert not picture.exists()
 
 
-def test_the_group_lists_its_comparisons(run: Run) -> None:
+def test_the_help_of_the_group_lists_its_commands(run: Run) -> None:
     assert "ablation" in run("evaluate", "--help").stdout

@@ -12,44 +12,44 @@ from tests.cli.conftest import Run
 
 @pytest.fixture
 def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(init, "fetched", lambda out, folder: (folder / "brought",))
+    monkeypatch.setattr(init, "fetch_files", lambda out, folder: (folder / "model.pt",))
 
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_from_scratch(run: Run) -> None:
+def test_an_application_from_scratch_is_complete(run: Run) -> None:
     result = run("init", "hello")
     assert result.exit_code == 0
     assert files(Path("hello")) == {"graph.yaml", "profiles.csv", "models/average.py"}
-    following = [line.strip() for line in result.stdout.splitlines() if line.startswith("  jigsaw-triton ")]
-    for command in following:
+    commands = [line.strip() for line in result.stdout.splitlines() if line.startswith("  jigsaw-triton ")]
+    for command in commands:
         if command.split()[1] != "deploy":
             assert run(*command.split()[1:]).exit_code == 0
-    assert [command.split()[1] for command in following] == ["validate", "show", "plan", "deploy"]
+    assert [command.split()[1] for command in commands] == ["validate", "show", "plan", "deploy"]
 
 
-def test_the_current_folder(run: Run) -> None:
+def test_an_application_is_created_in_the_current_folder(run: Run) -> None:
     assert run("init", ".").exit_code == 0
     assert Path("graph.yaml").is_file()
 
 
 @pytest.mark.usefixtures("no_downloads")
-def test_from_a_ready_application_without_what_is_fetched(run: Run) -> None:
+def test_a_ready_application_is_copied_without_fetched_files(run: Run) -> None:
     result = run("init", "mine", "--from", "docread", "-o", "json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert (found["application"], found["created"], found["fetched"]) == ("docread", True, ["mine/brought"])
+    assert (found["application"], found["created"], found["fetched"]) == ("docread", True, ["mine/model.pt"])
     source = applications_dir() / "docread"
-    later = {str(path.relative_to(source)) for path in load_sources(source).pinned}
-    assert later
-    assert not files(Path("mine")) & later
+    fetched = {str(path.relative_to(source)) for path in load_sources(source).pinned}
+    assert fetched
+    assert not files(Path("mine")) & fetched
     assert {"graph.yaml", "sources.yaml", "client.py"} <= files(Path("mine"))
 
 
 @pytest.mark.usefixtures("no_downloads")
-def test_again_it_overwrites_nothing(run: Run) -> None:
+def test_a_second_run_overwrites_nothing(run: Run) -> None:
     run("init", "mine", "--from", "digits")
     graph = Path("mine", "graph.yaml")
     graph.write_text(graph.read_text().replace("latency_ms: 50", "latency_ms: 60"))
@@ -57,11 +57,11 @@ def test_again_it_overwrites_nothing(run: Run) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["created"] is False
     assert "latency_ms: 60" in graph.read_text()
-    assert "nothing in it is overwritten" in result.stderr
+    assert "its files are not overwritten" in result.stderr
 
 
 @pytest.mark.parametrize("origin", [(), ("--from", "digits")])
-def test_a_folder_that_holds_something_else(run: Run, origin: tuple[str, ...]) -> None:
+def test_a_folder_with_other_files_is_refused(run: Run, origin: tuple[str, ...]) -> None:
     Path("full").mkdir()
     Path("full", "letter.txt").write_text("x")
     result = run("init", "full", *origin)
@@ -70,28 +70,28 @@ def test_a_folder_that_holds_something_else(run: Run, origin: tuple[str, ...]) -
     assert files(Path("full")) == {"letter.txt"}
 
 
-def test_a_file_where_the_folder_should_be(run: Run) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(run: Run) -> None:
     Path("file").write_text("x")
     result = run("init", "file")
     assert result.exit_code == 2
-    assert "this is no folder" in result.stderr
+    assert "this is not a folder" in result.stderr
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_where_copying_fails_nothing_is_left(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_failed_copy_leaves_nothing(run: Run, app: Path, monkeypatch: pytest.MonkeyPatch, existed: bool) -> None:
     (app / "models" / "lost.py").symlink_to("nowhere")
     monkeypatch.setattr(init, "SKELETON", app)
     new = Path("new")
-    if there:
+    if existed:
         new.mkdir()
     result = run("init", new)
     assert result.exit_code == 2
     assert "the folder cannot be written" in result.stderr
-    assert new.exists() == there
+    assert new.exists() == existed
     assert files(Path()) == set()
 
 
-def test_an_application_that_is_none(run: Run) -> None:
+def test_an_unknown_application_is_refused(run: Run) -> None:
     result = run("init", "x", "--from", "docreed")
     assert result.exit_code == 2
     assert "there is no ready application 'docreed'" in result.stderr
@@ -99,24 +99,24 @@ def test_an_application_that_is_none(run: Run) -> None:
     assert not Path("x").exists()
 
 
-def test_the_list(run: Run) -> None:
+def test_ready_applications_are_listed(run: Run) -> None:
     result = run("init", "--list", "-o", "json")
     names = [entry["name"] for entry in json.loads(result.stdout)["applications"]]
     assert {"docread", "digits"} <= set(names)
     assert "docread" in run("init", "--list").stdout
 
 
-def test_without_a_folder(run: Run) -> None:
+def test_a_missing_folder_argument_is_a_usage_error(run: Run) -> None:
     result = run("init")
     assert result.exit_code == 2
     assert "Missing argument 'DIR'" in result.stderr
 
 
-def test_a_download_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_has_a_hint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object) -> None:
         raise ArtifactError("could not be downloaded", hint="check the network")
 
-    monkeypatch.setattr(init, "fetched", offline)
+    monkeypatch.setattr(init, "fetch_files", offline)
     result = run("init", "mine", "--from", "digits")
     assert result.exit_code == 2
     assert "hint: check the network" in result.stderr

@@ -1,4 +1,4 @@
-"""`mig` on the stand-in for NVIDIA's library."""
+"""`mig` on the stand-in for NVML."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Mig = Callable[..., Any]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    """Makes the machine that the commands run on."""
+    """Creates the machine that the commands run on."""
     made: list[Machine] = []
 
     def make(*models: str, mig: bool = True) -> Machine:
@@ -36,7 +36,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
 
 @pytest.fixture
 def mig(run: Run, tmp_path: Path) -> Mig:
-    """Runs `mig`; what it printed as JSON, and its exit code under `code`."""
+    """Runs `mig`, and returns its JSON with the exit code under `code`."""
 
     def invoke(*args: str | Path) -> dict[str, Any]:
         result = run("mig", *args, "--state", tmp_path / "state", "-o", "json")
@@ -49,7 +49,7 @@ def layouts(mig: Mig) -> dict[int, list[str]]:
     return {gpu["index"]: [f"{i['slice']}@{i['start']}" for i in gpu["instances"]] for gpu in mig("list")["gpus"]}
 
 
-def test_without_a_driver_it_is_said_how_to_get_one(make: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_has_a_hint(make: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     make("A100-80GB")
     monkeypatch.delenv("NVML_STANDIN")
     result = run("mig", "list")
@@ -58,7 +58,7 @@ def test_without_a_driver_it_is_said_how_to_get_one(make: Any, run: Run, monkeyp
     assert "install NVIDIA's driver" in result.stderr
 
 
-def test_list_tells_whose_instances_are_and_who_is_on_them(make: Any, mig: Mig, run: Run, tmp_path: Path) -> None:
+def test_list_shows_owners_and_processes_of_instances(make: Any, mig: Mig, run: Run, tmp_path: Path) -> None:
     machine = make("A100-80GB", "L4")
     other = machine.foreign(0, "2g", 0)
     machine.foreign(0, "1g", 6, half=True)
@@ -83,7 +83,7 @@ def test_list_tells_whose_instances_are_and_who_is_on_them(make: Any, mig: Mig, 
     assert "■ deployment  ■ mig apply  ■ others" in text
 
 
-def test_looking_writes_nothing(make: Any, mig: Mig, tmp_path: Path) -> None:
+def test_commands_that_change_nothing_write_no_file(make: Any, mig: Mig, tmp_path: Path) -> None:
     machine = make("A100-80GB")
     assert mig("list")["code"] == 0
     assert mig("assert", "--layout", "none", "--gpu", "0")["code"] == 0
@@ -93,20 +93,18 @@ def test_looking_writes_nothing(make: Any, mig: Mig, tmp_path: Path) -> None:
     assert machine.changes() == []
 
 
-def test_apply_changes_the_least_and_a_dry_run_tells_the_calls(make: Any, mig: Mig) -> None:
+def test_apply_changes_as_little_as_possible_and_a_dry_run_prints_the_calls(make: Any, mig: Mig) -> None:
     machine = make("A100-80GB")
     first = mig("apply", "--layout", "3g,1g,1g", "--gpu", "0")
     assert first["gpus"][0]["create"] == ["1g@2", "1g@3", "3g@4"]
-    told = mig("apply", "--layout", "3g,2g", "--gpu", "0", "--dry-run")
+    dry = mig("apply", "--layout", "3g,2g", "--gpu", "0", "--dry-run")
     machine.forget_calls()
     done = mig("apply", "--layout", "3g,2g", "--gpu", "0")
     assert (
-        done["gpus"]
-        == told["gpus"]
-        == [{"index": 0, "stay": ["3g@4"], "destroy": ["1g@2", "1g@3"], "create": ["2g@2"]}]
+        done["gpus"] == dry["gpus"] == [{"index": 0, "stay": ["3g@4"], "destroy": ["1g@2", "1g@3"], "create": ["2g@2"]}]
     )
-    assert [call.partition("(")[0] for call in told["calls"]] == [call.name for call in machine.changes()]
-    assert told["calls"][-2:] == [
+    assert [call.partition("(")[0] for call in dry["calls"]] == [call.name for call in machine.changes()]
+    assert dry["calls"][-2:] == [
         "nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0, profile 14, 2:2)",
         "nvmlGpuInstanceCreateComputeInstance(GPU 0 2g@2, 28 multiprocessors)",
     ]
@@ -116,14 +114,14 @@ def test_apply_changes_the_least_and_a_dry_run_tells_the_calls(make: Any, mig: M
     assert machine.changes() == []
 
 
-def test_apply_leaves_what_it_did_not_make_unless_told(make: Any, mig: Mig, tmp_path: Path) -> None:
+def test_apply_destroys_instances_of_others_only_on_request(make: Any, mig: Mig, tmp_path: Path) -> None:
     machine = make("A100-80GB")
     machine.foreign(0, "2g", 0)
     refused = mig("apply", "--layout", "7g", "--gpu", "0")
     assert refused["code"] == 4
     assert refused["error"]["where"] == "2g@0 of GPU 0"
     assert "--others" in refused["error"]["hint"]
-    # What is where it is wanted may stay, whoever made it.
+    # An instance at a wanted place stays, whoever created it.
     assert mig("apply", "--layout", "2g,3g", "--gpu", "0")["code"] == 0
     assert mig("apply", "--layout", "7g", "--gpu", "0", "--others")["code"] == 0
     assert layouts(mig) == {0: ["7g@0"]}
@@ -153,7 +151,7 @@ def test_apply_does_not_destroy_what_a_process_is_on(make: Any, mig: Mig, monkey
     assert (left["uuid"], left["owner"]) == (other, "others")
 
 
-def test_an_apply_that_was_broken_off_is_ended_by_the_next(make: Any, mig: Mig) -> None:
+def test_an_interrupted_apply_is_completed_by_the_next(make: Any, mig: Mig) -> None:
     machine = make("A100-80GB")
     machine.fault("nvmlGpuInstanceCreateComputeInstance", 1, "fail", 999)
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 999)
@@ -164,7 +162,7 @@ def test_an_apply_that_was_broken_off_is_ended_by_the_next(make: Any, mig: Mig) 
     assert layouts(mig) == {0: ["3g@4"]}
 
 
-def test_assert_tells_the_difference_by_its_exit_code(make: Any, mig: Mig, run: Run) -> None:
+def test_assert_exits_with_4_if_a_layout_differs(make: Any, mig: Mig, run: Run) -> None:
     make("A100-80GB", "A100-80GB")
     assert mig("apply", "--layout", "3g@4", "--gpu", "1")["code"] == 0
     assert mig("assert", "--layout", "3g", "--gpu", "1")["ok"] is True
@@ -174,7 +172,7 @@ def test_assert_tells_the_difference_by_its_exit_code(make: Any, mig: Mig, run: 
 
 
 @pytest.mark.parametrize("form", ["jigsaw-triton", "mig-parted"])
-def test_what_is_exported_is_read_back(make: Any, mig: Mig, run: Run, tmp_path: Path, form: str) -> None:
+def test_an_exported_file_is_applied(make: Any, mig: Mig, run: Run, tmp_path: Path, form: str) -> None:
     make("A100-80GB", "A30-24GB", "L4")
     assert mig("apply", "--layout", "3g@4,1g@1,1gx2@2", "--gpu", "0")["code"] == 0
     file = tmp_path / "layouts.yaml"
@@ -200,7 +198,7 @@ def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, m
     assert mig("apply", file, "--config", "small")["code"] == 0
     assert layouts(mig) == {index: [f"1g@{start}" for start in range(7)] for index in (0, 1)}
     refused = mig("assert", file, "--config", "off")
-    assert (refused["code"], refused["error"]["message"]) == (4, "MIG is on on GPU 0, and is to be off")
+    assert (refused["code"], refused["error"]["message"]) == (4, "MIG is on for GPU 0, but the layout wants it off")
 
 
 @pytest.mark.parametrize(
@@ -208,20 +206,22 @@ def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, m
     [
         ((), 2, "give a file or --layout"),
         (("file.yaml", "--layout", "7g"), 2, "give a file or --layout"),
-        (("--layout", "7g"), 2, "it does not say of which GPUs"),
+        (("--layout", "7g"), 2, "it is not clear for which GPUs"),
         (("--layout", "7g", "--gpu", "3"), 2, "there is no GPU 3"),
         (("--layout", "9g", "--gpu", "0"), 2, "A100-80GB has no slice '9g'"),
-        (("--layout", "3g,3g,1g", "--gpu", "0"), 2, "3g, 3g, 1g cannot all be on GPU 0, an A100-80GB"),
-        (("--layout", "7g", "--gpu", "1"), 4, "MIG is off on GPU 1, and is to be on"),
+        (("--layout", "3g,3g,1g", "--gpu", "0"), 2, "3g, 3g, 1g do not fit on GPU 0, an A100-80GB"),
+        (("--layout", "7g", "--gpu", "1"), 4, "MIG is off for GPU 1, but the layout wants it on"),
         (("nowhere.yaml",), 2, "1 mistake"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_applied_is_told(make: Any, mig: Mig, args: tuple[str, ...], code: int, message: str) -> None:
+def test_a_layout_that_cannot_be_applied_is_refused(
+    make: Any, mig: Mig, args: tuple[str, ...], code: int, message: str
+) -> None:
     make("A100-80GB", "L4")
     for command in ("apply", "assert"):
-        told = mig(command, *args)
-        assert told["code"] == code
-        assert message in told["error"]["message"] or told["error"]["diagnostics"]
+        refused = mig(command, *args)
+        assert refused["code"] == code
+        assert message in refused["error"]["message"] or refused["error"]["diagnostics"]
 
 
 def test_enable_is_pending_on_ampere_until_a_reset(make: Any, mig: Mig, run: Run) -> None:
@@ -240,22 +240,22 @@ def test_enable_takes_effect_at_once_on_hopper(make: Any, mig: Mig) -> None:
     assert [call.arguments for call in machine.changes()] == ["1, 1"]
 
 
-def test_enable_refuses_while_anything_runs(make: Any, mig: Mig) -> None:
+def test_enable_is_refused_while_a_process_is_on_the_gpu(make: Any, mig: Mig) -> None:
     machine = make("H100-80GB", "L4", mig=False)
     machine.hold(mig("list")["gpus"][0]["uuid"], os.getpid())
     refused = mig("enable", "0")
     assert refused["code"] == 1
     assert f"local/0 is held by process {os.getpid()}" in refused["error"]["message"]
-    assert mig("enable", "1")["error"]["message"] == "an NVIDIA L4 knows no MIG"
+    assert mig("enable", "1")["error"]["message"] == "an NVIDIA L4 does not support MIG"
     assert mig("enable", "2")["error"]["message"] == "there is no such GPU"
     assert machine.changes() == []
 
 
-def test_a_gpu_that_is_uncut_beside_others_is_told_with_the_remedy(make: Any, mig: Mig, run: Run) -> None:
+def test_list_warns_of_a_gpu_without_mig_beside_others(make: Any, mig: Mig, run: Run) -> None:
     make("H100-80GB", "H100-80GB", mig=False)
     assert "warning" not in run("mig", "list").stderr
     mig("enable", "1")
     listed = run("mig", "list")
     assert listed.exit_code == 0
-    told = "GPU 0 is one whole slice: MIG is off, and on on others of its model: `jigsaw-triton mig enable 0`"
-    assert f"warning: {told}" in listed.stderr
+    reason = "MIG is off, but on for others of its model; run `jigsaw-triton mig enable 0`"
+    assert f"warning: GPU 0 is one whole slice: {reason}" in listed.stderr

@@ -6,18 +6,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jigsaw_triton.cli.inputs.files import read_plan
-from jigsaw_triton.cli.views.plan import strips
-from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
+from jigsaw_triton.api.files import load_plan
 from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.slow
 
 GPUS = ("--gpus", "2xcpu")
 
 
-def test_the_plan_is_a_table_and_a_board(run: Run, app: Path) -> None:
+def test_the_plan_is_printed_as_a_table_and_a_drawing(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
@@ -42,26 +40,26 @@ def test_the_plan_is_a_table_and_a_board(run: Run, app: Path) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_as_json_it_is_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
+def test_json_equals_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json", "-O", file)
     assert json.loads(result.stdout) == json.loads(file.read_text())
-    assert read_plan(file).graphs["hello"].demand_rps == 20
+    assert load_plan(file).graphs["hello"].demand_rps == 20
 
 
-def test_as_svg(run: Run, app: Path) -> None:
+def test_svg_draws_the_gpus(run: Run, app: Path) -> None:
     drawing = run("plan", app, *GPUS, "--demand", "20", "-o", "svg").stdout
     assert ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
 @pytest.mark.parametrize("flag", ["--explain", "--diff"])
-def test_a_drawing_is_of_the_plan_alone(run: Run, app: Path, flag: str) -> None:
+def test_svg_excludes_explain_and_diff(run: Run, app: Path, flag: str) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "svg", flag)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"-o svg draws the plan alone; leave out {flag}" in result.stderr
+    assert f"-o svg draws only the plan; leave out {flag}" in result.stderr
 
 
-def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
+def test_several_graphs_are_planned_together(run: Run, named: Callable[[str], Path]) -> None:
     result = run("plan", named("a"), named("b"), *GPUS, "--demand", "a=5,b=7", "-o", "json")
     assert {name: graph["demand_rps"] for name, graph in json.loads(result.stdout)["graphs"].items()} == {
         "a": 5,
@@ -69,8 +67,7 @@ def test_several_graphs(run: Run, named: Callable[[str], Path]) -> None:
     }
 
 
-@pytest.mark.slow
-def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
+def test_an_infeasible_demand_exits_with_3(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1000000")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "no plan is feasible" in result.stderr
@@ -78,8 +75,7 @@ def test_a_demand_that_cannot_be_met(run: Run, app: Path) -> None:
     assert "hint: " in result.stderr
 
 
-@pytest.mark.slow
-def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
+def test_json_of_an_infeasible_slo_has_the_nearest_feasible_value(run: Run, app: Path) -> None:
     file = app / "graph.yaml"
     file.write_text(file.read_text().replace("latency_ms: 100", "latency_ms: 1"))
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "json")
@@ -96,25 +92,25 @@ def test_an_slo_that_cannot_be_met_as_json(run: Run, app: Path) -> None:
     assert run("plan", app, *GPUS, "--demand", "20").exit_code == 0
 
 
-def test_without_gpus(run: Run, app: Path) -> None:
+def test_missing_gpus_are_an_input_error(run: Run, app: Path) -> None:
     result = run("plan", app, "--demand", "20")
     assert result.exit_code == 2
     assert "--gpus 2xcpu to try it without a GPU" in result.stderr
 
 
-def test_without_a_demand(run: Run, app: Path) -> None:
+def test_a_missing_demand_is_a_usage_error(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS)
     assert result.exit_code == 2
     assert "Missing option '--demand'" in result.stderr
 
 
-def test_a_board_without_profiles(run: Run, app: Path) -> None:
+def test_a_gpu_model_without_profiles_is_infeasible(run: Run, app: Path) -> None:
     result = run("plan", app, "--gpus", "1xA100-80GB", "--driver", "emulated", "--demand", "1")
     assert result.exit_code == 3
     assert "no profile on A100-80GB" in result.stderr
 
 
-def test_as_another_system_would_plan(run: Run, app: Path) -> None:
+def test_features_and_formulation_are_options(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "st", "--formulation", "paper", "-o", "json")
     plan = json.loads(result.stdout)
     assert (plan["features"], plan["formulation"]) == ("ST", "paper")
@@ -132,7 +128,7 @@ def test_as_another_system_would_plan(run: Run, app: Path) -> None:
         (("--latency-model", "2p95", "--formulation", "paper"), "2p95"),
     ],
 )
-def test_the_latency_model_is_that_of_the_formulation_unless_it_is_said(
+def test_the_formulation_sets_the_default_latency_model(
     flags: tuple[str, ...], model: str, run: Run, app: Path
 ) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", *flags, "-o", "json")
@@ -145,7 +141,7 @@ def test_the_papers_formulation_has_its_own_latency_model(run: Run, app: Path) -
     assert "2p95" in result.stderr
 
 
-def test_without_any_feature(run: Run, app: Path) -> None:
+def test_all_features_can_be_left_out(run: Run, app: Path) -> None:
     file = app / "profiles.csv"
     file.write_text(file.read_text().replace(",1g,", ",7g,"))
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "none", "-o", "json")
@@ -153,29 +149,28 @@ def test_without_any_feature(run: Run, app: Path) -> None:
     assert "features none" in run("plan", app, *GPUS, "--demand", "20", "--features", "none").stdout
 
 
-def test_a_feature_that_is_none(run: Run, app: Path) -> None:
+def test_an_unknown_feature_is_refused(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--features", "AX")
     assert result.exit_code == 2
     assert "X unknown" in result.stderr
 
 
-@pytest.mark.slow
-def test_what_shares_a_slice_is_told(run: Run, named: Callable[[str], Path]) -> None:
+def test_shared_slices_and_chains_are_printed(run: Run, named: Callable[[str], Path]) -> None:
     asked = (named("a"), named("b"), *GPUS, "--demand", "a=1,b=1")
     plain = run("plan", *asked).stdout
     assert "2 of 14 compute slices" in plain and "is shared by" not in plain
     shared = run("plan", *asked, "--share").stdout
     assert "1 of 14 compute slices" in shared
     assert "local/0 1g@0 is shared by a.average and b.average" in shared
-    assert "called at once" not in shared
+    assert "in one call" not in shared
     chain = run("plan", applications_dir() / "digits", "--gpus", "1xcpu", "--demand", "5", "--share").stdout
-    assert "normalise and classify are called at once" in chain
+    assert "normalise and classify run in one call" in chain
     (gpu,) = json.loads(run("plan", *asked, "--share", "-o", "json").stdout)["gpus"]
     assert [[model["graph"] for model in placed["models"]] for placed in gpu["layout"]] == [["a", "b"]]
     assert run("plan", *asked, "--share", "--formulation", "paper").exit_code == 2
 
 
-def test_a_time_limit_of_nothing(run: Run, app: Path) -> None:
+def test_a_time_limit_of_0_is_refused(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "1", "--time-limit", "0")
     assert result.exit_code == 2
     assert "--time-limit" in result.stderr
@@ -187,34 +182,14 @@ def test_a_gap_is_a_share(run: Run, app: Path) -> None:
     assert run("plan", app, *GPUS, "--demand", "1", "--gap", "1").exit_code == 2
 
 
-def placed(start: int, slice_: str, *models: PlacedModel) -> PlacedSlice:
-    return PlacedSlice(Placement(start, slice_), models)
-
-
-def test_pieces_say_what_is_in_a_slice() -> None:
-    detect, classify = PlacedModel("g", "detect", "s", 2, 8), PlacedModel("g", "classify", "a", 1, 4)
-    gpu = PlannedGpu(
-        GpuId("n", 0), "cpu", (placed(0, "1g", detect), placed(2, "2g", detect, classify), placed(4, "3g"))
-    )
-    plan = Plan({}, (gpu,), 6, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))
-    cluster = Cluster(tuple(Gpu(GpuId("n", index), CATALOG["cpu"]) for index in range(2)))
-    used, free = strips(plan, cluster)
-    assert [(piece.label, piece.key) for piece in used.pieces] == [
-        ("detect\ns\n2x b8", "detect"),
-        ("detect s\nclassify a", "detect"),
-        ("", ""),
-    ]
-    assert free.pieces == ()
-
-
-def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path: Path) -> None:
+def test_instances_of_others_are_drawn_and_kept(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(
         "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  nodes:\n"
         "    - {name: a, gpus: [{model: cpu, foreign: [{slice: 1g, start: 0}, {slice: 3g, start: 4}]}]}\n"
     )
     shown = run("plan", app, "--cluster", file, "--demand", "20").stdout
-    assert "1 of 3 compute slices (4 more are taken by others) on 1 of 1 GPUs" in shown
+    assert "1 of 3 compute slices (4 more are used by others) on 1 of 1 GPUs" in shown
     assert re.search(r"a/0 │1g +│1g +│·+│·+│3g +│\ncpu +│taken +│average +│·+│·+│taken +│", shown), shown
     file.write_text(file.read_text().replace("start: 0", "start: 5"))
     wrong = run("plan", app, "--cluster", file, "--demand", "20")
@@ -222,19 +197,17 @@ def test_what_others_have_is_drawn_and_left_alone(run: Run, app: Path, tmp_path:
     assert "cluster.yaml:6: this instance cannot be there: 3g@4 overlaps 1g@5" in wrong.stderr
 
 
-@pytest.mark.slow
-def test_explained(run: Run, app: Path) -> None:
+def test_an_explanation_is_printed(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--explain")
     assert result.exit_code == 0
-    for title in ("what tasks use", "what paths use", "what requirements are worth", "what was chosen"):
+    for title in ("SLO by task", "SLO by path", "cost of the requirements", "choices and their"):
         assert title in result.stdout
     assert "hello.latency_ms" in result.stdout
     assert "variant exact" in result.stdout
-    assert "plans made in" in result.stdout
+    assert "compared with" in result.stdout
 
 
-@pytest.mark.slow
-def test_the_explanation_is_beside_the_plan_in_json_alone(run: Run, app: Path, tmp_path: Path) -> None:
+def test_the_explanation_is_in_json_but_not_in_the_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     document = json.loads(run("plan", app, *GPUS, "--demand", "20", "--explain", "-o", "json", "-O", file).stdout)
     explanation = document.pop("explanation")

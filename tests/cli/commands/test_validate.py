@@ -20,14 +20,14 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def test_a_right_application(run: Run, app: Path) -> None:
+def test_an_application_without_mistakes_is_valid(run: Run, app: Path) -> None:
     result = run("validate", app)
     assert result.exit_code == 0
     assert "no mistakes" in result.stdout
     assert result.stderr == ""
 
 
-def test_as_json(run: Run, app: Path) -> None:
+def test_json_describes_the_graph(run: Run, app: Path) -> None:
     (app / "models" / "average.py").unlink()
     result = run("validate", app, "--gpus", "2xcpu", "-o", "json")
     found = json.loads(result.stdout)
@@ -51,37 +51,36 @@ def test_a_missing_package_is_a_warning_with_the_command_that_installs_it(
     assert "`pip install 'jigsaw-triton[torch]'` installs it" in result.stderr
 
 
-def test_code_of_the_users_own(run: Run, app: Path) -> None:
-    """A python step behind the task: looked at, shown, given its time."""
+def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None:
     edit(app / "graph.yaml", "MEAN: average.MEAN\n  tasks:", "MEAN: half.MEAN\n  tasks:")
     tensors = "inputs: {MEAN: average.MEAN}, outputs: {MEAN: {dtype: FP32, shape: [1]}}"
     step = f"    half: {{python: half.py, latency_ms: 20, {tensors}}}\n"
-    edit(app / "graph.yaml", "    # Another task", f"{step}    # Another task")
+    edit(app / "graph.yaml", "    # To pass", f"{step}    # To pass")
     (app / "half.py").write_text("def step(MAEN):\n    return {'MEAN': MAEN / 2}\n")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "half.py:1: step takes no 'MEAN', an input of the step; did you mean 'MAEN'?" in refused.stderr
+    assert "half.py:1: step has no parameter for the input 'MEAN'; did you mean 'MAEN'?" in refused.stderr
     (app / "half.py").write_text("def step(MEAN):\n    return {'MEAN': MEAN / 2}\n")
-    told = run("validate", app)
-    assert told.exit_code == 0
-    assert "1 and 1 in python" in told.stdout
+    result = run("validate", app)
+    assert result.exit_code == 0
+    assert "1 and 1 python steps" in result.stdout
     assert "python half.py, 20 ms" in run("show", app).stdout
     edit(app / "graph.yaml", "  slo:", "  target: ensemble\n  slo:")
     refused = run("validate", app)
     assert refused.exit_code == 2
-    assert "an ensemble cannot express the graph: half is a python step" in refused.stderr
+    assert "an ensemble cannot express the graph: half is a Python step" in refused.stderr
     edit(app / "graph.yaml", "  target: ensemble\n  slo:", "  slo:")
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
-    assert "ms, 20 of them python steps, of 100 (p99)" in plan.stdout
+    assert "ms (20 of them for python steps), at most 100;" in plan.stdout
 
 
-def test_the_file_itself_and_standard_input(run: Run, app: Path) -> None:
+def test_a_graph_is_read_from_a_file_or_standard_input(run: Run, app: Path) -> None:
     assert run("validate", app / "graph.yaml").exit_code == 0
     assert run("validate", "-", stdin=(app / "graph.yaml").read_text()).exit_code == 0
 
 
-def test_a_cluster_alone(run: Run, tmp_path: Path) -> None:
+def test_a_cluster_is_checked_without_graphs(run: Run, tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     result = run("validate", "--cluster", tmp_path)
     assert result.exit_code == 0
@@ -94,70 +93,70 @@ def test_profiles_may_be_missing(run: Run, app: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_schemas(run: Run, kind: str) -> None:
+def test_json_schemas_are_printed(run: Run, kind: str) -> None:
     schema = json.loads(run("validate", "--schema", kind).stdout)
     assert schema["title"] == f"{kind}.yaml"
 
 
-def assert_mistake(run: Run, app: Path, place: str, said: str) -> None:
+def assert_mistake(run: Run, app: Path, place: str, message: str) -> None:
     result = run("validate", app)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert [line for line in result.stderr.splitlines() if line.startswith(f"{app / place}: ") and said in line]
+    assert [line for line in result.stderr.splitlines() if line.startswith(f"{app / place}: ") and message in line]
     assert "Traceback" not in result.stderr
     document = json.loads(run("validate", app, "-o", "json").stdout)
-    assert any(said in f"{d['message']}; {d['hint']}" for d in document["error"]["diagnostics"])
+    assert any(message in f"{d['message']}; {d['hint']}" for d in document["error"]["diagnostics"])
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "message"),
     [
-        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "write TaskGraph"),
+        ("graph.yaml", "kind: TaskGraph", "kind: Cluster", "it must be TaskGraph"),
         ("graph.yaml", "latency_ms: 100", "latency_s: 100", "did you mean 'latency_ms'?"),
         ("graph.yaml", "    MEAN: average.MEAN", "    MEAN: averag.MEAN", "did you mean 'average'?"),
         ("graph.yaml", "accuracy: 0.96", "accuracy: .nan", "is not a finite number"),
         ("graph.yaml", "template: python         #", "template: pyton #", "did you mean 'python'?"),
         ("graph.yaml", "stride: 4", "stride: &x 4", "anchors and aliases are not supported"),
         ("profiles.csv", "gpu,task", "board,task", "the header lacks gpu"),
-        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies fall"),
+        ("profiles.csv", "2.0,3.0,4.0", "2.0,1.0,4.0", "the latencies are not ascending"),
         ("profiles.csv", "1.5,2.0,3.0", "1.5,fast,3.0", "latency_p95_ms is 'fast'"),
     ],
 )
-def test_mistakes(run: Run, app: Path, file: str, old: str, new: str, said: str) -> None:
+def test_a_mistake_has_file_line_and_hint(run: Run, app: Path, file: str, old: str, new: str, message: str) -> None:
     text = (app / file).read_text()
     line = text[: text.index(old)].count("\n") + 1
     edit(app / file, old, new)
-    assert_mistake(run, app, f"{file}:{line}", said)
+    assert_mistake(run, app, f"{file}:{line}", message)
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "said"),
+    ("content", "place", "message"),
     [
         (b"", "graph.yaml", "the file is empty"),
         (b"\xff\xfe\x00", "graph.yaml:1", "the file is not UTF-8 text"),
-        (b"a: [1, 2", "graph.yaml:1", "this is not YAML"),
+        (b"a: [1, 2", "graph.yaml:1", "this is not valid YAML"),
         (b"a: " + b"[" * 100, "graph.yaml:1", "nested more than"),
         (b"a: 1\n" * 300_000, "graph.yaml", "the file is larger than"),
     ],
 )
-def test_what_is_no_graph(run: Run, app: Path, content: bytes, place: str, said: str) -> None:
+def test_a_file_without_a_graph_is_refused(run: Run, app: Path, content: bytes, place: str, message: str) -> None:
     (app / "graph.yaml").write_bytes(content)
-    assert_mistake(run, app, place, said)
+    assert_mistake(run, app, place, message)
 
 
-def test_no_file(run: Run, app: Path) -> None:
+def test_a_missing_file_is_reported(run: Run, app: Path) -> None:
     (app / "graph.yaml").unlink()
     assert_mistake(run, app, "graph.yaml", "there is no such file")
 
 
-def test_mistakes_of_several_files_are_told_at_once(run: Run, app: Path) -> None:
+def test_mistakes_in_several_files_are_reported_at_once(run: Run, app: Path) -> None:
     edit(app / "graph.yaml", "latency_ms: 100", "latency_ms: -1")
     result = run("validate", app, app / "nothing", "--gpus", "1xB52")
     assert result.exit_code == 2
     assert "error: 3 mistakes in the input" in result.stderr
 
 
-def test_nothing_to_validate(run: Run) -> None:
+def test_no_argument_is_a_usage_error(run: Run) -> None:
     result = run("validate")
     assert result.exit_code == 2
     assert "Missing argument" in result.stderr

@@ -26,7 +26,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A file system of a user who may do anything."""
+    """A file system whose user has all capabilities."""
     root = tmp_path / "root"
     (root / "proc" / "self").mkdir(parents=True)
     (root / "proc" / "self" / "status").write_text("Name:\tx\nCapEff:\t000001ffffffffff\n")
@@ -37,7 +37,7 @@ def found(root: Path) -> dict[str, Check]:
     return {check.name: check for check in gpu_checks(root=root)}
 
 
-def test_no_driver_is_no_fault(make: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_ok(make: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make("L4")
     monkeypatch.delenv("NVML_STANDIN")
     checks = found(root)
@@ -45,7 +45,7 @@ def test_no_driver_is_no_fault(make: Callable[..., Machine], root: Path, monkeyp
     assert "MIG is emulated" in checks["NVIDIA driver"].detail
 
 
-def test_a_driver_that_is_there_and_does_not_answer_is_one(
+def test_an_installed_driver_that_does_not_answer_is_an_error(
     make: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make("A100-80GB").unload(load_again=False)
@@ -55,7 +55,7 @@ def test_a_driver_that_is_there_and_does_not_answer_is_one(
     assert check.remedy
 
 
-def test_gpus_are_told_with_their_mode(make: Callable[..., Machine], root: Path) -> None:
+def test_each_gpu_has_its_mig_mode_and_instances(make: Callable[..., Machine], root: Path) -> None:
     machine = make("A100-80GB", "H100-80GB", "L4")
     machine.foreign(0, "2g", 0)
     machine.foreign(0, "3g", 4, half=True)
@@ -63,13 +63,13 @@ def test_gpus_are_told_with_their_mode(make: Callable[..., Machine], root: Path)
     assert checks["NVIDIA driver"] == Check("NVIDIA driver", "ok", "0.0.standin")
     assert checks["GPU 0"].status == "ok"
     assert checks["GPU 0"].detail == (
-        "NVIDIA A100-SXM4-80GB (A100-80GB), MIG is on, 2 MIG instances, 1 of them half made or split"
+        "NVIDIA A100-SXM4-80GB (A100-80GB), MIG is on, 2 MIG instances, 1 of them incomplete or split"
     )
     assert checks["GPU 2"].status == "warning"
-    assert "knows no MIG" in checks["GPU 2"].detail
+    assert "does not support MIG" in checks["GPU 2"].detail
 
 
-def test_mig_that_is_off_or_pending_has_its_remedy(make: Callable[..., Machine], root: Path) -> None:
+def test_mig_that_is_off_or_pending_has_a_remedy(make: Callable[..., Machine], root: Path) -> None:
     make("A100-80GB", "H100-80GB", mig=False)
     pynvml.nvmlInit()
     pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
@@ -80,7 +80,7 @@ def test_mig_that_is_off_or_pending_has_its_remedy(make: Callable[..., Machine],
     assert checks["GPU 1"].remedy == "jigsaw-triton mig enable 1"
 
 
-def test_mig_that_is_off_beside_others_is_told(make: Callable[..., Machine], root: Path) -> None:
+def test_mig_that_is_off_only_on_one_gpu_of_a_model_is_a_warning(make: Callable[..., Machine], root: Path) -> None:
     make("H100-80GB", "H100-80GB", mig=False)
     pynvml.nvmlInit()
     pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(1), 1)
@@ -89,7 +89,7 @@ def test_mig_that_is_off_beside_others_is_told(make: Callable[..., Machine], roo
     assert check.detail.endswith("MIG is off: it is one whole slice, while others of its model are cut")
 
 
-def test_rights(make: Callable[..., Machine], root: Path) -> None:
+def test_changing_mig_needs_a_capability(make: Callable[..., Machine], root: Path) -> None:
     make("A100-80GB")
     assert found(root)["MIG rights"].status == "ok"
     (root / "proc" / "self" / "status").write_text("CapEff:\t00000000a80425fb\n")
@@ -106,17 +106,17 @@ def test_rights(make: Callable[..., Machine], root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "folder", "status", "told"),
+    ("program", "folder", "status", "detail"),
     [
-        ("/usr/bin/nvidia-mig-manager", "", "error", "the GPU Operator's MIG manager changes MIG"),
+        ("/usr/bin/nvidia-mig-manager", "", "error", "the GPU Operator's MIG manager also changes MIG"),
         ("gpu-kubelet-plugin", "", "error", "NVIDIA's DRA driver"),
         ("", "var/lib/kubelet/plugins/gpu.nvidia.com", "error", "NVIDIA's DRA driver"),
         ("/usr/bin/nv-hostengine", "", "ok", "nv-hostengine may hold an instance for a moment"),
-        ("/usr/bin/python3", "", "ok", "nobody else"),
+        ("/usr/bin/python3", "", "ok", "no other program is known"),
     ],
 )
-def test_other_owners(
-    make: Callable[..., Machine], root: Path, program: str, folder: str, status: str, told: str
+def test_other_programs_that_change_mig_are_found(
+    make: Callable[..., Machine], root: Path, program: str, folder: str, status: str, detail: str
 ) -> None:
     make("A100-80GB")
     (root / "proc" / "17").mkdir()
@@ -124,11 +124,13 @@ def test_other_owners(
     (root / folder).mkdir(parents=True, exist_ok=True)
     check = found(root)["MIG owners"]
     assert check.status == status
-    assert told in check.detail
+    assert detail in check.detail
     assert (check.remedy != "") == (status != "ok")
 
 
-def test_mps(make: Callable[..., Machine], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_is_found_on_path(
+    make: Callable[..., Machine], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make("A100-80GB")
     monkeypatch.setenv("PATH", str(tmp_path))
     check = found(root)["MPS"]

@@ -3,7 +3,7 @@ import json
 import click
 import pytest
 
-from jigsaw_triton.cli.io.failure import Failure, Wishes, report
+from jigsaw_triton.cli.io.failure import ErrorFormat, Failure, report
 from jigsaw_triton.errors import (
     ArtifactError,
     Diagnostic,
@@ -33,24 +33,24 @@ TWO = SpecError([Diagnostic("g.yaml", 3, "wrong", "right"), Diagnostic("c.yaml",
         (ValueError("x"), 1),
     ],
 )
-def test_the_exit_code(error: Exception, status: int) -> None:
+def test_each_error_has_its_exit_code(error: Exception, status: int) -> None:
     assert Failure.of(error).status == status
 
 
-def test_every_mistake_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report(TWO, Wishes()) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines() == ["g.yaml:3: wrong; right", "c.yaml: missing", "error: 2 mistakes in the input"]
+def test_every_mistake_is_printed_on_its_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(TWO, ErrorFormat()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["g.yaml:3: wrong; right", "c.yaml: missing", "error: 2 mistakes in the input"]
 
 
-def test_place_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    report(StateError("nothing runs", where="/state", hint="deploy"), Wishes())
+def test_an_error_is_printed_with_its_place_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    report(StateError("nothing runs", where="/state", hint="deploy"), ErrorFormat())
     assert capsys.readouterr().err == "error: /state: nothing runs\nhint: deploy\n"
 
 
-def test_every_reason_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    report(InfeasibleError(["too slow", "too many"], hint="buy"), Wishes())
+def test_every_reason_is_printed_on_its_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report(InfeasibleError(["too slow", "too many"], hint="buy"), ErrorFormat())
     assert capsys.readouterr().err.splitlines() == [
         "error: no plan is feasible",
         "  too slow",
@@ -81,19 +81,19 @@ def test_every_reason_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_as_json_it_goes_to_stdout(
+def test_an_error_as_json_goes_to_stdout(
     capsys: pytest.CaptureFixture[str], error: Exception, found: dict[str, object]
 ) -> None:
-    report(error, Wishes(json=True))
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert json.loads(told.out) == {"error": found}
+    report(error, ErrorFormat(json=True))
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert json.loads(captured.out) == {"error": found}
 
 
-def test_why_no_plan_is_feasible_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_infeasible_problem_as_json_has_its_conflict(capsys: pytest.CaptureFixture[str]) -> None:
     report(
         InfeasibleError(["a", "b"], conflict=["g.accuracy"], nearest={"g.accuracy": 0.8}, unsettled=["g.demand_rps"]),
-        Wishes(json=True),
+        ErrorFormat(json=True),
     )
     assert json.loads(capsys.readouterr().out) == {
         "status": "infeasible",
@@ -105,35 +105,37 @@ def test_why_no_plan_is_feasible_as_json(capsys: pytest.CaptureFixture[str]) -> 
     }
 
 
-def test_a_defect_is_told_with_its_story_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_has_a_traceback_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise ValueError("odd")
     except ValueError as error:
-        report(error, Wishes(json=True, debug=True))
-    told = capsys.readouterr()
-    assert "Traceback" in told.err
-    assert json.loads(told.out)["error"]["message"] == "unexpected ValueError: odd"
+        report(error, ErrorFormat(json=True, debug=True))
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err
+    assert json.loads(captured.out)["error"]["message"] == "unexpected ValueError: odd"
 
 
-def test_what_was_foreseen_has_no_traceback_even_then(capsys: pytest.CaptureFixture[str]) -> None:
-    report(StateError("x"), Wishes(debug=True))
+def test_an_expected_error_has_no_traceback_even_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    report(StateError("x"), ErrorFormat(debug=True))
     assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("args", "environment", "wishes"),
+    ("args", "environment", "form"),
     [
-        ([], {}, Wishes()),
-        (["plan", "-o", "json"], {}, Wishes(json=True)),
-        (["plan", "-ojson"], {}, Wishes(json=True)),
-        (["plan", "--output=json", "--debug"], {}, Wishes(json=True, debug=True)),
-        (["plan", "--output", "json"], {}, Wishes(json=True)),
-        (["plan", "-o"], {}, Wishes()),
-        (["plan"], {"JIGSAW_OUTPUT": "json"}, Wishes(json=True)),
-        (["plan", "-o", "table"], {"JIGSAW_OUTPUT": "json"}, Wishes()),
-        (["plan"], {"JIGSAW_DEBUG": "1"}, Wishes(debug=True)),
-        (["plan"], {"JIGSAW_DEBUG": "0"}, Wishes()),
+        ([], {}, ErrorFormat()),
+        (["plan", "-o", "json"], {}, ErrorFormat(json=True)),
+        (["plan", "-ojson"], {}, ErrorFormat(json=True)),
+        (["plan", "--output=json", "--debug"], {}, ErrorFormat(json=True, debug=True)),
+        (["plan", "--output", "json"], {}, ErrorFormat(json=True)),
+        (["plan", "-o"], {}, ErrorFormat()),
+        (["plan"], {"JIGSAW_OUTPUT": "json"}, ErrorFormat(json=True)),
+        (["plan", "-o", "table"], {"JIGSAW_OUTPUT": "json"}, ErrorFormat()),
+        (["plan"], {"JIGSAW_DEBUG": "1"}, ErrorFormat(debug=True)),
+        (["plan"], {"JIGSAW_DEBUG": "0"}, ErrorFormat()),
     ],
 )
-def test_wishes(args: list[str], environment: dict[str, str], wishes: Wishes) -> None:
-    assert Wishes.of(args, environment) == wishes
+def test_the_form_of_errors_is_read_from_arguments_and_environment(
+    args: list[str], environment: dict[str, str], form: ErrorFormat
+) -> None:
+    assert ErrorFormat.of(args, environment) == form

@@ -12,73 +12,73 @@ from jigsaw_triton.errors import InputError
 TABLE = Table.of(("name", "count", "share"), [("a", 1, "50%"), ("bcd", 20, None)], title="things")
 
 
-def test_columns_of_numbers_are_set_to_the_right() -> None:
+def test_columns_of_numbers_are_right_aligned() -> None:
     assert TABLE.plain() == "things\nname  count  share\na         1    50%\nbcd      20\n"
 
 
-def test_a_table_without_rows_is_its_header() -> None:
+def test_a_table_without_rows_has_only_its_header() -> None:
     assert Table.of(("a", "b"), []).plain() == "a  b\n"
 
 
-def test_words_in_a_column_set_it_to_the_left() -> None:
+def test_a_column_with_words_is_left_aligned() -> None:
     assert Table.of(("count",), [(1,), ("none",)]).plain() == "count\n1\nnone\n"
 
 
-def test_on_a_terminal_no_cell_is_cut() -> None:
+def test_no_cell_is_truncated_on_a_terminal() -> None:
     stream = io.StringIO()
     Console(file=stream, force_terminal=True, width=20).print(Table.of(("path",), [("x" * 50,)]).rich())
     assert stream.getvalue().count("x") == 50
 
 
-def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_are_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.result({}, "[bold]x[/bold] :smile:", Table.of(("a",), [("[red]",)]))
     out.warn("[y]")
-    told = capsys.readouterr()
-    assert told.out == "[bold]x[/bold] :smile:\na\n[red]\n"
-    assert told.err == "warning: [y]\n"
+    captured = capsys.readouterr()
+    assert captured.out == "[bold]x[/bold] :smile:\na\n[red]\n"
+    assert captured.err == "warning: [y]\n"
 
 
-def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output("json")
     out.note("beside")
     out.result({"a": [1]}, "not this")
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"a": [1]}
-    assert told.err == "beside\n"
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"a": [1]}
+    assert captured.err == "beside\n"
 
 
-def test_long_lines_are_not_broken_in_pipes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_lines_are_not_wrapped_in_pipes(capsys: pytest.CaptureFixture[str]) -> None:
     Output().result({}, "word " * 100)
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_what_is_being_done_is_told_by_lines_in_pipes(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().working("first") as tell:
-        tell("second")
+def test_progress_is_printed_as_lines_in_pipes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().working("first") as report:
+        report("second")
     assert capsys.readouterr().err == "first\nsecond\n"
 
 
-def test_no_colours_in_pipes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipes_get_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.result({}, Table.of(("",), [("error",)]))
     out.warn("x")
-    told = capsys.readouterr()
-    assert "\x1b" not in told.out + told.err
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0"), (0.03124, "0.0312"), (1.5, "1.5"), (12.34, "12.3"), (1480.4, "1480"), (1e6, "1000000")],
 )
-def test_figures(value: float, text: str) -> None:
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     assert figures(value) == text
 
 
 @pytest.mark.parametrize(
     ("items", "text"), [((), "none"), (("a",), "a"), (("a", "b"), "a and b"), (("a", "b", "c"), "a, b and c")]
 )
-def test_listed(items: tuple[str, ...], text: str) -> None:
+def test_items_are_joined_with_commas_and_and(items: tuple[str, ...], text: str) -> None:
     assert listed(items) == text
 
 
@@ -87,7 +87,7 @@ def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b.txt").read_text() == "x"
 
 
-def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_file(tmp_path / "a" / "b.txt", "x")

@@ -1,4 +1,4 @@
-"""What `deploy --dry-run` tells, and that it changes nothing."""
+"""`deploy --dry-run` shows what would be done, and changes nothing."""
 
 import json
 import os
@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.cli.inputs.files import problem, read_wanted
-from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.running import Deployment
-from jigsaw_triton.cli.views.dry_run import DryRun, dry_run
+from jigsaw_triton.api.deployment import Rollout
+from jigsaw_triton.api.files import make_problem, read_wanted
+from jigsaw_triton.api.request import Request
+from jigsaw_triton.cli.views.dry_run import DryRun, preview_rollout
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.orphans import DRIVER_FACT
+from jigsaw_triton.controller.paths import deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
@@ -29,7 +30,7 @@ from tests.fakes import mps
 from tests.fakes.nvml.machine import Machine
 
 CACHE = {"JIGSAW_CACHE": str(cache_dir())}
-"""The real one: `run` has a home of its own."""
+"""Real cache folder, because `run` sets another home."""
 
 
 @pytest.fixture
@@ -49,44 +50,46 @@ def write_cluster(folder: Path, driver: str, *lines: str) -> Path:
     return folder / "cluster.yaml"
 
 
-def would(app: Path, cluster: Path, state: Path, installation: Installation, status: Any = None) -> DryRun:
-    wanted = read_wanted(Output(), [str(app)], gpus=None, cluster=str(cluster), driver=None, demand=["5"])
-    return dry_run(wanted, make_plan(problem(wanted)), installation, Deployment.at(state), status)
+def preview(app: Path, cluster: Path, state: Path, installation: Installation, status: Any = None) -> DryRun:
+    wanted = read_wanted([app], cluster=cluster, demand={"hello": 5})
+    problem = make_problem(wanted)
+    rollout = Rollout(Request((str(app),)), wanted, problem, make_plan(problem), status)
+    return preview_rollout(rollout, installation, deployment_paths(state))
 
 
-def test_servers_repositories_and_instances_are_told_and_nothing_is_made(
+def test_servers_repositories_and_instances_are_printed_and_nothing_is_created(
     installation: Installation, run: Run, app: Path, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
-    asked = ("deploy", app, "--gpus", "1xcpu", "--demand", "5", "--state", state, "--dry-run")
-    result = run(*asked, "-o", "json", env=CACHE)
+    arguments = ("deploy", app, "--gpus", "1xcpu", "--demand", "5", "--state", state, "--dry-run")
+    result = run(*arguments, "-o", "json", env=CACHE)
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["dry_run"] is True and told["plan"]["version"] == 1
-    gateway, *workers = told["servers"]
+    found = json.loads(result.stdout)
+    assert found["dry_run"] is True and found["plan"]["version"] == 1
+    gateway, *workers = found["servers"]
     assert (gateway["name"], gateway["change"]) == ("gateway", "starts")
     assert "--http-port=8000" in gateway["argv"]
     assert {m["name"] for m in gateway["models"]} >= {"hello"}
-    assert len(workers) == len(told["mig"]) > 0
+    assert len(workers) == len(found["mig"]) > 0
     for worker in workers:
         assert f"--id={worker['name']}" in worker["argv"]
         assert worker["env"]["CUDA_VISIBLE_DEVICES"] == f"MIG-UUID-OF-{worker['name']}"
         assert worker["repository"] == str(state / "repositories" / "workers" / worker["name"])
         assert all("config.pbtxt" in model["files"] for model in worker["models"])
     assert not state.exists()
-    text = run(*asked, env=CACHE).stdout
+    text = run(*arguments, env=CACHE).stdout
     assert "MIG (emulated):\n  create " in text
     assert f"{workers[0]['name']} starts:\n" in text
     assert not state.exists()
 
 
-def test_a_steps_worker_starts_on_no_instance_and_stays_where_its_code_stays(
+def test_a_steps_worker_has_no_instance_and_stays_if_its_code_stays(
     stepped: Path, tmp_path: Path, installation: Installation
 ) -> None:
     cluster, state = write_cluster(tmp_path, "emulated"), tmp_path / "state"
-    told = would(stepped, cluster, state, installation)
-    steps = next(server for server in told.servers if server.name == "steps-hello")
-    assert len(told.mig) == len(told.servers) - 2
+    found = preview(stepped, cluster, state, installation)
+    steps = next(server for server in found.servers if server.name == "steps-hello")
+    assert len(found.mig) == len(found.servers) - 2
     assert steps.env is not None and steps.env["CUDA_VISIBLE_DEVICES"] == ""
     assert [model.name for model in steps.models] == ["hello.round.step.g1"]
     model = {"name": "hello.round.step.g1", "graph": "hello", "task": "round", "variant": ""}
@@ -97,41 +100,40 @@ def test_a_steps_worker_starts_on_no_instance_and_stays_where_its_code_stays(
         "server": {"workers": {"image": None}},
         "workers": [{"name": "steps-hello", **nowhere, "models": [{**model, "instances": 1, "batch": 1}]}],
     }
-    changes = {server.name: server for server in would(stepped, cluster, state, installation, status).servers}
+    changes = {server.name: server for server in preview(stepped, cluster, state, installation, status).servers}
     assert (changes["steps-hello"].change, changes["steps-hello"].models) == ("stays", ())
 
 
-def test_real_instances_are_told_as_calls_that_are_not_made(
+def test_changes_of_real_gpus_are_printed_as_nvml_calls(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation
 ) -> None:
-    told = would(app, write_cluster(tmp_path, "nvml"), tmp_path / "state", installation)
-    assert [text.partition("(")[0] for text in told.mig[:2]] == [
+    found = preview(app, write_cluster(tmp_path, "nvml"), tmp_path / "state", installation)
+    assert [text.partition("(")[0] for text in found.mig[:2]] == [
         "nvmlDeviceCreateGpuInstanceWithPlacement",
         "nvmlGpuInstanceCreateComputeInstance",
     ]
-    assert told.daemons == ()
+    assert found.daemons == ()
     assert machine.changes() == []
 
 
-def test_daemons_of_mps_are_told_with_their_servers(
+def test_mps_daemons_are_printed_with_their_servers(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{mps.install(tmp_path / 'bin')}{os.pathsep}{os.environ['PATH']}")
-    told = would(app, write_cluster(tmp_path, "nvml", "processes: mps"), tmp_path / "state", installation)
-    daemon = told.daemons[0]
+    found = preview(app, write_cluster(tmp_path, "nvml", "processes: mps"), tmp_path / "state", installation)
+    daemon = found.daemons[0]
     assert daemon.argv == (str(tmp_path / "bin" / "nvidia-cuda-mps-control"), "-f")
     assert daemon.env is not None
-    server = next(s for s in told.servers if s.name == f"{daemon.name}-p1")
+    server = next(s for s in found.servers if s.name == f"{daemon.name}-p1")
     assert server.env is not None
     for variable in ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY"):
         assert server.env[variable] == daemon.env[variable]
-    assert any(line == f"MPS of {daemon.name} starts:" for line in told.view())
+    assert any(line == f"MPS of {daemon.name} starts:" for line in found.view())
 
 
-@pytest.mark.slow
-def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path, installation: Installation) -> None:
+def test_an_update_shows_what_stays_and_what_ends(app: Path, tmp_path: Path, installation: Installation) -> None:
     cluster, state = write_cluster(tmp_path, "emulated"), tmp_path / "state"
-    fresh = would(app, cluster, state, installation)
+    fresh = preview(app, cluster, state, installation)
     _, first, *_ = fresh.servers
     node, gpu, kind, start = first.name.split("-")
     (model,) = first.models
@@ -158,38 +160,38 @@ def test_of_an_update_what_stays_and_what_goes_is_told(app: Path, tmp_path: Path
             {"name": "local-0-3g-4", "uuid": "MIG-2", **place, "slice": "3g", "start": 4, "models": []},
         ],
     }
-    told = would(app, cluster, state, installation, status)
-    changes = {server.name: server for server in told.servers}
+    found = preview(app, cluster, state, installation, status)
+    changes = {server.name: server for server in found.servers}
     assert changes["gateway"].change == "stays" and changes["gateway"].models
     assert (changes[first.name].change, changes[first.name].models) == ("stays", ())
     assert changes["local-0-3g-4"].change == "ends"
-    assert told.mig[0] == "destroy 3g@4 of local/0"
-    assert f"create {kind}@{start} of local/0" not in told.mig
-    # With another batch it is another model, beside the one that is there.
+    assert found.mig[0] == "destroy 3g@4 of local/0"
+    assert f"create {kind}@{start} of local/0" not in found.mig
+    # A model with another batch is another model, which is loaded beside the first.
     loaded["batch"] = batch + 1
-    again = {server.name: server for server in would(app, cluster, state, installation, status).servers}
+    again = {server.name: server for server in preview(app, cluster, state, installation, status).servers}
     assert again[first.name].models == first.models
-    # Servers that share an instance under MPS get another one.
-    mps = would(app, write_cluster(tmp_path, "emulated", "processes: mps"), state, installation, status)
+    # Servers that share an instance under MPS get a new instance.
+    mps = preview(app, write_cluster(tmp_path, "emulated", "processes: mps"), state, installation, status)
     assert f"destroy {kind}@{start} of local/0" in mps.mig and f"create {kind}@{start} of local/0" in mps.mig
 
 
-def test_instances_that_a_controller_left_are_destroyed_first(
+def test_orphaned_instances_are_destroyed_first(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation
 ) -> None:
-    cluster, paths = write_cluster(tmp_path, "nvml"), Deployment.at(tmp_path / "state").paths
+    cluster, paths = write_cluster(tmp_path, "nvml"), deployment_paths(tmp_path / "state")
     paths.state.mkdir()
     machine.foreign(0, "1g", 6)
     with closing(Journal(paths.journal)) as journal:
         journal.keep_fact(DRIVER_FACT, "nvml")
         Instances(journal, NvmlMigDriver("local", {0: CATALOG["cpu"]})).create(GpuId("local", 0), Placement(0, "1g"))
-    told = would(app, cluster, paths.state, installation)
-    assert told.mig[:2] == ("nvmlComputeInstanceDestroy(GPU 0 1g@0)", "nvmlGpuInstanceDestroy(GPU 0 1g@0)")
-    assert not [text for text in told.mig[2:] if "Destroy" in text]
-    assert any(text.startswith("nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0,") for text in told.mig)
+    found = preview(app, cluster, paths.state, installation)
+    assert found.mig[:2] == ("nvmlComputeInstanceDestroy(GPU 0 1g@0)", "nvmlGpuInstanceDestroy(GPU 0 1g@0)")
+    assert not [text for text in found.mig[2:] if "Destroy" in text]
+    assert any(text.startswith("nvmlDeviceCreateGpuInstanceWithPlacement(GPU 0,") for text in found.mig)
 
 
-def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
+def test_an_instance_that_no_longer_exists_takes_no_call(
     machine: Machine, app: Path, tmp_path: Path, installation: Installation
 ) -> None:
     place = {"node": "local", "gpu": 0, "process": 0, "slice": "3g", "start": 4}
@@ -199,8 +201,8 @@ def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
         "server": {"workers": {"image": None}},
         "workers": [{"name": "local-0-3g-4", "uuid": "MIG-gone", **place, "models": []}],
     }
-    told = would(app, write_cluster(tmp_path, "nvml"), tmp_path / "state", installation, status)
-    assert not [text for text in told.mig if "Destroy" in text]
+    found = preview(app, write_cluster(tmp_path, "nvml"), tmp_path / "state", installation, status)
+    assert not [text for text in found.mig if "Destroy" in text]
 
 
 @pytest.mark.parametrize(
@@ -211,11 +213,11 @@ def test_an_instance_that_somebody_has_destroyed_under_its_worker_takes_no_call(
         (
             {"server": {"workers": {"image": "triton:1"}}},
             StateError,
-            "run from triton:1, and this cannot change to this",
+            "image cannot change from triton:1 to this",
         ),
     ],
 )
-def test_what_the_controller_would_refuse_is_refused(
+def test_changes_that_the_controller_refuses_are_refused(
     changed: dict[str, Any],
     error: type[JigsawError],
     message: str,
@@ -230,15 +232,15 @@ def test_what_the_controller_would_refuse_is_refused(
         "workers": [],
     }
     cluster = write_cluster(tmp_path, "emulated")
-    assert would(app, cluster, tmp_path / "state", installation, runs).servers
+    assert preview(app, cluster, tmp_path / "state", installation, runs).servers
     with pytest.raises(error, match=message):
-        would(app, cluster, tmp_path / "state", installation, {**runs, **changed})
+        preview(app, cluster, tmp_path / "state", installation, {**runs, **changed})
 
 
 def _placed(app: Path, cluster: Path, name: str) -> list[dict[str, Any]]:
-    """Models of a worker as the plan has them."""
-    wanted = read_wanted(Output(), [str(app)], gpus=None, cluster=str(cluster), driver=None, demand=["5"])
-    plan = make_plan(problem(wanted)).to_json()
+    """Models of a worker in the plan."""
+    wanted = read_wanted([app], cluster=cluster, demand={"hello": 5})
+    plan = make_plan(make_problem(wanted)).to_json()
     found: list[dict[str, Any]] = next(
         placed["models"]
         for gpu in plan["gpus"]

@@ -24,7 +24,7 @@ def test_workers_without_use_have_no_columns_for_it() -> None:
 
 
 @pytest.mark.parametrize(("busy", "shown"), [(0.254, "25%"), (0.0, "0%"), (None, "-")])
-def test_how_busy_instances_are_stands_beside_their_workers(busy: float | None, shown: str) -> None:
+def test_memory_and_utilisation_of_instances_are_columns(busy: float | None, shown: str) -> None:
     use = {"memory_mib": 512, "memory_total_mib": 9728, "busy": busy}
     table = _workers({"workers": [worker("n-0-1g-0", use, MODELS[:1]), worker("n-0-1g-1", None, MODELS[:1])]})
     assert table.header[4:6] == ("MiB", "SMs busy")
@@ -38,20 +38,20 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_servers_that_are_out_are_named() -> None:
+def test_servers_that_are_not_ready_are_named() -> None:
     workers = [{**worker(name, None), "state": state} for name, state in (("a", "ready"), ("b", "restarting"))]
     status = {**STATUS, "degraded": True, "workers": [*workers, {**worker("steps-app", None), "state": "lost"}]}
     assert status_view(status, Output())[0] == "ready, degraded: b restarting; steps-app given up, generation 1"
     assert status_view(STATUS, Output())[0] == "ready, generation 1"
 
 
-@pytest.mark.parametrize(("image", "told"), [(None, False), ("triton:1", True)])
-def test_the_image_that_workers_run_from_is_told(image: str | None, told: bool) -> None:
+@pytest.mark.parametrize(("image", "printed"), [(None, False), ("triton:1", True)])
+def test_the_image_of_workers_is_printed(image: str | None, printed: bool) -> None:
     status = {**STATUS, "server": {**STATUS["server"], "workers": {"version": "2.51.0", "image": image}}}
-    assert ("workers run from the image triton:1" in status_view(status, Output())) is told
+    assert ("workers run from the image triton:1" in status_view(status, Output())) is printed
 
 
-def test_the_edge_is_told() -> None:
+def test_the_edge_is_printed() -> None:
     edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
     status: dict[str, Any] = {
         **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},

@@ -1,4 +1,4 @@
-"""`plan --diff` and `plan --from`, and how a transition is shown."""
+"""`plan --diff`, `plan --from`, and the table of a transition."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ GPUS = ("--gpus", "2xcpu")
 
 
 def shown(before: Places, after: Places, demand: float) -> tuple[list[str], str]:
-    """The table's rows and the sentence below."""
+    """Rows of the table, and the sentence below it."""
     profiles = [row(t, v, slice_=s, rps=12.5 * SPEED[s]) for t in ("t0", "t1") for v in ("v0", "v1") for s in SPEED]
     running, plan = plan_of(before, demand_rps=demand), plan_of(after, demand_rps=demand)
     asked = problem(chain(2, variant_count=2), profiles, demand_rps=demand, gpus=3, running=running)
@@ -26,7 +26,7 @@ def shown(before: Places, after: Places, demand: float) -> tuple[list[str], str]
     return table.plain().splitlines()[2:], str(sentence)
 
 
-def test_steps_in_order_with_time_and_capacity() -> None:
+def test_steps_are_in_order_with_time_and_capacity() -> None:
     before = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0", "1g@2": "t0.v0"}}
     after = {0: {"1g@0": "t0.v1", "1g@1": "t1.v0"}, 1: {"2g@0": "t1.v0", "2g@2": "t1.v0"}}
     rows, sentence = shown(before, after, 10)
@@ -35,42 +35,41 @@ def test_steps_in_order_with_time_and_capacity() -> None:
         "2 add + t1 v0 1x b1 a/1 2g@0 and 1 more 2.75 10 20",
         "3 remove - t0 v0 1x b1 a/0 1g@2 1.25 10 10",
     ]
-    assert sentence == "in all 5.05 s as expected; the capacity for the demand is there throughout"
+    assert sentence == "expected to take 5.05 s in total; the capacity covers the demand throughout"
 
 
-def test_what_is_missing_on_the_way() -> None:
+def test_missing_capacity_is_printed() -> None:
     _, sentence = shown({0: {"4g@0": "t0.v0", "3g@4": "t1.v0"}}, {0: {"3g@0": "t0.v0", "3g@4": "t1.v0"}}, 20)
-    assert "chain misses up to 20 requests/s for 4 s, 80 requests in all" in sentence
+    assert "chain lacks capacity for up to 20 requests/s for 4 s, 80 requests in total" in sentence
 
 
-def test_stand_ins_are_called_so() -> None:
+def test_stand_ins_are_marked() -> None:
     rows, _ = shown({0: {"1g@0": "t0.v0", "1g@3": "t1.v0"}}, {0: {"2g@0": "t0.v0", "1g@3": "t1.v0"}}, 10)
     assert ["stand-in" in line for line in rows] == [True, False, False, True]
 
 
-def test_a_rise_is_told() -> None:
+def test_growing_capacity_is_printed() -> None:
     places = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}
     _, sentence = shown(places, {0: {**places[0], "1g@2": "t0.v0", "1g@3": "t1.v0"}}, 20)
-    assert sentence.endswith("chain has capacity for 10 requests/s before, for 20 at the end")
+    assert sentence.endswith("chain has capacity for 10 requests/s before, and for 20 at the end")
 
 
-@pytest.mark.slow
-def test_from_a_plan_file(run: Run, app: Path, tmp_path: Path) -> None:
+def test_the_running_plan_may_come_from_a_file(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     assert run("plan", app, *GPUS, "--demand", "20", "-O", file).exit_code == 0
     same = run("plan", app, *GPUS, "--demand", "20", "--from", file, "--diff")
     assert same.exit_code == 0
-    assert "nothing that runs has to change" in same.stdout
+    assert "nothing that is running has to change" in same.stdout
     demand = 1.5 * json.loads(file.read_text())["graphs"]["hello"]["capacity_rps"]
     more = run("plan", app, *GPUS, "--demand", str(demand), "--from", file, "--diff", "-o", "json")
     document = json.loads(more.stdout)
     assert document["version"] == 1
-    way = document["transition"]
-    assert way["seconds"] == pytest.approx(sum(step["seconds"] for step in way["steps"]))
-    assert way["steps"][-1]["after_rps"]["hello"] >= demand
+    transition_ = document["transition"]
+    assert transition_["seconds"] == pytest.approx(sum(step["seconds"] for step in transition_["steps"]))
+    assert transition_["steps"][-1]["after_rps"]["hello"] >= demand
 
 
-def test_from_alone_shows_the_plan_alone(run: Run, app: Path, tmp_path: Path) -> None:
+def test_from_without_diff_shows_no_transition(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     moved = json.loads(run("plan", app, *GPUS, "--demand", "20", "-o", "json").stdout)
     moved["gpus"][0]["index"] = 1
@@ -81,8 +80,7 @@ def test_from_alone_shows_the_plan_alone(run: Run, app: Path, tmp_path: Path) ->
     assert [gpu["index"] for gpu in document["gpus"]] == [1]
 
 
-@pytest.mark.slow
-def test_what_runs_stays_where_changing_it_does_not_pay(run: Run, app: Path, tmp_path: Path) -> None:
+def test_a_price_keeps_running_instances(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     run("plan", app, *GPUS, "--demand", "20", "-O", file)
     demand = 2.5 * json.loads(file.read_text())["graphs"]["hello"]["capacity_rps"]
@@ -94,19 +92,19 @@ def test_what_runs_stays_where_changing_it_does_not_pay(run: Run, app: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
-        ((), "--change-price is about what runs"),
-        (("--from", "plan.json", "--explain"), "leave out --change-price"),
+        ((), "--change-price needs a running plan"),
+        (("--from", "plan.json", "--explain"), "--explain cannot be used with --change-price"),
         (("--from", "plan.json", "--share"), "changes have no price with --share"),
         (("--from", "plan.json", "--formulation", "paper"), "changes have no price with the paper's formulation"),
     ],
 )
-def test_where_changes_have_no_price(run: Run, app: Path, given: tuple[str, ...], told: str) -> None:
+def test_options_that_exclude_a_price_are_refused(run: Run, app: Path, given: tuple[str, ...], message: str) -> None:
     run("plan", app, *GPUS, "--demand", "20", "-O", "plan.json")
     result = run("plan", app, *GPUS, "--demand", "20", "--change-price", "1", *given)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 def test_the_plan_file_has_no_transition(run: Run, app: Path, tmp_path: Path) -> None:
@@ -116,13 +114,13 @@ def test_the_plan_file_has_no_transition(run: Run, app: Path, tmp_path: Path) ->
     assert "transition" not in json.loads(two.read_text())
 
 
-def test_nothing_is_deployed(run: Run, app: Path, tmp_path: Path) -> None:
+def test_diff_without_a_deployment_is_a_state_error(run: Run, app: Path, tmp_path: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--diff", "--state", tmp_path / "state")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "nothing is deployed here" in result.stderr
 
 
-def test_a_file_that_is_no_plan(run: Run, app: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_plan_is_refused(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("{}")
     result = run("plan", app, *GPUS, "--demand", "20", "--from", file)
@@ -130,7 +128,7 @@ def test_a_file_that_is_no_plan(run: Run, app: Path, tmp_path: Path) -> None:
     assert "this is not a plan" in result.stderr
 
 
-def test_a_plan_that_cannot_run(run: Run, app: Path, tmp_path: Path) -> None:
+def test_a_running_plan_with_overlapping_slices_is_refused(run: Run, app: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     plan = json.loads(run("plan", app, *GPUS, "--demand", "20", "-o", "json").stdout)
     layout = plan["gpus"][0]["layout"]

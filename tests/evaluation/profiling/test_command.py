@@ -1,4 +1,4 @@
-"""The command `profile` where nothing has to run."""
+"""The command `profile` in cases that start no server."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def application(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_what_is_measured_already_is_shown_and_no_server_is_started(
+def test_existing_measurements_are_shown_without_starting_a_server(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
@@ -53,14 +53,14 @@ def test_what_is_measured_already_is_shown_and_no_server_is_started(
         (("--task", "squares"), "no task 'squares'"),
         (("--variant", "fastest"), "no variant 'fastest'"),
         (("--slices", "9g"), "no slice '9g'"),
-        (("--batches", "1,x"), "no list of whole numbers"),
+        (("--batches", "1,x"), "not a list of whole numbers"),
         (("--instances", "0"), "0 is out of range"),
         (("--batches", "1,1000000"), "1000000 is out of range"),
         (("--gpus", "1xA100-80GB", "--driver", "emulated"), "nothing can be measured on A100-80GB"),
         (("--seconds", "0"), "--seconds"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_runs(
+def test_invalid_arguments_are_refused_before_anything_runs(
     application: str, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, err = run(capsys, application, *arguments)
@@ -68,7 +68,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     assert message in err
 
 
-def test_models_that_are_not_there_are_named(application: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_model_files_are_named(application: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(application, "square.py").unlink()
     status, _, err = run(capsys, application)
     assert status == 2

@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,25 @@ from hypothesis.extra import numpy as npst
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.runtime.dtypes import BF16, Array
-from tests.evaluation.profiling.fake_server import Call, FakeServer, HangUp, Refuse, answer, message, raw
+from tests.native.core import to_bytes
+from tests.native.worker import Answer, Call, Handler, HangUp, Refuse, Worker, message
 
-Serve = Callable[[Callable[[Call], dict[str, Array] | bytes]], Connection]
+Serve = Callable[[Handler], Connection]
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    servers: list[FakeServer] = []
-    connections: list[Connection] = []
+    with ExitStack() as stack:
 
-    def start(handler: Callable[[Call], dict[str, Array] | bytes]) -> Connection:
-        servers.append(FakeServer(tmp_path / "w.sock", handler).__enter__())
-        connections.append(Connection(f"unix:{tmp_path}/w.sock", 5.0))
-        return connections[-1]
+        def start(handler: Handler) -> Connection:
+            worker = stack.enter_context(Worker(tmp_path, "w", handler))
+            return stack.enter_context(closing(Connection(f"unix:{worker.path}", 5.0)))
 
-    yield start
-    for connection in connections:
-        connection.close()
-    for one in servers:
-        one.__exit__(None, None, None)
+        yield start
+
+
+def answer(outputs: dict[str, Array]) -> bytes:
+    return Call("m", {}, (), frozenset(), (), 0, 0).answer(outputs)
 
 
 def exchange(connection: Connection, **inputs: Array) -> dict[str, Array]:
@@ -50,9 +50,9 @@ def arrays() -> st.SearchStrategy[Array]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), arrays(), min_size=1))
-def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, Array]) -> None:
-    with FakeServer(tmp_path / "w.sock", lambda call: call.inputs) as server:
-        connection = Connection(f"unix:{server.path}", 5.0)
+def test_tensors_survive_a_round_trip(tmp_path: Path, tensors: dict[str, Array]) -> None:
+    with Worker(tmp_path, "w", lambda call: call.inputs) as worker:
+        connection = Connection(f"unix:{worker.path}", 5.0)
         for _ in range(2):
             back = exchange(connection, **tensors)
             assert back.keys() == tensors.keys()
@@ -60,27 +60,27 @@ def test_every_tensor_comes_back_as_it_went(tmp_path: Path, tensors: dict[str, A
                 assert back[name].dtype == array.dtype
                 assert back[name].shape == array.shape
                 assert back[name].flags.aligned
-                assert raw(back[name]) == raw(array)
-        assert server.connections == 1
+                assert to_bytes(back[name]) == to_bytes(array)
+        assert worker.connections == 1
         connection.close()
 
 
 @pytest.mark.parametrize("dtype", [np.dtype("?"), np.dtype("f2"), BF16])
-def test_a_large_tensor_of_any_type(serve: Serve, dtype: np.dtype[Any]) -> None:
+def test_large_tensors_of_any_type_survive_a_round_trip(serve: Serve, dtype: np.dtype[Any]) -> None:
     array = np.random.default_rng(1).integers(0, 2, 300_000 * dtype.itemsize, np.uint8).view(dtype).reshape(3, -1)
-    assert raw(exchange(serve(lambda call: call.inputs), X=array)["X"]) == raw(array)
+    assert to_bytes(exchange(serve(lambda call: call.inputs), X=array)["X"]) == to_bytes(array)
 
 
-def test_a_large_tensor_that_is_not_contiguous(serve: Serve) -> None:
+def test_a_large_tensor_that_is_not_contiguous_is_sent_correctly(serve: Serve) -> None:
     array = np.arange(600_000, dtype=np.float32).reshape(2, 300, 1000)[:, :, ::2]
     connection = serve(lambda call: {"Y": 2 * call.inputs["X"]})
     assert np.array_equal(exchange(connection, X=array)["Y"], 2 * array)
 
 
-def test_names_of_model_and_wanted_outputs_arrive(serve: Serve) -> None:
+def test_the_request_names_the_model_and_the_outputs(serve: Serve) -> None:
     seen = []
 
-    def handler(call: Call) -> dict[str, Array]:
+    def handler(call: Call) -> Answer:
         seen.append(call)
         return {"Y": np.zeros(1)}
 
@@ -92,7 +92,7 @@ def test_names_of_model_and_wanted_outputs_arrive(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40, 120, 150, -1])
-def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
+def test_an_answer_that_arrives_in_pieces_is_assembled(tmp_path: Path, cut: int) -> None:
     whole = answer({"Y": np.arange(6.0)})
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
@@ -108,8 +108,8 @@ def test_an_answer_that_arrives_in_pieces(tmp_path: Path, cut: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
-    def handler(call: Call) -> dict[str, Array]:
+def test_an_error_answer_raises_its_message(serve: Serve, status: int) -> None:
+    def handler(call: Call) -> Answer:
         raise Refuse(status, "[request id: <id_unknown>] no such shape")
 
     connection = serve(handler)
@@ -119,7 +119,7 @@ def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "malformed",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
@@ -127,30 +127,30 @@ def test_answers_that_are_the_requests_error(serve: Serve, status: int) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nInference-Header-Content-Length: 9\r\n\r\n{}",
         b"HTTP/1.1\r\n\r\n",
         b"x" * 70_000,
-        message(b"{}"),
-        message(b"[]"),
-        message(b"not json"),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
-        message(b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
-        message(b'{"outputs":[]}1234', header_bytes=14),
+        message(200, b"{}"),
+        message(200, b"[]"),
+        message(200, b"not json"),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP8","shape":[1],"data":[1]}]}'),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[3],"data":[1]}]}'),
+        message(200, b'{"outputs":[{"name":"Y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'),
+        message(200, b'{"outputs":[]}1234', header_bytes=14),
         answer({"Y": np.zeros(2)}) + b"more",
     ],
 )
-def test_nonsense_is_the_servers_failure(serve: Serve, nonsense: bytes) -> None:
-    with pytest.raises(CallError, match="not of Triton's protocol"):
-        exchange(serve(lambda call: nonsense), X=np.zeros(1))
+def test_a_malformed_answer_raises_an_error(serve: Serve, malformed: bytes) -> None:
+    with pytest.raises(CallError, match="violates Triton's protocol"):
+        exchange(serve(lambda call: malformed), X=np.zeros(1))
 
 
-def test_a_server_that_hangs_up(serve: Serve) -> None:
-    def handler(call: Call) -> dict[str, Array]:
+def test_a_closed_connection_raises_an_error(serve: Serve) -> None:
+    def handler(call: Call) -> Answer:
         raise HangUp
 
     with pytest.raises(CallError, match="connection closed"):
         exchange(serve(handler), X=np.zeros(1))
 
 
-def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
+def test_a_late_answer_raises_an_error(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
         listener.listen()
@@ -160,7 +160,7 @@ def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
         connection.close()
 
 
-def test_a_server_that_stops_reading(tmp_path: Path) -> None:
+def test_a_server_that_stops_reading_raises_an_error(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "w.sock"))
         listener.listen()
@@ -171,12 +171,12 @@ def test_a_server_that_stops_reading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["unix:{}/none.sock", "127.0.0.1:1", "unix:" + "x" * 200, "nowhere"])
-def test_nobody_there(tmp_path: Path, address: str) -> None:
+def test_an_unreachable_address_raises_an_error(tmp_path: Path, address: str) -> None:
     with pytest.raises(CallError, match="cannot connect"):
         Connection(address.format(tmp_path), 1.0)
 
 
-def test_over_tcp() -> None:
+def test_tcp_addresses_work() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = Connection(f"127.0.0.1:{listener.getsockname()[1]}", 5.0)
         server, _ = listener.accept()

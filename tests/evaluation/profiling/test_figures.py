@@ -8,20 +8,20 @@ from jigsaw_triton.evaluation.profiling.figures import figures, percentile, with
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1).map(sorted), st.integers(1, 100))
-def test_a_percentile_is_the_least_value_that_enough_do_not_exceed(values: list[float], percent: int) -> None:
+def test_a_percentile_is_the_smallest_value_with_enough_values_up_to_it(values: list[float], percent: int) -> None:
     found = percentile(values, percent)
     assert found in values
     assert Fraction(sum(v <= found for v in values), len(values)) >= Fraction(percent, 100)
     assert Fraction(sum(v < found for v in values), len(values)) < Fraction(percent, 100)
 
 
-def test_only_batches_inside_the_interval_count() -> None:
+def test_batches_that_cross_the_interval_do_not_count() -> None:
     spans = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
     assert within(spans, 0.5, 3.5) == [(1.0, 2.0), (2.0, 3.0)]
 
 
-def test_throughput_adds_up_over_lanes_and_is_of_items() -> None:
-    # One lane of 4 batches of 0.5 s, one of 2 of 1 s that began later.
+def test_throughput_is_the_sum_of_the_lanes_in_items() -> None:
+    # One lane has 4 batches of 0.5 s. The other starts later and has 2 batches of 1 s.
     quick = [(n / 2, (n + 1) / 2) for n in range(4)]
     slow = [(0.25, 1.25), (1.25, 2.25)]
     found = figures([quick, slow], batch=8)

@@ -14,8 +14,8 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Bench, full_share
-from jigsaw_triton.evaluation.profiling.stand import Stand
+from jigsaw_triton.evaluation.profiling.measure import Profiler, full_share
+from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Variant
@@ -29,15 +29,15 @@ REAL = (Variant("small", 0.8, "python"), Variant("large", 0.9, "python"))
 
 
 def application(tmp_path: Path, *, sample: bool = True) -> TaskGraph:
-    """X -> detect -> (for each of CROPS) classify, both with real variants."""
+    """Returns the graph X -> detect -> classify (for each of CROPS), both with real variants."""
     found = fan_out()
     tasks = {name: replace(task, variants=REAL) for name, task in found.tasks.items()}
     np.save(tmp_path / "x.npy", np.arange(16, dtype=np.float32))
     return replace(found, tasks=tasks, samples={"X": tmp_path / "x.npy"} if sample else {})
 
 
-class FakeStand(Stand):
-    """Answers as `detect` does, `rows` crops a request, and counts what it is asked for."""
+class FakeWorkers(ProfilingWorkers):
+    """Workers that answer as `detect` does, with `rows` crops per request, and record all calls."""
 
     def __init__(self, rows: int = 3) -> None:
         super().__init__(cast(Any, SimpleNamespace()), Gpu(GpuId("n", 0), CATALOG["cpu"]))
@@ -51,7 +51,7 @@ class FakeStand(Stand):
     def backends(self) -> frozenset[str]:
         return frozenset({"python"})
 
-    async def cut(self, kind: str, instances: int) -> None:
+    async def start(self, kind: str, instances: int) -> None:
         self.slices.append(kind)
 
     @asynccontextmanager
@@ -77,19 +77,19 @@ class FakeStand(Stand):
         self.crops |= set(inputs["CROP"][:, 0].tolist())
 
 
-def bench(graph: TaskGraph, stand: FakeStand) -> tuple[Bench, list[str]]:
+def profiler_on(graph: TaskGraph, workers: FakeWorkers) -> tuple[Profiler, list[str]]:
     warnings: list[str] = []
-    return Bench(graph, stand, TEMPLATES, QUICK, warnings.append), warnings
+    return Profiler(graph, workers, TEMPLATES, QUICK, warnings.append), warnings
 
 
-def test_a_point_is_measured_with_real_input_on_the_model_of_a_deployment(tmp_path: Path) -> None:
-    stand, told = FakeStand(), list[str]()
-    measuring, warnings = bench(application(tmp_path), stand)
+def test_a_configuration_is_measured_with_real_input_on_a_deployment_s_model(tmp_path: Path) -> None:
+    workers, steps = FakeWorkers(), list[str]()
+    profiler, warnings = profiler_on(application(tmp_path), workers)
     key = ProfileKey("cpu", "classify", "small", "2g", 2, 4)
 
     async def main() -> None:
-        await measuring.prepare(["classify"], "1g", told.append)
-        found = await measuring.measure(key)
+        await profiler.prepare(["classify"], "1g", steps.append)
+        found = await profiler.measure(key)
         assert found.row.key == key
         assert (found.row.source, found.row.memory_mib) == ("measured", 12.3)
         assert 0 < found.row.latency_p50_ms <= found.row.latency_p95_ms <= found.row.latency_p99_ms
@@ -97,50 +97,50 @@ def test_a_point_is_measured_with_real_input_on_the_model_of_a_deployment(tmp_pa
         assert found.batches >= 6
 
     asyncio.run(main())
-    upstream, measured = stand.loads
+    upstream, measured = workers.loads
     assert (upstream.task, upstream.variant, upstream.instances, upstream.batch) == ("detect", "large", 1, 1)
     assert (measured.task, measured.variant, measured.instances, measured.batch) == ("classify", "small", 2, 4)
     assert cfg.of_folder(measured.folder).max_batch_size == 4
     assert upstream.name != measured.name
-    assert stand.slices == ["1g", "2g"]
-    assert stand.crops == {0.0, 1.0, 2.0}
-    assert list(stand.sizes) == [4]
-    assert told == ["running detect for the input of what follows it"]
+    assert workers.slices == ["1g", "2g"]
+    assert workers.crops == {0.0, 1.0, 2.0}
+    assert list(workers.sizes) == [4]
+    assert steps == ["running detect to make the input of later tasks"]
     assert warnings == []
 
 
-def test_made_up_input_is_said(tmp_path: Path) -> None:
-    stand = FakeStand(rows=0)
-    measuring, warnings = bench(application(tmp_path, sample=False), stand)
+def test_made_up_input_causes_warnings(tmp_path: Path) -> None:
+    workers = FakeWorkers(rows=0)
+    profiler, warnings = profiler_on(application(tmp_path, sample=False), workers)
 
     async def main() -> None:
-        await measuring.prepare(["classify"], "1g", lambda _: None)
-        await measuring.measure(ProfileKey("cpu", "classify", "small", "1g", 1, 2))
+        await profiler.prepare(["classify"], "1g", lambda _: None)
+        await profiler.measure(ProfileKey("cpu", "classify", "small", "1g", 1, 2))
 
     asyncio.run(main())
     assert len(warnings) == 2
     assert "no sample of X" in warnings[0]
     assert "detect.CROPS has no rows" in warnings[1]
-    assert list(stand.sizes) == [2]
+    assert list(workers.sizes) == [2]
 
 
-def test_what_has_nothing_upstream_needs_no_run(tmp_path: Path) -> None:
-    stand = FakeStand()
-    measuring, _ = bench(application(tmp_path), stand)
-    asyncio.run(measuring.prepare(["detect"], "1g", lambda _: None))
-    assert stand.loads == []
+def test_a_task_without_upstream_tasks_needs_no_run(tmp_path: Path) -> None:
+    workers = FakeWorkers()
+    profiler, _ = profiler_on(application(tmp_path), workers)
+    asyncio.run(profiler.prepare(["detect"], "1g", lambda _: None))
+    assert workers.loads == []
 
 
 @pytest.mark.parametrize(
     ("before", "after", "share"),
     [({}, {4: 10}, 1.0), ({1: 1}, {1: 1, 4: 10}, 1.0), ({1: 1}, {1: 6, 4: 15}, 0.75), ({4: 3}, {4: 3}, 0.0)],
 )
-def test_the_share_of_whole_batches_is_of_what_was_executed_meanwhile(
+def test_the_share_of_full_batches_counts_executions_between_the_readings(
     before: dict[int, int], after: dict[int, int], share: float
 ) -> None:
     def statistics(sizes: dict[int, int]) -> dict[str, Any]:
         return {"batch_stats": [{"batch_size": s, "compute_infer": {"count": n}} for s, n in sizes.items()]}
 
     assert full_share([statistics(before)], [statistics(after)], 4) == share
-    # The same on each of two servers.
+    # Equal statistics on two servers give the same share.
     assert full_share([statistics(before)] * 2, [statistics(after)] * 2, 4) == share

@@ -25,7 +25,7 @@ def cluster(*boards: str, driver: str = "emulated") -> Cluster:
     return replace(Cluster(gpus), driver="nvml") if driver == "nvml" else Cluster(gpus)
 
 
-def test_everything_is_measured_by_default_but_what_is_emulated() -> None:
+def test_all_variants_except_emulated_ones_are_chosen_by_default() -> None:
     assert chosen(two_tasks(), (), ()) == {"a": ("small", "large"), "b": ("small",)}
 
 
@@ -44,12 +44,12 @@ def test_tasks_and_variants_can_be_chosen() -> None:
         (["b"], ["v0"], "nothing to measure"),
     ],
 )
-def test_what_is_not_there_is_refused(tasks: list[str], names: list[str], message: str) -> None:
+def test_unknown_or_emulated_names_are_refused(tasks: list[str], names: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         chosen(two_tasks(), tasks, names)
 
 
-def test_points_of_one_variant_stand_together_and_numbers_rise() -> None:
+def test_points_are_grouped_by_variant_and_numbers_ascend() -> None:
     grid = Grid(slices=("2g", "1g"), instances=(2, 1), batches=(4, 1, 4))
     assert points(CPU, {"a": ("small",), "b": ("small",)}, grid) == tuple(
         ProfileKey("cpu", name, "small", kind, instances, batch)
@@ -64,13 +64,13 @@ def test_points_of_one_variant_stand_together_and_numbers_rise() -> None:
     ("grid", "where"),
     [(Grid(slices=("5g",)), "--slices"), (Grid(instances=(0,)), "--instances"), (Grid(batches=(1, -2)), "--batches")],
 )
-def test_a_grid_that_cannot_be_is_refused(grid: Grid, where: str) -> None:
+def test_an_impossible_grid_is_refused(grid: Grid, where: str) -> None:
     with pytest.raises(InputError) as caught:
         points(CPU, {"a": ("small",)}, grid)
     assert caught.value.where == where
 
 
-def test_what_is_measured_is_not_measured_again_but_what_is_assumed_is() -> None:
+def test_assumed_rows_are_measured_again_and_measured_rows_are_not() -> None:
     keys = points(CPU, {"a": ("small",)}, Grid(instances=(1,), batches=(1, 2, 4)))
     measured = ProfileRow(keys[0], 1, 2, 3, 10, 5, "measured")
     assumed = ProfileRow(keys[1], 1, 2, 3, 10, 5, "assumed")

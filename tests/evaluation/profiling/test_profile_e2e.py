@@ -41,14 +41,14 @@ def profile(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -
     return document
 
 
-def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_measurement_is_kept_until_it_is_requested_again(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = profile(digits, capsys, "--batches", "2")
     assert (first["measured"], first["kept"]) == (1, 0)
     (row,) = first["rows"]
     assert (row["gpu"], row["variant"], row["slice"], row["batch"]) == ("cpu", "linear", "1g", 2)
     assert row["batches"] >= 5
     assert row["memory_mib"] > 10
-    # One lane of batches of 2, one after the other, of which half take the median or longer.
+    # One lane runs batches of 2 one after the other, and half of them take the median or longer.
     assert row["throughput_rps"] * row["latency_p50_ms"] / 2000 <= 2
     (kept,) = read_profiles(digits).rows()
     assert kept.latency_p50_ms == row["latency_p50_ms"]
@@ -64,7 +64,7 @@ def test_a_variant_is_measured_kept_and_measured_again(digits: Path, capsys: pyt
     assert (again["measured"], again["kept"]) == (1, 0)
 
 
-def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_left_is_ended(
+def test_profiling_on_gpus_spares_others_and_removes_the_remains_of_a_killed_run(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -90,14 +90,16 @@ def test_on_real_gpus_others_are_measured_beside_and_what_a_killed_measurement_l
         machine.leave()
 
 
-def test_processes_are_measured_as_processes(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_instances_that_are_processes_are_measured_under_mps(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "cluster.yaml").write_text(
         "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  driver: emulated\n  processes: mps\n"
         "  nodes: [{name: local, gpus: [{model: cpu}]}]\n"
     )
-    asked = ("--cluster", str(tmp_path / "cluster.yaml"), "--slices", "2g", "--batches", "2", "--instances", "2")
-    found = profile(digits, capsys, *asked)
+    arguments = ("--cluster", str(tmp_path / "cluster.yaml"), "--slices", "2g", "--batches", "2", "--instances", "2")
+    found = profile(digits, capsys, *arguments)
     (row,) = found["rows"]
     assert (found["measured"], row["instances"], row["slice"]) == (1, 2, "2g")
-    # Two lanes, each with at least five batches.
+    # There are two lanes with at least five batches each.
     assert row["batches"] >= 10

@@ -16,7 +16,7 @@ def rows(path: Path) -> tuple[ProfileRow, ...]:
     return read_profiles(path).rows()
 
 
-def test_rows_are_in_the_file_as_soon_as_they_are_added(tmp_path: Path) -> None:
+def test_added_rows_are_written_at_once(tmp_path: Path) -> None:
     path = tmp_path / "new" / "profiles.csv"
     sheet = Sheet(path)
     assert len(sheet.table) == 0
@@ -27,7 +27,7 @@ def test_rows_are_in_the_file_as_soon_as_they_are_added(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["profiles.csv"]
 
 
-def test_what_was_there_is_kept_and_a_row_of_the_same_configuration_replaced(tmp_path: Path) -> None:
+def test_existing_rows_are_kept_and_the_row_of_the_same_configuration_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "profiles.csv"
     for row in (replace(ROW, source="assumed"), OTHER):
         Sheet(path).add(row)
@@ -35,14 +35,14 @@ def test_what_was_there_is_kept_and_a_row_of_the_same_configuration_replaced(tmp
     assert rows(path) == (ROW, OTHER)
 
 
-def test_a_file_that_is_not_right_is_not_written_over(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profiles.csv"
     path.write_text("not,a,profile\n")
     with pytest.raises(SpecError):
         Sheet(path)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         Sheet(tmp_path / "file" / "profiles.csv").add(ROW)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gathered, made_up, sample_inputs
+from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up, sample_inputs
 from jigsaw_triton.graph.model import TaskGraph, TensorType
 from tests.fakes.graphs import chain, conditional, fan_out, nested, ref
 
@@ -19,14 +19,14 @@ def sampled(tmp_path: Path, array: object) -> TaskGraph:
     return replace(chain(), samples={"X": tmp_path / "x.npy"})
 
 
-def test_a_sample_is_the_graphs_input(tmp_path: Path) -> None:
+def test_samples_become_graph_inputs(tmp_path: Path) -> None:
     found = sample_inputs(sampled(tmp_path, ROWS[0]))
     np.testing.assert_array_equal(found[ref("inputs.X")], ROWS[0])
     assert sample_inputs(chain()) == {}
 
 
 @pytest.mark.parametrize("array", [ROWS, ROWS[0].astype(np.float64), ROWS[0][:3], [b"text"]])
-def test_a_sample_of_another_type_is_refused(tmp_path: Path, array: object) -> None:
+def test_a_sample_of_the_wrong_type_is_refused(tmp_path: Path, array: object) -> None:
     with pytest.raises(InputError, match="the sample of X is"):
         sample_inputs(sampled(tmp_path, array))
 
@@ -39,14 +39,14 @@ def test_a_sample_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["BOOL", "UINT8", "INT64", "FP16", "FP32", "BYTES"])
-def test_made_up_data_is_of_the_type_and_not_all_the_same(dtype: str) -> None:
+def test_made_up_data_has_the_type_and_varies(dtype: str) -> None:
     found = made_up(TensorType(dtype, (-1, 3)), np.random.default_rng(0))
     assert found.shape == (32, 3)
     assert len(set(found.ravel().tolist())) > 1
     assert dtype != "BYTES" or isinstance(found[0, 0], bytes)
 
 
-def test_a_task_is_called_once_with_a_whole_tensor_and_once_a_row_where_it_iterates() -> None:
+def test_a_task_is_called_once_per_tensor_or_once_per_row() -> None:
     found = fan_out()
     (whole,) = calls(found, found.tasks["detect"], {ref("inputs.X"): ROWS[0]})
     np.testing.assert_array_equal(whole["X"], ROWS[0])
@@ -55,30 +55,30 @@ def test_a_task_is_called_once_with_a_whole_tensor_and_once_a_row_where_it_itera
     assert calls(found, found.tasks["classify"], {ref("detect.CROPS"): ROWS[:0]}) == []
 
 
-def test_answers_become_what_consumers_see() -> None:
+def test_answers_are_combined_into_the_tensors_of_consumers() -> None:
     found = fan_out()
-    detect = gathered(found, found.tasks["detect"], [{"BOX": ROWS[:1], "CROPS": ROWS[None]}])
+    detect = gather(found, found.tasks["detect"], [{"BOX": ROWS[:1], "CROPS": ROWS[None]}])
     assert {str(key): array.shape for key, array in detect.items()} == {"detect.BOX": (16,), "detect.CROPS": (3, 16)}
-    labels = gathered(found, found.tasks["classify"], [{"LABEL": np.array([[n]])} for n in range(3)])
+    labels = gather(found, found.tasks["classify"], [{"LABEL": np.array([[n]])} for n in range(3)])
     assert labels[ref("classify.LABEL")].tolist() == [[0], [1], [2]]
     found = conditional()
-    inspect = gathered(found, found.tasks["inspect"], [{"Y": ROWS[:1]}])
+    inspect = gather(found, found.tasks["inspect"], [{"Y": ROWS[:1]}])
     assert inspect[ref("inspect.Y")].shape == (1, 16)
 
 
-def test_rows_of_rows_become_one_tensor() -> None:
+def test_nested_rows_become_one_tensor() -> None:
     found = nested()
     answers = [{"WORDS": ROWS[None, :count], "KIND": np.array([[count]])} for count in (2, 0, 3)]
-    split = gathered(found, found.tasks["split"], answers)
+    split = gather(found, found.tasks["split"], answers)
     np.testing.assert_array_equal(split[ref("split.WORDS")], [*ROWS[:2], *ROWS])
     assert split[ref("split.KIND")].tolist() == split[ref("split.PER_LINE")].tolist() == [[2], [0], [3]]
     assert len(calls(found, found.tasks["read"], split)) == 5
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.booleans())
-def test_batches_are_full_and_go_through_the_calls_in_turn(count: int, size: int, side_by_side: bool) -> None:
-    made = batches([{"X": np.array([n])} for n in range(count)], size, side_by_side=side_by_side)
-    assert {len(batch) for batch in made} == {size if side_by_side else 1}
-    items = [n for batch in made for request in batch for n in request["X"][:, 0].tolist()]
-    assert items == [n % count for n in range(len(made) * size)]
+def test_batches_are_full_and_cycle_through_the_calls(count: int, size: int, side_by_side: bool) -> None:
+    found = batches([{"X": np.array([n])} for n in range(count)], size, side_by_side=side_by_side)
+    assert {len(batch) for batch in found} == {size if side_by_side else 1}
+    items = [n for batch in found for request in batch for n in request["X"][:, 0].tolist()]
+    assert items == [n % count for n in range(len(found) * size)]
     assert len(items) % count == 0

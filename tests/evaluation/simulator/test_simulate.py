@@ -27,14 +27,14 @@ from tests.fakes.problems import docread_problem
 
 
 def constant(ms: float, *, instances: int = 1000, variant: str = "v0") -> Servers:
-    """Instances that always take as long; by default so many that none is waited for."""
+    """Returns instances with a constant service time; by default so many that no item ever waits."""
     return Servers(variant, instances, ServiceTime((1,), (ms,), 1.0, 1.0))
 
 
 def run(
     g: TaskGraph, ms: Mapping[str, float], *, requests: int = 2000, rate_rps: float = 5.0, rows: Rows = "fixed"
 ) -> Simulated:
-    """Poisson arrivals at tasks that take a constant time and have instances to spare."""
+    """Simulates Poisson arrivals at tasks with constant service times and spare instances."""
     arrivals_s = poisson(rate_rps, requests, np.random.default_rng(1))
     return simulate(g, {name: (constant(ms[name]),) for name in g.tasks}, arrivals_s, rows=rows)
 
@@ -63,7 +63,7 @@ def test_a_skipped_task_takes_no_time() -> None:
     assert found.latency_ms[~ran] == pytest.approx(10.0)
 
 
-def test_conditions_on_one_tensor_are_met_together_or_by_contraries() -> None:
+def test_conditions_on_one_tensor_hold_together_or_exclude_each_other() -> None:
     g = conditional(probability=0.25)
     score = ref("screen.SCORE")
     same = task("same", {"X": "screen.Y"}, when=When(score, above=0.9, below=None, probability=0.25))
@@ -75,14 +75,14 @@ def test_conditions_on_one_tensor_are_met_together_or_by_contraries() -> None:
 
 
 @pytest.mark.parametrize("rows", ["fixed", "poisson"])
-def test_rows_are_as_many_as_the_variant_yields(rows: Rows) -> None:
+def test_the_number_of_rows_follows_the_variant_s_yield(rows: Rows) -> None:
     calls = run(fan_out(rows=2.3), {"detect": 10, "classify": 10}, requests=20_000, rows=rows).tasks["classify"].calls
     assert calls.mean() == pytest.approx(2.3, rel=0.03)
     assert set(np.unique(calls)) == {2, 3} if rows == "fixed" else calls.var() == pytest.approx(2.3, rel=0.1)
 
 
 @pytest.mark.parametrize("rows", ["fixed", "poisson"])
-def test_rows_of_rows_multiply(rows: Rows) -> None:
+def test_nested_fan_out_multiplies(rows: Rows) -> None:
     g = nested(lines=3.0, words=2.5)
     found = run(g, dict.fromkeys(g.tasks, 10.0), requests=20_000, rows=rows)
     lines, words = found.tasks["split"].calls, found.tasks["read"].calls
@@ -92,7 +92,7 @@ def test_rows_of_rows_multiply(rows: Rows) -> None:
         assert set(np.unique(words)) == {6, 7, 8, 9}
 
 
-def test_each_variant_yields_its_own() -> None:
+def test_each_variant_has_its_own_yield() -> None:
     g = fan_out(variant_count=2)
     first, second = g.tasks["detect"].variants
     detect = replace(
@@ -110,7 +110,7 @@ def test_each_variant_yields_its_own() -> None:
     assert found.tasks["detect"].shares["v0"] == pytest.approx(0.5, abs=0.1)
 
 
-def test_rows_of_a_graph_input_and_of_what_iterates_over_them() -> None:
+def test_rows_of_a_graph_input_pass_through_tasks_that_iterate_over_them() -> None:
     g = graph(
         [
             task("a", {"X": "inputs.XS"}, for_each="inputs.XS"),
@@ -127,7 +127,7 @@ def test_rows_of_a_graph_input_and_of_what_iterates_over_them() -> None:
     assert found.latency_ms[~some] == pytest.approx(0.0)
 
 
-def test_figures_of_a_task() -> None:
+def test_utilisation_batch_size_and_attainment() -> None:
     arrivals_s = np.arange(100) / 100
     found = simulate(chain(1), {"t0": (constant(5, instances=1),)}, arrivals_s)
     assert found.tasks["t0"].utilisation == pytest.approx(0.5, rel=0.02)
@@ -136,7 +136,7 @@ def test_figures_of_a_task() -> None:
     assert (found.attainment(5.1), found.attainment(4.9)) == (1.0, 0.0)
 
 
-def test_the_same_seed_gives_the_same_and_another_something_else() -> None:
+def test_results_depend_on_the_seed_only() -> None:
     problem = docread_problem(40)
     plan, g = make_plan(problem), problem.workloads[0].graph
     servers = stations(g.name, plan.gpus, problem.profiles[g.name])
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_and_another_something_else() -> None:
     assert (first != other).any()
 
 
-def test_the_servers_are_those_of_the_plan() -> None:
+def test_stations_match_the_plan() -> None:
     problem = docread_problem(60)
     plan, g = make_plan(problem), problem.workloads[0].graph
     servers = stations(g.name, plan.gpus, problem.profiles[g.name])
@@ -156,7 +156,7 @@ def test_the_servers_are_those_of_the_plan() -> None:
         assert {s.variant for s in servers[name]} == {s.variant for s in planned.segments}
 
 
-def test_a_task_that_nothing_reaches() -> None:
+def test_a_task_without_rows_is_never_called() -> None:
     found = run(fan_out(rows=0.0), {"detect": 10, "classify": 10})
     assert found.tasks["classify"].calls.sum() == 0
     assert found.latency_ms == pytest.approx(10.0)

@@ -9,7 +9,7 @@ from jigsaw_triton.profiles.service import ServiceTime
 
 
 def constant(ms: float, batch: int = 1, *, one_ms: float | None = None, rest: float = 0.0) -> ServiceTime:
-    """Always as long as the median: `ms` for a full batch, `one_ms` for one item."""
+    """Returns a service time without variation: `ms` for a full batch, `one_ms` for one item."""
     if batch == 1:
         return ServiceTime((1,), (ms,), 1.0, 1.0, rest)
     return ServiceTime((1, batch), (ms if one_ms is None else one_ms, ms), 1.0, 1.0, rest)
@@ -20,7 +20,7 @@ def finish_ms(arrivals_ms: list[float], *servers: Servers) -> list[float]:
     return [round(s * 1000, 6) for s in served.finish_s.tolist()]
 
 
-def test_one_at_a_time() -> None:
+def test_one_instance_serves_one_item_at_a_time() -> None:
     assert finish_ms([0, 1, 30], Servers("v", 1, constant(10))) == [10, 20, 40]
 
 
@@ -30,19 +30,19 @@ def test_two_instances_share_a_queue() -> None:
 
 def test_a_batch_forms_while_the_instance_is_busy_and_never_waits() -> None:
     time = constant(25, batch=4, one_ms=10)
-    # The first goes alone; the next five find it busy: four of them go together, then the last.
+    # The first item is served alone. Of the next five, four wait and form a batch, and the last is served after them.
     assert finish_ms([0, 1, 2, 3, 4, 5], Servers("v", 1, time)) == [10, 35, 35, 35, 35, 45]
 
 
-def test_rows_that_come_together_go_together() -> None:
+def test_items_that_arrive_together_form_a_batch() -> None:
     assert finish_ms([0, 0, 0], Servers("v", 1, constant(30, batch=4, one_ms=15))) == [25, 25, 25]
 
 
-def test_an_instance_rests_after_a_batch() -> None:
+def test_an_instance_stays_busy_for_the_rest_after_a_batch() -> None:
     assert finish_ms([0, 0], Servers("v", 1, constant(10, rest=0.5))) == [10, 25]
 
 
-def test_each_of_several_kinds_takes_its_own_batch() -> None:
+def test_servers_of_different_kinds_take_their_own_batch_sizes() -> None:
     large, small = Servers("large", 1, constant(40, batch=4, one_ms=40)), Servers("small", 1, constant(10))
     served = serve(np.zeros(6), [large, small], np.random.default_rng(0))
     assert served.by.tolist() == [0, 0, 0, 0, 1, 1]
@@ -50,12 +50,12 @@ def test_each_of_several_kinds_takes_its_own_batch() -> None:
     assert served.busy_s == pytest.approx([0.040, 0.020])
 
 
-def test_nothing_to_do() -> None:
+def test_an_empty_queue() -> None:
     served = serve(np.empty(0), [Servers("v", 1, constant(10))], np.random.default_rng(0))
     assert (len(served.finish_s), served.batches, served.busy_s.tolist()) == (0, 0, [0.0])
 
 
-def test_waiting_is_as_pollaczek_and_khinchine_have_it() -> None:
+def test_the_mean_wait_matches_the_pollaczek_khinchine_formula() -> None:
     time = ServiceTime((1,), (10.0,), p95=1.6, p99=2.2)
     arrivals_s = poisson(0.7 * 1000 / time.occupied_ms, 400_000, np.random.default_rng(3))
     served = serve(arrivals_s, [Servers("v", 1, time)], np.random.default_rng(4))
@@ -69,7 +69,7 @@ def test_waiting_is_as_pollaczek_and_khinchine_have_it() -> None:
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.floats(1, 20)), min_size=1, max_size=3),
     st.integers(0, 5),
 )
-def test_what_holds_for_any_queue(times: list[float], kinds: list[tuple[int, int, float]], seed: int) -> None:
+def test_bounds_that_hold_for_any_queue(times: list[float], kinds: list[tuple[int, int, float]], seed: int) -> None:
     arrivals_s = np.sort(np.array(times)) / 1000
     servers = [Servers(f"v{i}", n, constant(ms, batch=b)) for i, (n, b, ms) in enumerate(kinds)]
     served = serve(arrivals_s, servers, np.random.default_rng(seed))
@@ -77,5 +77,5 @@ def test_what_holds_for_any_queue(times: list[float], kinds: list[tuple[int, int
     assert (took_ms >= np.array([k[2] for k in kinds])[served.by] - 1e-6).all()
     assert len(served.by) == len(times)
     assert served.batches >= len(times) / max(b for _, b, _ in kinds)
-    # No item is later than if one instance of the slowest kind had done all of them one by one.
+    # No item is later than if one instance of the slowest kind had served all items one by one.
     assert took_ms.max() <= len(times) * max(ms for _, _, ms in kinds) + 1e-6

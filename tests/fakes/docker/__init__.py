@@ -1,4 +1,4 @@
-"""A stand-in for docker and podman, which runs this machine's tritonserver as a process in the place of a container."""
+"""A stand-in for docker and podman, which runs this machine's tritonserver as a plain process for each container."""
 
 import sys
 from pathlib import Path
@@ -7,19 +7,19 @@ _PROGRAM = Path(__file__).with_name("docker.py")
 
 
 class Docker:
-    """The program in a folder for PATH, with its images and containers beside it.
+    """Installs the program in a folder for PATH and keeps the state of its images and containers.
 
     Args:
-        folder: Made if it is not there.
-        images: That are there; others can be pulled unless they are called `missing`.
-        program: `docker` or `podman`.
+        folder: Folder for program and state; created if missing.
+        images: Names of the local images. Others can be pulled unless their name contains `missing`.
+        program: Name of the program: `docker` or `podman`.
     """
 
     def __init__(self, folder: Path, *images: str, program: str = "docker") -> None:
         self.folder = folder / "bin"
         self._state = folder / "state"
-        for made in (self.folder, self._state):
-            made.mkdir(parents=True, exist_ok=True)
+        for path in (self.folder, self._state):
+            path.mkdir(parents=True, exist_ok=True)
         (self._state / "images").write_text("".join(f"{image}\n" for image in images))
         (self._state / "calls").touch()
         self.program = self.folder / program
@@ -27,13 +27,13 @@ class Docker:
         self.program.chmod(0o755)
 
     def containers(self) -> list[str]:
-        """Names of the containers that are there."""
+        """Returns the names of the existing containers."""
         return sorted(path.stem for path in self._state.glob("*.json"))
 
     def runs(self) -> list[str]:
-        """Those that run containers which stay."""
+        """Returns the command lines that started servers, without those that only inspected an image."""
         return [call for call in self.calls() if call.startswith("run ") and "--entrypoint" not in call]
 
     def calls(self) -> list[str]:
-        """Command lines so far, without the program."""
+        """Returns all command lines so far, without the program."""
         return (self._state / "calls").read_text().splitlines()

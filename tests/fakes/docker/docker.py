@@ -1,4 +1,4 @@
-"""What runs as `docker` or `podman`; flags are understood as this project writes them, `--name=value`."""
+"""The program that is installed as `docker` or `podman`; it only understands flags of the form `--name=value`."""
 
 import contextlib
 import json
@@ -17,52 +17,52 @@ BACKENDS = {"python", "onnxruntime"}
 
 
 def main(arguments: list[str]) -> int:
-    """A command; its exit status."""
+    """Runs a command and returns its exit status."""
     with (STATE / "calls").open("a") as calls:
         calls.write(f"{' '.join(arguments)}\n")
     match arguments:
         case ["run", *rest]:
             return run(rest)
         case ["--container", name, labels, *argv]:
-            return contain(name, labels.split(","), argv)
+            return supervise(name, labels.split(","), argv)
         case ["rm", "--force", *names]:
             return max([remove(name) for name in names if not name.startswith("-")], default=0)
         case ["ps", "--all", "--quiet", condition]:
-            print(*listed(condition.removeprefix("--filter=")), sep="\n")
+            print(*containers(condition.removeprefix("--filter=")), sep="\n")
             return 0
         case ["inspect", "--format={{.State.Pid}}", name]:
             print(json.loads((STATE / f"{name}.json").read_text())["pid"])
             return 0
         case ["image", "inspect", image]:
-            return 0 if image in images() else complain(f"No such image: {image}")
+            return 0 if image in images() else fail(f"No such image: {image}")
         case ["pull", image]:
             if "missing" in image:
-                return complain(f"manifest for {image} not found: manifest unknown")
+                return fail(f"manifest for {image} not found: manifest unknown")
             (STATE / "images").write_text("".join(f"{name}\n" for name in (*images(), image)))
             return 0
-    return complain(f"unknown command: {arguments}")
+    return fail(f"unknown command: {arguments}")
 
 
 def images() -> list[str]:
     return (STATE / "images").read_text().splitlines()
 
 
-def complain(message: str) -> int:
+def fail(message: str) -> int:
     print(f"Error response from daemon: {message}", file=sys.stderr)
     return 1
 
 
 def run(arguments: list[str]) -> int:
-    """Runs a container and shows what it writes until it ends."""
+    """Runs a container in the foreground and returns its exit status."""
     at = next(i for i, argument in enumerate(arguments) if not argument.startswith("-"))
     flags, image, argv = arguments[:at], arguments[at], arguments[at + 1 :]
     if image not in images():
-        complain(f"No such image: {image}")
+        fail(f"No such image: {image}")
         print("See 'docker run --help'.", file=sys.stderr)
         return 125
     if "--entrypoint=/bin/sh" in flags:
         if "empty" in image:
-            complain('exec: "/bin/sh": no such file or directory')
+            fail('exec: "/bin/sh": no such file or directory')
             return 127
         backends = BACKENDS if "bare" not in image else set()
         print("path=/opt/tritonserver/bin:/usr/bin", "version=2.51.0", sep="\n")
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
         return 0
     (name,) = values(flags, "--name")
     if (STATE / f"{name}.json").exists():
-        return complain(f"Conflict. The container name {name} is already in use")
+        return fail(f"Conflict. The container name {name} is already in use")
     environment = dict(text.split("=", 1) for text in values(flags, "--env"))
     installation = find_installation()
     replaced = [
@@ -80,26 +80,26 @@ def run(arguments: list[str]) -> int:
         )
         for argument in argv
     ]
-    contained = subprocess.Popen(
+    supervisor = subprocess.Popen(
         [sys.executable, __file__, "--container", name, ",".join(values(flags, "--label")), *replaced],
         env={**os.environ, **environment, **installation.env},
         start_new_session=True,
     )
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
+    def forward(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(OSError, ValueError):
             os.kill(json.loads((STATE / f"{name}.json").read_text())["pid"], number)
 
-    signal.signal(signal.SIGTERM, pass_on)
-    return contained.wait()
+    signal.signal(signal.SIGTERM, forward)
+    return supervisor.wait()
 
 
 def values(flags: list[str], name: str) -> list[str]:
     return [flag.partition("=")[2] for flag in flags if flag.startswith(f"{name}=")]
 
 
-def contain(name: str, labels: list[str], argv: list[str]) -> int:
-    """What holds a container, whoever shows it."""
+def supervise(name: str, labels: list[str], argv: list[str]) -> int:
+    """Runs the process of a container in the background, so that the container outlives its `docker run`."""
     process = subprocess.Popen(argv, start_new_session=True)
     file = STATE / f"{name}.json"
     file.with_suffix(".new").write_text(json.dumps({"pid": process.pid, "labels": labels}))
@@ -116,7 +116,7 @@ def remove(name: str) -> int:
     try:
         pid = json.loads(file.read_text())["pid"]
     except FileNotFoundError:
-        return complain(f"No such container: {name}")
+        return fail(f"No such container: {name}")
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     while file.exists():
@@ -124,7 +124,7 @@ def remove(name: str) -> int:
     return 0
 
 
-def listed(condition: str) -> list[str]:
+def containers(condition: str) -> list[str]:
     kind, _, wanted = condition.partition("=")
     found = []
     for file in STATE.glob("*.json"):

@@ -1,4 +1,4 @@
-"""A stand-in for `nvidia-cuda-mps-control`: the daemon, the MPS server that it starts, and the program that asks it."""
+"""A stand-in for `nvidia-cuda-mps-control`: the daemon, the MPS server that it starts, and its command-line client."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,11 @@ _PROGRAM = Path(__file__).with_name("control.py")
 
 
 def install(folder: Path, *, like: str = "") -> Path:
-    """Puts the program into a folder, for PATH; returns the folder.
+    """Installs the program in a folder for PATH, and returns the folder.
 
     Args:
-        folder: Made if it is not there.
-        like: `broken`, which ends at once, or `deaf`, which knows of no clients; empty where all is well.
+        folder: Folder for the program; created if missing.
+        like: Fault of the daemon: `broken` exits at once, and `deaf` never sees a client. Empty for a healthy daemon.
     """
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "nvidia-cuda-mps-control"

@@ -1,7 +1,7 @@
-"""What runs as `nvidia-cuda-mps-control`: the daemon with `-f`, its MPS server with `--server`, else what asks it.
+"""The program that is installed as `nvidia-cuda-mps-control`: daemon (`-f`), MPS server (`--server`) or client.
 
-As the real one it is told apart by CUDA_MPS_PIPE_DIRECTORY. A client of MPS is to it whatever has that variable, but
-for its own processes: no CUDA is called in tests.
+Like the real program, it finds its daemon by CUDA_MPS_PIPE_DIRECTORY. Since tests call no CUDA, it takes every process
+with that variable, except its own, for a client of MPS.
 """
 
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 
 PIPES = Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
 SOCKET = "control"
-"""Below the pipe directory, whose path may be too long for a socket's."""
+"""Path of the socket, relative to the pipe directory, whose path may be too long for a socket address."""
 
 
 def clients() -> list[int]:
-    """Ids of the processes that would compute through this daemon."""
+    """Returns the ids of the processes that would use this daemon."""
     wanted = f"CUDA_MPS_PIPE_DIRECTORY={PIPES}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -31,7 +31,7 @@ def clients() -> list[int]:
 
 
 def serve() -> int:
-    """The daemon."""
+    """Runs the daemon."""
     if os.environ["MPS_STANDIN"] == "broken":
         print("Cannot create the control socket: no such device", file=sys.stderr)
         return 1
@@ -50,7 +50,7 @@ def serve() -> int:
                 return 0
             found = [] if os.environ["MPS_STANDIN"] == "deaf" else clients()
             if found and server is None:
-                # The real one is in a session of its own, too, so that no signal to the daemon's group reaches it.
+                # The real server has its own session, too, so that no signal to the daemon's process group reaches it.
                 server = subprocess.Popen([sys.executable, __file__, "--server"], start_new_session=True)
             if command == "get_server_list":
                 found = [server.pid] if server is not None else []
@@ -60,7 +60,7 @@ def serve() -> int:
 
 
 def ask() -> int:
-    """The client: carries out what stands in its standard input."""
+    """Runs the client, which sends the commands in its standard input to the daemon."""
     for line in sys.stdin:
         with socket.socket(socket.AF_UNIX) as connection:
             try:

@@ -1,1 +1,1 @@
-"""A stand-in for libnvidia-ml.so.1 in C, and the machine that tests make with it."""
+"""A stand-in for libnvidia-ml.so.1 in C, and the simulated machine that tests create with it."""

@@ -1,4 +1,4 @@
-/* The boards that the stand-in can be, with the profiles that their drivers report. */
+/* The boards that the stand-in can simulate, with the profiles that their drivers report. */
 
 #ifndef BOARDS_H
 #define BOARDS_H
@@ -6,8 +6,8 @@
 #define MAX_STARTS 7
 #define MAX_PROFILES 12
 
-/* A GPU instance profile as all boards of a geometry have it. `starts` is in the order in which a driver takes them
- * where it is not told a placement. Compute instances have at most `compute` slices. */
+/* The part of a GPU instance profile that all boards of a geometry share. `starts` is in the order in which a driver
+ * tries them when it is given no placement. Compute instances have at most `compute` slices. */
 struct shape {
     unsigned nvml_enum, id, compute, memory, max, media;
     unsigned count, starts[MAX_STARTS];
@@ -55,8 +55,8 @@ static const struct geometry FOUR = {
     },
 };
 
-/* A board. `gb` and `mib` are by memory slices, `sm` by the kind of slice: 1g, 1g of double memory, 2g, 3g, 4g, 7g.
- * A board whose geometry is NULL knows no MIG. */
+/* A board. `gb` and `mib` are indexed by memory slices, `sm` by slice kind: 1g, 1g with double memory, 2g, 3g, 4g, 7g.
+ * A board whose geometry is NULL does not support MIG. */
 struct model {
     const char *name, *nvml_name;
     const struct geometry *geometry;
@@ -68,8 +68,8 @@ struct model {
 #define AMPERE_SM {14, 14, 28, 42, 56, 98}
 #define HOPPER_SM {16, 26, 32, 60, 64, 132}
 
-/* No driver's answer is known for B200's 3g, 4g and 7g: theirs are made up. `cpu` is the catalog's board for a
- * processor, which no driver has: with it deployments walk the whole way to NVML and serve without a GPU. */
+/* The figures of B200's 3g, 4g and 7g are made up, because no driver output is known for them. `cpu` is the catalog's
+ * board for a processor, which no driver reports: it lets deployments use NVML and still serve without a GPU. */
 static const struct model MODELS[] = {
     {"A100-40GB", "NVIDIA A100-SXM4-40GB", &SEVEN, 1, SIZES(5, 10, 20, 40), SIZES(4864, 9856, 19968, 40192), AMPERE_SM},
     {"A100-80GB", "NVIDIA A100-SXM4-80GB", &SEVEN, 1, SIZES(10, 20, 40, 80), SIZES(9728, 19968, 40192, 80896), AMPERE_SM},
@@ -85,7 +85,7 @@ static const struct model MODELS[] = {
 
 #define N_MODELS ((int)(sizeof MODELS / sizeof *MODELS))
 
-/* Multiprocessors of a profile of a board. */
+/* Returns the number of multiprocessors of a board's profile. */
 static inline unsigned multiprocessors(const struct model *model, const struct shape *shape) {
     switch (shape->compute) {
     case 1: return model->sm[shape->memory == 2 ? 1 : 0];

@@ -1,4 +1,4 @@
-/* What tests say to the stand-in, beside NVML. Each returns 0 where it was done. */
+/* Functions by which tests control the stand-in. Each returns 0 on success. */
 
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #define API __attribute__((visibility("default")))
 
-/* Makes a machine with these boards, `A100-80GB,L4`; MIG is on where they know it and `mig` is not 0. */
+/* Creates a machine with these boards, such as `A100-80GB,L4`. If `mig` is set, MIG is on where boards support it. */
 API int standin_create(const char *path, const char *models, int mig) {
     struct mapping mapping;
     char names[1024];
@@ -28,13 +28,13 @@ API int standin_create(const char *path, const char *models, int mig) {
     return 0;
 }
 
-static int opened(struct mapping *mapping, const char *path) {
+static int open_state(struct mapping *mapping, const char *path) {
     if (!map_state(mapping, path, 0)) return 0;
     lock_state(mapping);
     return 1;
 }
 
-static int closed(struct mapping *mapping, int status) {
+static int close_state(struct mapping *mapping, int status) {
     unlock_state(mapping);
     unmap_state(mapping);
     return status;
@@ -42,37 +42,37 @@ static int closed(struct mapping *mapping, int status) {
 
 API int standin_delays(const char *path, unsigned create_ms, unsigned destroy_ms) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     mapping.state->create_ms = create_ms;
     mapping.state->destroy_ms = destroy_ms;
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }
 
 API int standin_deny(const char *path, unsigned denied) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     mapping.state->denied = denied;
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }
 
-/* See `struct fault`. An empty name forgets all faults. */
+/* Adds a fault (see `struct fault`). An empty name removes all faults. */
 API int standin_fault(const char *path, const char *call, unsigned nth, int action, int code) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     if (!*call) mapping.state->n_faults = 0;
     else {
-        if (mapping.state->n_faults == MAX_FAULTS) return closed(&mapping, 2);
+        if (mapping.state->n_faults == MAX_FAULTS) return close_state(&mapping, 2);
         struct fault *fault = &mapping.state->faults[mapping.state->n_faults++];
         *fault = (struct fault){.nth = nth, .action = (enum action)action, .code = code};
         snprintf(fault->call, sizeof fault->call, "%s", call);
     }
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }
 
-/* Somebody else's GPU instance of a profile (NVML's number), with a compute instance or half made. */
+/* Creates another owner's GPU instance of a profile (NVML's number), with a compute instance unless `half` is set. */
 API int standin_foreign(const char *path, int index, unsigned nvml_enum, unsigned start, int half, char *uuid) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     struct board *board = &mapping.state->boards[index];
     const struct geometry *geometry = MODELS[board->model].geometry;
     for (unsigned i = 0; geometry && i < geometry->count; i++) {
@@ -81,50 +81,51 @@ API int standin_foreign(const char *path, int index, unsigned nvml_enum, unsigne
         const unsigned compute = geometry->shapes[i].compute;
         const unsigned profile = geometry->shapes[i].nvml_enum == 9 ? 7 : compute == 7 ? 4 : compute - 1;
         if (!half) strcpy(uuid, place_ci(mapping.state, gi, profile, 0, compute)->uuid);
-        return closed(&mapping, 0);
+        return close_state(&mapping, 0);
     }
-    return closed(&mapping, 2);
+    return close_state(&mapping, 2);
 }
 
-/* A process that is said to hold an instance or a board; 0 lets all go. */
+/* Makes a process hold an instance or a board. A pid of 0 removes all such holders. */
 API int standin_hold(const char *path, const char *uuid, int pid) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     if (!pid) mapping.state->n_holders = 0;
     else {
         struct holder *holder = &mapping.state->holders[mapping.state->n_holders++];
         holder->pid = pid;
         snprintf(holder->uuid, sizeof holder->uuid, "%s", uuid);
     }
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }
 
-/* A monitoring agent, which NVML does not name, holds what starts there for some time. */
+/* Makes a monitoring agent, which NVML does not name, hold the GPU instance at this start for some time. */
 API int standin_agent(const char *path, int index, unsigned start, unsigned ms) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     int status = 2;
     for (int g = 0; g < MAX_GIS; g++) {
         struct gi *gi = &mapping.state->boards[index].gi[g];
         if (gi->serial && gi->start == start) gi->agent_until_ms = now_ms() + ms, status = 0;
     }
-    return closed(&mapping, status);
+    return close_state(&mapping, status);
 }
 
-/* A reset of the GPU: its instances are gone, and the pending mode takes effect. */
+/* Resets a GPU: its instances are lost, and the pending mode takes effect. */
 API int standin_reset(const char *path, int index) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     struct board *board = &mapping.state->boards[index];
     memset(board->gi, 0, sizeof board->gi);
     board->current = board->pending;
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }
 
-/* Unloads the driver and loads it again: instances are gone, and so is the mode where it needs no reset to change. */
+/* Unloads the driver, and loads it again if `load_again` is set. All instances are lost, and so is the MIG mode of
+ * boards that need no reset to change it. */
 API int standin_unload(const char *path, int load_again) {
     struct mapping mapping;
-    if (!opened(&mapping, path)) return 1;
+    if (!open_state(&mapping, path)) return 1;
     for (int b = 0; b < mapping.state->n_boards; b++) {
         struct board *board = &mapping.state->boards[b];
         memset(board->gi, 0, sizeof board->gi);
@@ -132,5 +133,5 @@ API int standin_unload(const char *path, int load_again) {
         board->current = board->pending;
     }
     mapping.state->loaded = (unsigned)load_again;
-    return closed(&mapping, 0);
+    return close_state(&mapping, 0);
 }

@@ -1,4 +1,4 @@
-"""Runs each job that comes in on standard input in a process of its own, and writes how that ended."""
+"""Runs each job from standard input in a process of its own, and writes its exit status to standard output."""
 
 import base64
 import os
@@ -9,7 +9,7 @@ from tests.fakes.nvml.transitions import Job, attempt
 
 
 def main() -> None:
-    """Until standard input is closed."""
+    """Runs jobs until standard input is closed."""
     for line in sys.stdin:
         job: Job = pickle.loads(base64.b64decode(line))
         pid = os.fork()

@@ -1,6 +1,6 @@
-"""A machine with GPUs that can be cut, for pynvml's own code: `libnvidia-ml.so.1` built from the sources beside this.
+"""A simulated machine with MIG GPUs, which pynvml uses through a `libnvidia-ml.so.1` that is built from this folder.
 
-The state of the GPUs is in a file that all processes share which have `Machine.env` in their environment.
+The state of the GPUs is in a file, which is shared by all processes that have `Machine.env` in their environment.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ LIBRARY = "libnvidia-ml.so.1"
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
 
 Action = Literal["fail", "hang", "crash before", "crash after"]
-"""How a call ends: with a code, never, or with the process, before or after it took effect."""
+"""Fault of a call: it returns an error code, never returns, or kills the process before or after it takes effect."""
 
 _ACTIONS: Sequence[Action] = ("fail", "hang", "crash before", "crash after")
 _DENIALS = {"nothing": 0, "changes": 1, "all": 3}
@@ -40,15 +40,15 @@ CHANGES = frozenset(
         "nvmlDeviceSetMigMode",
     }
 )
-"""Calls that change something."""
+"""Names of the calls that change something."""
 
 
 @cache
 def library() -> Path:
-    """The stand-in, compiled if its sources have changed.
+    """Returns the path of the stand-in's library, and compiles it if its sources have changed.
 
     Raises:
-        RuntimeError: There is no gcc, or it does not compile.
+        RuntimeError: There is no gcc, or the library does not compile.
     """
     sources = sorted([*SOURCES.glob("*.c"), *SOURCES.glob("*.h")])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
@@ -58,7 +58,7 @@ def library() -> Path:
     compiler = shutil.which("gcc")
     if compiler is None:
         raise RuntimeError(
-            "the stand-in for NVML is compiled with gcc, which is not there; apt-get install gcc libc6-dev"
+            "the stand-in for NVML is compiled with gcc, which is not installed; apt-get install gcc libc6-dev"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f"{LIBRARY}.{os.getpid()}")
@@ -76,10 +76,10 @@ class Call:
     """A line of the audit log.
 
     Attributes:
-        pid: Who called.
-        name: Of the function.
-        arguments: As the stand-in writes them.
-        code: What it returned.
+        pid: Id of the calling process.
+        name: Name of the function.
+        arguments: Arguments, as the stand-in writes them.
+        code: Return code.
     """
 
     pid: int
@@ -89,12 +89,12 @@ class Call:
 
 
 class Machine:
-    """GPUs in a file.
+    """Simulated GPUs, whose state is in a file.
 
     Args:
-        path: Of the file; what is there is replaced.
-        models: Boards of the catalog, or `L4`, which knows no MIG; in the order of their indexes.
-        mig: Whether MIG is on.
+        path: Path of the file; an existing file is replaced.
+        models: Boards in the order of their indexes: names from the catalog, or `L4`, which does not support MIG.
+        mig: True if MIG is on.
     """
 
     def __init__(self, path: Path, models: Sequence[str], *, mig: bool = True) -> None:
@@ -106,12 +106,12 @@ class Machine:
 
     @property
     def env(self) -> Mapping[str, str]:
-        """What lets a process's pynvml find this machine; to be laid over an environment."""
+        """Environment variables with which a process's pynvml uses this machine, to be added to an environment."""
         paths = [str(library().parent), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         return {"NVML_STANDIN": str(self.path), "LD_LIBRARY_PATH": ":".join(paths)}
 
     def enter(self) -> None:
-        """Makes this process's pynvml speak to this machine, and to no driver that it may have found before."""
+        """Makes this process's pynvml use this machine, instead of any driver that it has loaded before."""
         enter(self.path)
 
     def leave(self) -> None:
@@ -121,63 +121,65 @@ class Machine:
         pynvml._nvmlGetFunctionPointer_cache.clear()
 
     def delays(self, *, create_ms: int, destroy_ms: int) -> None:
-        """How long each creation and each destruction takes; none at first."""
+        """Sets the duration of each creation and each destruction, which is 0 at first."""
         self._do("delays", create_ms, destroy_ms)
 
     def deny(self, what: Literal["nothing", "changes", "all"]) -> None:
-        """What the user has no right to do."""
+        """Sets the calls that the user has no right to make."""
         self._do("deny", _DENIALS[what])
 
     def fault(self, call: str, nth: int, action: Action, code: int = 0) -> None:
-        """Has the n-th call from now on come to a bad end.
+        """Adds a fault to the n-th call from now on.
 
         Args:
-            call: NVML's name of the function; `change` for any that changes something, `*` for any.
-            nth: From 1; 0 for every one.
-            action: How it ends.
-            code: What it returns where it fails.
+            call: NVML's name of the function; `change` for any call that changes something, `*` for any call.
+            nth: Number of the call, from 1; 0 for every call.
+            action: Fault of the call.
+            code: Return code if the action is `fail`.
         """
         self._do("fault", call.encode(), nth, _ACTIONS.index(action), code)
 
     def forget_faults(self) -> None:
-        """No call comes to a bad end any more."""
+        """Removes all faults."""
         self._do("fault", b"", 0, 0, 0)
 
     def foreign(self, index: int, slice_: str, start: int, *, half: bool = False) -> str:
-        """Makes somebody else's instance; its UUID, empty where it is without a compute instance."""
-        boards = board(self.models[index])
-        kind = slice_.removesuffix("+me")
-        profile = (boards.media_profiles if slice_ != kind else boards.profiles)[kind]
+        """Creates an instance of another owner and returns its UUID, which is empty for a half-made instance."""
+        profile = board(self.models[index]).profile(slice_)
+        assert profile is not None
         uuid = ctypes.create_string_buffer(64)
         self._do("foreign", index, profile.nvml_enum, start, half, uuid)
         return uuid.value.decode()
 
     def hold(self, uuid: str, pid: int) -> None:
-        """Says that a process holds the instance, or the board, of this UUID."""
+        """Makes a process hold the instance, or the board, with this UUID."""
         self._do("hold", uuid.encode(), pid)
 
     def let_go(self) -> None:
-        """Nobody holds anything any more, but for processes that really were started with a UUID."""
+        """Undoes all `hold` calls. Processes that were started with a UUID still hold its instance."""
         self._do("hold", b"", 0)
 
     def agent(self, index: int, start: int, seconds: float) -> None:
-        """Has a monitoring agent, which NVML does not name, hold what starts there."""
+        """Makes a monitoring agent, which NVML does not name, hold the instance at this start."""
         self._do("agent", index, start, round(1000 * seconds))
 
     def reset(self, index: int) -> None:
-        """Resets a GPU: the pending mode takes effect."""
+        """Resets a GPU, so that the pending MIG mode takes effect."""
         self._do("reset", index)
 
     def unload(self, *, load_again: bool = True) -> None:
-        """Unloads the driver: instances are gone, and so is the mode on boards that change it without a reset."""
+        """Unloads the driver, and loads it again by default.
+
+        All instances are lost, and so is the MIG mode of boards that change it without a reset.
+        """
         self._do("unload", load_again)
 
     def calls(self) -> list[Call]:
-        """All calls of all processes since the machine was made, or since `forget_calls`."""
+        """Returns all calls of all processes since the machine was created, or since `forget_calls`."""
         return [_call(line) for line in self._audit.read_text().splitlines()]
 
     def changes(self) -> list[Call]:
-        """Those that change something, also where they were refused."""
+        """Returns the calls that change something, including refused ones."""
         return [call for call in self.calls() if call.name in CHANGES]
 
     def forget_calls(self) -> None:
@@ -195,7 +197,7 @@ class Machine:
 
 
 def enter(path: Path) -> None:
-    """Makes this process's pynvml speak to the machine whose state is in a file."""
+    """Makes this process's pynvml use the machine whose state is in this file."""
     os.environ["NVML_STANDIN"] = str(path)
     pynvml.nvmlLib = ctypes.CDLL(str(library()))
     pynvml._nvmlGetFunctionPointer_cache.clear()

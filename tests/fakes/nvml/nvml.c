@@ -1,7 +1,7 @@
-/* A stand-in for libnvidia-ml.so.1: the part of NVML that reads and changes MIG, over GPUs that are kept in a file.
+/* A stand-in for libnvidia-ml.so.1: the part of NVML that reads and changes MIG, for simulated GPUs in a file.
  *
- * The file's path is in NVML_STANDIN; without it there is no driver. Every call is written to <path>.audit. It refuses
- * what the silicon refuses, and comes to the end that a test has asked for (see control.c).
+ * NVML_STANDIN contains the path of the file; without it, no driver is loaded. Every call is logged in <path>.audit.
+ * The library refuses what real GPUs refuse, and simulates the faults that a test has requested (see control.c).
  */
 
 #include <fcntl.h>
@@ -157,7 +157,7 @@ static uint64_t number_of(const void *handle) {
     return (uintptr_t)handle & (((uintptr_t)1 << 56) - 1);
 }
 
-/* A GI or CI by its serial number, with what it is on. */
+/* A GPU instance (GI) or compute instance (CI) that was found by its serial number, with its board. */
 struct found {
     struct board *board;
     struct gi *gi;
@@ -274,7 +274,7 @@ API int nvmlDeviceGetIndex(void *device, unsigned *index) {
     return end(&call, "");
 }
 
-/* The device is the number of the board among the models, of NVIDIA. */
+/* The PCI device id is the board's index in MODELS, with NVIDIA's vendor id. */
 API int nvmlDeviceGetPciInfo_v3(void *device, pci_t *info) {
     struct call call = begin("nvmlDeviceGetPciInfo_v3", READS);
     const struct board *board = call.code == OK ? board_of(device) : 0;
@@ -312,7 +312,7 @@ API int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending)
     return end(&call, "%d", board ? index_of(board) : -1);
 }
 
-/* On Ampere the mode stays pending until the GPU is reset. */
+/* On Ampere the new mode is pending until the GPU is reset. */
 API int nvmlDeviceSetMigMode(void *device, unsigned mode, int *status) {
     struct call call = begin("nvmlDeviceSetMigMode", CHANGES);
     struct board *board = call.code == OK ? board_of(device) : 0;
@@ -339,7 +339,7 @@ API int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) {
 
 /* --- profiles of GPU instances ------------------------------------------------------------------------------------ */
 
-/* By the number that NVML's enumeration has, or by the id that drivers give; NONE where the board has none. */
+/* Finds a shape by its number in NVML's enumeration, or by its profile id. Returns NONE if there is no such shape. */
 static unsigned shape_by(const struct board *board, unsigned number, int by_id) {
     const struct geometry *geometry = MODELS[board->model].geometry;
     for (unsigned i = 0; geometry && i < geometry->count; i++)
@@ -347,7 +347,7 @@ static unsigned shape_by(const struct board *board, unsigned number, int by_id) 
     return NONE;
 }
 
-/* Media engines go with the memory on Hopper and later. On Ampere 1g has none. */
+/* On Hopper and later, decoders are in proportion to compute slices. On Ampere they follow memory, and 1g has none. */
 static profile_t describe(const struct board *board, unsigned index) {
     const struct shape *shape = shape_of(board, index);
     const struct model *model = &MODELS[board->model];
@@ -423,11 +423,11 @@ API int nvmlDeviceGetGpuInstanceRemainingCapacity(void *device, unsigned id, uns
     if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
     if (call.code == OK) {
         struct state trial = *mapping.state;
-        struct board *there = &trial.boards[index_of(board)];
+        struct board *copy = &trial.boards[index_of(board)];
         *count = 0;
         for (unsigned i = 0; i < shape_of(board, index)->count; i++)
-            if (can_place(there, index, shape_of(board, index)->starts[i]))
-                place_gi(&trial, there, index, shape_of(board, index)->starts[i]), ++*count;
+            if (can_place(copy, index, shape_of(board, index)->starts[i]))
+                place_gi(&trial, copy, index, shape_of(board, index)->starts[i]), ++*count;
     }
     return end(&call, "%u", id);
 }
@@ -530,11 +530,11 @@ API int nvmlGpuInstanceGetInfo(void *instance, gi_info_t *info) {
 
 static const unsigned CI_SLICES[N_CI_PROFILES] = {1, 2, 3, 4, 7, 8, 6, 1, 7};
 
-/* Of a compute instance of this profile in a GPU instance; 0 where it has no such profile. A 1g of double memory has
- * more multiprocessors than a 1g on Hopper, and a profile of its own for all of them. */
-static unsigned ci_multiprocessors(const struct found *of, unsigned profile) {
-    const struct shape *shape = shape_of(of->board, of->gi->shape);
-    const struct model *model = &MODELS[of->board->model];
+/* Returns the multiprocessors of a compute instance with this profile in a GPU instance; 0 if there is no such profile.
+ * On Hopper, a 1g with double memory has more multiprocessors than a 1g, and a profile of its own for all of them. */
+static unsigned ci_multiprocessors(const struct found *found, unsigned profile) {
+    const struct shape *shape = shape_of(found->board, found->gi->shape);
+    const struct model *model = &MODELS[found->board->model];
     const unsigned all = multiprocessors(model, shape);
     const int doubled = shape->compute == 1 && shape->memory == 2;
     if (profile == 7) return doubled ? all : 0;
@@ -543,11 +543,11 @@ static unsigned ci_multiprocessors(const struct found *of, unsigned profile) {
     return CI_SLICES[profile] == shape->compute ? all : CI_SLICES[profile] * model->sm[0];
 }
 
-static unsigned ci_free_start(const struct found *of, unsigned size) {
-    for (unsigned start = 0; start + size <= shape_of(of->board, of->gi->shape)->compute; start++) {
+static unsigned ci_free_start(const struct found *found, unsigned size) {
+    for (unsigned start = 0; start + size <= shape_of(found->board, found->gi->shape)->compute; start++) {
         int free = 1;
         for (int c = 0; c < MAX_CIS; c++) {
-            const struct ci *ci = &of->gi->ci[c];
+            const struct ci *ci = &found->gi->ci[c];
             if (ci->serial && start < ci->start + ci->size && ci->start < start + size) free = 0;
         }
         if (free) return start;
@@ -586,13 +586,13 @@ API int nvmlGpuInstanceGetComputeInstanceProfileInfoV(void *instance, unsigned p
     return end(&call, "%u", profile);
 }
 
-API int nvmlGpuInstanceCreateComputeInstance(void *instance, unsigned profile, void **made) {
+API int nvmlGpuInstanceCreateComputeInstance(void *instance, unsigned profile, void **created) {
     struct call call = begin("nvmlGpuInstanceCreateComputeInstance", CREATES);
     const struct found found = ci_profile_call(&call, instance, profile);
     const unsigned start = call.code == OK ? ci_free_start(&found, CI_SLICES[profile]) : NONE;
     if (call.code == OK && start == NONE) call.code = INSUFFICIENT_RESOURCES;
     if (call.code == OK)
-        *made = handle_of(CI, place_ci(mapping.state, found.gi, profile, start, CI_SLICES[profile])->serial);
+        *created = handle_of(CI, place_ci(mapping.state, found.gi, profile, start, CI_SLICES[profile])->serial);
     return end(&call, "%d@%u, %u", found.board ? index_of(found.board) : -1, found.gi ? found.gi->start : 0, profile);
 }
 
@@ -710,7 +710,7 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, p
     return end(&call, "");
 }
 
-/* A process that holds an instance is said to use half a GiB of it. */
+/* Each process that holds an instance uses half a GiB of it. */
 static unsigned long long used_of(void *device) {
     const struct board *board = board_of(device);
     const struct found mig = find(device);
@@ -784,13 +784,13 @@ API int nvmlGpmMigSampleGet(void *device, unsigned id, gpm_sample_t *sample) {
     return end(&call, "%u", id);
 }
 
-/* Multiprocessors are busy for a quarter of the time for each process that held the instance at the second sample. */
-API int nvmlGpmMetricsGet(gpm_metrics_t *asked) {
+/* Each process that held the instance at the second sample adds 25 % to the utilisation of its multiprocessors. */
+API int nvmlGpmMetricsGet(gpm_metrics_t *query) {
     struct call call = begin("nvmlGpmMetricsGet", READS);
-    if (call.code == OK && asked->version != 1) call.code = VERSION_MISMATCH;
-    for (unsigned i = 0; call.code == OK && i < asked->count; i++) {
-        asked->metrics[i].code = asked->metrics[i].id == GPM_SM_UTIL ? OK : NOT_SUPPORTED;
-        asked->metrics[i].value = 25.0 * asked->second->holders;
+    if (call.code == OK && query->version != 1) call.code = VERSION_MISMATCH;
+    for (unsigned i = 0; call.code == OK && i < query->count; i++) {
+        query->metrics[i].code = query->metrics[i].id == GPM_SM_UTIL ? OK : NOT_SUPPORTED;
+        query->metrics[i].value = 25.0 * query->second->holders;
     }
-    return end(&call, "%u", asked->count);
+    return end(&call, "%u", query->count);
 }

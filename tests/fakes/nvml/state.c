@@ -31,7 +31,7 @@ void unmap_state(struct mapping *mapping) {
     mapping->state = 0;
 }
 
-/* The file's lock keeps processes apart, this one the threads of a process. */
+/* The lock on the file excludes other processes, this mutex excludes other threads of the process. */
 static pthread_mutex_t threads = PTHREAD_MUTEX_INITIALIZER;
 
 void lock_state(const struct mapping *mapping) {
@@ -100,20 +100,20 @@ const struct shape *shape_of(const struct board *board, unsigned index) {
     return &MODELS[board->model].geometry->shapes[index];
 }
 
-/* MIG's whole rule: intervals of memory slices do not overlap, no profile exceeds its maximum, one has the media
- * engines. */
+/* Applies MIG's rules: intervals of memory slices do not overlap, no profile exceeds its maximum number of instances,
+ * and at most one instance is media-exclusive. */
 int can_place(const struct board *board, unsigned shape, unsigned start) {
     const struct shape *wanted = shape_of(board, shape);
-    unsigned alike = 0;
+    unsigned same = 0;
     for (int i = 0; i < MAX_GIS; i++) {
         const struct gi *gi = &board->gi[i];
         if (!gi->serial) continue;
-        const struct shape *there = shape_of(board, gi->shape);
-        if (start < gi->start + there->memory && gi->start < start + wanted->memory) return 0;
-        if (there->media && wanted->media) return 0;
-        alike += gi->shape == shape;
+        const struct shape *other = shape_of(board, gi->shape);
+        if (start < gi->start + other->memory && gi->start < start + wanted->memory) return 0;
+        if (other->media && wanted->media) return 0;
+        same += gi->shape == shape;
     }
-    return alike < wanted->max;
+    return same < wanted->max;
 }
 
 struct gi *place_gi(struct state *state, struct board *board, unsigned shape, unsigned start) {

@@ -1,4 +1,4 @@
-/* What the stand-in's GPUs are at, in a file that all processes map; and what tests have asked for. */
+/* State of the simulated GPUs and settings from tests, in a file that all processes map. */
 
 #ifndef STATE_H
 #define STATE_H
@@ -17,7 +17,7 @@
 #define UUID_SIZE 48
 #define NAME_SIZE 64
 
-/* A serial number of 0 marks what is not there. Handles carry serial numbers, so stale ones are known as such. */
+/* A serial number of 0 marks an unused entry. Handles contain serial numbers, so that stale handles are detected. */
 struct ci {
     uint64_t serial;
     unsigned id, profile, start, size;
@@ -27,7 +27,7 @@ struct ci {
 struct gi {
     uint64_t serial;
     unsigned id, shape, start;
-    uint64_t agent_until_ms; /* An agent holds it until then, by the monotonic clock. */
+    uint64_t agent_until_ms; /* Time on the monotonic clock until which a monitoring agent holds the instance. */
     struct ci ci[MAX_CIS];
 };
 
@@ -38,7 +38,7 @@ struct board {
     struct gi gi[MAX_GIS];
 };
 
-/* A process that is said to hold the instance, or the board, of this UUID. */
+/* A process that tests have made a holder of the instance, or the board, with this UUID. */
 struct holder {
     pid_t pid;
     char uuid[UUID_SIZE];
@@ -46,8 +46,8 @@ struct holder {
 
 enum action { FAIL, HANG, CRASH_BEFORE, CRASH_AFTER };
 
-/* The n-th call from now on of this name (`*`: of any, `change`: of any that changes something) comes to this end;
- * 0: every one of them. */
+/* Fault of the n-th call with this name from now on, or of every one if `nth` is 0. The name `*` stands for any call,
+ * `change` for any call that changes something. */
 struct fault {
     char call[NAME_SIZE];
     unsigned nth, seen;
@@ -59,8 +59,8 @@ enum denial { DENY_CHANGES = 1, DENY_INSTANCES = 2 };
 
 struct state {
     unsigned magic;
-    unsigned loaded; /* Whether the driver is. */
-    unsigned denied; /* Of `enum denial`. */
+    unsigned loaded; /* 1 if the driver is loaded. */
+    unsigned denied; /* Flags of `enum denial`. */
     unsigned create_ms, destroy_ms;
     uint64_t serial;
     int n_boards, n_holders, n_faults;
@@ -75,7 +75,7 @@ struct mapping {
     char path[512];
 };
 
-/* Maps the file; 0 where that cannot be done. */
+/* Maps the file. Returns 0 on failure. */
 int map_state(struct mapping *mapping, const char *path, int create);
 void unmap_state(struct mapping *mapping);
 void lock_state(const struct mapping *mapping);
@@ -84,11 +84,11 @@ void unlock_state(const struct mapping *mapping);
 uint64_t now_ms(void);
 void new_uuid(const char *prefix, char uuid[UUID_SIZE]);
 
-/* Ids of the processes that hold what has this UUID: those that were started with it in CUDA_VISIBLE_DEVICES, and those
- * that are said to. At most `room` are written; returns how many there are. */
+/* Finds the processes that hold the instance or board with this UUID: those that were started with it in
+ * CUDA_VISIBLE_DEVICES, and those in `holders`. Writes at most `room` process ids and returns the total number. */
 unsigned find_holders(const struct state *state, const char *uuid, pid_t *pids, unsigned room);
 
-/* What both NVML and a test can do. */
+/* Functions that NVML calls and tests share. */
 const struct shape *shape_of(const struct board *board, unsigned index);
 int can_place(const struct board *board, unsigned shape, unsigned start);
 struct gi *place_gi(struct state *state, struct board *board, unsigned shape, unsigned start);

@@ -1,4 +1,4 @@
-"""The stand-in for NVML refuses what the silicon refuses, and nothing else. pynvml speaks to it as to any driver."""
+"""The stand-in for NVML refuses what real GPUs refuse, and nothing else. pynvml uses it like any driver."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ BOARDS = sorted(name for name, board in CATALOG.items() if board.nvml_names)
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One A100 and one H100, MIG on."""
+    """Provides a machine with one A100 and one H100, both with MIG on."""
     yield from entered(Machine(tmp_path / "gpus", ["A100-80GB", "H100-80GB"]))
 
 
@@ -59,7 +59,7 @@ def profiles(board: Board) -> dict[str, MigProfile]:
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_reports_the_profiles_of_the_catalog(tmp_path: Path, name: str) -> None:
+def test_reported_profiles_match_the_catalog(tmp_path: Path, name: str) -> None:
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         assert pynvml.nvmlDeviceGetName(device()) == CATALOG[name].nvml_names[0]
         found = {}
@@ -83,15 +83,13 @@ def test_it_reports_the_profiles_of_the_catalog(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_allows_the_layouts_of_the_rule_and_no_others(tmp_path: Path, name: str) -> None:
+def test_layouts_are_allowed_exactly_if_the_rules_allow_them(tmp_path: Path, name: str) -> None:
     board = CATALOG[name]
     shuffle = random.Random(11)
     places = [Placement(start, kind) for kind, profile in profiles(board).items() for start in profile.starts]
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         for layout in maximal_layouts(board):
-            made, instances = list(shuffle.sample(layout, len(layout))), []
-            for place in made:
-                instances.append(create(*_arguments(board, place)))
+            instances = [create(*_arguments(board, place)) for place in shuffle.sample(layout, len(layout))]
             for place in places:
                 assert fits(board, [*layout, place]) is not None
                 with pytest.raises(pynvml.NVMLError_InsufficientResources):
@@ -99,31 +97,31 @@ def test_it_allows_the_layouts_of_the_rule_and_no_others(tmp_path: Path, name: s
             for instance in instances:
                 pynvml.nvmlGpuInstanceDestroy(instance)
         for _ in range(200):
-            there: dict[Placement, Any] = {}
+            present: dict[Placement, Any] = {}
             for place in shuffle.choices(places, k=8):
-                possible = fits(board, [*there, place]) is None
+                possible = fits(board, [*present, place]) is None
                 try:
-                    there[place] = create(*_arguments(board, place))
+                    present[place] = create(*_arguments(board, place))
                     assert possible
                 except pynvml.NVMLError_InsufficientResources:
                     assert not possible
-            for instance in there.values():
+            for instance in present.values():
                 pynvml.nvmlGpuInstanceDestroy(instance)
 
 
 @pytest.mark.skipif(not FACTS.exists(), reason="the published profiles are not part of this repository")
 @pytest.mark.parametrize("name", BOARDS)
-def test_it_allows_the_published_layouts(tmp_path: Path, name: str) -> None:
+def test_published_layouts_are_allowed(tmp_path: Path, name: str) -> None:
     facts = yaml.safe_load(FACTS.read_text())["gpus"][name]
     by_name = {p["name"]: p for p in facts["profiles"]}
     for _ in entered(Machine(tmp_path / "gpus", [name])):
         for layout in facts["maximal_layouts_basic"]:
-            made = []
+            instances = []
             for text in layout:
                 profile, _, start = text.partition("@")
                 size = by_name[profile]["placements"][0]["size"]
-                made.append(create(by_name[profile]["profile_id"], int(start), size))
-            for instance in made:
+                instances.append(create(by_name[profile]["profile_id"], int(start), size))
+            for instance in instances:
                 pynvml.nvmlGpuInstanceDestroy(instance)
 
 
@@ -134,25 +132,23 @@ def _arguments(board: Board, place: Placement) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(("arguments"), [(19, 7, 1), (9, 2, 4), (9, 0, 2), (77, 0, 1)])
-def test_a_place_that_does_not_exist_is_another_mistake_than_one_that_is_taken(
-    machine: Machine, arguments: tuple[int, int, int]
-) -> None:
+def test_an_impossible_placement_is_an_invalid_argument(machine: Machine, arguments: tuple[int, int, int]) -> None:
     with pytest.raises(pynvml.NVMLError_InvalidArgument):
         create(*arguments)
 
 
-def test_without_a_placement_the_order_matters(machine: Machine) -> None:
-    def order(*ids: int) -> None:
-        made = []
+def test_the_order_of_creations_matters_without_placements(machine: Machine) -> None:
+    def create_in_order(*ids: int) -> None:
         try:
-            made += [pynvml.nvmlDeviceCreateGpuInstance(device(), i) for i in ids]
+            for profile_id in ids:
+                pynvml.nvmlDeviceCreateGpuInstance(device(), profile_id)
         finally:
             for handle in _instances():
                 pynvml.nvmlGpuInstanceDestroy(handle)
 
-    order(9, 19, 14, 19)
+    create_in_order(9, 19, 14, 19)
     with pytest.raises(pynvml.NVMLError_InsufficientResources):
-        order(19, 19, 14, 9)
+        create_in_order(19, 19, 14, 9)
 
 
 def _instances() -> list[Any]:
@@ -165,20 +161,20 @@ def _instances() -> list[Any]:
     return found
 
 
-def test_a_compute_instance_of_all_multiprocessors_makes_it_usable_under_a_new_uuid(machine: Machine) -> None:
+def test_a_compute_instance_makes_a_gpu_instance_usable_under_a_new_uuid(machine: Machine) -> None:
     uuids = set()
     for _ in range(3):
         instance = create(15, 2, 2, index=1)
         assert pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, 0, 0).multiprocessorCount == 16
         assert pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, 7, 0).multiprocessorCount == 26
-        made = pynvml.nvmlGpuInstanceCreateComputeInstance(instance, 7)
-        info = pynvml.nvmlComputeInstanceGetInfo(made)
+        compute_instance = pynvml.nvmlGpuInstanceCreateComputeInstance(instance, 7)
+        info = pynvml.nvmlComputeInstanceGetInfo(compute_instance)
         uuid = pynvml.nvmlDeviceGetUUID(info.device)
         assert pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByUUID(uuid)) == uuid
         assert pynvml.nvmlDeviceGetGpuInstanceId(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device(1), 0)) == 4
         with pytest.raises(pynvml.NVMLError_InUse):
             pynvml.nvmlGpuInstanceDestroy(instance)
-        pynvml.nvmlComputeInstanceDestroy(made)
+        pynvml.nvmlComputeInstanceDestroy(compute_instance)
         pynvml.nvmlGpuInstanceDestroy(instance)
         with pytest.raises(pynvml.NVMLError_NotFound):
             pynvml.nvmlGpuInstanceGetInfo(instance)
@@ -186,22 +182,22 @@ def test_a_compute_instance_of_all_multiprocessors_makes_it_usable_under_a_new_u
     assert len(uuids) == 3
 
 
-def test_an_instance_is_in_use_while_a_process_was_started_with_it(machine: Machine) -> None:
-    made = pynvml.nvmlGpuInstanceCreateComputeInstance(create(9, 0, 4), 2)
-    mig = pynvml.nvmlComputeInstanceGetInfo(made).device
+def test_an_instance_is_in_use_while_a_process_holds_it(machine: Machine) -> None:
+    compute_instance = pynvml.nvmlGpuInstanceCreateComputeInstance(create(9, 0, 4), 2)
+    mig = pynvml.nvmlComputeInstanceGetInfo(compute_instance).device
     uuid = pynvml.nvmlDeviceGetUUID(mig)
     with subprocess.Popen(["sleep", "100"], env={**os.environ, "CUDA_VISIBLE_DEVICES": uuid}) as child:
         try:
             assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [child.pid]
             assert [p.gpuInstanceId for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device())] == [1]
             with pytest.raises(pynvml.NVMLError_InUse):
-                pynvml.nvmlComputeInstanceDestroy(made)
+                pynvml.nvmlComputeInstanceDestroy(compute_instance)
         finally:
             child.kill()
-    pynvml.nvmlComputeInstanceDestroy(made)
+    pynvml.nvmlComputeInstanceDestroy(compute_instance)
 
 
-def test_an_agent_holds_an_instance_and_is_named_nowhere(machine: Machine) -> None:
+def test_an_agent_holds_an_instance_without_being_listed(machine: Machine) -> None:
     instance = create(9, 0, 4)
     machine.agent(0, 0, 3600.0)
     with pytest.raises(pynvml.NVMLError_InUse):
@@ -211,14 +207,14 @@ def test_an_agent_holds_an_instance_and_is_named_nowhere(machine: Machine) -> No
     pynvml.nvmlGpuInstanceDestroy(instance)
 
 
-def test_structs_carry_versions(machine: Machine) -> None:
+def test_versions_of_structs_are_checked(machine: Machine) -> None:
     info = pynvml.c_nvmlGpuInstanceProfileInfo_v2_t()
     info.version = 1
     call = pynvml.nvmlLib.nvmlDeviceGetGpuInstanceProfileInfoV
     assert call(device(), 0, ctypes.byref(info)) == pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH
 
 
-def test_the_mode_of_an_ampere_board_is_pending_until_a_reset_and_of_a_hopper_board_lost_with_the_driver(
+def test_the_mig_mode_needs_a_reset_on_ampere_and_is_lost_with_the_driver_on_hopper(
     machine: Machine,
 ) -> None:
     assert pynvml.nvmlDeviceSetMigMode(device(0), 0) == pynvml.NVML_ERROR_RESET_REQUIRED
@@ -239,13 +235,13 @@ def test_the_mode_of_an_ampere_board_is_pending_until_a_reset_and_of_a_hopper_bo
         pynvml.nvmlDeviceSetMigMode(device(1), 0)
 
 
-def test_a_board_may_know_no_mig(tmp_path: Path) -> None:
+def test_a_board_may_lack_mig_support(tmp_path: Path) -> None:
     for _ in entered(Machine(tmp_path / "gpus", ["L4"])):
         with pytest.raises(pynvml.NVMLError_NotSupported):
             pynvml.nvmlDeviceGetMigMode(device())
 
 
-def test_rights_can_be_lacking(machine: Machine) -> None:
+def test_denied_calls_fail_with_no_permission(machine: Machine) -> None:
     machine.deny("changes")
     with pytest.raises(pynvml.NVMLError_NoPermission):
         create(19, 0, 1)
@@ -255,7 +251,7 @@ def test_rights_can_be_lacking(machine: Machine) -> None:
         _instances()
 
 
-def test_somebody_elses_instances(machine: Machine) -> None:
+def test_instances_of_others_are_created(machine: Machine) -> None:
     uuid = machine.foreign(0, "3g", 4)
     assert machine.foreign(0, "1g+me", 0, half=True) == ""
     assert len(_instances()) == 2
@@ -264,7 +260,7 @@ def test_somebody_elses_instances(machine: Machine) -> None:
     assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [4711]
 
 
-def test_a_call_fails_as_the_schedule_says(machine: Machine) -> None:
+def test_the_nth_call_fails_as_requested(machine: Machine) -> None:
     machine.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 2, "fail", pynvml.NVML_ERROR_UNKNOWN)
     create(19, 0, 1)
     with pytest.raises(pynvml.NVMLError_Unknown):
@@ -274,17 +270,16 @@ def test_a_call_fails_as_the_schedule_says(machine: Machine) -> None:
     assert {c.pid for c in machine.calls()} == {os.getpid()}
 
 
-@pytest.mark.parametrize(("action", "made"), [("crash before", 0), ("crash after", 1)])
-def test_a_call_ends_the_process(machine: Machine, action: Any, made: int) -> None:
+@pytest.mark.parametrize(("action", "count"), [("crash before", 0), ("crash after", 1)])
+def test_a_fault_kills_the_process_before_or_after_the_call(machine: Machine, action: Any, count: int) -> None:
     machine.fault("change", 1, action)
     program = "from tests.fakes.nvml.test_machine import *; pynvml.nvmlInit(); create(19, 0, 1)"
     ran = subprocess.run([sys.executable, "-c", program], env={**os.environ, **machine.env}, check=False)
     assert ran.returncode == -9
-    assert len(_instances()) == made
+    assert len(_instances()) == count
 
 
-@pytest.mark.slow
-def test_processes_that_compete_never_exceed_a_gpu(machine: Machine) -> None:
+def test_competing_processes_never_overfill_a_gpu(machine: Machine) -> None:
     program = """
 from tests.fakes.nvml.test_machine import *
 pynvml.nvmlInit()

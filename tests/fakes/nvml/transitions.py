@@ -1,7 +1,7 @@
-"""Random changes of a machine's layouts by an owner that shares it with others, and what must hold whatever goes wrong.
+"""Random changes of a GPU's layout by an owner that shares the GPU with others, and checks for any fault during them.
 
-Each attempt is a process of its own, so that the stand-in can end it at any call. They are forked off one that has all
-imported and has no threads (`forker.py`).
+Each attempt runs in a process of its own, so that the stand-in can kill it at any call. A process without threads that
+has already imported everything forks them (`forker.py`).
 """
 
 import atexit
@@ -33,11 +33,10 @@ GPU = GpuId(NODE, 0)
 _MODELS = ("A100-80GB", "H100-80GB", "A30-24GB")
 
 NOT_FOUND, IN_USE, UNKNOWN = 6, 19, 999
-"""Of NVML."""
-
+"""Return codes of NVML."""
 
 DONE, REFUSED, BROKEN, KILLED = 0, 1, 2, -9
-"""How an attempt ends: the layout is there; an error that users see; any other one; by the stand-in."""
+"""Exit statuses of an attempt: success, an error meant for users, any other error, and killed by the stand-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,10 @@ class Transition:
     """A change of one GPU.
 
     Attributes:
-        board: Its model.
-        foreign: Others' instances, the last of them half made.
-        before: The owner's instances.
-        after: Those that it then wants.
+        board: Model of the GPU.
+        foreign: Placements of others' instances; if there are several, the last one is half-made.
+        before: Placements of the owner's instances before the change.
+        after: Placements that the owner wants after the change.
     """
 
     board: Board
@@ -58,38 +57,38 @@ class Transition:
 
 
 def transitions(count: int, seed: int) -> list[Transition]:
-    """Random ones, on boards of three kinds."""
-    chance = random.Random(seed)
-    return [_transition(chance, board(chance.choice(_MODELS))) for _ in range(count)]
+    """Returns random transitions on three kinds of boards."""
+    rng = random.Random(seed)
+    return [_transition(rng, board(rng.choice(_MODELS))) for _ in range(count)]
 
 
-def _transition(chance: random.Random, of: Board) -> Transition:
+def _transition(rng: random.Random, model: Board) -> Transition:
     while True:
-        foreign = _grown(chance, of, (), chance.randint(0, 2))
-        before = _grown(chance, of, foreign, chance.randint(0, 4))
-        stay = tuple(chance.sample(before, len(before) // 2))
-        after = _grown(chance, of, (*foreign, *stay), chance.randint(0, 4)) + stay
+        foreign = _random_layout(rng, model, (), rng.randint(0, 2))
+        before = _random_layout(rng, model, foreign, rng.randint(0, 4))
+        stay = tuple(rng.sample(before, len(before) // 2))
+        after = _random_layout(rng, model, (*foreign, *stay), rng.randint(0, 4)) + stay
         if set(before) != set(after):
-            return Transition(of, foreign, before, tuple(sorted(after)))
+            return Transition(model, foreign, before, tuple(sorted(after)))
 
 
-def _grown(chance: random.Random, of: Board, around: Layout, count: int) -> Layout:
-    """Up to as many placements that fit beside others."""
-    places = [Placement(start, kind) for kind, profile in of.profiles.items() for start in profile.starts]
-    chance.shuffle(places)
+def _random_layout(rng: random.Random, model: Board, around: Layout, count: int) -> Layout:
+    """Returns up to `count` random placements that fit beside others."""
+    places = [Placement(start, kind) for kind, profile in model.profiles.items() for start in profile.starts]
+    rng.shuffle(places)
     layout: Layout = ()
     for place in places:
-        if len(layout) < count and fits(of, (*around, *layout, place)) is None:
+        if len(layout) < count and fits(model, (*around, *layout, place)) is None:
             layout = (*layout, place)
     return tuple(sorted(layout))
 
 
 class Owner:
-    """Somebody who has instances on GPU 0 of a machine, and the machine.
+    """An owner of instances on GPU 0 of a simulated machine.
 
     Args:
-        folder: For the machine and the owner's journal.
-        transition: What is there at first.
+        folder: Folder for the machine and the owner's journal.
+        transition: Change to make; the owner starts with its layout from before the change.
     """
 
     def __init__(self, folder: Path, transition: Transition) -> None:
@@ -103,19 +102,19 @@ class Owner:
         self.machine.enter()
         self._others = self.instances()
         if self.attempt(transition.before) != DONE:
-            raise AssertionError("the layout that there is to be at first could not be made")
-        self._mine = self.noted()
-        self._first = (self.machine.path.read_bytes(), self._journal.read_bytes())
+            raise AssertionError("the initial layout could not be created")
+        self._mine = self.journaled()
+        self._initial = (self.machine.path.read_bytes(), self._journal.read_bytes())
         self.machine.forget_calls()
 
-    def again(self) -> None:
-        """Brings all back to how it was at first."""
-        machine, journal = self._first
-        # In place: processes have it mapped.
+    def restore(self) -> None:
+        """Restores the initial state of machine and journal."""
+        machine, journal = self._initial
+        # The file is rewritten in place because processes have mapped it.
         with self.machine.path.open("r+b") as file:
             file.write(machine)
-        for leftover in self._journal.parent.glob(f"{self._journal.name}-*"):
-            leftover.unlink()
+        for path in self._journal.parent.glob(f"{self._journal.name}-*"):
+            path.unlink()
         self._journal.write_bytes(journal)
         self.machine.forget_calls()
 
@@ -126,35 +125,35 @@ class Owner:
         self.machine.leave()
 
     def attempt(self, layout: Layout) -> int:
-        """Brings the owner's instances to a layout, in a process of its own; how that ended."""
+        """Gives the owner's instances a layout, in a process of its own, and returns its exit status."""
         return _in_a_process((self.machine.path, self._journal, self.transition, layout))
 
     def change(self) -> int:
-        """`attempt` of the layout that is wanted."""
+        """Makes one attempt at the transition and returns its exit status."""
         return self.attempt(self.transition.after)
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """All that there are."""
+        """Returns all instances on the machine."""
         return _driver(self.transition).instances()
 
-    def noted(self) -> tuple[MigInstance, ...]:
-        """Those that the owner's journal knows of."""
+    def journaled(self) -> tuple[MigInstance, ...]:
+        """Returns the instances in the owner's journal."""
         with closing(Journal(self._journal)) as journal:
             return tuple(sorted(journal.instances(), key=lambda i: i.placement))
 
-    def wrong(self) -> str:
-        """What is not as it must be after the change; empty where all is."""
-        noted, there = self.noted(), self.instances()
-        if tuple(i.placement for i in noted) != self.transition.after:
-            return f"the owner's layout is {noted}, not {self.transition.after}"
-        if set(there) != {*noted, *self._others}:
-            return f"there are {there}, the owner's are {noted}, others' {self._others}"
+    def violation(self) -> str:
+        """Returns the first violated condition after the change; empty if all conditions hold."""
+        owned, present = self.journaled(), self.instances()
+        if tuple(i.placement for i in owned) != self.transition.after:
+            return f"the owner's layout is {owned}, not {self.transition.after}"
+        if set(present) != {*owned, *self._others}:
+            return f"the machine has {present}, the owner {owned}, others {self._others}"
         stay = [i for i in self._mine if i.placement in self.transition.after]
-        if not {*stay} <= {*noted}:
-            return f"{stay} were to stay, {noted} are there"
+        if not {*stay} <= {*owned}:
+            return f"{stay} should have stayed, but the owner has {owned}"
         with closing(Journal(self._journal)) as journal:
             if journal.creations() or journal.destructions():
-                return f"the journal has open ends: {journal.creations()} {journal.destructions()}"
+                return f"the journal has unfinished changes: {journal.creations()} {journal.destructions()}"
         touched = {
             call.arguments
             for call in self.machine.changes()
@@ -164,48 +163,51 @@ class Owner:
         return f"others' instances were touched: {touched}" if touched else ""
 
     def calls(self) -> list[Call]:
-        """The calls of a change during which nothing goes wrong; all is as at first then."""
-        ended, calls = self.change(), self.machine.calls()
-        if ended != DONE or self.wrong():
-            raise AssertionError(f"{self.transition} fails by itself: {self.wrong()}")
-        self.again()
+        """Makes the change without faults, restores the initial state, and returns the calls of the change."""
+        status, calls = self.change(), self.machine.calls()
+        if status != DONE or self.violation():
+            raise AssertionError(f"{self.transition} fails without a fault: {self.violation()}")
+        self.restore()
         return calls
 
     def changes(self) -> list[str]:
-        """Names of those that change something."""
+        """Returns the names of the calls of a change without faults that change something."""
         return [call.name for call in self.calls() if call.name in CHANGES]
 
     def killed_at(self, call: str, nth: int, action: Action) -> str:
-        """What is wrong after a process that was killed at a call, and one that came after it; empty where nothing is.
+        """Kills the first attempt at a call, makes a second attempt, and returns what is then wrong; empty if nothing.
 
         Args:
-            call: `change` or `*`.
-            nth: Of those.
-            action: Before or after it took effect.
+            call: Kind of call to count: `change` or `*`.
+            nth: Number of the call, from 1.
+            action: Moment of the kill: before or after the call takes effect.
         """
-        self.again()
+        self.restore()
         self.machine.fault(call, nth, action)
-        killed, completed = self.change(), self.change()
-        if (killed, completed) != (KILLED, DONE):
-            return f"the first attempt ended with {killed}, the second with {completed}"
-        return self.wrong()
+        first, second = self.change(), self.change()
+        if (first, second) != (KILLED, DONE):
+            return f"the first attempt ended with {first}, the second with {second}"
+        return self.violation()
 
     def failed_at(self, call: str, nth: int, code: int) -> tuple[int, str]:
-        """How an attempt ends of which one call fails, and what is wrong after another one where that was refused.
+        """Makes an attempt in which one call fails, and a second one if the first was refused.
 
         Args:
-            call: `change` or `*`.
-            nth: Of those.
-            code: What it fails with.
+            call: Kind of call to count: `change` or `*`.
+            nth: Number of the call, from 1.
+            code: Return code of the call.
+
+        Returns:
+            The exit status of the first attempt, and what is wrong at the end; empty if nothing.
         """
-        self.again()
+        self.restore()
         self.machine.fault(call, nth, "fail", code)
-        ended = self.change()
-        if ended == REFUSED and code == IN_USE and call == "change":
-            return ended, "something was in use for a moment, and was not tried again"
-        if ended not in (DONE, REFUSED) or (ended == REFUSED and self.change() != DONE):
-            return ended, f"the first attempt ended with {ended}, the second did not make it good"
-        return ended, self.wrong()
+        status = self.change()
+        if status == REFUSED and code == IN_USE and call == "change":
+            return status, "an instance was in use for a moment, and there was no retry"
+        if status not in (DONE, REFUSED) or (status == REFUSED and self.change() != DONE):
+            return status, f"the first attempt ended with {status}, and the second did not succeed"
+        return status, self.violation()
 
 
 def _driver(transition: Transition) -> NvmlMigDriver:
@@ -213,11 +215,11 @@ def _driver(transition: Transition) -> NvmlMigDriver:
 
 
 Job = tuple[Path, Path, Transition, Layout]
-"""Of an attempt: the machine's file, the owner's journal, what it is about, the layout that is wanted."""
+"""Arguments of an attempt: the machine's file, the owner's journal, the transition, and the wanted layout."""
 
 
 def attempt(machine: Path, file: Path, transition: Transition, layout: Layout) -> int:
-    """What a process of the owner does, and its exit status."""
+    """Recovers from an earlier attempt and changes to a layout, as the owner would; returns the exit status."""
     enter(machine)
     try:
         with closing(Journal(file)) as journal:
@@ -251,13 +253,13 @@ def _in_a_process(job: Job) -> int:
 
 
 def fewest_changes(transition: Transition) -> int:
-    """Calls that a change takes at least: two to create an instance, two to destroy one."""
+    """Returns the smallest number of changing calls: two to create an instance, and two to destroy one."""
     before, after = set(transition.before), set(transition.after)
     return 2 * len(before ^ after)
 
 
 def plausible_codes(call: str) -> Iterator[int]:
-    """Codes of NVML that a call may well return once."""
+    """Yields error codes of NVML that a call may plausibly return once."""
     no_room, timeout = 23, 10
     if call not in CHANGES:
         yield from (UNKNOWN, NOT_FOUND)

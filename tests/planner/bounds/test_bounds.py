@@ -1,4 +1,4 @@
-"""Bounds from below, held against what solvers prove."""
+"""Tests of lower bounds against the optima that solvers prove."""
 
 import math
 import random
@@ -21,7 +21,7 @@ from tests.fakes.graphs import chain, conditional, diamond, fan_out
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, grid, problem, row
 
 EITHER = st.sampled_from([DEFAULTS, TWO_P95])
-"""With twice the p95 a configuration has one latency, and a program a tenth of the columns."""
+"""Options with either latency model; with `TWO_P95` a program has a tenth of the columns."""
 
 
 def candidates(p: Problem, options: Options = DEFAULTS) -> tuple[Workload, TaskConfigurations]:
@@ -34,8 +34,8 @@ def candidates(p: Problem, options: Options = DEFAULTS) -> tuple[Workload, TaskC
 def proven(
     p: Problem, workload: Workload, found: TaskConfigurations, highs: SolverProcess, using: Configuration | None = None
 ) -> float:
-    """Least slices by the whole program, on GPUs without end; with a replica of one configuration where given."""
-    supplies = [supply(p.cluster, b, {c.slice for of in found.values() for c in of}) for b in p.boards]
+    """Fewest slices by the whole program with unlimited GPUs, and with a replica of one configuration if given."""
+    supplies = [supply(p.cluster, b, {c.slice for own in found.values() for c in own}) for b in p.boards]
     ideal = allocation([workload], {workload.graph.name: found}, supplies, "ideal")
     program = ideal.program
     if using is not None:
@@ -64,18 +64,20 @@ def problems(draw: st.DrawFn) -> Problem:
 @pytest.mark.slow
 @given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_no_plan_takes_less(p: Problem, options: Options, which: int, highs: SolverProcess) -> None:
+def test_no_plan_takes_fewer_slices_than_the_bound(
+    p: Problem, options: Options, which: int, highs: SolverProcess
+) -> None:
     workload, found = candidates(p, options)
     if not all(found.values()):
         return
     bounds = least_slices(workload, found)
     assert bounds.least <= proven(p, workload, found, highs)
-    every = sorted(c for of in found.values() for c in of)
+    every = sorted(c for own in found.values() for c in own)
     one = every[which % len(every)]
     assert bounds.least <= bounds.using(1e9)[one] <= proven(p, workload, found, highs, one)
 
 
-def test_a_chain_of_few_slices_is_told_exactly(highs: SolverProcess) -> None:
+def test_the_bound_of_a_small_chain_is_exact(highs: SolverProcess) -> None:
     g = chain(3, slo=Slo(100.0, accuracy=0.5))
     rows = [
         r for t in g.tasks for r in grid(t, "v0", 10.0, slices=["1g", "2g", "7g"], instances=[1], batches=[1, 2, 4])
@@ -85,7 +87,7 @@ def test_a_chain_of_few_slices_is_told_exactly(highs: SolverProcess) -> None:
     assert least_slices(workload, found).least == proven(p, workload, found, highs)
 
 
-def test_what_one_replica_misses_by_rounding_takes_no_other() -> None:
+def test_a_rate_exceeded_by_a_rounding_error_needs_no_other_replica() -> None:
     p = problem(chain(1), [row("t0", "v0", slice_="3g", rps=87.5), row("t0", "v0", rps=20.0)], demand_rps=70 + 1e-12)
     workload, found = candidates(p)
     bounds = least_slices(workload, found)
@@ -93,7 +95,7 @@ def test_what_one_replica_misses_by_rounding_takes_no_other() -> None:
     assert {c.slice: slices for c, slices in bounds.using(1e9).items()} == {"1g": 1 + 3, "3g": 3}
 
 
-def test_a_source_that_must_be_accurate_is_counted_with_the_rows_it_yields() -> None:
+def test_an_accurate_source_counts_with_the_rows_it_yields() -> None:
     g = fan_out(variant_count=2, slo=Slo(1000.0, accuracy=1.0))
     detect = g.tasks["detect"]
     coarse = replace(detect, variants=(detect.variants[0], replace(detect.variants[1], yields={"CROPS": 1.0})))
@@ -104,17 +106,17 @@ def test_a_source_that_must_be_accurate_is_counted_with_the_rows_it_yields() -> 
     assert (strict, lax) == (1 + 3, 1 + 1)
 
 
-def test_what_is_out_of_reach_takes_infinitely_many() -> None:
+def test_the_bound_is_infinite_if_the_slo_is_out_of_reach() -> None:
     g = chain(2, variant_count=2, slo=Slo(1000.0, accuracy=0.8))
     workload, found = candidates(problem(g, [row(t, v) for t in g.tasks for v in ("v0", "v1")]))
     assert least_slices(workload, found).least == 2
     strict = replace(workload, graph=replace(g, slo=Slo(1000.0, accuracy=0.95)))
-    only_coarse = {task: tuple(c for c in of if c.variant == "v1") for task, of in found.items()}
+    only_coarse = {task: tuple(c for c in own if c.variant == "v1") for task, own in found.items()}
     assert all(only_coarse.values())
     assert least_slices(strict, only_coarse).least == math.inf
 
 
-def test_more_rates_than_are_looked_at_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_call_rates_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)
     monkeypatch.setattr(bounds_module, "MOST_CALLS", 1)
@@ -123,17 +125,17 @@ def test_more_rates_than_are_looked_at_only_lower_the_bound(monkeypatch: pytest.
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
 
 
-def test_within_keeps_those_that_may_be_used() -> None:
+def test_within_keeps_the_configurations_below_the_limit() -> None:
     workload, found = candidates(docread_problem(60))
     bounds = least_slices(workload, found)
     kept = bounds.within(0.0, found)
     assert all(kept.values())
-    assert {c for of in kept.values() for c in of} == {c for c, n in bounds.using(1e9).items() if n == bounds.least}
+    assert {c for own in kept.values() for c in own} == {c for c, n in bounds.using(1e9).items() if n == bounds.least}
     assert bounds.within(1e9, found) == dict(found)
 
 
-def test_a_plan_far_above_the_bound_is_found_too(solvers: SolverFactory) -> None:
-    """One 4g fits on a GPU; the bound knows nothing of GPUs and takes six on four."""
+def test_a_plan_far_above_the_bound_is_found(solvers: SolverFactory) -> None:
+    """A GPU holds one 4g slice; the bound ignores layouts and counts six of them on four GPUs."""
     board = "A100-80GB"
     rows = [row("t0", "v0", gpu=board, slice_=kind, rps=rps) for kind, rps in (("4g", 500.0), ("1g", 100.0))]
     p = problem(chain(1), rows, demand_rps=2400)
@@ -142,7 +144,7 @@ def test_a_plan_far_above_the_bound_is_found_too(solvers: SolverFactory) -> None
     assert make_plan(p, TWO_P95, solvers=solvers).slices_used == 4 * 4 + 10
 
 
-def test_graphs_of_many_tasks_get_coarser_bins(monkeypatch: pytest.MonkeyPatch, highs: SolverProcess) -> None:
+def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch, highs: SolverProcess) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)
     monkeypatch.setattr(bounds_module, "MOST_CELLS", 1)

@@ -1,4 +1,4 @@
-"""Slices that cover a rate, held against trying every number of replicas."""
+"""Tests of the slices that cover a rate, against an enumeration of replicas."""
 
 import itertools
 import math
@@ -11,22 +11,24 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.planner.bounds.cover import EXACT_SLICES, FloorCover
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.domain.problem import AMONG, Replicas
+from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
+
+pytestmark = pytest.mark.slow
 
 SIZES = {1: "1g", 2: "2g", 3: "3g"}
 MOST = 30
 
 
-def configuration(size: int, rps: float, latency_ms: float, loss: float, among: Replicas) -> Configuration:
+def configuration(size: int, rps: float, latency_ms: float, loss: float, replicas: ReplicaRange) -> Configuration:
     return Configuration(
-        "g", "t", f"v{loss}", "board", SIZES[size], 1, 1, size, latency_ms, rps, loss, utilisation=0.5, among=among
+        "g", "t", f"v{loss}", "board", SIZES[size], 1, 1, size, latency_ms, rps, loss, 0.5, replica_range=replicas
     )
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> list[Configuration]:
-    """A few, mostly of one range of numbers of replicas."""
-    ranges = [draw(st.sampled_from(AMONG))] * 3 + [draw(st.sampled_from(AMONG))]
+    """A few configurations, mostly of one replica range."""
+    ranges = [draw(st.sampled_from(REPLICA_RANGES))] * 3 + [draw(st.sampled_from(REPLICA_RANGES))]
     one = st.builds(
         configuration,
         st.sampled_from(sorted(SIZES)),
@@ -38,51 +40,58 @@ def configurations(draw: st.DrawFn) -> list[Configuration]:
     return sorted(set(draw(st.lists(one, min_size=2, max_size=6))))
 
 
-def fewest(of: Sequence[Configuration], rate_rps: float, using: Configuration | None = None) -> float:
-    """Slices of the smallest set of replicas of one range that does the rate; more than `MOST` are infinitely many."""
-    return min(_of_range(of, among, rate_rps, using) for among in AMONG if using is None or using.among == among)
+def fewest(candidates: Sequence[Configuration], rate_rps: float, using: Configuration | None = None) -> float:
+    """Slices of the smallest set of replicas of one range that carries the rate; infinite above `MOST`."""
+    return min(
+        _in_range(candidates, replicas, rate_rps, using)
+        for replicas in REPLICA_RANGES
+        if using is None or using.replica_range == replicas
+    )
 
 
-def _of_range(
-    of: Sequence[Configuration], among: Replicas, rate_rps: float, using: Configuration | None = None
+def _in_range(
+    candidates: Sequence[Configuration],
+    replicas: ReplicaRange,
+    rate_rps: float,
+    using: Configuration | None = None,
 ) -> float:
-    usable = [c for c in of if c.among == among]
-    # Replicas and slices -> the most that they do; one replica more at a time.
-    does = {(1, using.compute_slices): using.throughput_rps} if using else {(0, 0): 0.0}
-    every = dict(does)
-    while does:
+    usable = [c for c in candidates if c.replica_range == replicas]
+    # (Number of replicas, slices) -> largest throughput, extended by one replica at a time.
+    carried = {(1, using.compute_slices): using.throughput_rps} if using else {(0, 0): 0.0}
+    every = dict(carried)
+    while carried:
         more: dict[tuple[int, int], float] = {}
-        for ((n, slices), rps), c in itertools.product(does.items(), usable):
+        for ((n, slices), rps), c in itertools.product(carried.items(), usable):
             key = (n + 1, slices + c.compute_slices)
             if key[1] <= MOST:
                 more[key] = max(more.get(key, 0.0), rps + c.throughput_rps)
         every |= more
-        does = more
-    enough = (s for (n, s), rps in every.items() if among[0] <= n <= among[1] and rps >= rate_rps * (1 - 1e-5))
+        carried = more
+    enough = (s for (n, s), rps in every.items() if replicas[0] <= n <= replicas[1] and rps >= rate_rps * (1 - 1e-5))
     return min(enough, default=math.inf)
 
 
-@pytest.mark.slow
-@given(of=configurations(), rate_rps=st.sampled_from([0.0, 3.0, 9.9, 21.0, 33.0, 45.0, 60.0]))
+@given(found=configurations(), rate_rps=st.sampled_from([0.0, 3.0, 9.9, 21.0, 33.0, 45.0, 60.0]))
 @example(
-    of=[configuration(1, 1.0, 10.0, 0.0, AMONG[2]), configuration(3, 7.0, 10.0, 0.0, AMONG[2])], rate_rps=40.0
-).via("sixteen replicas of which few would do")
+    found=[configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[2]), configuration(3, 7.0, 10.0, 0.0, REPLICA_RANGES[2])],
+    rate_rps=40.0,
+).via("sixteen replicas although few would suffice")
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_it_is_exact_while_slices_are_few(of: list[Configuration], rate_rps: float) -> None:
-    cover = FloorCover(of, bin_ms=1.0)
+def test_small_numbers_of_slices_are_exact(found: list[Configuration], rate_rps: float) -> None:
+    cover = FloorCover(found, bin_ms=1.0)
     slices = cover.slices(rate_rps)
     levels = np.arange(len(slices))
     for level, allowed in zip(levels.tolist(), cover.allowing(levels).T, strict=True):
-        there = [c for c, may in zip(of, allowed, strict=True) if may]
-        least = fewest(there, rate_rps)
+        usable = [c for c, may in zip(found, allowed, strict=True) if may]
+        least = fewest(usable, rate_rps)
         assert slices[level] == least or (least == math.inf and slices[level] > MOST)
-        for c in there:
-            with_it = cover.slices_with(np.array([of.index(c)]), rate_rps, np.array([level]))[0]
-            exactly = fewest(there, rate_rps, c)
+        for c in usable:
+            with_it = cover.slices_with(np.array([found.index(c)]), rate_rps, np.array([level]))[0]
+            exactly = fewest(usable, rate_rps, c)
             assert max(with_it, slices[level]) == exactly or (exactly == math.inf and with_it > MOST)
 
 
-def test_beyond_what_is_counted_it_is_a_bound() -> None:
-    of = [configuration(1, 1.0, 10.0, 0.0, AMONG[2]), configuration(3, 4.0, 10.0, 0.0, AMONG[2])]
+def test_large_numbers_of_slices_are_a_lower_bound() -> None:
+    found = [configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[2]), configuration(3, 4.0, 10.0, 0.0, REPLICA_RANGES[2])]
     rate_rps = 4.0 * EXACT_SLICES
-    assert FloorCover(of, bin_ms=1.0).slices(rate_rps).tolist() == [3 * EXACT_SLICES]
+    assert FloorCover(found, bin_ms=1.0).slices(rate_rps).tolist() == [3 * EXACT_SLICES]

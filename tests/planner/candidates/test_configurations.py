@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, Options
+from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
@@ -17,7 +17,7 @@ def found(graph: TaskGraph, *rows: ProfileRow) -> dict[str, tuple[Configuration,
     return available(graph, ProfileTable(rows), [CPU], TWO_P95)
 
 
-def test_a_configuration_carries_what_a_replica_takes_and_gives() -> None:
+def test_a_configuration_has_the_cost_and_performance_of_a_replica() -> None:
     (c,) = found(chain(1, variant_count=2), row("t0", "v1", slice_="2g", batch=2, p95_ms=10, rps=150))["t0"]
     assert (c.slice, c.compute_slices, c.batch) == ("2g", 2, 2)
     assert c.latency_ms == pytest.approx(20)
@@ -36,25 +36,25 @@ def test_a_configuration_carries_what_a_replica_takes_and_gives() -> None:
         row("gone", "v0"),
     ],
 )
-def test_what_the_cluster_cannot_hold_or_the_graph_does_not_have_is_left_out(unfit: ProfileRow) -> None:
+def test_profiles_that_fit_neither_the_cluster_nor_the_graph_are_ignored(unfit: ProfileRow) -> None:
     assert found(chain(1), unfit) == {"t0": ()}
 
 
 def kept(graph: TaskGraph, *rows: ProfileRow) -> set[tuple[str, str, int, int]]:
     configurations = worthwhile(graph, found(graph, *rows))
-    return {(c.variant, c.slice, c.instances, c.batch) for of in configurations.values() for c in of}
+    return {(c.variant, c.slice, c.instances, c.batch) for found in configurations.values() for c in found}
 
 
-def test_dominated_configurations_are_left_out() -> None:
+def test_dominated_configurations_are_dropped() -> None:
     graph = chain(1, variant_count=2, slo=Slo(1000, accuracy=0.5))
     best = row("t0", "v0", batch=2, p95_ms=10, rps=200)
     assert kept(
         graph,
         best,
-        row("t0", "v0", batch=4, p95_ms=12, rps=190),  # slower in both senses
-        row("t0", "v0", batch=1, p95_ms=8, rps=110),  # quicker to answer
-        row("t0", "v0", batch=8, p95_ms=30, rps=240),  # carries more
-        row("t0", "v0", slice_="2g", batch=2, p95_ms=10, rps=190),  # of another slice
+        row("t0", "v0", batch=4, p95_ms=12, rps=190),  # higher latency and lower throughput
+        row("t0", "v0", batch=1, p95_ms=8, rps=110),  # lower latency
+        row("t0", "v0", batch=8, p95_ms=30, rps=240),  # higher throughput
+        row("t0", "v0", slice_="2g", batch=2, p95_ms=10, rps=190),  # another slice
         row("t0", "v1", batch=2, p95_ms=10, rps=190),  # another variant
     ) == {
         ("v0", "1g", 1, 2),
@@ -65,42 +65,42 @@ def test_dominated_configurations_are_left_out() -> None:
     }
 
 
-def test_of_equals_the_one_with_fewer_instances_stays() -> None:
+def test_of_equal_configurations_the_one_with_fewer_instances_is_kept() -> None:
     graph = chain(1)
     equals = [row("t0", "v0", instances=k, batch=b, p95_ms=10, rps=100) for k, b in ((2, 1), (1, 2), (1, 4))]
     assert kept(graph, *equals) == {("v0", "1g", 1, 2)}
 
 
-def test_what_no_plan_can_use_within_the_slo_is_left_out() -> None:
+def test_configurations_that_no_plan_within_the_slo_can_use_are_dropped() -> None:
     graph = chain(2, variant_count=3, slo=Slo(100, accuracy=0.85))
     assert kept(
         graph,
         row("t0", "v0", p95_ms=10),
-        row("t0", "v0", batch=4, p95_ms=39),  # 78 ms leave t1 its 22
-        row("t0", "v0", batch=8, p95_ms=40),  # 80 ms do not
-        row("t0", "v1", p95_ms=5),  # 0.9, the other task at its best
-        row("t0", "v2", p95_ms=1),  # 0.8
+        row("t0", "v0", batch=4, p95_ms=39),  # 78 ms leave 22 ms for t1
+        row("t0", "v0", batch=8, p95_ms=40),  # 80 ms leave too little
+        row("t0", "v1", p95_ms=5),  # accuracy 0.9 with the best variant of the other task
+        row("t0", "v2", p95_ms=1),  # accuracy 0.8
         row("t1", "v0", p95_ms=11),
     ) == {("v0", "1g", 1, 1), ("v0", "1g", 1, 4), ("v1", "1g", 1, 1)}
 
 
-def test_nothing_is_left_of_a_task_that_cannot_keep_the_slo() -> None:
+def test_a_task_that_cannot_keep_the_slo_has_no_configurations() -> None:
     graph = docread(slo=Slo(1.0, accuracy=0.5))
     assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
 
 
-def test_by_the_queue_a_configuration_is_one_for_each_load_and_range_of_replicas() -> None:
+def test_the_queue_model_has_a_configuration_for_each_load_and_replica_range() -> None:
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
     found = available(graph, rows, [CPU], Options())
     ranges = by_load({graph.name: found})
-    assert {among for _, among in ranges} == set(AMONG)
+    assert {among for _, among in ranges} == set(REPLICA_RANGES)
     for at in ranges.values():
         assert [c.utilisation for c in at] == list(LOADS)
         assert [c.throughput_rps for c in at] == pytest.approx([load * 400 for load in LOADS])
 
 
-def test_replicas_that_differ_in_load_alone_are_merged() -> None:
+def test_replicas_that_differ_only_in_utilisation_are_merged() -> None:
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10), row("t0", "v0", batch=1, p95_ms=10)])
     other, *_, low, high = available(graph, rows, [CPU], Options())["t0"]

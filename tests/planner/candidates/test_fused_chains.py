@@ -1,4 +1,4 @@
-"""Chains planned as one task each."""
+"""Tests of fused chains, which are planned as one task each."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from jigsaw_triton.planner.candidates.configurations import ALONE, Configuration
 from jigsaw_triton.planner.candidates.fused_chains import MOST_COMBINATIONS, apart, with_fused_chains, without
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Problem
-from jigsaw_triton.planner.search.planning import Allotment, better
+from jigsaw_triton.planner.search.allotment import Allotment, better
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.solver.solver import Outcome, Stage
 from jigsaw_triton.planner.validation.validate import violations
@@ -21,7 +21,7 @@ SHARE = replace(TWO_P95, share=True, time_limit_s=30.0)
 
 
 def several(*graphs: TaskGraph, rps: float = 1.0, ms: float = 8.0) -> Problem:
-    """Each task alike: batches of one, on 1g slices, every variant as quick."""
+    """A problem whose tasks are identical: batches of one, on 1g slices, every variant equally fast."""
     tables = {
         g.name: ProfileTable(row(t.name, v.name, p95_ms=ms) for t in g.tasks.values() for v in t.variants)
         for g in graphs
@@ -34,11 +34,11 @@ def chains(count: int, slo_ms: float, tasks: int = 3) -> Problem:
 
 
 def models(plan: Plan) -> list[list[str]]:
-    """What is in each slice."""
-    return sorted(sorted(f"{m.graph}.{m.task}" for m in of.models) for gpu in plan.gpus for of in gpu.layout)
+    """Names of the tasks in each slice."""
+    return sorted(sorted(f"{m.graph}.{m.task}" for m in s.models) for gpu in plan.gpus for s in gpu.layout)
 
 
-def test_a_chain_is_a_task_of_all_combinations_of_variants() -> None:
+def test_a_fused_chain_has_all_combinations_of_variants() -> None:
     whole = with_fused_chains(several(chain(2, variant_count=2)))
     assert whole is not None
     (workload,) = whole.workloads
@@ -51,7 +51,7 @@ def test_a_chain_is_a_task_of_all_combinations_of_variants() -> None:
     }
 
 
-def test_what_is_known_of_a_chain_follows_from_its_tasks() -> None:
+def test_the_profile_of_a_fused_chain_follows_from_its_tasks() -> None:
     asked = several(chain(2))
     table = ProfileTable(
         [
@@ -65,28 +65,28 @@ def test_what_is_known_of_a_chain_follows_from_its_tasks() -> None:
     whole = with_fused_chains(replace(asked, profiles={"chain": table}))
     assert whole is not None
     (made,) = whole.profiles["chain"].rows()
-    # Of one instance, and of the one batch that both are known of.
+    # Only for one instance, and for the batch size that both tasks have.
     assert made.key == ProfileKey("cpu", "t0~t1", "v0~v0", "1g", 1, 1)
     assert (made.latency_p50_ms, made.latency_p95_ms, made.latency_p99_ms) == pytest.approx((32.0, 40.0, 44.0))
-    # The first does 50 a second, 20 ms each, though its batches take 10 ms.
+    # t0 does 50 calls a second, 20 ms each, although its batches take 10 ms.
     assert (made.throughput_rps, made.memory_mib) == pytest.approx((20.0, 700.0))
 
 
-def test_other_tasks_keep_what_is_known_of_them() -> None:
+def test_tasks_outside_chains_keep_their_profiles() -> None:
     whole = with_fused_chains(several(chain(2, name="g0"), fan_out()))
     assert whole is not None
     assert [list(w.graph.tasks) for w in whole.workloads] == [["t0~t1"], ["detect", "classify"]]
     assert {r.key.task for r in whole.profiles["fan_out"].rows()} == {"detect", "classify"}
 
 
-def test_without_chains_there_is_nothing_to_try() -> None:
+def test_a_problem_without_chains_to_fuse_is_not_changed() -> None:
     assert with_fused_chains(several(diamond(), fan_out())) is None
     assert with_fused_chains(several(chain(2)), frozenset({("chain", "t0~t1")})) is None
     many = replace(chain(2).tasks["t0"], variants=variants(MOST_COMBINATIONS + 1))
     assert with_fused_chains(several(replace(chain(2), tasks={**chain(2).tasks, "t0": many}))) is None
 
 
-def test_a_chain_comes_apart_into_what_its_tasks_take() -> None:
+def test_a_fused_configuration_splits_into_those_of_its_tasks() -> None:
     asked = several(chain(2, variant_count=2))
     table = ProfileTable([row("t0", "v0", p95_ms=10.0), row("t1", "v1", p95_ms=30.0)])
     turn = Turn(100.0, 40.0, 0.4, 0.2, 0.3, rounds=2.0, steps=2)
@@ -102,21 +102,21 @@ def test_a_chain_comes_apart_into_what_its_tasks_take() -> None:
     assert apart(other, asked) == (other,)
 
 
-def test_what_runs_whole_is_known_as_a_whole() -> None:
+def test_a_chain_of_the_running_plan_is_fused_too() -> None:
     asked = chains(1, 300.0)
     plan = make_plan(asked, SHARE)
     whole = with_fused_chains(replace(asked, running=plan))
     assert whole is not None
     assert whole.running is not None
-    ((of,),) = (gpu.layout for gpu in whole.running.gpus)
-    assert of.models == (PlacedModel("g0", "t0~t1~t2", "v0~v0~v0", 1, 1),)
+    ((placed,),) = (gpu.layout for gpu in whole.running.gpus)
+    assert placed.models == (PlacedModel("g0", "t0~t1~t2", "v0~v0~v0", 1, 1),)
 
 
-def test_chains_without_a_configuration_are_named() -> None:
+def test_chains_without_configurations_are_listed() -> None:
     assert without({"g": {"a~b": (), "c": (), "d~e": (CHEAP,)}}) == {("g", "a~b")}
 
 
-def test_a_chain_of_its_own_slice_takes_no_longer_than_its_tasks_in_one_each(solvers: SolverFactory) -> None:
+def test_a_chain_in_its_own_slice_is_as_fast_as_its_tasks_in_one_each(solvers: SolverFactory) -> None:
     # Three tasks of 8 ms each: 48 ms in slices of their own. One by one in one slice it would be 144 ms.
     asked = chains(4, 50.0)
     plan = make_plan(asked, SHARE, solvers=solvers)
@@ -126,7 +126,7 @@ def test_a_chain_of_its_own_slice_takes_no_longer_than_its_tasks_in_one_each(sol
     assert violations(plan, asked, SHARE) == ()
 
 
-def test_a_chain_that_fits_no_slice_leaves_the_others_whole(solvers: SolverFactory) -> None:
+def test_a_chain_that_fits_no_slice_does_not_keep_others_from_fusing(solvers: SolverFactory) -> None:
     rare, busy = chain(3, name="rare", slo=Slo(50.0)), chain(2, name="busy", slo=Slo(50.0))
     asked = several(rare, busy)
     asked = replace(asked, workloads=(Workload(busy, 90.0), Workload(rare, 1.0)))
@@ -134,14 +134,14 @@ def test_a_chain_that_fits_no_slice_leaves_the_others_whole(solvers: SolverFacto
     assert models(plan) == [["busy.t0"], ["busy.t1"], ["rare.t0", "rare.t1", "rare.t2"]]
 
 
-def test_tasks_on_their_own_are_planned_where_whole_chains_take_more(solvers: SolverFactory) -> None:
-    # Two chains of memory for one and a half slices each: 0.9 and 0.6 go with nothing, 0.4 with 0.6.
+def test_chains_are_split_if_fused_ones_take_more_slices(solvers: SolverFactory) -> None:
+    # First each chain fits one slice. Then, with memory of 0.5 + 0.4 and 0.6 + 0.5 slices, only mixed pairs fit.
     asked = chains(2, 300.0, tasks=2)
     room = 8192.0
     parts = {"g0": (0.9, 0.1), "g1": (0.6, 0.3)}
     tables = {
-        g: ProfileTable(row(f"t{i}", "v0", p95_ms=8.0, memory_mib=part * room) for i, part in enumerate(of))
-        for g, of in parts.items()
+        g: ProfileTable(row(f"t{i}", "v0", p95_ms=8.0, memory_mib=part * room) for i, part in enumerate(shares))
+        for g, shares in parts.items()
     }
     plan = make_plan(replace(asked, profiles=tables), SHARE, solvers=solvers)
     assert plan.slices_used == 2
@@ -152,24 +152,24 @@ def test_tasks_on_their_own_are_planned_where_whole_chains_take_more(solvers: So
 
 
 def half(table: ProfileTable) -> ProfileTable:
-    """Of a chain one of whose tasks takes half of a slice's memory, the other two fifths."""
+    """The table of a chain whose tasks take 0.5 and 0.4 of a slice's memory."""
     memory = {"t0": 0.5 * 8192, "t1": 0.4 * 8192}
     return ProfileTable(replace(r, memory_mib=memory[r.key.task]) for r in table.rows())
 
 
-# What is taken of two attempts.
+# The choice between two allotments.
 
 CHEAP = Configuration("g", "t", "v0", "cpu", "1g", 1, 1, 1, 10.0, 5.0, 0.0, turn=ALONE)
 
 
 def allotment(slices: int, *, gpus: int = 1, loss: float = 0.0, bound: float | None = None) -> Allotment:
-    """One that is proven best, or of which a bound is known."""
+    """An allotment that is proven optimal, or has this lower bound."""
     stage = Stage(slices, slices if bound is None else bound, proven=bound is None)
     outcome = Outcome("optimal" if bound is None else "feasible", (), (stage, Stage(gpus, gpus, True)))
     return Allotment({replace(CHEAP, loss=loss): slices}, (), gpus, outcome)
 
 
-def test_slices_count_before_gpus_and_these_before_accuracy() -> None:
+def test_slices_count_before_gpus_and_gpus_before_accuracy() -> None:
     one, other = allotment(3), allotment(2, gpus=2, loss=0.5)
     assert better(one, other) is better(other, one) is other
     one, other = allotment(2, gpus=2), allotment(2, loss=0.5)
@@ -179,7 +179,7 @@ def test_slices_count_before_gpus_and_these_before_accuracy() -> None:
     assert better(one, replace(one)) is one
 
 
-def test_what_is_not_proven_of_one_is_not_of_both() -> None:
+def test_the_better_allotment_is_proven_only_as_far_as_both_are() -> None:
     found = better(allotment(4), allotment(6, bound=3.0)).outcome
     assert (found.status, found.stages[0].value, found.stages[0].bound) == ("feasible", 4, 3.0)
     found = better(allotment(4), allotment(6, bound=4.0)).outcome

@@ -1,4 +1,4 @@
-"""Slices that several models share: held against exhaustive search, and what may share one."""
+"""Tests of shared slices, against exhaustive search among others."""
 
 import math
 import random
@@ -16,8 +16,9 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
+from jigsaw_triton.planner.candidates.chains import Part
 from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
-from jigsaw_triton.planner.candidates.sharing import EFFORT, Part, packed, shared_load, with_shared
+from jigsaw_triton.planner.candidates.sharing import EFFORT, packed, shared_load, with_shared
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.formulation.model import allocation
@@ -38,7 +39,7 @@ QUEUE = replace(SHARE, latency_model="queue")
 def several(
     *graphs: tuple[int, float, float], rows: dict[str, list[ProfileRow]] | None = None, gpus: int = 1, ms: float = 8.0
 ) -> Problem:
-    """Chains g0, g1, ...: tasks, SLO in ms, and requests a second of each."""
+    """A problem of chains g0, g1, ..., each given by its number of tasks, SLO in ms, and requests a second."""
     workloads, tables = [], {}
     for number, (tasks, slo_ms, rps) in enumerate(graphs):
         g = replace(chain(tasks, slo=Slo(slo_ms)), name=f"g{number}")
@@ -49,7 +50,7 @@ def several(
 
 
 def together(plan: Plan) -> list[list[str]]:
-    """What shares a slice, slice by slice."""
+    """Names of the tasks in each slice."""
     return sorted(sorted(f"{m.graph}.{m.task}" for m in p.models) for gpu in plan.gpus for p in gpu.layout)
 
 
@@ -59,19 +60,19 @@ def test_rarely_called_tasks_share_a_slice(solvers: SolverFactory) -> None:
     plan = make_plan(p, SHARE, solvers=solvers)
     assert (plan.slices_used, plan.solver.status) == (1, "optimal")
     assert together(plan) == [["g0.t0", "g0.t1", "g0.t2", "g1.t0", "g1.t1"]]
-    # Called at once, the three tasks wait for their own batch before and, each, for both others: all of it twice.
+    # The three tasks are called as one: their batch, and for each of them a turn of both other models; twice.
     assert plan.graphs["g0"].latency_ms == pytest.approx(2 * (3 * 8.0 + 3 * 2 * 8.0))
     assert plan.graphs["g0"].capacity_rps == pytest.approx(SHARED_LOAD / 0.040)
 
 
-def test_what_a_slice_is_busy_with_is_limited(solvers: SolverFactory) -> None:
-    # 8 ms a call: 0.8 of what a slice may be busy with for each.
+def test_the_load_of_a_shared_slice_is_limited(solvers: SolverFactory) -> None:
+    # At 8 ms a call and 20 calls a second, each task takes 0.8 of the allowed load.
     rows = {"g0": [row(task, "v0", p95_ms=8.0) for task in ("t0", "t1")]}
     assert together(make_plan(several((2, 300.0, 20.0), rows=rows), SHARE, solvers=solvers)) == [["g0.t0"], ["g0.t1"]]
     assert together(make_plan(several((2, 300.0, 12.5), rows=rows), SHARE, solvers=solvers)) == [["g0.t0", "g0.t1"]]
 
 
-def test_memory_adds_up(solvers: SolverFactory) -> None:
+def test_memory_of_models_in_a_slice_adds_up(solvers: SolverFactory) -> None:
     room = CPU.profiles["1g"].memory_mib
     assert room is not None
     for part, slices in ((0.5, 1), (0.51, 2)):
@@ -80,17 +81,19 @@ def test_memory_adds_up(solvers: SolverFactory) -> None:
         assert plan.slices_used == slices
 
 
-def test_tasks_that_follow_each_other_go_together(solvers: SolverFactory) -> None:
+def test_tasks_that_follow_each_other_share_a_slice(solvers: SolverFactory) -> None:
     room = CPU.profiles["1g"].memory_mib
     assert room is not None
-    # Packed as they come, the largest first, 0.6 and 0.4 would share a slice.
+    # Packing the largest first would put 0.6 and 0.4 into one slice.
     parts = {"g0": (0.6, 0.3), "g1": (0.5, 0.4)}
-    rows = {g: [row(f"t{i}", "v0", memory_mib=part * room) for i, part in enumerate(of)] for g, of in parts.items()}
+    rows = {
+        g: [row(f"t{i}", "v0", memory_mib=part * room) for i, part in enumerate(shares)] for g, shares in parts.items()
+    }
     plan = make_plan(several((2, 300.0, 1.0), (2, 300.0, 1.0), rows=rows), SHARE, solvers=solvers)
     assert together(plan) == [["g0.t0", "g0.t1"], ["g1.t0", "g1.t1"]]
 
 
-def test_a_task_of_many_rows_waits_for_the_others_every_round(solvers: SolverFactory) -> None:
+def test_a_task_of_many_rows_waits_for_the_others_in_every_round(solvers: SolverFactory) -> None:
     g = fan_out(slo=Slo(1000.0))
     p = problem(g, [row(t, "v0", batch=1, p95_ms=5.0) for t in g.tasks], demand_rps=0.5)
     plan = make_plan(p, SHARE, solvers=solvers)
@@ -103,7 +106,7 @@ def test_a_task_of_many_rows_waits_for_the_others_every_round(solvers: SolverFac
     assert plan.graphs[g.name].latency_ms >= worst * 5.0 * len(names) - 1e-6
 
 
-def test_strict_graphs_make_all_share_with_care() -> None:
+def test_stricter_percentiles_lower_the_load_of_shared_slices() -> None:
     p = several((3, 300.0, 1.0))
     assert shared_load(p.workloads, SHARE) == SHARED_LOAD
     loads = []
@@ -115,22 +118,22 @@ def test_strict_graphs_make_all_share_with_care() -> None:
 
 
 def test_the_papers_formulation_shares_nothing() -> None:
-    with pytest.raises(InputError, match="slice of its own"):
+    with pytest.raises(InputError, match="gives each model its own slice"):
         make_plan(several((1, 300.0, 1.0)), Options(share=True, formulation="paper", latency_model="2p95"))
 
 
-def test_what_needs_more_slices_than_there_are_is_told(solvers: SolverFactory) -> None:
-    # A slice for each chain, at least.
+def test_a_problem_that_needs_more_slices_is_infeasible(solvers: SolverFactory) -> None:
+    # Each chain needs at least one slice.
     rows = {f"g{i}": [row(f"t{t}", "v0", p95_ms=8.0) for t in range(3)] for i in range(8)}
     p = several(*[(3, 60.0, 1.0)] * 8, rows=rows)
-    with pytest.raises(InfeasibleError, match="GPUs would do") as error:
+    with pytest.raises(InfeasibleError, match="would suffice") as error:
         make_plan(p, SHARE, solvers=solvers)
     assert error.value.hint
 
 
 @pytest.mark.slow
 def test_sharing_raises_the_largest_demand(solvers: SolverFactory) -> None:
-    # Eight tasks on a GPU of seven slices.
+    # Eight tasks on a GPU with seven slices.
     rows = {f"g{i}": [row(f"t{t}", "v0", p95_ms=8.0) for t in range(2)] for i in range(4)}
     p = several(*[(2, 300.0, 1.0)] * 4, rows=rows)
     with pytest.raises(InfeasibleError):
@@ -143,7 +146,7 @@ def test_sharing_raises_the_largest_demand(solvers: SolverFactory) -> None:
         make_plan(more, SHARE, solvers=solvers)
 
 
-def test_a_shared_slice_stays_where_it_is(solvers: SolverFactory) -> None:
+def test_a_shared_slice_stays_in_place(solvers: SolverFactory) -> None:
     p = several((2, 120.0, 1.0), (2, 120.0, 1.0), gpus=2)
     plan = make_plan(p, SHARE, solvers=solvers)
     assert any(len(models) > 1 for models in together(plan))
@@ -153,7 +156,7 @@ def test_a_shared_slice_stays_where_it_is(solvers: SolverFactory) -> None:
 
 
 @pytest.mark.parametrize("options", [SHARE, QUEUE])
-def test_on_the_way_a_shared_slice_carries_what_is_planned(options: Options, solvers: SolverFactory) -> None:
+def test_a_shared_slice_carries_its_capacity_during_a_transition(options: Options, solvers: SolverFactory) -> None:
     p = several((2, 300.0, 1.0), (1, 300.0, 4.0))
     shared = make_plan(p, options, solvers=solvers)
     apart = make_plan(p, replace(options, share=False), solvers=solvers)
@@ -162,35 +165,35 @@ def test_on_the_way_a_shared_slice_carries_what_is_planned(options: Options, sol
     back = transition(replace(p, running=apart), shared, options)
     assert back.steps[-1].after_rps == pytest.approx(way.before_rps)
     assert way.shortfalls == back.shortfalls == ()
-    # The model that stays is loaded anew, to take turns.
+    # The model that stays is loaded again so that it takes turns.
     (joined,) = (step for step in back.steps if step.kind == "variant")
     assert joined.seconds == pytest.approx(DURATIONS.loading_s(shared.gpus[0].layout[0].models))
 
 
-def test_each_flaw_of_a_shared_slice_is_found(solvers: SolverFactory) -> None:
+def test_the_validator_finds_each_flaw_of_a_shared_slice(solvers: SolverFactory) -> None:
     p = several((2, 300.0, 1.0), (1, 300.0, 1.0))
     plan = make_plan(p, SHARE, solvers=solvers)
 
-    def told(plan: Plan, p: Problem, options: Options = SHARE) -> str:
+    def flaws(plan: Plan, p: Problem, options: Options = SHARE) -> str:
         return "; ".join(violations(plan, p, options))
 
     def other(**changes: Any) -> Problem:
         tables = {name: ProfileTable(replace(r, **changes) for r in t.rows()) for name, t in p.profiles.items()}
         return replace(p, profiles=tables)
 
-    assert told(plan, p) == ""
-    assert "holds 3 models, not one" in told(plan, p, replace(SHARE, share=False))
-    assert "MiB in 8192 MiB" in told(plan, other(memory_mib=4000.0))
-    assert "g0: the latencies along a path add up to" in told(plan, other(latency_p95_ms=45.0))
-    assert "is shared and busy for 0.240 of its time, more than 0.200" in told(plan, other(latency_p95_ms=80.0))
+    assert flaws(plan, p) == ""
+    assert "holds 3 models, not one" in flaws(plan, p, replace(SHARE, share=False))
+    assert "MiB in 8192 MiB" in flaws(plan, other(memory_mib=4000.0))
+    assert "g0: the latencies along a path add up to" in flaws(plan, other(latency_p95_ms=45.0))
+    assert "is shared and busy for 0.240 of its time, more than 0.200" in flaws(plan, other(latency_p95_ms=80.0))
     (gpu,) = plan.gpus
     (placed,) = gpu.layout
     models = (replace(placed.models[0], instances=2), *placed.models[1:])
     flawed = replace(plan, gpus=(replace(gpu, layout=(replace(placed, models=models),)),))
-    assert "has no profile there" in told(flawed, p)
+    assert "has no profile there" in flaws(flawed, p)
 
 
-# Every way to split tasks into slices.
+# Comparison with all partitions of tasks into slices.
 
 
 @st.composite
@@ -225,7 +228,7 @@ def partitions(items: Sequence[tuple[str, str]]) -> Iterator[list[list[tuple[str
 
 
 def fitting_chains(p: Problem) -> frozenset[str]:
-    """The graphs, which are chains, that one slice can hold for all of their latency."""
+    """Names of the graphs, which are chains, that fit one slice as a fused chain."""
     found = set()
     for w in p.workloads:
         for kind in ("1g", "2g"):
@@ -242,18 +245,18 @@ def fitting_chains(p: Problem) -> frozenset[str]:
 
 
 def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
-    """The least slices over all partitions of the tasks and kinds of slices; one replica is enough for each.
+    """The fewest slices over all partitions of the tasks and kinds of slices; one replica suffices for each task.
 
     Args:
-        p: Of graphs that are chains.
-        fused: Names of graphs whose tasks are all in one slice and called at once; no others are.
+        p: Problem whose graphs are chains.
+        fused: Names of the graphs that are fused: all their tasks are in one slice and called as one.
     """
     items = [(w.graph.name, t) for w in p.workloads for t in w.graph.tasks]
     demand = {w.graph.name: w.demand_rps for w in p.workloads}
     cuts = [Counter(m) for m in maximal_multisets(CPU)]
     best: int | None = None
 
-    def slow(group: Sequence[tuple[str, str]], kind: str) -> float | None:
+    def cycle_ms(group: Sequence[tuple[str, str]], kind: str) -> float | None:
         rows = [p.profiles[g].rows(task=t) for g, t in group]
         own = [next((r for r in found if r.key.slice == kind), None) for found in rows]
         if any(r is None for r in own):
@@ -280,7 +283,7 @@ def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
             best = slices
             return
         for kind in ("1g", "2g"):
-            cycle = slow(groups[0], kind)
+            cycle = cycle_ms(groups[0], kind)
             if cycle is not None:
                 more = dict(latency)
                 for g, t in groups[0]:
@@ -312,7 +315,7 @@ def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFa
     assert (plan.slices_used, plan.solver.status) == (best, "optimal")
 
 
-# Any plan.
+# Properties of any plan.
 
 
 @st.composite
@@ -337,7 +340,7 @@ def problems(draw: st.DrawFn) -> Problem:
 @pytest.mark.slow
 @given(p=problems(), options=st.sampled_from([SHARE, QUEUE]))
 @settings(max_examples=20, deadline=None, derandomize=True)
-def test_any_plan_that_shares_is_sound_and_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
+def test_sharing_makes_valid_plans_that_are_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
     try:
         alone = allot(p, replace(options, share=False), solvers=solvers).slices
     except InfeasibleError:
@@ -366,14 +369,14 @@ def sharing(p: Problem, options: Options) -> dict[str, TaskConfigurations]:
 @pytest.mark.slow
 @given(p=problems(), which=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_the_bounds_hold_where_slices_are_shared(p: Problem, which: int, highs: SolverProcess) -> None:
+def test_the_lower_bounds_hold_for_shared_slices(p: Problem, which: int, highs: SolverProcess) -> None:
     found = sharing(p, SHARE)
-    assume(all(of for tasks in found.values() for of in tasks.values()))
-    kinds = {c.slice for tasks in found.values() for of in tasks.values() for c in of}
+    assume(all(own for tasks in found.values() for own in tasks.values()))
+    kinds = {c.slice for tasks in found.values() for own in tasks.values() for c in own}
     workloads = p.prepared().workloads
     made = allocation(workloads, found, [supply(p.cluster, CPU, kinds)], "ideal")
     bounds = [least_slices(w, found[w.graph.name]) for w in workloads]
-    every = sorted(c for tasks in found.values() for of in tasks.values() for c in of)
+    every = sorted(c for tasks in found.values() for own in tasks.values() for c in own)
     one = every[which % len(every)]
 
     def proven(using: Configuration | None) -> float:
@@ -432,7 +435,7 @@ def test_packing_agrees_with_exhaustive_search(parts: list[Part], slices: int) -
     assert not found or (len(found) <= slices and fits(parts, found))
 
 
-def test_packing_gives_up_in_the_end() -> None:
+def test_packing_gives_up_after_its_effort() -> None:
     rng = random.Random(1)
     parts = [(rng.uniform(0.1, 0.5), 0.0, 0.0) for _ in range(60)]
     tight = math.ceil(sum(p[0] for p in parts))
@@ -441,8 +444,8 @@ def test_packing_gives_up_in_the_end() -> None:
     assert roomy and fits(parts, roomy)
 
 
-def test_processes_under_mps_share_no_slice() -> None:
+def test_sharing_is_rejected_under_mps() -> None:
     asked = problem(chain(2), ProfileTable(()))
     asked = replace(asked, cluster=replace(asked.cluster, processes="mps"))
-    with pytest.raises(InputError, match="take turns, which processes under MPS do not"):
+    with pytest.raises(InputError, match="cannot share a slice under MPS"):
         make_plan(asked, Options(share=True))

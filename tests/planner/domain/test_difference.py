@@ -6,7 +6,7 @@ from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, Pl
 
 
 def plan(places: Mapping[tuple[int, str], str]) -> Plan:
-    """(start, slice) on one GPU -> variant of app.t there."""
+    """A plan for one GPU, from (start, slice) -> variant of app.t in that instance."""
     layout = tuple(
         PlacedSlice(Placement(start, kind), (PlacedModel("app", "t", variant, 1, 4),))
         for (start, kind), variant in places.items()
@@ -15,7 +15,7 @@ def plan(places: Mapping[tuple[int, str], str]) -> Plan:
     return Plan({}, gpus, 0, 7, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.0, 0.0))
 
 
-def test_each_place_once_in_order() -> None:
+def test_changes_are_listed_by_placement() -> None:
     before = plan({(0, "1g"): "a", (1, "1g"): "a", (4, "3g"): "a"})
     after = plan({(0, "1g"): "a", (1, "1g"): "b", (2, "2g"): "b"})
     assert [str(c) for c in difference(before, after)] == [
@@ -25,7 +25,7 @@ def test_each_place_once_in_order() -> None:
     ]
 
 
-def test_equal_plans_do_not_differ_and_all_is_new_at_first() -> None:
+def test_equal_plans_do_not_differ_and_a_first_plan_is_all_new() -> None:
     one = plan({(0, "1g"): "a"})
     assert difference(one, one) == ()
     assert [c.kind for c in difference(None, one)] == ["add"]

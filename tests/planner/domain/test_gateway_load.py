@@ -21,7 +21,7 @@ def test_requests_calls_and_bytes_add_up() -> None:
     assert load.processors == pytest.approx(spent_us / 1e6)
 
 
-def test_tensors_of_unknown_size_are_left_out_and_said() -> None:
+def test_tensors_of_unknown_size_are_omitted_and_reported() -> None:
     of = graph(
         [task("read", {"TEXT": "inputs.TEXT"}, outputs={"LABEL": TensorType("INT64", (1,))})],
         {"LABEL": "read.LABEL"},
@@ -32,6 +32,6 @@ def test_tensors_of_unknown_size_are_left_out_and_said() -> None:
     assert load.megabytes_s == pytest.approx(100 * 8e-6)
 
 
-def test_every_task_of_a_chain_counts() -> None:
+def test_every_task_of_a_chain_adds_its_calls() -> None:
     of = chain(3)
     assert gateway_load({of.name: of}, every(of)).calls_rps == 300.0

@@ -8,19 +8,19 @@ from jigsaw_triton.planner.domain.paths import count_paths, longest_path, longes
 from tests.fakes.graphs import chain, conditional, diamond, fan_out, graph, task
 
 
-def test_through_a_diamond() -> None:
+def test_longest_paths_through_a_diamond() -> None:
     weight = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     assert longest_through(diamond(), weight) == {"a": 7.0, "b": 7.0, "c": 4.0, "d": 7.0}
     assert longest_path(diamond(), weight) == ("a", "b", "d")
 
 
-def test_the_first_by_name_of_equals() -> None:
+def test_of_equal_paths_the_first_by_name_is_longest() -> None:
     assert longest_path(diamond(), dict.fromkeys("abcd", 1.0)) == ("a", "b", "d")
 
 
 @st.composite
 def graphs(draw: st.DrawFn) -> TaskGraph:
-    """Up to six tasks, each fed by any of those before it."""
+    """Graphs of up to six tasks, each of which may consume any earlier task's output."""
     tasks = []
     for i in range(draw(st.integers(1, 6))):
         before = [f"t{j}" for j in range(i) if draw(st.booleans())]
@@ -29,7 +29,7 @@ def graphs(draw: st.DrawFn) -> TaskGraph:
 
 
 @given(graphs(), st.lists(st.integers(0, 9), min_size=6, max_size=6))
-def test_it_agrees_with_enumeration(g: TaskGraph, numbers: list[int]) -> None:
+def test_longest_paths_agree_with_enumeration(g: TaskGraph, numbers: list[int]) -> None:
     weight = {name: float(n) for name, n in zip(g.tasks, itertools.cycle(numbers), strict=False)}
     paths = g.paths()
     through = longest_through(g, weight)
@@ -39,6 +39,6 @@ def test_it_agrees_with_enumeration(g: TaskGraph, numbers: list[int]) -> None:
     assert sum(weight[t] for t in longest) == max(sum(weight[t] for t in p) for p in paths)
 
 
-def test_paths_are_counted() -> None:
+def test_the_number_of_paths_agrees_with_enumeration() -> None:
     for g in (chain(3), fan_out(), diamond(), conditional()):
         assert count_paths(g) == len(g.paths())

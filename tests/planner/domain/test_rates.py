@@ -11,7 +11,7 @@ OFTEN = When(ref("screen.SCORE"), above=0.5, below=None, probability=0.25)
 
 
 def screened(*tail_conditions: When | None) -> TaskGraph:
-    """screen -> inspect (conditional) -> t0, t1, ..., each over the rows of the one before, under these conditions."""
+    """screen -> inspect (conditional) -> t0 -> t1 ...; each iterates over the one before, under these conditions."""
     tasks = [
         task("screen", {"X": "inputs.X"}, outputs={"SCORE": SCALAR, "Y": VECTOR}),
         task("inspect", {"X": "screen.Y"}, outputs={"Y": VECTOR}, when=OFTEN),
@@ -22,7 +22,7 @@ def screened(*tail_conditions: When | None) -> TaskGraph:
     return graph(tasks, {"Y": f"{tasks[-1].name}.Y"})
 
 
-def test_a_plain_task_is_called_once_a_request() -> None:
+def test_a_plain_task_is_called_once_for_each_request() -> None:
     g = fan_out()
     assert calls(g, g.tasks["detect"]) == Calls(1.0)
 
@@ -32,7 +32,7 @@ def test_a_condition_multiplies_by_its_probability() -> None:
     assert calls(g, g.tasks["inspect"]) == Calls(0.3)
 
 
-def test_rows_of_a_graph_input_count() -> None:
+def test_a_task_is_called_for_each_row_of_a_graph_input() -> None:
     g = graph(
         [task("t", {"X": "inputs.X"}, for_each="inputs.X")], {"Y": "t.Y"}, inputs={"X": GraphInput(VECTORS, rows=7.0)}
     )
@@ -40,24 +40,24 @@ def test_rows_of_a_graph_input_count() -> None:
     assert request_rows(g) == {"t": 7.0}
 
 
-def test_rows_follow_the_variant_of_the_source() -> None:
+def test_calls_depend_on_the_variant_of_the_source() -> None:
     g = docread(lines=10.0)
     rule = calls(g, g.tasks["recognise"])
     assert rule == Calls(1.0, "detect", "CROPS")
     assert [rule.weight(g, v) for v in ("tiny", "small", "base")] == [8.0, 9.5, 10.0]
 
 
-def test_the_most_calls_are_those_of_the_variants_given() -> None:
+def test_most_calls_consider_only_the_given_variants() -> None:
     g = docread(lines=10.0)
     some = {"detect": {"tiny", "small"}, "recognise": {"tiny"}}
     assert most_calls(g, some) == {"detect": 1.0, "recognise": 9.5}
 
 
-def test_all_variants_count_for_the_rows_of_a_request() -> None:
+def test_request_rows_consider_all_variants() -> None:
     assert request_rows(docread(lines=10.0)) == {"detect": 1.0, "recognise": 10.0}
 
 
-def test_iterating_over_an_iterating_tasks_output_means_a_call_a_call() -> None:
+def test_iterating_over_an_iterating_task_makes_one_call_for_each_of_its_calls() -> None:
     g = fan_out(rows=4.0)
     again = task("again", {"X": "classify.LABEL"}, for_each="classify.LABEL")
     g = replace(g, tasks={**g.tasks, "again": again})
@@ -65,7 +65,7 @@ def test_iterating_over_an_iterating_tasks_output_means_a_call_a_call() -> None:
     assert request_rows(g)["again"] == 4.0
 
 
-def test_a_conditional_tasks_output_has_one_row_whatever_it_yields() -> None:
+def test_a_conditional_tasks_plain_output_has_one_row_whatever_it_yields() -> None:
     g = screened(None)
     generous = replace(g.tasks["inspect"], variants=(Variant("v", 1.0, "emulated", yields={"Y": 9.0}),))
     g = replace(g, tasks={**g.tasks, "inspect": generous})
@@ -85,13 +85,13 @@ def test_a_conditional_tasks_output_has_one_row_whatever_it_yields() -> None:
         ((replace(OFTEN, above=0.9, probability=0.5),), 0.125),
     ],
 )
-def test_a_condition_counts_once_along_a_chain(conditions: tuple[When | None, ...], expected: float) -> None:
+def test_a_condition_multiplies_only_once_along_a_chain(conditions: tuple[When | None, ...], expected: float) -> None:
     g = screened(*conditions)
     most = most_calls(g, {name: {"v0"} for name in g.tasks})
     assert most[f"t{len(conditions) - 1}"] == pytest.approx(expected)
 
 
-def test_rows_of_a_python_step_count() -> None:
+def test_a_task_is_called_for_each_row_of_a_python_step() -> None:
     g = cropping(rows=4.0)
     assert calls(g, g.tasks["classify"]) == Calls(4.0)
     assert request_rows(g) == {"detect": 1.0, "classify": 4.0}
@@ -110,7 +110,7 @@ def test_rows_of_rows_multiply() -> None:
     assert request_rows(g) == {"detect": 1.0, "split": 3.0, "read": 12.0}
 
 
-def test_rows_of_a_conditional_task_are_as_many_as_it_yields_where_it_runs() -> None:
+def test_a_conditional_task_yields_its_rows_when_it_runs() -> None:
     g = screened(None)
     many = replace(
         g.tasks["inspect"], outputs={"Y": VECTORS}, variants=(Variant("v0", 1.0, "emulated", yields={"Y": 8.0}),)

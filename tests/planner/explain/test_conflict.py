@@ -1,4 +1,4 @@
-"""What cannot be met together, and how far each requirement would have to give way; every figure is tried out."""
+"""Conflicts of requirements, and the nearest feasible values; every value is verified by planning with it."""
 
 import itertools
 import math
@@ -13,12 +13,21 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, available
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.explain.conflict import ACCURACY_GAP, LATENCY_GAP, Conflict, find_conflict, losses, told
+from jigsaw_triton.planner.explain.conflict import (
+    ACCURACY_GAP,
+    LATENCY_GAP,
+    Conflict,
+    find_conflict,
+    losses,
+    with_conflict,
+)
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
 from jigsaw_triton.planner.search.solve import SolverFactory, has_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = Options()
 
@@ -34,7 +43,7 @@ def names(found: Conflict) -> dict[str, float | None]:
 
 
 def better(requirement: Requirement, value: float) -> float:
-    """A figure that is somewhat nearer to what was asked for."""
+    """Returns a value that is slightly nearer to the requirement."""
     match requirement.what:
         case "gpus":
             return value - 1
@@ -64,8 +73,7 @@ def of_too_much(solvers: SolverFactory) -> Conflict:
     return conflict(TOO_MUCH, solvers)
 
 
-@pytest.mark.slow
-def test_demand_and_gpus(of_too_much: Conflict, solvers: SolverFactory) -> None:
+def test_demand_conflicts_with_gpus(of_too_much: Conflict, solvers: SolverFactory) -> None:
     p, found = TOO_MUCH, of_too_much
     assert set(names(found)) == {"cpu.gpus", "docread.demand_rps"}
     check_nearest(p, found, solvers)
@@ -73,8 +81,8 @@ def test_demand_and_gpus(of_too_much: Conflict, solvers: SolverFactory) -> None:
     assert found.unsettled == frozenset()
 
 
-def test_gpus_for_as_many_replicas_as_a_latency_under_load_takes(solvers: SolverFactory) -> None:
-    # One replica would carry the demand; only among four a request finds one idle often enough.
+def test_the_nearest_gpus_hold_the_replicas_that_a_latency_under_load_needs(solvers: SolverFactory) -> None:
+    # One replica carries the demand, but only with four does a request find an idle one often enough.
     options = Options(latency_model="queue")
     p = problem(chain(1, slo=Slo(17.0)), [row("t0", "v0", slice_="7g", p95_ms=10.0)], demand_rps=5)
     found = conflict(p, solvers, options)
@@ -83,7 +91,7 @@ def test_gpus_for_as_many_replicas_as_a_latency_under_load_takes(solvers: Solver
     check_nearest(p, found, solvers, options)
 
 
-def test_latency_and_accuracy(solvers: SolverFactory) -> None:
+def test_latency_conflicts_with_accuracy(solvers: SolverFactory) -> None:
     g = chain(2, variant_count=2, slo=Slo(100.0, accuracy=0.9))
     rows = [*(row(t, "v0", p95_ms=37.123) for t in g.tasks), *(row(t, "v1", p95_ms=20.0) for t in g.tasks)]
     found = conflict(problem(g, rows, demand_rps=1), solvers, TWO_P95)
@@ -93,7 +101,7 @@ def test_latency_and_accuracy(solvers: SolverFactory) -> None:
     }
 
 
-def test_the_nearest_latency_keeps_to_the_cluster(solvers: SolverFactory) -> None:
+def test_the_nearest_latency_fits_the_cluster(solvers: SolverFactory) -> None:
     # 24 ms need two whole GPUs; on one, both tasks have to be on smaller slices.
     g = chain(2, slo=Slo(28.0, accuracy=0.5))
     rows = [row(t, "v0", slice_=s, p95_ms=ms) for t in g.tasks for s, ms in (("7g", 6.0), ("3g", 9.0))]
@@ -102,8 +110,8 @@ def test_the_nearest_latency_keeps_to_the_cluster(solvers: SolverFactory) -> Non
 
 
 @pytest.mark.parametrize("features", ["AS", "S", ""])
-def test_the_nearest_latency_where_each_task_gets_an_even_part(features: str, solvers: SolverFactory) -> None:
-    # Twice 20 ms and twice 2 ms: a plan there takes 44 ms, but half of the SLO has to be 40.
+def test_the_nearest_latency_with_even_parts(features: str, solvers: SolverFactory) -> None:
+    # Twice 20 ms and twice 2 ms: the plan takes 44 ms, but half of the SLO has to be 40 ms.
     g = chain(2, slo=Slo(50.0, accuracy=0.5))
     p = problem(
         g, [row("t0", "v0", slice_="7g", p95_ms=20.0), row("t1", "v0", slice_="7g", p95_ms=2.0)], demand_rps=5, gpus=2
@@ -114,31 +122,31 @@ def test_the_nearest_latency_where_each_task_gets_an_even_part(features: str, so
     check_nearest(p, found, solvers, options)
 
 
-def test_one_alone(solvers: SolverFactory) -> None:
+def test_a_single_requirement_is_a_conflict(solvers: SolverFactory) -> None:
     found = conflict(problem(chain(1, slo=Slo(10.0, accuracy=0.5)), [row("t0", "v0", p95_ms=40)]), solvers, TWO_P95)
     assert names(found) == {"chain.latency_ms": pytest.approx(80.0)}
 
 
-def test_where_two_stand_in_the_way_neither_alone_helps(solvers: SolverFactory) -> None:
+def test_with_two_conflicts_no_single_requirement_helps(solvers: SolverFactory) -> None:
     g = chain(1, variant_count=2, slo=Slo(10.0, accuracy=0.95))
     found = conflict(problem(g, [row("t0", "v1", p95_ms=40)]), solvers)
     assert len(found.requirements) == 1
     assert set(found.nearest.values()) == {None}
 
 
-def test_of_several_graphs_only_those_concerned(solvers: SolverFactory) -> None:
+def test_a_conflict_names_only_the_graphs_concerned(solvers: SolverFactory) -> None:
     fast, slow = chain(1, name="fast"), chain(1, name="slow", slo=Slo(10.0, accuracy=0.5))
     tables = {"fast": ProfileTable([row("t0", "v0")]), "slow": ProfileTable([row("t0", "v0", p95_ms=40)])}
     p = Problem((Workload(fast, 1), Workload(slow, 1)), cluster(1), tables)
     assert names(conflict(p, solvers, TWO_P95)) == {"slow.latency_ms": pytest.approx(80.0)}
 
 
-def test_gpus_of_each_model_are_a_requirement_of_their_own(solvers: SolverFactory) -> None:
+def test_the_gpus_of_each_model_are_a_separate_requirement(solvers: SolverFactory) -> None:
     g = chain(1)
     rows = [row("t0", "v0", slice_="7g", rps=100.0), row("t0", "v0", slice_="4g", rps=100.0, gpu="A30-24GB")]
     gpus = cluster(1).gpus + cluster(2, of="A30-24GB", node="b").gpus
     p = Problem((Workload(g, 400),), Cluster(gpus), {g.name: ProfileTable(rows)})
-    # 80 requests/s a GPU of either model, two more are needed.
+    # A GPU of either model carries 80 requests/s; two more are needed.
     assert names(conflict(p, solvers, TWO_P95)) == {
         "A30-24GB.gpus": 4,
         "cpu.gpus": 3,
@@ -146,7 +154,7 @@ def test_gpus_of_each_model_are_a_requirement_of_their_own(solvers: SolverFactor
     }
 
 
-def test_missing_profiles_are_no_requirement(solvers: SolverFactory) -> None:
+def test_missing_profiles_are_no_conflict(solvers: SolverFactory) -> None:
     assert find_conflict(problem(chain(1), []), OPTIONS, solvers=solvers, clock=lambda: 0.0) is None
 
 
@@ -155,7 +163,7 @@ def test_missing_profiles_are_no_requirement(solvers: SolverFactory) -> None:
     "options",
     [Options(features="AS"), Options(features=""), replace(TWO_P95, formulation="paper"), TWO_P95],
 )
-def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> None:
+def test_nearest_values_are_feasible_with_any_options(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(500, slo=Slo(90.0, accuracy=0.9))
     check_nearest(p, conflict(p, solvers, options), solvers, options)
 
@@ -169,7 +177,7 @@ def test_whatever_is_planned_with(options: Options, solvers: SolverFactory) -> N
     options=st.sampled_from([OPTIONS, TWO_P95]),
 )
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_none_can_be_left_out(
+def test_a_conflict_is_minimal(
     demand: int, latency: int, accuracy: float, gpus: int, options: Options, solvers: SolverFactory
 ) -> None:
     p = docread_problem(demand, gpus=gpus, slo=Slo(latency, accuracy=accuracy), batches=[1, 8])
@@ -191,7 +199,7 @@ def test_none_can_be_left_out(
     check_nearest(p, found, solvers, options)
 
 
-def test_the_limits_of_accuracy_are_those_of_paths() -> None:
+def test_losses_are_those_along_paths() -> None:
     g = chain(2, variant_count=2)
     p = problem(g, [row(t, v) for t in g.tasks for v in ("v0", "v1")])
     every = [math.exp(-loss) for loss in losses(g, _available(p))]
@@ -212,20 +220,19 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert found.unsettled
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, solvers=solvers)
-    error = told(caught.value, p, found)
+    error = with_conflict(caught.value, p, found)
     assert "the time limit ended the search" in error.reasons[-1]
     assert error.unsettled == tuple(sorted(map(str, found.unsettled)))
 
 
-@pytest.mark.slow
-def test_the_error_tells_the_ways_out(of_too_much: Conflict, solvers: SolverFactory) -> None:
+def test_the_error_names_the_conflict_and_its_remedies(of_too_much: Conflict, solvers: SolverFactory) -> None:
     p, found = TOO_MUCH, of_too_much
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, solvers=solvers)
-    error = told(caught.value, p, found)
+    error = with_conflict(caught.value, p, found)
     assert error.reasons == (
         *caught.value.reasons,
-        "not to be had together: 2 GPUs of cpu, docread's demand of 2000 requests/s",
+        "these cannot be satisfied together: 2 GPUs of cpu, docread's demand of 2000 requests/s",
     )
     most = found.nearest[Requirement("docread", "demand_rps")]
     assert most is not None
@@ -235,7 +242,7 @@ def test_the_error_tells_the_ways_out(of_too_much: Conflict, solvers: SolverFact
     assert error.nearest["docread.latency_ms"] is None
 
 
-def test_a_figure_in_place_of_another() -> None:
+def test_varied_replaces_one_value() -> None:
     p = docread_problem(20.0)
     for requirement, value in zip(requirements(p), (5, 100.0, 0.5, 7.0), strict=True):
         assert value_of(varied(p, requirement, value), requirement) == value
@@ -244,10 +251,10 @@ def test_a_figure_in_place_of_another() -> None:
     assert len({g.id for g in varied(varied(p, gpus, 5), gpus, 9).cluster.gpus}) == 9
 
 
-def test_the_nearest_mean_accuracy_lies_between_those_of_variants(solvers: SolverFactory) -> None:
+def test_the_nearest_mean_accuracy_lies_between_two_variants(solvers: SolverFactory) -> None:
     g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.99, accuracy_mode="mean"))
     p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=400.0)], demand_rps=480)
     found = conflict(p, solvers, TWO_P95)
-    # Of seven slices one has to be light, and take what the six others leave: 240 of 480.
+    # One of seven slices needs the light variant for the 240 of 480 requests/s that the six others cannot carry.
     assert found.nearest[Requirement("chain", "accuracy")] == pytest.approx(0.95, abs=2 * ACCURACY_GAP)
     check_nearest(p, found, solvers, TWO_P95)

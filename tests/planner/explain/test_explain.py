@@ -1,4 +1,4 @@
-"""What a plan is explained with; every figure is that of a plan made anew."""
+"""Explanations of plans; every figure is that of a newly made plan."""
 
 import itertools
 import json
@@ -16,6 +16,8 @@ from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_pl
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, diamond, graph, task
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = Options()
 
@@ -36,7 +38,7 @@ def effects(found: Limit) -> dict[str, Effect]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [OPTIONS, Options(features="AS"), TWO_P95])
-def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: SolverFactory) -> None:
+def test_budgets_of_paths_and_tasks_are_those_of_the_plan(options: Options, solvers: SolverFactory) -> None:
     p = docread_problem(60, slo=Slo(500.0, accuracy=0.8))
     plan, found = explanation(p, solvers, options)
     planned = plan.graphs["docread"]
@@ -51,7 +53,7 @@ def test_paths_and_tasks_use_what_the_plan_promises(options: Options, solvers: S
     assert sum(t.latency_ms for t in found.tasks) == pytest.approx(planned.latency_ms)
 
 
-def test_every_path_is_told(solvers: SolverFactory) -> None:
+def test_every_path_is_reported(solvers: SolverFactory) -> None:
     g = diamond(slo=Slo(100.0, accuracy=0.5))
     rows = [row(t, "v0", p95_ms=ms) for t, ms in (("a", 5.0), ("b", 20.0), ("c", 1.0), ("d", 5.0))]
     _, found = explanation(problem(g, rows, demand_rps=1), solvers, TWO_P95)
@@ -61,7 +63,7 @@ def test_every_path_is_told(solvers: SolverFactory) -> None:
     }
 
 
-def test_of_many_paths_the_longest_through_each_task(solvers: SolverFactory) -> None:
+def test_of_many_paths_the_longest_through_each_task_is_reported(solvers: SolverFactory) -> None:
     layers = 5
     tasks = [task(f"{side}0", {"X": "inputs.X"}) for side in "ab"]
     tasks += [task(f"{side}{i}", {"X": f"a{i - 1}.Y", "Z": f"b{i - 1}.Y"}) for i in range(1, layers) for side in "ab"]
@@ -74,8 +76,7 @@ def test_of_many_paths_the_longest_through_each_task(solvers: SolverFactory) -> 
     assert len(found.paths) == 1 + layers
 
 
-@pytest.mark.slow
-def test_what_requirements_are_worth_is_what_plans_take(solvers: SolverFactory) -> None:
+def test_the_cost_of_a_requirement_is_that_of_a_new_plan(solvers: SolverFactory) -> None:
     p = docread_problem(60, gpus=2)
     plan, found = explanation(p, solvers)
     assert [str(one.requirement) for one in found.limits] == [
@@ -95,8 +96,8 @@ def test_what_requirements_are_worth_is_what_plans_take(solvers: SolverFactory) 
         assert one.binds is any(step.eases and step.effect.saves for step in one.steps)
 
 
-def test_a_requirement_binds_where_easing_it_saves_slices(solvers: SolverFactory) -> None:
-    # 3g within 40 ms, 1g from 50 ms on.
+def test_a_requirement_binds_if_relaxing_it_saves_slices(solvers: SolverFactory) -> None:
+    # The SLO needs a 3g at 40 ms, and permits a 1g from 50 ms on.
     g = chain(1, slo=Slo(45.0, accuracy=0.5))
     rows = [row("t0", "v0", slice_="3g", p95_ms=20.0), row("t0", "v0", p95_ms=25.0)]
     _, found = explanation(problem(g, rows, demand_rps=1), solvers, TWO_P95)
@@ -107,7 +108,7 @@ def test_a_requirement_binds_where_easing_it_saves_slices(solvers: SolverFactory
     assert [one.binds for one in found.limits if one is not latency] == [False, False, False]
 
 
-def test_steps_that_make_no_sense_are_left_out(solvers: SolverFactory) -> None:
+def test_invalid_steps_are_left_out(solvers: SolverFactory) -> None:
     g = chain(1, slo=Slo(10.0, accuracy=1.0))
     _, found = explanation(problem(g, [row("t0", "v0", p95_ms=1.0)], demand_rps=1), solvers)
     assert list(effects(limit(found, "cpu.gpus"))) == ["+1"]
@@ -115,7 +116,7 @@ def test_steps_that_make_no_sense_are_left_out(solvers: SolverFactory) -> None:
     assert list(effects(limit(found, "chain.accuracy"))) == ["-0.01"]
 
 
-def test_the_next_best(solvers: SolverFactory) -> None:
+def test_the_effect_of_doing_without_a_choice(solvers: SolverFactory) -> None:
     # v0 on 1g is best; without v0, v1 does it less accurately; without 1g, a 2g is needed.
     g = chain(1, variant_count=2)
     rows = [row("t0", "v0"), row("t0", "v0", slice_="2g"), row("t0", "v1")]
@@ -128,7 +129,7 @@ def test_the_next_best(solvers: SolverFactory) -> None:
     assert [(s.variant, s.slice) for s in kind.instead] == [("v0", "2g")]
 
 
-def test_where_there_is_no_next_best(solvers: SolverFactory) -> None:
+def test_a_choice_without_an_alternative(solvers: SolverFactory) -> None:
     _, found = explanation(problem(chain(1), [row("t0", "v0")], demand_rps=1), solvers)
     assert [(choice.effect.outcome, choice.instead) for choice in found.choices] == [("none", ())] * 2
 
@@ -158,8 +159,7 @@ def test_what_time_leaves_open_is_said(solvers: SolverFactory) -> None:
     assert found.paths
 
 
-@pytest.mark.slow
-def test_what_is_not_proven_is_said(solvers: SolverFactory) -> None:
+def test_an_unproven_effect_is_marked(solvers: SolverFactory) -> None:
     plan = make_plan(docread_problem(60), solvers=solvers)
     unproven = replace(plan, solver=replace(plan.solver, status="feasible", gap=0.1))
     found = explained(unproven, docread_problem(60), OPTIONS, solvers=solvers, clock=lambda: 0.0)
@@ -175,7 +175,7 @@ def test_as_json(solvers: SolverFactory) -> None:
     assert data["unknown"] == 0
 
 
-def test_a_mean_is_told_where_a_plan_is_explained(solvers: SolverFactory) -> None:
+def test_the_explanation_reports_a_mean_accuracy(solvers: SolverFactory) -> None:
     g = chain(1, variant_count=2, slo=Slo(100.0, accuracy=0.95, accuracy_mode="mean"))
     p = problem(g, [row("t0", "v0", rps=50.0), row("t0", "v1", rps=200.0)], demand_rps=240)
     _, found = explanation(p, solvers, TWO_P95)

@@ -1,4 +1,4 @@
-"""Accuracy on average: tried out exhaustively on small problems, and held against plans that keep it each time."""
+"""Tests of mean accuracy, against exhaustive search on small problems and against plans that keep it as a floor."""
 
 import math
 from collections import Counter
@@ -35,15 +35,17 @@ from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 from tests.planner.search import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, Uses, problems, replicas, uses_by, ways_to_cut, within_slo
 
+pytestmark = pytest.mark.slow
+
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
-"""Where rows vary and the least slices must be proven, with `TWO_P95`: with loads the time limit often comes first."""
+"""Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 
 EITHER = st.sampled_from([Options(), TWO_P95])
-"""With twice the p95 a configuration has one latency, and all takes a fraction of the time."""
+"""Options with either latency model; with `TWO_P95` a configuration has one latency, which is much faster."""
 
 
 def on_average(p: Problem, accuracy: float | None = None) -> Problem:
-    """The problem, its accuracy one of the mean."""
+    """The problem with mean accuracy."""
     return replace(p, workloads=tuple(_on_average(w, accuracy) for w in p.workloads))
 
 
@@ -53,7 +55,7 @@ def _on_average(workload: Workload, accuracy: float | None) -> Workload:
 
 
 def least_by_trying(p: Problem, accuracy: float, allowed: Uses) -> float:
-    """The fewest compute slices of one GPU that keep a mean accuracy; infinite where none do."""
+    """The fewest compute slices of one GPU that keep a mean accuracy; infinite if none do."""
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
     least = math.inf
@@ -66,12 +68,12 @@ def least_by_trying(p: Problem, accuracy: float, allowed: Uses) -> float:
 
 
 def best_mean(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int], allowed: Uses) -> float:
-    """The greatest mean accuracy that these replicas carry the demand with within the latency; 0 where they cannot."""
+    """The greatest mean accuracy with which these replicas carry the demand within the latency; 0 if they cannot."""
     return max((mean_if_carried(g, demand, usable) for usable in within_slo(g, used, allowed)), default=0.0)
 
 
 def mean_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, float]) -> float:
-    """The greatest with so many times these throughputs."""
+    """The greatest mean accuracy with these multiples of the profiled throughputs."""
     carried = {
         t.name: {
             v.name: sum(
@@ -85,9 +87,9 @@ def mean_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, flo
     for good in good_shares(g, demand, carried):
         mean, rate = 1.0, demand
         for t in g.tasks.values():
-            of = carried[t.name]
-            share = good if t.name == "first" else min(1.0, of["good"] / rate)
-            if (1 - share) * rate > of["light"] + 1e-9 or share * rate > of["good"] + 1e-9:
+            own = carried[t.name]
+            share = good if t.name == "first" else min(1.0, own["good"] / rate)
+            if (1 - share) * rate > own["light"] + 1e-9 or share * rate > own["good"] + 1e-9:
                 mean = 0.0
             mean *= share + (1 - share) * t.variant("light").accuracy / t.best_accuracy
             if any(other.for_each is not None for other in g.tasks.values()):
@@ -97,7 +99,7 @@ def mean_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, flo
 
 
 def good_shares(g: TaskGraph, demand: float, carried: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
-    """Shares of the first task's good variant: the greatest; where its rows matter, some of all."""
+    """Shares of the first task's good variant: the greatest, and a grid of all if its rows matter."""
     most = min(1.0, carried["first"]["good"] / demand)
     least = max(0.0, 1 - carried["first"]["light"] / demand)
     yield most
@@ -125,18 +127,18 @@ def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyMod
 
 
 def excess(least: float) -> float:
-    """Part of what a task may lose that is asked for too much, where its calls are at least this part of the most."""
+    """Share of a task's allowed loss that is required too much if its calls are at least this share of the most."""
     return min(1 - least, max(EXCESS, (1 - least) / MOST_BRACKETS))
 
 
 def mixed(plan: Plan) -> bool:
-    return any(len(of) > 1 for g in plan.graphs.values() for of in g.mix.values())
+    return any(len(mix) > 1 for g in plan.graphs.values() for mix in g.mix.values())
 
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.sampled_from(["one", "all"]), options=EITHER)
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_it_never_takes_more_than_a_floor_and_holds_what_it_says(
+def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
     p: Problem, which: str, options: Options, solvers: SolverFactory
 ) -> None:
     averaged = on_average(p)
@@ -157,7 +159,7 @@ def test_it_never_takes_more_than_a_floor_and_holds_what_it_says(
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.integers(0, 10**6), options=EITHER)
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
+def test_the_lower_bounds_hold_for_a_mean(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
     p = on_average(p).prepared()
     workload = p.workloads[0]
     name = workload.graph.name
@@ -165,8 +167,8 @@ def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, options: Opti
     if not all(found.values()):
         return
     bounds = least_slices(workload, found)
-    supplies = [supply(p.cluster, b, {c.slice for of in found.values() for c in of}) for b in p.boards]
-    every = sorted(c for of in found.values() for c in of)
+    supplies = [supply(p.cluster, b, {c.slice for own in found.values() for c in own}) for b in p.boards]
+    every = sorted(c for own in found.values() for c in own)
     for using in (None, every[which % len(every)]):
         ideal = allocation([workload], {name: found}, supplies, "ideal")
         columns = list(ideal.program.columns)
@@ -181,9 +183,7 @@ def test_no_plan_takes_less_than_its_bound(p: Problem, which: int, options: Opti
 @pytest.mark.slow
 @given(demand=st.integers(1, 300), accuracy=st.sampled_from([0.7, 0.85, 0.9, 0.95]))
 @FEW
-def test_where_rows_vary_it_takes_no_more_than_a_floor_either(
-    demand: int, accuracy: float, solvers: SolverFactory
-) -> None:
+def test_a_mean_takes_no_more_than_a_floor_if_rows_vary(demand: int, accuracy: float, solvers: SolverFactory) -> None:
     p = docread_problem(demand, slo=Slo(400.0, accuracy=accuracy), batches=[1, 8])
     floor = find_plan(p, TWO_P95, solvers=solvers)
     if floor is not None:
@@ -191,7 +191,7 @@ def test_where_rows_vary_it_takes_no_more_than_a_floor_either(
         assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
 
 
-def test_both_solvers_find_the_same(solvers: SolverFactory) -> None:
+def test_both_solvers_find_the_same_number_of_slices(solvers: SolverFactory) -> None:
     plans = [make_plan(halves(0.9), replace(TWO_P95, solver=s), solvers=solvers) for s in ("highs", "cbc")]
     assert [plan.solver.name for plan in plans] == ["HiGHS", "CBC"]
     floor = make_plan(on_floor(halves(0.9)), TWO_P95, solvers=solvers)
@@ -208,19 +208,19 @@ def test_a_looser_accuracy_is_never_worse(demand: int, accuracy: float, more: fl
     )
     if tight is not None:
         assert loose is not None
-        # What the brackets ask for too much is of their own SLO.
+        # The excess of the brackets depends on the SLO.
         assert loose.slices_used <= tight.slices_used + 1
 
 
 def halves(accuracy: float, demand_rps: float = 240.0) -> Problem:
-    """One task: a good variant, and a light one of 0.8 that takes a quarter of the slices; 40 calls/s a good slice."""
+    """One task with a good variant at 40 calls/s a slice, and a light one of accuracy 0.8 at four times as many."""
     g = chain(1, slo=Slo(1000.0, accuracy=accuracy, accuracy_mode="mean"))
-    of = (Variant("good", 1.0, "emulated"), Variant("light", 0.8, "emulated"))
-    g = replace(g, tasks={"t0": replace(g.tasks["t0"], variants=of)})
+    variants = (Variant("good", 1.0, "emulated"), Variant("light", 0.8, "emulated"))
+    g = replace(g, tasks={"t0": replace(g.tasks["t0"], variants=variants)})
     return problem(g, [row("t0", "good", rps=50.0), row("t0", "light", rps=200.0)], demand_rps=demand_rps)
 
 
-def test_variants_below_the_accuracy_take_their_part(solvers: SolverFactory) -> None:
+def test_variants_below_the_accuracy_take_a_share(solvers: SolverFactory) -> None:
     plan = make_plan(halves(0.9), TWO_P95, solvers=solvers)
     assert plan.slices_used == 3 + 1
     assert plan.graphs["chain"].mix["t0"] == pytest.approx({"good": 0.5, "light": 0.5}, abs=1e-4)
@@ -230,26 +230,26 @@ def test_variants_below_the_accuracy_take_their_part(solvers: SolverFactory) -> 
 
 
 class OutOfTime:
-    """Finds nothing in time where the mean accuracy counts."""
+    """A solver that finds no solution in time for programs with mean accuracy."""
 
     def __init__(self, solver: Solver) -> None:
         self.name, self._solver = solver.name, solver
 
     def solve(self, program: Program, time_limit_s: float) -> Outcome:
-        of_a_mean = any(not c.integer and c.upper is not None for c in program.columns)
-        if of_a_mean and any(c.integer for c in program.columns):
+        has_mean = any(not c.integer and c.upper is not None for c in program.columns)
+        if has_mean and any(c.integer for c in program.columns):
             return Outcome("unknown", (), ())
         return self._solver.solve(program, time_limit_s)
 
 
-def test_out_of_time_it_is_kept_by_each_request(highs: SolverProcess) -> None:
+def test_out_of_time_the_plan_keeps_the_accuracy_as_a_floor(highs: SolverProcess) -> None:
     plan = make_plan(halves(0.9), TWO_P95, solvers=lambda _: nullcontext(OutOfTime(highs)))
     assert (plan.slices_used, plan.solver.status) == (6, "feasible")
-    # The bound is that of the mean.
+    # The lower bound is that of the mean.
     assert plan.solver.gap == pytest.approx(2 / 6)
 
 
-def test_out_of_time_several_graphs_get_a_plan(highs: SolverProcess) -> None:
+def test_out_of_time_several_graphs_still_get_a_plan(highs: SolverProcess) -> None:
     p = halves(0.9)
     (workload,) = p.workloads
     other = replace(workload, graph=replace(workload.graph, name="other"))
@@ -259,15 +259,15 @@ def test_out_of_time_several_graphs_get_a_plan(highs: SolverProcess) -> None:
     assert (plan.slices_used, plan.solver.status) == (12, "feasible")
 
 
-def test_capacity_is_by_the_shares_that_keep_the_accuracy(solvers: SolverFactory) -> None:
+def test_capacity_uses_the_shares_that_keep_the_accuracy(solvers: SolverFactory) -> None:
     plan = make_largest_plan(halves(0.9), TWO_P95, solvers=solvers)
-    # Five slices of the good variant's 40 a second, and as many calls of the light one on another two.
+    # Five slices of the good variant at 40 calls/s, and as many calls of the light one on the other two.
     assert plan.graphs["chain"].capacity_rps == pytest.approx(400.0, rel=1e-3)
     assert plan.graphs["chain"].accuracy >= 0.9 - 1e-5
     assert largest_demand(halves(0.9), TWO_P95, solvers=solvers).proven
 
 
-def rows_of_what_runs_before(light: float = 1.0) -> TaskGraph:
+def rows_by_variant(light: float = 1.0) -> TaskGraph:
     first = task(
         "first",
         {"X": "inputs.X"},
@@ -277,35 +277,35 @@ def rows_of_what_runs_before(light: float = 1.0) -> TaskGraph:
             Variant("light", 0.9, "emulated", yields={"Y": light}),
         ],
     )
-    of = [Variant("good", 1.0, "emulated"), Variant("light", 0.8, "emulated")]
-    second = task("second", {"X": "first.Y"}, of=of, for_each="first.Y")
+    variants = [Variant("good", 1.0, "emulated"), Variant("light", 0.8, "emulated")]
+    second = task("second", {"X": "first.Y"}, of=variants, for_each="first.Y")
     return graph([first, second], {"Y": "second.Y"}, slo=Slo(1000.0, accuracy=0.9, accuracy_mode="mean"))
 
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.79, 0.75])
-def test_where_rows_vary_a_variant_alone_loses_only_what_it_loses(accuracy: float, solvers: SolverFactory) -> None:
-    g = rows_of_what_runs_before(3.0)
+def test_a_variant_alone_has_no_excess_if_rows_vary(accuracy: float, solvers: SolverFactory) -> None:
+    g = rows_by_variant(3.0)
     g = replace(g, slo=replace(g.slo, accuracy=accuracy))
     calls = {("first", "good"): 20.0, ("first", "light"): 20.0, ("second", "good"): 10.0, ("second", "light"): 40.0}
     p = problem(g, [row(*which, rps=rps / 0.8) for which, rps in calls.items()], demand_rps=10, gpus=2)
-    # The good variant's 40 rows a second take all of a slice of the light one; a light variant finds fewer.
+    # The first task's good variant yields 40 rows a second, which fill a slice of the second task's light variant.
     slices = [make_plan(one, TWO_P95, solvers=solvers).slices_used for one in (p, on_floor(p))]
     assert slices == [2, 2]
 
 
 @given(shares=st.tuples(st.floats(0.5, 1), st.floats(0.5, 1)), light=st.sampled_from([0.5, 2.0, 4.0]))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_the_loss_of_a_mixture_is_bounded_from_above(
+def test_the_upper_bound_on_the_loss_of_a_mixture_is_tight(
     shares: tuple[float, float], light: float, highs: SolverProcess
 ) -> None:
-    g = rows_of_what_runs_before(light)
+    g = rows_by_variant(light)
     draft = Draft()
     columns = {name: {"good": draft.real(), "light": draft.real()} for name in g.tasks}
     calls = {"first": 1.0, "second": 4.0 * shares[0] + light * (1 - shares[0])}
     weights = mean_weights(draft, g, columns, {"first": 1.0, "second": 4.0})
     mixes = {t: {"good": s, "light": 1 - s} for t, s in zip(g.tasks, shares, strict=True)}
-    for t, of in columns.items():
-        for v, column in of.items():
+    for t, by_variant in columns.items():
+        for v, column in by_variant.items():
             draft.equal(calls[t] * mixes[t][v], [(column, 1.0)])
     budget = accuracy_budget(g)
     exact = {t: mean_loss(g, t, mix) for t, mix in mixes.items()}
@@ -328,8 +328,7 @@ def test_a_task_that_may_never_be_called_keeps_a_floor(solvers: SolverFactory) -
     assert violations(plan, p, Options()) == ()
 
 
-@pytest.mark.slow
-def test_without_budgets_over_the_graph_each_variant_keeps_its_part(solvers: SolverFactory) -> None:
+def test_without_graph_informed_budgets_each_variant_keeps_its_even_part(solvers: SolverFactory) -> None:
     p, options = on_average(docread_problem(60), 0.9), Options(features="AS")
     plan = make_plan(p, options, solvers=solvers)
     assert violations(plan, p, options) == ()
@@ -343,17 +342,16 @@ def on_floor(p: Problem) -> Problem:
     return replace(p, workloads=(replace(workload, graph=replace(workload.graph, slo=slo)),))
 
 
-@pytest.mark.slow
-def test_slices_that_are_shared(solvers: SolverFactory) -> None:
+def test_a_mean_with_shared_slices(solvers: SolverFactory) -> None:
     p = on_average(docread_problem(0.5), 0.9)
     plan = make_plan(p, Options(share=True), solvers=solvers)
     assert violations(plan, p, Options(share=True)) == ()
     assert plan.slices_used == 1
 
 
-def test_a_false_mean_is_found(solvers: SolverFactory) -> None:
+def test_the_validator_finds_a_false_mean(solvers: SolverFactory) -> None:
     p = halves(0.9)
     plan = make_plan(p, TWO_P95, solvers=solvers)
     assert any("the accuracy along a path is" in v for v in violations(plan, on_average(p, 0.95), TWO_P95))
-    told = replace(plan, graphs={"chain": replace(plan.graphs["chain"], accuracy=0.99)})
-    assert any("an accuracy of 0.99 said" in v for v in violations(told, p, TWO_P95))
+    false = replace(plan, graphs={"chain": replace(plan.graphs["chain"], accuracy=0.99)})
+    assert any("the plan says an accuracy of 0.99" in v for v in violations(false, p, TWO_P95))

@@ -3,38 +3,38 @@ from dataclasses import replace
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Placement
-from jigsaw_triton.planner.formulation.supply import Given, supply, useful_multisets
+from jigsaw_triton.planner.formulation.supply import SupplyUnit, supply, useful_multisets
 from tests.fakes.problems import cluster
 
 CPU = board("cpu")
 
 
-def multisets(*kinds: str) -> list[dict[Given, int]]:
+def multisets(*kinds: str) -> list[dict[SupplyUnit, int]]:
     return sorted((dict(m) for m in useful_multisets(CPU, kinds)), key=str)
 
 
-def test_cuts_that_another_contains_are_left_out() -> None:
-    # 3g at 0 leaves room for three 1g, 3g at 4 for four.
+def test_cuts_that_another_contains_are_dropped() -> None:
+    # 3g at 0 leaves room for three 1g slices, 3g at 4 for four.
     assert multisets("1g", "3g") == [{"1g": 4, "3g": 1}, {"1g": 7}, {"3g": 2}]
 
 
-def test_of_one_kind_as_many_as_fit() -> None:
+def test_one_kind_fills_the_gpu() -> None:
     assert multisets("3g") == [{"3g": 2}]
     assert multisets("7g") == [{"7g": 1}]
 
 
-def test_all_kinds() -> None:
+def test_cuts_of_all_kinds_do_not_contain_each_other() -> None:
     every = useful_multisets(CPU, CPU.profiles)
     assert Counter({"1g": 1, "2g": 3}) in every
     assert not any(a < b for a in every for b in every)
 
 
-def test_the_most_of_a_kind() -> None:
+def test_the_largest_number_of_one_kind() -> None:
     given = supply(cluster(3), CPU, ("1g", "2g", "4g"))
     assert [given.most(kind) for kind in ("1g", "2g", "4g", "7g")] == [21, 9, 3, 0]
 
 
-def test_gpus_are_counted_apart_by_what_others_have_on_them() -> None:
+def test_gpus_are_grouped_by_foreign_instances() -> None:
     free = cluster(3)
     foreign = (Placement(0, "2g"),)
     some = Cluster((*free.gpus[:2], replace(free.gpus[2], foreign=foreign)))
@@ -45,7 +45,7 @@ def test_gpus_are_counted_apart_by_what_others_have_on_them() -> None:
     assert [supply(some, CPU, ("1g", "3g"), ideal=True).most(kind) for kind in ("1g", "3g")] == [19, 6]
 
 
-def test_a_gpu_that_cannot_be_cut_gives_its_whole_slice() -> None:
+def test_a_gpu_without_mig_supplies_its_whole_slice() -> None:
     free = cluster(3)
     some = Cluster((*free.gpus[:2], replace(free.gpus[2], uncut="MIG is off")))
     given = supply(some, CPU, ("1g", "3g", "7g"))
@@ -54,7 +54,7 @@ def test_a_gpu_that_cannot_be_cut_gives_its_whole_slice() -> None:
     assert supply(some, CPU, ("1g", "3g")).groups[1].multisets == ()
 
 
-def test_ideal_packing_knows_compute_slices_alone() -> None:
+def test_ideal_packing_counts_only_compute_slices() -> None:
     given = supply(cluster(3), CPU, ("1g", "3g"), ideal=True)
     assert [given.most(kind) for kind in ("1g", "2g", "3g", "4g", "7g")] == [21, 10, 7, 5, 3]
     assert given.takes("3g")[1] == 3

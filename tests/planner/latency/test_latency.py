@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.problem import AMONG, LOADS, MOST_SERVERS, Options, Replicas
+from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, two_p95_ms, uses
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
@@ -22,13 +22,13 @@ from tests.fakes.problems import docread, docread_profiles, row
         (6, 4, 1, 2),
         (6, 2, 3, 1),
         (6, 1, 1, 6),
-        (8.000000000001, 8, 1, 1),  # a sum that floating point left a hair above
+        (8.000000000001, 8, 1, 1),  # a sum that rounding left slightly above
         (8.1, 8, 1, 2),
         (0.2, 1, 1, 1),
         (0, 1, 1, 1),
     ],
 )
-def test_a_batch_waited_for_and_as_many_rounds_as_the_rows_fill(
+def test_two_p95_counts_one_batch_of_waiting_and_the_rounds_that_the_rows_fill(
     rows: float, batch: int, instances: int, rounds: int
 ) -> None:
     profile = row("t", "v", batch=batch, instances=instances, p95_ms=10.0)
@@ -39,17 +39,19 @@ TABLE = ProfileTable([row("t0", "v0", batch=b, p95_ms=5 + 5 * b) for b in (1, 8)
 QUEUE = Options(latency_model="queue")
 
 
-def test_two_p95_has_one_load_whatever_the_number_of_replicas() -> None:
+def test_two_p95_has_one_use_for_any_number_of_replicas() -> None:
     assert uses(chain(1), TABLE.rows(), TABLE, Options(latency_model="2p95", utilisation=0.7)) == {
         r.key: [(0.7, 2 * r.latency_p95_ms, ANY_NUMBER)] for r in TABLE.rows()
     }
 
 
-def by_range(of: Sequence[Use]) -> dict[Replicas, list[Use]]:
-    return {among: [use for use in of if use.among == among] for among in AMONG}
+def by_range(found: Sequence[Use]) -> dict[ReplicaRange, list[Use]]:
+    return {
+        replica_range: [use for use in found if use.replica_range == replica_range] for replica_range in REPLICA_RANGES
+    }
 
 
-def test_the_busier_the_longer() -> None:
+def test_latency_rises_with_utilisation() -> None:
     for found in uses(chain(1), TABLE.rows(), TABLE, QUEUE).values():
         for at in by_range(found).values():
             assert [use.utilisation for use in at] == list(LOADS)
@@ -58,28 +60,28 @@ def test_the_busier_the_longer() -> None:
             assert latencies[-1] > 1.2 * latencies[0]
 
 
-def test_a_latency_holds_for_both_ends_of_its_range_every_smaller_load_and_full_batches() -> None:
+def test_a_latency_covers_both_ends_of_its_range_all_smaller_loads_and_full_batches() -> None:
     profile, time = TABLE.rows()[1], service_times(TABLE)[TABLE.rows()[1].key]
     found = by_range(uses(chain(1), TABLE.rows(), TABLE, QUEUE)[profile.key])
     for (first, last), at in found.items():
         for use in at:
             loads = [load for load in LOADS if load <= use.utilisation]
             cases = [
-                Case(time, int(min(n, MOST_SERVERS)), load * profile.throughput_rps * time.occupied_ms / 8000)
+                Case(time, int(min(n, MAX_SERVERS)), load * profile.throughput_rps * time.occupied_ms / 8000)
                 for n in (first, last)
                 for load in loads
             ]
-            # A row's p99 is 1.1 times its p95, which is here 45 ms.
+            # The p99 of a row is 1.1 times its p95, here 45 ms.
             assert use.latency_ms == pytest.approx(max(1.1 * 45, *latencies_ms(tuple(cases), 0.99)))
 
 
-def test_many_replicas_wait_less_where_they_take_batches_of_one() -> None:
+def test_more_replicas_wait_less_with_batches_of_one() -> None:
     single = ProfileTable([row("t0", "v0", p95_ms=10.0)])
     few, some, many = by_range(uses(chain(1), single.rows(), single, QUEUE)[single.rows()[0].key]).values()
     assert few[-1].latency_ms > 1.5 * some[-1].latency_ms > 1.5 * many[-1].latency_ms
 
 
-def test_what_is_dominated_at_every_load_is_left_out_unless_it_runs() -> None:
+def test_a_configuration_dominated_at_every_load_is_omitted_unless_it_runs() -> None:
     slow = row("t0", "v0", instances=2, p95_ms=100.0)
     elsewhere, other = (
         replace(slow, key=replace(slow.key, slice="2g")),
@@ -89,11 +91,11 @@ def test_what_is_dominated_at_every_load_is_left_out_unless_it_runs() -> None:
     found = uses(chain(1), table.rows(), table, QUEUE)
     assert [key for key, at in found.items() if not at] == [slow.key]
     staying = uses(chain(1), table.rows(), table, QUEUE, [slow.key])
-    assert len(staying[slow.key]) == len(LOADS) * len(AMONG)
+    assert len(staying[slow.key]) == len(LOADS) * len(REPLICA_RANGES)
     assert all(staying[key] == at for key, at in found.items() if at)
 
 
-def test_whatever_is_left_out_is_dominated() -> None:
+def test_every_omitted_use_is_dominated() -> None:
     graph, table = docread(), docread_profiles()
     few, every = (uses(graph, table.rows(), table, QUEUE, stay) for stay in ((), [r.key for r in table.rows()]))
     rps = {r.key: r.throughput_rps for r in table.rows()}
@@ -101,7 +103,7 @@ def test_whatever_is_left_out_is_dominated() -> None:
     assert len(left_out) > sum(map(len, every.values())) / 10
     for key, use in left_out:
         assert any(
-            better.among == use.among
+            better.replica_range == use.replica_range
             and better.latency_ms <= use.latency_ms
             and better.utilisation * rps[other] >= use.utilisation * rps[key]
             for other, of in few.items()
@@ -110,18 +112,18 @@ def test_whatever_is_left_out_is_dominated() -> None:
         )
 
 
-def test_a_throughput_that_the_latencies_do_not_allow_for_is_not_planned_for() -> None:
+def test_a_throughput_that_contradicts_the_latencies_is_not_used() -> None:
     boastful = ProfileTable([row("t0", "v0", p95_ms=10.0, rps=1.3 * 1000 / 8)])
     (found,) = uses(chain(1), boastful.rows(), boastful, QUEUE).values()
-    assert [use.utilisation for use in by_range(found)[AMONG[0]]] == [load for load in LOADS if 1.3 * load < 1]
+    assert [use.utilisation for use in by_range(found)[REPLICA_RANGES[0]]] == [load for load in LOADS if 1.3 * load < 1]
 
 
 @pytest.mark.parametrize(("graph", "late"), [(chain(1), 0.01), (chain(4), 0.0025), (diamond(), 0.0025)])
-def test_the_tasks_share_what_may_be_late(graph: TaskGraph, late: float) -> None:
+def test_the_tasks_share_the_probability_of_being_late(graph: TaskGraph, late: float) -> None:
     assert task_quantile(graph) == pytest.approx(1 - late)
 
 
-def test_with_more_tasks_each_is_planned_at_a_higher_quantile() -> None:
+def test_each_task_of_a_larger_graph_is_planned_at_a_higher_quantile() -> None:
     rows = [row(f"t{i}", "v0", batch=4, p95_ms=10) for i in range(4)]
     one, four = (uses(chain(n), rows[:n], ProfileTable(rows[:n]), QUEUE)[rows[0].key] for n in (1, 4))
     assert all(use.latency_ms > alone.latency_ms for use, alone in zip(four, one, strict=True))

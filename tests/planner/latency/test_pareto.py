@@ -1,4 +1,4 @@
-"""Pareto fronts, compared with a look at each pair of points."""
+"""Tests of Pareto fronts against a comparison of every pair of points."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 
-# Few different figures, so that many are equal; some latencies are infinite.
+# Few distinct values, so that many points tie; some latencies are infinite.
 POINTS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 5), st.sampled_from([1.0, 2.0, 3.5, 7.0, math.inf]), st.floats(0, 8)),
     min_size=1,
@@ -17,7 +17,7 @@ POINTS = st.lists(
 
 
 @given(points=POINTS)
-def test_the_front_holds_the_points_that_none_dominates(points: list[tuple[int, int, float, float]]) -> None:
+def test_the_front_has_exactly_the_undominated_points(points: list[tuple[int, int, float, float]]) -> None:
     place, rps, ms, _ = (np.array(column) for column in zip(*points, strict=True))
     found = ParetoFilter(place, rps).front(ms).tolist()
     for i, (p, r, m, _) in enumerate(points):
@@ -30,7 +30,7 @@ def test_the_front_holds_the_points_that_none_dominates(points: list[tuple[int, 
 
 
 @given(points=POINTS)
-def test_a_point_is_dominated_if_it_is_at_its_bound(points: list[tuple[int, int, float, float]]) -> None:
+def test_a_point_counts_as_dominated_only_if_it_is_so_at_its_bound(points: list[tuple[int, int, float, float]]) -> None:
     place, rps, ms, below = (np.array(column) for column in zip(*points, strict=True))
     bound = np.where(np.isfinite(ms), np.minimum(ms, below), below)
     found = ParetoFilter(place, rps).dominated(bound, ms).tolist()

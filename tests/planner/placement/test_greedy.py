@@ -26,7 +26,7 @@ def replicas(counts: Mapping[str, int]) -> dict[Configuration, int]:
     return {configuration(kind): n for kind, n in counts.items()}
 
 
-def test_the_largest_first_and_each_onto_the_first_gpu_with_room() -> None:
+def test_replicas_are_placed_first_fit_largest_first() -> None:
     found = greedy(cluster(2), replicas({"1g": 4, "4g": 1, "2g": 2}))
     assert found.unplaced == {}
     assert [Counter(s.placement.slice for s in gpu.layout) for gpu in found.gpus] == [
@@ -35,14 +35,14 @@ def test_the_largest_first_and_each_onto_the_first_gpu_with_room() -> None:
     ]
 
 
-def test_what_finds_no_place_is_counted() -> None:
+def test_unplaced_replicas_are_counted() -> None:
     found = greedy(cluster(1), replicas({"3g": 2, "1g": 1}))
     assert (found.unplaced, found.unplaced_slices) == ({configuration("1g"): 1}, 1)
     with pytest.raises(UnplacedError, match="no place for 1 of 3 replicas, 1 compute slices: 1 of app/t0 v0 on 1g"):
         everything_placed(cluster(1), replicas({"3g": 2, "1g": 1}))
 
 
-def test_what_others_have_is_left_alone() -> None:
+def test_foreign_instances_are_left_alone() -> None:
     (gpu,) = cluster(1).gpus
     found = greedy(Cluster((replace(gpu, foreign=(Placement(2, "2g"),)),)), replicas({"3g": 2, "1g": 3}))
     (planned,) = found.gpus
@@ -50,7 +50,7 @@ def test_what_others_have_is_left_alone() -> None:
     assert found.unplaced == {configuration("3g"): 1, configuration("1g"): 1}
 
 
-def test_what_cannot_be_cut_holds_one_whole_slice() -> None:
+def test_a_gpu_without_mig_holds_one_whole_slice() -> None:
     uncut, other = cluster(2).gpus
     found = greedy(Cluster((replace(uncut, uncut="MIG is off"), other)), replicas({"7g": 1, "1g": 7}))
     layouts = {gpu.id: [str(s.placement) for s in gpu.layout] for gpu in found.gpus}
@@ -69,7 +69,7 @@ def test_replicas_stay_on_their_board() -> None:
     cpu=st.dictionaries(st.sampled_from(sorted(board("cpu").profiles)), st.integers(1, 5)),
     a30=st.dictionaries(st.sampled_from(sorted(board("A30-24GB").profiles)), st.integers(1, 5)),
 )
-def test_all_is_placed_once_or_counted_and_every_layout_can_be_had(cpu: dict[str, int], a30: dict[str, int]) -> None:
+def test_every_replica_is_placed_or_counted_and_every_layout_is_valid(cpu: dict[str, int], a30: dict[str, int]) -> None:
     counts = replicas(cpu) | {configuration(kind, of="A30-24GB"): n for kind, n in a30.items()}
     found = greedy(MIXED, counts)
     assert all(fits(board(gpu.model), [s.placement for s in gpu.layout]) is None for gpu in found.gpus)

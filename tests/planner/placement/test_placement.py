@@ -19,7 +19,7 @@ def configuration(task: str, slice_: str, variant: str = "v0", board_name: str =
 
 
 def running(layouts: Mapping[int, Mapping[str, str]], *, node: str = "a", model: str = "cpu") -> Plan:
-    """A plan of nothing but places: GPU index -> `slice@start` -> task."""
+    """A plan of placements only: GPU index -> `slice@start` -> task."""
     gpus = []
     for index, layout in layouts.items():
         placed = []
@@ -46,20 +46,20 @@ def placed(
     return {g.id.index: {str(s.placement): s.models[0].task for s in g.layout} for g in planned}
 
 
-def test_from_scratch_it_fills_the_first_gpus(highs: SolverProcess) -> None:
+def test_a_first_plan_fills_the_first_gpus(highs: SolverProcess) -> None:
     got = placed(highs, {configuration("a", "3g"): 3, configuration("b", "1g"): 2}, gpus=2)
     assert sorted(got) == [0, 1]
     everything = [(place.split("@")[0], task) for gpu in got.values() for place, task in gpu.items()]
     assert sorted(everything) == [("1g", "b"), ("1g", "b"), ("3g", "a"), ("3g", "a"), ("3g", "a")]
 
 
-def test_what_runs_stays_where_it_is(highs: SolverProcess) -> None:
+def test_running_replicas_stay_in_place(highs: SolverProcess) -> None:
     before = running({1: {"3g@4": "a", "1g@1": "b"}, 3: {"2g@2": "c"}})
     counts = {configuration("a", "3g"): 1, configuration("b", "1g"): 1, configuration("c", "2g"): 1}
     assert placed(highs, counts, gpus=2, before=before) == {1: {"1g@1": "b", "3g@4": "a"}, 3: {"2g@2": "c"}}
 
 
-def test_it_is_moved_together_where_fewer_gpus_do(highs: SolverProcess) -> None:
+def test_replicas_move_together_if_fewer_gpus_suffice(highs: SolverProcess) -> None:
     before = running({1: {"3g@4": "a", "1g@1": "b"}, 3: {"2g@2": "c"}})
     counts = {configuration("a", "3g"): 1, configuration("b", "1g"): 1, configuration("c", "2g"): 1}
     got = placed(highs, counts, gpus=1, before=before)
@@ -67,7 +67,7 @@ def test_it_is_moved_together_where_fewer_gpus_do(highs: SolverProcess) -> None:
     assert got[1].items() >= {"1g@1": "b", "3g@4": "a"}.items()
 
 
-def test_the_gpu_that_keeps_most_is_kept(highs: SolverProcess) -> None:
+def test_the_gpu_with_most_running_replicas_is_kept(highs: SolverProcess) -> None:
     before = running({0: {"1g@0": "b"}, 2: {"1g@6": "a", "1g@5": "a", "1g@4": "b"}})
     got = placed(highs, {configuration("a", "1g"): 2, configuration("b", "1g"): 2}, gpus=1, before=before)
     assert list(got) == [2]
@@ -75,28 +75,28 @@ def test_the_gpu_that_keeps_most_is_kept(highs: SolverProcess) -> None:
     assert sorted(got[2].values()) == ["a", "a", "b", "b"]
 
 
-def test_a_layout_that_fits_what_runs_among_those_of_one_multiset(highs: SolverProcess) -> None:
-    # Alone, the first layout of 2g and 1g would put 2g at 0.
+def test_of_equal_multisets_the_layout_that_fits_running_replicas_is_used(highs: SolverProcess) -> None:
+    # Without running replicas, the first layout of 2g and 1g would place 2g at 0.
     before = running({0: {"2g@4": "a", "1g@3": "b"}})
     counts = {configuration("a", "2g"): 2, configuration("b", "1g"): 3}
     got = placed(highs, counts, gpus=1, before=before)
     assert got[0].items() >= {"2g@4": "a", "1g@3": "b"}.items()
 
 
-def test_instances_that_stand_are_used_before_new_ones_are_made(highs: SolverProcess) -> None:
+def test_existing_instances_are_used_before_new_ones(highs: SolverProcess) -> None:
     before = running({0: {"1g@5": "gone", "1g@2": "a"}})
     got = placed(highs, {configuration("a", "1g"): 1, configuration("new", "1g"): 1}, gpus=1, before=before)
     assert got == {0: {"1g@2": "a", "1g@5": "new"}}
 
 
-def test_gpus_that_are_gone_or_another_model_now_keep_nothing(highs: SolverProcess) -> None:
+def test_gpus_that_are_gone_or_replaced_keep_nothing(highs: SolverProcess) -> None:
     counts = {configuration("a", "1g"): 1}
     fresh = placed(highs, counts, gpus=1)
     for before in (running({9: {"1g@3": "a"}}), running({1: {"1g@3": "a"}}, model="A100-80GB")):
         assert placed(highs, counts, gpus=1, before=before) == fresh == {0: {"1g@0": "a"}}
 
 
-def test_what_others_have_is_left_alone_whatever_ran_there(highs: SolverProcess) -> None:
+def test_foreign_instances_are_left_alone_whatever_ran_there(highs: SolverProcess) -> None:
     on = cluster(2)
     taken = (Placement(0, "1g"), Placement(4, "3g"))
     on = replace(on, gpus=(replace(on.gpus[0], foreign=taken), on.gpus[1]))
@@ -109,7 +109,7 @@ def test_what_others_have_is_left_alone_whatever_ran_there(highs: SolverProcess)
     assert sorted(got[0]) == ["1g@1", "1g@2", "1g@3"]
 
 
-def test_what_cannot_be_cut_holds_one_whole_slice_whatever_ran_there(highs: SolverProcess) -> None:
+def test_a_gpu_without_mig_holds_one_whole_slice_whatever_ran_there(highs: SolverProcess) -> None:
     on = cluster(2)
     on = replace(on, gpus=(replace(on.gpus[0], uncut="MIG is off"), on.gpus[1]))
     before = running({0: {"2g@2": "a", "1g@0": "b"}})
@@ -119,7 +119,7 @@ def test_what_cannot_be_cut_holds_one_whole_slice_whatever_ran_there(highs: Solv
     assert sorted(got[1].values()) == ["b", "b"]
 
 
-def test_boards_of_several_models_each_get_their_own(highs: SolverProcess) -> None:
+def test_replicas_are_placed_on_their_own_board(highs: SolverProcess) -> None:
     other = replace(CPU, name="other")
     both = Cluster(cluster(1).gpus + cluster(1, of=other, node="b").gpus)
     counts = {configuration("a", "7g"): 1, configuration("b", "7g", board_name="other"): 1}

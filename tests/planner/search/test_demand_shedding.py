@@ -1,4 +1,4 @@
-"""Who gets how much of a cluster that cannot carry all."""
+"""Demand shedding: the demand of each graph that is served if the cluster cannot carry all of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from tests.fakes.problems import TWO_P95, cluster, grid, row
 def three(
     demands: Sequence[float], *, priorities: Sequence[int] = (0, 0, 0), weights: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Problem:
-    """Graphs a, b, c of one task each, on seven slices of which each carries 80 requests/s of one graph."""
+    """Graphs a, b, c of one task each, on seven slices; each slice carries 80 requests/s of one graph."""
     graphs = [
         replace(chain(1, name=name), priority=priority, weight=weight)
         for name, priority, weight in zip("abc", priorities, weights, strict=True)
@@ -44,11 +44,11 @@ def with_demands(p: Problem, rps: Mapping[str, float]) -> Problem:
     return replace(p, workloads=tuple(replace(w, demand_rps=rps[w.graph.name]) for w in p.workloads))
 
 
-def test_where_all_can_be_carried_each_gets_its_demand(solvers: SolverFactory) -> None:
+def test_each_graph_gets_its_demand_if_the_cluster_carries_all(solvers: SolverFactory) -> None:
     assert granted(three((160, 160, 80)), solvers) == {"a": 160, "b": 160, "c": 80}
 
 
-def test_of_equal_rank_all_go_short_of_the_same_part(solvers: SolverFactory) -> None:
+def test_graphs_of_equal_rank_shed_the_same_share(solvers: SolverFactory) -> None:
     # 240 + 160 + 160 are seven slices.
     found = granted(three((480, 320, 320)), solvers)
     assert found == pytest.approx({"a": 240, "b": 160, "c": 160}, rel=1e-3)
@@ -57,36 +57,36 @@ def test_of_equal_rank_all_go_short_of_the_same_part(solvers: SolverFactory) -> 
 def test_a_higher_priority_gets_its_demand_first(solvers: SolverFactory) -> None:
     found = granted(three((400, 300, 300), priorities=(0, 1, 0)), solvers)
     assert found["b"] == 300
-    # Three slices are left for what is 400 and 300 together.
+    # Three slices are left for demands of 400 and 300.
     assert found == pytest.approx({"a": 106.67, "b": 300, "c": 80}, rel=1e-3)
 
 
-def test_others_keep_what_they_get_in_any_case(solvers: SolverFactory) -> None:
+def test_graphs_keep_their_guaranteed_rate(solvers: SolverFactory) -> None:
     found = granted(three((100, 900, 100), priorities=(0, 1, 0)), solvers, {"a": 100.0, "b": 10.0, "c": 50.0})
     assert found == pytest.approx({"a": 100, "b": 320, "c": 80}, rel=1e-3)
 
 
-def test_what_the_higher_cannot_use_goes_to_the_lower(solvers: SolverFactory) -> None:
+def test_slices_a_higher_priority_cannot_use_go_to_a_lower_one(solvers: SolverFactory) -> None:
     found = granted(three((70, 900, 900), priorities=(2, 1, 0)), solvers)
     assert found == pytest.approx({"a": 70, "b": 400, "c": 80}, rel=1e-3)
 
 
-def test_twice_the_weight_goes_short_of_half_the_part(solvers: SolverFactory) -> None:
+def test_a_graph_of_twice_the_weight_sheds_half_the_share(solvers: SolverFactory) -> None:
     found = granted(three((400, 400, 1), weights=(1.0, 2.0, 1.0)), solvers)
     short = {name: 1 - rps / 400 for name, rps in found.items() if name != "c"}
     assert sum(found[name] for name in "ab") <= 480
     assert short["a"] == pytest.approx(2 * short["b"], rel=1e-2)
-    # Two slices for a and four for b are best of those in which b goes short of half as great a part.
+    # Two slices for a and four for b are the best split in which b sheds half the share of a.
     assert found["a"] == pytest.approx(160, rel=1e-2)
 
 
-def test_who_would_get_less_than_in_any_case_gets_that(solvers: SolverFactory) -> None:
+def test_no_graph_gets_less_than_its_guaranteed_rate(solvers: SolverFactory) -> None:
     found = granted(three((800, 100, 100)), solvers, {"a": 1.0, "b": 80.0, "c": 1.0})
     assert found["b"] == pytest.approx(80)
     assert found["a"] / 800 == pytest.approx(found["c"] / 100, rel=1e-3)
 
 
-def test_where_not_even_that_can_be_had_the_reasons_are_those_of_the_demands(solvers: SolverFactory) -> None:
+def test_infeasible_guaranteed_rates_give_the_reasons_of_the_full_demand(solvers: SolverFactory) -> None:
     p = three((400, 400, 400))
     with pytest.raises(InfeasibleError) as shed:
         make_shedding_plan(p, least_rps={"a": 300.0, "b": 300.0, "c": 300.0}, solvers=solvers)
@@ -116,7 +116,9 @@ def crowded(draw: st.DrawFn) -> Problem:
 @pytest.mark.slow
 @given(p=crowded(), options=st.sampled_from([DEFAULTS, TWO_P95]))
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_a_higher_graph_never_loses_by_lower_ones(p: Problem, options: Options, solvers: SolverFactory) -> None:
+def test_a_graph_of_higher_priority_never_loses_to_lower_ones(
+    p: Problem, options: Options, solvers: SolverFactory
+) -> None:
     least = {w.graph.name: 1.0 for w in p.workloads}
     if not has_plan(with_demands(p, least), options, solvers=solvers):
         return
@@ -125,7 +127,7 @@ def test_a_higher_graph_never_loses_by_lower_ones(p: Problem, options: Options, 
     event("in full" if found == demand else "short")
     top = max(w.graph.priority for w in p.workloads)
     highest = {w.graph.name for w in p.workloads if w.graph.priority == top}
-    # Whatever the lower ones ask for, the highest get what they get where the others ask for nothing.
+    # Graphs of the highest priority get the same whether the others have a demand or not.
     rest = with_demands(p, {n: rps if n in highest else least[n] for n, rps in demand.items()})
     alone = granted(rest, solvers, options=options)
     assert {n: found[n] for n in highest} == pytest.approx({n: alone[n] for n in highest}, rel=2e-3)

@@ -1,4 +1,4 @@
-"""A price on changes: what is worth disturbing what runs."""
+"""Plans with a price on changes of running MIG instances."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ CPU = board("cpu")
 GRAPH = chain(1, variant_count=1)
 SPEED = {"1g": 10.0, "2g": 20.0, "3g": 27.0}
 PROFILES = ProfileTable(row("t0", "v0", slice_=kind, rps=rps / 0.8) for kind, rps in SPEED.items())
-"""Slice -> calls a second that may be planned for a replica on it, by 2 x p95."""
+"""Slice -> calls a second that may be planned for a replica on it, with the latency model 2p95."""
 
 
 def asked(demand_rps: float, before: Places, *, gpus: int = 1) -> Problem:
@@ -57,12 +57,12 @@ def places(plan: Plan) -> list[str]:
     [
         (0.0, ["0:1g@0"]),
         (0.9, ["0:1g@0"]),
-        # What a change saves has to be more than it costs.
+        # A change has to save more than it costs.
         (1.0, ["0:1g@0", "0:1g@1", "0:1g@2"]),
         (5.0, ["0:1g@0", "0:1g@1", "0:1g@2"]),
     ],
 )
-def test_what_is_no_longer_needed_stays_where_ending_it_costs_more(
+def test_an_unneeded_replica_stays_if_removing_it_costs_more(
     price: float, expected: list[str], solvers: SolverFactory
 ) -> None:
     p = asked(8, {0: {"1g@0": "t0.v0", "1g@1": "t0.v0", "1g@2": "t0.v0"}})
@@ -75,8 +75,8 @@ def test_with_a_price_gpus_are_not_emptied_for_their_own_sake(solvers: SolverFac
     assert places(planned(p, 0.01, solvers)) == ["0:1g@0", "1:1g@3"]
 
 
-def test_it_knows_where_things_stand(solvers: SolverFactory) -> None:
-    # A 2g would do with as many slices as two 1g, but for the 1g that stand where it could start.
+def test_a_price_counts_where_running_slices_start(solvers: SolverFactory) -> None:
+    # A 2g takes as many slices as two 1g, but running 1g occupy the places where it could start.
     before: Places = {0: {"1g@0": "t0.v0", "1g@2": "t0.v0", "1g@4": "t0.v0"}}
     only_2g = ProfileTable([row("t0", "v0", slice_="2g", rps=20 / 0.8), row("t0", "v0", rps=10 / 0.8)])
     p = replace(asked(48, before), profiles={GRAPH.name: only_2g})
@@ -86,7 +86,7 @@ def test_it_knows_where_things_stand(solvers: SolverFactory) -> None:
     assert plan.slices_used == 5
 
 
-def test_what_runs_stays_though_something_else_is_as_good_in_all_ways(solvers: SolverFactory) -> None:
+def test_running_replicas_stay_though_another_choice_is_as_good(solvers: SolverFactory) -> None:
     worse = row("t0", "v0", batch=2, p95_ms=20.0, rps=10 / 0.8)
     table = ProfileTable([*PROFILES.rows(), worse])
     p = replace(asked(8, {0: {"1g@3": "t0.v0/1/2"}}), profiles={GRAPH.name: table})
@@ -94,26 +94,26 @@ def test_what_runs_stays_though_something_else_is_as_good_in_all_ways(solvers: S
     assert changes(planned(p, 0.1, solvers), p) == 0
 
 
-def test_what_does_not_keep_the_slo_goes_at_any_price(solvers: SolverFactory) -> None:
+def test_replicas_that_miss_the_slo_go_at_any_price(solvers: SolverFactory) -> None:
     table = ProfileTable([*PROFILES.rows(), row("t0", "v0", batch=8, p95_ms=900.0, rps=10 / 0.8)])
     p = replace(asked(8, {0: {"1g@3": "t0.v0/1/8"}}), profiles={GRAPH.name: table})
     assert changes(planned(p, 100.0, solvers), p) == 1
 
 
-def test_without_a_running_plan_a_price_is_of_no_account(solvers: SolverFactory) -> None:
+def test_a_price_has_no_effect_without_a_running_plan(solvers: SolverFactory) -> None:
     p = docread_problem(60)
     with_price, without = (make_plan(p, Options(change_price=x), solvers=solvers) for x in (2.0, 0.0))
     assert with_price.gpus == without.gpus
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
-def test_what_is_no_price(price: float) -> None:
+def test_an_invalid_price_is_refused(price: float) -> None:
     with pytest.raises(InputError, match="price"):
         Options(change_price=price).checked()
 
 
 @pytest.mark.parametrize("options", [Options(share=True), replace(TWO_P95, formulation="paper")])
-def test_where_there_is_no_price(options: Options) -> None:
+def test_options_without_a_price_refuse_one(options: Options) -> None:
     with pytest.raises(InputError, match="changes have no price with"):
         replace(options, change_price=1.0).checked()
 
@@ -150,7 +150,7 @@ def test_no_plan_is_cheaper(before: Places, demand: int, price: float, solvers: 
 @pytest.mark.slow
 @given(p=problems(), growth=st.sampled_from([0.3, 0.8, 1.0, 1.3]), model=st.sampled_from(LATENCY_MODELS))
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_any_plan_holds_and_is_no_dearer_than_one_that_knows_no_price(
+def test_any_plan_is_valid_and_costs_no_more_than_one_without_a_price(
     p: Problem, growth: float, model: LatencyModel, solvers: SolverFactory
 ) -> None:
     options = Options(latency_model=model)
@@ -173,11 +173,11 @@ def test_any_plan_holds_and_is_no_dearer_than_one_that_knows_no_price(
 
 
 class OutOfTime:
-    """Finds nothing in time where changes have a price.
+    """Solver that runs out of time on programs with a price on changes.
 
     Args:
-        solver: For all other programs.
-        after: Such programs that it still solves.
+        solver: Solver of all other programs.
+        after: Number of programs with a price that it still solves.
     """
 
     def __init__(self, solver: Solver, after: int) -> None:
@@ -192,16 +192,18 @@ class OutOfTime:
 
 
 @pytest.mark.parametrize(("after", "slices", "gap"), [(0, 1, 3 / 4), (1, 3, 2 / 3)])
-def test_out_of_time_it_is_the_best_plan_so_far(after: int, slices: int, gap: float, highs: SolverProcess) -> None:
+def test_the_best_plan_so_far_is_returned_when_time_runs_out(
+    after: int, slices: int, gap: float, highs: SolverProcess
+) -> None:
     p = asked(8, {0: {"1g@0": "t0.v0", "1g@1": "t0.v0", "1g@2": "t0.v0"}})
     plan = make_plan(p, replace(TWO_P95, change_price=1.0), solvers=lambda _: nullcontext(OutOfTime(highs, after)))
     assert (plan.slices_used, plan.solver.status) == (slices, "feasible")
-    # At least one slice is needed; one, and all three that run changed, come to four at most.
+    # At least one slice is needed; with changes of all three running slices, the objective is at most four.
     assert plan.solver.gap == pytest.approx(gap)
 
 
 def brute_force(p: Problem, price: float) -> float:
-    """The least slices and price, trying all that two GPUs can hold."""
+    """Returns the least slices and price, by trying everything that two GPUs can hold."""
     (workload,), running = p.workloads, p.running
     assert running is not None
     rows = p.profiles[GRAPH.name].rows()
@@ -217,7 +219,7 @@ def brute_force(p: Problem, price: float) -> float:
 
 
 def fillings(rows: Sequence[ProfileRow], there: Mapping[Placement, PlacedModel]) -> dict[tuple[int, float], int]:
-    """(Compute slices, calls a second) of a GPU -> the most running replicas that it then leaves."""
+    """Returns the most running replicas that can stay, by (compute slices, calls a second) of a GPU."""
     found: dict[tuple[int, float], int] = {}
     for layout in maximal_layouts(CPU, SPEED):
         for slices, rps, kept in filled(layout, rows, there):
@@ -229,7 +231,7 @@ def fillings(rows: Sequence[ProfileRow], there: Mapping[Placement, PlacedModel])
 def filled(
     layout: Layout, rows: Sequence[ProfileRow], there: Mapping[Placement, PlacedModel]
 ) -> Iterator[tuple[int, float, int]]:
-    """Every way to put something, or nothing, into each slice: those that come to the same once."""
+    """Yields every way to fill each slice or leave it empty; equivalent ones once."""
     ways = {(0, 0.0, 0)}
     for place in layout:
         options = [(0, 0.0, 0)]

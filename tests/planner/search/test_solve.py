@@ -1,4 +1,4 @@
-"""Plans: what holds of any of them, and what happens when a solver does not do its work."""
+"""Properties of all plans, and failures of solvers."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import Multiplicities, Options, Problem
-from jigsaw_triton.planner.search import planning, search
+from jigsaw_triton.planner.search import fewest_slices, planning
 from jigsaw_triton.planner.search.choices import bounds_of
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, has_plan, make_plan
 from jigsaw_triton.planner.solver.program import Program, SolverName
@@ -26,11 +26,13 @@ from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
 from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
 PATIENT = Options(time_limit_s=120.0)
-"""A time limit that no problem here reaches, however busy the machine: a search that is cut short has other results."""
+"""A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
 
 
 def untimed(plan: Plan) -> Plan:
@@ -52,7 +54,7 @@ def slos(draw: st.DrawFn) -> Slo:
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """One or two graphs of any shape on some boards of two models, on which they have different speeds."""
+    """Draws one or two graphs of any shape on boards of two models with different speeds."""
     makers = draw(
         st.lists(
             st.sampled_from([chain, fan_out, diamond, conditional, nested, cropping]),
@@ -62,7 +64,7 @@ def problems(draw: st.DrawFn) -> Problem:
         )
     )
     graphs: list[TaskGraph] = [make(variant_count=2, slo=draw(slos())) for make in makers]
-    # Few kinds a problem, and all of them over the problems: programs of many take tens of times as long.
+    # Each problem has few kinds of slices, and all problems together have all: programs with many take far longer.
     kinds = draw(st.sampled_from([("1g", "2g", "7g"), ("1g", "3g", "4g"), ("2g", "3g", "7g"), ("1g", "7g")]))
     tables = {}
     for g in graphs:
@@ -85,7 +87,7 @@ def problems(draw: st.DrawFn) -> Problem:
 @pytest.mark.slow
 @given(p=problems())
 @settings(max_examples=16, deadline=None, derandomize=True)
-def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None:
+def test_any_plan_is_valid(p: Problem, solvers: SolverFactory) -> None:
     plan = plan_or_none(p, solvers)
     event("planned" if plan else "infeasible")
     if plan is not None:
@@ -96,13 +98,12 @@ def test_any_plan_holds_what_it_says(p: Problem, solvers: SolverFactory) -> None
 
 
 def occupied(p: Problem, foreign: dict[int, tuple[Placement, ...]]) -> Problem:
-    """The problem with what others have on some GPUs."""
+    """Returns the problem with MIG instances of others on some GPUs."""
     gpus = (replace(gpu, foreign=foreign.get(gpu.id.index, ())) for gpu in p.cluster.gpus)
     return replace(p, cluster=replace(p.cluster, gpus=tuple(gpus)))
 
 
-@pytest.mark.slow
-def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
+def test_plans_avoid_mig_instances_of_others(solvers: SolverFactory) -> None:
     free = docread_problem(60)
     p = occupied(free, {0: (Placement(1, "1g"), Placement(4, "3g"))})
     plan = make_plan(p, solvers=solvers)
@@ -111,15 +112,15 @@ def test_plans_go_around_what_others_have(solvers: SolverFactory) -> None:
     assert make_plan(occupied(free, {0: (Placement(0, "7g"),)}), solvers=solvers).gpus[0].id.index == 1
 
 
-def test_a_gpu_that_cannot_be_cut_is_one_whole_slice(solvers: SolverFactory) -> None:
+def test_a_gpu_without_mig_is_one_whole_slice(solvers: SolverFactory) -> None:
     free = docread_problem(60)
     uncut, other = (replace(free.cluster.gpus[0], uncut="MIG is off"), free.cluster.gpus[1])
     both = replace(free, cluster=replace(free.cluster, gpus=(uncut, other)))
-    # What one GPU carries in small slices stays off the one that has none.
+    # Small slices that fit one GPU are not on the GPU without MIG.
     plan = make_plan(both, solvers=solvers)
     assert plan.slices_used == make_plan(free, solvers=solvers).slices_used
     assert [gpu.id for gpu in plan.gpus] == [other.id]
-    # Where others have taken that one, the whole slice is all that is left, and holds one of two tasks.
+    # If others use that GPU, only the whole slice is left, and it holds one of the two tasks.
     taken = replace(both, cluster=replace(both.cluster, gpus=(uncut, replace(other, foreign=(Placement(0, "4g"),)))))
     plan = make_plan(taken, solvers=solvers)
     assert violations(plan, taken, Options()) == ()
@@ -131,29 +132,31 @@ def test_a_gpu_that_cannot_be_cut_is_one_whole_slice(solvers: SolverFactory) -> 
         make_plan(alone, solvers=solvers)
 
 
-def test_others_leave_too_little(solvers: SolverFactory) -> None:
+def test_mig_instances_of_others_leave_too_little_room(solvers: SolverFactory) -> None:
     p = occupied(docread_problem(60), {0: (Placement(0, "7g"),), 1: (Placement(0, "7g"),)})
     with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
         make_plan(p, solvers=solvers)
-    assert caught.value.hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert caught.value.hint == "give it 1 GPU without MIG instances of others, or plan for fewer graphs at once"
     assert has_plan(p, solvers=solvers) is False
 
 
 @pytest.mark.parametrize("mode", ["floor", "mean"])
-def test_others_leave_only_slices_that_are_too_slow(mode: Literal["floor", "mean"], solvers: SolverFactory) -> None:
+def test_mig_instances_of_others_leave_only_slices_that_are_too_slow(
+    mode: Literal["floor", "mean"], solvers: SolverFactory
+) -> None:
     g = chain(2, slo=Slo(100.0, accuracy=0.9, accuracy_mode=mode))
     rows = [row(t, "v0", slice_=kind, p95_ms=ms) for t in g.tasks for kind, ms in (("1g", 30.0), ("2g", 10.0))]
-    # Beside these there is no place for a 2g, and two 1g take too long together.
+    # Beside these there is no room for a 2g, and two 1g are too slow.
     p = occupied(problem(g, rows), {0: (Placement(1, "1g"), Placement(3, "1g"), Placement(5, "1g"))})
     with pytest.raises(InfeasibleError, match="no room for as many replicas as the tasks need") as caught:
         make_plan(p, TWO_P95, solvers=solvers)
     (reason,), hint = caught.value.reasons, caught.value.hint
-    assert reason.endswith("3 compute slices on 1 GPUs would do, it has 4 on 1, around MIG instances of others")
-    assert hint == "give it 1 GPUs without MIG instances of others, or plan for fewer graphs at once"
+    assert reason.endswith("3 compute slices on 1 GPU would suffice, it has 4 on 1, around MIG instances of others")
+    assert hint == "give it 1 GPU without MIG instances of others, or plan for fewer graphs at once"
     assert has_plan(p, TWO_P95, solvers=solvers) is False
 
 
-def test_what_others_have_on_a_thousand_gpus_costs_a_group_not_a_gpu(solvers: SolverFactory) -> None:
+def test_equal_foreign_instances_on_many_gpus_are_one_group(solvers: SolverFactory) -> None:
     p = docread_problem(60, gpus=1000)
     p = occupied(p, {index: (Placement(index % 2, "1g"),) for index in range(1, 1000)})
     plan = make_plan(p, solvers=solvers)
@@ -163,8 +166,8 @@ def test_what_others_have_on_a_thousand_gpus_costs_a_group_not_a_gpu(solvers: So
 @pytest.mark.slow
 @given(p=problems())
 @FEW
-def test_whether_there_is_a_plan_is_told_as_it_is_found(p: Problem, solvers: SolverFactory) -> None:
-    plan, found = plan_or_none(p, solvers), find_plan(p, PATIENT, solvers=solvers)
+def test_make_find_and_has_plan_agree(p: Problem, solvers: SolverFactory) -> None:
+    plan, found = plan_or_none(p, solvers), find_plan(p, solvers=solvers)
     assert (found and untimed(found)) == (plan and untimed(plan))
     assert has_plan(p, PATIENT, solvers=solvers) is (plan is not None)
 
@@ -197,7 +200,7 @@ def test_a_looser_slo_is_never_worse(
 @pytest.mark.slow
 @given(data=st.data(), demand=st.integers(1, 200))
 @FEW
-def test_the_order_of_things_changes_nothing(data: st.DataObject, demand: int, solvers: SolverFactory) -> None:
+def test_the_order_of_the_input_does_not_matter(data: st.DataObject, demand: int, solvers: SolverFactory) -> None:
     def shuffled(items: Sequence[T]) -> list[T]:
         return data.draw(st.permutations(items))
 
@@ -223,7 +226,7 @@ def test_both_solvers_find_the_same_optimum(solvers: SolverFactory) -> None:
     assert len({(p.slices_used, p.gpus_used, p.solver.status, p.solver.gap) for p in plans}) == 1
 
 
-def test_what_runs_stays_when_the_demand_grows(solvers: SolverFactory) -> None:
+def test_running_replicas_stay_when_the_demand_grows(solvers: SolverFactory) -> None:
     before = make_plan(docread_problem(60), solvers=solvers)
     after = make_plan(docread_problem(200, running=before), solvers=solvers)
     places = {(g.id, s.placement): s.models for g in after.gpus for s in g.layout}
@@ -248,12 +251,12 @@ def test_a_task_that_is_never_called_still_gets_a_replica(solvers: SolverFactory
     assert sum(s.count for s in recognise.segments) == 1
 
 
-def test_a_process_of_its_own_by_default() -> None:
+def test_the_default_solver_runs_in_a_process_of_its_own() -> None:
     assert make_plan(docread_problem(1)).solver.name == "HiGHS"
 
 
 class Scripted:
-    """A solver that answers what it is told to, then what the true one does."""
+    """Solver that returns the given answers first, and those of a real solver afterwards."""
 
     def __init__(self, name: SolverName, true: Solver, *answers: Outcome | SolverFailure) -> None:
         self.name: SolverName = name
@@ -285,20 +288,20 @@ def test_the_other_solver_takes_over(answer: Outcome | SolverFailure, highs: Sol
     assert untimed(plan).slices_used == make_plan(docread_problem(20)).slices_used
 
 
-def test_a_plan_that_does_not_hold_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_plan_is_never_returned(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "violations", lambda *_: ("a/0 holds too much",))
-    with pytest.raises(JigsawError, match="HiGHS gave a plan that does not hold: a/0 holds too much; CBC gave"):
+    with pytest.raises(JigsawError, match="HiGHS returned an invalid plan: a/0 holds too much; CBC returned"):
         make_plan(docread_problem(20), solvers=solvers)
 
 
-def test_when_both_fail_it_says_how(highs: SolverProcess) -> None:
-    with pytest.raises(JigsawError, match=r"no solver gave a sound plan: .*-11; .*-11"):
+def test_the_error_names_how_both_solvers_failed(highs: SolverProcess) -> None:
+    with pytest.raises(JigsawError, match=r"no solver gave a valid plan: .*-11; .*-11"):
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, CRASH)))
 
 
-def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
+def test_running_out_of_time_is_an_error(highs: SolverProcess) -> None:
     unknown = Outcome("unknown", (), ())
-    with pytest.raises(JigsawError, match="no plan was found within 10 s") as caught:
+    with pytest.raises(JigsawError, match="no feasible plan was found within 10 s") as caught:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
     assert not isinstance(caught.value, InfeasibleError)
     assert (
@@ -306,13 +309,13 @@ def test_nothing_found_in_time_is_said(highs: SolverProcess) -> None:
     )
 
 
-def test_a_plan_that_is_known_outlasts_a_solver_that_hangs(highs: SolverProcess) -> None:
+def test_the_incumbent_survives_a_solver_that_hangs(highs: SolverProcess) -> None:
     class HangsOnce(Scripted):
         solved = 0
 
         def solve(self, program: Program, time_limit_s: float) -> Outcome:
             self.solved += 1
-            # First comes the plan to begin with.
+            # The first solve finds the first incumbent.
             if self.solved == 2:
                 raise SolverHung("it did not answer")
             return super().solve(program, time_limit_s)
@@ -323,9 +326,7 @@ def test_a_plan_that_is_known_outlasts_a_solver_that_hangs(highs: SolverProcess)
     assert plan.slices_used >= expected.slices_used
 
 
-def test_an_unproven_plan_is_called_feasible_with_its_gap(
-    highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unproven_plan_is_feasible_with_its_gap(highs: SolverProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     class Cut(Scripted):
         def solve(self, program: Program, time_limit_s: float) -> Outcome:
             outcome = super().solve(program, time_limit_s)
@@ -336,48 +337,48 @@ def test_an_unproven_plan_is_called_feasible_with_its_gap(
 
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
     assert plan.solver.status == "feasible"
-    # The planner's own bound is better than what this solver says.
+    # The planner's own lower bound is better than that of this solver.
     assert plan.solver.gap == 0.0
-    monkeypatch.setattr(search, "_bounded", lambda outcome, _proven: outcome)
+    monkeypatch.setattr(fewest_slices, "_bounded", lambda outcome, _proven: outcome)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(Cut(name, highs)))
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
 
-def test_a_plan_to_begin_with_is_only_as_good_as_what_is_proven(
+def test_the_gap_of_the_first_incumbent_is_against_the_lower_bound(
     highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OutOfTime(Scripted):
         def solve(self, program: Program, time_limit_s: float) -> Outcome:
-            # Only programs that a search goes on with start from a plan; how often one is looked for is no matter here.
+            # Only solves after the first incumbent have a start.
             return Outcome("unknown", (), ()) if program.start else super().solve(program, time_limit_s)
 
     def one_less(*args: Any) -> dict[str, Bounds]:
         return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
 
-    monkeypatch.setattr(search, "bounds_of", one_less)
+    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
 
-def test_what_is_proven_of_the_likely_configurations_alone_is_not_told_of_all(
+def test_a_proof_for_likely_configurations_does_not_hold_for_all(
     solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def one_less(*args: Any) -> dict[str, Bounds]:
         return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
 
-    monkeypatch.setattr(search, "bounds_of", one_less)
+    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
     plan = make_plan(docread_problem(60), Options(gap=0.5), solvers=solvers)
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
 
-def test_python_steps_take_their_time_of_the_slo(solvers: SolverFactory) -> None:
+def test_python_steps_reduce_the_latency_left_for_tasks(solvers: SolverFactory) -> None:
     rows = [row("detect", "v0", p95_ms=10.0), row("classify", "v0", batch=4, p95_ms=10.0)]
     g = cropping(latency_ms=30.0, slo=Slo(80.0, accuracy=0.5))
     plan = make_plan(problem(g, rows), TWO_P95, solvers=solvers).graphs["cropping"]
     assert plan.latency_ms == pytest.approx(2 * 10.0 + 2 * 10.0 + 30.0)
     assert sum(task.budget_ms for task in plan.tasks.values()) == pytest.approx(50.0)
     assert plan.tasks["classify"].rate_rps == pytest.approx(3 * plan.demand_rps)
-    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms of python steps, is out of reach"):
+    with pytest.raises(InfeasibleError, match="a latency of 60 ms, less 30 ms for Python steps, is out of reach"):
         make_plan(problem(replace(g, slo=Slo(60.0, accuracy=0.5)), rows), TWO_P95, solvers=solvers)

@@ -1,5 +1,3 @@
-"""Wall-clock deadlines."""
-
 import time
 
 import pytest
@@ -7,7 +5,7 @@ import pytest
 from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 
 
-def test_what_is_left_of_it_and_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_spent_and_left_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     deadline = Deadline(10.0)

@@ -31,7 +31,7 @@ PROFILES = ProfileTable(
     for kind in SPEED
     for instances in (1, 2)
 )
-"""By 2 x p95 a replica of one instance on a 1g may be planned for 10 calls/s."""
+"""Latency model 2p95: a replica of one instance on a 1g may be planned for 10 calls/s."""
 
 Layout = dict[tuple[GpuId, Placement], tuple[PlacedModel, ...]]
 
@@ -51,7 +51,7 @@ def layout(plan: Plan) -> Layout:
 
 
 def applied(now: Layout, step: Step) -> Layout:
-    """The layout after a step, each of whose changes must be possible."""
+    """Returns the layout after a step; each of its changes must be possible."""
     now = dict(now)
     for change in step.changes:
         assert now.get((change.gpu, change.placement), ()) == change.before
@@ -62,11 +62,11 @@ def applied(now: Layout, step: Step) -> Layout:
     return now
 
 
-def test_nothing_to_do() -> None:
+def test_equal_plans_need_no_steps() -> None:
     assert way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}).steps == ()
 
 
-def test_from_nothing_all_is_added_at_once() -> None:
+def test_a_first_plan_is_added_at_once() -> None:
     found = way(None, {0: {"1g@0": "t0.v0"}, 1: {"1g@1": "t1.v0"}})
     assert kinds(found) == ["add"]
     (step,) = found.steps
@@ -75,7 +75,7 @@ def test_from_nothing_all_is_added_at_once() -> None:
     assert found.shortfalls == ()
 
 
-def test_cheapest_first_and_what_is_not_needed_last() -> None:
+def test_cheapest_changes_come_first_and_removals_last() -> None:
     before = {
         0: {"1g@0": "t0.v0", "1g@1": "t1.v0", "1g@2": "t0.v0", "1g@3": "t1.v0", "3g@4": "t1.v1"},
         1: {"1g@0": "t0.v0", "1g@1": "t1.v0"},
@@ -93,7 +93,7 @@ def test_cheapest_first_and_what_is_not_needed_last() -> None:
     assert found.shortfalls == ()
 
 
-def test_shares_alone() -> None:
+def test_a_change_of_shares_alone_is_one_step() -> None:
     running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t0.v1", "2g@2": "t1.v0"}})
     segments = running.graphs["chain"].tasks["t0"].segments
     shifted = replace(
@@ -107,13 +107,13 @@ def test_shares_alone() -> None:
     assert (found.steps[0].graphs, found.seconds) == (("chain",), 0.05)
 
 
-def test_two_that_change_places_lose_nothing() -> None:
+def test_replicas_that_swap_places_lose_no_capacity() -> None:
     found = way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t1.v0", "1g@1": "t0.v0"}})
     assert kinds(found) == ["variant"]
     assert found.shortfalls == ()
 
 
-def test_models_that_do_not_fit_a_slice_together_are_not_there_meanwhile() -> None:
+def test_models_that_do_not_fit_together_are_out_of_service_meanwhile() -> None:
     large = ProfileTable(replace(r, memory_mib=5000.0) for r in PROFILES.rows())
     before, after = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v1", "1g@1": "t1.v0"}}
     found = way(before, after, profiles=large)
@@ -121,8 +121,8 @@ def test_models_that_do_not_fit_a_slice_together_are_not_there_meanwhile() -> No
     assert found.steps[1].during_rps == {"chain": 10.0}
 
 
-def test_without_room_the_order_that_leaves_most_in_service() -> None:
-    # t0 has a replica to spare as long as 1g@0 has not become one of t1's, so the GPU is cut anew before that.
+def test_without_room_the_order_keeps_the_most_capacity_in_service() -> None:
+    # t0 has a spare replica until 1g@0 goes to t1, so the GPU is repartitioned before that.
     before = {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"4g@0": "t0.v0", "3g@4": "t1.v0"}, 2: {"7g@0": "t1.v0"}}
     after = {0: {"4g@0": "t1.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}
     found = way(before, {**after, 2: {"7g@0": "t1.v0"}}, demand=60)
@@ -130,7 +130,7 @@ def test_without_room_the_order_that_leaves_most_in_service() -> None:
     assert found.shortfalls == ()
 
 
-def test_what_is_missing_is_told() -> None:
+def test_a_shortfall_is_reported() -> None:
     found = way(
         {0: {"4g@0": "t0.v0", "3g@4": "t1.v0"}}, {0: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}, demand=20
     )
@@ -141,7 +141,7 @@ def test_what_is_missing_is_told() -> None:
     assert shortfall.requests == pytest.approx(20.0 * 4.0)
 
 
-def test_no_more_is_missing_at_a_time_than_has_to_be() -> None:
+def test_the_shortfall_is_as_small_as_possible() -> None:
     before = {i: {"4g@0": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
     after = {i: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
     found = way(before, after, demand=4 * 27)
@@ -149,7 +149,7 @@ def test_no_more_is_missing_at_a_time_than_has_to_be() -> None:
     assert min(step.during_rps["chain"] for step in found.steps) == pytest.approx(3 * 35)
 
 
-def test_what_a_graph_has_to_spare_is_cut_at_once() -> None:
+def test_spare_capacity_is_repartitioned_at_once() -> None:
     before = {i: {"4g@0": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
     after = {i: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"} for i in range(4)}
     found = way(before, after, demand=70)
@@ -165,20 +165,20 @@ def test_a_rise_of_the_demand_is_no_shortfall() -> None:
     assert found.shortfalls == ()
 
 
-def test_what_things_take_can_be_told() -> None:
+def test_durations_can_be_given() -> None:
     running = plan_of({0: {"1g@0": "t0.v0"}})
     asked = problem(GRAPH, PROFILES, gpus=1, running=running)
     found = transition(asked, plan_of({0: {"1g@0": "t0.v1"}}), durations=Durations(load_s=30.0))
     assert found.seconds == pytest.approx(30.05)
 
 
-def test_a_running_plan_that_cannot_be_is_refused() -> None:
+def test_an_impossible_running_plan_is_refused() -> None:
     running = plan_of({0: {"3g@4": "t0.v0", "7g@0": "t1.v0"}})
     with pytest.raises(InputError, match="overlaps"):
         transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0"}}))
 
 
-def test_nothing_stands_in_where_others_are() -> None:
+def test_stand_ins_avoid_mig_instances_of_others() -> None:
     large = ProfileTable(replace(r, memory_mib=5000.0) for r in PROFILES.rows())
     before, after = ({0: {"1g@0": f"t0.{variant}", "1g@1": "t1.v0"}} for variant in ("v0", "v1"))
     asked = problem(GRAPH, large, running=plan_of(before))
@@ -189,7 +189,7 @@ def test_nothing_stands_in_where_others_are() -> None:
     assert kinds(transition(taken, plan_of(after))) == ["variant"]
 
 
-def test_what_runs_where_others_are_is_told() -> None:
+def test_a_running_plan_that_overlaps_others_is_refused() -> None:
     asked = problem(GRAPH, PROFILES, running=plan_of({0: {"1g@0": "t0.v0"}}))
     (gpu,) = asked.cluster.gpus
     taken = replace(asked, cluster=replace(asked.cluster, gpus=(replace(gpu, foreign=(Placement(0, "2g"),)),)))
@@ -197,13 +197,13 @@ def test_what_runs_where_others_are_is_told() -> None:
         transition(taken, plan_of({0: {"1g@2": "t0.v0"}}))
 
 
-def test_a_gpu_that_has_left_the_cluster_is_given_up() -> None:
+def test_replicas_on_a_gpu_that_left_the_cluster_are_removed() -> None:
     running = plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}, 7: {"1g@0": "t0.v0"}})
     found = transition(problem(GRAPH, PROFILES, running=running), plan_of({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}))
     assert kinds(found) == ["remove"]
 
 
-def test_a_media_exclusive_slice_is_one_like_others() -> None:
+def test_media_exclusive_slices_need_no_special_step() -> None:
     a100 = replace(problem(GRAPH, PROFILES), cluster=cluster(1, of="A100-80GB"))
     running = plan_of({0: {"1g+me@0": "t0.v0", "1g@1": "t1.v0"}})
     gpus = tuple(replace(gpu, model="A100-80GB") for gpu in running.gpus)
@@ -216,7 +216,7 @@ def test_a_media_exclusive_slice_is_one_like_others() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @pytest.mark.parametrize(("before", "after"), [(20.0, 60.0), (60.0, 20.0), (40.0, 45.0)])
-def test_capacities_are_those_that_the_plans_tell(
+def test_capacities_equal_those_of_the_plans(
     solvers: SolverFactory, before: float, after: float, model: LatencyModel
 ) -> None:
     options = Options(latency_model=model)
@@ -229,8 +229,7 @@ def test_capacities_are_those_that_the_plans_tell(
 
 
 @pytest.mark.parametrize(("budget_ms", "load"), [(1e6, LOADS[-1]), (1.0, LOADS[0])])
-def test_by_the_queue_a_replica_carries_what_its_budget_leaves_time_for(budget_ms: float, load: float) -> None:
-    """The least of all loads, where it leaves none."""
+def test_with_the_queue_model_capacity_follows_the_latency_budget(budget_ms: float, load: float) -> None:
     places = {0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}
     running = plan_of(places)
     of = running.graphs["chain"]
@@ -257,7 +256,7 @@ MODELS = [
 
 @st.composite
 def layouts(draw: st.DrawFn, gpus: int = 3) -> dict[int, dict[str, str]]:
-    """Any cuts, any part of each in use."""
+    """Draws any layouts, with any part of each in use."""
     places: dict[int, dict[str, str]] = {}
     for index in range(gpus):
         cut = draw(st.sampled_from(LAYOUTS))
@@ -280,7 +279,7 @@ def asked_for(before: Plan, demand: float) -> Problem:
 @pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(layouts(), layouts(), st.floats(0.3, 1.0))
-def test_any_plan_is_reached_from_any_other(old: Places, new: Places, part: float) -> None:
+def test_any_plan_can_follow_any_other(old: Places, new: Places, part: float) -> None:
     demand = max(part * min(capacity(old), capacity(new)), 1.0)
     before, after = plan_of(old, demand_rps=demand), plan_of(new, demand_rps=demand)
     found = transition(asked_for(before, demand), after, TWO_P95)
@@ -302,8 +301,8 @@ def test_any_plan_is_reached_from_any_other(old: Places, new: Places, part: floa
 
 @settings(deadline=None, max_examples=60)
 @given(layouts(1), layouts(1), layouts(1))
-def test_where_there_is_room_one_gpu_is_cut_anew_without_loss(old: Places, new: Places, other: Places) -> None:
-    """A whole GPU less one slice is free, so whatever leaves can be elsewhere first."""
+def test_with_room_a_gpu_is_repartitioned_without_loss(old: Places, new: Places, other: Places) -> None:
+    """A whole GPU less one slice is free, so every leaving replica can be replaced first."""
     free = {1: {"1g@6": "t0.v0"}, 2: other[0]}
     before, after = {0: old[0], **free}, {0: new[0], **free}
     small = {place: text for place, text in old[0].items() if not place.startswith("7g")}
@@ -314,7 +313,7 @@ def test_where_there_is_room_one_gpu_is_cut_anew_without_loss(old: Places, new: 
 
 @settings(deadline=None, max_examples=40)
 @given(layouts(2), layouts(2))
-def test_the_order_is_the_best_of_all(old: Places, new: Places) -> None:
+def test_the_exact_order_is_the_best_of_all(old: Places, new: Places) -> None:
     demand = min(capacity(old), capacity(new))
     before, after = plan_of(old), plan_of(new)
     boards = {GpuId("a", i): CPU for i in range(2)}

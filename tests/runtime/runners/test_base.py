@@ -19,7 +19,7 @@ Y = (TensorSpec("Y", "FP32", (-1,)),)
 
 
 class Double(Runner):
-    """Doubles; chokes on 13; remembers the shapes it was called with."""
+    """Doubles its input, fails on 13, and records the shapes of its calls."""
 
     def __init__(self, spec: RunnerSpec) -> None:
         super().__init__(spec)
@@ -33,7 +33,7 @@ class Double(Runner):
 
 
 class Fixed(Runner):
-    """Returns the same outputs always."""
+    """Always returns the same outputs."""
 
     def __init__(self, spec: RunnerSpec, outputs: Any) -> None:
         super().__init__(spec)
@@ -45,7 +45,7 @@ class Fixed(Runner):
 
 
 class Repeating(Runner):
-    """Repeats each item's first value as often as that value says."""
+    """Repeats the first value of each item as many times as the value itself."""
 
     def run(self, inputs: Arrays) -> Arrays:
         return {"Y": np.repeat(inputs["X"][:, :1], int(inputs["X"][0, 0]), axis=1)}
@@ -59,33 +59,33 @@ def values(results: list[dict[str, Array] | Failure]) -> list[list[list[float]] 
     return [r.message if isinstance(r, Failure) else r["Y"].tolist() for r in results]
 
 
-def test_requests_are_joined() -> None:
+def test_requests_of_equal_shapes_are_joined() -> None:
     runner = Double(RunnerSpec("x", X, Y))
     assert values(runner.answer(asks([[1], [2]], [[3]]))) == [[[2], [4]], [[6]]]
     assert runner.shapes == [(3, 1)]
 
 
-def test_requests_of_different_shapes_are_run_apart() -> None:
+def test_requests_of_different_shapes_are_run_separately() -> None:
     runner = Double(RunnerSpec("x", X, Y))
     assert values(runner.answer(asks([[1]], [[2, 3]], [[4]]))) == [[[2]], [[4, 6]], [[8]]]
     assert runner.shapes == [(2, 1), (1, 2)]
 
 
-def test_items_are_run_one_by_one_where_they_do_not_stack() -> None:
+def test_items_that_do_not_stack_are_run_one_by_one() -> None:
     runner = Double(RunnerSpec("x", X, Y, stack=False))
     assert values(runner.answer(asks([[1], [2]], [[3, 4]]))) == [[[2], [4]], [[6, 8]]]
     assert runner.shapes == [(1, 1), (1, 1), (1, 2)]
 
 
 @pytest.mark.parametrize("stack", [True, False])
-def test_a_request_that_makes_the_model_fail_harms_no_other(stack: bool) -> None:
+def test_a_request_that_makes_the_model_fail_does_not_affect_others(stack: bool) -> None:
     runner = Double(RunnerSpec("x", X, Y, stack=stack))
     good, bad, other = runner.answer(asks([[1]], [[13]], [[3]]))
     assert values([good, other]) == [[[2]], [[6]]]
     assert bad == Failure("ValueError: output 13 is unlucky", "model")
 
 
-def test_a_failure_runs_only_the_requests_of_its_own_shape_again() -> None:
+def test_after_a_failure_only_requests_of_its_shape_are_rerun() -> None:
     runner = Double(RunnerSpec("x", X, Y))
     assert values(runner.answer(asks([[1]], [[2, 2]], [[13]], [[3, 3]])))[::2] == [
         [[2]],
@@ -94,20 +94,20 @@ def test_a_failure_runs_only_the_requests_of_its_own_shape_again() -> None:
     assert runner.shapes == [(2, 1), (1, 1), (1, 1), (2, 2)]
 
 
-def test_the_rest_of_a_request_whose_item_failed_is_not_run() -> None:
+def test_after_a_failed_item_the_rest_of_its_request_is_not_run() -> None:
     runner = Double(RunnerSpec("x", X, Y, stack=False))
     assert values(runner.answer(asks([[1], [13], [2]], [[3]]))) == ["ValueError: output 13 is unlucky", [[6]]]
     assert runner.shapes == [(1, 1)] * 3
 
 
-def test_items_whose_outputs_differ_in_shape_fail_their_request_alone() -> None:
+def test_items_whose_outputs_differ_in_shape_fail_only_their_request() -> None:
     runner = Repeating(RunnerSpec("x", X, Y, stack=False))
     mixed, same = runner.answer(asks([[1], [2]], [[2], [2]]))
     assert mixed == Failure("output Y differs in shape between the items of the request: [1], [2]", "request")
     assert values([same]) == [[[2, 2], [2, 2]]]
 
 
-def test_rows_are_filled_up_and_told_where_the_spec_says_so() -> None:
+def test_rows_are_padded_and_counted_if_the_spec_requires_it() -> None:
     runner = Repeating(RunnerSpec("x", X, Y, stack=False, pads=("Y",)))
     mixed, empty, one = runner.answer(asks([[1], [3]], [[0]], [[2]]))
     assert values([mixed, empty, one]) == [[[1, 0, 0], [3, 3, 3]], [[]], [[2, 2]]]
@@ -115,7 +115,7 @@ def test_rows_are_filled_up_and_told_where_the_spec_says_so() -> None:
     assert rows == [[[1], [3]], [[0]], [[2]]]
 
 
-def test_rows_of_text_are_filled_up_with_empty_ones() -> None:
+def test_rows_of_text_are_padded_with_empty_text() -> None:
     class Words(Runner):
         def run(self, inputs: Arrays) -> Arrays:
             return {"Y": np.full((1, int(inputs["X"].item())), "w", np.object_)}
@@ -126,8 +126,8 @@ def test_rows_of_text_are_filled_up_with_empty_ones() -> None:
     assert result["Y"].tolist() == [[b"w", b""], [b"w", b"w"]]
 
 
-def test_inputs_that_differ_in_batch_size_fail_their_request_alone() -> None:
-    """Joined, the two requests that do not fit would fit each other."""
+def test_inputs_that_differ_in_batch_size_fail_only_their_request() -> None:
+    """If the two invalid requests were joined, their batch sizes would agree."""
     runner = Double(RunnerSpec("x", (*X, TensorSpec("W", "FP32", (1,))), Y))
 
     def ask(x: int, w: int) -> dict[str, Array]:
@@ -141,7 +141,7 @@ def test_inputs_that_differ_in_batch_size_fail_their_request_alone() -> None:
 
 
 @pytest.mark.parametrize("stack", [True, False])
-def test_a_request_without_items(stack: bool) -> None:
+def test_a_request_without_items_gets_empty_outputs(stack: bool) -> None:
     (result,) = Double(RunnerSpec("x", X, Y, stack=stack)).answer([{"X": np.empty((0, 3), np.float32)}])
     assert isinstance(result, dict)
     assert result["Y"].shape == (0, 3)
@@ -151,7 +151,7 @@ def test_a_request_without_items(stack: bool) -> None:
     st.lists(st.lists(st.sampled_from([[1.0], [2.0], [13.0], [3.0, 4.0]]), min_size=1, max_size=3), max_size=6),
     st.booleans(),
 )
-def test_every_request_gets_the_answer_that_it_gets_alone(rows: list[list[list[float]]], stack: bool) -> None:
+def test_joining_requests_does_not_change_their_answers(rows: list[list[list[float]]], stack: bool) -> None:
     uniform = [row for row in rows if len({len(item) for item in row}) == 1]
     spec = RunnerSpec("x", X, Y, stack=stack)
     alone = [values(Double(spec).answer(asks(row)))[0] for row in uniform]
@@ -169,12 +169,12 @@ def test_every_request_gets_the_answer_that_it_gets_alone(rows: list[list[list[f
         ({"Y": np.zeros(1, np.float32)}, "output Y has shape [1] where [1, -1] was declared"),
     ],
 )
-def test_wrong_outputs_are_errors_that_say_which(outputs: Any, words: str) -> None:
+def test_wrong_outputs_are_errors_that_name_them(outputs: Any, words: str) -> None:
     (failure,) = Fixed(RunnerSpec("x", X, Y), outputs).answer(asks([[1]]))
     assert failure == Failure(words, "model")
 
 
-def test_what_numpy_makes_no_array_of_is_told() -> None:
+def test_an_output_that_is_no_array_is_an_error() -> None:
     class Strange:
         def __array__(self, *_: object) -> Array:
             raise TypeError("it is on the GPU")
@@ -184,31 +184,33 @@ def test_what_numpy_makes_no_array_of_is_told() -> None:
 
 
 @pytest.mark.parametrize("texts", [np.array([["a"]]), np.array([[b"a"]]), np.array([["a"]], np.object_)])
-def test_strings_of_every_kind_are_bytes(texts: Array) -> None:
+def test_strings_of_every_numpy_type_become_bytes(texts: Array) -> None:
     runner = Fixed(RunnerSpec("x", X, (TensorSpec("Y", "BYTES", (1,)),)), {"Y": texts})
     (result,) = runner.answer(asks([[1]]))
     assert isinstance(result, dict)
     assert result["Y"].dtype == np.object_
 
 
-def test_an_unknown_runner_comes_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="no runner 'tf'; there are emulated, onnxruntime, python, torch"):
+def test_an_unknown_runner_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no runner 'tf'; use one of emulated, onnxruntime, python, torch"):
         load_runner(tmp_path, RunnerSpec("tf", X, Y))
 
 
-def test_a_missing_package_comes_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     monkeypatch.setattr(runners, "import_module", missing)
-    with pytest.raises(RuntimeError, match="lacks the package torch; pip install torch"):
+    with pytest.raises(RuntimeError, match="lacks the package torch; run pip install torch"):
         load_runner(tmp_path, RunnerSpec("torch", X, Y))
 
 
 @pytest.mark.parametrize(
     ("runner", "file"), [("onnxruntime", "model.onnx"), ("torch", "model.pt"), ("python", "model.py")]
 )
-def test_a_missing_artifact_is_named(tmp_path: Path, runner: str, file: str) -> None:
+def test_a_missing_artifact_is_reported(tmp_path: Path, runner: str, file: str) -> None:
     with pytest.raises(RuntimeError, match=f"artifact {file} is missing"):
         load_runner(tmp_path, RunnerSpec(runner, X, Y))
 
@@ -218,7 +220,7 @@ class Panicking(Runner):
         raise type("PanicException", (BaseException,), {})("\ud800" + "x" * 9999)
 
 
-def test_whatever_a_model_raises_is_told_its_request_in_short() -> None:
+def test_any_exception_of_a_model_becomes_a_short_message() -> None:
     (failure,) = Panicking(RunnerSpec("x", X, Y)).answer(asks([[1]]))
     assert failure == Failure(f"PanicException: \\ud800{'x' * (LONGEST - 1)}...", "model")
 
@@ -231,6 +233,6 @@ def test_whatever_a_model_raises_is_told_its_request_in_short() -> None:
         ([[None]], "output Y: NoneType where bytes or text are expected"),
     ],
 )
-def test_bytes_and_text_are_bytes(made: Any, expected: object) -> None:
+def test_bytes_and_text_become_bytes(made: Any, expected: object) -> None:
     text = (TensorSpec("Y", "BYTES", (1,)),)
     assert values(Fixed(RunnerSpec("x", X, text), {"Y": made}).answer(asks([[1]]))) == [expected]

@@ -16,7 +16,7 @@ OUTPUTS = (
 
 
 class Clock:
-    """Moves only by sleeping, which always ends too early."""
+    """A clock that moves only by sleeping, which always ends too early."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -55,7 +55,7 @@ def test_outputs_are_zeros_of_the_declared_shapes() -> None:
 
 
 @pytest.mark.parametrize("expected", [0.0, 0.3, 1.0, 2.6])
-def test_rows_are_as_many_as_expected_on_average(expected: float) -> None:
+def test_the_mean_number_of_rows_is_the_expected_one(expected: float) -> None:
     one = runner(Clock(), CROPS=expected)
     results = one.answer([{"X": np.zeros((1, 1))} for _ in range(100)])
     rows = [r["CROPS"].shape[1] for r in results if isinstance(r, dict)]
@@ -65,12 +65,12 @@ def test_rows_are_as_many_as_expected_on_average(expected: float) -> None:
     assert [r["CROPS"].shape[1] for r in again if isinstance(r, dict)] == rows
 
 
-def test_without_latencies_it_does_not_load(tmp_path: Path) -> None:
+def test_a_spec_without_latencies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="needs latency_ms"):
         load_runner(tmp_path, RunnerSpec("emulated", X, OUTPUTS))
 
 
-def test_items_with_different_numbers_of_rows_make_one_batch() -> None:
+def test_items_with_different_numbers_of_rows_are_padded_to_one_batch() -> None:
     outputs = (*OUTPUTS, TensorSpec("BOX", "FP32", (4,)))
     spec = RunnerSpec("emulated", X, outputs, False, latency_ms={"4": 20.0}, yields={"CROPS": 1.5}, pads=("CROPS",))
     one = EmulatedRunner(spec, clock := Clock(), clock.sleep)

@@ -15,7 +15,7 @@ FLOAT, STRING = 1, 8
 
 
 def field(number: int, value: int | bytes | str) -> bytes:
-    """A protobuf field; small numbers only."""
+    """Encodes a protobuf field; only small numbers."""
     if isinstance(value, int):
         return bytes([number << 3, value])
     data = value.encode() if isinstance(value, str) else value
@@ -34,7 +34,7 @@ def value(name: str, element: int, width: int) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model that adds two vectors and hands a string on, written out by hand: ONNX files are protobuf."""
+    """Writes a model that adds two vectors and passes a string through; ONNX files are protobuf messages."""
     graph = b"".join(
         [
             field(1, node("Add", ["A", "B"], "SUM")),
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_tensors_go_by_name(folder: Path) -> None:
+def test_tensors_are_matched_by_name(folder: Path) -> None:
     runner = load_runner(folder, SPEC)
     inputs = {
         "TEXT": np.array([["é".encode()], [b"b"]], np.object_),
@@ -64,11 +64,11 @@ def test_tensors_go_by_name(folder: Path) -> None:
     assert result["SAME"].tolist() == [["é".encode()], [b"b"]]
 
 
-def test_a_model_with_other_inputs_does_not_load(folder: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"declares inputs A, B; model\.onnx has A, B, TEXT"):
+def test_a_model_with_other_inputs_is_refused(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"declares the inputs A, B, but model\.onnx has A, B, TEXT"):
         load_runner(folder, RunnerSpec("onnxruntime", (A, B), (SUM,)))
 
 
-def test_a_model_without_an_output_does_not_load(folder: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"declares outputs MORE, SUM; model\.onnx has SAME, SUM"):
+def test_a_model_without_a_declared_output_is_refused(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"declares the outputs MORE, SUM, but model\.onnx has SAME, SUM"):
         load_runner(folder, RunnerSpec("onnxruntime", (A, B, TEXT), (SUM, TensorSpec("MORE", "FP32", (1,)))))

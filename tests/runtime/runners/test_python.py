@@ -23,7 +23,7 @@ class Model:
 """
 
 
-def test_a_variant_of_the_users(tmp_path: Path) -> None:
+def test_the_users_class_is_called(tmp_path: Path) -> None:
     (tmp_path / "variant.py").write_text(CODE)
     (tmp_path / "weight.txt").write_text("2")
     runner = load_runner(tmp_path, SPEC)
@@ -42,7 +42,7 @@ def test_two_variants_do_not_share_a_module(tmp_path: Path) -> None:
     assert [r.run({"X": np.ones((1, 1))})["Y"].tolist() for r in loaded] == [[[9.0]], [[10.0]]]
 
 
-def test_a_file_without_the_class(tmp_path: Path) -> None:
+def test_a_file_without_the_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "variant.py").write_text("class Modell: pass")
     with pytest.raises(RuntimeError, match=r"model\.py defines no class Model"):
         load_runner(tmp_path, SPEC)

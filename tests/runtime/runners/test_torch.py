@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_inputs_and_outputs_go_by_position(folder: Path) -> None:
+def test_inputs_and_outputs_are_positional(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM, PRODUCT)))
     a = np.array([[5, 6]], np.float32)
     a.flags.writeable = False
@@ -39,7 +39,7 @@ def test_inputs_and_outputs_go_by_position(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_bf16_goes_in_and_out_by_its_bits(folder: Path) -> None:
+def test_bf16_tensors_are_exchanged_bit_for_bit(folder: Path) -> None:
     tensors = [TensorSpec(name, "BF16", (2,)) for name in ("A", "B", "SUM", "PRODUCT")]
     runner = load_runner(folder, RunnerSpec("torch", tuple(tensors[:2]), tuple(tensors[2:])))
     one, two = (np.array([[bits, bits]], np.uint16).view(BF16) for bits in (0x3F80, 0x4000))
@@ -49,7 +49,7 @@ def test_bf16_goes_in_and_out_by_its_bits(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_another_number_of_outputs_is_an_error(folder: Path) -> None:
+def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM,)))
     ones = np.ones((1, 2), np.float32)
     (result,) = runner.answer([{"A": ones, "B": ones}])

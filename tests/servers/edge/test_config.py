@@ -1,4 +1,4 @@
-"""The generated configuration is what the golden files hold. To renew them: JIGSAW_GOLDEN=write pytest THIS_FILE."""
+"""Compares the generated configuration with golden files. To update them: JIGSAW_GOLDEN=write pytest THIS_FILE."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ LIMITS = EdgeLimits(body_mib=8, connections=100, client_connections=5, client_rp
         ("guarded", Edge(tls=TLS, api_keys="/etc/keys", limits=LIMITS, access_log="none"), KEYS),
     ],
 )
-def test_the_configuration(name: str, edge: Edge, keys: tuple[ApiKey, ...] | None) -> None:
+def test_the_configuration_equals_the_golden_file(name: str, edge: Edge, keys: tuple[ApiKey, ...] | None) -> None:
     found = files(edge, PORTS, PLACE, keys)
     text = found[CONFIG].replace(str(LUA), "/package/edge.lua")
     golden = GOLDEN / f"{name}.cfg"
@@ -48,13 +48,13 @@ def test_private_keys_are_linked_and_not_copied() -> None:
     assert links(Edge()) == {}
 
 
-def test_connections_stay_within_the_files_that_may_be_open() -> None:
+def test_connections_are_limited_by_the_files_that_may_be_open() -> None:
     text = files(Edge(), PORTS, Place(Path("/run/edge"), files=4096), None)[CONFIG]
     assert "    maxconn 480\n" in text
     assert "    maxconn 1920\n" in text
 
 
-def test_errors_tell_clients_when_to_try_again() -> None:
+def test_errors_have_a_retry_after_header_if_a_retry_may_succeed() -> None:
     found = files(Edge(), PORTS, PLACE, None)
     assert found["http.503"].startswith("HTTP/1.1 503 Service Unavailable\r\n")
     assert "\r\nRetry-After: 1\r\n" in found["http.503"]

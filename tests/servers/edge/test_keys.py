@@ -9,7 +9,7 @@ LONG = "0123456789abcdef"
 DIGEST = hashlib.sha256(LONG.encode()).hexdigest()
 
 
-def test_a_key_and_a_digest_are_alike() -> None:
+def test_a_key_and_its_digest_are_equivalent() -> None:
     assert parse_keys(f"# clients\n\nalice {LONG}\n", "keys") == (ApiKey("alice", DIGEST),)
     assert parse_keys(f"alice sha256:{DIGEST}", "keys") == (ApiKey("alice", DIGEST),)
 
@@ -20,10 +20,10 @@ def test_a_key_and_a_digest_are_alike() -> None:
         ("alice", "keys:1: the line is not a name and a key"),
         (f"\nal/ice {LONG}", "keys:2: the line is not a name and a key"),
         ("alice short", "keys:1: the key is too short"),
-        (f"alice {LONG}\nbob {LONG}", "keys:2: the key is that of alice, too"),
+        (f"alice {LONG}\nbob {LONG}", "keys:2: the key is also that of alice"),
     ],
 )
-def test_mistakes(text: str, words: str) -> None:
+def test_mistakes_are_reported_with_their_lines(text: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_keys(text, "keys")
     assert str(caught.value).startswith(words)

@@ -1,4 +1,4 @@
-"""The Lua half of the edge, inside a real HAProxy, in front of a server that counts what reaches it."""
+"""Tests the edge's Lua code in a real HAProxy, in front of a server that records the requests that reach it."""
 
 import http.client
 import json
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Stub(ThreadingUnixStreamServer):
-    """A gateway that keeps the bodies that it gets whole."""
+    """A gateway that records the bodies of complete requests."""
 
     daemon_threads = True
 
@@ -67,7 +67,7 @@ class Stub(ThreadingUnixStreamServer):
 
 
 class Front:
-    """A HAProxy and what it talks to."""
+    """A HAProxy and the server behind it."""
 
     def __init__(self, port: int, place: Place) -> None:
         self.port = port
@@ -78,7 +78,7 @@ class Front:
     def post(
         self, content: bytes | str, headers: Mapping[str, str] | None = None, path: str = "/v2/models/m/infer"
     ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
-        """Status, JSON and headers of an answer."""
+        """Returns the status, the JSON and the headers of an answer."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_S)) as connection:
             connection.request("POST", path, content, dict(headers or {}))
             answer = connection.getresponse()
@@ -133,7 +133,7 @@ def body(*inputs: object) -> str:
         body(tensor([50_000], [number / 7 for number in range(50_000)])),
     ],
 )
-def test_a_request_that_carries_what_it_claims_passes(front: Front, content: str) -> None:
+def test_a_request_with_as_much_data_as_it_claims_passes(front: Front, content: str) -> None:
     status, _, _ = front.post(content)
     assert status == 200
     assert front.stub.received[-1] == content.encode()
@@ -162,7 +162,7 @@ def test_a_request_that_carries_what_it_claims_passes(front: Front, content: str
         "]",
     ],
 )
-def test_a_claim_never_reaches_the_gateway(front: Front, content: str) -> None:
+def test_a_false_claim_never_reaches_the_gateway(front: Front, content: str) -> None:
     before = len(front.stub.received)
     status, answer, headers = front.post(content)
     assert (status, "claims more elements" in answer["error"]) == (400, True)
@@ -171,7 +171,7 @@ def test_a_claim_never_reaches_the_gateway(front: Front, content: str) -> None:
     assert len(front.stub.received) == before + 1
 
 
-def test_of_a_binary_request_the_json_alone_is_read(front: Front) -> None:
+def test_only_the_json_of_a_binary_request_is_scanned(front: Front) -> None:
     head = body(tensor([1], [1]))
     length = {"Inference-Header-Content-Length": str(len(head))}
     assert front.post(head.encode() + b'{"inputs":[{"shape":[9],"data":[1]}]}\0"[', length)[0] == 200
@@ -180,7 +180,7 @@ def test_of_a_binary_request_the_json_alone_is_read(front: Front) -> None:
     assert front.post(head, {"Inference-Header-Content-Length": "all"})[0] == 400
 
 
-def test_what_hides_its_size_is_refused(front: Front) -> None:
+def test_requests_that_hide_their_size_are_refused(front: Front) -> None:
     assert front.post("{}", {"Content-Encoding": "gzip"})[0] == 415
     assert front.post("{}", {"Content-Encoding": "identity"})[0] == 200
     assert front.post("", {"Content-Length": str(4 * 2**20 + 1)})[0] == 413
@@ -191,21 +191,21 @@ def test_what_hides_its_size_is_refused(front: Front) -> None:
         assert connection.getresponse().status == 411
 
 
-def test_form_data_is_called_json(front: Front) -> None:
+def test_the_content_type_of_form_data_is_replaced_by_json(front: Front) -> None:
     _, answer, _ = front.post("{}", {"Content-Type": "application/x-www-form-urlencoded"})
     assert answer["type"] == "application/json"
 
 
-def test_a_refusal_of_the_gateway_tells_when_to_try_again(front: Front) -> None:
+def test_a_refusal_of_the_gateway_gets_a_retry_after_header(front: Front) -> None:
     status, _, headers = front.post("{}", path="/busy")
     assert (status, headers["retry-after"]) == (503, "1")
 
 
-def test_an_answer_may_take_longer_than_a_connection_may_idle(front: Front) -> None:
+def test_an_answer_may_take_longer_than_the_idle_timeout(front: Front) -> None:
     assert front.post("{}", path="/slow")[0] == 200
 
 
-def test_requests_wait_for_the_gateway_and_are_then_refused(front: Front) -> None:
+def test_requests_wait_for_the_gateway_before_they_are_refused(front: Front) -> None:
     live = front.place.live("http")
     away = live.with_name("away")
     live.rename(away)

@@ -1,4 +1,4 @@
-"""A variant of template `python`: a class `Model` that is made once and called with each batch."""
+"""A variant of template `python`: a class `Model` that is created once and called with each batch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class Model:
-    """The mean of some values.
+    """Computes the mean of some values.
 
     Args:
-        folder: Of the model's files, named as under `artifacts`.
-        parameters: As in graph.yaml, as text.
-        threads: How many the model may use.
+        folder: Folder of the model's files, which have the names given under `artifacts`.
+        parameters: Parameters in graph.yaml, as text.
+        threads: Number of threads that the model may use.
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:

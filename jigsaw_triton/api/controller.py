@@ -1,0 +1,154 @@
+"""The controller's process: starting it, what it will find, and cleaning up after it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.gpus.model import Cluster, MigInstance
+from jigsaw_triton.servers.logfile import tail
+
+WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
+
+_SUPERVISOR = "jigsaw_triton.api.supervisor"
+_START_S = 60.0
+"""Seconds that a controller may take until it answers."""
+
+_POLL_S = 0.05
+_LOG_LINES = 15
+
+
+def start(paths: Paths, supervisor_pid: Callable[[], int | None]) -> None:
+    """Starts a supervised controller in a session of its own, and waits until it answers.
+
+    Args:
+        paths: Paths of the deployment; its folders are created.
+        supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
+
+    Raises:
+        StateError: Another process has just started a controller.
+        JigsawError: The controller did not start. It is ended.
+    """
+    paths.create()
+    log = paths.log("controller")
+    began = log.stat().st_size if log.exists() else 0
+    command = [sys.executable, "-m", _SUPERVISOR, str(paths.state)]
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
+    try:
+        _wait_started(paths, process, began, supervisor_pid)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    # The supervisor may end while this process lives on: somebody has to collect its exit status.
+    threading.Thread(target=process.wait, daemon=True).start()
+
+
+def _wait_started(
+    paths: Paths, process: subprocess.Popen[bytes], log_start: int, supervisor_pid: Callable[[], int | None]
+) -> None:
+    deadline = time.monotonic() + _START_S
+    while supervisor_pid() != process.pid:
+        if process.poll() == AlreadyRunsError.exit_code:
+            raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = paths.log("controller")
+            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=log_start))
+            raise JigsawError(f"the controller did not start; its log ends with:\n{lines}", where=str(log))
+        time.sleep(_POLL_S)
+
+
+def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
+    """Returns the cluster's GPUs as their driver reports them, with the MIG instances of others on them.
+
+    Raises:
+        InputError: The driver does not have these GPUs.
+        MigError: The driver does not answer.
+    """
+    from jigsaw_triton.controller.ownership import foreign_instances
+    from jigsaw_triton.gpus.cluster import with_foreign
+    from jigsaw_triton.gpus.driver import open_driver
+
+    driver = open_driver(cluster, paths.state)
+    cluster = driver.survey(cluster)
+    if not paths.journal.exists():
+        return with_foreign(cluster, driver.instances())
+    with closing(Journal(paths.journal)) as journal:
+        return with_foreign(cluster, foreign_instances(driver, journal))
+
+
+def orphaned_instances(paths: Paths, cluster: Cluster) -> tuple[MigInstance, ...]:
+    """Returns the MIG instances that a killed controller left, which the next controller destroys first.
+
+    Raises:
+        InputError: The driver does not have these GPUs.
+        MigError: The driver does not answer.
+    """
+    from jigsaw_triton.controller.orphans import DRIVER_FACT
+    from jigsaw_triton.controller.ownership import ours
+    from jigsaw_triton.gpus.driver import open_driver
+
+    if not paths.journal.exists():
+        return ()
+    with closing(Journal(paths.journal)) as journal:
+        if journal.fact(DRIVER_FACT) != cluster.driver:
+            return ()
+        return ours(open_driver(cluster, paths.state).instances(), journal)
+
+
+def unattended_servers(paths: Paths) -> list[str]:
+    """Returns the names of the servers of the deployment that are running, with or without a controller."""
+    from jigsaw_triton.servers.os_process import start_time
+
+    if not paths.journal.exists():
+        return []
+    with closing(Journal(paths.journal)) as journal:
+        return [record.name for record in journal.servers() if start_time(record.pid) == record.started]
+
+
+def next_generation(paths: Paths) -> int:
+    """Returns the number that the next plan will have."""
+    if not paths.journal.exists():
+        return 1
+    with closing(Journal(paths.journal)) as journal:
+        return journal.last_generation() + 1
+
+
+def end_orphans(paths: Paths) -> int:
+    """Ends the servers and destroys the MIG instances that a killed controller left.
+
+    Returns:
+        Number of servers and MIG instances that still existed.
+
+    Raises:
+        InstanceInUseError: A process outside the deployment holds a MIG instance.
+        StateError: A controller is starting or ending.
+    """
+    from jigsaw_triton.controller.orphans import end_orphans
+
+    if not paths.journal.exists():
+        return 0
+    try:
+        lock = take_lock(paths.lock)
+    except AlreadyRunsError as error:
+        where, hint = str(paths.state), "try again in a moment"
+        raise StateError("a controller is starting or ending", where=where, hint=hint) from error
+    try:
+        with closing(Journal(paths.journal)) as journal:
+            ended = end_orphans(journal, paths.state)
+            journal.forget_checkpoint()
+        for folder in (paths.run, paths.repositories):
+            shutil.rmtree(folder, ignore_errors=True)
+        paths.secret.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+    return ended

@@ -1,0 +1,51 @@
+"""The controller's process: `python -m jigsaw_triton.api.daemon STATE_DIR [--resume]`. The supervisor starts it."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.supervisor import CRASHED
+from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.servers.installation import find_installation
+
+
+def read(request: Mapping[str, Any]) -> Wanted:
+    """Reads the files that a request to deploy names."""
+    return Request.from_json(request).read()
+
+
+def main(state: str, *, resume: bool) -> int:
+    """Runs the controller; returns the exit code.
+
+    Args:
+        state: State folder of the deployment.
+        resume: True if the controller continues for one that died.
+    """
+    # Files that the controller and its servers write are readable by their owner alone.
+    os.umask(0o077)
+    try:
+        run_controller(deployment_paths(Path(state)), find_installation(), read, Settings(), resume=resume)
+    except JigsawError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return CRASHED
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("state")
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.state, resume=arguments.resume))

@@ -1,0 +1,714 @@
+"""Deployments: starting them, updating them, watching them, and taking them down."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from jigsaw_triton.api import controller
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
+from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
+from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.lock import is_locked, wait_unlocked
+from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+
+if TYPE_CHECKING:
+    # These take half a second to import, which `status` and `events` would wait for.
+    from jigsaw_triton.api.files import Mistakes, PathLike
+    from jigsaw_triton.api.machine import Driver
+    from jigsaw_triton.api.planning import Demand, Graphs, Profiles
+    from jigsaw_triton.api.request import Request
+    from jigsaw_triton.controller.generation import Wanted
+    from jigsaw_triton.gpus.model import Cluster
+    from jigsaw_triton.graph.model import Target
+    from jigsaw_triton.planner.domain.gateway_load import GatewayLoad
+    from jigsaw_triton.planner.domain.problem import LatencyModel, Problem
+    from jigsaw_triton.servers.installation import Installation
+
+SETTLED = ("ready", "stopped")
+"""States in which no change is in progress."""
+
+_POLL_S = 0.2
+_RESTART_S = 40.0
+"""Seconds to wait for a controller that died; its supervisor restarts it after at most 30 s."""
+
+_EVENT_WAIT_S = 5.0
+_GATEWAY_SHARE = 0.7
+"""Largest share of a host's processors that the gateway may need: workers, clients and bursts need the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A deployment or an update that is planned and not yet in progress.
+
+    Attributes:
+        request: Request for the controller.
+        wanted: Graphs, profiles and cluster of the request, with the GPUs as they are now.
+        problem: Planner's problem.
+        plan: Plan that the controller will make too, unless the machine changes meanwhile.
+        before: Status of the running deployment; None if nothing is served.
+    """
+
+    request: "Request"
+    wanted: "Wanted"
+    problem: "Problem"
+    plan: Plan
+    before: Mapping[str, Any] | None
+
+
+class Deployment:
+    """A deployment, running or not. `deploy` returns one; `Deployment()` finds one that runs already.
+
+    As a context manager it takes the deployment down at the end of the block.
+
+    Args:
+        state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
+
+    Attributes:
+        paths: Paths of the deployment's files.
+
+    Example:
+        >>> import jigsaw_triton as jt
+        >>> jt.Deployment("/nowhere").running
+        False
+    """
+
+    def __init__(self, state: "PathLike | None" = None) -> None:
+        self.paths: Paths = deployment_paths(Path(state) if state is not None else None)
+        self._request: Request | None = None
+        self._started_controller = False
+
+    def __repr__(self) -> str:
+        return f"Deployment({str(self.paths.state)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down(missing_ok=True)
+
+    @property
+    def client(self) -> ControllerClient:
+        """Client of the controller."""
+        return ControllerClient(self.paths.control_socket)
+
+    @property
+    def running(self) -> bool:
+        """True if a controller answers."""
+        return self.find_status() is not None
+
+    def status(self) -> dict[str, Any]:
+        """Returns the state of the gateway, the graphs and the workers, as `jigsaw-triton status -o json` prints it.
+
+        Raises:
+            StateError: Nothing is deployed.
+        """
+        status = self.wait_status()
+        if status is None:
+            raise self.missing()
+        return status
+
+    def find_status(self) -> dict[str, Any] | None:
+        """Returns the same as `status`, or None if nothing is deployed."""
+        with suppress(ControllerGoneError):
+            status = self.client.status()
+            if status["state"] != "stopped":
+                return status
+            self.wait_ended()
+        return None
+
+    def wait_status(self) -> dict[str, Any] | None:
+        """Returns the same as `find_status`, but waits for a controller that its supervisor is restarting."""
+        deadline = time.monotonic() + _RESTART_S
+        while (status := self.find_status()) is None:
+            if not is_locked(self.paths.supervisor_lock) or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        return status
+
+    def missing(self) -> StateError:
+        """Returns the error that nothing is deployed, or that servers are running without a controller."""
+        if servers := controller.unattended_servers(self.paths):
+            return StateError(
+                f"no controller is running here, but {len(servers)} servers are: {', '.join(servers)}",
+                where=str(self.paths.state),
+                hint="`jigsaw-triton deploy` adopts them, `jigsaw-triton down` ends them",
+            )
+        return StateError(
+            "nothing is deployed here",
+            where=str(self.paths.state),
+            hint="deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state",
+        )
+
+    def plan(self) -> Plan:
+        """Returns the plan that is served.
+
+        Raises:
+            StateError: None is.
+        """
+        plan = running_plan(self.status())
+        if plan is None:
+            raise StateError("no plan is served here yet", where=str(self.paths.state), hint=controller.WAIT_HINT)
+        return plan
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
+        """Returns events from the journal, which outlives the controller.
+
+        Args:
+            after: Number of the last event that is known.
+            limit: Number of events to return, the latest.
+        """
+        if not self.paths.journal.exists():
+            return ()
+        with closing(Journal(self.paths.journal)) as journal:
+            return journal.events(after, limit)
+
+    def last_event(self) -> int:
+        """Returns the number of the last event; 0 if there is none."""
+        events = self.events(limit=1)
+        return events[-1].id if events else 0
+
+    def wait(self, state: Literal["ready", "stopped"] = "ready", *, timeout_s: float = 300.0) -> None:
+        """Waits until the deployment reaches a state.
+
+        Args:
+            state: `ready`: all servers are ready and no change is in progress. `stopped`: nothing is deployed.
+            timeout_s: Seconds to wait.
+
+        Raises:
+            StateError: The deployment did not reach the state in time, or cannot reach it any more.
+        """
+        deadline, seen = time.monotonic() + timeout_s, False
+        while True:
+            status = self.wait_status() if seen else self.find_status()
+            current = status["state"] if status is not None else "stopped"
+            if current == state and (status is None or all(w["state"] == "ready" for w in status["workers"])):
+                return
+            if status is None and seen:
+                raise StateError(
+                    "the deployment has ended", where=str(self.paths.state), hint="see `jigsaw-triton events`"
+                )
+            seen = seen or status is not None
+            if time.monotonic() > deadline:
+                if not seen:
+                    raise self.missing()
+                raise StateError(f"not {state} within {timeout_s:g} s: {current}", where=str(self.paths.state))
+            time.sleep(_POLL_S)
+
+    def update(
+        self,
+        graphs: "Graphs | None" = None,
+        *,
+        demand: "Demand | None" = None,
+        gpus: str | None = None,
+        cluster: "PathLike | None" = None,
+        driver: "Driver | None" = None,
+        profiles: "Profiles | None" = None,
+        target: "Target | None" = None,
+        share: bool | None = None,
+        change_price: float | None = None,
+        latency_model: "LatencyModel | None" = None,
+        reporter: Reporter = LOG,
+    ) -> None:
+        """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
+
+        What is not given stays as this object last deployed it; the demand and the ports stay as they are in any case.
+
+        Args:
+            graphs: Graphs to serve, all of them; required if another process deployed them.
+            demand: See `deploy`.
+            gpus: See `deploy`; `gpus` or `cluster` is required if another process deployed the graphs.
+            cluster: See `deploy`.
+            driver: See `deploy`.
+            profiles: See `deploy`; without `graphs` it has no effect.
+            target: See `deploy`.
+            share: See `deploy`.
+            change_price: See `deploy`.
+            latency_model: See `deploy`.
+            reporter: See `deploy`.
+
+        Raises:
+            StateError: Nothing is deployed, or another change is in progress.
+            InfeasibleError: No plan meets the requirements.
+            SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+            JigsawError: The update failed. The previous state continues to serve.
+        """
+        from jigsaw_triton.api.planning import as_mapping
+        from jigsaw_triton.api.request import Request
+
+        self.status()
+        request = self._request
+        if graphs is not None:
+            request = replace(request or Request(()), graphs=_request_graphs(graphs, profiles))
+        if request is None:
+            hint = "pass graphs, and gpus or cluster"
+            raise InputError("this process does not know what is deployed", where=repr(self), hint=hint)
+        if gpus is not None or cluster is not None:
+            request = replace(request, gpus=gpus, cluster=absolute_path(cluster) if cluster is not None else None)
+        given = {
+            "demand": as_mapping(demand) or None,
+            "driver": driver,
+            "target": target,
+            "share": share,
+            "change_price": change_price,
+            "latency_model": latency_model,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
+
+    def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
+        """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
+
+        Args:
+            missing_ok: True if it is no error that nothing is deployed.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Nothing is deployed, or a controller is starting or ending.
+            InstanceInUseError: A process outside the deployment holds a MIG instance.
+        """
+        stopped = self._stop(reporter.note)
+        ended = controller.end_orphans(self.paths)
+        if ended:
+            reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
+        if not stopped and not ended and not missing_ok:
+            raise self.missing()
+
+    def _stop(self, report: Callable[[str], None]) -> bool:
+        """Asks the controller to stop and waits for its end; returns False if there is none."""
+        if self.wait_status() is None:
+            return False
+        after = self.last_event()
+
+        def stopped(state: Mapping[str, Any]) -> bool:
+            if state["state"] not in ("stopping", "stopped"):
+                # The controller died before it took note of the request, and was restarted.
+                self._ask_to_stop()
+            return bool(state["state"] == "stopped")
+
+        self._ask_to_stop()
+        self.follow(report, after, stopped)
+        return True
+
+    def _ask_to_stop(self) -> None:
+        with suppress(ControllerGoneError):
+            self.client.down()
+
+    def wait_ended(self) -> None:
+        """Waits until the process of a controller that has stopped is gone."""
+        wait_unlocked(self.paths.lock)
+
+    def follow(
+        self, report: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """Reports events as they come, until the controller is in the wanted state.
+
+        Args:
+            report: Receives a line for each event.
+            after: Number of the last event that is known.
+            until: Returns True for the wanted state; see `console.server` for its entries.
+
+        Returns:
+            The state. If the controller has ended, `{"state": "stopped", ...}`.
+        """
+        began = after
+        while True:
+            try:
+                answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
+            except ControllerGoneError:
+                if self.wait_status() is not None:
+                    continue
+                return self._last_state(report, began, after)
+            for event in answer["events"]:
+                report(event_line(event["at"], event["kind"], event["text"]))
+                after = event["id"]
+            if until(answer):
+                if answer["state"] == "stopped":
+                    self.wait_ended()
+                return answer
+
+    def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
+        """Reports the last events of a controller that has ended; the error is the last one since `began`."""
+        self.wait_ended()
+        error, code, stopped = "", 0, False
+        for event in self.events(after=began):
+            if event.id > reported:
+                report(event_line(event.at, event.kind, event.text))
+            if event.code:
+                error, code = event.text, event.code
+            stopped = stopped or event.kind == "stopped"
+        if not stopped and not error:
+            error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
+        return {"state": "stopped", "queued": False, "error": error, "error_code": code}
+
+    def adopt(self, *, reporter: Reporter = LOG) -> bool:
+        """Starts a controller if servers are running without one. It continues to serve with them.
+
+        Args:
+            reporter: Receives a note.
+
+        Returns:
+            True if a controller was started.
+
+        Raises:
+            StateError: Another process has just started a controller.
+            JigsawError: The controller did not start.
+        """
+        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
+            return False
+        reporter.note("servers are running here without a controller; a new controller adopts them")
+        self._start()
+        return True
+
+    def prepare(
+        self,
+        request: "Request",
+        *,
+        mistakes: "Mistakes | None" = None,
+        reporter: Reporter = LOG,
+        wording: Wording = PYTHON,
+    ) -> Rollout:
+        """Reads a request and plans for it, before anything is changed.
+
+        Args:
+            request: The request.
+            mistakes: Mistakes that were found before.
+            reporter: Receives notes and warnings.
+            wording: Form in which mistakes name an option.
+
+        Raises:
+            SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+            InfeasibleError: No plan meets the requirements.
+            MigError: The MIG driver does not answer.
+        """
+        before = self.wait_status()
+        if before is not None and before["state"] == "idle":
+            # A controller that found no servers to adopt is like a new one.
+            before = None
+        try:
+            return self._planned(request, before, mistakes, reporter, wording)
+        except BaseException:
+            if before is None:
+                self._end_started_controller(reporter)
+            raise
+
+    def _planned(
+        self,
+        request: "Request",
+        before: Mapping[str, Any] | None,
+        mistakes: "Mistakes | None",
+        reporter: Reporter,
+        wording: Wording,
+    ) -> Rollout:
+        from jigsaw_triton.api.files import make_problem
+        from jigsaw_triton.api.machine import uncut_gpus
+        from jigsaw_triton.planner.domain.gateway_load import gateway_load
+        from jigsaw_triton.planner.search.solve import make_plan
+
+        if before is not None:
+            request = request.as_running(before)
+        wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
+        wanted = replace(wanted, cluster=controller.surveyed_with_foreign(self.paths, wanted.cluster))
+        for sentence in uncut_gpus(wanted.cluster):
+            reporter.warn(sentence)
+        if before is not None and changes_processes(before, wanted.cluster):
+            reporter.warn(
+                "`processes` changes, which the plan does not show: every server is replaced, one slice after another"
+            )
+        problem = make_problem(wanted, running=running_plan(before))
+        plan = make_plan(problem, wanted.options)
+        if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
+            reporter.warn(warning)
+        return Rollout(request, wanted, problem, plan, before)
+
+    def ensure_programs(self, rollout: Rollout, report: Callable[[str], None], reporter: Reporter = LOG) -> None:
+        """Finds or downloads everything that the servers run, so that the user sees a download before the start.
+
+        Args:
+            rollout: Result of `prepare`.
+            report: Receives progress.
+            reporter: Receives the events of a controller that is ended because something is missing.
+
+        Raises:
+            MissingDependencyError: This machine lacks something; the hint says how to get it.
+            ArtifactError: A download failed.
+        """
+        try:
+            ensure_programs(rollout.wanted, report)
+        except BaseException:
+            if rollout.before is None:
+                self._end_started_controller(reporter)
+            raise
+
+    def roll_out(
+        self, rollout: Rollout, *, wait: bool = True, keep_serving: bool = True, reporter: Reporter = LOG
+    ) -> None:
+        """Starts the controller if none runs, and has it carry out a rollout.
+
+        Args:
+            rollout: Result of `prepare`.
+            wait: True to wait until the rollout has ended.
+            keep_serving: True if a first deployment stays that serves when the wait is interrupted. Otherwise it is
+                taken down. An update continues in any case.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Another change is in progress.
+            JigsawError: The rollout failed. A first deployment is taken down; after a failed update, the previous
+                state continues to serve.
+        """
+        self._request = rollout.request
+        if self.wait_status() is None:
+            self._start()
+        try:
+            after = self.last_event()
+            self.client.deploy(rollout.request.to_json())
+            if wait:
+                answer = self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
+                raise_failure(answer)
+        except BaseException:
+            if rollout.before is None and not (keep_serving and self._serves()):
+                self._end_started_controller(reporter)
+            raise
+
+    def _start(self) -> None:
+        controller.start(self.paths, self._supervisor_pid)
+        self._started_controller = True
+
+    def _supervisor_pid(self) -> int | None:
+        status = self.find_status()
+        return int(status["controller"]["supervisor"]) if status is not None else None
+
+    def _end_started_controller(self, reporter: Reporter) -> None:
+        """Ends the controller if this object started it."""
+        if self._started_controller:
+            self._stop(reporter.note)
+
+    def _serves(self) -> bool:
+        status = self.find_status()
+        return status is not None and status["generation"] > 0 and status["state"] != "stopping"
+
+
+def deploy(
+    graphs: "Graphs",
+    *,
+    demand: "Demand | None" = None,
+    gpus: str | None = None,
+    cluster: "PathLike | None" = None,
+    driver: "Driver | None" = None,
+    profiles: "Profiles | None" = None,
+    target: "Target | None" = None,
+    http: int | None = None,
+    grpc: int | None = None,
+    metrics: int | None = None,
+    address: str | None = None,
+    share: bool = False,
+    change_price: float = 0.0,
+    latency_model: "LatencyModel" = "queue",
+    state: "PathLike | None" = None,
+    wait: bool = True,
+    reporter: Reporter = LOG,
+) -> Deployment:
+    """Deploys graphs, or updates the running deployment, and returns once it serves.
+
+    It plans for the demand, creates MIG instances, starts a tritonserver in each and the gateway in front. A controller
+    in a process of its own then follows the load; it outlives this process. Use the result as a context manager to take
+    the deployment down at the end of a block.
+
+    Args:
+        graphs: Graphs, or paths of graph.yaml files or their folders.
+        demand: Requests a second to provide for; 1 for each graph by default, or what the running deployment has.
+        gpus: GPUs of this machine, such as `4xA100-80GB`, or `2xcpu`. Either `gpus` or `cluster` is required.
+        cluster: Path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        profiles: Profiles; by default those in profiles.csv beside each graph.
+        target: Target to compile to, instead of the graphs' own.
+        http: HTTP port of the gateway; 8000 by default.
+        grpc: gRPC port of the gateway; 8001 by default.
+        metrics: Metrics port of the gateway; 8002 by default.
+        address: IPv4 address that the gateway listens on; 127.0.0.1 by default.
+        share: True if rarely called models may share a slice.
+        change_price: Compute slices that a plan must save for each running MIG instance that it changes.
+        latency_model: Latency model of the planner: `queue` or `2p95`.
+        state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
+        wait: True to return once the deployment serves; False to return at once.
+        reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
+
+    Raises:
+        InfeasibleError: No plan meets the requirements.
+        SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+        StateError: Another change is in progress.
+        MissingDependencyError: This machine lacks something; the hint says how to get it.
+        JigsawError: The deployment failed. A first deployment is taken down; after a failed update, the previous state
+            continues to serve.
+    """
+    from jigsaw_triton.api.planning import as_mapping
+    from jigsaw_triton.api.request import Request
+
+    deployment = Deployment(state)
+    request = Request(
+        graphs=_request_graphs(graphs, profiles),
+        gpus=gpus,
+        cluster=absolute_path(cluster) if cluster is not None else None,
+        driver=driver,
+        demand=as_mapping(demand),
+        target=target,
+        http=http,
+        grpc=grpc,
+        metrics=metrics,
+        address=address,
+        share=share,
+        change_price=change_price,
+        latency_model=latency_model,
+    )
+    deployment.adopt(reporter=reporter)
+    rollout = deployment.prepare(request, reporter=reporter)
+    deployment.ensure_programs(rollout, reporter.note, reporter)
+    deployment.roll_out(rollout, wait=wait, reporter=reporter)
+    return deployment
+
+
+def ensure_programs(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
+    """Finds or downloads everything that the servers run, so that the user sees a download before the start.
+
+    Args:
+        wanted: Graphs, and the cluster to serve on.
+        report: Receives progress.
+
+    Returns:
+        The tritonserver of this machine.
+
+    Raises:
+        MissingDependencyError: This machine lacks something; the hint says how to get it.
+        ArtifactError: A download failed.
+    """
+    from jigsaw_triton.servers.edge.haproxy import find_haproxy
+    from jigsaw_triton.servers.image import pull_image
+    from jigsaw_triton.servers.mps import find_control
+
+    cluster = wanted.cluster
+    if cluster.processes == "mps" and cluster.driver == "nvml":
+        find_control()
+    for image in (cluster.image, cluster.gateway_image):
+        if image is not None:
+            report(f"looking for the image {image.name}; pulling it takes minutes")
+            pull_image(image)
+    if cluster.edge is not None:
+        report("looking for HAProxy")
+        find_haproxy(download_progress(report))
+    report("looking for tritonserver")
+    return find_server(wanted, report)
+
+
+def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
+    """Finds or downloads a tritonserver that can run the gateway, and checks the packages that workers need.
+
+    Args:
+        wanted: Graphs, and the cluster to serve on.
+        report: Receives the progress of a download.
+
+    Raises:
+        MissingDependencyError: This machine lacks something; the hint says how to get it.
+        ArtifactError: The download failed.
+    """
+    from jigsaw_triton.compiler.templates import load_templates
+    from jigsaw_triton.resources import templates_dir
+    from jigsaw_triton.servers.installation import find_installation, require_compiled_backend
+    from jigsaw_triton.servers.runner_packages import require_packages
+
+    found = find_installation(download_progress(report))
+    if wanted.cluster.image is None:
+        require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
+    return require_compiled_backend(found)
+
+
+def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
+    """Returns the plan that is served, from a status; None if no plan is served."""
+    if status is None or status["plan"] is None:
+        return None
+    return plan_from_json(status["plan"], where="the running plan")
+
+
+def event_line(at: str, kind: str, text: str) -> str:
+    """Returns an event as a line: time of day (UTC), kind and text."""
+    return f"{at[11:19]} {kind:10} {text}"
+
+
+def absolute_path(path: "PathLike") -> str:
+    """Returns the absolute form of a path that the controller will read.
+
+    Raises:
+        InputError: The path is standard input.
+    """
+    if str(path) == "-":
+        raise InputError(
+            "a deployment cannot be read from standard input", where="-", hint="save the graph in a folder of its own"
+        )
+    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
+
+
+def changes_processes(status: Mapping[str, Any], cluster: "Cluster") -> bool:
+    """True if an update changes whether each instance of a model is a server of its own.
+
+    Args:
+        status: Status of the running deployment.
+        cluster: Cluster of the update.
+    """
+    # A steps worker has no MIG instance.
+    on_instances = (worker for worker in status["workers"] if worker["slice"] is not None)
+    return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in on_instances)
+
+
+def raise_failure(state: Mapping[str, Any]) -> None:
+    """Raises the error of the last change, if it failed.
+
+    Args:
+        state: Result of `Deployment.follow`.
+
+    Raises:
+        JigsawError: The last change failed.
+    """
+    if state["error"]:
+        failure = JigsawError(state["error"], hint="see the events before it: `jigsaw-triton events`")
+        failure.exit_code = state["error_code"] or 1
+        raise failure
+
+
+def _gateway_overload(load: "GatewayLoad") -> str | None:
+    """Returns a warning if the gateway may need more processors than this host has."""
+    processors = len(os.sched_getaffinity(0))
+    if load.processors <= _GATEWAY_SHARE * processors:
+        return None
+    return (
+        f"the gateway would keep about {load.processors:.1f} of this host's {processors} processors busy with "
+        f"{load.requests_rps:.4g} requests and {load.megabytes_s:.4g} MB a second: plan for less, or use a larger host"
+    )
+
+
+def _request_graphs(graphs: "Graphs", profiles: "Profiles | None") -> tuple[Any, ...]:
+    """Returns graphs in the form in which the controller reads them."""
+    from jigsaw_triton.api.files import ONLY_GRAPH, GraphText, Mistakes, load_graph, read_profile_tables
+    from jigsaw_triton.api.planning import as_profiles, as_sources
+    from jigsaw_triton.graph.model import TaskGraph
+
+    sources, given = as_sources(graphs), as_profiles(profiles)
+    if not given and not any(isinstance(source, TaskGraph) for source in sources):
+        return tuple(source if isinstance(source, GraphText) else absolute_path(str(source)) for source in sources)
+    mistakes = Mistakes()
+    loaded = {}
+    for source in sources:
+        with mistakes:
+            graph = source if isinstance(source, TaskGraph) else load_graph(str(source))
+            loaded[graph.name] = graph
+    named = {name for name in given if name != ONLY_GRAPH} or ({*loaded} if given else set())
+    tables = read_profile_tables({n: g for n, g in loaded.items() if n in named}, mistakes, given=given)
+    mistakes.raise_if_any()
+    return tuple(GraphText.of(graph, tables.get(name)) for name, graph in loaded.items())

@@ -1,0 +1,456 @@
+"""Reading graphs, profiles, clusters and plans. All mistakes in all of them are reported at once."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.api.machine import Driver, default_driver, processor_only
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import Diagnostic, InputError, SpecError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.cluster import build_cluster
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.build import build_graph
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.domain.picture import planned_gpus
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
+from jigsaw_triton.profiles.read import missing, parse_profiles, read_profiles, write_profiles
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.spec import load as spec
+from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.words import nearest
+
+GATEWAY_TEMPLATES = frozenset({"ensemble", "front", "pipeline", "step"})
+"""Templates of models that the compiler generates; variants cannot use them."""
+
+PROFILES_FILE = "profiles.csv"
+ONLY_GRAPH = ""
+"""Key of the demand of the only graph, whose name need not be written."""
+
+_PLAN_LIMIT_BYTES = 64 * 1024 * 1024
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class GraphText:
+    """A graph that was built in Python, in a form that another process can read.
+
+    Attributes:
+        name: Name of the graph.
+        yaml: Content of its graph.yaml.
+        folder: Absolute folder that the paths in it are relative to.
+        profiles: Content of its profiles.csv; None if that file is in the folder.
+    """
+
+    name: str
+    yaml: str
+    folder: str
+    profiles: str | None = None
+
+    @classmethod
+    def of(cls, graph: TaskGraph, profiles: ProfileTable | None) -> "GraphText":
+        """Returns the text of a graph.
+
+        Args:
+            graph: The graph.
+            profiles: Its profiles; None if they are in profiles.csv in its folder.
+
+        Raises:
+            InputError: A file of the graph is outside its folder.
+        """
+        rows = write_profiles(profiles.rows()) if profiles is not None else None
+        return cls(graph.name, graph.to_yaml(), str(graph.folder.absolute()), rows)
+
+
+GraphSource = str | Path | TaskGraph | GraphText
+"""A graph, or the path of a graph.yaml or its folder."""
+
+
+class Mistakes:
+    """Collects mistakes in several inputs: `with mistakes:` around the reading of each."""
+
+    def __init__(self) -> None:
+        self._found: list[Diagnostic] = []
+
+    def add(self, where: str, message: str, hint: str = "") -> None:
+        """Adds a mistake."""
+        self._found.append(Diagnostic(where, 0, message, hint))
+
+    def any_in(self, where: str) -> bool:
+        """True if a mistake was found at this place."""
+        return any(diagnostic.file == where for diagnostic in self._found)
+
+    def __enter__(self) -> None:
+        """Begins the reading of an input. Its mistakes are collected, and do not end the reading of the others."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        match error:
+            case SpecError():
+                self._found += error.diagnostics
+            case InputError():
+                self.add(error.where, error.message, error.hint)
+        return isinstance(error, InputError)
+
+    def raise_if_any(self) -> None:
+        """Ends the reading if there are mistakes.
+
+        Raises:
+            SpecError: There are mistakes; it has all of them.
+        """
+        if self._found:
+            raise SpecError(tuple(dict.fromkeys(self._found)))
+
+
+def load_graph(path: PathLike, *, require_files: bool = False) -> TaskGraph:
+    """Reads a task graph.
+
+    Args:
+        path: Path of a graph.yaml or of its folder; `-` is standard input.
+        require_files: True if model files and samples must exist.
+
+    Raises:
+        SpecError: The graph has mistakes; the error has a diagnostic for each.
+
+    Example:
+        >>> import jigsaw_triton as jt
+        >>> graph = jt.load_graph("app")
+        >>> graph.name, list(graph.tasks)
+        ('hello', ['average'])
+    """
+    mistakes = Mistakes()
+    graphs = read_graphs([path], mistakes, require_files=require_files)
+    mistakes.raise_if_any()
+    return next(iter(graphs.values()))
+
+
+def load_profiles(path: PathLike) -> ProfileTable:
+    """Reads measured latencies and throughputs.
+
+    Args:
+        path: Path of a profiles.csv or of its folder.
+
+    Raises:
+        InputError: There is no such file.
+        SpecError: The file has mistakes; the error has a diagnostic for each.
+
+    Example:
+        >>> import jigsaw_triton as jt
+        >>> table = jt.load_profiles("app")
+        >>> sorted({row.key.gpu for row in table.rows()})
+        ['cpu']
+    """
+    path = Path(path)
+    return _read_profiles(path, path if path.is_dir() else path.parent)
+
+
+def load_cluster(path: PathLike, *, driver: Driver | None = None) -> Cluster:
+    """Reads a cluster.
+
+    Args:
+        path: Path of a cluster.yaml or of its folder.
+        driver: MIG driver, instead of the one in the file. By default, and if the file names none, it is nvml if a GPU
+            answers, else emulated.
+
+    Raises:
+        SpecError: The cluster has mistakes; the error has a diagnostic for each.
+    """
+    mistakes = Mistakes()
+    cluster = read_cluster(mistakes, cluster=path, driver=driver)
+    mistakes.raise_if_any()
+    assert cluster is not None
+    return cluster
+
+
+def load_plan(path: PathLike) -> Plan:
+    """Reads a plan.json.
+
+    Raises:
+        InputError: The file cannot be read or is not a plan.
+    """
+    text = load_text(path, limit_bytes=_PLAN_LIMIT_BYTES)
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"this is not JSON: {error}", where=str(path), hint="plan again with -O") from error
+    return plan_from_json(data, where=str(path))
+
+
+def variant_templates() -> frozenset[str]:
+    """Returns the names of the templates that variants can have.
+
+    Raises:
+        JigsawError: The installation is incomplete.
+    """
+    return frozenset(load_templates(templates_dir())) - GATEWAY_TEMPLATES
+
+
+def read_graphs(
+    sources: Iterable[GraphSource], mistakes: Mistakes, *, require_files: bool = False
+) -> dict[str, TaskGraph]:
+    """Reads graphs.
+
+    Args:
+        sources: Graphs, or paths of graph.yaml files or their folders; `-` is standard input.
+        mistakes: Collects mistakes; graphs with mistakes are left out of the result.
+        require_files: True if model files and samples must exist. It does not apply to a `TaskGraph`.
+
+    Returns:
+        The graphs by name, in the order given.
+    """
+    templates = variant_templates()
+    graphs: dict[str, TaskGraph] = {}
+    for source in sources:
+        with mistakes:
+            match source:
+                case TaskGraph():
+                    graph = source
+                case GraphText():
+                    loaded = spec.load_graph_text(source.yaml, name=_place(source), folder=Path(source.folder))
+                    graph = build_graph(loaded, templates=templates, require_files=require_files)
+                case _:
+                    graph = build_graph(spec.load_graph(source), templates=templates, require_files=require_files)
+            if graph.name in graphs:
+                mistakes.add(_place(source), f"another graph is named '{graph.name}'", "give each graph its own name")
+            graphs.setdefault(graph.name, graph)
+    return graphs
+
+
+def _place(source: GraphSource) -> str:
+    """Returns the name of a graph in messages."""
+    return f"graph {source.name}" if isinstance(source, TaskGraph | GraphText) else str(source)
+
+
+def read_profile_tables(
+    graphs: Mapping[str, TaskGraph],
+    mistakes: Mistakes,
+    *,
+    given: Mapping[str, ProfileTable | PathLike] | None = None,
+    sources: Iterable[GraphSource] = (),
+) -> dict[str, ProfileTable]:
+    """Reads the profiles of graphs.
+
+    Args:
+        graphs: Graphs by name.
+        mistakes: Collects mistakes; tables with mistakes are left out of the result.
+        given: Tables, or paths of files, by graph; the key `ONLY_GRAPH` is the only graph. By default profiles are
+            read from profiles.csv beside the graph.
+        sources: Sources of the graphs, some of which may have their profiles with them.
+
+    Returns:
+        Tables by graph.
+    """
+    given, tables = dict(given or {}), dict[str, ProfileTable]()
+    if ONLY_GRAPH in given and len(graphs) == 1:
+        given = dict.fromkeys(graphs, given.pop(ONLY_GRAPH)) | given
+    for name in given.keys() - graphs.keys():
+        hint = nearest(name, graphs, "graphs") if name else "give a mapping from the name of each graph to its profiles"
+        mistakes.add("profiles", f"there is no graph '{name}'" if name else "it is not clear for which graph", hint)
+    texts = {source.name: source.profiles for source in sources if isinstance(source, GraphText)}
+    for name, graph in graphs.items():
+        with mistakes:
+            source = given.get(name, graph.folder / PROFILES_FILE)
+            if isinstance(source, ProfileTable):
+                tables[name] = source
+            elif (text := texts.get(name)) is not None:
+                tables[name] = parse_profiles(text, f"profiles of {name}")
+            else:
+                tables[name] = _read_profiles(Path(source), graph.folder)
+    return tables
+
+
+def _read_profiles(path: Path, graph: Path) -> ProfileTable:
+    file = path / PROFILES_FILE if path.is_dir() else path
+    if not file.exists():
+        raise InputError(
+            "there is no such file",
+            where=shown_path(file),
+            hint=f"it has the speed of each variant; `jigsaw-triton profile {shown_path(graph)}` measures it",
+        )
+    return read_profiles(shown_path(file))
+
+
+def read_cluster(
+    mistakes: Mistakes,
+    *,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> Cluster | None:
+    """Reads the cluster, which is given by exactly one of `gpus` and `cluster`.
+
+    Args:
+        mistakes: Collects mistakes; None is returned if there are any.
+        gpus: GPUs of one machine, such as `4xA100-80GB`.
+        cluster: A cluster, or the path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        reporter: Receives a warning if MIG is emulated although nobody asked for it.
+        wording: Form in which mistakes name an option.
+    """
+    with mistakes:
+        if gpus is None and cluster is None:
+            raise InputError("no GPUs are given", where=wording.name("gpus"), hint=_gpus_hint(wording))
+        if gpus is not None and cluster is not None:
+            raise InputError(
+                f"{wording.name('cluster')} is given too", where=wording.name("gpus"), hint="keep one of the two"
+            )
+        if isinstance(cluster, Cluster):
+            return replace(cluster, driver=driver or cluster.driver)
+        loaded = (
+            spec.parse_gpus(gpus, name=wording.name("gpus")) if gpus is not None else spec.load_cluster(cluster or "")
+        )
+        document = loaded.document.spec
+        models = {entry.model for node in document.nodes for entry in node.gpus}
+        fallback = driver or default_driver(models)
+        built = build_cluster(loaded, CATALOG, driver=fallback)
+        if driver is None and document.driver is None and fallback == "emulated" and not processor_only(models):
+            setting = wording.setting("driver", "emulated")
+            reporter.warn(f"no GPU answers on this machine, so MIG is emulated; {setting} turns this warning off")
+        return replace(built, driver=driver or built.driver)
+    return None
+
+
+def _gpus_hint(wording: Wording) -> str:
+    real, processor = wording.setting("gpus", "2xA100-80GB"), wording.setting("gpus", "2xcpu")
+    file = wording.setting("cluster", "cluster.yaml")
+    return f"give {real}, or {processor} to try it without a GPU, or {file} for several machines"
+
+
+def read_demand(
+    demand: Mapping[str, float],
+    graphs: Sequence[str],
+    mistakes: Mistakes,
+    *,
+    default_rps: float | None = None,
+    wording: Wording = PYTHON,
+) -> dict[str, float]:
+    """Checks the demand of each graph.
+
+    Args:
+        demand: Requests a second by graph; the key `ONLY_GRAPH` is the only graph.
+        graphs: Names of the graphs.
+        mistakes: Collects mistakes.
+        default_rps: Requests a second of graphs without a demand; None if each graph must have one.
+        wording: Form in which mistakes name an option.
+
+    Returns:
+        Requests a second by graph.
+    """
+    where, found = wording.name("demand"), dict[str, float]()
+    for key, rps in demand.items():
+        with mistakes:
+            if key == ONLY_GRAPH and len(graphs) != 1:
+                hint = f"write {wording.demand(graphs)}"
+                raise InputError(f"it is not clear which graph has a demand of {rps:g}", where=where, hint=hint)
+            if key != ONLY_GRAPH and key not in graphs:
+                raise InputError(f"there is no graph '{key}'", where=where, hint=nearest(key, graphs, "graphs"))
+            if not 0 < rps <= MAX_DEMAND_RPS:
+                hint = f"give a number above 0 and up to {MAX_DEMAND_RPS:.0f}"
+                raise InputError(f"{rps:g} is not a number of requests a second", where=where, hint=hint)
+            name = key or graphs[0]
+            if name in found:
+                raise InputError(f"the graph {name} has two demands", where=where, hint="keep one")
+            found[name] = rps
+    missing_names = [name for name in graphs if name not in found]
+    if default_rps is not None:
+        return found | dict.fromkeys(missing_names, default_rps)
+    if not mistakes.any_in(where):
+        for name in missing_names:
+            mistakes.add(where, f"the graph {name} has no demand", f"add {wording.demand([name])}")
+    return found
+
+
+def read_wanted(
+    graphs: Sequence[GraphSource],
+    *,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    demand: Mapping[str, float],
+    default_rps: float | None = None,
+    profiles: Mapping[str, ProfileTable | PathLike] | None = None,
+    to_serve: bool = True,
+    mistakes: Mistakes | None = None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> Wanted:
+    """Reads everything that a plan or a deployment needs.
+
+    Args:
+        graphs: See `read_graphs`.
+        gpus: See `read_cluster`.
+        cluster: See `read_cluster`.
+        driver: See `read_cluster`.
+        demand: See `read_demand`.
+        default_rps: See `read_demand`.
+        profiles: See `read_profile_tables`.
+        to_serve: True if model files must exist and this release must be able to serve on the cluster.
+        mistakes: Mistakes that were found before.
+        reporter: Receives notes about variants without profiles, and about emulation.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        SpecError: There are mistakes; the error has all of them.
+    """
+    mistakes = mistakes or Mistakes()
+    found = read_graphs(graphs, mistakes, require_files=to_serve)
+    tables = read_profile_tables(found, mistakes, given=profiles, sources=graphs)
+    built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=reporter, wording=wording)
+    # The demand of a graph that could not be read would be reported as that of an unknown graph.
+    complete = len(found) == len(graphs)
+    demand_rps = (
+        read_demand(demand, list(found), mistakes, default_rps=default_rps, wording=wording) if complete else {}
+    )
+    if to_serve and built is not None and built.engine == "ray":
+        mistakes.add("engine", "this release cannot serve on several machines (engine: ray)", "write engine: local")
+    mistakes.raise_if_any()
+    assert built is not None
+    boards = sorted({gpu.board.name for gpu in built.gpus})
+    for name, graph in found.items():
+        for sentence in missing(graph, tables[name], boards):
+            reporter.note(f"{name}: {sentence}")
+    return Wanted(found, demand_rps, tables, built)
+
+
+def make_problem(wanted: Wanted, *, running: Plan | None = None) -> Problem:
+    """Returns the planner's problem.
+
+    Args:
+        wanted: What to serve.
+        running: Plan that is running now.
+    """
+    workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
+    return Problem(workloads, wanted.cluster, wanted.profiles, running=running)
+
+
+def planned_cluster(plan: Plan, driver: Driver | None) -> Cluster:
+    """Returns the cluster of the GPUs that a plan uses.
+
+    Args:
+        plan: The plan.
+        driver: MIG driver; by default nvml if a GPU answers, else emulated.
+
+    Raises:
+        InputError: The catalog lacks a board of the plan.
+    """
+    gpus = planned_gpus(plan)
+    return Cluster(gpus, driver=driver or default_driver({gpu.board.name for gpu in gpus}))
+
+
+def missing_files(graph: TaskGraph) -> list[str]:
+    """Returns the paths of model files and samples that do not exist, sorted."""
+    named = {path for task in graph.tasks.values() for v in task.variants for path in v.artifacts.values()}
+    return sorted(str(path) for path in named | set(graph.samples.values()) if not path.is_file())
+
+
+def shown_path(path: Path) -> str:
+    """Returns a path as users would write it: relative if it is below the current folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,143 @@
+"""Requests to deploy, in a form that the controller's process reads."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.gpus.cluster import gateway_mistakes
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.graph.model import Target
+from jigsaw_triton.planner.domain.problem import LatencyModel
+
+DEFAULT_RPS = 1.0
+"""Demand of graphs that are deployed without one, in requests a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Request to deploy graphs.
+
+    Attributes:
+        graphs: Absolute paths of graph.yaml files or their folders, and graphs that were built in Python.
+        gpus: GPUs of this machine, such as `4xA100-80GB`; None if `cluster` is given.
+        cluster: Absolute path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        demand: Requests a second by graph; the key `files.ONLY_GRAPH` is the only graph.
+        target: Target to compile to, instead of the graphs' own.
+        http: HTTP port of the gateway, instead of the cluster's.
+        grpc: gRPC port of the gateway, instead of the cluster's.
+        metrics: Metrics port of the gateway, instead of the cluster's.
+        address: IPv4 address that the gateway listens on, instead of the cluster's.
+        share: True if models may share slices.
+        change_price: Compute slices that a plan must save for each running MIG instance that it changes.
+        latency_model: Latency model of the planner.
+    """
+
+    graphs: tuple[str | GraphText, ...]
+    gpus: str | None = None
+    cluster: str | None = None
+    driver: Driver | None = None
+    demand: Mapping[str, float] = field(default_factory=dict)
+    target: Target | None = None
+    http: int | None = None
+    grpc: int | None = None
+    metrics: int | None = None
+    address: str | None = None
+    share: bool = False
+    change_price: float = 0.0
+    latency_model: LatencyModel = "queue"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the request as JSON, for `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Request":
+        """Reads what `to_json` returned.
+
+        Raises:
+            ValueError: Another release made it.
+        """
+        try:
+            graphs = tuple(graph if isinstance(graph, str) else GraphText(**graph) for graph in data["graphs"])
+            return cls(**{**data, "graphs": graphs, "demand": {**data["demand"]}})
+        except (TypeError, KeyError) as error:
+            raise ValueError("the controller and this program are of different releases") from error
+
+    def read(self, *, mistakes: Mistakes | None = None, reporter: Reporter = LOG, wording: Wording = PYTHON) -> Wanted:
+        """Reads the files that the request names.
+
+        Args:
+            mistakes: Mistakes that were found before.
+            reporter: Receives notes and warnings.
+            wording: Form in which mistakes name an option.
+
+        Raises:
+            SpecError: There are mistakes; the error has all of them.
+        """
+        wanted = read_wanted(
+            self.graphs,
+            gpus=self.gpus,
+            cluster=self.cluster,
+            driver=self.driver,
+            demand=self.demand,
+            default_rps=DEFAULT_RPS,
+            mistakes=mistakes,
+            reporter=reporter,
+            wording=wording,
+        )
+        if self.target is not None:
+            graphs = {name: replace(graph, target=self.target) for name, graph in wanted.graphs.items()}
+            wanted = replace(wanted, graphs=graphs)
+        cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
+        return replace(
+            wanted,
+            cluster=cluster,
+            share=self.share,
+            change_price=self.change_price,
+            latency_model=self.latency_model,
+        )
+
+    def as_running(self, status: Mapping[str, Any]) -> "Request":
+        """Returns the request of an update, which keeps what it does not name.
+
+        It keeps the demand, and the gateway's ports unless a cluster.yaml sets them.
+
+        Args:
+            status: Status of the running deployment.
+        """
+        request = self
+        if not self.demand:
+            # Mistakes in the graphs are reported where the whole request is read.
+            kept = read_graphs(self.graphs, Mistakes()).keys() & status["graphs"].keys()
+            demand = {name: status["graphs"][name]["base_rps"] for name in sorted(kept)}
+            request = replace(self, demand=demand)
+        if self.cluster is None and (ports := status["gateway"].get("ports")) is not None:
+            request = replace(
+                request,
+                http=self.http or ports["http"],
+                grpc=self.grpc or ports["grpc"],
+                metrics=self.metrics or ports["metrics"],
+                address=self.address or ports["address"],
+            )
+        return request
+
+    def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
+        ports = GatewayPorts(
+            http=self.http or configured.http,
+            grpc=self.grpc or configured.grpc,
+            metrics=self.metrics or configured.metrics,
+            address=self.address or configured.address,
+        )
+        mistakes = [
+            Diagnostic(", ".join(map(wording.name, m.field or ("http", "grpc", "metrics"))), 0, m.message, m.hint)
+            for m in gateway_mistakes(ports)
+        ]
+        if mistakes:
+            raise SpecError(mistakes)
+        return ports

@@ -1,0 +1,121 @@
+"""Runs the controller, and restarts it when it dies: `python -m jigsaw_triton.api.supervisor STATE_DIR`.
+
+The servers of a deployment outlive their controller, and the next controller adopts them. The supervisor imports only
+the standard library, so that it takes little memory and rarely fails itself.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+CRASHED = 70
+"""Exit code of a controller that met an unexpected error (EX_SOFTWARE of sysexits.h)."""
+
+RUNS_ALREADY = 75
+"""Exit code if the deployment has another controller or supervisor already (EX_TEMPFAIL of sysexits.h)."""
+
+LOCK = "supervisor.lock"
+"""Name of the lock file of the supervisor in the state folder."""
+
+UNREADABLE = 65
+"""Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
+
+_FINAL = (0, RUNS_ALREADY, UNREADABLE)
+"""Exit codes after which a controller that served is not started again."""
+
+_NAP_S = 0.1
+_FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
+"""First and longest delay of the exponential backoff between restarts, in seconds."""
+
+_STABLE_S = 60.0
+"""Seconds that a controller must live for the backoff to start over."""
+
+
+class Supervisor:
+    """Keeps one controller running.
+
+    Args:
+        command: Command line of the controller. Restarts add `--resume` to it.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._controller: subprocess.Popen[bytes] | None = None
+        self._leaving = False
+
+    def run(self) -> int:
+        """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._leave)
+        delay_s, resume = _FIRST_DELAY_S, False
+        while True:
+            began_s = time.monotonic()
+            status = self._run_once(resume)
+            # A controller that could serve once is tried again, whatever keeps it from that now: a full disk passes.
+            dead = status not in _FINAL if resume else status < 0 or status == CRASHED
+            if not dead or self._leaving:
+                return max(status, 0)
+            if time.monotonic() - began_s > _STABLE_S:
+                delay_s = _FIRST_DELAY_S
+            with contextlib.suppress(OSError):  # The log's disk may be full.
+                sys.stderr.write(f"the controller ended with status {status}; it is restarted in {delay_s:g} s\n")
+                sys.stderr.flush()
+            if self._left_within(delay_s):
+                return 0
+            delay_s, resume = min(2 * delay_s, _MAX_DELAY_S), True
+
+    def _left_within(self, seconds: float) -> bool:
+        """Waits; returns True as soon as a signal has arrived."""
+        end_s = time.monotonic() + seconds
+        while not self._leaving and time.monotonic() < end_s:
+            time.sleep(min(_NAP_S, seconds))
+        return self._leaving
+
+    def _run_once(self, resume: bool) -> int:
+        """Runs a controller to its end; returns its exit status, negative for a signal."""
+        self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
+        if self._leaving:
+            # The signal came before there was a controller to forward it to.
+            self._end_controller()
+        while True:
+            # Servers of controllers that have died are children of this process now, and are reaped here too.
+            pid, status = os.wait()
+            if pid == self._controller.pid:
+                self._controller.returncode = os.waitstatus_to_exitcode(status)
+                return self._controller.returncode
+
+    def _leave(self, _number: int, _frame: FrameType | None) -> None:
+        """Ends the controller and this process; the servers continue."""
+        self._leaving = True
+        self._end_controller()
+
+    def _end_controller(self) -> None:
+        if self._controller is not None and self._controller.returncode is None:
+            # Popen.terminate() could reap the process, for which os.wait() would then wait forever.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._controller.pid, signal.SIGTERM)
+
+
+def main(state: str) -> int:
+    """Supervises the controller of a deployment; returns the exit code."""
+    lock = os.open(os.path.join(state, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: PTH118
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return RUNS_ALREADY
+    # Children of a dead controller become children of this process, which reaps them.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state]).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,202 @@
+"""Workers for profiling: tritonservers on a MIG instance, as in a deployment, that serve one model at a time."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
+from jigsaw_triton.controller.fleet import Fleet
+from jigsaw_triton.controller.fleet import Server as RunningServer
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.lock import locked
+from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.errors import PlacementError, ServerError
+from jigsaw_triton.evaluation.profiling.connection import Connection
+from jigsaw_triton.evaluation.profiling.memory import held_mib
+from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import Cluster, Gpu, Placement
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.process import group_members
+
+TIMEOUT_S = 60.0
+"""Seconds to wait for one batch."""
+
+_LOG_LINES = 12
+_PERSISTENT_FOLDER = "profile"
+"""Name of the persistent state folder, within the folder of deployments."""
+
+
+class ProfilingWorkers:
+    """The workers of one slice of a GPU: one tritonserver, or several under MPS.
+
+    Args:
+        fleet: Fleet that serves on the GPU and is used for nothing else.
+        gpu: GPU that holds the slice.
+        mps: True if each instance of a model is a server of its own.
+    """
+
+    def __init__(self, fleet: Fleet, gpu: Gpu, *, mps: bool = False) -> None:
+        self._fleet = fleet
+        self._gpu = gpu
+        self.mps = mps
+        self._workers: list[Worker] = []
+        self._kind = ""
+        self._idle_mib = 0.0
+
+    @property
+    def backends(self) -> frozenset[str]:
+        """Backends of the tritonserver."""
+        return self._fleet.commands.workers.backends
+
+    @property
+    def gpu(self) -> Gpu:
+        """GPU that holds the slice."""
+        return self._gpu
+
+    async def start(self, kind: str, instances: int) -> None:
+        """Creates a slice of this kind and starts the workers for a model with this many instances.
+
+        Workers and slice are kept if they already are as needed, and are replaced otherwise.
+        """
+        processes = instances if self.mps else 1
+        if len(self._workers) == processes and self._kind == kind:
+            return
+        await self.stop()
+        placement = self._place(kind)
+        memory_mib = self._gpu.board.profiles[kind].memory_mib
+        for process in range(1, processes + 1) if self.mps else (0,):
+            worker = Worker(
+                name=names.worker(self._gpu.id, placement, process),
+                models=(),
+                place=Place(self._gpu.id, self._gpu.board.name, placement),
+                memory_mib=None if memory_mib is None else memory_mib // processes,
+                process=process,
+            )
+            await self._fleet.bring_up(worker)
+            self._workers.append(worker)
+        self._kind = kind
+
+    def _place(self, kind: str) -> Placement:
+        """Returns a free placement for a slice, beside the instances of others.
+
+        Raises:
+            PlacementError: There is no room.
+        """
+        board, others = self._gpu.board, self._gpu.foreign
+        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
+        free = [placement for placement in placements if fits(board, [*others, placement]) is None]
+        if not free:
+            raise PlacementError(
+                f"there is no room for a {kind} slice beside others' {', '.join(map(str, others))}",
+                where=str(self._gpu.id),
+                hint="destroy the other instances, or leave the slice out with --slices",
+            )
+        return free[0]
+
+    async def stop(self) -> None:
+        """Stops the workers and destroys the slice."""
+        while self._workers:
+            await self._fleet.retire(self._workers[-1].name)
+            self._workers.pop()
+
+    @asynccontextmanager
+    async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
+        """Serves a model on all workers within the context.
+
+        Raises:
+            ServerError: The model does not load, or a call to it failed. The message contains the workers' logs.
+        """
+        self._idle_mib = await self._held_mib()
+        logs = {server.process.log: server.process.log.stat().st_size for server in self._servers()}
+        try:
+            for worker in self._workers:
+                await self._fleet.load(worker.name, [model])
+            yield
+            for worker in self._workers:
+                await self._fleet.unload(worker.name, [model.name])
+        except ServerError as error:
+            # The log files are deleted before the user reads the message.
+            lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
+            excerpt = f"; the server's log:{''.join(lines)}" if lines else ""
+            where = f"{model.graph}.{model.task}.{model.variant}"
+            raise ServerError(error.message + excerpt, where=where) from error
+
+    async def model_mib(self) -> float:
+        """Returns the memory used by the model: the growth of the slice's or the processes' memory since its load."""
+        return max(0.0, await self._held_mib() - self._idle_mib)
+
+    async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
+        """Sends one request to a loaded model and returns its outputs."""
+        return await self._servers()[0].client.infer(model, inputs, timeout_s=TIMEOUT_S)
+
+    async def statistics(self, model: str) -> list[dict[str, Any]]:
+        """Returns Triton's statistics of a loaded model, one entry per server."""
+        return [entry for server in self._servers() for entry in await server.client.statistics(model)]
+
+    def connect(self, lane: int) -> Connection:
+        """Opens a connection as the gateway would, for which lanes use the servers in turn."""
+        servers = self._servers()
+        return Connection(f"unix:{servers[lane % len(servers)].process.command.address}", TIMEOUT_S)
+
+    def _servers(self) -> list[RunningServer]:
+        found = [server for worker in self._workers if (server := self._fleet.server(worker.name)) is not None]
+        if not found:
+            raise ServerError("no worker is running")
+        return found
+
+    async def _held_mib(self) -> float:
+        """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
+        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
+            return use.memory_mib
+        pids = [server.process.pid for server in self._servers()]
+        return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
+
+
+@asynccontextmanager
+async def profiling_workers(installation: Installation, cluster: Cluster, gpu: Gpu) -> AsyncIterator[ProfilingWorkers]:
+    """Provides workers for profiling, which are stopped and removed at the end of the context.
+
+    Args:
+        installation: Installed tritonserver to run.
+        cluster: Cluster with the GPU.
+        gpu: GPU to measure on.
+    """
+    with _folders(cluster) as paths, closing(Journal(paths.journal)) as journal:
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
+        await fleet.serve_on(cluster)
+        around = await fleet.around_others(cluster)
+        found = next(found for found in around.gpus if found.id == gpu.id)
+        workers = ProfilingWorkers(fleet, found, mps=cluster.processes == "mps")
+        try:
+            yield workers
+        finally:
+            await workers.stop()
+
+
+@contextmanager
+def _folders(cluster: Cluster) -> Iterator[Paths]:
+    """Provides the folders of a profiling run.
+
+    On real GPUs the journal is kept, so that the next run can destroy the MIG instances that a killed run left behind.
+    """
+    persistent = cluster.driver == "nvml"
+    if persistent:
+        state = deployment_paths(None).state / _PERSISTENT_FOLDER
+    else:
+        state = Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
+    paths = deployment_paths(state)
+    try:
+        paths.create()
+        with locked(paths.lock):
+            yield paths
+    finally:
+        shutil.rmtree(paths.run, ignore_errors=True)
+        if not persistent:
+            shutil.rmtree(state, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""From a task graph back to its graph.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, TensorType, Variant, When
+from jigsaw_triton.spec.schema import API_VERSION
+from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
+
+
+def to_yaml(graph: TaskGraph) -> str:
+    """Returns a graph.yaml that loads to an equal graph if it is saved in the folder of the graph.
+
+    Raises:
+        InputError: An artifact or a sample is outside the folder of the graph.
+    """
+    return dump_yaml(to_document(graph))
+
+
+def to_document(graph: TaskGraph) -> dict[str, Any]:
+    """Returns the content of the graph.yaml of a graph, without entries that have their default.
+
+    Raises:
+        InputError: An artifact or a sample is outside the folder of the graph.
+    """
+    inputs = {
+        name: Inline(_tensor(value.type), **({} if value.rows == 1 else {"rows": value.rows}))
+        for name, value in graph.inputs.items()
+    }
+    spec: dict[str, Any] = {
+        "slo": _slo(graph.slo),
+        "inputs": inputs,
+        "outputs": {name: str(ref) for name, ref in graph.outputs.items()},
+        "tasks": {
+            node.name: _task(node, graph.folder) if isinstance(node, Task) else _step(node) for node in graph.in_order()
+        },
+    }
+    others = {"target": "auto", "overload": "refuse", "priority": 0, "weight": 1.0}
+    spec |= {name: getattr(graph, name) for name, default in others.items() if getattr(graph, name) != default}
+    if graph.samples:
+        spec["sample"] = {name: _relative(path, graph.folder) for name, path in graph.samples.items()}
+    return {"apiVersion": API_VERSION, "kind": "TaskGraph", "metadata": Inline(name=graph.name), "spec": spec}
+
+
+def _slo(slo: Slo) -> Inline:
+    mode = {} if slo.accuracy_mode == "floor" else {"accuracy_mode": slo.accuracy_mode}
+    return Inline(latency_ms=slo.latency_ms, percentile=slo.percentile, accuracy=slo.accuracy, **mode)
+
+
+def _tensor(kind: TensorType) -> Inline:
+    return Inline(dtype=kind.dtype, shape=list(kind.shape))
+
+
+def _ends(node: Task | PythonStep) -> dict[str, Any]:
+    return {
+        "inputs": {name: str(ref) for name, ref in node.inputs.items()},
+        "outputs": {name: _tensor(kind) for name, kind in node.outputs.items()},
+    }
+
+
+def _task(task: Task, folder: Path) -> dict[str, Any]:
+    return {
+        **({"for_each": str(task.for_each)} if task.for_each is not None else {}),
+        **({"when": _when(task.when)} if task.when is not None else {}),
+        **_ends(task),
+        **({"counts": dict(task.counts)} if task.counts else {}),
+        **({} if task.retry else {"retry": "never"}),
+        "variants": [_variant(variant, folder) for variant in task.variants],
+    }
+
+
+def _when(when: When) -> Inline:
+    bound = {"above": when.above} if when.above is not None else {"below": when.below}
+    return Inline(tensor=str(when.tensor), **bound, probability=when.probability)
+
+
+def _variant(variant: Variant, folder: Path) -> Inline:
+    artifacts = {name: _relative(path, folder) for name, path in variant.artifacts.items()}
+    optional = {"artifacts": artifacts, "parameters": dict(variant.parameters), "yields": dict(variant.yields)}
+    return Inline(
+        name=variant.name,
+        accuracy=variant.accuracy,
+        template=variant.template,
+        **{name: value for name, value in optional.items() if value},
+    )
+
+
+def _step(step: PythonStep) -> dict[str, Any]:
+    return {
+        "python": step.file,
+        **_ends(step),
+        "latency_ms": step.latency_ms,
+        **({"yields": dict(step.yields)} if step.yields else {}),
+        **({} if step.retry else {"retry": "never"}),
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    if not path.is_relative_to(folder):
+        raise InputError("the file is outside the folder of the graph", where=str(path), hint=f"move it into {folder}")
+    return path.relative_to(folder).as_posix()

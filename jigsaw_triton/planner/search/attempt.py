@@ -1,0 +1,76 @@
+"""One attempt to solve a planning problem with one solver, and the candidates that it chooses from."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.planner.candidates.configurations import available
+from jigsaw_triton.planner.candidates.fused_chains import Apart, in_shared_slices, with_fused_chains, without
+from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled
+from jigsaw_triton.planner.search.choices import Candidates, replicas, worth_trying
+from jigsaw_triton.planner.solver.solver import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A problem, its options, and the solver to use.
+
+    Attributes:
+        problem: Prepared problem.
+        options: Checked options.
+        configurations: Graph name -> task -> all configurations.
+        solver: Solver of every program of this attempt.
+        unfused: The problem with one task each, if the chains of `problem` are fused into single tasks; else None.
+    """
+
+    problem: Problem
+    options: Options
+    configurations: Candidates
+    solver: Solver
+    unfused: Problem | None = None
+
+    def candidates(self) -> Candidates:
+        """Returns the configurations that an optimal plan may need, even if the cluster has no room for them."""
+        found = worth_trying(self.problem, self.configurations, self.options)
+        return found if self.unfused is None else in_shared_slices(found)
+
+    def scaled(self, growing: Collection[str], scale: float) -> "Attempt":
+        """Returns the attempt with the demands of these graphs multiplied by a scale."""
+        return replace(self, problem=with_demand_scaled(self.problem, growing, scale))
+
+    def limited(self, time_limit_s: float) -> "Attempt":
+        """Returns the attempt with another time limit."""
+        return replace(self, options=replace(self.options, time_limit_s=time_limit_s))
+
+    def fused(self) -> "Attempt | None":
+        """Returns the attempt with each chain that fits a shared slice as one task; None if there is no such chain."""
+        if not self.options.share or "T" not in self.options.features:
+            return None
+        left_out: Apart = frozenset()
+        while (problem := with_fused_chains(self.problem, left_out)) is not None:
+            configurations = {
+                w.graph.name: available(
+                    w.graph, problem.profiles[w.graph.name], problem.boards, self.options, replicas(problem)
+                )
+                for w in problem.workloads
+            }
+            attempt = replace(self, problem=problem, configurations=configurations, unfused=self.problem)
+            unfit = without(configurations) or without(attempt.candidates())
+            if not unfit:
+                return attempt
+            left_out |= unfit
+        return None
+
+
+class OutOfTimeError(JigsawError):
+    """The time limit ended before a plan was found or proven impossible.
+
+    Args:
+        time_limit_s: Seconds that the solver was given.
+    """
+
+    def __init__(self, time_limit_s: float) -> None:
+        super().__init__(
+            f"no feasible plan was found within {time_limit_s:g} s; the problem may still be feasible",
+            hint="allow more time with --time-limit",
+        )

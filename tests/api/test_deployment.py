@@ -1,0 +1,385 @@
+"""Deployments, without tritonservers."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jigsaw_triton as jt
+from jigsaw_triton.api import controller
+from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
+from jigsaw_triton.api.request import Request
+from jigsaw_triton.console.client import ControllerGoneError
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.lock import take_lock
+from jigsaw_triton.errors import InputError, JigsawError, StateError
+from tests.cli.conftest import Run
+from tests.fakes import controller as controllers
+
+
+class EventSource:
+    """Controller that returns one answer for each call of `events`, and is gone after the last."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self._answers = list(answers)
+        self.asked: list[int] = []
+
+    def status(self) -> dict[str, Any]:
+        raise ControllerGoneError("gone")
+
+    def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+        self.asked.append(after)
+        if not self._answers:
+            raise ControllerGoneError("gone")
+        return self._answers.pop(0)
+
+
+def answer(state: str, *texts: str, first: int = 1, error: str = "") -> dict[str, Any]:
+    events = [
+        {"id": first + i, "at": "2026-01-02T03:04:05.678+00:00", "kind": "note", "text": text}
+        for i, text in enumerate(texts)
+    ]
+    return {"events": events, "state": state, "queued": False, "error": error, "error_code": 1 if error else 0}
+
+
+def stopped(state: dict[str, Any]) -> bool:
+    return bool(state["state"] == "stopped")
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path / "state")
+    deployment.paths.create()
+    yield deployment
+    for folder in (deployment.paths.run / "workers", deployment.paths.run):
+        folder.rmdir()
+
+
+@pytest.fixture
+def journal(deployment: Deployment) -> Iterator[Journal]:
+    journal = Journal(deployment.paths.journal)
+    yield journal
+    journal.close()
+
+
+def connect(controller: EventSource, monkeypatch: pytest.MonkeyPatch) -> EventSource:
+    monkeypatch.setattr(Deployment, "client", property(lambda _: controller))
+    return controller
+
+
+# --- nothing is deployed ----------------------------------------------------------------------------------------------
+
+
+def test_looking_for_a_deployment_creates_nothing(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "state")
+    assert deployment.find_status() is None
+    assert not deployment.running
+    assert deployment.events() == ()
+    assert deployment.last_event() == 0
+    deployment.down(missing_ok=True)
+    for call in (deployment.status, deployment.plan, deployment.down):
+        with pytest.raises(StateError, match="nothing is deployed here") as caught:
+            call()
+    assert caught.value.where == str(tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "events", "logs", "down"])
+def test_commands_say_that_nothing_is_deployed(run: Run, tmp_path: Path, command: str) -> None:
+    result = run(command, "--state", tmp_path / "state")
+    assert result.exit_code == 4
+    assert "nothing is deployed here" in result.stderr
+
+
+def test_waiting_for_the_end_returns_at_once_if_nothing_is_deployed(run: Run, tmp_path: Path) -> None:
+    assert run("status", "--wait", "stopped", "--state", tmp_path / "state").exit_code == 0
+    result = run("status", "--wait", "ready", "--timeout", "0", "--state", tmp_path / "state")
+    assert result.exit_code == 4
+    assert "nothing is deployed here" in result.stderr
+
+
+def test_down_leaves_alone_a_controller_that_does_not_answer_yet(
+    run: Run, deployment: Deployment, journal: Journal
+) -> None:
+    take_lock(deployment.paths.lock)
+    result = run("down", "--state", deployment.paths.state)
+    assert result.exit_code == 4
+    assert "a controller is starting or ending" in result.stderr
+    assert deployment.paths.run.exists()
+
+
+# --- after the end ----------------------------------------------------------------------------------------------------
+
+
+def test_events_outlive_the_controller(run: Run, deployment: Deployment, journal: Journal) -> None:
+    for text in ("one", "two", "three"):
+        journal.event("plan", text)
+    result = run("events", "-n", "2", "--state", deployment.paths.state)
+    assert result.exit_code == 0
+    assert [line.split()[1:] for line in result.stdout.splitlines()] == [["plan", "two"], ["plan", "three"]]
+    assert [event.text for event in deployment.events(after=1)] == ["two", "three"]
+    assert deployment.last_event() == 3
+
+
+def test_logs_outlive_the_controller_and_an_unknown_name_is_refused(run: Run, deployment: Deployment) -> None:
+    state = deployment.paths.state
+    deployment.paths.log("gateway").write_text("a\nb\n")
+    deployment.paths.log("n-0-1g-0").write_text("c\n")
+    assert run("logs", "--state", state).stdout == "gateway: a\ngateway: b\nn-0-1g-0: c\n"
+    assert run("logs", "gateway", "-n", "1", "--state", state).stdout == "b\n"
+    result = run("logs", "gatewy", "--state", state)
+    assert result.exit_code == 2
+    assert "'gateway'" in result.stderr
+
+
+# --- following ------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_reported_once_until_the_wanted_state(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = connect(
+        EventSource(answer("solving", "a", "b"), answer("changing", "c", first=3), answer("ready"), answer("ready")),
+        monkeypatch,
+    )
+    lines: list[str] = []
+    last = deployment.follow(lines.append, 0, lambda state: bool(state["state"] == "ready"))
+    assert last["state"] == "ready"
+    assert [line.split()[-1] for line in lines] == ["a", "b", "c"]
+    assert controller.asked == [0, 2, 3]
+
+
+def test_the_error_of_a_controller_that_has_ended_is_found_in_events_that_were_reported(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.event("error", "of an earlier change", 1)
+    journal.event("error", "port 8000 is taken", 2)
+    journal.event("stopped", "nothing runs any more")
+    connect(EventSource(answer("stopping", "port 8000 is taken", first=2, error="x")), monkeypatch)
+    lines: list[str] = []
+    last = deployment.follow(lines.append, 1, stopped)
+    assert (last["state"], last["error"], last["error_code"]) == ("stopped", "port 8000 is taken", 2)
+    assert len(lines) == 2
+    assert lines[-1].endswith("nothing runs any more")
+
+
+def test_a_controller_that_was_stopped_has_no_error(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.event("error", "worker n-0-1g-0 ended unexpectedly (signal 9)")
+    journal.event("down", "asked for by the user")
+    journal.event("stopped", "nothing runs any more")
+    connect(EventSource(), monkeypatch)
+    assert deployment.follow(lambda _: None, 0, stopped)["error"] == ""
+
+
+def test_a_controller_that_died_has_an_error(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.event("transition", "start servers and load models where there is room")
+    connect(EventSource(), monkeypatch)
+    last = deployment.follow(lambda _: None, 0, stopped)
+    assert last["error"].startswith("the controller ended unexpectedly")
+    assert last["error_code"] == 1
+
+
+def test_an_event_is_printed_on_one_line() -> None:
+    assert event_line("2026-01-02T03:04:05.678+00:00", "plan", "generation 1") == "03:04:05 plan       generation 1"
+
+
+# --- starting -------------------------------------------------------------------------------------------------------
+
+
+def test_a_controller_that_another_process_has_just_started_is_left_alone(deployment: Deployment) -> None:
+    take_lock(deployment.paths.lock)
+    with pytest.raises(StateError, match="another deploy is in progress"):
+        controller.start(deployment.paths, lambda: None)
+
+
+def test_the_error_of_a_failed_start_has_the_end_of_the_log(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("JIGSAW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(JigsawError, match=r"did not start; its log ends with:\n(?s:.*)cache") as caught:
+        controller.start(deployment.paths, lambda: None)
+    assert caught.value.where == str(deployment.paths.log("controller"))
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_standard_input_cannot_be_deployed() -> None:
+    with pytest.raises(InputError, match="standard input"):
+        absolute_path("-")
+
+
+def test_the_controller_gets_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [absolute_path("app"), absolute_path("/other")] == [str(tmp_path / "app"), "/other"]
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (2, 2), (0, 1)])
+def test_a_failed_change_has_the_exit_code_of_its_error(code: int, exit_code: int) -> None:
+    with pytest.raises(JigsawError, match="no room") as caught:
+        raise_failure({"error": "no room", "error_code": code})
+    assert caught.value.exit_code == exit_code
+
+
+def test_a_change_without_an_error_raises_nothing() -> None:
+    raise_failure({"error": "", "error_code": 0})
+
+
+# --- deploying and updating -------------------------------------------------------------------------------------------
+
+
+def test_a_path_reaches_the_controller_as_an_absolute_path(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(app.parent)
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy("app", demand=20, gpus="2xcpu", state=tmp_path / "state")
+    (request,) = fake.requests
+    assert request["graphs"] == (str(app),)
+    assert request["demand"] == {"": 20}
+    assert deployment.running
+
+
+def test_a_graph_without_a_file_reaches_the_controller_as_text(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    graph, table = jt.load_graph(app), jt.load_profiles(app)
+    (app / "profiles.csv").rename(app / "other.csv")
+    jt.deploy(graph, gpus="2xcpu", profiles=table, state=tmp_path / "a")
+    fake.running = False
+    jt.deploy(app, gpus="2xcpu", profiles={"hello": app / "other.csv"}, state=tmp_path / "b")
+    first, second = (request["graphs"][0] for request in fake.requests)
+    assert first == second
+    assert first["yaml"] == graph.to_yaml()
+    assert first["folder"] == str(app)
+    assert Request.from_json(fake.requests[0]).read().profiles["hello"].rows() == table.rows()
+
+
+def test_an_update_changes_only_what_it_is_given(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, demand=20, gpus="2xcpu", target="bls", state=tmp_path / "state")
+    deployment.update(demand=30)
+    deployment.update(gpus="1xcpu")
+    kept = [(r["demand"], r["gpus"], r["target"]) for r in fake.requests]
+    assert kept == [({"": 20}, "2xcpu", "bls"), ({"": 30}, "2xcpu", "bls"), ({"": 30}, "1xcpu", "bls")]
+
+
+def test_an_update_needs_the_graphs_if_another_process_deployed_them(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with pytest.raises(StateError, match="nothing is deployed here"):
+        Deployment(tmp_path).update(demand=30)
+    jt.deploy(app, demand=20, gpus="2xcpu", state=tmp_path)
+    with pytest.raises(InputError, match="this process does not know what is deployed"):
+        Deployment(tmp_path).update(demand=30)
+    Deployment(tmp_path).update(app, gpus="2xcpu")
+    assert fake.requests[-1]["demand"] == {"hello": 20.0}
+
+
+def test_a_first_deployment_that_fails_is_taken_down(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController("no room").install(monkeypatch)
+    with pytest.raises(JigsawError, match="no room"):
+        jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    assert not fake.running
+
+
+def test_an_update_that_fails_leaves_what_is_running(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    fake.error = "no room"
+    with pytest.raises(JigsawError, match="no room"):
+        deployment.update(demand=2)
+    assert fake.running
+
+
+def test_a_context_manager_takes_the_deployment_down(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with jt.deploy(app, gpus="2xcpu", state=tmp_path) as deployment:
+        assert deployment.status()["state"] == "ready"
+    assert not fake.running
+    with jt.deploy(app, gpus="2xcpu", state=tmp_path) as deployment:
+        deployment.down()
+
+
+def test_coroutines_do_the_same(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+
+    async def serve() -> None:
+        async with await jt.deploy_async(app, demand=20, gpus="2xcpu", state=tmp_path) as deployment:
+            assert (await deployment.status())["state"] == "ready"
+            await deployment.wait("ready", timeout_s=1)
+            await deployment.update(demand=30)
+            assert await deployment.events() == ()
+            with pytest.raises(StateError, match="no plan is served here yet"):
+                await deployment.plan()
+
+    asyncio.run(serve())
+    assert [request["demand"] for request in fake.requests] == [{"": 20}, {"": 30}]
+    assert not fake.running
+
+
+def test_mistakes_are_found_before_anything_is_started(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    with pytest.raises(jt.SpecError, match="there is no GPU model 'A10'"):
+        jt.deploy(app, gpus="1xA10", state=tmp_path)
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="1xcpu", state=tmp_path)
+    with pytest.raises(InputError, match="standard input"):
+        jt.deploy("-", gpus="1xcpu", state=tmp_path)
+    assert not fake.requests and not fake.running
+
+
+# --- servers without a controller -------------------------------------------------------------------------------------
+
+
+def test_servers_without_a_controller_are_named_and_adopted(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    fake = controllers.FakeController().install(monkeypatch)
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway", "a-0-1g-0"])
+    with pytest.raises(StateError, match=r"no controller is running here, but 2 servers are: gateway, a-0-1g-0"):
+        Deployment(tmp_path).status()
+    jt.deploy(app, gpus="2xcpu", state=tmp_path)
+    assert fake.starts == 1
+    assert "servers are running here without a controller; a new controller adopts them" in caplog.text
+
+
+def test_a_controller_that_adopts_nothing_is_ended_if_the_deployment_fails(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    fake.state = "idle"
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway"])
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="2xcpu", state=tmp_path)
+    assert fake.starts == 1
+    assert not fake.running
+
+
+def test_servers_of_a_first_deployment_that_serve_survive_a_failed_update(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway"])
+    with pytest.raises(jt.InfeasibleError):
+        jt.deploy(app, demand=1e6, gpus="2xcpu", state=tmp_path)
+    assert fake.running

@@ -1,0 +1,111 @@
+"""The supervisor, with shell scripts in place of the controller."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.api.supervisor import CRASHED, LOCK, RUNS_ALREADY, UNREADABLE
+from jigsaw_triton.console import daemon
+from jigsaw_triton.controller.lock import AlreadyRunsError, is_locked, take_lock
+from jigsaw_triton.controller.paths import deployment_paths
+
+RUN = """
+import sys
+from jigsaw_triton.api.supervisor import Supervisor
+sys.exit(Supervisor(["/bin/sh", sys.argv[1]]).run())
+"""
+
+
+def supervise(folder: Path, script: str) -> subprocess.Popen[str]:
+    """Starts a supervisor of a script. The file `starts` has a line for each start of the script."""
+    path = folder / "controller.sh"
+    path.write_text(f'cd {folder}; echo "$1" >> starts\n{script}\n')
+    return subprocess.Popen([sys.executable, "-c", RUN, str(path)], stderr=subprocess.PIPE, text=True)
+
+
+def starts(folder: Path) -> list[str]:
+    """Returns the arguments of each start so far."""
+    path = folder / "starts"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("code", [0, 2, 75])
+def test_a_controller_that_ends_in_an_orderly_way_is_not_restarted(tmp_path: Path, code: int) -> None:
+    with supervise(tmp_path, f"exit {code}") as process:
+        assert process.wait(timeout=30) == code
+    assert starts(tmp_path) == [""]
+
+
+@pytest.mark.parametrize("death", ["kill -9 $$", f"exit {CRASHED}"])
+def test_a_controller_that_dies_is_restarted_to_resume(tmp_path: Path, death: str) -> None:
+    with supervise(tmp_path, f"[ $(wc -l < starts) = 3 ] && exit 0\n{death}") as process:
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert starts(tmp_path) == ["", "--resume", "--resume"]
+    assert "it is restarted in 0.1 s" in stderr and "it is restarted in 0.2 s" in stderr
+
+
+@pytest.mark.parametrize("code", [1, 2, 4])
+def test_a_failed_first_start_is_final_and_a_failed_resume_is_retried(tmp_path: Path, code: int) -> None:
+    with supervise(tmp_path, f"exit {code}") as process:
+        assert process.wait(timeout=30) == code
+    assert starts(tmp_path) == [""]
+    (tmp_path / "starts").unlink()
+    script = f"[ $(wc -l < starts) = 1 ] && kill -9 $$\n[ $(wc -l < starts) = 2 ] && exit {code}\nexit 0"
+    with supervise(tmp_path, script) as process:
+        assert process.wait(timeout=30) == 0
+    assert len(starts(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.Signals) -> None:
+    script = "trap 'echo left > left; exit 0' TERM; echo > ready; while :; do sleep 0.01; done"
+    with supervise(tmp_path, script) as process:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        assert process.wait(timeout=30) == 0
+    assert (tmp_path / "left").exists()
+    assert starts(tmp_path) == [""]
+
+
+def test_a_deployment_has_one_supervisor(tmp_path: Path) -> None:
+    lock = deployment_paths(tmp_path).supervisor_lock
+    assert lock == tmp_path / LOCK
+    assert not is_locked(lock)
+    take_lock(lock)
+    assert is_locked(lock)
+    command = [sys.executable, "-m", "jigsaw_triton.api.supervisor", str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == RUNS_ALREADY == AlreadyRunsError.exit_code
+
+
+def test_a_state_that_cannot_be_read_is_final(tmp_path: Path) -> None:
+    assert UNREADABLE == daemon.UNREADABLE
+    with supervise(tmp_path, f"[ $(wc -l < starts) = 1 ] && kill -9 $$\nexit {UNREADABLE}") as process:
+        assert process.wait(timeout=30) == UNREADABLE
+    assert len(starts(tmp_path)) == 2
+
+
+def test_a_signal_between_two_controllers_starts_no_other(tmp_path: Path) -> None:
+    with supervise(tmp_path, "kill -9 $$") as process:
+        # The fifth restart comes 1.6 s after the fourth.
+        while len(starts(tmp_path)) < 5:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert len(starts(tmp_path)) == 5
+
+
+def test_a_log_on_a_full_disk_does_not_end_the_supervisor(tmp_path: Path) -> None:
+    script = tmp_path / "controller.sh"
+    script.write_text(f"cd {tmp_path}; echo >> starts; [ $(wc -l < starts) = 2 ] && exit 0\nkill -9 $$\n")
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run([sys.executable, "-c", RUN, str(script)], stderr=full, check=False, timeout=60)
+    assert len(starts(tmp_path)) == 2
+    assert ended.returncode == 0

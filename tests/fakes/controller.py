@@ -1,0 +1,72 @@
+"""A stand-in for the controller's process that plans nothing and starts no server."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.api import controller, deployment
+from jigsaw_triton.console.client import ControllerGoneError
+
+
+class FakeController:
+    """Accepts requests, and answers as a controller whose changes take no time.
+
+    Args:
+        error: Error that every change ends with; empty for success.
+
+    Attributes:
+        requests: Requests to deploy, in order.
+        running: True between the start and the end.
+        starts: Number of times that the controller was started.
+        state: State while the controller is running.
+        interrupt: Called when a user follows the events of a deployment that serves.
+    """
+
+    def __init__(self, error: str = "") -> None:
+        self.error = error
+        self.requests: list[Mapping[str, Any]] = []
+        self.running = False
+        self.starts = 0
+        self.state = "ready"
+        self.interrupt: Callable[[], None] = lambda: None
+        self._reported = False
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeController":
+        """Takes the place of the controller of every deployment."""
+        monkeypatch.setattr(controller, "start", self._start)
+        monkeypatch.setattr(deployment, "ensure_programs", lambda *_: None)
+        monkeypatch.setattr(deployment.Deployment, "client", property(lambda _: self))
+        return self
+
+    def _start(self, *_: object) -> None:
+        self.running = True
+        self.starts += 1
+
+    def status(self) -> dict[str, Any]:
+        if not self.running:
+            raise ControllerGoneError("gone")
+        graphs = {"hello": {"base_rps": 20.0, "rows": []}} if self.requests else {}
+        return {
+            "state": self.state,
+            "generation": 0 if self.error else len(self.requests),
+            "controller": {"pid": 1},
+            "plan": None,
+            "graphs": graphs,
+            "workers": [],
+            "gateway": {"state": "absent"},
+        }
+
+    def deploy(self, request: Mapping[str, Any]) -> None:
+        self.requests.append(request)
+        self._reported = False
+
+    def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+        if self.running and self._reported:
+            self.interrupt()
+        self._reported = True
+        state = self.state if self.running else "stopped"
+        return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": int(bool(self.error))}
+
+    def down(self) -> None:
+        self.running = False
