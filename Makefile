@@ -29,8 +29,7 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
-# Tests that start tritonservers run two at a time, since each keeps many processes busy. Those that measure times or
-# loads run alone.
+# Tests that start tritonservers measure times, so they run one by one. All others run in parallel.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,8 +37,7 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
 	$(BIN)/python $(UNIT_RUN) -m "not e2e"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "e2e and not timing" $(E2E_TESTS)
-	$(BIN)/python -m pytest -m "e2e and timing" $(E2E_TESTS)
+	$(BIN)/python -m pytest -m e2e $(E2E_TESTS)
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup
@@ -50,7 +48,7 @@ test-fast: setup
 
 # Branch coverage of the tests that start no tritonserver; fails below the floor in pyproject.toml.
 coverage: setup
-	$(BIN)/python $(UNIT_RUN) -m "not e2e" --cov --cov-report=term
+	$(BIN)/python $(UNIT_RUN) -m "not e2e" --cov --cov-report=term:skip-covered
 
 # Runs the tests of the backend's core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 test-sanitizers: setup

@@ -25,10 +25,8 @@ PATIENCE_S = 120.0
 """Timeout of every wait in these tests, in seconds."""
 
 _POLL_S = 0.05
-_PARALLEL = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-_PORTS = range(20_000 + 3_000 * _PARALLEL, 23_000 + 3_000 * _PARALLEL)
-"""Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts. Each
-process of a parallel run has its own."""
+_PORTS = range(20_000, 32_000)
+"""Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts."""
 
 
 @dataclass(frozen=True, slots=True)

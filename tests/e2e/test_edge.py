@@ -23,7 +23,7 @@ from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd, expected
 from tests.e2e.system import PATIENCE_S, System, free_ports
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+pytestmark = pytest.mark.e2e
 
 KEYS = {"alice": "alice-0123456789abcdef", "bob": "bob-0123456789abcdef"}
 RPS = 20

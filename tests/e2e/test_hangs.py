@@ -19,7 +19,7 @@ from tests.e2e.system import System
 from tests.e2e.test_python_steps import SCALE
 from tests.e2e.test_python_steps import write as write_steps
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+pytestmark = pytest.mark.e2e
 
 STOPPED_S = 2.0
 """Seconds for which processes are stopped. They then continue with their old calls."""

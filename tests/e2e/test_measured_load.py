@@ -9,7 +9,7 @@ from tests.e2e.app import write_application
 from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import System
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+pytestmark = pytest.mark.e2e
 
 MOST_ASKED = 5000
 """Requests after which the measured rows must be known. 200 suffice, after a second or two."""

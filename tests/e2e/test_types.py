@@ -14,7 +14,7 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.system import System
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+pytestmark = pytest.mark.e2e
 
 TYPES = {"HALF": "FP16", "BRAIN": "BF16", "FLAG": "BOOL", "LONG": "INT64", "TEXT": "BYTES", "DATA": "UINT8"}
 LARGE_BYTES = 64 * 2**20

@@ -6,7 +6,7 @@ from benchmarks import a100, harness, system
 from benchmarks.dataplane.__main__ import PARTS, measure
 from benchmarks.dataplane.effort import SMOKE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
+pytestmark = pytest.mark.e2e
 
 FIGURES = {
     "native": "dataplane.chain2.rate.32_clients",

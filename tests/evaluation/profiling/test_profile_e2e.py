@@ -19,8 +19,6 @@ from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.resources import applications_dir
 from tests.fakes.nvml.machine import Machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timing]
-
 CHOICE = ("--task", "classify", "--variant", "linear", "--instances", "1", "--seconds", "0.2", "-o", "json")
 
 
@@ -41,6 +39,7 @@ def profile(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -
     return document
 
 
+@pytest.mark.e2e
 def test_a_measurement_is_kept_until_it_is_requested_again(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = profile(digits, capsys, "--batches", "2")
     assert (first["measured"], first["kept"]) == (1, 0)
@@ -64,6 +63,7 @@ def test_a_measurement_is_kept_until_it_is_requested_again(digits: Path, capsys:
     assert (again["measured"], again["kept"]) == (1, 0)
 
 
+@pytest.mark.e2e
 def test_profiling_on_gpus_spares_others_and_removes_the_remains_of_a_killed_run(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +90,7 @@ def test_profiling_on_gpus_spares_others_and_removes_the_remains_of_a_killed_run
         machine.leave()
 
 
+@pytest.mark.e2e
 def test_instances_that_are_processes_are_measured_under_mps(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
