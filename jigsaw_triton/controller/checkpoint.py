@@ -65,6 +65,12 @@ def load(journal: Journal) -> State | None:
     return state
 
 
+def _is_value(cls: type) -> bool:
+    """True for classes whose instances are made of their fields alone."""
+    named_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
+    return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
+
+
 class _Unpickler(pickle.Unpickler):
     """Makes values of this package's classes, and calls nothing else."""
 
@@ -79,7 +85,6 @@ class _Unpickler(pickle.Unpickler):
         # A name with dots would reach what a module has imported.
         if module_name.startswith("jigsaw_triton.") and "." not in global_name:
             found = super().find_class(module_name, global_name)
-            own = isinstance(found, type) and found.__module__ == module_name
-            if own and (is_dataclass(found) or issubclass(found, Enum) or found is ProfileTable):
+            if isinstance(found, type) and found.__module__ == module_name and _is_value(found):
                 return found
         raise pickle.UnpicklingError(f"a state contains no {module_name}.{global_name}")

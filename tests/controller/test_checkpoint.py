@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.api.files import read_wanted
+from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.checkpoint import VERSION, load, save
 from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.state import State
+from jigsaw_triton.controller.rows import Count, Source
+from jigsaw_triton.controller.state import Restarts, State
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.resources import applications_dir
 from tests.controller.worlds import World, bundle, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -94,3 +98,24 @@ def test_nothing_in_a_checkpoint_is_called(journal: Journal, tmp_path: Path) -> 
     with pytest.raises(StateError, match="a state contains no"):
         load(journal)
     assert not (tmp_path / "mark").exists()
+
+
+def test_a_state_with_all_that_a_deployment_knows_comes_back(journal: Journal) -> None:
+    state = deployed()
+    assert state.wanted is not None
+    folders = [str(applications_dir() / name) for name in ("docread", "digits-strip")]
+    loaded = read_wanted(folders, gpus="2xcpu", demand={"docread": 1.0, "digits-strip": 1.0})
+    full = replace(
+        state,
+        wanted=loaded,
+        counts={Source("app", "t0", "v0", "ROWS"): Count(3.0, 2.0)},
+        restarts={"gateway": Restarts((1.0,), lost=True)},
+        inflight={1: a.Flip("app", ONE.graphs["app"].front)},
+    )
+    save(journal, None, full)
+    found = load(journal)
+    assert found is not None
+    assert (found.counts, found.restarts, found.inflight) == (full.counts, full.restarts, full.inflight)
+    assert found.wanted is not None
+    assert found.wanted.graphs == loaded.graphs and found.wanted.cluster == loaded.cluster
+    assert {n: t.rows() for n, t in found.wanted.profiles.items()} == {n: t.rows() for n, t in loaded.profiles.items()}
