@@ -17,16 +17,16 @@ class Recorder::RecordedMetric : public Metric {
  public:
   RecordedMetric(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
 
-  void add(double value) override { change(MetricKind::kCounter, series_.value + value, 0); }
+  void add(double value) override { change(MetricKind::kCounter, value, 0); }
   void set(double value) override { change(MetricKind::kGauge, value, 0); }
-  void observe(double value) override { change(MetricKind::kHistogram, series_.value + value, 1); }
+  void observe(double value) override { change(MetricKind::kHistogram, value, 1); }
 
  private:
   void change(MetricKind kind, double value, int64_t more) {
     std::lock_guard lock(recorder_.mutex_);
     if (kind != series_.kind)
       recorder_.logs_.emplace_back(LogLevel::kError, series_.name + " is of another kind of metric");
-    series_.value = value;
+    series_.value = kind == MetricKind::kGauge ? value : series_.value + value;
     series_.count += more;
   }
 
