@@ -303,8 +303,9 @@ class Deployment:
             self.client.down()
 
     def wait_ended(self) -> None:
-        """Waits until the process of a controller that has stopped is gone."""
+        """Waits until the processes of a controller that has stopped, and of its supervisor, are gone."""
         wait_unlocked(self.paths.lock)
+        wait_unlocked(self.paths.supervisor_lock)
 
     def follow(
         self, report: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
