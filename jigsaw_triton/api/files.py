@@ -424,7 +424,7 @@ def make_problem(wanted: Wanted, *, running: Plan | None = None) -> Problem:
     """Returns the planner's problem.
 
     Args:
-        wanted: What to serve.
+        wanted: Graphs, demands, profiles and cluster to plan for.
         running: Plan that is running now.
     """
     workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())

@@ -84,7 +84,7 @@ def test_a_killed_controller_costs_no_request_and_is_started_again(
         after = shared.status()
         assert server_pids(after) == server_pids(before)
         assert [w["uuid"] for w in after["workers"]] == [w["uuid"] for w in before["workers"]]
-        # What it adopted it can watch, change and end.
+        # The controller can watch, change and end the servers that it adopted.
         worker = shared.worker_of("square")
         os.kill(worker["pid"], signal.SIGKILL)
         last = shared.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
