@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import harness, system
-from benchmarks.controller import GRAPH, clients
+from benchmarks.controller.changes import GRAPH, clients
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Wanted

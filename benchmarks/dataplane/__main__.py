@@ -25,7 +25,7 @@ from benchmarks.dataplane import (
     shared,
     soak,
 )
-from benchmarks.dataplane.effort import FULL, SMOKE, Effort
+from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
 Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]

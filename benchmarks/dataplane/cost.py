@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import Side
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.servers.installation import find_installation
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms
-from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import find_installation

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import system
 from benchmarks.dataplane import sides
 from benchmarks.dataplane.compare import rates
-from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress
 from jigsaw_triton.applications import fetch_application
 from jigsaw_triton.compiler import config as cfg

@@ -16,7 +16,7 @@ from statistics import median
 from benchmarks import system
 from benchmarks.dataplane import graphs, sides
 from benchmarks.dataplane.compare import added_ms, clients, rates
-from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.gpus.model import Cluster, Edge

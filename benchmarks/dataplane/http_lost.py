@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.client import BROKEN, Connection
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable

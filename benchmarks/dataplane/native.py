@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import NATIVE, added_ms, clients, rates, ratio
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.graphs import ROWS
 from benchmarks.dataplane.sides import Side
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.servers.installation import Installation, find_installation

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import clients, ratio
-from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array

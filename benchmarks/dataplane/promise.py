@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import a100, system
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS, Side
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors

@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.errors import ServerError

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
-from benchmarks.dataplane.effort import FULL, Effort
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront

@@ -22,9 +22,9 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import Outcome
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, counted, p99
 from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.gpus.model import GatewayPorts

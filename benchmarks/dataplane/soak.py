@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.client import BROKEN, OK, Connection
-from benchmarks.dataplane.effort import FULL, Effort
 from benchmarks.dataplane.sides import BATCH, SETTINGS
+from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Wanted

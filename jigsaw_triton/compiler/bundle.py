@@ -125,6 +125,8 @@ class RouteEntry:
         pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
         service_ms: Batch size -> usual milliseconds of a batch, from the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
+        generations: Numbers of the generations whose requests the entry may serve; empty for all.
+        closed: True if the entry serves only requests that no other generation of the route can serve.
     """
 
     worker: str
@@ -137,6 +139,8 @@ class RouteEntry:
     pads: bool = False
     service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    generations: tuple[int, ...] = ()
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,8 +296,13 @@ def _form(
     }
     if graph.target in ("auto", "graph"):
         routes |= {name: step_route(workers[names.steps_worker(graph.name)], name) for name in graph.steps}
+        # The front binds each request to this generation, until a change lets others serve it.
         tasks = tuple(
-            TaskFront(names.route(graph.name, node.name, job.generation), node.name, routes[node.name])
+            TaskFront(
+                names.route(graph.name, node.name, job.generation),
+                node.name,
+                tuple(replace(entry, generations=(job.generation,)) for entry in routes[node.name]),
+            )
             for node in graph.in_order()
         )
         folder = front.graph_front(

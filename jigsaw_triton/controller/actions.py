@@ -109,6 +109,19 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Settle:
+    """Wait until no request of a graph is bound to a generation; see `interim_routes`.
+
+    Attributes:
+        graph: Name of the graph.
+        generation: Number of the generation.
+    """
+
+    graph: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnloadModels:
     """Unload models from a worker and remove their folders."""
 
@@ -181,6 +194,7 @@ Action = (
     | SetRoutes
     | UnloadGateway
     | Drain
+    | Settle
     | UnloadModels
     | Retire
     | StopGateway

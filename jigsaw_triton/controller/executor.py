@@ -81,7 +81,15 @@ class Executor:
         plan, bundle = await asyncio.to_thread(self._plan_and_compile, action, cluster)
         self._journal.generation(action.generation, action.reason, plan.to_json())
         self._graphs = action.wanted.graphs
+        if action.running is not None:
+            self._forget_generations(action.running.bundle.generation)
         return plan, bundle
+
+    def _forget_generations(self, before: int) -> None:
+        """Removes the files of generations that no request can be bound to any more."""
+        for path in self._paths.generations.glob("*.*"):
+            if int(path.suffix[1:]) < before:
+                path.unlink(missing_ok=True)
 
     async def run(self, action: a.Action) -> None:
         """Carries out any action except `Solve`.
@@ -102,6 +110,8 @@ class Executor:
                 await self._fleet.restart(worker, delay_s)
             case a.Drain(worker_name, models):
                 await self._drain(worker_name, models)
+            case a.Settle(graph, generation):
+                await self._settle(graph, generation)
             case a.Retire(worker):
                 await self._fleet.retire(worker.name)
                 await asyncio.to_thread(shutil.rmtree, self._paths.worker_slots(worker.name), True)
@@ -166,6 +176,13 @@ class Executor:
         with drained(self._paths.slots(worker, model), DRAIN_S) as is_drained:
             return is_drained
 
+    async def _settle(self, graph: str, generation: int) -> None:
+        path = self._paths.generation(graph, generation)
+        if not await asyncio.to_thread(_unused, path):
+            raise ServerError(
+                f"requests of {graph} are still bound to generation {generation} after {DRAIN_S:g} s", where="gateway"
+            )
+
     async def _end_route(self, name: str) -> None:
         """Removes a route once no front at the gateway uses it.
 
@@ -189,7 +206,7 @@ class Executor:
 
 
 def _unused(path: Path) -> bool:
-    """Waits until no front holds a route's file. Returns False on timeout."""
+    """Waits until no front locks a file. Returns False on timeout."""
     if not path.exists():
         return True
     with drained(path, DRAIN_S) as is_drained:

@@ -91,6 +91,15 @@ class Paths:
         """Returns the file that each front at the gateway locks while it uses a route."""
         return self.run / "tasks" / route
 
+    def generation(self, graph: str, generation: int) -> Path:
+        """Returns the file that the gateway locks while it has requests of a graph that are bound to a generation."""
+        return self.generations / f"{graph}.{generation}"
+
+    @property
+    def generations(self) -> Path:
+        """Folder with a file for each graph and generation."""
+        return self.run / "generations"
+
     @property
     def condemned(self) -> Path:
         """Folder with a file for each worker that the gateway has permanently taken out of service."""

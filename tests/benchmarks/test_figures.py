@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import controller, exhaustive, harness, problems
+from benchmarks import exhaustive, harness, problems
 from benchmarks.__main__ import page
-from benchmarks.controller import Answer, Round
+from benchmarks.controller import changes
+from benchmarks.controller.changes import Answer, Round
 from benchmarks.harness import Figure, figure, table
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.graph.model import Slo
@@ -40,8 +41,8 @@ def test_requests_that_overlap_an_update_count_as_sent_during_it() -> None:
         Answer(1.9, 9.0, ""),
         Answer(2.1, 3, ""),
     ]
-    sent = controller._sent(answers, 1.0, 2.0)
-    assert controller._counts(sent) == (3, 1)
+    sent = changes._sent(answers, 1.0, 2.0)
+    assert changes._counts(sent) == (3, 1)
 
 
 def test_failed_requests_of_all_rounds_add_up() -> None:
@@ -50,7 +51,7 @@ def test_failed_requests_of_all_rounds_add_up() -> None:
         Round(3.0, 1.0, 100, 2, 0.7, 10, 0),
         Round(9.0, 9.0, 100, 0, 0.1, 10, 0),
     ]
-    found = {f.id: f for f in controller.figures(rounds)}
+    found = {f.id: f for f in changes.figures(rounds)}
     assert found["controller.deploy_s"].value == 3.0
     assert (found["controller.update_failed"].value, found["controller.update_failed"].met) == (3, False)
     assert (found["controller.kill9_failed"].value, found["controller.kill9_failed"].met) == (0, True)

@@ -107,7 +107,7 @@ def test_different_shares_of_the_same_replicas_are_a_change() -> None:
     world = deployed(World({1: ONE, 2: shared(2, 0.4), 3: shared(3, 0.40001)}))
     world.send(e.DeployRequested(wanted(11.0)))
     assert world.state.running is not None and world.state.running.bundle == shared(2, 0.4)
-    assert set(world.kinds()[5:]) == {"LoadGateway", "Flip", "SetRoutes"}
+    assert set(world.kinds()[5:]) == {"LoadGateway", "Flip", "SetRoutes", "Settle"}
     world.send(e.DeployRequested(wanted(12.0)))
     assert world.state.running.wanted.demand_rps["app"] == 12.0
     assert world.state.running.bundle == shared(2, 0.4)

@@ -91,18 +91,45 @@ def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
     }
 
 
-def test_new_workers_serve_the_old_generation_at_once_and_take_over_its_queues() -> None:
+def test_a_new_model_takes_over_from_the_one_beside_it_once_its_requests_have_ended() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "b"), generation=2)])
     assert routes_while(ONE, two) == {
-        "set the new routes": ["app.t1.a.g1", "app.t1.b.g2"],
+        "send new requests to the other generation": ["app.t1.b.g2", "app.t1.a.g1"],
+        "add the new workers to the routes": ["app.t1.b.g2"],
+    }
+    stages = stages_to(after(ONE), generation(ONE), generation(two))
+    titles = [stage.title for stage in stages]
+    at = titles.index("wait for the requests of the generation that leaves")
+    assert stages[at].actions == (a.Settle("app", 1),)
+    assert titles[at - 1 : at + 2 : 2] == [
+        "send new requests to the other generation",
+        "add the new workers to the routes",
+    ]
+
+
+def test_new_workers_serve_beside_the_old_ones_until_these_leave() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
+    assert routes_while(ONE, two) == {
+        "add the new workers to the routes": ["app.t1.a.g1", "app.t1.b.g2"],
+        "send new requests to the other generation": ["app.t1.b.g2", "app.t1.a.g1"],
         "hand queued requests of the old generation to the new workers": ["app.t1.b.g2"],
     }
 
 
-def test_generations_whose_mix_would_violate_the_accuracy_share_no_workers() -> None:
-    one = bundle(1, [worker("0/1g@0", ("t0", "b")), worker("0/1g@1", ("t1", "a"))])
-    two = bundle(2, [worker("0/1g@0", ("t0", "a"), generation=2), worker("0/1g@1", ("t1", "b"), generation=2)])
+def test_a_generation_gets_no_request_before_it_has_a_worker_for_each_task() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/2g@0", ("t1", "b"), generation=2)])
+    stages = stages_to(after(ONE), generation(ONE), generation(two))
+    loaded = next(i for i, s in enumerate(stages) if any(isinstance(x, a.LoadModels) for x in s.actions))
+    started = next(i for i, s in enumerate(stages) if any(isinstance(x, a.BringUp) for x in s.actions))
+    assert loaded < started
+    assert not any(isinstance(x, a.SetRoutes) for s in stages[:started] for x in s.actions)
+
+
+def test_ensembles_get_only_workers_of_their_own_generation() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))], target="ensemble")
+    two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)], target="ensemble")
     assert routes_while(one, two) == {}
+    assert reached(after(two, one), two)
 
 
 CHAINED = chained(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a"))]))
@@ -120,7 +147,7 @@ def test_a_graph_calls_tasks_one_by_one_before_the_worker_of_its_chain_makes_roo
         "add routes for the single tasks of chains",
         "switch the fronts to calling these tasks one by one",
         "remove the routes of chains",
-        "remove workers that must make room from the routes",
+        "remove workers that leave from the routes",
     ]
     assert "switch the fronts to the new generation" in found[begin + 4 :]
     assert reached(after(two, CHAINED), two)
@@ -137,7 +164,8 @@ def test_a_chain_is_called_until_the_switch_if_its_worker_need_not_make_room() -
 def test_models_of_a_chain_take_over_single_tasks() -> None:
     two = chained(bundle(2, [worker("0/1g@2", ("t0", "a"), ("t1", "a"), generation=2)]))
     assert routes_while(ONE, two) == {
-        "set the new routes": ["app.t1.a.g1", "app.t1.a.g2"],
+        "add the new workers to the routes": ["app.t1.a.g1", "app.t1.a.g2"],
+        "send new requests to the other generation": ["app.t1.a.g2", "app.t1.a.g1"],
         "hand queued requests of the old generation to the new workers": ["app.t1.a.g2"],
     }
 
@@ -152,6 +180,7 @@ def test_a_chain_takes_over_the_same_chain() -> None:
     ]
     assert [[entry.model for entry in route] for route in handed] == [
         ["app.t0~t1.a~a.g1", "app.t0~t1.a~a.g2"],
+        ["app.t0~t1.a~a.g2", "app.t0~t1.a~a.g1"],
         ["app.t0~t1.a~a.g2"],
     ]
 
@@ -216,6 +245,7 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bund
         for action in stage.actions:
             _check_action(actual, action)
             actual = actual.after(action)
+            _check_routes(actual, before, target)
         for gpu in range(2):
             placed = [
                 w.place.placement for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu
@@ -236,6 +266,29 @@ def _check_action(actual: Actual, action: a.Action) -> None:
             assert front.name == "app"
             assert all(actual.routes.values())
             assert actual.models.keys() <= actual.routes.keys()
+
+
+def _check_routes(actual: Actual, *generations: Bundle) -> None:
+    """Checks that requests of a generation go only to its own models, if it has one for every task on the routes.
+
+    Requests of an ensemble are not bound, so the route of each of its tasks leads to models of one generation only.
+    """
+    for compiled in (made.graphs["app"] for made in generations):
+        routes = {t.task: actual.routes[t.name] for t in compiled.every_task.values() if t.name in actual.routes}
+        if compiled.target == "ensemble":
+            for task, route in routes.items():
+                assert any({entry.model for entry in route} <= _own(made, task) for made in generations)
+            continue
+        for made in generations:
+            own = {task: _own(made, task) for task in routes}
+            bound = {t: {e.model for e in route if made.generation in e.generations} for t, route in routes.items()}
+            if all(bound[task] & own[task] for task in routes):
+                assert all(bound[task] <= own[task] for task in routes)
+
+
+def _own(made: Bundle, task: str) -> set[str]:
+    """Returns the models of a bundle that do a task."""
+    return {e.model for t in made.graphs["app"].every_task.values() if t.task == task for e in t.route}
 
 
 @settings(max_examples=60, deadline=None)

@@ -83,7 +83,14 @@ def bundle(
             f"app.{task}.g{generation}",
             task,
             tuple(
-                RouteEntry(w.name, m.name, m.batch, m.instances)
+                RouteEntry(
+                    w.name,
+                    m.name,
+                    m.batch,
+                    m.instances,
+                    variant=m.variant,
+                    generations=(generation,) if target == "graph" else (),
+                )
                 for w in by_name.values()
                 for m in w.models
                 if m.task == task

@@ -16,7 +16,7 @@ from jigsaw_triton.cli.views.dry_run import preview_rollout
 from jigsaw_triton.cli.views.status import status_view
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.difference import difference
-from jigsaw_triton.planner.transition.transition import transition
+from jigsaw_triton.planner.transition.transition import check_room, transition
 
 
 @options.command(
@@ -106,6 +106,7 @@ def _show_plan(out: Output, rollout: Rollout) -> None:
         for change in difference(None, plan):
             out.note(f"  {change}")
         return
+    check_room(rollout.problem, plan)
     for part in transition_view(transition(rollout.problem, plan, wanted.options), plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):

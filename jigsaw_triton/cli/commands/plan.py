@@ -21,7 +21,7 @@ from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
-from jigsaw_triton.planner.transition.transition import transition
+from jigsaw_triton.planner.transition.transition import check_room, transition
 
 
 @options.command(
@@ -138,6 +138,7 @@ def command(
         document |= {"explanation": explanation.to_json()}
         view += ["", *explanation_view(explanation)]
     if diff:
+        check_room(problem, plan)
         steps = transition(problem, plan, planner_options)
         document |= {"transition": steps.to_json()}
         view += transition_view(steps, plan)

@@ -1,5 +1,6 @@
 """The MIG instances in which two plans differ."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,8 @@ class Change:
     Attributes:
         gpu: GPU of the instance.
         placement: Slice and start of the instance on the GPU.
-        kind: `add` or `remove` an instance, or `change` the models of an instance that stays.
+        kind: `add` or `remove` an instance, or `change` the models of an instance that stays. If `before` equals
+            `after`, the models have new content and are loaded again.
         before: Models of the instance in the old plan.
         after: Models of the instance in the new plan.
     """
@@ -38,12 +40,13 @@ class Change:
                 return f"~ {place} {_models(self.before)} -> {_models(self.after)}"
 
 
-def difference(before: Plan | None, after: Plan) -> tuple[Change, ...]:
+def difference(before: Plan | None, after: Plan, reloads: Collection[Place] = ()) -> tuple[Change, ...]:
     """Lists the instances in which the plans differ, sorted by GPU and start.
 
     Args:
         before: Old plan; None if there is none, in which case every instance of the new plan is added.
         after: New plan.
+        reloads: Instances whose models are loaded again although the plans agree, because their content is new.
     """
     old = _places(before) if before is not None else {}
     new = _places(after)
@@ -54,7 +57,7 @@ def difference(before: Plan | None, after: Plan) -> tuple[Change, ...]:
             changes.append(Change(*place, "add", (), becomes))
         elif becomes is None and was is not None:
             changes.append(Change(*place, "remove", was, ()))
-        elif was is not None and becomes is not None and was != becomes:
+        elif was is not None and becomes is not None and (was != becomes or place in reloads):
             changes.append(Change(*place, "change", was, becomes))
     return tuple(changes)
 

@@ -12,8 +12,9 @@ from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.domain.plan import PlacedModel
 
 Kind = Literal["shares", "instances", "variant", "add", "geometry", "remove"]
-KINDS: tuple[Kind, ...] = ("shares", "instances", "variant", "add", "geometry", "remove")
-"""Kinds of moves, cheapest first. Removals come last: replicas that are no longer needed serve until the end."""
+KINDS: tuple[Kind, ...] = ("instances", "variant", "add", "geometry", "shares", "remove")
+"""Kinds of steps, in the order in which they are taken if capacity permits. Moves have any kind except `shares`.
+Removals come last: replicas that are no longer needed serve until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Move:
         seconds: Expected duration.
         out: Calls a second that are out of service during the move.
         net: Calls a second that the move adds, negative where it takes some away.
+        beside: True if new models of a slice that stays are loaded while its old models still serve; False if the slice
+            has too little memory for both, so that the old models are unloaded first.
         stand_in: True if it adds or removes a stand-in, a replica that serves only during the transition.
     """
 
@@ -68,6 +71,7 @@ class Move:
     seconds: float
     out: Array
     net: Array
+    beside: bool = True
     stand_in: bool = False
 
 
@@ -100,8 +104,8 @@ class Movers:
 
     def _in_place(self, change: Change) -> Move:
         board, kind = self.boards[change.gpu], change.placement.slice
-        # A model is reloaded if it starts or stops taking turns with others.
-        alike = (len(change.before) > 1) == (len(change.after) > 1)
+        # A model is reloaded if it starts or stops taking turns with others. If only contents are new, all models are.
+        alike = (len(change.before) > 1) == (len(change.after) > 1) and change.before != change.after
         coming = [m for m in change.after if not (alike and m in change.before)]
         before, after = self._carried(change, change.before), self._carried(change, change.after)
         room = profile(board, kind).memory_mib
@@ -109,11 +113,12 @@ class Movers:
         beside = room is None or both <= room
         variants = [sorted((m.graph, m.task, m.variant) for m in models) for models in (change.before, change.after)]
         return Move(
-            kind="instances" if variants[0] == variants[1] else "variant",
+            kind="instances" if variants[0] == variants[1] and change.before != change.after else "variant",
             changes=(change,),
             seconds=self.durations.loading_s(coming) + (0.0 if beside else self.durations.drain_s),
             out=0 * before if beside else before,
             net=after - before,
+            beside=beside,
         )
 
     def _cut(self, changes: Sequence[Change], *, stand_in: bool = False) -> Move:

@@ -22,7 +22,7 @@ _ROUNDING = 1e-9
 """Rounding error, in requests, of a sum of missed requests."""
 
 Wave = tuple[Move, ...]
-"""Moves of one kind that are made at once."""
+"""Moves of one kind that are made at once, all beside the old models or none."""
 
 Replica = tuple[str, str, tuple[PlacedModel, ...]]
 """Model of GPU, slice, and the models in it."""
@@ -79,8 +79,8 @@ def _missed(serving: Array, wave: Wave, service: Service) -> float:
     return service.missing_rps(during(serving, wave)) * seconds(wave)
 
 
-def _cheapness(move: Move) -> tuple[int, object]:
-    return KINDS.index(move.kind), move.changes[0]
+def _cheapness(move: Move) -> tuple[int, bool, object]:
+    return KINDS.index(move.kind), not move.beside, move.changes[0]
 
 
 def _waves(ordered: Iterable[Move], service: Service, floors_rps: Mapping[str, float]) -> tuple[Wave, ...]:
@@ -89,7 +89,7 @@ def _waves(ordered: Iterable[Move], service: Service, floors_rps: Mapping[str, f
     serving = meanwhile = service.start
     for move in ordered:
         joined = meanwhile - move.out
-        if waves and waves[-1][0].kind == move.kind and _keeps(service.capacities(joined), floors_rps):
+        if waves and _joins(move, waves[-1][0]) and _keeps(service.capacities(joined), floors_rps):
             waves[-1] = (*waves[-1], move)
             meanwhile = joined
         else:
@@ -97,6 +97,10 @@ def _waves(ordered: Iterable[Move], service: Service, floors_rps: Mapping[str, f
             meanwhile = serving - move.out
         serving = serving + move.net
     return tuple(waves)
+
+
+def _joins(move: Move, other: Move) -> bool:
+    return (move.kind, move.beside) == (other.kind, other.beside)
 
 
 def _keeps(capacities: Mapping[str, float], floors_rps: Mapping[str, float]) -> bool:
@@ -120,7 +124,9 @@ def _best(moves: Sequence[Move], service: Service) -> list[Move]:
     alike: dict[tuple[object, ...], list[Move]] = {}
     for move in moves:
         if move.kind not in ("add", "remove"):
-            alike.setdefault((move.kind, move.seconds, move.out.tobytes(), move.net.tobytes()), []).append(move)
+            alike.setdefault((move.kind, move.beside, move.seconds, move.out.tobytes(), move.net.tobytes()), []).append(
+                move
+            )
     groups = list(alike.values())
     exact = math.prod(len(group) + 1 for group in groups) <= EXACT_STATES
     picks = (_exact if exact else _greedy)(groups, after(service.start, first), service)

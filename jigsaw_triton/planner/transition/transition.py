@@ -2,9 +2,12 @@
 
 The cheapest changes come first, and new replicas before old ones go, so that capacity is available throughout. A GPU
 that has to be repartitioned has no capacity meanwhile; then the order is the one that takes the least from the graphs.
+
+This is the only order: `plan --diff` prints these steps, and the controller expands each of them into actions
+(`controller/transition.py`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +16,7 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
 from jigsaw_triton.planner.capacity import Array, Service
-from jigsaw_triton.planner.domain.difference import Change, difference
+from jigsaw_triton.planner.domain.difference import Change, Place, difference
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.transition.moves import Durations, Kind, Movers, memory_slices
@@ -30,11 +33,13 @@ class Step:
     """Changes that are made at once.
 
     Attributes:
-        kind: Kind of change: `shares` (routes alone), `instances` (the same models, other instance counts or batch
-            sizes), `variant` (other models in slices that stay), `geometry` (slices that replace others), `add` and
-            `remove` (slices where there is room).
+        kind: Kind of change: `shares` (from then on requests follow the new plan's routes and shares), `instances` (the
+            same models, other instance counts or batch sizes), `variant` (other models in slices that stay), `geometry`
+            (slices that replace others), `add` and `remove` (slices where there is room).
         graphs: Names of the graphs whose models change, sorted.
-        changes: Changes of slices by GPU, removals first; empty if only shares change.
+        changes: Changes of slices by GPU, removals first; empty for `shares`.
+        beside: True if slices that stay load their new models while the old ones serve; False if they must unload the
+            old ones first.
         stand_in: True if it adds or removes stand-ins, replicas that serve only during the transition.
         seconds: Expected duration.
         during_rps: Capacity of each graph of the new plan during the step, in requests a second.
@@ -44,6 +49,7 @@ class Step:
     kind: Kind
     graphs: tuple[str, ...]
     changes: tuple[Change, ...]
+    beside: bool
     stand_in: bool
     seconds: float
     during_rps: Mapping[str, float]
@@ -97,7 +103,11 @@ class Transition:
 
 
 def transition(
-    problem: Problem, plan: Plan, options: Options | None = None, durations: Durations = DURATIONS
+    problem: Problem,
+    plan: Plan,
+    options: Options | None = None,
+    durations: Durations = DURATIONS,
+    reloads: Collection[Place] = (),
 ) -> Transition:
     """Returns the transition from the problem's running plan, or from empty GPUs, to a plan.
 
@@ -106,22 +116,38 @@ def transition(
         plan: Plan to change to.
         options: Options that it was made with.
         durations: Durations of operations.
+        reloads: MIG instances whose models are loaded again although the plans agree, because their content is new.
 
     Raises:
-        InputError: The problem is invalid, or the GPUs cannot hold one of the plans.
+        InputError: The problem is invalid, or the cluster lacks a GPU of one of the plans and its board is unknown.
     """
     problem = problem.prepared()
     running = _running(problem)
     boards = _boards(problem, running, plan)
     service = Service(replace(problem, running=running), plan, options or Options())
     movers = Movers(boards, service, durations)
-    changes = difference(running, plan)
+    changes = difference(running, plan, reloads)
     rooms = _rooms(problem.cluster, boards, running, plan)
     waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), rooms)
-    steps = [*_shares(running, plan, changes, service, durations), *_steps(waves, service)]
+    steps = _with_shares(_steps(waves, service), running, plan, service, durations)
     if steps:
         steps[-1] = replace(steps[-1], after_rps=service.after_rps)
     return Transition(service.before_rps, tuple(steps), _shortfalls(steps, service))
+
+
+def check_room(problem: Problem, plan: Plan) -> None:
+    """Checks that the GPUs can hold the problem's running plan, and another one.
+
+    Raises:
+        InputError: A GPU cannot hold the instances of a plan beside those of others.
+    """
+    running = _running(problem)
+    boards = _boards(problem, running, plan)
+    foreign = {gpu.id: gpu.foreign for gpu in problem.cluster.gpus}
+    for gpu in (gpu for found in (running, plan) if found is not None for gpu in found.gpus):
+        placements = [*foreign.get(gpu.id, ()), *(placed.placement for placed in gpu.layout)]
+        if reason := fits(boards[gpu.id], placements):
+            raise InputError(f"a plan does not fit this GPU: {reason}", where=f"GPU {gpu.id}", hint="plan again")
 
 
 def _running(problem: Problem) -> Plan | None:
@@ -136,13 +162,12 @@ def _running(problem: Problem) -> Plan | None:
 def _boards(problem: Problem, *plans: Plan | None) -> dict[GpuId, Board]:
     """Returns the boards of the GPUs that the plans use."""
     known = {gpu.id: gpu for gpu in problem.cluster.gpus}
-    boards: dict[GpuId, Board] = {}
-    for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
-        found = known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))
-        boards[gpu.id] = found.board
-        if reason := fits(found.board, [*found.foreign, *(placed.placement for placed in gpu.layout)]):
-            raise InputError(f"a plan does not fit this GPU: {reason}", where=f"GPU {gpu.id}", hint="plan again")
-    return boards
+    return {
+        gpu.id: (known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))).board
+        for plan in plans
+        if plan is not None
+        for gpu in plan.gpus
+    }
 
 
 def _replicas(*plans: Plan | None) -> list[Replica]:
@@ -167,18 +192,19 @@ def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None)
     return {gpu: (boards[gpu], frozenset(range(boards[gpu].memory_slices)) - taken[gpu]) for gpu in sorted(boards)}
 
 
-def _shares(
-    running: Plan | None, plan: Plan, changes: Iterable[Change], service: Service, durations: Durations
+def _with_shares(
+    steps: list[Step], running: Plan | None, plan: Plan, service: Service, durations: Durations
 ) -> list[Step]:
-    """Returns the step of graphs whose routing shares alone change; other graphs' shares change with their replicas."""
+    """Adds the step from which on requests follow the new plan: after the last step that adds capacity for it."""
     before = running.graphs if running is not None else {}
-    moved = {model.graph for change in changes for model in (*change.before, *change.after)}
-    stay = sorted((plan.graphs.keys() & before.keys()) - moved)
-    graphs = tuple(name for name in stay if _differ(before[name], plan.graphs[name]))
-    if not graphs:
-        return []
-    capacities = service.capacities(service.start)
-    return [Step("shares", graphs, (), False, durations.shares_s, capacities, capacities)]
+    moved = {graph for step in steps for graph in step.graphs} | (before.keys() ^ plan.graphs.keys())
+    moved |= {name for name in before.keys() & plan.graphs.keys() if _differ(before[name], plan.graphs[name])}
+    if not moved:
+        return steps
+    at = max((i for i, step in enumerate(steps, 1) if step.kind != "remove"), default=0)
+    capacities = steps[at - 1].after_rps if at else service.capacities(service.start)
+    shares = Step("shares", tuple(sorted(moved)), (), True, False, durations.shares_s, capacities, capacities)
+    return [*steps[:at], shares, *steps[at:]]
 
 
 def _differ(before: GraphPlan, now: GraphPlan) -> bool:
@@ -205,6 +231,7 @@ def _steps(waves: Iterable[Wave], service: Service) -> list[Step]:
             kind=wave[0].kind,
             graphs=tuple(sorted({model.graph for model in models})),
             changes=changes,
+            beside=wave[0].beside,
             stand_in=wave[0].stand_in,
             seconds=seconds(wave),
             during_rps=service.capacities(during(serving, wave)),
@@ -237,6 +264,7 @@ def _shortfalls(steps: Iterable[Step], service: Service) -> tuple[Shortfall, ...
 def _step_json(step: Step) -> dict[str, Any]:
     return {
         "kind": step.kind,
+        "beside": step.beside,
         "stand_in": step.stand_in,
         "graphs": list(step.graphs),
         "seconds": round(step.seconds, 3),

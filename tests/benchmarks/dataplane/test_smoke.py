@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import a100, harness, system
 from benchmarks.dataplane.__main__ import PARTS, measure
-from benchmarks.dataplane.effort import SMOKE
+from benchmarks.effort import SMOKE
 
 pytestmark = pytest.mark.e2e
 

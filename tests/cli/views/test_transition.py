@@ -33,9 +33,10 @@ def test_steps_are_in_order_with_time_and_capacity() -> None:
     assert [" ".join(line.split()) for line in rows] == [
         "1 variant ~ t0 v0 1x b1 -> t0 v1 1x b1 a/0 1g@0 1.05 10 10",
         "2 add + t1 v0 1x b1 a/1 2g@0 and 1 more 2.75 10 20",
-        "3 remove - t0 v0 1x b1 a/0 1g@2 1.25 10 10",
+        "3 shares chain 0.05 20 20",
+        "4 remove - t0 v0 1x b1 a/0 1g@2 1.25 10 10",
     ]
-    assert sentence == "expected to take 5.05 s in total; the capacity covers the demand throughout"
+    assert sentence == "expected to take 5.1 s in total; the capacity covers the demand throughout"
 
 
 def test_missing_capacity_is_printed() -> None:
@@ -45,7 +46,7 @@ def test_missing_capacity_is_printed() -> None:
 
 def test_stand_ins_are_marked() -> None:
     rows, _ = shown({0: {"1g@0": "t0.v0", "1g@3": "t1.v0"}}, {0: {"2g@0": "t0.v0", "1g@3": "t1.v0"}}, 10)
-    assert ["stand-in" in line for line in rows] == [True, False, False, True]
+    assert ["stand-in" in line for line in rows] == [True, False, False, False, True]
 
 
 def test_growing_capacity_is_printed() -> None:

@@ -1,4 +1,4 @@
-"""Benchmark of the controller: time to deploy, to update under load, and to recover from the death of a worker.
+"""Time to deploy, to update under load, and to recover from the death of a worker.
 
 It serves a chain of two tasks with emulated variants on an emulated A100-80GB. Tritonservers, clients and controller
 are real.
@@ -7,7 +7,6 @@ are real.
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +20,8 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from benchmarks import harness, system
+from benchmarks import system
+from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.generation import Generation, Wanted
@@ -30,7 +30,6 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import Installation, find_installation
 
-ROUNDS = 3
 BOARD = "A100-80GB"
 DEMAND_RPS = 50.0
 CLIENTS = 4
@@ -233,12 +232,12 @@ def _counts(answers: Sequence[Answer]) -> tuple[int, int]:
     return len(answers), sum(bool(answer.error) for answer in answers)
 
 
-async def measure(progress: Progress) -> list[Figure]:
+async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Runs all rounds."""
     installation = find_installation()
     rounds = []
-    for number in range(ROUNDS):
-        progress(f"round {number + 1} of {ROUNDS}")
+    for number in range(effort.rounds):
+        progress(f"round {number + 1} of {effort.rounds}")
         with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
             rounds.append(await one_round(Path(folder), installation, progress))
     return figures(rounds)
@@ -264,7 +263,3 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
         seconds("controller.kill9_s", [r.death_s for r in rounds], "kill of a task's only worker to the next answer"),
         failed("controller.kill9_failed", [r.death_failed for r in rounds], died, f"{load}, until the worker was back"),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(harness.main("controller", lambda progress: system.run(measure(progress))))
