@@ -125,6 +125,10 @@ class RouteEntry:
         pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
         service_ms: Batch size -> usual milliseconds of a batch, from the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
+        generations: Generations whose requests it may answer; empty for all. While a graph changes from one generation
+            to the next, all calls of a request go to entries of one generation.
+        closed: True if it gets only requests that no open entry may answer: those that have already used a generation
+            that is about to end.
     """
 
     worker: str
@@ -137,6 +141,8 @@ class RouteEntry:
     pads: bool = False
     service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    generations: tuple[int, ...] = ()
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,11 +137,11 @@ def test_a_tensor_is_produced_only_once() -> None:
     ],
 )
 def test_errors_of_a_route_name_the_place(change: dict[str, Any], words: str) -> None:
-    text = json.dumps({"version": 2, "workers": [{**entry("w"), **change}]})
+    text = json.dumps({"version": 3, "workers": [{**entry("w"), **change}]})
     assert words in parse_route(text)["error"]
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+@pytest.mark.parametrize("version", [2, 4, "3", None])
 def test_routes_of_other_versions_are_rejected(version: Any) -> None:
     assert "route.version is not" in parse_route(json.dumps({"version": version, "workers": []}))["error"]
 
@@ -149,7 +149,7 @@ def test_routes_of_other_versions_are_rejected(version: Any) -> None:
 def test_a_route_with_every_member() -> None:
     more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "address": "127.0.0.1:1"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
-    whole = {"version": 2, "workers": [entry("a"), entry("b", **more, **times)]}
+    whole = {"version": 3, "workers": [entry("a"), entry("b", **more, **times)]}
     assert parse_route(json.dumps(whole)) == {"entries": 2}
 
 
