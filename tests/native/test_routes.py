@@ -44,6 +44,7 @@ def test_an_empty_route_fails_requests_at_their_deadline(bench: Bench) -> None:
         '{"version": 3}',
         '{"version": 3, "workers": [{"worker": "../w", "model": "m", "batch": 1, "slots": 1}]}',
         '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 0, "slots": 1}]}',
+        '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 1, "slots": 1, "generations": ["3"]}]}',
     ],
 )
 def test_a_damaged_route_keeps_the_previous_one(bench: Bench, text: str) -> None:
