@@ -20,8 +20,8 @@ namespace jigsaw {
 // task. Each group of equal shapes has its own ordered map, so that a batch is taken from one group without a search.
 // The groups form parts by the generations that may answer the requests of the pieces. When another task narrows the
 // generations of a request, its pieces here move to their new part when they come to the head of their group. This is
-// early enough: a free worker that may take them may also take the pieces ahead of them. This ceases to hold when
-// entries of the route are closed, so `regroup` must be called after a change of the route.
+// early enough: a free worker that may take them may also take the pieces ahead of them, unless its entry is closed.
+// Therefore `regroup` must be called when an entry is closed.
 class Queue {
  public:
   // Maximum number of items of one piece that `capped_items` counts.

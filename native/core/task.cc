@@ -140,11 +140,12 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   engine_.drop_unused();
   // With different shares, the counts start again at 0.
   std::erase_if(shares_, [&](const auto& item) {
-    return !std::ranges::equal(item.second, make_shares(item.first), [](const Share& a, const Share& b) {
-      return a.variant == b.variant && a.share == b.share;
-    });
+    return item.second.empty() ||
+           !std::ranges::equal(item.second, make_shares(item.first), [](const Share& a, const Share& b) {
+             return a.variant == b.variant && a.share == b.share;
+           });
   });
-  queue_.regroup();
+  if (all_.closed) queue_.regroup();
   estimated_ = 0;
   route_set_ = now();
 }

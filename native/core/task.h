@@ -27,7 +27,7 @@ struct Entry {
   int64_t capacity = 1;                            // Maximum number of concurrent calls.
   int64_t limit = 1;                               // Maximum number of items in one call.
   size_t variant = 0;                              // Index of the variant in the task's metrics.
-  GenerationSet generations = kAnyGeneration;      // Generations whose requests it may answer.
+  GenerationSet generations = kAnyGeneration;      // Generations whose requests the entry may answer.
   std::vector<std::shared_ptr<Generation>> named;  // The generations that the route names for it.
 
   // Returns the generation that alone may answer a request once the entry has answered a part of it; nullptr if there
