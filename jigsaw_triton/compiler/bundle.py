@@ -125,8 +125,10 @@ class RouteEntry:
         pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
         service_ms: Batch size -> usual milliseconds of a batch, from the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
-        generations: Numbers of the generations whose requests the entry may serve; empty for all.
-        closed: True if the entry serves only requests that no other generation of the route can serve.
+        generations: Generations whose requests it may answer; empty for all. While a graph changes from one generation
+            to the next, all calls of a request go to entries of one generation.
+        closed: True if it gets only requests that no open entry may answer: those that have already used a generation
+            that is about to end.
     """
 
     worker: str

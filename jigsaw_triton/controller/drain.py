@@ -1,4 +1,4 @@
-"""Draining: waiting until a worker's model has no calls in flight."""
+"""Draining: waiting until a worker's model has no calls in flight, or a generation no requests."""
 
 import fcntl
 import os
@@ -21,20 +21,22 @@ def drained(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
-    """Waits until a worker's model has no calls in flight, and locks its slot file until the `with` block ends.
+    """Waits until the gateway does not use a model or a generation, and locks its file until the `with` block ends.
 
-    The gateway locks the first byte of the file while it has calls in flight, and the kernel releases that lock if the
-    gateway dies. Remove the model from the routes first: a front that still routes to it cannot send calls during the
-    block. Blocks, so asyncio code must call it in a thread.
+    The gateway locks the first byte of a model's file while it has calls in flight there, and of a generation's file
+    while the generation alone may answer one of its requests. The kernel releases the lock if the gateway dies. Remove
+    the model from the routes first, or close the entries of the generation: a front that still routes to it cannot send
+    calls during the block. Blocks, so asyncio code must call it in a thread.
 
     Args:
-        path: Slot file, `slots/<worker>/<model>` in the run directory. Created if missing.
+        path: Slot file, `slots/<worker>/<model>` in the run directory, or the file of a generation,
+            `generations/<graph>.<generation>`. Created if missing.
         timeout_s: Seconds to wait for the lock.
         clock: Monotonic clock, in seconds.
         sleep: Function that sleeps for a number of seconds.
 
     Yields:
-        True if the file is locked, so that no call is in flight.
+        True if the file is locked, so that no call is in flight or no request is bound to the generation.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

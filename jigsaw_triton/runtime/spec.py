@@ -15,7 +15,7 @@ SPEC_PARAMETER = "spec"
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
 """Environment variable of all servers: path of the run directory, which contains `workers/*.sock`, `routes/*.json`,
-`slots/`, `condemned/` and `traces/`."""
+`slots/`, `generations/`, `condemned/` and `traces/`."""
 
 SECRET_HEADER = "x-jigsaw-secret"
 """HTTP header that carries the deployment's secret."""
@@ -49,7 +49,7 @@ ANSWER_PREFIX = "JIGSAW_ANSWER."
 SPEC_VERSION = 2
 """Version of a front's specification, which `native/core/spec.h` must support."""
 
-ROUTE_VERSION = 2
+ROUTE_VERSION = 3
 """Version of `routes/<name>.json`: {"version", "workers": [entries]}, entries as in `compiler.bundle.RouteEntry`."""
 
 Mode = Literal["stack", "rows", "items"]

@@ -134,7 +134,18 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
   return worker;
 }
 
-void Engine::drop_unused_servers() {
+std::shared_ptr<Generation> Engine::generation(const std::string& graph, int64_t number) {
+  auto& known = generations_[{graph, number}];
+  std::shared_ptr<Generation> generation = known.lock();
+  if (!generation) {
+    std::string path = settings_.run_dir + "/generations/" + graph + "." + std::to_string(number);
+    generation.reset(new Generation{number, {std::move(path), FileLock::Kind::kShared}});
+    known = generation;
+  }
+  return generation;
+}
+
+void Engine::drop_unused() {
   for (auto at = servers_.begin(); at != servers_.end();) {
     std::shared_ptr<Server> server = at->second.lock();
     if (server && server->route_entries == 0)
@@ -143,6 +154,7 @@ void Engine::drop_unused_servers() {
     at = server ? std::next(at) : servers_.erase(at);
   }
   std::erase_if(workers_, [](const auto& item) { return item.second.expired(); });
+  std::erase_if(generations_, [](const auto& item) { return item.second.expired(); });
 }
 
 void Engine::wake_at(Time when) {

@@ -23,6 +23,7 @@
 
 #include "core/connection.h"
 #include "core/flow.h"
+#include "core/generation.h"
 #include "core/host.h"
 #include "core/metrics.h"
 #include "core/task.h"
@@ -33,7 +34,7 @@ namespace jigsaw {
 
 // Settings of an engine.
 struct Settings {
-  std::string run_dir;        // Folder with workers/, routes/, tasks/, slots/, condemned/ and traces/.
+  std::string run_dir;        // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/ and traces/.
   std::string secret;         // Secret that workers require for the registration of shared memory.
   std::string region_prefix;  // Prefix of the names of shared memory; empty to use none.
 };
@@ -71,6 +72,9 @@ class Engine {
   // Returns the worker that an entry of a route names; creates it if it is new.
   std::shared_ptr<Worker> worker(const RouteEntry& entry);
 
+  // Returns a generation of a graph that a route names.
+  std::shared_ptr<Generation> generation(const std::string& graph, int64_t number);
+
   // Registers and unregisters a task.
   void add(Task* task);
   void remove(Task* task);
@@ -90,8 +94,9 @@ class Engine {
   // Makes the event loop wake up at this time or earlier.
   void wake_at(Time when);
 
-  // Closes idle connections to servers that no route names any longer, and forgets the servers.
-  void drop_unused_servers();
+  // Closes idle connections to servers that no route names any longer, and forgets the servers and generations that
+  // nothing uses.
+  void drop_unused();
 
   void log(LogLevel level, const std::string& text);
 
@@ -166,6 +171,7 @@ class Engine {
   std::map<std::string, std::unique_ptr<GraphMetrics>> graphs_;
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;
+  std::map<std::pair<std::string, int64_t>, std::weak_ptr<Generation>> generations_;
   std::unordered_map<uint64_t, Connection*> calls_;  // Connections by the number of their call or registration.
   using Deadline = std::pair<Time, uint64_t>;
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;

@@ -115,7 +115,7 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted) {
 }
 
 Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-           Time order, std::string deadline_text)
+           Time order, std::string deadline_text, std::shared_ptr<Binding> binding)
     : front_(front),
       plan_(plan),
       request_(request),
@@ -123,6 +123,7 @@ Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Val
       deadline_(deadline),
       order_(order),
       deadline_text_(std::move(deadline_text)),
+      binding_(std::move(binding)),
       values_(front.spec().tensors.size()),
       jobs_(front.spec().tasks.size()),
       waiting_(plan.waiting),
@@ -267,6 +268,7 @@ void Flow::joined(Job& job, Work& work) {
 
 void Flow::end(Work& work) {
   ended_ = true;
+  binding_->end_flow();
   hold();
   work.answers.push_back(this);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/generation.h"
 #include "core/host.h"
 #include "core/job.h"
 #include "core/spec.h"
@@ -33,9 +34,10 @@ FlowPlan plan_flow(const FrontSpec& spec, const std::vector<size_t>& wanted);
 class Flow {
  public:
   // `deadline` is the time after which an answer is useless, or kNever. `order` is the sort key of queues: the
-  // deadline, or the end of the SLO if there is none. `deadline_text` names the deadline in messages.
+  // deadline, or the end of the SLO if there is none. `deadline_text` names the deadline in messages. `binding` counts
+  // the flow from the start.
   Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Value> inputs, Time arrival, Time deadline,
-       Time order, std::string deadline_text);
+       Time order, std::string deadline_text, std::shared_ptr<Binding> binding);
 
   Front& front() { return front_; }
   Request* request() { return request_; }
@@ -43,6 +45,7 @@ class Flow {
   Time arrival() const { return arrival_; }
   Time deadline() const { return deadline_; }
   const std::string& deadline_text() const { return deadline_text_; }
+  Binding& binding() { return *binding_; }
   int priority = 0;
   bool traced = false;
 
@@ -100,6 +103,7 @@ class Flow {
   Request* request_;
   Time arrival_, deadline_, order_;
   std::string deadline_text_;
+  const std::shared_ptr<Binding> binding_;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::vector<int> waiting_;

@@ -303,7 +303,7 @@ void Front::submit(Request* request, std::vector<Value> inputs, RequestOptions o
   if (spec_.split && inputs[0].shape[0] > 1)
     split(request, std::move(inputs), options);
   else
-    begin(request, std::move(inputs), options);
+    begin(request, std::move(inputs), options, nullptr);
 }
 
 void Front::split(Request* request, std::vector<Value> inputs, const RequestOptions& options) {
@@ -330,10 +330,12 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   if (wanted.empty())
     for (size_t i = 0; i < spec_.outputs.size(); i++) wanted.push_back(i);
   std::unique_ptr<SplitRequest> split_request;
+  std::shared_ptr<Binding> binding;
   std::vector<Request*> requests;
   std::vector<std::vector<Value>> parts;
   try {
     parts.resize(items);
+    binding = std::make_shared<Binding>(items);
     split_request = std::make_unique<SplitRequest>(spec_, request, wanted, items);
     // Prepare all items before the first one starts: the last one to end frees the request's inputs.
     for (size_t item = 0; item < items; item++)
@@ -345,10 +347,11 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   }
   // It deletes itself after the last item.
   [[maybe_unused]] SplitRequest* owned_by_items = split_request.release();
-  for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), options);
+  for (size_t item = 0; item < items; item++) begin(requests[item], std::move(parts[item]), options, binding);
 }
 
-void Front::begin(Request* request, std::vector<Value> inputs, const RequestOptions& options) {
+void Front::begin(Request* request, std::vector<Value> inputs, const RequestOptions& options,
+                  std::shared_ptr<Binding> binding) {
   Time slo_end = options.arrival + Time(spec_.slo_ms * 1e6);
   Time deadline = spec_.queue_overload ? kNever : slo_end, order = slo_end;
   std::string deadline_text = "the latency promised";
@@ -366,9 +369,11 @@ void Front::begin(Request* request, std::vector<Value> inputs, const RequestOpti
     std::lock_guard lock(engine_.mutex());
     if (!spec_.clock || spec_.tasks[0].entry) metrics_->arrivals.add(double(inputs[0].shape[0]));
     try {
+      if (!binding) binding = std::make_shared<Binding>(1);
       flow = new Flow(*this, plan(options.wanted), request, std::move(inputs), options.arrival, deadline, order,
-                      std::move(deadline_text));
+                      std::move(deadline_text), binding);
     } catch (const std::bad_alloc&) {
+      if (binding) binding->end_flow();
     }
     if (flow) {
       flows_++;

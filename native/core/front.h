@@ -76,7 +76,9 @@ class Front {
 
   const FlowPlan& plan(const std::vector<size_t>& wanted);
   void split(Request* request, std::vector<Value> inputs, const RequestOptions& options);
-  void begin(Request* request, std::vector<Value> inputs, const RequestOptions& options);
+  // Starts a flow. `binding` is nullptr if it is the only flow of its request.
+  void begin(Request* request, std::vector<Value> inputs, const RequestOptions& options,
+             std::shared_ptr<Binding> binding);
 
   Engine& engine_;
   std::string model_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/generation.h"
 #include "core/json.h"
 
 namespace jigsaw {
@@ -260,6 +261,15 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
   entry.pads = flag(json, "pads", where, false);
   entry.service_ms = read_durations(json, "service_ms", where);
   entry.deadline_ms = read_durations(json, "deadline_ms", where);
+  if (const Json* generations = json.find("generations")) {
+    const auto& numbers = generations->array(in(where, "generations"));
+    for (size_t i = 0; i < numbers.size(); i++) {
+      int64_t number = numbers[i].integer(in(in(where, "generations"), i));
+      if (number < 0) throw FormatError(in(in(where, "generations"), i) + " is below 0");
+      entry.generations.push_back(number);
+    }
+  }
+  entry.closed = flag(json, "closed", where, false);
   return entry;
 }
 
@@ -287,6 +297,13 @@ std::vector<RouteEntry> parse_route(std::string_view text) {
   std::vector<RouteEntry> entries;
   const auto& workers = json.at("workers", "route").array("route.workers");
   for (size_t i = 0; i < workers.size(); i++) entries.push_back(read_entry(workers[i], in("route.workers", i)));
+  std::vector<int64_t> generations;
+  for (const RouteEntry& entry : entries)
+    generations.insert(generations.end(), entry.generations.begin(), entry.generations.end());
+  auto [first, last] = std::minmax_element(generations.begin(), generations.end());
+  if (!generations.empty() && *last - *first >= kMaxGenerations)
+    throw FormatError("route.workers names generations " + std::to_string(*first) + " and " + std::to_string(*last) +
+                      ", which are " + std::to_string(kMaxGenerations) + " or more apart");
   return entries;
 }
 

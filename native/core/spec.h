@@ -136,11 +136,13 @@ struct RouteEntry {
   bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.
   Durations service_ms;   // Expected service time of a batch.
   Durations deadline_ms;  // Time after which a call counts as hanging.
+  std::vector<int64_t> generations;  // Generations whose requests it may answer; empty for all.
+  bool closed = false;               // True if it gets only requests that no open entry's generation may answer.
 
   bool operator==(const RouteEntry&) const = default;
 };
 
-inline constexpr int64_t kRouteVersion = 2;
+inline constexpr int64_t kRouteVersion = 3;
 
 // Parses the content of a route file. Throws FormatError.
 std::vector<RouteEntry> parse_route(std::string_view text);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "core/engine.h"
@@ -48,24 +49,23 @@ std::string read_file(const std::string& path) {
 
 }  // namespace
 
+std::shared_ptr<Generation> Entry::newly_only(GenerationSet generations_of_request) const {
+  GenerationSet left = generations_of_request & generations;
+  if (left == generations_of_request || !std::has_single_bit(left)) return nullptr;
+  return *std::find_if(named.begin(), named.end(), [&](const auto& it) { return set_of(it->number) == left; });
+}
+
 Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
     : engine_(engine),
       front_(front),
       spec_(spec),
       index_(index),
       metrics_(engine.metrics(), front.spec().graph, spec),
-      route_path_(engine.settings().run_dir + "/routes/" + spec.route + ".json") {
+      route_path_(engine.settings().run_dir + "/routes/" + spec.route + ".json"),
+      route_lock_(engine.settings().run_dir + "/tasks/" + spec.route),
+      route_set_(now()) {
   // The controller locks this file before it removes a route, to be sure that no front uses the route.
-  std::string folder = engine_.settings().run_dir + "/tasks";
-  mkdir(folder.c_str(), 0700);
-  route_lock_ = open((folder + "/" + spec.route).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (route_lock_ >= 0) {
-    struct flock lock{};
-    lock.l_type = F_RDLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_len = 1;
-    fcntl(route_lock_, F_OFD_SETLK, &lock);
-  }
+  route_lock_.lock(FileLock::Kind::kShared);
   engine_.add(this);
   refresh_route();
 }
@@ -75,7 +75,6 @@ Task::~Task() {
   engine_.remove(this);
   // The front of the next generation may already use the same gauges.
   if (!engine_.find(front_.spec().graph, spec_.name)) metrics_.clear_gauges();
-  if (route_lock_ >= 0) close(route_lock_);
 }
 
 bool Task::refresh_route() {
@@ -114,6 +113,11 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.capacity = alone ? route.batch * route.slots : route.slots;
     auto variant = std::find(spec_.variants.begin(), spec_.variants.end(), route.variant);
     entry.variant = size_t(variant - spec_.variants.begin());
+    if (!route.generations.empty()) entry.generations = 0;
+    for (int64_t number : route.generations) {
+      entry.generations |= set_of(number);
+      entry.named.push_back(engine_.generation(front_.spec().graph, number));
+    }
     entry.route = std::move(route);
     entries.push_back(std::move(entry));
   }
@@ -127,21 +131,48 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.worker->server->route_entries++;
   }
   total_capacity_ = 0;
-  for (const Entry& entry : entries_) total_capacity_ += entry.limit * entry.capacity;
-  // The old entries are still alive here, so connections to servers that have left the route can be closed.
-  engine_.drop_unused_servers();
-  std::vector<Share> shares;
+  all_ = {};
   for (const Entry& entry : entries_) {
-    if (entry.route.share <= 0) continue;
+    total_capacity_ += entry.limit * entry.capacity;
+    all_.add(entry);
+  }
+  // The old entries are still alive here, so connections to servers that have left the route can be closed.
+  engine_.drop_unused();
+  // With different shares, the counts start again at 0.
+  std::erase_if(shares_, [&](const auto& item) {
+    return item.second.empty() ||
+           !std::ranges::equal(item.second, make_shares(item.first), [](const Share& a, const Share& b) {
+             return a.variant == b.variant && a.share == b.share;
+           });
+  });
+  if (all_.closed) queue_.regroup();
+  estimated_ = 0;
+  route_set_ = now();
+}
+
+Task::Shares Task::make_shares(GenerationSet generations) const {
+  Shares shares;
+  for (const Entry& entry : entries_) {
+    if (entry.route.share <= 0 || !may_answer(entry, generations)) continue;
     bool known =
         std::any_of(shares.begin(), shares.end(), [&](const Share& s) { return s.variant == entry.route.variant; });
     if (!known) shares.push_back({entry.route.variant, entry.route.share, 0});
   }
-  bool same = std::equal(shares.begin(), shares.end(), shares_.begin(), shares_.end(),
-                         [](const Share& a, const Share& b) { return a.variant == b.variant && a.share == b.share; });
-  // With different shares, the counts start again at 0.
-  if (!same) shares_ = std::move(shares);
-  estimated_ = 0;
+  return shares;
+}
+
+Task::Shares& Task::shares_of(GenerationSet generations) {
+  auto [found, inserted] = shares_.try_emplace(generations);
+  if (inserted) found->second = make_shares(generations);
+  return found->second;
+}
+
+bool Task::may_answer(const Entry& entry, GenerationSet generations) const {
+  return (entry.generations & generations) && !(entry.route.closed && (all_.open & generations));
+}
+
+bool Task::covers(const Coverage& entries, GenerationSet generations) const {
+  return (entries.open & generations) || ((entries.closed & generations) && !(all_.open & generations));
 }
 
 bool Task::is_usable(const Entry& entry, Time at) const {
@@ -153,20 +184,31 @@ void Task::update_estimates(Time at) {
   estimated_ = at;
   min_service_ns_ = max_service_ns_ = 0;
   items_per_ns_ = 0;
-  any_usable_ = false;
+  usable_ = reachable_ = {};
+  bool any_usable = false;
   for (const Entry& entry : entries_) {
+    if (entry.worker->unreachable_since(at) == kNever) reachable_.add(entry);
     if (!is_usable(entry, at)) continue;
+    usable_.add(entry);
     double least = entry.worker->service.mean(1);
-    if (!any_usable_ || least < min_service_ns_) min_service_ns_ = least;
+    if (!any_usable || least < min_service_ns_) min_service_ns_ = least;
     max_service_ns_ = std::max(max_service_ns_, entry.worker->service.high(entry.limit));
-    any_usable_ = true;
+    any_usable = true;
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
   }
-  bool reachable = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return !entry.worker->failing() && !entry.worker->server->condemned(at);
-  });
-  unreachable_since_ = reachable ? kNever : std::min(unreachable_since_, at);
+}
+
+Time Task::unreachable_since(GenerationSet generations, Time at) {
+  if (covers(reachable_, generations)) return kNever;
+  Time since = 0;
+  bool any = false;
+  for (const Entry& entry : entries_) {
+    if (!may_answer(entry, generations)) continue;
+    any = true;
+    since = std::max(since, entry.worker->unreachable_since(at));
+  }
+  return any ? since : route_set_;
 }
 
 double Task::expected_wait(Time at) {
@@ -228,10 +270,11 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     flow->drop(work);
     return;
   }
+  GenerationSet generations = job.flow->binding().generations();
   bool free = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.worker->in_flight() < entry.capacity && is_usable(entry, at);
+    return may_answer(entry, generations) && entry.worker->in_flight() < entry.capacity && is_usable(entry, at);
   });
-  if (job.deadline != kNever && any_usable_) {
+  if (job.deadline != kNever && covers(usable_, generations)) {
     // A job that a free worker can run immediately is sent even if the estimate is too long: otherwise one slow batch
     // could end all service, because no later batch would correct the estimate.
     bool at_once = free && queue_.empty() && job.items <= entries_.front().limit && at < job.deadline;
@@ -256,8 +299,8 @@ void Task::put_back(Piece piece) {
 bool Task::is_late(const Job& job, Time at) {
   if (job.deadline == kNever) {
     // With `overload: queue` jobs wait for busy workers, but not for workers that are all unreachable.
-    Time limit = Time(front_.spec().slo_ms * 1e6);
-    return unreachable_since_ != kNever && at >= std::max(job.arrival, unreachable_since_) + limit;
+    Time since = unreachable_since(job.flow->binding().generations(), at);
+    return since != kNever && at >= std::max(job.arrival, since) + Time(front_.spec().slo_ms * 1e6);
   }
   // A job that has not waited yet gets a chance: otherwise one slow batch could end all service.
   bool waited = at > job.arrival + kMillisecond;
@@ -290,12 +333,19 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
   // A worker that failed is usable again for its next try, but no request waits for it because of load.
-  if (any_usable_ && unreachable_since_ == kNever) {
+  const Binding& binding = flow->binding();
+  GenerationSet generations = binding.generations();
+  if (covers(usable_, generations) && covers(reachable_, generations)) {
     message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
                " ms and cannot be answered within " + flow->deadline_text();
   } else {
     reason = Reason::kWorker;
-    message += "none of its " + std::to_string(entries_.size()) + " workers can be reached";
+    auto count = std::count_if(entries_.begin(), entries_.end(),
+                               [&](const Entry& entry) { return may_answer(entry, generations); });
+    message += "none of its " + std::to_string(count) + " workers ";
+    if (const Generation* only = binding.only())
+      message += "of generation " + std::to_string(only->number) + ", which has answered a part of the request, ";
+    message += "can be reached";
     if (!last_failure_.empty()) message += "; " + last_failure_;
   }
   metrics_.refused[size_t(reason)]->add(1);
@@ -304,7 +354,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   flow->drop(work);
 }
 
-std::vector<const std::string*> Task::variants_by_share(Time at) {
+std::vector<const std::string*> Task::variants_by_share(Shares& shares, GenerationSet generations, Time at) {
   // A variant may be ahead of its share by at most one batch. While no worker of a variant is usable, the others divide
   // its share among them.
   struct Candidate {
@@ -315,18 +365,19 @@ std::vector<const std::string*> Task::variants_by_share(Time at) {
   double share_sum = 0, taken_sum = 0;
   int64_t largest = 0;
   std::vector<std::pair<Share*, int64_t>> present;
-  for (Share& share : shares_) {
+  for (Share& share : shares) {
     int64_t batch = 0;
     for (const Entry& entry : entries_)
-      if (entry.route.variant == share.variant && is_usable(entry, at)) batch = std::max(batch, entry.limit);
+      if (entry.route.variant == share.variant && may_answer(entry, generations) && is_usable(entry, at))
+        batch = std::max(batch, entry.limit);
     if (!batch) continue;
     present.emplace_back(&share, batch);
     share_sum += share.share;
     taken_sum += share.taken;
     largest = std::max(largest, batch);
   }
-  if (present.size() != shares_.size())
-    for (Share& share : shares_) share.taken = 0, taken_sum = 0;
+  if (present.size() != shares.size())
+    for (Share& share : shares) share.taken = 0, taken_sum = 0;
   for (auto& [share, batch] : present) {
     double count = double(std::min(queue_.items(), batch));
     double ahead = share->taken + count - share->share / share_sum * (taken_sum + count);
@@ -339,22 +390,25 @@ std::vector<const std::string*> Task::variants_by_share(Time at) {
   return found;
 }
 
-int Task::choose_worker(const Piece& piece, Time at) {
-  // If all usable workers have failed on the piece, they are tried again.
+int Task::choose_worker(const Piece& piece, GenerationSet generations, Time at) {
+  // If all usable workers that may take the piece have failed on it, they are tried again.
   bool retry_failed_servers = true;
   for (const Entry& entry : entries_)
-    if (is_usable(entry, at) && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
-                                          entry.worker->server.get()) == piece.failed_servers.end())
+    if (may_answer(entry, generations) && is_usable(entry, at) &&
+        std::find(piece.failed_servers.begin(), piece.failed_servers.end(), entry.worker->server.get()) ==
+            piece.failed_servers.end())
       retry_failed_servers = false;
-  if (shares_.size() < 2) return choose_among(piece, at, nullptr, retry_failed_servers);
-  for (const std::string* variant : variants_by_share(at)) {
-    int found = choose_among(piece, at, variant, retry_failed_servers);
+  Shares& shares = shares_of(generations);
+  if (shares.size() < 2) return choose_among(piece, generations, at, nullptr, retry_failed_servers);
+  for (const std::string* variant : variants_by_share(shares, generations, at)) {
+    int found = choose_among(piece, generations, at, variant, retry_failed_servers);
     if (found >= 0) return found;
   }
   return -1;
 }
 
-int Task::choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers) {
+int Task::choose_among(const Piece& piece, GenerationSet generations, Time at, const std::string* variant,
+                       bool retry_failed_servers) {
   int best = -1;
   double least = 0;
   size_t count = entries_.size();
@@ -365,7 +419,7 @@ int Task::choose_among(const Piece& piece, Time at, const std::string* variant, 
     const Entry& entry = entries_[index];
     int64_t in_flight = entry.worker->in_flight();
     if (in_flight >= entry.capacity || !is_usable(entry, at)) continue;
-    if (variant && entry.route.variant != *variant) continue;
+    if (!may_answer(entry, generations) || (variant && entry.route.variant != *variant)) continue;
     if (!retry_failed_servers && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
                                            entry.worker->server.get()) != piece.failed_servers.end())
       continue;
@@ -390,10 +444,11 @@ void Task::dispatch(Work& work, Time at) {
   auto drop_stale = [&](Piece& piece) { return drop_if_stale(piece, work, at); };
   queue_.sweep(drop_stale, 64);
   queue_.sweep_by_deadline(drop_stale);
-  while (!queue_.empty()) {
-    Piece& first = queue_.top();
-    if (first.job->flow->ended() || is_late(*first.job, at)) {
-      Piece piece = queue_.pop();
+  std::vector<GenerationSet> waiting;  // Sets of generations for whose requests no worker is free.
+  while (Piece* first = queue_.first(waiting)) {
+    GenerationSet generations = first->job->flow->binding().generations();
+    if (first->job->flow->ended() || is_late(*first->job, at)) {
+      Piece piece = queue_.pop(generations);
       drop_if_stale(piece, work, at);
       continue;
     }
@@ -401,31 +456,45 @@ void Task::dispatch(Work& work, Time at) {
     blocked_since_ = blocked_ ? std::min(blocked_since_, at) : kNever;
     if (blocked_ && at < blocked_since_ + kMaxBlockedTime) break;
     blocked_since_ = kNever;
-    int index = choose_worker(first, at);
-    if (index < 0) break;
+    int index = choose_worker(*first, generations, at);
+    if (index < 0) {
+      if (queue_.uniform()) break;
+      waiting.push_back(generations);
+      continue;
+    }
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
+    std::shared_ptr<Generation> only = entries_[size_t(index)].newly_only(generations);
     bool locked = false;
-    if (!worker->acquire(locked)) {
-      // The controller holds the lock while it drains the model, which is about to leave the route.
+    bool acquired = worker->acquire(locked);
+    if (acquired && only && !only->requests.add(locked)) {
+      worker->release();
+      acquired = false;
+    }
+    if (!acquired) {
+      // The controller holds the lock while it drains the model or the generation, which is about to leave the route.
       worker->back_off_briefly(at);
       estimated_ = 0;
       continue;
     }
-    // A route that changed before the slot was locked applies to this call. After a later change, the controller waits
-    // for this call.
+    // A route that changed before the lock was taken applies to this call. After a later change, the controller waits
+    // for this call, and for the requests of the generation.
+    std::vector<Piece> pieces;
     if (locked && refresh_route()) {
-      worker->release();
-      continue;
+      waiting.clear();
+    } else {
+      GenerationSet left = generations & entries_[size_t(index)].generations;
+      pieces = queue_.take(generations, entries_[size_t(index)].limit, at, drop_stale,
+                           [&](Piece& piece) { piece.job->flow->binding().narrow(left, only); });
     }
-    Entry& entry = entries_[size_t(index)];
-    std::vector<Piece> pieces = queue_.take(entry.limit, at, drop_stale);
+    if (only) only->requests.remove();
     if (pieces.empty()) {
       worker->release();
       continue;
     }
+    Entry& entry = entries_[size_t(index)];
     int64_t items = 0;
     for (const Piece& piece : pieces) items += piece.size();
-    for (Share& share : shares_)
+    for (Share& share : shares_of(generations))
       if (share.variant == entry.route.variant) share.taken += double(items);
     engine_.call(work, *this, entry, std::move(pieces), at);
   }
@@ -458,7 +527,7 @@ void Task::update_gauges(Time at) {
   metrics_.slots.set(double(slots));
   metrics_.slots_busy.set(double(busy));
   metrics_.queue_length.set(double(queue_.pieces()));
-  Job* first = queue_.empty() ? nullptr : queue_.top().job;
+  const Job* first = queue_.empty() ? nullptr : &queue_.head();
   metrics_.queue_age.set(first ? double(at - std::min(at, first->arrival)) / 1e9 : 0);
   metrics_.headroom.set(first && first->deadline != kNever ? (double(first->deadline) - double(at)) / 1e9 : 0);
 }

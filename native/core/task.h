@@ -1,11 +1,14 @@
 // A task: its queue, the workers on its route, and the choice of the worker for the next batch.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/generation.h"
 #include "core/job.h"
+#include "core/lock.h"
 #include "core/metrics.h"
 #include "core/queue.h"
 #include "core/spec.h"
@@ -21,9 +24,22 @@ struct Work;
 struct Entry {
   RouteEntry route;
   std::shared_ptr<Worker> worker;
-  int64_t capacity = 1;  // Maximum number of concurrent calls.
-  int64_t limit = 1;     // Maximum number of items in one call.
-  size_t variant = 0;    // Index of the variant in the task's metrics.
+  int64_t capacity = 1;                            // Maximum number of concurrent calls.
+  int64_t limit = 1;                               // Maximum number of items in one call.
+  size_t variant = 0;                              // Index of the variant in the task's metrics.
+  GenerationSet generations = kAnyGeneration;      // Generations whose requests the entry may answer.
+  std::vector<std::shared_ptr<Generation>> named;  // The generations that the route names for it.
+
+  // Returns the generation that alone may answer a request once the entry has answered a part of it; nullptr if there
+  // are several, or if it was the only one before.
+  std::shared_ptr<Generation> newly_only(GenerationSet generations_of_request) const;
+};
+
+// Generations of some entries of a route.
+struct Coverage {
+  GenerationSet open = 0, closed = 0;  // Generations of the open and of the closed entries.
+
+  void add(const Entry& entry) { (entry.route.closed ? closed : open) |= entry.generations; }
 };
 
 // A task of a front. The front owns it. All functions require the engine's lock.
@@ -56,7 +72,7 @@ class Task {
   bool has_full_batch() const;
 
   // Returns the sort key of the job at the head of the queue; kNever for an empty queue.
-  Time head_order() { return queue_.empty() ? kNever : queue_.top().job->order; }
+  Time head_order() { return queue_.empty() ? kNever : queue_.head().order; }
 
   // Expected waiting time, in nanoseconds, of a job that arrives now.
   double expected_wait(Time at);
@@ -94,15 +110,29 @@ class Task {
     double taken = 0;  // Number of items that it has received.
   };
 
+  using Shares = std::vector<Share>;
+
   // Reads the route file if it has changed. Returns true if the route was replaced.
   bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
+  // Returns true if an entry may answer requests that these generations may answer. A closed entry may do so only if no
+  // open entry may.
+  bool may_answer(const Entry& entry, GenerationSet generations) const;
+  // Returns true if one of some entries may answer requests that these generations may answer.
+  bool covers(const Coverage& entries, GenerationSet generations) const;
+  // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
+  Time unreachable_since(GenerationSet generations, Time at);
   // Returns the index of the entry whose worker gets the piece; -1 if no worker is free.
-  int choose_worker(const Piece& piece, Time at);
+  int choose_worker(const Piece& piece, GenerationSet generations, Time at);
   // Chooses among the workers of one variant, or of all variants if `variant` is nullptr.
-  int choose_among(const Piece& piece, Time at, const std::string* variant, bool retry_failed_servers);
+  int choose_among(const Piece& piece, GenerationSet generations, Time at, const std::string* variant,
+                   bool retry_failed_servers);
+  // Returns the shares of the variants whose entries may answer such requests, with counts of 0.
+  Shares make_shares(GenerationSet generations) const;
+  // Returns these shares with the counts so far.
+  Shares& shares_of(GenerationSet generations);
   // Returns the variants that may get the next batch, the one furthest behind its share first.
-  std::vector<const std::string*> variants_by_share(Time at);
+  std::vector<const std::string*> variants_by_share(Shares& shares, GenerationSet generations, Time at);
   bool is_usable(const Entry& entry, Time at) const;
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
@@ -119,9 +149,13 @@ class Task {
   TaskMetrics metrics_;
   Queue queue_;
   std::vector<Entry> entries_;
-  std::vector<Share> shares_;
+  Coverage all_;  // Generations of all entries.
+  // Shares by the generations that may answer the requests. Requests of different generations have different variants
+  // to choose from, so their items are counted separately.
+  std::map<GenerationSet, Shares> shares_;
   std::string route_path_;
-  int route_lock_ = -1;  // File descriptor of the file that is locked while the task uses its route.
+  FileLock route_lock_;  // Locked while the task uses its route.
+  Time route_set_ = 0;   // Time at which the entries were replaced.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
   size_t next_entry_ = 0;  // Start of the next round-robin search for a worker.
   Time wake_ = kNever;
@@ -133,8 +167,8 @@ class Task {
   double min_service_ns_ = 0;  // Service time of one item on the fastest worker, in nanoseconds.
   double max_service_ns_ = 0;  // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
   double items_per_ns_ = 0;    // Throughput of all usable workers, in items per nanosecond.
-  bool any_usable_ = false;
-  Time unreachable_since_ = kNever;  // Time at which the last worker became unreachable; kNever while one is reachable.
+  Coverage usable_;            // Generations of entries whose workers are usable.
+  Coverage reachable_;         // Generations of entries whose workers can be reached.
   // Moving mean and mean deviation of recent sojourn times in nanoseconds; 0 if there are none.
   double sojourn_mean_ = 0, sojourn_deviation_ = 0;
   Time sojourn_updated_ = 0;  // Time of the last recorded sojourn time.

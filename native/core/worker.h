@@ -3,11 +3,13 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/base.h"
+#include "core/lock.h"
 #include "core/service.h"
 
 namespace jigsaw {
@@ -42,6 +44,9 @@ class Server {
   // server on another host cannot be identified, so it is used again after kRemoteBackoff.
   bool condemned(Time at);
 
+  // Time since which it is out of service; kNever if it is in service.
+  Time condemned_since(Time at) { return condemned(at) ? condemned_since_ : kNever; }
+
   // Takes the process that listens now out of service.
   void condemn(Time at);
 
@@ -56,7 +61,7 @@ class Server {
   static constexpr Time kIdentityCheckInterval = 50 * kMillisecond;
   static constexpr Time kRemoteBackoff = 5 * kSecond;
 
-  bool condemned_ = false;
+  Time condemned_since_ = kNever;
   ServerIdentity identity_;
   Time identity_checked_ = 0;
 };
@@ -64,19 +69,18 @@ class Server {
 // A model on a server. Shared by the routes that name it and its calls in flight; guarded by the engine's lock.
 class Worker {
  public:
-  Worker(std::shared_ptr<Server> server, std::string model, std::string lock_path);
-  ~Worker();
+  Worker(std::shared_ptr<Server> server, std::string model, std::string slot_file);
 
   const std::shared_ptr<Server> server;
   const std::string model;
 
-  int64_t in_flight() const { return in_flight_; }
+  int64_t in_flight() const { return calls_.count(); }
 
   // Counts a call in flight. The first one locks the model's slot file, which the controller locks before it removes
   // the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets `locked` to
   // true if this call locked the file.
-  bool acquire(bool& locked);
-  void release();
+  bool acquire(bool& locked) { return calls_.add(locked); }
+  void release() { calls_.remove(); }
 
   // Returns true during a backoff, in which the worker gets no calls.
   bool backing_off(Time at) const { return backoff_until_ > at; }
@@ -86,10 +90,11 @@ class Worker {
   void failed(Time at);
 
   // Notes that the server has accepted a call.
-  void reached() { failing_ = false; }
+  void reached() { failing_since_ = kNever; }
 
-  // Returns true from a failure until the server accepts or answers a call, also after the backoff.
-  bool failing() const { return failing_; }
+  // Time since which the worker cannot be reached; kNever if it can. It cannot from a failure until the server accepts
+  // or answers a call, also after the backoff, and while the server is out of service.
+  Time unreachable_since(Time at) { return std::min(failing_since_, server->condemned_since(at)); }
 
   // Starts a short backoff, because the model is about to be removed.
   void back_off_briefly(Time at) { backoff_until_ = at + 5 * kMillisecond; }
@@ -104,12 +109,10 @@ class Worker {
   std::vector<Task*> tasks;  // Tasks with this worker on their route.
 
  private:
-  const std::string lock_path_;
-  int lock_ = -1;  // File descriptor of the slot file.
-  int64_t in_flight_ = 0;
+  Users calls_;  // Calls in flight.
   Time backoff_until_ = 0;
   Time backoff_ = 0;  // Duration of the last backoff; 0 after an answer.
-  bool failing_ = false;
+  Time failing_since_ = kNever;
   uint64_t answered_epoch_ = 0;  // Epoch of the server to which `answered_sizes_` belongs.
   uint32_t answered_sizes_ = 0;  // Set of the batch sizes that were answered; see `size_bit`.
 };

@@ -168,7 +168,7 @@ struct CallFuzzer {
     std::vector<Value> inputs(2);
     inputs[0] = {DataType::kInt32, {2, 1}, reinterpret_cast<const char*>(data), 8, nullptr};
     inputs[1] = {DataType::kInt32, {2, 2, 1}, reinterpret_cast<const char*>(data), 16, nullptr};
-    Flow flow(front, plan, &null_request, inputs, now(), kNever, kNever, "");
+    Flow flow(front, plan, &null_request, inputs, now(), kNever, kNever, "", std::make_shared<Binding>(1));
     Task& task = *front.tasks()[task_index];
     std::vector<Value> values(front.spec().tensors.size());
     values[0] = inputs[0];

@@ -26,7 +26,7 @@ def test_a_graph_with_steps_has_a_steps_worker() -> None:
     assert (model.name, model.graph, model.task) == ("cropping.crop.step.g3", "cropping", "crop")
     assert (model.variant, model.batch, model.tokens) == ("", 1, 1)
     assert bundle.graphs["cropping"].tasks[1].route == (
-        RouteEntry("steps-cropping", "cropping.crop.step.g3", 1, 1, tokens=1),
+        RouteEntry("steps-cropping", "cropping.crop.step.g3", 1, 1, tokens=1, generations=(3,)),
     )
     assert "steps-chain" not in compiled(chain()).workers
 

@@ -204,8 +204,8 @@ def requests(rng: Random, graph: TaskGraph, count: int) -> list[dict[str, Array]
     return [{name: tensor(name, value.type) for name, value in graph.inputs.items()} for _ in range(count)]
 
 
-def evaluate(graph: TaskGraph, inputs: Arrays) -> Values:
-    """Returns all tensors of a request.
+def evaluate(graph: TaskGraph, inputs: Arrays, suffix: str = "") -> Values:
+    """Returns all tensors of a request. Tasks compute their outputs by their name with the suffix appended.
 
     The values follow the reference of graph.yaml and share no code with the compiler or the runtime.
     """
@@ -217,16 +217,16 @@ def evaluate(graph: TaskGraph, inputs: Arrays) -> Values:
             )
             values |= {TensorRef(node.name, name): array for name, array in outputs.items()}
         else:
-            values |= _evaluate_task(graph, node, values)
+            values |= _evaluate_task(graph, node, values, suffix)
     return values
 
 
-def _evaluate_task(graph: TaskGraph, task: Task, values: Values) -> dict[TensorRef, Array]:
+def _evaluate_task(graph: TaskGraph, task: Task, values: Values, suffix: str) -> dict[TensorRef, Array]:
     runs = task.when is None or float(values[task.when.tensor][0]) > 0.5
     rows = 1 if task.for_each is None else len(values[task.for_each])
     calls = [
         arithmetic.compute(
-            task.name,
+            task.name + suffix,
             _kinds(task.outputs),
             {n: values[ref][row] if graph.iterated(task, ref) else values[ref] for n, ref in task.inputs.items()},
         )

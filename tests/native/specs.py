@@ -91,7 +91,7 @@ def entry(worker: str, *, batch: int = 4, slots: int = 1, **more: Any) -> dict[s
 
 def write_route(run_dir: Path, *entries: Mapping[str, Any], name: str = "t") -> Path:
     """Writes a route as the controller does: a new file replaces the old one."""
-    return write_text(run_dir, json.dumps({"version": 2, "workers": list(entries)}), name)
+    return write_text(run_dir, json.dumps({"version": 3, "workers": list(entries)}), name)
 
 
 def write_text(run_dir: Path, text: str, name: str = "t") -> Path:

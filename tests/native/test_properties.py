@@ -1,6 +1,7 @@
 """Random graphs: the core, run on fake workers, returns what a reference implementation returns."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 from jigsaw_triton.compiler.front import task_specs
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.runtime.spec import BoundaryTensor, FrontSpec, to_json
-from tests.fakes.any_graph import any_graph, evaluate, requests
+from tests.fakes.any_graph import Values, any_graph, evaluate, requests
 from tests.fakes.arithmetic import compute
 from tests.native import specs
 from tests.native.conftest import Bench
-from tests.native.core import Array, Engine
+from tests.native.core import Array, Engine, Outcome
 from tests.native.worker import Answer, Call, Handler, HangUp, Refuse
 
 
@@ -38,8 +39,11 @@ def front_spec(graph: TaskGraph) -> dict[str, Any]:
     return found
 
 
-def handler_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
-    """Handler that runs a task, and sometimes fails in a way that must not fail a request."""
+def handler_of(task: dict[str, Any], luck: Random, *, pads: bool, suffix: str = "") -> Handler:
+    """Handler that runs a task, and sometimes fails in a way that must not fail a request.
+
+    It computes the outputs by the name of the task with the suffix appended.
+    """
     kinds = {output["name"]: (output["dtype"], output["shape"]) for output in task["outputs"]}
 
     def handler(call: Call) -> Answer:
@@ -49,7 +53,7 @@ def handler_of(task: dict[str, Any], luck: Random, *, pads: bool) -> Handler:
         if chance < 0.08:
             raise HangUp
         inputs = [{name: array[item] for name, array in call.inputs.items()} for item in range(call.items)]
-        made = [compute(task["name"], kinds, item) for item in inputs]
+        made = [compute(task["name"] + suffix, kinds, item) for item in inputs]
         answer = {}
         for name in kinds:
             arrays = [outputs[name] for outputs in made]
@@ -110,6 +114,50 @@ def test_random_graphs(fails: bool, rng: Random, pads: bool, limit: int) -> None
             assert whole.blame == "request", whole.message
             assert "differs in shape" in whole.message
             assert not (stacks and spec["split"]), whole.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+@given(st.randoms(use_true_random=False), st.integers(1, 5))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_random_graphs_with_two_generations(fails: bool, rng: Random, limit: int) -> None:
+    """Steps have not changed. Each request, and each batch of requests, gets the answer of one generation."""
+    graph = any_graph(rng)
+    sent = requests(rng, graph, 6)
+    spec = front_spec(graph)
+    luck = Random(rng.randrange(1 << 30))
+    if not fails:
+        luck.random = lambda: 1.0  # type: ignore[method-assign]
+    with TemporaryDirectory(prefix="jigsaw-") as folder, ExitStack() as stack, Engine(Path(folder)) as engine:
+        bench = Bench(engine, stack)
+        for task in spec["tasks"]:
+            tags = {"": [3, 4]} if task["step"] else {"": [3], "'": [4]}
+            entries = []
+            for suffix, numbers in tags.items():
+                name = task["name"] + suffix
+                bench.worker(name, handler_of(task, luck, pads=False, suffix=suffix))
+                entries.append(specs.entry(name, batch=limit, slots=2, generations=numbers))
+            specs.write_route(bench.run_dir, *entries, name=task["route"])
+        front = engine.front(spec)
+        batched = {name: np.stack([request[name] for request in sent]) for name in graph.inputs}
+        asked = [*({name: array[None] for name, array in request.items()} for request in sent), batched]
+        outcomes = [request.wait() for request in [front.send(inputs) for inputs in asked]]
+        front.close()
+        generations = [[evaluate(graph, request, suffix) for request in sent] for suffix in ("", "'")]
+        answers = [*zip(*([[values] for values in of_one] for of_one in generations), strict=True), generations]
+        for outcome, possible in zip(outcomes, answers, strict=True):
+            if outcome.failure is None:
+                assert any(is_answer(graph, outcome, values) for values in possible)
+            else:
+                # The outputs of a batch may differ in shape between its items.
+                assert (outcome.blame == "worker" and fails) or "differs in shape" in outcome.message
+
+
+def is_answer(graph: TaskGraph, outcome: Outcome, items: Sequence[Values]) -> bool:
+    """Returns true if the outputs are those of a batch of items with these tensors."""
+    return all(
+        outcome[name].tolist() == [values[ref].tolist() for values in items] for name, ref in graph.outputs.items()
+    )
 
 
 def pad(array: Array, rows: int) -> Array:

@@ -40,10 +40,11 @@ def test_an_empty_route_fails_requests_at_their_deadline(bench: Bench) -> None:
     [
         "",
         "{",
-        '{"version": 1, "workers": []}',
-        '{"version": 2}',
-        '{"version": 2, "workers": [{"worker": "../w", "model": "m", "batch": 1, "slots": 1}]}',
-        '{"version": 2, "workers": [{"worker": "w", "model": "m", "batch": 0, "slots": 1}]}',
+        '{"version": 2, "workers": []}',
+        '{"version": 3}',
+        '{"version": 3, "workers": [{"worker": "../w", "model": "m", "batch": 1, "slots": 1}]}',
+        '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 0, "slots": 1}]}',
+        '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 1, "slots": 1, "generations": ["3"]}]}',
     ],
 )
 def test_a_damaged_route_keeps_the_previous_one(bench: Bench, text: str) -> None:
@@ -110,4 +111,4 @@ def test_connections_to_a_worker_that_left_the_route_are_closed(bench: Bench) ->
 
 def test_a_route_states_its_version(bench: Bench) -> None:
     path = specs.write_route(bench.run_dir, specs.entry("w"))
-    assert json.loads(path.read_text())["version"] == 2
+    assert json.loads(path.read_text())["version"] == 3

@@ -134,14 +134,19 @@ def test_a_tensor_is_produced_only_once() -> None:
         ({"deadline_ms": {"99999999999999999999": 1}}, "route.workers[0].deadline_ms has an invalid batch size"),
         ({"deadline_ms": [1]}, "route.workers[0].deadline_ms is not an object"),
         ({"address": 8000}, "route.workers[0].address is not a string"),
+        ({"generations": 3}, "route.workers[0].generations is not an array"),
+        ({"generations": [3, 1.5]}, "route.workers[0].generations[1] is not an integer"),
+        ({"generations": [-1]}, "route.workers[0].generations[0] is below 0"),
+        ({"generations": [1, 65, 7]}, "route.workers names generations 1 and 65, which are 64 or more apart"),
+        ({"closed": 1}, "route.workers[0].closed is not true or false"),
     ],
 )
 def test_errors_of_a_route_name_the_place(change: dict[str, Any], words: str) -> None:
-    text = json.dumps({"version": 2, "workers": [{**entry("w"), **change}]})
+    text = json.dumps({"version": 3, "workers": [{**entry("w"), **change}]})
     assert words in parse_route(text)["error"]
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+@pytest.mark.parametrize("version", [2, 4, "3", None])
 def test_routes_of_other_versions_are_rejected(version: Any) -> None:
     assert "route.version is not" in parse_route(json.dumps({"version": version, "workers": []}))["error"]
 
@@ -149,7 +154,8 @@ def test_routes_of_other_versions_are_rejected(version: Any) -> None:
 def test_a_route_with_every_member() -> None:
     more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "address": "127.0.0.1:1"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
-    whole = {"version": 2, "workers": [entry("a"), entry("b", **more, **times)]}
+    generations: dict[str, Any] = {"generations": [63, 126], "closed": True}
+    whole = {"version": 3, "workers": [entry("a"), entry("b", **more, **times, **generations)]}
     assert parse_route(json.dumps(whole)) == {"entries": 2}
 
 
