@@ -31,7 +31,7 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.servers.installation import Installation, find_installation
 
 CHANGES = 20
-BOARD = "A30"
+BOARD = "A30-24GB"
 CLIENTS = 3
 PAUSE_S = 0.15
 ROWS = 3

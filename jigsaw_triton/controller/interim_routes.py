@@ -79,12 +79,12 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
     """
     if running is None or running.bundle is target.bundle:
         return {}
+    others = (worker for name, worker in actual.workers.items() if name not in target.bundle.workers)
+    leaving = {(worker.name, model.name) for worker in others for model in worker.models}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target)).items():
+    for graph, tasks in _by_graph(_serving(actual, running, target, leaving)).items():
         if _binds(running, target, graph) and all(task.coming for task in tasks):
             routes |= {task.front.name: _tagged(task.coming, (target.bundle.generation,)) for task in tasks}
-        elif not _binds(running, target, graph):
-            routes |= {task.front.name: task.coming for task in tasks if task.coming and not task.own}
     return routes
 
 

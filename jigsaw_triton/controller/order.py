@@ -25,7 +25,7 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
     wanted, demand = target.wanted, target.plan.graphs
     before = replace(
         running.plan if running is not None else replace(target.plan, graphs={}),
-        gpus=_gpus(actual.workers.values()),
+        gpus=placed_gpus(actual.workers.values()),
     )
     problem = Problem(
         workloads=tuple(Workload(graph, demand[name].demand_rps) for name, graph in wanted.graphs.items()),
@@ -33,7 +33,7 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
         profiles=wanted.profiles,
         running=before if running is not None or actual.workers else None,
     )
-    plan = replace(target.plan, gpus=_gpus(target.bundle.workers.values()))
+    plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
     return transition(problem, plan, wanted.options, reloads=_reloads(actual, target))
 
 
@@ -53,7 +53,8 @@ def placed_models(workers: Iterable[Worker]) -> tuple[PlacedModel, ...]:
     return tuple(sorted((replace(m, instances=m.instances * n) for m, n in counts.items()), key=str))
 
 
-def _gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
+def placed_gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
+    """Returns the GPUs that workers occupy, as a plan has them."""
     by_place: dict[tuple[GpuId, str], dict[Placement, list[Worker]]] = {}
     for worker in workers:
         if worker.place is not None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,15 @@ from hypothesis import strategies as st
 from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
+from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.controller.order import placed_gpus
 from jigsaw_triton.controller.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
+from jigsaw_triton.profiles.table import ProfileTable
 from tests.controller.worlds import BOARD, bundle, chained, generation, steps, worker
+from tests.fakes.layouts import graph_of
+from tests.fakes.problems import row
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -123,6 +129,55 @@ def test_a_generation_gets_no_request_before_it_has_a_worker_for_each_task() -> 
     started = next(i for i, s in enumerate(stages) if any(isinstance(x, a.BringUp) for x in s.actions))
     assert loaded < started
     assert not any(isinstance(x, a.SetRoutes) for s in stages[:started] for x in s.actions)
+
+
+def profiled(made: Bundle, *, memory_mib: float = 900.0) -> Generation:
+    """Returns a generation in which each replica carries 10 of the 8 requests a second that are planned for."""
+    rows = [
+        row(task, variant, slice_=kind, batch=4, rps=12.5, gpu=BOARD, memory_mib=memory_mib)
+        for task in ("t0", "t1")
+        for variant in "ab"
+        for kind in ("1g", "2g", "3g", "4g")
+    ]
+    base = generation(made, 8.0)
+    plan = replace(base.plan, graphs={"app": graph_of(placed_gpus(made.workers.values()), 8.0)})
+    wanted = replace(base.wanted, profiles={"app": ProfileTable(rows)}, latency_model="2p95")
+    return Generation(wanted, plan, made)
+
+
+def way(before: Generation, target: Generation) -> tuple[Actual, tuple[Stage, ...]]:
+    """Returns what exists before a change, and its stages."""
+    actual = run(Actual(), stages_to(Actual(), None, before))
+    return actual, stages_to(actual, before, target)
+
+
+def routes_of(stages: Iterable[Stage], name: str) -> list[list[tuple[str, str, bool]]]:
+    """Returns (worker, model, closed) of each entry of a route, each time that the route is set."""
+    set_routes = (x.routes for stage in stages for x in stage.actions if isinstance(x, a.SetRoutes))
+    return [[(e.worker, e.model, e.closed) for e in routes[name]] for routes in set_routes if name in routes]
+
+
+def test_a_worker_stands_in_on_a_free_slice_while_another_makes_room() -> None:
+    one = bundle(1, [worker("0/4g@0", ("t0", "a")), worker("0/3g@4", ("t1", "a"))])
+    two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("0/3g@4", ("t1", "a"))])
+    actual, stages = way(profiled(one), profiled(two))
+    started = [(s.step, x.worker.name) for s in stages for x in s.actions if isinstance(x, a.BringUp)]
+    stopped = [(s.step, x.worker.name) for s in stages for x in s.actions if isinstance(x, a.Retire)]
+    assert started == [(1, "n-1-2g-0"), (2, "n-0-2g-0")]
+    assert stopped == [(2, "n-0-4g-0"), (4, "n-1-2g-0")]
+    assert all(routes_of(stages, "app.t0.g1"))
+    assert reached(run(actual, stages), two)
+
+
+def test_models_that_do_not_fit_into_memory_together_replace_each_other() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
+    full = replace(profiled(two, memory_mib=9000.0), wanted=replace(profiled(two, memory_mib=9000.0).wanted))
+    alone = replace(full.wanted, cluster=replace(full.wanted.cluster, gpus=full.wanted.cluster.gpus[:1]))
+    actual, stages = way(profiled(one, memory_mib=9000.0), replace(full, wanted=alone))
+    kinds = [type(x).__name__ for stage in stages for x in stage.actions]
+    assert kinds.index("UnloadModels") < kinds.index("LoadModels")
+    assert reached(run(actual, stages), two)
 
 
 def test_ensembles_get_only_workers_of_their_own_generation() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits
-from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
+from jigsaw_triton.gpus.model import Board, Cluster, GpuId
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.domain.difference import Change, Place, difference
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan
@@ -160,14 +160,12 @@ def _running(problem: Problem) -> Plan | None:
 
 
 def _boards(problem: Problem, *plans: Plan | None) -> dict[GpuId, Board]:
-    """Returns the boards of the GPUs that the plans use."""
-    known = {gpu.id: gpu for gpu in problem.cluster.gpus}
-    return {
-        gpu.id: (known.get(gpu.id) or Gpu(gpu.id, board(gpu.model, where=f"GPU {gpu.id} of the running plan"))).board
-        for plan in plans
-        if plan is not None
-        for gpu in plan.gpus
-    }
+    """Returns the boards of the cluster's GPUs, and of those that the plans use and that have left the cluster."""
+    boards = {gpu.id: gpu.board for gpu in problem.cluster.gpus}
+    for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
+        if gpu.id not in boards:
+            boards[gpu.id] = board(gpu.model, where=f"GPU {gpu.id} of the running plan")
+    return boards
 
 
 def _replicas(*plans: Plan | None) -> list[Replica]:
@@ -181,15 +179,18 @@ def _replicas(*plans: Plan | None) -> list[Replica]:
 
 
 def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None) -> Rooms:
-    foreign = {gpu.id: gpu.foreign for gpu in cluster.gpus}
+    """Returns the memory slices that are free in both plans. GPUs that neither plan uses come last."""
     taken: dict[GpuId, set[int]] = {
-        gpu: {at for placement in foreign.get(gpu, ()) for at in memory_slices(board, placement)}
-        for gpu, board in boards.items()
+        gpu.id: {at for placement in gpu.foreign for at in memory_slices(gpu.board, placement)} for gpu in cluster.gpus
     }
     for gpu in (gpu for plan in plans if plan is not None for gpu in plan.gpus):
-        for placed in gpu.layout:
+        for placed in gpu.layout if gpu.id in taken else ():
             taken[gpu.id].update(memory_slices(boards[gpu.id], placed.placement))
-    return {gpu: (boards[gpu], frozenset(range(boards[gpu].memory_slices)) - taken[gpu]) for gpu in sorted(boards)}
+    used = {gpu.id for plan in plans if plan is not None for gpu in plan.gpus}
+    return {
+        gpu: (boards[gpu], frozenset(range(boards[gpu].memory_slices)) - taken[gpu])
+        for gpu in sorted(taken, key=lambda gpu: (gpu not in used, gpu))
+    }
 
 
 def _with_shares(

@@ -20,7 +20,9 @@ def shown(before: Places, after: Places, demand: float) -> tuple[list[str], str]
     """Rows of the table, and the sentence below it."""
     profiles = [row(t, v, slice_=s, rps=12.5 * SPEED[s]) for t in ("t0", "t1") for v in ("v0", "v1") for s in SPEED]
     running, plan = plan_of(before, demand_rps=demand), plan_of(after, demand_rps=demand)
-    asked = problem(chain(2, variant_count=2), profiles, demand_rps=demand, gpus=3, running=running)
+    asked = problem(
+        chain(2, variant_count=2), profiles, demand_rps=demand, gpus=max(*before, *after) + 1, running=running
+    )
     *_, table, sentence = transition_view(transition(asked, plan, TWO_P95), plan)
     assert isinstance(table, Table)
     return table.plain().splitlines()[2:], str(sentence)
