@@ -110,7 +110,7 @@ def test_an_update_whose_controller_is_killed_is_carried_out_by_the_next(system:
     with Crowd(system) as crowd:
         last = system.last_event()
         deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
-        last = system.wait_event("transition: start servers and load models where there is room", after=last)
+        last = system.wait_event("transition:", after=last)
         os.kill(system.controller_pid(), signal.SIGKILL)
         system.wait_started()
         last = system.wait_event("ready: rolled back: the previous generation still serves", after=last)
@@ -127,7 +127,7 @@ def test_a_first_deploy_whose_controller_is_killed_begins_anew(system: System, t
     app = write_application(tmp_path / "app", square=gated(gate))
     deploy = system.start("deploy", app, "--gpus", "2xcpu", "--demand", 5, *system.ports, "--detach")
     system.wait_started()
-    system.wait_event("transition: start servers and load models where there is room")
+    system.wait_event("transition:")
     os.kill(system.controller_pid(), signal.SIGKILL)
     gate.touch()
     out, err = deploy.communicate(timeout=90)

@@ -102,4 +102,4 @@ def test_a_full_gpu_changes_its_layout_under_load_without_losing_a_request(syste
         crowd.wait_answers(20)
     crowd.assert_none_failed()
     assert {name.split()[1] for name in replicas(cut, "square")} <= {"2g", "3g"}
-    assert any("remove workers that must make room from the routes" in event for event in system.events())
+    assert any("remove workers that leave from the routes" in event for event in system.events())
