@@ -35,7 +35,7 @@ def snapshot(
     return {
         "state": state.phase.value,
         "degraded": state.degraded,
-        "doing": state.stage.title if state.stage is not None else "",
+        "doing": str(state.stage) if state.stage is not None else "",
         "error": state.error,
         "error_code": state.error_code,
         "generation": running.bundle.generation if running is not None else 0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.generation import Generation, Wanted
@@ -20,6 +21,8 @@ class Solve:
         running: Generation that serves; the new plan stays close to it.
         graphs: Graphs to plan, in which measured values replace the estimates.
         may_fall_short: True if demand above the user's own figures may be cut when the cluster cannot carry all of it.
+        restored: Earlier generation whose plan is to be compiled again; None to compute a plan.
+        by_user: True if the user asked for it.
     """
 
     wanted: Wanted
@@ -29,6 +32,8 @@ class Solve:
     running: Generation | None
     graphs: Mapping[str, TaskGraph]
     may_fall_short: bool = False
+    restored: Generation | None = None
+    by_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,19 @@ class Report:
     code: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Record in the history how a generation ended up.
+
+    Attributes:
+        generation: Number of the generation.
+        outcome: `serves`, `replaced`, or `failed`.
+    """
+
+    generation: int
+    outcome: Literal["serves", "replaced", "failed"]
+
+
 Action = (
     Solve
     | StartGateway
@@ -201,7 +219,7 @@ Action = (
     | RestartWorker
     | RestartGateway
 )
-"""Actions that end with an event `Solved`, `Done` or `Failed`. A `Report` is not one of them."""
+"""Actions that end with an event `Solved`, `Done` or `Failed`. `Report` and `Conclude` are not among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -347,8 +347,7 @@ def _next_stage(state: State) -> Outcome:
     state = replace(state, stage=stage, stages=tuple(rest))
     state, issued = _issue(state, stage.actions)
     state = replace(state, stage_ids=frozenset(o.id for o in issued if isinstance(o, a.Issued)))
-    place = f"step {stage.step} of {stage.steps}: " if stage.steps > 1 and stage.step else ""
-    report = a.Report("transition", f"{place}{stage.title}")
+    report = a.Report("transition", str(stage))
     if not stage.actions:
         state, more = _advance(state)
         return state, (report, *more)

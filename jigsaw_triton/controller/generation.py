@@ -66,6 +66,21 @@ class Generation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A change that the user has asked for.
+
+    Attributes:
+        wanted: Deployment input.
+        reason: Reason, as the event log and the history show it.
+        restored: Earlier generation to return to; None to plan anew.
+    """
+
+    wanted: Wanted
+    reason: str = "requested by the user"
+    restored: Generation | None = None
+
+
 def _targets(bundle: Bundle) -> dict[str, str]:
     return {name: graph.target for name, graph in bundle.graphs.items()}
 

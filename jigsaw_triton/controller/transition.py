@@ -41,6 +41,11 @@ class Stage:
     step: int = 0
     steps: int = 0
 
+    def __str__(self) -> str:
+        if self.step and self.steps > 1:
+            return f"step {self.step} of {self.steps}: {self.title}"
+        return self.title
+
 
 def stages_to(actual: Actual, running: Generation | None, target: Generation) -> tuple[Stage, ...]:
     """Returns the stages of the change to a generation.

@@ -89,7 +89,7 @@ def test_the_status_shows_the_current_stage_and_the_last_error(desk: Desk) -> No
     world.send(e.DeployRequested(wanted()))
     desk.controller.state = world.state
     status = snapshot(desk.controller, desk.fleet)
-    assert (status["state"], status["doing"]) == ("changing", "start workers")
+    assert (status["state"], status["doing"]) == ("changing", "step 1 of 2: start workers")
     assert status["generation"] == 0
     assert status["emulated"] == [EMULATED_MIG, EMULATED_VARIANTS]
     world.end()

@@ -15,8 +15,9 @@ from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.dry_run import preview_rollout
 from jigsaw_triton.cli.views.status import status_view
 from jigsaw_triton.cli.views.transition import transition_view
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.planner.domain.difference import difference
-from jigsaw_triton.planner.transition.transition import check_room, transition
+from jigsaw_triton.planner.transition.transition import Transition, check_room, transition
 
 
 @options.command(
@@ -47,14 +48,17 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 @options.option(
     "--dry-run", is_flag=True, help="Print what the command would do, with all command lines, and do nothing."
 )
+@options.option("--yes", is_flag=True, help="Do not ask before a change during which requests will be refused.")
 @options.option("--no-wait", is_flag=True, help="Return at once. Wait later with `jigsaw-triton status --wait ready`.")
 @options.state()
-def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any, **given: Any) -> None:
+def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, state: Any, **given: Any) -> None:
     """Deploy graphs, or update the running deployment.
 
     The command plans for the demand, creates MIG instances, starts a tritonserver in each and the gateway in front, and
     then follows the load. If a deployment is running, it is updated: new models are loaded and checked beside the old
-    ones, and no request is lost. In the foreground the deployment serves until Ctrl-C, which takes it down.
+    ones, and no request is lost. If there is no room for that, the table of steps says how many requests will find no
+    capacity, and on a terminal the command asks before it goes on. In the foreground the deployment serves until
+    Ctrl-C, which takes it down.
     """
     mistakes = Mistakes()
     deployment, request = Deployment(state), _request(given, mistakes)
@@ -63,7 +67,9 @@ def command(out: Output, detach: bool, dry_run: bool, no_wait: bool, state: Any,
     if not dry_run:
         deployment.adopt(reporter=out)
     rollout = deployment.prepare(request, mistakes=mistakes, reporter=out, wording=COMMAND_LINE)
-    _show_plan(out, rollout)
+    change = _show_plan(out, rollout)
+    if change is not None and change.shortfalls and not (dry_run or yes):
+        _confirm(out, change)
     if dry_run:
         with out.working("looking for tritonserver") as report:
             installation = find_server(rollout.wanted, report)
@@ -98,16 +104,31 @@ def _request(given: dict[str, Any], mistakes: Mistakes) -> Request:
     return Request(graphs=graphs, cluster=cluster, demand=parse_demand(given.pop("demand"), mistakes), **given)
 
 
-def _show_plan(out: Output, rollout: Rollout) -> None:
+def _show_plan(out: Output, rollout: Rollout) -> Transition | None:
+    """Prints the plan. Returns the transition to it from the running plan; None if nothing runs."""
     wanted, plan = rollout.wanted, rollout.plan
     demand = ", ".join(f"{name} {rps:g}/s" for name, rps in wanted.demand_rps.items())
     out.note(f"plan for {demand}: {plan.slices_used} of {plan.slices_total} slices on {plan.gpus_used} GPUs")
     if rollout.problem.running is None:
         for change in difference(None, plan):
             out.note(f"  {change}")
-        return
+        return None
     check_room(rollout.problem, plan)
-    for part in transition_view(transition(rollout.problem, plan, wanted.options), plan):
+    found = transition(rollout.problem, plan, wanted.options)
+    for part in transition_view(found, plan):
         text = part.plain() if isinstance(part, Table) else str(part)
         for line in filter(None, text.splitlines()):
             out.note(f"  {line}")
+    return found
+
+
+def _confirm(out: Output, change: Transition) -> None:
+    """Asks whether to go on with a change during which requests find no capacity, if someone can answer.
+
+    Raises:
+        StateError: The answer is no.
+    """
+    lost = ", ".join(f"{s.graph}: about {s.requests:.0f} in {s.seconds:.0f} s" for s in change.shortfalls)
+    out.warn(f"requests will be refused during this change ({lost})")
+    if out.interactive and not click.confirm("Go on?", err=True):
+        raise StateError("the update was not started", hint="free a slice, or try again when the load is low")

@@ -43,6 +43,11 @@ class Output:
         return self.form == "json"
 
     @property
+    def interactive(self) -> bool:
+        """True if a person can be asked: input and messages are on a terminal."""
+        return self._stderr.is_terminal and sys.stdin.isatty()
+
+    @property
     def width(self) -> int:
         """Number of columns for drawings."""
         return self._stdout.width if self._stdout.is_terminal else _PIPED_COLUMNS

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
 from jigsaw_triton.cli.commands import deploy
+from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
+from jigsaw_triton.planner.transition.transition import Shortfall, Transition
 from jigsaw_triton.servers import installation, runner_packages
 from jigsaw_triton.servers.installation import Installation
 from tests.cli.conftest import Run
@@ -111,3 +114,30 @@ def test_a_deployment_in_the_background_stays(
     assert fake.running
     assert [(r["graphs"], r["http"]) for r in fake.requests] == [((str(app),), 9000)]
     assert result.stdout == ("the status\n" if flag == "--detach" else "")
+
+
+REFUSING = Transition({"hello": 5.0}, (), (Shortfall("hello", 5.0, 3.0, 15.0),))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "answer", "flags", "code"),
+    [(True, False, (), 4), (True, True, (), 0), (True, False, ("--yes",), 0), (False, False, (), 0)],
+)
+def test_an_update_that_will_refuse_requests_asks_on_a_terminal(
+    run: Run,
+    app: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    answer: bool,
+    flags: tuple[str, ...],
+    code: int,
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    monkeypatch.setattr(deploy, "_show_plan", lambda *_: REFUSING)
+    monkeypatch.setattr(Output, "interactive", property(lambda _: terminal))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: answer)
+    result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait", *flags)
+    assert result.exit_code == code, result.stderr
+    assert len(fake.requests) == (code == 0)
+    assert ("hello: about 15 in 3 s" in result.stderr) == (not flags)
