@@ -15,7 +15,7 @@ from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.controller.checkpoint import load
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.controller.paths import Paths
@@ -88,8 +88,8 @@ async def _serve(
 
     before = _last_state(journal, resume)
     state = recovered(before) if before is not None else None
-    wanted = _repeated(journal, before) if before is not None and resume else None
-    if resume and state is None and wanted is None:
+    request = _repeated(journal, before) if before is not None and resume else None
+    if resume and state is None and request is None:
         return True
     fleet = Fleet(paths, installation, journal, _secret(paths), exited, noticed, survives=True)
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
@@ -99,8 +99,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, controller.leave)
     await controller.adopt()
-    if wanted is not None:
-        await controller.deploy(wanted)
+    if request is not None:
+        await controller.ask(request)
     await server.start()
     try:
         last = await controller.run()
@@ -114,10 +114,10 @@ async def _serve(
     return True
 
 
-def _repeated(journal: Journal, before: State) -> Wanted | None:
+def _repeated(journal: Journal, before: State) -> Request | None:
     """Returns the user's last request if it is to be repeated; None if there is none, or if it killed controllers."""
-    wanted = unfinished(before)
-    if wanted is None:
+    request = unfinished(before)
+    if request is None:
         return None
     # A solve that succeeds takes the next generation, so the count is one of controllers that died before it.
     generation, _, count = journal.fact(_REPEATS_FACT).partition(":")
@@ -127,7 +127,7 @@ def _repeated(journal: Journal, before: State) -> Wanted | None:
         journal.event("error", text, JigsawError.exit_code)
         return None
     journal.keep_fact(_REPEATS_FACT, f"{journal.last_generation()}:{repeats}")
-    return wanted
+    return request
 
 
 def _last_state(journal: Journal, resume: bool) -> State | None:

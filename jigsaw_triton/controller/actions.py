@@ -22,7 +22,6 @@ class Solve:
         graphs: Graphs to plan, in which measured values replace the estimates.
         may_fall_short: True if demand above the user's own figures may be cut when the cluster cannot carry all of it.
         restored: Earlier generation whose plan is to be compiled again; None to compute a plan.
-        by_user: True if the user asked for it.
     """
 
     wanted: Wanted
@@ -33,7 +32,6 @@ class Solve:
     graphs: Mapping[str, TaskGraph]
     may_fall_short: bool = False
     restored: Generation | None = None
-    by_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,19 @@ VERSION = f"{__version__}/{_FORMAT}"
 _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("collections", "Counter")})
 """(module, name) of the classes outside this package that a state may contain."""
 
-_KEPT = ("phase", "by_user", "wanted", "running", "pending", "actual", "inflight", "queued", "restarts", "overloaded")
+_KEPT = (
+    "phase",
+    "asked",
+    "paused",
+    "wanted",
+    "running",
+    "pending",
+    "actual",
+    "inflight",
+    "queued",
+    "restarts",
+    "overloaded",
+)
 """Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
 measures anew."""
 

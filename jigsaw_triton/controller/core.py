@@ -12,7 +12,7 @@ from dataclasses import replace
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.demand import Demand, Sample
-from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.state import Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
@@ -39,7 +39,7 @@ def refusal(state: State) -> str | None:
     """Returns the reason why a deploy request cannot be accepted now; None if it can."""
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return "the deployment is being taken down"
-    if state.queued is not None or (state.by_user and state.phase in (Phase.SOLVING, Phase.CHANGING)):
+    if state.queued is not None or (state.asked is not None and state.phase in (Phase.SOLVING, Phase.CHANGING)):
         return "another deploy is under way"
     return None
 
@@ -50,7 +50,12 @@ def refusal(state: State) -> str | None:
 def _absorb(state: State, event: e.Event) -> Outcome:
     match event:
         case e.DeployRequested(wanted):
-            return replace(state, queued=wanted), ()
+            return replace(state, queued=Request(wanted)), ()
+        case e.RollbackRequested(earlier):
+            reason = f"rollback to generation {earlier.bundle.generation}"
+            return replace(state, queued=Request(earlier.wanted, reason, earlier)), ()
+        case e.PauseRequested(paused):
+            return _absorb_pause(state, paused)
         case e.DownRequested():
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False)
             return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
@@ -138,6 +143,14 @@ def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome
         (a.Report("demand", f"the load exceeds the cluster's capacity; the plan covers {parts}"),) if short else ()
     )
     return replace(state, overloaded=frozenset(short)), reports
+
+
+def _absorb_pause(state: State, paused: bool) -> Outcome:
+    if paused == state.paused:
+        return state, ()
+    text = "the measured load causes no change until `resume`" if paused else "the plan follows the measured load again"
+    # Arrivals during the pause say little about the load from now on.
+    return replace(state, paused=paused, demand={}), (a.Report("paused" if paused else "resumed", text),)
 
 
 def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
@@ -232,11 +245,12 @@ def _advance(state: State) -> Outcome:
 
 def _advance_ready(state: State) -> Outcome:
     if state.queued is not None:
-        wanted = state.queued
+        asked = state.queued
         before = state.wanted.graphs if state.wanted is not None else {}
-        counts = still_valid(state.counts, before, wanted.graphs)
-        state, revived = _revive(replace(state, queued=None, by_user=True, wanted=wanted, demand={}, counts=counts))
-        state, issued = _solve(state, wanted, wanted.demand_rps, "requested by the user")
+        counts = still_valid(state.counts, before, asked.wanted.graphs)
+        state = replace(state, queued=None, asked=asked, wanted=asked.wanted, demand={}, counts=counts)
+        state, revived = _revive(state)
+        state, issued = _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
         return state, (*revived, *issued)
     state, revived = _revive(state, after_s=state.settings.restart_window_s)
     state, ended = _end_lingering(state)
@@ -257,7 +271,7 @@ def _end_lingering(state: State) -> Outcome:
 def _follow_load(state: State) -> Outcome:
     """Plans again if the measured load no longer matches the running plan."""
     running = state.running
-    if running is None or state.now_s < state.quiet_until_s:
+    if running is None or state.paused or state.now_s < state.quiet_until_s:
         return state, ()
     changes: dict[str, float] = {}
     loads: list[str] = []
@@ -275,7 +289,7 @@ def _follow_load(state: State) -> Outcome:
     if not changes.keys() - (rises & state.overloaded):
         # The only changes are further rises of graphs whose load already exceeds the cluster's capacity.
         return state, ()
-    state = replace(state, by_user=False)
+    state = replace(state, asked=None)
     reason = f"measured load: {'; '.join(loads)}"
     state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=True)
     return state, (a.Report("demand", f"{'; '.join(loads)}; planning again"), *issued)
@@ -288,13 +302,15 @@ def _solve(
     reason: str,
     *,
     may_fall_short: bool = False,
+    restored: Generation | None = None,
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
-    action = a.Solve(wanted, demand_rps, state.next_generation, reason, state.running, graphs, may_fall_short)
+    number, running = state.next_generation, state.running
+    action = a.Solve(wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored)
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
     report = (a.Report("rows", text),) if differences else ()
-    state, issued = _issue(replace(state, phase=Phase.SOLVING, next_generation=state.next_generation + 1), [action])
+    state, issued = _issue(replace(state, phase=Phase.SOLVING, next_generation=number + 1), [action])
     return state, (*report, *issued)
 
 
@@ -367,7 +383,7 @@ def _advance_stop(state: State) -> Outcome:
 
 def _quiet(state: State) -> State:
     """Starts the cooldown, during which the measured load causes no change."""
-    return replace(state, by_user=False, quiet_until_s=state.now_s + state.settings.cooldown_s)
+    return replace(state, asked=None, quiet_until_s=state.now_s + state.settings.cooldown_s)
 
 
 def _settled(state: State) -> Phase:

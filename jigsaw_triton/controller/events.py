@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Generation, Wanted
 from jigsaw_triton.controller.rows import Counts
 from jigsaw_triton.planner.domain.plan import Plan
 
@@ -14,6 +14,28 @@ class DeployRequested:
     """The user has requested a deployment or an update."""
 
     wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRequested:
+    """The user has requested a return to an earlier generation.
+
+    Attributes:
+        earlier: Generation whose input and plan are to serve again, under a new number.
+    """
+
+    earlier: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """The user has requested that the measured load cause no change, or that it do so again.
+
+    Attributes:
+        paused: True to pause, False to resume.
+    """
+
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +123,16 @@ class Tick:
     counts: Counts = field(default_factory=dict)
 
 
-Event = DeployRequested | DownRequested | Solved | Done | Failed | WorkerExited | GatewayExited | Noticed | Tick
+Event = (
+    DeployRequested
+    | RollbackRequested
+    | PauseRequested
+    | DownRequested
+    | Solved
+    | Done
+    | Failed
+    | WorkerExited
+    | GatewayExited
+    | Noticed
+    | Tick
+)

@@ -19,7 +19,7 @@ from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.domain.plan import Plan
@@ -149,7 +149,7 @@ class Executor:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = planned(problem, wanted.options, action)
+        plan = planned(problem, wanted.options, action) if action.restored is None else action.restored.plan
         bundle = compile_plan(
             plan,
             wanted.graphs,
@@ -161,6 +161,8 @@ class Executor:
             identity=self._identities,
             running=running.bundle if running is not None else None,
         )
+        if action.restored is not None:
+            check_same_models(action.restored.bundle, bundle)
         return plan, bundle
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
@@ -204,6 +206,23 @@ class Executor:
         with contextlib.suppress(OSError, ValueError):
             return {name: np.load(path, allow_pickle=False)[None] for name, path in known.samples.items()}
         return None
+
+
+def check_same_models(earlier: Bundle, now: Bundle) -> None:
+    """Checks that models compiled again are those of an earlier generation.
+
+    Raises:
+        InputError: The files of a model have changed since.
+    """
+    digests = {(m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in w.models}
+    for worker in now.workers.values():
+        for m in worker.models:
+            if (m.graph, m.task, m.variant, m.digest) not in digests:
+                raise InputError(
+                    f"the files of variant {m.variant!r} have changed since generation {earlier.generation}",
+                    where=f"{m.graph}.{m.task}",
+                    hint="restore these files, or deploy the present ones",
+                )
 
 
 def _unused(path: Path) -> bool:

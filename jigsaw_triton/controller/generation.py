@@ -80,6 +80,13 @@ class Request:
     reason: str = "requested by the user"
     restored: Generation | None = None
 
+    @property
+    def demand_rps(self) -> Mapping[str, float]:
+        """Graph -> requests a second to plan for."""
+        if self.restored is None:
+            return self.wanted.demand_rps
+        return {name: graph.demand_rps for name, graph in self.restored.plan.graphs.items()}
+
 
 def _targets(bundle: Bundle) -> dict[str, str]:
     return {name: graph.target for name, graph in bundle.graphs.items()}

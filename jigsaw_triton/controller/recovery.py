@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.controller.transition import stages_to
 
@@ -36,7 +36,7 @@ def recovered(state: State) -> State | None:
         # The samples and the next one are apart by the time that no controller ran.
         demand={},
         rolling_back=False,
-        by_user=False,
+        asked=None,
     )
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return settled
@@ -49,7 +49,7 @@ def recovered(state: State) -> State | None:
     return replace(settled, phase=Phase.READY)
 
 
-def unfinished(state: State) -> Wanted | None:
+def unfinished(state: State) -> Request | None:
     """Returns the user's last request if it was not carried out yet, so that it can be repeated; else None.
 
     Args:
@@ -62,9 +62,9 @@ def unfinished(state: State) -> Wanted | None:
     if state.rolling_back:
         return None
     committed = state.running is not None and state.running is state.pending
-    if state.running is None or (state.by_user and not committed and state.phase in (Phase.SOLVING, Phase.CHANGING)):
-        return state.wanted
-    return None
+    if state.running is not None and (committed or state.phase not in (Phase.SOLVING, Phase.CHANGING)):
+        return None
+    return state.asked
 
 
 def least(state: State) -> Actual:

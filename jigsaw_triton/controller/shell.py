@@ -14,7 +14,7 @@ from jigsaw_triton.controller.arrivals import arrivals, arrived
 from jigsaw_triton.controller.checkpoint import save
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Request, Wanted
 from jigsaw_triton.controller.immutable_settings import check_ports
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.rows import Counts, read_counts, since
@@ -116,14 +116,30 @@ class Controller:
             StateError: Another deploy is in progress, or the deployment is being taken down.
             InputError: The gateway's ports differ from those that it listens on.
         """
+        await self.ask(Request(wanted))
+
+    async def ask(self, request: Request) -> None:
+        """Accepts a request of the user, which `state` shows when the call returns.
+
+        Raises:
+            StateError: Another deploy is in progress, or the deployment is being taken down.
+            InputError: The gateway's ports differ from those that it listens on.
+        """
         reason = core.refusal(self.state)
         if reason is not None:
             goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
             raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
         before = self.state.wanted
         if before is not None and self.state.actual.gateway:
-            check_ports(before.cluster.gateway, wanted.cluster.gateway)
-        await self._handle(e.DeployRequested(wanted))
+            check_ports(before.cluster.gateway, request.wanted.cluster.gateway)
+        if request.restored is None:
+            await self._handle(e.DeployRequested(request.wanted))
+        else:
+            await self._handle(e.RollbackRequested(request.restored))
+
+    async def pause(self, paused: bool) -> None:
+        """Stops or starts following the measured load."""
+        await self._handle(e.PauseRequested(paused))
 
     def down(self) -> None:
         """Requests that the deployment be taken down. The call may be repeated."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from jigsaw_triton.controller.actions import Action
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.demand import Demand
-from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.rows import Counts
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.transition import Stage
@@ -55,7 +55,6 @@ class State:
         settings: Settings of the control loop, which never change.
         phase: Current phase.
         now_s: Time of the last tick.
-        by_user: True if the user requested the change in progress, False if the measured load caused it.
         wanted: Input of the last accepted request, on which later plans are based.
         running: Generation that serves.
         pending: Generation that the transition leads to.
@@ -66,7 +65,9 @@ class State:
         inflight: Actions that the shell has not finished, by id.
         failed: True if an action of the transition has failed.
         rolling_back: True if the transition undoes a failed one.
-        queued: Deploy request that waits for the change in progress to end.
+        queued: Request of the user that waits for the change in progress to end.
+        asked: Request of the user that the change in progress carries out; None if the load caused it.
+        paused: True if the measured load causes no change.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
@@ -83,7 +84,6 @@ class State:
     settings: Settings = field(default_factory=Settings)
     phase: Phase = Phase.IDLE
     now_s: float = 0.0
-    by_user: bool = False
     wanted: Wanted | None = None
     running: Generation | None = None
     pending: Generation | None = None
@@ -94,7 +94,9 @@ class State:
     inflight: Mapping[int, Action] = field(default_factory=dict)
     failed: bool = False
     rolling_back: bool = False
-    queued: Wanted | None = None
+    queued: Request | None = None
+    asked: Request | None = None
+    paused: bool = False
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)

@@ -4,10 +4,11 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import refusal
+from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.rows import Count, Source
 from jigsaw_triton.controller.state import Phase
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
-from tests.controller.worlds import World, bundle, plan, wanted, worker
+from tests.controller.worlds import World, bundle, generation, plan, wanted, worker
 from tests.fakes.graphs import fan_out
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -325,3 +326,43 @@ def test_a_worker_that_dies_while_it_is_retired_does_no_harm() -> None:
     world.send(e.Failed(restart.id, "there is no such worker"))
     assert world.state.phase is Phase.READY
     assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
+
+
+def test_a_rollback_returns_to_the_input_and_the_plan_of_an_earlier_generation() -> None:
+    world = World({1: ONE, 2: TWO, 3: replace(ONE, generation=3)})
+    world.send(e.DeployRequested(wanted()))
+    earlier = world.state.running
+    assert earlier is not None
+    world.send(e.DeployRequested(wanted(20.0)))
+    solves: list[a.Solve] = []
+
+    def hold(action: a.Action) -> bool:
+        if isinstance(action, a.Solve):
+            solves.append(action)
+        return False
+
+    world.hold = hold
+    world.send(e.RollbackRequested(earlier))
+    assert [(s.restored, s.wanted, s.demand_rps) for s in solves] == [(earlier, earlier.wanted, {"app": 10.0})]
+    assert solves[0].reason == "rollback to generation 1"
+    assert world.state.running is not None
+    assert (world.state.running.bundle.generation, world.state.wanted) == (3, earlier.wanted)
+
+
+def test_a_rollback_of_a_plan_that_followed_the_load_keeps_the_load_that_it_was_made_for() -> None:
+    earlier = replace(generation(ONE), plan=plan(70.0))
+    assert Request(earlier.wanted, restored=earlier).demand_rps == {"app": 70.0}
+
+
+def test_while_paused_the_load_causes_no_change_and_the_user_still_may() -> None:
+    world = World({1: ONE, 2: TWO, 3: replace(ONE, generation=3)})
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.PauseRequested(True))
+    world.ticks([100.0] * 60)
+    assert world.state.next_generation == 2
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.next_generation == 3
+    world.send(e.PauseRequested(False))
+    world.ticks([100.0] * 60)
+    assert world.state.next_generation == 4
+    assert [kind for kind, _ in world.reports if kind in ("paused", "resumed")] == ["paused", "resumed"]

@@ -7,6 +7,7 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.recovery import least, recovered, unfinished
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.controller.transition import lingering
@@ -78,7 +79,7 @@ def test_a_deployment_that_never_served_begins_anew() -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.BringUp))
     world.send(e.DeployRequested(wanted()))
     assert recovered(world.state) is None
-    assert unfinished(world.state) == wanted()
+    assert unfinished(world.state) == Request(wanted())
 
 
 def test_a_deployment_that_was_going_down_goes_down() -> None:
@@ -111,7 +112,7 @@ def test_a_request_that_failed_is_not_repeated() -> None:
     # The undo of the failed change is under way when the controller dies.
     world.hold = lambda _: world.state.rolling_back
     world.send(e.DeployRequested(wanted(20.0)))
-    assert world.state.rolling_back and world.state.by_user
+    assert world.state.rolling_back and world.state.asked is not None
     assert unfinished(world.state) is None
 
 
