@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.simulating import Simulated as Simulated
+    from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
     from jigsaw_triton.errors import Diagnostic as Diagnostic
     from jigsaw_triton.errors import InfeasibleError as InfeasibleError
@@ -57,6 +59,7 @@ _MODULES = {
     "api.deployment": ("Deployment", "deploy"),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.simulating": ("Simulated", "simulate"),
     "errors": (
         "ArtifactError",
         "Diagnostic",
@@ -109,6 +112,7 @@ __all__ = [
     "ProfileBuilder",
     "ProfileTable",
     "ServerError",
+    "Simulated",
     "SpecError",
     "StateError",
     "TaskGraph",
@@ -125,6 +129,7 @@ __all__ = [
     "load_problem",
     "load_profiles",
     "plan",
+    "simulate",
 ]
 
 

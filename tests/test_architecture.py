@@ -48,6 +48,7 @@ ROOMS = {
         "builders",
         "planning",
         "compiling",
+        "simulating",
         "request",
         "supervisor",
         "controller",

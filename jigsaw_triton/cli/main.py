@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "plan": "Choose variants, slices and GPUs for a demand.",
         "capacity": "Find the largest demand that a cluster can serve.",
         "compile": "Write the model repositories of a plan.",
+        "simulate": "Simulate a deployment over a trace of arrivals.",
         "evaluate": "Compare the planner with other systems, and its features.",
     },
     "Deployments": {

@@ -118,7 +118,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
 
 def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
     """Starts the transition to a new plan."""
-    demand = ", ".join(f"{name} at {rps:.3g}/s" for name, rps in action.demand_rps.items())
+    demand = ", ".join(f"{name} at {_rate(rps)}" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
     state, overload = _absorb_shortfall(state, action, new)
@@ -138,7 +138,7 @@ def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome
     """Records and reports the graphs whose load exceeds the cluster's capacity."""
     planned = {name: graph.demand_rps for name, graph in new.plan.graphs.items()}
     short = {name: rps for name, rps in planned.items() if rps < action.demand_rps[name] * (1 - _SHORTFALL)}
-    parts = ", ".join(f"{rps:.3g}/s of {name}'s {action.demand_rps[name]:.3g}/s" for name, rps in short.items())
+    parts = ", ".join(f"{_rate(rps)} of {name}'s {_rate(action.demand_rps[name])}" for name, rps in short.items())
     reports = (
         (a.Report("demand", f"the load exceeds the cluster's capacity; the plan covers {parts}"),) if short else ()
     )
@@ -282,8 +282,8 @@ def _follow_load(state: State) -> Outcome:
         change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=covers_rps)
         if change is not None:
             changes[name] = change
-            rate = f"{demand.mean_rps(state.settings.rise_window_s):.3g}/s"
-            loads.append(f"{name} receives {rate}, planned {plan.demand_rps:.3g}/s, capacity {covers_rps:.3g}/s")
+            rate = f"{_rate(demand.mean_rps(state.settings.rise_window_s))}"
+            loads.append(f"{name} receives {rate}, planned {_rate(plan.demand_rps)}, capacity {_rate(covers_rps)}")
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
     if not changes.keys() - (rises & state.overloaded):
@@ -379,6 +379,11 @@ def _advance_stop(state: State) -> Outcome:
         return _next_stage(replace(state, stages=stages[:1]))
     stopped = replace(state, phase=Phase.STOPPED, running=None, pending=None, stages=(), stage=None)
     return stopped, (a.Report("stopped", "all servers of the deployment have ended"),)
+
+
+def _rate(rps: float) -> str:
+    """Formats requests a second for people."""
+    return f"{rps:.3g}/s" if rps < 1000 else f"{rps:.0f}/s"
 
 
 def _quiet(state: State) -> State:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from jigsaw_triton.compiler.bundle import Bundle, RouteEntry
-from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.rehearsal import rehearsal
 from jigsaw_triton.compiler.store import Identities, write_route
 from jigsaw_triton.compiler.templates import Template
@@ -19,28 +18,14 @@ from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.errors import InputError, ServerError
-from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
-from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
 DRAIN_S = 60.0
 """Seconds to wait for batches in flight. The gateway's own deadline for a call is shorter."""
-
-
-def planned(problem: Problem, options: Options, action: a.Solve) -> Plan:
-    """Returns a plan for the action's demand.
-
-    If the plan may fall short, it still covers the demand that the user requested for each graph.
-    """
-    if not action.may_fall_short:
-        return make_plan(problem, options)
-    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
-    return make_shedding_plan(problem, options, least_rps=least_rps)
 
 
 class Executor:
@@ -78,7 +63,8 @@ class Executor:
         """Computes a plan that leaves the MIG instances of others alone, and compiles it."""
         await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
-        plan, bundle = await asyncio.to_thread(self._plan_and_compile, action, cluster)
+        planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
+        plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
         self._journal.generation(action.generation, action.reason, plan.to_json())
         self._graphs = action.wanted.graphs
         if action.running is not None:
@@ -141,30 +127,6 @@ class Executor:
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
 
-    def _plan_and_compile(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
-        wanted, running = action.wanted, action.running
-        problem = Problem(
-            workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
-            cluster=cluster,
-            profiles=wanted.profiles,
-            running=running.plan if running is not None else None,
-        )
-        plan = planned(problem, wanted.options, action) if action.restored is None else action.restored.plan
-        bundle = compile_plan(
-            plan,
-            wanted.graphs,
-            cluster,
-            wanted.profiles,
-            generation=action.generation,
-            templates=self._templates,
-            backends=self._fleet.commands.workers.backends,
-            identity=self._identities,
-            running=running.bundle if running is not None else None,
-        )
-        if action.restored is not None:
-            check_same_models(action.restored.bundle, bundle)
-        return plan, bundle
-
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
         for name, entries in reversed(list(routes.items())):
@@ -206,23 +168,6 @@ class Executor:
         with contextlib.suppress(OSError, ValueError):
             return {name: np.load(path, allow_pickle=False)[None] for name, path in known.samples.items()}
         return None
-
-
-def check_same_models(earlier: Bundle, now: Bundle) -> None:
-    """Checks that models compiled again are those of an earlier generation.
-
-    Raises:
-        InputError: The files of a model have changed since.
-    """
-    digests = {(m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in w.models}
-    for worker in now.workers.values():
-        for m in worker.models:
-            if (m.graph, m.task, m.variant, m.digest) not in digests:
-                raise InputError(
-                    f"the files of variant {m.variant!r} have changed since generation {earlier.generation}",
-                    where=f"{m.graph}.{m.task}",
-                    hint="restore these files, or deploy the present ones",
-                )
 
 
 def _unused(path: Path) -> bool:

@@ -7,7 +7,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import LatencyModel, Options
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Options
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4
@@ -26,6 +26,8 @@ class Wanted:
         share: True if models may share slices.
         change_price: Compute slices that a new plan must save for each running MIG instance that it removes.
         latency_model: Model that predicts a task's latency.
+        features: Features of the planner; fewer are a baseline.
+        formulation: Formulation of the planner; the paper's is a baseline.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -35,11 +37,19 @@ class Wanted:
     share: bool = False
     change_price: float = 0.0
     latency_model: LatencyModel = "queue"
+    features: str = FEATURES
+    formulation: Formulation = "exact"
 
     @property
     def options(self) -> Options:
         """Planner options."""
-        return Options(share=self.share, change_price=self.change_price, latency_model=self.latency_model)
+        return Options(
+            share=self.share,
+            change_price=self.change_price,
+            latency_model=self.latency_model,
+            features=self.features,
+            formulation=self.formulation,
+        )
 
 
 @dataclass(frozen=True, slots=True)

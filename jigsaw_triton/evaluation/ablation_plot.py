@@ -1,45 +1,17 @@
 """Plots an ablation study as bars by subset of features on a logarithmic axis, with the optional matplotlib."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation
+from jigsaw_triton.evaluation.plots import COLOURS, check_plot, new_figure, save
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation
-
-FORMATS = (".svg", ".png")
-
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Colours of graphs: the palette of Okabe and Ito, which colour-blind readers can distinguish."""
 
 _GROUP = 0.84
 """Width of a group of bars, as a share of the distance between subsets."""
 
 _TICKS = (1, 2, 5, 10, 20)
-
-
-def check_plot(path: Path) -> None:
-    """Checks that a plot can be written to this path, before the study takes minutes.
-
-    Raises:
-        InputError: The file cannot be written, or its format is unknown.
-        MissingDependencyError: Matplotlib is not installed.
-    """
-    if path.suffix not in FORMATS:
-        raise InputError(
-            "the name of a plot must end in .svg or .png", where=str(path), hint=f"use {path.with_suffix('.svg')}"
-        )
-    _matplotlib("figure")
-    existed = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
 def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
@@ -55,7 +27,7 @@ def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
         MissingDependencyError: Matplotlib is not installed.
     """
     check_plot(path)
-    figure = _matplotlib("figure").Figure(figsize=(11.0, 8.0), dpi=120, layout="constrained")
+    figure = new_figure(11.0, 8.0)
     figure.suptitle(title)
     panels = figure.subplots(len(FORMULATIONS), 1, sharex=True, sharey=True)
     for axes, formulation in zip(panels, FORMULATIONS, strict=True):
@@ -64,15 +36,7 @@ def plot(ablations: Sequence[Ablation], path: Path, *, title: str) -> None:
     panels[-1].set_xlabel("features: A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    try:
-        # Without a date, equal studies give equal files.
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another place")
+    save(figure, path)
 
 
 def _panel(axes: Any, ablations: Sequence[Ablation], formulation: Formulation) -> None:
@@ -102,13 +66,4 @@ def _panel(axes: Any, ablations: Sequence[Ablation], formulation: Formulation) -
 
 
 def _cycled(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return import_module(f"matplotlib.{module}")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "matplotlib is needed for plots, but not installed", hint="pip install 'jigsaw-triton[plot]'"
-        ) from error
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]

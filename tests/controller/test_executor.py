@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller.executor import planned
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.solving import planned
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import Problem

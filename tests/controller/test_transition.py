@@ -9,14 +9,10 @@ from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.generation import Generation
-from jigsaw_triton.controller.order import placed_gpus
 from jigsaw_triton.controller.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from jigsaw_triton.profiles.table import ProfileTable
-from tests.controller.worlds import BOARD, bundle, chained, generation, steps, worker
-from tests.fakes.layouts import graph_of
-from tests.fakes.problems import row
+from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, steps, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -129,20 +125,6 @@ def test_a_generation_gets_no_request_before_it_has_a_worker_for_each_task() -> 
     started = next(i for i, s in enumerate(stages) if any(isinstance(x, a.BringUp) for x in s.actions))
     assert loaded < started
     assert not any(isinstance(x, a.SetRoutes) for s in stages[:started] for x in s.actions)
-
-
-def profiled(made: Bundle, *, memory_mib: float = 900.0) -> Generation:
-    """Returns a generation in which each replica carries 10 of the 8 requests a second that are planned for."""
-    rows = [
-        row(task, variant, slice_=kind, batch=4, rps=12.5, gpu=BOARD, memory_mib=memory_mib)
-        for task in ("t0", "t1")
-        for variant in "ab"
-        for kind in ("1g", "2g", "3g", "4g")
-    ]
-    base = generation(made, 8.0)
-    plan = replace(base.plan, graphs={"app": graph_of(placed_gpus(made.workers.values()), 8.0)})
-    wanted = replace(base.wanted, profiles={"app": ProfileTable(rows)}, latency_model="2p95")
-    return Generation(wanted, plan, made)
 
 
 def way(before: Generation, target: Generation) -> tuple[Actual, tuple[Stage, ...]]:

@@ -18,12 +18,16 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import step
 from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.order import placed_gpus
 from jigsaw_triton.controller.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, SolverReport
+from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
+from tests.fakes.layouts import graph_of
+from tests.fakes.problems import row
 
 BOARD = "A100-80GB"
 VARIANTS = (Variant("a", 1.0, "emulated"), Variant("b", 0.9, "emulated"))
@@ -132,6 +136,21 @@ def plan(demand_rps: float) -> Plan:
 
 def generation(made: Bundle, demand_rps: float = 10.0) -> Generation:
     return Generation(wanted(demand_rps), plan(demand_rps), made)
+
+
+def profiled(made: Bundle, *, demand_rps: float = 8.0, memory_mib: float = 900.0) -> Generation:
+    """Returns a generation in which each replica carries 10 requests a second."""
+    rows = [
+        row(task, variant, slice_=kind, batch=4, rps=12.5, gpu=BOARD, memory_mib=memory_mib)
+        for task in ("t0", "t1")
+        for variant in "ab"
+        for kind in ("1g", "2g", "3g", "4g")
+    ]
+    base = generation(made, demand_rps)
+    gpus = placed_gpus(made.workers.values())
+    planned = replace(base.plan, graphs={"app": graph_of(gpus, demand_rps)}, gpus=gpus)
+    asked = replace(base.wanted, profiles={"app": ProfileTable(rows)}, latency_model="2p95")
+    return Generation(asked, planned, made)
 
 
 Fault = Callable[[a.Action], str]

@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from jigsaw_triton.errors import InfeasibleError, InputError, MissingDependencyError
-from jigsaw_triton.evaluation import ablation_plot
+from jigsaw_triton.evaluation import plots
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, ablation, mean_gain
-from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
+from jigsaw_triton.evaluation.ablation_plot import plot
+from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.search.solve import SolverFactory
@@ -115,7 +116,7 @@ def test_a_plot_that_cannot_be_written_is_refused(
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(ablation_plot, "import_module", absent)
+    monkeypatch.setattr(plots, "import_module", absent)
     with pytest.raises(MissingDependencyError) as caught:
         check_plot(tmp_path / "a.svg")
     assert caught.value.hint == "pip install 'jigsaw-triton[plot]'"

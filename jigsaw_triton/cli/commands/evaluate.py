@@ -14,7 +14,8 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, Case, ablation, mean_gain
-from jigsaw_triton.evaluation.ablation_plot import check_plot, plot
+from jigsaw_triton.evaluation.ablation_plot import plot
+from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.solver.solver import lasting_solvers

@@ -1,0 +1,139 @@
+"""Simulating a deployment over a trace of arrivals."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jigsaw_triton.api.files import PathLike, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.simulator.operation import Operation, simulate_operation
+from jigsaw_triton.evaluation.traces import Trace, read_trace
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.resources import templates_dir
+
+FIRST_S = 60
+"""Seconds at the start of a trace whose mean rate is the demand of the first plan by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """Result of a simulation.
+
+    Attributes:
+        wanted: Deployment input.
+        operation: Load, capacity and violations in each second, and the changes of the plan.
+    """
+
+    wanted: Wanted
+    operation: Operation
+
+
+def simulate(
+    graphs: Graphs,
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace],
+    *,
+    scale: float = 1.0,
+    demand: Demand | None = None,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    profiles: Profiles | None = None,
+    options: Options | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda _: None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> Simulated:
+    """Simulates a deployment over a trace: the controller that `deploy` starts, on servers that exist only as numbers.
+
+    Requests beyond the capacity at which the SLO holds are violations: they would be late or refused.
+
+    Args:
+        graphs: Graphs, or paths of graph.yaml files or their folders.
+        trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
+        scale: Factor by which all rates of the trace are multiplied.
+        demand: Demand that every plan covers; by default the mean rate of the trace's first minute.
+        gpus: GPUs of one machine, such as `4xA100-80GB`. Either `gpus` or `cluster` is required.
+        cluster: A cluster, or the path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        profiles: Profiles; by default those in profiles.csv beside each graph.
+        options: Options of the planner.
+        settings: Settings of the controller.
+        seed: Seed of the arrivals within intervals that are longer than a second.
+        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+        InputError: A trace cannot be read, or belongs to no graph.
+        InfeasibleError: The cluster cannot serve the demand of the first plan.
+    """
+    wanted = read_wanted(
+        as_sources(graphs),
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand=as_mapping(demand),
+        default_rps=0.0 if demand is None else None,
+        profiles=as_profiles(profiles),
+        to_serve=False,
+        reporter=reporter,
+        wording=wording,
+    )
+    arrivals = _arrivals(trace, list(wanted.graphs), scale, seed)
+    if demand is None:
+        first = {name: float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
+        wanted = replace(wanted, demand_rps={name: max(rps, 1e-3) for name, rps in first.items()})
+    options = options or Options()
+    wanted = replace(
+        wanted,
+        share=options.share,
+        change_price=options.change_price,
+        latency_model=options.latency_model,
+        features=options.features,
+        formulation=options.formulation,
+    )
+    with lasting_solvers() as solvers:
+        planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers)
+        operation = simulate_operation(
+            wanted,
+            arrivals,
+            lambda action: planner.solve(action, wanted.cluster),
+            settings=settings,
+            progress=progress,
+        )
+    return Simulated(wanted, operation)
+
+
+def _arrivals(
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Returns the arrivals of each graph in each second, for as long as all traces last."""
+    if isinstance(trace, Mapping):
+        for name in sorted(trace.keys() ^ set(graphs), key=lambda name: (name not in trace, name)):
+            message = "there is no such graph" if name in trace else "the graph has no trace"
+            raise InputError(message, where=f"trace of {name}", hint=f"give one trace for each of {', '.join(graphs)}")
+        found = {name: _loaded(one).scaled(scale) for name, one in trace.items()}
+    else:
+        found = dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
+    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(found.items()))}
+    seconds = min(len(one) for one in counts.values())
+    return {name: one[:seconds] for name, one in counts.items()}
+
+
+def _loaded(trace: PathLike | Trace) -> Trace:
+    return trace if isinstance(trace, Trace) else read_trace(Path(trace))

@@ -1,0 +1,100 @@
+"""Plans and compiles for the core's action `Solve`. Used by the executor and by the simulator."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.compiler.compile import compile_plan
+from jigsaw_triton.compiler.templates import Template
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
+from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.solver.solver import SolverProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans and compiles generations.
+
+    Attributes:
+        templates: Templates of model repositories, by name.
+        backends: Backends of the workers' tritonserver.
+        identity: Function that maps an artifact's path to a string that identifies its content.
+        solvers: Factory of solvers by name.
+    """
+
+    templates: Mapping[str, Template]
+    backends: frozenset[str]
+    identity: Callable[[Path], str]
+    solvers: SolverFactory = SolverProcess
+
+    def solve(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
+        """Computes a plan, or takes that of an earlier generation, and compiles it.
+
+        Args:
+            action: Action of the core.
+            cluster: Cluster with the MIG instances of others.
+
+        Raises:
+            InfeasibleError: No plan is feasible.
+            InputError: The plan cannot be compiled, or the models of the earlier generation have changed.
+        """
+        wanted, running = action.wanted, action.running
+        problem = Problem(
+            workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
+            cluster=cluster,
+            profiles=wanted.profiles,
+            running=running.plan if running is not None else None,
+        )
+        plan = (
+            planned(problem, wanted.options, action, self.solvers) if action.restored is None else action.restored.plan
+        )
+        bundle = compile_plan(
+            plan,
+            wanted.graphs,
+            cluster,
+            wanted.profiles,
+            generation=action.generation,
+            templates=self.templates,
+            backends=self.backends,
+            identity=self.identity,
+            running=running.bundle if running is not None else None,
+        )
+        if action.restored is not None:
+            check_same_models(action.restored.bundle, bundle)
+        return plan, bundle
+
+
+def planned(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory = SolverProcess) -> Plan:
+    """Returns a plan for the action's demand.
+
+    If the plan may fall short, it still covers the demand that the user requested for each graph. The paper's
+    formulation, a baseline, cannot do that.
+    """
+    if not action.may_fall_short or options.formulation != "exact":
+        return make_plan(problem, options, solvers=solvers)
+    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
+    return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
+
+
+def check_same_models(earlier: Bundle, now: Bundle) -> None:
+    """Checks that models compiled again are those of an earlier generation.
+
+    Raises:
+        InputError: The files of a model have changed since.
+    """
+    digests = {(m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in w.models}
+    for worker in now.workers.values():
+        for m in worker.models:
+            if (m.graph, m.task, m.variant, m.digest) not in digests:
+                raise InputError(
+                    f"the files of variant {m.variant!r} have changed since generation {earlier.generation}",
+                    where=f"{m.graph}.{m.task}",
+                    hint="restore these files, or deploy the present ones",
+                )

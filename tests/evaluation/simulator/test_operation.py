@@ -1,0 +1,81 @@
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.evaluation.simulator.operation import Array, Operation, Solver, simulate_operation
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.transition.moves import Durations
+from tests.controller.worlds import bundle, profiled, worker
+
+DURATIONS = Durations(shares_s=0.0, drain_s=0.0, load_s=1.0, create_s=0.0, destroy_s=0.0, start_s=1.0)
+"""Round numbers: a worker with one model takes two seconds to start."""
+
+SMALL, LARGE = (
+    bundle(n, [worker(f"0/1g@{i}", (f"t{i % 2}", "a"), generation=n) for i in range(2 * n)]) for n in (1, 2)
+)
+"""Plans for 10 and 20 requests a second: one and two replicas of each task."""
+
+
+def wanted() -> Wanted:
+    return profiled(SMALL).wanted
+
+
+def planner(*bundles: Bundle, fails_at: int = 0) -> Solver:
+    """Returns a planner whose plans follow each other whatever the demand is; one of them may fail."""
+
+    def solve(action: a.Solve) -> tuple[Plan, Bundle]:
+        if action.generation == fails_at:
+            raise InfeasibleError(["no room"])
+        made = bundles[min(action.generation, len(bundles)) - 1]
+        return profiled(made, demand_rps=action.demand_rps["app"]).plan, made
+
+    return solve
+
+
+def run(rates: list[float], *bundles: Bundle, fails_at: int = 0) -> Operation:
+    arrivals: Mapping[str, Array] = {"app": np.array(rates, np.float64)}
+    return simulate_operation(wanted(), arrivals, planner(*bundles, fails_at=fails_at), durations=DURATIONS)
+
+
+def test_a_load_within_the_capacity_violates_nothing_and_changes_nothing() -> None:
+    found = run([8.0] * 120, SMALL)
+    assert (found.violation_share, found.changes) == (0.0, ())
+    assert set(found.capacity_rps["app"].tolist()) == {10.0}
+    assert set(found.slices.tolist()) == {2.0}
+
+
+def test_a_rise_is_violations_until_new_workers_are_on_the_routes() -> None:
+    found = run([8.0] * 20 + [18.0] * 60, SMALL, LARGE)
+    (change,) = found.changes
+    assert 20 <= change.at_s <= 20 + 6
+    assert change.generation == 2
+    missed = found.violations["app"]
+    assert missed[:20].sum() == 0
+    # The rise is believed after four seconds, planned for in one, and workers take two seconds to start.
+    assert missed[20:27].tolist() == pytest.approx([8.0] * 7, abs=4.0)
+    assert missed[30:].sum() == 0
+    assert found.capacity_rps["app"][-1] == 20.0
+    assert found.slices[-1] == 4.0
+    assert found.violation_share == pytest.approx(missed.sum() / (8 * 20 + 18 * 60))
+
+
+def test_a_plan_that_is_not_found_is_a_failed_change() -> None:
+    found = run([8.0] * 10 + [18.0] * 15, SMALL, LARGE, fails_at=2)
+    assert "no room" in found.changes[0].failure
+    assert found.capacity_rps["app"][-1] == 10.0
+
+
+def test_a_first_plan_that_is_not_found_is_an_error() -> None:
+    with pytest.raises(InfeasibleError, match="no room"):
+        run([8.0], SMALL, fails_at=1)
+
+
+def test_equal_runs_are_equal() -> None:
+    one, two = (run([8.0] * 20 + [18.0] * 60, SMALL, LARGE) for _ in range(2))
+    assert one.changes == two.changes
+    assert (one.violations["app"] == two.violations["app"]).all()
