@@ -282,7 +282,7 @@ def _follow_load(state: State) -> Outcome:
         change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=covers_rps)
         if change is not None:
             changes[name] = change
-            rate = f"{_rate(demand.mean_rps(state.settings.rise_window_s))}"
+            rate = _rate(demand.mean_rps(state.settings.rise_window_s))
             loads.append(f"{name} receives {rate}, planned {_rate(plan.demand_rps)}, capacity {_rate(covers_rps)}")
     planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
