@@ -2,7 +2,7 @@
 
 Each entry of a route names the generations whose requests it may serve. A request is bound to one of them when its
 first batch goes to a worker that not all of them share, and all its rows and tasks are then answered by that generation
-(`native/core/flow.h`). So the workers of both generations can serve at once, and whichever is free takes the next
+(`native/core/generation.h`). So the workers of both generations can serve at once, and whichever is free takes the next
 request. A generation is on the routes only while it has workers for every task of the graph.
 
 Ensembles and BLS pipelines execute a request as several fronts, which do not know of each other. Their routes lead to
