@@ -93,7 +93,7 @@ bool Task::refresh_route() {
   if (inode == 0) return false;
   try {
     set_route(parse_route(read_file(route_path_)));
-  } catch (const FormatError& error) {
+  } catch (const std::exception& error) {
     engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
                                       std::to_string(entries_.size()) + " entries stay in use: " + error.what());
     return false;
@@ -343,7 +343,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     auto count = std::count_if(entries_.begin(), entries_.end(),
                                [&](const Entry& entry) { return may_answer(entry, generations); });
     message += "none of its " + std::to_string(count) + " workers ";
-    if (const Generation* only = binding.only())
+    if (const std::shared_ptr<Generation>& only = binding.only())
       message += "of generation " + std::to_string(only->number) + ", which has answered a part of the request, ";
     message += "can be reached";
     if (!last_failure_.empty()) message += "; " + last_failure_;

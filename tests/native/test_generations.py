@@ -492,3 +492,44 @@ def test_a_request_does_not_wait_for_variants_of_other_generations_to_get_their_
     for request in requests:
         assert request.wait().failure is None
     assert taken["u"] and taken["x"] and taken["y"]
+
+
+def test_each_generation_counts_its_requests(bench: Bench) -> None:
+    old, new = worker(bench, "old", 3), worker(bench, "new", 4)
+    route(bench, of("old", 3), of("new", 4, closed=True))
+    front = bench.front(slo_ms=500)
+    for _ in range(3):
+        front.ask({"X": column(1)})
+    route(bench, of("old", 3, closed=True), of("new", 4))
+    new.handler = lambda call: {}
+    assert front.ask({"X": column(1)}).blame == "model"
+    route(bench, of("old", 3), of("new", 4, closed=True))
+    old.answering.clear()
+    late = front.send({"X": column(1)})
+    time.sleep(0.6)
+    old.answering.set()
+    late.wait()
+    requests = "jigsaw_generation_requests_total"
+    counts = {
+        (generation, outcome): bench.engine.metric(requests, graph="g", generation=generation, outcome=outcome)
+        for generation in ("3", "4")
+        for outcome in ("met", "missed", "failed")
+    }
+    assert {key: count for key, count in counts.items() if count} == {
+        ("3", "met"): 3,
+        ("3", "missed"): 1,
+        ("4", "failed"): 1,
+    }
+    assert bench.engine.count("jigsaw_generation_seconds", generation="3") == 4
+    assert bench.engine.metric("jigsaw_generation_seconds", generation="3") > 0.6
+
+
+def test_the_metrics_of_a_generation_end_when_no_route_names_it(bench: Bench) -> None:
+    worker(bench, "old", 3)
+    worker(bench, "new", 4)
+    front = bench.front()
+    for generations in ([3], [3, 4], [4]):
+        route(bench, *(of("old" if generation == 3 else "new", generation) for generation in generations))
+        front.ask({"X": column(1)})
+        found = {series["labels"].get("generation") for series in bench.engine.series} - {None}
+        assert found == {str(generation) for generation in generations}
