@@ -428,7 +428,7 @@ def test_a_request_whose_generation_cannot_be_reached_fails_with_the_reason(benc
     others = [front.send({"X": column(n)}) for n in range(3)]
     outcome = request.wait()
     assert outcome.blame == "worker"
-    reason = "task t: none of its 1 workers of generation 3, which has answered a part of the request, can be reached"
+    reason = "task t: none of its 1 workers of generation 3, to which the request is bound, can be reached"
     assert outcome.message.startswith(reason)
     assert chosen(others) == {4}
     assert new.calls
