@@ -117,6 +117,17 @@ def test_one_generation_answers_tasks_in_sequence(bench: Bench) -> None:
     assert chosen([front.send({"X": column(n)}) for n in range(100)]) == {3, 4}
 
 
+def test_a_request_stays_with_the_generations_of_an_unchanged_worker(bench: Bench) -> None:
+    bench.worker("a", lambda call: {"Y": call.inputs["I0"]})
+    route(bench, of("a", 3, 4), name="a")
+    for generation in (3, 4, 5):
+        worker(bench, f"b{generation}", generation)
+    route(bench, *(of(f"b{generation}", generation) for generation in (3, 4, 5)), name="b")
+    tasks = [after("a", "inputs.X"), after("b", "a.Y")]
+    front = bench.engine.front(spec(tasks, outputs={"B": ("b.Y", ONE)}))
+    assert chosen([front.send({"X": column(n)}) for n in range(60)]) == {3, 4}
+
+
 @pytest.mark.parametrize("tagged", [True, False])
 def test_one_generation_answers_parallel_tasks_after_a_task_that_has_not_changed(bench: Bench, tagged: bool) -> None:
     changed(bench, "b", "c", "d")
