@@ -139,7 +139,7 @@ std::shared_ptr<Generation> Engine::generation(const std::string& graph, int64_t
   std::shared_ptr<Generation> generation = known.lock();
   if (!generation) {
     std::string path = settings_.run_dir + "/generations/" + graph + "." + std::to_string(number);
-    generation.reset(new Generation{number, {std::move(path), FileLock::Kind::kShared}});
+    generation = std::make_shared<Generation>(host_, graph, number, std::move(path));
     known = generation;
   }
   return generation;

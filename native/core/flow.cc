@@ -268,6 +268,7 @@ void Flow::joined(Job& job, Work& work) {
 
 void Flow::end(Work& work) {
   ended_ = true;
+  generation_ = binding_->only();
   binding_->end_flow();
   hold();
   work.answers.push_back(this);
@@ -326,7 +327,6 @@ void Flow::copy_outputs() {
 }
 
 void Flow::respond() {
-  GraphMetrics& metrics = front_.metrics();
   if (!failure_) {
     try {
       copy_outputs();
@@ -334,9 +334,15 @@ void Flow::respond() {
       failure_ = std::make_unique<Failure>(Failure{Blame::kModel, error.what()});
     }
   }
-  bool in_time = now() <= arrival_ + Time(front_.spec().slo_ms * 1e6);
+  Time took = now() - arrival_;
+  bool in_time = took <= Time(front_.spec().slo_ms * 1e6);
+  auto outcome = size_t(failure_ ? Outcome::kFailed : in_time ? Outcome::kMet : Outcome::kMissed);
   // A one-task front sees only a part of the request's time.
-  if (!front_.spec().clock) (failure_ ? metrics.slo_failed : in_time ? metrics.slo_met : metrics.slo_missed).add(1);
+  if (!front_.spec().clock) front_.metrics().slo[outcome]->add(1);
+  if (generation_) {
+    generation_->metrics.requests[outcome]->add(1);
+    if (!failure_) generation_->metrics.seconds->observe(double(took) / 1e9);
+  }
   request_->respond(failure_.get(), timing_);
 }
 

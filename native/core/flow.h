@@ -109,6 +109,7 @@ class Flow {
   std::vector<int> waiting_;
   std::vector<std::pair<size_t, Value>> early_;
   std::unique_ptr<Failure> failure_;
+  std::shared_ptr<Generation> generation_;  // Only generation that could answer the request when it ended, or nullptr.
   Timing timing_;
   int tasks_left_;   // Number of needed tasks without an answer.
   int holders_ = 1;  // Reference count.

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/lock.h"
+#include "core/metrics.h"
 
 namespace jigsaw {
 
@@ -24,9 +25,13 @@ inline GenerationSet set_of(int64_t generation) { return GenerationSet{1} << (ge
 
 // A generation of a graph that routes name. Shared by route entries and by requests that only it may answer.
 struct Generation {
+  Generation(Host& host, const std::string& graph, int64_t number, std::string lock_file)
+      : number(number), requests(std::move(lock_file), FileLock::Kind::kShared), metrics(host, graph, number) {}
+
   const int64_t number;
   // Requests that only this generation may answer. The controller waits for them before it removes the generation.
   Users requests;
+  GenerationMetrics metrics;
 };
 
 // The generations that may answer a request. Tasks narrow them: the answers of all calls for a request come from one
@@ -38,7 +43,7 @@ class Binding {
   GenerationSet generations() const { return generations_; }
 
   // Only generation that may answer the request; nullptr while there are several.
-  const Generation* only() const { return only_.get(); }
+  const std::shared_ptr<Generation>& only() const { return only_; }
 
   // Narrows the generations. If a single one is left that was not before, `only` is this generation, of which another
   // request or the caller is a user.

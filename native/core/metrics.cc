@@ -8,6 +8,8 @@ namespace {
 const std::vector<double> kSeconds = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
 const std::vector<double> kItems = {1, 2, 4, 8, 16, 32, 64, 128};
 
+constexpr const char* kOutcomeNames[kOutcomes] = {"met", "missed", "failed"};
+
 constexpr const char* kReasonNames[kReasons] = {"late", "full", "worker", "request", "model", "code", "cancelled"};
 
 // Splits the name of a chain, whose tasks one call executes: "first~second".
@@ -53,23 +55,28 @@ Metric& MetricRegistry::find(MetricKind kind, const std::string& name, const std
   return *series;
 }
 
-namespace {
-
-Metric& slo(MetricRegistry& registry, const std::string& graph, const char* outcome) {
-  return registry.counter("jigsaw_slo_total",
-                          "Requests by outcome: answered within the graph's latency SLO, later, or not at all",
-                          {{"graph", graph}, {"outcome", outcome}});
-}
-
-}  // namespace
-
 GraphMetrics::GraphMetrics(MetricRegistry& registry, const std::string& graph)
     : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that arrived at a graph", {{"graph", graph}})),
       capacity(registry.gauge("jigsaw_capacity_rps", "Requests per second that the plan of a graph can serve",
-                              {{"graph", graph}})),
-      slo_met(slo(registry, graph, "met")),
-      slo_missed(slo(registry, graph, "missed")),
-      slo_failed(slo(registry, graph, "failed")) {}
+                              {{"graph", graph}})) {
+  for (size_t outcome = 0; outcome < kOutcomes; outcome++)
+    slo[outcome] = &registry.counter(
+        "jigsaw_slo_total", "Requests by outcome: answered within the graph's latency SLO, later, or not at all",
+        {{"graph", graph}, {"outcome", kOutcomeNames[outcome]}});
+}
+
+GenerationMetrics::GenerationMetrics(Host& host, const std::string& graph, int64_t generation) {
+  Labels labels = {{"graph", graph}, {"generation", std::to_string(generation)}};
+  seconds = host.metric(MetricKind::kHistogram, "jigsaw_generation_seconds",
+                        "Time from the arrival of requests that one generation answered to their answer, in seconds",
+                        labels, kSeconds);
+  labels.emplace_back("outcome", "");
+  for (size_t outcome = 0; outcome < kOutcomes; outcome++) {
+    labels.back().second = kOutcomeNames[outcome];
+    requests[outcome] = host.metric(MetricKind::kCounter, "jigsaw_generation_requests_total",
+                                    "Requests that only one generation could answer, by outcome", labels, {});
+  }
+}
 
 TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task)
     : requests(registry.counter("jigsaw_requests_total", "Requests that arrived at a task",

@@ -11,8 +11,9 @@
 
 namespace jigsaw {
 
-// Owner of all series. Series outlive the fronts that use them, so that a front of the next generation continues the
-// counters of the previous one. Owned by the engine; guarded by its lock. The series themselves are thread-safe.
+// Owner of all series except those of generations. Series outlive the fronts that use them, so that a front of the next
+// generation continues the counters of the previous one. Owned by the engine; guarded by its lock. The series
+// themselves are thread-safe.
 class MetricRegistry {
  public:
   explicit MetricRegistry(Host& host) : host_(host) {}
@@ -34,15 +35,25 @@ class MetricRegistry {
 enum class Reason : uint8_t { kLate, kFull, kWorker, kRequest, kModel, kCode, kCancelled };
 inline constexpr size_t kReasons = 7;
 
+// Results of requests to a graph: answered within the latency SLO, later, or not at all.
+enum class Outcome : uint8_t { kMet, kMissed, kFailed };
+inline constexpr size_t kOutcomes = 3;
+
 // Series of a graph.
 struct GraphMetrics {
   GraphMetrics(MetricRegistry& registry, const std::string& graph);
 
   Metric& arrivals;
   Metric& capacity;
-  Metric& slo_met;
-  Metric& slo_missed;
-  Metric& slo_failed;
+  Metric* slo[kOutcomes];
+};
+
+// Series of a generation of a graph. They end with the generation, because each new plan brings another one.
+struct GenerationMetrics {
+  GenerationMetrics(Host& host, const std::string& graph, int64_t generation);
+
+  std::unique_ptr<Metric> requests[kOutcomes];
+  std::unique_ptr<Metric> seconds;
 };
 
 // Series of one variant of a task.

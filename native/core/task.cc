@@ -93,7 +93,7 @@ bool Task::refresh_route() {
   if (inode == 0) return false;
   try {
     set_route(parse_route(read_file(route_path_)));
-  } catch (const FormatError& error) {
+  } catch (const std::exception& error) {
     engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
                                       std::to_string(entries_.size()) + " entries stay in use: " + error.what());
     return false;
@@ -332,9 +332,9 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   if (at > piece.job->arrival) record_sojourn(*piece.job, at + Time(min_service_ns_));
   std::string message = "task " + spec_.name + ": ";
   Reason reason = Reason::kLate;
-  // A worker that failed is usable again for its next try, but no request waits for it because of load.
   const Binding& binding = flow->binding();
   GenerationSet generations = binding.generations();
+  // A worker that failed is usable again for its next try, but no request waits for it because of load.
   if (covers(usable_, generations) && covers(reachable_, generations)) {
     message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
                " ms and cannot be answered within " + flow->deadline_text();
@@ -343,8 +343,8 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     auto count = std::count_if(entries_.begin(), entries_.end(),
                                [&](const Entry& entry) { return may_answer(entry, generations); });
     message += "none of its " + std::to_string(count) + " workers ";
-    if (const Generation* only = binding.only())
-      message += "of generation " + std::to_string(only->number) + ", which has answered a part of the request, ";
+    if (const std::shared_ptr<Generation>& only = binding.only())
+      message += "of generation " + std::to_string(only->number) + ", to which the request is bound, ";
     message += "can be reached";
     if (!last_failure_.empty()) message += "; " + last_failure_;
   }

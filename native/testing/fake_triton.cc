@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -122,9 +123,8 @@ struct Server {
   std::string failing;  // Name of the function that fails now; empty for none.
   std::vector<std::string> logs;
   std::map<std::string, double> metrics;  // Values by name and labels.
-  // Never freed, because the backend never deletes series.
-  std::deque<TRITONSERVER_Metric> series;
-  std::deque<TRITONSERVER_MetricFamily> families;
+  std::list<TRITONSERVER_Metric> series;
+  std::deque<TRITONSERVER_MetricFamily> families;  // Never freed, because the backend never deletes them.
   std::atomic<int64_t> errors{0}, messages{0}, parameters{0}, arguments{0}, requests{0}, responses{0};
 };
 
@@ -278,6 +278,13 @@ TRITONSERVER_Error* TRITONSERVER_MetricNewWithArgs(TRITONSERVER_Metric** metric,
 TRITONSERVER_Error* TRITONSERVER_MetricNew(TRITONSERVER_Metric** metric, TRITONSERVER_MetricFamily* family,
                                            const TRITONSERVER_Parameter** labels, uint64_t count) {
   return TRITONSERVER_MetricNewWithArgs(metric, family, labels, count, nullptr);
+}
+
+TRITONSERVER_Error* TRITONSERVER_MetricDelete(TRITONSERVER_Metric* metric) {
+  std::lock_guard lock(server().mutex);
+  server().metrics.erase(metric->family->name + "{" + metric->labels + "}");
+  std::erase_if(server().series, [&](const TRITONSERVER_Metric& series) { return &series == metric; });
+  return nullptr;
 }
 
 static TRITONSERVER_Error* change(TRITONSERVER_Metric* metric, TRITONSERVER_MetricKind kind, double value, bool add) {

@@ -16,6 +16,12 @@ constexpr const char* kKinds[] = {"counter", "gauge", "histogram"};
 class Recorder::RecordedMetric : public Metric {
  public:
   RecordedMetric(Recorder& recorder, Series& series) : recorder_(recorder), series_(series) {}
+  ~RecordedMetric() override {
+    std::lock_guard lock(recorder_.mutex_);
+    recorder_.series_.remove_if([this](const Series& series) { return &series == &series_; });
+  }
+  RecordedMetric(const RecordedMetric&) = delete;
+  RecordedMetric& operator=(const RecordedMetric&) = delete;
 
   void add(double value) override { change(MetricKind::kCounter, value, 0); }
   void set(double value) override { change(MetricKind::kGauge, value, 0); }

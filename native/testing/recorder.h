@@ -1,7 +1,7 @@
 // A host for tests that records logs and metrics.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -35,7 +35,7 @@ class Recorder : public Host {
 
   mutable std::mutex mutex_;
   std::vector<std::pair<LogLevel, std::string>> logs_;
-  std::deque<Series> series_;  // A deque, because series must keep their addresses.
+  std::list<Series> series_;  // A list, because series must keep their addresses.
 };
 
 }  // namespace jigsaw

@@ -82,6 +82,7 @@ JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricNewWithArgs(TRITONSERVER_Metr
                                                                TRITONSERVER_MetricFamily* family,
                                                                const TRITONSERVER_Parameter** labels, uint64_t count,
                                                                const TRITONSERVER_MetricArgs* args);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricDelete(TRITONSERVER_Metric* metric);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricIncrement(TRITONSERVER_Metric* metric, double value);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricSet(TRITONSERVER_Metric* metric, double value);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricObserve(TRITONSERVER_Metric* metric, double value);

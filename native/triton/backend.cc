@@ -52,12 +52,14 @@ void log_failure(TRITONSERVER_Error* error) {
 class TritonMetric : public Metric {
  public:
   explicit TritonMetric(TRITONSERVER_Metric* metric) : metric_(metric) {}
+  ~TritonMetric() override { log_failure(TRITONSERVER_MetricDelete(metric_)); }
+  TritonMetric(const TritonMetric&) = delete;
+  TritonMetric& operator=(const TritonMetric&) = delete;
   void add(double value) override { log_failure(TRITONSERVER_MetricIncrement(metric_, value)); }
   void set(double value) override { log_failure(TRITONSERVER_MetricSet(metric_, value)); }
   void observe(double value) override { log_failure(TRITONSERVER_MetricObserve(metric_, value)); }
 
  private:
-  // Never deleted: a series continues across generations as long as the server runs.
   TRITONSERVER_Metric* metric_;
 };
 

@@ -51,6 +51,12 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
         shrunk = update("--demand", 5)
         assert replicas(shrunk, "square") == small
         assert shrunk["graphs"]["words"]["target"] == "graph"
+    answered = "jigsaw_generation_requests_total"
+    assert shared.metric(answered, graph="words", outcome="met") > 0
+    # The series of earlier generations have ended.
+    assert shared.metric(answered, graph="words") == shared.metric(
+        answered, graph="words", generation=str(shrunk["generation"])
+    )
     assert shared.routes("tasks") == shared.routes("routes")
     assert shared.slot_files() == {(w["name"], m["name"]) for w in shrunk["workers"] for m in w["models"]}
 

@@ -337,6 +337,28 @@ def test_metrics_and_logs_go_to_the_server(gateway: Gateway) -> None:
     assert "warning: task t: worker w failed: not ready" in triton.state()["logs"]
 
 
+def test_series_of_a_generation_are_deleted_with_it(gateway: Gateway) -> None:
+    gateway.worker()
+    model = gateway.model({**specs.spec(), "graph": "changing"})
+    specs.write_route(gateway.run_dir, specs.entry("w", generations=[3]))
+    series = "jigsaw_generation_requests_total{graph=changing,generation=3,outcome=met}"
+    model.ask({"X": column(1)})
+    assert triton.state()["metrics"][series] == 1
+    specs.write_route(gateway.run_dir, specs.entry("w"))
+    model.ask({"X": column(1)})
+    assert series not in triton.state()["metrics"]
+
+
+def test_a_generation_whose_metrics_cannot_be_made_leaves_the_route_as_it_was(gateway: Gateway) -> None:
+    gateway.worker()
+    model = gateway.model()
+    triton.fail("MetricNew")
+    specs.write_route(gateway.run_dir, specs.entry("gone", generations=[3]))
+    assert model.ask({"X": column(1)})["Y"].item() == 2
+    triton.fail("")
+    assert any("its previous 1 entries stay in use" in line for line in triton.state()["logs"])
+
+
 def test_many_threads_execute_concurrently(gateway: Gateway) -> None:
     gateway.worker()
     model = gateway.model()

@@ -117,6 +117,17 @@ def test_one_generation_answers_tasks_in_sequence(bench: Bench) -> None:
     assert chosen([front.send({"X": column(n)}) for n in range(100)]) == {3, 4}
 
 
+def test_a_request_stays_with_the_generations_of_an_unchanged_worker(bench: Bench) -> None:
+    bench.worker("a", lambda call: {"Y": call.inputs["I0"]})
+    route(bench, of("a", 3, 4), name="a")
+    for generation in (3, 4, 5):
+        worker(bench, f"b{generation}", generation)
+    route(bench, *(of(f"b{generation}", generation) for generation in (3, 4, 5)), name="b")
+    tasks = [after("a", "inputs.X"), after("b", "a.Y")]
+    front = bench.engine.front(spec(tasks, outputs={"B": ("b.Y", ONE)}))
+    assert chosen([front.send({"X": column(n)}) for n in range(60)]) == {3, 4}
+
+
 @pytest.mark.parametrize("tagged", [True, False])
 def test_one_generation_answers_parallel_tasks_after_a_task_that_has_not_changed(bench: Bench, tagged: bool) -> None:
     changed(bench, "b", "c", "d")
@@ -428,7 +439,7 @@ def test_a_request_whose_generation_cannot_be_reached_fails_with_the_reason(benc
     others = [front.send({"X": column(n)}) for n in range(3)]
     outcome = request.wait()
     assert outcome.blame == "worker"
-    reason = "task t: none of its 1 workers of generation 3, which has answered a part of the request, can be reached"
+    reason = "task t: none of its 1 workers of generation 3, to which the request is bound, can be reached"
     assert outcome.message.startswith(reason)
     assert chosen(others) == {4}
     assert new.calls
@@ -492,3 +503,44 @@ def test_a_request_does_not_wait_for_variants_of_other_generations_to_get_their_
     for request in requests:
         assert request.wait().failure is None
     assert taken["u"] and taken["x"] and taken["y"]
+
+
+def test_each_generation_counts_its_requests(bench: Bench) -> None:
+    old, new = worker(bench, "old", 3), worker(bench, "new", 4)
+    route(bench, of("old", 3), of("new", 4, closed=True))
+    front = bench.front(slo_ms=500)
+    for _ in range(3):
+        front.ask({"X": column(1)})
+    route(bench, of("old", 3, closed=True), of("new", 4))
+    new.handler = lambda call: {}
+    assert front.ask({"X": column(1)}).blame == "model"
+    route(bench, of("old", 3), of("new", 4, closed=True))
+    old.answering.clear()
+    late = front.send({"X": column(1)})
+    time.sleep(0.6)
+    old.answering.set()
+    late.wait()
+    requests = "jigsaw_generation_requests_total"
+    counts = {
+        (generation, outcome): bench.engine.metric(requests, graph="g", generation=generation, outcome=outcome)
+        for generation in ("3", "4")
+        for outcome in ("met", "missed", "failed")
+    }
+    assert {key: count for key, count in counts.items() if count} == {
+        ("3", "met"): 3,
+        ("3", "missed"): 1,
+        ("4", "failed"): 1,
+    }
+    assert bench.engine.count("jigsaw_generation_seconds", generation="3") == 4
+    assert bench.engine.metric("jigsaw_generation_seconds", generation="3") > 0.6
+
+
+def test_the_metrics_of_a_generation_end_when_no_route_names_it(bench: Bench) -> None:
+    worker(bench, "old", 3)
+    worker(bench, "new", 4)
+    front = bench.front()
+    for generations in ([3], [3, 4], [4]):
+        route(bench, *(of("old" if generation == 3 else "new", generation) for generation in generations))
+        front.ask({"X": column(1)})
+        found = {series["labels"].get("generation") for series in bench.engine.series} - {None}
+        assert found == {str(generation) for generation in generations}

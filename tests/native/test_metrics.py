@@ -34,6 +34,7 @@ def exported(bench: Bench) -> dict[str, MetricDescription]:
         ),
         task("step", step=True, mode="items", outputs={"R": ROWS}, yields=("R",)),
     ]
+    bench.route("w", name="split", generations=[3])
     bench.engine.front(spec(tasks, outputs={"Y": ("each.Y", ROWS)}))
     labels: dict[str, set[str]] = {}
     kinds: dict[str, str] = {}
