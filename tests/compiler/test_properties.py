@@ -269,4 +269,5 @@ def _placed(bundle: Bundle) -> dict[tuple[str, str, str], Any]:
 
 
 def _routes(item: CompiledGraph) -> dict[str, Any]:
-    return {task.task: task.route for task in item.tasks}
+    """Returns the routes of all tasks without the generations whose requests they serve."""
+    return {task.task: tuple(replace(entry, generations=()) for entry in task.route) for task in item.tasks}
