@@ -1,6 +1,7 @@
 """Properties of every compiled graph, on random graphs with fan-out, conditions and tensors used twice or never."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
