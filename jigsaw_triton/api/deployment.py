@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
-from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.journal import JournalEvent, JournalReader
 from jigsaw_triton.controller.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
@@ -168,7 +168,7 @@ class Deployment:
         """
         if not self.paths.journal.exists():
             return ()
-        with closing(Journal(self.paths.journal)) as journal:
+        with closing(JournalReader(self.paths.journal)) as journal:
             return journal.events(after, limit)
 
     def last_event(self) -> int:

@@ -19,9 +19,9 @@ from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
+from jigsaw_triton.controller.journal import CallRecord, Journal
 from jigsaw_triton.controller.liveness import Liveness
-from jigsaw_triton.controller.mig_pool import MigPool
+from jigsaw_triton.controller.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
@@ -32,8 +32,9 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, shm_prefix
-from jigsaw_triton.servers.image import find_image
+from jigsaw_triton.servers.image import find_image, main_process
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import Member, leaders, members
 from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.os_process import OsProcess, start_time
@@ -99,7 +100,7 @@ class Fleet:
     Args:
         paths: Paths of the deployment.
         installation: Tritonserver to run.
-        journal: Journal that records our servers and MIG instances.
+        journal: Journal that records our MIG instances.
         secret: Secret of the restricted protocols.
         exited: Callback for a server that ends unexpectedly, with its name (`gateway` or a worker's) and exit status.
         noticed: Callback for an event that concerns a server, with its kind and text.
@@ -121,7 +122,7 @@ class Fleet:
     ) -> None:
         self._paths = paths
         self._survives = survives
-        self.edge = EdgeKeeper(paths, journal, noticed, survives=survives)
+        self.edge = EdgeKeeper(paths, noticed, survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
@@ -164,7 +165,7 @@ class Fleet:
 
         Args:
             cluster: Cluster to serve on.
-            keep: Servers, daemons and instances of an earlier controller that are left alone.
+            keep: Servers and instances of an earlier controller that are left alone.
 
         Raises:
             StateError: The driver, an image or the presence of an edge differs from that of the running servers.
@@ -174,7 +175,7 @@ class Fleet:
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         if self._cluster is None:
-            await asyncio.to_thread(end_orphans, self._journal, self._paths.state, keep)
+            await asyncio.to_thread(end_orphans, self._journal, self._paths, keep)
             if known.image is not None:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
@@ -209,31 +210,30 @@ class Fleet:
             JigsawError: The MIG driver or an image cannot be used.
         """
         names = {*actual.workers, self.GATEWAY} if actual.gateway else set(actual.workers)
-        records = {record.name: record for record in self._journal.servers()}
-        found = {
-            name: process
-            for name in (*names, *((EDGE,) if actual.gateway else ()))
-            if (record := records.get(name)) is not None
-            and (process := OsProcess.find(record.pid, record.started)) is not None
-        }
+        existing = await asyncio.to_thread(members, self._paths.state)
+        leading = leaders(existing)
+        kept = leading.keys() & {*names, *((EDGE,) if actual.gateway else ())}
         places = {(w.place.gpu, w.place.placement) for w in actual.workers.values() if w.place is not None}
-        pipes = {str(self._paths.mps(worker_name(*place))) for place in places}
-        await self.serve_on(cluster, Kept(frozenset(found), frozenset(pipes), frozenset(places)))
+        daemons = {daemon_name(worker_name(*place)) for place in places}
+        await self.serve_on(cluster, Kept(frozenset(kept | daemons), frozenset(places)))
         for name in sorted(names):
             worker = actual.workers.get(name)
             if worker is not None:
                 self._pool.adopt(worker)
-            self._register(name, worker, found.get(name))
+            await self._register(name, worker, leading.get(name))
         if actual.gateway:
-            await self.edge.adopt(found.get(EDGE))
+            # During a reload the one before has not ended yet.
+            edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
+            await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
         wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
         wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
-        for name in sorted(names & found.keys()):
+        adopted = {name for name in names if self._servers[name].process.pid is not None}
+        for name in sorted(adopted):
             server = self._servers[name]
             server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
-        return tuple(sorted(names - found.keys()))
+        return tuple(sorted(names - adopted))
 
-    def _register(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
+    async def _register(self, name: str, worker: Worker | None, leader: Member | None) -> None:
         """Registers a server that an earlier controller started. One without a process has ended."""
         if worker is None:
             assert self._cluster is not None
@@ -243,17 +243,14 @@ class Fleet:
             uuid = self._pool.uuid(name)
             command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
             repository = self._paths.worker_repository(name)
+        process = await _process_of(command, leader)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
         if process is not None:
             self._watch_server(name, server)
 
     def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
-        def record(pid: int, started: int) -> None:
-            self._journal.keep_server(ServerRecord(name, pid, started, command.shm_prefix))
-
-        log = self._paths.log(name)
-        return ServerProcess(name, command, log, record=record if self._survives else None, found=found)
+        return ServerProcess(name, command, self._paths.log(name), survives=self._survives, found=found)
 
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
@@ -478,16 +475,9 @@ class Fleet:
         await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
         process = self._process(name, command)
         async with self._starting:
-            try:
-                await process.start(timeout_s=_STARTUP_S)
-            except BaseException:
-                self._journal.forget_server(name)
-                raise
+            await process.start(timeout_s=_STARTUP_S)
         server = Server(process, TritonClient.of(command), repository, uuid)
         self._servers[name] = server
-        if process.pid is not None:
-            # The server in a container is another process than the program that was started.
-            self._journal.keep_server(ServerRecord(name, process.pid, start_time(process.pid) or 0, command.shm_prefix))
         self._watch_server(name, server)
         return server
 
@@ -569,7 +559,6 @@ class Fleet:
         await server.process.stop(grace_s=grace_s)
         # A concurrent call may have opened a new connection.
         await server.client.close(for_good=True)
-        self._journal.forget_server(server.process.name)
 
     async def _load_all(
         self,
@@ -655,6 +644,20 @@ class Fleet:
 def _probed(models: Iterable[WorkerModel]) -> list[str]:
     """Returns the names of the models to probe. Python steps are not probed, since their code may refuse zeros."""
     return [model.name for model in models if model.variant]
+
+
+async def _process_of(command: Command, leader: Member | None) -> OsProcess | None:
+    """Returns the process of a server that an earlier controller started; None if it has ended.
+
+    Args:
+        command: Command of the server.
+        leader: Process that the controller started, which is not the server itself if that runs in a container.
+    """
+    if leader is None or command.container is None:
+        return OsProcess.find(leader.pid, leader.started) if leader is not None else None
+    pid = await asyncio.to_thread(main_process, command.container)
+    started = start_time(pid) if pid is not None else None
+    return OsProcess.find(pid, started) if pid is not None and started is not None else None
 
 
 async def _has_ended(server: Server) -> bool:

@@ -113,6 +113,11 @@ class Paths:
         """Returns the log directory of a MIG instance's MPS daemon."""
         return self.logs / f"{place}.mps"
 
+    def servers(self) -> frozenset[str]:
+        """Returns the names of the servers that have a repository: all that run, and those that have died."""
+        found = {path.name for path in (self.repositories / "workers").glob("*")}
+        return frozenset({*found, self.gateway_repository.name} if self.gateway_repository.exists() else found)
+
     def create(self) -> None:
         """Creates the folders, which only their owner can read.
 

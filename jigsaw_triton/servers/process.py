@@ -16,7 +16,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import end_container, main_process
 from jigsaw_triton.servers.logfile import rotate, tail
-from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
+from jigsaw_triton.servers.os_process import OsProcess, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 _POLL_S = 0.05
@@ -33,18 +33,18 @@ class ServerProcess:
         name: Name of the server, for messages.
         command: Command to run.
         log: Log file, which is appended to and rotated; its folder must exist.
-        record: Function that puts the server on record before it starts; the server then outlives this process. None
-            for one that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
+        survives: True if the server outlives this process. Otherwise it gets SIGTERM when the thread that started it
+            ends: call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 
     def __init__(
-        self, name: str, command: Command, log: Path, *, record: Record | None = None, found: OsProcess | None = None
+        self, name: str, command: Command, log: Path, *, survives: bool = False, found: OsProcess | None = None
     ) -> None:
         self.name = name
         self.command = command
         self.log = log
-        self._record = record
+        self._survives = survives
         self._process = found
         self._rotation: asyncio.Task[None] | None = None
         self._log_start = 0
@@ -130,7 +130,7 @@ class ServerProcess:
                 env={**os.environ, **self.command.env},
                 # Python searches its start folder for modules first, so this must be one without any.
                 cwd=self.log.parent,
-                record=self._record,
+                survives=self._survives,
             )
         finally:
             os.close(log)

@@ -177,6 +177,11 @@ class System:
             os.kill(pid, signal.SIGKILL)
         wait_unlocked(self._deployment.paths.lock)
 
+    def lose_journal(self) -> None:
+        """Deletes the journal."""
+        for path in self.state.glob("journal.sqlite*"):
+            path.unlink()
+
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
         pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
