@@ -180,7 +180,8 @@ class Deployment:
         """Waits until the deployment reaches a state.
 
         Args:
-            state: `ready`: all servers are ready and no change is in progress. `stopped`: nothing is deployed.
+            state: `ready`: all graphs are served, all servers are ready and no change is in progress. `stopped`:
+                nothing is deployed.
             timeout_s: Seconds to wait.
 
         Raises:
@@ -190,7 +191,7 @@ class Deployment:
         while True:
             status = self.wait_status() if seen else self.find_status()
             current = status["state"] if status is not None else "stopped"
-            if current == state and (status is None or all(w["state"] == "ready" for w in status["workers"])):
+            if current == state and (status is None or _all_ready(status)):
                 return
             if status is None and seen:
                 raise StateError(
@@ -200,7 +201,8 @@ class Deployment:
             if time.monotonic() > deadline:
                 if not seen:
                     raise self.missing()
-                raise StateError(f"not {state} within {timeout_s:g} s: {current}", where=str(self.paths.state))
+                found = "; ".join([current, *(status["reasons"] if status is not None else ())])
+                raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state))
             time.sleep(_POLL_S)
 
     def update(
@@ -318,7 +320,7 @@ class Deployment:
             until: Returns True for the wanted state; see `console.server` for its entries.
 
         Returns:
-            The state. If the controller has ended, `{"state": "stopped", ...}`.
+            The state. If the controller has ended, its entry `state` is `stopped`, or `gone` if servers may be left.
         """
         began = after
         while True:
@@ -339,16 +341,17 @@ class Deployment:
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
         self.wait_ended()
-        error, code, stopped = "", 0, False
+        error, code = "", 0
         for event in self.events(after=began):
             if event.id > reported:
                 report(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
-            stopped = stopped or event.kind == "stopped"
+        stopped = any(event.kind == "stopped" for event in self.events(limit=1))
         if not stopped and not error:
             error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
-        return {"state": "stopped", "queued": False, "error": error, "error_code": code}
+        state = "stopped" if stopped else "gone"
+        return {"state": state, "queued": False, "error": error, "error_code": code}
 
     def adopt(self, *, reporter: Reporter = LOG) -> bool:
         """Starts a controller if servers are running without one. It continues to serve with them.
@@ -475,9 +478,11 @@ class Deployment:
             if wait:
                 answer = self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
                 raise_failure(answer)
-        except BaseException:
+        except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self._end_started_controller(reporter)
+            elif not isinstance(error, JigsawError):
+                reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
             raise
 
     def _start(self) -> None:
@@ -629,6 +634,11 @@ def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installatio
     if wanted.cluster.image is None:
         require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
     return require_compiled_backend(found)
+
+
+def _all_ready(status: Mapping[str, Any]) -> bool:
+    """True if all graphs are served and all servers are ready."""
+    return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 
 def running_plan(status: Mapping[str, Any] | None) -> Plan | None:

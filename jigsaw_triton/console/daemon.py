@@ -13,6 +13,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.controller.checkpoint import load
+from jigsaw_triton.controller.events import Event
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Request
@@ -81,18 +82,15 @@ async def _serve(
     """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
 
-    def exited(name: str, status: int) -> None:
-        controller.exited(name, status)
-
-    def noticed(kind: str, text: str) -> None:
-        controller.noticed(kind, text)
+    def notify(event: Event) -> None:
+        controller.notify(event)
 
     before = _last_state(journal, paths, resume)
     state = recovered(before) if before is not None else None
     request = _repeated(journal, before) if before is not None and resume else None
     if resume and state is None and request is None:
         return True
-    fleet = Fleet(paths, installation, journal, _secret(paths), exited, noticed, survives=True)
+    fleet = Fleet(paths, installation, journal, _secret(paths), notify, survives=True)
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
     controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)

@@ -12,6 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.names import worker as worker_name
 from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
@@ -20,11 +21,12 @@ from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import CallRecord, Journal
-from jigsaw_triton.controller.liveness import Liveness
+from jigsaw_triton.controller.liveness import Change, Liveness
 from jigsaw_triton.controller.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.state import GATEWAY
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
@@ -37,7 +39,7 @@ from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import Member, leaders, members
 from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
-from jigsaw_triton.servers.os_process import OsProcess, start_time
+from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
 
@@ -59,6 +61,9 @@ three seconds."""
 
 _UNRESPONSIVE_S = 30.0
 """Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
+_STALLED_S = 5.0
+"""Seconds without any answer after which the event log and the status say so."""
+
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
@@ -83,6 +88,7 @@ class Server:
         watch: Task that waits for the unexpected end of the process.
         loading: Number of models that are being loaded.
         reconciling: Task that checks the models of an adopted server.
+        cause: Reason why it was killed; empty if it was not.
     """
 
     process: ServerProcess
@@ -92,6 +98,18 @@ class Server:
     watch: asyncio.Task[None] | None = None
     loading: int = 0
     reconciling: asyncio.Task[None] | None = None
+    cause: str = ""
+
+    def kill(self, cause: str) -> None:
+        """Kills the server, which is then restarted like any server that dies.
+
+        Args:
+            cause: Reason, as the end of a sentence that begins with `killed, because`.
+        """
+        if not self.cause:
+            log.warning("%s is killed, because %s", self.process.name, cause)
+            self.cause = cause
+        self.process.kill()
 
 
 class Fleet:
@@ -102,12 +120,11 @@ class Fleet:
         installation: Tritonserver to run.
         journal: Journal that records our MIG instances.
         secret: Secret of the restricted protocols.
-        exited: Callback for a server that ends unexpectedly, with its name (`gateway` or a worker's) and exit status.
-        noticed: Callback for an event that concerns a server, with its kind and text.
+        notify: Callback for events that concern servers.
         survives: True if the servers outlive this process, so that the next controller can adopt them.
     """
 
-    GATEWAY = "gateway"
+    GATEWAY = GATEWAY
 
     def __init__(
         self,
@@ -115,21 +132,19 @@ class Fleet:
         installation: Installation,
         journal: Journal,
         secret: str,
-        exited: Callable[[str, int], None],
-        noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
+        notify: Callable[[e.Event], None],
         *,
         survives: bool = False,
     ) -> None:
         self._paths = paths
         self._survives = survives
-        self.edge = EdgeKeeper(paths, noticed, survives=survives)
+        self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
-        self._pool = MigPool(paths, journal, self._kill, survives=survives)
-        self._exited = exited
-        self._noticed = noticed
+        self._pool = MigPool(paths, journal, self._end_without_mps, survives=survives)
+        self._notify = notify
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -263,8 +278,7 @@ class Fleet:
             try:
                 states = await server.client.index()
                 if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    log.warning("%s does not have %s; it is restarted", name, ", ".join(missing))
-                    server.process.kill()
+                    server.kill(f"it did not have {', '.join(missing)}")
                     return
                 if name == self.GATEWAY:
                     self.edge.admit()
@@ -381,11 +395,11 @@ class Fleet:
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
-    def _kill(self, workers: Iterable[str]) -> None:
-        """Kills servers, which are then restarted like any servers that die."""
+    def _end_without_mps(self, workers: Iterable[str]) -> None:
+        """Kills the servers whose MPS daemon has ended. They are then restarted like any servers that die."""
         for name in workers:
             if name in self._servers:
-                self._servers[name].process.kill()
+                self._servers[name].kill("its MPS daemon ended")
 
     # --- the gateway -----------------------------------------------------------------------------------------------
 
@@ -494,7 +508,8 @@ class Fleet:
         # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
         with contextlib.suppress(ServerError):
             await server.process.stop()
-        self._exited(name, status)
+        cause = f"killed, because {server.cause}" if server.cause else describe_status(status)
+        self._notify(e.GatewayExited(cause) if name == self.GATEWAY else e.WorkerExited(name, cause))
 
     async def _watch_health(self) -> None:
         """Kills servers that are alive but unhealthy, which are then restarted like any servers that die.
@@ -503,7 +518,8 @@ class Fleet:
         restart such a process, and keeps sending it batches, each of which fails after a second.
         """
         dead_since_s: dict[int, float] = {}
-        liveness = Liveness(_UNRESPONSIVE_S, time.monotonic)
+        models: dict[int, str] = {}
+        liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
             living = {
@@ -513,18 +529,25 @@ class Fleet:
             }
             stubs = await asyncio.to_thread(python_stubs, living.keys())
             now_s = time.monotonic()
-            dead_since_s = {number: dead_since_s.get(number, now_s) for number, stub in stubs.items() if stub.dead}
+            dead = {number: stub for number, stub in stubs.items() if stub.status is not None}
+            dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
+            # A process that has died no longer shows which model it ran.
+            models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
             self._limit_memory()
-            for pid, (name, server) in living.items():
-                of_it_s = (since_s for number, since_s in dead_since_s.items() if stubs[number].server == pid)
-                if now_s - min(of_it_s, default=now_s) >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
-                    log.warning("%s: a model's process has died; restarting the server", name)
-                    server.process.kill()
+            for number, stub in dead.items():
+                _, server = living[stub.server]
+                if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
+                    whose = f"its model {models[number]}" if models[number] else "one of its models"
+                    server.kill(f"a process of {whose} ended with {describe_status(stub.status or 0)}")
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
-            for (name, server), ready in zip(living.values(), heard, strict=True):
-                if liveness.is_overdue(name, answered=ready):
-                    log.warning("%s: no answer for %g s; restarting the server", name, _UNRESPONSIVE_S)
-                    server.process.kill()
+            for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
+                match liveness.probed(pid, answered=ready):
+                    case Change.STALLED:
+                        self._notify(e.Stalled(name, _STALLED_S))
+                    case Change.ANSWERED:
+                        self._notify(e.Answered(name))
+                    case Change.OVERDUE:
+                        server.kill(f"it had not answered for {_UNRESPONSIVE_S:g} s")
 
     def _limit_memory(self) -> None:
         """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
@@ -543,14 +566,14 @@ class Fleet:
 
     def _end_condemned(self, found: Condemned | Damaged) -> None:
         if isinstance(found, Damaged):
-            self._noticed("error", str(found))
+            self._notify(e.Noticed("error", str(found)))
             return
         server = self._servers.get(found.worker)
         ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
         consequence = "killing and restarting its server" if ended else "its server has already been replaced"
-        self._noticed("condemned", f"{found}; {consequence}")
+        self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
         if server is not None and ended:
-            server.process.kill()
+            server.kill("the gateway condemned it")
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:

@@ -21,7 +21,6 @@ from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
-from jigsaw_triton.servers.os_process import describe_status
 
 log = logging.getLogger(__name__)
 
@@ -153,15 +152,9 @@ class Controller:
         if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
             self._queue.put_nowait(e.DownRequested())
 
-    def exited(self, server: str, status: int) -> None:
-        """Handles the unexpected end of a server."""
-        cause = describe_status(status)
-        event = e.GatewayExited(cause) if server == Fleet.GATEWAY else e.WorkerExited(server, cause)
+    def notify(self, event: e.Event) -> None:
+        """Handles an event that concerns a server."""
         self._queue.put_nowait(event)
-
-    def noticed(self, kind: str, text: str) -> None:
-        """Records an observation about a server in the event log."""
-        self._queue.put_nowait(e.Noticed(kind, text))
 
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits until an event has been handled, or until the timeout."""

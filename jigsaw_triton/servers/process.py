@@ -213,12 +213,13 @@ class Stub:
     Attributes:
         server: Process id of its tritonserver.
         model: Name of the model; empty if the process has died.
-        dead: True if it has died and the server has not noticed: Triton reaps only stubs that it ends itself.
+        status: Exit status, negative for a signal, of a process that has died without its server's notice: Triton reaps
+            only stubs that it ends itself. None if the process runs.
     """
 
     server: int
     model: str
-    dead: bool
+    status: int | None
 
 
 def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
@@ -226,17 +227,17 @@ def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            state, parent, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+            state, parent, *_, status = (process / "stat").read_text().rpartition(")")[2].split()
             if int(parent) not in servers:
                 continue
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         if state == "Z":
-            found[int(process.name)] = Stub(int(parent), "", dead=True)
+            found[int(process.name)] = Stub(int(parent), "", os.waitstatus_to_exitcode(int(status)))
         # The first argument after the program is <repository>/<model>/<version>/model.py.
         elif len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
-            found[int(process.name)] = Stub(int(parent), path.parts[-3], dead=False)
+            found[int(process.name)] = Stub(int(parent), path.parts[-3], None)
     return found
 
 

@@ -17,6 +17,7 @@ from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from tests.cli.conftest import Run
 from tests.fakes import controller as controllers
+from tests.fakes.controller import FakeController
 
 
 class EventSource:
@@ -182,11 +183,35 @@ def test_a_controller_that_died_has_an_error(
     connect(EventSource(), monkeypatch)
     last = deployment.follow(lambda _: None, 0, stopped)
     assert last["error"].startswith("the controller ended unexpectedly")
-    assert last["error_code"] == 1
+    assert (last["state"], last["error_code"]) == ("gone", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "word"), [("stopped", 0, ""), ("transition", 1, "error: the controller ended unexpectedly")]
+)
+def test_following_the_events_ends_with_the_reason(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch, run: Run, kind: str, code: int, word: str
+) -> None:
+    journal.event(kind, "the last event")
+    connect(EventSource(answer("ready"), answer("ready")), monkeypatch)
+    result = run("events", "--follow", "--state", deployment.paths.state)
+    assert (result.exit_code, result.stderr.partition(";")[0].strip()) == (code, word)
 
 
 def test_an_event_is_printed_on_one_line() -> None:
     assert event_line("2026-01-02T03:04:05.678+00:00", "plan", "generation 1") == "03:04:05 plan       generation 1"
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_that_does_not_serve_is_not_ready(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = FakeController().install(monkeypatch)
+    controller.running, controller.serving = True, False
+    with pytest.raises(StateError, match="not ready within 0 s: ready; the gateway does not serve"):
+        deployment.wait("ready", timeout_s=0.0)
+    controller.serving = True
+    deployment.wait("ready", timeout_s=0.0)
 
 
 # --- starting -------------------------------------------------------------------------------------------------------

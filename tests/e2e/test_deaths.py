@@ -53,8 +53,10 @@ def test_a_worker_whose_model_process_died_is_restarted(served: System) -> None:
     before = served.worker_of("total")
     last = served.last_event()
     with Crowd(served) as crowd:
-        os.kill(stub_of(before["pid"], "words.total."), signal.SIGKILL)
-        last = served.wait_event(f"worker {before['name']} ended unexpectedly", after=last)
+        os.kill(stub_of(before["pid"], "words.total."), signal.SIGSEGV)
+        killed = "killed, because a process of its model words.total."
+        last = served.wait_event(f"worker {before['name']} ended unexpectedly ({killed}", after=last)
+        assert any("ended with signal 11); restarting it" in event for event in served.events())
         served.wait_event(f"{before['name']} serves again", after=last)
         crowd.wait_answers(30)
     assert served.worker_of("total")["pid"] != before["pid"]
