@@ -112,6 +112,20 @@ def unattended_servers(paths: Paths) -> list[str]:
     return sorted(leaders(members(paths.state)))
 
 
+def check_ports_free(cluster: Cluster) -> None:
+    """Checks that no other process listens on the ports of the gateway and the edge.
+
+    Raises:
+        InputError: One does, or this user may not listen there.
+    """
+    from jigsaw_triton.servers.ports import check_free
+
+    gateway = cluster.gateway
+    edge = (cluster.edge.metrics,) if cluster.edge is not None else ()
+    for port in (gateway.http, gateway.grpc, gateway.metrics, *edge):
+        check_free(gateway.address, port)
+
+
 def next_generation(paths: Paths) -> int:
     """Returns the number that the next plan will have."""
     if not paths.journal.exists():

@@ -1,5 +1,6 @@
 """Deployments: starting them, updating them, watching them, and taking them down."""
 
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -429,6 +430,8 @@ class Deployment:
             )
         problem = make_problem(wanted, running=running_plan(before))
         plan = make_plan(problem, wanted.options)
+        if (warning := exposure(wanted.cluster)) is not None:
+            reporter.warn(warning)
         if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
             reporter.warn(warning)
         return Rollout(request, wanted, problem, plan, before)
@@ -471,6 +474,7 @@ class Deployment:
         """
         self._request = rollout.request
         if self.wait_status() is None:
+            controller.check_ports_free(rollout.wanted.cluster)
             self._start()
         try:
             after = self.last_event()
@@ -691,6 +695,26 @@ def raise_failure(state: Mapping[str, Any]) -> None:
         failure = JigsawError(state["error"], hint="see the events before it: `jigsaw-triton events`")
         failure.exit_code = state["error_code"] or 1
         raise failure
+
+
+def exposure(cluster: "Cluster") -> str | None:
+    """Returns a warning if clients on other machines reach the gateway; None if none do.
+
+    Args:
+        cluster: Cluster with the gateway's address.
+    """
+    gateway, edge = cluster.gateway, cluster.edge
+    if ipaddress.IPv4Address(gateway.address).is_loopback:
+        return None
+    tls = edge.tls if edge is not None else None
+    guarded = (edge is not None and edge.api_keys is not None) or (tls is not None and tls.client_ca is not None)
+    open_to_all = "the metrics" if guarded else "inference, the models' metadata and the metrics"
+    advice = "" if guarded else "; `edge` in cluster.yaml adds API keys, TLS and client certificates"
+    return (
+        f"the gateway listens on {gateway.address}, so other machines can reach it. Commands that change servers need "
+        f"the deployment's secret, but {open_to_all} are open to everyone: restrict the ports "
+        f"{gateway.http}, {gateway.grpc} and {gateway.metrics} with a firewall{advice}"
+    )
 
 
 def _gateway_overload(load: "GatewayLoad") -> str | None:

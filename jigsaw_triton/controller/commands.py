@@ -58,7 +58,7 @@ class Commands:
             worker_command(
                 self.installation if own else self.workers,
                 name=worker.name,
-                repository=repository,
+                repository=self.paths.plain(repository),
                 run_dir=self.paths.run,
                 secret=self.secret,
                 device=uuid,
@@ -87,7 +87,7 @@ class Commands:
             "gateway",
             gateway_command(
                 self.installation if image is None else with_backend(image.installation),
-                repository=self.paths.gateway_repository,
+                repository=self.paths.plain(self.paths.gateway_repository),
                 run_dir=self.paths.run,
                 secret=self.secret,
                 address=ports.address,

@@ -1,6 +1,7 @@
 """Deployments, without tritonservers."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 
 import jigsaw_triton as jt
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
+from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, exposure, raise_failure
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.gpus.model import Cluster, Edge, EdgeTls, GatewayPorts
 from tests.cli.conftest import Run
 from tests.fakes import controller as controllers
 from tests.fakes.controller import FakeController
@@ -54,8 +56,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     deployment = Deployment(tmp_path / "state")
     deployment.paths.create()
     yield deployment
-    for folder in (deployment.paths.run / "workers", deployment.paths.run):
-        folder.rmdir()
+    shutil.rmtree(deployment.paths.run)
 
 
 @pytest.fixture
@@ -212,6 +213,31 @@ def test_a_deployment_that_does_not_serve_is_not_ready(deployment: Deployment, m
         deployment.wait("ready", timeout_s=0.0)
     controller.serving = True
     deployment.wait("ready", timeout_s=0.0)
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edge", "open_to_all", "advised"),
+    [
+        (None, "inference, the models' metadata and the metrics are open to everyone", True),
+        (Edge(tls=EdgeTls("c", "k")), "inference, the models' metadata and the metrics are open to everyone", True),
+        (Edge(api_keys="keys"), "but the metrics are open to everyone", False),
+        (Edge(tls=EdgeTls("c", "k", "ca")), "but the metrics are open to everyone", False),
+    ],
+)
+def test_an_address_of_all_networks_is_a_warning_that_says_what_protects(
+    edge: Edge | None, open_to_all: str, advised: bool
+) -> None:
+    warning = exposure(Cluster((), gateway=GatewayPorts(address="0.0.0.0"), edge=edge)) or ""
+    assert "the gateway listens on 0.0.0.0, so other machines can reach it" in warning
+    assert open_to_all in warning
+    assert ("API keys" in warning) is advised
+
+
+def test_an_address_of_this_machine_alone_is_no_warning() -> None:
+    assert exposure(Cluster((), gateway=GatewayPorts(address="127.0.0.2"))) is None
 
 
 # --- starting -------------------------------------------------------------------------------------------------------

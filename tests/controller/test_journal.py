@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.journal import KEPT, Journal, JournalReader
-from jigsaw_triton.controller.paths import deployment_paths
-from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from tests.controller.disks import fill_disk, free_disk
 
@@ -117,34 +116,6 @@ def test_a_file_that_is_deleted_while_it_is_open_is_written_anew(tmp_path: Path,
             assert reader.instances() == (INSTANCE,)
             assert [event.text for event in reader.events()][::2] == ["one", "two"]
     assert path.stat().st_mode & 0o077 == 0
-
-
-def test_folders_are_private_to_their_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    paths = deployment_paths(tmp_path / "state")
-    paths.create()
-    assert paths.state.stat().st_mode & 0o077 == 0
-    paths.run.chmod(0o755)
-    with pytest.raises(InputError, match="open to other users"):
-        paths.create()
-
-
-def test_a_state_folder_that_triton_cannot_use_is_not_created(tmp_path: Path) -> None:
-    state = tmp_path / "my state"
-    with pytest.raises(InputError, match="cannot use a folder with ' ' in its path"):
-        deployment_paths(state).create()
-    assert not state.exists()
-
-
-def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
-    assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
-
-
-def test_the_error_names_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written") as caught:
-        deployment_paths(tmp_path / "file" / "state").create()
-    assert str(tmp_path / "file" / "state") in str(caught.value)
 
 
 def test_a_full_disk_refuses_what_must_be_durable_and_nothing_else(tmp_path: Path) -> None:
