@@ -41,7 +41,7 @@ from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
+from jigsaw_triton.servers.process import ServerProcess, group_members, make_private, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -529,16 +529,15 @@ class Fleet:
             }
             stubs = await asyncio.to_thread(python_stubs, living.keys())
             now_s = time.monotonic()
-            dead = {number: stub for number, stub in stubs.items() if stub.status is not None}
+            dead = {number: stub.status for number, stub in stubs.items() if stub.status is not None}
             dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
             # A process that has died no longer shows which model it ran.
             models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
             self._limit_memory()
-            for number, stub in dead.items():
-                _, server = living[stub.server]
+            for number, status in dead.items():
+                _, server = living[stubs[number].server]
                 if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
-                    whose = f"its model {models[number]}" if models[number] else "one of its models"
-                    server.kill(f"a process of {whose} ended with {describe_status(stub.status or 0)}")
+                    server.kill(_death(models[number], status))
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
             for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
                 match liveness.probed(pid, answered=ready):
@@ -562,9 +561,9 @@ class Fleet:
         while self._servers:
             await asyncio.sleep(POLL_S)
             for found in await asyncio.to_thread(take, self._paths.condemned):
-                self._end_condemned(found)
+                await self._end_condemned(found)
 
-    def _end_condemned(self, found: Condemned | Damaged) -> None:
+    async def _end_condemned(self, found: Condemned | Damaged) -> None:
         if isinstance(found, Damaged):
             self._notify(e.Noticed("error", str(found)))
             return
@@ -572,8 +571,11 @@ class Fleet:
         ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
         consequence = "killing and restarting its server" if ended else "its server has already been replaced"
         self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
-        if server is not None and ended:
-            server.kill("the gateway condemned it")
+        if server is not None and server.process.pid is not None and ended:
+            # The gateway may notice a dead process before `_watch_health` does.
+            stubs = await asyncio.to_thread(python_stubs, {server.process.pid})
+            statuses = [stub.status for stub in stubs.values() if stub.status is not None]
+            server.kill(_death(found.model, statuses[0]) if statuses else "the gateway condemned it")
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:
@@ -625,6 +627,9 @@ class Fleet:
         except ServerError as error:
             name, log = server.process.name, server.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
+        else:
+            # No request has come yet, not even a probe.
+            await asyncio.to_thread(make_private, server.process.command.shm_prefix)
         finally:
             server.loading -= 1
 
@@ -662,6 +667,17 @@ class Fleet:
                 await asyncio.sleep(_GONE_POLL_S)
         for name in names:
             await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def _death(model: str, status: int) -> str:
+    """Returns the reason to kill the server of a model whose process has died.
+
+    Args:
+        model: Name of the model; empty if it is not known.
+        status: Exit status of the process.
+    """
+    whose = f"its model {model}" if model else "one of its models"
+    return f"a process of {whose} ended with {describe_status(status)}"
 
 
 def _probed(models: Iterable[WorkerModel]) -> list[str]:

@@ -192,6 +192,17 @@ def sweep(prefix: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def make_private(prefix: str) -> None:
+    """Makes the regions in /dev/shm whose names have this prefix accessible to their owner alone.
+
+    Triton's Python backend makes its regions readable by all users, whatever the umask is. They hold tensors.
+    """
+    for path in _SHM.iterdir():
+        if path.name.startswith(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                path.chmod(0o600)
+
+
 def group_members(group: int) -> list[int]:
     """Returns the ids of the running processes of a process group."""
     members = []

@@ -44,6 +44,14 @@ def test_a_killed_worker_is_restarted_and_loses_no_request(served: System, task:
     assert after["restarts"] == before["restarts"] + 1
 
 
+def test_only_its_owner_can_open_shared_memory(served: System) -> None:
+    with Client(served, "http") as client:
+        assert client.squares([2]) == expected([2])
+    regions = served.regions()
+    assert regions
+    assert [path.name for path in regions if path.stat().st_mode & 0o077] == []
+
+
 def stub_of(server: int, model: str) -> int:
     """Returns a process of a model."""
     return next(pid for pid, stub in python_stubs({server}).items() if stub.model.startswith(model))

@@ -10,7 +10,7 @@ import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs, sweep
+from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, make_private, python_stubs, sweep
 
 PREFIX = f"jigsaw-test-{os.getpid()}-"
 
@@ -140,6 +140,19 @@ def assert_nothing_left(server: ServerProcess) -> None:
     assert group_members(server.pid) == []
     assert not [path for path in Path("/dev/shm").iterdir() if path.name.startswith(server.command.shm_prefix)]
     assert not any(path.exists() for path in server.command.sockets)
+
+
+def test_only_the_regions_of_one_server_become_private() -> None:
+    mine, other = (Path("/dev/shm") / f"{prefix}{os.getpid()}-x" for prefix in ("jigsaw-mine-", "jigsaw-other-"))
+    try:
+        for path in (mine, other):
+            path.touch()
+            path.chmod(0o644)
+        make_private(f"jigsaw-mine-{os.getpid()}-")
+        assert [path.stat().st_mode & 0o777 for path in (mine, other)] == [0o600, 0o644]
+    finally:
+        mine.unlink()
+        other.unlink()
 
 
 def test_a_dead_process_of_a_model_shows_its_exit_status(tmp_path: Path) -> None:
