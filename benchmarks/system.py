@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from benchmarks.harness import LIMIT_S
 from jigsaw_triton.compiler.templates import Template, load_templates
+from jigsaw_triton.controller.events import Event
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Wanted
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.controller.service import troubles
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Phase
@@ -136,7 +138,7 @@ class System:
             if state.phase is Phase.STOPPED:
                 break
             await self.controller.wait_changed(_WAIT_S)
-        if state.error or state.degraded or state.phase is not Phase.READY:
+        if state.error or troubles(state) or state.phase is not Phase.READY:
             raise ServerError(f"the deployment failed: {state.error or state.phase}")
 
 
@@ -152,10 +154,10 @@ async def system(installation: Installation, settings: Settings | None = None) -
         journal = Journal(paths.journal)
         controller: Controller
 
-        def exited(name: str, status: int) -> None:
-            controller.exited(name, status)
+        def notify(event: Event) -> None:
+            controller.notify(event)
 
-        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), exited)
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), notify)
         controller = Controller(Executor(paths, fleet, templates(), journal), fleet, journal, settings or Settings())
         running = asyncio.create_task(controller.run())
         try:
@@ -180,7 +182,7 @@ async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncI
     """Runs one tritonserver without models, started like a gateway, and stops it at the end."""
     with folders() as paths:
         journal = Journal(paths.journal)
-        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
         try:
             await fleet.start_gateway(ports)
             yield fleet

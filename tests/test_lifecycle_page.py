@@ -76,8 +76,8 @@ def test_stages_of_the_creation_of_an_instance() -> None:
 
 def test_named_tables_are_in_the_journal() -> None:
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _SCHEMA))
-    assert {"creations", "instances", "destructions", "daemons"} <= tables
-    named = re.findall(r"rows? in `(\w+)`(?: and `(\w+)`)?|table\s+`(\w+)`", TEXT)
+    assert {"creations", "instances", "destructions"} <= tables
+    named = re.findall(r"rows? in `(\w+)`(?: and `(\w+)`)?", TEXT)
     assert {name for names in named for name in names if name} <= tables
 
 

@@ -31,7 +31,7 @@ BATCH = 64
 LONG_S = 5.0
 """Seconds of a measurement in which each window of perf_analyzer has finished requests, even on a busy machine."""
 
-SETTINGS = Settings(rise_over=inf, fall_under=0.0, restart_limit=10**6, restart_window_s=1.0)
+SETTINGS = Settings(rise_over=inf, fall_under=0.0, restart_window_s=1.0)
 """Settings of a controller that restarts dead servers without limit, and ignores changes of the load."""
 
 

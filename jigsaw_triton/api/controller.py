@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.journal import Journal, JournalReader
 from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
@@ -82,7 +82,7 @@ def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
     cluster = driver.survey(cluster)
     if not paths.journal.exists():
         return with_foreign(cluster, driver.instances())
-    with closing(Journal(paths.journal)) as journal:
+    with closing(JournalReader(paths.journal)) as journal:
         return with_foreign(cluster, foreign_instances(driver, journal))
 
 
@@ -99,7 +99,7 @@ def orphaned_instances(paths: Paths, cluster: Cluster) -> tuple[MigInstance, ...
 
     if not paths.journal.exists():
         return ()
-    with closing(Journal(paths.journal)) as journal:
+    with closing(JournalReader(paths.journal)) as journal:
         if journal.fact(DRIVER_FACT) != cluster.driver:
             return ()
         return ours(open_driver(cluster, paths.state).instances(), journal)
@@ -107,19 +107,30 @@ def orphaned_instances(paths: Paths, cluster: Cluster) -> tuple[MigInstance, ...
 
 def unattended_servers(paths: Paths) -> list[str]:
     """Returns the names of the servers of the deployment that are running, with or without a controller."""
-    from jigsaw_triton.servers.os_process import start_time
+    from jigsaw_triton.servers.members import leaders, members
 
-    if not paths.journal.exists():
-        return []
-    with closing(Journal(paths.journal)) as journal:
-        return [record.name for record in journal.servers() if start_time(record.pid) == record.started]
+    return sorted(leaders(members(paths.state)))
+
+
+def check_ports_free(cluster: Cluster) -> None:
+    """Checks that no other process listens on the ports of the gateway and the edge.
+
+    Raises:
+        InputError: One does, or this user may not listen there.
+    """
+    from jigsaw_triton.servers.ports import check_free
+
+    gateway = cluster.gateway
+    edge = (cluster.edge.metrics,) if cluster.edge is not None else ()
+    for port in (gateway.http, gateway.grpc, gateway.metrics, *edge):
+        check_free(gateway.address, port)
 
 
 def next_generation(paths: Paths) -> int:
     """Returns the number that the next plan will have."""
     if not paths.journal.exists():
         return 1
-    with closing(Journal(paths.journal)) as journal:
+    with closing(JournalReader(paths.journal)) as journal:
         return journal.last_generation() + 1
 
 
@@ -135,7 +146,7 @@ def end_orphans(paths: Paths) -> int:
     """
     from jigsaw_triton.controller.orphans import end_orphans
 
-    if not paths.journal.exists():
+    if not paths.journal.exists() and not unattended_servers(paths):
         return 0
     try:
         lock = take_lock(paths.lock)
@@ -144,7 +155,7 @@ def end_orphans(paths: Paths) -> int:
         raise StateError("a controller is starting or ending", where=where, hint=hint) from error
     try:
         with closing(Journal(paths.journal)) as journal:
-            ended = end_orphans(journal, paths.state)
+            ended = end_orphans(journal, paths)
             journal.forget_checkpoint()
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)

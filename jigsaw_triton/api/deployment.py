@@ -1,5 +1,6 @@
 """Deployments: starting them, updating them, watching them, and taking them down."""
 
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
-from jigsaw_triton.controller.journal import Journal, JournalEvent
+from jigsaw_triton.controller.journal import JournalEvent, JournalReader
 from jigsaw_triton.controller.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
@@ -168,7 +169,7 @@ class Deployment:
         """
         if not self.paths.journal.exists():
             return ()
-        with closing(Journal(self.paths.journal)) as journal:
+        with closing(JournalReader(self.paths.journal)) as journal:
             return journal.events(after, limit)
 
     def last_event(self) -> int:
@@ -180,7 +181,8 @@ class Deployment:
         """Waits until the deployment reaches a state.
 
         Args:
-            state: `ready`: all servers are ready and no change is in progress. `stopped`: nothing is deployed.
+            state: `ready`: all graphs are served, all servers are ready and no change is in progress. `stopped`:
+                nothing is deployed.
             timeout_s: Seconds to wait.
 
         Raises:
@@ -190,7 +192,7 @@ class Deployment:
         while True:
             status = self.wait_status() if seen else self.find_status()
             current = status["state"] if status is not None else "stopped"
-            if current == state and (status is None or all(w["state"] == "ready" for w in status["workers"])):
+            if current == state and (status is None or _all_ready(status)):
                 return
             if status is None and seen:
                 raise StateError(
@@ -200,7 +202,8 @@ class Deployment:
             if time.monotonic() > deadline:
                 if not seen:
                     raise self.missing()
-                raise StateError(f"not {state} within {timeout_s:g} s: {current}", where=str(self.paths.state))
+                found = "; ".join([current, *(status["reasons"] if status is not None else ())])
+                raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state))
             time.sleep(_POLL_S)
 
     def update(
@@ -318,7 +321,7 @@ class Deployment:
             until: Returns True for the wanted state; see `console.server` for its entries.
 
         Returns:
-            The state. If the controller has ended, `{"state": "stopped", ...}`.
+            The state. If the controller has ended, its entry `state` is `stopped`, or `gone` if servers may be left.
         """
         began = after
         while True:
@@ -339,16 +342,17 @@ class Deployment:
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
         self.wait_ended()
-        error, code, stopped = "", 0, False
+        error, code = "", 0
         for event in self.events(after=began):
             if event.id > reported:
                 report(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
-            stopped = stopped or event.kind == "stopped"
+        stopped = any(event.kind == "stopped" for event in self.events(limit=1))
         if not stopped and not error:
             error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
-        return {"state": "stopped", "queued": False, "error": error, "error_code": code}
+        state = "stopped" if stopped else "gone"
+        return {"state": state, "queued": False, "error": error, "error_code": code}
 
     def adopt(self, *, reporter: Reporter = LOG) -> bool:
         """Starts a controller if servers are running without one. It continues to serve with them.
@@ -426,6 +430,8 @@ class Deployment:
             )
         problem = make_problem(wanted, running=running_plan(before))
         plan = make_plan(problem, wanted.options)
+        if (warning := exposure(wanted.cluster)) is not None:
+            reporter.warn(warning)
         if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
             reporter.warn(warning)
         return Rollout(request, wanted, problem, plan, before)
@@ -468,6 +474,7 @@ class Deployment:
         """
         self._request = rollout.request
         if self.wait_status() is None:
+            controller.check_ports_free(rollout.wanted.cluster)
             self._start()
         try:
             after = self.last_event()
@@ -475,9 +482,11 @@ class Deployment:
             if wait:
                 answer = self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
                 raise_failure(answer)
-        except BaseException:
+        except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self._end_started_controller(reporter)
+            elif not isinstance(error, JigsawError):
+                reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
             raise
 
     def _start(self) -> None:
@@ -631,6 +640,11 @@ def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installatio
     return require_compiled_backend(found)
 
 
+def _all_ready(status: Mapping[str, Any]) -> bool:
+    """True if all graphs are served and all servers are ready."""
+    return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
+
+
 def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
     """Returns the plan that is served, from a status; None if no plan is served."""
     if status is None or status["plan"] is None:
@@ -681,6 +695,26 @@ def raise_failure(state: Mapping[str, Any]) -> None:
         failure = JigsawError(state["error"], hint="see the events before it: `jigsaw-triton events`")
         failure.exit_code = state["error_code"] or 1
         raise failure
+
+
+def exposure(cluster: "Cluster") -> str | None:
+    """Returns a warning if clients on other machines reach the gateway; None if none do.
+
+    Args:
+        cluster: Cluster with the gateway's address.
+    """
+    gateway, edge = cluster.gateway, cluster.edge
+    if ipaddress.IPv4Address(gateway.address).is_loopback:
+        return None
+    tls = edge.tls if edge is not None else None
+    guarded = (edge is not None and edge.api_keys is not None) or (tls is not None and tls.client_ca is not None)
+    open_to_all = "the metrics" if guarded else "inference, the models' metadata and the metrics"
+    advice = "" if guarded else "; `edge` in cluster.yaml adds API keys, TLS and client certificates"
+    return (
+        f"the gateway listens on {gateway.address}, so other machines can reach it. Commands that change servers need "
+        f"the deployment's secret, but {open_to_all} are open to everyone: restrict the ports "
+        f"{gateway.http}, {gateway.grpc} and {gateway.metrics} with a firewall{advice}"
+    )
 
 
 def _gateway_overload(load: "GatewayLoad") -> str | None:

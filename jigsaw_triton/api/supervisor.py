@@ -36,6 +36,9 @@ _NAP_S = 0.1
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 """First and longest delay of the exponential backoff between restarts, in seconds."""
 
+_LEAVE_S = 10
+"""Seconds that a controller may take to end after SIGTERM, before it is killed."""
+
 _STABLE_S = 60.0
 """Seconds that a controller must live for the backoff to start over."""
 
@@ -56,6 +59,7 @@ class Supervisor:
         """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._leave)
+        signal.signal(signal.SIGALRM, lambda _number, _frame: self._end_controller(signal.SIGKILL))
         delay_s, resume = _FIRST_DELAY_S, False
         while True:
             began_s = time.monotonic()
@@ -85,7 +89,7 @@ class Supervisor:
         self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
             # The signal came before there was a controller to forward it to.
-            self._end_controller()
+            self._end_controller(signal.SIGTERM)
         while True:
             # Servers of controllers that have died are children of this process now, and are reaped here too.
             pid, status = os.wait()
@@ -96,13 +100,14 @@ class Supervisor:
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         """Ends the controller and this process; the servers continue."""
         self._leaving = True
-        self._end_controller()
+        self._end_controller(signal.SIGTERM)
+        signal.alarm(_LEAVE_S)
 
-    def _end_controller(self) -> None:
+    def _end_controller(self, number: signal.Signals) -> None:
         if self._controller is not None and self._controller.returncode is None:
             # Popen.terminate() could reap the process, for which os.wait() would then wait forever.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._controller.pid, signal.SIGTERM)
+                os.kill(self._controller.pid, number)
 
 
 def main(state: str) -> int:

@@ -13,11 +13,13 @@ from pathlib import Path
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.controller.checkpoint import load
+from jigsaw_triton.controller.events import Event
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
+from jigsaw_triton.controller.orphans import reclaim
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.recovery import recovered, unfinished
 from jigsaw_triton.controller.settings import Settings
@@ -26,7 +28,7 @@ from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.os_process import start_time
+from jigsaw_triton.servers.members import members
 
 _LOG_BYTES = 8 * 2**20
 
@@ -68,7 +70,7 @@ def run_controller(
             down = asyncio.run(_serve(paths, installation, journal, read, settings, resume))
         finally:
             # A deployment that was served is left to the next controller, even if none of its servers is left.
-            if down or not journal.checkpoint()[1]:
+            if down or not (journal.checkpoint()[1] or members(paths.state)):
                 journal.forget_checkpoint()
                 shutil.rmtree(paths.run, ignore_errors=True)
                 paths.secret.unlink(missing_ok=True)
@@ -80,18 +82,15 @@ async def _serve(
     """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
 
-    def exited(name: str, status: int) -> None:
-        controller.exited(name, status)
+    def notify(event: Event) -> None:
+        controller.notify(event)
 
-    def noticed(kind: str, text: str) -> None:
-        controller.noticed(kind, text)
-
-    before = _last_state(journal, resume)
+    before = _last_state(journal, paths, resume)
     state = recovered(before) if before is not None else None
     request = _repeated(journal, before) if before is not None and resume else None
     if resume and state is None and request is None:
         return True
-    fleet = Fleet(paths, installation, journal, _secret(paths), exited, noticed, survives=True)
+    fleet = Fleet(paths, installation, journal, _secret(paths), notify, survives=True)
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
     controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)
@@ -130,21 +129,24 @@ def _repeated(journal: Journal, before: State) -> Request | None:
     return request
 
 
-def _last_state(journal: Journal, resume: bool) -> State | None:
+def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     """State that the last controller left; None where nothing of it runs.
 
     Raises:
-        StateError: It cannot be read, and `resume` asks for it.
+        StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.
     """
+    running = bool(members(paths.state))
     try:
         state = load(journal)
+        if state is None and running:
+            raise StateError("is lost", where="the checkpoint in the journal")
     except StateError as error:
         if resume:
             error.exit_code = UNREADABLE
             raise
-        journal.event("error", f"{error}: the servers that the last controller left are ended")
+        journal.event("error", f"{error}: the next deploy replaces the servers that the last controller left")
+        reclaim(journal, paths)
         return None
-    running = any(start_time(record.pid) == record.started for record in journal.servers())
     if state is None or state.phase is Phase.STOPPED:
         return None
     return state if running or resume else None

@@ -63,6 +63,8 @@ class StatusServer:
         self._socket.unlink(missing_ok=True)
 
     async def _status(self, _: web.Request) -> web.Response:
+        # Whoever asks may read the journal next, to see which MIG instances are ours.
+        self._journal.sync()
         return web.json_response(snapshot(self._controller, self._fleet, await self._fleet.use()))
 
     async def _events(self, request: web.Request) -> web.Response:

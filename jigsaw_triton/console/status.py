@@ -6,12 +6,12 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from jigsaw_triton.controller.core import GATEWAY
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.rows import deviations, measured
+from jigsaw_triton.controller.service import troubles, unserved
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.state import Restarts, State
+from jigsaw_triton.controller.state import GATEWAY, Restarts, State
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
 
 EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"
@@ -32,9 +32,14 @@ def snapshot(
     """
     state = controller.state
     running, server = state.running, fleet.commands.installation
+    failing, degrading = unserved(state), list(troubles(state))
+    if controller.journal_failure:
+        degrading.append(f"journal: {controller.journal_failure}")
     return {
         "state": state.phase.value,
-        "degraded": state.degraded,
+        "serving": not failing,
+        "degraded": bool(degrading),
+        "reasons": [*failing, *degrading],
         "doing": str(state.stage) if state.stage is not None else "",
         "error": state.error,
         "error_code": state.error_code,
@@ -146,8 +151,6 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dic
 
 def _server_state(state: State, name: str, exists: bool) -> str:
     restarts = state.restarts.get(name, Restarts())
-    if restarts.lost:
-        return "lost"
     if restarts.waiting:
         return "restarting"
     return "ready" if exists else "absent"

@@ -44,9 +44,6 @@ def save(journal: Journal, before: State | None, state: State) -> None:
         journal: Journal of the deployment.
         before: State of the last checkpoint; None if there is none.
         state: State to keep.
-
-    Raises:
-        StateError: The journal cannot be written.
     """
     if before is None or any(getattr(before, name) is not getattr(state, name) for name in _KEPT):
         journal.keep_checkpoint(VERSION, pickle.dumps(state))

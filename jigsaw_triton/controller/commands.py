@@ -1,7 +1,7 @@
 """Command lines of a deployment's servers, which `deploy` runs and its dry run prints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker
@@ -12,6 +12,7 @@ from jigsaw_triton.servers.container import in_container
 from jigsaw_triton.servers.gateway_image import backend_mounts, with_backend
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +53,21 @@ class Commands:
         repository = self.paths.worker_repository(worker.name)
         # Python steps run outside the container, so that they find the same packages as the code beside them.
         own = worker.place is None or self.image is None
-        command = worker_command(
-            self.installation if own else self.workers,
-            name=worker.name,
-            repository=repository,
-            run_dir=self.paths.run,
-            secret=self.secret,
-            device=uuid,
-            device_mib=worker.memory_mib,
-            mps=mps,
-            # An update may load several models into this slice. The setting costs nothing until a model asks for turns.
-            shared=True,
+        command = self._marked(
+            worker.name,
+            worker_command(
+                self.installation if own else self.workers,
+                name=worker.name,
+                repository=self.paths.plain(repository),
+                run_dir=self.paths.run,
+                secret=self.secret,
+                device=uuid,
+                device_mib=worker.memory_mib,
+                mps=mps,
+                # An update may load several models into this slice. The setting costs nothing until a model asks for
+                # turns.
+                shared=True,
+            ),
         )
         if own or self.image is None:
             return command
@@ -78,16 +83,19 @@ class Commands:
     def gateway(self, ports: GatewayPorts) -> Command:
         """Returns the command line of the gateway."""
         image = self.gateway_image
-        command = gateway_command(
-            self.installation if image is None else with_backend(image.installation),
-            repository=self.paths.gateway_repository,
-            run_dir=self.paths.run,
-            secret=self.secret,
-            address=ports.address,
-            http_port=ports.http,
-            grpc_port=ports.grpc,
-            metrics_port=ports.metrics,
-            behind_edge=self.edge,
+        command = self._marked(
+            "gateway",
+            gateway_command(
+                self.installation if image is None else with_backend(image.installation),
+                repository=self.paths.plain(self.paths.gateway_repository),
+                run_dir=self.paths.run,
+                secret=self.secret,
+                address=ports.address,
+                http_port=ports.http,
+                grpc_port=ports.grpc,
+                metrics_port=ports.metrics,
+                behind_edge=self.edge,
+            ),
         )
         if image is None:
             return command
@@ -99,3 +107,7 @@ class Commands:
             gpu=False,
             mounts=backend_mounts(image.installation),
         )
+
+    def _marked(self, name: str, command: Command) -> Command:
+        """Adds the variables that show whose server it is."""
+        return replace(command, env={**command.env, **marks(self.paths.state, name)})

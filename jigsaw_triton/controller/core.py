@@ -14,15 +14,12 @@ from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.demand import Demand, Sample
 from jigsaw_triton.controller.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.rows import covered_rps, decayed, deviations, measured, still_valid
-from jigsaw_triton.controller.state import Phase, Restarts, State
+from jigsaw_triton.controller.state import GATEWAY, Phase, Restarts, State
 from jigsaw_triton.controller.transition import lingering, stages_down, stages_to
 from jigsaw_triton.planner.domain.difference import difference
 
 _SHORTFALL = 1e-3
 """Relative shortfall of the planned demand up to which a plan counts as covering all of it."""
-
-GATEWAY = "gateway"
-"""Key of the gateway in `State.restarts`, whose other keys are the names of workers."""
 
 Output = a.Issued | a.Report
 Outcome = tuple[State, tuple[Output, ...]]
@@ -66,6 +63,11 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
             return _restart(state, GATEWAY, f"the gateway ended unexpectedly ({status})")
+        case e.Stalled(server, seconds):
+            state = replace(state, stalled=state.stalled | {server})
+            return state, (a.Report("error", f"{server} has not answered for {seconds:g} s"),)
+        case e.Answered(server):
+            return replace(state, stalled=state.stalled - {server}), (a.Report("restart", f"{server} answers again"),)
         case e.Noticed(kind, text):
             return state, (a.Report(kind, text),)
         case e.Solved() | e.Done() | e.Failed():
@@ -82,7 +84,8 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     state = replace(state, inflight=inflight, stage_ids=state.stage_ids - {event.id})
     if isinstance(event, e.Failed):
         return _absorb_failure(state, action, event, in_stage)
-    state = replace(state, actual=state.actual.after(action))
+    actual = state.actual.after(action)
+    state = replace(state, actual=actual, stalled=state.stalled & {GATEWAY, *actual.workers})
     match action:
         case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
             return _adopt(state, action, Generation(action.wanted, event.plan, event.bundle))
@@ -167,44 +170,20 @@ def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
 
 
 def _restart(state: State, name: str, cause: str) -> Outcome:
-    """Restarts a dead server with exponential backoff, or gives it up if it has died too often."""
+    """Restarts a dead server, with exponential backoff up to a limit."""
+    state = replace(state, stalled=state.stalled - {name})
     known = name in state.actual.workers or (name == GATEWAY and state.actual.gateway)
     restarts = state.restarts.get(name, Restarts())
     if not known or restarts.waiting or state.phase in (Phase.STOPPING, Phase.STOPPED):
         return state, (a.Report("error", cause),)
     settings = state.settings
     recent = tuple(t for t in restarts.at_s if t > state.now_s - settings.restart_window_s)
-    if len(recent) >= settings.restart_limit:
-        window = f"{settings.restart_window_s:.0f} s"
-        text = f"{name} was restarted {len(recent)} times within {window} and is given up; next restart in {window}"
-        lost = replace(restarts, lost=True)
-        reports = a.Report("error", cause), a.Report("error", text)
-        return replace(state, restarts={**state.restarts, name: lost}), reports
-    delay_s = settings.restart_delay_s * 2 ** len(recent) if recent else 0.0
-    state = replace(state, restarts={**state.restarts, name: Restarts((*recent, state.now_s), waiting=True)})
+    delay_s = min(settings.restart_delay_s * 2 ** len(recent), settings.restart_most_s) if recent else 0.0
+    restarts = Restarts((*recent, state.now_s), waiting=True, cause=cause)
+    state = replace(state, restarts={**state.restarts, name: restarts})
     state, issued = _issue(state, [_restart_action(state, name, delay_s)])
     when = f"in {delay_s:g} s" if delay_s else "now"
     return state, (a.Report("error", f"{cause}; restarting it {when}"), *issued)
-
-
-def _revive(state: State, *, after_s: float = 0.0) -> Outcome:
-    """Restarts servers that were given up.
-
-    A new deploy may have removed the cause of their deaths. Without one, the requests that killed a server may have
-    ceased after a while.
-
-    Args:
-        state: State of the core.
-        after_s: Minimum number of seconds since a server's last restart.
-    """
-    until_s = state.now_s - after_s
-    lost = [name for name, restarts in state.restarts.items() if restarts.lost and restarts.at_s[-1] <= until_s]
-    outputs: list[Output] = []
-    for name in lost:
-        kept = {other: restarts for other, restarts in state.restarts.items() if other != name}
-        state, more = _restart(replace(state, restarts=kept), name, f"{name} had been given up")
-        outputs += more
-    return state, tuple(outputs)
 
 
 def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
@@ -249,13 +228,10 @@ def _advance_ready(state: State) -> Outcome:
         before = state.wanted.graphs if state.wanted is not None else {}
         counts = still_valid(state.counts, before, asked.wanted.graphs)
         state = replace(state, queued=None, asked=asked, wanted=asked.wanted, demand={}, counts=counts)
-        state, revived = _revive(state)
-        state, issued = _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
-        return state, (*revived, *issued)
-    state, revived = _revive(state, after_s=state.settings.restart_window_s)
+        return _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
-    return state, (*revived, *ended, *outputs)
+    return state, (*ended, *outputs)
 
 
 def _end_lingering(state: State) -> Outcome:

@@ -7,20 +7,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.controller.journal import Journal, ServerRecord
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Edge, GatewayPorts
-from jigsaw_triton.servers.command import gateway_sockets, shm_prefix
+from jigsaw_triton.servers.command import gateway_sockets
 from jigsaw_triton.servers.edge.config import PROTOCOLS, Place, files, links
 from jigsaw_triton.servers.edge.haproxy import Haproxy, find_haproxy
 from jigsaw_triton.servers.edge.keys import read_keys
 from jigsaw_triton.servers.edge.process import EdgeProcess, place_in, remove_files, write_files
-from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
+from jigsaw_triton.servers.members import marks
+from jigsaw_triton.servers.os_process import OsProcess, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 NAME = "edge"
-"""Name of the edge in the journal and in the status, and of its log."""
+"""Name of the edge among the servers and in the status, and of its log."""
 
 _LOOK_INTERVAL_S = 2.0
 _DELAY_FIRST_S, _DELAY_MOST_S = 0.05, 5.0
@@ -39,14 +39,12 @@ class EdgeKeeper:
 
     Args:
         paths: Folders of the deployment.
-        journal: Journal that records the process, so that a later controller can adopt it.
         report: Function that records an event.
         survives: True if HAProxy outlives this process.
     """
 
-    def __init__(self, paths: Paths, journal: Journal, report: Report, *, survives: bool = False) -> None:
+    def __init__(self, paths: Paths, report: Report, *, survives: bool = False) -> None:
         self._paths = paths
-        self._journal = journal
         self._report = report
         self._survives = survives
         self._place = edge_place(paths)
@@ -170,7 +168,6 @@ class EdgeKeeper:
             self._leaving.clear()
             await asyncio.gather(*(one.stop(soft=one is process) for one in running))
             if process is not None:
-                self._journal.forget_server(NAME)
                 await asyncio.to_thread(remove_files, self._place)
 
     async def _run(self, before: EdgeProcess | None) -> None:
@@ -178,21 +175,10 @@ class EdgeKeeper:
         assert self._edge is not None and self._haproxy is not None
         written = await asyncio.to_thread(self._contents)
         await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
-        record = self._record if self._survives else None
-        process = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), record=record)
-        try:
-            await process.start(before)
-        except BaseException:
-            self._journal.forget_server(NAME)
-            if before is not None and before.runs and before.pid is not None:
-                self._record(before.pid, start_time(before.pid) or 0)
-            raise
+        log, env = self._paths.log(NAME), marks(self._paths.state, NAME)
+        process = EdgeProcess(self._haproxy, self._place, log, env=env, survives=self._survives)
+        await process.start(before)
         self._process, self._written = process, written
-        if process.pid is not None:
-            self._record(process.pid, start_time(process.pid) or 0)
-
-    def _record(self, pid: int, started: int) -> None:
-        self._journal.keep_server(ServerRecord(NAME, pid, started, shm_prefix(self._paths.run, NAME)))
 
     def _contents(self) -> dict[str, Any]:
         """Returns all that HAProxy reads: generated files, links to the user's files, and digests of the latter."""

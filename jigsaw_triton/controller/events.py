@@ -82,7 +82,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker's tritonserver has ended unexpectedly."""
+    """A worker's tritonserver has ended unexpectedly.
+
+    Attributes:
+        worker: Name of the worker.
+        status: Exit status in words, or the reason why the server was killed.
+    """
 
     worker: str
     status: str
@@ -90,9 +95,33 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class GatewayExited:
-    """The gateway's tritonserver has ended unexpectedly."""
+    """The gateway's tritonserver has ended unexpectedly.
+
+    Attributes:
+        status: Exit status in words, or the reason why the server was killed.
+    """
 
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A server runs but has not answered for some seconds.
+
+    Attributes:
+        server: Name of a worker, or `gateway`.
+        seconds: Seconds since its last answer.
+    """
+
+    server: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A server that had stalled has answered."""
+
+    server: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +152,7 @@ class Tick:
     counts: Counts = field(default_factory=dict)
 
 
+Exited = WorkerExited | GatewayExited
 Event = (
     DeployRequested
     | RollbackRequested
@@ -131,8 +161,9 @@ Event = (
     | Solved
     | Done
     | Failed
-    | WorkerExited
-    | GatewayExited
+    | Exited
+    | Stalled
+    | Answered
     | Noticed
     | Tick
 )

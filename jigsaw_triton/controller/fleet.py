@@ -12,6 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.names import worker as worker_name
 from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.commands import Commands
 from jigsaw_triton.controller.condemned import POLL_S, Condemned, Damaged, listens, take
@@ -19,12 +20,13 @@ from jigsaw_triton.controller.edge import NAME as EDGE
 from jigsaw_triton.controller.edge import EdgeKeeper
 from jigsaw_triton.controller.immutable_settings import check_ground
 from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import CallRecord, Journal, ServerRecord
-from jigsaw_triton.controller.liveness import Liveness
-from jigsaw_triton.controller.mig_pool import MigPool
+from jigsaw_triton.controller.journal import CallRecord, Journal
+from jigsaw_triton.controller.liveness import Change, Liveness
+from jigsaw_triton.controller.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.ownership import foreign_instances
 from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.state import GATEWAY
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
@@ -32,13 +34,14 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, shm_prefix
-from jigsaw_triton.servers.image import find_image
+from jigsaw_triton.servers.image import find_image, main_process
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import Member, leaders, members
 from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
-from jigsaw_triton.servers.os_process import OsProcess, start_time
+from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, group_members, python_stubs
+from jigsaw_triton.servers.process import ServerProcess, group_members, make_private, python_stubs
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ three seconds."""
 
 _UNRESPONSIVE_S = 30.0
 """Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
+_STALLED_S = 5.0
+"""Seconds without any answer after which the event log and the status say so."""
+
 _DEATH_S = 1.0
 _STARTUP_S = 120.0
 _PROBE_S = 120.0
@@ -82,6 +88,7 @@ class Server:
         watch: Task that waits for the unexpected end of the process.
         loading: Number of models that are being loaded.
         reconciling: Task that checks the models of an adopted server.
+        cause: Reason why it was killed; empty if it was not.
     """
 
     process: ServerProcess
@@ -91,6 +98,18 @@ class Server:
     watch: asyncio.Task[None] | None = None
     loading: int = 0
     reconciling: asyncio.Task[None] | None = None
+    cause: str = ""
+
+    def kill(self, cause: str) -> None:
+        """Kills the server, which is then restarted like any server that dies.
+
+        Args:
+            cause: Reason, as the end of a sentence that begins with `killed, because`.
+        """
+        if not self.cause:
+            log.warning("%s is killed, because %s", self.process.name, cause)
+            self.cause = cause
+        self.process.kill()
 
 
 class Fleet:
@@ -99,14 +118,13 @@ class Fleet:
     Args:
         paths: Paths of the deployment.
         installation: Tritonserver to run.
-        journal: Journal that records our servers and MIG instances.
+        journal: Journal that records our MIG instances.
         secret: Secret of the restricted protocols.
-        exited: Callback for a server that ends unexpectedly, with its name (`gateway` or a worker's) and exit status.
-        noticed: Callback for an event that concerns a server, with its kind and text.
+        notify: Callback for events that concern servers.
         survives: True if the servers outlive this process, so that the next controller can adopt them.
     """
 
-    GATEWAY = "gateway"
+    GATEWAY = GATEWAY
 
     def __init__(
         self,
@@ -114,21 +132,19 @@ class Fleet:
         installation: Installation,
         journal: Journal,
         secret: str,
-        exited: Callable[[str, int], None],
-        noticed: Callable[[str, str], None] = lambda kind, text: log.warning("%s: %s", kind, text),
+        notify: Callable[[e.Event], None],
         *,
         survives: bool = False,
     ) -> None:
         self._paths = paths
         self._survives = survives
-        self.edge = EdgeKeeper(paths, journal, noticed, survives=survives)
+        self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
-        self._pool = MigPool(paths, journal, self._kill, survives=survives)
-        self._exited = exited
-        self._noticed = noticed
+        self._pool = MigPool(paths, journal, self._end_without_mps, survives=survives)
+        self._notify = notify
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -164,7 +180,7 @@ class Fleet:
 
         Args:
             cluster: Cluster to serve on.
-            keep: Servers, daemons and instances of an earlier controller that are left alone.
+            keep: Servers and instances of an earlier controller that are left alone.
 
         Raises:
             StateError: The driver, an image or the presence of an edge differs from that of the running servers.
@@ -174,7 +190,7 @@ class Fleet:
         gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
         if self._cluster is None:
-            await asyncio.to_thread(end_orphans, self._journal, self._paths.state, keep)
+            await asyncio.to_thread(end_orphans, self._journal, self._paths, keep)
             if known.image is not None:
                 image = await asyncio.to_thread(find_image, known.image)
                 self._commands = replace(self._commands, image=image)
@@ -209,31 +225,30 @@ class Fleet:
             JigsawError: The MIG driver or an image cannot be used.
         """
         names = {*actual.workers, self.GATEWAY} if actual.gateway else set(actual.workers)
-        records = {record.name: record for record in self._journal.servers()}
-        found = {
-            name: process
-            for name in (*names, *((EDGE,) if actual.gateway else ()))
-            if (record := records.get(name)) is not None
-            and (process := OsProcess.find(record.pid, record.started)) is not None
-        }
+        existing = await asyncio.to_thread(members, self._paths.state)
+        leading = leaders(existing)
+        kept = leading.keys() & {*names, *((EDGE,) if actual.gateway else ())}
         places = {(w.place.gpu, w.place.placement) for w in actual.workers.values() if w.place is not None}
-        pipes = {str(self._paths.mps(worker_name(*place))) for place in places}
-        await self.serve_on(cluster, Kept(frozenset(found), frozenset(pipes), frozenset(places)))
+        daemons = {daemon_name(worker_name(*place)) for place in places}
+        await self.serve_on(cluster, Kept(frozenset(kept | daemons), frozenset(places)))
         for name in sorted(names):
             worker = actual.workers.get(name)
             if worker is not None:
                 self._pool.adopt(worker)
-            self._register(name, worker, found.get(name))
+            await self._register(name, worker, leading.get(name))
         if actual.gateway:
-            await self.edge.adopt(found.get(EDGE))
+            # During a reload the one before has not ended yet.
+            edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
+            await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
         wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
         wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
-        for name in sorted(names & found.keys()):
+        adopted = {name for name in names if self._servers[name].process.pid is not None}
+        for name in sorted(adopted):
             server = self._servers[name]
             server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
-        return tuple(sorted(names - found.keys()))
+        return tuple(sorted(names - adopted))
 
-    def _register(self, name: str, worker: Worker | None, process: OsProcess | None) -> None:
+    async def _register(self, name: str, worker: Worker | None, leader: Member | None) -> None:
         """Registers a server that an earlier controller started. One without a process has ended."""
         if worker is None:
             assert self._cluster is not None
@@ -243,17 +258,14 @@ class Fleet:
             uuid = self._pool.uuid(name)
             command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
             repository = self._paths.worker_repository(name)
+        process = await _process_of(command, leader)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
         if process is not None:
             self._watch_server(name, server)
 
     def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
-        def record(pid: int, started: int) -> None:
-            self._journal.keep_server(ServerRecord(name, pid, started, command.shm_prefix))
-
-        log = self._paths.log(name)
-        return ServerProcess(name, command, log, record=record if self._survives else None, found=found)
+        return ServerProcess(name, command, self._paths.log(name), survives=self._survives, found=found)
 
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
@@ -266,8 +278,7 @@ class Fleet:
             try:
                 states = await server.client.index()
                 if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    log.warning("%s does not have %s; it is restarted", name, ", ".join(missing))
-                    server.process.kill()
+                    server.kill(f"it did not have {', '.join(missing)}")
                     return
                 if name == self.GATEWAY:
                     self.edge.admit()
@@ -384,11 +395,11 @@ class Fleet:
         self._servers.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
-    def _kill(self, workers: Iterable[str]) -> None:
-        """Kills servers, which are then restarted like any servers that die."""
+    def _end_without_mps(self, workers: Iterable[str]) -> None:
+        """Kills the servers whose MPS daemon has ended. They are then restarted like any servers that die."""
         for name in workers:
             if name in self._servers:
-                self._servers[name].process.kill()
+                self._servers[name].kill("its MPS daemon ended")
 
     # --- the gateway -----------------------------------------------------------------------------------------------
 
@@ -478,16 +489,9 @@ class Fleet:
         await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
         process = self._process(name, command)
         async with self._starting:
-            try:
-                await process.start(timeout_s=_STARTUP_S)
-            except BaseException:
-                self._journal.forget_server(name)
-                raise
+            await process.start(timeout_s=_STARTUP_S)
         server = Server(process, TritonClient.of(command), repository, uuid)
         self._servers[name] = server
-        if process.pid is not None:
-            # The server in a container is another process than the program that was started.
-            self._journal.keep_server(ServerRecord(name, process.pid, start_time(process.pid) or 0, command.shm_prefix))
         self._watch_server(name, server)
         return server
 
@@ -504,7 +508,8 @@ class Fleet:
         # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
         with contextlib.suppress(ServerError):
             await server.process.stop()
-        self._exited(name, status)
+        cause = f"killed, because {server.cause}" if server.cause else describe_status(status)
+        self._notify(e.GatewayExited(cause) if name == self.GATEWAY else e.WorkerExited(name, cause))
 
     async def _watch_health(self) -> None:
         """Kills servers that are alive but unhealthy, which are then restarted like any servers that die.
@@ -513,7 +518,8 @@ class Fleet:
         restart such a process, and keeps sending it batches, each of which fails after a second.
         """
         dead_since_s: dict[int, float] = {}
-        liveness = Liveness(_UNRESPONSIVE_S, time.monotonic)
+        models: dict[int, str] = {}
+        liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
             living = {
@@ -523,18 +529,24 @@ class Fleet:
             }
             stubs = await asyncio.to_thread(python_stubs, living.keys())
             now_s = time.monotonic()
-            dead_since_s = {number: dead_since_s.get(number, now_s) for number, stub in stubs.items() if stub.dead}
+            dead = {number: stub.status for number, stub in stubs.items() if stub.status is not None}
+            dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
+            # A process that has died no longer shows which model it ran.
+            models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
             self._limit_memory()
-            for pid, (name, server) in living.items():
-                of_it_s = (since_s for number, since_s in dead_since_s.items() if stubs[number].server == pid)
-                if now_s - min(of_it_s, default=now_s) >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
-                    log.warning("%s: a model's process has died; restarting the server", name)
-                    server.process.kill()
+            for number, status in dead.items():
+                _, server = living[stubs[number].server]
+                if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
+                    server.kill(_death(models[number], status))
             heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
-            for (name, server), ready in zip(living.values(), heard, strict=True):
-                if liveness.is_overdue(name, answered=ready):
-                    log.warning("%s: no answer for %g s; restarting the server", name, _UNRESPONSIVE_S)
-                    server.process.kill()
+            for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
+                match liveness.probed(pid, answered=ready):
+                    case Change.STALLED:
+                        self._notify(e.Stalled(name, _STALLED_S))
+                    case Change.ANSWERED:
+                        self._notify(e.Answered(name))
+                    case Change.OVERDUE:
+                        server.kill(f"it had not answered for {_UNRESPONSIVE_S:g} s")
 
     def _limit_memory(self) -> None:
         """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
@@ -549,18 +561,21 @@ class Fleet:
         while self._servers:
             await asyncio.sleep(POLL_S)
             for found in await asyncio.to_thread(take, self._paths.condemned):
-                self._end_condemned(found)
+                await self._end_condemned(found)
 
-    def _end_condemned(self, found: Condemned | Damaged) -> None:
+    async def _end_condemned(self, found: Condemned | Damaged) -> None:
         if isinstance(found, Damaged):
-            self._noticed("error", str(found))
+            self._notify(e.Noticed("error", str(found)))
             return
         server = self._servers.get(found.worker)
         ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
         consequence = "killing and restarting its server" if ended else "its server has already been replaced"
-        self._noticed("condemned", f"{found}; {consequence}")
-        if server is not None and ended:
-            server.process.kill()
+        self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
+        if server is not None and server.process.pid is not None and ended:
+            # The gateway may notice a dead process before `_watch_health` does.
+            stubs = await asyncio.to_thread(python_stubs, {server.process.pid})
+            statuses = [stub.status for stub in stubs.values() if stub.status is not None]
+            server.kill(_death(found.model, statuses[0]) if statuses else "the gateway condemned it")
 
     async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
         if server.watch is not None:
@@ -569,7 +584,6 @@ class Fleet:
         await server.process.stop(grace_s=grace_s)
         # A concurrent call may have opened a new connection.
         await server.client.close(for_good=True)
-        self._journal.forget_server(server.process.name)
 
     async def _load_all(
         self,
@@ -613,6 +627,9 @@ class Fleet:
         except ServerError as error:
             name, log = server.process.name, server.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
+        else:
+            # No request has come yet, not even a probe.
+            await asyncio.to_thread(make_private, server.process.command.shm_prefix)
         finally:
             server.loading -= 1
 
@@ -652,9 +669,34 @@ class Fleet:
             await asyncio.to_thread(remove_model, name, server.repository)
 
 
+def _death(model: str, status: int) -> str:
+    """Returns the reason to kill the server of a model whose process has died.
+
+    Args:
+        model: Name of the model; empty if it is not known.
+        status: Exit status of the process.
+    """
+    whose = f"its model {model}" if model else "one of its models"
+    return f"a process of {whose} ended with {describe_status(status)}"
+
+
 def _probed(models: Iterable[WorkerModel]) -> list[str]:
     """Returns the names of the models to probe. Python steps are not probed, since their code may refuse zeros."""
     return [model.name for model in models if model.variant]
+
+
+async def _process_of(command: Command, leader: Member | None) -> OsProcess | None:
+    """Returns the process of a server that an earlier controller started; None if it has ended.
+
+    Args:
+        command: Command of the server.
+        leader: Process that the controller started, which is not the server itself if that runs in a container.
+    """
+    if leader is None or command.container is None:
+        return OsProcess.find(leader.pid, leader.started) if leader is not None else None
+    pid = await asyncio.to_thread(main_process, command.container)
+    started = start_time(pid) if pid is not None else None
+    return OsProcess.find(pid, started) if pid is not None and started is not None else None
 
 
 async def _has_ended(server: Server) -> bool:

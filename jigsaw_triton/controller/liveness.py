@@ -1,33 +1,58 @@
 """Liveness of servers: how long each has not answered."""
 
 from collections.abc import Callable
+from enum import Enum, auto
+
+
+class Change(Enum):
+    """Change of a server's liveness."""
+
+    STALLED = auto()
+    """The server has not answered for some seconds."""
+
+    ANSWERED = auto()
+    """The server had stalled, and has answered."""
+
+    OVERDUE = auto()
+    """The server has not answered for so long that it hangs."""
 
 
 class Liveness:
     """Tracks how long each server has been unresponsive.
 
     Args:
-        limit_s: Seconds without an answer after which a server counts as hanging.
+        stalled_s: Seconds without an answer after which a server has stalled.
+        overdue_s: Seconds without an answer after which a server hangs.
         clock: Monotonic clock, in seconds.
     """
 
-    def __init__(self, limit_s: float, clock: Callable[[], float]) -> None:
-        self._limit_s = limit_s
+    def __init__(self, stalled_s: float, overdue_s: float, clock: Callable[[], float]) -> None:
+        self._stalled_s = stalled_s
+        self._overdue_s = overdue_s
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._since: dict[int, float] = {}
+        self._stalled: set[int] = set()
 
-    def is_overdue(self, name: str, *, answered: bool) -> bool:
-        """Notes the outcome of a probe. Returns True once the server has been unresponsive for the limit.
-
-        The count starts again after it has returned True.
+    def probed(self, pid: int, *, answered: bool) -> Change | None:
+        """Notes the outcome of a probe, and returns what it changes. The count starts again after `OVERDUE`.
 
         Args:
-            name: Name of the server.
+            pid: Process id of the server.
             answered: True if the server has just answered.
         """
-        now = self._clock()
-        since = self._since.setdefault(name, now)
-        overdue = not answered and now - since >= self._limit_s
-        if answered or overdue:
-            del self._since[name]
-        return overdue
+        stalled = pid in self._stalled
+        if answered:
+            self._forget(pid)
+            return Change.ANSWERED if stalled else None
+        silent_s = self._clock() - self._since.setdefault(pid, self._clock())
+        if silent_s >= self._overdue_s:
+            self._forget(pid)
+            return Change.OVERDUE
+        if silent_s >= self._stalled_s and not stalled:
+            self._stalled.add(pid)
+            return Change.STALLED
+        return None
+
+    def _forget(self, pid: int) -> None:
+        self._since.pop(pid, None)
+        self._stalled.discard(pid)

@@ -12,6 +12,7 @@ from jigsaw_triton.controller.instances import Instances
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.model import MigInstance
+from jigsaw_triton.servers.members import marks
 from jigsaw_triton.servers.mps import MpsDaemon, find_control
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,21 @@ class _PooledInstance:
     watch: asyncio.Task[None] | None = None
 
 
+def daemon_name(place: str) -> str:
+    """Returns the name of an instance's MPS daemon among the servers of the deployment.
+
+    Args:
+        place: Name of the instance's place.
+    """
+    return f"{place}.mps"
+
+
 class MigPool:
     """Creates MIG instances, lets workers share them, and destroys each with its last worker.
 
     Args:
         paths: Paths of the deployment.
-        journal: Journal that records the MPS daemons of the deployment.
+        journal: Journal that records the MIG instances of the deployment.
         broken: Callback for a daemon that has ended by itself, with the names of the workers on its instance.
         survives: True if the MPS daemons go on when this process ends.
     """
@@ -160,7 +170,8 @@ class MigPool:
 
     def _daemon(self, name: str, pooled: _PooledInstance, control: Path) -> MpsDaemon:
         pipes, logs = self._paths.mps(name), self._paths.mps_logs(name)
-        return MpsDaemon(control, pooled.uuid, pipes, logs, survives=self._survives)
+        env = marks(self._paths.state, daemon_name(name))
+        return MpsDaemon(control, pooled.uuid, pipes, logs, marks=env, survives=self._survives)
 
     async def _create(self, worker: Worker) -> MigInstance:
         assert worker.place is not None
@@ -176,7 +187,6 @@ class MigPool:
     async def _start(self, name: str, pooled: _PooledInstance) -> None:
         assert pooled.daemon is not None
         await pooled.daemon.stop()
-        self._journal.keep_daemon(str(self._paths.mps(name)))
         await pooled.daemon.start()
         pooled.watch = asyncio.create_task(self._watch(name, pooled), name=f"watch MPS of {name}")
 
@@ -192,7 +202,6 @@ class MigPool:
             if pooled.watch is not None:
                 pooled.watch.cancel()
             await pooled.daemon.stop()
-            self._journal.forget_daemon(str(self._paths.mps(name)))
         await asyncio.to_thread(self._mig.destroy, pooled.uuid)
 
     def _lock(self, name: str) -> asyncio.Lock:

@@ -1,11 +1,11 @@
 """Ownership of MIG instances: ours are those that the journal accounts for. All others are left alone."""
 
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.journal import JournalReader
 from jigsaw_triton.gpus.driver import MigDriver
 from jigsaw_triton.gpus.model import MigInstance
 
 
-def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInstance, ...]:
+def ours(instances: tuple[MigInstance, ...], journal: JournalReader) -> tuple[MigInstance, ...]:
     """Returns the instances that the journal accounts for.
 
     These are instances whose UUID it records, instances that an unfinished creation may have left at its placement,
@@ -23,7 +23,7 @@ def ours(instances: tuple[MigInstance, ...], journal: Journal) -> tuple[MigInsta
     return tuple(filter(is_ours, instances))
 
 
-def foreign_instances(driver: MigDriver, journal: Journal) -> tuple[MigInstance, ...]:
+def foreign_instances(driver: MigDriver, journal: JournalReader) -> tuple[MigInstance, ...]:
     """Returns the instances that a driver reports and that are not ours. Blocks.
 
     Args:

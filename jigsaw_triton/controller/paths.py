@@ -4,11 +4,12 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.servers.command import check_plain
+from jigsaw_triton.servers.command import check_plain, is_plain
 
 _ROOM_BYTES = 2**16
 """Free space in bytes that a folder must have for a start to be worth trying."""
@@ -66,6 +67,14 @@ class Paths:
         """Folder of the model repositories of the gateway and the workers."""
         return self.state / "repositories"
 
+    def plain(self, repository: Path) -> Path:
+        """Returns a path of a model repository that Triton can use, whatever characters are in the state folder's."""
+        return self._repository_link / repository.relative_to(self.repositories)
+
+    @property
+    def _repository_link(self) -> Path:
+        return self.run / self.repositories.name
+
     @property
     def gateway_repository(self) -> Path:
         """Model repository of the gateway."""
@@ -113,18 +122,25 @@ class Paths:
         """Returns the log directory of a MIG instance's MPS daemon."""
         return self.logs / f"{place}.mps"
 
+    def servers(self) -> frozenset[str]:
+        """Returns the names of the servers that have a repository: all that run, and those that have died."""
+        found = {path.name for path in (self.repositories / "workers").glob("*")}
+        return frozenset({*found, self.gateway_repository.name} if self.gateway_repository.exists() else found)
+
     def create(self) -> None:
         """Creates the folders, which only their owner can read.
 
         Raises:
             InputError: A folder cannot be created, written or used by Triton, or is open to other users.
         """
-        check_plain(self.repositories)
+        check_plain(self._repository_link)
         for folder in (self.state, self.logs, self.gateway_repository):
             _writable(folder)
         for folder in (self.run.parent, self.run):
             _private(folder)
         _writable(self.run / "workers")
+        with suppress(FileExistsError):
+            self._repository_link.symlink_to(self.repositories)
 
 
 def _writable(folder: Path) -> None:
@@ -167,7 +183,7 @@ def _private(folder: Path) -> None:
 
 
 def deployment_paths(state: Path | None) -> Paths:
-    """Returns the paths of the deployment with this state folder.
+    """Returns the paths of the deployment with this state folder, which are the same for each spelling of its path.
 
     Args:
         state: State folder; None for the user's default, `$XDG_STATE_HOME/jigsaw-triton`.
@@ -175,9 +191,9 @@ def deployment_paths(state: Path | None) -> Paths:
     if state is None:
         base = os.environ.get("XDG_STATE_HOME")
         state = (Path(base) if base else Path.home() / ".local" / "state") / "jigsaw-triton"
-    state = state.absolute()
+    state = state.resolve()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     name = hashlib.sha256(str(state).encode()).hexdigest()[:10]
-    if runtime and Path(runtime).is_dir():
+    if runtime and is_plain(Path(runtime)) and Path(runtime).is_dir():
         return Paths(state, Path(runtime) / "jigsaw-triton" / name)
     return Paths(state, Path(f"/tmp/jigsaw-triton-{os.getuid()}") / name)

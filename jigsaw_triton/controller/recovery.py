@@ -26,6 +26,7 @@ def recovered(state: State) -> State | None:
         state,
         actual=actual,
         restarts=restarts,
+        stalled=frozenset(),
         inflight={},
         stages=(),
         stage=None,

@@ -19,9 +19,8 @@ class Settings:
         linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
         restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
             waits this delay times 2**n.
-        restart_limit: Number of restarts of one server within restart_window_s before it is given up.
-        restart_window_s: Seconds over which restarts are counted, and after which a server that was given up is
-            restarted once more.
+        restart_most_s: Longest delay of a restart in seconds. A server is restarted until it serves.
+        restart_window_s: Seconds over which a server's restarts are counted.
     """
 
     rise_window_s: float = 4.0
@@ -34,5 +33,5 @@ class Settings:
     cooldown_s: float = 10.0
     linger_s: float = 30.0
     restart_delay_s: float = 0.5
-    restart_limit: int = 5
-    restart_window_s: float = 120.0
+    restart_most_s: float = 30.0
+    restart_window_s: float = 300.0

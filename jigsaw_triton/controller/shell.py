@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from jigsaw_triton.controller import actions as a
@@ -21,14 +21,16 @@ from jigsaw_triton.controller.rows import Counts, read_counts, since
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
-from jigsaw_triton.servers.os_process import describe_status
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
 _TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
-"""Actions that only remove things. `down` does not cancel them, and a full disk does not prevent them."""
+"""Actions that only remove things, which `down` does not cancel."""
+
+_UNCONDITIONAL = (*_TEARDOWN, a.RestartWorker, a.RestartGateway)
+"""Actions that do not wait for a journal that can be written: a full disk prevents no restart."""
 
 
 class Controller:
@@ -60,6 +62,11 @@ class Controller:
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
+
+    @property
+    def journal_failure(self) -> str:
+        """Reason why the journal's file is incomplete; empty if it is complete."""
+        return self._journal.failure
 
     @property
     def rates_rps(self) -> Mapping[str, float]:
@@ -99,8 +106,7 @@ class Controller:
         if state.running is not None:
             await self._executor.resume(state.running, state.actual.routes)
         count = len(self._fleet.pids())
-        with _journal_errors_logged():
-            self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
+        self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:
             said = "while no controller ran"
             self._queue.put_nowait(e.GatewayExited(said) if name == Fleet.GATEWAY else e.WorkerExited(name, said))
@@ -146,15 +152,9 @@ class Controller:
         if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
             self._queue.put_nowait(e.DownRequested())
 
-    def exited(self, server: str, status: int) -> None:
-        """Handles the unexpected end of a server."""
-        cause = describe_status(status)
-        event = e.GatewayExited(cause) if server == Fleet.GATEWAY else e.WorkerExited(server, cause)
+    def notify(self, event: e.Event) -> None:
+        """Handles an event that concerns a server."""
         self._queue.put_nowait(event)
-
-    def noticed(self, kind: str, text: str) -> None:
-        """Records an observation about a server in the event log."""
-        self._queue.put_nowait(e.Noticed(kind, text))
 
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits until an event has been handled, or until the timeout."""
@@ -164,10 +164,9 @@ class Controller:
 
     async def _handle(self, event: e.Event) -> None:
         self.state, outputs = core.step(self.state, event)
-        with _journal_errors_logged():
-            # Before the actions begin: the next controller must know which may have been carried out.
-            save(self._journal, self._saved, self.state)
-            self._saved = self.state
+        # Before the actions begin: the next controller must know which may have been carried out.
+        save(self._journal, self._saved, self.state)
+        self._saved = self.state
         if isinstance(event, e.DownRequested):
             # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)
@@ -178,8 +177,7 @@ class Controller:
             match output:
                 case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
-                    with _journal_errors_logged():
-                        self._journal.event(kind, text, code)
+                    self._journal.event(kind, text, code)
                 case a.Issued(number, action):
                     self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
         if outputs or not isinstance(event, e.Tick):
@@ -192,7 +190,7 @@ class Controller:
         event: e.Event
         error = ""
         try:
-            with _journal_errors_logged() if isinstance(action, _TEARDOWN) else contextlib.nullcontext():
+            with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action))
             if isinstance(action, a.Solve):
                 event = e.Solved(number, *await self._executor.solve(action))
@@ -211,14 +209,14 @@ class Controller:
             log.exception("action %s failed", type(action).__name__)
             error = f"{type(action).__name__} failed: {type(failure).__name__}: {failure}"
             event = e.Failed(number, error)
-        with _journal_errors_logged():
-            self._journal.end(row, error)
+        self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._journal.sync()
             self._rates_rps, counts = await self._measure()
             self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts))
 
@@ -243,18 +241,6 @@ class Controller:
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         before, self._counted = self._counted, read_counts(samples)
         return rates, since(before, self._counted)
-
-
-@contextlib.contextmanager
-def _journal_errors_logged() -> Iterator[None]:
-    """Logs journal errors instead of raising them, so that a full disk does not stop what serves.
-
-    Actions that add servers or models do not use it, so they fail on a full disk.
-    """
-    try:
-        yield
-    except StateError as error:
-        log.error("%s", error)
 
 
 def _subject(action: a.Action) -> str:

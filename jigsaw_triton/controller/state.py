@@ -12,6 +12,9 @@ from jigsaw_triton.controller.rows import Counts
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.transition import Stage
 
+GATEWAY = "gateway"
+"""Name of the gateway among the servers, whose other names are those of workers."""
+
 
 class Phase(StrEnum):
     """Phase of the controller.
@@ -38,13 +41,13 @@ class Restarts:
 
     Attributes:
         at_s: Times of recent restarts, oldest first.
-        lost: True if the server was given up.
         waiting: True if a restart is in progress.
+        cause: Sentence that says why the server was restarted last.
     """
 
     at_s: tuple[float, ...] = ()
-    lost: bool = False
     waiting: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class State:
         asked: Request of the user that the change in progress carries out; None if the load caused it.
         paused: True if the measured load causes no change.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
+        stalled: Names of the servers that run but have not answered for some seconds.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
@@ -98,6 +102,7 @@ class State:
     asked: Request | None = None
     paused: bool = False
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
+    stalled: frozenset[str] = frozenset()
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     overloaded: frozenset[str] = frozenset()
@@ -107,8 +112,3 @@ class State:
     error_code: int = 0
     next_id: int = 1
     next_generation: int = 1
-
-    @property
-    def degraded(self) -> bool:
-        """True if a server that the plan needs was given up or is being restarted."""
-        return any(r.lost or r.waiting for r in self.restarts.values())

@@ -247,6 +247,11 @@ def with_input_limit(command: Command, version: str) -> Command:
     return replace(command, argv=(*command.argv, f"--http-max-input-size={_INPUT_LIMIT_MIB * 2**20}"))
 
 
+def is_plain(folder: Path) -> bool:
+    """True if no character of the path has a meaning to a shell."""
+    return _NOT_PLAIN.search(str(folder)) is None
+
+
 def check_plain(folder: Path) -> None:
     """Refuses a folder that Triton's Python backend cannot use, because it passes paths to a shell without quotes.
 
@@ -257,7 +262,7 @@ def check_plain(folder: Path) -> None:
         raise InputError(
             f"Triton's Python backend cannot use a folder with {special.group()!r} in its path",
             where=str(folder),
-            hint="choose another folder with --state or JIGSAW_STATE, or with JIGSAW_CACHE for the cache",
+            hint="choose another folder with JIGSAW_CACHE for the cache, or with XDG_RUNTIME_DIR",
         )
 
 

@@ -10,9 +10,11 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import LABEL, Container, Image, Runtime
 from jigsaw_triton.servers.interpreter import INSIDE
+from jigsaw_triton.servers.members import DEPLOYMENT_VARIABLE, SERVER_VARIABLE
 
-_OUTSIDE = ("CUDA_VISIBLE_DEVICES",)
-"""Variables that docker or podman itself gets too: they show which process holds an emulated instance."""
+_OUTSIDE = ("CUDA_VISIBLE_DEVICES", DEPLOYMENT_VARIABLE, SERVER_VARIABLE)
+"""Variables that docker or podman itself gets too: they show which process holds an emulated instance, and whose it
+is."""
 
 
 def container_of(runtime: Runtime, shm_prefix: str) -> Container:
@@ -69,7 +71,7 @@ def in_container(
     return replace(
         command,
         argv=(str(image.runtime.program), *arguments, *command.argv),
-        env={name: command.env[name] for name in _OUTSIDE},
+        env={name: command.env[name] for name in _OUTSIDE if name in command.env},
         container=container,
     )
 

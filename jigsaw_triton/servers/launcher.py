@@ -1,7 +1,7 @@
 """Runs a program in place of this one: launcher.py PARENT_PID ends|survives PROGRAM ARGUMENT...
 
-The program ends with its parent process, or outlives it. One that outlives it starts once the parent has written a byte
-to its standard input: by then the parent has put the process on record.
+The program ends with its parent process, or outlives it. In either case it does not start if its parent has already
+ended.
 
 It is run as a script in a fresh interpreter, so it imports only the standard library. It turns into the program by
 exec, which keeps the process id and the parent-death signal. A preexec_fn would instead run between fork and exec of a
@@ -34,29 +34,26 @@ def main(parent: int, fate: str, argv: list[str]) -> None:
 
     Args:
         parent: Process id of the parent.
-        fate: `ENDS`: the kernel sends the program SIGTERM when the thread that started it ends. `SURVIVES`: the kernel
-            does so only until the program starts.
+        fate: `ENDS`: the kernel sends the program SIGTERM when the thread that started it ends. `SURVIVES`: it outlives
+            its parent.
         argv: Absolute path of the program, and its arguments.
     """
-    _end_with(parent, signal.SIGTERM)
-    if fate == SURVIVES:
-        if not os.read(0, 1):
-            sys.exit(1)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _end_with(parent, 0)
+    if fate == ENDS:
+        _end_with_parent()
+    if os.getppid() != parent:
+        # The parent has ended, perhaps before the signal was set.
+        sys.exit(1)
     _allow_files()
     if stack_mib := os.environ.get(STACK_VARIABLE):
         _allow_stack(2**20 * int(stack_mib))
     os.execv(argv[0], argv)
 
 
-def _end_with(parent: int, number: int) -> None:
-    """Has the kernel send a signal when the parent's thread ends; 0 for none."""
+def _end_with_parent() -> None:
+    """Has the kernel send SIGTERM when the parent's thread ends."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if number and os.getppid() != parent:  # The parent died before the signal was set.
-        sys.exit(1)
 
 
 def _allow_files() -> None:

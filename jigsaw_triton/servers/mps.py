@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.errors import MissingDependencyError, ServerError
 from jigsaw_triton.servers.logfile import tail
@@ -87,15 +88,26 @@ class MpsDaemon:
         device: UUID of the instance.
         pipes: Pipe directory of this daemon alone, which it creates, and removes at the end.
         logs: Log directory, which it creates.
+        marks: Environment variables that show whose daemon it is.
         survives: True if the daemon outlives this process. Otherwise it gets SIGTERM when the thread that started it
             ends: call `start` in the main thread then.
     """
 
-    def __init__(self, control: Path, device: str, pipes: Path, logs: Path, *, survives: bool = False) -> None:
+    def __init__(
+        self,
+        control: Path,
+        device: str,
+        pipes: Path,
+        logs: Path,
+        *,
+        marks: Mapping[str, str] = MappingProxyType({}),
+        survives: bool = False,
+    ) -> None:
         self._control = control
         self._device = device
         self._pipes = pipes
         self._logs = logs
+        self._marks = marks
         self._survives = survives
         self._process: OsProcess | None = None
 
@@ -173,9 +185,8 @@ class MpsDaemon:
             self._process = OsProcess.spawn(
                 daemon_argv(self._control),
                 output=output,
-                env={**os.environ, **daemon_environment(self._device, self._pipes, self._logs)},
-                # Whoever looks for the daemon finds it by its pipe directory, which is on record.
-                record=(lambda _pid, _started: None) if self._survives else None,
+                env={**os.environ, **daemon_environment(self._device, self._pipes, self._logs), **self._marks},
+                survives=self._survives,
             )
         finally:
             os.close(output)

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from jigsaw_triton.servers import launcher
@@ -40,10 +40,6 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-Record = Callable[[int, int], None]
-"""Puts a process on record, by its id and its start time in kernel ticks since boot."""
-
-
 class OsProcess:
     """A running process that can be waited for and sent signals. Create it inside the event loop that watches it.
 
@@ -68,7 +64,7 @@ class OsProcess:
         output: int,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        record: Record | None = None,
+        survives: bool = False,
     ) -> "OsProcess":
         """Starts a program in a session and process group of its own.
 
@@ -77,13 +73,13 @@ class OsProcess:
             output: File descriptor for stdout and stderr.
             env: Environment; None for that of this process.
             cwd: Working directory; None for that of this process.
-            record: Puts a program on record that survives this process; it begins once this has returned. None for one
-                that gets SIGTERM when the thread that started it ends: call this from the main thread then.
+            survives: True for a program that outlives this process; its environment must then show whose it is.
+                Otherwise it gets SIGTERM when the thread that started it ends: call this from the main thread then.
         """
-        fate = launcher.ENDS if record is None else launcher.SURVIVES
+        fate = launcher.SURVIVES if survives else launcher.ENDS
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), fate, *argv],
-            stdin=subprocess.DEVNULL if record is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=env,
@@ -91,15 +87,6 @@ class OsProcess:
             start_new_session=True,
             umask=0o077,
         )
-        if child.stdin is not None and record is not None:
-            try:
-                with child.stdin, contextlib.suppress(BrokenPipeError):
-                    record(child.pid, start_time(child.pid) or 0)
-                    child.stdin.write(b"\n")
-            except BaseException:
-                # Without its byte the launcher ends.
-                child.wait()
-                raise
         return cls(child.pid, child)
 
     @classmethod

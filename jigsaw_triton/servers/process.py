@@ -16,7 +16,7 @@ from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import end_container, main_process
 from jigsaw_triton.servers.logfile import rotate, tail
-from jigsaw_triton.servers.os_process import OsProcess, Record, describe_status
+from jigsaw_triton.servers.os_process import OsProcess, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 _POLL_S = 0.05
@@ -33,18 +33,18 @@ class ServerProcess:
         name: Name of the server, for messages.
         command: Command to run.
         log: Log file, which is appended to and rotated; its folder must exist.
-        record: Function that puts the server on record before it starts; the server then outlives this process. None
-            for one that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
+        survives: True if the server outlives this process. Otherwise it gets SIGTERM when the thread that started it
+            ends: call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 
     def __init__(
-        self, name: str, command: Command, log: Path, *, record: Record | None = None, found: OsProcess | None = None
+        self, name: str, command: Command, log: Path, *, survives: bool = False, found: OsProcess | None = None
     ) -> None:
         self.name = name
         self.command = command
         self.log = log
-        self._record = record
+        self._survives = survives
         self._process = found
         self._rotation: asyncio.Task[None] | None = None
         self._log_start = 0
@@ -130,7 +130,7 @@ class ServerProcess:
                 env={**os.environ, **self.command.env},
                 # Python searches its start folder for modules first, so this must be one without any.
                 cwd=self.log.parent,
-                record=self._record,
+                survives=self._survives,
             )
         finally:
             os.close(log)
@@ -192,6 +192,17 @@ def sweep(prefix: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def make_private(prefix: str) -> None:
+    """Makes the regions in /dev/shm whose names have this prefix accessible to their owner alone.
+
+    Triton's Python backend makes its regions readable by all users, whatever the umask is. They hold tensors.
+    """
+    for path in _SHM.iterdir():
+        if path.name.startswith(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                path.chmod(0o600)
+
+
 def group_members(group: int) -> list[int]:
     """Returns the ids of the running processes of a process group."""
     members = []
@@ -213,12 +224,13 @@ class Stub:
     Attributes:
         server: Process id of its tritonserver.
         model: Name of the model; empty if the process has died.
-        dead: True if it has died and the server has not noticed: Triton reaps only stubs that it ends itself.
+        status: Exit status, negative for a signal, of a process that has died without its server's notice: Triton reaps
+            only stubs that it ends itself. None if the process runs.
     """
 
     server: int
     model: str
-    dead: bool
+    status: int | None
 
 
 def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
@@ -226,17 +238,17 @@ def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            state, parent, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+            state, parent, *_, status = (process / "stat").read_text().rpartition(")")[2].split()
             if int(parent) not in servers:
                 continue
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         if state == "Z":
-            found[int(process.name)] = Stub(int(parent), "", dead=True)
+            found[int(process.name)] = Stub(int(parent), "", os.waitstatus_to_exitcode(int(status)))
         # The first argument after the program is <repository>/<model>/<version>/model.py.
         elif len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
-            found[int(process.name)] = Stub(int(parent), path.parts[-3], dead=False)
+            found[int(process.name)] = Stub(int(parent), path.parts[-3], None)
     return found
 
 

@@ -1,6 +1,7 @@
 """Deployments, without tritonservers."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import pytest
 
 import jigsaw_triton as jt
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
+from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, exposure, raise_failure
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.gpus.model import Cluster, Edge, EdgeTls, GatewayPorts
 from tests.cli.conftest import Run
 from tests.fakes import controller as controllers
+from tests.fakes.controller import FakeController
 
 
 class EventSource:
@@ -53,8 +56,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     deployment = Deployment(tmp_path / "state")
     deployment.paths.create()
     yield deployment
-    for folder in (deployment.paths.run / "workers", deployment.paths.run):
-        folder.rmdir()
+    shutil.rmtree(deployment.paths.run)
 
 
 @pytest.fixture
@@ -182,11 +184,60 @@ def test_a_controller_that_died_has_an_error(
     connect(EventSource(), monkeypatch)
     last = deployment.follow(lambda _: None, 0, stopped)
     assert last["error"].startswith("the controller ended unexpectedly")
-    assert last["error_code"] == 1
+    assert (last["state"], last["error_code"]) == ("gone", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "word"), [("stopped", 0, ""), ("transition", 1, "error: the controller ended unexpectedly")]
+)
+def test_following_the_events_ends_with_the_reason(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch, run: Run, kind: str, code: int, word: str
+) -> None:
+    journal.event(kind, "the last event")
+    connect(EventSource(answer("ready"), answer("ready")), monkeypatch)
+    result = run("events", "--follow", "--state", deployment.paths.state)
+    assert (result.exit_code, result.stderr.partition(";")[0].strip()) == (code, word)
 
 
 def test_an_event_is_printed_on_one_line() -> None:
     assert event_line("2026-01-02T03:04:05.678+00:00", "plan", "generation 1") == "03:04:05 plan       generation 1"
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_that_does_not_serve_is_not_ready(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = FakeController().install(monkeypatch)
+    controller.running, controller.serving = True, False
+    with pytest.raises(StateError, match="not ready within 0 s: ready; the gateway does not serve"):
+        deployment.wait("ready", timeout_s=0.0)
+    controller.serving = True
+    deployment.wait("ready", timeout_s=0.0)
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edge", "open_to_all", "advised"),
+    [
+        (None, "inference, the models' metadata and the metrics are open to everyone", True),
+        (Edge(tls=EdgeTls("c", "k")), "inference, the models' metadata and the metrics are open to everyone", True),
+        (Edge(api_keys="keys"), "but the metrics are open to everyone", False),
+        (Edge(tls=EdgeTls("c", "k", "ca")), "but the metrics are open to everyone", False),
+    ],
+)
+def test_an_address_of_all_networks_is_a_warning_that_says_what_protects(
+    edge: Edge | None, open_to_all: str, advised: bool
+) -> None:
+    warning = exposure(Cluster((), gateway=GatewayPorts(address="0.0.0.0"), edge=edge)) or ""
+    assert "the gateway listens on 0.0.0.0, so other machines can reach it" in warning
+    assert open_to_all in warning
+    assert ("API keys" in warning) is advised
+
+
+def test_an_address_of_this_machine_alone_is_no_warning() -> None:
+    assert exposure(Cluster((), gateway=GatewayPorts(address="127.0.0.2"))) is None
 
 
 # --- starting -------------------------------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.
     assert starts(tmp_path) == [""]
 
 
+def test_a_controller_that_hangs_is_killed(tmp_path: Path) -> None:
+    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_S = 1; sys.exit(")
+    (tmp_path / "controller.sh").write_text(f"trap '' TERM; echo > {tmp_path}/ready; while :; do sleep 0.01; done")
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "controller.sh")]) as process:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
 def test_a_deployment_has_one_supervisor(tmp_path: Path) -> None:
     lock = deployment_paths(tmp_path).supervisor_lock
     assert lock == tmp_path / LOCK

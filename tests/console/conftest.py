@@ -51,7 +51,7 @@ def desk(run_dir: Path) -> Iterator[Desk]:
         version="2.51.0",
         origin="package",
     )
-    fleet = Fleet(paths, installation, journal, "0123456789abcdef", lambda _name, _status: None)
+    fleet = Fleet(paths, installation, journal, "0123456789abcdef", lambda _: None)
     controller = Controller(Idle(paths, fleet, {}, journal), fleet, journal, Settings())
     yield Desk(paths, journal, fleet, controller)
     journal.close()

@@ -9,6 +9,7 @@ from jigsaw_triton.controller.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId
 from tests.console.conftest import Desk
+from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import World, bundle, generation, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "v0")), worker("0/1g@1", ("t1", "v0"))])
@@ -61,7 +62,7 @@ def test_the_status_shows_the_utilisation_of_instances_where_it_is_known(desk: D
     assert second["use"] is None
 
 
-def test_the_status_shows_restarting_and_lost_servers(desk: Desk) -> None:
+def test_the_status_shows_restarting_servers_and_why(desk: Desk) -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker | a.RestartGateway))
     world.send(e.DeployRequested(wanted()))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
@@ -71,17 +72,27 @@ def test_the_status_shows_restarting_and_lost_servers(desk: Desk) -> None:
     assert [w["state"] for w in status["workers"]] == ["restarting", "ready"]
     assert [w["restarts"] for w in status["workers"]] == [1, 0]
     assert status["gateway"]["state"] == "restarting"
-    assert status["degraded"]
+    assert status["degraded"] and not status["serving"]
+    assert status["reasons"] == [
+        "the gateway does not serve",
+        "n-0-1g-0 is restarting: worker n-0-1g-0 ended unexpectedly (signal 9)",
+        "gateway is restarting: the gateway ended unexpectedly (signal 9)",
+    ]
     world.end()
     desk.controller.state = world.state
-    assert not snapshot(desk.controller, desk.fleet)["degraded"]
-    for _ in range(world.state.settings.restart_limit):
-        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-        world.end()
-    desk.controller.state = world.state
     status = snapshot(desk.controller, desk.fleet)
-    assert status["workers"][0]["state"] == "lost"
-    assert status["degraded"]
+    assert (status["serving"], status["degraded"], status["reasons"]) == (True, False, [])
+
+
+def test_the_status_shows_a_journal_that_cannot_be_written(desk: Desk) -> None:
+    desk.controller.state = served()
+    fill_disk(desk.journal)
+    status = snapshot(desk.controller, desk.fleet)
+    assert status["serving"] and status["degraded"]
+    assert status["reasons"] == ["journal: cannot be written: No space left on device"]
+    free_disk(desk.journal)
+    desk.journal.sync()
+    assert not snapshot(desk.controller, desk.fleet)["degraded"]
 
 
 def test_the_status_shows_the_current_stage_and_the_last_error(desk: Desk) -> None:

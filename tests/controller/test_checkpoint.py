@@ -109,7 +109,7 @@ def test_a_state_with_all_that_a_deployment_knows_comes_back(journal: Journal) -
         state,
         wanted=loaded,
         counts={Source("app", "t0", "v0", "ROWS"): Count(3.0, 2.0)},
-        restarts={"gateway": Restarts((1.0,), lost=True)},
+        restarts={"gateway": Restarts((1.0,), cause="the gateway ended unexpectedly")},
         inflight={1: a.Flip("app", ONE.graphs["app"].front)},
     )
     save(journal, None, full)

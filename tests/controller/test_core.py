@@ -6,6 +6,7 @@ from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.core import refusal
 from jigsaw_triton.controller.generation import Request
 from jigsaw_triton.controller.rows import Count, Source
+from jigsaw_triton.controller.service import troubles, unserved
 from jigsaw_triton.controller.state import Phase
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from tests.controller.worlds import World, bundle, generation, plan, wanted, worker
@@ -214,10 +215,11 @@ def test_the_load_triggers_no_change_during_the_cooldown() -> None:
 def test_a_dead_worker_is_restarted_with_its_models() -> None:
     world = deployed(World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker)))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    assert world.state.degraded
+    cause = "worker n-0-1g-0 ended unexpectedly (signal 9)"
+    assert troubles(world.state) == (f"n-0-1g-0 is restarting: {cause}",)
     world.end()
     assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-    assert not world.state.degraded
+    assert troubles(world.state) == ()
 
 
 def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None:
@@ -228,36 +230,44 @@ def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None
     assert world.state == before
 
 
-def test_a_worker_that_keeps_dying_is_given_up() -> None:
+def test_a_worker_that_keeps_dying_is_restarted_after_ever_longer_delays_up_to_a_limit() -> None:
     world = deployed(World({1: ONE}))
-    for _ in range(world.state.settings.restart_limit + 1):
+    for _ in range(9):
         world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
     delays = [x.delay_s for x in world.done if isinstance(x, a.RestartWorker)]
-    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0]
-    assert world.state.degraded
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    world.ticks([9.0] * int(world.state.settings.restart_window_s))
+    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
 
 
-def test_a_worker_that_was_given_up_is_restarted_later() -> None:
+def test_a_gateway_that_keeps_dying_is_restarted() -> None:
     world = deployed(World({1: ONE}))
-    for _ in range(world.state.settings.restart_limit + 1):
-        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    text = "n-0-1g-0 was restarted 5 times within 120 s and is given up; next restart in 120 s"
-    assert world.reports[-1] == ("error", text)
-    world.ticks([9.0] * 119)
-    assert world.state.degraded
-    world.ticks([9.0])
-    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-    assert not world.state.degraded
+    for _ in range(9):
+        world.send(e.GatewayExited("signal 11"))
+    assert world.kinds()[-9:] == ["RestartGateway"] * 9
+    assert unserved(world.state) == ()
 
 
-def test_a_deploy_restarts_a_worker_that_was_given_up() -> None:
-    world = deployed(World({1: ONE, 2: ONE}))
-    for _ in range(world.state.settings.restart_limit + 1):
-        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
+def test_a_stalled_server_is_reported_and_no_trouble_once_it_answers() -> None:
+    world = deployed(World({1: ONE}))
+    world.send(e.Stalled("n-0-1g-0", 5.0))
+    assert world.reports[-1] == ("error", "n-0-1g-0 has not answered for 5 s")
+    assert troubles(world.state) == ("n-0-1g-0 does not answer",)
+    world.send(e.Answered("n-0-1g-0"))
+    assert world.reports[-1] == ("restart", "n-0-1g-0 answers again")
+    assert troubles(world.state) == ()
+
+
+def test_a_stalled_server_is_forgotten_when_it_ends() -> None:
+    world = deployed(World({1: replace(TWO, generation=1), 2: ONE}))
+    for server in ("n-0-1g-1", "n-0-1g-2"):
+        world.send(e.Stalled(server, 5.0))
+    world.send(e.WorkerExited("n-0-1g-1", "killed"))
+    assert world.state.stalled == {"n-0-1g-2"}
     world.send(e.DeployRequested(wanted()))
-    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-    assert not world.state.degraded
-    assert world.state.phase is Phase.READY
+    assert "n-0-1g-2" not in world.state.actual.workers
+    assert world.state.stalled == frozenset()
 
 
 def test_a_failed_restart_is_retried() -> None:
@@ -265,7 +275,7 @@ def test_a_failed_restart_is_retried() -> None:
     faults = ["does not start", ""]
     world.fault = lambda x: faults.pop(0) if isinstance(x, a.RestartWorker) and faults else ""
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    assert not world.state.degraded
+    assert troubles(world.state) == ()
     errors = [text for kind, text in world.reports if kind == "error"]
     exited = "worker n-0-1g-0 ended unexpectedly (signal 9); restarting it now"
     assert errors == [exited, "does not start; restarting it in 1 s"]

@@ -57,7 +57,7 @@ def fleet(
     paths = Paths(run_dir / "state", run_dir / "run")
     paths.create()
     journal = Journal(paths.journal)
-    yield Fleet(paths, installation, journal, "0123456789abcdef", lambda _name, _status: None)
+    yield Fleet(paths, installation, journal, "0123456789abcdef", lambda _: None)
     journal.close()
     machine.leave()
 

@@ -1,13 +1,15 @@
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.journal import KEPT, Journal, ServerRecord
-from jigsaw_triton.controller.paths import deployment_paths
-from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.controller.journal import KEPT, Journal, JournalReader
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
+from tests.controller.disks import fill_disk, free_disk
 
 INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
 
@@ -16,20 +18,19 @@ def test_records_outlive_the_process(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     first = Journal(path)
     first.keep_instance(INSTANCE)
-    first.keep_server(ServerRecord("gateway", 4711, 99, "jigsaw-x-"))
+    first.keep_fact("driver", "nvml")
     first.event("plan", "one")
     first.event("ready", "two")
     first.generation(7, "requested by the user", {"version": 1})
     first.close()
     again = Journal(path)
     assert again.instances() == (INSTANCE,)
-    assert again.servers() == (ServerRecord("gateway", 4711, 99, "jigsaw-x-"),)
+    assert again.fact("driver") == "nvml"
     assert [(x.kind, x.text) for x in again.events()] == [("plan", "one"), ("ready", "two")]
     assert [x.text for x in again.events(after=again.events()[0].id)] == ["two"]
     assert again.last_generation() == 7
     again.forget_instance("MIG-1")
-    again.forget_server("gateway")
-    assert again.instances() == () and again.servers() == ()
+    assert again.instances() == ()
     again.close()
 
 
@@ -38,51 +39,118 @@ def test_only_the_owner_can_read_the_journal(tmp_path: Path) -> None:
     assert (tmp_path / "j").stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "j").write_text("not a database, and long enough to be looked at closely by SQLite" * 20)
-    with pytest.raises(StateError, match="cannot be read"):
-        Journal(tmp_path / "j")
+GARBAGE = b"not a database, and long enough to be looked at closely by SQLite" * 200
 
 
-def test_folders_are_private_to_their_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    paths = deployment_paths(tmp_path / "state")
-    paths.create()
-    assert paths.state.stat().st_mode & 0o077 == 0
-    paths.run.chmod(0o755)
-    with pytest.raises(InputError, match="open to other users"):
-        paths.create()
-
-
-def test_a_state_folder_that_triton_cannot_use_is_not_created(tmp_path: Path) -> None:
-    state = tmp_path / "my state"
-    with pytest.raises(InputError, match="cannot use a folder with ' ' in its path"):
-        deployment_paths(state).create()
-    assert not state.exists()
-
-
-def test_two_deployments_do_not_share_folders(tmp_path: Path) -> None:
-    assert deployment_paths(tmp_path / "a").run != deployment_paths(tmp_path / "b").run
-
-
-def test_the_error_names_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written") as caught:
-        deployment_paths(tmp_path / "file" / "state").create()
-    assert str(tmp_path / "file" / "state") in str(caught.value)
-
-
-def test_a_full_disk_allows_reads_and_refuses_writes(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    journal.event("plan", "one", 3)
+def filled(path: Path) -> Journal:
+    """A journal with an instance, a checkpoint and an event."""
+    journal = Journal(path)
     journal.keep_instance(INSTANCE)
-    journal._db.execute("PRAGMA query_only=ON")  # SQLite refuses every change, as it does on a full disk.
-    with pytest.raises(StateError, match="cannot be written"):
+    journal.keep_checkpoint("1", b"state")
+    journal.event("plan", "one", 3)
+    return journal
+
+
+def without_pages(data: bytes) -> bytes:
+    """The beginning of a file, as a crash of the machine may leave it."""
+    return data[: len(data) // 2]
+
+
+def with_zeros(data: bytes) -> bytes:
+    """A file that has lost the contents of its tables, but not its header."""
+    return data[:4096] + bytes(len(data) - 4096)
+
+
+@pytest.mark.parametrize("damaged", [lambda _: GARBAGE, without_pages, with_zeros])
+def test_a_damaged_file_is_moved_aside_at_the_start(tmp_path: Path, damaged: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "j"
+    filled(path).close()
+    damage = damaged(path.read_bytes())
+    for number in (1, 2):
+        path.write_bytes(damage)
+        with pytest.raises(StateError, match="the journal cannot be read"), closing(JournalReader(path)) as reader:
+            reader.events()
+        with closing(Journal(path)) as journal:
+            assert journal.instances() == () and journal.failure == ""
+            (event,) = journal.events()
+            assert event.text.startswith(f"the journal's file is damaged and was moved to {path}.damaged-{number};")
+        assert Path(f"{path}.damaged-{number}").read_bytes() == damage
+
+
+@pytest.mark.parametrize("damaged", [lambda _: GARBAGE, lambda _: b"", without_pages])
+def test_a_file_that_is_damaged_while_it_is_open_is_written_anew(
+    tmp_path: Path, damaged: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "j"
+    with closing(filled(path)) as journal:
+        journal.sync()
+        path.write_bytes(damaged(path.read_bytes()))
+        journal.sync()
+        with closing(JournalReader(path)) as reader:
+            assert reader.instances() == (INSTANCE,)
+            assert reader.checkpoint() == ("1", b"state")
+            assert [event.code for event in reader.events()] == [3, 0]
+            assert reader.events()[-1].text.startswith("the journal's file is damaged and was moved to")
+    assert Path(f"{path}.damaged-1").exists()
+
+
+def test_a_table_that_is_missing_from_an_open_file_prevents_no_action(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "j")) as journal:
+        with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as other:
+            other.execute("DROP TABLE actions")
+        journal.end(journal.begin(1, "Solve", ""))
+        assert journal.failure == ""
+        with closing(JournalReader(tmp_path / "j")) as reader:
+            assert reader.instances() == (INSTANCE,)
+
+
+@pytest.mark.parametrize("ends", [("",), ("", "-wal", "-shm")])
+def test_a_file_that_is_deleted_while_it_is_open_is_written_anew(tmp_path: Path, ends: tuple[str, ...]) -> None:
+    path = tmp_path / "j"
+    with closing(filled(path)) as journal:
+        for end in ends:
+            Path(f"{path}{end}").unlink()
+        journal.sync()
         journal.event("ready", "two")
-    journal.forget_instance("MIG-1")
-    assert [(event.text, event.code) for event in journal.events()] == [("one", 3)]
-    assert journal.instances() == (INSTANCE,)
-    journal.close()
+        with closing(JournalReader(path)) as reader:
+            assert reader.instances() == (INSTANCE,)
+            assert [event.text for event in reader.events()][::2] == ["one", "two"]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_refuses_what_must_be_durable_and_nothing_else(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "j")) as journal:
+        fill_disk(journal)
+        assert journal.failure == "cannot be written: No space left on device"
+        other = replace(INSTANCE, uuid="MIG-2")
+        for refused in (
+            lambda: journal.keep_instance(other),
+            lambda: journal.begin_creation(INSTANCE.gpu, INSTANCE.placement),
+            lambda: journal.begin(1, "BringUp", "a"),
+        ):
+            with pytest.raises(StateError, match="the journal cannot be written: No space left on device"):
+                refused()
+        assert journal.instances() == (INSTANCE,) and journal.creations() == {}
+        journal.keep_checkpoint("1", b"next")
+        journal.forget_instance("MIG-1")
+        assert journal.checkpoint() == ("1", b"next") and journal.instances() == ()
+        alarms = [event.text for event in journal.events() if event.kind == "error"]
+        assert len(alarms) == 1 and alarms[0].startswith("the journal cannot be written: No space left on device.")
+
+
+def test_a_journal_is_complete_once_the_disk_has_room(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "j")) as journal:
+        fill_disk(journal)
+        journal.keep_checkpoint("1", b"next")
+        journal.sync()
+        assert journal.failure
+        free_disk(journal)
+        journal.sync()
+        assert journal.failure == ""
+        with closing(JournalReader(tmp_path / "j")) as reader:
+            assert reader.checkpoint() == ("1", b"next")
+            assert reader.events() == journal.events()
+            assert reader.events()[-1].text == "the journal is complete again"
 
 
 def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +162,9 @@ def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.Monk
         journal.event("plan", str(number))
         journal.end(journal.begin(number, "Solve", ""))
         journal.generation(number, "requested by the user", {})
-    count = journal._db.execute("SELECT COUNT(*) FROM actions").fetchone()[0]
-    assert 100 <= count < 200
+    with closing(sqlite3.connect(tmp_path / "j")) as file:
+        counts = [file.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in KEPT]
+    assert all(100 <= count < 200 for count in counts)
     assert 100 <= len(journal.events()) < 200
     assert journal.events()[-1].text == "999"
     assert journal.last_generation() == 999

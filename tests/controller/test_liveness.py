@@ -1,20 +1,27 @@
-from jigsaw_triton.controller.liveness import Liveness
+import pytest
+
+from jigsaw_triton.controller.liveness import Change, Liveness
+
+STALLED, ANSWERED, OVERDUE = Change.STALLED, Change.ANSWERED, Change.OVERDUE
 
 
-def test_a_server_that_answers_within_the_limit_is_never_overdue() -> None:
+@pytest.mark.parametrize(
+    ("silent", "changes"),
+    [
+        ((), {}),
+        ((4, 8), {}),
+        ((5, 10), {10: STALLED, 11: ANSWERED}),
+        ((0, 40), {5: STALLED, 30: OVERDUE, 36: STALLED, 41: ANSWERED}),
+    ],
+)
+def test_a_server_stalls_answers_again_or_hangs(silent: tuple[int, ...], changes: dict[int, Change]) -> None:
     now = [0.0]
-    liveness = Liveness(30.0, lambda: now[0])
-    for step in range(20):
-        now[0] = 12.0 * step
-        assert not liveness.is_overdue("a", answered=step % 3 == 2)
-
-
-def test_an_unresponsive_server_is_overdue_once_and_counted_again() -> None:
-    now = [5.0]
-    liveness = Liveness(30.0, lambda: now[0])
-    overdue_at = []
-    for second in range(5, 100, 5):
+    liveness = Liveness(5.0, 30.0, lambda: now[0])
+    found = {}
+    for second in range(60):
         now[0] = float(second)
-        overdue_at += [second] if liveness.is_overdue("a", answered=False) else []
-        assert not liveness.is_overdue("b", answered=True)
-    assert overdue_at == [35, 70]
+        answered = not silent or not silent[0] <= second <= silent[1]
+        if (change := liveness.probed(1, answered=answered)) is not None:
+            found[second] = change
+        assert liveness.probed(2, answered=True) is None
+    assert found == changes

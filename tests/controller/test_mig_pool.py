@@ -71,14 +71,13 @@ def test_processes_share_an_instance_and_its_daemon_until_the_last_leaves(world:
         assert (world.pool.uuid(ONE.name), world.pool.uuid(TWO.name)) == (uuid, uuid)
         daemon = await world.pool.daemon(ONE.name)
         assert daemon is not None and daemon is await world.pool.daemon(TWO.name)
-        assert world.journal.daemons() == (str(world.paths.mps(PIPES)),)
         await world.leave(ONE)
         assert daemon.runs and world.uuids == [uuid]
         await world.leave(TWO)
         assert not daemon.runs
 
     asyncio.run(main())
-    assert world.uuids == [] and world.journal.daemons() == () and world.broken == []
+    assert world.uuids == [] and world.broken == []
 
 
 def test_a_server_alone_on_its_instance_needs_no_daemon(world: World) -> None:
@@ -117,7 +116,7 @@ def test_a_daemon_that_does_not_start_leaves_no_instance(world: World, tmp_path:
     mps.install(tmp_path / "bin", like="broken")
     with pytest.raises(ServerError, match="ended before it answered"):
         asyncio.run(world.pool.take(ONE))
-    assert world.uuids == [] and world.journal.daemons() == ()
+    assert world.uuids == []
 
 
 def test_a_dead_daemon_is_reported_and_restarted(world: World) -> None:

@@ -1,25 +1,35 @@
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.journal import Journal, ServerRecord
-from jigsaw_triton.controller.orphans import DRIVER_FACT, end_orphans, note_runtime
+from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.mig_pool import daemon_name
+from jigsaw_triton.controller.orphans import DRIVER_FACT, Kept, end_orphans, note_runtime, reclaim
+from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
+from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.image import Container, Runtime, end_container
+from jigsaw_triton.servers.members import marks
 from jigsaw_triton.servers.os_process import start_time
-from jigsaw_triton.servers.process import group_members
 from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine
 
 GPU = GpuId("n", 0)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path, tmp_path / "run")
 
 
 @pytest.fixture
@@ -34,7 +44,9 @@ def driver(tmp_path: Path) -> EmulatedMigDriver:
     return EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])], holders_of=lambda _: ())
 
 
-def test_instances_are_destroyed_through_the_driver_that_created_them(tmp_path: Path, journal: Journal) -> None:
+def test_instances_are_destroyed_through_the_driver_that_created_them(
+    tmp_path: Path, paths: Paths, journal: Journal
+) -> None:
     machine = Machine(tmp_path / "gpus", ["A100-80GB"])
     machine.enter()
     try:
@@ -42,85 +54,111 @@ def test_instances_are_destroyed_through_the_driver_that_created_them(tmp_path: 
         other = driver.create(GPU, Placement(0, "3g"))
         journal.keep_instance(driver.create(GPU, Placement(4, "3g")))
         journal.keep_fact(DRIVER_FACT, "nvml")
-        assert end_orphans(journal, tmp_path) == 1
+        assert end_orphans(journal, paths) == 1
         assert driver.instances() == (other,)
-        assert any(kind == "nvml" for (kind,) in journal._db.execute("SELECT kind FROM actions"))
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as file:
+            assert ("nvml",) in file.execute("SELECT kind FROM actions").fetchall()
     finally:
         machine.leave()
 
 
-def test_our_instances_are_destroyed_and_others_left(
-    tmp_path: Path, journal: Journal, driver: EmulatedMigDriver
-) -> None:
+def test_our_instances_are_destroyed_and_others_left(paths: Paths, journal: Journal, driver: EmulatedMigDriver) -> None:
     for start in (0, 1):
         journal.keep_instance(driver.create(GPU, Placement(start, "1g")))
     other = driver.create(GPU, Placement(2, "1g"))
     driver.destroy(journal.instances()[0].uuid)
-    assert end_orphans(journal, tmp_path) == 1
+    assert end_orphans(journal, paths) == 1
     assert driver.instances() == (other,)
     assert journal.instances() == ()
 
 
-def test_servers_are_killed_with_their_process_group_and_shared_memory(tmp_path: Path, journal: Journal) -> None:
-    prefix = f"jigsaw-test-{os.getpid()}-"
-    region = Path("/dev/shm") / f"{prefix}1"
-    region.touch()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
-        journal.keep_server(ServerRecord("gateway", process.pid, start_time(process.pid) or 0, prefix))
-        assert end_orphans(journal, tmp_path) == 1
-        assert process.wait(timeout=10) == -9
-    assert not region.exists()
-    assert journal.servers() == ()
-
-
-def test_stubs_that_outlive_their_server_are_killed(tmp_path: Path, journal: Journal) -> None:
-    prefix = f"jigsaw-test-{os.getpid()}-"
-    # The leader leaves two processes in its group. Only one has the server's prefix on its command line.
-    script = (
-        "import subprocess, sys; wait = 'import sys; sys.stdin.read()'; "
-        "children = [subprocess.Popen([sys.executable, '-c', wait, *more]) for more in ([sys.argv[1]], [])]; "
-        "print(*(child.pid for child in children), flush=True)"
-    )
+@contextmanager
+def running(script: str, paths: Paths, server: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs a Python script as a server of the deployment, with its standard input and output piped."""
+    env = {**os.environ, **marks(paths.state, server), **variables}
     with subprocess.Popen(
-        [sys.executable, "-c", script, prefix],
+        [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=env,
         start_new_session=True,
-    ) as leader:
-        assert leader.stdin is not None and leader.stdout is not None
-        stub, other = (int(text) for text in leader.stdout.readline().split())
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_servers_are_killed_with_their_shared_memory(paths: Paths, journal: Journal) -> None:
+    region = Path("/dev/shm") / f"{shm_prefix(paths.run, 'gateway')}1"
+    region.touch()
+    with running("input()", paths, "gateway") as process:
+        assert end_orphans(journal, paths) == 1
+        assert process.wait(timeout=10) == -9
+    assert not region.exists()
+
+
+def test_shared_memory_of_servers_that_have_ended_is_removed(paths: Paths, journal: Journal) -> None:
+    paths.worker_repository("n-0-1g-0").mkdir(parents=True)
+    region = Path("/dev/shm") / f"{shm_prefix(paths.run, 'n-0-1g-0')}1"
+    region.touch()
+    assert end_orphans(journal, paths) == 0
+    assert not region.exists()
+
+
+def test_stubs_that_outlive_their_server_are_killed(paths: Paths, journal: Journal) -> None:
+    script = (
+        "import subprocess, sys; wait = 'import sys; sys.stdin.read()'; "
+        "child = subprocess.Popen([sys.executable, '-c', wait]); print(child.pid, flush=True)"
+    )
+    with running(script, paths, "gateway") as leader:
+        assert leader.stdout is not None
+        stub = int(leader.stdout.readline())
         leader.wait(timeout=10)
-        journal.keep_server(ServerRecord("gateway", leader.pid, 1, prefix))
-        assert end_orphans(journal, tmp_path) == 1
-        assert group_members(leader.pid) == [other]
-        assert stub != other
-        leader.stdin.close()
+        assert end_orphans(journal, paths) == 1
+        assert start_time(stub) is None
 
 
-def test_a_process_that_has_reused_the_pid_of_a_server_is_left_alone(tmp_path: Path, journal: Journal) -> None:
-    journal.keep_server(ServerRecord("gateway", os.getpid(), 1, "jigsaw-test-nobodys-"))
-    assert end_orphans(journal, tmp_path) == 0
-    assert journal.servers() == ()
+def test_processes_of_other_deployments_and_kept_servers_are_left_alone(paths: Paths, journal: Journal) -> None:
+    other = Paths(paths.state.with_name("other"), paths.run)
+    with running("input()", other, "gateway") as others, running("input()", paths, "n-0-1g-0") as kept:
+        assert end_orphans(journal, paths, Kept(frozenset({"n-0-1g-0"}))) == 0
+        assert others.poll() is None and kept.poll() is None
 
 
-def test_an_mps_daemon_is_killed_before_its_instance_is_destroyed(tmp_path: Path, journal: Journal) -> None:
-    instances = EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
+def test_an_mps_daemon_is_killed_before_its_instance_is_destroyed(paths: Paths, journal: Journal) -> None:
+    instances = EmulatedMigDriver(paths.state / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
     instance = instances.create(GPU, Placement(0, "1g"))
-    pipes = tmp_path / "pipes"
-    pipes.mkdir()
     journal.keep_instance(instance)
-    journal.keep_daemon(str(pipes))
-    held = {**os.environ, "CUDA_VISIBLE_DEVICES": instance.uuid, "CUDA_MPS_PIPE_DIRECTORY": str(pipes)}
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=held, start_new_session=True
-    ) as daemon:
-        assert end_orphans(journal, tmp_path) == 2
+    with running("input()", paths, daemon_name("n-0-1g-0"), CUDA_VISIBLE_DEVICES=instance.uuid) as daemon:
+        assert end_orphans(journal, paths) == 2
         assert daemon.wait(timeout=10) == -9
-    assert instances.instances() == () and journal.daemons() == () and not pipes.exists()
+    assert instances.instances() == ()
 
 
-def test_containers_that_outlive_their_controller_are_removed(tmp_path: Path, journal: Journal) -> None:
+def test_instances_of_running_servers_are_destroyed_although_the_journal_was_lost(
+    paths: Paths, journal: Journal
+) -> None:
+    instances = EmulatedMigDriver(paths.state / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
+    ours, others = (instances.create(GPU, Placement(start, "1g")) for start in (0, 1))
+    with running("input()", paths, "n-0-1g-0", CUDA_VISIBLE_DEVICES=ours.uuid):
+        assert end_orphans(journal, paths) == 2
+    assert instances.instances() == (others,)
+
+
+def test_an_instance_that_only_a_descendant_of_a_server_uses_is_not_ours(paths: Paths, journal: Journal) -> None:
+    instances = EmulatedMigDriver(paths.state / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])])
+    others = instances.create(GPU, Placement(1, "1g"))
+    with (
+        running("input()", paths, "steps-app"),
+        running("input()", paths, "steps-app", CUDA_VISIBLE_DEVICES=others.uuid),
+    ):
+        reclaim(journal, paths)
+    assert journal.instances() == ()
+
+
+def test_containers_that_outlive_their_controller_are_removed(tmp_path: Path, paths: Paths, journal: Journal) -> None:
     docker = Docker(tmp_path / "docker", "image")
     for name, run_dir in (("one", "/run/1"), ("two", "/run/1"), ("others", "/run/2")):
         label = f"--label=jigsaw-triton.deployment={run_dir}"
@@ -131,10 +169,10 @@ def test_containers_that_outlive_their_controller_are_removed(tmp_path: Path, jo
                 time.sleep(0.01)
             cli.kill()
     note_runtime(journal, Runtime(docker.program, (0, 0)), Path("/run/1"))
-    assert end_orphans(journal, tmp_path) == 2
+    assert end_orphans(journal, paths) == 2
     assert docker.containers() == ["others"]
     # After a cleanup the container runtime is not called again: it may have been uninstalled by then.
     docker.program.write_text("#!/bin/sh\nexit 1\n")
-    assert end_orphans(journal, tmp_path) == 0
+    assert end_orphans(journal, paths) == 0
     docker = Docker(tmp_path / "docker", "image")
     end_container(Container(Runtime(docker.program, (0, 0)), "others"))

@@ -1,20 +1,24 @@
 """The shell with an executor whose actions do nothing."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller import events as e
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.journal import Journal, JournalReader
 from jigsaw_triton.controller.settings import Settings
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.planner.domain.plan import Plan
+from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import bundle, plan, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+MORE = worker("0/2g@2", ("t0", "a"), ("t1", "a"), generation=2)
 
 
 class Idle:
@@ -60,3 +64,62 @@ def test_down_ends_actions_that_have_not_started(tmp_path: Path) -> None:
     assert state.phase is Phase.STOPPED
     assert not state.actual.workers and not state.inflight
     journal.close()
+
+
+class Recording:
+    """Executor that plans a generation and records the other actions, which all succeed."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    async def solve(self, action: a.Solve) -> tuple[Plan, object]:
+        return plan(10.0), bundle(action.generation, ONE.workers.values() if action.generation == 1 else [MORE])
+
+    async def run(self, action: a.Action) -> None:
+        self.ran.append(type(action).__name__)
+
+
+async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
+    controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
+    running = asyncio.create_task(controller.run())
+
+    async def settled() -> None:
+        async with asyncio.timeout(10):
+            while controller.state.phase is not Phase.READY or controller.state.inflight:
+                await controller.wait_changed(1.0)
+
+    await controller.deploy(wanted())
+    await settled()
+    fill_disk(journal)
+    executor.ran.clear()
+    controller.notify(e.WorkerExited("n-0-1g-0", "signal 9"))
+    controller.notify(e.GatewayExited("signal 9"))
+    async with asyncio.timeout(10):
+        while len(executor.ran) < 2:
+            await controller.wait_changed(0.1)
+    assert executor.ran == ["RestartWorker", "RestartGateway"]
+    await settled()
+    await controller.deploy(wanted(11.0))
+    await settled()
+    assert executor.ran == ["RestartWorker", "RestartGateway"]
+    assert "cannot be written: No space left on device" in controller.state.error
+    free_disk(journal)
+    async with asyncio.timeout(10):
+        while journal.failure:  # noqa: ASYNC110 the controller tries again every second
+            await asyncio.sleep(0.05)
+    await controller.deploy(wanted(12.0))
+    await settled()
+    assert "BringUp" in executor.ran
+    controller.leave()
+    await running
+    return controller
+
+
+def test_a_full_disk_delays_changes_but_no_restart(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        controller = asyncio.run(_on_a_full_disk(journal, Recording()))
+    assert controller.state.error == ""
+    with closing(JournalReader(tmp_path / "journal.sqlite")) as reader:
+        texts = [event.text for event in reader.events()]
+    assert "worker n-0-1g-0 ended unexpectedly (signal 9); restarting it now" in texts
+    assert "n-0-1g-0 serves again" in texts

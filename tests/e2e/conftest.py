@@ -19,7 +19,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[System]:
     """A deployment that the tests of a module share. It is taken down after them, and must leave nothing behind."""
-    system = System(tmp_path_factory.mktemp("shared"))
+    system = System(tmp_path_factory.mktemp("state of a déployment"))
     yield system
     system.end()
 

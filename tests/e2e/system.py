@@ -177,6 +177,11 @@ class System:
             os.kill(pid, signal.SIGKILL)
         wait_unlocked(self._deployment.paths.lock)
 
+    def lose_journal(self) -> None:
+        """Deletes the journal."""
+        for path in self.state.glob("journal.sqlite*"):
+            path.unlink()
+
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
         pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
@@ -198,15 +203,18 @@ class System:
         slots = self._deployment.paths.run / "slots"
         return {(path.parent.name, path.name) for path in slots.glob("*/*")}
 
-    def orphans(self) -> list[str]:
-        """Returns what the deployment should not leave behind: processes, regions, MIG instances, run directory."""
+    def regions(self) -> list[Path]:
+        """Returns the regions in shared memory of all servers that have run."""
         names = {path.stem for path in (self.state / "logs").glob("*.log")}
         prefixes = tuple(shm_prefix(self._deployment.paths.run, name) for name in names)
-        regions = [str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith(prefixes)]
+        return [path for path in Path("/dev/shm").iterdir() if path.name.startswith(prefixes)]
+
+    def orphans(self) -> list[str]:
+        """Returns what the deployment should not leave behind: processes, regions, MIG instances, run directory."""
         mig = self.state / "mig.json"
         instances = json.loads(mig.read_text())["instances"] if mig.exists() else []
         run = [str(self._deployment.paths.run)] if self._deployment.paths.run.exists() else []
-        return [*self._processes().values(), *regions, *map(str, instances), *run]
+        return [*self._processes().values(), *map(str, self.regions()), *map(str, instances), *run]
 
     def end(self) -> None:
         """Takes the deployment down and checks that it leaves nothing behind."""

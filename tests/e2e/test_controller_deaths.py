@@ -89,14 +89,19 @@ def test_a_killed_controller_costs_no_request_and_is_started_again(
         os.kill(worker["pid"], signal.SIGKILL)
         last = shared.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
         shared.wait_event(f"{worker['name']} serves again", after=last)
+        # It writes its journal again if that is lost, so that it still knows its MIG instances.
+        shared.lose_journal()
         updated = deployed(accuracy=0.85)
         assert updated["generation"] > before["generation"]
     crowd.assert_none_failed()
 
 
-def test_down_ends_servers_whose_controller_is_gone(shared: System, deployed: Callable[..., dict[str, Any]]) -> None:
+def test_down_ends_servers_whose_controller_and_journal_are_gone(
+    shared: System, deployed: Callable[..., dict[str, Any]]
+) -> None:
     deployed(accuracy=0.85)
     shared.kill_controller()
+    shared.lose_journal()
     down = shared.run("down")
     assert down.code == 0
     assert "that a killed controller left" in down.err

@@ -44,6 +44,14 @@ def test_a_killed_worker_is_restarted_and_loses_no_request(served: System, task:
     assert after["restarts"] == before["restarts"] + 1
 
 
+def test_only_its_owner_can_open_shared_memory(served: System) -> None:
+    with Client(served, "http") as client:
+        assert client.squares([2]) == expected([2])
+    regions = served.regions()
+    assert regions
+    assert [path.name for path in regions if path.stat().st_mode & 0o077] == []
+
+
 def stub_of(server: int, model: str) -> int:
     """Returns a process of a model."""
     return next(pid for pid, stub in python_stubs({server}).items() if stub.model.startswith(model))
@@ -53,8 +61,10 @@ def test_a_worker_whose_model_process_died_is_restarted(served: System) -> None:
     before = served.worker_of("total")
     last = served.last_event()
     with Crowd(served) as crowd:
-        os.kill(stub_of(before["pid"], "words.total."), signal.SIGKILL)
-        last = served.wait_event(f"worker {before['name']} ended unexpectedly", after=last)
+        os.kill(stub_of(before["pid"], "words.total."), signal.SIGSEGV)
+        killed = "killed, because a process of its model words.total."
+        last = served.wait_event(f"worker {before['name']} ended unexpectedly ({killed}", after=last)
+        assert any("ended with signal 11); restarting it" in event for event in served.events())
         served.wait_event(f"{before['name']} serves again", after=last)
         crowd.wait_answers(30)
     assert served.worker_of("total")["pid"] != before["pid"]

@@ -109,7 +109,8 @@ def test_a_stopped_model_process_never_answers_with_another_requests_result(serv
             with contextlib.suppress(ProcessLookupError):
                 os.kill(stub, signal.SIGCONT)
         last = served.wait_event(f"condemned: worker {before['name']}, model words.{task}.", after=last)
-        last = served.wait_event(f"worker {before['name']} ended unexpectedly (signal 9)", after=last)
+        cause = "killed, because the gateway condemned it"
+        last = served.wait_event(f"worker {before['name']} ended unexpectedly ({cause})", after=last)
         served.wait_event(f"{before['name']} serves again", after=last)
         crowd.wait_answers(60)
     crowd.assert_none_failed()

@@ -20,6 +20,7 @@ class FakeController:
         running: True between the start and the end.
         starts: Number of times that the controller was started.
         state: State while the controller is running.
+        serving: True if all graphs are served.
         interrupt: Called when a user follows the events of a deployment that serves.
     """
 
@@ -29,6 +30,7 @@ class FakeController:
         self.running = False
         self.starts = 0
         self.state = "ready"
+        self.serving = True
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
@@ -53,6 +55,8 @@ class FakeController:
             "controller": {"pid": 1},
             "plan": None,
             "graphs": graphs,
+            "serving": self.serving,
+            "reasons": [] if self.serving else ["the gateway does not serve"],
             "workers": [],
             "gateway": {"state": "absent"},
         }

@@ -37,10 +37,11 @@ def test_the_program_ends_with_its_parent() -> None:
     assert ended
 
 
-def test_nothing_is_run_if_the_parent_has_already_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fate", [launcher.ENDS, launcher.SURVIVES])
+def test_nothing_is_run_if_the_parent_has_already_ended(tmp_path: Path, fate: str) -> None:
     mark = tmp_path / "ran"
     not_the_parent = str(os.getpid() + 1)
-    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, "ends", "/bin/touch", str(mark)]
+    command = [sys.executable, "-I", "-S", launcher.__file__, not_the_parent, fate, "/bin/touch", str(mark)]
     assert subprocess.run(command, check=False).returncode == 1
     assert not mark.exists()
 
@@ -70,21 +71,3 @@ def test_the_stack_size_of_threads_is_raised(asked: str, soft: str, expected: st
 def test_the_program_gets_its_arguments() -> None:
     command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "ends", "/bin/echo", "--a=b", "c d"]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "--a=b c d\n"
-
-
-def test_a_program_that_survives_begins_once_it_is_on_record(tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.3)
-        assert not mark.exists()
-        process.communicate(b"\n")
-    assert process.returncode == 0 and mark.exists()
-
-
-def test_a_program_whose_parent_dies_before_it_is_on_record_never_begins(tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), "survives", "/bin/touch", str(mark)]
-    assert subprocess.run(command, input=b"", check=False).returncode == 1
-    assert not mark.exists()

@@ -13,8 +13,7 @@ SPAWN = """
 import asyncio, os, sys
 from jigsaw_triton.servers.os_process import OsProcess
 async def main():
-    record = (lambda pid, started: None) if sys.argv[1] == "survives" else None
-    process = OsProcess.spawn(("/bin/sleep", "60"), output=2, record=record)
+    process = OsProcess.spawn(("/bin/sleep", "60"), output=2, survives=sys.argv[1] == "survives")
     print(process.pid, flush=True)
     sys.stdin.read()
 asyncio.run(main())
@@ -96,17 +95,3 @@ def test_a_program_outlives_its_parent_only_where_it_is_to(survives: bool) -> No
 @pytest.mark.parametrize(("status", "words"), [(0, "status 0"), (-9, "signal 9"), (UNKNOWN_STATUS, "unknown status")])
 def test_statuses_in_words(status: int, words: str) -> None:
     assert describe_status(status) == words
-
-
-def test_a_program_that_cannot_be_put_on_record_never_begins(tmp_path: Path) -> None:
-    def refuse(_pid: int, _started: int) -> None:
-        raise OSError("no room")
-
-    with (tmp_path / "log").open("wb") as log:
-
-        async def main() -> None:
-            with pytest.raises(OSError, match="no room"):
-                OsProcess.spawn(("/bin/touch", str(tmp_path / "ran")), output=log.fileno(), record=refuse)
-
-        asyncio.run(main())
-    assert not (tmp_path / "ran").exists()

@@ -1,6 +1,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.process import ServerProcess, group_members, sweep
+from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, make_private, python_stubs, sweep
 
 PREFIX = f"jigsaw-test-{os.getpid()}-"
 
@@ -138,3 +140,30 @@ def assert_nothing_left(server: ServerProcess) -> None:
     assert group_members(server.pid) == []
     assert not [path for path in Path("/dev/shm").iterdir() if path.name.startswith(server.command.shm_prefix)]
     assert not any(path.exists() for path in server.command.sockets)
+
+
+def test_only_the_regions_of_one_server_become_private() -> None:
+    mine, other = (Path("/dev/shm") / f"{prefix}{os.getpid()}-x" for prefix in ("jigsaw-mine-", "jigsaw-other-"))
+    try:
+        for path in (mine, other):
+            path.touch()
+            path.chmod(0o644)
+        make_private(f"jigsaw-mine-{os.getpid()}-")
+        assert [path.stat().st_mode & 0o777 for path in (mine, other)] == [0o600, 0o644]
+    finally:
+        mine.unlink()
+        other.unlink()
+
+
+def test_a_dead_process_of_a_model_shows_its_exit_status(tmp_path: Path) -> None:
+    model = tmp_path / "m" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    model.write_text("import os, signal, sys\nsys.stdin.read()\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    with subprocess.Popen([sys.executable, model], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        while not (stub := python_stubs({os.getpid()}).get(child.pid)):
+            pass
+        assert stub == Stub(os.getpid(), "m", None)
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert python_stubs({os.getpid()})[child.pid] == Stub(os.getpid(), "", -11)

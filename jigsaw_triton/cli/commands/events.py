@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from jigsaw_triton.api.deployment import Deployment, event_line
+from jigsaw_triton.api.deployment import Deployment, event_line, raise_failure
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 
@@ -34,5 +34,7 @@ def command(out: Output, lines: int, follow: bool, state: Path | None) -> int | 
     out.result({"events": [asdict(e) for e in events]}, *([lines_of_text] if lines_of_text else []))
     if follow and not out.json:
         after = events[-1].id if events else 0
-        deployment.follow(lambda line: out.raw(f"{line}\n"), after, lambda a: a["state"] == "stopped")
+        last = deployment.follow(lambda line: out.raw(f"{line}\n"), after, lambda a: a["state"] == "stopped")
+        if last["state"] == "gone":
+            raise_failure(last)
     return None

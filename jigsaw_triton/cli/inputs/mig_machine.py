@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import CallRecord, Journal
+from jigsaw_triton.controller.journal import CallRecord, Journal, JournalReader
 from jigsaw_triton.controller.lock import locked
 from jigsaw_triton.controller.ownership import ours
 from jigsaw_triton.controller.paths import Paths
@@ -148,7 +148,7 @@ class MigMachine:
     def _deployed(self, instances: tuple[MigInstance, ...]) -> set[str]:
         if not self._paths.journal.exists():
             return set()
-        with closing(Journal(self._paths.journal)) as journal:
+        with closing(JournalReader(self._paths.journal)) as journal:
             return {i.uuid for i in ours(instances, journal)}
 
 

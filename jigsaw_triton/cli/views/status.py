@@ -13,7 +13,10 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     """Returns the parts of a status, to be printed one below the other."""
     parts: list[View] = []
     doing = f", {status['doing']}" if status["doing"] else ""
-    parts.append(f"{status['state']}{_degraded(status)}{doing}, generation {status['generation']}")
+    degraded = ", degraded" if status["degraded"] else ""
+    serving = "" if status["serving"] else ", not serving"
+    parts.append(f"{status['state']}{serving}{degraded}{doing}, generation {status['generation']}")
+    parts += status["reasons"]
     parts += [f"emulated: {sentence}" for sentence in status["emulated"]]
     if image := status["server"]["workers"]["image"]:
         parts.append(f"workers run from the image {image}")
@@ -40,18 +43,6 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         plan = plan_from_json(status["plan"], where="the running plan")
         parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
-
-
-def _degraded(status: dict[str, Any]) -> str:
-    """Returns the servers that are not ready, if the deployment is degraded."""
-    if not status["degraded"]:
-        return ""
-    states = {"gateway": status["gateway"]["state"], **{w["name"]: w["state"] for w in status["workers"]}}
-    restarting = [name for name, state in states.items() if state == "restarting"]
-    lost = [name for name, state in states.items() if state == "lost"]
-    groups = ((restarting, "restarting"), (lost, "given up"))
-    parts = [f"{', '.join(names)} {text}" for names, text in groups if names]
-    return f", degraded: {'; '.join(parts)}" if parts else ", degraded"
 
 
 def _graphs(status: dict[str, Any]) -> Table:

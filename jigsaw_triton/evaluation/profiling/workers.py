@@ -169,7 +169,7 @@ async def profiling_workers(installation: Installation, cluster: Cluster, gpu: G
         gpu: GPU to measure on.
     """
     with _folders(cluster) as paths, closing(Journal(paths.journal)) as journal:
-        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _name, _status: None)
+        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
         await fleet.serve_on(cluster)
         around = await fleet.around_others(cluster)
         found = next(found for found in around.gpus if found.id == gpu.id)

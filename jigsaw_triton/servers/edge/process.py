@@ -9,12 +9,13 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.edge.config import CONFIG, Place
 from jigsaw_triton.servers.edge.haproxy import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
-from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, Record, describe_status
+from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
 """Processors per HAProxy thread, and largest number of threads. One thread handles about 20,000 requests per second;
@@ -63,18 +64,27 @@ class EdgeProcess:
         haproxy: Program to run.
         place: Folder of its files and sockets.
         log: Log file, which is appended to and rotated; its folder must exist.
-        record: Function that puts HAProxy on record before it starts; HAProxy then outlives this process. None for a
-            process that gets SIGTERM when the thread that started it ends: call `start` in the main thread then.
+        env: Environment variables in addition to the inherited ones.
+        survives: True if HAProxy outlives this process. Otherwise it gets SIGTERM when the thread that started it ends:
+            call `start` in the main thread then.
         found: Process that an earlier controller started; None for one that is still to be started.
     """
 
     def __init__(
-        self, haproxy: Haproxy, place: Place, log: Path, *, record: Record | None = None, found: OsProcess | None = None
+        self,
+        haproxy: Haproxy,
+        place: Place,
+        log: Path,
+        *,
+        env: Mapping[str, str] = MappingProxyType({}),
+        survives: bool = False,
+        found: OsProcess | None = None,
     ) -> None:
         self._argv = edge_argv(haproxy, place)
         self._place = place
         self._log = log
-        self._record = record
+        self._env = env
+        self._survives = survives
         self._process = found
         self._rotation: asyncio.Task[None] | None = None
 
@@ -140,7 +150,11 @@ class EdgeProcess:
         log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._process = OsProcess.spawn(
-                (*self._argv, *arguments), output=log, cwd=self._place.folder, record=self._record
+                (*self._argv, *arguments),
+                output=log,
+                env={**os.environ, **self._env},
+                cwd=self._place.folder,
+                survives=self._survives,
             )
         finally:
             os.close(log)

@@ -1,10 +1,12 @@
 """The command `deploy`, without servers."""
 
+import socket
 from pathlib import Path
 
 import click
 import pytest
 
+from jigsaw_triton.api import controller
 from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -141,3 +143,23 @@ def test_an_update_that_will_refuse_requests_asks_on_a_terminal(
     assert result.exit_code == code, result.stderr
     assert len(fake.requests) == (code == 0)
     assert ("hello: about 15 in 3 s" in result.stderr) == (not flags)
+
+
+def test_a_deploy_for_all_networks_warns(run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeController().install(monkeypatch)
+    monkeypatch.setattr(controller, "check_ports_free", lambda _: None)
+    result = run("deploy", app, "--gpus", "2xcpu", "--address", "0.0.0.0", "--state", tmp_path / "state", "--no-wait")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: the gateway listens on 0.0.0.0" in result.stderr
+
+
+def test_a_taken_port_is_reported_before_anything_starts(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("deploy", app, "--gpus", "2xcpu", "--http", str(port), "--state", tmp_path / "state", "--detach")
+    assert result.exit_code == 2
+    assert f"port {port} is already in use" in result.stderr
+    assert fake.starts == 0

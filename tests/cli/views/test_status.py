@@ -32,16 +32,26 @@ def test_memory_and_utilisation_of_instances_are_columns(busy: float | None, sho
 
 
 STATUS: dict[str, Any] = {
-    **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+    **{
+        "state": "ready",
+        "serving": True,
+        "degraded": False,
+        "reasons": [],
+        "doing": "",
+        "generation": 1,
+        "emulated": [],
+        "error": "",
+    },
     **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
     "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
 }
 
 
-def test_servers_that_are_not_ready_are_named() -> None:
-    workers = [{**worker(name, None), "state": state} for name, state in (("a", "ready"), ("b", "restarting"))]
-    status = {**STATUS, "degraded": True, "workers": [*workers, {**worker("steps-app", None), "state": "lost"}]}
-    assert status_view(status, Output())[0] == "ready, degraded: b restarting; steps-app given up, generation 1"
+def test_the_reasons_for_a_degraded_or_missing_service_are_printed() -> None:
+    status = {**STATUS, "degraded": True, "reasons": ["b is restarting: it died"]}
+    assert status_view(status, Output())[:2] == ["ready, degraded, generation 1", "b is restarting: it died"]
+    missing = {**STATUS, "serving": False, "reasons": ["no generation serves yet"]}
+    assert status_view(missing, Output())[:2] == ["ready, not serving, generation 1", "no generation serves yet"]
     assert status_view(STATUS, Output())[0] == "ready, generation 1"
 
 
@@ -54,7 +64,16 @@ def test_the_image_of_workers_is_printed(image: str | None, printed: bool) -> No
 def test_the_edge_is_printed() -> None:
     edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
     status: dict[str, Any] = {
-        **{"state": "ready", "degraded": False, "doing": "", "generation": 1, "emulated": [], "error": ""},
+        **{
+            "state": "ready",
+            "serving": True,
+            "degraded": False,
+            "reasons": [],
+            "doing": "",
+            "generation": 1,
+            "emulated": [],
+            "error": "",
+        },
         **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
         "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
         "edge": {**edge, "tls": True, "client_certificates": False, "api_keys": True},
