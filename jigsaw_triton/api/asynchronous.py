@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jigsaw_triton.api.deployment import Deployment, deploy
-from jigsaw_triton.controller.journal import JournalEvent
+from jigsaw_triton.controller.journal import JournalEvent, Revision
 from jigsaw_triton.planner.domain.plan import Plan
 
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ class AsyncDeployment:
     async def update(self, graphs: "Graphs | None" = None, **changes: Any) -> None:
         """See `Deployment.update`."""
         await asyncio.to_thread(self._deployment.update, graphs, **changes)
+
+    async def history(self, *, limit: int = 100) -> tuple[Revision, ...]:
+        """See `Deployment.history`."""
+        return await asyncio.to_thread(self._deployment.history, limit=limit)
+
+    async def rollback(self, generation: int | None = None, *, wait: bool = True) -> None:
+        """See `Deployment.rollback`."""
+        await asyncio.to_thread(self._deployment.rollback, generation, wait=wait)
+
+    async def pause(self) -> None:
+        """See `Deployment.pause`."""
+        await asyncio.to_thread(self._deployment.pause)
+
+    async def resume(self) -> None:
+        """See `Deployment.resume`."""
+        await asyncio.to_thread(self._deployment.resume)
 
     async def down(self, *, missing_ok: bool = False) -> None:
         """See `Deployment.down`."""

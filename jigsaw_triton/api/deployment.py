@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
-from jigsaw_triton.controller.journal import JournalEvent, JournalReader
+from jigsaw_triton.controller.journal import JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
@@ -267,6 +267,57 @@ class Deployment:
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
 
+    def history(self, *, limit: int = 100) -> tuple[Revision, ...]:
+        """Returns the generations of the deployment, the latest last. The history outlives the controller.
+
+        Args:
+            limit: Number of generations to return, the latest.
+        """
+        if not self.paths.journal.exists():
+            return ()
+        with closing(JournalReader(self.paths.journal)) as journal:
+            return journal.generations(limit)
+
+    def rollback(self, generation: int | None = None, *, wait: bool = True, reporter: Reporter = LOG) -> None:
+        """Returns to the graphs and the plan of an earlier generation, under a new number.
+
+        Args:
+            generation: Number of the generation; by default the last one that served before the running one.
+            wait: True to return when the change has ended, False to return at once.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Nothing is deployed, another change is in progress, or there is no such generation.
+            InputError: The files of a model are not those of that generation any more.
+        """
+        if self.wait_status() is None:
+            raise self.missing()
+        after = self.last_event()
+        self.client.rollback(generation)
+        if wait:
+            self._wait_settled(after, reporter)
+
+    def pause(self) -> None:
+        """Makes the controller ignore the measured load.
+
+        Raises:
+            StateError: Nothing is deployed.
+        """
+        self._pause(True)
+
+    def resume(self) -> None:
+        """Makes the controller follow the measured load again.
+
+        Raises:
+            StateError: Nothing is deployed.
+        """
+        self._pause(False)
+
+    def _pause(self, paused: bool) -> None:
+        if self.wait_status() is None:
+            raise self.missing()
+        self.client.pause(paused)
+
     def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
         """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
 
@@ -480,14 +531,17 @@ class Deployment:
             after = self.last_event()
             self.client.deploy(rollout.request.to_json())
             if wait:
-                answer = self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"])
-                raise_failure(answer)
+                self._wait_settled(after, reporter)
         except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self._end_started_controller(reporter)
             elif not isinstance(error, JigsawError):
                 reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
             raise
+
+    def _wait_settled(self, after: int, reporter: Reporter) -> None:
+        """Reports events until no change is in progress. Raises the error of the last change."""
+        raise_failure(self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"]))
 
     def _start(self) -> None:
         controller.start(self.paths, self._supervisor_pid)

@@ -44,6 +44,10 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Deployments": {
         "deploy": "Deploy graphs, or update the running deployment.",
         "status": "Show the state of the deployment.",
+        "history": "List the generations of the deployment.",
+        "rollback": "Return to an earlier generation.",
+        "pause": "Stop following the measured load.",
+        "resume": "Follow the measured load again.",
         "events": "Show the events of the deployment.",
         "logs": "Show the end of the servers' logs.",
         "trace": "Show where the time of a request went.",

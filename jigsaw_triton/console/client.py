@@ -45,6 +45,18 @@ class ControllerClient:
         """
         self._call("POST", "/deploy", json.dumps(request))
 
+    def rollback(self, generation: int | None) -> None:
+        """Requests a return to an earlier generation; None for the last one that served before.
+
+        Raises:
+            StateError: Another deploy is in progress, or there is no such generation.
+        """
+        self._call("POST", "/rollback", json.dumps({"generation": generation}))
+
+    def pause(self, paused: bool) -> None:
+        """Requests that the measured load cause no change, or that it do so again."""
+        self._call("POST", "/pause", json.dumps({"paused": paused}))
+
     def down(self) -> None:
         """Requests that the deployment be taken down."""
         self._call("POST", "/down")

@@ -11,10 +11,11 @@ from aiohttp import web
 
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.generation import Request, Wanted
+from jigsaw_triton.controller.history import earlier
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import JigsawError, StateError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StatusServer:
-    """Serves GET /status, GET /events, POST /deploy and POST /down.
+    """Serves GET /status and /events, and POST /deploy, /rollback, /pause and /down.
 
     Args:
         socket: Path of the socket to listen on.
@@ -47,6 +48,8 @@ class StatusServer:
         app.router.add_get("/status", self._status)
         app.router.add_get("/events", self._events)
         app.router.add_post("/deploy", self._deploy)
+        app.router.add_post("/rollback", self._rollback)
+        app.router.add_post("/pause", self._pause)
         app.router.add_post("/down", self._down)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
 
@@ -90,6 +93,19 @@ class StatusServer:
         # The files are read before the response, so that it can report mistakes in them.
         wanted = await asyncio.to_thread(self._read, await request.json())
         await self._controller.deploy(wanted)
+        return web.json_response({}, status=202)
+
+    async def _rollback(self, request: web.Request) -> web.Response:
+        number = (await request.json())["generation"]
+        running = self._controller.state.running
+        if running is None:
+            raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")
+        found = await asyncio.to_thread(earlier, self._journal, running.bundle.generation, number)
+        await self._controller.ask(Request(found.wanted, restored=found))
+        return web.json_response({}, status=202)
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        await self._controller.pause((await request.json())["paused"])
         return web.json_response({}, status=202)
 
     async def _down(self, _: web.Request) -> web.Response:

@@ -40,6 +40,7 @@ def snapshot(
         "serving": not failing,
         "degraded": bool(degrading),
         "reasons": [*failing, *degrading],
+        "paused": state.paused,
         "doing": str(state.stage) if state.stage is not None else "",
         "error": state.error,
         "error_code": state.error_code,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.generation import Generation, Wanted
@@ -187,19 +186,6 @@ class Report:
     code: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """Record in the history how a generation ended up.
-
-    Attributes:
-        generation: Number of the generation.
-        outcome: `serves`, `replaced`, or `failed`.
-    """
-
-    generation: int
-    outcome: Literal["serves", "replaced", "failed"]
-
-
 Action = (
     Solve
     | StartGateway
@@ -217,7 +203,7 @@ Action = (
     | RestartWorker
     | RestartGateway
 )
-"""Actions that end with an event `Solved`, `Done` or `Failed`. `Report` and `Conclude` are not among them."""
+"""Actions that end with an event `Solved`, `Done` or `Failed`. A `Report` is not one of them."""
 
 
 @dataclass(frozen=True, slots=True)

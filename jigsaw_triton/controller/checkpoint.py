@@ -46,7 +46,25 @@ def save(journal: Journal, before: State | None, state: State) -> None:
         state: State to keep.
     """
     if before is None or any(getattr(before, name) is not getattr(state, name) for name in _KEPT):
-        journal.keep_checkpoint(VERSION, pickle.dumps(state))
+        journal.keep_checkpoint(VERSION, pickled(state))
+
+
+def pickled(value: Any) -> bytes:
+    """Returns a value of the core as bytes, which `unpickled` reads."""
+    return pickle.dumps(value)
+
+
+def unpickled(data: bytes) -> Any:
+    """Returns the value that `pickled` wrote. Makes values of this package's classes, and calls nothing else.
+
+    Raises:
+        StateError: The data is damaged.
+    """
+    try:
+        return _Unpickler(io.BytesIO(data)).load()
+    except Exception as error:
+        # Damaged data makes unpickling raise nearly anything.
+        raise StateError(f"cannot be read ({error})", where="the checkpoint in the journal") from error
 
 
 def load(journal: Journal) -> State | None:
@@ -64,11 +82,7 @@ def load(journal: Journal) -> State | None:
             where="the checkpoint in the journal",
             hint="the servers that it left are ended",
         )
-    try:
-        state = _Unpickler(io.BytesIO(data)).load()
-    except Exception as error:
-        # Damaged data makes unpickling raise nearly anything.
-        raise StateError(f"cannot be read ({error})", where="the checkpoint in the journal") from error
+    state = unpickled(data)
     if not isinstance(state, State):
         raise StateError("is not a state", where="the checkpoint in the journal")
     return state

@@ -16,6 +16,7 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.drain import drained
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Generation
+from jigsaw_triton.controller.history import keep
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.paths import Paths
 from jigsaw_triton.controller.solving import Planner
@@ -65,7 +66,8 @@ class Executor:
         cluster = await self._fleet.around_others(action.wanted.cluster)
         planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
         plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
-        self._journal.generation(action.generation, action.reason, plan.to_json())
+        made = Generation(action.wanted, plan, bundle)
+        keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:
             self._forget_generations(action.running.bundle.generation)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from jigsaw_triton.errors import StateError
@@ -22,12 +22,15 @@ from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placemen
 
 SCHEMA_VERSION = 6
 
-KEPT = {"events": 20_000, "actions": 20_000, "generations": 1_000}
+KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
 """Table -> number of its last rows to keep, plus a few between two trims. A deployment may run for years."""
+
+RESTORABLE = 20
+"""Number of generations, the latest, to which a rollback can return."""
 
 _TRIM_INTERVAL = 64
 
-_IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "checkpoint")
+_IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoint")
 """Tables that the controller keeps in memory, too."""
 
 _GENERATION_FACT = "last generation"
@@ -57,10 +60,19 @@ CREATE TABLE IF NOT EXISTS creations (
 CREATE TABLE IF NOT EXISTS destructions (uuid TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
-  number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL);
+  number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL,
+  by TEXT NOT NULL DEFAULT 'user', outcome TEXT NOT NULL DEFAULT '', version TEXT NOT NULL DEFAULT '', state BLOB);
 CREATE TABLE IF NOT EXISTS checkpoint (
   id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT NOT NULL, state BLOB NOT NULL);
 """
+
+_ADDED_TO_GENERATIONS = {
+    "by": "TEXT NOT NULL DEFAULT 'user'",
+    "outcome": "TEXT NOT NULL DEFAULT ''",
+    "version": "TEXT NOT NULL DEFAULT ''",
+    "state": "BLOB",
+}
+"""Columns that journals before version 6 lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,34 @@ class JournalEvent:
     kind: str
     text: str
     code: int
+
+
+Outcome = Literal["serves", "replaced", "failed", "unchanged", "stopped"]
+"""Outcome of a generation: it serves, served until another replaced it, failed and was undone, was what ran already, or
+served until the deployment was taken down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A generation in the history of a deployment.
+
+    Attributes:
+        number: Number of the generation.
+        at: Time at which it was planned, in ISO 8601.
+        by: `user`, or `load` if the measured load caused it.
+        reason: Cause of the change.
+        slices: Compute slices that its plan uses.
+        slices_total: Compute slices of the cluster.
+        outcome: Outcome; empty while the change to the generation is in progress. See `Outcome`.
+    """
+
+    number: int
+    at: str
+    by: str
+    reason: str
+    slices: int
+    slices_total: int
+    outcome: str
 
 
 class JournalReader:
@@ -139,6 +179,27 @@ class JournalReader:
     def checkpoint(self) -> tuple[str, bytes]:
         """Version and state of the last checkpoint; both empty where there is none."""
         rows = self._rows("SELECT version, state FROM checkpoint")
+        return (str(rows[0][0]), bytes(rows[0][1])) if rows else ("", b"")
+
+    def generations(self, limit: int = KEPT["generations"]) -> tuple[Revision, ...]:
+        """Returns the latest generations, oldest first.
+
+        Args:
+            limit: Number of generations to return.
+        """
+        rows = self._rows(
+            "SELECT number, at, by, reason, plan, outcome FROM generations ORDER BY number DESC LIMIT ?", (limit,)
+        )
+        found = []
+        for number, at, by, reason, text, outcome in reversed(rows):
+            plan = json.loads(text)
+            slices, total = plan.get("slices_used", 0), plan.get("slices_total", 0)
+            found.append(Revision(number, at, by, reason, slices, total, outcome))
+        return tuple(found)
+
+    def generation_state(self, number: int) -> tuple[str, bytes]:
+        """Returns the version and the state of a generation; both empty if it is unknown or no longer restorable."""
+        rows = self._rows("SELECT version, state FROM generations WHERE number = ? AND state IS NOT NULL", (number,))
         return (str(rows[0][0]), bytes(rows[0][1])) if rows else ("", b"")
 
     def last_generation(self) -> int:
@@ -292,16 +353,31 @@ class Journal(JournalReader):
         """Removes the state of the core: nothing is left that the next controller could go on with."""
         self._change("DELETE FROM checkpoint", ())
 
-    def generation(self, number: int, reason: str, plan: Mapping[str, Any]) -> None:
-        """Records the plan of a generation.
+    def generation(
+        self, number: int, by: str, reason: str, plan: Mapping[str, Any], version: str = "", state: bytes | None = None
+    ) -> None:
+        """Records a generation.
+
+        Args:
+            number: Number of the generation.
+            by: `user` or `load`.
+            reason: Cause of the change.
+            plan: Plan as JSON.
+            version: Release and form that can read `state`.
+            state: The generation, by `controller.checkpoint`; None if a rollback cannot return to it.
 
         Raises:
             StateError: The file cannot be written.
         """
         with self._lock:
-            row = (number, _now(), reason, json.dumps(plan))
-            self._insist("INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)", row)
+            row = (number, _now(), reason, json.dumps(plan), by, "", version, state)
+            self._change(f"INSERT OR REPLACE INTO generations VALUES ({', '.join('?' * len(row))})", row, durable=True)
+            self._change("UPDATE generations SET state = NULL WHERE number <= ?", (number - RESTORABLE,))
             self.keep_fact(_GENERATION_FACT, str(max(number, self.last_generation())))
+
+    def conclude(self, number: int, outcome: Outcome) -> None:
+        """Records the outcome of a generation."""
+        self._change("UPDATE generations SET outcome = ? WHERE number = ?", (outcome, number))
 
     # --- the file --------------------------------------------------------------------------------------------------
 
@@ -330,10 +406,15 @@ class Journal(JournalReader):
         (version,) = file.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
-        # Later versions added tables, which _SCHEMA creates, and in version 4 the stages of creations.
+        # Later versions added tables, which _SCHEMA creates, in version 4 the stages of creations, and in version 6 the
+        # outcomes of generations.
         if 0 < version < 4:
             file.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
         file.executescript(_SCHEMA)
+        known = {row[1] for row in file.execute("PRAGMA table_info(generations)")}
+        for name, declared in _ADDED_TO_GENERATIONS.items():
+            if name not in known:
+                file.execute(f"ALTER TABLE generations ADD COLUMN {name} {declared}")
         file.execute(
             "INSERT OR REPLACE INTO facts SELECT ?, MAX(number) FROM generations HAVING MAX(number) > 0",
             (_GENERATION_FACT,),

@@ -15,6 +15,7 @@ from jigsaw_triton.controller.checkpoint import save
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet import Fleet
 from jigsaw_triton.controller.generation import Request, Wanted
+from jigsaw_triton.controller.history import outcomes
 from jigsaw_triton.controller.immutable_settings import check_ports
 from jigsaw_triton.controller.journal import Journal
 from jigsaw_triton.controller.rows import Counts, read_counts, since
@@ -102,6 +103,9 @@ class Controller:
         wanted = state.wanted if state.running is None else state.running.wanted
         if wanted is None:
             return
+        for revision in self._journal.generations():
+            if not revision.outcome:
+                self._journal.conclude(revision.number, "failed")
         ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
         if state.running is not None:
             await self._executor.resume(state.running, state.actual.routes)
@@ -163,7 +167,10 @@ class Controller:
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def _handle(self, event: e.Event) -> None:
-        self.state, outputs = core.step(self.state, event)
+        before = self.state
+        self.state, outputs = core.step(before, event)
+        for number, outcome in outcomes(before, self.state):
+            self._journal.conclude(number, outcome)
         # Before the actions begin: the next controller must know which may have been carried out.
         save(self._journal, self._saved, self.state)
         self._saved = self.state

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.journal import KEPT, Journal, JournalReader
+from jigsaw_triton.controller.journal import KEPT, Journal, JournalReader, Revision
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from tests.controller.disks import fill_disk, free_disk
@@ -21,7 +21,7 @@ def test_records_outlive_the_process(tmp_path: Path) -> None:
     first.keep_fact("driver", "nvml")
     first.event("plan", "one")
     first.event("ready", "two")
-    first.generation(7, "requested by the user", {"version": 1})
+    first.generation(7, "user", "requested by the user", {"version": 1})
     first.close()
     again = Journal(path)
     assert again.instances() == (INSTANCE,)
@@ -161,7 +161,7 @@ def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.Monk
     for number in range(1, 1000):
         journal.event("plan", str(number))
         journal.end(journal.begin(number, "Solve", ""))
-        journal.generation(number, "requested by the user", {})
+        journal.generation(number, "user", "requested by the user", {})
     with closing(sqlite3.connect(tmp_path / "j")) as file:
         counts = [file.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in KEPT]
     assert all(100 <= count < 200 for count in counts)
@@ -170,6 +170,17 @@ def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.Monk
     assert journal.last_generation() == 999
     assert journal.instances() == (INSTANCE,)
     journal.close()
+
+
+def test_generations_of_a_journal_without_outcomes_stay_in_the_history(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE generations (number INTEGER PRIMARY KEY, at TEXT, reason TEXT, plan TEXT)")
+        old.execute("INSERT INTO generations VALUES (4, '2026-01-01', 'requested by the user', '{\"slices_used\": 3}')")
+        old.execute("PRAGMA user_version=5")
+    with closing(Journal(tmp_path / "j")) as journal:
+        assert journal.generations() == (Revision(4, "2026-01-01", "user", "requested by the user", 3, 0, ""),)
+        assert journal.generation_state(4) == ("", b"")
+        assert journal.last_generation() == 4
 
 
 def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) -> None:

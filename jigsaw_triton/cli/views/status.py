@@ -14,8 +14,9 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     parts: list[View] = []
     doing = f", {status['doing']}" if status["doing"] else ""
     degraded = ", degraded" if status["degraded"] else ""
+    paused = ", paused" if status["paused"] else ""
     serving = "" if status["serving"] else ", not serving"
-    parts.append(f"{status['state']}{serving}{degraded}{doing}, generation {status['generation']}")
+    parts.append(f"{status['state']}{serving}{degraded}{paused}{doing}, generation {status['generation']}")
     parts += status["reasons"]
     parts += [f"emulated: {sentence}" for sentence in status["emulated"]]
     if image := status["server"]["workers"]["image"]:

@@ -36,6 +36,7 @@ STATUS: dict[str, Any] = {
         "state": "ready",
         "serving": True,
         "degraded": False,
+        "paused": False,
         "reasons": [],
         "doing": "",
         "generation": 1,
@@ -45,6 +46,10 @@ STATUS: dict[str, Any] = {
     **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
     "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
 }
+
+
+def test_a_pause_is_printed() -> None:
+    assert status_view({**STATUS, "paused": True}, Output())[0] == "ready, paused, generation 1"
 
 
 def test_the_reasons_for_a_degraded_or_missing_service_are_printed() -> None:
@@ -68,6 +73,7 @@ def test_the_edge_is_printed() -> None:
             "state": "ready",
             "serving": True,
             "degraded": False,
+            "paused": False,
             "reasons": [],
             "doing": "",
             "generation": 1,
