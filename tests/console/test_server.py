@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.history import keep
 from jigsaw_triton.controller.state import Phase
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
 from tests.console.conftest import Desk
-from tests.controller.worlds import wanted
+from tests.controller.test_core import ONE
+from tests.controller.worlds import generation, wanted
 
 Read = Callable[[Mapping[str, Any]], Wanted]
 
@@ -137,6 +140,46 @@ def test_a_call_waits_for_the_next_event(desk: Desk) -> None:
 def test_waiting_for_events_has_a_timeout(desk: Desk) -> None:
     async def ask(client: ControllerClient) -> None:
         assert (await asyncio.to_thread(client.events, wait_s=0.01))["events"] == []
+
+    asked(desk, ask)
+
+
+def test_a_pause_is_shown_by_the_status(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.pause, True)
+        assert (await asyncio.to_thread(client.status))["paused"]
+        await asyncio.to_thread(client.pause, False)
+        assert not (await asyncio.to_thread(client.status))["paused"]
+
+    asked(desk, ask)
+
+
+def test_a_rollback_goes_to_the_generation_that_served_before(desk: Desk) -> None:
+    first, second = (generation(replace(ONE, generation=n), 10.0 * n) for n in (1, 2))
+    for made in (first, second):
+        keep(desk.journal, made, "requested by the user", by_load=False)
+    desk.journal.conclude(1, "replaced")
+    desk.controller.state = replace(
+        desk.controller.state, phase=Phase.READY, running=second, wanted=second.wanted, next_generation=3
+    )
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(StateError, match="generation 7 is unknown"):
+            await asyncio.to_thread(client.rollback, 7)
+        await asyncio.to_thread(client.rollback, None)
+        asked_for = desk.controller.state.asked
+        assert asked_for is not None
+        assert asked_for.restored == first
+        with pytest.raises(StateError, match="another deploy is under way"):
+            await asyncio.to_thread(client.rollback, 1)
+
+    asked(desk, ask)
+
+
+def test_without_a_generation_that_serves_there_is_no_rollback(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(StateError, match="nothing serves yet"):
+            await asyncio.to_thread(client.rollback, None)
 
     asked(desk, ask)
 

@@ -17,6 +17,8 @@ class FakeController:
 
     Attributes:
         requests: Requests to deploy, in order.
+        rollbacks: Generations to return to, in order.
+        paused: True while the load causes no change.
         running: True between the start and the end.
         starts: Number of times that the controller was started.
         state: State while the controller is running.
@@ -27,6 +29,8 @@ class FakeController:
     def __init__(self, error: str = "") -> None:
         self.error = error
         self.requests: list[Mapping[str, Any]] = []
+        self.rollbacks: list[int | None] = []
+        self.paused = False
         self.running = False
         self.starts = 0
         self.state = "ready"
@@ -71,6 +75,13 @@ class FakeController:
         self._reported = True
         state = self.state if self.running else "stopped"
         return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": int(bool(self.error))}
+
+    def rollback(self, generation: int | None) -> None:
+        self.rollbacks.append(generation)
+        self._reported = False
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
 
     def down(self) -> None:
         self.running = False
