@@ -32,7 +32,10 @@ def snapshot(
     """
     state = controller.state
     running, server = state.running, fleet.commands.installation
-    failing, degrading = unserved(state), list(troubles(state))
+    failing, degrading = list(unserved(state)), list(troubles(state))
+    edge = fleet.edge.status()
+    if not failing and edge is not None and edge["state"] != "ready":
+        failing.append("the edge does not serve")
     if controller.journal_failure:
         degrading.append(f"journal: {controller.journal_failure}")
     return {
@@ -50,7 +53,7 @@ def snapshot(
         "controller": {"pid": os.getpid(), "supervisor": os.getppid()},
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
-        "edge": fleet.edge.status(),
+        "edge": edge,
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name)) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,

@@ -84,6 +84,14 @@ def test_the_status_shows_restarting_servers_and_why(desk: Desk) -> None:
     assert (status["serving"], status["degraded"], status["reasons"]) == (True, False, [])
 
 
+def test_a_deployment_whose_edge_has_ended_does_not_serve(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.controller.state = served()
+    for state, serving in (("ready", True), ("restarting", False)):
+        monkeypatch.setattr(desk.fleet.edge, "status", lambda state=state: {"state": state})
+        status = snapshot(desk.controller, desk.fleet)
+        assert (status["serving"], status["reasons"]) == (serving, [] if serving else ["the edge does not serve"])
+
+
 def test_the_status_shows_a_journal_that_cannot_be_written(desk: Desk) -> None:
     desk.controller.state = served()
     fill_disk(desk.journal)
