@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORT
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
 E2E_TESTS = $(shell grep -rl --include='test_*.py' 'pytest.mark.e2e' tests)
 UNIT_RUN = -m pytest -n auto --maxprocesses 4 --dist loadfile
+E2E_RUN = -m pytest -n auto --maxprocesses 2 --dist loadfile
 
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
@@ -29,7 +30,7 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
-# Tests that start tritonservers measure times, so they run one by one. All others run in parallel.
+# A deployment mostly waits for its servers, so two at a time keep two processors busy. More would delay each other.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +38,7 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
 	$(BIN)/python $(UNIT_RUN) -m "not e2e"
-	$(BIN)/python -m pytest -m e2e $(E2E_TESTS)
+	$(BIN)/python $(E2E_RUN) -m e2e $(E2E_TESTS)
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup

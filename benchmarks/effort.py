@@ -19,7 +19,7 @@ class Effort:
     time_share: float = 1.0
     load_share: float = 1.0
 
-    def seconds(self, usual_s: float, *, least_s: float = 1.0) -> float:
+    def seconds(self, usual_s: float, *, least_s: float = 0.4) -> float:
         """Returns the time of a measurement.
 
         Args:
@@ -34,5 +34,5 @@ class Effort:
 
 
 FULL = Effort()
-SMOKE = Effort(rounds=1, warm_ups=0, time_share=0.05, load_share=0.02)
+SMOKE = Effort(rounds=1, warm_ups=0, time_share=0.03, load_share=0.01)
 """Effort of a smoke run. Its figures are meaningless."""

@@ -179,7 +179,7 @@ def cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncIterator[Fleet]:
-    """Runs one tritonserver without models, started like a gateway, and stops it at the end."""
+    """Runs one tritonserver without models, started like a gateway, and kills it at the end."""
     with folders() as paths:
         journal = Journal(paths.journal)
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
@@ -187,5 +187,8 @@ async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncI
             await fleet.start_gateway(ports)
             yield fleet
         finally:
+            # With models in Python, Triton takes seconds to stop.
+            if (server := fleet.server(fleet.GATEWAY)) is not None:
+                server.process.kill()
             await fleet.stop_gateway()
             journal.close()

@@ -32,8 +32,8 @@ from jigsaw_triton.spec.load import load_graph
 
 RUN_S = 12.0
 WARM_UP_S = 4.0
-LEAST_S = 6.0
-"""Seconds that are enough for a few pages even on a busy machine."""
+LEAST_S = 2.0
+"""Seconds that are enough for a few pages."""
 
 CLIENTS = 4
 BATCH = 8
@@ -107,8 +107,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
                 return await asyncio.to_thread(found[name].load, analyzer, Path(path), CLIENTS, seconds)
 
             runs: dict[str, list[Measured]] = {name: [] for name in found}
-            for name in found:
-                await load(name, effort.seconds(WARM_UP_S, least_s=LEAST_S))
+            for name in found if effort.warm_ups else ():
+                await load(name, WARM_UP_S)
             for number in range(effort.rounds):
                 progress(f"docread: round {number + 1} of {effort.rounds}")
                 for name in found:

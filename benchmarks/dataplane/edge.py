@@ -53,8 +53,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         async def load(side: str, count: int, seconds: float) -> Measured:
             return await asyncio.to_thread(found[side].load, analyzer, folder, count, seconds)
 
-        for side in SIDES:
-            await load(side, 8, effort.seconds(WARM_UP_S))
+        for side in SIDES if effort.warm_ups else ():
+            await load(side, 8, WARM_UP_S)
         runs: dict[tuple[str, int], list[Measured]] = {}
         for number in range(effort.rounds):
             for count in CLIENTS:

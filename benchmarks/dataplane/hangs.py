@@ -5,6 +5,7 @@ process of a Python model that hangs, and a late result of the process may becom
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import tempfile
@@ -77,7 +78,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             progress(f"hangs: starting {2 * WORKERS + WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally()
-            await _under_faults(running, wanted.cluster.gateway, tally, effort.count(FAULTS), progress)
+            count = max(len(KINDS), effort.count(FAULTS))
+            await _under_faults(running, wanted.cluster.gateway, tally, count, progress)
             progress("hangs: one request that hangs")
             back_s = await _hang(running, wanted.cluster.gateway)
     faults = ", ".join(f"{count} {kind}" for kind, count in tally.faults.items())
@@ -148,11 +150,10 @@ async def _client(ports: GatewayPorts, rng: np.random.Generator, tally: Tally, u
 
 
 async def _faults(running: System, count: int, tally: Tally, progress: Progress) -> None:
-    """Stops and kills random processes of the chain's models, at random times."""
+    """Stops and kills random processes of the chain's models at random times, with each kind of fault in turn."""
     rng = Random(1)
-    for number in range(count):
+    for number, kind in zip(range(count), itertools.cycle(KINDS), strict=False):
         await asyncio.sleep(rng.expovariate(1 / PAUSE_S))
-        kind = rng.choice(list(KINDS))
         stubs = _stubs(running)
         if not stubs:
             continue

@@ -95,7 +95,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             return await client.closed_loop(ports, request, count, warm_up_s=warm_up_s, seconds=seconds)
 
         for name in dict.fromkeys(name for names in RUNS.values() for name in names) if effort.warm_ups else ():
-            await load(name, 8, effort.seconds(WARM_UP_S))
+            await load(name, 8, WARM_UP_S)
         large_rps: dict[tuple[str, int], list[float]] = {}
         runs: dict[tuple[str, int], list[Run]] = {}
         for number in range(effort.rounds):

@@ -29,6 +29,8 @@ from jigsaw_triton.servers.installation import find_installation
 
 RUN_S = 12.0
 SETTLE_S = 2.0
+"""Seconds in which the queues of an overloaded graph get full."""
+
 STAGES = ("first", "second")
 TARGETS = ("graph", "ensemble", "bls")
 BATCH, BATCH_MS = 8, 100.0
@@ -52,14 +54,16 @@ class Round:
     Attributes:
         alone: Outcomes of the quiet graph without other load.
         beside: Outcomes of the quiet graph while the loud graph is overloaded.
-        loud: Outcomes of the loud graph by target. Requests to target `graph` start SETTLE_S before those in `beside`;
+        loud: Outcomes of the loud graph by target. Requests to target `graph` start settle_s before those in `beside`;
             the other targets are overloaded afterwards, equally long.
-        run_s: Seconds in which requests are sent after the queues are full.
+        settle_s: Seconds in which requests are sent until the queues are full.
+        run_s: Seconds in which requests are sent after that.
     """
 
     alone: Sequence[Outcome]
     beside: Sequence[Outcome]
     loud: Mapping[str, Sequence[Outcome]]
+    settle_s: float
     run_s: float
 
 
@@ -84,11 +88,12 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             rounds = []
             for number in range(effort.rounds):
                 progress(f"overload: round {number + 1} of {effort.rounds}")
-                rounds.append(await _round(cluster.gateway, Random(number), effort.seconds(RUN_S)))
+                settle_s, run_s = effort.seconds(SETTLE_S), effort.seconds(RUN_S)
+                rounds.append(await _round(cluster.gateway, Random(number), settle_s, run_s))
     return figures(rounds)
 
 
-async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
+async def _round(ports: GatewayPorts, rng: Random, settle_s: float, run_s: float) -> Round:
     def load(graph: str, capacity_share: float, seconds: float) -> asyncio.Task[list[Outcome]]:
         tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
         request = client.request(graph, tensors, timeout_us=None)
@@ -96,14 +101,14 @@ async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
         return asyncio.create_task(client.poisson(ports, request, capacity_share * CAPACITY_RPS, seconds, times))
 
     alone = await load("quiet", QUIET, run_s)
-    loud = load("loud-graph", OVERLOAD, run_s + SETTLE_S)
+    loud = load("loud-graph", OVERLOAD, settle_s + run_s)
     # Wait until the queues of the loud graph are full.
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(settle_s)
     beside = await load("quiet", QUIET, run_s)
     ended = {"graph": await loud}
     for target in TARGETS[1:]:
-        ended[target] = await load(f"loud-{target}", OVERLOAD, run_s + SETTLE_S)
-    return Round(alone, beside, ended, run_s)
+        ended[target] = await load(f"loud-{target}", OVERLOAD, settle_s + run_s)
+    return Round(alone, beside, ended, settle_s, run_s)
 
 
 def figures(rounds: Sequence[Round]) -> list[Figure]:
@@ -117,7 +122,7 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
     found = []
     for target in TARGETS:
         name = "dataplane.overload3x" + ("" if target == "graph" else f".{target}")
-        found += _overloaded(name, [r.loud[target] for r in rounds], [r.run_s for r in rounds], load, target)
+        found += _overloaded(name, rounds, load, target)
     return [
         *found,
         figure(
@@ -133,14 +138,13 @@ def figures(rounds: Sequence[Round]) -> list[Figure]:
     ]
 
 
-def _overloaded(
-    name: str, rounds: Sequence[Sequence[Outcome]], runs_s: Sequence[float], load: str, target: str
-) -> list[Figure]:
+def _overloaded(name: str, rounds: Sequence[Round], load: str, target: str) -> list[Figure]:
     """Computes the figures of an overloaded graph. Only the target `graph` has goals for served requests."""
-    shares = [_served_rps(outcomes, run_s) / CAPACITY_RPS for outcomes, run_s in zip(rounds, runs_s, strict=True)]
-    in_slo = [sum(ms <= SLO_MS for ms in ok) / max(1, len(ok)) for ok in map(_latencies_ms, rounds)]
-    refused_ms = [_refused_ms(outcomes) for outcomes in rounds]
-    sums = counted([outcome for outcomes in rounds for outcome in outcomes])
+    loud = [r.loud[target] for r in rounds]
+    shares = [_served_rps(r, target) / CAPACITY_RPS for r in rounds]
+    in_slo = [sum(ms <= SLO_MS for ms in ok) / max(1, len(ok)) for ok in map(_latencies_ms, loud)]
+    refused_ms = [_refused_ms(outcomes) for outcomes in loud]
+    sums = counted([outcome for outcomes in loud for outcome in outcomes])
     has_goal = target == "graph"
     return [
         figure(
@@ -155,7 +159,7 @@ def _overloaded(
             f"{name}.in_slo",
             median(in_slo),
             "share",
-            f"share of the served requests; {load}, {spread(in_slo)}; their p99 {median(map(p99, rounds)):.0f} ms",
+            f"share of the served requests; {load}, {spread(in_slo)}; their p99 {median(map(p99, loud)):.0f} ms",
             at_least=IN_SLO_GOAL if has_goal else None,
         ),
         figure(
@@ -168,10 +172,10 @@ def _overloaded(
     ]
 
 
-def _served_rps(outcomes: Sequence[Outcome], run_s: float) -> float:
+def _served_rps(run: Round, target: str) -> float:
     """Returns the answers a second from when the queues were full until the last request was sent."""
-    ended = [outcome.ended_s for outcome in outcomes if outcome.status == OK]
-    return sum(SETTLE_S <= at_s < SETTLE_S + run_s for at_s in ended) / run_s
+    ended = [outcome.ended_s for outcome in run.loud[target] if outcome.status == OK]
+    return sum(run.settle_s <= at_s < run.settle_s + run.run_s for at_s in ended) / run.run_s
 
 
 def _refused_ms(outcomes: Sequence[Outcome]) -> float:

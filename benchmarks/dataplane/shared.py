@@ -33,6 +33,9 @@ from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 
 RUN_S = 12.0
+LEAST_S = 1.0
+"""Seconds that are enough for a few requests at the planned load."""
+
 TURN_MS = 10.0
 SLO_MS = 400
 PLANNED_RPS = 0.45 * SHARED_LOAD * 1000 / TURN_MS
@@ -66,7 +69,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         rounds = []
         for number in range(effort.rounds):
             progress(f"shared: round {number + 1} of {effort.rounds}")
-            rounds.append(await _round(wanted.cluster.gateway, Random(number), effort.seconds(RUN_S)))
+            settle_s, run_s = effort.seconds(SETTLE_S), effort.seconds(RUN_S, least_s=LEAST_S)
+            rounds.append(await _round(wanted.cluster.gateway, Random(number), settle_s, run_s))
     return [isolation(rounds)]
 
 
@@ -85,7 +89,7 @@ def deployment(folder: Path) -> Wanted:
     )
 
 
-async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
+async def _round(ports: GatewayPorts, rng: Random, settle_s: float, run_s: float) -> Round:
     def load(graph: str, planned_share: float, seconds: float) -> asyncio.Task[list[Outcome]]:
         tensors = {"X": np.ones((1, graphs.FLOATS), np.float32)}
         request = client.request(graph, tensors, timeout_us=None)
@@ -93,8 +97,8 @@ async def _round(ports: GatewayPorts, rng: Random, run_s: float) -> Round:
         return asyncio.create_task(client.poisson(ports, request, planned_share * PLANNED_RPS, seconds, times))
 
     async def beside(planned_share: float) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
-        loud = load("loud", planned_share, run_s + SETTLE_S)
-        await asyncio.sleep(SETTLE_S)
+        loud = load("loud", planned_share, settle_s + run_s)
+        await asyncio.sleep(settle_s)
         return await load("quiet", 1.0, run_s), await loud
 
     alone = await load("quiet", 1.0, run_s)

@@ -28,7 +28,7 @@ from jigsaw_triton.servers.process import group_members
 
 BATCH = 64
 
-LONG_S = 5.0
+LONG_S = 10.0
 """Seconds of a measurement in which each window of perf_analyzer has finished requests, even on a busy machine."""
 
 SETTINGS = Settings(rise_over=inf, fall_under=0.0, restart_window_s=1.0)
@@ -68,9 +68,9 @@ class Side:
             return run.measure()
         except EmptyWindowError:
             # In a smoke run on a busy machine, the short windows may be empty.
-            if seconds > LONG_S:
+            if seconds >= LONG_S:
                 raise
-            return self.load(analyzer, folder, clients, 2 * LONG_S)
+            return self.load(analyzer, folder, clients, 3 * seconds)
 
     def cpu_s(self) -> float:
         """Returns the processor time that the servers and their model processes have used so far, in seconds."""

@@ -90,7 +90,7 @@ async def measure(progress: Progress, effort: Effort = FULL, requests: int = REQ
             progress(f"soak: starting {4 * WORKERS} workers")
             await running.deploy(wanted)
             tally = Tally(effort.count(requests))
-            await _soak(running, wanted.cluster.gateway, tally, progress)
+            await _soak(running, wanted.cluster.gateway, tally, effort.seconds(KILL_EVERY_S), progress)
     return figures(tally)
 
 
@@ -112,11 +112,11 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, profiles, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _soak(running: System, ports: GatewayPorts, tally: Tally, progress: Progress) -> None:
+async def _soak(running: System, ports: GatewayPorts, tally: Tally, kill_every_s: float, progress: Progress) -> None:
     victims, kept = _split(running)
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     around = [
-        asyncio.create_task(_kill(running, victims, tally)),
+        asyncio.create_task(_kill(running, victims, tally, kill_every_s)),
         asyncio.create_task(_watch(running, kept, tally, progress)),
     ]
     try:
@@ -164,10 +164,10 @@ async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, tal
         connection.close()
 
 
-async def _kill(running: System, victims: Sequence[str], tally: Tally) -> None:
+async def _kill(running: System, victims: Sequence[str], tally: Tally, every_s: float) -> None:
     """Kills the victims in turn, if they run."""
     for name in itertools.cycle(victims):
-        await asyncio.sleep(KILL_EVERY_S)
+        await asyncio.sleep(every_s)
         server = running.fleet.server(name)
         if server is not None and server.process.returncode is None and server.process.pid is not None:
             os.kill(server.process.pid, signal.SIGKILL)

@@ -32,6 +32,7 @@ def test_a_cluster_may_be_a_value(app: Path, tmp_path: Path) -> None:
     assert str(jt.plan(app, demand=5, cluster=cluster).gpus[0].id) == "a/0"
 
 
+@pytest.mark.slow
 def test_an_infeasible_demand_raises_the_requirements_in_conflict(app: Path) -> None:
     with pytest.raises(jt.InfeasibleError) as caught:
         jt.plan(app, demand=1e6, gpus="1xcpu")

@@ -28,6 +28,9 @@ _POLL_S = 0.05
 _PORTS = range(20_000, 32_000)
 """Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts."""
 
+_WORKERS = 8
+"""Number of workers of pytest-xdist among which the ports are divided, so that no two choose the same free port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -259,9 +262,11 @@ def _parent(pid: int) -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports on which no process listens."""
+    """Returns ports on which no process listens, from the share of this worker of pytest-xdist."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = _PORTS[worker % _WORKERS :: _WORKERS]
     ports: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.sample(own, len(own)):
         with closing(socket.socket()) as probe:
             try:
                 probe.bind(("127.0.0.1", port))

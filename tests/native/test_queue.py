@@ -170,6 +170,7 @@ def test_a_huge_request_does_not_delay_small_ones(bench: Bench) -> None:
     assert request.wait()["Y"].tobytes() == large.tobytes()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_requests_can_wait(bench: Bench) -> None:
     worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
     bench.route("w", batch=1024)

@@ -58,6 +58,7 @@ def test_bounds_are_exact_up_to_the_requested_number_of_slices(g: TaskGraph) -> 
 accuracies = st.lists(st.integers(50, 99), min_size=1, max_size=3, unique=True)
 
 
+@pytest.mark.slow
 @given(of=st.lists(accuracies, min_size=1, max_size=4), slo=st.integers(30, 99))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_bins_separate_losses_that_exceed_the_budget_together(of: list[list[int]], slo: int) -> None:

@@ -26,7 +26,7 @@ def test_answers_after_the_end_of_the_load_do_not_count_as_served() -> None:
     quiet = outcomes(10, 5.0)
     for target in overload.TARGETS:
         ended = {**dict.fromkeys(overload.TARGETS, quiet), target: loud}
-        found = {figure.id: figure for figure in overload.figures([Round(quiet, quiet, ended, RUN_S)])}
+        found = {figure.id: figure for figure in overload.figures([Round(quiet, quiet, ended, SETTLE_S, RUN_S)])}
         name = "dataplane.overload3x" + ("" if target == "graph" else f".{target}")
         served, in_slo, refused = (found[f"{name}.{what}"] for what in ("served", "in_slo", "refused_ms"))
         met = False if target == "graph" else None
@@ -42,7 +42,7 @@ def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
 
     def found(pairs: Sequence[tuple[float, float]]) -> float:
         loud = dict.fromkeys(overload.TARGETS, outcomes(10, 1.0))
-        rounds = [Round(quiet(alone), quiet(beside), loud, RUN_S) for alone, beside in pairs]
+        rounds = [Round(quiet(alone), quiet(beside), loud, SETTLE_S, RUN_S) for alone, beside in pairs]
         (*_, isolation) = overload.figures(rounds)
         return isolation.value
 
@@ -51,6 +51,6 @@ def test_isolation_compares_the_p99_of_the_quiet_graph_round_by_round() -> None:
 
 def test_a_graph_without_any_answer_is_an_error() -> None:
     loud = dict.fromkeys(overload.TARGETS, outcomes(10, 1.0))
-    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, RUN_S)]
+    rounds = [Round(outcomes(10, 5.0), outcomes(10, 5.0, BROKEN), loud, SETTLE_S, RUN_S)]
     with pytest.raises(ServerError, match=r"no request was answered: 10 sent, 0 served, .* 10 failed"):
         overload.figures(rounds)

@@ -69,6 +69,7 @@ def test_a_graph_whose_package_is_missing_is_refused(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_plan_and_deploy_warn_of_a_gpu_without_mig_beside_others(run: Run, app: Path, tmp_path: Path) -> None:
     profiles = app / "profiles.csv"
     profiles.write_text(profiles.read_text().replace("cpu,", "H100-80GB,"))

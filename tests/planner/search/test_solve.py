@@ -74,7 +74,7 @@ def problems(draw: st.DrawFn) -> Problem:
             rows += grid(name, variant, cost, slices=kinds, instances=[1], batches=[1, 4])
             rows += grid(name, variant, 0.7 * cost, slices=["1g", "4g"], instances=[1], batches=[2], gpu="A30-24GB")
         tables[g.name] = ProfileTable(rows)
-    gpus = cluster(draw(st.integers(1, 2))).gpus + cluster(draw(st.integers(0, 2)), of="A30-24GB", node="b").gpus
+    gpus = cluster(draw(st.integers(1, 2))).gpus + cluster(draw(st.integers(0, 1)), of="A30-24GB", node="b").gpus
     foreign = st.sampled_from([(), (), (Placement(2, "2g"),), (Placement(0, "1g"), Placement(3, "1g"))])
     uncut = st.sampled_from(["", "", "MIG is off"])
     gpus = tuple(
