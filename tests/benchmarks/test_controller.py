@@ -1,0 +1,22 @@
+"""Smoke tests: every part of the controller's benchmark starts, loads its servers, and returns its figures."""
+
+import pytest
+
+from benchmarks import harness, system
+from benchmarks.controller.__main__ import PARTS, measure
+from benchmarks.effort import SMOKE
+
+pytestmark = pytest.mark.e2e
+
+FIGURES = {"changes": "controller.update_failed", "replans": "controller.replans_2_under_load.mixed"}
+"""Part -> one of its figures."""
+
+
+def test_every_part_has_a_smoke_run() -> None:
+    assert FIGURES.keys() == PARTS.keys()
+
+
+@pytest.mark.parametrize("part", FIGURES)
+def test_a_part_returns_its_figures(part: str) -> None:
+    found = system.run(measure(print, {part: PARTS[part]}, SMOKE), harness.limit_s("controller"))
+    assert FIGURES[part] in {figure.id for figure in found}
