@@ -67,11 +67,16 @@ def placed_gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
 
 
 def _reloads(actual: Actual, target: Generation) -> frozenset[Place]:
-    """Returns the MIG instances on which a worker that stays has other models, by name, than in the generation."""
-    stay = (worker for name, worker in target.bundle.workers.items() if name in actual.workers)
-    return frozenset(
-        (worker.place.gpu, worker.place.placement)
-        for worker in stay
-        if worker.place is not None
-        and {model.name for model in worker.models} != {model.name for model in actual.workers[worker.name].models}
-    )
+    """Returns the MIG instances on which other servers run, or other models by name, than in the generation."""
+    before, after = _names(actual.workers.values()), _names(target.bundle.workers.values())
+    return frozenset(place for place in before.keys() & after.keys() if before[place] != after[place])
+
+
+def _names(workers: Iterable[Worker]) -> dict[Place, set[tuple[str, str]]]:
+    """Returns (worker, model) of all models on each MIG instance."""
+    names: dict[Place, set[tuple[str, str]]] = {}
+    for worker in workers:
+        if worker.place is not None:
+            at = names.setdefault((worker.place.gpu, worker.place.placement), set())
+            at.update((worker.name, model.name) for model in worker.models)
+    return names

@@ -361,9 +361,10 @@ def test_processes_that_share_an_instance_need_not_make_room_for_each_other() ->
     assert not any(isinstance(action, a.BringUp) for stage in fewer for action in stage.actions)
 
 
-def test_processes_and_a_server_alone_on_the_instance_make_room_for_each_other() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_and_a_server_alone_on_the_instance_make_room_for_each_other(count: int) -> None:
     streams = bundle(1, [worker("0/2g@0", ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
-    mps = bundle(2, [*processes(2, ("t0", "a"), generation=2), worker("0/1g@2", ("t1", "a"))])
+    mps = bundle(2, [*processes(count, ("t0", "a"), generation=2), worker("0/1g@2", ("t1", "a"))])
     for before, target in ((streams, mps), (mps, replace(streams, generation=3))):
         actual = after(before)
         stages = stages_to(actual, generation(before), generation(target))
