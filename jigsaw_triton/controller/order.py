@@ -1,12 +1,12 @@
 """The order of a change, by the planner's transition from what exists to a generation. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.generation import Generation
-from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.difference import Place
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, PlannedGpu
@@ -34,12 +34,22 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
         running=before if running is not None or actual.workers else None,
     )
     plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
-    return transition(problem, plan, wanted.options, reloads=_reloads(actual, target))
+    reloads, restarts = _reloads(actual, target)
+    return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts)
 
 
-def workers_at(workers: Iterable[Worker], gpu: GpuId, placement: Placement) -> list[Worker]:
-    """Returns the workers on a MIG instance: one, or several under MPS."""
-    return [w for w in workers if w.place is not None and (w.place.gpu, w.place.placement) == (gpu, placement)]
+def by_place(workers: Iterable[Worker]) -> dict[Place, list[Worker]]:
+    """Returns the workers on each MIG instance: one, or several under MPS."""
+    found: dict[Place, list[Worker]] = {}
+    for worker in workers:
+        if worker.place is not None:
+            found.setdefault((worker.place.gpu, worker.place.placement), []).append(worker)
+    return found
+
+
+def displaced(existing: Iterable[Worker], wanted: Collection[Worker]) -> list[Worker]:
+    """Returns the workers that cannot stay on a MIG instance beside others: one alone, or the processes of MPS."""
+    return [w for w in existing if not any(w.name == other.name or w.shares_with(other) for other in wanted)]
 
 
 def placed_models(workers: Iterable[Worker]) -> tuple[PlacedModel, ...]:
@@ -55,28 +65,20 @@ def placed_models(workers: Iterable[Worker]) -> tuple[PlacedModel, ...]:
 
 def placed_gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
     """Returns the GPUs that workers occupy, as a plan has them."""
-    by_place: dict[tuple[GpuId, str], dict[Placement, list[Worker]]] = {}
-    for worker in workers:
-        if worker.place is not None:
-            of_gpu = by_place.setdefault((worker.place.gpu, worker.place.board), {})
-            of_gpu.setdefault(worker.place.placement, []).append(worker)
-    return tuple(
-        PlannedGpu(gpu, board, tuple(PlacedSlice(at, placed_models(found)) for at, found in sorted(of_gpu.items())))
-        for (gpu, board), of_gpu in sorted(by_place.items())
-    )
+    layouts: dict[tuple[GpuId, str], list[PlacedSlice]] = {}
+    for (gpu, placement), found in sorted(by_place(workers).items()):
+        place = found[0].place
+        assert place is not None
+        layouts.setdefault((gpu, place.board), []).append(PlacedSlice(placement, placed_models(found)))
+    return tuple(PlannedGpu(gpu, board, tuple(layout)) for (gpu, board), layout in layouts.items())
 
 
-def _reloads(actual: Actual, target: Generation) -> frozenset[Place]:
-    """Returns the MIG instances on which other servers run, or other models by name, than in the generation."""
-    before, after = _names(actual.workers.values()), _names(target.bundle.workers.values())
-    return frozenset(place for place in before.keys() & after.keys() if before[place] != after[place])
+def _reloads(actual: Actual, target: Generation) -> tuple[frozenset[Place], frozenset[Place]]:
+    """Returns the MIG instances with other models, by name, than in the generation, and those with other servers."""
+    before, after = by_place(actual.workers.values()), by_place(target.bundle.workers.values())
+    reloads = frozenset(p for p in before.keys() & after.keys() if _names(before[p]) != _names(after[p]))
+    return reloads, frozenset(place for place in reloads if displaced(before[place], after[place]))
 
 
-def _names(workers: Iterable[Worker]) -> dict[Place, set[tuple[str, str]]]:
-    """Returns (worker, model) of all models on each MIG instance."""
-    names: dict[Place, set[tuple[str, str]]] = {}
-    for worker in workers:
-        if worker.place is not None:
-            at = names.setdefault((worker.place.gpu, worker.place.placement), set())
-            at.update((worker.name, model.name) for model in worker.models)
-    return names
+def _names(workers: Iterable[Worker]) -> set[tuple[str, str]]:
+    return {(worker.name, model.name) for worker in workers for model in worker.models}

@@ -18,7 +18,7 @@ from jigsaw_triton.controller import actions as a
 from jigsaw_triton.controller.actual import Actual
 from jigsaw_triton.controller.generation import Generation
 from jigsaw_triton.controller.interim_routes import Routes, Served, closing, handover, interim_routes
-from jigsaw_triton.controller.order import ordered, placed_models, workers_at
+from jigsaw_triton.controller.order import by_place, displaced, ordered, placed_models
 from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.transition.transition import Step
 
@@ -82,6 +82,7 @@ class _Change:
 
     def __init__(self, actual: Actual, running: Generation | None, target: Generation) -> None:
         self._actual, self._running, self._target = actual, running, target
+        self._wanted = by_place(target.bundle.workers.values())
         self._stages: list[Stage] = []
         self._first: tuple[a.Action, ...] = ()
         self._switched = False
@@ -152,18 +153,13 @@ class _Change:
         self._add("load the new models in their place", self._loads(self._staying(step.changes)))
 
     def _displaced(self, changes: Iterable[Change]) -> list[Worker]:
-        """Returns the workers that cannot be on one instance with the target's: one alone beside processes of MPS."""
-        found = []
-        for change in changes:
-            wanted = workers_at(self._target.bundle.workers.values(), change.gpu, change.placement)
-            for worker in workers_at(self._actual.workers.values(), change.gpu, change.placement):
-                if not any(worker.name == other.name or worker.shares_with(other) for other in wanted):
-                    found.append(worker)
-        return found
+        existing = by_place(self._actual.workers.values())
+        places = [(change.gpu, change.placement) for change in changes]
+        return [w for p in places for w in displaced(existing.get(p, ()), self._wanted.get(p, ()))]
 
     def _staying(self, changes: Iterable[Change]) -> list[Worker]:
         """Returns the target's workers whose servers stay on the changed slices."""
-        found = [w for c in changes for w in workers_at(self._target.bundle.workers.values(), c.gpu, c.placement)]
+        found = [w for c in changes for w in self._wanted.get((c.gpu, c.placement), ())]
         return [worker for worker in found if worker.name in self._actual.workers]
 
     def _loads(self, workers: Iterable[Worker]) -> tuple[a.Action, ...]:
@@ -188,7 +184,7 @@ class _Change:
     def _wanted_at(self, step: Step, change: Change) -> list[Worker]:
         if step.stand_in:
             return self._copies(change)
-        return workers_at(self._target.bundle.workers.values(), change.gpu, change.placement)
+        return self._wanted.get((change.gpu, change.placement), [])
 
     def _copies(self, change: Change) -> list[Worker]:
         """Returns workers for a free slice with the models that another slice of the same kind has."""
@@ -198,7 +194,7 @@ class _Change:
                 place = worker.place
                 if place is None or (place.board, place.placement.slice) != (board, change.placement.slice):
                     continue
-                together = workers_at(bundle.workers.values(), place.gpu, place.placement)
+                together = by_place(bundle.workers.values())[place.gpu, place.placement]
                 if placed_models(together) == tuple(sorted(change.after, key=str)):
                     here = Place(change.gpu, board, change.placement)
                     named = ((w, names.worker(change.gpu, change.placement, w.process)) for w in together)
@@ -209,8 +205,8 @@ class _Change:
         return (*((self._running.bundle,) if self._running is not None else ()), self._target.bundle)
 
     def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
-        existing = self._actual.workers.values()
-        return [w for c in changes if c.kind == kind for w in workers_at(existing, c.gpu, c.placement)]
+        existing = by_place(self._actual.workers.values())
+        return [w for c in changes if c.kind == kind for w in existing.get((c.gpu, c.placement), ())]
 
     def _leave(self, workers: Iterable[Worker]) -> None:
         """Takes workers out of the routes, drains them and stops them."""

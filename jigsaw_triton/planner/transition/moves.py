@@ -8,7 +8,7 @@ from typing import Literal
 from jigsaw_triton.gpus.layouts import occupied
 from jigsaw_triton.gpus.model import Board, GpuId, MigProfile, Placement
 from jigsaw_triton.planner.capacity import Array, Service
-from jigsaw_triton.planner.domain.difference import Change
+from jigsaw_triton.planner.domain.difference import Change, Place
 from jigsaw_triton.planner.domain.plan import PlacedModel
 
 Kind = Literal["shares", "instances", "variant", "add", "geometry", "remove"]
@@ -62,7 +62,7 @@ class Move:
         out: Calls a second that are out of service during the move.
         net: Calls a second that the move adds, negative where it takes some away.
         beside: True if new models of a slice that stays are loaded while its old models still serve; False if the slice
-            has too little memory for both, so that the old models are unloaded first.
+            has too little memory for both, or its server is replaced, so that the old models are unloaded first.
         stand_in: True if it adds or removes a stand-in, a replica that serves only during the transition.
     """
 
@@ -83,11 +83,13 @@ class Movers:
         boards: Boards of the GPUs that either plan uses.
         service: Capacity of replicas.
         durations: Durations of operations.
+        restarts: MIG instances that stay, but whose servers are replaced.
     """
 
     boards: Mapping[GpuId, Board]
     service: Service
     durations: Durations
+    restarts: frozenset[Place] = frozenset()
 
     def moves(self, changes: Sequence[Change]) -> Iterator[Move]:
         """Yields the moves that make these changes.
@@ -110,12 +112,15 @@ class Movers:
         before, after = self._carried(change, change.before), self._carried(change, change.after)
         room = profile(board, kind).memory_mib
         both = self.service.memory_mib([*change.before, *coming], board.name, kind)
-        beside = room is None or both <= room
+        restarts = (change.gpu, change.placement) in self.restarts
+        beside = (room is None or both <= room) and not restarts
         variants = [sorted((m.graph, m.task, m.variant) for m in models) for models in (change.before, change.after)]
         return Move(
             kind="instances" if variants[0] == variants[1] and change.before != change.after else "variant",
             changes=(change,),
-            seconds=self.durations.loading_s(coming) + (0.0 if beside else self.durations.drain_s),
+            seconds=self.durations.loading_s(coming)
+            + (0.0 if beside else self.durations.drain_s)
+            + (self.durations.start_s if restarts else 0.0),
             out=0 * before if beside else before,
             net=after - before,
             beside=beside,

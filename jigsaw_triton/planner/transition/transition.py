@@ -108,6 +108,7 @@ def transition(
     options: Options | None = None,
     durations: Durations = DURATIONS,
     reloads: Collection[Place] = (),
+    restarts: Collection[Place] = (),
 ) -> Transition:
     """Returns the transition from the problem's running plan, or from empty GPUs, to a plan.
 
@@ -117,6 +118,7 @@ def transition(
         options: Options that it was made with.
         durations: Durations of operations.
         reloads: MIG instances whose models are loaded again although the plans agree, because their content is new.
+        restarts: Those of them whose servers are replaced, so that no new model can be loaded beside an old one.
 
     Raises:
         InputError: The problem is invalid, or the cluster lacks a GPU of one of the plans and its board is unknown.
@@ -125,7 +127,7 @@ def transition(
     running = _running(problem)
     boards = _boards(problem, running, plan)
     service = Service(replace(problem, running=running), plan, options or Options())
-    movers = Movers(boards, service, durations)
+    movers = Movers(boards, service, durations, frozenset(restarts))
     changes = difference(running, plan, reloads)
     rooms = _rooms(problem.cluster, boards, running, plan)
     waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), rooms)
