@@ -244,7 +244,7 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 @st.composite
 def bundles(draw: st.DrawFn, number: int) -> Bundle:
-    """Bundles with random slices on two GPUs and random models in them.
+    """Bundles with random slices on two GPUs and random models in them, some of them as processes under MPS.
 
     Each task has at least one model, or every worker has a chain of both. The graph is compiled to one front, or to an
     ensemble with a front for each task. It may have a Python step.
@@ -256,7 +256,9 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         layout = draw(st.sampled_from(PLACES))
         for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
             models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab")))]
-            workers.append(worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=number))
+            alone = worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=number)
+            count = 0 if both else draw(st.sampled_from([0, 0, 0, 1, 2]))
+            workers += [replace(alone, name=f"{alone.name}-p{n}", process=n) for n in range(1, count + 1)] or [alone]
     made = bundle(number, workers, target=target)
     if both:
         return chained(made)
@@ -266,7 +268,8 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         extra = [(m.task, m.variant) for m in first.models] + [(t, "a") for t in missing]
         assert first.place is not None
         at = f"{first.place.gpu.index}/{first.place.placement}"
-        workers[0] = worker(at, *extra, generation=number)
+        workers = [w for w in workers if w.place != first.place]
+        workers.insert(0, worker(at, *extra, generation=number))
     if draw(st.booleans()):
         workers.append(steps(number))
     return bundle(number, workers, target=target)
@@ -284,10 +287,8 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bund
             actual = actual.after(action)
             _check_routes(actual, before, target)
         for gpu in range(2):
-            placed = [
-                w.place.placement for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu
-            ]
-            assert fits(CATALOG[BOARD], placed) is None
+            places = {w.place for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu}
+            assert fits(CATALOG[BOARD], [place.placement for place in places]) is None
     assert reached(actual, target)
 
 
