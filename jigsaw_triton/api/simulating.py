@@ -65,7 +65,8 @@ def simulate(
         graphs: Graphs, or paths of graph.yaml files or their folders.
         trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
         scale: Factor by which all rates of the trace are multiplied.
-        demand: Demand that every plan covers; by default the mean rate of the trace's first minute.
+        demand: Demand that every plan covers; by default the mean rate of the trace's first minute, with the headroom
+            that the controller adds to measured rates.
         gpus: GPUs of one machine, such as `4xA100-80GB`. Either `gpus` or `cluster` is required.
         cluster: A cluster, or the path of a cluster.yaml or its folder.
         driver: MIG driver, instead of the one of the cluster.
@@ -96,7 +97,8 @@ def simulate(
     )
     arrivals = _arrivals(trace, list(wanted.graphs), scale, seed)
     if demand is None:
-        first = {name: float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
+        headroom = (settings or Settings()).headroom
+        first = {name: headroom * float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
         wanted = replace(wanted, demand_rps={name: max(rps, 1e-3) for name, rps in first.items()})
     options = options or Options()
     wanted = replace(
