@@ -21,9 +21,9 @@ from benchmarks import harness, system
 from benchmarks.controller.changes import GRAPH, clients
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.fleet.instances import Instances
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import MigError, PlacementError, ServerError
 from jigsaw_triton.gpus.catalog import CATALOG, board
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts

@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 
 from benchmarks.harness import LIMIT_S
 from jigsaw_triton.compiler.templates import Template, load_templates
-from jigsaw_triton.controller.events import Event
+from jigsaw_triton.controller.core.events import Event
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.service import troubles
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.paths import Paths, deployment_paths
-from jigsaw_triton.controller.service import troubles
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.state import Phase
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId

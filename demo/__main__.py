@@ -22,7 +22,7 @@ import numpy as np
 
 from demo.gpus import EmulatedGpus, Gpus, StandInGpus
 from demo.load import Load, ask, ask_strip, connect, sending
-from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.command import shm_prefix
 
 ROOT = Path(__file__).parent.parent

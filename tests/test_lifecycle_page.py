@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from jigsaw_triton.controller.journal import _SCHEMA
-from jigsaw_triton.controller.state import Phase
+from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.persistence.journal import _SCHEMA
 from jigsaw_triton.gpus.model import CreationStage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def test_states_of_a_server() -> None:
 def test_states_of_the_edge() -> None:
     (assigned,) = (
         node.value
-        for node in ast.walk(function("controller/edge.py", "status"))
+        for node in ast.walk(function("controller/fleet/edge.py", "status"))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "state"
     )
     assert listed("Edge", "state | meaning") == set(texts(assigned))

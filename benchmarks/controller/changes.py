@@ -24,7 +24,7 @@ from benchmarks import system
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
-from jigsaw_triton.controller.generation import Generation, Wanted
+from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.profiles.table import ProfileTable

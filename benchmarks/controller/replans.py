@@ -24,8 +24,8 @@ from benchmarks import system
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
-from jigsaw_triton.controller.generation import Generation, Wanted
-from jigsaw_triton.controller.order import ordered
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.servers.installation import Installation, find_installation

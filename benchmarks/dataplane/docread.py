@@ -19,7 +19,7 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
 from jigsaw_triton.compiler.bundle import ModelFolder, WorkerModel
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.evaluation.load import Measured
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.build import build_graph

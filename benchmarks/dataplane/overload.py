@@ -21,7 +21,7 @@ from benchmarks.dataplane.client import OK, UNAVAILABLE, Outcome
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable

@@ -12,7 +12,7 @@ from benchmarks import a100, system
 from benchmarks.dataplane.sides import SETTINGS, Side
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.evaluation.load import Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.planner.domain.plan import GraphPlan

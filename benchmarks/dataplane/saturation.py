@@ -17,7 +17,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.problem import Options

@@ -26,7 +26,7 @@ from benchmarks.dataplane.overload import ISOLATION_GOAL, OVERLOAD, SETTLE_S, co
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD
 from jigsaw_triton.profiles.table import ProfileTable

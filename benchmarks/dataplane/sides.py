@@ -13,9 +13,9 @@ from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import CONFIG_FILE
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts

@@ -24,7 +24,7 @@ from benchmarks.dataplane.sides import BATCH, SETTINGS
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from jigsaw_triton.controller.journal import Journal, JournalReader
-from jigsaw_triton.controller.lock import AlreadyRunsError, take_lock
-from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.servers.logfile import tail
@@ -74,7 +74,7 @@ def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
         InputError: The driver does not have these GPUs.
         MigError: The driver does not answer.
     """
-    from jigsaw_triton.controller.ownership import foreign_instances
+    from jigsaw_triton.controller.fleet.ownership import foreign_instances
     from jigsaw_triton.gpus.cluster import with_foreign
     from jigsaw_triton.gpus.driver import open_driver
 
@@ -93,8 +93,8 @@ def orphaned_instances(paths: Paths, cluster: Cluster) -> tuple[MigInstance, ...
         InputError: The driver does not have these GPUs.
         MigError: The driver does not answer.
     """
-    from jigsaw_triton.controller.orphans import DRIVER_FACT
-    from jigsaw_triton.controller.ownership import ours
+    from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT
+    from jigsaw_triton.controller.fleet.ownership import ours
     from jigsaw_triton.gpus.driver import open_driver
 
     if not paths.journal.exists():
@@ -144,7 +144,7 @@ def end_orphans(paths: Paths) -> int:
         InstanceInUseError: A process outside the deployment holds a MIG instance.
         StateError: A controller is starting or ending.
     """
-    from jigsaw_triton.controller.orphans import end_orphans
+    from jigsaw_triton.controller.fleet.orphans import end_orphans
 
     if not paths.journal.exists() and not unattended_servers(paths):
         return 0

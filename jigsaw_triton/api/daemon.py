@@ -11,9 +11,9 @@ from typing import Any
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.paths import deployment_paths
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.servers.installation import find_installation
 

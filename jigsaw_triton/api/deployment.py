@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
-from jigsaw_triton.controller.journal import JournalEvent, JournalReader, Revision
-from jigsaw_triton.controller.lock import is_locked, wait_unlocked
-from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.controller.persistence.journal import JournalEvent, JournalReader, Revision
+from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
+from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.machine import Driver
     from jigsaw_triton.api.planning import Demand, Graphs, Profiles
     from jigsaw_triton.api.request import Request
-    from jigsaw_triton.controller.generation import Wanted
+    from jigsaw_triton.controller.core.generation import Wanted
     from jigsaw_triton.gpus.model import Cluster
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.gateway_load import GatewayLoad

@@ -9,7 +9,7 @@ from typing import Any
 from jigsaw_triton.api.machine import Driver, default_driver, processor_only
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster

@@ -7,7 +7,7 @@ from typing import Any
 from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts

@@ -12,8 +12,8 @@ from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.operation import Operation, simulate_operation

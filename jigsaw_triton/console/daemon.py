@@ -12,19 +12,19 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.server import Read, StatusServer
-from jigsaw_triton.controller.checkpoint import load
-from jigsaw_triton.controller.events import Event
+from jigsaw_triton.controller.core.events import Event
+from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.recovery import recovered, unfinished
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Request
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.lock import take_lock
-from jigsaw_triton.controller.orphans import reclaim
-from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.controller.recovery import recovered, unfinished
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.fleet.orphans import reclaim
+from jigsaw_triton.controller.persistence.checkpoint import load
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.lock import take_lock
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation

@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Request, Wanted
-from jigsaw_triton.controller.history import earlier
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.core.generation import Request, Wanted
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.history import earlier
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
 

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Generation
-from jigsaw_triton.controller.rows import deviations, measured
-from jigsaw_triton.controller.service import troubles, unserved
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.rows import deviations, measured
+from jigsaw_triton.controller.core.service import troubles, unserved
+from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
+from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.state import GATEWAY, Restarts, State
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
 
 EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"

@@ -12,13 +12,13 @@ from jigsaw_triton.compiler.bundle import Bundle, RouteEntry
 from jigsaw_triton.compiler.rehearsal import rehearsal
 from jigsaw_triton.compiler.store import Identities, write_route
 from jigsaw_triton.compiler.templates import Template
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller.drain import drained
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Generation
-from jigsaw_triton.controller.history import keep
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.fleet.drain import drained
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.history import keep
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.graph.model import TaskGraph

@@ -7,20 +7,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller import core
-from jigsaw_triton.controller import events as e
-from jigsaw_triton.controller.arrivals import arrivals, arrived
-from jigsaw_triton.controller.checkpoint import save
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core import step as core
+from jigsaw_triton.controller.core.arrivals import arrivals, arrived
+from jigsaw_triton.controller.core.generation import Request, Wanted
+from jigsaw_triton.controller.core.immutable_settings import check_ports
+from jigsaw_triton.controller.core.rows import Counts, read_counts, since
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.generation import Request, Wanted
-from jigsaw_triton.controller.history import outcomes
-from jigsaw_triton.controller.immutable_settings import check_ports
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.rows import Counts, read_counts, since
-from jigsaw_triton.controller.settings import Settings
-from jigsaw_triton.controller.state import Phase, State
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.history import outcomes
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
 log = logging.getLogger(__name__)

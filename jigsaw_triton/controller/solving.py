@@ -7,7 +7,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
-from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload

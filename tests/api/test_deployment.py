@@ -13,8 +13,8 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, exposure, raise_failure
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.lock import take_lock
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, Edge, EdgeTls, GatewayPorts
 from tests.cli.conftest import Run

@@ -18,7 +18,7 @@ from jigsaw_triton.api.files import (
 )
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import COMMAND_LINE, PYTHON, Wording
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan, PlannedGpu, SolverReport, plan_to_text

@@ -11,8 +11,8 @@ import pytest
 
 from jigsaw_triton.api.supervisor import CRASHED, LOCK, RUNS_ALREADY, UNREADABLE
 from jigsaw_triton.console import daemon
-from jigsaw_triton.controller.lock import AlreadyRunsError, is_locked, take_lock
-from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 
 RUN = """
 import sys

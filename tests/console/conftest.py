@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle
-from jigsaw_triton.controller import actions as a
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.paths import Paths
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.servers.installation import Installation

@@ -6,8 +6,8 @@ import pytest
 
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
-from jigsaw_triton.controller.lock import take_lock
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.members import marks
 from tests.console.conftest import Desk

@@ -10,12 +10,12 @@ import pytest
 
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
-from jigsaw_triton.controller.generation import Wanted
-from jigsaw_triton.controller.history import keep
-from jigsaw_triton.controller.state import Phase
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
 from tests.console.conftest import Desk
-from tests.controller.test_core import ONE
+from tests.controller.core.test_step import ONE
 from tests.controller.worlds import generation, wanted
 
 Read = Callable[[Mapping[str, Any]], Wanted]

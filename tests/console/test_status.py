@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_MPS, EMULATED_VARIANTS, emulated, snapshot
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller import events as e
-from jigsaw_triton.controller.state import State
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId
 from tests.console.conftest import Desk

@@ -1,6 +1,6 @@
 """Disks without room, as far as a journal can tell."""
 
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.persistence.journal import Journal
 
 
 def fill_disk(journal: Journal) -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.solving import planned
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload

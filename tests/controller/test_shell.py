@@ -5,14 +5,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller import events as e
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.journal import Journal, JournalReader
-from jigsaw_triton.controller.settings import Settings
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.state import Phase, State
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import bundle, plan, wanted, worker

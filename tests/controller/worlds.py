@@ -14,12 +14,12 @@ from jigsaw_triton.compiler.bundle import (
     Worker,
     WorkerModel,
 )
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller import events as e
-from jigsaw_triton.controller.core import step
-from jigsaw_triton.controller.generation import Generation, Wanted
-from jigsaw_triton.controller.order import placed_gpus
-from jigsaw_triton.controller.state import State
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.order import placed_gpus
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.controller.lock import wait_unlocked
+from jigsaw_triton.controller.persistence.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
 

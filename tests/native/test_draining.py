@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.drain import drained as drain
+from jigsaw_triton.controller.fleet.drain import drained as drain
 from tests.native.conftest import Bench, column, occupy
 from tests.native.worker import Handler
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jigsaw_triton.controller.drain import drained as drain
+from jigsaw_triton.controller.fleet.drain import drained as drain
 from tests.native import specs
 from tests.native.conftest import Bench, column
 from tests.native.core import Array, Front, Outcome, Request

@@ -10,7 +10,7 @@ from jigsaw_triton.cli.inputs.mig_layouts import read_entries, wanted_layouts
 from jigsaw_triton.cli.inputs.mig_machine import FoundGpu, MigMachine, mig_machine
 from jigsaw_triton.cli.io.output import Output, listed, write_file
 from jigsaw_triton.cli.views.mig import drawn, gpu_json, gpus_table, rearrangement_json, rearrangements_table
-from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Layout
 from jigsaw_triton.gpus.nvml_texts import calls_of

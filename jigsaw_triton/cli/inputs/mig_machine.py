@@ -5,11 +5,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import CallRecord, Journal, JournalReader
-from jigsaw_triton.controller.lock import locked
-from jigsaw_triton.controller.ownership import ours
-from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.fleet.instances import Instances
+from jigsaw_triton.controller.fleet.ownership import ours
+from jigsaw_triton.controller.persistence.journal import CallRecord, Journal, JournalReader
+from jigsaw_triton.controller.persistence.lock import locked
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.driver import require_ownership

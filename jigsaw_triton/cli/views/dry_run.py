@@ -13,11 +13,11 @@ from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, Worker, WorkerMod
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.controller.commands import Commands
-from jigsaw_triton.controller.edge import NAME as EDGE
-from jigsaw_triton.controller.edge import edge_place
-from jigsaw_triton.controller.immutable_settings import check_ground, check_ports
-from jigsaw_triton.controller.paths import Paths
+from jigsaw_triton.controller.core.immutable_settings import check_ground, check_ports
+from jigsaw_triton.controller.fleet.commands import Commands
+from jigsaw_triton.controller.fleet.edge import NAME as EDGE
+from jigsaw_triton.controller.fleet.edge import edge_place
+from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of

@@ -10,11 +10,11 @@ from typing import Any
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
-from jigsaw_triton.controller.fleet import Fleet
-from jigsaw_triton.controller.fleet import Server as RunningServer
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.lock import locked
-from jigsaw_triton.controller.paths import Paths, deployment_paths
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.fleet.fleet import Server as RunningServer
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.lock import locked
+from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import PlacementError, ServerError
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.memory import held_mib

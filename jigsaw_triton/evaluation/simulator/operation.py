@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Worker
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller import core
-from jigsaw_triton.controller import events as e
-from jigsaw_triton.controller.actual import Actual
-from jigsaw_triton.controller.generation import Generation, Wanted
-from jigsaw_triton.controller.order import placed_models
-from jigsaw_triton.controller.settings import Settings
-from jigsaw_triton.controller.state import Phase, State
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core import step as core
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.order import placed_models
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.graph.model import Workload

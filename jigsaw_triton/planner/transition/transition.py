@@ -4,7 +4,7 @@ The cheapest changes come first, and new replicas before old ones go, so that ca
 that has to be repartitioned has no capacity meanwhile; then the order is the one that takes the least from the graphs.
 
 This is the only order: `plan --diff` prints these steps, and the controller expands each of them into actions
-(`controller/transition.py`).
+(`controller/core/transition.py`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -118,7 +118,7 @@ def transition(
         options: Options that it was made with.
         durations: Durations of operations.
         reloads: MIG instances whose models are loaded again although the plans agree, because their content is new.
-        restarts: Those of them whose servers are replaced, so that no new model can be loaded beside an old one.
+        restarts: Instances in `reloads` whose servers are replaced, so that no model can be loaded beside an old one.
 
     Raises:
         InputError: The problem is invalid, or the cluster lacks a GPU of one of the plans and its board is unknown.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver

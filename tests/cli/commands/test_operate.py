@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.cli.commands import rollback
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.cli.conftest import Run
 from tests.fakes.controller import FakeController
 

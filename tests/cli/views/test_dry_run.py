@@ -14,10 +14,10 @@ from jigsaw_triton.api.deployment import Rollout
 from jigsaw_triton.api.files import make_problem, read_wanted
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.cli.views.dry_run import DryRun, preview_rollout
-from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.orphans import DRIVER_FACT
-from jigsaw_triton.controller.paths import deployment_paths
+from jigsaw_triton.controller.fleet.instances import Instances
+from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement

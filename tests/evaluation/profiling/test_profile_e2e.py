@@ -10,8 +10,8 @@ import pytest
 
 from jigsaw_triton.applications import fetch_application
 from jigsaw_triton.cli.main import program
-from jigsaw_triton.controller.journal import Journal
-from jigsaw_triton.controller.orphans import DRIVER_FACT
+from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle
-from jigsaw_triton.controller import actions as a
-from jigsaw_triton.controller.generation import Wanted
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.operation import Array, Operation, Solver, simulate_operation
 from jigsaw_triton.planner.domain.plan import Plan

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jigsaw_triton.controller.instances import Instances
-from jigsaw_triton.controller.journal import Journal
+from jigsaw_triton.controller.fleet.instances import Instances
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import MigError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits

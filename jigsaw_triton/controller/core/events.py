@@ -1,0 +1,169 @@
+"""Events that the controller's core handles: user requests, clock ticks, and outcomes of actions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.rows import Counts
+from jigsaw_triton.planner.domain.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequested:
+    """The user has requested a deployment or an update."""
+
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRequested:
+    """The user has requested a return to an earlier generation.
+
+    Attributes:
+        earlier: Generation whose input and plan are to serve again, under a new number.
+    """
+
+    earlier: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """The user has requested that the measured load cause no change, or that it do so again.
+
+    Attributes:
+        paused: True to pause, False to resume.
+    """
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DownRequested:
+    """The user has requested that the whole deployment be stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A `Solve` has found a plan.
+
+    Attributes:
+        id: Id of the action.
+        plan: Plan, already validated.
+        bundle: Bundle compiled from the plan.
+    """
+
+    id: int
+    plan: Plan
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An action has succeeded."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An action has failed and left nothing behind.
+
+    Attributes:
+        id: Id of the action.
+        error: Error message for the user.
+        code: Exit code of the error; see `errors`.
+    """
+
+    id: int
+    error: str
+    code: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """A worker's tritonserver has ended unexpectedly.
+
+    Attributes:
+        worker: Name of the worker.
+        status: Exit status in words, or the reason why the server was killed.
+    """
+
+    worker: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayExited:
+    """The gateway's tritonserver has ended unexpectedly.
+
+    Attributes:
+        status: Exit status in words, or the reason why the server was killed.
+    """
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A server runs but has not answered for some seconds.
+
+    Attributes:
+        server: Name of a worker, or `gateway`.
+        seconds: Seconds since its last answer.
+    """
+
+    server: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A server that had stalled has answered."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """An observation about the servers for the event log. It does not change the core's state.
+
+    Attributes:
+        kind: Kind of the log entry.
+        text: Sentence that describes the observation.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A second has passed.
+
+    Attributes:
+        now_s: Current time of the monotonic clock.
+        rates_rps: Graph -> arrival rate since the last tick. Graphs that could not be measured are absent.
+        counts: Rows and branches counted since the last tick.
+    """
+
+    now_s: float
+    rates_rps: Mapping[str, float]
+    counts: Counts = field(default_factory=dict)
+
+
+Exited = WorkerExited | GatewayExited
+Event = (
+    DeployRequested
+    | RollbackRequested
+    | PauseRequested
+    | DownRequested
+    | Solved
+    | Done
+    | Failed
+    | Exited
+    | Stalled
+    | Answered
+    | Noticed
+    | Tick
+)

@@ -1,0 +1,114 @@
+"""State of the controller's core. It is a plain value without references to processes, files or clocks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from jigsaw_triton.controller.core.actions import Action
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.demand import Demand
+from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.rows import Counts
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.transition import Stage
+
+GATEWAY = "gateway"
+"""Name of the gateway among the servers, whose other names are those of workers."""
+
+
+class Phase(StrEnum):
+    """Phase of the controller.
+
+    idle:      no deployment has been requested yet.
+    solving:   a plan is being computed; the running generation continues to serve.
+    changing:  the stages of a transition are being carried out.
+    ready:     a generation serves, and no change is in progress.
+    stopping:  the deployment is being taken down.
+    stopped:   nothing runs any more; the controller ends.
+    """
+
+    IDLE = "idle"
+    SOLVING = "solving"
+    CHANGING = "changing"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """Restarts of one server.
+
+    Attributes:
+        at_s: Times of recent restarts, oldest first.
+        waiting: True if a restart is in progress.
+        cause: Sentence that says why the server was restarted last.
+    """
+
+    at_s: tuple[float, ...] = ()
+    waiting: bool = False
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """State of the core.
+
+    Attributes:
+        settings: Settings of the control loop, which never change.
+        phase: Current phase.
+        now_s: Time of the last tick.
+        wanted: Input of the last accepted request, on which later plans are based.
+        running: Generation that serves.
+        pending: Generation that the transition leads to.
+        actual: Servers, models and routes that exist now.
+        stages: Stages of the transition that have not started.
+        stage: Stage in progress.
+        stage_ids: Ids of the stage's actions that have not ended.
+        inflight: Actions that the shell has not finished, by id.
+        failed: True if an action of the transition has failed.
+        rolling_back: True if the transition undoes a failed one.
+        queued: Request of the user that waits for the change in progress to end.
+        asked: Request of the user that the change in progress carries out; None if the load caused it.
+        paused: True if the measured load causes no change.
+        restarts: Server name (a worker's, or `gateway`) -> its restarts.
+        stalled: Names of the servers that run but have not answered for some seconds.
+        demand: Graph -> recent arrivals.
+        counts: Rows and branches counted recently.
+        overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
+            their priorities allow.
+        quiet_until_s: Time before which the measured load causes no change.
+        linger_until_s: Time before which routes and pipelines of earlier generations stay.
+        error: Error of the last change; empty if it succeeded.
+        error_code: Exit code of that error.
+        next_id: Id of the next action.
+        next_generation: Number of the next generation.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    phase: Phase = Phase.IDLE
+    now_s: float = 0.0
+    wanted: Wanted | None = None
+    running: Generation | None = None
+    pending: Generation | None = None
+    actual: Actual = field(default_factory=Actual)
+    stages: tuple[Stage, ...] = ()
+    stage: Stage | None = None
+    stage_ids: frozenset[int] = frozenset()
+    inflight: Mapping[int, Action] = field(default_factory=dict)
+    failed: bool = False
+    rolling_back: bool = False
+    queued: Request | None = None
+    asked: Request | None = None
+    paused: bool = False
+    restarts: Mapping[str, Restarts] = field(default_factory=dict)
+    stalled: frozenset[str] = frozenset()
+    demand: Mapping[str, Demand] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
+    overloaded: frozenset[str] = frozenset()
+    quiet_until_s: float = 0.0
+    linger_until_s: float = 0.0
+    error: str = ""
+    error_code: int = 0
+    next_id: int = 1
+    next_generation: int = 1

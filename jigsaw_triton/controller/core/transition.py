@@ -1,0 +1,376 @@
+"""Changes from what runs to a generation: the planner's steps as stages of actions.
+
+The planner orders the steps (`planner/transition`), so that what `plan --diff` shows is what happens. Each step becomes
+a few stages here. The order is make before break: new workers and models serve beside the old ones, requests go to
+them, and only then the old ones leave. Where there is no room for that, the old ones leave the routes, their last
+batches end, and the new ones take their place.
+
+If a worker that must make room executes a chain in one call, the fronts of the running generation first switch to
+calling its tasks one by one, since only a worker with the same chain could take over calls of the chain.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from jigsaw_triton.compiler import names
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.interim_routes import Routes, Served, closing, handover, interim_routes
+from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
+from jigsaw_triton.planner.domain.difference import Change
+from jigsaw_triton.planner.transition.transition import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Actions that may be carried out concurrently. The next stage waits for all of them.
+
+    Attributes:
+        title: Description for the event log.
+        actions: Actions of the stage. Only a stage that commits may have none.
+        commits: True if the new generation serves after this stage, so that a rollback is no longer possible.
+        step: Number of the planner's step to which the stage belongs, from 1; 0 for none.
+        steps: Number of steps in the change.
+    """
+
+    title: str
+    actions: tuple[a.Action, ...]
+    commits: bool = False
+    step: int = 0
+    steps: int = 0
+
+    def __str__(self) -> str:
+        if self.step and self.steps > 1:
+            return f"step {self.step} of {self.steps}: {self.title}"
+        return self.title
+
+
+def stages_to(actual: Actual, running: Generation | None, target: Generation) -> tuple[Stage, ...]:
+    """Returns the stages of the change to a generation.
+
+    Args:
+        actual: Servers, models and routes that exist now.
+        running: Generation that serves; None if none does.
+        target: Generation to serve next.
+
+    Returns:
+        Stages in order, without those that have nothing to do.
+    """
+    return _Change(actual, running, target).stages()
+
+
+def stages_down(actual: Actual) -> tuple[Stage, ...]:
+    """Returns the stages that stop everything."""
+    gateway: tuple[a.Action, ...] = (a.StopGateway(),) if actual.gateway else ()
+    stages = (
+        Stage("stop the gateway", gateway),
+        Stage("stop the workers and destroy their MIG instances", tuple(a.Retire(w) for w in actual.workers.values())),
+    )
+    return tuple(stage for stage in stages if stage.actions)
+
+
+class _Change:
+    """Collects the stages of a change, and keeps a record of what exists after them.
+
+    Args:
+        actual: Servers, models and routes that exist at first.
+        running: Generation that serves; None if none does.
+        target: Generation to serve next.
+    """
+
+    def __init__(self, actual: Actual, running: Generation | None, target: Generation) -> None:
+        self._actual, self._running, self._target = actual, running, target
+        self._wanted = by_place(target.bundle.workers.values())
+        self._stages: list[Stage] = []
+        self._first: tuple[a.Action, ...] = ()
+        self._switched = False
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Returns the stages."""
+        steps = ordered(self._actual, self._running, self._target).steps
+        self._first = (*self._gateway(), *self._steps_workers())
+        for number, step in enumerate(steps, 1):
+            begin = len(self._stages)
+            self._take(step)
+            self._stages[begin:] = [replace(s, step=number, steps=len(steps)) for s in self._stages[begin:]]
+        self._switch()
+        self._end()
+        return tuple(self._stages)
+
+    def _add(self, title: str, actions: Iterable[a.Action], *, commits: bool = False) -> None:
+        actions = (*self._first, *actions)
+        self._first = ()
+        if actions or commits:
+            self._stages.append(Stage(title, actions, commits))
+        for action in actions:
+            self._actual = self._actual.after(action)
+
+    def _gateway(self) -> tuple[a.Action, ...]:
+        pipelines, _ = lingering(self._actual, self._running)
+        return _unload(pipelines) if self._actual.gateway else (a.StartGateway(self._target.wanted),)
+
+    def _steps_workers(self) -> tuple[a.Action, ...]:
+        """Returns the actions that start the workers of Python steps, which need no slice, and load their models."""
+        workers = [w for w in self._target.bundle.workers.values() if w.place is None]
+        missing = [a.BringUp(w) for w in workers if w.name not in self._actual.workers]
+        return (*missing, *self._loads(workers))
+
+    def _take(self, step: Step) -> None:
+        match step.kind:
+            case "shares":
+                self._switch()
+            case "instances" | "variant":
+                self._leave(self._displaced(step.changes))
+                if step.beside:
+                    self._add("load models beside those that serve", self._loads(self._staying(step.changes)))
+                else:
+                    self._replace_models(step)
+                self._start(step)
+                self._join()
+            case "add":
+                self._start(step)
+                self._join()
+            case "geometry":
+                self._leave(self._workers_at(step.changes, "remove"))
+                self._start(step)
+                self._join()
+            case "remove":
+                if not step.stand_in:
+                    self._switch()
+                self._leave(self._workers_at(step.changes, "remove"))
+
+    def _replace_models(self, step: Step) -> None:
+        """Unloads the old models of slices that have no memory for both, and loads the new ones."""
+        old: dict[str, tuple[WorkerModel, ...]] = {}
+        for worker in self._staying(step.changes):
+            kept = {model.name for model in worker.models}
+            old[worker.name] = tuple(m for m in self._actual.workers[worker.name].models if m.name not in kept)
+        self._part({name: models for name, models in old.items() if models})
+        unloads = [a.UnloadModels(name, _backwards(models)) for name, models in old.items() if models]
+        self._add("unload the old models, since the slices have no memory for both", unloads)
+        self._add("load the new models in their place", self._loads(self._staying(step.changes)))
+
+    def _displaced(self, changes: Iterable[Change]) -> list[Worker]:
+        existing = by_place(self._actual.workers.values())
+        places = [(change.gpu, change.placement) for change in changes]
+        return [w for p in places for w in displaced(existing.get(p, ()), self._wanted.get(p, ()))]
+
+    def _staying(self, changes: Iterable[Change]) -> list[Worker]:
+        """Returns the target's workers whose servers stay on the changed slices."""
+        found = [w for c in changes for w in self._wanted.get((c.gpu, c.placement), ())]
+        return [worker for worker in found if worker.name in self._actual.workers]
+
+    def _loads(self, workers: Iterable[Worker]) -> tuple[a.Action, ...]:
+        """Returns the actions that load the models that these workers of the target lack."""
+        loads = []
+        for worker in workers:
+            existing = self._actual.workers.get(worker.name)
+            if existing is not None:
+                loaded = {model.name for model in existing.models}
+                models = tuple(model for model in worker.models if model.name not in loaded)
+                if models:
+                    loads.append(a.LoadModels(worker.name, models))
+        return tuple(loads)
+
+    def _start(self, step: Step) -> None:
+        """Starts the workers on the slices that a step adds, or more processes on those that it changes."""
+        workers = [w for change in step.changes if change.after for w in self._wanted_at(step, change)]
+        missing = [worker for worker in workers if worker.name not in self._actual.workers]
+        title = "start workers that stand in during the change" if step.stand_in else "start workers"
+        self._add(title, [a.BringUp(worker) for worker in missing])
+
+    def _wanted_at(self, step: Step, change: Change) -> list[Worker]:
+        if step.stand_in:
+            return self._copies(change)
+        return self._wanted.get((change.gpu, change.placement), [])
+
+    def _copies(self, change: Change) -> list[Worker]:
+        """Returns workers for a free slice with the models that another slice of the same kind has."""
+        board = next(gpu.board.name for gpu in self._target.wanted.cluster.gpus if gpu.id == change.gpu)
+        for bundle in self._bundles():
+            for worker in bundle.workers.values():
+                place = worker.place
+                if place is None or (place.board, place.placement.slice) != (board, change.placement.slice):
+                    continue
+                together = by_place(bundle.workers.values())[place.gpu, place.placement]
+                if placed_models(together) == tuple(sorted(change.after, key=str)):
+                    here = Place(change.gpu, board, change.placement)
+                    named = ((w, names.worker(change.gpu, change.placement, w.process)) for w in together)
+                    return [replace(w, name=name, place=here) for w, name in named]
+        return []
+
+    def _bundles(self) -> tuple[Bundle, ...]:
+        return (*((self._running.bundle,) if self._running is not None else ()), self._target.bundle)
+
+    def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
+        existing = by_place(self._actual.workers.values())
+        return [w for c in changes if c.kind == kind for w in existing.get((c.gpu, c.placement), ())]
+
+    def _leave(self, workers: Iterable[Worker]) -> None:
+        """Takes workers out of the routes, drains them and stops them."""
+        workers = list(workers)
+        self._part({worker.name: worker.models for worker in workers})
+        self._add("stop these workers and destroy their MIG instances", [a.Retire(worker) for worker in workers])
+
+    def _part(self, leaving: dict[str, tuple[WorkerModel, ...]]) -> None:
+        """Takes models out of the routes, and waits for the batches that they execute."""
+        if leaving and not self._switched:
+            self._take_apart(model.graph for models in leaving.values() for model in models if model.members)
+            gone = {(worker, model.name) for worker, models in leaving.items() for model in models}
+            self._route("remove workers that leave from the routes", self._interim(gone))
+        self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
+
+    def _interim(self, leaving: Collection[Served] = ()) -> Routes:
+        return interim_routes(self._actual, self._running, self._target, leaving)
+
+    def _join(self) -> None:
+        self._route("add the new workers to the routes", self._interim())
+
+    def _route(self, title: str, wanted: Routes) -> None:
+        """Sets routes. Requests that are bound to a generation that leaves the routes end first."""
+        closed, ending = closing(self._actual, wanted)
+        if ending:
+            self._set_routes("send new requests to the other generation", closed)
+            self._add(
+                "wait for the requests of the generation that leaves", [a.Settle(graph, g) for graph, g in ending]
+            )
+        self._set_routes(title, wanted)
+
+    def _set_routes(self, title: str, wanted: Routes) -> None:
+        changed = {name: route for name, route in wanted.items() if route != self._actual.routes.get(name)}
+        self._add(title, (a.SetRoutes(changed),) if changed else ())
+
+    def _take_apart(self, chained: Iterable[str]) -> None:
+        """Makes running graphs call tasks one by one, because workers of their chains must make room."""
+        graphs = self._running.bundle.graphs if self._running is not None else {}
+        parting = {
+            name: (graphs[name], apart)
+            for name in dict.fromkeys(chained)
+            if name in graphs
+            and (apart := graphs[name].apart) is not None
+            and self._actual.fronts.get(name) == graphs[name].front
+        }
+        actual = self._actual
+        models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
+        routes = {t.name: t.route for _, apart in parting.values() for t in apart.tasks if t.name not in actual.routes}
+        stay = {name for _, apart in parting.values() for name in _gateway_names(apart)}
+        gone = [
+            name
+            for graph, _ in parting.values()
+            for name in _gateway_names(graph)
+            if name in (actual.models.keys() | actual.routes.keys()) - stay
+        ]
+        pipelines, tasks = _by_kind(actual, gone)
+        loads = (a.LoadGateway(models, routes),) if models or routes else ()
+        self._add("add routes for the single tasks of chains", loads)
+        flips = [a.Flip(name, apart.front) for name, (_, apart) in parting.items()]
+        self._add("switch the fronts to calling these tasks one by one", flips)
+        self._add("unload the pipelines that call chains", _unload(pipelines))
+        self._add("remove the routes of chains", _unload(tasks))
+
+    def _switch(self) -> None:
+        """Switches the fronts to the target, hands queued requests over, and removes what only the old fronts use."""
+        if self._switched:
+            return
+        self._switched = True
+        self._load_gateway()
+        bundle = self._target.bundle
+        flips = [
+            a.Flip(name, graph.front)
+            for name, graph in bundle.graphs.items()
+            if self._actual.fronts.get(name) != graph.front
+        ]
+        self._add("switch the fronts to the new generation", flips, commits=True)
+        routes = {
+            d: r for d, r in handover(self._actual, self._running, self._target).items() if d not in task_names(bundle)
+        }
+        if flips and routes:
+            self._route("hand queued requests of the old generation to the new workers", routes)
+        else:
+            routes = {}
+        fronts = tuple(name for name in self._actual.fronts if name not in bundle.graphs)
+        stay = task_names(bundle) | _handed_over(self._running, frozenset(routes))
+        existing = dict.fromkeys((*self._actual.models, *self._actual.routes))
+        pipelines, tasks = _by_kind(self._actual, (name for name in existing if name not in stay))
+        self._add("unload graphs that are no longer deployed", _unload(fronts))
+        self._add("unload the old pipelines", _unload(pipelines))
+        self._add("remove the old routes", _unload(tasks))
+
+    def _load_gateway(self) -> None:
+        """Sets the target's routes, loads the models behind its fronts, and removes stale routes.
+
+        Stale routes are those of generations before the running one.
+        """
+        bundle, actual = self._target.bundle, self._actual
+        models = tuple(m for graph in bundle.graphs.values() for m in graph.models if m.name not in actual.models)
+        own = {task.name: task.route for graph in bundle.graphs.values() for task in graph.tasks}
+        added = {name: route for name, route in own.items() if name not in actual.routes}
+        ended = tuple(name for name in lingering(actual, self._running)[1] if name not in task_names(bundle))
+        loads = (a.LoadGateway(models, added),) if models or added else ()
+        self._add("set the new routes", (*_unload(ended), *loads))
+        # A task that has a route already may still have one of an interrupted change.
+        self._route("restore the routes", own)
+
+    def _end(self) -> None:
+        """Unloads the models that have been replaced, and stops the workers that the target does not have."""
+        drains: list[a.Action] = []
+        unloads: list[a.Action] = []
+        for name, worker in self._target.bundle.workers.items():
+            keep = {model.name for model in worker.models}
+            gone = tuple(model for model in self._actual.workers[name].models if model.name not in keep)
+            if gone:
+                drains.append(a.Drain(name, _names(gone)))
+                unloads.append(a.UnloadModels(name, _backwards(gone)))
+        self._add("drain models that have been replaced", drains)
+        self._add("unload these models", unloads)
+        self._leave(w for name, w in self._actual.workers.items() if name not in self._target.bundle.workers)
+
+
+def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the pipelines and the routes of earlier generations that still exist. Pipelines must be removed first.
+
+    They still answer the requests in their queues. Removing one waits for these requests, which can take long after a
+    rise of the load. A change that waited for them would delay the next change.
+    """
+    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
+    wanted = {name for form in forms for name in _gateway_names(form)}
+    existing = dict.fromkeys((*actual.models, *actual.routes))
+    return _by_kind(actual, (name for name in existing if name not in wanted))
+
+
+def task_names(bundle: Bundle) -> frozenset[str]:
+    """Returns the names of all tasks and pipelines of a bundle at the gateway."""
+    return frozenset(name for graph in bundle.graphs.values() for name in _gateway_names(graph))
+
+
+def _gateway_names(graph: CompiledGraph) -> tuple[str, ...]:
+    """Returns the names of the routes and models behind the front of one form of a graph."""
+    return tuple(dict.fromkeys((*(task.name for task in graph.tasks), *(model.name for model in graph.models))))
+
+
+def _handed_over(running: Generation | None, tasks: frozenset[str]) -> frozenset[str]:
+    """Returns the gateway names of the running graphs' forms whose tasks have all been handed over."""
+    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
+    handed = (form for form in forms if all(task.name in tasks for task in form.tasks))
+    return frozenset(name for form in handed for name in _gateway_names(form))
+
+
+def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divides names into pipelines and tasks. Only tasks have routes."""
+    listed = list(names)
+    return tuple(n for n in listed if n not in actual.routes), tuple(n for n in listed if n in actual.routes)
+
+
+def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:
+    return (a.UnloadGateway(names),) if names else ()
+
+
+def _names(models: Iterable[WorkerModel]) -> tuple[str, ...]:
+    return tuple(model.name for model in models)
+
+
+def _backwards(models: Iterable[WorkerModel]) -> tuple[str, ...]:
+    """Returns the models' names in unloading order: a chain is unloaded before the models that it calls."""
+    return tuple(reversed(_names(models)))

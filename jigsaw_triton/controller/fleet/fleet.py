@@ -1,0 +1,707 @@
+"""The fleet: starts, loads, verifies, supervises and stops a deployment's tritonservers on their MIG instances."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.names import worker as worker_name
+from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.immutable_settings import check_ground
+from jigsaw_triton.controller.core.state import GATEWAY
+from jigsaw_triton.controller.fleet.commands import Commands
+from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, listens, take
+from jigsaw_triton.controller.fleet.edge import NAME as EDGE
+from jigsaw_triton.controller.fleet.edge import EdgeKeeper
+from jigsaw_triton.controller.fleet.instances import Instances
+from jigsaw_triton.controller.fleet.liveness import Change, Liveness
+from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
+from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
+from jigsaw_triton.controller.fleet.ownership import foreign_instances
+from jigsaw_triton.controller.persistence.journal import CallRecord, Journal
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.errors import JigsawError, ServerError
+from jigsaw_triton.gpus.cluster import with_foreign
+from jigsaw_triton.gpus.driver import MigDriver, open_driver
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
+from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.servers.client import TritonClient
+from jigsaw_triton.servers.command import Command, shm_prefix
+from jigsaw_triton.servers.image import find_image, main_process
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import Member, leaders, members
+from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
+from jigsaw_triton.servers.mps import MpsDaemon, why_without
+from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
+from jigsaw_triton.servers.probe import probe_inputs
+from jigsaw_triton.servers.process import ServerProcess, group_members, make_private, python_stubs
+
+log = logging.getLogger(__name__)
+
+STARTS_AT_ONCE = 4
+"""Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
+
+_GATEWAY_GRACE_S = 3.0
+"""Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
+
+_GONE_POLL_S = 0.02
+_HEALTH_POLL_S = 1.0
+
+_DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
+"""Seconds after which the server of a model's dead process is restarted, normally and while the server loads a model.
+Processes that Triton ends itself exist as dead ones for a moment, and Triton notices one that dies during loading after
+three seconds."""
+
+_UNRESPONSIVE_S = 30.0
+"""Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
+_STALLED_S = 5.0
+"""Seconds without any answer after which the event log and the status say so."""
+
+_DEATH_S = 1.0
+_STARTUP_S = 120.0
+_PROBE_S = 120.0
+_UNLOAD_S = 120.0
+
+_RECONCILE_S = 10.0
+"""Seconds between tries to bring the models of an adopted server in line."""
+
+_FORGET_S = 2.0
+"""Seconds to wait for workers to unmap the dead gateway's shared memory."""
+
+
+@dataclass(slots=True)
+class Server:
+    """A running tritonserver.
+
+    Attributes:
+        process: Process of the server.
+        client: Client of the server.
+        repository: Model repository of the server.
+        uuid: UUID of the MIG instance; empty for the gateway.
+        watch: Task that waits for the unexpected end of the process.
+        loading: Number of models that are being loaded.
+        reconciling: Task that checks the models of an adopted server.
+        cause: Reason why it was killed; empty if it was not.
+    """
+
+    process: ServerProcess
+    client: TritonClient
+    repository: Path
+    uuid: str = ""
+    watch: asyncio.Task[None] | None = None
+    loading: int = 0
+    reconciling: asyncio.Task[None] | None = None
+    cause: str = ""
+
+    def kill(self, cause: str) -> None:
+        """Kills the server, which is then restarted like any server that dies.
+
+        Args:
+            cause: Reason, as the end of a sentence that begins with `killed, because`.
+        """
+        if not self.cause:
+            log.warning("%s is killed, because %s", self.process.name, cause)
+            self.cause = cause
+        self.process.kill()
+
+
+class Fleet:
+    """Starts, changes and stops servers. A method that fails leaves nothing behind.
+
+    Args:
+        paths: Paths of the deployment.
+        installation: Tritonserver to run.
+        journal: Journal that records our MIG instances.
+        secret: Secret of the restricted protocols.
+        notify: Callback for events that concern servers.
+        survives: True if the servers outlive this process, so that the next controller can adopt them.
+    """
+
+    GATEWAY = GATEWAY
+
+    def __init__(
+        self,
+        paths: Paths,
+        installation: Installation,
+        journal: Journal,
+        secret: str,
+        notify: Callable[[e.Event], None],
+        *,
+        survives: bool = False,
+    ) -> None:
+        self._paths = paths
+        self._survives = survives
+        self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
+        self._commands = Commands(paths, installation, secret)
+        self._cluster: Cluster | None = None
+        self._driver: MigDriver | None = None
+        self._journal = journal
+        self._pool = MigPool(paths, journal, self._end_without_mps, survives=survives)
+        self._notify = notify
+        self._servers: dict[str, Server] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._health: asyncio.Task[None] | None = None
+        self._condemned: asyncio.Task[None] | None = None
+
+    @property
+    def commands(self) -> Commands:
+        """Command lines of the servers."""
+        return self._commands
+
+    @property
+    def driver(self) -> str:
+        """Name of the MIG driver; empty before `serve_on`."""
+        return self._cluster.driver if self._cluster is not None else ""
+
+    def server(self, name: str) -> Server | None:
+        """Returns a running server; None if there is none with this name."""
+        return self._servers.get(name)
+
+    def pids(self) -> tuple[int, ...]:
+        """Returns the process ids of the running servers, each the leader of its process group."""
+        return tuple(server.process.pid for server in self._servers.values() if server.process.pid is not None)
+
+    def locked(self, name: str) -> asyncio.Lock:
+        """Returns the lock that is held during any change of a server."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def serve_on(self, cluster: Cluster, keep: Kept = NOTHING) -> None:
+        """Sets the cluster to serve on. GPUs of earlier clusters remain known, since workers may still run there.
+
+        The first call also ends the orphans of an earlier controller of this deployment.
+
+        Args:
+            cluster: Cluster to serve on.
+            keep: Servers and instances of an earlier controller that are left alone.
+
+        Raises:
+            StateError: The driver, an image or the presence of an edge differs from that of the running servers.
+            InputError: The driver does not have these GPUs, or an image is missing.
+            MigError: The driver does not answer.
+        """
+        gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
+        known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
+        if self._cluster is None:
+            await asyncio.to_thread(end_orphans, self._journal, self._paths, keep)
+            if known.image is not None:
+                image = await asyncio.to_thread(find_image, known.image)
+                self._commands = replace(self._commands, image=image)
+                note_runtime(self._journal, image.runtime, self._paths.run)
+            if known.gateway_image is not None:
+                image = await asyncio.to_thread(find_image, known.gateway_image)
+                self._commands = replace(self._commands, gateway_image=image)
+                note_runtime(self._journal, image.runtime, self._paths.run)
+        else:
+            check_ground(self._cluster, known)
+        driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
+        self._cluster, self._driver = known, driver
+        await self.edge.configure(known.edge, known.gateway)
+        self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
+        self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
+        self._journal.keep_fact(DRIVER_FACT, known.driver)
+
+    async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
+        """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
+
+        A server that lacks one of its models is killed, and models that it should not have are unloaded.
+
+        Args:
+            cluster: Cluster that they serve on.
+            actual: Servers and models that are known to run.
+            graphs: Names of the served graphs, whose fronts stay in any case.
+
+        Returns:
+            Names of the servers that have ended and must be restarted.
+
+        Raises:
+            JigsawError: The MIG driver or an image cannot be used.
+        """
+        names = {*actual.workers, self.GATEWAY} if actual.gateway else set(actual.workers)
+        existing = await asyncio.to_thread(members, self._paths.state)
+        leading = leaders(existing)
+        kept = leading.keys() & {*names, *((EDGE,) if actual.gateway else ())}
+        places = {(w.place.gpu, w.place.placement) for w in actual.workers.values() if w.place is not None}
+        daemons = {daemon_name(worker_name(*place)) for place in places}
+        await self.serve_on(cluster, Kept(frozenset(kept | daemons), frozenset(places)))
+        for name in sorted(names):
+            worker = actual.workers.get(name)
+            if worker is not None:
+                self._pool.adopt(worker)
+            await self._register(name, worker, leading.get(name))
+        if actual.gateway:
+            # During a reload the one before has not ended yet.
+            edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
+            await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
+        wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
+        wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
+        adopted = {name for name in names if self._servers[name].process.pid is not None}
+        for name in sorted(adopted):
+            server = self._servers[name]
+            server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
+        return tuple(sorted(names - adopted))
+
+    async def _register(self, name: str, worker: Worker | None, leader: Member | None) -> None:
+        """Registers a server that an earlier controller started. One without a process has ended."""
+        if worker is None:
+            assert self._cluster is not None
+            command = self._commands.gateway(self._cluster.gateway)
+            repository, uuid = self._paths.gateway_repository, ""
+        else:
+            uuid = self._pool.uuid(name)
+            command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
+            repository = self._paths.worker_repository(name)
+        process = await _process_of(command, leader)
+        adopted = self._process(name, command, process)
+        server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
+        if process is not None:
+            self._watch_server(name, server)
+
+    def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
+        return ServerProcess(name, command, self._paths.log(name), survives=self._survives, found=found)
+
+    async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
+        """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
+
+        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. The
+        edge forwards requests to the gateway from then on.
+        """
+        server = self._servers[name]
+        while server.process.returncode is None:
+            try:
+                states = await server.client.index()
+                if missing := sorted(model for model in wanted if states.get(model) != "READY"):
+                    server.kill(f"it did not have {', '.join(missing)}")
+                    return
+                if name == self.GATEWAY:
+                    self.edge.admit()
+                found = {model for model, state in states.items() if state != "UNAVAILABLE"}
+                async with self.locked(name):
+                    await self._unload_all(server, found - {*wanted, *keep})
+                return
+            except (JigsawError, TimeoutError, OSError) as error:
+                log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
+                await asyncio.sleep(_RECONCILE_S)
+
+    async def _end_reconciling(self, name: str) -> None:
+        """Cancels the task that checks the models of an adopted server, which may hold the server's lock for long."""
+        server = self._servers.get(name)
+        if server is not None and server.reconciling is not None:
+            server.reconciling.cancel()
+            await asyncio.wait((server.reconciling,))
+
+    async def around_others(self, cluster: Cluster) -> Cluster:
+        """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
+        if self._driver is None:
+            raise RuntimeError("call `serve_on` first")
+        surveyed = await asyncio.to_thread(self._driver.survey, cluster)
+        return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
+        if self._driver is None:
+            return {}
+        uuids = {name: server.uuid for name, server in self._servers.items() if server.uuid}
+        found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
+        return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    async def bring_up(self, worker: Worker) -> None:
+        """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
+        async with self.locked(worker.name):
+            await self._pool.take(worker)
+            try:
+                await self._start_worker(worker)
+            except BaseException:
+                await asyncio.shield(self._remove(worker.name))
+                raise
+
+    async def restart(self, worker: Worker, delay_s: float) -> None:
+        """Restarts a dead worker on the same MIG instance with the same models."""
+        async with self.locked(worker.name):
+            dead = self._servers.get(worker.name)
+            if dead is None:
+                raise ServerError("the worker no longer exists", where=worker.name)
+            await self._stop(dead)
+            await asyncio.sleep(delay_s)
+            # An adopted worker may have lost its instance.
+            await self._pool.take(worker)
+            try:
+                await self._start_worker(worker)
+            except BaseException:
+                # Otherwise the worker could serve without a model or without MPS.
+                await asyncio.shield(self._stop(self._servers[worker.name]))
+                raise
+
+    async def retire(self, worker: str) -> None:
+        """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
+        await self._end_reconciling(worker)
+        async with self.locked(worker):
+            if worker in self._servers:
+                await asyncio.shield(self._remove(worker))
+
+    async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
+        """Loads and verifies more models on a worker."""
+        async with self.locked(worker):
+            daemon = await self._pool.daemon(worker)
+            await self._load_all(
+                self._running(worker), [m.folder for m in models], probed=_probed(models), daemon=daemon
+            )
+
+    async def unload(self, worker: str, models: Iterable[str]) -> None:
+        """Unloads models of a worker, waits until they are gone, and removes their folders."""
+        async with self.locked(worker):
+            server = self._servers.get(worker)
+            try:
+                await self._unload_all(self._running(worker), models)
+            except ServerError:
+                # If the server has died, its models are gone, too.
+                if server is not None and not await _has_ended(server):
+                    raise
+
+    async def _start_worker(self, worker: Worker) -> None:
+        uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)
+        command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
+        server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
+        await self._load_all(server, [m.folder for m in worker.models], probed=_probed(worker.models), daemon=daemon)
+
+    async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
+        """Checks that a server computes through the MPS daemon. A server that does not find it computes without MPS.
+
+        Raises:
+            ServerError: The server computes without MPS.
+        """
+        assert self._driver is not None and server.process.pid is not None
+        own = await asyncio.to_thread(group_members, server.process.pid)
+        holders = await asyncio.to_thread(self._driver.holders, server.uuid)
+        if reason := why_without(own, holders, await daemon.clients()):
+            hint = "see the daemon's log; if MPS does not work here, set `processes: streams` in cluster.yaml"
+            raise ServerError(reason, where=server.process.name, hint=hint)
+
+    async def _remove(self, worker: str) -> None:
+        server = self._servers.get(worker)
+        if server is not None:
+            await self._stop(server)
+        await self._pool.leave(worker)
+        # Only now, so that `retire` can be repeated after a failed destruction.
+        self._servers.pop(worker, None)
+        await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
+
+    def _end_without_mps(self, workers: Iterable[str]) -> None:
+        """Kills the servers whose MPS daemon has ended. They are then restarted like any servers that die."""
+        for name in workers:
+            if name in self._servers:
+                self._servers[name].kill("its MPS daemon ended")
+
+    # --- the gateway -----------------------------------------------------------------------------------------------
+
+    async def start_gateway(self, ports: GatewayPorts) -> None:
+        """Starts the gateway without models."""
+        async with self.locked(self.GATEWAY):
+            await self._start_gateway(ports)
+            try:
+                await self.edge.start()
+            except BaseException:
+                server = self._servers.pop(self.GATEWAY)
+                await asyncio.shield(self._stop(server))
+                raise
+
+    async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
+        """Restarts a dead gateway with the same models."""
+        async with self.locked(self.GATEWAY):
+            dead = self._servers.get(self.GATEWAY)
+            if dead is not None:
+                await self._stop(dead)
+            await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
+            await self._start_gateway(ports)
+            await self._load_all(self._running(self.GATEWAY), models)
+            self.edge.admit()
+
+    async def stop_gateway(self) -> None:
+        """Stops the gateway, after a few seconds for requests in progress."""
+        await self._end_reconciling(self.GATEWAY)
+        async with self.locked(self.GATEWAY):
+            await asyncio.shield(self.edge.stop())
+            server = self._servers.pop(self.GATEWAY, None)
+            if server is not None:
+                await asyncio.shield(self._stop(server, grace_s=_GATEWAY_GRACE_S))
+            await asyncio.to_thread(shutil.rmtree, self._paths.gateway_repository, True)
+
+    async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
+        """Loads models at the gateway."""
+        async with self.locked(self.GATEWAY):
+            await self._load_all(self._running(self.GATEWAY), models)
+
+    async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
+        """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
+
+        Args:
+            front: Front to serve.
+            rehearsal: Copy of the front under a name that no client uses.
+            inputs: Real request with its batch dimension; None for zeros.
+        """
+        async with self.locked(self.GATEWAY):
+            server = self._running(self.GATEWAY)
+            await self._load_all(server, [rehearsal])
+            try:
+                await self._probe(server, rehearsal.name, inputs)
+            finally:
+                await asyncio.shield(self._unload_all(server, [rehearsal.name]))
+            await asyncio.to_thread(write_model, front, server.repository)
+            await self._load(server, front.name)
+            await self._verify(server, [front.name])
+            self.edge.admit()
+
+    async def unload_gateway(self, models: Iterable[str]) -> None:
+        """Unloads models at the gateway, and waits until their last requests have been answered."""
+        async with self.locked(self.GATEWAY):
+            await self._unload_all(self._running(self.GATEWAY), models)
+
+    async def _forget_regions(self) -> None:
+        """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
+        prefix = shm_prefix(self._paths.run, self.GATEWAY)
+        workers = [server for name, server in self._servers.items() if name != self.GATEWAY]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORGET_S):
+                await asyncio.gather(*(w.client.forget_regions(prefix) for w in workers), return_exceptions=True)
+
+    async def _start_gateway(self, ports: GatewayPorts) -> None:
+        command = self._commands.gateway(ports)
+        await self._start(self.GATEWAY, command, self._paths.gateway_repository, "")
+
+    # --- any server ------------------------------------------------------------------------------------------------
+
+    def _running(self, name: str) -> Server:
+        server = self._servers.get(name)
+        if server is None or server.process.pid is None or server.process.returncode is not None:
+            raise ServerError("the server is not running", where=name)
+        return server
+
+    async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
+        await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
+        process = self._process(name, command)
+        async with self._starting:
+            await process.start(timeout_s=_STARTUP_S)
+        server = Server(process, TritonClient.of(command), repository, uuid)
+        self._servers[name] = server
+        self._watch_server(name, server)
+        return server
+
+    def _watch_server(self, name: str, server: Server) -> None:
+        """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
+        server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
+        if self._health is None or self._health.done():
+            self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
+        if self._condemned is None or self._condemned.done():
+            self._condemned = asyncio.create_task(self._watch_condemned(), name="watch what the gateway condemns")
+
+    async def _watch(self, name: str, server: Server) -> None:
+        status = await server.process.wait()
+        # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
+        with contextlib.suppress(ServerError):
+            await server.process.stop()
+        cause = f"killed, because {server.cause}" if server.cause else describe_status(status)
+        self._notify(e.GatewayExited(cause) if name == self.GATEWAY else e.WorkerExited(name, cause))
+
+    async def _watch_health(self) -> None:
+        """Kills servers that are alive but unhealthy, which are then restarted like any servers that die.
+
+        A server is unhealthy if it does not answer, or if a Python model has lost a process. Triton 24.10 does not
+        restart such a process, and keeps sending it batches, each of which fails after a second.
+        """
+        dead_since_s: dict[int, float] = {}
+        models: dict[int, str] = {}
+        liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
+        while self._servers:
+            await asyncio.sleep(_HEALTH_POLL_S)
+            living = {
+                server.process.pid: (name, server)
+                for name, server in self._servers.items()
+                if server.process.pid is not None and server.process.returncode is None
+            }
+            stubs = await asyncio.to_thread(python_stubs, living.keys())
+            now_s = time.monotonic()
+            dead = {number: stub.status for number, stub in stubs.items() if stub.status is not None}
+            dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
+            # A process that has died no longer shows which model it ran.
+            models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
+            self._limit_memory()
+            for number, status in dead.items():
+                _, server = living[stubs[number].server]
+                if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
+                    server.kill(_death(models[number], status))
+            heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
+            for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
+                match liveness.probed(pid, answered=ready):
+                    case Change.STALLED:
+                        self._notify(e.Stalled(name, _STALLED_S))
+                    case Change.ANSWERED:
+                        self._notify(e.Answered(name))
+                    case Change.OVERDUE:
+                        server.kill(f"it had not answered for {_UNRESPONSIVE_S:g} s")
+
+    def _limit_memory(self) -> None:
+        """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
+        server = self._servers.get(self.GATEWAY)
+        if server is None or server.loading or self._cluster is None:
+            return
+        if server.process.pid is not None:
+            limit_heap(server.process.pid, self._cluster.gateway_memory_mib)
+
+    async def _watch_condemned(self) -> None:
+        """Kills servers that the gateway has taken out of service. They are then restarted like any that die."""
+        while self._servers:
+            await asyncio.sleep(POLL_S)
+            for found in await asyncio.to_thread(take, self._paths.condemned):
+                await self._end_condemned(found)
+
+    async def _end_condemned(self, found: Condemned | Damaged) -> None:
+        if isinstance(found, Damaged):
+            self._notify(e.Noticed("error", str(found)))
+            return
+        server = self._servers.get(found.worker)
+        ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
+        consequence = "killing and restarting its server" if ended else "its server has already been replaced"
+        self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
+        if server is not None and server.process.pid is not None and ended:
+            # The gateway may notice a dead process before `_watch_health` does.
+            stubs = await asyncio.to_thread(python_stubs, {server.process.pid})
+            statuses = [stub.status for stub in stubs.values() if stub.status is not None]
+            server.kill(_death(found.model, statuses[0]) if statuses else "the gateway condemned it")
+
+    async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
+        if server.watch is not None:
+            server.watch.cancel()
+        await server.client.close()
+        await server.process.stop(grace_s=grace_s)
+        # A concurrent call may have opened a new connection.
+        await server.client.close(for_good=True)
+
+    async def _load_all(
+        self,
+        server: Server,
+        models: Sequence[ModelFolder],
+        *,
+        probed: Iterable[str] = (),
+        daemon: MpsDaemon | None = None,
+    ) -> None:
+        """Loads and verifies models: all of them or none.
+
+        Args:
+            server: Server that loads the models.
+            models: Models in loading order.
+            probed: Names of the models that must answer a probe of zeros.
+            daemon: MPS daemon that the models must compute through; None if there is none.
+        """
+        loaded: list[str] = []
+        try:
+            for model in models:
+                await asyncio.to_thread(write_model, model, server.repository)
+                loaded.append(model.name)
+                await self._load(server, model.name)
+            await self._verify(server, loaded)
+            for name in probed:
+                await self._probe(server, name)
+            if daemon is not None and loaded:
+                await self._require_mps(server, daemon)
+        except BaseException:
+            # If the server itself has failed, the models are gone with it and cannot be unloaded.
+            with contextlib.suppress(ServerError, TimeoutError):
+                await asyncio.shield(self._unload_all(server, loaded))
+            raise
+
+    async def _load(self, server: Server, model: str) -> None:
+        server.loading += 1
+        if server.process.pid is not None and server is self._servers.get(self.GATEWAY):
+            lift_heap_limit(server.process.pid)
+        try:
+            await server.client.load(model)
+        except ServerError as error:
+            name, log = server.process.name, server.process.log
+            raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
+        else:
+            # No request has come yet, not even a probe.
+            await asyncio.to_thread(make_private, server.process.command.shm_prefix)
+        finally:
+            server.loading -= 1
+
+    async def _verify(self, server: Server, models: Sequence[str]) -> None:
+        """Checks that models are ready, since Triton may report success for a load that left a model out."""
+        states = await server.client.index()
+        missing = [name for name in models if states.get(name) != "READY"]
+        if missing:
+            found = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
+            raise ServerError(f"not all models are ready: {found}", where=server.process.name)
+
+    async def _probe(self, server: Server, model: str, inputs: Arrays | None = None) -> None:
+        """Sends one request to a model, with zeros if there are no inputs, and checks that it answers."""
+        config = await server.client.config(model)
+        try:
+            await server.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
+        except ServerError as error:
+            raise ServerError(
+                f"model {model} loaded but does not answer a probe: {error.message}",
+                where=server.process.name,
+                hint=f"see {server.process.log}",
+            ) from error
+
+    async def _unload_all(self, server: Server, models: Iterable[str]) -> None:
+        names = list(models)
+        states = await server.client.index()
+        for name in names:
+            if states.get(name, "UNAVAILABLE") != "UNAVAILABLE":
+                await server.client.unload(name)
+        async with asyncio.timeout(_UNLOAD_S):
+            while True:
+                states = await server.client.index()
+                if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
+                    break
+                await asyncio.sleep(_GONE_POLL_S)
+        for name in names:
+            await asyncio.to_thread(remove_model, name, server.repository)
+
+
+def _death(model: str, status: int) -> str:
+    """Returns the reason to kill the server of a model whose process has died.
+
+    Args:
+        model: Name of the model; empty if it is not known.
+        status: Exit status of the process.
+    """
+    whose = f"its model {model}" if model else "one of its models"
+    return f"a process of {whose} ended with {describe_status(status)}"
+
+
+def _probed(models: Iterable[WorkerModel]) -> list[str]:
+    """Returns the names of the models to probe. Python steps are not probed, since their code may refuse zeros."""
+    return [model.name for model in models if model.variant]
+
+
+async def _process_of(command: Command, leader: Member | None) -> OsProcess | None:
+    """Returns the process of a server that an earlier controller started; None if it has ended.
+
+    Args:
+        command: Command of the server.
+        leader: Process that the controller started, which is not the server itself if that runs in a container.
+    """
+    if leader is None or command.container is None:
+        return OsProcess.find(leader.pid, leader.started) if leader is not None else None
+    pid = await asyncio.to_thread(main_process, command.container)
+    started = start_time(pid) if pid is not None else None
+    return OsProcess.find(pid, started) if pid is not None and started is not None else None
+
+
+async def _has_ended(server: Server) -> bool:
+    """Waits a moment for the end of a server that does not answer. Returns True if it has ended."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.process.wait(), _DEATH_S)
+        return True
+    return False

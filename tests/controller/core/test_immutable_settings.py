@@ -1,0 +1,28 @@
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.controller.core.immutable_settings import check_ground
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.model import Cluster, Edge, EdgeLimits, ServerImage
+
+PLAIN = Cluster(())
+BEHIND = replace(PLAIN, edge=Edge())
+
+
+def test_settings_of_the_edge_may_change_while_it_is_running() -> None:
+    check_ground(BEHIND, replace(PLAIN, edge=Edge(limits=EdgeLimits(body_mib=1))))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
+        (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
+        (PLAIN, replace(PLAIN, gateway_image=ServerImage("x:1")), "the gateway's image cannot change"),
+        (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "image cannot change from this machine's tritonserver to"),
+    ],
+)
+def test_immutable_settings_cannot_change(before: Cluster, after: Cluster, words: str) -> None:
+    with pytest.raises(StateError, match=words):
+        check_ground(before, after)

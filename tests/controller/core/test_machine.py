@@ -1,0 +1,191 @@
+"""The core under random events and faults, with a check of its invariants after each of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.step import refusal, step
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.layouts import fits
+from tests.controller.core.test_transition import bundles
+from tests.controller.worlds import BOARD, plan, wanted
+
+MOST_CHANGES = 6
+
+
+class Machine(RuleBasedStateMachine):
+    """A shell that ends actions in any order, with success or failure, and sends any event at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State()
+        self.waiting: dict[int, a.Action] = {}
+        self.made: dict[int, Bundle] = {}
+        self.served: list[Generation] = []
+        self.broken = False
+
+    @initialize()
+    def deploy_first(self) -> None:
+        self.send(e.Tick(100.0, {}))
+        self.send(e.DeployRequested(wanted()))
+
+    def send(self, event: e.Event) -> None:
+        before = self.state
+        self.state, outputs = step(self.state, event)
+        for output in outputs:
+            if isinstance(output, a.Issued):
+                assert output.id not in self.waiting
+                self.waiting[output.id] = output.action
+            elif isinstance(output, a.Report):
+                assert output.text
+                self.broken |= "the rollback failed" in output.text
+        if self.state.running is not None and self.state.running is not before.running:
+            self.served.append(self.state.running)
+            self.broken = False
+
+    def end(self, number: int, *, error: str = "", made: Bundle | None = None) -> None:
+        action = self.waiting.pop(number)
+        if error:
+            self.send(e.Failed(number, error))
+        elif isinstance(action, a.Solve):
+            assert made is not None
+            self.made[action.generation] = made
+            self.send(e.Solved(number, plan(action.demand_rps["app"]), made))
+        else:
+            self.send(e.Done(number))
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), fails=st.integers(0, 9))
+    def end_an_action(self, data: st.DataObject, fails: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.waiting)))
+        action = self.waiting[number]
+        if isinstance(action, a.Solve):
+            made = data.draw(bundles(action.generation)) if action.restored is None else action.restored.bundle
+            self.end(number, error="no plan" if fails == 0 else "", made=replace(made, generation=action.generation))
+        else:
+            self.end(number, error="it failed" if fails == 0 else "")
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def end_all_actions(self, data: st.DataObject) -> None:
+        for number in sorted(self.waiting):
+            action = self.waiting[number]
+            made = data.draw(bundles(action.generation)) if isinstance(action, a.Solve) else None
+            self.end(number, made=made)
+
+    @precondition(lambda self: refusal(self.state) is None and self.state.next_generation <= MOST_CHANGES)
+    @rule(rps=st.sampled_from([5.0, 20.0, 50.0]))
+    def deploy(self, rps: float) -> None:
+        self.send(e.DeployRequested(wanted(rps)))
+
+    @precondition(
+        lambda self: self.served and refusal(self.state) is None and self.state.next_generation <= MOST_CHANGES
+    )
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        self.send(e.RollbackRequested(data.draw(st.sampled_from(self.served))))
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        self.send(e.PauseRequested(paused))
+
+    @rule(rps=st.sampled_from([0.0, 8.0, 500.0]), seconds=st.sampled_from([1, 10, 70]))
+    def let_time_pass(self, rps: float, seconds: int) -> None:
+        rps = rps if self.state.next_generation <= MOST_CHANGES else 8.0
+        for _ in range(seconds):
+            self.send(e.Tick(self.state.now_s + 1.0, {"app": rps}))
+
+    @precondition(lambda self: self.state.actual.workers)
+    @rule(data=st.data())
+    def kill_a_worker(self, data: st.DataObject) -> None:
+        self.send(e.WorkerExited(data.draw(st.sampled_from(sorted(self.state.actual.workers))), "signal 9"))
+
+    @precondition(lambda self: self.state.actual.gateway)
+    @rule()
+    def kill_the_gateway(self) -> None:
+        self.send(e.GatewayExited("signal 9"))
+
+    @precondition(lambda self: self.state.phase is not Phase.IDLE)
+    @rule()
+    def kill_the_controller(self) -> None:
+        """The next controller goes on from the last state, and the shell makes true what recovery assumes."""
+        state = recovered(self.state)
+        self.waiting.clear()
+        if state is None:
+            self.state = State(next_generation=self.state.next_generation)
+            self.deploy_first()
+        else:
+            self.state = state
+            self.send(e.Tick(self.state.now_s + 1.0, {"app": 8.0}))
+
+    # --- invariants ---------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_slice_is_owned_twice(self) -> None:
+        for index in range(2):
+            places = {
+                w.place
+                for w in self.state.actual.workers.values()
+                if w.place is not None and w.place.gpu.index == index
+            }
+            assert fits(CATALOG[BOARD], [place.placement for place in places]) is None
+
+    @invariant()
+    def no_request_is_routed_to_what_is_not_loaded(self) -> None:
+        loaded = {(w.name, m.name) for w in self.state.actual.workers.values() for m in w.models}
+        for name, route in self.state.actual.routes.items():
+            for entry in route:
+                assert (entry.worker, entry.model) in loaded, f"{name} leads to {entry.model} on {entry.worker}"
+
+    @invariant()
+    def every_front_finds_its_routes(self) -> None:
+        forms = self._forms()
+        for front in self.state.actual.fronts.values():
+            form = forms[front.files["config.pbtxt"]]  # type: ignore[index]
+            assert {task.name for task in form.tasks} <= self.state.actual.routes.keys()
+
+    def _forms(self) -> Mapping[bytes, CompiledGraph]:
+        graphs = [made.graphs["app"] for made in self.made.values()]
+        return {form.front.files["config.pbtxt"]: form for graph in graphs for form in graph.forms}  # type: ignore[misc]
+
+    @invariant()
+    def what_the_core_waits_for_is_under_way(self) -> None:
+        assert self.state.inflight.keys() == self.waiting.keys()
+        assert self.state.stage_ids <= self.waiting.keys()
+        if self.state.phase in (Phase.SOLVING, Phase.CHANGING):
+            assert self.waiting
+
+    @invariant()
+    def when_it_is_ready_the_plan_runs(self) -> None:
+        """Models that could not be unloaded, and workers that could not be stopped, may be left beside it."""
+        if self.state.phase is Phase.READY and not self.broken:
+            assert self.state.running is not None
+            assert self.state.actual.gateway
+            for name, worker in self.state.running.bundle.workers.items():
+                loaded = {model.name for model in self.state.actual.workers[name].models}
+                assert {model.name for model in worker.models} <= loaded
+
+    def teardown(self) -> None:
+        """From every state, `down` ends everything."""
+        self.send(e.DownRequested())
+        for _ in range(20):
+            for number in sorted(self.waiting):
+                self.end(number, error="cancelled" if not isinstance(self.waiting[number], a.Retire) else "")
+        assert self.state.phase is Phase.STOPPED
+        assert not self.state.actual.workers
+        assert not self.state.actual.gateway
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachine = Machine.TestCase

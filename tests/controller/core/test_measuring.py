@@ -1,0 +1,68 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw_triton.controller.core.arrivals import arrivals, arrived
+from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.servers.metrics import parse_metrics
+
+FIGURES = Settings()
+
+METRICS = """
+# HELP jigsaw_arrivals_total Requests that came to a graph
+jigsaw_arrivals_total{graph="app"} 43
+jigsaw_arrivals_total{graph="other"} 7
+jigsaw_requests_total{graph="app",task="t0"} 40
+jigsaw_refused_total{graph="app",reason="late",task="t0"} 3
+jigsaw_refused_total{graph="app",reason="late",task=""} 8
+"""
+
+
+def demand(rates_rps: list[float]) -> Demand:
+    result = Demand()
+    for second, rate in enumerate(rates_rps):
+        result = result.with_sample(Sample(float(second), rate), FIGURES)
+    return result
+
+
+def test_arrivals_include_requests_that_a_pipeline_refuses_before_any_front() -> None:
+    assert arrived(parse_metrics(METRICS)) == {"app": 51.0, "other": 7.0}
+
+
+def test_arrivals_are_right_after_a_gateway_restart_and_for_a_new_graph() -> None:
+    before = {"app": 40.0}
+    assert arrivals(before, {"app": 45.0, "other": 3.0}) == {"app": 5.0, "other": 3.0}
+    assert arrivals(before, {"app": 3.0}) == {"app": 3.0}
+    assert arrivals(before, {"app": 40.0}) == {"app": 0.0}
+
+
+def test_one_burst_is_not_a_rise() -> None:
+    assert demand([10, 10, 10, 10, 10, 60]).change(10, 10, FIGURES, covered_rps=10) is None
+
+
+def test_a_rise_is_planned_for_at_the_level_that_it_has_reached() -> None:
+    assert demand([10, 10, 10, 40, 40, 40]).change(10, 10, FIGURES, covered_rps=10) == 40 * FIGURES.headroom
+
+
+def test_load_within_the_plans_capacity_is_not_a_rise() -> None:
+    assert demand([40.0] * 10).change(10, 10, FIGURES, covered_rps=41) is None
+
+
+def test_too_few_samples_cause_no_change() -> None:
+    assert demand([50, 50]).change(10, 10, FIGURES, covered_rps=10) is None
+
+
+def test_a_fall_never_plans_below_the_base_demand() -> None:
+    assert demand([0.0] * 61).change(10, 10, FIGURES, covered_rps=10) is None
+    assert demand([0.0] * 61).change(50, 10, FIGURES, covered_rps=50) == 10
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))
+def test_a_change_moves_towards_the_load_and_then_settles(rates_rps: list[float], planned_rps: float) -> None:
+    base_rps = planned_rps / 3
+    seen = demand(rates_rps)
+    change = seen.change(planned_rps, base_rps, FIGURES, covered_rps=1.5 * planned_rps)
+    if change is not None:
+        assert change >= base_rps
+        assert change > planned_rps or seen.mean_rps(FIGURES.rise_window_s) <= planned_rps
+        assert seen.change(change, base_rps, FIGURES, covered_rps=change) is None

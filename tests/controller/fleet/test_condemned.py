@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller.fleet.condemned import Condemned, Damaged, listens, parse, take
+
+REPORT = {"worker": "n-0-1g-0", "model": "app.t0.a.g1", "reason": "it hangs", "inode": 7}
+
+
+def test_a_report_is_read_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "n-0-1g-0.json").write_text(json.dumps(REPORT))
+    (tmp_path / "n-0-1g-1.json.new").write_text("{")
+    (found,) = take(tmp_path)
+    assert found == Condemned("n-0-1g-0", "app.t0.a.g1", "it hangs", 7)
+    assert str(found) == "worker n-0-1g-0, model app.t0.a.g1: it hangs"
+    assert [path.name for path in tmp_path.iterdir()] == ["n-0-1g-1.json.new"]
+    assert take(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "it lacks worker, model, reason or inode"),
+        (json.dumps({**REPORT, "inode": "7"}), "it lacks worker, model, reason or inode"),
+        (json.dumps({**REPORT, "worker": "another"}), "it names another worker, 'another'"),
+    ],
+)
+def test_a_damaged_report_is_described_and_removed(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "n-0-1g-0.json").write_text(text)
+    (found,) = take(tmp_path)
+    assert isinstance(found, Damaged)
+    assert f"the gateway's report n-0-1g-0.json, which cannot be read: {reason}" in str(found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_that_is_not_utf8_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_bytes(b"\xff\xfe")
+    assert isinstance(take(tmp_path)[0], Damaged)
+
+
+def test_a_missing_folder_means_no_reports(tmp_path: Path) -> None:
+    assert take(tmp_path / "condemned") == []
+
+
+def test_deeply_nested_json_is_a_damaged_report() -> None:
+    assert isinstance(parse("w.json", "[" * 100_000), Damaged)
+
+
+def test_a_socket_is_recognised_by_its_inode(tmp_path: Path) -> None:
+    socket = tmp_path / "w.sock"
+    assert not listens(socket, 7)
+    socket.touch()
+    assert listens(socket, socket.stat().st_ino)
+    assert not listens(socket, socket.stat().st_ino + 1)

@@ -1,0 +1,121 @@
+import pickle
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.api.files import read_wanted
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.rows import Count, Source
+from jigsaw_triton.controller.core.state import Restarts, State
+from jigsaw_triton.controller.persistence.checkpoint import VERSION, load, save
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.resources import applications_dir
+from tests.controller.worlds import World, bundle, wanted, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(Journal(tmp_path / "journal.sqlite")) as opened:
+        yield opened
+
+
+def deployed() -> State:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(wanted()))
+    return world.state
+
+
+def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journal: Journal) -> None:
+    state = deployed()
+    save(journal, None, replace(state, pending=state.running))
+    found = load(journal)
+    assert found is not None
+    assert found == replace(state, pending=state.running)
+    assert found.running is found.pending
+
+
+def test_without_a_checkpoint_there_is_no_state(journal: Journal) -> None:
+    assert load(journal) is None
+    save(journal, None, deployed())
+    journal.forget_checkpoint()
+    assert load(journal) is None
+
+
+def test_measurements_alone_are_not_written(journal: Journal) -> None:
+    state = deployed()
+    save(journal, None, state)
+    save(journal, state, replace(state, now_s=5.0))
+    assert load(journal) == state
+    later = replace(state, now_s=5.0, restarts={})
+    save(journal, state, later)
+    assert load(journal) == later
+
+
+def test_another_releases_checkpoint_is_refused(journal: Journal) -> None:
+    journal.keep_checkpoint("0.0.1/1", pickle.dumps(deployed()))
+    with pytest.raises(StateError, match=r"another release \(0\.0\.1\)"):
+        load(journal)
+
+
+class Trap:
+    """Pickles as a call of a function."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._mark,)
+
+
+@pytest.mark.parametrize("data", [b"\x80", pickle.dumps("text"), pickle.dumps(deployed())[:-40]], ids=range(3))
+def test_a_damaged_checkpoint_is_refused(journal: Journal, data: bytes) -> None:
+    journal.keep_checkpoint(VERSION, data)
+    with pytest.raises(StateError, match="checkpoint"):
+        load(journal)
+
+
+def test_what_a_module_has_imported_is_not_reached(journal: Journal, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    # A global with a dotted name (protocol 4), called with one argument.
+    module, name = b"jigsaw_triton.servers.os_process", b"subprocess.Popen"
+    data = b"\x80\x04" + b"".join(b"\x8c" + bytes([len(text)]) + text for text in (module, name)) + b"\x93"
+    data += pickle.dumps((["touch", str(mark)],), 0)[:-1] + b"R."
+    journal.keep_checkpoint(VERSION, data)
+    with pytest.raises(StateError, match="a state contains no"):
+        load(journal)
+    assert not mark.exists()
+
+
+def test_nothing_in_a_checkpoint_is_called(journal: Journal, tmp_path: Path) -> None:
+    journal.keep_checkpoint(VERSION, pickle.dumps(Trap(tmp_path / "mark")))
+    with pytest.raises(StateError, match="a state contains no"):
+        load(journal)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_state_with_all_that_a_deployment_knows_comes_back(journal: Journal) -> None:
+    state = deployed()
+    assert state.wanted is not None
+    folders = [str(applications_dir() / name) for name in ("docread", "digits-strip")]
+    loaded = read_wanted(folders, gpus="2xcpu", demand={"docread": 1.0, "digits-strip": 1.0})
+    full = replace(
+        state,
+        wanted=loaded,
+        counts={Source("app", "t0", "v0", "ROWS"): Count(3.0, 2.0)},
+        restarts={"gateway": Restarts((1.0,), cause="the gateway ended unexpectedly")},
+        inflight={1: a.Flip("app", ONE.graphs["app"].front)},
+    )
+    save(journal, None, full)
+    found = load(journal)
+    assert found is not None
+    assert (found.counts, found.restarts, found.inflight) == (full.counts, full.restarts, full.inflight)
+    assert found.wanted is not None
+    assert found.wanted.graphs == loaded.graphs and found.wanted.cluster == loaded.cluster
+    assert {n: t.rows() for n, t in found.wanted.profiles.items()} == {n: t.rows() for n, t in loaded.profiles.items()}
