@@ -1,7 +1,7 @@
 """`jigsaw-triton simulate`: simulates a deployment over a trace of arrivals."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.controller.core.demand import PEAK_S
+from jigsaw_triton.controller.core.forecast import FORECASTS
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
@@ -22,6 +25,7 @@ from jigsaw_triton.planner.domain.problem import Options
 
 _HEADER = ("from", "arrivals/s", "peak/s", "capacity/s", "slices", "accuracy", "violations", "changes")
 _ROWS = 12
+DEFAULTS = Settings()
 _LISTED = 10
 """Largest number of changes that are listed."""
 
@@ -56,6 +60,21 @@ _LISTED = 10
 @options.share()
 @options.change_price()
 @options.baseline()
+@options.option(
+    "--forecast",
+    type=click.Choice(tuple(FORECASTS)),
+    default=DEFAULTS.forecast,
+    show_default=True,
+    help="Forecast of the load, from its peaks in the last --window seconds.",
+)
+@options.option(
+    "--window",
+    metavar="SECONDS",
+    type=options.Number(min=PEAK_S),
+    default=DEFAULTS.fall_window_s,
+    show_default=True,
+    help="Seconds of load that the forecast sees.",
+)
 @options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
 @options.option(
     "--plot",
@@ -70,6 +89,8 @@ def command(
     traces: tuple[str, ...],
     scale: float,
     demand: tuple[str, ...],
+    forecast: str,
+    window: float,
     seed: int,
     plot_path: Path | None,
     gpus: str | None,
@@ -107,6 +128,7 @@ def command(
             cluster=cluster,
             driver=driver,
             options=Options(**planning),
+            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window),
             seed=seed,
             progress=progress,
             reporter=out,

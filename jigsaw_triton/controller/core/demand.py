@@ -1,17 +1,21 @@
 """Measured demand of a graph, and the decision to plan again. Pure functions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from jigsaw_triton.controller.core.forecast import FORECASTS
 from jigsaw_triton.controller.core.settings import Settings
+
+PEAK_S = 10.0
+"""Length in seconds of the intervals whose peaks are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Arrivals of one graph since the previous sample.
+    """Arrivals of one graph in an interval.
 
     Attributes:
-        at_s: End of the interval, on the controller's monotonic clock.
-        rps: Mean arrival rate over the interval.
+        at_s: End of the interval, on the controller's monotonic clock; beginning for a peak.
+        rps: Mean arrival rate over the interval; for a peak, the highest mean over `Settings.rise_window_s` in it.
     """
 
     at_s: float
@@ -23,15 +27,32 @@ class Demand:
     """Recent arrivals of a graph.
 
     Attributes:
-        samples: Samples of the last `Settings.fall_window_s` seconds, oldest first.
+        samples: Samples of the last `Settings.rise_window_s` seconds and one more, oldest first.
+        peaks: Peaks of the intervals of `PEAK_S` in the last `Settings.fall_window_s` seconds, oldest first.
+        since_s: Time of the first sample.
     """
 
     samples: tuple[Sample, ...] = ()
+    peaks: tuple[Sample, ...] = ()
+    since_s: float = 0.0
 
     def with_sample(self, sample: Sample, settings: Settings) -> "Demand":
         """Returns a copy with one more sample and without those that are too old."""
-        kept = tuple(s for s in self.samples if s.at_s > sample.at_s - settings.fall_window_s)
-        return replace(self, samples=(*kept, sample))
+        kept = tuple(s for s in self.samples if s.at_s >= sample.at_s - settings.rise_window_s)
+        samples = (*kept, sample)
+        if not self.peaks:
+            return Demand(samples, (sample,), sample.at_s)
+        begin_s = self.peaks[-1].at_s
+        if sample.at_s >= begin_s + PEAK_S:
+            oldest_s = sample.at_s - settings.fall_window_s
+            first = next((i for i, peak in enumerate(self.peaks) if peak.at_s > oldest_s), len(self.peaks))
+            return Demand(samples, (*self.peaks[first:], sample), self.since_s)
+        # Windows do not reach into the interval before: after a fall, its load must not count twice.
+        inside = Demand(tuple(s for s in samples if s.at_s >= begin_s))
+        rps, whole_s = inside.mean_rps(settings.rise_window_s), begin_s + settings.rise_window_s - 0.5
+        if self.samples[-1].at_s >= whole_s:
+            rps = max(rps, self.peaks[-1].rps)
+        return Demand(samples, (*self.peaks[:-1], Sample(begin_s, rps)), self.since_s)
 
     def mean_rps(self, window_s: float) -> float:
         """Returns the mean rate of the samples in the last `window_s` seconds; 0 if there are none."""
@@ -43,6 +64,9 @@ class Demand:
     def change(self, planned_rps: float, base_rps: float, settings: Settings, *, covered_rps: float) -> float | None:
         """Returns the demand to plan for instead of `planned_rps`; None while the running plan fits.
 
+        A rise counts at once, and is planned for at the level that it has reached or that the forecast expects,
+        whichever is higher. A fall counts once the forecast has a whole window of peaks.
+
         Args:
             planned_rps: Demand that the running plan was made for.
             base_rps: Demand that every plan must cover.
@@ -51,23 +75,18 @@ class Demand:
         """
         if not self.samples or self._covered_s() < settings.rise_window_s - 0.5:
             return None
+        expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
         # Both halves of the window must be above the capacity, since one burst is not a rise. The later half shows the
         # level that a rise has reached.
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
         if min(2 * whole - later, later) > covered_rps * settings.rise_over:
-            return max(whole, later) * settings.headroom
+            return max(whole, later, expected) * settings.headroom
         if planned_rps > base_rps and self._covered_s() >= settings.fall_window_s - 2.0:
-            peak = self._peak_rps(settings.rise_window_s)
-            target = max(base_rps, peak * settings.headroom)
-            if peak < planned_rps * settings.fall_under and target < planned_rps:
+            target = max(base_rps, expected * settings.headroom)
+            if expected < planned_rps * settings.fall_under and target < planned_rps:
                 return target
         return None
 
     def _covered_s(self) -> float:
-        return self.samples[-1].at_s - self.samples[0].at_s
-
-    def _peak_rps(self, window_s: float) -> float:
-        """Returns the highest mean over any window of `window_s` seconds that ends at a sample."""
-        means = [Demand(self.samples[: i + 1]).mean_rps(window_s) for i in range(len(self.samples))]
-        return max(means)
+        return self.samples[-1].at_s - self.since_s

@@ -10,8 +10,9 @@ class Settings:
     Attributes:
         rise_window_s: Seconds of arrivals to average before a rise is believed: long enough to smooth Poisson noise.
         rise_over: Ratio of arrivals to the plan's capacity above which the controller plans again.
-        fall_window_s: Seconds of arrivals whose highest average decides about a fall, so that it outlasts short lulls.
-        fall_under: Ratio of that average to the planned demand below which the controller plans again.
+        forecast: Name of the forecast of the load; see `forecast.FORECASTS`.
+        fall_window_s: Seconds of arrivals that the forecast sees, so that capacity outlasts short lulls.
+        fall_under: Ratio of the forecast to the planned demand below which the controller plans again.
         headroom: Ratio of the demand to plan for to the measured demand.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
@@ -25,6 +26,7 @@ class Settings:
 
     rise_window_s: float = 4.0
     rise_over: float = 1.0
+    forecast: str = "highest"
     fall_window_s: float = 60.0
     fall_under: float = 0.5
     headroom: float = 1.25
