@@ -66,7 +66,11 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
     graph = a100.reference_graph(GRAPH)
     table = a100.a100_table(graph)
     largest = capacity(
-        graph, gpus=GPUS, driver="emulated", profiles=table, options=Options(time_limit_s=effort.seconds(20.0))
+        graph,
+        gpus=GPUS,
+        driver="emulated",
+        profiles=table,
+        options=Options(time_limit_s=effort.seconds(20.0, least_s=8.0)),
     ).rps[GRAPH]
     progress(f"simulated: {GPUS} carry {largest:.0f} requests/s of {GRAPH}")
 
