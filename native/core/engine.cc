@@ -139,7 +139,8 @@ std::shared_ptr<Generation> Engine::generation(const std::string& graph, int64_t
   std::shared_ptr<Generation> generation = known.lock();
   if (!generation) {
     std::string path = settings_.run_dir + "/generations/" + graph + "." + std::to_string(number);
-    generation = std::make_shared<Generation>(host_, graph, number, std::move(path));
+    GenerationSet bit = GenerationSet{1} << (generations_named_[graph]++ % kMaxGenerations);
+    generation = std::make_shared<Generation>(host_, graph, number, bit, std::move(path));
     known = generation;
   }
   return generation;

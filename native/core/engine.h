@@ -172,6 +172,7 @@ class Engine {
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;
   std::map<std::pair<std::string, int64_t>, std::weak_ptr<Generation>> generations_;
+  std::map<std::string, size_t> generations_named_;  // Number of generations of each graph so far.
   std::unordered_map<uint64_t, Connection*> calls_;  // Connections by the number of their call or registration.
   using Deadline = std::pair<Time, uint64_t>;
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;

@@ -10,25 +10,27 @@
 
 namespace jigsaw {
 
-// A set of generations of a graph: bit g mod 64 stands for generation g. `parse_route` rejects a route that names
-// generations 64 or more apart, which would share a bit. Generations end in order, and a request ends long before 64
-// others have followed its own, so no request takes one generation for another.
+// A set of generations of a graph. Each generation that a route names gets the next of 64 bits, in turn. `parse_route`
+// rejects a route that names more than 64 of them, and a request ends long before 64 others have followed its own, so
+// no request takes one generation for another.
 using GenerationSet = uint64_t;
 
 // Set of all generations. A request starts with it, and an entry that names no generation has it.
 inline constexpr GenerationSet kAnyGeneration = ~GenerationSet{0};
 
-// Number of generations in a row that a set can tell apart.
-inline constexpr int64_t kMaxGenerations = 64;
-
-inline GenerationSet set_of(int64_t generation) { return GenerationSet{1} << (generation % kMaxGenerations); }
+// Number of generations that a set can tell apart.
+inline constexpr size_t kMaxGenerations = 64;
 
 // A generation of a graph that routes name. Shared by route entries and by requests that only it may answer.
 struct Generation {
-  Generation(Host& host, const std::string& graph, int64_t number, std::string lock_file)
-      : number(number), requests(std::move(lock_file), FileLock::Kind::kShared), metrics(host, graph, number) {}
+  Generation(Host& host, const std::string& graph, int64_t number, GenerationSet bit, std::string lock_file)
+      : number(number),
+        bit(bit),
+        requests(std::move(lock_file), FileLock::Kind::kShared),
+        metrics(host, graph, number) {}
 
   const int64_t number;
+  const GenerationSet bit;  // Set of this generation alone.
   // Requests that only this generation may answer. The controller waits for them before it removes the generation.
   Users requests;
   GenerationMetrics metrics;

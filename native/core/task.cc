@@ -52,7 +52,7 @@ std::string read_file(const std::string& path) {
 std::shared_ptr<Generation> Entry::newly_only(GenerationSet generations_of_request) const {
   GenerationSet left = generations_of_request & generations;
   if (left == generations_of_request || !std::has_single_bit(left)) return nullptr;
-  return *std::find_if(named.begin(), named.end(), [&](const auto& it) { return set_of(it->number) == left; });
+  return *std::find_if(named.begin(), named.end(), [&](const auto& it) { return it->bit == left; });
 }
 
 Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
@@ -115,8 +115,8 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.variant = size_t(variant - spec_.variants.begin());
     if (!route.generations.empty()) entry.generations = 0;
     for (int64_t number : route.generations) {
-      entry.generations |= set_of(number);
       entry.named.push_back(engine_.generation(front_.spec().graph, number));
+      entry.generations |= entry.named.back()->bit;
     }
     entry.route = std::move(route);
     entries.push_back(std::move(entry));

@@ -75,8 +75,7 @@ def chosen(requests: Sequence[Request]) -> set[int]:
     return set.union(*found)
 
 
-# 63 and 64 are at the ends of the set of generations, which has 64 places.
-@pytest.mark.parametrize(("old", "new"), [(3, 4), (63, 64), (0, 63)])
+@pytest.mark.parametrize(("old", "new"), [(3, 4), (0, 64), (7, 100_000)])
 def test_one_generation_answers_all_rows_of_a_request(bench: Bench, old: int, new: int) -> None:
     worker(bench, "old", old)
     worker(bench, "new", new)
@@ -84,6 +83,16 @@ def test_one_generation_answers_all_rows_of_a_request(bench: Bench, old: int, ne
     front = rows_front(bench)
     requests = [front.send(rows(1 + 7 * n % 40)) for n in range(80)]
     assert chosen(requests) == {old, new}
+
+
+def test_any_number_of_generations_can_follow_each_other(bench: Bench) -> None:
+    for name in ("one", "other"):
+        worker(bench, name, {"one": 1, "other": 2}[name])
+    front = None
+    for number in range(70):
+        route(bench, of("one", number, batch=4), of("other", number + 1, batch=4))
+        front = front or rows_front(bench)
+        chosen([front.send(rows(12)) for _ in range(2)])
 
 
 def test_three_generations(bench: Bench) -> None:
