@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.gpus.model import Cluster
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.gateway_load import GatewayLoad
-    from jigsaw_triton.planner.domain.problem import LatencyModel, Problem
+    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Problem
     from jigsaw_triton.servers.installation import Installation
 
 SETTLED = ("ready", "stopped")
@@ -219,6 +219,8 @@ class Deployment:
         share: bool | None = None,
         change_price: float | None = None,
         latency_model: "LatencyModel | None" = None,
+        features: str | None = None,
+        formulation: "Formulation | None" = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -236,6 +238,8 @@ class Deployment:
             share: See `deploy`.
             change_price: See `deploy`.
             latency_model: See `deploy`.
+            features: See `deploy`.
+            formulation: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -263,6 +267,8 @@ class Deployment:
             "share": share,
             "change_price": change_price,
             "latency_model": latency_model,
+            "features": features,
+            "formulation": formulation,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
@@ -577,6 +583,8 @@ def deploy(
     share: bool = False,
     change_price: float = 0.0,
     latency_model: "LatencyModel" = "queue",
+    features: str = "AST",
+    formulation: "Formulation" = "exact",
     state: "PathLike | None" = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -602,6 +610,9 @@ def deploy(
         share: True if rarely called models may share a slice.
         change_price: Compute slices that a plan must save for each running MIG instance that it changes.
         latency_model: Latency model of the planner: `queue` or `2p95`.
+        features: Features of the planner, of A accuracy scaling, S spatial partitioning and T task-graph-informed
+            budgeting; fewer are a baseline.
+        formulation: Formulation of the planner: `exact`, or `paper` as a baseline.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -632,6 +643,8 @@ def deploy(
         share=share,
         change_price=change_price,
         latency_model=latency_model,
+        features=features,
+        formulation=formulation,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

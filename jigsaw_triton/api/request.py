@@ -12,7 +12,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
-from jigsaw_triton.planner.domain.problem import LatencyModel
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel
 
 DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
@@ -36,6 +36,8 @@ class Request:
         share: True if models may share slices.
         change_price: Compute slices that a plan must save for each running MIG instance that it changes.
         latency_model: Latency model of the planner.
+        features: Features of the planner; fewer are a baseline.
+        formulation: Formulation of the planner; the paper's is a baseline.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -51,6 +53,8 @@ class Request:
     share: bool = False
     change_price: float = 0.0
     latency_model: LatencyModel = "queue"
+    features: str = FEATURES
+    formulation: Formulation = "exact"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the request as JSON, for `from_json`."""
@@ -101,6 +105,8 @@ class Request:
             share=self.share,
             change_price=self.change_price,
             latency_model=self.latency_model,
+            features=self.features,
+            formulation=self.formulation,
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":

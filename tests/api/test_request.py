@@ -59,6 +59,8 @@ def test_a_request_has_the_options_of_the_planner(app: Path) -> None:
     assert replace(request, change_price=0.5).read().options == Options(change_price=0.5)
     other = Request.from_json(replace(request, latency_model="2p95").to_json())
     assert other.read().options == Options(latency_model="2p95")
+    baseline = Request.from_json(replace(request, features="AS", formulation="paper").to_json())
+    assert baseline.read().options == Options(features="AS", formulation="paper")
 
 
 def test_a_graph_that_was_built_in_python_is_read_from_its_text(app: Path) -> None:

@@ -34,7 +34,7 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
 @options.demand(required=False)
 @options.share()
 @options.change_price()
-@options.latency_model()
+@options.baseline()
 @options.option(
     "--target",
     type=click.Choice(("auto", "graph", "ensemble", "bls")),
