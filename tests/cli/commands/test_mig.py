@@ -140,7 +140,7 @@ def test_apply_never_touches_a_deployment(make: Any, mig: Mig, tmp_path: Path) -
 
 
 def test_apply_does_not_destroy_what_a_process_is_on(make: Any, mig: Mig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jigsaw_triton.controller.instances._IN_USE_WAIT_S", 0.0)
+    monkeypatch.setattr("jigsaw_triton.controller.fleet.instances._IN_USE_WAIT_S", 0.0)
     machine = make("A100-80GB")
     other = machine.foreign(0, "2g", 0)
     machine.hold(other, os.getpid())
