@@ -67,7 +67,8 @@ def read_trace(path: Path) -> Trace:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the trace cannot be read ({error})", where=str(path), hint="give a CSV file") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"the trace cannot be read ({reason})", where=str(path), hint="give a CSV file") from error
     columns = rows[0].keys() if rows else ()
     time = next((name for name in _TIMES if name in columns), None)
     rate = next((name for name in _RATES if name in columns), None)

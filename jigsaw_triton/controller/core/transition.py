@@ -189,15 +189,15 @@ class _Change:
     def _copies(self, change: Change) -> list[Worker]:
         """Returns workers for a free slice with the models that another slice of the same kind has."""
         board = next(gpu.board.name for gpu in self._target.wanted.cluster.gpus if gpu.id == change.gpu)
+        wanted = tuple(sorted(change.after, key=str))
+        here = Place(change.gpu, board, change.placement)
         for bundle in self._bundles():
-            for worker in bundle.workers.values():
-                place = worker.place
+            for workers in by_place(bundle.workers.values()).values():
+                place = workers[0].place
                 if place is None or (place.board, place.placement.slice) != (board, change.placement.slice):
                     continue
-                together = by_place(bundle.workers.values())[place.gpu, place.placement]
-                if placed_models(together) == tuple(sorted(change.after, key=str)):
-                    here = Place(change.gpu, board, change.placement)
-                    named = ((w, names.worker(change.gpu, change.placement, w.process)) for w in together)
+                if placed_models(workers) == wanted:
+                    named = ((w, names.worker(change.gpu, change.placement, w.process)) for w in workers)
                     return [replace(w, name=name, place=here) for w, name in named]
         return []
 

@@ -32,18 +32,19 @@ def test_memory_and_utilisation_of_instances_are_columns(busy: float | None, sho
 
 
 STATUS: dict[str, Any] = {
-    **{
-        "state": "ready",
-        "serving": True,
-        "degraded": False,
-        "paused": False,
-        "reasons": [],
-        "doing": "",
-        "generation": 1,
-        "emulated": [],
-        "error": "",
-    },
-    **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
+    "state": "ready",
+    "serving": True,
+    "degraded": False,
+    "paused": False,
+    "reasons": [],
+    "doing": "",
+    "generation": 1,
+    "emulated": [],
+    "error": "",
+    "gateway": {"state": "ready"},
+    "graphs": {},
+    "workers": [],
+    "plan": None,
     "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
 }
 
@@ -68,20 +69,6 @@ def test_the_image_of_workers_is_printed(image: str | None, printed: bool) -> No
 
 def test_the_edge_is_printed() -> None:
     edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
-    status: dict[str, Any] = {
-        **{
-            "state": "ready",
-            "serving": True,
-            "degraded": False,
-            "paused": False,
-            "reasons": [],
-            "doing": "",
-            "generation": 1,
-            "emulated": [],
-            "error": "",
-        },
-        **{"gateway": {"state": "ready"}, "graphs": {}, "workers": [], "plan": None},
-        "server": {"version": "2.51.0", "origin": "path", "workers": {"version": "2.51.0", "image": None}},
-        "edge": {**edge, "tls": True, "client_certificates": False, "api_keys": True},
-    }
+    guards = {"tls": True, "client_certificates": False, "api_keys": True}
+    status = {**STATUS, "edge": {**edge, **guards}}
     assert "edge: ready, haproxy 2.8.25, TLS, keys, http://127.0.0.1:8003/metrics" in status_view(status, Output())

@@ -152,12 +152,12 @@ class Machine(RuleBasedStateMachine):
     def every_front_finds_its_routes(self) -> None:
         forms = self._forms()
         for front in self.state.actual.fronts.values():
-            form = forms[front.files["config.pbtxt"]]  # type: ignore[index]
+            form = forms[str(front.files["config.pbtxt"])]
             assert {task.name for task in form.tasks} <= self.state.actual.routes.keys()
 
-    def _forms(self) -> Mapping[bytes, CompiledGraph]:
+    def _forms(self) -> Mapping[str, CompiledGraph]:
         graphs = [made.graphs["app"] for made in self.made.values()]
-        return {form.front.files["config.pbtxt"]: form for graph in graphs for form in graph.forms}  # type: ignore[misc]
+        return {str(form.front.files["config.pbtxt"]): form for graph in graphs for form in graph.forms}
 
     @invariant()
     def what_the_core_waits_for_is_under_way(self) -> None:
