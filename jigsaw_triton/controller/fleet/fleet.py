@@ -1,30 +1,30 @@
-"""The fleet: starts, loads, verifies, supervises and stops a deployment's tritonservers on their MIG instances."""
+"""The fleet: starts, adopts, changes and stops a deployment's tritonservers on their MIG instances."""
 
 import asyncio
 import contextlib
 import logging
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.names import worker as worker_name
-from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.compiler.store import write_model
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.immutable_settings import check_ground
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
-from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, listens, take
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
+from jigsaw_triton.controller.fleet.health import Health
 from jigsaw_triton.controller.fleet.instances import Instances
-from jigsaw_triton.controller.fleet.liveness import Change, Liveness
 from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.ownership import foreign_instances
+from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.journal import CallRecord, Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
@@ -37,11 +37,9 @@ from jigsaw_triton.servers.command import Command, shm_prefix
 from jigsaw_triton.servers.image import find_image, main_process
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import Member, leaders, members
-from jigsaw_triton.servers.memory import lift_heap_limit, limit_heap
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
-from jigsaw_triton.servers.os_process import OsProcess, describe_status, start_time
-from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, group_members, make_private, python_stubs
+from jigsaw_triton.servers.os_process import OsProcess, start_time
+from jigsaw_triton.servers.process import ServerProcess, group_members
 
 log = logging.getLogger(__name__)
 
@@ -51,65 +49,13 @@ STARTS_AT_ONCE = 4
 _GATEWAY_GRACE_S = 3.0
 """Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
 
-_GONE_POLL_S = 0.02
-_HEALTH_POLL_S = 1.0
-
-_DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
-"""Seconds after which the server of a model's dead process is restarted, normally and while the server loads a model.
-Processes that Triton ends itself exist as dead ones for a moment, and Triton notices one that dies during loading after
-three seconds."""
-
-_UNRESPONSIVE_S = 30.0
-"""Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
-_STALLED_S = 5.0
-"""Seconds without any answer after which the event log and the status say so."""
-
-_DEATH_S = 1.0
 _STARTUP_S = 120.0
-_PROBE_S = 120.0
-_UNLOAD_S = 120.0
 
 _RECONCILE_S = 10.0
 """Seconds between tries to bring the models of an adopted server in line."""
 
 _FORGET_S = 2.0
 """Seconds to wait for workers to unmap the dead gateway's shared memory."""
-
-
-@dataclass(slots=True)
-class Server:
-    """A running tritonserver.
-
-    Attributes:
-        process: Process of the server.
-        client: Client of the server.
-        repository: Model repository of the server.
-        uuid: UUID of the MIG instance; empty for the gateway.
-        watch: Task that waits for the unexpected end of the process.
-        loading: Number of models that are being loaded.
-        reconciling: Task that checks the models of an adopted server.
-        cause: Reason why it was killed; empty if it was not.
-    """
-
-    process: ServerProcess
-    client: TritonClient
-    repository: Path
-    uuid: str = ""
-    watch: asyncio.Task[None] | None = None
-    loading: int = 0
-    reconciling: asyncio.Task[None] | None = None
-    cause: str = ""
-
-    def kill(self, cause: str) -> None:
-        """Kills the server, which is then restarted like any server that dies.
-
-        Args:
-            cause: Reason, as the end of a sentence that begins with `killed, because`.
-        """
-        if not self.cause:
-            log.warning("%s is killed, because %s", self.process.name, cause)
-            self.cause = cause
-        self.process.kill()
 
 
 class Fleet:
@@ -148,8 +94,7 @@ class Fleet:
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
-        self._health: asyncio.Task[None] | None = None
-        self._condemned: asyncio.Task[None] | None = None
+        self._health = Health(paths, self._servers, notify)
 
     @property
     def commands(self) -> Commands:
@@ -204,6 +149,7 @@ class Fleet:
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
         await self.edge.configure(known.edge, known.gateway)
+        self._health.gateway_memory_mib = known.gateway_memory_mib
         self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
         self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
@@ -260,9 +206,11 @@ class Fleet:
             repository = self._paths.worker_repository(name)
         process = await _process_of(command, leader)
         adopted = self._process(name, command, process)
-        server = self._servers[name] = Server(adopted, TritonClient.of(command), repository, uuid)
+        server = self._servers[name] = Server(
+            adopted, TritonClient.of(command), repository, uuid, limited=worker is None
+        )
         if process is not None:
-            self._watch_server(name, server)
+            self._health.watch(name, server)
 
     def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
         return ServerProcess(name, command, self._paths.log(name), survives=self._survives, found=found)
@@ -284,7 +232,7 @@ class Fleet:
                     self.edge.admit()
                 found = {model for model, state in states.items() if state != "UNAVAILABLE"}
                 async with self.locked(name):
-                    await self._unload_all(server, found - {*wanted, *keep})
+                    await server.unload_all(found - {*wanted, *keep})
                 return
             except (JigsawError, TimeoutError, OSError) as error:
                 log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
@@ -330,7 +278,7 @@ class Fleet:
             dead = self._servers.get(worker.name)
             if dead is None:
                 raise ServerError("the worker no longer exists", where=worker.name)
-            await self._stop(dead)
+            await dead.stop()
             await asyncio.sleep(delay_s)
             # An adopted worker may have lost its instance.
             await self._pool.take(worker)
@@ -338,7 +286,7 @@ class Fleet:
                 await self._start_worker(worker)
             except BaseException:
                 # Otherwise the worker could serve without a model or without MPS.
-                await asyncio.shield(self._stop(self._servers[worker.name]))
+                await asyncio.shield(self._servers[worker.name].stop())
                 raise
 
     async def retire(self, worker: str) -> None:
@@ -351,27 +299,28 @@ class Fleet:
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies more models on a worker."""
         async with self.locked(worker):
-            daemon = await self._pool.daemon(worker)
-            await self._load_all(
-                self._running(worker), [m.folder for m in models], probed=_probed(models), daemon=daemon
-            )
+            await self._load_models(self._running(worker), models, await self._pool.daemon(worker))
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
         async with self.locked(worker):
             server = self._servers.get(worker)
             try:
-                await self._unload_all(self._running(worker), models)
+                await self._running(worker).unload_all(models)
             except ServerError:
                 # If the server has died, its models are gone, too.
-                if server is not None and not await _has_ended(server):
+                if server is not None and not await server.has_ended():
                     raise
 
     async def _start_worker(self, worker: Worker) -> None:
         uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
         server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
-        await self._load_all(server, [m.folder for m in worker.models], probed=_probed(worker.models), daemon=daemon)
+        await self._load_models(server, worker.models, daemon)
+
+    async def _load_models(self, server: Server, models: Sequence[WorkerModel], daemon: MpsDaemon | None) -> None:
+        check = partial(self._require_mps, server, daemon) if daemon is not None else None
+        await server.load_all([model.folder for model in models], probed=_probed(models), check=check)
 
     async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
         """Checks that a server computes through the MPS daemon. A server that does not find it computes without MPS.
@@ -389,7 +338,7 @@ class Fleet:
     async def _remove(self, worker: str) -> None:
         server = self._servers.get(worker)
         if server is not None:
-            await self._stop(server)
+            await server.stop()
         await self._pool.leave(worker)
         # Only now, so that `retire` can be repeated after a failed destruction.
         self._servers.pop(worker, None)
@@ -411,7 +360,7 @@ class Fleet:
                 await self.edge.start()
             except BaseException:
                 server = self._servers.pop(self.GATEWAY)
-                await asyncio.shield(self._stop(server))
+                await asyncio.shield(server.stop())
                 raise
 
     async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
@@ -419,10 +368,10 @@ class Fleet:
         async with self.locked(self.GATEWAY):
             dead = self._servers.get(self.GATEWAY)
             if dead is not None:
-                await self._stop(dead)
+                await dead.stop()
             await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
             await self._start_gateway(ports)
-            await self._load_all(self._running(self.GATEWAY), models)
+            await self._running(self.GATEWAY).load_all(models)
             self.edge.admit()
 
     async def stop_gateway(self) -> None:
@@ -432,13 +381,13 @@ class Fleet:
             await asyncio.shield(self.edge.stop())
             server = self._servers.pop(self.GATEWAY, None)
             if server is not None:
-                await asyncio.shield(self._stop(server, grace_s=_GATEWAY_GRACE_S))
+                await asyncio.shield(server.stop(grace_s=_GATEWAY_GRACE_S))
             await asyncio.to_thread(shutil.rmtree, self._paths.gateway_repository, True)
 
     async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
         """Loads models at the gateway."""
         async with self.locked(self.GATEWAY):
-            await self._load_all(self._running(self.GATEWAY), models)
+            await self._running(self.GATEWAY).load_all(models)
 
     async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
         """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
@@ -450,20 +399,20 @@ class Fleet:
         """
         async with self.locked(self.GATEWAY):
             server = self._running(self.GATEWAY)
-            await self._load_all(server, [rehearsal])
+            await server.load_all([rehearsal])
             try:
-                await self._probe(server, rehearsal.name, inputs)
+                await server.probe(rehearsal.name, inputs)
             finally:
-                await asyncio.shield(self._unload_all(server, [rehearsal.name]))
+                await asyncio.shield(server.unload_all([rehearsal.name]))
             await asyncio.to_thread(write_model, front, server.repository)
-            await self._load(server, front.name)
-            await self._verify(server, [front.name])
+            await server.load(front.name)
+            await server.verify([front.name])
             self.edge.admit()
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
         """Unloads models at the gateway, and waits until their last requests have been answered."""
         async with self.locked(self.GATEWAY):
-            await self._unload_all(self._running(self.GATEWAY), models)
+            await self._running(self.GATEWAY).unload_all(models)
 
     async def _forget_regions(self) -> None:
         """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
@@ -490,194 +439,10 @@ class Fleet:
         process = self._process(name, command)
         async with self._starting:
             await process.start(timeout_s=_STARTUP_S)
-        server = Server(process, TritonClient.of(command), repository, uuid)
+        server = Server(process, TritonClient.of(command), repository, uuid, limited=name == self.GATEWAY)
         self._servers[name] = server
-        self._watch_server(name, server)
+        self._health.watch(name, server)
         return server
-
-    def _watch_server(self, name: str, server: Server) -> None:
-        """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
-        server.watch = asyncio.create_task(self._watch(name, server), name=f"watch {name}")
-        if self._health is None or self._health.done():
-            self._health = asyncio.create_task(self._watch_health(), name="watch the health of servers")
-        if self._condemned is None or self._condemned.done():
-            self._condemned = asyncio.create_task(self._watch_condemned(), name="watch what the gateway condemns")
-
-    async def _watch(self, name: str, server: Server) -> None:
-        status = await server.process.wait()
-        # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
-        with contextlib.suppress(ServerError):
-            await server.process.stop()
-        cause = f"killed, because {server.cause}" if server.cause else describe_status(status)
-        self._notify(e.GatewayExited(cause) if name == self.GATEWAY else e.WorkerExited(name, cause))
-
-    async def _watch_health(self) -> None:
-        """Kills servers that are alive but unhealthy, which are then restarted like any servers that die.
-
-        A server is unhealthy if it does not answer, or if a Python model has lost a process. Triton 24.10 does not
-        restart such a process, and keeps sending it batches, each of which fails after a second.
-        """
-        dead_since_s: dict[int, float] = {}
-        models: dict[int, str] = {}
-        liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
-        while self._servers:
-            await asyncio.sleep(_HEALTH_POLL_S)
-            living = {
-                server.process.pid: (name, server)
-                for name, server in self._servers.items()
-                if server.process.pid is not None and server.process.returncode is None
-            }
-            stubs = await asyncio.to_thread(python_stubs, living.keys())
-            now_s = time.monotonic()
-            dead = {number: stub.status for number, stub in stubs.items() if stub.status is not None}
-            dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
-            # A process that has died no longer shows which model it ran.
-            models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
-            self._limit_memory()
-            for number, status in dead.items():
-                _, server = living[stubs[number].server]
-                if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
-                    server.kill(_death(models[number], status))
-            heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
-            for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
-                match liveness.probed(pid, answered=ready):
-                    case Change.STALLED:
-                        self._notify(e.Stalled(name, _STALLED_S))
-                    case Change.ANSWERED:
-                        self._notify(e.Answered(name))
-                    case Change.OVERDUE:
-                        server.kill(f"it had not answered for {_UNRESPONSIVE_S:g} s")
-
-    def _limit_memory(self) -> None:
-        """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
-        server = self._servers.get(self.GATEWAY)
-        if server is None or server.loading or self._cluster is None:
-            return
-        if server.process.pid is not None:
-            limit_heap(server.process.pid, self._cluster.gateway_memory_mib)
-
-    async def _watch_condemned(self) -> None:
-        """Kills servers that the gateway has taken out of service. They are then restarted like any that die."""
-        while self._servers:
-            await asyncio.sleep(POLL_S)
-            for found in await asyncio.to_thread(take, self._paths.condemned):
-                await self._end_condemned(found)
-
-    async def _end_condemned(self, found: Condemned | Damaged) -> None:
-        if isinstance(found, Damaged):
-            self._notify(e.Noticed("error", str(found)))
-            return
-        server = self._servers.get(found.worker)
-        ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
-        consequence = "killing and restarting its server" if ended else "its server has already been replaced"
-        self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
-        if server is not None and server.process.pid is not None and ended:
-            # The gateway may notice a dead process before `_watch_health` does.
-            stubs = await asyncio.to_thread(python_stubs, {server.process.pid})
-            statuses = [stub.status for stub in stubs.values() if stub.status is not None]
-            server.kill(_death(found.model, statuses[0]) if statuses else "the gateway condemned it")
-
-    async def _stop(self, server: Server, *, grace_s: float = 0.0) -> None:
-        if server.watch is not None:
-            server.watch.cancel()
-        await server.client.close()
-        await server.process.stop(grace_s=grace_s)
-        # A concurrent call may have opened a new connection.
-        await server.client.close(for_good=True)
-
-    async def _load_all(
-        self,
-        server: Server,
-        models: Sequence[ModelFolder],
-        *,
-        probed: Iterable[str] = (),
-        daemon: MpsDaemon | None = None,
-    ) -> None:
-        """Loads and verifies models: all of them or none.
-
-        Args:
-            server: Server that loads the models.
-            models: Models in loading order.
-            probed: Names of the models that must answer a probe of zeros.
-            daemon: MPS daemon that the models must compute through; None if there is none.
-        """
-        loaded: list[str] = []
-        try:
-            for model in models:
-                await asyncio.to_thread(write_model, model, server.repository)
-                loaded.append(model.name)
-                await self._load(server, model.name)
-            await self._verify(server, loaded)
-            for name in probed:
-                await self._probe(server, name)
-            if daemon is not None and loaded:
-                await self._require_mps(server, daemon)
-        except BaseException:
-            # If the server itself has failed, the models are gone with it and cannot be unloaded.
-            with contextlib.suppress(ServerError, TimeoutError):
-                await asyncio.shield(self._unload_all(server, loaded))
-            raise
-
-    async def _load(self, server: Server, model: str) -> None:
-        server.loading += 1
-        if server.process.pid is not None and server is self._servers.get(self.GATEWAY):
-            lift_heap_limit(server.process.pid)
-        try:
-            await server.client.load(model)
-        except ServerError as error:
-            name, log = server.process.name, server.process.log
-            raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
-        else:
-            # No request has come yet, not even a probe.
-            await asyncio.to_thread(make_private, server.process.command.shm_prefix)
-        finally:
-            server.loading -= 1
-
-    async def _verify(self, server: Server, models: Sequence[str]) -> None:
-        """Checks that models are ready, since Triton may report success for a load that left a model out."""
-        states = await server.client.index()
-        missing = [name for name in models if states.get(name) != "READY"]
-        if missing:
-            found = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
-            raise ServerError(f"not all models are ready: {found}", where=server.process.name)
-
-    async def _probe(self, server: Server, model: str, inputs: Arrays | None = None) -> None:
-        """Sends one request to a model, with zeros if there are no inputs, and checks that it answers."""
-        config = await server.client.config(model)
-        try:
-            await server.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
-        except ServerError as error:
-            raise ServerError(
-                f"model {model} loaded but does not answer a probe: {error.message}",
-                where=server.process.name,
-                hint=f"see {server.process.log}",
-            ) from error
-
-    async def _unload_all(self, server: Server, models: Iterable[str]) -> None:
-        names = list(models)
-        states = await server.client.index()
-        for name in names:
-            if states.get(name, "UNAVAILABLE") != "UNAVAILABLE":
-                await server.client.unload(name)
-        async with asyncio.timeout(_UNLOAD_S):
-            while True:
-                states = await server.client.index()
-                if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
-                    break
-                await asyncio.sleep(_GONE_POLL_S)
-        for name in names:
-            await asyncio.to_thread(remove_model, name, server.repository)
-
-
-def _death(model: str, status: int) -> str:
-    """Returns the reason to kill the server of a model whose process has died.
-
-    Args:
-        model: Name of the model; empty if it is not known.
-        status: Exit status of the process.
-    """
-    whose = f"its model {model}" if model else "one of its models"
-    return f"a process of {whose} ended with {describe_status(status)}"
 
 
 def _probed(models: Iterable[WorkerModel]) -> list[str]:
@@ -697,11 +462,3 @@ async def _process_of(command: Command, leader: Member | None) -> OsProcess | No
     pid = await asyncio.to_thread(main_process, command.container)
     started = start_time(pid) if pid is not None else None
     return OsProcess.find(pid, started) if pid is not None and started is not None else None
-
-
-async def _has_ended(server: Server) -> bool:
-    """Waits a moment for the end of a server that does not answer. Returns True if it has ended."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.process.wait(), _DEATH_S)
-        return True
-    return False

@@ -11,7 +11,7 @@ from typing import Any
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.fleet.fleet import Server as RunningServer
+from jigsaw_triton.controller.fleet.server import Server as RunningServer
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import locked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths

@@ -1,0 +1,165 @@
+"""A running tritonserver, and what can be done to it: load, verify, probe and unload models, kill, stop."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import ModelFolder
+from jigsaw_triton.compiler.store import remove_model, write_model
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.runtime.dtypes import Arrays
+from jigsaw_triton.servers.client import TritonClient
+from jigsaw_triton.servers.memory import lift_heap_limit
+from jigsaw_triton.servers.probe import probe_inputs
+from jigsaw_triton.servers.process import ServerProcess, make_private
+
+log = logging.getLogger(__name__)
+
+_GONE_POLL_S = 0.02
+_DEATH_S = 1.0
+_PROBE_S = 120.0
+_UNLOAD_S = 120.0
+
+
+@dataclass(slots=True)
+class Server:
+    """A running tritonserver.
+
+    Attributes:
+        process: Process of the server.
+        client: Client of the server.
+        repository: Model repository of the server.
+        uuid: UUID of the MIG instance; empty for the gateway.
+        watch: Task that waits for the unexpected end of the process.
+        loading: Number of models that are being loaded.
+        reconciling: Task that checks the models of an adopted server.
+        cause: Reason why it was killed; empty if it was not.
+        limited: True if its heap is limited except while it loads models.
+    """
+
+    process: ServerProcess
+    client: TritonClient
+    repository: Path
+    uuid: str = ""
+    watch: asyncio.Task[None] | None = None
+    loading: int = 0
+    reconciling: asyncio.Task[None] | None = None
+    cause: str = ""
+    limited: bool = False
+
+    def kill(self, cause: str) -> None:
+        """Kills the server, which is then restarted like any server that dies.
+
+        Args:
+            cause: Reason, as the end of a sentence that begins with `killed, because`.
+        """
+        if not self.cause:
+            log.warning("%s is killed, because %s", self.process.name, cause)
+            self.cause = cause
+        self.process.kill()
+
+    async def load_all(
+        self,
+        models: Sequence[ModelFolder],
+        *,
+        probed: Iterable[str] = (),
+        check: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Loads and verifies models: all of them or none.
+
+        Args:
+            models: Models in loading order.
+            probed: Names of the models that must answer a probe of zeros.
+            check: Further check after the models have been loaded; None if there is none.
+        """
+        loaded: list[str] = []
+        try:
+            for model in models:
+                await asyncio.to_thread(write_model, model, self.repository)
+                loaded.append(model.name)
+                await self.load(model.name)
+            await self.verify(loaded)
+            for name in probed:
+                await self.probe(name)
+            if check is not None and loaded:
+                await check()
+        except BaseException:
+            # If the server itself has failed, the models are gone with it and cannot be unloaded.
+            with contextlib.suppress(ServerError, TimeoutError):
+                await asyncio.shield(self.unload_all(loaded))
+            raise
+
+    async def load(self, model: str) -> None:
+        """Loads a model of the repository."""
+        self.loading += 1
+        if self.process.pid is not None and self.limited:
+            lift_heap_limit(self.process.pid)
+        try:
+            await self.client.load(model)
+        except ServerError as error:
+            name, log = self.process.name, self.process.log
+            raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
+        else:
+            # No request has come yet, not even a probe.
+            await asyncio.to_thread(make_private, self.process.command.shm_prefix)
+        finally:
+            self.loading -= 1
+
+    async def verify(self, models: Sequence[str]) -> None:
+        """Checks that models are ready, since Triton may report success for a load that left a model out."""
+        states = await self.client.index()
+        missing = [name for name in models if states.get(name) != "READY"]
+        if missing:
+            found = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
+            raise ServerError(f"not all models are ready: {found}", where=self.process.name)
+
+    async def probe(self, model: str, inputs: Arrays | None = None) -> None:
+        """Sends one request to a model, with zeros if there are no inputs, and checks that it answers."""
+        config = await self.client.config(model)
+        try:
+            await self.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
+        except ServerError as error:
+            raise ServerError(
+                f"model {model} loaded but does not answer a probe: {error.message}",
+                where=self.process.name,
+                hint=f"see {self.process.log}",
+            ) from error
+
+    async def unload_all(self, models: Iterable[str]) -> None:
+        """Unloads models, waits until they are gone, and removes their folders."""
+        names = list(models)
+        states = await self.client.index()
+        for name in names:
+            if states.get(name, "UNAVAILABLE") != "UNAVAILABLE":
+                await self.client.unload(name)
+        async with asyncio.timeout(_UNLOAD_S):
+            while True:
+                states = await self.client.index()
+                if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
+                    break
+                await asyncio.sleep(_GONE_POLL_S)
+        for name in names:
+            await asyncio.to_thread(remove_model, name, self.repository)
+
+    async def stop(self, *, grace_s: float = 0.0) -> None:
+        """Stops the server and all of its processes.
+
+        Args:
+            grace_s: Seconds to wait for requests in progress.
+        """
+        if self.watch is not None:
+            self.watch.cancel()
+        await self.client.close()
+        await self.process.stop(grace_s=grace_s)
+        # A concurrent call may have opened a new connection.
+        await self.client.close(for_good=True)
+
+    async def has_ended(self) -> bool:
+        """Waits a moment for the end of the server, which does not answer. Returns True if it has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), _DEATH_S)
+            return True
+        return False
