@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,11 @@ class Worker:
     place: Place | None = None
     memory_mib: int | None = None
     process: int = 0
+
+    @property
+    def node(self) -> str:
+        """Node on which the worker runs."""
+        return self.place.gpu.node if self.place is not None else LOCAL_NODE
 
     def shares_with(self, other: "Worker") -> bool:
         """Returns True if both workers share one MIG instance as processes under MPS."""

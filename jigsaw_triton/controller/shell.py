@@ -185,20 +185,21 @@ class Controller:
                 case a.Report(kind, text, code):
                     log.info("%s: %s", kind, text)
                     self._journal.event(kind, text, code)
-                case a.Issued(number, action):
-                    self._tasks[number] = asyncio.create_task(self._run(number, action), name=f"action {number}")
+                case a.Issued(number):
+                    self._tasks[number] = asyncio.create_task(self._run(output), name=f"action {number}")
         if outputs or not isinstance(event, e.Tick):
             async with self._changed:
                 self._changed.notify_all()
 
-    async def _run(self, number: int, action: a.Action) -> None:
+    async def _run(self, issued: a.Issued) -> None:
         """Carries out an action and reports its outcome to the core. Never raises."""
+        number, action = issued.id, issued.action
         row = 0
         event: e.Event
         error = ""
         try:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
-                row = self._journal.begin(number, type(action).__name__, _subject(action))
+                row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
                 event = e.Solved(number, *await self._executor.solve(action))
             else:

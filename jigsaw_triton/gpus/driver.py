@@ -10,7 +10,7 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Pla
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
 from jigsaw_triton.gpus.owners import running_owners
-from jigsaw_triton.spec.load import DEFAULT_NODE
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 STATE_FILE = "mig.json"
 """Name of the emulated driver's state file in the state directory."""
@@ -76,7 +76,7 @@ class MigDriver(Protocol):
 
 
 def open_driver(
-    cluster: Cluster, state_dir: Path, record: Record | None = None, *, node: str = DEFAULT_NODE
+    cluster: Cluster, state_dir: Path, record: Record | None = None, *, node: str = LOCAL_NODE
 ) -> MigDriver:
     """Opens the driver that the cluster names.
 

@@ -13,17 +13,21 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate_anywhere
 from jigsaw_triton.spec.json_schema import Kind, json_schema
-from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS, ClusterDocument, ClusterSpec, GraphDocument, GraphSpec
+from jigsaw_triton.spec.schema import (
+    API_VERSION,
+    LIMIT_GPUS,
+    LOCAL_NODE,
+    ClusterDocument,
+    ClusterSpec,
+    GraphDocument,
+    GraphSpec,
+)
 from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
 
 Document = TypeVar("Document", bound=BaseModel)
-
-DEFAULT_NODE = "local"
-"""Name of the single node of a cluster that `--gpus` describes."""
-
 
 _STAND_INS: Mapping[EntryPath, Any] = {
     ("apiVersion",): API_VERSION,
@@ -151,7 +155,7 @@ def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:
         {
             "apiVersion": API_VERSION,
             "kind": "Cluster",
-            "spec": {"nodes": [{"name": DEFAULT_NODE, "gpus": gpus}]},
+            "spec": {"nodes": [{"name": LOCAL_NODE, "gpus": gpus}]},
         }
     )
     return Loaded(document, SourceMap(name))

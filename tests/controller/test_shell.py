@@ -1,6 +1,7 @@
 """The shell with an executor whose actions do nothing."""
 
 import asyncio
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -123,3 +124,6 @@ def test_a_full_disk_delays_changes_but_no_restart(tmp_path: Path) -> None:
         texts = [event.text for event in reader.events()]
     assert "worker n-0-1g-0 ended unexpectedly (signal 9); restarting it now" in texts
     assert "n-0-1g-0 serves again" in texts
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as file:
+        nodes = dict(file.execute("SELECT kind, node FROM actions"))
+    assert nodes["BringUp"] == "n" and nodes["StartGateway"] == "local"

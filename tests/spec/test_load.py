@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from jigsaw_triton.errors import SpecError
-from jigsaw_triton.spec.load import DEFAULT_NODE, load_cluster, load_graph, parse_gpus
+from jigsaw_triton.spec.load import load_cluster, load_graph, parse_gpus
+from jigsaw_triton.spec.schema import LOCAL_NODE
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
 from tests.fakes.documents import CLUSTER, GRAPH, edited, line_of
 
@@ -272,7 +273,7 @@ def test_mistakes_in_a_cluster_are_reported_with_their_lines(
 
 def test_gpus_of_the_command_line_make_a_cluster_of_one_node() -> None:
     (node,) = parse_gpus("4xA100-80GB, H100-80GB,2Xcpu").document.spec.nodes
-    assert node.name == DEFAULT_NODE
+    assert node.name == LOCAL_NODE
     assert [(entry.count, entry.model) for entry in node.gpus] == [(4, "A100-80GB"), (1, "H100-80GB"), (2, "cpu")]
 
 

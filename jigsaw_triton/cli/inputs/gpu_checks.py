@@ -12,7 +12,7 @@ from jigsaw_triton.gpus.owners import running_agents, running_owners
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
 from jigsaw_triton.servers.checks import Check
 from jigsaw_triton.servers.mps import find_control
-from jigsaw_triton.spec.load import DEFAULT_NODE
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 _CAP_SYS_ADMIN = 21
 _MIG_CONFIG = "proc/driver/nvidia/capabilities/mig/config"
@@ -31,7 +31,7 @@ def gpu_checks(*, root: Path = Path("/")) -> Iterator[Check]:
     Args:
         root: Root of the file system.
     """
-    driver = NvmlGpus(DEFAULT_NODE, {})
+    driver = NvmlGpus(LOCAL_NODE, {})
     try:
         version, gpus = driver.version(), driver.gpus()
     except MigError as error:

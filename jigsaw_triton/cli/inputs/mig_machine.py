@@ -18,7 +18,7 @@ from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.reported import ReportedGpu, described
-from jigsaw_triton.spec.load import DEFAULT_NODE
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 Owner = Literal["deployment", "mig apply", "others"]
 
@@ -62,7 +62,7 @@ class FoundGpu:
     @property
     def id(self) -> GpuId:
         """Id of the GPU in plans."""
-        return GpuId(DEFAULT_NODE, self.reported.index)
+        return GpuId(LOCAL_NODE, self.reported.index)
 
     @property
     def layout(self) -> Layout:
@@ -99,7 +99,7 @@ class MigMachine:
         """
         reported = self.driver.gpus()
         everything = tuple(
-            MigInstance(GpuId(DEFAULT_NODE, gpu.index), gpu.placement(i), gpu.named(i))
+            MigInstance(GpuId(LOCAL_NODE, gpu.index), gpu.placement(i), gpu.named(i))
             for gpu in reported
             for i in gpu.instances
         )
@@ -165,11 +165,11 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
         StateError: `changes` is True, and another program owns MIG on this machine.
         MigError: There is no driver, it does not answer, or this user may not query it.
     """
-    gpus = NvmlGpus(DEFAULT_NODE, {}).gpus()
+    gpus = NvmlGpus(LOCAL_NODE, {}).gpus()
     boards = {gpu.index: board for gpu in gpus if (board := described(gpu, CATALOG.values())) is not None}
     file = paths.state / _JOURNAL
     if not changes and not file.exists():
-        yield MigMachine(NvmlMigDriver(DEFAULT_NODE, boards), None, paths)
+        yield MigMachine(NvmlMigDriver(LOCAL_NODE, boards), None, paths)
         return
     if changes:
         require_ownership()
@@ -181,5 +181,5 @@ def mig_machine(paths: Paths, *, changes: bool = False) -> Iterator[MigMachine]:
         raise InputError(message, where=str(paths.state), hint=hint) from error
     # Without the lock, an instance that another process is creating would look like one that a dead process left.
     with locked(paths.state / _LOCK), closing(Journal(file)) as journal:
-        driver = NvmlMigDriver(DEFAULT_NODE, boards, calls=Calls(record=CallRecord(journal)))
+        driver = NvmlMigDriver(LOCAL_NODE, boards, calls=Calls(record=CallRecord(journal)))
         yield MigMachine(driver, journal, paths)

@@ -208,7 +208,14 @@ Action = (
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """An action and the id with which its outcome is reported."""
+    """An action to carry out.
+
+    Attributes:
+        id: Number with which its outcome is reported.
+        action: Action.
+        node: Node that carries it out: a worker's, or the controller's own.
+    """
 
     id: int
     action: Action
+    node: str

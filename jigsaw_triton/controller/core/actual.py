@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, in_order
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,16 @@ class Actual:
                 return Actual(workers=self.workers)
             case _:
                 return self
+
+    def node_of(self, action: a.Action) -> str:
+        """Returns the node that carries out an action: that of its worker, and the controller's own for all others."""
+        match action:
+            case a.BringUp(worker) | a.Retire(worker) | a.RestartWorker(worker):
+                return worker.node
+            case a.LoadModels(worker=name) | a.UnloadModels(worker=name) | a.Drain(worker=name):
+                return self.workers[name].node if name in self.workers else LOCAL_NODE
+            case _:
+                return LOCAL_NODE
 
     def _with_worker(self, worker: Worker) -> "Actual":
         return replace(self, workers={**self.workers, worker.name: worker})

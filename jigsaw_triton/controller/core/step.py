@@ -378,6 +378,6 @@ def _issue(state: State, actions: Iterable[a.Action]) -> tuple[State, tuple[Outp
     number = state.next_id
     for action in actions:
         inflight[number] = action
-        issued.append(a.Issued(number, action))
+        issued.append(a.Issued(number, action, state.actual.node_of(action)))
         number += 1
     return replace(state, inflight=inflight, next_id=number), tuple(issued)

@@ -15,7 +15,7 @@ from jigsaw_triton.servers.container import container_of
 from jigsaw_triton.servers.image import Runtime, end_container, end_containers
 from jigsaw_triton.servers.members import end_members, leaders, members
 from jigsaw_triton.servers.process import sweep
-from jigsaw_triton.spec.load import DEFAULT_NODE
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
 DRIVER_FACT = "driver"
 """Journal key of the name of the deployment's MIG driver."""
@@ -95,7 +95,7 @@ def reclaim(journal: Journal, paths: Paths) -> None:
             journal.keep_instance(instance)
 
 
-def _driver(journal: Journal, paths: Paths, node: str = DEFAULT_NODE) -> MigDriver:
+def _driver(journal: Journal, paths: Paths, node: str = LOCAL_NODE) -> MigDriver:
     """Opens the driver that created the instances, not the configured one: their GPUs may have left the cluster."""
     name: Literal["nvml", "emulated"] = "nvml" if journal.fact(DRIVER_FACT) == "nvml" else "emulated"
     return open_driver(Cluster((), driver=name), paths.state, CallRecord(journal), node=node)

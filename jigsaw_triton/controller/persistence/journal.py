@@ -19,8 +19,9 @@ from urllib.parse import quote
 
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
+from jigsaw_triton.spec.schema import LOCAL_NODE
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
 """Table -> number of its last rows to keep, plus a few between two trims. A deployment may run for years."""
@@ -52,7 +53,7 @@ CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kin
   code INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS actions (
   id INTEGER PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
-  begun TEXT NOT NULL, ended TEXT, error TEXT);
+  begun TEXT NOT NULL, ended TEXT, error TEXT, node TEXT NOT NULL DEFAULT 'local');
 CREATE TABLE IF NOT EXISTS instances (
   uuid TEXT PRIMARY KEY, node TEXT NOT NULL, gpu INTEGER NOT NULL, slice TEXT NOT NULL, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS creations (
@@ -66,13 +67,16 @@ CREATE TABLE IF NOT EXISTS checkpoint (
   id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT NOT NULL, state BLOB NOT NULL);
 """
 
-_ADDED_TO_GENERATIONS = {
-    "by": "TEXT NOT NULL DEFAULT 'user'",
-    "outcome": "TEXT NOT NULL DEFAULT ''",
-    "version": "TEXT NOT NULL DEFAULT ''",
-    "state": "BLOB",
+_ADDED = {
+    "generations": {
+        "by": "TEXT NOT NULL DEFAULT 'user'",
+        "outcome": "TEXT NOT NULL DEFAULT ''",
+        "version": "TEXT NOT NULL DEFAULT ''",
+        "state": "BLOB",
+    },
+    "actions": {"node": f"TEXT NOT NULL DEFAULT '{LOCAL_NODE}'"},
 }
-"""Columns that journals before version 6 lack."""
+"""Table -> columns that journals of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,12 +283,22 @@ class Journal(JournalReader):
         """Adds a line to the event log."""
         self._change("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
 
-    def begin(self, number: int, kind: str, subject: str) -> int:
-        """Records an action before it is carried out. Returns the row to pass to `end`."""
+    def begin(self, number: int, kind: str, subject: str, node: str = LOCAL_NODE) -> int:
+        """Records an action before it is carried out.
+
+        Args:
+            number: Number of the action.
+            kind: Name of its class.
+            subject: Name of the server, graph or models that it concerns.
+            node: Node that carries it out.
+
+        Returns:
+            Row to pass to `end`.
+        """
         with self._lock:
             cursor = self._insist(
-                "INSERT INTO actions (number, kind, subject, begun) VALUES (?, ?, ?, ?)",
-                (number, kind, subject, _now()),
+                "INSERT INTO actions (number, kind, subject, node, begun) VALUES (?, ?, ?, ?, ?)",
+                (number, kind, subject, node, _now()),
             )
             row = int(cursor.lastrowid or 0)
             if row % _TRIM_INTERVAL == 0:
@@ -411,10 +425,11 @@ class Journal(JournalReader):
         if 0 < version < 4:
             file.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
         file.executescript(_SCHEMA)
-        known = {row[1] for row in file.execute("PRAGMA table_info(generations)")}
-        for name, declared in _ADDED_TO_GENERATIONS.items():
-            if name not in known:
-                file.execute(f"ALTER TABLE generations ADD COLUMN {name} {declared}")
+        for table, columns in _ADDED.items():
+            known = {row[1] for row in file.execute(f"PRAGMA table_info({table})")}
+            for name, declared in columns.items():
+                if name not in known:
+                    file.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declared}")
         file.execute(
             "INSERT OR REPLACE INTO facts SELECT ?, MAX(number) FROM generations HAVING MAX(number) > 0",
             (_GENERATION_FACT,),
