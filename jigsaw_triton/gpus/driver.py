@@ -10,7 +10,7 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId, MigInstance, Pla
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls, Record
 from jigsaw_triton.gpus.owners import running_owners
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 
 STATE_FILE = "mig.json"
 """Name of the emulated driver's state file in the state directory."""

@@ -16,7 +16,6 @@ from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import (
     API_VERSION,
     LIMIT_GPUS,
-    LOCAL_NODE,
     ClusterDocument,
     ClusterSpec,
     GraphDocument,
@@ -25,6 +24,7 @@ from jigsaw_triton.spec.schema import (
 from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step
+from jigsaw_triton.spec.words import LOCAL_NODE
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
 
 Document = TypeVar("Document", bound=BaseModel)

@@ -10,9 +10,6 @@ from pydantic_core import PydanticCustomError
 
 from jigsaw_triton.spec.words import NAME_PATTERN
 
-LOCAL_NODE = "local"
-"""Name of the controller's own machine: the node of a cluster that names none, and of all servers without a GPU."""
-
 API_VERSION = "jigsaw-triton/v1"
 IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64

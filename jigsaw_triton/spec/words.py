@@ -1,8 +1,11 @@
-"""Phrases that messages about users' files share."""
+"""Names, and phrases that messages about users' files share."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
+
+LOCAL_NODE = "local"
+"""Name of the controller's own machine: the node of a cluster that names none, and of all servers without a GPU."""
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 """Pattern of the names of graphs, tasks, tensors, variants and nodes."""

@@ -6,7 +6,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.spec.load import load_cluster, load_graph, parse_gpus
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
 from tests.fakes.documents import CLUSTER, GRAPH, edited, line_of
 

@@ -12,7 +12,7 @@ from jigsaw_triton.gpus.owners import running_agents, running_owners
 from jigsaw_triton.gpus.reported import ReportedGpu, board_of
 from jigsaw_triton.servers.checks import Check
 from jigsaw_triton.servers.mps import find_control
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 
 _CAP_SYS_ADMIN = 21
 _MIG_CONFIG = "proc/driver/nvidia/capabilities/mig/config"

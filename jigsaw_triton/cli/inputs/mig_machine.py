@@ -18,7 +18,7 @@ from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.reported import ReportedGpu, described
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 
 Owner = Literal["deployment", "mig apply", "others"]
 

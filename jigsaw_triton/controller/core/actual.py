@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, in_order
 from jigsaw_triton.controller.core import actions as a
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 
 
 @dataclass(frozen=True, slots=True)

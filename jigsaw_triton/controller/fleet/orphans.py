@@ -15,7 +15,7 @@ from jigsaw_triton.servers.container import container_of
 from jigsaw_triton.servers.image import Runtime, end_container, end_containers
 from jigsaw_triton.servers.members import end_members, leaders, members
 from jigsaw_triton.servers.process import sweep
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 
 DRIVER_FACT = "driver"
 """Journal key of the name of the deployment's MIG driver."""

@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.spec.schema import LOCAL_NODE
+from jigsaw_triton.spec.words import LOCAL_NODE
 from tests.controller.worlds import worker
 
 WORKER = worker("0/1g@0", ("t0", "a"))
